@@ -1,0 +1,20 @@
+"""Any dataset, one schema, one stream: a catalog, a gRPC firehose and a PyTorch client with exact resume."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from choline_data.client import FirehoseDataset as FirehoseDataset
+
+__version__ = "0.1.0"
+__all__ = ["FirehoseDataset", "__version__"]
+
+
+def __getattr__(name: str) -> object:
+    # torch and grpc cost seconds to import: only who asks for the client pays for them.
+    if name == "FirehoseDataset":
+        from choline_data.client import FirehoseDataset
+
+        return FirehoseDataset
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

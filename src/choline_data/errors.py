@@ -1,0 +1,293 @@
+"""One tree of errors, branched by what the caller can do.
+
+CholineDataError
+├── RequestError            fix the request
+│   ├── UnknownDatasetError     DATASET_UNKNOWN
+│   ├── UnknownFieldError       FIELD_UNKNOWN
+│   ├── InvalidMixError         MIX_INVALID
+│   ├── InvalidPredicateError   PREDICATE_INVALID
+│   ├── InvalidCursorError      CURSOR_INVALID
+│   ├── RecipeMismatchError     RECIPE_MISMATCH
+│   ├── OutOfRangeError         POSITION_OUT_OF_RANGE
+│   ├── InvalidNameError        NAME_INVALID
+│   ├── InvalidOptionError      OPTION_INVALID
+│   ├── ForbiddenLocationError  LOCATION_FORBIDDEN
+│   ├── UnauthenticatedError    UNAUTHENTICATED
+│   ├── PermissionDeniedError   PERMISSION_DENIED
+│   └── AlreadyExistsError      DATASET_EXISTS
+├── ChoiceNeededError       choose: two readings are as good          CHOICE_NEEDED (exit code 3)
+├── DataError               fix the data
+│   ├── SourceNotFoundError     SOURCE_NOT_FOUND
+│   ├── SourceFormatError       SOURCE_FORMAT
+│   ├── SourceDamagedError      SOURCE_DAMAGED
+│   ├── SourceTooLargeError     SOURCE_TOO_LARGE
+│   ├── MissingFieldError       FIELD_MISSING
+│   ├── TooManyRejectsError     TOO_MANY_REJECTS
+│   └── DamagedStoreError       STORE_DAMAGED
+├── MissingDependencyError  install an extra                          DEPENDENCY_MISSING
+└── TransientError          wait and retry
+    ├── UnavailableError        UNAVAILABLE
+    ├── LimitError              LIMIT_REACHED
+    └── ConflictError           CONFLICT
+
+A message may change between releases; a `reason` and the keys of its `metadata` may not. The same class is raised on
+both sides of the wire.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import ClassVar
+
+
+def one_line(text: object, limit: int = 500) -> str:
+    """`text` on one line, control characters escaped and cut to `limit` characters: safe to print and to log."""
+    raw = str(text)
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in raw[: limit + 1])
+    return shown if len(shown) <= limit else shown[: limit - 1] + "…"
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that `name` most likely stands for, if one is near."""
+    found = difflib.get_close_matches(name[:200], list(known), n=1, cutoff=0.6)
+    return found[0] if found else None
+
+
+def _listing(names: Iterable[str], limit: int = 12) -> str:
+    shown = [one_line(n, 60) for n in names]
+    return ", ".join(shown[:limit]) + (f" and {len(shown) - limit} more" if len(shown) > limit else "")
+
+
+class CholineDataError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+    reason: ClassVar[str] = "ERROR"
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, remedy: str = "", **metadata: object) -> None:
+        self.message = one_line(message)
+        self.remedy = one_line(remedy)
+        self.metadata: dict[str, str] = {key: one_line(value, 200) for key, value in metadata.items()}
+        super().__init__(f"{self.message} {self.remedy}".strip())
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.message, self.remedy, self.metadata)
+
+
+def _rebuild(kind: type[CholineDataError], message: str, remedy: str, metadata: dict[str, str]) -> CholineDataError:
+    error = kind.__new__(kind)
+    CholineDataError.__init__(error, message, remedy=remedy, **metadata)
+    return error
+
+
+class RequestError(CholineDataError):
+    """The request has to change."""
+
+    reason = "REQUEST_INVALID"
+
+
+class UnknownDatasetError(RequestError):
+    """The catalog has no such dataset."""
+
+    reason = "DATASET_UNKNOWN"
+
+    def __init__(self, name: str, known: Iterable[str] = ()) -> None:
+        known = list(known)
+        near = nearest(name, known)
+        remedy = f"Did you mean {near!r}?" if near else "`choline-data list` shows what there is."
+        super().__init__(f"No dataset {one_line(name, 80)!r} in the catalog.", remedy=remedy, dataset=name)
+
+
+class UnknownFieldError(RequestError):
+    """A predicate, mapping or column list names a field that is not there."""
+
+    reason = "FIELD_UNKNOWN"
+
+    def __init__(self, field: str, known: Iterable[str] = (), *, where: str = "") -> None:
+        known = list(known)
+        near = nearest(field, known)
+        remedy = f"Did you mean {near!r}?" if near else f"There are: {_listing(known)}." if known else ""
+        place = f"{where}: " if where else ""
+        super().__init__(f"{place}no field {one_line(field, 80)!r}.", remedy=remedy, field=field)
+
+
+class InvalidMixError(RequestError):
+    """The mix can't be read or makes no sense."""
+
+    reason = "MIX_INVALID"
+
+
+class InvalidPredicateError(RequestError):
+    """A `where` can't be parsed, or is above a limit."""
+
+    reason = "PREDICATE_INVALID"
+
+
+class InvalidCursorError(RequestError):
+    """The cursor is damaged or of a newer format."""
+
+    reason = "CURSOR_INVALID"
+
+
+class RecipeMismatchError(RequestError):
+    """The cursor or state belongs to another recipe."""
+
+    reason = "RECIPE_MISMATCH"
+
+
+class OutOfRangeError(RequestError):
+    """The position lies outside the stream."""
+
+    reason = "POSITION_OUT_OF_RANGE"
+
+
+class InvalidNameError(RequestError):
+    """The name does not fit the documented pattern."""
+
+    reason = "NAME_INVALID"
+
+
+class InvalidOptionError(RequestError):
+    """An option has a value that it can't take, or options exclude each other."""
+
+    reason = "OPTION_INVALID"
+
+
+class ForbiddenLocationError(RequestError):
+    """A URL or path is outside what the policy allows."""
+
+    reason = "LOCATION_FORBIDDEN"
+
+
+class UnauthenticatedError(RequestError):
+    """No token, or none that the server knows."""
+
+    reason = "UNAUTHENTICATED"
+
+
+class PermissionDeniedError(RequestError):
+    """The token does not grant this."""
+
+    reason = "PERMISSION_DENIED"
+
+
+class AlreadyExistsError(RequestError):
+    """A dataset of that name is there already, with other content."""
+
+    reason = "DATASET_EXISTS"
+
+
+class ChoiceNeededError(CholineDataError):
+    """Two readings of the source are about as good; the message names the flags that choose."""
+
+    reason = "CHOICE_NEEDED"
+    exit_code = 3
+
+
+class DataError(CholineDataError):
+    """The data has to change, or be left out."""
+
+    reason = "DATA_INVALID"
+
+
+class SourceNotFoundError(DataError):
+    """There is nothing at that place."""
+
+    reason = "SOURCE_NOT_FOUND"
+
+
+class SourceFormatError(DataError):
+    """The format is not known, or not what it says it is."""
+
+    reason = "SOURCE_FORMAT"
+
+
+class SourceDamagedError(DataError):
+    """A file is cut, corrupt or lies about itself."""
+
+    reason = "SOURCE_DAMAGED"
+
+
+class SourceTooLargeError(DataError):
+    """A row, member or file is above a limit; the message names the setting."""
+
+    reason = "SOURCE_TOO_LARGE"
+
+
+class MissingFieldError(DataError):
+    """A shard lacks a column that the mapping needs."""
+
+    reason = "FIELD_MISSING"
+
+    def __init__(self, field: str, where: str, found: Iterable[str] = ()) -> None:
+        super().__init__(
+            f"{where} has no field {one_line(field, 80)!r}; it has {_listing(found)}.",
+            remedy="Name the right one with --map or under `mapping` in its card.",
+            field=field,
+        )
+
+
+class TooManyRejectsError(DataError):
+    """More rows than the budget allows could not be read; nothing was published."""
+
+    reason = "TOO_MANY_REJECTS"
+
+
+class DamagedStoreError(DataError):
+    """A file of the store is missing, cut or does not have its checksum."""
+
+    reason = "STORE_DAMAGED"
+
+
+class MissingDependencyError(CholineDataError):
+    """An optional library is not installed."""
+
+    reason = "DEPENDENCY_MISSING"
+
+    def __init__(self, extra: str, purpose: str) -> None:
+        super().__init__(
+            f"{purpose} needs a library that is not installed.",
+            remedy=f"Install choline-data[{extra}].",
+            extra=extra,
+        )
+
+
+class TransientError(CholineDataError):
+    """The same request may succeed later."""
+
+    reason = "TRANSIENT"
+
+
+class UnavailableError(TransientError):
+    """The server or the store can't be reached."""
+
+    reason = "UNAVAILABLE"
+
+
+class LimitError(TransientError):
+    """A limit is reached; the message names its setting."""
+
+    reason = "LIMIT_REACHED"
+
+
+class ConflictError(TransientError):
+    """Another writer was first."""
+
+    reason = "CONFLICT"
+
+
+def _tree(kind: type[CholineDataError]) -> Iterable[type[CholineDataError]]:
+    yield kind
+    for child in kind.__subclasses__():
+        yield from _tree(child)
+
+
+def error_for_reason(reason: str) -> type[CholineDataError]:
+    """The class with this `reason`; the base where a newer peer sends one we don't know."""
+    return next((kind for kind in _tree(CholineDataError) if kind.reason == reason), CholineDataError)
+
+
+def error_from_parts(reason: str, message: str, remedy: str, metadata: dict[str, str]) -> CholineDataError:
+    """The error that a peer sent, as the class that it was there."""
+    return _rebuild(error_for_reason(reason), message, remedy, metadata)
