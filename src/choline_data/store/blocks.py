@@ -137,6 +137,9 @@ class BlockWriter:
         self._writer.write_batch(batch)
         self._sink.flush()
         end = self.bytes
+        if start == 0:  # the file's magic and its schema come with the first batch
+            with open(self._staged, "rb") as file:
+                start = 16 + int.from_bytes(os.pread(file.fileno(), 4, 12), "little")
         if self._hashed < start:
             self._hasher.add(self._hashed, start, block=False)
         self._hasher.add(start, end, block=True)
