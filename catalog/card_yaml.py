@@ -5,7 +5,6 @@ Reading resolves no types, follows no alias and constructs no object, so a card 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any, Final, TypeAlias, Union
@@ -20,6 +19,7 @@ MAX_DEPTH: Final = 8
 WIDTH: Final = 100
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _PLAIN = re.compile(r"[A-Za-z0-9_./(][^\n:#\[\]{}&!|>'\"%@`\\]*\Z")
+_ESCAPES: Final = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t"}
 _NULLS: Final = ("~", "null", "Null", "NULL")
 
 
@@ -90,7 +90,7 @@ def _value(event: yaml.NodeEvent, where: str) -> Value:
     if isinstance(event, yaml.SequenceStartEvent):
         return []
     text = str(event.value)
-    return "" if event.style is None and text in _NULLS else text
+    return "" if event.style in (None, "") and text in _NULLS else text
 
 
 def _refused(event: Any, where: str, what: str) -> SourceFormatError:
@@ -123,7 +123,7 @@ def _scalar(text: str, *, flow: bool = False) -> str:
         return text
     if re.fullmatch(r"[a-z]+://[^\s#,\[\]{}]+", text):  # a URL's colons mean nothing to YAML
         return text
-    return json.dumps(text, ensure_ascii=not text.isprintable())
+    return '"' + "".join(_ESCAPES.get(c) or (c if c.isprintable() else f"\\U{ord(c):08x}") for c in text) + '"'
 
 
 def _resolves_to_text(text: str) -> bool:
