@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,16 @@ class Shelf:
         before = Catalog(self.home).entries().get(name)
         entry = Entry(name, manifest.revision, kind, manifest.rows, manifest.bytes, **options)
         return Catalog(self.home).publish(entry, replaces=before.revision if before else None)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real and hostile files that is shared beside the checkout; never part of it."""
+    stated = os.environ.get("CHOLINE_TEST_DATA")
+    folder = Path(stated) if stated else Path(__file__).parents[3] / "shared/data"
+    if not folder.is_dir():
+        pytest.skip("no shared test data: set CHOLINE_TEST_DATA")
+    return folder
 
 
 @pytest.fixture
