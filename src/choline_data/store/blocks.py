@@ -185,11 +185,11 @@ class BlockFile:
             raise self._damaged("its block index does not have its checksum")
         self._index = np.frombuffer(table, dtype=_INDEX)
         self._checked = np.zeros(len(self._index), dtype=bool)
-        self._map: pa.Buffer | None = None
+        self.mapped: pa.Buffer | None = None
         if home.local:
             if home.size(data_name(sha256)) != size:
                 raise self._damaged(f"it has {home.size(data_name(sha256))} bytes, not {size}")
-            self._map = home.map(data_name(sha256))
+            self.mapped = home.map(data_name(sha256))
 
     def __len__(self) -> int:
         return len(self._index)
@@ -207,8 +207,8 @@ class BlockFile:
     def block(self, block: int, fetched: bytes | None = None) -> pa.RecordBatch:
         """Block `block`: a view of the mapped file, or of `fetched`, its bytes; DamagedStoreError if they are wrong."""
         offset, length, checksum = self._index[block].tolist()
-        if self._map is not None:
-            body = self._map.slice(offset, length)
+        if self.mapped is not None:
+            body = self.mapped.slice(offset, length)
         else:
             body = pa.py_buffer(
                 fetched if fetched is not None else self._home.read_range(data_name(self.sha256), offset, offset + length)
