@@ -14,7 +14,7 @@ prompt_completion chat         prompt, completion, system*, input* (alpaca), his
 instances       chat           prompt, instances (a list of {input, output})
 summarisation   chat           document, summary
 qa              qa             question, answer*, context*
-multiple_choice qa             question, choices, answer*, context*
+multiple_choice qa             question, choices, answer* or answer_from_1* (1 is the first), context*
 preference      preference     prompt*, chosen, rejected, system*, choice* (which of the two was preferred)
 kto             preference     messages, or prompt and completion; label
 classification  classification text, label
@@ -75,7 +75,7 @@ FORMS: dict[str, Form] = {
     "instances": Form(("turns",), ("prompt", "instances"), (), chats.instances),
     "summarisation": Form(("turns",), ("document", "summary"), (), chats.summarisation),
     "qa": Form(("turns",), ("question",), ("answer", "context"), questions.qa),
-    "multiple_choice": Form(("turns", "label"), ("question", "choices"), ("answer", "context"), questions.choices),
+    "multiple_choice": Form(("turns", "label"), ("question", "choices"), ("answer", "answer_from_1", "context"), questions.choices),
     "preference": Form(
         ("turns",), ("chosen", "rejected"), ("prompt", "system", "choice"), chats.preference
     ),

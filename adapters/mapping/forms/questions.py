@@ -53,15 +53,15 @@ def answer_text(value: Any) -> str | None:
 def choices(fields: Fields) -> None:
     """The question with its lettered choices, and the right one; the label's `name` is its text, `value` the source's."""
     made = fields.made
-    used = [n for role in ("question", "choices", "answer", "context") for n in fields.names(role)]
+    given = fields.names("answer") or fields.names("answer_from_1")
+    used = [n for role in ("question", "choices", "answer", "answer_from_1", "context") for n in fields.names(role)]
     made.kept.update(used)
     questions = fields.require(fields.joined("question", "\n"), " and ".join(fields.names("question"))).to_pylist()
     contexts = fields.text(fields.names("context")[0]).to_pylist() if fields.has("context") else [None] * fields.rows
     columns = [fields.values(name) for name in fields.names("choices")]
-    answers = fields.values(fields.names("answer")[0]) if fields.has("answer") else [None] * fields.rows
-    # In some sets 1 is the first choice (winogrande, a struct with labels): seen in the names of the columns.
-    first = 1 if len(columns) > 1 and fields.names("choices")[0].endswith("1") and _one_based(answers) else 0
-    # The right answer first and the wrong ones after it (GPQA): nothing to look up.
+    answers = fields.values(given[0]) if given else [None] * fields.rows
+    # In some sets 1 is the first choice (winogrande): a role of its own, since '1' alone does not say.
+    first = 1 if fields.has("answer_from_1") else 0
     talks, labels = [], []
     for i, (question, context, answer) in enumerate(zip(questions, contexts, answers, strict=True)):
         options = _options([column[i] for column in columns])
@@ -80,11 +80,6 @@ def choices(fields: Fields) -> None:
     made.columns["turns"] = talk.as_array(talks)
     made.columns["label"] = pa.array(labels, pa.list_(LABEL))
     made.reject(pa.array([bool(t.fault) for t in talks]), f"{', '.join(fields.names('choices'))} holds no choices")
-
-
-def _one_based(answers: list[Any]) -> bool:
-    """Whether the answers can't be indexes from 0; by column, since '1' alone says nothing."""
-    return not any(answer in (0, "0") for answer in answers)
 
 
 def _options(cells: list[Any]) -> list[tuple[str, str]]:
