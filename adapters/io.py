@@ -38,7 +38,17 @@ def compression_of(head: bytes) -> str:
 
 @contextmanager
 def open_raw(path: str) -> Iterator[BinaryIO]:
-    """The file as it lies there. SourceNotFoundError where there is none."""
+    """The file as it lies there. SourceNotFoundError where there is none.
+
+    A path `archive!/place/name`, as `members.listing` gives it, opens a member of a ZIP or tar.
+    """
+    if "!/" in path:
+        from choline_data.adapters import members
+
+        if members.is_member(path):
+            with members.open_member(path) as file:
+                yield file
+            return
     try:
         with open_location(path) as file:
             yield file

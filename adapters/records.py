@@ -336,6 +336,45 @@ def check_columns(schema: pa.Schema, name: str) -> None:
             )
 
 
+def storage(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch with extension types as what they are stored as."""
+    if not any(isinstance(c.type, pa.BaseExtensionType) for c in batch.columns):
+        return batch
+    columns = [c.storage if isinstance(c.type, pa.BaseExtensionType) else c for c in batch.columns]
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+
+
+def decoded(batch: pa.RecordBatch, name: str, max_row_bytes: int) -> Iterator[pa.RecordBatch]:
+    """The batch without dictionaries, in pieces that stay within BATCH_BYTES once they are decoded."""
+    if not any(pa.types.is_dictionary(c.type) for c in batch.columns):
+        yield batch
+        return
+    sizes = np.zeros(batch.num_rows, np.int64)
+    for column in batch.columns:
+        if pa.types.is_dictionary(column.type) and not pa.types.is_primitive(column.type.value_type):
+            plain = column.dictionary
+            lengths = pc.binary_length(plain) if _is_bytes(plain.type) else pa.repeat(plain.nbytes, len(plain))
+            sizes += lengths.take(column.indices).fill_null(0).to_numpy(zero_copy_only=False)
+    if len(sizes) and sizes.max() > max_row_bytes:
+        raise SourceTooLargeError(
+            f"{name}: a row has {int(sizes.max()):,} bytes; the limit (max_row_bytes) is {max_row_bytes:,}."
+        )
+    ends = np.cumsum(sizes)
+    at = 0
+    while at < batch.num_rows:
+        before = int(ends[at - 1]) if at else 0
+        to = max(at + 1, int(np.searchsorted(ends, before + BATCH_BYTES, side="right")))
+        piece = batch.slice(at, to - at)
+        columns = [c.dictionary_decode() if pa.types.is_dictionary(c.type) else c for c in piece.columns]
+        yield pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+        at = to
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
+    return any(test(kind) for test in tests)
+
+
 def partitions(name: str) -> dict[str, str | None]:
     """The hive partition columns that the folders of a file's name give: `year=2024/x.parquet` is {"year": "2024"}."""
     found: dict[str, str | None] = {}

@@ -1,19 +1,20 @@
 """The YAML of cards: mappings, lists and texts, two levels deep, and nothing else that YAML can do.
 
-Reading resolves no types, follows no alias and constructs no object, so a card can neither run code nor grow in memory.
+Reading resolves no types, follows no alias and constructs no object, so a card can neither run code nor
+grow in memory.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final, TypeAlias, Union
+from typing import Any, Final, TypeAlias
 
 import yaml
 
 from choline_data.errors import SourceFormatError
 
-Value: TypeAlias = Union[str, list["Value"], dict[str, "Value"]]
+Value: TypeAlias = "str | list[Value] | dict[str, Value]"
 
 MAX_DEPTH: Final = 8
 WIDTH: Final = 100
@@ -24,16 +25,22 @@ _NULLS: Final = ("~", "null", "Null", "NULL")
 
 
 def parse_yaml(text: str, where: str) -> dict[str, Value]:
-    """The mapping that this text holds, every scalar as text; SourceFormatError names the line that can't be taken."""
+    """The mapping that this text holds, every scalar as text; SourceFormatError names the line at fault."""
     try:
         found = _built(yaml.parse(text, Loader=_LOADER), where)
     except yaml.MarkedYAMLError as error:
         line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise SourceFormatError(f"{where}{line} is not YAML: {error.problem}.", remedy="Correct that line.") from error
+        raise SourceFormatError(
+            f"{where}{line} is not YAML: {error.problem}.", remedy="Correct that line."
+        ) from error
     except yaml.YAMLError as error:
-        raise SourceFormatError(f"{where} is not YAML: {error}.", remedy="Save it as plain UTF-8 text.") from error
+        raise SourceFormatError(
+            f"{where} is not YAML: {error}.", remedy="Save it as plain UTF-8 text."
+        ) from error
     if not isinstance(found, dict):
-        raise SourceFormatError(f"{where} holds no `key: value` lines.", remedy="Begin with `name:` and `source:`.")
+        raise SourceFormatError(
+            f"{where} holds no `key: value` lines.", remedy="Begin with `name:` and `source:`."
+        )
     return found
 
 
@@ -47,7 +54,7 @@ def write_yaml(values: Mapping[str, Value], comments: Mapping[str, str]) -> str:
 
 
 def _built(events: Any, where: str) -> Value:
-    """One value from the parser's events, by a stack: depth costs memory of ours, never of the interpreter's."""
+    """One value from the parser's events, by a stack of our own: depth can't exhaust the interpreter's."""
     root: list[Value] = []
     stack: list[tuple[Value, list[str]]] = [(root, [])]
     documents = 0
@@ -80,7 +87,7 @@ def _built(events: Any, where: str) -> Value:
     return root[0] if root else ""
 
 
-def _value(event: yaml.NodeEvent, where: str) -> Value:
+def _value(event: Any, where: str) -> Value:
     if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
         raise _refused(event, where, "an anchor or alias")
     if getattr(event, "tag", None) not in (None, "!"):
@@ -123,16 +130,20 @@ def _scalar(text: str, *, flow: bool = False) -> str:
         return text
     if re.fullmatch(r"[a-z]+://[^\s#,\[\]{}]+", text):  # a URL's colons mean nothing to YAML
         return text
-    return '"' + "".join(_ESCAPES.get(c) or (c if c.isprintable() else f"\\U{ord(c):08x}") for c in text) + '"'
+    return (
+        '"' + "".join(_ESCAPES.get(c) or (c if c.isprintable() else f"\\U{ord(c):08x}") for c in text) + '"'
+    )
 
 
 def _resolves_to_text(text: str) -> bool:
-    tag = yaml.SafeLoader("").resolve(yaml.ScalarNode, text, (True, False))
+    tag = yaml.SafeLoader("").resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
     return bool(tag == "tag:yaml.org,2002:str") and text.lower() not in ("y", "n")
 
 
 def _foldable(text: str) -> bool:
-    return text.isprintable() and " ".join(text.split()) == text and max(map(len, text.split(" "))) < WIDTH - 2
+    return (
+        text.isprintable() and " ".join(text.split()) == text and max(map(len, text.split(" "))) < WIDTH - 2
+    )
 
 
 def _wrapped(text: str, width: int) -> list[str]:

@@ -1,7 +1,7 @@
 """Cards: the YAML files that say where a dataset is, what its columns mean and under which licence it stands.
 
-Every value of a card is text or a list of texts: `no` is the word no and `1.10` keeps its zero. The format is described in
-`docs/cards.md`.
+Every value of a card is text or a list of texts: `no` is the word no and `1.10` keeps its zero. The format is
+described in `docs/cards.md`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,13 @@ FACTS: Final = ("fields", "license", "size", "gate", "kind")
 MAX_CARD_BYTES: Final = 256 << 10
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}\Z")
 
-_FACT_KEYS: Final = {"fields": "mapping", "license": "license", "size": "size", "gate": "gate", "kind": "kind"}
+_FACT_KEYS: Final = {
+    "fields": "mapping",
+    "license": "license",
+    "size": "size",
+    "gate": "gate",
+    "kind": "kind",
+}
 _COMMENTS: Final = {"unverified": "not verified", "inferred": "inferred"}
 
 
@@ -114,7 +120,12 @@ def parse_card(text: str, where: str = "card") -> Card:
 def load_card(place: str | Path) -> Card:
     """The card in this file or URL, or the packaged one of this name."""
     text = str(place)
-    if isinstance(place, str) and not is_url(text) and NAME.match(text) and not text.endswith((".yaml", ".yml")):
+    if (
+        isinstance(place, str)
+        and not is_url(text)
+        and NAME.match(text)
+        and not text.endswith((".yaml", ".yml"))
+    ):
         return card_for(text)
     where = text if is_url(text) else Path(text).name
     try:
@@ -124,7 +135,8 @@ def load_card(place: str | Path) -> Card:
         raise SourceNotFoundError(f"There is no card at {text}.", remedy="Check the path.") from error
     except OSError as error:
         raise SourceNotFoundError(
-            f"The card at {text} can't be read: {error.strerror or error}.", remedy="Check the path and its rights."
+            f"The card at {text} can't be read: {error.strerror or error}.",
+            remedy="Check the path and its rights.",
         ) from error
     return parse_card(_decoded(raw, where), where)
 
@@ -143,7 +155,7 @@ def card_for(name: str, cards: Mapping[str, Card] | None = None) -> Card:
 
 
 def card_of_source(source: str, cards: Mapping[str, Card] | None = None) -> Card | None:
-    """The card whose source or alias this is (`openai/gsm8k`, `hf://datasets/openai/gsm8k`), if there is one."""
+    """The card whose source or alias this is (`openai/gsm8k`, with or without hf://), if there is one."""
     wanted = _bare(source)
     for card in (packaged_cards() if cards is None else cards).values():
         if wanted in {_bare(place) for place in (card.source, *card.aliases)}:
@@ -154,7 +166,9 @@ def card_of_source(source: str, cards: Mapping[str, Card] | None = None) -> Card
 @cache
 def packaged_names() -> tuple[str, ...]:
     """The names of the cards that come with the package, in order; no card is read."""
-    return tuple(sorted(f.name.removesuffix(".yaml") for f in _folder().iterdir() if f.name.endswith(".yaml")))
+    return tuple(
+        sorted(f.name.removesuffix(".yaml") for f in _folder().iterdir() if f.name.endswith(".yaml"))
+    )
 
 
 @cache
@@ -164,7 +178,7 @@ def packaged_cards() -> Mapping[str, Card]:
 
 
 def dump_card(card: Card, comments: Mapping[str, str] | None = None) -> str:
-    """The card as YAML that `parse_card` reads back; lines that are inferred or not verified say so in a comment.
+    """The card as YAML that `parse_card` reads back; inferred and unverified lines say so in a comment.
 
     `comments` (by key of the card) take the place of these, for whoever knows why a value was inferred.
     """
@@ -190,12 +204,19 @@ def _folder() -> Any:
 
 
 def _bare(source: str) -> str:
-    return source.removeprefix("hf://datasets/").removeprefix("https://huggingface.co/datasets/").rstrip("/").lower()
+    return (
+        source.removeprefix("hf://datasets/")
+        .removeprefix("https://huggingface.co/datasets/")
+        .rstrip("/")
+        .lower()
+    )
 
 
 def _decoded(raw: bytes, where: str) -> str:
     if len(raw) > MAX_CARD_BYTES:
-        raise SourceFormatError(f"{where} is above {MAX_CARD_BYTES:,} bytes.", remedy="That is no card; name its file.")
+        raise SourceFormatError(
+            f"{where} is above {MAX_CARD_BYTES:,} bytes.", remedy="That is no card; name its file."
+        )
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -203,7 +224,9 @@ def _decoded(raw: bytes, where: str) -> str:
 
 
 def _wrong(where: str, key: str, expected: str, example: str) -> CholineDataError:
-    return InvalidOptionError(f"{where}: `{key}` has to be {expected}.", remedy=f"For example `{example}`.", key=key)
+    return InvalidOptionError(
+        f"{where}: `{key}` has to be {expected}.", remedy=f"For example `{example}`.", key=key
+    )
 
 
 def _text(value: Value, key: str, where: str) -> str:
@@ -253,7 +276,7 @@ def _license(value: Value, key: str, where: str) -> str:
     if spdx == NOASSERTION and text.lower() not in ("", "noassertion", "other", "unknown", "none"):
         raise InvalidOptionError(
             f"{where}: `{key}` is no SPDX id: {text[:80]!r}.",
-            remedy=f"Name a text that SPDX does not list LicenseRef-…; one for each row or config is {MIXED}.",
+            remedy=f"Call a text that SPDX lacks LicenseRef-…; one for each row or config is {MIXED}.",
             key=key,
         )
     return spdx

@@ -1,4 +1,4 @@
-"""Search over cards: free words, and filters such as `license:mit`, `license:permissive`, `kind:chat`, `language:de`."""
+"""Search over cards: free words, and filters such as `license:mit`, `kind:chat` and `language:de`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def search(cards: Iterable[Card], query: Sequence[str]) -> list[Card]:
 
 
 def _points(card: Card, word: str) -> int:
-    """How well one word fits the card: 0 not at all; its name counts more than its tags, and these more than prose."""
+    """How well one word fits the card: 0 not at all. A name outweighs tags, and these prose."""
     if word == card.name:
         return 100
     best = 0
@@ -87,7 +87,9 @@ def _exactly(key: str, choices: tuple[str, ...]) -> Callable[[str], Callable[[Ca
 
 def _language(value: str) -> Callable[[Card], bool]:
     """The language, or one whose first subtag it is: `de` finds `de`, `de-AT` and `de_Latn`."""
-    return lambda card: any(value in (tag.lower(), re.split("[-_]", tag.lower())[0]) for tag in card.languages)
+    return lambda card: any(
+        value in (tag.lower(), re.split("[-_]", tag.lower())[0]) for tag in card.languages
+    )
 
 
 def _tag(value: str) -> Callable[[Card], bool]:

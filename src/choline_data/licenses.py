@@ -1,7 +1,7 @@
 """Licences: the hub's words as SPDX ids, and the class that an id belongs to, from freest to unknown.
 
-A class is a coarse reading for filters (`license:permissive`) and never legal advice. An expression has the strictest
-class of the licences that `AND` joins and the freest of those that `OR` offers.
+A class is a coarse reading for filters (`license:permissive`) and never legal advice. An expression has the
+strictest class of the licences that `AND` joins and the freest of those that `OR` offers.
 """
 
 from __future__ import annotations
@@ -23,17 +23,88 @@ CLASSES: Final = (
     "unknown",
 )
 
-_PERMISSIVE = """0BSD AFL-3.0 Apache-2.0 Artistic-2.0 BSD-2-Clause BSD-3-Clause BSD-3-Clause-Clear BSL-1.0 CC0-1.0
-    CDLA-Permissive-1.0 CDLA-Permissive-2.0 ECL-2.0 ISC MIT MIT-0 MS-PL NCSA PDDL-1.0 PostgreSQL Python-2.0 Unlicense
-    WTFPL Zlib LicenseRef-public-domain LicenseRef-BSD""".split()
-_ATTRIBUTION = "C-UDA-1.0 etalab-2.0 ODC-By-1.0 OGL-UK-3.0".split()
-_SHARE_ALIKE = """AGPL-3.0-only AGPL-3.0-or-later CDLA-Sharing-1.0 EPL-1.0 EPL-2.0 EUPL-1.1 EUPL-1.2 GFDL-1.2-or-later
-    GFDL-1.3-or-later GPL-2.0-only GPL-2.0-or-later GPL-3.0-only GPL-3.0-or-later LGPL-2.1-only LGPL-2.1-or-later
-    LGPL-3.0-only LGPL-3.0-or-later LPPL-1.3c MPL-2.0 ODbL-1.0 OFL-1.1 OSL-3.0""".split()
-_NON_COMMERCIAL = "LicenseRef-academic-only LicenseRef-ImageNet-Terms".split()
-_NO_REDISTRIBUTION = "LicenseRef-LMSYS-Chat-1M LicenseRef-NVIDIA-Data-Agreement-Model-Training".split()
-_CREATIVE_COMMONS = """CC-BY-2.0 CC-BY-2.5 CC-BY-3.0 CC-BY-4.0 CC-BY-SA-3.0 CC-BY-SA-4.0 CC-BY-NC-2.0 CC-BY-NC-3.0
-    CC-BY-NC-4.0 CC-BY-ND-4.0 CC-BY-NC-ND-3.0 CC-BY-NC-ND-4.0 CC-BY-NC-SA-2.0 CC-BY-NC-SA-3.0 CC-BY-NC-SA-4.0""".split()
+_PERMISSIVE = (
+    "0BSD",
+    "AFL-3.0",
+    "Apache-2.0",
+    "Artistic-2.0",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "BSD-3-Clause-Clear",
+    "BSL-1.0",
+    "CC0-1.0",
+    "CDLA-Permissive-1.0",
+    "CDLA-Permissive-2.0",
+    "ECL-2.0",
+    "ISC",
+    "MIT",
+    "MIT-0",
+    "MS-PL",
+    "NCSA",
+    "PDDL-1.0",
+    "PostgreSQL",
+    "Python-2.0",
+    "Unlicense",
+    "WTFPL",
+    "Zlib",
+    "LicenseRef-public-domain",
+    "LicenseRef-BSD",
+)
+_ATTRIBUTION = (
+    "C-UDA-1.0",
+    "etalab-2.0",
+    "ODC-By-1.0",
+    "OGL-UK-3.0",
+)
+_SHARE_ALIKE = (
+    "AGPL-3.0-only",
+    "AGPL-3.0-or-later",
+    "CDLA-Sharing-1.0",
+    "EPL-1.0",
+    "EPL-2.0",
+    "EUPL-1.1",
+    "EUPL-1.2",
+    "GFDL-1.2-or-later",
+    "GFDL-1.3-or-later",
+    "GPL-2.0-only",
+    "GPL-2.0-or-later",
+    "GPL-3.0-only",
+    "GPL-3.0-or-later",
+    "LGPL-2.1-only",
+    "LGPL-2.1-or-later",
+    "LGPL-3.0-only",
+    "LGPL-3.0-or-later",
+    "LPPL-1.3c",
+    "MPL-2.0",
+    "ODbL-1.0",
+    "OFL-1.1",
+    "OSL-3.0",
+)
+_NON_COMMERCIAL = (
+    "LicenseRef-academic-only",
+    "LicenseRef-ImageNet-Terms",
+)
+_NO_REDISTRIBUTION = (
+    "LicenseRef-LMSYS-Chat-1M",
+    "LicenseRef-NVIDIA-Data-Agreement-Model-Training",
+)
+_CREATIVE_COMMONS = (
+    "CC-BY-2.0",
+    "CC-BY-2.5",
+    "CC-BY-3.0",
+    "CC-BY-4.0",
+    "CC-BY-SA-3.0",
+    "CC-BY-SA-4.0",
+    "CC-BY-NC-2.0",
+    "CC-BY-NC-3.0",
+    "CC-BY-NC-4.0",
+    "CC-BY-ND-4.0",
+    "CC-BY-NC-ND-3.0",
+    "CC-BY-NC-ND-4.0",
+    "CC-BY-NC-SA-2.0",
+    "CC-BY-NC-SA-3.0",
+    "CC-BY-NC-SA-4.0",
+)
 
 _CLASS_OF: Final = {
     spdx.lower(): kind
@@ -122,7 +193,7 @@ def licenses_in(expression: str) -> tuple[str, ...]:
 
 
 def license_class(spdx: str) -> str:
-    """The class of a licence id or expression, one of `CLASSES`; `unknown` where nothing is known about it."""
+    """The class of a licence id or expression, one of `CLASSES`; `unknown` where nothing is known."""
     offers = re.split(r"\s+OR\s+", spdx.strip())
     if len(offers) > 1 and "(" not in spdx:
         return freest(license_class(offer) for offer in offers)

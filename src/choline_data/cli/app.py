@@ -180,3 +180,113 @@ def export(
     from choline_data.cli.datasets import export_dataset
 
     export_dataset(home, name, to, out, as_json=as_json)
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port; 0 takes a free one.", min=0, max=65535)] = 9000,
+    workers: Annotated[int, typer.Option(help="Server processes on the one port.", min=1)] = 1,
+    token_file: Annotated[str, typer.Option(help="Who may read what; see docs/serving.md.")] = "",
+    tls_cert: Annotated[str, typer.Option(help="The certificate chain, PEM.")] = "",
+    tls_key: Annotated[str, typer.Option(help="Its key, PEM.")] = "",
+    client_ca: Annotated[str, typer.Option(help="Ask clients for a certificate of this authority.")] = "",
+    insecure: Annotated[bool, typer.Option("--insecure", help="Listen beyond this machine without TLS or tokens.")] = False,
+    max_streams: Annotated[int, typer.Option(help="Streams at once in a process.", min=1)] = 1000,
+    memory: Annotated[str, typer.Option(help="For cached blocks and messages, such as 512MB.")] = "512MB",
+    http_port: Annotated[int, typer.Option(help="Also serve NDJSON over plain HTTP here; -1 is off.", min=-1)] = -1,
+    metrics_port: Annotated[int, typer.Option(help="Prometheus metrics; -1 is off.", min=-1)] = -1,
+    reflection: Annotated[bool, typer.Option("--reflection", help="Answer gRPC reflection.")] = False,
+    home: HomeOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Serve the catalog's datasets as streams."""
+    from choline_data.cli.stream import serve as run
+
+    raise typer.Exit(
+        run(
+            home=home,
+            host=host,
+            port=port,
+            workers=workers,
+            token_file=token_file,
+            tls_cert=tls_cert,
+            tls_key=tls_key,
+            client_ca=client_ca,
+            insecure=insecure,
+            max_streams=max_streams,
+            memory=memory,
+            http_port=None if http_port < 0 else http_port,
+            metrics_port=None if metrics_port < 0 else metrics_port,
+            reflection=reflection,
+            as_json=as_json,
+        )
+    )
+
+
+@app.command()
+def stream(
+    mix: Annotated[str, typer.Argument(help="A mix: a name, web:0.7,code:0.3, '*', or a YAML file.")],
+    server: Annotated[str, typer.Option(help="host:port of a server; without, this machine's home.")] = "",
+    view: Annotated[str, typer.Option(help="samples or text.")] = "samples",
+    start: Annotated[int, typer.Option(help="The position to begin with.", min=0)] = 0,
+    form: Annotated[str, typer.Option("--format", help="jsonl or text.")] = "jsonl",
+    count: Annotated[int, typer.Option("-n", help="How many samples; 0 for one epoch.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="The seed of the order.")] = 0,
+    shuffle: Annotated[bool, typer.Option("--shuffle/--no-shuffle", help="Shuffled, or in source order.")] = True,
+    where: Annotated[str, typer.Option(help="Only samples for which this holds.")] = "",
+    token_file: Annotated[str, typer.Option(help="A file with the token for the server.")] = "",
+    home: HomeOption = "",
+) -> None:
+    """The firehose on standard output."""
+    from choline_data.cli.stream import stream as run
+
+    run(
+        home,
+        mix,
+        server=server,
+        view=view,
+        start=start,
+        count=count,
+        form=form,
+        seed=seed,
+        shuffle=shuffle,
+        where=where,
+        token_file=token_file,
+    )
+
+
+@app.command()
+def tokenize(
+    names: list[str],
+    tokenizer: Annotated[str, typer.Option(help="bytes, a tokenizer.json, or tiktoken:NAME.")] = "bytes",
+    boundary: Annotated[str, typer.Option(help="Tokens around a document: eos, bos, bos+eos or none.")] = "eos",
+    workers: Annotated[int, typer.Option(help="Processes that tokenize.", min=1)] = 1,
+    home: HomeOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Store the tokens of datasets, once for all runs."""
+    from choline_data.cli.stream import tokenize as run
+
+    run(home, names, tokenizer=tokenizer, boundary=boundary, workers=workers, as_json=as_json)
+
+
+@mix_app.command("explain")
+def mix_explain(
+    mix: str,
+    tokens: Annotated[float, typer.Option(help="Tokens to train on.")] = 300e9,
+    home: HomeOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Each source's share, samples, tokens and epochs, when it runs out, its licence."""
+    from choline_data.cli.stream import explain as run
+
+    run(home, mix, tokens=tokens, as_json=as_json)
+
+
+@mix_app.command("import")
+def mix_import(source: Annotated[str, typer.Argument(help="A file, the text itself, or - for standard input.")]) -> None:
+    """A mix of Megatron, datasets, MosaicML or Axolotl as ours."""
+    from choline_data.cli.stream import import_mix as run
+
+    run(source)

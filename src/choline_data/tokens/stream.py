@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from choline_data import wire
 from choline_data.errors import DamagedStoreError, InvalidOptionError, OutOfRangeError
+from choline_data.mix.resolve import RowsOf, sample_rows
 from choline_data.order import SourceOrder
 from choline_data.recipe import Recipe, RecipeSource
 from choline_data.stream import Store
@@ -37,9 +38,11 @@ def token_options(
     engine = tokenizer if isinstance(tokenizer, Tokenizer) else Tokenizer(tokenizer)
     check_packing(packing, seq_len)
     engine.boundary(boundary)
+    # A path means nothing on another machine: a file is named by its digest alone.
+    name = {} if engine.kind == "file" else {"tokenizer_name": engine.name}
     return {
         "tokenizer": engine.digest,
-        "tokenizer_name": engine.name,
+        **name,
         "seq_len": str(seq_len),
         "packing": packing,
         "boundary": boundary,
@@ -57,16 +60,17 @@ def _settings(options: Mapping[str, str]) -> tuple[str, str, int, str, str]:
         ) from error
 
 
-def _array(store: Store, source: RecipeSource, options: Mapping[str, str]) -> TokenArray:
+def _array(
+    store: Store, source: RecipeSource, options: Mapping[str, str], tokenizer: Tokenizer | None = None
+) -> TokenArray:
     digest, name, _, _, boundary = _settings(options)
     key = TokenKey(source.revision, digest, boundary)
     if stored(store.home, key):
         return TokenArray(store.home, key)
     small = store.revision(source.revision).bytes <= AT_FIRST_USE_BYTES
-    if small and name:
-        tokenizer = Tokenizer(name)
-        if tokenizer.digest == digest:
-            return tokenize(store.home, source.revision, tokenizer, boundary)
+    tokenizer = tokenizer or (Tokenizer(name) if name else None)
+    if small and tokenizer is not None and tokenizer.digest == digest:
+        return tokenize(store.home, source.revision, tokenizer, boundary)
     raise InvalidOptionError(
         f"{source.dataset} is not tokenized with this tokenizer and boundary {boundary!r}.",
         remedy=f"Run `choline-data tokenize {source.dataset} --tokenizer {name or 'FILE'} --boundary {boundary}`.",
@@ -77,9 +81,11 @@ def _array(store: Store, source: RecipeSource, options: Mapping[str, str]) -> To
 class _Packed:
     """The packed rows of one source."""
 
-    def __init__(self, store: Store, source: RecipeSource, options: Mapping[str, str]) -> None:
+    def __init__(
+        self, store: Store, source: RecipeSource, options: Mapping[str, str], tokenizer: Tokenizer | None = None
+    ) -> None:
         _, _, self.seq_len, self.packing, _ = _settings(options)
-        self.array = _array(store, source, options)
+        self.array = _array(store, source, options, tokenizer)
         revision = store.revision(source.revision)
         if self.array.documents != revision.rows:
             raise DamagedStoreError(f"{source.dataset}: the stored tokens are of other rows.", remedy="Tokenize it again.")
@@ -109,13 +115,18 @@ class _Packed:
         return self._index.pick(rows) if self._index is not None else concat(self.documents, rows, self.seq_len)
 
 
-def token_rows(store: Store, source: RecipeSource, view: str, options: Mapping[str, str]) -> tuple[int, int]:
-    """Rows and rows a block of a source in the tokens view; the hook that resolving a mix takes as `rows_of`."""
-    if view != "tokens":
-        from choline_data.mix.resolve import sample_rows
+def token_rows(tokenizer: Tokenizer | None = None) -> RowsOf:
+    """The hook that `resolve_mix` takes as `rows_of`: counts packed rows in the tokens view, samples in the others.
 
+    With `tokenizer`, small datasets that have no tokens of it yet are tokenized now.
+    """
+
+    def rows_of(store: Store, source: RecipeSource, view: str, options: Mapping[str, str]) -> tuple[int, int]:
+        if view == "tokens":
+            return len(_Packed(store, source, options, tokenizer)), ROWS_A_BLOCK
         return sample_rows(store, source, view, options)
-    return len(_Packed(store, source, options)), ROWS_A_BLOCK
+
+    return rows_of
 
 
 class TokenStream:
