@@ -113,20 +113,20 @@ def parse_mix(mix: object, *, files: bool = False) -> Mix:
 def _loaded(mix: object, files: bool) -> object:
     """The mix as a mapping, a list or a compact string."""
     if isinstance(mix, os.PathLike):
-        return _yaml(_text_of(os.fspath(mix)))
+        return yaml_value(_text_of(os.fspath(mix)))
     if not isinstance(mix, str):
         return mix
     if len(mix.encode("utf-8", "surrogatepass")) > MAX_TEXT_BYTES:
         raise _too_long()
     text = mix.strip()
     if "\n" in text or text.startswith(("{", "[")):
-        return _yaml(text)
+        return yaml_value(text)
     if text.endswith((".yaml", ".yml", ".json")):
         if not files:
             raise InvalidMixError(
                 f"{text!r} names a file.", remedy="Read the file where it is, and send its text."
             )
-        return _yaml(_text_of(text))
+        return yaml_value(_text_of(text))
     return text
 
 
@@ -152,17 +152,28 @@ def _text_of(path: str | bytes) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML in which a key that stands twice is an error, and 1e-3 is a number."""
+    """Safe YAML without aliases (a few lines of them make a gigabyte), and 1e-3 is a number.
+
+    `yaml_safe` keeps 0.70 as text, as it must for versions; a weight of 0.70 is a number.
+    """
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise InvalidMixError("The mix has a YAML alias.", remedy="Write it out.")
+        return super().compose_node(parent, index)
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-    for key in keys:
-        if keys.count(key) > 1:
-            raise InvalidMixError(
-                f"The mix names {key!r} twice.", remedy="Add the weights up in one entry.", source=key
-            )
-    loader.flatten_mapping(node)
+    seen = set()
+    for key, _ in node.value:
+        if isinstance(key, yaml.ScalarNode):
+            if key.value in seen:
+                raise InvalidMixError(
+                    f"The mix names {_shown(key.value)} twice.",
+                    remedy="Add the weights up in one entry.",
+                    source=key.value,
+                )
+            seen.add(key.value)
     return loader.construct_mapping(node, deep=True)
 
 
@@ -172,7 +183,8 @@ _Loader.add_implicit_resolver(
 )
 
 
-def _yaml(text: str) -> object:
+def yaml_value(text: str) -> object:
+    """What YAML text says, read by a safe loader; InvalidMixError where it is none."""
     try:
         return yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, ValueError, TypeError, AttributeError) as error:
@@ -224,7 +236,7 @@ def epochs_of(value: object, name: str) -> Fraction | None:
             epochs = Fraction(str(value))
         else:
             raise ValueError
-        if not 0 < epochs < 1 << 60 or epochs.denominator >= 1 << 60:
+        if not (0 < epochs.numerator < 10**18 and epochs.denominator < 10**18):
             raise ValueError
     except (ValueError, ZeroDivisionError) as error:
         raise InvalidMixError(

@@ -14,6 +14,7 @@ from fractions import Fraction
 
 from choline_data.errors import InvalidMixError, UnknownDatasetError, UnknownFieldError, nearest
 from choline_data.home import Home
+from choline_data.licenses import CLASSES, license_class
 from choline_data.mix.grammar import UNITS, Mix, Part, parse_mix
 from choline_data.mix.measure import Measure, measured
 from choline_data.recipe import MAX_SOURCES, Recipe, RecipeSource, Segment
@@ -22,36 +23,6 @@ from choline_data.stream import Store
 
 RowsOf = Callable[[Store, RecipeSource, str, Mapping[str, str]], tuple[int, int]]
 
-# SPDX identifiers without conditions beyond attribution; what `license:permissive` means.
-PERMISSIVE = frozenset(
-    [
-        "0bsd",
-        "afl-3.0",
-        "apache-2.0",
-        "artistic-2.0",
-        "bsd-2-clause",
-        "bsd-3-clause",
-        "bsl-1.0",
-        "cc0-1.0",
-        "cc-by-2.0",
-        "cc-by-2.5",
-        "cc-by-3.0",
-        "cc-by-4.0",
-        "cdla-permissive-1.0",
-        "cdla-permissive-2.0",
-        "isc",
-        "mit",
-        "mit-0",
-        "odc-by-1.0",
-        "pddl-1.0",
-        "psf-2.0",
-        "python-2.0",
-        "unlicense",
-        "w3c",
-        "wtfpl",
-        "zlib",
-    ]
-)
 _WEIGHT_LIMIT = 1 << 60
 _POWERS = Context(prec=24)
 
@@ -314,8 +285,11 @@ def _in_group(entry: Entry, group: str) -> bool:
         case "tag":
             return value in entry.tags
         case "license":
-            license_id = entry.license.lower()
-            return license_id in PERMISSIVE if value == "permissive" else license_id == value.lower()
+            return (
+                license_class(entry.license) == value
+                if value in CLASSES
+                else entry.license.lower() == value.lower()
+            )
         case _:
             return bool(getattr(entry, what) == value)
 

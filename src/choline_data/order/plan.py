@@ -167,6 +167,18 @@ class Plan:
             else [0] * len(self._caps)
         )
 
+    def ends(self) -> list[int | None]:
+        """Where each source has run out: the position from which on the others share its slots; None for never."""
+        while self._grow():
+            pass
+        out: list[int | None] = [None] * len(self._caps)
+        for phase in self._phases:
+            if phase.end is not None:
+                for index, rest in enumerate(self._left(self._caps, self._served_in(phase, phase.end))):
+                    if rest == 0 and out[index] is None:
+                        out[index] = phase.end
+        return out
+
     def _phase(self, position: int) -> Phase:
         if position < 0 or (self.length is not None and position >= self.length):
             raise OutOfRangeError(f"Position {position} is not in the stream, which has {self._extent}.")
