@@ -282,3 +282,31 @@ def test_asked_again_the_answer_is_the_same_whatever_was_asked_between():
         placed(of, block * MIXING_BLOCK, block * MIXING_BLOCK + 1)
     assert len(of._blocks) <= 32
     assert np.array_equal(placed(of, 0, 300), golden)
+
+
+def test_the_ends_are_where_the_others_take_over():
+    of = plan([1, 1, 2], [10, None, 10_000])
+    small, never, big = of.ends()
+    assert never is None
+    assert abs(small - 40) <= 12
+    assert of.served(small)[0] == 10
+    assert of.served(big)[2] == 10_000
+    rows = placed(of, 0, big + 5000)[:, 0]
+    assert not (rows[small:] == 0).any()
+    assert not (rows[big:] == 2).any()
+    assert plan([1, 1]).ends() == [None, None]
+    assert plan([1, 1], [3, 3]).ends() == [6, 6]
+    assert plan([(0, (1, 0)), (50, (0, 1))], [50, 7]).ends() == [50, 57]
+
+
+def test_messages_say_how_long_the_stream_is():
+    for of, start, stop, says in (
+        (plan([1, 1], [5, 5]), 0, 11, "Positions 0 to 11 are not all in the stream, which has 10 positions."),
+        (plan([1]), -1, 3, "Positions -1 to 3 are not all in the stream, which has no end."),
+    ):
+        with pytest.raises(OutOfRangeError) as caught:
+            placed(of, start, stop)
+        assert str(caught.value) == says
+    with pytest.raises(OutOfRangeError) as caught:
+        plan([1, 1], [5, 5]).served(12)
+    assert str(caught.value) == "Position 11 is not in the stream, which has 10 positions."

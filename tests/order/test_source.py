@@ -152,3 +152,13 @@ def test_the_metric_knows_the_ends_of_its_scale():
     assert mixedness(chance, 50) == pytest.approx(1, abs=0.01)
     half = np.concatenate([np.repeat([0, 1], 500), np.tile([0, 1], 500)])
     assert mixedness(half, 10) == pytest.approx(0.5, abs=0.06)
+
+
+def test_the_metric_of_small_sequences_is_known_to_the_last_digit():
+    # Two labels with shares 1/2; batches aa, ab: distances 1 and 0, expected (2 - 1) / 2 * (4 - 2) / 3, worst 1.
+    assert mixedness([0, 0, 0, 1, 1, 1], 2) == pytest.approx(1 - (2 / 3 - 0.4) / 0.6)
+    assert mixedness([0, 0, 1, 1, 0], 2) == 0
+    assert mixedness([0, 1, 0, 1], 2) == 1
+    assert mixedness([0, 1], 1) == 1
+    assert mixedness([0, 1, 0], 2) == 1
+    assert adjacent_correlation(np.arange(10)) == pytest.approx(1)
