@@ -23,7 +23,9 @@ _SUFFIX = {
     "audio": re.compile(r"\.(wav|mp3|flac|ogg|opus|m4a)([?#]|$)", re.IGNORECASE),
     "video": re.compile(r"\.(mp4|webm|avi|mov|mkv)([?#]|$)", re.IGNORECASE),
 }
-_OPAQUE = re.compile(r"^(https?://\S+|/?[\w.-]+(/[\w.@ -]+)+|[0-9a-f]{16,}|[A-Za-z0-9+/]{40,}={0,2}|[\w-]{1,64})$")
+_OPAQUE = re.compile(
+    r"^(https?://\S+|/?[\w.-]+(/[\w.@ -]+)+|[0-9a-f]{16,}|[A-Za-z0-9+/]{40,}={0,2}|[\w-]{1,64})$"
+)
 
 
 def plain(name: str) -> str:
@@ -80,7 +82,7 @@ class Column:
 
     @cached_property
     def media(self) -> str:
-        """"image", "audio" or "video" where the values are such bytes, or name such files; else ""."""
+        """ "image", "audio" or "video" where the values are such bytes, or name such files; else ""."""
         kinds = {medium_of(v) for v in self.there[:8]}
         return kinds.pop() if len(kinds) == 1 else ""
 
@@ -137,6 +139,8 @@ def _turns_of(value: Any) -> str:
         for key in ("messages", "conversations", "conversation"):
             if isinstance(value.get(key), list):
                 return _turns_of(value[key])
+        if not {"role", "from"} & value.keys():  # a struct with a speaker and a text is no turn yet
+            return ""
         value = [value]
     if not isinstance(value, list):
         return ""
