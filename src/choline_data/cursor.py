@@ -1,0 +1,39 @@
+"""The cursor: recipe digest, position and checksum. Small, plain, and all there is to resume from."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import xxhash
+
+from choline_data.errors import InvalidCursorError
+
+_FORM = re.compile(r"chl1\.([0-9a-f]{64})\.(0|[1-9][0-9]{0,17})\.([0-9a-f]{16})")
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """A place in a stream: the next sample to be served is the one at `position`."""
+
+    recipe: str
+    position: int
+
+    def encode(self) -> str:
+        """The cursor as text, the only form there is of it."""
+        body = f"chl1.{self.recipe}.{self.position}"
+        return f"{body}.{xxhash.xxh3_64_hexdigest(body.encode())}"
+
+    @classmethod
+    def decode(cls, text: str) -> Cursor:
+        """The cursor that `encode` wrote; InvalidCursorError for anything else."""
+        match = _FORM.fullmatch(text) if len(text) <= 128 else None
+        if match is None:
+            newer = re.match(r"chl([2-9]|[1-9][0-9]+)\.", text[:16])
+            raise InvalidCursorError(
+                "The cursor was written by a newer version." if newer else "The cursor is damaged or not a cursor.",
+                remedy="Upgrade choline-data." if newer else "Pass it on unchanged.",
+            )
+        if xxhash.xxh3_64_hexdigest(text.rpartition(".")[0].encode()) != match[3]:
+            raise InvalidCursorError("The cursor is damaged: its checksum does not fit.", remedy="Pass it on unchanged.")
+        return cls(match[1], int(match[2]))

@@ -1,0 +1,172 @@
+"""The home: where cards, revisions and runs live as plain files, under a local path or an fsspec URL.
+
+Everything in it is written once and never changed, but for `catalog/HEAD`, which is only a hint. A file appears whole
+or not at all; the next numbered catalog file is created exclusively, so of two writers one wins and the other is told.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from choline_data.errors import SourceNotFoundError
+from choline_data.locations import check_location, filesystem, is_url
+
+
+def default_home() -> str:
+    """`CHOLINE_DATA_HOME`, else `~/.local/share/choline-data` (or below `XDG_DATA_HOME`)."""
+    stated = os.environ.get("CHOLINE_DATA_HOME")
+    if stated:
+        return stated
+    return str(Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "choline-data")
+
+
+class Home:
+    """Named immutable objects under one root. Picklable; opens nothing before it is used."""
+
+    def __init__(self, location: str | os.PathLike[str] | None = None) -> None:
+        self.location = check_location(os.fspath(location) if location else default_home()).rstrip("/")
+        self.local = not is_url(self.location) or self.location.startswith("file://")
+        self._root = self.location.removeprefix("file://") if self.local else ""
+        self._fs: Any = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_fs": None}
+
+    @property
+    def fs(self) -> Any:
+        """The fsspec file system of a remote home."""
+        if self._fs is None:
+            self._fs, self._root = filesystem(self.location)
+            self._root = self._root.rstrip("/")
+        return self._fs
+
+    def path(self, name: str) -> str:
+        """The path of an object, as the home's file system names it."""
+        if not self.local:
+            _ = self.fs
+        return f"{self._root}/{name}"
+
+    def exists(self, name: str) -> bool:
+        """Whether there is such an object now."""
+        return os.path.exists(self.path(name)) if self.local else bool(self.fs.exists(self.path(name)))
+
+    def size(self, name: str) -> int:
+        """The object's size in bytes."""
+        try:
+            return os.path.getsize(self.path(name)) if self.local else int(self.fs.size(self.path(name)))
+        except FileNotFoundError as error:
+            raise SourceNotFoundError(f"The home has no {name}.", remedy="`choline-data verify` tells more.") from error
+
+    def read(self, name: str) -> bytes:
+        """The whole object."""
+        try:
+            if self.local:
+                return Path(self.path(name)).read_bytes()
+            return bytes(self.fs.cat_file(self.path(name)))
+        except FileNotFoundError as error:
+            raise SourceNotFoundError(f"The home has no {name}.", remedy="`choline-data verify` tells more.") from error
+
+    def read_range(self, name: str, start: int, end: int) -> bytes:
+        """Bytes [start, end) of the object: one ranged read."""
+        if self.local:
+            with open(self.path(name), "rb") as file:
+                return os.pread(file.fileno(), end - start, start)
+        return bytes(self.fs.cat_file(self.path(name), start=start, end=end))
+
+    def map(self, name: str) -> pa.Buffer:
+        """A local object as memory, mapped and not read."""
+        with pa.memory_map(self.path(name)) as file:
+            return file.read_buffer()
+
+    def create(self, name: str, content: bytes) -> bool:
+        """Creates the object whole; False where there is one of that name already, which stays as it is."""
+        if not self.local:
+            if self.fs.exists(self.path(name)):
+                return False
+            try:
+                self.fs.pipe_file(self.path(name), content, mode="create")
+            except FileExistsError:
+                return False
+            except TypeError:  # a file system without conditional writes
+                self.fs.pipe_file(self.path(name), content)
+            return True
+        staged = self.staged()
+        with open(staged, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            return self._link(staged, name)
+        finally:
+            os.unlink(staged)
+
+    def _link(self, staged: str, name: str) -> bool:
+        target = self.path(name)
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        try:
+            os.link(staged, target)
+        except FileExistsError:
+            return False
+        folder = os.open(os.path.dirname(target), os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+        return True
+
+    def staged(self) -> str:
+        """A fresh local path for a file to be written and then `adopt`ed; on the home's own disk where that is local."""
+        if self.local:
+            folder = self.path("staging")
+        else:
+            folder = os.path.join(os.environ.get("TMPDIR", "/tmp"), f"choline-data-{os.getuid()}")
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        return os.path.join(folder, f"{os.getpid()}-{uuid.uuid4().hex}")
+
+    def adopt(self, staged: str, name: str) -> None:
+        """Makes a staged local file the object `name`, whole; where there is one already the staged file goes."""
+        if self.local:
+            fd = os.open(staged, os.O_RDONLY)
+            os.fsync(fd)
+            os.close(fd)
+            os.chmod(staged, 0o444)
+            self._link(staged, name)
+        elif not self.exists(name):
+            self.fs.put_file(staged, self.path(name))
+        os.unlink(staged)
+
+    def hint(self, name: str, content: bytes) -> None:
+        """Replaces a small object that is only a hint."""
+        if self.local:
+            staged = self.staged()
+            Path(staged).write_bytes(content)
+            os.makedirs(os.path.dirname(self.path(name)), exist_ok=True)
+            os.replace(staged, self.path(name))
+        else:
+            self.fs.pipe_file(self.path(name), content)
+
+    def remove(self, name: str) -> None:
+        """Removes the object, or the folder of objects; nothing where there is none."""
+        if not self.local:
+            if self.fs.exists(self.path(name)):
+                self.fs.rm(self.path(name), recursive=True)
+        elif os.path.isdir(self.path(name)):
+            shutil.rmtree(self.path(name))
+        elif os.path.exists(self.path(name)):
+            os.unlink(self.path(name))
+
+    def names(self, folder: str) -> list[str]:
+        """The names under a folder, sorted. Only `gc` and `verify` list; serving never does."""
+        if self.local:
+            top = self.path(folder)
+            return sorted(
+                os.path.relpath(os.path.join(at, f), self._root) for at, _, files in os.walk(top) for f in files
+            )
+        root = self.path("")
+        return sorted(p[len(root) :].lstrip("/") for p in self.fs.find(self.path(folder)))

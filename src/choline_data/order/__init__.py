@@ -1,0 +1,10 @@
+"""The pure function: position → (source, epoch, row). Integers only, no state, no index; seekable to any position.
+
+`interleave` shares the slots of the stream among the sources, `source` orders each source's rows, `permute` is the keyed
+bijection under both, and `plan` puts them together for a recipe.
+"""
+
+from choline_data.order.plan import Placed, Plan
+from choline_data.order.source import SourceOrder, WindowRows
+
+__all__ = ["Placed", "Plan", "SourceOrder", "WindowRows"]

@@ -1,0 +1,120 @@
+"""A keyed bijection of [0, n) for any n, in O(1) memory: a Feistel network over a mixed radix, with cycle walking.
+
+Integer arithmetic modulo 2^64 only, so the order is the same on every platform and with every release of NumPy.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+Ints = npt.NDArray[np.int64]
+_Words = npt.NDArray[np.uint64]
+
+ROUNDS = 6
+_WORD = (1 << 64) - 1
+TABLE_ROWS = 1024  # up to here a sorted table of hashes: as good as random, and as fast to make
+_M1, _M2, _M3 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+_S30, _S27, _S31, _S32 = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(32)
+
+
+def _packed(raw: bytes) -> bytes:
+    return struct.pack("<cQ", b"s", len(raw)) + raw
+
+
+def key_of(*parts: int | str) -> int:
+    """A 64-bit key of these parts: the same for equal parts, unrelated for others."""
+    packed = b"".join(
+        struct.pack("<cQ", b"i", part & _WORD) if isinstance(part, int) else _packed(part.encode()) for part in parts
+    )
+    return xxhash.xxh3_64_intdigest(packed)
+
+
+def mixed(words: _Words) -> _Words:
+    """The words scrambled (the finaliser of splitmix64): a bijection of 64-bit words without a pattern left."""
+    out = words + _M1
+    out ^= out >> _S30
+    out *= _M2
+    out ^= out >> _S27
+    out *= _M3
+    out ^= out >> _S31
+    return out
+
+
+def shuffled(n: int, key: int) -> Ints:
+    """The numbers 0 … n-1 in an order that `key` decides, as a table; for small n."""
+    words = np.arange(n, dtype=np.uint64)
+    words ^= np.uint64(key)
+    return np.argsort(mixed(words), kind="stable")
+
+
+class Permutation:
+    """The bijection of [0, n) that `key` names. `p(x)` permutes an array of positions, `p.inverse(y)` undoes it."""
+
+    __slots__ = ("_keys", "_left", "_right", "_table", "n")
+
+    def __init__(self, n: int, key: int) -> None:
+        if not 1 <= n < 1 << 60:
+            raise ValueError(f"a permutation of {n} numbers: need 1 to 2^60 - 1")
+        self.n = n
+        self._table: Ints | None = shuffled(n, key) if n <= TABLE_ROWS else None
+        self._left = math.isqrt(n - 1) + 1
+        self._right = -(-n // self._left)
+        self._keys = [np.uint64(key_of(key, turn)) for turn in range(ROUNDS)]
+
+    def __call__(self, x: Ints) -> Ints:
+        if self._table is not None:
+            return self._table[x]
+        return self._walk(x, forward=True)
+
+    def inverse(self, y: Ints) -> Ints:
+        """The positions that the permutation sends to `y`."""
+        if self._table is not None:
+            return np.argsort(self._table, kind="stable")[y]
+        return self._walk(y, forward=False)
+
+    def _walk(self, x: Ints, *, forward: bool) -> Ints:
+        out = self._network(x.astype(np.uint64), forward=forward)
+        outside = np.flatnonzero(out >= np.uint64(self.n))
+        while len(outside):
+            again = self._network(out[outside], forward=forward)
+            out[outside] = again
+            outside = outside[again >= np.uint64(self.n)]
+        return out.astype(np.int64)
+
+    def _network(self, x: _Words, *, forward: bool) -> _Words:
+        right_size = np.uint64(self._right)
+        left = x // right_size
+        right = x - left * right_size
+        turns = range(ROUNDS) if forward else range(ROUNDS - 1, -1, -1)
+        for turn in turns:
+            if turn % 2 == 0:
+                left = self._turned(left, right, self._keys[turn], np.uint64(self._left), forward=forward)
+            else:
+                right = self._turned(right, left, self._keys[turn], right_size, forward=forward)
+        left *= right_size
+        left += right
+        return left
+
+    @staticmethod
+    def _turned(half: _Words, other: _Words, key: np.uint64, size: np.uint64, *, forward: bool) -> _Words:
+        # (half ± f(other)) mod size, f spread over [0, size) by a multiplication instead of a division.
+        step = other ^ key
+        step *= _M2
+        step ^= step >> _S32
+        step *= _M3
+        step >>= _S32
+        step *= size
+        step >>= _S32
+        if forward:
+            step += half
+            step -= (step >= size) * size
+            return step
+        out = half + size
+        out -= step
+        out -= (out >= size) * size
+        return out

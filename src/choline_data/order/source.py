@@ -1,0 +1,117 @@
+"""One source's rows in the order in which the stream serves them.
+
+Rank t of a source is its t-th sample in the stream: epoch t // n, place t % n in that epoch. With `shuffle`, blocks of
+`block_rows` rows are permuted, and rows are permuted within windows of WINDOW_BLOCKS consecutive blocks of that order;
+each epoch has keys of its own. Without, the order is the source's own. Either way the rows of a window are a few ranges
+of the revision, so a reader fetches ranges and picks rows from memory.
+
+The order depends on the number of rows and on `block_rows`, never on how files were cut.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from choline_data.order.permute import Ints, Permutation, key_of
+
+WINDOW_BLOCKS = 64
+
+
+@dataclass(frozen=True)
+class WindowRows:
+    """Ranks that fall into one window: places `at` of the asked ranks, and their rows' places `rows` in the window."""
+
+    epoch: int
+    window: int
+    at: slice
+    rows: Ints
+
+
+class SourceOrder:
+    """Maps the ranks of one source to windows of row ranges. `key` names the source: equal keys, equal orders."""
+
+    def __init__(self, rows: int, block_rows: int, *, seed: int, key: str, shuffle: bool = True) -> None:
+        if rows < 1 or block_rows < 1:
+            raise ValueError(f"a source of {rows} rows in blocks of {block_rows}: both must be at least 1")
+        self.rows = rows
+        self.block_rows = block_rows
+        self.shuffle = shuffle
+        self._seed = seed
+        self._key = key
+        self._blocks = -(-rows // block_rows)
+        self._last = rows - (self._blocks - 1) * block_rows  # rows of the one short block
+        self.windows = -(-self._blocks // WINDOW_BLOCKS)
+        self._epochs: OrderedDict[int, tuple[Permutation, int]] = OrderedDict()
+        self._picks: OrderedDict[tuple[int, int], Ints] = OrderedDict()
+
+    def _epoch(self, epoch: int) -> tuple[Permutation, int]:
+        """The epoch's order of blocks, and the place of the short block in it."""
+        found = self._epochs.get(epoch)
+        if found is None:
+            order = Permutation(self._blocks, key_of("blocks", self._seed, self._key, epoch))
+            last = np.array([self._blocks - 1], dtype=np.int64)
+            found = (order, int(order.inverse(last)[0]))
+            self._epochs[epoch] = found
+            while len(self._epochs) > 4:
+                self._epochs.popitem(last=False)
+        return found
+
+    def _window_start(self, epoch: int, window: int) -> int:
+        """The place in the epoch of the window's first row; `rows` for the window after the last."""
+        block = min(window * WINDOW_BLOCKS, self._blocks)
+        short_before = self.shuffle and self._epoch(epoch)[1] < block
+        if not self.shuffle:
+            return min(block * self.block_rows, self.rows)
+        return block * self.block_rows - (self.block_rows - self._last if short_before else 0)
+
+    def _window_of(self, epoch: int, place: int) -> int:
+        guess = place // (WINDOW_BLOCKS * self.block_rows)
+        return guess + 1 if self._window_start(epoch, guess + 1) <= place else guess
+
+    def window_size(self, epoch: int, window: int) -> int:
+        """How many rows the window holds."""
+        return self._window_start(epoch, window + 1) - self._window_start(epoch, window)
+
+    def ranges(self, epoch: int, window: int) -> list[tuple[int, int]]:
+        """The row ranges [from, to) of the revision that make up the window, in the order of its places."""
+        first, last = window * WINDOW_BLOCKS, min((window + 1) * WINDOW_BLOCKS, self._blocks)
+        if not self.shuffle:
+            return [(first * self.block_rows, min(last * self.block_rows, self.rows))]
+        blocks = self._epoch(epoch)[0](np.arange(first, last, dtype=np.int64))
+        return [(b * self.block_rows, min((b + 1) * self.block_rows, self.rows)) for b in blocks.tolist()]
+
+    def _pick(self, epoch: int, window: int) -> Ints:
+        """The window's places in the order in which they are served."""
+        found = self._picks.get((epoch, window))
+        if found is None:
+            size = self.window_size(epoch, window)
+            every = np.arange(size, dtype=np.int64)
+            found = Permutation(size, key_of("rows", self._seed, self._key, epoch, window))(every)
+            self._picks[epoch, window] = found
+            while len(self._picks) > 8:
+                self._picks.popitem(last=False)
+        return found
+
+    def runs(self, ranks: Ints) -> Iterator[WindowRows]:
+        """These ascending ranks, as runs that each lie in one window."""
+        done = 0
+        while done < len(ranks):
+            epoch, place = divmod(int(ranks[done]), self.rows)
+            window = self._window_of(epoch, place)
+            first = epoch * self.rows + self._window_start(epoch, window)
+            stop = int(np.searchsorted(ranks, first + self.window_size(epoch, window)))
+            rows = ranks[done:stop] - first
+            yield WindowRows(epoch, window, slice(done, stop), self._pick(epoch, window)[rows] if self.shuffle else rows)
+            done = stop
+
+    def rows_of(self, first: int, count: int) -> Ints:
+        """The rows of the revision at these ranks: what the runs and ranges come to, for explanations and tests."""
+        out = np.empty(count, dtype=np.int64)
+        for run in self.runs(np.arange(first, first + count, dtype=np.int64)):
+            places = np.concatenate([np.arange(a, b, dtype=np.int64) for a, b in self.ranges(run.epoch, run.window)])
+            out[run.at] = places[run.rows]
+        return out

@@ -1,0 +1,210 @@
+"""The recipe: a mix made exact. Its canonical JSON says everything that decides the stream; its digest names it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import cached_property
+from typing import Any
+
+import orjson
+
+from choline_data.errors import InvalidMixError, RecipeMismatchError
+from choline_data.order import Plan
+
+VERSION = 1
+VIEWS = ("samples", "text", "tokens")
+ON_EXHAUSTED = ("renormalize", "stop")
+MAX_SOURCES = 1024
+
+
+@dataclass(frozen=True)
+class RecipeSource:
+    """A source of a recipe: a revision, the part of it that is served, and how its rows count and are ordered.
+
+    `rows` and `block_rows` are those of what is served: samples, or packed rows in the tokens view.
+    """
+
+    name: str
+    dataset: str
+    revision: str
+    rows: int
+    block_rows: int
+    split: str = ""
+    config: str = ""
+    where: str = ""
+    max_epochs: str = ""  # a fraction as text, such as "3/2"; "" for no end
+
+    @property
+    def key(self) -> str:
+        """What the order of this source's rows depends on beside the seed: never its name or its neighbours."""
+        return "/".join((self.revision, self.config, self.split, self.where))
+
+    @property
+    def cap(self) -> int | None:
+        """The most samples that it gives; None for no end."""
+        if not self.max_epochs:
+            return None
+        return int(self.rows * Fraction(self.max_epochs))
+
+
+@dataclass(frozen=True)
+class Segment:
+    """From position `start` on, these integer weights, in samples; a source that is not named has none."""
+
+    start: int
+    weights: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides a stream. Equal recipes, equal streams, on every machine."""
+
+    sources: tuple[RecipeSource, ...]
+    segments: tuple[Segment, ...]
+    seed: int = 0
+    shuffle: bool = True
+    view: str = "samples"
+    on_exhausted: str = "renormalize"
+    options: Mapping[str, str] = ()  # type: ignore[assignment]  # of the view: tokenizer digest, seq_len, packing …
+
+    def __post_init__(self) -> None:
+        names = [source.name for source in self.sources]
+        if not names or len(names) > MAX_SOURCES or len(set(names)) != len(names):
+            raise InvalidMixError(
+                f"A recipe has 1 to {MAX_SOURCES} sources with names of their own.", remedy="Check the mix."
+            )
+        object.__setattr__(self, "sources", tuple(sorted(self.sources, key=lambda s: s.name)))
+        object.__setattr__(self, "options", dict(self.options))
+        if self.view not in VIEWS or self.on_exhausted not in ON_EXHAUSTED or not -(1 << 63) <= self.seed < 1 << 63:
+            raise InvalidMixError(
+                f"view {self.view!r}, on_exhausted {self.on_exhausted!r} or seed {self.seed} can't be.",
+                remedy=f"Views: {', '.join(VIEWS)}; on_exhausted: {', '.join(ON_EXHAUSTED)}; a 64-bit seed.",
+            )
+        starts = [segment.start for segment in self.segments]
+        if not starts or starts[0] != 0 or any(b <= a for a, b in zip(starts, starts[1:], strict=False)):
+            raise InvalidMixError("Segments begin at position 0 and go up.", remedy="Append segments, never insert them.")
+        for segment in self.segments:
+            if not set(segment.weights) <= set(names) or not sum(segment.weights.values()):
+                raise InvalidMixError(f"The segment at {segment.start} weighs sources that the recipe does not have.")
+            if any(weight < 0 or weight >= 1 << 62 for weight in segment.weights.values()):
+                raise InvalidMixError(f"The segment at {segment.start} has a weight below 0 or above 2^62.")
+        for source in self.sources:
+            if source.rows < 1 or source.block_rows < 1:
+                raise InvalidMixError(
+                    f"{source.name}: there are no rows to serve.",
+                    remedy="Take it out of the mix, or widen its `where`, split or config.",
+                    source=source.name,
+                )
+
+    def to_json(self) -> bytes:
+        """The canonical form: sorted keys, no blanks, integers and strings only."""
+        body = {
+            "version": VERSION,
+            "sources": [
+                {
+                    key: value
+                    for key, value in vars(source).items()
+                    if value != "" and not key.startswith("_")
+                }
+                for source in self.sources
+            ],
+            "segments": [{"start": s.start, "weights": dict(s.weights)} for s in self.segments],
+            "seed": self.seed,
+            "shuffle": self.shuffle,
+            "view": self.view,
+            "on_exhausted": self.on_exhausted,
+            "options": dict(self.options),
+        }
+        return orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
+
+    @classmethod
+    def from_json(cls, raw: bytes | str) -> Recipe:
+        """The recipe of this JSON, which may come from anywhere: checked, InvalidMixError where it is none."""
+        try:
+            body = orjson.loads(raw)
+            if body["version"] != VERSION:
+                raise InvalidMixError(
+                    f"The recipe has version {body['version']}, this software reads {VERSION}.",
+                    remedy="Upgrade choline-data.",
+                )
+            sources = tuple(RecipeSource(**source) for source in body["sources"])
+            segments = tuple(
+                Segment(int(s["start"]), {str(k): int(v) for k, v in s["weights"].items()}) for s in body["segments"]
+            )
+            for source in sources:
+                texts = (source.name, source.dataset, source.revision, source.split, source.where, source.max_epochs)
+                numbers = (source.rows, source.block_rows)
+                if not all(isinstance(t, str) for t in texts) or not all(type(n) is int for n in numbers):
+                    raise InvalidMixError("A source of the recipe has fields of the wrong type.")
+                _ = source.cap
+            return cls(
+                sources,
+                segments,
+                seed=int(body["seed"]),
+                shuffle=bool(body["shuffle"]),
+                view=str(body["view"]),
+                on_exhausted=str(body["on_exhausted"]),
+                options={str(k): str(v) for k, v in body["options"].items()},
+            )
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
+            raise InvalidMixError("This is not a recipe.", remedy="Resolve the mix again.") from error
+
+    @cached_property
+    def digest(self) -> str:
+        """The stream's name: sha256 of the canonical JSON."""
+        return hashlib.sha256(self.to_json()).hexdigest()
+
+    def plan(self) -> Plan:
+        """The arithmetic of this recipe's stream."""
+        weights = [(s.start, [s.weights.get(source.name, 0) for source in self.sources]) for s in self.segments]
+        caps = [source.cap for source in self.sources]
+        return Plan(weights, caps, seed=self.seed, on_exhausted=self.on_exhausted)
+
+    def with_segment(self, start: int, weights: Mapping[str, int], sources: Sequence[RecipeSource] = ()) -> Recipe:
+        """The recipe that changes to `weights` at `start`; everything before stays as it was."""
+        known = {s.name for s in self.sources}
+        added = tuple(s for s in sources if s.name not in known)
+        return replace(
+            self, sources=(*self.sources, *added), segments=(*self.segments, Segment(start, dict(weights)))
+        )
+
+    def before(self, segment: int) -> Recipe:
+        """The recipe as it was before its segment number `segment` was appended."""
+        kept = self.segments[:segment]
+        named = {name for s in kept for name in s.weights}
+        return replace(self, segments=kept, sources=tuple(s for s in self.sources if s.name in named))
+
+    def check_digest(self, digest: str, position: int) -> None:
+        """Accepts a cursor of this recipe, or of the recipe as it was before a segment that starts at or after it."""
+        if digest == self.digest:
+            return
+        for number in range(len(self.segments) - 1, 0, -1):
+            if position <= self.segments[number].start and self.before(number).digest == digest:
+                return
+        raise RecipeMismatchError(
+            f"The cursor belongs to recipe {digest[:12]}…, this stream is {self.digest[:12]}….",
+            remedy="Resume with the mix, seed and options of the run that wrote it.",
+            expected=self.digest,
+            found=digest,
+        )
+
+
+def difference(ours: Recipe, theirs: Mapping[str, Any]) -> str:
+    """In words, how a recipe (as parsed JSON) differs from ours: the first few fields, ours and theirs."""
+    own: dict[str, Any] = orjson.loads(ours.to_json())
+    told: list[str] = []
+    for key in ("seed", "shuffle", "view", "on_exhausted", "options", "segments"):
+        if own.get(key) != theirs.get(key):
+            told.append(f"{key}: {own.get(key)} here, {theirs.get(key)} there")
+    here = {s["name"]: s for s in own["sources"]}
+    there = {s["name"]: s for s in theirs.get("sources", [])}
+    for name in sorted(set(here) ^ set(there)):
+        told.append(f"source {name} is only {'here' if name in here else 'there'}")
+    for name in sorted(set(here) & set(there)):
+        for key in sorted(set(here[name]) | set(there[name])):
+            if here[name].get(key) != there[name].get(key):
+                told.append(f"{name}.{key}: {here[name].get(key)} here, {there[name].get(key)} there")
+    return "; ".join(told[:6]) or "nothing that the recipes show"

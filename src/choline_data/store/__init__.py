@@ -1,0 +1,7 @@
+"""The block store: immutable Arrow IPC files of fixed-row blocks, and one manifest a revision."""
+
+from choline_data.store.blocks import BlockFile, BlockWriter
+from choline_data.store.catalog import Catalog, Entry
+from choline_data.store.revision import Manifest, Revision, StoredFile
+
+__all__ = ["BlockFile", "BlockWriter", "Catalog", "Entry", "Manifest", "Revision", "StoredFile"]

@@ -1,0 +1,284 @@
+"""Positions turned into rows: plans a range, takes rows from windows of blocks, and puts them in the stream's order.
+
+The server and the embedded client run this very code; a test holds both to byte-identical samples.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from choline_data import schema as one
+from choline_data import wire
+from choline_data.errors import DamagedStoreError, OutOfRangeError, UnknownFieldError
+from choline_data.gather import Piece, assemble, node_of
+from choline_data.home import Home
+from choline_data.order import SourceOrder
+from choline_data.order.permute import Ints
+from choline_data.recipe import Recipe, RecipeSource
+from choline_data.store import Revision
+
+class Window:
+    """The rows of one window of one source: views into mapped blocks, or into blocks that were fetched."""
+
+    def __init__(self, schema: pa.Schema, parts: list[pa.RecordBatch], maps: Sequence[pa.Buffer]) -> None:
+        self.nodes = {f.name: node_of(f.type, [part[f.name] for part in parts], maps) for f in schema}
+        self.nbytes = sum(node.nbytes for node in self.nodes.values())
+        # Nested buffers are kept alive by the nodes' bases; a mapped file by its map.
+        self._maps = maps
+
+
+class WindowCache:
+    """Windows in use, shared by all streams of a process, bounded in bytes. The origin is read once for all of them."""
+
+    def __init__(self, limit: int = 512 << 20) -> None:
+        self.limit = limit
+        self.loads = 0
+        self.bytes_loaded = 0
+        self._held: OrderedDict[tuple[object, ...], Window] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+        self._loading: dict[tuple[object, ...], threading.Event] = {}
+
+    def get(self, key: tuple[object, ...], load: Callable[[], Window]) -> Window:
+        """The window of this key; of several who ask at once, one loads it and the others wait."""
+        while True:
+            with self._lock:
+                held = self._held.get(key)
+                if held is not None:
+                    self._held.move_to_end(key)
+                    return held
+                event = self._loading.get(key)
+                if event is None:
+                    self._loading[key] = threading.Event()
+                    break
+            event.wait(timeout=60)
+        try:
+            window = load()
+            with self._lock:
+                self.loads += 1
+                self.bytes_loaded += window.nbytes
+                self._held[key] = window
+                self._bytes += window.nbytes
+                while self._bytes > self.limit and len(self._held) > 1:
+                    _, gone = self._held.popitem(last=False)
+                    self._bytes -= gone.nbytes
+            return window
+        finally:
+            with self._lock:
+                self._loading.pop(key).set()
+
+
+class Store:
+    """The opened revisions of a home and their windows: what a process that reads streams holds once."""
+
+    def __init__(self, home: Home, *, cache_bytes: int = 512 << 20) -> None:
+        self.home = home
+        self.windows = WindowCache(cache_bytes)
+        self._revisions: dict[str, Revision] = {}
+        self._lock = threading.Lock()
+
+    def revision(self, digest: str) -> Revision:
+        """The revision of this digest, opened once."""
+        with self._lock:
+            found = self._revisions.get(digest)
+        if found is None:
+            found = Revision(self.home, digest)
+            with self._lock:
+                found = self._revisions.setdefault(digest, found)
+        return found
+
+
+@dataclass(frozen=True)
+class _Served:
+    """What one source adds to the stream: its order, where its rows lie, and its columns with their constants."""
+
+    spec: RecipeSource
+    order: SourceOrder
+    revision: Revision
+    spans: tuple[tuple[int, int], ...]
+    selection: npt.NDArray[np.int64] | None
+    codes: dict[str, int]  # of `dataset`, and of `kind` where it is one for all
+    constants: dict[str, Any]  # nodes of one row, for columns that are constant or that the source does not have
+
+
+class Stream:
+    """The rows of a recipe by position. Thread-safe; holds no place: `read` is a function."""
+
+    def __init__(self, store: Store, recipe: Recipe, columns: Sequence[str] | None = None) -> None:
+        self.recipe = recipe
+        self.plan = recipe.plan()
+        self._store = store
+        self._lock = threading.Lock()
+        self._served = [self._open(source) for source in recipe.sources]
+        stored = {c for s in self._served for c in (*s.revision.columns, *s.revision.constants)}
+        there = {"id", "dataset", "kind", "origin"} | stored
+        if columns is not None:
+            for column in columns:
+                if column not in one.SCHEMA.names:
+                    raise UnknownFieldError(column, one.SCHEMA.names, where="columns")
+            there = {"id", "dataset"} | set(columns)
+        self.datasets = tuple(sorted({s.spec.dataset for s in self._served}))
+        self.schema = pa.schema([f for f in one.SCHEMA if f.name in there], metadata=one.SCHEMA.metadata)
+        self.wire_schema = wire.schema_on_the_wire(self.schema)
+        self._kinds = pa.array(one.KINDS, pa.string())
+        self._served = [self._with_constants(served) for served in self._served]
+
+    @property
+    def length(self) -> int | None:
+        """How many positions the stream has; None for no end."""
+        return self.plan.length
+
+    def _open(self, source: RecipeSource) -> _Served:
+        revision = self._store.revision(source.revision)
+        spans = tuple(revision.spans(source.split, source.config))
+        selection = None
+        if source.where:
+            from choline_data.selection import selected_rows
+
+            selection = selected_rows(self._store.home, revision, source.where)
+            inside = np.zeros(len(selection), dtype=bool)
+            for start, end in spans:
+                inside |= (selection >= start) & (selection < end)
+            selection = selection[inside]
+        rows = len(selection) if selection is not None else sum(end - start for start, end in spans)
+        if rows != source.rows:
+            raise DamagedStoreError(
+                f"{source.name}: the recipe has {source.rows} rows, the store has {rows}.",
+                remedy="Run `choline-data verify`, or resolve the mix again.",
+            )
+        order = SourceOrder(
+            source.rows, source.block_rows, seed=self.recipe.seed, key=source.key, shuffle=self.recipe.shuffle
+        )
+        return _Served(source, order, revision, spans, selection, {}, {})
+
+    def _with_constants(self, served: _Served) -> _Served:
+        revision = served.revision
+        codes = {"dataset": self.datasets.index(served.spec.dataset)}
+        constants: dict[str, Any] = {}
+        for field in self.schema:
+            if field.name in revision.schema.names or field.name == "dataset":
+                continue
+            if field.name == "kind":
+                codes["kind"] = one.KINDS.index(revision.constants["kind"])
+                constants["kind"] = node_of(pa.string(), [pa.array([revision.constants["kind"]], pa.string())])
+            else:
+                value = revision.constants.get(field.name)
+                constants[field.name] = node_of(field.type, [pa.array([value], field.type)])
+        return replace(served, codes=codes, constants=constants)
+
+    def _range(self, served: _Served, start: int, stop: int, columns: Sequence[str]) -> list[pa.RecordBatch]:
+        """Rows [start, stop) of what the source serves, which may be a part of its revision."""
+        if served.selection is not None:
+            rows = served.selection[start:stop]
+            if not len(rows):
+                return []
+            low, high = int(rows[0]), int(rows[-1]) + 1
+            parts = served.revision.read(low, high, columns)
+            flat = parts[0] if len(parts) == 1 else pa.concat_batches(parts)
+            return [flat.take(pa.array(rows - low))]
+        out: list[pa.RecordBatch] = []
+        at = 0
+        for first, last in served.spans:
+            size = last - first
+            low, high = max(start, at), min(stop, at + size)
+            if low < high:
+                out += served.revision.read(first + low - at, first + high - at, columns)
+            at += size
+        return out
+
+    def _window(self, served: _Served, epoch: int, window: int) -> Window:
+        stored = [f for f in served.revision.schema if f.name in self.schema.names]
+        names = [f.name for f in stored]
+        key = (served.spec.key, self.recipe.seed, self.recipe.shuffle, epoch, window, served.spec.block_rows, *names)
+
+        def load() -> Window:
+            parts = [
+                part
+                for start, stop in served.order.ranges(epoch, window)
+                for part in self._range(served, start, stop, names)
+            ]
+            return Window(pa.schema(stored), parts, served.revision.maps())
+
+        return self._store.windows.get(key, load)
+
+    def _pieces(self, served: _Served, ranks: Ints, places: Ints) -> list[tuple[Window, Ints, Ints]]:
+        """Where the samples of a source at these ascending ranks lie, and where they go."""
+        with self._lock:  # the order keeps the permutations that it last made
+            runs = list(served.order.runs(ranks))
+        return [(self._window(served, run.epoch, run.window), run.rows, places[run.at]) for run in runs]
+
+    def placed(self, positions: Ints) -> tuple[npt.NDArray[np.uint16], Ints]:
+        """The source (its place in `recipe.sources`) and the rank of each of these ascending positions."""
+        start, stop = int(positions[0]), int(positions[-1]) + 1
+        with self._lock:
+            pieces = list(self.plan.place(start, stop))
+        source = pieces[0].source if len(pieces) == 1 else np.concatenate([p.source for p in pieces])
+        rank = pieces[0].rank if len(pieces) == 1 else np.concatenate([p.rank for p in pieces])
+        if len(source) == len(positions):
+            return source, rank
+        return source[positions - start], rank[positions - start]
+
+    def read_at(self, positions: Ints) -> pa.RecordBatch:
+        """The samples at these ascending positions, in order, in the wire schema; `wire.with_dictionaries` completes it."""
+        if not len(positions):
+            return _empty(self.wire_schema)
+        source, rank = self.placed(positions)
+        count = len(positions)
+        by_source = np.argsort(source, kind="stable")
+        ends = np.cumsum(np.bincount(source, minlength=len(self._served)))
+        picked: list[tuple[_Served, list[tuple[Window, Ints, Ints]], Ints]] = []
+        first = 0
+        for served, end in zip(self._served, ends.tolist(), strict=True):
+            if end > first:
+                places = by_source[first:end]
+                picked.append((served, self._pieces(served, rank[places], places), places))
+            first = end
+        return pa.record_batch([self._column(f, picked, count) for f in self.wire_schema], schema=self.wire_schema)
+
+    def _column(
+        self, field: pa.Field, picked: list[tuple[_Served, list[tuple[Window, Ints, Ints]], Ints]], count: int
+    ) -> pa.Array:
+        """One column of the batch: each source's rows at their places, constants and nulls where it has none."""
+        coded = field.name in ("dataset", "kind")
+        if coded and all(field.name in served.codes for served, _, _ in picked):
+            codes = np.empty(count, field.type.to_pandas_dtype())
+            for served, _, places in picked:
+                codes[places] = served.codes[field.name]
+            return pa.array(codes)
+        pieces: list[Piece] = []
+        kind = pa.string() if coded else field.type
+        for served, windows, places in picked:
+            constant = served.constants.get(field.name)
+            if constant is not None:
+                pieces.append(Piece(constant, np.zeros(len(places), np.int64), places))
+            else:
+                pieces += [Piece(window.nodes[field.name], rows, at) for window, rows, at in windows]
+        column = assemble(kind, pieces, count)
+        return pc.index_in(column, self._kinds).cast(pa.int8()) if coded else column
+
+    def read(self, start: int, stop: int) -> pa.RecordBatch:
+        """The samples at positions start … stop-1."""
+        if not 0 <= start <= stop:
+            raise OutOfRangeError(f"Positions {start} to {stop} make no range.")
+        return self.read_at(np.arange(start, stop, dtype=np.int64))
+
+    def mean_row_bytes(self) -> float:
+        """About how many bytes a sample has, by the shares of the first segment: what message sizes are planned by."""
+        weights = self.recipe.segments[0].weights
+        total = sum(weights.values())
+        return sum(
+            weights.get(s.spec.name, 0) / total * s.revision.bytes / max(s.revision.rows, 1) for s in self._served
+        )
+
+
+def _empty(schema: pa.Schema) -> pa.RecordBatch:
+    return pa.record_batch([pa.array([], f.type) for f in schema], schema=schema)
