@@ -346,7 +346,7 @@ def _instruction(look: Look) -> Iterable[Find]:
         yield Find("chat", "prompt_completion", fields, 0.94, f"{reply} answers {prompt}")
         return
     alone = look.text("prompt", "instruction", "inputs")
-    if alone and not look.has(*_DOCUMENTS) and look.columns[alone].is_prose:
+    if alone and not look.has(*_DOCUMENTS, "canonicalsolution") and look.columns[alone].is_prose:
         yield Find(
             "chat", "prompt_completion", [("prompt", alone)], 0.88, f"{alone} is a prompt without a reply"
         )
@@ -357,7 +357,7 @@ def _is_reply(column: Column) -> bool:
         return True
     listed = column.all_of(lambda v: isinstance(v, list))
     named = column.name.lower() in ("responses", "completions", "targets", "response")
-    return listed and named or (column.is_number and column.name.lower() in ("answer", "target", "output"))
+    return (listed and named) or (column.is_number and column.name.lower() in ("answer", "target", "output"))
 
 
 def _summary(look: Look) -> Iterable[Find]:
@@ -370,10 +370,7 @@ def _summary(look: Look) -> Iterable[Find]:
             yield Find("chat", "summarisation", fields, 0.92, f"{summary} is shorter than {document}")
 
 
-_LANGUAGES = frozenset("ar bg bn ca cs da de el en eo es et eu fa fi fr ga gl gu he hi hr hu hy id is it ja ka kk km "
-                       "kn ko lt lv mk ml mr ms mt nb ne nl nn no pa pl ps pt ro ru sh si sk sl sq sr sv ta te th tr "
-                       "uk ur uz vi xh yi zh zu af am as az be br cy fy gd ha ig ku ky li mg mn my oc or rw se tg tk "
-                       "tt ug wa yo".split())  # fmt: skip
+_LANGUAGES = frozenset(["ar", "bg", "bn", "ca", "cs", "da", "de", "el", "en", "eo", "es", "et", "eu", "fa", "fi", "fr", "ga", "gl", "gu", "he", "hi", "hr", "hu", "hy", "id", "is", "it", "ja", "ka", "kk", "km", "kn", "ko", "lt", "lv", "mk", "ml", "mr", "ms", "mt", "nb", "ne", "nl", "nn", "no", "pa", "pl", "ps", "pt", "ro", "ru", "sh", "si", "sk", "sl", "sq", "sr", "sv", "ta", "te", "th", "tr", "uk", "ur", "uz", "vi", "xh", "yi", "zh", "zu", "af", "am", "as", "az", "be", "br", "cy", "fy", "gd", "ha", "ig", "ku", "ky", "li", "mg", "mn", "my", "oc", "or", "rw", "se", "tg", "tk", "tt", "ug", "wa", "yo"])  # fmt: skip
 
 
 def _parallel(look: Look) -> Iterable[Find]:

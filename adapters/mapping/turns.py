@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -76,7 +77,7 @@ def _turns(items: list[dict[str, Any]]) -> Talk:
             [("assistant", text) for text in said], [{} for _ in said], "" if said else "has no turns"
         )
     role_key = next((k for k in ROLE_KEYS if k in keys), None)
-    content_key = next((k for k in CONTENT_KEYS if k in keys and k != role_key), None)
+    content_key = next((k for k in CONTENT_KEYS if k in keys), None)
     if role_key is None and {"user", "assistant"} & keys:
         return _pairs(items)
     if role_key is None or (content_key is None and not keys & set(_CALLS)):
@@ -124,10 +125,8 @@ def _call(call: Any) -> str:
     if isinstance(function, str):
         return function
     if isinstance(function, dict) and isinstance(function.get("arguments"), str):
-        try:
+        with contextlib.suppress(orjson.JSONDecodeError):
             function = {**function, "arguments": orjson.loads(function["arguments"])}
-        except orjson.JSONDecodeError:
-            pass
     return dumps(function)
 
 
@@ -190,7 +189,7 @@ def from_structs(column: pa.Array) -> tuple[pa.Array, pa.Array | None] | None:
     kind = column.type.value_type
     keys = [f.name for f in kind]
     role_key = next((k for k in ROLE_KEYS if k in keys), None)
-    content_key = next((k for k in CONTENT_KEYS if k in keys and k != role_key), None)
+    content_key = next((k for k in CONTENT_KEYS if k in keys), None)
     if role_key is None or content_key is None or len(set(keys)) != len(keys) or column.null_count:
         return None
     items = column.flatten()

@@ -14,7 +14,6 @@ from choline_data.adapters.mapping.forms.fields import Fields, labels_of, turns_
 from choline_data.adapters.mapping.roles import role_of
 from choline_data.adapters.mapping.turns import Talk
 
-
 # Texts that may hold more than themselves: transcripts, and JSON in a string.
 _SPECIAL = r"^\s*(Human|Assistant|System):|^[\[{]"
 
@@ -48,7 +47,8 @@ def _conversations(fields: Fields, name: str) -> list[Any]:
     if is_text(column.type):
         fields.made.kept.add(name)
         return parsed(column)
-    return column.to_pylist()
+    values: list[Any] = column.to_pylist()
+    return values
 
 
 def _take(fields: Fields, name: str, talks: list[Talk]) -> None:

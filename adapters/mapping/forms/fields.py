@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -137,10 +138,8 @@ def parsed(column: pa.Array) -> list[Any]:
     out = []
     for value in column.to_pylist():
         if isinstance(value, str):
-            try:
+            with contextlib.suppress(orjson.JSONDecodeError):
                 value = orjson.loads(value)
-            except orjson.JSONDecodeError:
-                pass
         out.append(value)
     return out
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -130,4 +131,4 @@ def _heads(data: pa.Array) -> list[bytes]:
         return [b""] * len(data)
     offsets = np.frombuffer(data.buffers()[1], np.int64)[data.offset : data.offset + len(data) + 1]
     view = memoryview(data.buffers()[2])
-    return [bytes(view[a : min(b, a + HEAD_BYTES)]) for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+    return [bytes(view[a : min(b, a + HEAD_BYTES)]) for a, b in itertools.pairwise(offsets)]

@@ -70,7 +70,8 @@ def choices(fields: Fields) -> None:
     answers = fields.values(given[0]) if given else [None] * fields.rows
     # In some sets 1 is the first choice (winogrande): a role of its own, since '1' alone does not say.
     first = 1 if fields.has("answer_from_1") else 0
-    talks, labels = [], []
+    talks: list[Talk] = []
+    labels: list[list[dict[str, str]] | None] = []
     for i, (question, context, answer) in enumerate(zip(questions, contexts, answers, strict=True)):
         options = _options([column[i] for column in columns])
         if question is None or not options:

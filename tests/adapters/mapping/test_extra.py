@@ -9,9 +9,10 @@ import math
 
 import pyarrow as pa
 import pytest
-from choline_data.adapters.mapping.extra import extra_json
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from choline_data.adapters.mapping.extra import extra_json
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 NUMBERS = st.integers(-(2**63), 2**63 - 1)

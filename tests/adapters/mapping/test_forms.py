@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+
 from choline_data.adapters.base import Shard, chunk_of
 from choline_data.adapters.mapping import Mapping, Normalised
 from choline_data.adapters.mapping.forms import FORMS
@@ -214,6 +215,6 @@ def test_a_field_within_a_struct_is_found_by_its_path() -> None:
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_takes_no_rows(form: str) -> None:
     empty = pa.RecordBatch.from_pydict({"c": pa.array([], pa.string())})
-    fields = {role: "c" for role in FORMS[form].required} or {"text": "c"}
+    fields = dict.fromkeys(FORMS[form].required, "c") or {"text": "c"}
     fields = {} if form == "table" else {**fields, "prompt": "c"} if form == "kto" else fields
     assert apply(form, fields, empty).batch.num_rows == 0

@@ -8,6 +8,7 @@ from types import ModuleType
 
 import pyarrow as pa
 import pytest
+
 from choline_data.adapters.base import Shard, chunk_of
 from choline_data.adapters.mapping import infer, unsure
 from choline_data.errors import InvalidOptionError, MissingFieldError, UnknownFieldError
