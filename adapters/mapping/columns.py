@@ -15,7 +15,7 @@ import pyarrow as pa
 from choline_data.adapters.mapping.extra import is_json
 from choline_data.adapters.mapping.forms.fields import class_names
 from choline_data.adapters.mapping.roles import CONTENT_KEYS, ROLE_KEYS
-from choline_data.adapters.mapping.sniffing import sniff
+from choline_data.adapters.media import mime_of
 
 ROWS = 64
 _SUFFIX = {
@@ -120,7 +120,7 @@ def medium_of(value: Any) -> str:
             return "audio"
         value = next((value[k] for k in ("path", "uri", "url") if isinstance(value.get(k), str)), None)
     if isinstance(value, bytes):
-        mime = sniff(value[: 64 << 10]).mime
+        mime = mime_of(value)
         return mime.partition("/")[0] if mime.partition("/")[0] in _SUFFIX else ""
     if isinstance(value, str) and len(value) < 2048:
         return next((kind for kind, suffix in _SUFFIX.items() if suffix.search(value.strip())), "")

@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from choline_data.adapters import media as headers
 from choline_data.adapters.mapping.extra import dumps, is_text
 from choline_data.adapters.mapping.forms.fields import Fields
-from choline_data.adapters.mapping.sniffing import sniff
 from choline_data.schema import MEDIUM
 
 # A JPEG's size may stand behind its thumbnail and colour profile; no header needs more than this.
@@ -112,7 +112,7 @@ def _leave(fields: Fields, name: str, keys: list[str]) -> None:
 def _described(data: pa.Array, uri: pa.Array, given: dict[str, pa.Array]) -> pa.Array:
     """Media with type and size read from their first bytes, where the source does not state them."""
     # Row by row: each header is of its own format. The bytes are looked at where they lie.
-    found = [sniff(head) for head in _heads(data)]
+    found = [headers.probe(head) for head in _heads(data)]
     columns: dict[str, pa.Array] = {
         "mime": pa.array([f.mime or None for f in found], pa.string()),
         "width": pa.array([f.width or None for f in found], pa.int32()),
