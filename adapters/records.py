@@ -54,8 +54,9 @@ def dumps(value: object) -> bytes:
     """`value` as JSON; integers of any size stay what they are."""
     try:
         return orjson.dumps(value)
-    except TypeError:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    except TypeError:  # an integer over 64 bits, or a lone surrogate, which reading it again refuses
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        return text.encode() if text.isprintable() else json.dumps(value).encode()
 
 
 def records_of_rows(rows: Iterable[object]) -> Iterator[Records]:
