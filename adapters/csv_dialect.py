@@ -93,7 +93,8 @@ def sniff(text: str, extension: str = "") -> Dialect:
     preferred = {"tsv": "\t", "tab": "\t", "psv": "|"}.get(extension, ",")
     scored = {d: _score(rows) for d, rows in ways.items()}
     best = max(
-        DELIMITERS, key=lambda d: (scored[d][0], _first_fits(ways[d], scored[d]), d == preferred, scored[d][1])
+        DELIMITERS,
+        key=lambda d: (scored[d][0], _first_fits(ways[d], scored[d]), d == preferred, scored[d][1]),
     )
     if scored[best][1] < 2:
         blanks = [line.split() for line in lines if line.strip()]

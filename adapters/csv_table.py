@@ -33,7 +33,7 @@ from choline_data.errors import SourceDamagedError, SourceFormatError, SourceToo
 SNIFF_BYTES = 1 << 20
 EXTENSIONS = frozenset({"csv", "tsv", "tab", "psv", "ssv"})
 _INTEGER = r"^(0|-?[1-9][0-9]{0,17})$"
-_FLOAT = r"^[+-]?((0|[1-9][0-9]*)\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,2})?$"
+_FLOAT = r"^[+-]?((0|[1-9][0-9]{0,14})(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,2})?$"
 _BOOLEAN = r"^(true|false|True|False|TRUE|FALSE)$"
 _MISSING = pa.array(sorted(MISSING))
 

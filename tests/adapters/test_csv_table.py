@@ -64,7 +64,10 @@ def test_the_encoding_is_found(read, write, encoding, text):
 
 
 def test_text_that_would_change_as_a_number_stays_text(read, write):
-    rows = "zip,big,mixed,flag,date,price\n" + "007,12345678901234567890,1,true,2020-01-01,1.5\n12,1,x,false,2020-01-02,2\n"
+    rows = (
+        "zip,big,mixed,flag,date,price\n"
+        + "007,12345678901234567890,1,true,2020-01-01,1.5\n12,1,x,false,2020-01-02,2\n"
+    )
     found = read(Delimited(), write("a.csv", rows))
     assert found.rows[0] == {
         "zip": "007", "big": "12345678901234567890", "mixed": "1", "flag": True, "date": "2020-01-01", "price": 1.5,
@@ -72,7 +75,7 @@ def test_text_that_would_change_as_a_number_stays_text(read, write):
 
 
 def test_missing_is_null_in_a_column_of_numbers_and_only_there(read, write):
-    found = read(Delimited(), write("a.csv", "n,code,empty\n1,NA,\nNA,US,\n,x,\"\"\n"))
+    found = read(Delimited(), write("a.csv", 'n,code,empty\n1,NA,\nNA,US,\n,x,""\n'))
     assert found.rows == [{"n": 1, "code": "NA"}, {"code": "US"}, {"code": "x", "empty": ""}]
 
 
@@ -118,7 +121,9 @@ def test_what_is_sniffed_can_be_overridden(read, write):
 
 
 def test_prose_is_no_table(write, source):
-    prose = write("a.txt", "It was the best of times, it was the worst of times,\nit was the age of wisdom,\n" * 9)
+    prose = write(
+        "a.txt", "It was the best of times, it was the worst of times,\nit was the age of wisdom,\n" * 9
+    )
     table = write("b.txt", "a\tb\n" + "1\t2\n" * 9)
     (claim,) = csv_table.detect(source(prose, table))
     assert [f.name for f in claim.files] == ["b.txt"]

@@ -20,7 +20,9 @@ class TestContract(AdapterContract):
         rows = [{"n": n, "text": f"row {n}", "tags": ["a"] * (n % 3)} for n in range(9000)]
         return [
             source_file(write("a.json", json.dumps(rows))),
-            source_file(write("b.json", json.dumps({"canary": "x", "examples": [*rows[:50], "odd"] + rows[50:60]}))),
+            source_file(
+                write("b.json", json.dumps({"canary": "x", "examples": [*rows[:50], "odd"] + rows[50:60]}))
+            ),
         ]
 
 
@@ -30,17 +32,26 @@ class TestContract(AdapterContract):
         ([{"a": 1}, {"a": 2}], [{"a": 1}, {"a": 2}]),
         ([], []),
         (["x", "y"], [{"value": "x"}, {"value": "y"}]),
-        ({"canary": "c", "examples": [{"a": 1}, {"a": 2}]}, [{"a": 1, "canary": "c"}, {"a": 2, "canary": "c"}]),
+        (
+            {"canary": "c", "examples": [{"a": 1}, {"a": 2}]},
+            [{"a": 1, "canary": "c"}, {"a": 2, "canary": "c"}],
+        ),
         ({"a": "above", "rows": [{"a": 1}]}, [{"a": 1, "document.a": "above"}]),
         ({"about": "c", "words": ["x", "y"]}, [{"words": "x", "about": "c"}, {"words": "y", "about": "c"}]),
         (
-            {"type": "FeatureCollection", "features": [{"type": "Feature", "id": 1}, {"type": "Feature", "id": 2}]},
+            {
+                "type": "FeatureCollection",
+                "features": [{"type": "Feature", "id": 1}, {"type": "Feature", "id": 2}],
+            },
             [{"type": "Feature", "id": 1}, {"type": "Feature", "id": 2}],
         ),
         ({"q1": {"a": 1, "b": 2}, "q2": {"a": 3}}, [{"key": "q1", "a": 1, "b": 2}, {"key": "q2", "a": 3}]),
         ({"a": [1, 2], "b": ["x", "y"]}, [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}]),
         ({"a": {"0": 1, "1": 2}, "b": {"0": "x", "1": "y"}}, [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}]),
-        ({"columns": ["a", "b"], "index": [0, 1], "data": [[1, "x"], [2, "y"]]}, [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}]),
+        (
+            {"columns": ["a", "b"], "index": [0, 1], "data": [[1, "x"], [2, "y"]]},
+            [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}],
+        ),
         ({"title": "t", "meta": {"n": 1}}, [{"title": "t", "meta": {"n": 1}}]),
         ({"xs": [{"a": 1}], "ys": [{"b": 1}]}, [{"xs": [{"a": 1}], "ys": [{"b": 1}]}]),
     ],
@@ -50,7 +61,9 @@ def test_the_rows_of(read, write, document, rows):
 
 
 def test_a_big_array_is_read_in_pieces_with_the_same_rows(read, write):
-    rows = [{"n": n, "text": "é" * (n % 500), "x": [n / 3, None, 10**n if n < 40 else 0]} for n in range(20_000)]
+    rows = [
+        {"n": n, "text": "é" * (n % 500), "x": [n / 3, None, 10**n if n < 40 else 0]} for n in range(20_000)
+    ]
     path = write("a.json", json.dumps(rows, indent=2, ensure_ascii=False))
     whole, pieces = read(JsonDocument(), path), read(JsonDocument(max_document_bytes=1000), path)
     assert whole.error is None
@@ -60,7 +73,9 @@ def test_a_big_array_is_read_in_pieces_with_the_same_rows(read, write):
 
 
 def test_a_big_object_says_how_to_make_lines_of_it(read, write):
-    found = read(JsonDocument(max_document_bytes=100), write("a.json", json.dumps({"rows": [{"a": "x" * 200}]})))
+    found = read(
+        JsonDocument(max_document_bytes=100), write("a.json", json.dumps({"rows": [{"a": "x" * 200}]}))
+    )
     assert isinstance(found.error, SourceTooLargeError)
     assert "jq" in str(found.error)
 
