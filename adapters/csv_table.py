@@ -282,7 +282,7 @@ def _as_type(column: pa.Array, before: str) -> tuple[pa.Array, str]:
     missing = pc.is_in(column, value_set=_MISSING)
     values = pc.if_else(missing, pa.scalar(None, pa.string()), column)
     if values.null_count == len(values):
-        if not column.null_count == len(column):  # NA alone says nothing about numbers
+        if column.null_count != len(column):  # NA alone says nothing about numbers
             return column, before or "text"
         kinds = {"integer": pa.int64(), "float": pa.float64(), "boolean": pa.bool_()}
         return (column.cast(kinds[before]) if before else column), before

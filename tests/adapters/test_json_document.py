@@ -21,7 +21,7 @@ class TestContract(AdapterContract):
         return [
             source_file(write("a.json", json.dumps(rows))),
             source_file(
-                write("b.json", json.dumps({"canary": "x", "examples": [*rows[:50], "odd"] + rows[50:60]}))
+                write("b.json", json.dumps({"canary": "x", "examples": [*rows[:50], "odd", *rows[50:60]]}))
             ),
         ]
 
