@@ -91,7 +91,7 @@ def detect(source: Source) -> list[Claim]:
     if not found:
         return []
     passed = tuple((f.name, "tells about the data") for f in source.files if is_about(f.name))
-    return [Claim(ConllU(), tuple(found), 1.0, f"{len(found)} CoNLL-U file(s)", kind="annotation", passed_over=passed)]
+    return [Claim(ConllU(), tuple(found), 1.0, f"{len(found)} CoNLL-U file(s)", kind="text", passed_over=passed)]
 
 
 def _named(name: str) -> bool:

@@ -8,14 +8,16 @@ from typing import Any
 
 import numpy as np
 import orjson
+import pyarrow as pa
 
 from choline_data.adapters import media
-from choline_data.adapters.base import Chunk, Claim, Shard, Source, SourceFile
+from choline_data.adapters.base import BATCH_ROWS, Chunk, Claim, Shard, Source, SourceFile, chunk_of, from_row
 from choline_data.adapters.names import in_order, is_about, parts, split_of
 from choline_data.adapters.packed_rows import beside, cells, count_of, index_of, shard_bytes
 from choline_data.adapters.rows import Rows
 from choline_data.errors import SourceDamagedError, SourceFormatError, SourceNotFoundError
 
+_ARROW_END = b"LDARW01\x00"
 _DECODERS: dict[str, Callable[[bytes], Any]] = {
     "str": bytes.decode,
     "string": bytes.decode,
@@ -63,6 +65,12 @@ class LitData:
                 f"{shard.name} has {count_of(data)} rows, its index says {chunk['chunk_size']}.",
                 remedy="Fetch the chunk and its index again.",
             )
+        body = 4 + 4 * (count_of(data) + 1)
+        if data.endswith(_ARROW_END):
+            length = int.from_bytes(data[-len(_ARROW_END) - 4 : -len(_ARROW_END)], "little")
+            arrow = data[body : body + length]
+            yield from from_row(start, _arrow(arrow, shard.name, count_of(data)))
+            return
         pictures = [n for n, f in zip(names, formats, strict=True) if f in ("jpeg", "file")]
         rows = Rows(dict.fromkeys(pictures, media.MEDIUM))
         for row, found in cells(data, shard.name, [None] * len(formats), start):
@@ -77,6 +85,24 @@ class LitData:
 
 
 ADAPTER = LitData
+
+
+def _arrow(data: bytes, name: str, count: int) -> Iterator[Chunk]:
+    """The rows of a chunk that holds an Arrow IPC file behind its offsets, as LitData writes flat rows since 0.2.7."""
+    row = 0
+    try:
+        with pa.ipc.open_file(pa.BufferReader(data)) as file:
+            for at in range(file.num_record_batches):
+                batch = file.get_batch(at)
+                batch.validate(full=True)
+                for first in range(0, batch.num_rows, BATCH_ROWS):
+                    piece = batch.slice(first, BATCH_ROWS)
+                    yield chunk_of(piece, row)
+                    row += piece.num_rows
+    except (pa.ArrowInvalid, OSError) as error:
+        raise SourceDamagedError(f"{name}: its Arrow part is damaged ({error}).", remedy="Fetch it again.") from error
+    if row != count:
+        raise SourceDamagedError(f"{name} has {row} rows, it states {count}.", remedy="Fetch it again.")
 
 
 def _decoder(kind: str, column: str, index: str) -> Callable[[bytes], Any]:

@@ -19,7 +19,6 @@ TYPES: Mapping[str, pa.DataType] = {
     "text": pa.large_string(),
     "caption": pa.string(),
     "transcription": pa.string(),
-    "label": pa.string(),
     "path": pa.string(),
 }
 

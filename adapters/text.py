@@ -25,7 +25,7 @@ from choline_data.adapters.base import (
     SourceFile,
     chunk_of,
 )
-from choline_data.adapters.encodings import decoded, looks_like_text
+from choline_data.adapters.encodings import declared_in, decoded, looks_like_text
 from choline_data.adapters.names import in_order, is_about, parts, split_of
 from choline_data.adapters.rows import Rows, file_shards
 from choline_data.errors import InvalidOptionError, SourceDamagedError, SourceFormatError, SourceTooLargeError
@@ -244,6 +244,8 @@ def _is_text(file: SourceFile, look: bool = True) -> bool:
     if named and not look:
         return True
     head = io.head(file.path, 8 << 10)
+    if declared_in(file.name).startswith("utf-16"):
+        return True
     return looks_like_text(head) and not media.mime_of(head)
 
 
