@@ -9,11 +9,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO, cast
 
-from choline_data.errors import MissingDependencyError, SourceDamagedError, SourceNotFoundError
-from choline_data.locations import open_location
+import pyarrow as pa
+
+from choline_data.errors import (
+    MissingDependencyError,
+    SourceDamagedError,
+    SourceNotFoundError,
+    SourceTooLargeError,
+)
+from choline_data.locations import local_path, open_location
 
 HEAD_BYTES = 64 << 10
 READ_BYTES = 1 << 20
+BLOCK_BYTES = 8 << 20
+SKIP_BYTES = 256 << 20
 
 _MAGIC = (
     (b"\x1f\x8b", "gzip"),
@@ -47,6 +56,12 @@ def open_raw(path: str) -> Iterator[BinaryIO]:
             yield file
     except FileNotFoundError as error:
         raise SourceNotFoundError(f"{path}: there is no such file.") from error
+
+
+def arrow_input(file: BinaryIO, path: str) -> pa.NativeFile:
+    """The opened file for pyarrow: a local one without a detour through Python."""
+    local = local_path(path)
+    return pa.OSFile(local) if local is not None else pa.PythonFile(file, "r")
 
 
 def pieces(path: str, name: str = "", start: int = 0, end: int = -1) -> Iterator[bytes]:
@@ -126,10 +141,14 @@ def _decompressed(file: BinaryIO, kind: str, name: str) -> Iterator[bytes]:
             if engine.eof:
                 pending = engine.unused_data
     except (zlib.error, OSError, lzma.LZMAError, EOFError, ValueError, RuntimeError) as error:
-        raise SourceDamagedError(f"{name}: the {kind} stream is damaged ({error}).", remedy="Fetch it again.") from error
+        raise SourceDamagedError(
+            f"{name}: the {kind} stream is damaged ({error}).", remedy="Fetch it again."
+        ) from error
     except Exception as error:
         if type(error).__module__.startswith("zstandard"):
-            raise SourceDamagedError(f"{name}: the zstd stream is damaged ({error}).", remedy="Fetch it again.") from error
+            raise SourceDamagedError(
+                f"{name}: the zstd stream is damaged ({error}).", remedy="Fetch it again."
+            ) from error
         raise
 
 
@@ -150,3 +169,91 @@ def raw_head(path: str, limit: int = 512) -> bytes:
     """The first bytes as they lie there, compressed or not."""
     with open_raw(path) as file:
         return cast(bytes, file.read(limit))
+
+
+def extension(name: str) -> str:
+    """The file name's extension in lower case, without that of a compression: "jsonl" for `A.JSONL.gz`."""
+    parts = name.rsplit("/", 1)[-1].lower().split(".")[1:]
+    while parts and parts[-1] in ("gz", "zst", "zstd", "bz2", "xz", "lz4", "gzip"):
+        parts.pop()
+    return parts[-1] if parts else ""
+
+
+def line_blocks(
+    path: str, name: str = "", *, start: int = 0, end: int = -1, max_row_bytes: int = 16 << 20
+) -> Iterator[bytes | int]:
+    """The file in blocks of whole lines; an int stands for a line of that many bytes that was over the limit.
+
+    With a range, the lines whose first byte lies in it. A damaged file raises after its last whole line.
+    """
+    buffer = bytearray()
+    skipped = 0
+    stream = _range(path, name, start, end)
+    while True:
+        try:
+            piece = next(stream, b"")
+        except SourceDamagedError:
+            cut = buffer.rfind(b"\n")
+            if cut >= 0:
+                yield bytes(buffer[: cut + 1])
+            raise
+        if not piece:
+            break
+        if skipped:
+            at = piece.find(b"\n")
+            skipped += at if at >= 0 else len(piece)
+            if at < 0:
+                if skipped > SKIP_BYTES:
+                    raise _endless(name or path, max_row_bytes)
+                continue
+            yield skipped
+            skipped = 0
+            piece = piece[at + 1 :]
+        seen = len(buffer)
+        buffer += piece
+        if len(buffer) < BLOCK_BYTES:
+            continue
+        first = buffer.find(b"\n", seen) if seen >= BLOCK_BYTES else 0
+        if first > max_row_bytes:
+            yield first
+            del buffer[: first + 1]
+        cut = buffer.rfind(b"\n", 0 if seen < BLOCK_BYTES else seen)
+        if cut >= 0 and first >= 0:
+            yield bytes(buffer[: cut + 1])
+            del buffer[: cut + 1]
+        elif len(buffer) > max_row_bytes:
+            skipped = len(buffer)
+            buffer.clear()
+    if skipped:
+        yield skipped
+    elif buffer:
+        yield bytes(buffer)
+
+
+def _endless(name: str, limit: int) -> SourceTooLargeError:
+    return SourceTooLargeError(
+        f"{name}: a line goes on for over {SKIP_BYTES >> 20} MiB; the limit (max_row_bytes) is {limit:,} bytes.",
+        remedy="Is it a file of lines? Name its format with --format.",
+    )
+
+
+def _range(path: str, name: str, start: int, end: int) -> Iterator[bytes]:
+    """The bytes of the lines whose first byte lies in [start, end)."""
+    at = max(start - 1, 0)
+    begun = start == 0
+    for piece in pieces(path, name, at):
+        here, at = at, at + len(piece)
+        if not begun:
+            cut = piece.find(b"\n")
+            if cut < 0:
+                continue
+            here, piece, begun = here + cut + 1, piece[cut + 1 :], True
+            if end >= 0 and here >= end:
+                return
+        if end >= 0 and at >= end:
+            cut = piece.find(b"\n", max(end - 1 - here, 0))
+            if cut >= 0:
+                yield piece[: cut + 1]
+                return
+        if piece:
+            yield piece

@@ -8,7 +8,8 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,36 +19,21 @@ import pyarrow.compute as pc
 from choline_data import schema as one
 from choline_data import wire
 from choline_data.errors import DamagedStoreError, OutOfRangeError, UnknownFieldError
+from choline_data.gather import Piece, assemble, node_of
 from choline_data.home import Home
 from choline_data.order import SourceOrder
 from choline_data.order.permute import Ints
 from choline_data.recipe import Recipe, RecipeSource
 from choline_data.store import Revision
 
-# Rows above this are picked from the mapped blocks one by one; smaller ones from the window copied together.
-PICKED_ROW_BYTES = 16 << 10
-
-
 class Window:
-    """The rows of one window of one source, in memory or mapped."""
+    """The rows of one window of one source: views into mapped blocks, or into blocks that were fetched."""
 
-    def __init__(self, parts: list[pa.RecordBatch]) -> None:
-        self.nbytes = sum(part.nbytes for part in parts)
-        rows = sum(part.num_rows for part in parts)
-        self._parts = parts
-        self._flat: pa.RecordBatch | None = None
-        if self.nbytes <= PICKED_ROW_BYTES * max(rows, 1):
-            self._flat = parts[0] if len(parts) == 1 else pa.concat_batches(parts)
-            self._parts = []
-        self._starts = np.cumsum([0, *(part.num_rows for part in parts)])
-
-    def take(self, rows: Ints) -> pa.RecordBatch:
-        """These places of the window, in this order."""
-        if self._flat is not None:
-            return self._flat.take(pa.array(rows))
-        number = np.searchsorted(self._starts, rows, side="right") - 1
-        within = (rows - self._starts[number]).tolist()
-        return pa.concat_batches([self._parts[n].slice(i, 1) for n, i in zip(number.tolist(), within, strict=True)])
+    def __init__(self, schema: pa.Schema, parts: list[pa.RecordBatch], maps: Sequence[pa.Buffer]) -> None:
+        self.nodes = {f.name: node_of(f.type, [part[f.name] for part in parts], maps) for f in schema}
+        self.nbytes = sum(node.nbytes for node in self.nodes.values())
+        # Nested buffers are kept alive by the nodes' bases; a mapped file by its map.
+        self._maps = maps
 
 
 class WindowCache:
@@ -120,6 +106,8 @@ class _Served:
     revision: Revision
     spans: tuple[tuple[int, int], ...]
     selection: npt.NDArray[np.int64] | None
+    codes: dict[str, int]  # of `dataset`, and of `kind` where it is one for all
+    constants: dict[str, Any]  # nodes of one row, for columns that are constant or that the source does not have
 
 
 class Stream:
@@ -142,6 +130,7 @@ class Stream:
         self.schema = pa.schema([f for f in one.SCHEMA if f.name in there], metadata=one.SCHEMA.metadata)
         self.wire_schema = wire.schema_on_the_wire(self.schema)
         self._kinds = pa.array(one.KINDS, pa.string())
+        self._served = [self._with_constants(served) for served in self._served]
 
     @property
     def length(self) -> int | None:
@@ -169,7 +158,22 @@ class Stream:
         order = SourceOrder(
             source.rows, source.block_rows, seed=self.recipe.seed, key=source.key, shuffle=self.recipe.shuffle
         )
-        return _Served(source, order, revision, spans, selection)
+        return _Served(source, order, revision, spans, selection, {}, {})
+
+    def _with_constants(self, served: _Served) -> _Served:
+        revision = served.revision
+        codes = {"dataset": self.datasets.index(served.spec.dataset)}
+        constants: dict[str, Any] = {}
+        for field in self.schema:
+            if field.name in revision.schema.names or field.name == "dataset":
+                continue
+            if field.name == "kind":
+                codes["kind"] = one.KINDS.index(revision.constants["kind"])
+                constants["kind"] = node_of(pa.string(), [pa.array([revision.constants["kind"]], pa.string())])
+            else:
+                value = revision.constants.get(field.name)
+                constants[field.name] = node_of(field.type, [pa.array([value], field.type)])
+        return replace(served, codes=codes, constants=constants)
 
     def _range(self, served: _Served, start: int, stop: int, columns: Sequence[str]) -> list[pa.RecordBatch]:
         """Rows [start, stop) of what the source serves, which may be a part of its revision."""
@@ -192,49 +196,25 @@ class Stream:
         return out
 
     def _window(self, served: _Served, epoch: int, window: int) -> Window:
-        stored = [c for c in served.revision.schema.names if c in self.schema.names]
-        key = (served.spec.key, self.recipe.seed, self.recipe.shuffle, epoch, window, served.spec.block_rows, *stored)
+        stored = [f for f in served.revision.schema if f.name in self.schema.names]
+        names = [f.name for f in stored]
+        key = (served.spec.key, self.recipe.seed, self.recipe.shuffle, epoch, window, served.spec.block_rows, *names)
 
         def load() -> Window:
             parts = [
                 part
                 for start, stop in served.order.ranges(epoch, window)
-                for part in self._range(served, start, stop, stored)
+                for part in self._range(served, start, stop, names)
             ]
-            return Window(parts)
+            return Window(pa.schema(stored), parts, served.revision.maps())
 
         return self._store.windows.get(key, load)
 
-    def _taken(self, number: int, ranks: Ints) -> pa.RecordBatch:
-        """The samples of source `number` at these ascending ranks, in the stream's schema."""
-        served = self._served[number]
+    def _pieces(self, served: _Served, ranks: Ints, places: Ints) -> list[tuple[Window, Ints, Ints]]:
+        """Where the samples of a source at these ascending ranks lie, and where they go."""
         with self._lock:  # the order keeps the permutations that it last made
             runs = list(served.order.runs(ranks))
-        parts = [self._window(served, run.epoch, run.window).take(run.rows) for run in runs]
-        batch = parts[0] if len(parts) == 1 else pa.concat_batches(parts)
-        return self._completed(served, batch)
-
-    def _completed(self, served: _Served, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """The batch with the columns that are constant for the source, or that it does not have."""
-        rows = batch.num_rows
-        arrays: list[pa.Array] = []
-        for field in self.schema:
-            if field.name == "dataset":
-                code = self.datasets.index(served.spec.dataset)
-                arrays.append(pa.array(np.full(rows, code, dtype=np.int16)))
-            elif field.name == "kind":
-                if "kind" in batch.schema.names:
-                    arrays.append(pc.index_in(batch["kind"], self._kinds).cast(pa.int8()))
-                else:
-                    arrays.append(pa.array(np.full(rows, one.KINDS.index(served.revision.constants["kind"]), np.int8)))
-            elif field.name in batch.schema.names:
-                arrays.append(batch[field.name])
-            elif field.name in served.revision.constants:
-                value = served.revision.constants[field.name]
-                arrays.append(pa.repeat(pa.scalar(value, field.type), rows))
-            else:
-                arrays.append(pa.nulls(rows, field.type))
-        return pa.record_batch(arrays, schema=self.wire_schema)
+        return [(self._window(served, run.epoch, run.window), run.rows, places[run.at]) for run in runs]
 
     def placed(self, positions: Ints) -> tuple[npt.NDArray[np.uint16], Ints]:
         """The source (its place in `recipe.sources`) and the rank of each of these ascending positions."""
@@ -252,15 +232,38 @@ class Stream:
         if not len(positions):
             return _empty(self.wire_schema)
         source, rank = self.placed(positions)
+        count = len(positions)
         by_source = np.argsort(source, kind="stable")
-        numbers, starts = np.unique(source[by_source], return_index=True)
-        if len(numbers) == 1:
-            return self._taken(int(numbers[0]), rank)
-        groups = np.split(by_source, starts[1:])
-        parts = [self._taken(int(n), rank[group]) for n, group in zip(numbers, groups, strict=True)]
-        back = np.empty(len(positions), dtype=np.int64)
-        back[by_source] = np.arange(len(positions), dtype=np.int64)
-        return pa.concat_batches(parts).take(pa.array(back))
+        ends = np.cumsum(np.bincount(source, minlength=len(self._served)))
+        picked: list[tuple[_Served, list[tuple[Window, Ints, Ints]], Ints]] = []
+        first = 0
+        for served, end in zip(self._served, ends.tolist(), strict=True):
+            if end > first:
+                places = by_source[first:end]
+                picked.append((served, self._pieces(served, rank[places], places), places))
+            first = end
+        return pa.record_batch([self._column(f, picked, count) for f in self.wire_schema], schema=self.wire_schema)
+
+    def _column(
+        self, field: pa.Field, picked: list[tuple[_Served, list[tuple[Window, Ints, Ints]], Ints]], count: int
+    ) -> pa.Array:
+        """One column of the batch: each source's rows at their places, constants and nulls where it has none."""
+        coded = field.name in ("dataset", "kind")
+        if coded and all(field.name in served.codes for served, _, _ in picked):
+            codes = np.empty(count, field.type.to_pandas_dtype())
+            for served, _, places in picked:
+                codes[places] = served.codes[field.name]
+            return pa.array(codes)
+        pieces: list[Piece] = []
+        kind = pa.string() if coded else field.type
+        for served, windows, places in picked:
+            constant = served.constants.get(field.name)
+            if constant is not None:
+                pieces.append(Piece(constant, np.zeros(len(places), np.int64), places))
+            else:
+                pieces += [Piece(window.nodes[field.name], rows, at) for window, rows, at in windows]
+        column = assemble(kind, pieces, count)
+        return pc.index_in(column, self._kinds).cast(pa.int8()) if coded else column
 
     def read(self, start: int, stop: int) -> pa.RecordBatch:
         """The samples at positions start … stop-1."""

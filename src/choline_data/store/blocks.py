@@ -105,6 +105,7 @@ class BlockWriter:
         self._hasher = _Hasher(self._staged)
         options = pa.ipc.IpcWriteOptions(compression=compression)
         self._writer = pa.ipc.new_file(self._sink, schema, options=options)
+        self._empty = pa.record_batch([pa.array([], f.type) for f in schema], schema=schema)
         self._pending: list[pa.RecordBatch] = []
         self._pending_rows = 0
         self._hashed = 0
@@ -131,8 +132,9 @@ class BlockWriter:
         self._pending_rows -= at
 
     def _block(self, table: pa.Table) -> None:
-        parts = table.to_batches()
-        batch = parts[0] if len(parts) == 1 else pa.concat_batches(parts)
+        # A copy with buffers of just its rows: the IPC writer pads a slice with its neighbours' bytes, so that the same
+        # rows would make other files, and hold what is not theirs.
+        batch = pa.concat_batches([*table.to_batches(), self._empty])
         start = self.bytes
         self._writer.write_batch(batch)
         self._sink.flush()
@@ -185,11 +187,11 @@ class BlockFile:
             raise self._damaged("its block index does not have its checksum")
         self._index = np.frombuffer(table, dtype=_INDEX)
         self._checked = np.zeros(len(self._index), dtype=bool)
-        self._map: pa.Buffer | None = None
+        self.mapped: pa.Buffer | None = None
         if home.local:
             if home.size(data_name(sha256)) != size:
                 raise self._damaged(f"it has {home.size(data_name(sha256))} bytes, not {size}")
-            self._map = home.map(data_name(sha256))
+            self.mapped = home.map(data_name(sha256))
 
     def __len__(self) -> int:
         return len(self._index)
@@ -207,8 +209,8 @@ class BlockFile:
     def block(self, block: int, fetched: bytes | None = None) -> pa.RecordBatch:
         """Block `block`: a view of the mapped file, or of `fetched`, its bytes; DamagedStoreError if they are wrong."""
         offset, length, checksum = self._index[block].tolist()
-        if self._map is not None:
-            body = self._map.slice(offset, length)
+        if self.mapped is not None:
+            body = self.mapped.slice(offset, length)
         else:
             body = pa.py_buffer(
                 fetched if fetched is not None else self._home.read_range(data_name(self.sha256), offset, offset + length)

@@ -191,6 +191,11 @@ class Revision:
                 self._open.popitem(last=False)
         return opened
 
+    def maps(self) -> list[pa.Buffer]:
+        """The mapped files that are open now, the last used first."""
+        with self._lock:
+            return [file.mapped for file in reversed(self._open.values()) if file.mapped is not None]
+
     def read(self, start: int, stop: int, columns: Sequence[str] | None = None) -> list[pa.RecordBatch]:
         """Rows start … stop-1 as slices of blocks, without a copy where the home is local and not compressed."""
         if not 0 <= start <= stop <= self.rows:

@@ -1,0 +1,161 @@
+"""How a delimited text is written: its encoding, delimiter and header, read from its beginning."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import re
+from collections import Counter
+from dataclasses import dataclass
+
+DELIMITERS = ",\t;|"
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
+MISSING = frozenset({"", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "-", "?"})
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """`skip` lines stand before the first row; `names` are the columns. A delimiter " " is any run of blanks."""
+
+    delimiter: str
+    names: tuple[str, ...]
+    skip: int
+    header: bool
+    blank_lines: bool = False  # blank lines are how this file is spaced, not damage
+    consistent: float = 1.0  # the share of the lines looked at that have as many fields
+
+
+def encoding_of(sample: bytes) -> str:
+    """The encoding of a text that begins so: by its BOM, then UTF-8, UTF-16, an East Asian EUC, else Windows-1252."""
+    for bom, name in _BOMS:
+        if sample.startswith(bom):
+            return name
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(sample)
+        return _utf16_without_bom(sample) or "utf-8"
+    except UnicodeDecodeError:
+        return _utf16_without_bom(sample) or _east_asian(sample) or _single_byte(sample)
+
+
+def _utf16_without_bom(sample: bytes) -> str:
+    even, odd = sample[0:4096:2].count(0), sample[1:4096:2].count(0)
+    half = min(len(sample), 4096) // 2
+    if half >= 4 and odd > half // 2 and even < half // 8:
+        return "utf-16-le"
+    return "utf-16-be" if half >= 4 and even > half // 2 and odd < half // 8 else ""
+
+
+def _east_asian(sample: bytes) -> str:
+    """An EUC encoding where the high bytes come in pairs; told apart by the rows of the character sets used."""
+    runs = [len(run) for run in re.findall(rb"[\xa1-\xfe]+", sample)]
+    if (
+        not runs
+        or re.search(rb"[\x80-\x8d\x90-\xa0\xff]", sample)
+        or sum(r % 2 for r in runs[:-1]) > len(runs) // 20
+    ):
+        return ""
+    leads = Counter(pair[0] for run in re.findall(rb"[\xa1-\xfe]+", sample) for pair in _pairs(run))
+    total = sum(leads.values())
+    kana = leads[0xA4] + leads[0xA5]
+    hangul = sum(n for lead, n in leads.items() if 0xB0 <= lead <= 0xC8)
+    order = ("euc_jp",) if kana * 5 > total else ("euc_kr",) if hangul * 10 > total * 9 else ("gb18030",)
+    for name in (*order, "gb18030", "euc_kr", "euc_jp"):
+        try:
+            codecs.getincrementaldecoder(name)().decode(sample)
+        except UnicodeDecodeError:
+            continue
+        return name
+    return ""
+
+
+def _pairs(run: bytes) -> list[bytes]:
+    return [run[i : i + 2] for i in range(0, len(run) - 1, 2)]
+
+
+def _single_byte(sample: bytes) -> str:
+    try:
+        sample.decode("cp1252")
+    except UnicodeDecodeError:
+        return "latin-1"
+    return "cp1252"
+
+
+def sniff(text: str, extension: str = "") -> Dialect:
+    """The dialect of a text that begins so; `text` ends at the end of a line or of the file."""
+    lines = text.splitlines(keepends=True)[:400]
+    ways = {d: _rows(lines, d) for d in DELIMITERS}
+    preferred = {"tsv": "\t", "tab": "\t", "psv": "|"}.get(extension, ",")
+    scored = {d: _score(rows) for d, rows in ways.items()}
+    best = max(DELIMITERS, key=lambda d: (scored[d][0], d == preferred, scored[d][1]))
+    if scored[best][1] < 2:
+        blanks = [line.split() for line in lines if line.strip()]
+        if len(blanks) > 1 and _score(blanks) >= (0.95, 2) and all(is_number(c) for c in blanks[-2]):
+            best, ways[" "], scored[" "] = " ", blanks, _score(blanks)
+        else:
+            best = preferred
+    rows = ways[best]
+    names, skip, header = _header(rows)
+    empty = sum(not line.strip("\r\n") for line in lines)
+    leading = next((n for n, line in enumerate(lines) if line.strip("\r\n")), 0)
+    return Dialect(best, names, skip + leading, header, empty * 10 > len(lines), scored[best][0])
+
+
+def _rows(lines: list[str], delimiter: str) -> list[list[str]]:
+    try:
+        return [row for row in csv.reader(lines, delimiter=delimiter) if row][:200]
+    except csv.Error:  # a field over 128 KiB: an unclosed quote, or a long text
+        return [line.rstrip("\r\n").split(delimiter) for line in lines if line.strip()][:200]
+
+
+def _score(rows: list[list[str]]) -> tuple[float, int]:
+    """(share of rows with the usual number of fields, that number); 0 where there is one field alone."""
+    counts = Counter(len(row) for row in rows[1:] or rows)
+    if not counts:
+        return 0.0, 0
+    width, times = max(counts.items(), key=lambda item: (item[1], item[0]))
+    return (times / sum(counts.values()) if width > 1 else 0.0), width
+
+
+def is_number(cell: str) -> bool:
+    """Whether the cell is a number written in digits."""
+    return bool(_NUMBER.match(cell.strip()))
+
+
+def _header(rows: list[list[str]]) -> tuple[tuple[str, ...], int, bool]:
+    """(column names, lines to skip, whether the first line names the columns)."""
+    if not rows:
+        return (), 0, False
+    first, body = rows[0], rows[1:]
+    widths = {len(row) for row in body}
+    width = widths.pop() if len(widths) == 1 and len(body) > 2 else len(first)
+    by_place = tuple(f"column_{i}" for i in range(width))
+    if width != len(first):
+        if width == len(first) + 1 and not any(is_number(c) for c in first):
+            return ("row_name", *first), 1, True  # as R writes it
+        return by_place, 1, False  # "569,30,malignant,benign" above 31 columns
+    numbers = [is_number(c) for c in first]
+    if not any(numbers):
+        header = len(first) > 1 or not body or len(first[0]) < 64
+        return (_named(first), 1, True) if header else (by_place, 0, False)
+    over_numbers = [
+        body and all(is_number(r[i]) or r[i].strip() in MISSING for r in body if i < len(r))
+        for i in range(width)
+    ]
+    texts = [i for i in range(width) if not numbers[i] and first[i].strip() not in MISSING]
+    if any(over_numbers[i] for i in texts):
+        # "150,4,setosa,versicolor,virginica" above numbers is no row, and names no columns either.
+        return (by_place, 1, False) if numbers[0] else (_named(first), 1, True)
+    years = all(re.fullmatch(r"(1[89]|20)\d\d", c.strip()) for c, n in zip(first, numbers, strict=True) if n)
+    if years and texts and len(texts) < width and not numbers[0] and sum(numbers) > 1:
+        return _named(first), 1, True
+    return by_place, 0, False
+
+
+def _named(first: list[str]) -> tuple[str, ...]:
+    return tuple(name if name else f"column_{i}" for i, name in enumerate(first))

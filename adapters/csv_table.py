@@ -1,0 +1,322 @@
+"""Delimited text: CSV, TSV and their kin, with sniffed encoding, delimiter and header.
+
+A column whose every value is a number or true/false becomes one; "007", "1e400" or 20 digits stay text. An empty
+unquoted field is null; in a column of numbers so are NA, NaN, null and their like (in a text column they stay as they
+are: NA is also Namibia). A row with another number of fields is a reject, never shifted. NUL bytes are kept.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pv
+
+from choline_data.adapters import io, records
+from choline_data.adapters.base import (
+    MAX_ROW_BYTES,
+    Chunk,
+    Claim,
+    Reject,
+    Shard,
+    Source,
+    SourceFile,
+    from_row,
+)
+from choline_data.adapters.csv_dialect import MISSING, Dialect, encoding_of, sniff
+from choline_data.errors import SourceDamagedError, SourceFormatError, SourceTooLargeError, one_line
+
+SNIFF_BYTES = 1 << 20
+EXTENSIONS = frozenset({"csv", "tsv", "tab", "psv", "ssv"})
+_INTEGER = r"^(0|-?[1-9][0-9]{0,17})$"
+_FLOAT = r"^[+-]?((0|[1-9][0-9]*)\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,2})?$"
+_BOOLEAN = r"^(true|false|True|False|TRUE|FALSE)$"
+_MISSING = pa.array(sorted(MISSING))
+
+
+@dataclass(frozen=True)
+class Delimited:
+    """Reads delimited text. `delimiter`, `encoding` and `header` ("yes", "no") override what is sniffed."""
+
+    delimiter: str = ""
+    encoding: str = ""
+    header: str = ""
+    max_row_bytes: int = MAX_ROW_BYTES
+
+    def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
+        """One shard a file: where a quoted field may hold a line end, only the beginning is a safe place to start."""
+        return [Shard(file.path, file.name, size=file.size) for file in files]
+
+    def read(self, shard: Shard, *, start: int = 0) -> Iterator[Chunk]:
+        """The shard's rows from row `start` on; rows count the lines after the header."""
+        return from_row(start, self._chunks(shard))
+
+    def dialect(self, path: str, name: str) -> tuple[Dialect, str]:
+        """The dialect and the encoding of this file."""
+        head = io.head(path, SNIFF_BYTES)
+        if not head.strip(b"\r\n"):
+            raise SourceFormatError(
+                f"{name} is empty: it has neither a header nor rows.", remedy="Leave it out."
+            )
+        encoding = self.encoding or encoding_of(head)
+        text = codecs.getincrementaldecoder(encoding)("replace").decode(head)
+        if len(head) == SNIFF_BYTES and "\n" in text:
+            text = text[: text.rindex("\n") + 1]
+        found = sniff(text, io.extension(name))
+        if self.delimiter and self.delimiter != found.delimiter:
+            found = sniff(text.replace(self.delimiter, "\t"), "tsv")
+            found = Dialect(self.delimiter, found.names, found.skip, found.header, found.blank_lines)
+        if self.header == "no" and found.header:
+            names = tuple(f"column_{i}" for i in range(len(found.names)))
+            found = Dialect(found.delimiter, names, max(found.skip - 1, 0), False, found.blank_lines)
+        if self.header == "yes" and not found.header:
+            line = text.splitlines()[max(found.skip - 1, 0)]
+            first = line.split(None if found.delimiter == " " else found.delimiter)
+            found = Dialect(found.delimiter, tuple(first), max(found.skip, 1), True, found.blank_lines)
+        return found, encoding
+
+    def _chunks(self, shard: Shard) -> Iterator[Chunk]:
+        dialect, encoding = self.dialect(shard.path, shard.name)
+        records.check_columns(pa.schema([pa.field(n, pa.string()) for n in dialect.names]), shard.name)
+        text = _Utf8(shard.path, shard.name, encoding, dialect)
+        types: dict[str, str] = {}
+        bad: list[Reject] = []
+
+        def refuse(row: pv.InvalidRow) -> str:
+            line = (row.number or 0) + dialect.skip
+            why = f"line {line}: {row.actual_columns} fields, not {row.expected_columns}"
+            if row.text.count('"') % 2 and "\n" in row.text:
+                why = _UNCLOSED.format(line)
+            bad.append(Reject(shard.origin, (row.number or 1) - 1, why))
+            return "skip"
+
+        last = None
+        at = 0
+        for batch in self._parsed(text, dialect, shard.name, refuse):
+            last = batch if batch.num_rows else last
+            rows, at = _places(at, batch.num_rows, bad)
+            blank = _blank(batch, dialect)
+            if blank is not None:
+                bad += [
+                    Reject(shard.origin, int(row), f"line {int(row) + 1 + dialect.skip}: an empty line")
+                    for row in rows[blank]
+                ]
+                batch, rows = batch.filter(pa.array(~blank)), rows[~blank]
+            if not len(rows):
+                continue
+            now = [r for r in bad if r.row <= rows[-1]]
+            bad[:] = [r for r in bad if r.row > rows[-1]]
+            _raise_unclosed(now, shard.name)
+            yield from records.bounded(_typed(batch, types), rows, tuple(sorted(now, key=lambda r: r.row)))
+        if text.quotes % 2 and last is not None and _ends_in_open_quote(last):
+            raise SourceDamagedError(f"{shard.name}: {_UNCLOSED.format(at + dialect.skip)}.", remedy=_CLOSE)
+        _raise_unclosed(bad, shard.name)
+        while bad and bad[-1].reason.endswith("an empty line"):
+            bad.pop()
+        if bad:
+            nothing = pa.RecordBatch.from_arrays([], names=[])
+            yield Chunk(nothing, np.empty(0, np.int64), tuple(sorted(bad, key=lambda r: r.row)))
+        if text.damage is not None:
+            raise text.damage
+
+    def _parsed(self, text: _Utf8, dialect: Dialect, name: str, refuse: object) -> Iterator[pa.RecordBatch]:
+        """The text's rows as text columns."""
+        try:
+            reader = pv.open_csv(
+                text,
+                read_options=pv.ReadOptions(
+                    use_threads=False, block_size=self.max_row_bytes, column_names=list(dialect.names)
+                ),
+                parse_options=pv.ParseOptions(
+                    delimiter="\t" if dialect.delimiter == " " else dialect.delimiter,
+                    newlines_in_values=True,
+                    ignore_empty_lines=dialect.blank_lines or len(dialect.names) == 1,
+                    invalid_row_handler=refuse,
+                ),
+                convert_options=pv.ConvertOptions(
+                    column_types={n: pa.string() for n in dialect.names},
+                    null_values=[""],
+                    strings_can_be_null=True,
+                    quoted_strings_can_be_null=False,
+                ),
+            )
+            yield from reader
+        except pa.ArrowInvalid as error:
+            if "Empty CSV" in str(error):
+                return
+            if "straddling" in str(error):
+                raise SourceTooLargeError(
+                    f"{name}: a row is over {self.max_row_bytes:,} bytes, the limit (max_row_bytes); "
+                    "most likely a quote is never closed.",
+                    remedy=_CLOSE,
+                ) from error
+            raise SourceDamagedError(f"{name}: {one_line(error, 200)}.") from error
+
+
+ADAPTER = Delimited
+_UNCLOSED = "line {}: a quote is opened and never closed"
+_CLOSE = "Close it, or write it twice where it stands for itself."
+
+
+class _Utf8:
+    """A file-like of the text after its header in UTF-8. Damage ends it after a whole line and is kept in `damage`."""
+
+    closed = False
+
+    def __init__(self, path: str, name: str, encoding: str, dialect: Dialect) -> None:
+        self.damage: SourceDamagedError | None = None
+        self.quotes = 0
+        self._blanks = dialect.delimiter == " "
+        self._pieces = self._decoded(path, name, encoding, dialect.skip)
+        self._buffer = b""
+
+    def _decoded(self, path: str, name: str, encoding: str, skip: int) -> Iterator[bytes]:
+        decoder = codecs.getincrementaldecoder(encoding)()
+        raw = io.pieces(path, name)
+        tail, more = "", True
+        while more:
+            try:
+                piece = next(raw, None)
+                more = piece is not None
+                tail += decoder.decode(piece or b"", not more)
+            except SourceDamagedError as error:
+                self.damage, more = error, False
+                tail = tail[: tail.rfind("\n") + 1]
+            except UnicodeDecodeError as error:
+                self.damage, more = _not_decodable(name, encoding, error), False
+                tail = tail[: tail.rfind("\n") + 1]
+            while skip and "\n" in tail:
+                tail, skip = tail[tail.index("\n") + 1 :], skip - 1
+            if skip:
+                tail = tail if more else ""
+                continue
+            cut = tail.rfind("\n") + 1 if more else len(tail)
+            if cut:
+                yield self._line_ends(tail[:cut])
+                tail = tail[cut:]
+            elif len(tail) > READ_AHEAD:
+                yield self._line_ends(tail)
+                tail = ""
+
+    def _line_ends(self, text: str) -> bytes:
+        if self._blanks:
+            text = "\n".join("\t".join(line.split()) for line in text.split("\n"))
+        data = text.encode("utf-8", "surrogatepass")
+        self.quotes += data.count(b'"')
+        return data
+
+    def read(self, size: int = -1) -> bytes:
+        """Up to `size` bytes; none at the end."""
+        while len(self._buffer) < size:
+            piece = next(self._pieces, b"")
+            if not piece:
+                break
+            self._buffer += piece
+        found, self._buffer = self._buffer[:size], self._buffer[size:]
+        return found
+
+    def readable(self) -> bool:
+        """True: pyarrow asks."""
+        return True
+
+
+READ_AHEAD = 4 << 20
+
+
+def _not_decodable(name: str, encoding: str, error: UnicodeDecodeError) -> SourceDamagedError:
+    return SourceDamagedError(
+        f"{name} is not {encoding} throughout ({error.reason}).",
+        remedy="Name its encoding with the option encoding.",
+    )
+
+
+def _places(at: int, count: int, bad: list[Reject]) -> tuple[np.ndarray, int]:
+    """The row numbers of the next `count` good rows from row `at` on, and the row after them."""
+    gone = np.fromiter((r.row for r in bad if r.row >= at), np.int64)
+    rows = np.arange(at, at + count + len(gone), dtype=np.int64)
+    rows = rows[~np.isin(rows, gone)][:count] if len(gone) else rows
+    return rows, int(rows[-1]) + 1 if len(rows) else at
+
+
+def _blank(batch: pa.RecordBatch, dialect: Dialect) -> np.ndarray | None:
+    """Which rows hold nothing at all; None where no row does."""
+    if dialect.blank_lines or batch.num_columns < 2 or not batch.column(0).null_count:
+        return None
+    blank = np.ones(batch.num_rows, bool)
+    for column in batch.columns:
+        blank &= column.is_null().to_numpy(zero_copy_only=False)
+        if not blank.any():
+            return None
+    return blank
+
+
+def _ends_in_open_quote(batch: pa.RecordBatch) -> bool:
+    cells = [column[-1].as_py() for column in batch.columns]
+    return any(cell is not None and "\n" in cell for cell in cells)
+
+
+def _raise_unclosed(rejects: list[Reject], name: str) -> None:
+    for r in rejects:
+        if "never closed" in r.reason:
+            raise SourceDamagedError(f"{name}: {r.reason}.", remedy=_CLOSE)
+
+
+def _typed(batch: pa.RecordBatch, types: dict[str, str]) -> pa.RecordBatch:
+    """Text columns as numbers and booleans where nothing is lost; `types` remembers what a column was before."""
+    columns = []
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        kind = types.get(name, "")
+        made, types[name] = _as_type(column, kind)
+        columns.append(made)
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+
+
+def _as_type(column: pa.Array, before: str) -> tuple[pa.Array, str]:
+    """(the column, its type): the narrowest of integer, float, boolean, text that fits here and before."""
+    if before == "text":
+        return column, "text"
+    missing = pc.is_in(column, value_set=_MISSING)
+    values = pc.if_else(missing, pa.scalar(None, pa.string()), column)
+    if values.null_count == len(values):
+        if not column.null_count == len(column):  # NA alone says nothing about numbers
+            return column, before or "text"
+        kinds = {"integer": pa.int64(), "float": pa.float64(), "boolean": pa.bool_()}
+        return (column.cast(kinds[before]) if before else column), before
+    if before in ("", "integer") and _all(values, _INTEGER):
+        return values.cast(pa.int64()), "integer"
+    if (
+        before in ("", "integer", "float")
+        and _all(values, _FLOAT)
+        and pc.max(pc.binary_length(values)).as_py() < 26
+    ):
+        return values.cast(pa.float64()), "float"
+    if before in ("", "boolean") and _all(values, _BOOLEAN):
+        return pc.utf8_lower(values).cast(pa.bool_()), "boolean"
+    return column, "text"
+
+
+def _all(values: pa.Array, pattern: str) -> bool:
+    return bool(pc.all(pc.match_substring_regex(values, pattern)).as_py())
+
+
+def detect(source: Source) -> list[Claim]:
+    """Files named .csv, .tsv and alike, and .txt or .data files that are tables beyond doubt."""
+    files = tuple(f for f in source.files if io.extension(f.name) in EXTENSIONS or _is_table(f))
+    return [Claim(Delimited(), files, 0.9, "delimited text")] if files else []
+
+
+def _is_table(file: SourceFile) -> bool:
+    if io.extension(file.name) not in ("txt", "data", "dat"):
+        return False
+    head = io.head(file.path)
+    encoding = encoding_of(head)
+    if b"\0" in head and not encoding.startswith("utf-16"):
+        return False
+    text = codecs.getincrementaldecoder(encoding)("replace").decode(head)
+    found = sniff(text[: text.rfind("\n") + 1], io.extension(file.name))
+    enough = text.count("\n") >= 5 and found.consistent == 1.0 and len(found.names) > 1
+    return enough and (found.delimiter != "," or io.extension(file.name) != "txt")

@@ -1,0 +1,161 @@
+"""Frictionless data packages: datapackage.json or .yml names the tables, how they are written and their types."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+from typing import Any
+
+from choline_data.adapters import text_columns
+from choline_data.adapters.base import Chunk, Claim, Shard, Source, SourceFile, from_row
+from choline_data.adapters.documents import chunks_of, document, one_shard_each
+from choline_data.adapters.io import open_raw, pieces
+from choline_data.adapters.text_columns import Table
+from choline_data.errors import InvalidOptionError, SourceFormatError, SourceNotFoundError
+from choline_data.yaml_safe import safe_load
+
+_NAMES = ("datapackage.json", "datapackage.yml", "datapackage.yaml")
+
+
+@dataclass(frozen=True)
+class Resource:
+    """Reads the files of one resource as its descriptor says; a value of another type rejects its row."""
+
+    table: Table = Table()
+
+    def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
+        """A shard for each file."""
+        return one_shard_each(files)
+
+    def read(self, shard: Shard, *, start: int = 0) -> Iterator[Chunk]:
+        """The rows from `start` on."""
+        return from_row(start, text_columns.chunks(self.table, pieces(shard.path, shard.name), shard.origin))
+
+
+@dataclass(frozen=True)
+class Inline:
+    """Reads the rows that stand in the descriptor itself."""
+
+    resource: int = 0
+
+    def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
+        """The descriptor."""
+        return one_shard_each(files)
+
+    def read(self, shard: Shard, *, start: int = 0) -> Iterator[Chunk]:
+        """The rows from `start` on."""
+        package = _package(SourceFile(shard.path, shard.name))
+        data = package["resources"][self.resource]["data"]
+        if data and isinstance(data[0], list):
+            data = [dict(zip(map(str, data[0]), row, strict=False)) for row in data[1:]]
+        return chunks_of(data, shard.origin, start=start)
+
+
+ADAPTER = Resource
+
+
+def detect(source: Source) -> list[Claim]:
+    """A claim for each resource of each package."""
+    found: list[Claim] = []
+    for file in source.files:
+        if file.name.rsplit("/", 1)[-1] in _NAMES:
+            package = _package(file)
+            if isinstance(package.get("resources"), list):
+                found += _claims(source, file, package)
+    return found
+
+
+def _package(file: SourceFile) -> dict[str, Any]:
+    if file.name.endswith(".json"):
+        data = document(file.path, file.name, limit=64 << 20)
+    else:
+        with open_raw(file.path) as opened:
+            data = safe_load(opened.read(32 << 20), file.name)
+    return data if isinstance(data, dict) else {}
+
+
+def _claims(source: Source, file: SourceFile, package: dict[str, Any]) -> list[Claim]:
+    from choline_data.adapters.registry import claims
+    from choline_data.licenses import spdx_of
+
+    by_name = {f.name: f for f in source.files}
+    folder = PurePosixPath(file.name).parent
+    stated = package.get("licenses") or [{}]
+    first = stated[0] if isinstance(stated, list) and isinstance(stated[0], dict) else {}
+    license_ = spdx_of(str(first.get("name") or first.get("path") or ""))
+    found: list[Claim] = []
+    wanted = source.options.get("config")
+    prefix = package.get("name") or folder.name
+    several = sum(f.name.rsplit("/", 1)[-1] in _NAMES for f in source.files) > 1
+    over = [(file.name, "the package's descriptor")]
+    over += [(f.name, "the package's README") for f in source.files
+             if PurePosixPath(f.name).parent == folder and f.name.lower().endswith("readme.md")]
+    for number, resource in enumerate(package["resources"]):
+        if not isinstance(resource, dict):
+            raise SourceFormatError(f"{file.name}: resource {number} is no object.", remedy="Mend the descriptor.")
+        name = str(resource.get("name") or number)
+        config = f"{prefix}/{name}" if several else name
+        evidence = f"resource {name!r} of {file.name}"
+        if isinstance(resource.get("data"), list):
+            claims_here = [Claim(Inline(number), (file,), 1.0, evidence, kind="tabular")]
+            files: tuple[SourceFile, ...] = ()
+        else:
+            files = tuple(_file(p, folder, by_name, file.name, name) for p in _paths(resource))
+            if _delimited(resource, files):
+                table = _table(resource, package, files[0].name)
+                claims_here = [Claim(Resource(table), files, 1.0, evidence, kind="tabular")]
+            else:
+                claims_here = [replace(c, evidence=f"{evidence}: {c.evidence}")
+                               for c in claims(replace(source, files=files, options={}))[0]]
+        if wanted and wanted not in (config, name):
+            over += [(f.name, "of a resource that was not asked for") for f in files]
+            continue
+        found += [replace(c, score=1.0, config=config, license=license_) for c in claims_here]
+    if wanted and not found:
+        raise InvalidOptionError(f"{file.name} has no resource {wanted!r}.", remedy="Look at its `resources`.")
+    if found:
+        found[0] = replace(found[0], passed_over=tuple(over))
+    return found
+
+
+def _paths(resource: dict[str, Any]) -> list[str]:
+    path = resource.get("path")
+    return [str(p) for p in path] if isinstance(path, list) else [str(path)] if path else []
+
+
+def _file(path: str, folder: PurePosixPath, by_name: dict[str, SourceFile], where: str, name: str) -> SourceFile:
+    if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
+        raise SourceFormatError(f"{where}: resource {name!r} names {path!r}, outside the package.",
+                                remedy="Put the file within the package.")
+    found = by_name.get(str(folder / path))
+    if found is None:
+        raise SourceNotFoundError(f"{where}: {path}, of resource {name!r}, is not there.",
+                                  remedy="Add the folder of the whole package, and fetch what it names by URL.")
+    return found
+
+
+def _delimited(resource: dict[str, Any], files: tuple[SourceFile, ...]) -> bool:
+    stated = str(resource.get("format") or "").lower() or (files[0].name if files else "")
+    return stated.rsplit(".", 1)[-1] in ("csv", "tsv", "tab") or ".csv." in stated
+
+
+def _table(resource: dict[str, Any], package: dict[str, Any], name: str) -> Table:
+    dialect = resource.get("dialect") if isinstance(resource.get("dialect"), dict) else package.get("dialect") or {}
+    dialect = dialect.get("csv", dialect) if isinstance(dialect, dict) else {}
+    schema = resource.get("schema") if isinstance(resource.get("schema"), dict) else {}
+    fields = [f for f in (schema or {}).get("fields") or [] if isinstance(f, dict)]
+    plain = [f for f in fields if not f.get("decimalChar") and not f.get("groupChar") and f.get("bareNumber", True)]
+    missing = (schema or {}).get("missingValues", [""])
+    tab = name.endswith((".tsv", ".tab"))
+    return Table(
+        delimiter=str(dialect.get("delimiter") or ("\t" if tab else ",")),
+        quote=str(dialect.get("quoteChar", '"') or ""),
+        double_quote=bool(dialect.get("doubleQuote", True)),
+        escape=str(dialect.get("escapeChar") or ""),
+        encoding=str(resource.get("encoding") or "utf-8"),
+        header=bool(dialect.get("header", True)),
+        names=tuple(str(f.get("name")) for f in fields),
+        types=tuple((str(f.get("name")), str(f.get("type"))) for f in plain),
+        missing=tuple(str(m) for m in missing) if isinstance(missing, list) else ("",),
+    )

@@ -1,0 +1,82 @@
+"""The file patterns of hub cards, and the splits that file names tell, by the rules of `datasets`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from choline_data.adapters.base import SourceFile
+
+_KEYWORDS = (
+    ("train", ("train", "training")),
+    ("validation", ("validation", "valid", "dev", "val")),
+    ("test", ("test", "testing", "eval", "evaluation")),
+)
+_SEPARATOR = r"[-._ 0-9/]"
+_SHARD = re.compile(r"^data/(?P<split>\w+(?:\.\w+)*)-[0-9]{5}-of-[0-9]{5}[^/]*\.[^/]*$")
+_META = re.compile(r"(?:^|/)(?:README\.md|LICEN[CS]E[^/]*|\.git[^/]*|dataset_infos\.json|CITATION[^/]*)$", re.IGNORECASE)
+
+
+def matching(pattern: str, files: Iterable[SourceFile]) -> tuple[SourceFile, ...]:
+    """The files that a pattern of a card names; a folder's name stands for all that is in it."""
+    pattern = re.sub(r"^(?:\./)+", "", pattern.strip())
+    rule = glob_rule(pattern)
+    below = glob_rule(pattern.rstrip("/") + "/**")
+    return tuple(f for f in files if rule.match(f.name) or below.match(f.name))
+
+
+def glob_rule(pattern: str) -> re.Pattern[str]:
+    """The pattern as a rule: `*` and `?` stay within a folder, `**` does not, `[ab]` and `{a,b}` choose."""
+    out, at, open_braces = "", 0, 0
+    while at < len(pattern):
+        char = pattern[at]
+        if pattern.startswith("**/", at):
+            out, at = out + "(?:[^/]+/)*", at + 3
+            continue
+        if pattern.startswith("**", at):
+            out, at = out + ".*", at + 2
+            continue
+        end = pattern.find("]", at + 2) if char == "[" else -1
+        if end > 0:
+            body = pattern[at + 1 : end].replace("\\", "\\\\").replace("[", "\\[")
+            out, at = out + "[" + ("^" + body[1:] if body[:1] == "!" else body) + "]", end + 1
+            continue
+        if char == "{" and "}" in pattern[at:]:
+            out, open_braces = out + "(?:", open_braces + 1
+        elif char == "}" and open_braces:
+            out, open_braces = out + ")", open_braces - 1
+        elif char == "," and open_braces:
+            out += "|"
+        else:
+            out += {"*": "[^/]*", "?": "[^/]"}.get(char, re.escape(char))
+        at += 1
+    return re.compile(out + ")" * open_braces + r"\Z", re.DOTALL)
+
+
+def data_files(files: Iterable[SourceFile]) -> tuple[SourceFile, ...]:
+    """The files that may hold rows: no README, licence or git file."""
+    return tuple(f for f in files if not _META.search(f.name))
+
+
+def inferred_splits(files: Iterable[SourceFile]) -> dict[str, tuple[SourceFile, ...]]:
+    """Split names and their files: shards `data/NAME-00000-of-00002.*`, else words in file names, else in folders.
+
+    Empty where no name tells a split.
+    """
+    files = tuple(files)
+    sharded: dict[str, list[SourceFile]] = {}
+    for file in files:
+        match = _SHARD.match(file.name)
+        if match:
+            sharded.setdefault(match["split"], []).append(file)
+    if sharded:
+        return {name: tuple(found) for name, found in sharded.items()}
+    for part in (lambda name: name.rsplit("/", 1)[-1], lambda name: name.rpartition("/")[0] + "/"):
+        splits = {split: tuple(f for f in files if _told(part(f.name), words)) for split, words in _KEYWORDS}
+        if any(splits.values()):
+            return {name: found for name, found in splits.items() if found}
+    return {}
+
+
+def _told(text: str, words: tuple[str, ...]) -> bool:
+    return any(re.search(rf"(?:^|{_SEPARATOR}){word}(?:{_SEPARATOR}|$)", text) for word in words)

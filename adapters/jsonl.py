@@ -1,0 +1,142 @@
+"""JSON Lines: one object a line, only LF ends a line, duplicate keys: the last one counts.
+
+Big plain files are read in ranges of bytes; blank lines are no rows. A line that is no object, not JSON (RFC 8259), not
+UTF-8 or over `max_row_bytes` becomes a reject with its line number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import orjson
+import pyarrow as pa
+
+from choline_data.adapters import io, records
+from choline_data.adapters.base import (
+    MAX_ROW_BYTES,
+    Chunk,
+    Claim,
+    Reject,
+    Shard,
+    Source,
+    SourceFile,
+    from_row,
+)
+from choline_data.errors import SourceFormatError
+
+SHARD_BYTES = 128 << 20
+EXTENSIONS = frozenset({"jsonl", "ndjson", "jsonlines", "ldjson"})
+_BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True)
+class JsonLines:
+    """Reads JSON Lines, compressed or not."""
+
+    max_row_bytes: int = MAX_ROW_BYTES
+
+    def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
+        """One shard a file; a plain file of 256 MiB and more in ranges of 128 MiB."""
+        found = []
+        for file in files:
+            if file.size < 2 * SHARD_BYTES or io.compression_of(io.raw_head(file.path, 8)):
+                found.append(Shard(file.path, file.name, size=file.size))
+                continue
+            count = file.size // SHARD_BYTES
+            edges = [file.size * i // count for i in range(count)]
+            found += [
+                Shard(
+                    file.path, file.name, start=start, end=end, size=(end if end >= 0 else file.size) - start
+                )
+                for start, end in zip(edges, [*edges[1:], -1], strict=True)
+            ]
+        return found
+
+    def read(self, shard: Shard, *, start: int = 0) -> Iterator[Chunk]:
+        """The shard's rows from row `start` on, one column a key; rows count the lines that are not blank."""
+        return from_row(start, self._chunks(shard))
+
+    def _chunks(self, shard: Shard) -> Iterator[Chunk]:
+        row = line = 0
+        where = f" from byte {shard.start:,}" if shard.start else ""
+        blocks = io.line_blocks(
+            shard.path, shard.name, start=shard.start, end=shard.end, max_row_bytes=self.max_row_bytes
+        )
+        for block in blocks:
+            if isinstance(block, int):
+                why = f"line {line + 1}{where}: {block:,} bytes; the limit (max_row_bytes) is {self.max_row_bytes:,}"
+                yield Chunk(_NOTHING, np.empty(0, np.int64), (Reject(shard.origin, row, why),))
+                row, line = row + 1, line + 1
+                continue
+            if line == 0 and shard.start == 0:
+                refuse_utf16(block, shard.name)
+                block = block.removeprefix(_BOM)
+            found = list(records.records_of_lines(block))
+            numbers = _line_numbers(block) if any(r.refused for r in found) else []
+            yield from records.chunks(
+                found,
+                shard.origin,
+                row,
+                lambda place, why, numbers=numbers, line=line: f"line {line + numbers[place]}{where}: {why}",  # type: ignore[misc]
+            )
+            row += sum(r.batch.num_rows + len(r.refused) for r in found)
+            line += block.count(b"\n")
+
+
+ADAPTER = JsonLines
+_NOTHING = pa.RecordBatch.from_arrays([], names=[])
+
+
+def _line_numbers(block: bytes) -> list[int]:
+    """The line number, from 1, of each line of the block that is not blank."""
+    return [n for n, line in enumerate(block.split(b"\n"), 1) if line.strip(b" \t\r")]
+
+
+def refuse_utf16(head: bytes, name: str) -> None:
+    """SourceFormatError where the text is UTF-16 or UTF-32, which JSON must not be."""
+    if head[:2] in (b"\xff\xfe", b"\xfe\xff") or (len(head) > 3 and 0 in head[:2] and head[:2] != b"\0\0"):
+        raise SourceFormatError(
+            f"{name} is UTF-16; JSON is UTF-8.",
+            remedy=f"Convert it: iconv -f UTF-16 -t UTF-8 {name} > new.jsonl",
+        )
+
+
+def looks_like_lines(head: bytes, *, whole: bool) -> bool:
+    """Whether this beginning of a file is JSON Lines and no other JSON: its first line is an object, and more follow.
+
+    `whole` says that the head is the whole file; then one line alone counts too.
+    """
+    head = head.removeprefix(_BOM).lstrip()
+    first, newline, rest = head.partition(b"\n")
+    if not first.startswith(b"{") or not (newline or whole):
+        return False
+    try:
+        orjson.loads(first)
+    except orjson.JSONDecodeError:
+        return False
+    rest = rest.lstrip()
+    return rest.startswith(b"{") if rest else whole
+
+
+def detect(source: Source) -> list[Claim]:
+    """Files named .jsonl or .ndjson, and others whose content is objects one a line."""
+    named = tuple(f for f in source.files if io.extension(f.name) in EXTENSIONS)
+    rest = [f for f in source.files if io.extension(f.name) in ("json", "log", "txt", "data", "")]
+    found = tuple(f for f in rest if _is_lines(f))
+    if not named and not found:
+        return []
+    files = tuple(f for f in source.files if f in set(named) | set(found))
+    evidence = "named .jsonl" if named else "one JSON object a line"
+    return [Claim(JsonLines(), files, 0.95 if named else 0.9, evidence)]
+
+
+def _is_lines(file: SourceFile) -> bool:
+    head = io.head(file.path)
+    if not head.removeprefix(_BOM).lstrip().startswith(b"{"):
+        return False
+    if b"\n" not in head and len(head) == io.HEAD_BYTES:  # one long first line: look as far as a row may go
+        head = io.head(file.path, MAX_ROW_BYTES)
+    whole = len(head) < io.HEAD_BYTES and io.extension(file.name) != "json"
+    return looks_like_lines(head, whole=whole)

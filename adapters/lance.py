@@ -1,0 +1,65 @@
+"""Lance datasets, through pylance: the newest version, one shard a fragment."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from choline_data.adapters.base import BATCH_ROWS, Chunk, Claim, Shard, Source, SourceFile, chunk_of, from_row
+from choline_data.errors import MissingDependencyError, SourceDamagedError, one_line
+
+
+@dataclass(frozen=True)
+class Lance:
+    """Reads the rows of the newest version, fragment by fragment."""
+
+    root: str = ""
+
+    def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
+        """A shard for each fragment."""
+        data = _dataset(self.root)
+        name = self.root.rstrip("/").rsplit("/", 1)[-1]
+        return [Shard(self.root, name, member=str(f.fragment_id)) for f in data.get_fragments()]
+
+    def read(self, shard: Shard, *, start: int = 0) -> Iterator[Chunk]:
+        """The fragment's rows from `start` on."""
+        return from_row(start, self._chunks(shard))
+
+    def _chunks(self, shard: Shard) -> Iterator[Chunk]:
+        row = 0
+        try:
+            fragment = _dataset(shard.path).get_fragment(int(shard.member))
+            for batch in fragment.to_batches(batch_size=BATCH_ROWS):
+                batch.validate(full=True)
+                yield chunk_of(batch, row)
+                row += batch.num_rows
+        except (pa.ArrowInvalid, OSError, ValueError) as error:
+            raise SourceDamagedError(f"{shard.name}: {one_line(error, 160)}.", remedy="Fetch it again.") from error
+
+
+ADAPTER = Lance
+
+
+def _dataset(root: str) -> Any:
+    try:
+        import lance
+    except ImportError as error:
+        raise MissingDependencyError("lance", "Reading Lance datasets") from error
+    return lance.dataset(root)
+
+
+def detect(source: Source) -> list[Claim]:
+    """A claim for each folder with `_versions/*.manifest`; MissingDependencyError where pylance is not installed."""
+    found = []
+    manifests = [f for f in source.files if re.search(r"(?:^|/)_versions/[^/]+\.manifest$", f.name)]
+    for prefix in sorted({f.name[: f.name.rindex("_versions/")] for f in manifests}):
+        first = next(f for f in manifests if f.name.startswith(prefix + "_versions/"))
+        root = first.path[: first.path.rindex("_versions/")]
+        _dataset(root)
+        files = tuple(f for f in source.files if f.name.startswith(prefix))
+        found.append(Claim(Lance(root), files, 1.0, f"a Lance dataset at {prefix or 'the root'}"))
+    return found

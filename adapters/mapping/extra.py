@@ -1,0 +1,283 @@
+"""Columns as JSON, built column by column: what has no place in the schema becomes one JSON object a row.
+
+How a value is written, so that it can be read back:
+
+==================== ===============================================================================
+null                 `null`
+integer, boolean     as JSON has them
+float                the shortest digits that read back as the same float of the column's width;
+                     `"NaN"`, `"Infinity"` and `"-Infinity"` as strings, which JSON lacks numbers for
+decimal              a string of its digits
+text                 a string; the bytes are UTF-8, only what JSON demands is escaped
+date, time           a string, ISO 8601; a timestamp with a zone ends in `Z` or its offset
+duration             `{"$duration": 5, "unit": "s"}`
+binary               `{"$binary": "base64"}`
+list, struct, map    array, object, object (an array of pairs where the map's keys aren't strings)
+JSON text            as it is: a column whose field metadata says `{b"json": b"1"}`
+==================== ===============================================================================
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+
+TEXT = pa.large_string()
+JSON_METADATA = {b"json": b"1"}
+
+_ESCAPES = {0x08: "\\b", 0x09: "\\t", 0x0A: "\\n", 0x0C: "\\f", 0x0D: "\\r", 0x22: '\\"', 0x5C: "\\\\"}
+_MUST_ESCAPE = np.array([byte < 0x20 or byte in (0x22, 0x5C) for byte in range(256)])
+
+
+def is_json(field: pa.Field | None) -> bool:
+    """Whether the column holds JSON text already."""
+    return field is not None and (field.metadata or {}).get(b"json") == b"1"
+
+
+def extra_json(
+    batch: pa.RecordBatch, columns: Sequence[str], rest: Mapping[str, pa.Array] | None = None
+) -> pa.Array:
+    """One JSON object a row with these columns, in the batch's order; null where it would have no key.
+
+    `rest` gives a column's value as JSON text in the place of the column itself; where that is null the row's object
+    lacks the key.
+    """
+    rest = rest or {}
+    pieces: list[pa.Array] = []
+    seen: set[str] = set()
+    for index, field in enumerate(batch.schema):
+        if field.name in seen or (field.name not in columns and field.name not in rest):
+            continue
+        seen.add(field.name)
+        key = orjson.dumps(field.name).decode() + ":"
+        if field.name in rest:
+            pieces.append(concat(key, rest[field.name]))
+        else:
+            pieces.append(concat(key, json_text(batch.column(index), field)))
+    return json_object(pieces, batch.num_rows)
+
+
+def json_object(pieces: list[pa.Array], rows: int) -> pa.Array:
+    """Pieces `"key":value` as objects; a null piece is left out, and a row that has none is null."""
+    if not pieces:
+        return pa.nulls(rows, TEXT)
+    parts: list[pa.Array | str] = ["{"]
+    begun: pa.Array | None = None  # which rows have a key already, until all of them do
+    everywhere = False
+    for piece in pieces:
+        there = pc.is_valid(piece)
+        if everywhere:
+            comma: pa.Array | str = ","
+        elif begun is None:
+            comma = ""
+        else:
+            comma = pc.if_else(begun, pa.scalar(",", TEXT), pa.scalar("", TEXT))
+        if piece.null_count:
+            piece = pc.fill_null(concat(comma, piece), pa.scalar("", TEXT))
+            begun = there if begun is None else pc.or_(begun, there)
+            parts.append(piece)
+        else:
+            everywhere = True
+            parts += [comma, piece]
+    made = concat(*parts, "}")
+    return made if everywhere else pc.if_else(begun, made, pa.scalar(None, TEXT))
+
+
+def concat(*parts: pa.Array | str) -> pa.Array:
+    """The parts of each row one after another; null where one is."""
+    ends = [pa.scalar(part, TEXT) if isinstance(part, str) else part for part in parts]
+    return pc.binary_join_element_wise(*ends, pa.scalar("", TEXT))
+
+
+def json_text(column: pa.Array, field: pa.Field | None = None) -> pa.Array:
+    """Each value of the column as JSON text, never null: a null is the text `null`."""
+    if is_json(field):
+        made = _embedded(column)
+    else:
+        made = _writer(column.type)(column)
+    return pc.fill_null(made, pa.scalar("null", TEXT)) if made.null_count else made
+
+
+def escaped(column: pa.Array) -> pa.Array:
+    """The strings with what JSON demands escaped, without quotes around."""
+    text = column.cast(TEXT)
+    for byte in _present(text):
+        mark = _ESCAPES.get(byte, f"\\u{byte:04x}")
+        text = pc.replace_substring(text, pattern=chr(byte), replacement=mark)
+    return text
+
+
+def _present(text: pa.Array) -> list[int]:
+    """The bytes in need of an escape that occur at all; the backslash first, as it is part of the other escapes."""
+    data = text.buffers()[2]
+    if data is None or not len(text):
+        return []
+    offsets = np.frombuffer(text.buffers()[1], np.int64)
+    first, last = offsets[text.offset], offsets[text.offset + len(text)]
+    values = np.frombuffer(data, np.uint8)[first:last]
+    # Two comparisons and an early end are several times faster than counting each byte.
+    if not _MUST_ESCAPE[values].any():
+        return []
+    found = np.flatnonzero(np.bincount(values, minlength=256)[_MUST_ESCAPE.nonzero()])
+    bytes_ = [int(b) for b in _MUST_ESCAPE.nonzero()[0][found]]
+    return sorted(bytes_, key=lambda b: (b != 0x5C, b))
+
+
+def _string(column: pa.Array) -> pa.Array:
+    return concat('"', escaped(column), '"')
+
+
+def _plain(column: pa.Array) -> pa.Array:
+    return column.cast(TEXT)
+
+
+def _quoted(column: pa.Array) -> pa.Array:
+    return concat('"', column.cast(TEXT), '"')
+
+
+def _float(column: pa.Array) -> pa.Array:
+    text = column.cast(TEXT)
+    # "1" would read back as an integer.
+    whole = pc.match_substring_regex(text, r"^-?[0-9]+$")
+    text = pc.if_else(whole, concat(text, ".0"), text)
+    if pc.any(pc.invert(pc.is_finite(column))).as_py():
+        text = pc.if_else(pc.is_nan(column), '"NaN"', text)
+        words = pc.if_else(pc.greater(column.cast(pa.float64()), 0), '"Infinity"', '"-Infinity"')
+        text = pc.if_else(pc.is_inf(column), words.cast(TEXT), text)
+    return text.cast(TEXT)
+
+
+def _timestamp(column: pa.Array) -> pa.Array:
+    text = column.cast(TEXT)
+    return concat('"', pc.replace_substring(text, pattern=" ", replacement="T", max_replacements=1), '"')
+
+
+def _duration(column: pa.Array) -> pa.Array:
+    return concat('{"$duration":', column.cast(pa.int64()).cast(TEXT), f',"unit":"{column.type.unit}"}}')
+
+
+def _binary(column: pa.Array) -> pa.Array:
+    # A loop: Arrow has no base64, and binary columns are few once media are mapped.
+    encoded = [
+        None if value is None else '{"$binary":"' + base64.b64encode(value).decode() + '"}'
+        for value in column.to_pylist()
+    ]
+    return pa.array(encoded, TEXT)
+
+
+def _decoded(column: pa.Array) -> pa.Array:
+    values = column.dictionary_decode()
+    return _writer(values.type)(values)
+
+
+def _list(column: pa.Array) -> pa.Array:
+    values_type = column.type.value_type
+    column = column.cast(pa.large_list(column.type.value_field))
+    values = json_text(column.flatten(), pa.field("item", values_type))
+    return json_lists(column, values, "[", "]")
+
+
+def _map(column: pa.Array) -> pa.Array:
+    kind = column.type
+    column = column.cast(pa.large_list(pa.struct([kind.key_field, kind.item_field])))
+    entries = column.flatten()
+    keys, items = entries.field(0), json_text(entries.field(1), kind.item_field)
+    if is_text(kind.key_type):
+        return json_lists(column, concat(_string(keys), ":", items), "{", "}")
+    return json_lists(column, concat("[", json_text(keys), ",", items, "]"), "[", "]")
+
+
+def json_lists(column: pa.Array, values: pa.Array, opening: str, closing: str) -> pa.Array:
+    """The values of each list within brackets; null where the list is."""
+    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
+    offsets = np.zeros(len(column) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    rows = pc.binary_join(pa.LargeListArray.from_arrays(pa.array(offsets), values), pa.scalar(",", TEXT))
+    made = concat(opening, rows, closing)
+    return pc.if_else(pc.is_valid(column), made, pa.scalar(None, TEXT)) if column.null_count else made
+
+
+def _struct(column: pa.Array) -> pa.Array:
+    fields = list(column.type)
+    if fields:
+        pieces = [
+            concat(orjson.dumps(field.name).decode() + ":", json_text(child, field))
+            for field, child in zip(fields, column.flatten(), strict=True)
+        ]
+        made = json_object(pieces, len(column))
+    else:
+        made = pa.array(["{}"] * len(column), TEXT)
+    return pc.if_else(pc.is_valid(column), made, pa.scalar(None, TEXT)) if column.null_count else made
+
+
+def _embedded(column: pa.Array) -> pa.Array:
+    """JSON text as it is; a value that is not JSON after all becomes a string."""
+    text = column.cast(TEXT)
+    # A loop: one bad value would spoil the whole object, and only a parser knows.
+    return pa.array([_valid(value) for value in text.to_pylist()], TEXT)
+
+
+def _valid(value: str | None) -> str | None:
+    if value is None:
+        return None
+    try:
+        orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return orjson.dumps(value).decode()
+    # Line breaks may stand between the parts of an indented value, never within its strings.
+    return value
+
+
+def _by_row(column: pa.Array) -> pa.Array:
+    """The slow way, for types that Arrow can't take apart (unions)."""
+    return pa.array([None if v is None else dumps(v) for v in column.to_pylist()], TEXT)
+
+
+def dumps(value: Any) -> str:
+    """A Python value as JSON text by the rules above."""
+    return orjson.dumps(value, default=_default, option=orjson.OPT_NON_STR_KEYS).decode()
+
+
+def _default(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return {"$binary": base64.b64encode(value).decode()}
+    return str(value)
+
+
+def is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _writer(kind: pa.DataType) -> Callable[[pa.Array], pa.Array]:
+    t = pa.types
+    if isinstance(kind, pa.BaseExtensionType):
+        return lambda column: json_text(column.storage)
+    if is_text(kind):
+        return _string
+    if t.is_boolean(kind) or t.is_integer(kind) or t.is_null(kind):
+        return _plain
+    if t.is_floating(kind):
+        return _float
+    if t.is_timestamp(kind):
+        return _timestamp
+    if t.is_decimal(kind) or t.is_date(kind) or t.is_time(kind):
+        return _quoted
+    if t.is_duration(kind):
+        return _duration
+    if t.is_dictionary(kind):
+        return _decoded
+    if t.is_binary(kind) or t.is_large_binary(kind) or t.is_fixed_size_binary(kind) or t.is_binary_view(kind):
+        return _binary
+    if t.is_map(kind):
+        return _map
+    if t.is_list(kind) or t.is_large_list(kind) or t.is_fixed_size_list(kind) or t.is_list_view(kind):
+        return _list
+    if t.is_struct(kind):
+        return _struct
+    return _by_row

@@ -1,0 +1,161 @@
+"""The forms: each turns the source columns of its roles into schema columns.
+
+=============== ============== ===================================================================================
+form            kind           roles (a star: may be left out; several columns of a role are joined or listed)
+=============== ============== ===================================================================================
+document        text           text
+code            text           text, prompt* (stands before it: HumanEval, MBPP)
+parallel        text           text (two or more languages, or one struct of them)
+messages        chat           messages
+sharegpt        chat           messages ({from, value}), system*
+turns_list      chat           messages (a list of strings, by turns user and assistant)
+tree            chat           tree, or text, speaker and replies; the best-ranked path; the tree stays in `extra`
+prompt_completion chat         prompt, completion, system*, input* (alpaca), history*
+instances       chat           prompt, instances (a list of {input, output})
+summarisation   chat           document, summary
+qa              qa             question, answer*, context*
+multiple_choice qa             question, choices, answer* or answer_from_1* (1 is the first), context*
+preference      preference     prompt*, chosen, rejected, system*, choice* (which of the two was preferred)
+kto             preference     messages, or prompt and completion; label
+classification  classification text, label
+token_labels    annotation     tokens, tags
+annotation      annotation     text*, name*, value*, score*
+media           image, audio,  media, text*, label*
+                video
+table           tabular        (none: everything is in `extra`)
+=============== ============== ===================================================================================
+
+Any form also takes `media` (pictures beside a chat), `label`, and the side roles `url`, `language`, `license` and
+`time`. A side column is gone from `extra` only where its place holds the very same value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from choline_data.adapters.base import Chunk, Reject, Shard
+from choline_data.adapters.mapping.extra import extra_json
+from choline_data.adapters.mapping.forms import chats, media, questions, sides, texts
+from choline_data.adapters.mapping.forms.fields import Fields, labels_of
+from choline_data.errors import InvalidOptionError
+from choline_data.schema import STORED
+
+if TYPE_CHECKING:
+    from choline_data.adapters.mapping.mapping import Mapping, Normalised
+
+
+@dataclass(frozen=True)
+class Form:
+    """A form: the schema columns that it fills, the roles that it takes, and the function that does it."""
+
+    fills: tuple[str, ...]
+    required: tuple[str, ...]
+    optional: tuple[str, ...]
+    make: Callable[[Fields], None]
+
+
+COMMON = ("media", "label", *sides.ROLES)
+FORMS: dict[str, Form] = {
+    "document": Form(("text",), ("text",), (), texts.document),
+    "code": Form(("text",), ("text",), ("prompt",), texts.code),
+    "parallel": Form(("text",), ("text",), (), texts.parallel),
+    "messages": Form(("turns",), ("messages",), ("system",), chats.messages),
+    "sharegpt": Form(("turns",), ("messages",), ("system",), chats.messages),
+    "turns_list": Form(("turns",), ("messages",), ("system",), chats.messages),
+    "tree": Form(("turns",), (), ("tree", "text", "speaker", "replies"), chats.tree),
+    "prompt_completion": Form(
+        ("turns",), ("prompt",), ("completion", "system", "input", "history"), chats.prompt_completion
+    ),
+    "instances": Form(("turns",), ("prompt", "instances"), (), chats.instances),
+    "summarisation": Form(("turns",), ("document", "summary"), (), chats.summarisation),
+    "qa": Form(("turns",), ("question",), ("answer", "context"), questions.qa),
+    "multiple_choice": Form(("turns", "label"), ("question", "choices"), ("answer", "answer_from_1", "context"), questions.choices),
+    "preference": Form(
+        ("turns",), ("chosen", "rejected"), ("prompt", "system", "choice"), chats.preference
+    ),
+    "kto": Form(("turns", "label"), ("label",), ("messages", "prompt", "completion", "system"), chats.kto),
+    "classification": Form(("text", "label"), ("text", "label"), (), texts.document),
+    "token_labels": Form(("text", "label"), ("tokens", "tags"), (), texts.token_labels),
+    "annotation": Form(("text", "label"), (), ("text", "name", "value", "score"), texts.annotation),
+    "media": Form(("text", "media"), ("media",), ("text",), media.media),
+    "table": Form((), (), (), texts.table),
+}  # fmt: skip
+
+
+def form_named(name: str) -> Form:
+    """The form of that name; InvalidOptionError names those that there are."""
+    if name not in FORMS:
+        raise InvalidOptionError(f"No form {name!r}.", remedy=f"There are: {', '.join(FORMS)}.")
+    return FORMS[name]
+
+
+def columns(mapping: Mapping) -> tuple[str, ...]:
+    """The stored columns that a mapping can fill, in schema order; the same for every chunk."""
+    form = form_named(mapping.form)
+    filled = {"extra", *form.fills} | {role for role, _ in mapping.fields if role in COMMON}
+    return tuple(name for name in STORED.names if name in filled)
+
+
+def apply(mapping: Mapping, chunk: Chunk, shard: Shard) -> Normalised:
+    """The chunk's rows as samples; rows that can't be are rejects with a reason."""
+    from choline_data.adapters.mapping.mapping import Normalised
+
+    form = form_named(mapping.form)
+    batch = chunk.batch
+    fields = Fields(mapping.fields, batch, shard.origin)
+    made = fields.made
+    form.make(fields)
+    if fields.has("label") and "label" not in made.columns:
+        made.columns["label"] = labels_of(fields, batch)
+    if fields.has("media") and "media" not in made.columns:
+        media.attach(fields)
+    sides.fill(fields)
+
+    used = {column for _, column in mapping.fields} - made.kept - set(made.rest)
+    left = [name for name in batch.schema.names if name not in used and name not in made.rest]
+    made.columns["extra"] = extra_json(batch, left, made.rest)
+
+    names = columns(mapping)
+    arrays = []
+    for name in names:
+        kind = STORED.field(name).type
+        array = made.columns.get(name)
+        arrays.append(
+            pa.nulls(batch.num_rows, kind)
+            if array is None
+            else array
+            if array.type == kind
+            else array.cast(kind)
+        )
+    out = pa.RecordBatch.from_arrays(arrays, schema=pa.schema([STORED.field(name) for name in names]))
+    keep, rejects = _rejected(made.bad, chunk, shard)
+    return Normalised(out if keep is None else out.filter(keep), chunk, keep, rejects)
+
+
+def _rejected(
+    bad: list[tuple[pa.Array, str]], chunk: Chunk, shard: Shard
+) -> tuple[pa.Array | None, tuple[Reject, ...]]:
+    reasons: dict[int, str] = {}
+    for mask, reason in bad:
+        flags = (
+            mask if isinstance(mask, np.ndarray) else pc.fill_null(mask, True).to_numpy(zero_copy_only=False)
+        )
+        for index in np.flatnonzero(flags):
+            reasons.setdefault(int(index), reason)
+    if not reasons:
+        return None, ()
+    keep = np.ones(chunk.batch.num_rows, bool)
+    keep[list(reasons)] = False
+    rejects = tuple(
+        Reject(
+            chunk.files[i].as_py() if chunk.files is not None else shard.origin, int(chunk.rows[i]), reason
+        )
+        for i, reason in sorted(reasons.items())
+    )
+    return pa.array(keep), rejects

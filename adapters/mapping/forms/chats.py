@@ -1,0 +1,313 @@
+"""Forms whose sample is a talk: conversations, prompts with replies, preferences, trees."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from choline_data.adapters.mapping import turns as talk
+from choline_data.adapters.mapping.extra import TEXT, concat, dumps, is_json, is_text
+from choline_data.adapters.mapping.forms.fields import Fields, labels_of, turns_of
+from choline_data.adapters.mapping.roles import role_of
+from choline_data.adapters.mapping.turns import Talk
+
+# Texts that may hold more than themselves: transcripts, and JSON in a string.
+_SPECIAL = r"^\s*(Human|Assistant|System):|^[\[{]"
+
+
+def messages(fields: Fields) -> None:
+    """A conversation a row, in any shape that `turns.read` knows; a `system` column is its first turn."""
+    name = fields.names("messages")[0]
+    column, kind = fields.column(name)
+    fast = None if is_json(kind) or fields.has("system") else talk.from_structs(column)
+    if fast is None:
+        talks = [talk.read(value) for value in _conversations(fields, name)]
+        if fields.has("system"):
+            _with_system(talks, fields.text(fields.names("system")[0]).to_pylist())
+        _take(fields, name, talks)
+        return
+    turns, rest = fast
+    fields.made.columns["turns"] = turns
+    empty = pc.equal(pc.list_value_length(turns), 0)
+    fields.made.reject(empty, f"{name} has no turns")
+    if rest is not None and name not in fields.made.kept:
+        fields.made.rest[name] = rest
+
+
+def _conversations(fields: Fields, name: str) -> list[Any]:
+    """The column's values; strings that hold a JSON list or object are parsed (exports quote them so)."""
+    from choline_data.adapters.mapping.forms.fields import parsed
+
+    column, kind = fields.column(name)
+    if is_json(kind):
+        return parsed(column)
+    if is_text(column.type):
+        fields.made.kept.add(name)
+        return parsed(column)
+    values: list[Any] = column.to_pylist()
+    return values
+
+
+def _take(fields: Fields, name: str, talks: list[Talk]) -> None:
+    fields.made.columns["turns"] = talk.as_array(talks)
+    faults = {t.fault for t in talks if t.fault}
+    for fault in sorted(faults):
+        fields.made.reject(pa.array([t.fault == fault for t in talks]), f"{name} {fault}")
+    if name not in fields.made.kept:
+        fields.made.rest[name] = pa.array([t.left for t in talks], TEXT)
+
+
+def _with_system(talks: list[Talk], texts: list[str | None]) -> None:
+    for one, text in zip(talks, texts, strict=True):
+        if text and not one.fault:
+            one.turns.insert(0, ("system", text))
+            if any(one.rest):
+                one.rest.insert(0, {})
+
+
+def prompt_completion(fields: Fields) -> None:
+    """A prompt and its reply. `input` (Alpaca's) stands below the prompt; `history` (pairs) before it."""
+    made = fields.made
+    if fields.has("history"):
+        _with_history(fields)
+        return
+    prompt = _prompt(fields)
+    parts = []
+    if fields.has("system"):
+        parts.append(("system", fields.text(fields.names("system")[0]), True))
+    parts.append(("user", prompt, False))
+    if fields.has("completion"):
+        parts.append(("assistant", _reply(fields), False))
+    made.columns["turns"] = turns_of(parts)
+
+
+def _prompt(fields: Fields) -> pa.Array:
+    names = fields.names("prompt")
+    prompt = fields.require(fields.joined("prompt", "\n\n"), " and ".join(names))
+    if fields.has("input"):
+        extra = fields.text(fields.names("input")[0])
+        fields.made.kept.update([*names, *fields.names("input")])
+        filled = pc.fill_null(pc.greater(pc.binary_length(extra), 0), False)
+        bare = pc.equal(pc.binary_length(prompt), 0)
+        both = pc.if_else(bare, extra, concat(prompt, "\n\n", pc.fill_null(extra, "")))
+        return pc.if_else(filled, both, prompt)
+    return prompt
+
+
+def _reply(fields: Fields) -> pa.Array:
+    name = fields.names("completion")[0]
+    column, kind = fields.column(name)
+    if is_json(kind) or pa.types.is_nested(column.type):
+        # A list of replies (flan, natural-reasoning): the first one is the turn, all stay in `extra`.
+        fields.made.kept.add(name)
+        return fields.require(pa.array([_first(v) for v in fields.values(name)], TEXT), name)
+    return fields.require(fields.joined("completion", "\n\n"), " and ".join(fields.names("completion")))
+
+
+def _first(value: Any) -> str | None:
+    if isinstance(value, list):
+        return _first(value[0]) if value else None
+    if isinstance(value, dict):
+        for key in ("response", "text", "content", "value", "output", "answer"):
+            if isinstance(value.get(key), str):
+                return str(value[key])
+        return None
+    return value if value is None or isinstance(value, str) else str(value)
+
+
+def _with_history(fields: Fields) -> None:
+    history, name = fields.values(fields.names("history")[0]), fields.names("prompt")[0]
+    fields.made.kept.add(fields.names("history")[0])
+    prompts, replies = _prompt(fields).to_pylist(), _reply(fields).to_pylist()
+    systems = (
+        fields.text(fields.names("system")[0]).to_pylist() if fields.has("system") else [None] * fields.rows
+    )
+    talks = []
+    for before, prompt, reply, system in zip(history, prompts, replies, systems, strict=True):
+        one = talk.read(before) if before else Talk()
+        one.turns += [("user", prompt), ("assistant", reply)]
+        one.rest = []
+        if system:
+            one.turns.insert(0, ("system", system))
+        talks.append(one)
+    fields.made.columns["turns"] = talk.as_array(talks)
+    fields.made.reject(pa.array([bool(t.fault) for t in talks]), f"the history of {name} can't be read")
+
+
+def instances(fields: Fields) -> None:
+    """An instruction with a list of {input, output}: the first is the talk, the others follow as further turns."""
+    name = fields.names("instances")[0]
+    fields.made.kept.add(name)
+    prompt = fields.require(fields.joined("prompt", "\n\n"), " and ".join(fields.names("prompt")))
+    talks = []
+    for ask, given in zip(prompt.to_pylist(), fields.values(name), strict=True):
+        pairs = [g for g in given or [] if isinstance(g, dict) and isinstance(g.get("output"), str)]
+        one = Talk() if pairs else Talk(fault="has no {input, output}")
+        for i, pair in enumerate(pairs):
+            texts = [t for t in (ask if i == 0 else None, pair.get("input")) if t]
+            one.turns += [("user", "\n\n".join(texts) or ask), ("assistant", pair["output"])]
+        talks.append(one)
+    fields.made.columns["turns"] = talk.as_array(talks)
+    fields.made.reject(pa.array([bool(t.fault) for t in talks]), f"{name} has no {{input, output}}")
+
+
+def summarisation(fields: Fields) -> None:
+    """The document is what the user gives, the summary is the reply."""
+    document = fields.require(fields.joined("document", "\n\n"), " and ".join(fields.names("document")))
+    summary = fields.require(fields.joined("summary", "\n"), " and ".join(fields.names("summary")))
+    fields.made.columns["turns"] = turns_of([("user", document, False), ("assistant", summary, False)])
+
+
+def kto(fields: Fields) -> None:
+    """A conversation, or a prompt with its reply, and whether the reply is a wanted one."""
+    if fields.has("messages"):
+        messages(fields)
+    else:
+        prompt_completion(fields)
+    fields.made.columns["label"] = labels_of(fields, fields.batch)
+
+
+def preference(fields: Fields) -> None:
+    """The prompt's turns, then one `chosen` and one `rejected`. `choice` says which of two replies was preferred.
+
+    Replies may be texts, turns, or whole conversations (their common beginning is the prompt). A reply of several
+    turns becomes one text, and the columns stay in `extra`.
+    """
+    if _plain(fields):
+        return
+    made = fields.made
+    chosen, rejected = fields.names("chosen")[0], fields.names("rejected")[0]
+    pairs = list(zip(_conversations(fields, chosen), _conversations(fields, rejected), strict=True))
+    if fields.has("choice"):
+        made.kept.update((chosen, rejected))
+        pairs = [_ordered(pair, choice) for pair, choice in zip(pairs, _choices(fields), strict=True)]
+    prompts = (
+        _conversations(fields, fields.names("prompt")[0]) if fields.has("prompt") else [None] * fields.rows
+    )
+    systems = (
+        fields.text(fields.names("system")[0]).to_pylist() if fields.has("system") else [None] * fields.rows
+    )
+    made.kept.update((chosen, rejected, *fields.names("prompt")))
+    talks = [_preferred(p, c, r, s) for p, (c, r), s in zip(prompts, pairs, systems, strict=True)]
+    made.columns["turns"] = talk.as_array(talks)
+    for fault in sorted({t.fault for t in talks if t.fault}):
+        made.reject(pa.array([t.fault == fault for t in talks]), fault)
+    if not fields.has("choice"):
+        for name in (chosen, rejected, *fields.names("prompt")):
+            _leave_inexact(fields, name, talks)
+
+
+def _plain(fields: Fields) -> bool:
+    """The common case, all columns texts, column by column; False where it is not."""
+    names = [n for role in ("prompt", "chosen", "rejected") for n in fields.names(role)]
+    kinds = [fields.column(n) for n in names]
+    if not fields.has("prompt") or fields.has("choice") or len(names) != 3:
+        return False
+    if not all(is_text(c.type) and not is_json(k) for c, k in kinds):
+        return False
+    made = fields.made
+    prompt, chosen, rejected = (fields.require(fields.text(n), n, filled=n == names[0]) for n in names)
+    if any(pc.any(pc.match_substring_regex(t, _SPECIAL)).as_py() for t in (prompt, chosen, rejected)):
+        made.bad.clear()
+        return False
+    parts = [("user", prompt, False), ("chosen", chosen, False), ("rejected", rejected, False)]
+    if fields.has("system"):
+        parts.insert(0, ("system", fields.text(fields.names("system")[0]), True))
+    fields.made.columns["turns"] = turns_of(parts)
+    return True
+
+
+def _choices(fields: Fields) -> list[Any]:
+    name = fields.names("choice")[0]
+    fields.made.kept.add(name)
+    values = fields.values(name)
+    # SHP's `labels` is 1 where A is preferred; better_response_id is 0 or 1; HelpSteer's preference is below 0 for 1.
+    if "preference" in name.lower():
+        return [None if v is None or v == 0 else int(v > 0) for v in values]
+    if name.lower() in ("labels", "label"):
+        return [None if v is None else int(v == 0) for v in values]
+    return [None if v is None else int(v) for v in values]
+
+
+def _ordered(pair: tuple[Any, Any], choice: Any) -> tuple[Any, Any]:
+    """The preferred of two first; with no preference the order of the source."""
+    return pair if choice in (0, None) else (pair[1], pair[0])
+
+
+def _preferred(prompt: Any, chosen: Any, rejected: Any, system: str | None) -> Talk:
+    good, bad = _reply_turns(chosen), _reply_turns(rejected)
+    for name, one in (("chosen", good), ("rejected", bad)):
+        if one.fault:
+            return Talk(fault=f"{name} {one.fault}")
+    before = talk.read(prompt).turns if prompt else []
+    same = 0
+    while same < min(len(good.turns), len(bad.turns)) - 1 and good.turns[same] == bad.turns[same]:
+        same += 1
+    if same and len(good.turns) > 1:
+        before = good.turns[:same]
+    out = Talk([*before, ("chosen", _words(good.turns[same:])), ("rejected", _words(bad.turns[same:]))])
+    if system and not (out.turns and out.turns[0][0] == "system"):
+        out.turns.insert(0, ("system", system))
+    if not before:
+        return Talk(fault="has no prompt before chosen and rejected") if not out.turns else out
+    return out
+
+
+def _reply_turns(value: Any) -> Talk:
+    if isinstance(value, str) and not value.lstrip().startswith(("Human:", "Assistant:")):
+        return Talk([("assistant", value)])
+    return talk.read(value)
+
+
+def _words(turns: list[tuple[str, str | None]]) -> str:
+    if len(turns) == 1:
+        return turns[0][1] or ""
+    return "\n\n".join(f"{role}: {content or ''}" for role, content in turns)
+
+
+def _leave_inexact(fields: Fields, name: str, talks: list[Talk]) -> None:
+    """A column of plain texts stays in `extra` only where no turn is the text itself: row by row, as in `_plain`."""
+    column, kind = fields.column(name)
+    if is_text(column.type) and not is_json(kind):
+        left = [
+            None if any(content == value for _, content in one.turns) else dumps(value)
+            for one, value in zip(talks, column.to_pylist(), strict=True)
+        ]
+        fields.made.rest[name] = pa.array(left, TEXT)
+        fields.made.kept.discard(name)
+
+
+def tree(fields: Fields) -> None:
+    """A tree of messages: the path from its root that takes the best-ranked reply each time; all of it stays in `extra`."""
+    made = fields.made
+    if fields.has("tree"):
+        roots = fields.values(fields.names("tree")[0])
+    else:
+        used = [(r, n) for r in ("text", "speaker", "replies") for n in fields.names(r)[:1]]
+        columns = {("role" if r == "speaker" else r): fields.values(n) for r, n in used}
+        roots = [{key: values[i] for key, values in columns.items()} for i in range(fields.rows)]
+    made.kept.update(name for role in ("tree", "text", "speaker", "replies") for name in fields.names(role))
+    talks = [_path(root) for root in roots]
+    made.columns["turns"] = talk.as_array(talks)
+    made.reject(pa.array([bool(t.fault) for t in talks]), "the tree has no message with a text")
+
+
+def _path(root: Any) -> Talk:
+    out = Talk()
+    node = root
+    while isinstance(node, dict) and isinstance(node.get("text"), str):
+        # In a tree the speakers alternate, so a missing role follows from the depth.
+        out.turns.append(
+            (role_of(str(node.get("role"))) or ("user", "assistant")[len(out.turns) % 2], node["text"])
+        )
+        replies = [r for r in node.get("replies") or [] if isinstance(r, dict)]
+        node = min(replies, key=_rank, default=None)
+    return out if out.turns else Talk(fault="no message")
+
+
+def _rank(reply: dict[str, Any]) -> float:
+    rank = reply.get("rank")
+    return float(rank) if isinstance(rank, (int, float)) else float(np.inf)

@@ -1,0 +1,92 @@
+"""The columns beside the content: where a sample is from, its language, licence and time."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from choline_data.adapters.mapping.extra import TEXT, is_json, is_text, json_text
+from choline_data.adapters.mapping.forms.fields import Fields
+
+ROLES = ("license", "language", "url", "time")
+
+ISO = (
+    r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-][0-9]{2}:?[0-9]{2})?)?$"
+)
+# The one way that a stored time is written back: whole seconds in UTC.
+_EXACT = "%Y-%m-%dT%H:%M:%SZ"
+_UTC = pa.timestamp("us", tz="UTC")
+
+
+def fill(fields: Fields) -> None:
+    """Fill the side columns that the mapping names, keeping in `extra` what they can't hold exactly."""
+    for role in ("license", "language", "url"):
+        for name in fields.names(role)[:1]:
+            column, kind = fields.column(name)
+            if is_text(column.type) and not is_json(kind):
+                fields.made.columns[role] = column.cast(pa.string())
+            else:
+                fields.made.columns[role] = fields.text(name).cast(pa.string())
+                fields.made.kept.add(name)
+    for name in fields.names("time")[:1]:
+        _time(fields, name)
+
+
+def _time(fields: Fields, name: str) -> None:
+    column, kind = fields.column(name)
+    made = fields.made
+    if pa.types.is_timestamp(column.type) and column.type.tz == "UTC" and column.type.unit != "ns":
+        made.columns["time"] = column.cast(_UTC)
+        if column.type.unit != "us":
+            made.kept.add(name)
+        return
+    if pa.types.is_timestamp(column.type):
+        made.columns["time"] = (
+            column if column.type.tz else column.cast(pa.timestamp(column.type.unit, "UTC"))
+        ).cast(_UTC, safe=False)
+        made.kept.add(name)
+        return
+    if pa.types.is_date(column.type):
+        made.columns["time"] = column.cast(pa.timestamp("us")).cast(_UTC)
+        made.kept.add(name)
+        return
+    if not is_text(column.type) or is_json(kind):
+        made.columns["time"] = pa.nulls(fields.rows, _UTC)
+        made.kept.add(name)
+        return
+    text = column.cast(TEXT)
+    times = parse_times(text)
+    made.columns["time"] = times
+    # Row by row, so that it does not depend on where a chunk ends: what is not written back the same stays.
+    written = pc.strftime(times.cast(pa.timestamp("s", tz="UTC"), safe=False), format=_EXACT).cast(TEXT)
+    exact = pc.fill_null(pc.equal(written, text), False)
+    if "." not in name and name not in made.kept:
+        left = pc.if_else(exact, pa.scalar(None, TEXT), json_text(column, kind))
+        made.rest[name] = left
+
+
+def parse_times(text: pa.Array) -> pa.Array:
+    """ISO 8601 text as UTC times, without a zone taken as UTC; null for all else. Never raises for a row."""
+    fits = pc.fill_null(pc.match_substring_regex(text, ISO), False)
+    text = pc.if_else(fits, text, pa.scalar(None, TEXT))
+    zoned = pc.fill_null(pc.match_substring_regex(text, r"[0-9](Z|[+-][0-9]{2}:?[0-9]{2})$"), False)
+    # A plain date ends in "-18" too, which only a time before it makes a zone.
+    zoned = pc.and_(zoned, pc.fill_null(pc.match_substring(text, ":"), False))
+    bare = pc.if_else(zoned, pa.scalar(None, TEXT), text)
+    with_zone = pc.if_else(zoned, text, pa.scalar(None, TEXT))
+    return pc.coalesce(_cast(with_zone, _UTC), _cast(bare, pa.timestamp("us")).cast(_UTC))
+
+
+def _cast(text: pa.Array, kind: pa.DataType) -> pa.Array:
+    try:
+        return text.cast(pa.string()).cast(kind)
+    except pa.ArrowInvalid:
+        # One impossible date (the 31st of February) spoils the cast of all: then row by row.
+        return pa.concat_arrays([_cast_one(text.slice(i, 1), kind) for i in range(len(text))])
+
+
+def _cast_one(text: pa.Array, kind: pa.DataType) -> pa.Array:
+    try:
+        return text.cast(pa.string()).cast(kind)
+    except pa.ArrowInvalid:
+        return pa.nulls(1, kind)

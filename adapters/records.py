@@ -1,0 +1,452 @@
+"""Records (JSON objects) as columns: one reading of a line, whichever way it is parsed.
+
+A block of lines is parsed by `pyarrow.json` in one go. Where that refuses it, or would change a value (a date in a
+string, an integer above 2**53 beside a float), its lines are checked one by one: bad ones become rejects, and a column
+whose values differ in type is kept as JSON text in a string column with the field metadata `{b"json": b"1"}`.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.json as pj
+
+from choline_data.adapters.base import BATCH_BYTES, BATCH_ROWS, Chunk, Reject
+from choline_data.errors import SourceFormatError, SourceTooLargeError, one_line
+
+MAX_COLUMNS = 2000
+MAX_NAME_BYTES = 1024
+MAX_DEPTH = 32  # an Arrow IPC reader gives up at 64 levels
+MAX_FIELDS = 1000  # fields within one nested column; an object that is a dictionary of ids stays JSON
+JSON_FIELD = {b"json": b"1"}
+
+_MANY_BRACKETS = 2000  # RapidJSON descends on the stack: 20,000 levels end the process
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"{[\n"))
+_LONG_INTEGER = re.compile(rb"\d{19,}")
+_BIG = float(1 << 53)
+
+
+@dataclass(frozen=True)
+class Records:
+    """A run of records: its columns, the place of each row among the records of the block, and those refused."""
+
+    batch: pa.RecordBatch
+    places: np.ndarray
+    refused: tuple[tuple[int, str], ...] = ()
+
+
+def json_field(name: str) -> pa.Field:
+    """A column of JSON text: what a column becomes whose values have no common type."""
+    return pa.field(name, pa.large_string(), metadata=JSON_FIELD)
+
+
+def dumps(value: object) -> bytes:
+    """`value` as JSON; integers of any size stay what they are."""
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def records_of_rows(rows: Iterable[object]) -> Iterator[Records]:
+    """Parsed records as columns, in runs of a bounded number of bytes; `places` count from 0 over all of them."""
+    lines: list[bytes] = []
+    size = done = 0
+    for row in rows:
+        lines.append(dumps(row))
+        size += len(lines[-1]) + 1
+        if size >= BATCH_BYTES:
+            yield from _moved(records_of_lines(b"\n".join(lines)), done)
+            done += len(lines)
+            lines, size = [], 0
+    if lines:
+        yield from _moved(records_of_lines(b"\n".join(lines)), done)
+
+
+def _moved(records: Iterator[Records], by: int) -> Iterator[Records]:
+    for r in records:
+        yield Records(r.batch, r.places + by, tuple((place + by, why) for place, why in r.refused))
+
+
+def records_of_lines(block: bytes) -> Iterator[Records]:
+    """The block's non-blank lines as columns. Only LF ends a line; duplicate keys: the last one counts."""
+    table = _whole(block)
+    if table is not None:
+        yield Records(_one_batch(table), np.arange(table.num_rows, dtype=np.int64))
+        return
+    good: list[bytes] = []
+    rows: list[dict[str, Any]] = []
+    places: list[int] = []
+    refused: list[tuple[int, str]] = []
+    lines = (line for line in block.split(b"\n") if line.strip(b" \t\r"))
+    for place, line in enumerate(lines):
+        try:
+            row = checked_loads(line)
+            if not isinstance(row, dict):
+                raise ValueError(f"the line holds {_called(row)}, not an object")
+            if len(row) > MAX_COLUMNS:
+                raise ValueError(f"{len(row):,} keys; a row may have {MAX_COLUMNS:,}")
+        except ValueError as error:
+            refused.append((place, str(error)))
+            continue
+        good.append(line)
+        rows.append(row)
+        places.append(place)
+    if rows and not any(rows):
+        refused = sorted([*refused, *((place, "an object without keys") for place in places)])
+        rows, good, places = [], [], []
+    batches = list(_columns(good, rows)) if rows else [pa.RecordBatch.from_arrays([], names=[])]
+    at = 0
+    for n, batch in enumerate(batches):
+        here = np.asarray(places[at : at + batch.num_rows], dtype=np.int64)
+        at += batch.num_rows
+        yield Records(batch, here, tuple(refused) if n == 0 else ())
+
+
+def checked_loads(line: bytes) -> Any:
+    """The JSON value of a line; ValueError with the reason where it is not RFC 8259 JSON that we can keep as it is."""
+    try:
+        value = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise ValueError(_why(line, error)) from error
+    if _LONG_INTEGER.search(line):  # orjson makes floats of integers over 64 bits
+        try:
+            return json.loads(line)
+        except RecursionError as error:
+            raise ValueError("nested too deeply") from error
+    return value
+
+
+def _why(line: bytes, error: orjson.JSONDecodeError) -> str:
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError as bad:
+        return f"not UTF-8 at byte {bad.start}"
+    text = one_line(error.msg, 120)
+    if "recursion limit" in text:
+        return "nested too deeply"
+    return f"not JSON: {text} (column {error.colno})"
+
+
+def _called(value: object) -> str:
+    names = {list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def _whole(block: bytes) -> pa.Table | None:
+    """The block as pyarrow reads it, where every line is one object and no value is changed; else None."""
+    lines = block.count(b"\n") + (not block.endswith(b"\n"))
+    ends = block.rstrip(b"\r\n")
+    if not ends.startswith(b"{") or not ends.endswith(b"}"):
+        return None
+    # No JSON object goes on after "}\n{", so with as many rows as lines each line is exactly one object.
+    if b"\r" in block:
+        if block.count(b"\r") != block.count(b"\r\n") or block.count(b"}\r\n{") != lines - 1:
+            return None
+    elif block.count(b"}\n{") != lines - 1:
+        return None
+    table = _arrow(block)
+    return table if table is not None and table.num_rows == lines and table.num_columns else None
+
+
+def _arrow(block: bytes) -> pa.Table | None:
+    """What pyarrow.json makes of the block, with text as text; None where it can't, or not without loss."""
+    if not _shallow(block) or not _is_utf8(block):
+        return None
+    try:
+        table = _read(block, ())
+        texts = tuple(
+            pa.field(f.name, _without_times(f.type)) for f in table.schema if _without_times(f.type) != f.type
+        )
+        if texts:
+            order = table.column_names
+            table = _read(block, texts).select(order)
+    except (pa.ArrowException, UnicodeDecodeError):
+        return None
+    if table.num_columns > MAX_COLUMNS or any(not _fits(f.type) for f in table.schema):
+        return None
+    return None if any(_inexact(c) for column in table.columns for c in column.chunks) else table
+
+
+def _read(block: bytes, fields: tuple[pa.Field, ...]) -> pa.Table:
+    table = pj.read_json(
+        io.BytesIO(block),
+        read_options=pj.ReadOptions(use_threads=False, block_size=len(block) + 64),
+        parse_options=pj.ParseOptions(explicit_schema=pa.schema(fields) if fields else None),
+    )
+    table.validate(full=True)  # pyarrow 25 makes broken arrays of lists that begin with null: `[null, 1]`
+    return table
+
+
+def _shallow(block: bytes) -> bool:
+    """Whether no line is nested so deeply that a recursive parser would run out of stack."""
+    for line in block.translate(None, _NOT_BRACKETS).split(b"\n"):
+        if len(line) > _MANY_BRACKETS:
+            break
+    else:
+        return True
+    try:
+        for line in block.split(b"\n"):
+            if line.count(b"{") + line.count(b"[") > _MANY_BRACKETS:
+                orjson.loads(line)  # refuses over 1,024 levels, which RapidJSON can do
+    except orjson.JSONDecodeError:
+        return False
+    return True
+
+
+def _is_utf8(block: bytes) -> bool:
+    try:
+        block.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _without_times(kind: pa.DataType) -> pa.DataType:
+    """The type with text where pyarrow.json saw dates in strings."""
+    if pa.types.is_struct(kind):
+        return pa.struct([pa.field(f.name, _without_times(f.type)) for f in kind])
+    if pa.types.is_list(kind):
+        return pa.list_(pa.field(kind.value_field.name, _without_times(kind.value_type)))
+    return pa.string() if pa.types.is_temporal(kind) else kind
+
+
+def _fits(kind: pa.DataType) -> bool:
+    deep, wide = depth_and_fields(kind)
+    return deep <= MAX_DEPTH and wide <= MAX_FIELDS
+
+
+def depth_and_fields(kind: pa.DataType) -> tuple[int, int]:
+    """How deep a type is nested, and how many fields there are within it; without recursion."""
+    level, deep, wide = [kind], 0, 0
+    while level:
+        wide += len(level)
+        deep += 1
+        level = [t.field(i).type for t in level for i in range(t.num_fields)]
+    return deep, wide
+
+
+def _inexact(column: pa.Array) -> bool:
+    """Whether a float in here may stand for an integer that it can't hold, or is not a JSON number at all."""
+    kind = column.type
+    if pa.types.is_struct(kind):
+        return any(_inexact(column.field(i)) for i in range(kind.num_fields))
+    if pa.types.is_list(kind):
+        return _inexact(column.values)
+    if not pa.types.is_floating(kind) or not len(column):
+        return False
+    biggest = pc.max(pc.abs(column), skip_nulls=True).as_py()
+    return (biggest is not None and not biggest < _BIG) or pc.any(pc.is_nan(column)).as_py() is True
+
+
+def _columns(lines: list[bytes], rows: list[dict[str, Any]]) -> Iterator[pa.RecordBatch]:
+    """The rows as record batches, each with at most MAX_COLUMNS columns."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    if len(names) > MAX_COLUMNS:
+        half = len(rows) // 2
+        yield from _columns(lines[:half], rows[:half])
+        yield from _columns(lines[half:], rows[half:])
+        return
+    table = _arrow(b"\n".join(lines))
+    if table is not None and table.num_rows == len(rows) and table.num_columns:
+        yield _one_batch(table)
+        return
+    columns, fields = [], []
+    for name in names:
+        values = [row.get(name) for row in rows]
+        column = None if _mixes_numbers(values) else _column(values)
+        if column is None:
+            fields.append(json_field(name))
+            column = pa.array([None if v is None else dumps(v).decode() for v in values], pa.large_string())
+        else:
+            fields.append(pa.field(name, column.type))
+        columns.append(column)
+    yield pa.RecordBatch.from_arrays(columns, schema=pa.schema(fields))
+
+
+def _column(values: list[Any]) -> pa.Array | None:
+    """The values as one typed column; None where they have no common type."""
+    block = b"\n".join(dumps({"v": v}) for v in values)
+    try:
+        found = _read(block, ()) if _shallow(block) else None
+        if found is None:
+            return None
+        text = _without_times(found.schema[0].type)
+        if text != found.schema[0].type:
+            found = _read(block, (pa.field("v", text),))
+    except pa.ArrowException:
+        return _lists_of_scalars(values)
+    return found.column(0).combine_chunks() if _fits(text) and found.num_rows == len(values) else None
+
+
+def _lists_of_scalars(values: list[Any]) -> pa.Array | None:
+    """Lists of one scalar type and nulls, which pyarrow.json gets wrong where a null comes first."""
+    lists = [v for v in values if v is not None]
+    if not all(type(v) is list for v in lists) or len({type(x) for v in lists for x in v} - {type(None)}) != 1:
+        return None
+    kinds = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+    item = next(type(x) for v in lists for x in v if x is not None)
+    return pa.array(values, pa.list_(kinds[item])) if item in kinds else None
+
+
+def _mixes_numbers(values: list[Any]) -> bool:
+    """Whether a float column would round integers among these values, at any depth."""
+    huge = floats = False
+    stack: list[Any] = [values]
+    while stack:
+        value = stack.pop()
+        if type(value) is int:
+            if not -(1 << 63) <= value < 1 << 63:
+                return True
+            huge = huge or abs(value) > 1 << 53
+        elif type(value) is float:
+            floats = True
+        elif type(value) is list:
+            stack.extend(value)
+        elif type(value) is dict:
+            stack.extend(value.values())
+    return huge and floats
+
+
+def _one_batch(table: pa.Table) -> pa.RecordBatch:
+    batches = table.combine_chunks().to_batches()
+    return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
+
+
+def check_columns(schema: pa.Schema, name: str) -> None:
+    """Refuses a schema that no mapping could name: too many columns, doubled or endless names, too deep types."""
+    if len(schema) > MAX_COLUMNS:
+        raise SourceTooLargeError(
+            f"{name} has {len(schema):,} columns; the limit (MAX_COLUMNS) is {MAX_COLUMNS:,}.",
+            remedy="Split it, or fold the columns into one list column.",
+        )
+    seen: set[str] = set()
+    for at, f in enumerate(schema):
+        if f.name in seen:
+            raise SourceFormatError(
+                f"{name} has two columns named {one_line(f.name, 60)!r}.",
+                remedy="Rename one of them in the file.",
+            )
+        seen.add(f.name)
+        if len(f.name.encode()) > MAX_NAME_BYTES:
+            raise SourceFormatError(
+                f"{name}: the name of column {at} has {len(f.name):,} characters.",
+                remedy="Give it a shorter one.",
+            )
+        if depth_and_fields(f.type)[0] > MAX_DEPTH:
+            raise SourceTooLargeError(
+                f"{name}: column {one_line(f.name, 60)!r} is nested deeper than the limit (MAX_DEPTH), {MAX_DEPTH}.",
+                remedy="Store it as JSON text.",
+            )
+
+
+def storage(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch with extension types as what they are stored as."""
+    if not any(isinstance(c.type, pa.BaseExtensionType) for c in batch.columns):
+        return batch
+    columns = [c.storage if isinstance(c.type, pa.BaseExtensionType) else c for c in batch.columns]
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+
+
+def decoded(batch: pa.RecordBatch, name: str, max_row_bytes: int) -> Iterator[pa.RecordBatch]:
+    """The batch without dictionaries, in pieces that stay within BATCH_BYTES once they are decoded."""
+    if not any(pa.types.is_dictionary(c.type) for c in batch.columns):
+        yield batch
+        return
+    sizes = np.zeros(batch.num_rows, np.int64)
+    for column in batch.columns:
+        if pa.types.is_dictionary(column.type) and not pa.types.is_primitive(column.type.value_type):
+            plain = column.dictionary
+            lengths = (
+                pc.binary_length(plain) if _is_bytes(plain.type) else pa.repeat(plain.nbytes, len(plain))
+            )
+            sizes += lengths.take(column.indices).fill_null(0).to_numpy(zero_copy_only=False)
+    if len(sizes) and sizes.max() > max_row_bytes:
+        raise SourceTooLargeError(
+            f"{name}: a row has {int(sizes.max()):,} bytes; the limit (max_row_bytes) is {max_row_bytes:,}."
+        )
+    ends = np.cumsum(sizes)
+    at = 0
+    while at < batch.num_rows:
+        before = int(ends[at - 1]) if at else 0
+        to = max(at + 1, int(np.searchsorted(ends, before + BATCH_BYTES, side="right")))
+        piece = batch.slice(at, to - at)
+        columns = [c.dictionary_decode() if pa.types.is_dictionary(c.type) else c for c in piece.columns]
+        yield pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+        at = to
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
+    return any(test(kind) for test in tests)
+
+
+def partitions(name: str) -> dict[str, str | None]:
+    """The hive partition columns that the folders of a file's name give: `year=2024/x.parquet` is {"year": "2024"}."""
+    found: dict[str, str | None] = {}
+    for folder in name.split("/")[:-1]:
+        key, sign, value = folder.partition("=")
+        if sign and key:
+            found[unquote(key)] = None if value == "__HIVE_DEFAULT_PARTITION__" else unquote(value)
+    return found
+
+
+def with_partitions(batch: pa.RecordBatch, values: dict[str, str | None]) -> pa.RecordBatch:
+    """The batch with these constants as text columns, where it has no such column itself."""
+    for key, value in values.items():
+        if key not in batch.schema.names:
+            batch = batch.append_column(key, pa.repeat(pa.scalar(value, pa.string()), batch.num_rows))
+    return batch
+
+
+def bounded(batch: pa.RecordBatch, rows: np.ndarray, rejects: tuple[Reject, ...] = ()) -> Iterator[Chunk]:
+    """The rows in chunks of at most BATCH_BYTES and BATCH_ROWS, a bigger row alone; rejects where they belong."""
+    spans = list(_spans(batch, 0, batch.num_rows))
+    if not spans:
+        if rejects:
+            yield Chunk(batch, rows, rejects)
+        return
+    left = list(rejects)
+    for start, count in spans:
+        last = start + count == batch.num_rows
+        here = rows[start : start + count]
+        mine = tuple(left) if last else tuple(r for r in left if r.row <= here[-1])
+        left = left[len(mine) :]
+        yield Chunk(batch.slice(start, count), here, mine)
+
+
+def _spans(batch: pa.RecordBatch, start: int, count: int) -> Iterator[tuple[int, int]]:
+    for at in range(start, start + count, BATCH_ROWS):
+        size = min(BATCH_ROWS, start + count - at)
+        if size > 1 and batch.slice(at, size).nbytes > BATCH_BYTES:
+            yield from _halves(batch, at, size)
+        else:
+            yield at, size
+
+
+def _halves(batch: pa.RecordBatch, at: int, size: int) -> Iterator[tuple[int, int]]:
+    half = size // 2
+    for start, count in ((at, half), (at + half, size - half)):
+        if count > 1 and batch.slice(start, count).nbytes > BATCH_BYTES:
+            yield from _halves(batch, start, count)
+        elif count:
+            yield start, count
+
+
+def chunks(
+    records: Iterable[Records], file: str, first: int, reason: Callable[[int, str], str] | None = None
+) -> Iterator[Chunk]:
+    """Records as chunks: their rows count from `first`, and a refused one is a reject of `file`."""
+    for r in records:
+        rejects = tuple(Reject(file, first + p, reason(p, why) if reason else why) for p, why in r.refused)
+        yield from bounded(r.batch, r.places + first, rejects)

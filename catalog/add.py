@@ -1,0 +1,116 @@
+"""`choline-data add`: from what a user typed to a dataset in the catalog."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from typing import Any
+
+from choline_data.adapters.base import Source
+from choline_data.catalog.ingest import Ingested, Progress, check_limit, publish
+from choline_data.catalog.planning import Plan, Wishes, plan_source
+from choline_data.errors import AlreadyExistsError
+from choline_data.home import Home
+from choline_data.store import Catalog
+from choline_data.store.catalog import check_name, name_from
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A plan ready to run, and what the catalog had under its name when it was made."""
+
+    plan: Plan
+    source: Source
+    replaces: str | None
+    card: dict[str, Any]
+    tags: tuple[str, ...] = ()
+
+
+def _default_name(source: Source, typed: str) -> str:
+    if source.name:
+        return name_from(source.name)
+    last = typed.rstrip("/").split("/")[-1].split("?")[0]
+    stem = last.split(".")[0] if not os.path.isdir(typed) else last
+    return name_from(stem or last or "dataset")
+
+
+def prepare(
+    home: Home,
+    location: str,
+    *,
+    name: str = "",
+    wishes: Wishes | None = None,
+    revision: str = "",
+) -> Prepared:
+    """Resolves and plans; writes nothing. A name of a card stands for the card's source, mapping and licence."""
+    from choline_data.catalog.cards import packaged_cards
+    from choline_data.catalog.resolve import resolve
+
+    wishes = wishes or Wishes()
+    card: dict[str, Any] = {}
+    tags: tuple[str, ...] = ()
+    place = location
+    if not os.path.exists(location) and "/" not in location and ":" not in location:
+        known = packaged_cards().get(location)
+        if known is not None:
+            card = {"card": known.name}
+            tags = tuple(known.tags)
+            place, name = known.source, name or known.name
+            revision = revision or known.revision
+            wishes = replace(
+                wishes,
+                license=wishes.license or known.license,
+                as_kind=wishes.as_kind or known.kind,
+                form=wishes.form or known.form,
+                config=wishes.config or known.config,
+                split=wishes.split or known.split,
+                format=wishes.format or known.adapter,
+                fields={**dict(known.mapping), **wishes.fields},
+            )
+    source = resolve(place, revision=revision, config=wishes.config, split=wishes.split)
+    name = check_name(name) if name else _default_name(source, place)
+    there = Catalog(home).entries().get(name)
+    plan = plan_source(source, name, wishes)
+    return Prepared(plan, source, there.revision if there else None, card, tags)
+
+
+def ingest(
+    home: Home,
+    prepared: Prepared,
+    *,
+    runner: str = "",
+    workers: int = 1,
+    scheduler: str = "",
+    flags: tuple[str, ...] = (),
+    dedup: str = "",
+    replace_existing: bool = False,
+    progress: Progress | None = None,
+) -> Ingested:
+    """Runs the plan and publishes the revision; the same source again is the same revision, and no error."""
+    from choline_data.catalog.runners import run
+
+    plan = prepared.plan
+    results = check_limit(
+        run(plan, home, runner=runner, workers=workers, scheduler=scheduler, flags=flags, progress=progress), plan, home
+    )
+    done = publish(
+        plan,
+        home,
+        results,
+        replaces=prepared.replaces if replace_existing else None,
+        dedup=dedup,
+        card=prepared.card,
+        tags=prepared.tags,
+    )
+    return done
+
+
+def refuse_existing(home: Home, name: str) -> None:
+    """AlreadyExistsError where the catalog has a dataset of this name."""
+    there = Catalog(home).entries().get(name)
+    if there is not None:
+        raise AlreadyExistsError(
+            f"{name!r} is there already, with revision {there.revision[:12]}….",
+            remedy="Choose another --name, or `choline-data rm` it first.",
+            dataset=name,
+        )

@@ -1,0 +1,155 @@
+"""The YAML of cards: mappings, lists and texts, two levels deep, and nothing else that YAML can do.
+
+Reading resolves no types, follows no alias and constructs no object, so a card can neither run code nor
+grow in memory.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final, TypeAlias
+
+import yaml
+
+from choline_data.errors import SourceFormatError
+
+Value: TypeAlias = "str | list[Value] | dict[str, Value]"
+
+MAX_DEPTH: Final = 8
+WIDTH: Final = 100
+_LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_PLAIN = re.compile(r"[A-Za-z0-9_./(][^\n:#\[\]{}&!|>'\"%@`\\]*\Z")
+_ESCAPES: Final = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t"}
+_NULLS: Final = ("~", "null", "Null", "NULL")
+
+
+def parse_yaml(text: str, where: str) -> dict[str, Value]:
+    """The mapping that this text holds, every scalar as text; SourceFormatError names the line at fault."""
+    try:
+        found = _built(yaml.parse(text, Loader=_LOADER), where)
+    except yaml.MarkedYAMLError as error:
+        line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise SourceFormatError(
+            f"{where}{line} is not YAML: {error.problem}.", remedy="Correct that line."
+        ) from error
+    except yaml.YAMLError as error:
+        raise SourceFormatError(
+            f"{where} is not YAML: {error}.", remedy="Save it as plain UTF-8 text."
+        ) from error
+    if not isinstance(found, dict):
+        raise SourceFormatError(
+            f"{where} holds no `key: value` lines.", remedy="Begin with `name:` and `source:`."
+        )
+    return found
+
+
+def write_yaml(values: Mapping[str, Value], comments: Mapping[str, str]) -> str:
+    """`values` as YAML to be read by people, with a comment on the line of each key in `comments`."""
+    lines: list[str] = []
+    for key, value in values.items():
+        mark = f"  # {' '.join(comments[key].split())}" if key in comments else ""
+        lines += _entry(key, value, mark)
+    return "\n".join(lines) + "\n"
+
+
+def _built(events: Any, where: str) -> Value:
+    """One value from the parser's events, by a stack of our own: depth can't exhaust the interpreter's."""
+    root: list[Value] = []
+    stack: list[tuple[Value, list[str]]] = [(root, [])]
+    documents = 0
+    for event in events:
+        holder, key = stack[-1]
+        if isinstance(event, yaml.DocumentStartEvent):
+            documents += 1
+            if documents > 1:
+                raise _refused(event, where, "a second document")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            stack.pop()
+        elif isinstance(event, yaml.NodeEvent):
+            value = _value(event, where)
+            if isinstance(holder, list):
+                holder.append(value)
+            elif not isinstance(holder, dict):
+                raise AssertionError("only collections are on the stack")
+            elif key:
+                holder[key.pop()] = value
+            elif not isinstance(value, str):
+                raise _refused(event, where, "a key that is no text")
+            elif value in holder:
+                raise _refused(event, where, f"the key {value[:60]!r} a second time")
+            else:
+                key.append(value)
+            if not isinstance(value, str):
+                if len(stack) > MAX_DEPTH:
+                    raise _refused(event, where, f"more than {MAX_DEPTH} levels")
+                stack.append((value, []))
+    return root[0] if root else ""
+
+
+def _value(event: Any, where: str) -> Value:
+    if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
+        raise _refused(event, where, "an anchor or alias")
+    if getattr(event, "tag", None) not in (None, "!"):
+        raise _refused(event, where, f"the tag {event.tag}")
+    if isinstance(event, yaml.MappingStartEvent):
+        return {}
+    if isinstance(event, yaml.SequenceStartEvent):
+        return []
+    text = str(event.value)
+    return "" if event.style in (None, "") and text in _NULLS else text
+
+
+def _refused(event: Any, where: str, what: str) -> SourceFormatError:
+    return SourceFormatError(
+        f"{where} line {event.start_mark.line + 1} has {what}.",
+        remedy="A card is plain `key: value` lines, lists and texts, each key once.",
+    )
+
+
+def _entry(key: str, value: Value, mark: str) -> list[str]:
+    if isinstance(value, dict):
+        inner = ", ".join(f"{_scalar(k, flow=True)}: {_scalar(str(v), flow=True)}" for k, v in value.items())
+        if len(key) + len(inner) + 4 <= WIDTH:
+            return [f"{key}: {{{inner}}}{mark}"]
+        return [f"{key}:{mark}", *(f"  {_scalar(k)}: {_scalar(str(v))}" for k, v in value.items())]
+    if isinstance(value, list):
+        items = [_scalar(str(item), flow=True) for item in value]
+        if len(key) + len(flow := ", ".join(items)) + 4 <= WIDTH:
+            return [f"{key}: [{flow}]{mark}"]
+        return [f"{key}:{mark}", *(f"  - {item}" for item in items)]
+    if len(key) + len(value) + 2 > WIDTH and _foldable(value):
+        return [f"{key}: >-{mark}", *(f"  {line}" for line in _wrapped(value, WIDTH - 2))]
+    return [f"{key}: {_scalar(value)}{mark}" if value else f"{key}:{mark}"]
+
+
+def _scalar(text: str, *, flow: bool = False) -> str:
+    """Plain where every YAML reader takes it for the same text, else in double quotes."""
+    plain = _PLAIN.match(text) and text == text.strip() and text.isprintable() and not (flow and "," in text)
+    if plain and _resolves_to_text(text):
+        return text
+    if re.fullmatch(r"[a-z]+://[^\s#,\[\]{}]+", text):  # a URL's colons mean nothing to YAML
+        return text
+    return (
+        '"' + "".join(_ESCAPES.get(c) or (c if c.isprintable() else f"\\U{ord(c):08x}") for c in text) + '"'
+    )
+
+
+def _resolves_to_text(text: str) -> bool:
+    tag = yaml.SafeLoader("").resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
+    return bool(tag == "tag:yaml.org,2002:str") and text.lower() not in ("y", "n")
+
+
+def _foldable(text: str) -> bool:
+    return (
+        text.isprintable() and " ".join(text.split()) == text and max(map(len, text.split(" "))) < WIDTH - 2
+    )
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    lines = [""]
+    for word in text.split(" "):
+        if lines[-1] and len(lines[-1]) + 1 + len(word) > width:
+            lines.append("")
+        lines[-1] = f"{lines[-1]} {word}" if lines[-1] else word
+    return lines

@@ -1,0 +1,314 @@
+"""Cards: the YAML files that say where a dataset is, what its columns mean and under which licence it stands.
+
+Every value of a card is text or a list of texts: `no` is the word no and `1.10` keeps its zero. The format is
+described in `docs/cards.md`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+from choline_data.catalog.card_yaml import Value, parse_yaml, write_yaml
+from choline_data.errors import (
+    CholineDataError,
+    InvalidNameError,
+    InvalidOptionError,
+    SourceFormatError,
+    SourceNotFoundError,
+    UnknownDatasetError,
+    UnknownFieldError,
+    nearest,
+)
+from choline_data.licenses import MIXED, NOASSERTION, license_class, spdx_of, strictest
+from choline_data.locations import check_location, is_url, open_location
+from choline_data.schema import KINDS
+
+GATES: Final = ("no", "auto", "manual", "unknown")
+EVIDENCE: Final = ("card", "catalogue", "code", "audit", "survey", "inferred", "unverified")
+FACTS: Final = ("fields", "license", "size", "gate", "kind")
+MAX_CARD_BYTES: Final = 256 << 10
+NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}\Z")
+
+_FACT_KEYS: Final = {
+    "fields": "mapping",
+    "license": "license",
+    "size": "size",
+    "gate": "gate",
+    "kind": "kind",
+}
+_COMMENTS: Final = {"unverified": "not verified", "inferred": "inferred"}
+
+
+@dataclass(frozen=True)
+class Card:
+    """What the catalog knows about a dataset. An empty value says that it is not known."""
+
+    name: str
+    source: str
+    title: str = ""
+    description: str = ""
+    revision: str = ""  # empty: unpinned
+    adapter: str = ""  # empty: detected
+    configs: tuple[str, ...] = ()  # those known; `*` stands for a part that varies
+    config: str = ""
+    split: str = ""
+    kind: str = ""
+    form: str = ""
+    mapping: tuple[tuple[str, str], ...] = ()  # (role in the form, source column)
+    license: str = NOASSERTION
+    license_audited: str = ""  # what an audit says, where it is not what the publisher says
+    license_field: str = ""  # the source column with each row's own licence
+    terms: tuple[str, ...] = ()  # beside the licence: terms of the crawl, of the model that wrote the text …
+    gate: str = "unknown"
+    languages: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    size: str = ""  # in the publisher's words
+    homepage: str = ""
+    citation: str = ""
+    evidence: tuple[tuple[str, str], ...] = ()  # (one of FACTS, one of EVIDENCE)
+    notes: str = ""
+
+    @property
+    def license_class(self) -> str:
+        """The class of the licence; the stricter one where an audit disagrees with the publisher."""
+        claims = [self.license, self.license_audited] if self.license_audited else [self.license]
+        return strictest(license_class(claim) for claim in claims)
+
+    @property
+    def pinned(self) -> bool:
+        """Whether the card names one revision of its source."""
+        return bool(self.revision)
+
+    def evidence_for(self, fact: str) -> str:
+        """How that fact is known, one of EVIDENCE; `unverified` where the card does not say."""
+        return dict(self.evidence).get(fact, "unverified")
+
+
+def check_name(name: str, where: str = "") -> str:
+    """`name`, where it fits the pattern of dataset names."""
+    if not NAME.match(name) or ".." in name:
+        place = f"{where}: " if where else ""
+        raise InvalidNameError(
+            f"{place}{name!r} can't be the name of a dataset.",
+            remedy="Use 1 to 128 of a-z 0-9 . _ - and start with a letter or digit; no '..'.",
+        )
+    return name
+
+
+def parse_card(text: str, where: str = "card") -> Card:
+    """The card that this YAML describes; `where` names its place in errors."""
+    values = parse_yaml(text, where)
+    unknown = next((key for key in values if key not in _READERS), None)
+    if unknown is not None:
+        raise UnknownFieldError(unknown, _READERS, where=where)
+    made = {key: _READERS[key](value, key, where) for key, value in values.items()}
+    for key in ("name", "source"):
+        if not made.get(key):
+            raise SourceFormatError(f"{where} has no `{key}`.", remedy=f"Add a line `{key}: …` to the card.")
+    card = Card(**made)
+    return replace(card, name=check_name(card.name, where))
+
+
+def load_card(place: str | Path) -> Card:
+    """The card in this file or URL, or the packaged one of this name."""
+    text = str(place)
+    if (
+        isinstance(place, str)
+        and not is_url(text)
+        and NAME.match(text)
+        and not text.endswith((".yaml", ".yml"))
+    ):
+        return card_for(text)
+    where = text if is_url(text) else Path(text).name
+    try:
+        with open_location(text) as file:
+            raw = file.read(MAX_CARD_BYTES + 1)
+    except FileNotFoundError as error:
+        raise SourceNotFoundError(f"There is no card at {text}.", remedy="Check the path.") from error
+    except OSError as error:
+        raise SourceNotFoundError(
+            f"The card at {text} can't be read: {error.strerror or error}.",
+            remedy="Check the path and its rights.",
+        ) from error
+    return parse_card(_decoded(raw, where), where)
+
+
+def card_for(name: str, cards: Mapping[str, Card] | None = None) -> Card:
+    """The card of this name, among `cards` or those of the package; UnknownDatasetError names the nearest."""
+    if cards is not None:
+        if name in cards:
+            return cards[name]
+        raise UnknownDatasetError(name, cards)
+    if NAME.match(name) and ".." not in name:
+        file = _folder().joinpath(f"{name}.yaml")
+        if file.is_file():
+            return parse_card(file.read_text("utf-8"), f"{name}.yaml")
+    raise UnknownDatasetError(name, packaged_names())
+
+
+def card_of_source(source: str, cards: Mapping[str, Card] | None = None) -> Card | None:
+    """The card whose source or alias this is (`openai/gsm8k`, with or without hf://), if there is one."""
+    wanted = _bare(source)
+    for card in (packaged_cards() if cards is None else cards).values():
+        if wanted in {_bare(place) for place in (card.source, *card.aliases)}:
+            return card
+    return None
+
+
+@cache
+def packaged_names() -> tuple[str, ...]:
+    """The names of the cards that come with the package, in order; no card is read."""
+    return tuple(
+        sorted(f.name.removesuffix(".yaml") for f in _folder().iterdir() if f.name.endswith(".yaml"))
+    )
+
+
+@cache
+def packaged_cards() -> Mapping[str, Card]:
+    """The cards that come with the package, by name and in order of it; read once, at the first call."""
+    return MappingProxyType({name: card_for(name) for name in packaged_names()})
+
+
+def dump_card(card: Card, comments: Mapping[str, str] | None = None) -> str:
+    """The card as YAML that `parse_card` reads back; inferred and unverified lines say so in a comment.
+
+    `comments` (by key of the card) take the place of these, for whoever knows why a value was inferred.
+    """
+    marks = {_FACT_KEYS[fact]: _COMMENTS[how] for fact, how in card.evidence if how in _COMMENTS}
+    if "mapping" in marks and not card.mapping:
+        del marks["mapping"]
+    if not card.revision:
+        marks["revision"] = "unpinned: resolved when the dataset is added"
+    values: dict[str, Value] = {}
+    for field in fields(card):
+        value = getattr(card, field.name)
+        if field.name in ("mapping", "evidence"):
+            value = dict(value)
+        elif isinstance(value, tuple):
+            value = list(value)
+        if value or field.name == "revision":
+            values[field.name] = value
+    return write_yaml(values, {**marks, **(comments or {})})
+
+
+def _folder() -> Any:
+    return resources.files("choline_data.catalog").joinpath("cards")
+
+
+def _bare(source: str) -> str:
+    return (
+        source.removeprefix("hf://datasets/")
+        .removeprefix("https://huggingface.co/datasets/")
+        .rstrip("/")
+        .lower()
+    )
+
+
+def _decoded(raw: bytes, where: str) -> str:
+    if len(raw) > MAX_CARD_BYTES:
+        raise SourceFormatError(
+            f"{where} is above {MAX_CARD_BYTES:,} bytes.", remedy="That is no card; name its file."
+        )
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise SourceFormatError(f"{where} is not UTF-8 text.", remedy="Save the card as UTF-8.") from error
+
+
+def _wrong(where: str, key: str, expected: str, example: str) -> CholineDataError:
+    return InvalidOptionError(
+        f"{where}: `{key}` has to be {expected}.", remedy=f"For example `{example}`.", key=key
+    )
+
+
+def _text(value: Value, key: str, where: str) -> str:
+    if not isinstance(value, str):
+        raise _wrong(where, key, "one text", f"{key}: …")
+    return value
+
+
+def _texts(value: Value, key: str, where: str) -> tuple[str, ...]:
+    items: Iterable[Value] = [value] if isinstance(value, str) and value else value or []
+    found = tuple(item for item in items if isinstance(item, str) and item)
+    if isinstance(value, dict) or len(found) != len(tuple(items)):
+        raise _wrong(where, key, "a list of texts", f"{key}: [a, b]")
+    return found
+
+
+def _pairs(value: Value, key: str, where: str) -> tuple[tuple[str, str], ...]:
+    if value == "":
+        return ()
+    if not isinstance(value, dict) or not all(isinstance(v, str) and v for v in value.values()):
+        raise _wrong(where, key, "a mapping of names to texts", f"{key}: {{text: body}}")
+    return tuple((k, v) for k, v in value.items() if isinstance(v, str))
+
+
+def _one_of(choices: tuple[str, ...]) -> Callable[[Value, str, str], str]:
+    def read(value: Value, key: str, where: str) -> str:
+        text = _text(value, key, where)
+        if text and text not in choices:
+            near = nearest(text, choices)
+            raise InvalidOptionError(
+                f"{where}: `{key}` can't be {text[:80]!r}.",
+                remedy=f"Did you mean {near!r}?" if near else f"It is one of {', '.join(choices)}.",
+                key=key,
+            )
+        return text
+
+    return read
+
+
+def _gate(value: Value, key: str, where: str) -> str:
+    return _one_of(GATES)(value, key, where) or "unknown"
+
+
+def _license(value: Value, key: str, where: str) -> str:
+    text = _text(value, key, where)
+    spdx = spdx_of(text)
+    if spdx == NOASSERTION and text.lower() not in ("", "noassertion", "other", "unknown", "none"):
+        raise InvalidOptionError(
+            f"{where}: `{key}` is no SPDX id: {text[:80]!r}.",
+            remedy=f"Call a text that SPDX lacks LicenseRef-…; one for each row or config is {MIXED}.",
+            key=key,
+        )
+    return spdx
+
+
+def _audited(value: Value, key: str, where: str) -> str:
+    return _license(value, key, where) if value else ""
+
+
+def _source(value: Value, key: str, where: str) -> str:
+    return check_location(_text(value, key, where))
+
+
+def _evidence(value: Value, key: str, where: str) -> tuple[tuple[str, str], ...]:
+    pairs = _pairs(value, key, where)
+    for fact, how in pairs:
+        if fact not in FACTS:
+            raise UnknownFieldError(fact, FACTS, where=f"{where}: `{key}`")
+        _one_of(EVIDENCE)(how, f"{key}.{fact}", where)
+    return pairs
+
+
+_READERS: Final[Mapping[str, Callable[[Value, str, str], Any]]] = MappingProxyType(
+    {
+        **dict.fromkeys((field.name for field in fields(Card)), _text),
+        **dict.fromkeys(("configs", "terms", "languages", "tags", "aliases"), _texts),
+        "source": _source,
+        "kind": _one_of(KINDS),
+        "mapping": _pairs,
+        "license": _license,
+        "license_audited": _audited,
+        "gate": _gate,
+        "evidence": _evidence,
+    }
+)

@@ -1,0 +1,248 @@
+"""Ingestion: a plan's units read, mapped and written as store files, then published as one revision.
+
+A unit is a pure function of the plan: any process on any machine writes the same bytes, named by their digest. Nothing
+is visible before the catalog's next snapshot names the manifest, so a killed ingestion leaves no trace but files that
+`gc` takes away, and running it again gives the identical result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+import pyarrow as pa
+
+from choline_data import schema as one
+from choline_data.adapters.base import Reject, Shard
+from choline_data.adapters.mapping import Normalised
+from choline_data.catalog.planning import Part, Plan, Unit, guarded
+from choline_data.errors import DataError, TooManyRejectsError
+from choline_data.home import Home
+from choline_data.identity import sample_ids
+from choline_data.store import BlockWriter, Catalog, Entry, Manifest, StoredFile
+from choline_data.store.revision import manifest_name, rejects_name
+
+FILE_BYTES = 512 << 20
+MAX_REJECTS_KEPT = 100_000
+
+Progress = Callable[[int, int], None]  # rows and source bytes done since the last call
+
+
+@dataclass(frozen=True)
+class UnitResult:
+    """What a unit came to: its store files, and the rows that it rejected."""
+
+    number: int
+    files: tuple[StoredFile, ...]
+    rows: int
+    rejects: tuple[Reject, ...]
+    rejected: int
+
+
+def _samples(plan: Plan, part: Part, shard: Shard, normalised: Normalised) -> pa.RecordBatch:
+    """The normalised rows in the plan's stored columns, with ids and origins."""
+    batch, chunk = normalised.batch, normalised.chunk
+    rows = batch.num_rows
+    numbers = pa.array(chunk.rows)
+    files = chunk.files if chunk.files is not None else pa.repeat(pa.scalar(shard.origin, pa.string()), len(chunk.rows))
+    if normalised.keep is not None:
+        numbers, files = numbers.filter(normalised.keep), files.filter(normalised.keep)
+    schema = one.stored_schema(plan.columns)
+    arrays: list[pa.Array] = []
+    for column in schema:
+        if column.name == "id":
+            arrays.append(sample_ids(batch))
+        elif column.name == "origin":
+            arrays.append(pa.StructArray.from_arrays([files, numbers], fields=list(one.ORIGIN)))
+        elif column.name in batch.schema.names:
+            values = batch[column.name]
+            arrays.append(values if values.type == column.type else values.cast(column.type))
+        elif column.name == "kind":
+            arrays.append(pa.repeat(pa.scalar(part.mapping.kind, pa.string()), rows))
+        else:
+            arrays.append(pa.nulls(rows, column.type))
+    return pa.record_batch(arrays, schema=schema)
+
+
+def run_unit(plan: Plan, home: Home, unit: Unit, progress: Progress | None = None) -> UnitResult:
+    """Reads, maps and writes one unit. A rerun writes the same files again, under the same names."""
+    schema = one.stored_schema(plan.columns)
+    compression = plan.compression or None
+    writer: BlockWriter | None = None
+    files: list[StoredFile] = []
+    rejects: list[Reject] = []
+    rejected = rows = 0
+    source = unit.shards[0][1].name
+
+    def finish() -> None:
+        nonlocal writer
+        if writer is not None:
+            done = writer.close()
+            writer = None
+            if done is not None:
+                files.append(StoredFile(done.sha256, done.rows, done.bytes, source, unit.split, unit.config))
+
+    try:
+        for number, shard in unit.shards:
+            part = plan.parts[number]
+            told = 0
+            for chunk in guarded(part.adapter, shard):
+                normalised = part.mapping.apply(chunk, shard)
+                bad = (*chunk.rejects, *normalised.rejects)
+                rejected += len(bad)
+                rejects += bad[: MAX_REJECTS_KEPT - len(rejects)]
+                batch = normalised.batch
+                if batch.num_rows:
+                    writer = writer or BlockWriter(home, schema, plan.block_rows, compression=compression)
+                    writer.write(_samples(plan, part, shard, normalised))
+                    rows += batch.num_rows
+                    if writer.bytes >= FILE_BYTES:
+                        finish()
+                if progress is not None:
+                    step = min(chunk.batch.nbytes, max(shard.size - told, 0))
+                    told += step
+                    progress(batch.num_rows, step)
+                if plan.limit and rows >= plan.limit:
+                    break
+            if progress is not None:
+                progress(0, max(shard.size - told, 0))
+            if plan.limit and rows >= plan.limit:
+                break
+        finish()
+    except BaseException:
+        if writer is not None:
+            writer.abandon()
+        raise
+    return UnitResult(unit.number, tuple(files), rows, tuple(rejects), rejected)
+
+
+def run_here(plan: Plan, home: Home, units: Iterable[Unit], progress: Progress | None = None) -> Iterator[UnitResult]:
+    """The units one after the other in this process; ends early once `--limit` is reached."""
+    rows = 0
+    for unit in units:
+        result = run_unit(plan, home, unit, progress)
+        rows += result.rows
+        yield result
+        if plan.limit and rows >= plan.limit:
+            return
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """The end of an `add`: the entry in the catalog, and what became of the rows."""
+
+    entry: Entry
+    rows: int
+    rejected: int
+    duplicates: int = 0
+    rejects: tuple[Reject, ...] = field(default=(), repr=False)
+
+
+def publish(
+    plan: Plan,
+    home: Home,
+    results: Iterable[UnitResult],
+    *,
+    replaces: str | None = None,
+    dedup: str = "",
+    about: dict[str, Any] | None = None,
+    card: dict[str, Any] | None = None,
+    tags: tuple[str, ...] = (),
+) -> Ingested:
+    """Makes one revision of the units' files and puts it into the catalog, all or nothing."""
+    ordered = sorted(results, key=lambda r: r.number)
+    files = [file for result in ordered for file in result.files]
+    rejects = [reject for result in ordered for reject in result.rejects]
+    rejected = sum(result.rejected for result in ordered)
+    rows = sum(result.rows for result in ordered)
+    if rejected and rejected > plan.max_rejects * (rows + rejected):
+        first = rejects[0]
+        raise TooManyRejectsError(
+            f"{plan.name}: {rejected} of {rows + rejected} rows were rejected, more than {plan.max_rejects:.1%}; the first: "
+            f"{first.file}, row {first.row}: {first.reason}.",
+            remedy="Mend the source, or raise --max-rejects. Nothing was published.",
+        )
+    duplicates = 0
+    manifest = Manifest(tuple(files), plan.columns, plan.block_rows, dict(plan.constants))
+    if dedup and files:
+        from choline_data.catalog.dedup import without_duplicates
+
+        manifest, duplicates = without_duplicates(home, manifest, near=dedup == "near", compression=plan.compression)
+    manifest = Manifest(
+        manifest.files,
+        manifest.columns,
+        manifest.block_rows,
+        manifest.constants,
+        {
+            "source": plan.source,
+            "source_revision": plan.source_revision,
+            "rejected": rejected,
+            "duplicates": duplicates,
+            "mappings": [
+                {"kind": p.mapping.kind, "form": p.mapping.form, "fields": dict(p.mapping.fields)} for p in plan.parts
+            ],
+            **(about or {}),
+        },
+    )
+    if rejects:
+        lines = (orjson.dumps({"file": r.file, "row": r.row, "reason": r.reason}) for r in rejects)
+        home.create(rejects_name(manifest.revision), b"\n".join(lines) + b"\n")
+    home.create(manifest_name(manifest.revision), manifest.encode())
+    entry = Catalog(home).publish(
+        Entry(
+            name=plan.name,
+            revision=manifest.revision,
+            kind=plan.kind,
+            rows=manifest.rows,
+            bytes=manifest.bytes,
+            rejected=rejected,
+            license=plan.constants.get("license", "NOASSERTION"),
+            language=plan.constants.get("language", ""),
+            source=plan.source,
+            tags=tags,
+            card=card or {},
+        ),
+        replaces=replaces,
+    )
+    return Ingested(entry, manifest.rows, rejected, duplicates, tuple(rejects[:20]))
+
+
+def check_limit(results: list[UnitResult], plan: Plan, home: Home) -> list[UnitResult]:
+    """With `--limit n`, exactly the first n samples, wherever the units' ends lie."""
+    if not plan.limit:
+        return results
+    left = plan.limit
+    kept: list[UnitResult] = []
+    for result in sorted(results, key=lambda r: r.number):
+        if left <= 0:
+            break
+        files: list[StoredFile] = []
+        for file in result.files:
+            if left <= 0:
+                break
+            files.append(file if file.rows <= left else _cut(home, plan, file, left))
+            left -= files[-1].rows
+        taken = sum(f.rows for f in files)
+        kept.append(UnitResult(result.number, tuple(files), taken, result.rejects, result.rejected))
+    return kept
+
+
+def _cut(home: Home, plan: Plan, file: StoredFile, rows: int) -> StoredFile:
+    from choline_data.store import BlockFile
+
+    schema = one.stored_schema(plan.columns)
+    source = BlockFile(home, file.sha256, schema, file.bytes)
+    writer = BlockWriter(home, schema, plan.block_rows, compression=plan.compression or None)
+    left = rows
+    for number in range(len(source)):
+        block = source.block(number).slice(0, left)
+        writer.write(block)
+        left -= block.num_rows
+        if not left:
+            break
+    done = writer.close()
+    if done is None:
+        raise DataError(f"{plan.name}: the limit left no rows.")
+    return StoredFile(done.sha256, done.rows, done.bytes, file.source, file.split, file.config)

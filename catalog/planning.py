@@ -1,0 +1,320 @@
+"""What an `add` is going to do, before it does it: which adapter reads which files, and which mapping makes samples.
+
+A plan is a picklable value. The same source gives the same plan on every machine, so whatever runs it stores the same
+bytes.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from collections.abc import Mapping as MappingOf
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import pyarrow as pa
+
+from choline_data.adapters.base import Adapter, Chunk, Claim, Shard, Source, SourceFile
+from choline_data.adapters.mapping import Mapping
+from choline_data.adapters.registry import claims
+from choline_data.errors import (
+    ChoiceNeededError,
+    CholineDataError,
+    SourceDamagedError,
+    SourceFormatError,
+    SourceTooLargeError,
+    one_line,
+)
+from choline_data.store.blocks import block_rows_for
+
+SAMPLE_ROWS = 64
+SAMPLED_FILES = 8
+UNIT_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class Part:
+    """Shards that one adapter reads and one mapping turns into samples."""
+
+    adapter: Adapter
+    mapping: Mapping
+    shards: tuple[Shard, ...]
+    evidence: str = ""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What one worker does in one go, and what becomes one store file (more where it is big): shards of one split."""
+
+    number: int
+    shards: tuple[tuple[int, Shard], ...]  # (part, shard)
+    split: str
+    config: str
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A source row beside the sample that becomes of it."""
+
+    raw: MappingOf[str, object]
+    sample: MappingOf[str, object]
+    kind: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that decides the content of the revision that an ingestion makes."""
+
+    name: str
+    parts: tuple[Part, ...]
+    columns: tuple[str, ...]
+    block_rows: int
+    constants: MappingOf[str, str]
+    source: str = ""
+    source_revision: str = ""
+    limit: int = 0
+    compression: str = ""
+    max_rejects: float = 0.01
+    passed_over: tuple[tuple[str, str], ...] = ()
+    previews: tuple[Preview, ...] = field(default=(), compare=False)
+
+    @property
+    def kind(self) -> str:
+        """The one kind of the samples, or the kind of the most parts where they differ."""
+        kinds = [part.mapping.kind for part in self.parts]
+        return max(sorted(set(kinds)), key=kinds.count)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the source, where they are known."""
+        return sum(max(shard.size, 0) for part in self.parts for shard in part.shards)
+
+    def units(self) -> list[Unit]:
+        """The work, in source order: small shards together, up to UNIT_BYTES; never two splits in one."""
+        units: list[Unit] = []
+        pending: list[tuple[int, Shard]] = []
+        held = 0
+
+        def close() -> None:
+            nonlocal held
+            if pending:
+                first = pending[0][1]
+                units.append(Unit(len(units), tuple(pending), first.split, first.config))
+                pending.clear()
+                held = 0
+
+        for number, part in enumerate(self.parts):
+            for shard in part.shards:
+                same = pending and (pending[0][1].split, pending[0][1].config) == (shard.split, shard.config)
+                if pending and (not same or held + max(shard.size, 0) > UNIT_BYTES):
+                    close()
+                pending.append((number, shard))
+                held += max(shard.size, 0)
+        close()
+        return units
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the user said beside the source: `--as`, `--map`, `--format` and the like."""
+
+    as_kind: str = ""
+    fields: MappingOf[str, str] = field(default_factory=dict)
+    form: str = ""
+    format: str = ""
+    license: str = ""
+    language: str = ""
+    limit: int = 0
+    compression: str = ""
+    max_rejects: float = 0.01
+    config: str = ""
+    split: str = ""
+
+
+def guarded(adapter: Adapter, shard: Shard) -> Iterator[Chunk]:
+    """The adapter's chunks; anything but our own errors out of a parser of foreign bytes becomes SourceDamagedError."""
+    try:
+        yield from adapter.read(shard)
+    except CholineDataError:
+        raise
+    except MemoryError as error:
+        raise SourceTooLargeError(f"{shard.origin}: reading it takes more memory than there is.") from error
+    except Exception as error:  # noqa: BLE001 - the one boundary behind which parsers of hostile bytes run
+        raise SourceDamagedError(
+            f"{shard.origin}: can't be read ({type(error).__name__}: {error}).", remedy="Fetch the file again."
+        ) from error
+
+
+def _first_chunks(adapter: Adapter, shard: Shard, rows: int) -> list[Chunk]:
+    """Chunks with at least `rows` rows from the shard's start; what lies before the damage where it is damaged."""
+    got: list[Chunk] = []
+    count = 0
+    try:
+        for chunk in guarded(adapter, shard):
+            got.append(replace(chunk, batch=chunk.batch.slice(0, rows), rows=chunk.rows[:rows]))
+            count += chunk.batch.num_rows + len(chunk.rejects)
+            if count >= rows:
+                break
+    except (SourceDamagedError, SourceTooLargeError):
+        if not any(chunk.batch.num_rows for chunk in got):
+            raise
+    return got
+
+
+def _spread(items: Sequence[Shard], count: int) -> list[Shard]:
+    """First, last and evenly between: at most `count`."""
+    if len(items) <= count:
+        return list(items)
+    return [items[i * (len(items) - 1) // (count - 1)] for i in range(count)]
+
+
+def _parts_of(claim: Claim, wishes: Wishes, name: str) -> tuple[list[Part], list[tuple[Part, Chunk, Shard]]]:
+    """The claim's parts, one for each mapping that its files need, and the sampled chunks."""
+    from choline_data.adapters.mapping.infer import infer, unsure
+
+    shards = claim.adapter.shards(claim.files)
+    if claim.split or claim.config:
+        shards = [replace(s, split=s.split or claim.split, config=s.config or claim.config) for s in shards]
+    shards = [
+        s
+        for s in shards
+        if (not wishes.split or s.split == wishes.split) and (not wishes.config or s.config == wishes.config)
+    ]
+    # Files of one format may hold different tables: each file that has columns of its own is inferred on its own.
+    by_file: dict[tuple[str, str], list[Shard]] = {}
+    for shard in shards:
+        by_file.setdefault((shard.path, shard.member), []).append(shard)
+    groups = list(by_file.values())
+    looked_at = {id(group) for group in groups} if len(groups) <= 256 else {id(g) for g in _spread_groups(groups)}
+    schemas: dict[tuple[str, ...], list[tuple[list[Shard], list[Chunk]]]] = {}
+    unread: list[list[Shard]] = []
+    for group in groups:
+        if id(group) not in looked_at:
+            unread.append(group)
+            continue
+        chunks = [
+            chunk for shard in _spread(group, 2) for chunk in _first_chunks(claim.adapter, shard, SAMPLE_ROWS)
+        ]
+        names = tuple(sorted({n for chunk in chunks if chunk.batch.num_rows for n in chunk.batch.schema.names}))
+        schemas.setdefault(names, []).append((group, chunks))
+    parts: dict[Mapping, Part] = {}
+    samples: list[tuple[Part, Chunk, Shard]] = []
+    empty: list[list[Shard]] = [group for group, _ in schemas.pop((), [])]
+    for members in schemas.values():
+        batches = [c.batch for _, chunks in members[:SAMPLED_FILES] for c in chunks if c.batch.num_rows]
+        found = infer(batches, kind_hint=claim.kind, as_kind=wishes.as_kind, overrides=dict(wishes.fields), name=name)
+        if not found:
+            raise SourceFormatError(
+                f"{members[0][0][0].origin}: none of its columns can be mapped.", remedy="Say what it is with --as KIND."
+            )
+        if not wishes.as_kind and unsure(found):
+            first, second = found[0], found[1]
+            raise ChoiceNeededError(
+                f"{members[0][0][0].origin} reads as {first.mapping.kind} ({first.score:.2f}: {'; '.join(first.evidence)})"
+                f" or as {second.mapping.kind} ({second.score:.2f}: {'; '.join(second.evidence)}).",
+                remedy=f"Choose: --as {first.mapping.kind} | --as {second.mapping.kind}",
+            )
+        best = found[0]
+        part = parts.get(best.mapping) or Part(claim.adapter, best.mapping, (), "; ".join(best.evidence))
+        parts[best.mapping] = replace(part, shards=(*part.shards, *(s for group, _ in members for s in group)))
+        samples += [(part, chunk, group[0]) for group, chunks in members for chunk in chunks if chunk.batch.num_rows]
+    rest = [shard for group in (*unread, *empty) for shard in group]
+    if rest and parts:
+        mapping = max(parts, key=lambda m: len(parts[m].shards))
+        parts[mapping] = replace(parts[mapping], shards=(*parts[mapping].shards, *rest))
+    elif rest:
+        # No rows at all: still a part, so that an empty file is 0 rows and not an unknown format.
+        mapping = Mapping(wishes.as_kind or claim.kind or "text", "document", (("text", "text"),))
+        parts[mapping] = Part(claim.adapter, mapping, tuple(rest), "no rows")
+    order = {(s.path, s.member, s.start): i for i, s in enumerate(shards)}
+    ordered = [
+        replace(p, shards=tuple(sorted(p.shards, key=lambda s: order[s.path, s.member, s.start])))
+        for p in parts.values()
+    ]
+    return ordered, samples
+
+
+def _spread_groups(groups: list[list[Shard]]) -> list[list[Shard]]:
+    return [groups[i * (len(groups) - 1) // 255] for i in range(256)]
+
+
+def plan_source(source: Source, name: str, wishes: Wishes) -> Plan:
+    """The plan for a resolved source. ChoiceNeededError where two kinds are about as likely."""
+    taken, rest = claims(source, only=wishes.format)
+    if not taken:
+        files = ", ".join(one_line(f.name, 60) for f in source.files[:5])
+        raise SourceFormatError(
+            f"{source.location}: no adapter knows what this is ({files}).",
+            remedy="Name a format with --format, or see docs/formats.md for what can be read.",
+        )
+    passed = [item for claim in taken for item in claim.passed_over]
+    passed += [(file.name, "no adapter knows it") for file in rest.files]
+    parts: list[Part] = []
+    samples: list[tuple[Part, Chunk, Shard]] = []
+    for claim in taken:
+        if not claim.files:
+            continue
+        its_parts, its_samples = _parts_of(claim, wishes, name)
+        parts += its_parts
+        samples += its_samples
+    if not parts:
+        raise SourceFormatError(
+            f"{source.location}: there is nothing in it that could become a sample.",
+            remedy="; ".join(f"{n}: {why}" for n, why in passed[:3]) or "Check the path.",
+        )
+    kinds = {part.mapping.kind for part in parts}
+    license_ = wishes.license or source.license or next((c.license for c in taken if c.license), "") or "NOASSERTION"
+    constants = {"license": license_}
+    if len(kinds) == 1:
+        constants["kind"] = next(iter(kinds))
+    if wishes.language:
+        constants["language"] = wishes.language
+    columns = {"id", "origin", *itertools.chain.from_iterable(part.mapping.columns for part in parts)}
+    if len(kinds) > 1:
+        columns.add("kind")
+    previews, row_bytes = _previews(samples)
+    from choline_data import schema as one
+
+    return Plan(
+        name=name,
+        parts=tuple(parts),
+        columns=tuple(f.name for f in one.STORED if f.name in columns),
+        block_rows=block_rows_for(row_bytes),
+        constants=constants,
+        source=source.location,
+        source_revision=source.revision,
+        limit=wishes.limit,
+        compression=wishes.compression,
+        max_rejects=wishes.max_rejects,
+        passed_over=tuple(passed),
+        previews=previews,
+    )
+
+
+def _previews(samples: list[tuple[Part, Chunk, Shard]]) -> tuple[tuple[Preview, ...], float]:
+    """Three rows beside their samples, and about how many bytes a sample has."""
+    out: list[Preview] = []
+    size = rows = 0
+    firsts = {id(part.mapping): n for n, (part, _, _) in reversed(list(enumerate(samples)))}
+    ordered = sorted(range(len(samples)), key=lambda n: (n not in firsts.values(), n))
+    for part, chunk, shard in (samples[n] for n in ordered[:64]):
+        try:
+            batch: pa.RecordBatch = part.mapping.apply(chunk, shard).batch
+        except CholineDataError:
+            continue
+        # A slice counts its whole parent's buffers in nbytes on some types; a copy of the few rows does not.
+        size += batch.take(pa.array(range(batch.num_rows))).nbytes
+        rows += batch.num_rows
+        if batch.num_rows and len(out) < 3:
+            out.append(Preview(chunk.batch.slice(0, 1).to_pylist()[0], batch.slice(0, 1).to_pylist()[0], part.mapping.kind))
+    return tuple(out), size / max(rows, 1)
+
+
+def source_files(plan: Plan) -> list[SourceFile]:
+    """The files that the plan reads."""
+    seen: dict[str, SourceFile] = {}
+    for part in plan.parts:
+        for shard in part.shards:
+            for file in shard.files or (SourceFile(shard.path, shard.name, shard.size),):
+                seen.setdefault(file.name, file)
+    return list(seen.values())

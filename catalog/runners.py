@@ -1,0 +1,133 @@
+"""Who runs an ingestion's units: this process, processes beside it, or a Beam runner.
+
+One Beam pipeline serves every adapter. An element is a unit; what a unit came to is written as one small object under
+`jobs/`, so that no row and no manifest crosses a shuffle and any runner will do. Beam's default local runner tries to
+download a binary, so the SDK's own in-memory runner is always named.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict
+from typing import Any
+
+import orjson
+
+from choline_data.adapters.base import Reject
+from choline_data.catalog.ingest import Progress, UnitResult, run_here, run_unit
+from choline_data.catalog.planning import Plan, Unit
+from choline_data.errors import InvalidOptionError, MissingDependencyError
+from choline_data.home import Home
+from choline_data.store import StoredFile
+
+
+def run(
+    plan: Plan,
+    home: Home,
+    *,
+    runner: str = "",
+    workers: int = 1,
+    scheduler: str = "",
+    flags: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> list[UnitResult]:
+    """All units of the plan, by the runner of this name; "" is this process, or `workers` processes."""
+    units = plan.units()
+    if not runner:
+        if workers <= 1 or len(units) <= 1:
+            return list(run_here(plan, home, units, progress))
+        return list(_processes(plan, home, units, workers, progress))
+    return _beam(plan, home, units, runner, workers, scheduler, flags)
+
+
+def _processes(
+    plan: Plan, home: Home, units: list[Unit], workers: int, progress: Progress | None
+) -> Iterator[UnitResult]:
+    # Not fork: the parent may hold threads (progress bar, arrow's pool), and a forked lock stays locked.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["choline_data.catalog.ingest", "pyarrow.parquet"])
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        waiting = {pool.submit(run_unit, plan, home, unit): unit for unit in units}
+        try:
+            for done in as_completed(waiting):
+                result = done.result()
+                if progress is not None:
+                    progress(result.rows, sum(max(s.size, 0) for _, s in waiting[done].shards))
+                yield result
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def job_name(plan: Plan, units: Sequence[Unit]) -> str:
+    """Names a plan's results: equal work, equal name."""
+    return hashlib.sha256(repr((plan, tuple(units))).encode()).hexdigest()[:32]
+
+
+def encode_result(result: UnitResult) -> bytes:
+    """A unit's result as JSON."""
+    return orjson.dumps(asdict(result))
+
+
+def decode_result(raw: bytes) -> UnitResult:
+    """The result that `encode_result` wrote."""
+    body: dict[str, Any] = orjson.loads(raw)
+    return UnitResult(
+        body["number"],
+        tuple(StoredFile(**f) for f in body["files"]),
+        body["rows"],
+        tuple(Reject(**r) for r in body["rejects"]),
+        body["rejected"],
+    )
+
+
+def _to_home(unit: Unit, plan: Plan, home: Home, job: str) -> int:
+    name = f"jobs/{job}/{unit.number:06d}.json"
+    home.remove(name)
+    home.create(name, encode_result(run_unit(plan, home, unit)))
+    return unit.number
+
+
+def _beam(
+    plan: Plan, home: Home, units: list[Unit], runner: str, workers: int, scheduler: str, flags: Sequence[str]
+) -> list[UnitResult]:
+    try:
+        import apache_beam as beam
+        from apache_beam.options.pipeline_options import PipelineOptions
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError("ingest", "Running on Beam") from error
+    job = job_name(plan, units)
+    home.remove(f"jobs/{job}")
+    options, engine = _engine(runner, workers, scheduler, flags)
+    with beam.Pipeline(runner=engine, options=PipelineOptions(options)) as pipeline:
+        # Only the units' descriptions are spread over the workers; rows stay where they are read.
+        apart = pipeline | "Units" >> beam.Create(units) | "Apart" >> beam.Reshuffle()
+        _ = apart | "Ingest" >> beam.Map(_to_home, plan, home, job)
+    results = [decode_result(home.read(f"jobs/{job}/{unit.number:06d}.json")) for unit in units]
+    home.remove(f"jobs/{job}")
+    return results
+
+
+def _engine(runner: str, workers: int, scheduler: str, flags: Sequence[str]) -> tuple[list[str], Any]:
+    options = list(flags)
+    if runner in ("local", "direct"):
+        from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+
+        if workers > 1:
+            options += ["--direct_running_mode=multi_processing", f"--direct_num_workers={workers}"]
+        return options, FnApiRunner()
+    if runner == "dask":
+        from apache_beam.runners.dask.dask_runner import DaskRunner
+
+        if scheduler:
+            options.append(f"--dask_client_address={scheduler}")
+        return options, DaskRunner()
+    names = {"flink": "FlinkRunner", "spark": "SparkRunner", "dataflow": "DataflowRunner", "portable": "PortableRunner"}
+    if runner not in names:
+        raise InvalidOptionError(
+            f"No runner {runner!r}.", remedy=f"There are: local, dask, {', '.join(names)}; or none, for this process."
+        )
+    return options, names[runner]

@@ -1,0 +1,73 @@
+"""SQL over the catalog and every dataset: DuckDB reads the store's Arrow files, and nothing else.
+
+The query comes from the operator's own command line, never from a request.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pyarrow as pa
+
+from choline_data import schema as one
+from choline_data.errors import InvalidOptionError, one_line
+from choline_data.home import Home
+from choline_data.store import Catalog, Entry, Revision
+
+
+def _reader(home: Home, entry: Entry) -> pa.RecordBatchReader:
+    """All samples of a dataset, as they are asked for, with the columns that are constant."""
+    revision = Revision(home, entry.revision)
+    names = [f.name for f in one.STORED if f.name in revision.schema.names or f.name in revision.constants]
+    schema = pa.schema([pa.field("dataset", pa.string()), *(one.STORED.field(n) for n in names)])
+    step = max(revision.block_rows, 4096)
+
+    def batches() -> Any:
+        for start in range(0, revision.rows, step):
+            for batch in revision.read(start, min(start + step, revision.rows)):
+                arrays = [pa.repeat(pa.scalar(entry.name), batch.num_rows)]
+                for name in names:
+                    field = one.STORED.field(name)
+                    if name in batch.schema.names:
+                        arrays.append(batch[name])
+                    else:
+                        arrays.append(pa.repeat(pa.scalar(revision.constants[name], field.type), batch.num_rows))
+                yield pa.record_batch(arrays, schema=schema)
+
+    return pa.RecordBatchReader.from_batches(schema, batches())
+
+
+def query_home(home: Home, query: str) -> pa.Table:
+    """The answer to a query over the view `catalog` and one view a dataset, by name."""
+    import duckdb
+
+    entries = Catalog(home).entries()
+    connection = duckdb.connect(":memory:", config={"enable_external_access": False, "autoinstall_known_extensions": False})
+    try:
+        listing = pa.table(
+            {
+                "name": [e.name for e in entries.values()],
+                "kind": [e.kind for e in entries.values()],
+                "rows": pa.array([e.rows for e in entries.values()], pa.int64()),
+                "rejected": pa.array([e.rejected for e in entries.values()], pa.int64()),
+                "bytes": pa.array([e.bytes for e in entries.values()], pa.int64()),
+                "license": [e.license for e in entries.values()],
+                "revision": [e.revision for e in entries.values()],
+                "source": [e.source for e in entries.values()],
+            }
+        )
+        connection.register("catalog", listing)
+        for entry in entries.values():
+            # A reader is used up by one scan: only what the query names is opened.
+            if re.search(rf"(?<![\w.-]){re.escape(entry.name)}(?![\w-])", query):
+                connection.register(entry.name, _reader(home, entry))
+        answer = connection.execute(query).arrow()
+        table: pa.Table = answer.read_all() if isinstance(answer, pa.RecordBatchReader) else answer
+        return table
+    except duckdb.Error as error:
+        raise InvalidOptionError(
+            f"The query failed: {one_line(error, 300)}", remedy='Quote names with a dash: SELECT * FROM "my-data".'
+        ) from error
+    finally:
+        connection.close()

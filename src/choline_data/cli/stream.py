@@ -1,0 +1,121 @@
+"""`serve`, `stream`, `tokenize` and `mix`: the commands around streams."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from choline_data.cli.output import emit, shown
+from choline_data.errors import InvalidOptionError
+from choline_data.home import Home
+
+
+def serve(**options: Any) -> int:
+    """`choline-data serve`: the exit code of the server."""
+    from choline_data.service.serve import run
+
+    home = options.pop("home")
+    return run(Home(home or None), **options)
+
+
+def stream(
+    home: str,
+    mix: str,
+    *,
+    server: str,
+    view: str,
+    start: int,
+    count: int,
+    form: str,
+    seed: int,
+    shuffle: bool,
+    where: str,
+    token_file: str,
+) -> None:
+    """`choline-data stream`: samples on standard output, to pipe into anything."""
+    import orjson
+
+    from choline_data.cli.output import plain
+
+    if form not in ("jsonl", "text"):
+        raise InvalidOptionError(f"--format {form!r}: no such format.", remedy="jsonl or text.")
+    from choline_data.client import FirehoseDataset
+
+    dataset = FirehoseDataset(
+        _mix(mix),
+        server=server or None,
+        home=home or None,
+        view="text" if form == "text" and view == "samples" else view,
+        seed=seed,
+        shuffle=shuffle,
+        where=where or None,
+        token=Path(token_file).read_text().strip() if token_file else None,
+        max_samples=count or None,
+        repeat=bool(count),
+        rank=0,
+        world_size=1,
+    )
+    if start:
+        dataset.seek(start)
+    out = sys.stdout.buffer
+    for sample in dataset:
+        if form == "text":
+            out.write((sample.get("text") or "").encode() + b"\n")
+        else:
+            out.write(orjson.dumps(plain(sample)) + b"\n")
+    out.flush()
+
+
+def _mix(text: str) -> str | Path:
+    return Path(text) if text.endswith((".yaml", ".yml", ".json")) and Path(text).is_file() else text
+
+
+def tokenize(home: str, names: list[str], *, tokenizer: str, boundary: str, workers: int, as_json: bool) -> None:
+    """`choline-data tokenize`: stores the tokens of datasets."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from choline_data.store import Catalog
+    from choline_data.tokens.store import tokenize as make
+    from choline_data.tokens.tokenizers import Tokenizer
+
+    where = Home(home or None)
+    catalog = Catalog(where)
+    engine = Tokenizer(tokenizer)
+    for name in names:
+        entry = catalog.entry(name)
+        with Progress(console=Console(stderr=True), transient=True, disable=as_json or not sys.stderr.isatty()) as bar:
+            task = bar.add_task(name, total=entry.rows)
+
+            def step(documents: int, _: int, task: Any = task, bar: Any = bar) -> None:
+                bar.update(task, advance=documents)
+
+            made = make(where, entry.revision, engine, boundary, workers=workers, progress=step)
+        if as_json:
+            emit({"name": name, "revision": entry.revision, "documents": made.documents, "tokens": made.tokens})
+        else:
+            sys.stdout.write(f"{name}: {made.tokens:,} tokens of {made.documents:,} samples\n")
+
+
+def explain(home: str, mix: str, *, tokens: float, as_json: bool) -> None:
+    """`choline-data mix explain`."""
+    from dataclasses import asdict
+
+    from choline_data.cli.datasets import _table
+    from choline_data.mix.explain import explain as told
+
+    rows = [asdict(row) for row in told(_mix(mix), Home(home or None), tokens=tokens)]
+    if as_json:
+        for row in rows:
+            emit(row)
+    elif rows:
+        _table(tuple(rows[0]), [tuple(shown(value, 40) for value in row.values()) for row in rows])
+
+
+def import_mix(text: str) -> None:
+    """`choline-data mix import`: a mix of another tool, from a file or standard input, as ours."""
+    from choline_data.mix.foreign import import_mix as read
+
+    raw = sys.stdin.read() if text == "-" else Path(text).read_text() if Path(text).is_file() else text
+    sys.stdout.write(read(raw))

@@ -1,0 +1,392 @@
+"""A mix made exact: revisions pinned, groups spread out, filters turned into selections, weights into integers.
+
+Weights count samples in the recipe. Where a mix counts tokens or bytes, each source's weight is divided by its mean
+tokens or bytes a sample; tokens are estimated as bytes of text / 4.3, measured on a fixed set of rows of the revision.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass, replace
+from decimal import Context, Decimal
+from fractions import Fraction
+
+from choline_data.errors import InvalidMixError, UnknownDatasetError, UnknownFieldError, nearest
+from choline_data.home import Home
+from choline_data.mix.grammar import UNITS, Mix, Part, parse_mix
+from choline_data.mix.measure import Measure, measured
+from choline_data.recipe import MAX_SOURCES, Recipe, RecipeSource, Segment
+from choline_data.store import Catalog, Entry
+from choline_data.stream import Store
+
+RowsOf = Callable[[Store, RecipeSource, str, Mapping[str, str]], tuple[int, int]]
+
+# SPDX identifiers without conditions beyond attribution; what `license:permissive` means.
+PERMISSIVE = frozenset(
+    [
+        "0bsd",
+        "afl-3.0",
+        "apache-2.0",
+        "artistic-2.0",
+        "bsd-2-clause",
+        "bsd-3-clause",
+        "bsl-1.0",
+        "cc0-1.0",
+        "cc-by-2.0",
+        "cc-by-2.5",
+        "cc-by-3.0",
+        "cc-by-4.0",
+        "cdla-permissive-1.0",
+        "cdla-permissive-2.0",
+        "isc",
+        "mit",
+        "mit-0",
+        "odc-by-1.0",
+        "pddl-1.0",
+        "psf-2.0",
+        "python-2.0",
+        "unlicense",
+        "w3c",
+        "wtfpl",
+        "zlib",
+    ]
+)
+_WEIGHT_LIMIT = 1 << 60
+_POWERS = Context(prec=24)
+
+
+def sample_rows(store: Store, source: RecipeSource, view: str, options: Mapping[str, str]) -> tuple[int, int]:
+    """Rows and rows a block of a source in the views that serve samples."""
+    del options
+    if view == "tokens":
+        raise InvalidMixError(
+            "The tokens view needs its own count of rows.", remedy="Choose the view samples or text."
+        )
+    revision = store.revision(source.revision)
+    spans = revision.spans(source.split, source.config)
+    if not source.where:
+        return sum(end - start for start, end in spans), revision.block_rows
+    from choline_data.selection import selected_rows, within
+
+    return len(within(selected_rows(store.home, revision, source.where), spans)), revision.block_rows
+
+
+@dataclass(frozen=True)
+class _Leaf:
+    """A source of the mix with its share of the whole, in the unit of the weights."""
+
+    source: RecipeSource
+    share: Fraction
+    measure: Measure
+
+
+def resolve_mix(
+    mix: object,
+    home: Home | Store,
+    *,
+    seed: int = 0,
+    shuffle: bool = True,
+    view: str = "samples",
+    repeat: bool = True,
+    where: str = "",
+    on_exhausted: str = "renormalize",
+    unit: str = "",
+    allowed: Container[str] | None = None,
+    options: Mapping[str, str] | None = None,
+    rows_of: RowsOf = sample_rows,
+) -> Recipe:
+    """The recipe of a mix against the catalog as it is now.
+
+    `where` narrows every source; without `repeat` each is served once unless its own `max_epochs` says otherwise.
+    `allowed` holds the names that may be seen: to the mix there are no others. `rows_of` counts the rows of a view.
+    """
+    store = home if isinstance(home, Store) else Store(home)
+    parsed = parse_mix(mix)
+    unit = unit or parsed.unit or ("tokens" if view == "tokens" else "samples")
+    if unit not in UNITS:
+        raise InvalidMixError(f"There is no unit {unit!r}.", remedy=f"Units: {', '.join(UNITS)}.")
+    if parsed.unit and unit != parsed.unit:
+        raise InvalidMixError(
+            f"The mix counts {parsed.unit}, the request {unit}.", remedy="Leave one of them out."
+        )
+    entries = {n: e for n, e in Catalog(store.home).entries().items() if allowed is None or n in allowed}
+    resolver = _Resolver(store, entries, unit, view, dict(options or {}), repeat, rows_of)
+    resolver.level(parsed, Fraction(1), _Inherited(where=_joined(where, "")))
+    leaves = resolver.merged()
+    weights = integer_weights(
+        {leaf.source.name: leaf.share / resolver.per_sample(leaf.measure) for leaf in leaves}
+    )
+    return Recipe(
+        tuple(leaf.source for leaf in leaves),
+        (Segment(0, weights),),
+        seed=seed,
+        shuffle=shuffle,
+        view=view,
+        on_exhausted=on_exhausted,
+        options=dict(options or {}),
+    )
+
+
+@dataclass(frozen=True)
+class _Inherited:
+    """What a nested mix or a group hands down to its members."""
+
+    where: str = ""
+    max_epochs: Fraction | None = None
+    split: str = ""
+    config: str = ""
+    path: str = ""
+
+
+class _Resolver:
+    def __init__(
+        self,
+        store: Store,
+        entries: Mapping[str, Entry],
+        unit: str,
+        view: str,
+        options: Mapping[str, str],
+        repeat: bool,
+        rows_of: RowsOf,
+    ) -> None:
+        self._store = store
+        self._entries = entries
+        self._unit = unit
+        self._view = view
+        self._options = options
+        self._repeat = repeat
+        self._rows_of = rows_of
+        self._leaves: list[tuple[str, _Leaf]] = []  # with the path of the mixes around it
+
+    def level(self, mix: Mix, share: Fraction, above: _Inherited) -> None:
+        """Adds the sources of one level of the mix, which together have `share`."""
+        total = sum((part.weight for part in mix.parts), Fraction(0))
+        for part in mix.parts:
+            own = share * part.weight / total
+            below = _Inherited(
+                where=_joined(above.where, part.where),
+                max_epochs=part.max_epochs if part.max_epochs is not None else above.max_epochs,
+                split=part.split or above.split,
+                config=part.config or above.config,
+                path=above.path,
+            )
+            if part.mix is not None:
+                self.level(part.mix, own, replace(below, path=f"{above.path}{part.name}."))
+            elif part.group:
+                self._group(part, own, below)
+            else:
+                self._add(part.name, self._entry(part), part.revision, own, below)
+
+    def _entry(self, part: Part) -> Entry:
+        if part.dataset not in self._entries:
+            raise UnknownDatasetError(part.dataset, self._entries)
+        return self._entries[part.dataset]
+
+    def _group(self, part: Part, share: Fraction, below: _Inherited) -> None:
+        members = [entry for entry in self._entries.values() if _in_group(entry, part.group)]
+        found: list[_Leaf] = []
+        unknown: UnknownFieldError | None = None
+        for entry in members:
+            try:
+                leaf = self._leaf(entry.name, entry, "", Fraction(0), below)
+            except UnknownFieldError as error:
+                unknown = error
+                continue
+            if leaf is not None:
+                found.append(leaf)
+        if not found:
+            if unknown is not None:
+                raise unknown
+            what, _, value = part.group.partition(":")
+            near = (
+                nearest(value, {str(getattr(e, what, "")) for e in self._entries.values()}) if value else None
+            )
+            raise InvalidMixError(
+                f"{part.group!r} matches no dataset that has rows to serve.",
+                remedy=f"Did you mean {what}:{near}?" if near else "`choline-data list` shows what there is.",
+                source=part.name,
+            )
+        sizes = [_power(leaf.source.rows * self.per_sample(leaf.measure), part.temperature) for leaf in found]
+        total = sum(sizes, Fraction(0))
+        for leaf, size in zip(found, sizes, strict=True):
+            self._keep(below.path, replace(leaf, share=share * size / total))
+
+    def _add(self, name: str, entry: Entry, revision: str, share: Fraction, below: _Inherited) -> None:
+        leaf = self._leaf(name, entry, revision, share, below)
+        if leaf is None:
+            raise InvalidMixError(
+                f"{name}: there are no rows to serve.",
+                remedy="Take it out of the mix, or widen its `where`, split or config.",
+                source=name,
+            )
+        self._keep(below.path, leaf)
+
+    def _keep(self, path: str, leaf: _Leaf) -> None:
+        self._leaves.append((path, leaf))
+        if len(self._leaves) > 4 * MAX_SOURCES:
+            raise InvalidMixError(
+                f"The mix has more than {MAX_SOURCES} sources.", remedy="Name fewer groups."
+            )
+
+    def _leaf(
+        self, name: str, entry: Entry, revision: str, share: Fraction, below: _Inherited
+    ) -> _Leaf | None:
+        """The source, with its rows counted; None where it has none."""
+        pinned = _pinned(entry, revision)
+        opened = self._store.revision(pinned)
+        _check_parts(name, opened.splits(), below.split, below.config)
+        epochs = below.max_epochs if below.max_epochs is not None else None if self._repeat else Fraction(1)
+        source = RecipeSource(
+            name,
+            entry.name,
+            pinned,
+            rows=1,
+            block_rows=1,
+            split=below.split,
+            config=below.config,
+            where=_normal(below.where),
+            max_epochs="" if epochs is None else str(epochs),
+        )
+        rows, block_rows = self._rows_of(self._store, source, self._view, self._options)
+        if rows < 1:
+            return None
+        source = replace(source, rows=rows, block_rows=block_rows)
+        if source.cap == 0:
+            raise InvalidMixError(
+                f"max_epochs {source.max_epochs} of {name}'s {rows} rows is not one sample.",
+                remedy="Raise max_epochs.",
+                source=name,
+            )
+        needs = self._unit != "samples"
+        return _Leaf(source, share, measured(self._store, source) if needs else Measure(1, 1, 1))
+
+    def per_sample(self, measure: Measure) -> Fraction:
+        """How much of the unit one sample has."""
+        if self._unit == "samples":
+            return Fraction(1)
+        amount = measure.tokens if self._unit == "tokens" else Fraction(measure.bytes)
+        return max(amount / measure.rows, Fraction(1, 1000))
+
+    def merged(self) -> list[_Leaf]:
+        """The sources, each once: what a mix reaches on two ways has the sum of the shares."""
+        by_key: dict[tuple[str, ...], _Leaf] = {}
+        for path, leaf in self._leaves:
+            spec = leaf.source
+            key = (spec.dataset, spec.revision, spec.split, spec.config, spec.where)
+            there = by_key.get(key)
+            if there is None:
+                by_key[key] = replace(leaf, source=replace(spec, name=_free(spec.name, path, by_key)))
+            elif there.source.max_epochs != spec.max_epochs:
+                raise InvalidMixError(
+                    f"{spec.dataset} is in the mix twice, with max_epochs {there.source.max_epochs or 'endless'} and "
+                    f"{spec.max_epochs or 'endless'}.",
+                    remedy="Give both the same.",
+                    source=spec.name,
+                )
+            else:
+                by_key[key] = replace(there, share=there.share + leaf.share)
+        if len(by_key) > MAX_SOURCES:
+            raise InvalidMixError(
+                f"The mix comes to {len(by_key)} sources; at most {MAX_SOURCES} can be.",
+                remedy="Name fewer groups.",
+            )
+        return list(by_key.values())
+
+
+def _free(name: str, path: str, taken: Mapping[tuple[str, ...], _Leaf]) -> str:
+    names = {leaf.source.name for leaf in taken.values()}
+    if name not in names:
+        return name
+    if path + name not in names:
+        return path + name
+    number = 2
+    while f"{path}{name}.{number}" in names:
+        number += 1
+    return f"{path}{name}.{number}"
+
+
+def _in_group(entry: Entry, group: str) -> bool:
+    what, _, value = group.partition(":")
+    match what:
+        case "*":
+            return True
+        case "tag":
+            return value in entry.tags
+        case "license":
+            license_id = entry.license.lower()
+            return license_id in PERMISSIVE if value == "permissive" else license_id == value.lower()
+        case _:
+            return bool(getattr(entry, what) == value)
+
+
+def _pinned(entry: Entry, revision: str) -> str:
+    """The whole digest of a revision that the mix names by its first digits; the newest where it names none."""
+    if not revision:
+        return entry.revision
+    found = {known for known in (entry.revision, *entry.earlier) if known.startswith(revision)}
+    if len(found) != 1:
+        many = "more than one revision" if found else "no revision"
+        have = ", ".join(known[:12] for known in (entry.revision, *entry.earlier)[:8])
+        raise InvalidMixError(
+            f"{entry.name} has {many} {revision[:16]}….", remedy=f"There are: {have}.", source=entry.name
+        )
+    return found.pop()
+
+
+def _check_parts(name: str, parts: list[tuple[str, str, int]], split: str, config: str) -> None:
+    """Names the splits or configs there are where the mix asks for another."""
+    for what, wanted, there in (
+        ("config", config, {its_config for its_config, _, _ in parts}),
+        ("split", split, {its_split for _, its_split, _ in parts}),
+    ):
+        if wanted and wanted not in there:
+            listed = ", ".join(sorted(filter(None, there))[:12]) or "none"
+            raise InvalidMixError(
+                f"{name} has no {what} {wanted!r}.", remedy=f"There are: {listed}.", source=name
+            )
+
+
+def _joined(one: str, other: str) -> str:
+    texts = [text for text in (one.strip(), other.strip()) if text]
+    return texts[0] if len(texts) == 1 else " and ".join(f"({text})" for text in texts)
+
+
+def _normal(where: str) -> str:
+    if not where:
+        return ""
+    from choline_data.where import parse_where
+
+    return parse_where(where).text
+
+
+def _power(size: Fraction, temperature: Fraction) -> Fraction:
+    """size^temperature, to 24 digits; the same on every machine."""
+    if temperature == 1:
+        return size
+    base = _POWERS.divide(Decimal(size.numerator), Decimal(size.denominator))
+    exponent = _POWERS.divide(Decimal(temperature.numerator), Decimal(temperature.denominator))
+    return Fraction(Decimal(f"{_POWERS.power(base, exponent):.18e}"))
+
+
+def integer_weights(shares: Mapping[str, Fraction]) -> dict[str, int]:
+    """The smallest integers in these ratios; where they would be above 2^60, the nearest that are not.
+
+    InvalidMixError for a source whose weight is so small beside the others that it would never be served.
+    """
+    factor = math.lcm(*(share.denominator for share in shares.values()))
+    whole = {name: int(share * factor) for name, share in shares.items()}
+    divisor = math.gcd(*whole.values()) or 1
+    whole = {name: weight // divisor for name, weight in whole.items()}
+    total = sum(whole.values())
+    if total < _WEIGHT_LIMIT:
+        return whole
+    for name, weight in whole.items():
+        whole[name] = (2 * weight * _WEIGHT_LIMIT + total) // (2 * total)
+        if weight and not whole[name]:
+            raise InvalidMixError(
+                f"The weight of {name!r} is less than 2^-60 of the mix.",
+                remedy="Raise it, or take the source out.",
+                source=name,
+            )
+    return whole

@@ -1,0 +1,168 @@
+"""Which stored tokens make row k: arithmetic for `concat`, an index for `bfd`.
+
+A row has seq_len + 1 tokens, the last of which is only a target, so that formats with shifted labels need nothing more.
+`concat`: row k is tokens [k * seq_len, (k + 1) * seq_len] of the documents one after the other; every token is a target
+once, but for the very first. The last row is padded. `bfd` (best fit, decreasing): whole documents together in a row,
+longer ones cut into full rows and a rest; rows are padded. The index is made once and stored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from choline_data.errors import InvalidOptionError
+from choline_data.home import Home
+from choline_data.tokens.store import TokenArray
+
+Ints = npt.NDArray[np.int64]
+PACKINGS = ("concat", "bfd")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Packed rows: for each, its pieces as (first token in the flat array, tokens, document)."""
+
+    offsets: Ints  # pieces of row k are offsets[k] … offsets[k+1]-1
+    start: Ints
+    length: Ints
+    document: Ints
+
+
+class Documents:
+    """The documents that a source serves, in order, as ranges of the flat array; contiguous where all are served."""
+
+    def __init__(self, array: TokenArray, chosen: Ints | None = None) -> None:
+        self.array = array
+        self.chosen = chosen
+        if chosen is None:
+            self.first = array.starts[:-1]
+            self.virtual = array.starts
+        else:
+            self.first = array.starts[chosen]
+            lengths = array.starts[chosen + 1] - self.first
+            self.virtual = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all of them."""
+        return int(self.virtual[-1])
+
+    def number(self, index: Ints) -> Ints:
+        """The document's number in the revision."""
+        return index if self.chosen is None else self.chosen[index]
+
+
+def concat_rows(documents: Documents, seq_len: int) -> int:
+    """How many rows `concat` makes."""
+    return max(-(-(documents.tokens - 1) // seq_len), 0)
+
+
+def concat(documents: Documents, rows: Ints, seq_len: int) -> Rows:
+    """These rows of the documents one after the other."""
+    low = rows * seq_len
+    high = np.minimum(low + seq_len + 1, documents.tokens)
+    first = np.searchsorted(documents.virtual, low, side="right") - 1
+    last = np.searchsorted(documents.virtual, high, side="left")
+    counts = last - first
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+    row = np.repeat(np.arange(len(rows)), counts)
+    index = np.arange(int(offsets[-1])) - np.repeat(offsets[:-1], counts) + first[row]
+    begin = np.maximum(documents.virtual[index], low[row])
+    end = np.minimum(documents.virtual[index + 1], high[row])
+    start = documents.first[index] + begin - documents.virtual[index]
+    return Rows(offsets, start, end - begin, documents.number(index))
+
+
+@dataclass(frozen=True)
+class BestFit:
+    """The rows of `bfd`, whole."""
+
+    rows: Rows
+    seq_len: int
+
+    def __len__(self) -> int:
+        return len(self.rows.offsets) - 1
+
+    @property
+    def padding(self) -> float:
+        """The share of places that hold no token."""
+        return 1 - float(self.rows.length.sum()) / max(len(self) * (self.seq_len + 1), 1)
+
+    def pick(self, rows: Ints) -> Rows:
+        """Some of the rows."""
+        counts = self.rows.offsets[rows + 1] - self.rows.offsets[rows]
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+        at = np.arange(int(offsets[-1])) - np.repeat(offsets[:-1] - self.rows.offsets[rows], counts)
+        return Rows(offsets, self.rows.start[at], self.rows.length[at], self.rows.document[at])
+
+
+def best_fit(documents: Documents, seq_len: int) -> BestFit:
+    """Packs the documents: longest first, each into the fullest row that still has room for it."""
+    room = seq_len + 1
+    lengths = documents.virtual[1:] - documents.virtual[:-1]
+    pieces: list[tuple[int, int, int]] = []  # (tokens, document, from)
+    for index in np.flatnonzero(lengths > 0).tolist():
+        left, at = int(lengths[index]), 0
+        while left > 0:
+            take = min(left, room)
+            pieces.append((take, index, at))
+            at += take
+            left -= take
+    order = sorted(range(len(pieces)), key=lambda i: (-pieces[i][0], i))
+    bins: list[list[int]] = []
+    by_room: list[list[int]] = [[] for _ in range(room + 1)]
+    full = (1 << (room + 1)) - 1
+    open_rooms = 0  # bit r is set while some row has r places left
+    for number in order:
+        size = pieces[number][0]
+        fitting = open_rooms & (full ^ ((1 << size) - 1))
+        if fitting:
+            space = (fitting & -fitting).bit_length() - 1
+            place = by_room[space].pop()
+            if not by_room[space]:
+                open_rooms &= ~(1 << space)
+        else:
+            space, place = room, len(bins)
+            bins.append([])
+        bins[place].append(number)
+        rest = space - size
+        if rest:
+            by_room[rest].append(place)
+            open_rooms |= 1 << rest
+    counts = np.array([len(b) for b in bins], np.int64)
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+    flat = [pieces[number] for held in bins for number in held]
+    index = np.array([p[1] for p in flat], np.int64)
+    start = documents.first[index] + np.array([p[2] for p in flat], np.int64) if flat else np.empty(0, np.int64)
+    rows = Rows(offsets, start, np.array([p[0] for p in flat], np.int64), documents.number(index))
+    return BestFit(rows, seq_len)
+
+
+def stored_best_fit(home: Home, documents: Documents, seq_len: int, part: str) -> BestFit:
+    """The index of `bfd` for this part of the tokens, from the home, made now where it is not there."""
+    key = hashlib.sha256(f"{part}/{seq_len}".encode()).hexdigest()[:32]
+    name = f"{documents.array.key.folder}/bfd-{key}"
+    if not home.exists(f"{name}.json"):
+        made = best_fit(documents, seq_len)
+        table = np.concatenate([made.rows.offsets, made.rows.start, made.rows.length, made.rows.document])
+        home.create(f"{name}.bin", table.astype("<i8").tobytes())
+        home.create(f"{name}.json", orjson.dumps({"rows": len(made), "pieces": len(made.rows.start)}))
+    meta: dict[str, Any] = orjson.loads(home.read(f"{name}.json"))
+    table = np.frombuffer(home.read(f"{name}.bin"), "<i8")
+    ends = np.cumsum([meta["rows"] + 1, meta["pieces"], meta["pieces"], meta["pieces"]])
+    offsets, start, length, document = np.split(table, ends[:-1])
+    return BestFit(Rows(offsets, start, length, document), seq_len)
+
+
+def check_packing(packing: str, seq_len: int) -> None:
+    """InvalidOptionError where rows can't be made so."""
+    if packing not in PACKINGS:
+        raise InvalidOptionError(f"No packing {packing!r}.", remedy=f"There are: {', '.join(PACKINGS)}.")
+    if not 1 <= seq_len <= 1 << 20:
+        raise InvalidOptionError(f"seq_len {seq_len} is out of range.", remedy="1 to 1,048,576.")

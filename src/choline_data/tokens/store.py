@@ -1,0 +1,216 @@
+"""Tokens of a revision: one flat array with the start of each document, made once per (revision, tokenizer, boundary).
+
+The array holds the boundary tokens too, so that a packed row is one slice of it. Chats also have an assistant mask, one
+byte a token. Published by its `meta.json`, written last; a killed run leaves nothing that is seen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+import pyarrow as pa
+
+from choline_data.errors import DamagedStoreError
+from choline_data.home import Home
+from choline_data.rendering import render
+from choline_data.store import Revision
+from choline_data.tokens.tokenizers import Tokenizer, Tokens
+
+Progress = Callable[[int, int], None]  # documents and tokens done since the last call
+STEP_ROWS = 1024
+
+
+@dataclass(frozen=True)
+class TokenKey:
+    """What the stored tokens depend on."""
+
+    revision: str
+    tokenizer: str  # digest
+    boundary: str
+
+    @property
+    def folder(self) -> str:
+        """Where they lie in the home."""
+        name = hashlib.sha256(f"{self.tokenizer}/{self.boundary}".encode()).hexdigest()[:32]
+        return f"tokens/{self.revision}/{name}"
+
+
+class TokenArray:
+    """Stored tokens for reading: mapped where the home is local."""
+
+    def __init__(self, home: Home, key: TokenKey) -> None:
+        meta = orjson.loads(home.read(f"{key.folder}/meta.json"))
+        self.key = key
+        self.documents = int(meta["documents"])
+        self.tokens = int(meta["tokens"])
+        self.dtype = np.dtype(meta["dtype"])
+        self.masked = bool(meta["masked"])
+        self.starts: npt.NDArray[np.int64] = self._array(home, "starts", np.dtype("<i8"), self.documents + 1)
+        self.flat: npt.NDArray[Any] = self._array(home, "tokens", self.dtype, self.tokens)
+        self.mask: npt.NDArray[np.uint8] | None = (
+            self._array(home, "mask", np.dtype("u1"), self.tokens) if self.masked else None
+        )
+
+    def _array(self, home: Home, name: str, dtype: np.dtype[Any], count: int) -> npt.NDArray[Any]:
+        place = f"{self.key.folder}/{name}.bin"
+        size = home.size(place)
+        if size != count * dtype.itemsize:
+            raise DamagedStoreError(
+                f"The stored tokens of {self.key.revision[:12]}… are cut.", remedy="Run `choline-data tokenize` again."
+            )
+        buffer = home.map(place) if home.local else pa.py_buffer(home.read(place))
+        return np.frombuffer(buffer, dtype, count=count)
+
+
+def stored(home: Home, key: TokenKey) -> bool:
+    """Whether these tokens are there."""
+    return home.exists(f"{key.folder}/meta.json")
+
+
+def _batches(revision: Revision) -> Iterator[tuple[int, int]]:
+    for start in range(0, revision.rows, STEP_ROWS):
+        yield start, min(start + STEP_ROWS, revision.rows)
+
+
+def _encoded(home: Home, digest: str, name: str, boundary: str, start: int, stop: int) -> tuple[Tokens, Any, Any]:
+    """Rows start … stop-1 of a revision as flat tokens, document lengths, and the assistant mask where they are chats."""
+    revision = _revision(home, digest)
+    tokenizer = _tokenizer(name)
+    before, after = (np.asarray(t, np.uint32) for t in tokenizer.boundary(boundary))
+    pieces: list[Tokens] = []
+    masks: list[npt.NDArray[np.uint8]] = []
+    lengths: list[int] = []
+    for batch in revision.read(start, stop):
+        documents, spoken = _texts(batch, revision.constants.get("kind", "text"))
+        flat = tokenizer.encode([text for document in documents for text in document])
+        at = 0
+        for number, document in enumerate(documents):
+            own = flat[at : at + len(document)]
+            parts = [before, *own, after]
+            at += len(document)
+            pieces += parts
+            lengths.append(sum(len(part) for part in parts))
+            if spoken is not None:
+                masks.append(np.zeros(len(before), np.uint8))
+                masks += [np.full(len(t), told, np.uint8) for t, told in zip(own, spoken[number], strict=True)]
+                masks.append(np.zeros(len(after), np.uint8))
+    tokens = np.concatenate(pieces) if pieces else np.empty(0, np.uint32)
+    mask = np.concatenate(masks) if masks else None
+    return tokens, np.asarray(lengths, np.int64), mask
+
+
+def _texts(batch: pa.RecordBatch, kind: str) -> tuple[list[list[str]], list[list[int]] | None]:
+    """Each sample as texts to be tokenized one after the other, and for chats whether the assistant speaks in each."""
+    if kind in ("chat", "preference") and "turns" in batch.schema.names:
+        documents, spoken = [], []
+        for turns in batch["turns"].to_pylist():
+            texts, told = [], []
+            for turn in turns or []:
+                role = "assistant" if turn["role"] == "chosen" else turn["role"]
+                if role == "rejected":
+                    continue
+                speaks = int(role == "assistant")
+                texts += [f"<|im_start|>{role}\n", f"{turn['content'] or ''}<|im_end|>", "\n"]
+                told += [0, speaks, 0]
+            documents.append(texts)
+            spoken.append(told)
+        return documents, spoken
+    return [[text or ""] for text in render(batch, kind=kind).to_pylist()], None
+
+
+_OPENED: dict[tuple[str, str], Revision] = {}
+_TOKENIZERS: dict[str, Tokenizer] = {}
+
+
+def _revision(home: Home, digest: str) -> Revision:
+    key = (home.location, digest)
+    if key not in _OPENED:
+        _OPENED.clear()
+        _OPENED[key] = Revision(home, digest)
+    return _OPENED[key]
+
+
+def _tokenizer(name: str) -> Tokenizer:
+    if name not in _TOKENIZERS:
+        _TOKENIZERS[name] = Tokenizer(name)
+    return _TOKENIZERS[name]
+
+
+def tokenize(
+    home: Home,
+    revision: str,
+    tokenizer: Tokenizer,
+    boundary: str = "eos",
+    *,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> TokenArray:
+    """The stored tokens of a revision, made now where they are not there yet."""
+    key = TokenKey(revision, tokenizer.digest, boundary)
+    if stored(home, key):
+        return TokenArray(home, key)
+    opened = Revision(home, revision)
+    dtype = np.dtype("<u2") if tokenizer.vocabulary <= 1 << 16 else np.dtype("<u4")
+    staged = {name: home.staged() for name in ("tokens", "mask", "starts")}
+    starts = np.zeros(opened.rows + 1, np.int64)
+    documents = tokens = masked = 0
+    try:
+        with open(staged["tokens"], "wb") as flat, open(staged["mask"], "wb") as mask:
+            for got, lengths, spoken in _all(home, opened, tokenizer, boundary, workers):
+                flat.write(got.astype(dtype).tobytes())
+                if spoken is not None:
+                    masked += len(spoken)
+                    mask.write(spoken.tobytes())
+                starts[documents + 1 : documents + 1 + len(lengths)] = lengths
+                documents += len(lengths)
+                tokens += len(got)
+                if progress is not None:
+                    progress(len(lengths), len(got))
+        np.cumsum(starts, out=starts)
+        with open(staged["starts"], "wb") as file:
+            file.write(starts.astype("<i8").tobytes())
+        has_mask = bool(masked) and masked == tokens
+        for name in ("tokens", "starts", *(("mask",) if has_mask else ())):
+            home.adopt(staged.pop(name), f"{key.folder}/{name}.bin")
+    finally:
+        for path in staged.values():
+            if os.path.exists(path):
+                os.unlink(path)
+    meta = {
+        "documents": documents,
+        "tokens": tokens,
+        "dtype": dtype.str,
+        "masked": has_mask,
+        "tokenizer": tokenizer.digest,
+        "name": os.path.basename(tokenizer.name),
+        "boundary": boundary,
+        "vocabulary": tokenizer.vocabulary,
+    }
+    home.create(f"{key.folder}/meta.json", orjson.dumps(meta))
+    return TokenArray(home, key)
+
+
+def _all(home: Home, revision: Revision, tokenizer: Tokenizer, boundary: str, workers: int) -> Iterator[Any]:
+    spans = list(_batches(revision))
+    if workers <= 1 or len(spans) < 4:
+        for start, stop in spans:
+            yield _encoded(home, revision.revision, tokenizer.name, boundary, start, stop)
+        return
+    import multiprocessing
+
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("forkserver")) as pool:
+        pending: list[Any] = []
+        for start, stop in spans:
+            pending.append(pool.submit(_encoded, home, revision.revision, tokenizer.name, boundary, start, stop))
+            if len(pending) >= workers * 4:
+                yield pending.pop(0).result()
+        for future in pending:
+            yield future.result()

@@ -1,0 +1,268 @@
+"""Packed rows of tokens by position, in the order of any other stream.
+
+A batch has the columns `dataset`, `tokens` (seq_len + 1 of them, padded with 0), `length` (tokens before the padding),
+`pieces` (the document of each piece of the row, as its row in the revision, and how many tokens it has) and, where every
+source is chats, `mask` (1 where the assistant speaks).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from choline_data import wire
+from choline_data.errors import DamagedStoreError, InvalidOptionError, OutOfRangeError
+from choline_data.mix.resolve import RowsOf, sample_rows
+from choline_data.order import SourceOrder
+from choline_data.recipe import Recipe, RecipeSource
+from choline_data.stream import Store
+from choline_data.tokens.packing import Documents, Rows, check_packing, concat, concat_rows, stored_best_fit
+from choline_data.tokens.store import TokenArray, TokenKey, stored, tokenize
+from choline_data.tokens.tokenizers import Tokenizer
+
+Ints = npt.NDArray[np.int64]
+ROWS_A_BLOCK = 64
+AT_FIRST_USE_BYTES = 256 << 20
+PIECE = pa.struct([pa.field("row", pa.int64()), pa.field("tokens", pa.int32())])
+
+
+def token_options(
+    tokenizer: str | Tokenizer = "bytes", seq_len: int = 1024, packing: str = "concat", boundary: str = "eos"
+) -> dict[str, str]:
+    """The options of a tokens recipe; they name the tokenizer by its digest."""
+    engine = tokenizer if isinstance(tokenizer, Tokenizer) else Tokenizer(tokenizer)
+    check_packing(packing, seq_len)
+    engine.boundary(boundary)
+    # A path means nothing on another machine: a file is named by its digest alone.
+    name = {} if engine.kind == "file" else {"tokenizer_name": engine.name}
+    return {
+        "tokenizer": engine.digest,
+        **name,
+        "seq_len": str(seq_len),
+        "packing": packing,
+        "boundary": boundary,
+    }
+
+
+def _settings(options: Mapping[str, str]) -> tuple[str, str, int, str, str]:
+    try:
+        seq_len = int(options["seq_len"])
+        check_packing(options["packing"], seq_len)
+        return options["tokenizer"], options.get("tokenizer_name", ""), seq_len, options["packing"], options["boundary"]
+    except (KeyError, ValueError) as error:
+        raise InvalidOptionError(
+            "The tokens view needs tokenizer, seq_len, packing and boundary.", remedy="See docs/training.md."
+        ) from error
+
+
+def _array(
+    store: Store, source: RecipeSource, options: Mapping[str, str], tokenizer: Tokenizer | None = None
+) -> TokenArray:
+    digest, name, _, _, boundary = _settings(options)
+    key = TokenKey(source.revision, digest, boundary)
+    if stored(store.home, key):
+        return TokenArray(store.home, key)
+    small = store.revision(source.revision).bytes <= AT_FIRST_USE_BYTES
+    tokenizer = tokenizer or (Tokenizer(name) if name else None)
+    if small and tokenizer is not None and tokenizer.digest == digest:
+        return tokenize(store.home, source.revision, tokenizer, boundary)
+    raise InvalidOptionError(
+        f"{source.dataset} is not tokenized with this tokenizer and boundary {boundary!r}.",
+        remedy=f"Run `choline-data tokenize {source.dataset} --tokenizer {name or 'FILE'} --boundary {boundary}`.",
+        dataset=source.dataset,
+    )
+
+
+class _Packed:
+    """The packed rows of one source."""
+
+    def __init__(
+        self, store: Store, source: RecipeSource, options: Mapping[str, str], tokenizer: Tokenizer | None = None
+    ) -> None:
+        _, _, self.seq_len, self.packing, _ = _settings(options)
+        self.array = _array(store, source, options, tokenizer)
+        revision = store.revision(source.revision)
+        if self.array.documents != revision.rows:
+            raise DamagedStoreError(f"{source.dataset}: the stored tokens are of other rows.", remedy="Tokenize it again.")
+        self.documents = Documents(self.array, self._chosen(store, source))
+        self._index = None
+        if self.packing == "bfd":
+            part = "/".join((source.config, source.split, source.where))
+            self._index = stored_best_fit(store.home, self.documents, self.seq_len, part)
+
+    @staticmethod
+    def _chosen(store: Store, source: RecipeSource) -> Ints | None:
+        revision = store.revision(source.revision)
+        spans = revision.spans(source.split, source.config)
+        if source.where:
+            from choline_data.selection import selected_rows, within
+
+            return np.asarray(within(selected_rows(store.home, revision, source.where), spans), np.int64)
+        if spans == [(0, revision.rows)]:
+            return None
+        return np.concatenate([np.arange(a, b, dtype=np.int64) for a, b in spans] or [np.empty(0, np.int64)])
+
+    def __len__(self) -> int:
+        return len(self._index) if self._index is not None else concat_rows(self.documents, self.seq_len)
+
+    def pick(self, rows: Ints) -> Rows:
+        """The pieces of these rows."""
+        return self._index.pick(rows) if self._index is not None else concat(self.documents, rows, self.seq_len)
+
+
+def token_rows(tokenizer: Tokenizer | None = None) -> RowsOf:
+    """The hook that `resolve_mix` takes as `rows_of`: counts packed rows in the tokens view, samples in the others.
+
+    With `tokenizer`, small datasets that have no tokens of it yet are tokenized now.
+    """
+
+    def rows_of(store: Store, source: RecipeSource, view: str, options: Mapping[str, str]) -> tuple[int, int]:
+        if view == "tokens":
+            return len(_Packed(store, source, options, tokenizer)), ROWS_A_BLOCK
+        return sample_rows(store, source, view, options)
+
+    return rows_of
+
+
+class TokenStream:
+    """The packed rows of a tokens recipe by position. Thread-safe, and a function like `Stream`."""
+
+    def __init__(self, store: Store, recipe: Recipe, columns: Sequence[str] | None = None) -> None:
+        del columns  # a packed row is small and whole
+        self.recipe = recipe
+        self.plan = recipe.plan()
+        self._lock = threading.Lock()
+        _, _, self.seq_len, _, _ = _settings(recipe.options)
+        self._packed = [_Packed(store, source, recipe.options) for source in recipe.sources]
+        for source, packed in zip(recipe.sources, self._packed, strict=True):
+            if len(packed) != source.rows:
+                raise DamagedStoreError(
+                    f"{source.name}: the recipe has {source.rows} packed rows, the store has {len(packed)}.",
+                    remedy="Resolve the mix again.",
+                )
+        self._orders = [
+            SourceOrder(s.rows, s.block_rows, seed=recipe.seed, key=f"tokens/{s.key}", shuffle=recipe.shuffle)
+            for s in recipe.sources
+        ]
+        self.datasets = tuple(sorted({s.dataset for s in recipe.sources}))
+        self._codes = np.array([self.datasets.index(s.dataset) for s in recipe.sources], np.int16)
+        self.masked = all(p.array.mask is not None for p in self._packed)
+        fields = [
+            pa.field("dataset", pa.dictionary(pa.int16(), pa.string()), nullable=False),
+            pa.field("tokens", pa.list_(pa.int32(), self.seq_len + 1), nullable=False),
+            pa.field("length", pa.int32(), nullable=False),
+            pa.field("pieces", pa.list_(PIECE), nullable=False),
+        ]
+        if self.masked:
+            fields.append(pa.field("mask", pa.list_(pa.uint8(), self.seq_len + 1), nullable=False))
+        self.schema = pa.schema(fields, metadata={"choline_data.view": "tokens"})
+        self.wire_schema = wire.schema_on_the_wire(self.schema)
+
+    @property
+    def length(self) -> int | None:
+        """How many positions the stream has; None for no end."""
+        return self.plan.length
+
+    def mean_row_bytes(self) -> float:
+        """Bytes of a packed row."""
+        return 4.0 * (self.seq_len + 1) * (1.25 if self.masked else 1) + 24
+
+    def placed(self, positions: Ints) -> tuple[npt.NDArray[np.uint16], Ints]:
+        """The source and the rank of each of these ascending positions."""
+        start, stop = int(positions[0]), int(positions[-1]) + 1
+        with self._lock:
+            pieces = list(self.plan.place(start, stop))
+        source = np.concatenate([p.source for p in pieces])[positions - start]
+        rank = np.concatenate([p.rank for p in pieces])[positions - start]
+        return source, rank
+
+    def read_at(self, positions: Ints) -> pa.RecordBatch:
+        """The packed rows at these ascending positions, in the wire schema."""
+        count, room = len(positions), self.seq_len + 1
+        tokens = np.zeros((count, room), np.int32)
+        mask = np.zeros((count, room), np.uint8) if self.masked else None
+        length = np.zeros(count, np.int32)
+        piece_counts = np.zeros(count, np.int64)
+        held: list[tuple[Ints, Rows]] = []
+        source, rank = self.placed(positions) if count else (np.empty(0, np.uint16), np.empty(0, np.int64))
+        for number in np.unique(source).tolist():
+            places = np.flatnonzero(source == number)
+            packed = self._packed[number]
+            rows = packed.pick(self._rows(number, rank[places]))
+            sizes = np.add.reduceat(rows.length, rows.offsets[:-1]) if len(rows.length) else np.zeros(0, np.int64)
+            length[places] = sizes
+            piece_counts[places] = rows.offsets[1:] - rows.offsets[:-1]
+            held.append((places, rows))
+            self._fill(packed, rows, places, sizes, tokens, mask)
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(piece_counts)])
+        document = np.empty(int(offsets[-1]), np.int64)
+        spans = np.empty(int(offsets[-1]), np.int32)
+        for places, rows in held:
+            counts = rows.offsets[1:] - rows.offsets[:-1]
+            at = np.repeat(offsets[places] - rows.offsets[:-1], counts) + np.arange(len(rows.start))
+            document[at], spans[at] = rows.document, rows.length
+        pieces = pa.ListArray.from_arrays(
+            pa.array(offsets.astype(np.int32)),
+            pa.StructArray.from_arrays([pa.array(document), pa.array(spans)], fields=list(PIECE)),
+        )
+        arrays: list[Any] = [
+            pa.array(self._codes[source]),
+            pa.FixedSizeListArray.from_arrays(pa.array(tokens.reshape(-1)), room),
+            pa.array(length),
+            pieces,
+        ]
+        if mask is not None:
+            arrays.append(pa.FixedSizeListArray.from_arrays(pa.array(mask.reshape(-1)), room))
+        return pa.record_batch(arrays, schema=self.wire_schema)
+
+    def _rows(self, number: int, ranks: Ints) -> Ints:
+        order = self._orders[number]
+        out = np.empty(len(ranks), np.int64)
+        with self._lock:
+            for run in order.runs(ranks):
+                starts = np.array([a for a, _ in order.ranges(run.epoch, run.window)], np.int64)
+                sizes = np.array([b - a for a, b in order.ranges(run.epoch, run.window)], np.int64)
+                ends = np.cumsum(sizes)
+                block = np.searchsorted(ends, run.rows, side="right")
+                out[run.at] = starts[block] + run.rows - (ends - sizes)[block]
+        return out
+
+    @staticmethod
+    def _fill(
+        packed: _Packed,
+        rows: Rows,
+        places: Ints,
+        sizes: Ints,
+        tokens: npt.NDArray[np.int32],
+        mask: npt.NDArray[np.uint8] | None,
+    ) -> None:
+        """Copies the rows' tokens: one slice a row where the pieces follow each other, as they do in `concat`."""
+        first = rows.start[rows.offsets[:-1]]
+        follows = np.ones(len(rows.start), bool)
+        follows[1:] = rows.start[1:] == rows.start[:-1] + rows.length[:-1]
+        follows[rows.offsets[:-1]] = True
+        if follows.all():
+            for place, start, size in zip(places.tolist(), first.tolist(), sizes.tolist(), strict=True):
+                tokens[place, :size] = packed.array.flat[start : start + size]
+                if mask is not None and packed.array.mask is not None:
+                    mask[place, :size] = packed.array.mask[start : start + size]
+            return
+        for row, place in enumerate(places.tolist()):
+            at = 0
+            for piece in range(int(rows.offsets[row]), int(rows.offsets[row + 1])):
+                start, size = int(rows.start[piece]), int(rows.length[piece])
+                tokens[place, at : at + size] = packed.array.flat[start : start + size]
+                if mask is not None and packed.array.mask is not None:
+                    mask[place, at : at + size] = packed.array.mask[start : start + size]
+                at += size
+
+    def read(self, start: int, stop: int) -> pa.RecordBatch:
+        """The packed rows at positions start … stop-1."""
+        if not 0 <= start <= stop:
+            raise OutOfRangeError(f"Positions {start} to {stop} make no range.")
+        return self.read_at(np.arange(start, stop, dtype=np.int64))
