@@ -156,7 +156,11 @@ def _cast(value: Any, types: tuple[str, ...]) -> Any:
     if names & {"ImageObject", "AudioObject", "VideoObject"}:
         return value
     if isinstance(value, bytes):
+        if not names:
+            return value
         value = value.decode("utf-8", "replace")
+    if isinstance(value, float) and "Integer" in names and abs(value) < 2**63:
+        return int(value)  # what the descriptor says it is, as the reference reader does
     if not isinstance(value, str):
         return value
     if names & {"Integer", "Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32", "UInt64"}:
