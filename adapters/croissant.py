@@ -12,7 +12,7 @@ import itertools
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -89,8 +89,6 @@ def detect(source: Source) -> list[Claim]:
         raise SourceFormatError(f"{found[0][0].name} names no record set.", remedy="Add its data files themselves.")
     if claims:
         mine = {f.name for c in claims for f in c.files}
-        from dataclasses import replace
-
         passed = tuple((name, why) for name, why in over.items() if name not in mine)
         claims[0] = replace(claims[0], passed_over=passed)
     return claims
@@ -199,8 +197,13 @@ class _Model:
         archives = [pair for c in within for pair in self._files(self.nodes.get(c, {}))]
         if within:
             from choline_data.adapters.members import listing
+            from choline_data.adapters.tar_stream import unsafe_name
 
-            members = [(m, m.name.rsplit("!/", 1)[-1]) for a, _ in archives for m, why in listing(a) if not why]
+            # A name that leads out of the archive is harmless here: members are read in place, by their number.
+            members = [
+                (m, path) for a, _ in archives for m, why in listing(a)
+                if (path := m.name.rsplit("!/", 1)[-1]) and (not why or unsafe_name(path))
+            ]
             if node.get("includes"):
                 chosen = [p for p in members if self._includes(node, p[1])]
             else:

@@ -102,7 +102,7 @@ def _told(name: str, revision: str) -> Iterator[None]:
     except (hub.OfflineModeIsEnabled, OSError) as error:
         raise _offline(name) from error
     except Exception as error:
-        if type(error).__module__.partition(".")[0] in ("httpx", "httpcore", "requests", "urllib3"):
+        if type(error).__module__.startswith(("httpx", "httpcore", "requests", "urllib3")):
             raise _offline(name) from error
         raise
 
