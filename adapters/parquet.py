@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from choline_data.adapters import io, records
@@ -89,8 +88,8 @@ class Parquet:
         expanded = seen = 0
         with _opened(shard.path, shard.name, repeated, meta.total_byte_size > BUFFERED_ROW_GROUP) as file:
             for batch in file.iter_batches(rows, row_groups=[group]):
-                batch = _storage(batch)
-                for piece in self._decoded(batch, shard.name) if repeated else (batch,):
+                batch = records.storage(batch)
+                for piece in records.decoded(batch, shard.name, self.max_row_bytes):
                     _validate(piece, shard.name, group)
                     if repeated:
                         expanded += piece.nbytes
@@ -106,29 +105,6 @@ class Parquet:
                 f"{shard.name}: row group {group} has {seen:,} rows, its footer says {meta.num_rows:,}.",
                 remedy="Fetch it again.",
             )
-
-    def _decoded(self, batch: pa.RecordBatch, name: str) -> Iterator[pa.RecordBatch]:
-        """The batch without dictionaries, in pieces that stay within BATCH_BYTES once they are decoded."""
-        sizes = np.zeros(batch.num_rows, np.int64)
-        for column in batch.columns:
-            if pa.types.is_dictionary(column.type):
-                lengths = pc.binary_length(column.dictionary).take(column.indices)
-                sizes += lengths.fill_null(0).to_numpy(zero_copy_only=False)
-        if len(sizes) and sizes.max() > self.max_row_bytes:
-            raise SourceTooLargeError(
-                f"{name}: a row has {int(sizes.max()):,} bytes; the limit (max_row_bytes) is {self.max_row_bytes:,}."
-            )
-        ends = np.cumsum(sizes)
-        at = 0
-        while at < batch.num_rows:
-            before = int(ends[at - 1]) if at else 0
-            to = max(at + 1, int(np.searchsorted(ends, before + BATCH_BYTES, side="right")))
-            piece = batch.slice(at, to - at)
-            columns = [
-                pc.cast(c, c.type.value_type) if pa.types.is_dictionary(c.type) else c for c in piece.columns
-            ]
-            yield pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
-            at = to
 
     def _check_expansion(self, size: int, name: str, group: int) -> None:
         if size > self.max_expansion_bytes:
@@ -174,7 +150,7 @@ def _opened(
     """The file, checked; every way in which it can be broken is a SourceDamagedError that names it."""
     with io.open_raw(path) as raw:
         try:
-            source = pa.OSFile(raw.name) if isinstance(getattr(raw, "name", None), str) else pa.PythonFile(raw, "r")
+            source = io.arrow_input(raw, path)
             with pq.ParquetFile(
                 source,
                 read_dictionary=list(dictionaries),
@@ -188,15 +164,9 @@ def _opened(
                 yield file
         except (pa.ArrowException, OSError, MemoryError, UnicodeDecodeError) as error:
             raise SourceDamagedError(
-                f"{name}: not readable as Parquet: {one_line(str(error).strip(), 200)}.", remedy="Fetch it again."
+                f"{name}: not readable as Parquet: {one_line(str(error).strip(), 200)}.",
+                remedy="Fetch it again.",
             ) from error
-
-
-def _storage(batch: pa.RecordBatch) -> pa.RecordBatch:
-    if not any(isinstance(c.type, pa.BaseExtensionType) for c in batch.columns):
-        return batch
-    columns = [c.storage if isinstance(c.type, pa.BaseExtensionType) else c for c in batch.columns]
-    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
 
 
 def _validate(batch: pa.RecordBatch, name: str, group: int) -> None:
@@ -209,6 +179,8 @@ def _validate(batch: pa.RecordBatch, name: str, group: int) -> None:
 def detect(source: Source) -> list[Claim]:
     """Files that begin as Parquet, whatever their name, and those named .parquet."""
     files = tuple(
-        f for f in source.files if io.extension(f.name) in ("parquet", "pq") or io.raw_head(f.path, 4) == _MAGIC
+        f
+        for f in source.files
+        if io.extension(f.name) in ("parquet", "pq") or io.raw_head(f.path, 4) == _MAGIC
     )
     return [Claim(Parquet(), files, 1.0, "the content is Parquet")] if files else []

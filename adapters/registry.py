@@ -58,6 +58,7 @@ FORMATS: tuple[Format, ...] = (
     Format("audio-folder", _HERE + "audio_folder", layout=True, extra="audio"),
     Format("image-folder", _HERE + "image_folder", layout=True),
     Format("source-tree", _HERE + "source_tree", layout=True),
+    Format("text-folder", _HERE + "text_folder", layout=True),
     # files
     Format("parquet", _HERE + "parquet"),
     Format("arrow", _HERE + "arrow"),

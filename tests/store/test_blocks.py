@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -67,7 +68,7 @@ def test_a_flipped_bit_anywhere_in_a_block_is_refused_before_a_row_is_read(tmp_p
     home = Home(tmp_path)
     done = write(home, rows(0, 9))
     path = home.path(data_name(done.sha256))
-    good = open(path, "rb").read()
+    good = Path(path).read_bytes()
     span = BlockFile(home, done.sha256, SCHEMA, done.bytes).span(1)
     os.chmod(path, 0o644)
     for at in range(span[0], span[1], 7):
@@ -86,7 +87,7 @@ def test_a_cut_file_and_a_damaged_index_are_refused_at_opening(tmp_path):
     with pytest.raises(DamagedStoreError, match="bytes, not"):
         BlockFile(home, done.sha256, SCHEMA, done.bytes)
     index = home.path(index_name(done.sha256))
-    raw = open(index, "rb").read()
+    raw = Path(index).read_bytes()
     os.chmod(index, 0o644)
     with open(index, "wb") as file:
         file.write(raw[:20] + bytes([raw[20] ^ 1]) + raw[21:])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+from pathlib import Path
 
 import pytest
 
@@ -113,7 +114,7 @@ def test_verify_reads_every_byte(shelf, numbered):
     assert verify(shelf.home, web)["files"] == 1
     data = next(n for n in shelf.home.names("data") if n.endswith(".arrow"))
     path = shelf.home.path(data)
-    raw = bytearray(open(path, "rb").read())
+    raw = bytearray(Path(path).read_bytes())
     os.chmod(path, 0o644)
     for at in (3, len(raw) // 2, len(raw) - 3):
         damaged = bytearray(raw)
@@ -130,7 +131,7 @@ def test_gc_frees_what_nothing_names_and_nothing_else(shelf, numbered):
     Catalog(shelf.home).remove("web")
     staged = os.path.join(shelf.home.path("staging"), "999999999-dead")
     os.makedirs(os.path.dirname(staged), exist_ok=True)
-    open(staged, "w").close()
+    Path(staged).touch()
     files, freed = collect(shelf.home)
     assert files >= 4 and freed > 0
     verify(shelf.home, kept)

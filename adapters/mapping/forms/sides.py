@@ -10,7 +10,9 @@ from choline_data.adapters.mapping.forms.fields import Fields
 
 ROLES = ("license", "language", "url", "time")
 
-_ISO = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-][0-9]{2}:?[0-9]{2})?)?$"
+ISO = (
+    r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-][0-9]{2}:?[0-9]{2})?)?$"
+)
 # The one way that a stored time is written back: whole seconds in UTC.
 _EXACT = "%Y-%m-%dT%H:%M:%SZ"
 _UTC = pa.timestamp("us", tz="UTC")
@@ -39,9 +41,9 @@ def _time(fields: Fields, name: str) -> None:
             made.kept.add(name)
         return
     if pa.types.is_timestamp(column.type):
-        made.columns["time"] = (column if column.type.tz else column.cast(pa.timestamp(column.type.unit, "UTC"))).cast(
-            _UTC, safe=False
-        )
+        made.columns["time"] = (
+            column if column.type.tz else column.cast(pa.timestamp(column.type.unit, "UTC"))
+        ).cast(_UTC, safe=False)
         made.kept.add(name)
         return
     if pa.types.is_date(column.type):
@@ -65,7 +67,7 @@ def _time(fields: Fields, name: str) -> None:
 
 def parse_times(text: pa.Array) -> pa.Array:
     """ISO 8601 text as UTC times, without a zone taken as UTC; null for all else. Never raises for a row."""
-    fits = pc.fill_null(pc.match_substring_regex(text, _ISO), False)
+    fits = pc.fill_null(pc.match_substring_regex(text, ISO), False)
     text = pc.if_else(fits, text, pa.scalar(None, TEXT))
     zoned = pc.fill_null(pc.match_substring_regex(text, r"[0-9](Z|[+-][0-9]{2}:?[0-9]{2})$"), False)
     # A plain date ends in "-18" too, which only a time before it makes a zone.

@@ -1,8 +1,10 @@
 """Sharing slots among weighted sources: exact quotas at every mixing block's end, a keyed order inside the block.
 
-A source's quota after N slots comes from floors telescoped down a balanced tree of the weights, so that it never falls,
-rises by one slot at a time, and stays within a few samples of its ideal at any N, with nothing accumulated. Inside a
-mixing block the slots are dealt to the sources by a keyed permutation; each source's samples keep their own order.
+A source's quota after N slots comes from floors telescoped down a Huffman tree of the weights. It never falls, rises by
+at most one slot at a time, and stays within 3 samples of its ideal at any N, with nothing accumulated: below a node that
+has more than half of its parent no child has more than the node's sibling, so the rounding of one level is at least
+halved two levels further down. Inside a mixing block the slots are dealt to the sources by a keyed permutation; each
+source's samples keep their own order.
 """
 
 from __future__ import annotations
@@ -21,35 +23,77 @@ MIXING_BLOCK = 4096
 class Quotas:
     """How many of the first N slots belong to each source, for integer weights; zero weights are legal."""
 
-    __slots__ = ("_nodes", "weights")
+    __slots__ = ("_above", "_leaf", "_nodes", "_slots", "weights")
 
     def __init__(self, weights: Sequence[int]) -> None:
         if any(weight < 0 for weight in weights) or not sum(weights):
             raise ValueError("weights must not be negative, and not all zero")
         self.weights = tuple(weights)
-        sums = [0]
-        for weight in self.weights:
-            sums.append(sums[-1] + weight)
-        # (low, middle, weight of the left half, weight of both), parents before children
-        self._nodes: list[tuple[int, int, int, int]] = []
-        stack = [(0, len(weights))]
-        while stack:
-            low, high = stack.pop()
-            if high - low > 1:
-                middle = (low + high) // 2
-                self._nodes.append((low, middle, sums[middle] - sums[low], sums[high] - sums[low]))
-                stack += [(low, middle), (middle, high)]
+        # Leaves by weight, then sums as they are made: both ascend, so the two lightest are at the two fronts.
+        leaves = sorted((weight, index) for index, weight in enumerate(weights) if weight)
+        heavy = [weight for weight, _ in leaves]
+        joined: list[tuple[int, int]] = []
+        leaf = node = 0
+        count = len(leaves)
+        for _ in range(count - 1):
+            pair = []
+            for _ in range(2):
+                if node == len(joined) or (leaf < count and heavy[leaf] <= heavy[count + node]):
+                    pair.append(leaf)
+                    leaf += 1
+                else:
+                    pair.append(count + node)
+                    node += 1
+            joined.append((pair[0], pair[1]))
+            heavy.append(heavy[pair[0]] + heavy[pair[1]])
+        # (node, lighter child, heavier child, weight of the lighter, weight of both), parents before children
+        self._nodes = [
+            (count + at, light, dense, heavy[light], heavy[count + at])
+            for at, (light, dense) in reversed(list(enumerate(joined)))
+        ]
+        self._slots = [index for _, index in leaves]
+        self._above: list[tuple[int, bool]] = []
+        self._leaf: dict[int, int] = {}
 
     def after(self, slots: int) -> list[int]:
         """Each source's share of the first `slots` slots; the shares add up to `slots`."""
-        share = [0] * len(self.weights)
-        share[0] = slots
-        for low, middle, left, both in self._nodes:
-            whole = share[low]
-            kept = whole * left // both if both else 0
-            share[low] = kept
-            share[middle] = whole - kept
-        return share
+        count = len(self._slots)
+        share = [0] * (2 * count - 1)
+        share[-1] = slots
+        for node, light, dense, weight, both in self._nodes:
+            whole = share[node]
+            kept = whole * weight // both
+            share[light] = kept
+            share[dense] = whole - kept
+        out = [0] * len(self.weights)
+        for index, got in zip(self._slots, share, strict=False):
+            out[index] = got
+        return out
+
+    def path(self, source: int) -> list[tuple[int, int, bool]]:
+        """The way from the root to a source of weight above 0: (weight of the lighter child, of both, into the lighter)."""
+        if not self._leaf:
+            self._leaf = {index: leaf for leaf, index in enumerate(self._slots)}
+            self._above = [(-1, False)] * (
+                2 * len(self._slots) - 1
+            )  # the place in _nodes of each one's parent
+            for at, (_, light, dense, _, _) in enumerate(self._nodes):
+                self._above[light], self._above[dense] = (at, True), (at, False)
+        at, lighter = self._above[self._leaf[source]]
+        way = []
+        while at >= 0:
+            node, _, _, weight, both = self._nodes[at]
+            way.append((weight, both, lighter))
+            at, lighter = self._above[node]
+        return way[::-1]
+
+
+def share_on(path: Sequence[tuple[int, int, bool]], slots: int) -> int:
+    """What `Quotas.after(slots)` gives the source at the end of this path, without the others."""
+    for weight, both, lighter in path:
+        kept = slots * weight // both
+        slots = kept if lighter else slots - kept
+    return slots
 
 
 def dealt(quota: Sequence[int], key: int) -> tuple[npt.NDArray[np.uint16], Ints]:

@@ -15,18 +15,24 @@ import numpy as np
 import numpy.typing as npt
 
 from choline_data.errors import OutOfRangeError
-from choline_data.order.interleave import MIXING_BLOCK, Quotas, block_key, dealt
+from choline_data.order.interleave import MIXING_BLOCK, Quotas, block_key, dealt, share_on
 from choline_data.order.permute import Ints
 
 _DEALT_KEPT = 32
+_QUOTA_BOUND = 3  # how far a quota may be from its ideal; the tests hold the tree to it
 
 
 @dataclass(frozen=True)
 class Phase:
-    """Positions [start, end) with constant weights; `base[i]` samples of source i were served before it."""
+    """Positions [start, end) with constant weights; `base[i]` samples of source i were served before it.
+
+    `dealt_to` is where it would end without the next segment. Its last mixing block is dealt as if there were none, so
+    that a segment appended later leaves every earlier position as it was.
+    """
 
     start: int
     end: int | None
+    dealt_to: int | None
     base: tuple[int, ...]
     quotas: Quotas
 
@@ -43,16 +49,21 @@ class Placed:
 def _first_exhaustion(quotas: Quotas, left: Sequence[int | None]) -> int | None:
     """The most slots that no source's remaining samples fall short of; None where nothing ever runs out."""
     total = sum(quotas.weights)
-    limits = [(rest, weight) for rest, weight in zip(left, quotas.weights, strict=True) if rest is not None and weight]
+    limits = [
+        (rest * total // weight, _QUOTA_BOUND * total // weight + 1, rest, index)
+        for index, (rest, weight) in enumerate(zip(left, quotas.weights, strict=True))
+        if rest is not None and weight
+    ]
     if not limits:
         return None
+    # A quota is within the bound of its ideal, so each source runs out within that of its own ideal end.
+    high = min(ideal + slack for ideal, slack, _, _ in limits)
+    low = max(min(ideal - slack for ideal, slack, _, _ in limits), 0)
+    near = [(quotas.path(index), rest) for ideal, slack, rest, index in limits if ideal - slack <= high]
 
     def enough(slots: int) -> bool:
-        return all(rest is None or served <= rest for served, rest in zip(quotas.after(slots), left, strict=True))
+        return all(share_on(path, slots) <= rest for path, rest in near)
 
-    # A quota is within 64 samples of its ideal (tests hold it to 3): the answer lies between these two.
-    low = min(max(rest - 64, 0) * total // weight for rest, weight in limits)
-    high = min((rest + 64) * total // weight for rest, weight in limits) + 1
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if enough(middle) else (low, middle - 1)
@@ -63,7 +74,8 @@ class Plan:
     """The phases of a stream, and `place`, the function from positions to (source, rank).
 
     `segments` are (start, weight of each source); `caps[i]` is the most samples that source i gives, None for no end.
-    `on_exhausted` is "renormalize" (the others share its slots) or "stop".
+    `on_exhausted` is "renormalize" (the others share its slots) or "stop". `length` is the number of positions, None for
+    no end: exact, and known before the phases are, which are reckoned as far as they are asked for.
     """
 
     def __init__(
@@ -75,59 +87,97 @@ class Plan:
         on_exhausted: str = "renormalize",
     ) -> None:
         self.seed = seed
-        self.phases: list[Phase] = []
         self.length: int | None = None
+        self._caps = caps
+        self._stops = on_exhausted == "stop"
+        self._phases: list[Phase] = []
+        self._starts: list[int] = []
         self._blocks: OrderedDict[tuple[int, int], tuple[npt.NDArray[np.uint16], Ints]] = OrderedDict()
         served = [0] * len(caps)
         for number, (start, weights) in enumerate(segments):
-            until = segments[number + 1][0] if number + 1 < len(segments) else None
-            if self.length is not None and start >= self.length:
+            last = number + 1 == len(segments)
+            self._segment = (None if last else segments[number + 1][0], weights)
+            self._open = (start, served)
+            if last and not self._stops:
+                self.length = self._rest(start, served, weights)
                 break
-            self.length = self._segment(start, until, weights, caps, served, on_exhausted)
-            if self.length is not None and on_exhausted == "stop":
+            while self._grow():
+                pass
+            position, served = self._open
+            if last or position < segments[number + 1][0]:
+                self.length = None if last and self._phases and self._phases[-1].end is None else position
+                self._segment = (position, weights)
                 break
-        self._starts = [phase.start for phase in self.phases]
 
-    def _segment(
-        self,
-        position: int,
-        until: int | None,
-        weights: Sequence[int],
-        caps: Sequence[int | None],
-        served: list[int],
-        on_exhausted: str,
-    ) -> int | None:
-        """Adds the segment's phases; the stream's length where it ends within."""
-        while until is None or position < until:
-            left = [None if cap is None else cap - done for cap, done in zip(caps, served, strict=True)]
-            live = [weight if rest is None or rest > 0 else 0 for weight, rest in zip(weights, left, strict=True)]
-            if not any(live) or (on_exhausted == "stop" and live != list(weights)):
-                return position
-            quotas = Quotas(live)
-            slots = _first_exhaustion(quotas, left)
-            end = None if slots is None else position + slots
-            if until is not None and (end is None or end > until):
-                end = until
-            if end is None or end > position:
-                self.phases.append(Phase(position, end, tuple(served), quotas))
-            if end is None:
-                return None
-            for index, count in enumerate(quotas.after(end - position)):
-                served[index] += count
-            position = end
-        return None
+    @staticmethod
+    def _left(caps: Sequence[int | None], served: Sequence[int]) -> list[int | None]:
+        return [None if cap is None else cap - done for cap, done in zip(caps, served, strict=True)]
+
+    def _rest(self, position: int, served: Sequence[int], weights: Sequence[int]) -> int | None:
+        """Where the last segment ends: after all that its sources have left."""
+        ends = position
+        for rest, weight in zip(self._left(self._caps, served), weights, strict=True):
+            if weight:
+                if rest is None:
+                    return None
+                ends += rest
+        return ends
+
+    def _grow(self) -> bool:
+        """Adds the segment's next phase; False where there is none."""
+        position, served = self._open
+        until, weights = self._segment
+        if (until is not None and position >= until) or (self._phases and self._phases[-1].end is None):
+            return False
+        left = self._left(self._caps, served)
+        live = [weight if rest is None or rest > 0 else 0 for weight, rest in zip(weights, left, strict=True)]
+        if not any(live) or (self._stops and live != list(weights)):
+            return False
+        quotas = Quotas(live)
+        slots = _first_exhaustion(quotas, left)
+        natural = end = None if slots is None else position + slots
+        if until is not None and (end is None or end > until):
+            end = until
+        self._phases.append(Phase(position, end, natural, tuple(served), quotas))
+        self._starts.append(position)
+        if end is None:
+            return False
+        self._open = (end, self._served_in(self._phases[-1], end))
+        return True
+
+    def _served_in(self, phase: Phase, position: int) -> list[int]:
+        """Samples of each source before a position of the phase, its end included."""
+        slots = position - phase.start
+        block, offset = divmod(slots, MIXING_BLOCK)
+        if not offset or position == phase.dealt_to:
+            counts = phase.quotas.after(slots)
+        else:
+            dealt_before = np.bincount(
+                self._dealt(phase, block)[0][:offset], minlength=len(phase.base)
+            ).tolist()
+            before = phase.quotas.after(slots - offset)
+            counts = [a + b for a, b in zip(before, dealt_before, strict=True)]
+        return [a + b for a, b in zip(phase.base, counts, strict=True)]
 
     def served(self, position: int) -> list[int]:
-        """How many samples of each source stand before `position`; exact at phase and mixing-block ends, the quota
-        of a deal without permutation elsewhere."""
-        phase = self._phase(max(position - 1, 0))
-        return [b + q for b, q in zip(phase.base, phase.quotas.after(position - phase.start), strict=True)]
+        """How many samples of each source stand before `position`."""
+        return (
+            self._served_in(self._phase(max(position - 1, 0)), position)
+            if position
+            else [0] * len(self._caps)
+        )
 
     def _phase(self, position: int) -> Phase:
-        index = bisect.bisect_right(self._starts, position) - 1
-        if index < 0:
-            raise OutOfRangeError(f"Position {position} is before the stream's first, 0.")
-        return self.phases[index]
+        if position < 0 or (self.length is not None and position >= self.length):
+            raise OutOfRangeError(f"Position {position} is not in the stream, which has {self._extent}.")
+        while not self._phases or ((end := self._phases[-1].end) is not None and end <= position):
+            if not self._grow():
+                break
+        return self._phases[bisect.bisect_right(self._starts, position) - 1]
+
+    @property
+    def _extent(self) -> str:
+        return "no end" if self.length is None else f"{self.length} positions"
 
     def _dealt(self, phase: Phase, block: int) -> tuple[npt.NDArray[np.uint16], Ints]:
         """The block's slots: source and rank of each."""
@@ -135,8 +185,8 @@ class Plan:
         if found is None:
             first = block * MIXING_BLOCK
             last = first + MIXING_BLOCK
-            if phase.end is not None:
-                last = min(last, phase.end - phase.start)
+            if phase.dealt_to is not None:
+                last = min(last, phase.dealt_to - phase.start)
             before, after = phase.quotas.after(first), phase.quotas.after(last)
             source, nth = dealt(
                 [b - a for a, b in zip(before, after, strict=True)], block_key(self.seed, phase.start, block)
@@ -153,12 +203,14 @@ class Plan:
         """Positions start … stop-1 in order, in pieces that each lie in one mixing block."""
         if start < 0 or (self.length is not None and stop > self.length):
             raise OutOfRangeError(
-                f"Positions {start} to {stop} are not all in the stream, which has {self.length or 'endless'} positions."
+                f"Positions {start} to {stop} are not all in the stream, which has {self._extent}."
             )
         while start < stop:
             phase = self._phase(start)
             block, offset = divmod(start - phase.start, MIXING_BLOCK)
             source, rank = self._dealt(phase, block)
             take = min(stop - start, len(source) - offset)
+            if phase.end is not None:
+                take = min(take, phase.end - start)
             yield Placed(start, source[offset : offset + take], rank[offset : offset + take])
             start += take

@@ -105,6 +105,7 @@ class BlockWriter:
         self._hasher = _Hasher(self._staged)
         options = pa.ipc.IpcWriteOptions(compression=compression)
         self._writer = pa.ipc.new_file(self._sink, schema, options=options)
+        self._empty = pa.record_batch([pa.array([], f.type) for f in schema], schema=schema)
         self._pending: list[pa.RecordBatch] = []
         self._pending_rows = 0
         self._hashed = 0
@@ -131,8 +132,9 @@ class BlockWriter:
         self._pending_rows -= at
 
     def _block(self, table: pa.Table) -> None:
-        parts = table.to_batches()
-        batch = parts[0] if len(parts) == 1 else pa.concat_batches(parts)
+        # A copy with buffers of just its rows: the IPC writer pads a slice with its neighbours' bytes, so that the same
+        # rows would make other files, and hold what is not theirs.
+        batch = pa.concat_batches([*table.to_batches(), self._empty])
         start = self.bytes
         self._writer.write_batch(batch)
         self._sink.flush()

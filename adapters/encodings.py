@@ -1,0 +1,59 @@
+"""Which encoding a text is in: by byte order mark, by being UTF-8, by what its name declares, else Latin."""
+
+from __future__ import annotations
+
+import codecs
+import re
+
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_DECLARED = {
+    "latin2": "iso8859-2", "cyrillic": "iso8859-5", "arabic": "iso8859-6", "greek": "iso8859-7",
+    "hebrew": "iso8859-8", "turkish": "iso8859-9", "baltic": "iso8859-4", "sjis": "shift_jis", "jis": "iso2022_jp",
+    "euc": "euc_jp", "gb2312": "gb18030", "hz": "hz", "unicode": "utf-16", "latin1": "cp1252", "utf8": "utf-8",
+    "big5": "big5", "koi8": "koi8_r",
+}  # fmt: skip
+
+
+def declared_in(name: str) -> str:
+    """The encoding that a file name declares behind its last "-" (`Abkhaz-Cyrillic+Abkh`, `notes-Latin2.txt`), or ""."""
+    match = re.search(r"-([A-Za-z0-9+_]+)~?(\.txt)?$", name)
+    if not match:
+        return ""
+    word = match.group(1).lower()
+    if word in _DECLARED:
+        return _DECLARED[word]
+    try:
+        return codecs.lookup(word).name if codecs.lookup(word)._is_text_encoding else ""
+    except LookupError:
+        return ""
+
+
+def decoded(data: bytes, name: str = "") -> tuple[str, str]:
+    """The text and the encoding that it was read in; every file can be read, the last resort being ISO 8859-1."""
+    mark = next((e for m, e in _MARKS if data.startswith(m)), "")
+    for encoding in (mark, "utf-8", declared_in(name), "cp1252"):
+        if encoding:
+            try:
+                return data.decode(encoding), encoding.removesuffix("-sig")
+            except (UnicodeError, ValueError):
+                continue
+    return data.decode("latin-1"), "iso8859-1"
+
+
+def looks_like_text(head: bytes) -> bool:
+    """Whether these first bytes are text in any encoding that we read: next to no control characters."""
+    if not head:
+        return True
+    if any(head.startswith(m) for m, _ in _MARKS):
+        return True
+    control = sum(head.count(c) for c in _CONTROLS)
+    return control * 200 <= len(head)
+
+
+_CONTROLS = tuple(bytes([c]) for c in range(32) if c not in b"\t\n\r\x0c\x08\x1b\x0e\x0f")

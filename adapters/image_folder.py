@@ -1,0 +1,131 @@
+"""Folders of pictures: classes by directory, a metadata file, masks by name, or just pictures.
+
+- A metadata file (`metadata.csv`, `metadata.jsonl`, as the Hub has it) names a picture in `file_name`; its other columns
+  become columns. Pictures that it does not name are read too, with nulls.
+- Masks `<picture>_<class>_<n>.png` in a folder beside the pictures are rows of their own, with their class as label and
+  the picture in `mask_of`.
+- Else the deepest folder of a class tree is the label, and the folders above it become `folder_1`, `folder_2`, ….
+- A folder named train, test, validation … is the split and never a class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from choline_data.adapters import media, members
+from choline_data.adapters.base import Chunk, Claim, Shard, Source, SourceFile
+from choline_data.adapters.folder_metadata import is_metadata, metadata_of, placed
+from choline_data.adapters.media import MAX_MEDIUM_BYTES
+from choline_data.adapters.names import class_folders, in_order, is_about, parts, shared_folders, split_of
+from choline_data.adapters.rows import Rows, file_shards
+
+SHARE = 0.5
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """Reads one picture a row, undecoded. `labels="none"` takes no class from folders."""
+
+    labels: str = "folders"  # folders, masks, none
+    max_bytes: int = MAX_MEDIUM_BYTES
+
+    def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
+        """Groups of pictures by split, in order of name; each carries the metadata files that speak of it."""
+        return media_shards(files, "image")
+
+    def read(self, shard: Shard, *, start: int = 0) -> Iterator[Chunk]:
+        """The pictures of the shard; those that are none, or too large, are rejected."""
+        return read_media(shard, "image", start, self.max_bytes, self._values)
+
+    def _values(self, file: SourceFile, folders: list[str]) -> dict[str, Any]:
+        if self.labels == "masks":
+            return _mask_values(file)
+        if self.labels == "none" or not folders:
+            return {}
+        above = {f"folder_{level}": name for level, name in enumerate(folders[:-1], 1)}
+        return {"label": folders[-1], **above}
+
+
+ADAPTER = ImageFolder
+
+
+def media_shards(files: Sequence[SourceFile], column: str) -> list[Shard]:
+    """Shards of the media among `files`, split by split. What is not a medium rides along in each of them.
+
+    `Shard.start` is the number of leading folders that all media share: known from all files, not those of one shard.
+    """
+    found = in_order(f for f in files if media.column_for(f.name) == column)
+    beside = tuple(f for f in files if media.column_for(f.name) != column)
+    shared = shared_folders(found)
+    splits = sorted({split_of(f.name) for f in found}, key=("train", "validation", "test", "").index)
+    return [
+        replace(shard, files=shard.files + beside, start=shared)
+        for split in splits
+        for shard in file_shards([f for f in found if split_of(f.name) == split], split)
+    ]
+
+
+def read_media(
+    shard: Shard,
+    column: str,
+    start: int,
+    max_bytes: int,
+    values_of: Callable[[SourceFile, list[str]], dict[str, Any]],
+) -> Iterator[Chunk]:
+    """The media of a shard as rows: the column itself, what the metadata says, else what `values_of` makes of it."""
+    found = [f for f in shard.files if media.column_for(f.name) == column]
+    described = metadata_of([f for f in shard.files if media.column_for(f.name) != column], column)
+    rows = Rows({column: media.MEDIUM, **({k: None for k in described.columns})})
+    wanted = found[start:]
+    for number, (file, data) in enumerate(members.contents(wanted, max_bytes, inflate=False), start):
+        if rows.full(len(data or b"")):
+            yield from rows.take()
+        if data is None:
+            rows.reject(number, file.name, f"above {max_bytes:,} bytes (max_bytes)")
+            continue
+        probe = media.probe(data, column)
+        if probe.fault:
+            rows.reject(number, file.name, probe.fault)
+            continue
+        folders = class_folders(file.name, shard.start)
+        extra = described.rows.get(placed(file.name)) if described.columns else None
+        values = dict(extra) if extra is not None else {} if described.columns else values_of(file, folders)
+        values[column] = {"bytes": data, "path": file.name}
+        rows.add(number, values, len(data), file.name)
+    yield from rows.take()
+
+
+def _mask_values(file: SourceFile) -> dict[str, Any]:
+    stem = parts(file.name)[-1].rsplit(".", 1)[0]
+    pieces = stem.rsplit("_", 2)
+    if len(pieces) == 3 and pieces[2].isdigit():
+        return {"label": pieces[1], "mask_of": pieces[0]}
+    return {"label": None, "mask_of": None}
+
+
+def detect(source: Source) -> list[Claim]:
+    """Claims the pictures of a source in which they are the greater part."""
+    pictures = [f for f in source.files if media.column_for(f.name) == "image"]
+    others = [f for f in source.files if media.column_for(f.name) != "image" and not is_about(f.name)]
+    metadata = [f for f in others if is_metadata(f.name)]
+    left = len(others) - len(metadata)
+    if not pictures or left > len(pictures) * SHARE:
+        return []
+    labels = _how_labelled(pictures)
+    kept = (*pictures, *metadata)
+    passed = tuple((f.name, "tells about the data") for f in source.files if is_about(f.name))
+    how = {"folders": "classes by folder", "masks": "pictures and masks", "none": "a folder of pictures"}[labels]
+    evidence = f"{len(pictures)} pictures, " + ("a metadata file" if metadata else how)
+    return [Claim(ImageFolder(labels), kept, 1.0, evidence, kind="image", passed_over=passed)]
+
+
+def _how_labelled(pictures: Sequence[SourceFile]) -> str:
+    stems = {parts(f.name)[-1].rsplit(".", 1)[0] for f in pictures}
+    masks = [s for s in stems if s.count("_") >= 2 and s.rsplit("_", 2)[0] in stems and s.rsplit("_", 1)[1].isdigit()]
+    if masks and len(masks) >= len(stems) / 4:
+        return "masks"
+    # One folder that all pictures share, or none, tells no classes apart.
+    shared = shared_folders(pictures)
+    return "folders" if any(class_folders(f.name, shared) for f in pictures) else "none"

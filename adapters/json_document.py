@@ -1,0 +1,254 @@
+"""JSON documents: where their rows are, and what stands beside them.
+
+An array of objects; rows under a key (`{"canary": …, "examples": […]}`), whose neighbours become columns; GeoJSON
+features; objects keyed by id (the key becomes the column `key`); columns as lists or as pandas writes them; an array
+of scalars (a column `value`); anything else is one row. A top-level array is read piece by piece, whatever its size;
+another document up to `max_document_bytes`.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from choline_data.adapters import io, records
+from choline_data.adapters.base import MAX_ROW_BYTES, Chunk, Claim, Shard, Source, SourceFile, from_row
+from choline_data.adapters.jsonl import refuse_utf16
+from choline_data.errors import SourceDamagedError, SourceTooLargeError, one_line
+
+MAX_DOCUMENT = 64 << 20
+CONSTANT_BYTES = 4 << 10  # what stands beside the rows goes with each of them up to this size
+EXTENSIONS = frozenset({"json", "geojson"})
+_BLANK = " \t\r\n"
+
+
+@dataclass(frozen=True)
+class JsonDocument:
+    """Reads JSON documents, compressed or not."""
+
+    max_document_bytes: int = MAX_DOCUMENT
+    max_row_bytes: int = MAX_ROW_BYTES
+
+    def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
+        """One shard a file."""
+        return [Shard(file.path, file.name, size=file.size) for file in files]
+
+    def read(self, shard: Shard, *, start: int = 0) -> Iterator[Chunk]:
+        """The document's rows from row `start` on."""
+        found = records.records_of_rows(self._rows(shard))
+        return from_row(start, records.chunks(found, shard.origin, 0))
+
+    def _rows(self, shard: Shard) -> Iterator[Any]:
+        data = bytearray()
+        pieces = io.pieces(shard.path, shard.name)
+        for piece in pieces:
+            data += piece
+            if len(data) > self.max_document_bytes:
+                break
+        else:
+            document = self._loaded(bytes(data), shard.name)
+            yield from rows_of(document) if document is not None else ()
+            return
+        if data.removeprefix(codecs.BOM_UTF8).lstrip()[:1] != b"[":
+            raise SourceTooLargeError(
+                f"{shard.name} is a JSON document of over {self.max_document_bytes:,} bytes (max_document_bytes).",
+                remedy="Make JSON Lines of it: jq -c '.rows[]' FILE > FILE.jsonl, with the key of its rows.",
+            )
+        yield from self._elements(bytes(data), pieces, shard.name)
+
+    def _loaded(self, data: bytes, name: str) -> Any:
+        refuse_utf16(data[:4], name)
+        data = data.removeprefix(codecs.BOM_UTF8)
+        if not data.strip():
+            return None
+        try:
+            return records.checked_loads(data)
+        except ValueError as error:
+            raise SourceDamagedError(
+                f"{name}: {one_line(error, 160)}, after {len(data):,} bytes at most.",
+                remedy="Fetch it again, or mend it; JSON Lines are named .jsonl.",
+            ) from error
+
+    def _elements(self, first: bytes, pieces: Iterator[bytes], name: str) -> Iterator[Any]:
+        """The elements of a top-level array, of which only one and a piece are held at a time."""
+        decoder = codecs.getincrementaldecoder("utf-8-sig")()
+        scan = json.JSONDecoder(parse_constant=_no_constant).raw_decode
+        text, at, more, wanted = "", -1, True, 0
+        waiting: bytes | None = first
+        count = 0
+        while True:
+            try:
+                while more and len(text) - max(at, 0) <= wanted:
+                    piece = waiting if waiting is not None else next(pieces, b"")
+                    waiting, more = None, bool(piece)
+                    text, at = text[max(at, 0) :] + decoder.decode(piece, not piece), min(at, 0)
+                if at < 0:
+                    at = text.index("[") + 1
+                at = _past(text, at, _BLANK + ",")
+                if text[at : at + 1] == "]":
+                    return
+                value, end = scan(text, at)
+                if end >= len(text) - 1 and more:  # a number at the end may go on
+                    wanted = len(text) - at + io.READ_BYTES
+                    continue
+            except (ValueError, RecursionError) as error:
+                if more and len(text) - at <= self.max_row_bytes and not isinstance(error, RecursionError):
+                    wanted = 2 * (len(text) - at) + io.READ_BYTES
+                    continue
+                raise SourceDamagedError(
+                    f"{name}: element {count} of the array is cut, not JSON, or over {self.max_row_bytes:,} bytes "
+                    f"(max_row_bytes): {one_line(error, 120)}.",
+                    remedy="Fetch it again, or mend it.",
+                ) from error
+            at, wanted = end, 0
+            count += 1
+            yield value
+
+
+ADAPTER = JsonDocument
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _past(text: str, at: int, passed: str) -> int:
+    while at < len(text) and text[at] in passed:
+        at += 1
+    return at
+
+
+def rows_of(document: Any) -> list[Any]:
+    """The rows of a whole document."""
+    if isinstance(document, list):
+        return _listed(document, "value")
+    if not isinstance(document, dict):
+        return [{"value": document}]
+    for reading in (_split, _under_key, _columns, _keyed):
+        rows = reading(document)
+        if rows is not None:
+            return rows
+    return [document]
+
+
+def _listed(values: list[Any], name: str) -> list[Any]:
+    """Objects as they are; where most are none, each value as a row of one column."""
+    objects = sum(isinstance(v, dict) for v in values)
+    return values if objects * 2 > len(values) else [{name: v} for v in values]
+
+
+def _split(document: dict[str, Any]) -> list[Any] | None:
+    """`{"columns": […], "data": [[…], …]}`, as pandas writes orient="split"."""
+    names, data = document.get("columns"), document.get("data")
+    if not (
+        isinstance(names, list) and isinstance(data, list) and set(document) <= {"columns", "data", "index"}
+    ):
+        return None
+    if not all(isinstance(n, str) for n in names) or not all(
+        isinstance(r, list) and len(r) == len(names) for r in data
+    ):
+        return None
+    index = document.get("index")
+    rows = [dict(zip(names, row, strict=True)) for row in data]
+    if isinstance(index, list) and index != list(range(len(data))) and len(index) == len(data):
+        rows = [{"index": i, **row} for i, row in zip(index, rows, strict=True)]
+    return rows
+
+
+def _under_key(document: dict[str, Any]) -> list[Any] | None:
+    """The longest list of objects (else the one list) at the top level, with its small neighbours in each row."""
+    objects = {
+        k: v for k, v in document.items() if isinstance(v, list) and v and all(isinstance(r, dict) for r in v)
+    }
+    if not objects:
+        lists = [k for k, v in document.items() if isinstance(v, list)]
+        if len(lists) != 1 or any(isinstance(v, dict) for v in document.values()):
+            return None
+        key = lists[0]
+        if len(document[key]) < 2:
+            return None
+    else:
+        sizes = sorted((len(v) for v in objects.values()), reverse=True)
+        if len(sizes) > 1 and sizes[0] < 4 * sizes[1]:
+            return None  # several tables in one document: none of them is the rows
+        key = max(objects, key=lambda k: len(objects[k]))
+    beside = {k: v for k, v in document.items() if k != key}
+    if document.get("type") == "FeatureCollection" and key == "features":
+        beside.pop("type")
+    if len(records.dumps(beside)) > CONSTANT_BYTES:
+        return None
+    rows = _listed(document[key], key)
+    if not beside:
+        return rows
+    taken = {name for row in rows for name in row}
+    beside = {(f"document.{k}" if k in taken else k): v for k, v in beside.items()}
+    return [{**row, **beside} for row in rows]
+
+
+def _columns(document: dict[str, Any]) -> list[Any] | None:
+    """Lists of one length by column, or `{column: {"0": …, "1": …}}` as pandas writes by default."""
+    values = list(document.values())
+    if len(values) < 2:
+        return None
+    if all(isinstance(v, list) for v in values) and len({len(v) for v in values}) == 1:
+        return [dict(zip(document, row, strict=True)) for row in zip(*values, strict=True)]
+    if not all(isinstance(v, dict) and v for v in values):
+        return None
+    keys = list(values[0])
+    scalar = all(not isinstance(cell, dict) for v in values for cell in v.values())
+    if keys != [str(i) for i in range(len(keys))] or not scalar or any(list(v) != keys for v in values):
+        return None
+    return [{name: column[key] for name, column in document.items()} for key in keys]
+
+
+def _keyed(document: dict[str, Any]) -> list[Any] | None:
+    """Objects of like keys, each under its own id."""
+    values = list(document.values())
+    if len(values) < 2 or not all(isinstance(v, dict) and v for v in values):
+        return None
+    common = set.intersection(*(set(v) for v in values))
+    if len(common) * 2 < max(len(v) for v in values):
+        return None
+    name = "key" if not any("key" in v for v in values) else "document.key"
+    return [{name: key, **value} for key, value in document.items()]
+
+
+def detect(source: Source) -> list[Claim]:
+    """Files named .json or .geojson, and others without an extension that begin as JSON."""
+    files = tuple(f for f in source.files if _is_document(f))
+    if not files:
+        return []
+    beside = {f.name for f in source.files} - {f.name for f in files}
+    data = [n for n in beside if io.extension(n) not in ("md", "rst", "license", "")]
+    described = tuple(f for f in files if len(files) < len(data) and _is_one_row(f))
+    return [
+        Claim(
+            JsonDocument(),
+            tuple(f for f in files if f not in described),
+            0.85,
+            "JSON documents",
+            passed_over=tuple((f.name, "one object that describes the files beside it") for f in described),
+        )
+    ]
+
+
+def _is_document(file: SourceFile) -> bool:
+    extension = io.extension(file.name)
+    if extension not in EXTENSIONS and extension not in ("", "txt", "data"):
+        return False
+    begin = io.head(file.path, 512).removeprefix(codecs.BOM_UTF8).lstrip()
+    if extension in EXTENSIONS:
+        return not begin or begin[:1] in b"{[\xff\xfe" or begin[:1] in b'"-0123456789tfn'
+    return begin[:1] == b"{" or begin[:2] in (b"[{", b"[\n", b"[ ", b"[[")
+
+
+def _is_one_row(file: SourceFile) -> bool:
+    data = io.head(file.path, 1 << 20)
+    try:
+        document = records.checked_loads(data.removeprefix(codecs.BOM_UTF8))
+    except ValueError:
+        return False
+    return isinstance(document, dict) and len(rows_of(document)) == 1

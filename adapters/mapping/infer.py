@@ -1,0 +1,213 @@
+"""Finds out what the columns of a source mean: candidates for its mapping, best first, each with its evidence."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping as Pairs
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+
+from choline_data.adapters.mapping import rules
+from choline_data.adapters.mapping.columns import Look
+from choline_data.adapters.mapping.forms import COMMON, FORMS
+from choline_data.adapters.mapping.forms.sides import ISO
+from choline_data.adapters.mapping.mapping import Mapping
+from choline_data.errors import ChoiceNeededError, InvalidOptionError, MissingFieldError, UnknownFieldError
+from choline_data.schema import KINDS
+
+MARGIN = 0.2
+PLAUSIBLE = 0.5
+# What others call our kinds: `--as` takes these too.
+ALIASES = {
+    "instruct": "chat",
+    "instruction": "chat",
+    "conversation": "chat",
+    "document": "text",
+    "code": "text",
+    "dpo": "preference",
+    "kto": "preference",
+    "nli": "classification",
+    "json": "tabular",
+    "geo": "tabular",
+    "table": "tabular",
+}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A mapping that fits, how well (0 to 1), and why: a line for each thing that speaks for or against it."""
+
+    mapping: Mapping
+    score: float
+    evidence: tuple[str, ...]
+
+
+def infer(
+    batches: list[pa.RecordBatch],
+    *,
+    kind_hint: str = "",
+    as_kind: str = "",
+    overrides: Pairs[str, str] | None = None,
+    name: str = "",
+) -> list[Candidate]:
+    """The mappings that fit these rows, best first; never empty, since everything is at least a table.
+
+    `kind_hint` is what the format says of itself; `as_kind` and `overrides` (role → column, several parted by commas)
+    are the user's words and hold. `name` is the source's, for messages.
+    """
+    look = Look(batches)
+    found = [
+        Candidate(Mapping(f.kind, f.form, tuple(f.fields)), f.score, (f.evidence,))
+        for f in rules.candidates(look)
+    ]
+    if kind_hint:
+        hinted = ALIASES.get(kind_hint, kind_hint)
+        found = [
+            replace(c, score=min(1.0, c.score + 0.5), evidence=(*c.evidence, f"the format says {hinted}"))
+            if c.mapping.kind == hinted
+            else c
+            for c in found
+        ]
+    found.sort(key=lambda c: -c.score)
+    if as_kind:
+        found = _of_kind(found, look, as_kind, name)
+    if overrides:
+        found = _overridden(found, look, overrides, as_kind, name)
+    return [replace(c, mapping=with_sides(c.mapping, look)) for c in found]
+
+
+def unsure(candidates: list[Candidate]) -> bool:
+    """Whether two candidates of different kinds are both plausible and about as good."""
+    best = candidates[0]
+    if best.mapping.form == "table" and best.evidence and "token ids" in best.evidence[0]:
+        return True
+    rivals = [c for c in candidates[1:] if c.mapping.kind != best.mapping.kind]
+    return any(c.score >= PLAUSIBLE and best.score - c.score < MARGIN for c in rivals)
+
+
+def choice_needed(candidates: list[Candidate], name: str) -> ChoiceNeededError:
+    """The error that names the kinds to choose from."""
+    best: dict[str, Candidate] = {}
+    for c in candidates:
+        best.setdefault(c.mapping.kind, c)
+    shown = [
+        f"--as {kind} ({', '.join(f'{r}={c}' for r, c in cand.mapping.fields) or 'all columns'}; {cand.score:.2f})"
+        for kind, cand in list(best.items())[:3]
+    ]
+    return ChoiceNeededError(
+        f"{name or 'The source'} can be read in more than one way.", remedy=f"Choose: {' or '.join(shown)}."
+    )
+
+
+def _of_kind(found: list[Candidate], look: Look, as_kind: str, name: str) -> list[Candidate]:
+    kind = ALIASES.get(as_kind, as_kind)
+    if kind not in KINDS:
+        raise InvalidOptionError(f"No kind {as_kind!r}.", remedy=f"There are: {', '.join(KINDS)}.")
+    fitting = [c for c in found if c.mapping.kind == kind]
+    if fitting:
+        return fitting
+    said = (f"--as {as_kind}",)
+    if kind == "tabular":
+        return [Candidate(Mapping("tabular", "table"), 1.0, said)]
+    texts = sorted((c for c in look.columns.values() if c.is_text), key=lambda c: -c.length)
+    if kind == "text" and texts:
+        return [Candidate(Mapping("text", "document", (("text", texts[0].name),)), 0.6, said)]
+    # Empty, for `overrides` to fill; without them there is nothing to go by.
+    return [Candidate(Mapping(kind, ""), 0.0, said)]
+
+
+def _overridden(
+    found: list[Candidate], look: Look, overrides: Pairs[str, str], as_kind: str, name: str
+) -> list[Candidate]:
+    known = sorted(
+        {role for form in FORMS.values() for role in (*form.required, *form.optional)} | set(COMMON)
+    )
+    given: list[tuple[str, str]] = []
+    for role, columns in overrides.items():
+        if role not in known:
+            raise UnknownFieldError(role, known, where="--map")
+        for column in [columns] if columns in look.columns else columns.split(","):
+            if column.strip().partition(".")[0] not in look.columns and column.strip() not in look.columns:
+                raise MissingFieldError(column.strip(), name or "the source", look.columns)
+            given.append((role, column.strip()))
+    roles, taken = {r for r, _ in given}, {c for _, c in given}
+    own = roles - set(COMMON)
+    for candidate in found:
+        form = FORMS.get(candidate.mapping.form)
+        if form and own <= {*form.required, *form.optional}:
+            kept = [(r, c) for r, c in candidate.mapping.fields if r not in roles and c not in taken]
+            if set(form.required) <= roles | {r for r, _ in kept}:
+                fields = (*given, *kept)
+                return [
+                    Candidate(replace(candidate.mapping, fields=fields), 1.0, (*candidate.evidence, "--map"))
+                ]
+    kinds = {
+        form: kind
+        for form, kind in rules.KIND_OF_FORM.items()
+        if not as_kind or kind == ALIASES.get(as_kind, as_kind)
+    }
+    for form_name, kind in kinds.items():
+        form = FORMS[form_name]
+        if own <= {*form.required, *form.optional} and set(form.required) <= roles:
+            return [Candidate(Mapping(kind, form_name, tuple(given)), 1.0, ("--map",))]
+    raise MissingFieldError("/".join(sorted(own)), f"--map for {name or 'the source'}", known)
+
+
+_LANGUAGE = re.compile(r"^[a-z]{2,3}([-_][A-Za-z0-9]{2,8}){0,2}$")
+_URL_NAMES = ("url", "sourceurl", "pageurl", "link", "warctargeturi", "u", "weburl")
+_TIME_NAMES = ("date", "timestamp", "created", "time", "datetime", "createdat", "publicationdate", "publisheddate",
+               "published", "warcdate", "createdtimestamp", "createdate", "added")  # fmt: skip
+_LANGUAGE_NAMES = ("language", "lang", "langcode", "languagecode", "locale", "languagescript")
+_LICENSE_NAMES = ("license", "licence", "licenseurl", "detectedlicense")
+
+
+def with_sides(mapping: Mapping, look: Look) -> Mapping:
+    """The mapping with the side columns that hold what their names say."""
+    if mapping.form in ("table", ""):
+        return mapping
+    used, roles = {c for _, c in mapping.fields}, {r for r, _ in mapping.fields}
+    sides = []
+    for role, names in (
+        ("license", _LICENSE_NAMES), ("language", _LANGUAGE_NAMES), ("url", _URL_NAMES), ("time", _TIME_NAMES)
+    ):  # fmt: skip
+        # A programming language ("go", "c") is not a language.
+        if role in roles or (role == "language" and mapping.form == "code"):
+            continue
+        column = look.find(names, lambda c, role=role: c.name not in used and _fits(role, c))  # type: ignore[misc]
+        column = column or _within(look, role, names)
+        if column:
+            sides.append((role, column))
+    return replace(mapping, fields=(*mapping.fields, *sides))
+
+
+def _fits(role: str, column: object) -> bool:
+    values = column.there  # type: ignore[attr-defined]
+    if not values:
+        return False
+    if role == "time" and all(hasattr(v, "isoformat") and hasattr(v, "year") for v in values):
+        return True
+    return all(isinstance(v, str) for v in values) and all(_value_fits(role, v) for v in values if v)
+
+
+def _value_fits(role: str, value: str) -> bool:
+    if role == "url":
+        return value.startswith(("http://", "https://"))
+    if role == "language":
+        return bool(_LANGUAGE.match(value))
+    if role == "time":
+        return bool(re.match(ISO, value))
+    return len(value) < 200
+
+
+def _within(look: Look, role: str, names: tuple[str, ...]) -> str:
+    """`metadata.url` and the like: one level into a struct of metadata."""
+    for top in ("metadata", "meta"):
+        column = look.columns.get(top)
+        if column is None or not column.all_of(lambda v: isinstance(v, dict)):
+            continue
+        for key in names:
+            values = [v.get(key) for v in column.there]
+            if all(isinstance(v, str) and _value_fits(role, v) for v in values):
+                return f"{top}.{key}"
+    return ""

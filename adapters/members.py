@@ -1,0 +1,222 @@
+"""Members of archives as files of a source: listed, then opened by a path, never extracted.
+
+The path of a member is `archive!/place/name`, where the place is its number in a ZIP and `offset+size` in a tar, so
+each worker opens it without reading what lies before (a compressed tar is inflated up to it).
+"""
+
+from __future__ import annotations
+
+import io as stdio
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import BinaryIO, cast
+
+from choline_data.adapters import io, tar_stream, zip_stream
+from choline_data.adapters.base import SourceFile
+from choline_data.errors import SourceDamagedError, SourceFormatError, SourceTooLargeError
+
+MAX_TAR_MEMBERS = 2_000_000
+MAX_BUFFER_BYTES = 256 << 20
+_MEMBER = re.compile(r"^(?P<archive>.*?)!/(?P<place>\d+)(?:\+(?P<size>\d+))?/(?P<name>.+)$", re.DOTALL)
+
+
+def is_member(path: str) -> bool:
+    """Whether the path is one of a member."""
+    return _MEMBER.match(path) is not None
+
+
+def is_archive(file: SourceFile) -> str:
+    """ "zip", "tar" or "" by the first bytes."""
+    if is_member(file.path):
+        return ""  # an archive within an archive is not opened
+    head = io.raw_head(file.path)
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return "zip"
+    if io.compression_of(head):
+        head = io.head(file.path, tar_stream.BLOCK)
+    if tar_stream.is_tar(head):
+        return "tar"
+    suffix = file.name.lower()
+    if suffix.endswith((".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2")):
+        return "tar"
+    return "zip" if suffix.endswith(".zip") else ""
+
+
+def listing(file: SourceFile) -> list[tuple[SourceFile, str]]:
+    """The members of an archive that are files, in its order, each with the reason why it is refused, or ""."""
+    if is_archive(file) == "zip":
+        with io.open_raw(file.path) as raw, zip_stream.opened(raw, file.name) as archive:
+            place = {id(info): at for at, info in enumerate(archive.infolist())}
+            return [
+                (_member(file, str(place[id(info)]), info.filename, info.file_size), reason)
+                for info, reason in zip_stream.checked(archive, raw, file.name)
+            ]
+    found: list[tuple[SourceFile, str]] = []
+    with tar_members(file) as (walk, _):
+        for member in walk:
+            found.append((_member(file, f"{member.offset}+{member.size}", member.name, member.size), member.reason))
+            if len(found) > MAX_TAR_MEMBERS:
+                raise SourceTooLargeError(
+                    f"{file.name}: above {MAX_TAR_MEMBERS:,} members.", remedy="Pack it as several archives."
+                )
+    return found
+
+
+def _member(file: SourceFile, place: str, name: str, size: int) -> SourceFile:
+    return SourceFile(f"{file.path}!/{place}/{name}", f"{file.name}!/{name}", size)
+
+
+@contextmanager
+def tar_members(file: SourceFile) -> Iterator[tuple[Iterator[tar_stream.Member], tar_stream.Stream]]:
+    """The members of a tar, compressed or not, and the stream that they are read from."""
+    with ExitStack() as stack:
+        stream: tar_stream.Stream
+        if io.compression_of(io.raw_head(file.path)):
+            stream = tar_stream.PieceStream(io.pieces(file.path, file.name))
+        else:
+            stream = tar_stream.FileStream(stack.enter_context(io.open_raw(file.path)))
+        yield tar_stream.members(stream, file.name), stream
+
+
+@contextmanager
+def open_member(path: str) -> Iterator[BinaryIO]:
+    """The member for reading, seekable."""
+    match = _MEMBER.match(path)
+    if match is None:
+        raise SourceFormatError(f"{path} names no member of an archive.", remedy="List the archive again.")
+    archive, place, size = match["archive"], int(match["place"]), match["size"]
+    if size == "0":
+        yield stdio.BytesIO(b"")
+        return
+    with io.open_raw(archive) as raw:
+        if size is None:
+            with zip_stream.opened(raw, archive) as zipped:
+                info = zipped.infolist()[place]
+                # zipfile seeks backwards by inflating anew: what fits is inflated once.
+                if info.file_size <= io.READ_BYTES * 16:
+                    with zip_stream.damage(archive):
+                        data = zipped.read(info)
+                    yield stdio.BytesIO(data)
+                else:
+                    with zipped.open(info) as member:
+                        yield cast(BinaryIO, member)
+            return
+        if not io.compression_of(raw.read(8)):
+            yield cast(BinaryIO, stdio.BufferedReader(_Window(raw, place, int(size)), io.READ_BYTES))
+            return
+    if int(size) > MAX_BUFFER_BYTES:
+        raise SourceTooLargeError(
+            f"{archive}: {match['name']!r} has {int(size):,} bytes in a compressed tar, above {MAX_BUFFER_BYTES:,}.",
+            remedy="Decompress the tar; a plain one is read in place.",
+        )
+    stream = tar_stream.PieceStream(io.pieces(archive))
+    stream.skip(place)
+    yield stdio.BytesIO(stream.read(int(size)))
+
+
+class _Window(stdio.RawIOBase):
+    """A part of a file as a file."""
+
+    def __init__(self, file: BinaryIO, start: int, size: int) -> None:
+        self._file, self._start, self._size, self._at = file, start, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self._at = max(0, offset + (0, self._at, self._size)[whence])
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        want = min(len(buffer), max(self._size - self._at, 0))
+        self._file.seek(self._start + self._at)
+        data = self._file.read(want)
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+
+def contents(files: Sequence[SourceFile], limit: int, *, inflate: bool = True) -> Iterator[tuple[SourceFile, bytes | None]]:
+    """Each file and its bytes; None for one above `limit`. Archives are opened once for the members that follow.
+
+    `inflate` decompresses files that are compressed as a whole, such as `a.txt.gz`.
+    """
+    at = 0
+    while at < len(files):
+        match = _MEMBER.match(files[at].path)
+        if match is None:
+            yield files[at], _whole(files[at], limit, inflate)
+            at += 1
+            continue
+        end = at
+        while end < len(files) and files[end].path.startswith(match["archive"] + "!/"):
+            end += 1
+        read = _zip_contents if match["size"] is None else _tar_contents
+        yield from read(match["archive"], files[at:end], limit)
+        at = end
+
+
+def _whole(file: SourceFile, limit: int, inflate: bool) -> bytes | None:
+    if file.size > limit and not inflate:
+        return None
+    got: list[bytes] = []
+    if inflate:
+        for piece in io.pieces(file.path, file.name):
+            got.append(piece)
+            limit -= len(piece)
+            if limit < 0:
+                return None
+        return b"".join(got)
+    with io.open_raw(file.path) as raw:
+        data = raw.read(limit + 1)
+    return data if len(data) <= limit else None
+
+
+def _zip_contents(path: str, files: Sequence[SourceFile], limit: int) -> Iterator[tuple[SourceFile, bytes | None]]:
+    with io.open_raw(path) as raw, zip_stream.opened(raw, path) as archive:
+        infos = archive.infolist()
+        for file in files:
+            info = infos[int(_place(file)[0])]
+            if info.file_size > limit:
+                yield file, None
+                continue
+            with zip_stream.damage(file.name):
+                data = archive.read(info)
+            yield file, data
+
+
+def _tar_contents(path: str, files: Sequence[SourceFile], limit: int) -> Iterator[tuple[SourceFile, bytes | None]]:
+    with io.open_raw(path) as raw:
+        packed = io.compression_of(raw.read(8))
+        ordered = list(files)
+        stream = tar_stream.PieceStream(io.pieces(path)) if packed else None
+        for file in ordered:
+            offset, size = (int(n) for n in _place(file))
+            if size > limit:
+                yield file, None
+                continue
+            if stream is None:
+                raw.seek(offset)
+                data = raw.read(size)
+            else:
+                if offset < stream.position:
+                    stream = tar_stream.PieceStream(io.pieces(path))
+                stream.skip(offset - stream.position)
+                data = stream.read(size)
+            if len(data) < size:
+                raise SourceDamagedError(f"{file.name}: the member is cut.", remedy="Fetch the archive again.")
+            yield file, data
+
+
+def _place(file: SourceFile) -> tuple[str, str]:
+    match = _MEMBER.match(file.path)
+    if match is None:
+        raise SourceFormatError(f"{file.name} is no member of an archive.", remedy="List the archive again.")
+    return match["place"], match["size"] or "0"

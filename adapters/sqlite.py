@@ -1,0 +1,152 @@
+"""SQLite 3: each table is a shard. Views are never run, and no name from the file becomes SQL unquoted.
+
+Rows come in the order of their rowid (of the primary key in a table without one). A column whose values differ in type
+is kept as JSON text; a blob beside other types in it as {"base64": …}.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import sqlite3
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import pyarrow as pa
+
+from choline_data.adapters import io, records
+from choline_data.adapters.base import (
+    BATCH_ROWS,
+    MAX_ROW_BYTES,
+    Chunk,
+    Claim,
+    Shard,
+    Source,
+    SourceFile,
+    from_row,
+)
+from choline_data.errors import SourceDamagedError, SourceTooLargeError, one_line
+from choline_data.locations import local_path
+
+_MAGIC = b"SQLite format 3\x00"
+_FETCH_ROWS = 256
+_TYPES = {int: pa.int64(), float: pa.float64(), str: pa.large_string(), bytes: pa.large_binary()}
+
+
+@dataclass(frozen=True)
+class Sqlite:
+    """Reads the tables of SQLite databases."""
+
+    max_row_bytes: int = MAX_ROW_BYTES
+
+    def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
+        """One shard a table, in order of name; the tables of SQLite itself are left out."""
+        found = []
+        for file in files:
+            with self._opened(file.path, file.name) as base:
+                found += [Shard(file.path, file.name, member=name) for name in _tables(base)]
+        return found
+
+    def read(self, shard: Shard, *, start: int = 0) -> Iterator[Chunk]:
+        """The table's rows from row `start` on."""
+        return from_row(start, self._chunks(shard))
+
+    def _chunks(self, shard: Shard) -> Iterator[Chunk]:
+        with self._opened(shard.path, shard.name) as base:
+            if shard.member not in _tables(base):
+                raise SourceDamagedError(f"{shard.name} has no table {one_line(shard.member, 60)!r}.")
+            cursor = base.execute(
+                f"SELECT * FROM {_quoted(shard.member)} ORDER BY {_order(base, shard.member)}"
+            )
+            names = [column[0] for column in cursor.description]
+            records.check_columns(pa.schema([pa.field(n, pa.null()) for n in names]), shard.origin)
+            row = 0
+            while rows := cursor.fetchmany(min(_FETCH_ROWS, BATCH_ROWS)):
+                made = [
+                    _column(name, values) for name, values in zip(names, zip(*rows, strict=True), strict=True)
+                ]
+                batch = pa.RecordBatch.from_arrays(
+                    [c for _, c in made], schema=pa.schema([f for f, _ in made])
+                )
+                yield from records.bounded(batch, np.arange(row, row + len(rows), dtype=np.int64))
+                row += len(rows)
+
+    @contextmanager
+    def _opened(self, path: str, name: str) -> Iterator[sqlite3.Connection]:
+        """The database read-only, from a local copy where it is remote or compressed."""
+        with io.open_raw(path) as raw, tempfile.TemporaryDirectory() as folder:
+            local = local_path(path)
+            if local is None or io.compression_of(raw.read(8)):
+                local = os.path.join(folder, "copy.sqlite")
+                with open(local, "wb") as copy:
+                    for piece in io.pieces(path, name):
+                        copy.write(piece)
+            uri = f"file:{quote(os.path.abspath(local))}?mode=ro&immutable=1"
+            try:
+                with closing(sqlite3.connect(uri, uri=True)) as base:
+                    base.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, self.max_row_bytes)
+                    base.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+                    base.execute("PRAGMA trusted_schema = OFF")
+                    yield base
+            except sqlite3.DataError as error:
+                raise SourceTooLargeError(
+                    f"{name}: a row is over {self.max_row_bytes:,} bytes, the limit (max_row_bytes)."
+                ) from error
+            except (sqlite3.Error, UnicodeDecodeError) as error:
+                if "too big" in str(error):
+                    raise SourceTooLargeError(
+                        f"{name}: a row is over {self.max_row_bytes:,} bytes, the limit (max_row_bytes)."
+                    ) from error
+                raise SourceDamagedError(
+                    f"{name}: not readable as SQLite: {one_line(error, 160)}.", remedy="Fetch it again."
+                ) from error
+
+
+ADAPTER = Sqlite
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _tables(base: sqlite3.Connection) -> list[str]:
+    rows = base.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'table' ORDER BY name")
+    return [n for n, sql in rows if not n.startswith("sqlite_") and "VIRTUAL" not in (sql or "")[:30].upper()]
+
+
+def _order(base: sqlite3.Connection, table: str) -> str:
+    """What to order by: the rowid by the one of its names that no column hides, else the primary key."""
+    columns = base.execute(f"PRAGMA table_xinfo({_quoted(table)})").fetchall()
+    names = {str(c[1]).lower() for c in columns}
+    key = [_quoted(c[1]) for c in sorted(columns, key=lambda c: c[5]) if c[5]]
+    for name in ("rowid", "_rowid_", "oid"):
+        if name not in names:
+            try:
+                base.execute(f"SELECT {name} FROM {_quoted(table)} LIMIT 0")
+            except sqlite3.OperationalError:
+                break  # WITHOUT ROWID
+            return name
+    return ", ".join(key) or "1"
+
+
+def _column(name: str, values: Sequence[Any]) -> tuple[pa.Field, pa.Array]:
+    kinds = {type(v) for v in values} - {type(None)}
+    if not kinds:
+        return pa.field(name, pa.null()), pa.nulls(len(values))
+    if len(kinds) == 1:
+        kind = _TYPES[kinds.pop()]
+        return pa.field(name, kind), pa.array(values, kind)
+    plain = [{"base64": base64.b64encode(v).decode()} if isinstance(v, bytes) else v for v in values]
+    texts = [None if v is None else records.dumps(v).decode() for v in plain]
+    return records.json_field(name), pa.array(texts, pa.large_string())
+
+
+def detect(source: Source) -> list[Claim]:
+    """Files that begin as SQLite 3, whatever their name."""
+    files = tuple(f for f in source.files if io.raw_head(f.path, 16) == _MAGIC)
+    return [Claim(Sqlite(), files, 1.0, "the content is SQLite 3")] if files else []

@@ -1,0 +1,261 @@
+"""Plain text: one file a document, or a row for each line, paragraph or part between separator lines.
+
+Without options a source is read by what it shows: parts between `%` lines (fortune files; their binary `.dat` indexes
+are passed over, and the counts in them checked), one row for each line that is not blank where the lines are whole
+paragraphs (WikiText), else one file a document.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+
+from choline_data.adapters import io, media, members
+from choline_data.adapters.base import (
+    BATCH_BYTES,
+    MAX_ROW_BYTES,
+    Chunk,
+    Claim,
+    Reject,
+    Shard,
+    Source,
+    SourceFile,
+    chunk_of,
+)
+from choline_data.adapters.encodings import decoded, looks_like_text
+from choline_data.adapters.names import in_order, is_about, parts, split_of
+from choline_data.adapters.rows import Rows, file_shards
+from choline_data.errors import InvalidOptionError, SourceDamagedError, SourceFormatError, SourceTooLargeError
+
+UNITS = ("document", "line", "paragraph", "separator")
+SUFFIXES = frozenset("txt text md markdown rst tex log html htm org adoc asc srt vtt xml yaml yml".split())
+MIN_LINES = 50
+PARAGRAPH_CHARS = 200
+LOOK_FILES = 64
+
+
+@dataclass(frozen=True)
+class Text:
+    """Reads text by `unit`. A unit above `max_bytes` is an error that names that setting."""
+
+    unit: str = "document"
+    separator: str = "%"
+    max_bytes: int = MAX_ROW_BYTES
+
+    def __post_init__(self) -> None:
+        if self.unit not in UNITS:
+            raise InvalidOptionError(f"No text unit {self.unit!r}.", remedy=f"There are: {', '.join(UNITS)}.")
+
+    def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
+        """Documents in groups; for the smaller units one shard a file, with its index beside it."""
+        texts = in_order(f for f in files if not _is_index(f.name))
+        if self.unit == "document":
+            return file_shards(texts)
+        indexes = {f.name: f for f in files if _is_index(f.name)}
+        return [
+            Shard(f.path, f.name, files=_index_of(f, indexes), size=f.size, split=split_of(f.name)) for f in texts
+        ]
+
+    def read(self, shard: Shard, *, start: int = 0) -> Iterator[Chunk]:
+        """Rows with the column `text`; documents also have `path` and the `encoding` that they were read in."""
+        if self.unit == "document":
+            yield from self._documents(shard, start)
+            return
+        first = 0
+        for texts, rejects in self._units(shard):
+            rows = [n for n in range(first, first + len(texts)) if n not in rejects]
+            first += len(texts)
+            kept = [t for n, t in enumerate(texts, first - len(texts)) if n not in rejects]
+            chunk = Chunk(
+                pa.RecordBatch.from_pydict({"text": pa.array(kept, pa.large_string())}),
+                chunk_rows(rows),
+                tuple(Reject(shard.origin, n, why) for n, why in rejects.items() if n >= start),
+            )
+            if first > start:
+                skip = sum(n < start for n in rows)
+                yield replace(chunk, batch=chunk.batch.slice(skip), rows=chunk.rows[skip:])
+        self._check_count(shard, first)
+
+    def _documents(self, shard: Shard, start: int) -> Iterator[Chunk]:
+        rows = Rows({"text": pa.large_string(), "path": pa.string(), "encoding": pa.string()})
+        files = shard.files or (SourceFile(shard.path, shard.name, shard.size),)
+        for number, (file, data) in enumerate(members.contents(files[start:], self.max_bytes), start):
+            if data is None:
+                raise self._too_large(file.name, "document")
+            if rows.full(len(data)):
+                yield from rows.take()
+            text, encoding = decoded(data, file.name)
+            values = {"text": text, "path": file.name, "encoding": encoding}
+            rows.add(number, values, len(data), file.name)
+        yield from rows.take()
+
+    def _units(self, shard: Shard) -> Iterator[tuple[list[str], dict[int, str]]]:
+        """Texts and, by number, why some of them are none: lines that are not in the encoding of the file."""
+        pattern = {
+            "line": rb"\r?\n",
+            "paragraph": rb"\r?\n(?:[ \t]*\r?\n)+",
+            "separator": rb"(?:^|(?<=\n))" + re.escape(self.separator.encode()) + rb"[ \t]*(?:\r?\n|\Z)",
+        }[self.unit]
+        cut = re.compile(pattern)
+        number, rest, encoding = 0, b"", ""
+        source = io.pieces(shard.path, shard.name, shard.start, shard.end)
+        for piece, last in _with_last(source):
+            if not encoding:
+                piece, encoding = _plain_utf8(piece, shard.name, last)
+            rest += piece
+            if last:
+                units, rest = cut.split(rest), b""
+            else:
+                # A cut at the very end may go on in the next piece: what ends here waits for it.
+                found = [m for m in cut.finditer(rest) if m.end() < len(rest)]
+                end = found[-1].end() if found else 0
+                units, rest = (cut.split(rest[:end])[:-1] if end else []), rest[end:]
+            if max(map(len, units), default=len(rest)) > self.max_bytes or len(rest) > self.max_bytes:
+                raise self._too_large(shard.origin, self.unit)
+            for group in _groups([u for u in units if u.strip()]):
+                texts, rejects = _decoded_units(group, number, encoding)
+                number += len(texts)
+                yield texts, rejects
+
+    def _too_large(self, where: str, what: str) -> SourceTooLargeError:
+        return SourceTooLargeError(
+            f"{where}: a {what} is above {self.max_bytes:,} bytes (max_bytes).",
+            remedy="Read it in smaller units (unit=line, paragraph or separator), or raise max_bytes.",
+        )
+
+    def _check_count(self, shard: Shard, found: int) -> None:
+        for index in shard.files:
+            stated = int.from_bytes(io.raw_head(index.path)[4:8], "big")
+            if stated != found:
+                raise SourceDamagedError(
+                    f"{shard.origin} has {found} parts, its index {index.name} says {stated}.",
+                    remedy="Fetch both again, or remove the index if it is stale.",
+                )
+
+
+ADAPTER = Text
+
+
+def chunk_rows(rows: list[int]):  # type: ignore[no-untyped-def]
+    """Row numbers as the array that a chunk holds."""
+    import numpy as np
+
+    return np.array(rows, dtype=np.int64)
+
+
+def _with_last(pieces: Iterator[bytes]) -> Iterator[tuple[bytes, bool]]:
+    held = next(pieces, b"")
+    for piece in pieces:
+        yield held, False
+        held = piece
+    yield held, True
+
+
+def _plain_utf8(piece: bytes, name: str, last: bool) -> tuple[bytes, str]:
+    """The first piece without its mark, and the encoding of the file; those whose lines bytes can't show are refused."""
+    _, encoding = decoded(piece if last else piece[: piece.rfind(b"\n") + 1] or piece, name)
+    if encoding.startswith(("utf-16", "utf-32")):
+        raise SourceFormatError(
+            f"{name} is {encoding.upper()}, which is read as whole documents only.",
+            remedy="Convert it to UTF-8, or use unit=document.",
+        )
+    return piece.removeprefix(b"\xef\xbb\xbf"), encoding
+
+
+def _groups(units: list[bytes]) -> Iterator[list[bytes]]:
+    from choline_data.adapters.base import BATCH_ROWS
+
+    for at in range(0, len(units), BATCH_ROWS):
+        yield units[at : at + BATCH_ROWS]
+
+
+def _decoded_units(units: list[bytes], first: int, encoding: str) -> tuple[list[str], dict[int, str]]:
+    """The texts without the line end, and the numbers of those that are not in the encoding."""
+    try:
+        # One decode for the group: NUL can't be part of another character in the encodings that come here.
+        texts = b"\x00".join(units).decode(encoding).split("\x00")
+        if len(texts) == len(units):
+            return [t.rstrip("\r\n") for t in texts], {}
+    except UnicodeDecodeError:
+        pass
+    found: list[str] = []
+    rejects: dict[int, str] = {}
+    for number, unit in enumerate(units, first):
+        try:
+            found.append(unit.decode(encoding).rstrip("\r\n"))
+        except UnicodeDecodeError as error:
+            found.append("")
+            rejects[number] = f"not {encoding} at its byte {error.start}"
+    return found, rejects
+
+
+def _is_index(name: str) -> bool:
+    return name.endswith(".dat")
+
+
+def _index_of(file: SourceFile, indexes: dict[str, SourceFile]) -> tuple[SourceFile, ...]:
+    index = indexes.get(file.name + ".dat")
+    return (index,) if index else ()
+
+
+def detect(source: Source) -> list[Claim]:
+    """Claims what is text and no other format's: documents, line files and fortune files, each group by itself."""
+    single = len(source.files) == 1 and not source.folder
+    about = [] if single else [f for f in source.files if is_about(f.name)]
+    about_names = {f.name for f in about}
+    asked = [f for f in source.files if f.name not in about_names]
+    # A file whose name says text is opened only among the first: opening a hundred thousand members takes minutes.
+    texts = [f for at, f in enumerate(asked) if _is_text(f, look=at < LOOK_FILES)]
+    if not texts and about and len(about) == len(source.files):
+        return []
+    groups: dict[str, list[SourceFile]] = {}
+    for file in texts:
+        groups.setdefault(_unit_of(file, source.files), []).append(file)
+    claims = []
+    passed = tuple((f.name, "tells about the data") for f in about)
+    for unit in (u for u in UNITS if u in groups):
+        files = groups[unit]
+        indexes = {f.name: f for f in source.files if _is_index(f.name)}
+        beside = [i for f in files for i in _index_of(f, indexes)] if unit == "separator" else []
+        claims.append(
+            Claim(
+                Text(unit),
+                (*files, *beside),
+                0.6,
+                f"{len(files)} text file(s), read by {unit}",
+                kind="text",
+                passed_over=passed + tuple((f.name, "a binary index of the text beside it") for f in beside),
+            )
+        )
+        passed = ()
+    return claims
+
+
+def _is_text(file: SourceFile, look: bool = True) -> bool:
+    last = parts(file.name)[-1]
+    suffix = media.suffix_of(last) if not last.endswith((".gz", ".zst", ".bz2", ".xz")) else media.suffix_of(last[: last.rfind(".")])
+    named = suffix in SUFFIXES
+    odd = not suffix or len(suffix) > 5 or not suffix.isalnum() or "-" in last
+    if not named and not odd:
+        return False
+    if named and not look:
+        return True
+    head = io.head(file.path, 8 << 10)
+    return looks_like_text(head) and not media.mime_of(head)
+
+
+def _unit_of(file: SourceFile, files: Sequence[SourceFile]) -> str:
+    if len(files) > LOOK_FILES:
+        return "document"
+    head = io.head(file.path)
+    lines = [line for line in head.replace(b"\r\n", b"\n").split(b"\n")[:-1]]
+    if sum(line.rstrip() == b"%" for line in lines) >= 2:
+        return "separator"
+    filled = [line for line in lines if line.strip()]
+    few = len(files) <= 64 and media.suffix_of(file.name) in ("txt", "")
+    if few and len(filled) >= MIN_LINES and sum(map(len, filled)) >= PARAGRAPH_CHARS * len(filled):
+        return "line"
+    return "document"

@@ -1,0 +1,35 @@
+"""A folder of texts with a JSON sidecar for some of them: the sidecars describe, they are no samples."""
+
+from __future__ import annotations
+
+import re
+
+from choline_data.adapters import text
+from choline_data.adapters.base import Claim, Source, SourceFile
+from choline_data.adapters.media import suffix_of
+from choline_data.adapters.names import is_about, parts
+
+ADAPTER = text.Text
+_SIDECAR = re.compile(r"^(?P<of>.+?)[-_.](metadata|meta|info)\.(json|ya?ml)$", re.IGNORECASE)
+
+
+def detect(source: Source) -> list[Claim]:
+    """Claims texts whose only company are metadata sidecars named after them (`1342-metadata.json`, `1342-0.txt`)."""
+    others = [f for f in source.files if not is_about(f.name)]
+    texts = [f for f in others if suffix_of(f.name) in ("txt", "text", "md", "rst")]
+    sidecars = [f for f in others if _describes(f, texts)]
+    if not sidecars or len(texts) + len(sidecars) < len(others):
+        return []
+    about = tuple(f for f in source.files if f not in others)
+    found = text.detect(Source(source.location, (*texts, *about), folder=True))
+    passed = tuple((f.name, "metadata of the text beside it") for f in sidecars)
+    if not found:
+        return []
+    from dataclasses import replace
+
+    return [replace(found[0], passed_over=found[0].passed_over + passed), *found[1:]]
+
+
+def _describes(file: SourceFile, texts: list[SourceFile]) -> bool:
+    match = _SIDECAR.match(parts(file.name)[-1])
+    return bool(match) and any(parts(t.name)[-1].startswith(match["of"]) for t in texts)

@@ -1,0 +1,192 @@
+"""WebDataset tars: members that follow each other and share a key are one sample.
+
+The key is the member's path up to the first dot of its last part; what follows is the suffix. `.json` objects become
+columns, `.cls` is the label, `.txt` the text (the caption or transcription beside a medium), pictures and sounds are
+media, the rest is binary under its suffix. Pickles are passed on as bytes and never loaded. A member without a suffix,
+or one that is refused (a link, a device, a name that leaves the archive), rejects its sample. A key that comes again
+with a suffix that it has already had is a new sample, as with the webdataset library's own grouping by suffix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import orjson
+import pyarrow as pa
+
+from choline_data.adapters import media, members
+from choline_data.adapters.base import Chunk, Claim, Shard, Source, SourceFile
+from choline_data.adapters.encodings import decoded
+from choline_data.adapters.media import MAX_MEDIUM_BYTES
+from choline_data.adapters.names import in_order, is_about, split_of
+from choline_data.adapters.rows import Rows
+from choline_data.adapters.tar_stream import Member, body
+from choline_data.errors import SourceDamagedError
+
+HEAD_MEMBERS = 200
+_TEXT = frozenset("txt text caption transcript transcription lbl index id inx".split())
+
+
+@dataclass
+class Sample:
+    """The members of one key."""
+
+    key: str
+    parts: dict[str, bytes] = field(default_factory=dict)
+    fault: str = ""
+
+    def size(self) -> int:
+        return sum(map(len, self.parts.values()))
+
+
+@dataclass(frozen=True)
+class WebDataset:
+    """Reads one sample a row from a tar, compressed or not. A member above `max_bytes` is an error naming it."""
+
+    max_bytes: int = MAX_MEDIUM_BYTES
+
+    def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
+        """One shard a tar."""
+        return [Shard(f.path, f.name, size=f.size, split=split_of(f.name)) for f in in_order(files)]
+
+    def read(self, shard: Shard, *, start: int = 0) -> Iterator[Chunk]:
+        """Samples in the order of the tar; a cut tar raises after the whole samples before the cut."""
+        rows = Rows({"__key__": pa.string()})
+        samples = self._samples(SourceFile(shard.path, shard.name))
+        number = 0
+        while True:
+            try:
+                sample = next(samples, None)
+            except SourceDamagedError:
+                yield from rows.take()
+                raise
+            if sample is None:
+                break
+            if number >= start:
+                if rows.full(sample.size()):
+                    yield from rows.take()
+                values, fault = sample_values(sample)
+                if fault:
+                    rows.reject(number, shard.origin, f"sample {sample.key!r}: {fault}")
+                else:
+                    rows.add(number, values, sample.size())
+            number += 1
+        yield from rows.take()
+
+    def _samples(self, file: SourceFile) -> Iterator[Sample]:
+        sample: Sample | None = None
+        with members.tar_members(file) as (walk, stream):
+            for member in walk:
+                key, suffix = key_of(member.name)
+                fresh = sample is None or sample.key != key or suffix in sample.parts
+                if sample is not None and fresh:
+                    yield sample
+                if sample is None or fresh:
+                    sample = Sample(key)
+                if member.reason or not suffix:
+                    sample.fault = f"{member.name}: {member.reason or 'it has no suffix'}"
+                    sample.parts[suffix] = b""
+                else:
+                    sample.parts[suffix] = body(stream, member, file.name, self.max_bytes)
+        if sample is not None:
+            yield sample
+
+
+ADAPTER = WebDataset
+
+
+def key_of(name: str) -> tuple[str, str]:
+    """The key and the suffix of a member: split at the first dot of the last part, a leading dot apart."""
+    folder, slash, last = name.rpartition("/")
+    stem, _, suffix = last[1:].partition(".") if last.startswith(".") else last.partition(".")
+    return folder + slash + ("." if last.startswith(".") else "") + stem, suffix.lower()
+
+
+def sample_values(sample: Sample) -> tuple[dict[str, Any], str]:
+    """The columns of a sample, and why it is refused, or ""."""
+    if sample.fault:
+        return {}, sample.fault
+    values: dict[str, Any] = {"__key__": sample.key}
+    columns = {suffix: media.column_for("x." + suffix) for suffix in sample.parts}
+    for suffix, data in sample.parts.items():
+        if column := columns[suffix]:
+            probe = media.probe(data, column)
+            if probe.fault:
+                return {}, f"{suffix}: {probe.fault}"
+            name = column if "." not in suffix and column not in values else suffix
+            values[name] = {"bytes": data, "path": f"{sample.key}.{suffix}"}
+    for suffix, data in sample.parts.items():
+        last = suffix.rpartition(".")[2]
+        if columns[suffix]:
+            continue
+        if suffix == "json":
+            if fault := _merge_json(values, data):
+                return {}, fault
+        elif last == "cls":
+            values["label" if suffix == "cls" else suffix] = decoded(data)[0].strip()
+        elif last in _TEXT:
+            text, _ = decoded(data)
+            beside = {"audio": "transcription", "image": "caption", "video": "caption"}
+            main = next((beside[c] for c in columns.values() if c), "text")
+            values[main if suffix == "txt" else suffix] = text
+        elif last == "json":
+            values[suffix] = decoded(data)[0]
+        else:
+            values[suffix] = data
+    return values, ""
+
+
+def _merge_json(values: dict[str, Any], data: bytes) -> str:
+    try:
+        found = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        return f"json: {error}"
+    if not isinstance(found, dict):
+        values["json"] = decoded(data)[0]
+        return ""
+    for key, value in found.items():
+        values[key if key not in values else f"json.{key}"] = value
+    return ""
+
+
+def detect(source: Source) -> list[Claim]:
+    """Claims the tars whose first members come in groups of one key."""
+    found = [f for f in source.files if _may_be_tar(f) and members.is_archive(f) == "tar" and _grouped(f)]
+    if not found:
+        return []
+    evidence = f"{len(found)} tar(s) whose members share keys"
+    passed = tuple((f.name, "tells about the data") for f in source.files if is_about(f.name))
+    return [Claim(WebDataset(), tuple(found), 1.0, evidence, kind=_kind(found[0]), passed_over=passed)]
+
+
+def _may_be_tar(file: SourceFile) -> bool:
+    return ".tar" in file.name.lower() or file.name.lower().endswith((".tgz", ".wds"))
+
+
+def _head(file: SourceFile) -> list[Member]:
+    found: list[Member] = []
+    with members.tar_members(file) as (walk, _):
+        try:
+            found.extend(islice(walk, HEAD_MEMBERS))
+        except SourceDamagedError:
+            # `read` says so, after the samples before the damage.
+            return found
+    return found
+
+
+def _grouped(file: SourceFile) -> bool:
+    head = _head(file)
+    keys = [key_of(m.name) for m in head]
+    suffixes: dict[str, set[str]] = {}
+    for key, suffix in keys:
+        suffixes.setdefault(key, set()).add(suffix)
+    several = sum(len(s) > 1 for s in suffixes.values())
+    return bool(suffixes) and several * 2 >= len(suffixes)
+
+
+def _kind(file: SourceFile) -> str:
+    columns = [media.column_for(m.name) for m in _head(file)]
+    return next((c for c in ("video", "image", "audio") if c in columns), "")

@@ -1,0 +1,223 @@
+"""Samples as text: what `view="text"` streams, for every kind, column by column.
+
+The rules by kind are in `schema`. A chat template is replaceable: the text before and after each turn, with `{role}` in
+the place of the role. The default is ChatML.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from choline_data.errors import InvalidOptionError
+from choline_data.schema import KINDS
+
+_TEXT: Final = pa.large_string()
+
+
+@dataclass(frozen=True)
+class ChatTemplate:
+    """How turns read as text: `before` and `after` stand around each turn's content, `{role}` for its role."""
+
+    name: str
+    before: str
+    after: str
+
+    def __post_init__(self) -> None:
+        if "{role}" not in self.before + self.after:
+            raise InvalidOptionError(
+                f"The chat template {self.name!r} does not say where the role goes.",
+                remedy="Put {role} in it.",
+            )
+
+
+CHATML: Final = ChatTemplate("chatml", "<|im_start|>{role}\n", "<|im_end|>\n")
+TEMPLATES: Final = {
+    t.name: t
+    for t in (
+        CHATML,
+        ChatTemplate("llama3", "<|start_header_id|>{role}<|end_header_id|>\n\n", "<|eot_id|>"),
+        ChatTemplate("zephyr", "<|{role}|>\n", "</s>\n"),
+        ChatTemplate("plain", "{role}: ", "\n\n"),
+    )
+}
+
+
+def template_named(name: str) -> ChatTemplate:
+    """The template of that name; InvalidOptionError names those that there are."""
+    if name not in TEMPLATES:
+        raise InvalidOptionError(f"No chat template {name!r}.", remedy=f"There are: {', '.join(TEMPLATES)}.")
+    return TEMPLATES[name]
+
+
+def render(batch: pa.RecordBatch, kind: str = "", template: ChatTemplate = CHATML) -> pa.Array:
+    """The samples of `batch` as text, one large_string a row, never null.
+
+    `kind` is the kind of every row; without it the batch's `kind` column says. Columns that the batch lacks are empty.
+    """
+    if kind:
+        return _renderer(kind)(batch, template)
+    index = batch.schema.get_field_index("kind")
+    if index < 0:
+        raise InvalidOptionError(
+            "The batch has no column 'kind'.", remedy="Ask for it, or say which kind its rows are."
+        )
+    kinds = batch.column(index)
+    if pa.types.is_dictionary(kinds.type):
+        kinds = kinds.dictionary_decode()
+    present = pc.unique(kinds).to_pylist()
+    if len(present) == 1:
+        return _renderer(present[0])(batch, template)
+    # Each kind's rows together, then back into their order.
+    texts, places = [], []
+    for one in present:
+        rows = np.flatnonzero(pc.equal(kinds, one).to_numpy(zero_copy_only=False))
+        texts.append(_renderer(one)(batch.take(pa.array(rows)), template))
+        places.append(rows)
+    if not texts:
+        return pa.array([], _TEXT)
+    return pa.concat_arrays(texts).take(pa.array(np.argsort(np.concatenate(places), kind="stable")))
+
+
+def _renderer(kind: str | None) -> Callable[[pa.RecordBatch, ChatTemplate], pa.Array]:
+    if kind not in _RENDERERS:
+        raise InvalidOptionError(f"No kind {kind!r}.", remedy=f"There are: {', '.join(KINDS)}.")
+    return _RENDERERS[kind]
+
+
+def _column(batch: pa.RecordBatch, name: str) -> pa.Array | None:
+    index = batch.schema.get_field_index(name)
+    return batch.column(index) if index >= 0 else None
+
+
+def _text(batch: pa.RecordBatch) -> pa.Array:
+    column = _column(batch, "text")
+    return pa.nulls(batch.num_rows, _TEXT) if column is None else column.cast(_TEXT)
+
+
+def _filled(text: pa.Array) -> pa.Array:
+    return pc.fill_null(text, pa.scalar("", _TEXT)) if text.null_count else text
+
+
+def _render_text(batch: pa.RecordBatch, template: ChatTemplate) -> pa.Array:
+    return _filled(_text(batch))
+
+
+def _render_turns(batch: pa.RecordBatch, template: ChatTemplate) -> pa.Array:
+    return _filled(_turns(batch, template, preference=False))
+
+
+def _render_preference(batch: pa.RecordBatch, template: ChatTemplate) -> pa.Array:
+    return _filled(_turns(batch, template, preference=True))
+
+
+def _turns(batch: pa.RecordBatch, template: ChatTemplate, *, preference: bool) -> pa.Array:
+    """Each row's turns as text; null where it has none."""
+    column = _column(batch, "turns")
+    if column is None or not len(column):
+        return pa.nulls(batch.num_rows, _TEXT)
+    turns = column.flatten()
+    roles, contents = turns.field("role"), _filled(turns.field("content"))
+    role_names = roles.dictionary_encode()
+    names = [name or "user" for name in role_names.dictionary.to_pylist()]
+    if role_names.null_count:
+        role_names = pc.fill_null(roles, "user").dictionary_encode()
+        names = role_names.dictionary.to_pylist()
+    shown = ["assistant" if preference and name == "chosen" else name for name in names]
+    before = _around(template.before, shown).take(role_names.indices)
+    after = _around(template.after, shown).take(role_names.indices)
+    texts = pc.binary_join_element_wise(before, contents, after, pa.scalar("", _TEXT))
+    if preference and "rejected" in names:
+        texts = pc.if_else(pc.equal(roles, "rejected"), pa.scalar("", _TEXT), texts)
+    return _joined(column, texts, "")
+
+
+def _around(pattern: str, roles: list[str]) -> pa.Array:
+    return pa.array([pattern.replace("{role}", role) for role in roles], _TEXT)
+
+
+def _joined(lists: pa.Array, values: pa.Array, separator: str) -> pa.Array:
+    """The texts that belong to each list as one; null where the list is null or empty."""
+    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
+    offsets = np.zeros(len(lists) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    rows = pc.binary_join(
+        pa.LargeListArray.from_arrays(pa.array(offsets), values), pa.scalar(separator, _TEXT)
+    )
+    return pc.if_else(pa.array(lengths > 0), rows, pa.scalar(None, _TEXT))
+
+
+def _label_lines(batch: pa.RecordBatch, *, named: bool) -> pa.Array:
+    """`label: name` lines, or `name: value` lines where the labels are what there is; null where there are none."""
+    column = _column(batch, "label")
+    if column is None:
+        return pa.nulls(batch.num_rows, _TEXT)
+    labels = column.flatten()
+    names, values = labels.field("name").cast(_TEXT), labels.field("value")
+    names = _filled(names)
+    if named:
+        # The name alone where that is all there is.
+        line = pc.binary_join_element_wise(names, values, pa.scalar(": ", _TEXT))
+        lines = pc.coalesce(line, names)
+    else:
+        lines = pc.binary_join_element_wise(pa.scalar("label: ", _TEXT), names, pa.scalar("", _TEXT))
+    return _joined(column, lines, "\n")
+
+
+def _render_classification(batch: pa.RecordBatch, template: ChatTemplate) -> pa.Array:
+    text, labels = _filled(_text(batch)), _label_lines(batch, named=False)
+    both = pc.binary_join_element_wise(text, labels, pa.scalar("\n", _TEXT))
+    return pc.coalesce(both, text)
+
+
+def _render_qa(batch: pa.RecordBatch, template: ChatTemplate) -> pa.Array:
+    return pc.coalesce(_text(batch), _turns(batch, template, preference=False), pa.scalar("", _TEXT))
+
+
+def _render_media(batch: pa.RecordBatch, template: ChatTemplate) -> pa.Array:
+    return pc.coalesce(_text(batch), _label_lines(batch, named=False), pa.scalar("", _TEXT))
+
+
+def _render_annotation(batch: pa.RecordBatch, template: ChatTemplate) -> pa.Array:
+    return pc.coalesce(_text(batch), _label_lines(batch, named=True), pa.scalar("", _TEXT))
+
+
+def _render_tabular(batch: pa.RecordBatch, template: ChatTemplate) -> pa.Array:
+    column = _column(batch, "extra")
+    if column is None:
+        return _render_text(batch, template)
+    # A loop: the keys differ from row to row, and only a parser knows where a value ends.
+    return pa.array([_lines(value) for value in column.to_pylist()], _TEXT)
+
+
+def _lines(extra: str | None) -> str:
+    if not extra:
+        return ""
+    row: dict[str, Any] = orjson.loads(extra)
+    return "\n".join(f"{name}: {_cell(value)}" for name, value in row.items())
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return "" if value is None else orjson.dumps(value).decode()
+
+
+_RENDERERS: Final[dict[str | None, Callable[[pa.RecordBatch, ChatTemplate], pa.Array]]] = {
+    "text": _render_text,
+    "chat": _render_turns,
+    "preference": _render_preference,
+    "qa": _render_qa,
+    "classification": _render_classification,
+    "image": _render_media,
+    "audio": _render_media,
+    "video": _render_media,
+    "tabular": _render_tabular,
+    "annotation": _render_annotation,
+}
