@@ -32,8 +32,7 @@ def resolve_hub(name: str, *, revision: str = "", config: str = "", split: str =
     with _told(name, revision):
         info = api.dataset_info(name, revision=revision or None, files_metadata=True)
         converted = _conversion(api, name) if not revision else None
-    card = info.card_data.to_dict() if info.card_data is not None else {}
-    license_ = spdx_of_stated(card.get("license")) or NOASSERTION
+    license_ = spdx_of_stated(getattr(info.card_data, "license", None)) or NOASSERTION
     siblings = list(info.siblings or [])
     options = {key: value for key, value in (("config", config), ("split", split)) if value}
     script = next((s.rfilename for s in siblings if s.rfilename == name.rsplit("/", 1)[-1] + ".py"), "")
@@ -42,8 +41,9 @@ def resolve_hub(name: str, *, revision: str = "", config: str = "", split: str =
         found = "a partial parquet conversion (5 GB) found" if partial else "no parquet conversion found"
         raise SourceFormatError(
             f"{name} ships a loading script, {script}, which is never run; {found}.",
-            remedy=f"Use --revision {CONVERTED} for the part that there is." if partial else
-            "Use a copy of it in Parquet, or download its data files and add the folder.",
+            remedy=f"Use --revision {CONVERTED} for the part that there is."
+            if partial
+            else "Use a copy of it in Parquet, or download its data files and add the folder.",
         )
     if converted is not None and not partial:
         info, siblings, revision = converted, list(converted.siblings or []), CONVERTED
@@ -51,11 +51,20 @@ def resolve_hub(name: str, *, revision: str = "", config: str = "", split: str =
         options["layout"] = "hub-parquet"
     files = [_file(name, str(info.sha), s) for s in siblings if wanted(s.rfilename)]
     if not [f for f in files if f.name.lower() != "readme.md"]:
-        raise SourceNotFoundError(f"{name} has no data files any more.",
-                                  remedy="Its page says where the data went; or name an older --revision.")
+        raise SourceNotFoundError(
+            f"{name} has no data files any more.",
+            remedy="Its page says where the data went; or name an older --revision.",
+        )
     files.sort(key=lambda f: in_order(f.name))
-    return Source(f"hf://datasets/{name}", tuple(files), revision=str(info.sha), license=license_,
-                  name=name.rsplit("/", 1)[-1], folder=True, options=options)
+    return Source(
+        f"hf://datasets/{name}",
+        tuple(files),
+        revision=str(info.sha),
+        license=license_,
+        name=name.rsplit("/", 1)[-1],
+        folder=True,
+        options=options,
+    )
 
 
 def _conversion(api: Any, name: str) -> Any:
@@ -86,7 +95,9 @@ def _told(name: str, revision: str) -> Iterator[None]:
             f"{name} needs accepted terms.", remedy="Open its page and accept them, then `hf auth login`."
         ) from error
     except hub.RevisionNotFoundError as error:
-        raise SourceNotFoundError(f"{name} has no revision {revision!r}.", remedy="Leave --revision out.") from error
+        raise SourceNotFoundError(
+            f"{name} has no revision {revision!r}.", remedy="Leave --revision out."
+        ) from error
     except hub.RepositoryNotFoundError as error:
         raise SourceNotFoundError(
             f"{name} is neither a local path nor a dataset of the hub that you may see.",
@@ -95,7 +106,9 @@ def _told(name: str, revision: str) -> Iterator[None]:
     except hub.HfHubHTTPError as error:
         status = getattr(error.response, "status_code", 0)
         if status in (401, 403):
-            raise PermissionDeniedError(f"{name}: access is denied.", remedy="Run `hf auth login`.") from error
+            raise PermissionDeniedError(
+                f"{name}: access is denied.", remedy="Run `hf auth login`."
+            ) from error
         raise UnavailableError(f"{name}: the hub answered {status}.", remedy="Try again later.") from error
     except hub.HFValidationError as error:
         raise SourceNotFoundError(f"{name!r} is no id of the hub.", remedy="An id is OWNER/NAME.") from error
@@ -108,5 +121,7 @@ def _told(name: str, revision: str) -> Iterator[None]:
 
 
 def _offline(name: str) -> UnavailableError:
-    return UnavailableError(f"{name}: there is no such path here, and the hub can't be reached.",
-                            remedy="Check the path, or the network and HF_ENDPOINT, and try again.")
+    return UnavailableError(
+        f"{name}: there is no such path here, and the hub can't be reached.",
+        remedy="Check the path, or the network and HF_ENDPOINT, and try again.",
+    )

@@ -10,7 +10,18 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from choline_data.adapters import chatgpt, coco, croissant, dvc, frictionless, hub, hub_saved, label_studio, lance, lfs
+from choline_data.adapters import (
+    chatgpt,
+    coco,
+    croissant,
+    dvc,
+    frictionless,
+    hub,
+    hub_saved,
+    label_studio,
+    lance,
+    lfs,
+)
 from choline_data.adapters.base import Claim
 from choline_data.adapters.hub_patterns import glob_rule, inferred_splits
 from choline_data.catalog.resolve import resolve
@@ -69,33 +80,51 @@ def test_splits_are_told_by_shards_then_words(tmp_path: Path) -> None:
     assert set(inferred_splits(resolve(str(tmp_path)).files)) == {"extra", "train"}
     other = write(tmp_path / "o", my_train__csv="a", dev__csv="a", trainer__csv="a")
     told = inferred_splits(resolve(str(other)).files)
-    assert {k: [f.name for f in v] for k, v in told.items()} == {"train": ["my_train.csv"], "validation": ["dev.csv"]}
+    assert {k: [f.name for f in v] for k, v in told.items()} == {
+        "train": ["my_train.csv"],
+        "validation": ["dev.csv"],
+    }
 
 
 def test_patterns_match_as_in_a_shell() -> None:
-    assert glob_rule("**/*.csv").match("a/b/c.csv") and glob_rule("**/*.csv").match("c.csv")
-    assert not glob_rule("*.csv").match("a/c.csv") and glob_rule("{a,b}-[0-9]?.x").match("b-12.x")
+    assert glob_rule("**/*.csv").match("a/b/c.csv")
+    assert glob_rule("**/*.csv").match("c.csv")
+    assert not glob_rule("*.csv").match("a/c.csv")
+    assert glob_rule("{a,b}-[0-9]?.x").match("b-12.x")
 
 
 def test_the_real_hub_folders_have_their_counts(shared_data: Path) -> None:
     assert counts(hub.detect(resolve(str(shared_data / "hf_gsm8k")))) == {
-        "main/train": 7473, "main/test": 1319, "socratic/test": 1319,
+        "main/train": 7473,
+        "main/test": 1319,
+        "socratic/test": 1319,
     }
-    assert counts(hub.detect(resolve(str(shared_data / "hf_gsm8k"), config="socratic"))) == {"socratic/test": 1319}
+    assert counts(hub.detect(resolve(str(shared_data / "hf_gsm8k"), config="socratic"))) == {
+        "socratic/test": 1319
+    }
     assert counts(hub.detect(resolve(str(shared_data / "hf_bbh")))) == {
-        "causal_judgement/test": 187, "object_counting/test": 250, "snarks/test": 178,
+        "causal_judgement/test": 187,
+        "object_counting/test": 250,
+        "snarks/test": 178,
     }
 
 
 def test_a_saved_dataset_is_read_with_its_class_names(tmp_path: Path) -> None:
     table = pa.table({"text": ["a", "b", "c"], "label": [1, 0, -1]})
-    with pa.OSFile(str(tmp_path / "data-00000-of-00001.arrow"), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as out:
+    with (
+        pa.OSFile(str(tmp_path / "data-00000-of-00001.arrow"), "wb") as sink,
+        pa.ipc.new_stream(sink, table.schema) as out,
+    ):
         out.write_table(table)
     features = {"text": {"_type": "Value"}, "label": {"_type": "ClassLabel", "names": ["no", "yes"]}}
-    write(tmp_path, dataset_info__json={"features": features},
-          state__json={"_data_files": [{"filename": "data-00000-of-00001.arrow"}], "_split": "train"})
+    write(
+        tmp_path,
+        dataset_info__json={"features": features},
+        state__json={"_data_files": [{"filename": "data-00000-of-00001.arrow"}], "_split": "train"},
+    )
     claim = hub_saved.detect(resolve(str(tmp_path)))[0]
-    assert claim.split == "train" and [r["label"] for r in rows(claim)] == ["yes", "no", None]
+    assert claim.split == "train"
+    assert [r["label"] for r in rows(claim)] == ["yes", "no", None]
     assert [r["text"] for r in rows(claim, start=2)] == ["c"]
 
 
@@ -106,19 +135,37 @@ def test_a_croissant_join_follows_references(tmp_path: Path) -> None:
     def column(file: str, name: str) -> dict[str, object]:
         return {"fileObject": {"@id": file}, "extract": {"column": name}}
 
-    people = {"@id": "people", "field": [field("people/id", column("p", "id")), field("people/name", column("p", "name"))]}
-    notes = {"@id": "notes", "field": [
-        field("notes/by", column("n", "by"), references={"field": {"@id": "people/id"}}),
-        field("notes/who", {"field": {"@id": "people/name"}}),
-        field("notes/year", {**column("n", "at"), "transform": {"regex": r"^(\d{4})-"}}),
-    ]}
+    people = {
+        "@id": "people",
+        "field": [field("people/id", column("p", "id")), field("people/name", column("p", "name"))],
+    }
+    notes = {
+        "@id": "notes",
+        "field": [
+            field("notes/by", column("n", "by"), references={"field": {"@id": "people/id"}}),
+            field("notes/who", {"field": {"@id": "people/name"}}),
+            field("notes/year", {**column("n", "at"), "transform": {"regex": r"^(\d{4})-"}}),
+        ],
+    }
     files = [{"@id": i, "contentUrl": f"{i}.csv", "encodingFormat": "text/csv"} for i in "pn"]
-    write(tmp_path, p__csv="id,name\n1,Ann\n", n__csv="by,at\n1,2020-01\n2,2021-02\n", metadata__json={
-        "@context": {}, "conformsTo": "http://mlcommons.org/croissant/1.1", "distribution": files,
-        "recordSet": [people, notes], "license": "cc-by-4.0"})
+    write(
+        tmp_path,
+        p__csv="id,name\n1,Ann\n",
+        n__csv="by,at\n1,2020-01\n2,2021-02\n",
+        metadata__json={
+            "@context": {},
+            "conformsTo": "http://mlcommons.org/croissant/1.1",
+            "distribution": files,
+            "recordSet": [people, notes],
+            "license": "cc-by-4.0",
+        },
+    )
     claims = croissant.detect(resolve(str(tmp_path)))
     assert [(c.config, c.license) for c in claims] == [("people", "CC-BY-4.0"), ("notes", "CC-BY-4.0")]
-    assert rows(claims[1]) == [{"by": "1", "who": "Ann", "year": "2020"}, {"by": "2", "who": None, "year": "2021"}]
+    assert rows(claims[1]) == [
+        {"by": "1", "who": "Ann", "year": "2020"},
+        {"by": "2", "who": None, "year": "2021"},
+    ]
 
 
 def _same(got: Any, want: Any) -> bool:
@@ -153,23 +200,40 @@ def test_every_croissant_record_set_has_the_rows_of_the_answer_key(shared_data: 
 
 def test_a_croissant_file_of_another_checksum_is_damaged(tmp_path: Path) -> None:
     field = {"@id": "r/a", "source": {"fileObject": {"@id": "f"}, "extract": {"column": "a"}}}
-    write(tmp_path, f__csv="a\n1\n", metadata__json={
-        "@context": {}, "conformsTo": "http://mlcommons.org/croissant/1.0", "recordSet": [{"@id": "r", "field": [field]}],
-        "distribution": [{"@id": "f", "contentUrl": "f.csv", "sha256": "0" * 64}]})
+    write(
+        tmp_path,
+        f__csv="a\n1\n",
+        metadata__json={
+            "@context": {},
+            "conformsTo": "http://mlcommons.org/croissant/1.0",
+            "recordSet": [{"@id": "r", "field": [field]}],
+            "distribution": [{"@id": "f", "contentUrl": "f.csv", "sha256": "0" * 64}],
+        },
+    )
     with pytest.raises(SourceDamagedError, match="SHA-256"):
         rows(croissant.detect(resolve(str(tmp_path)))[0])
 
 
 def test_a_package_says_the_dialect_and_a_wrong_value_rejects_its_row(tmp_path: Path) -> None:
     fields = [{"name": "code", "type": "string"}, {"name": "n", "type": "integer"}]
-    resource = {"name": "t", "path": "t.csv", "dialect": {"delimiter": ";"},
-                "schema": {"fields": fields, "missingValues": ["-"]}}
-    write(tmp_path, t__csv="code;n\n007;1\n1.10;x\n-;-\n", datapackage__json={"name": "p", "resources": [resource]})
+    resource = {
+        "name": "t",
+        "path": "t.csv",
+        "dialect": {"delimiter": ";"},
+        "schema": {"fields": fields, "missingValues": ["-"]},
+    }
+    write(
+        tmp_path,
+        t__csv="code;n\n007;1\n1.10;x\n-;-\n",
+        datapackage__json={"name": "p", "resources": [resource]},
+    )
     claim = frictionless.detect(resolve(str(tmp_path)))[0]
     (shard,) = claim.adapter.shards(claim.files)
     (chunk,) = claim.adapter.read(shard)
     assert chunk.batch.to_pylist() == [{"code": "007", "n": 1}, {"code": None, "n": None}]
-    assert list(chunk.rows) == [0, 2] and chunk.rejects[0].row == 1 and "'x' is no integer" in chunk.rejects[0].reason
+    assert list(chunk.rows) == [0, 2]
+    assert chunk.rejects[0].row == 1
+    assert "'x' is no integer" in chunk.rejects[0].reason
 
 
 def test_a_package_may_not_name_a_file_outside(tmp_path: Path) -> None:
@@ -180,43 +244,70 @@ def test_a_package_may_not_name_a_file_outside(tmp_path: Path) -> None:
 
 def test_the_real_packages_have_their_counts(shared_data: Path) -> None:
     assert counts(frictionless.detect(resolve(str(shared_data / "frictionless")))) == {
-        "gdp/gdp": 13979, "gdp/top-economies": 230, "country-codes/country-codes": 249,
+        "gdp/gdp": 13979,
+        "gdp/top-economies": 230,
+        "country-codes/country-codes": 249,
     }
 
 
 def test_annotation_exports_have_their_counts(shared_data: Path) -> None:
     (results,) = coco.detect(resolve(str(shared_data / "coco_results")))
-    assert results.kind == "annotation" and len(rows(results)) == 1000 + 734 + 734 + 125
+    assert results.kind == "annotation"
+    assert len(rows(results)) == 1000 + 734 + 734 + 125
     (tasks,) = label_studio.detect(resolve(str(shared_data / "label_studio")))
-    assert tasks.kind == "annotation" and len(rows(tasks)) == 12 and len(tasks.passed_over) == 5
+    assert tasks.kind == "annotation"
+    assert len(rows(tasks)) == 12
+    assert len(tasks.passed_over) == 5
 
 
 def test_coco_annotations_are_joined_to_their_images(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"\xff\xd8\xff")
-    write(tmp_path, instances__json={
-        "images": [{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "b.jpg"}],
-        "annotations": [{"image_id": 1, "category_id": 5, "bbox": [0, 0, 1, 1]}, {"image_id": 9, "caption": "c"}],
-        "categories": [{"id": 5, "name": "cat"}]})
+    write(
+        tmp_path,
+        instances__json={
+            "images": [{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "b.jpg"}],
+            "annotations": [
+                {"image_id": 1, "category_id": 5, "bbox": [0, 0, 1, 1]},
+                {"image_id": 9, "caption": "c"},
+            ],
+            "categories": [{"id": 5, "name": "cat"}],
+        },
+    )
     (claim,) = coco.detect(resolve(str(tmp_path)))
     got = rows(claim)
     assert got[0]["image"] == {"bytes": b"\xff\xd8\xff", "path": "a.jpg"}
-    assert [len(json.loads(r["annotations"]) if isinstance(r["annotations"], str) else r["annotations"]) for r in got] == [
-        1, 0, 1,
+    assert [
+        len(json.loads(r["annotations"]) if isinstance(r["annotations"], str) else r["annotations"])
+        for r in got
+    ] == [
+        1,
+        0,
+        1,
     ]
-    assert "cat" in str(got[0]["annotations"]) and [r["id"] for r in rows(claim, start=1)] == [2, 9]
+    assert "cat" in str(got[0]["annotations"])
+    assert [r["id"] for r in rows(claim, start=1)] == [2, 9]
 
 
 def test_a_conversation_is_the_path_to_its_current_node(tmp_path: Path) -> None:
     def node(parent: str | None, role: str, text: str) -> dict[str, object]:
-        return {"parent": parent, "children": [], "message": {"author": {"role": role}, "content": {"parts": [text]}}}
+        return {
+            "parent": parent,
+            "children": [],
+            "message": {"author": {"role": role}, "content": {"parts": [text]}},
+        }
 
-    tree = {"r": {"parent": None, "children": ["a"], "message": None}, "a": node("r", "user", "hi"),
-            "b": node("a", "assistant", "old"), "c": node("a", "assistant", "new")}
+    tree = {
+        "r": {"parent": None, "children": ["a"], "message": None},
+        "a": node("r", "user", "hi"),
+        "b": node("a", "assistant", "old"),
+        "c": node("a", "assistant", "new"),
+    }
     write(tmp_path, conversations__json=[{"title": "t", "mapping": tree, "current_node": "c"}])
     (claim,) = chatgpt.detect(resolve(str(tmp_path)))
     (row,) = rows(claim)
     assert row["messages"] == [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "new"}]
-    assert row["title"] == "t" and json.loads(row["branches"])["b"]["parent"] == "a"
+    assert row["title"] == "t"
+    assert json.loads(row["branches"])["b"]["parent"] == "a"
 
 
 def test_dvc_targets_are_read_from_the_remote_and_checked(shared_data: Path, tmp_path: Path) -> None:

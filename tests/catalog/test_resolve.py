@@ -34,8 +34,18 @@ def put(folder: Path, *files: str) -> Path:
 
 
 def test_a_folder_lists_its_files_in_order_without_caches_and_hidden_ones(tmp_path: Path) -> None:
-    put(tmp_path, "b/1.txt", "a.txt", ".hidden", ".git/config", "__pycache__/m.pyc", ".DS_Store", ".gitattributes",
-        ".dvc/config", ".dvc/cache/x")
+    put(
+        tmp_path,
+        "b/1.txt",
+        "a.txt",
+        ".hidden",
+        ".git/config",
+        "__pycache__/m.pyc",
+        ".DS_Store",
+        ".gitattributes",
+        ".dvc/config",
+        ".dvc/cache/x",
+    )
     assert names(tmp_path) == [".dvc/config", ".gitattributes", "a.txt", "b/1.txt"]
 
 
@@ -78,7 +88,9 @@ def test_a_fifo_is_no_file(tmp_path: Path) -> None:
         resolve(str(tmp_path / "pipe"))
 
 
-@pytest.mark.parametrize("place", ["simplecache::file:///etc/hostname", "ftp://h/x", "a\x00b", "file://host/x"])
+@pytest.mark.parametrize(
+    "place", ["simplecache::file:///etc/hostname", "ftp://h/x", "a\x00b", "file://host/x"]
+)
 def test_forms_that_are_not_allowed_are_refused(place: str) -> None:
     with pytest.raises(ForbiddenLocationError):
         resolve(place)
@@ -111,7 +123,9 @@ def test_a_remote_folder_is_listed_with_sizes() -> None:
         ("LICENSE", "All rights are mine", "NOASSERTION"),
     ],
 )
-def test_the_licence_comes_from_what_the_source_states(tmp_path: Path, name: str, text: str, spdx: str) -> None:
+def test_the_licence_comes_from_what_the_source_states(
+    tmp_path: Path, name: str, text: str, spdx: str
+) -> None:
     (tmp_path / name).write_text(text)
     assert resolve(str(tmp_path)).license == spdx
 
@@ -132,13 +146,25 @@ class Hub(BaseHTTPRequestHandler):
             refs = [{"name": "parquet", "ref": "refs/convert/parquet", "targetCommit": "c" * 40}]
             self.answer(200, {"branches": [], "tags": [], "converts": refs if repo == "o/plain" else []})
         else:
-            files = {"o/empty": ["README.md"], "o/script": ["script.py", "README.md"]}.get(repo, ["data.csv", "README.md"])
+            files = {"o/empty": ["README.md"], "o/script": ["script.py", "README.md"]}.get(
+                repo, ["data.csv", "README.md"]
+            )
             sha = "a" * 40
             if rest == "refs/convert/parquet":
                 files, sha = ["default/train/0000.parquet"], "c" * 40
             siblings = [{"rfilename": f, "size": 7, "blobId": "b" * 40} for f in files]
             card = {"license": "mit"}
-            self.answer(200, {"id": repo, "sha": sha, "siblings": siblings, "cardData": card, "tags": [], "private": False})
+            self.answer(
+                200,
+                {
+                    "id": repo,
+                    "sha": sha,
+                    "siblings": siblings,
+                    "cardData": card,
+                    "tags": [],
+                    "private": False,
+                },
+            )
 
     def answer(self, status: int, body: Any, code: str = "") -> None:
         data = json.dumps(body).encode()
@@ -171,7 +197,9 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 @pytest.mark.usefixtures("hub")
 def test_a_hub_id_is_pinned_and_read_from_its_parquet_conversion() -> None:
     source = resolve("o/plain", split="train")
-    assert source.revision == "c" * 40 and source.license == "MIT" and source.name == "plain"
+    assert source.revision == "c" * 40
+    assert source.license == "MIT"
+    assert source.name == "plain"
     assert [f.name for f in source.files] == ["default/train/0000.parquet"]
     assert source.files[0].path == f"hf://datasets/o/plain@{'c' * 40}/default/train/0000.parquet"
     assert source.options == {"split": "train", "layout": "hub-parquet"}
@@ -180,7 +208,8 @@ def test_a_hub_id_is_pinned_and_read_from_its_parquet_conversion() -> None:
 @pytest.mark.usefixtures("hub")
 def test_a_hub_id_without_conversion_is_read_from_its_own_files() -> None:
     source = resolve("hf://datasets/o/other")
-    assert source.revision == "a" * 40 and [f.name for f in source.files] == ["README.md", "data.csv"]
+    assert source.revision == "a" * 40
+    assert [f.name for f in source.files] == ["README.md", "data.csv"]
 
 
 @pytest.mark.usefixtures("hub")
