@@ -50,9 +50,7 @@ def test_a_stream_that_ends_before_the_budget_says_so(texts):
     told = explain({"small": 1, "big": 1}, texts, tokens=300e9, repeat=False)
     assert (told.samples, told.length) == (1100, 1100)
     assert told.tokens == 101_000
-    assert any(
-        "ends after 1100 samples, about 101000 tokens, before the budget" in note for note in told.notes
-    )
+    assert any("ends after 1100 samples, about 101000 tokens, before the budget" in note for note in told.notes)
 
 
 def test_without_a_budget_it_is_one_pass_over_everything(texts):

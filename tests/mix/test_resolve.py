@@ -101,9 +101,7 @@ def test_a_filter_narrows_every_source_and_leaves_empty_ones_out_of_a_group(libr
     assert weights(recipe) == {"web": 10, "code": 1, "books": 4}
     with pytest.raises(InvalidMixError, match=r"chat: there are no rows to serve"):
         resolve_mix(["web", "chat"], library.home, where="text like '%1'")
-    joined = resolve_mix(
-        {"web": {"where": "len(text)=6"}}, library.home, where="text like '%1' or text like '%2'"
-    )
+    joined = resolve_mix({"web": {"where": "len(text)=6"}}, library.home, where="text like '%1' or text like '%2'")
     assert joined.sources[0].where == "(text like '%1' or text like '%2') and len(text) = 6"
     assert joined.sources[0].rows == 2
 
@@ -111,7 +109,7 @@ def test_a_filter_narrows_every_source_and_leaves_empty_ones_out_of_a_group(libr
 def test_an_unknown_field_in_a_filter_is_told_unless_another_of_the_group_has_it(library, shelf):
     shelf.add("scored", {"text": ["a", "b"], "extra": ['{"score": 1}', '{"score": 9}']})
     assert {s.name for s in resolve_mix("*", library.home, where="extra.score > 5").sources} == {"scored"}
-    with pytest.raises(UnknownFieldError, match="extra.score"):
+    with pytest.raises(UnknownFieldError, match=r"extra\.score"):
         resolve_mix("kind:chat", library.home, where="extra.score > 5")
 
 
@@ -190,10 +188,7 @@ def test_what_is_not_allowed_does_not_exist(library):
 def test_extreme_weights_are_exact_or_refused(library):
     assert weights(resolve_mix({"web": 1e308, "code": 1e308}, library.home)) == {"web": 1, "code": 1}
     assert weights(resolve_mix({"web": 1e-320, "code": 3e-320}, library.home)) == {"web": 1, "code": 3}
-    assert (
-        weights(resolve_mix({"web": 0.1, "code": 0.2, "books": 0.7000000000000001}, library.home))["web"]
-        == 10**15
-    )
+    assert weights(resolve_mix({"web": 0.1, "code": 0.2, "books": 0.7000000000000001}, library.home))["web"] == 10**15
     with pytest.raises(InvalidMixError, match=r"'web' is less than 2\^-60"):
         resolve_mix({"web": 1e-320, "code": 1}, library.home)
 
@@ -221,9 +216,7 @@ def test_a_source_of_weight_0_stays_in_the_recipe_to_be_woken(library):
 
 
 def test_a_view_counts_rows_of_its_own(library):
-    recipe = resolve_mix(
-        "web", library.home, view="tokens", options={"seq_len": "8"}, rows_of=lambda *_: (7, 2)
-    )
+    recipe = resolve_mix("web", library.home, view="tokens", options={"seq_len": "8"}, rows_of=lambda *_: (7, 2))
     assert (recipe.sources[0].rows, recipe.sources[0].block_rows, recipe.options) == (7, 2, {"seq_len": "8"})
     with pytest.raises(InvalidMixError, match="tokens view"):
         resolve_mix("web", library.home, view="tokens")

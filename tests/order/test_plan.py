@@ -38,8 +38,7 @@ def placed(of, start, stop):
 def ranks_are_whole(rows):
     """Whether each source's ranks are 0, 1, 2 … in order: nothing lost, nothing repeated."""
     return all(
-        rows[rows[:, 0] == s, 1].tolist() == list(range(int((rows[:, 0] == s).sum())))
-        for s in np.unique(rows[:, 0])
+        rows[rows[:, 0] == s, 1].tolist() == list(range(int((rows[:, 0] == s).sum()))) for s in np.unique(rows[:, 0])
     )
 
 
@@ -88,12 +87,8 @@ def test_ranks_and_workers_part_the_stream_without_a_rest(workers):
 def test_global_batches_do_not_depend_on_the_world_size():
     golden = placed(plan([2, 1]), 0, 24 * 9)
     met = []
-    for step, world in enumerate(
-        [1, 1, 4, 8, 2, 12, 1, 24, 3]
-    ):  # w1 -> w2 -> w1, the global batch of 24 kept
-        met += [
-            part for rank in range(world) for part in of_rank(plan([2, 1]), [step], world, 24 // world, rank)
-        ]
+    for step, world in enumerate([1, 1, 4, 8, 2, 12, 1, 24, 3]):  # w1 -> w2 -> w1, the global batch of 24 kept
+        met += [part for rank in range(world) for part in of_rank(plan([2, 1]), [step], world, 24 // world, rank)]
     assert np.array_equal(np.concatenate(met), golden)
 
 
@@ -228,9 +223,7 @@ def test_a_stream_ends_within_a_segment_though_a_later_one_has_more():
     stopped = plan([(0, (1, 1)), (10, (1, 1))], [50, 20], on_exhausted="stop")
     assert stopped.served(stopped.length)[1] == 20
     assert plan([(0, (1, 1)), (10, (1, 1))], [None, None], on_exhausted="stop").length is None
-    assert plan([(0, (1, 1)), (100, (1, 0))], [None, 20], on_exhausted="stop").length == pytest.approx(
-        40, abs=2
-    )
+    assert plan([(0, (1, 1)), (100, (1, 0))], [None, 20], on_exhausted="stop").length == pytest.approx(40, abs=2)
 
 
 def test_only_positions_of_the_stream_are_placed():

@@ -1,4 +1,4 @@
-"""Mixes of other tools, read into ours: a Megatron blend, HF `interleave_datasets`, MosaicML `streams:`, Axolotl `datasets:`.
+"""Mixes of other tools, read into ours: Megatron blend, `interleave_datasets`, MosaicML `streams:`, Axolotl `datasets:`.
 
 Text is only read: Python by `ast`, where constants and calls of known names count and nothing is ever evaluated.
 """
@@ -35,9 +35,7 @@ class Imported:
 
     def to_yaml(self) -> str:
         """The mix file, with where each source came from as a comment."""
-        lines = [
-            f"# from {self.tool}; add each dataset under its name first, `choline-data add SOURCE --name NAME`"
-        ]
+        lines = [f"# from {self.tool}; add each dataset under its name first, `choline-data add SOURCE --name NAME`"]
         lines += [f"# {name}: {one_line(origin, 200)}" for name, origin in self.origins.items()]
         lines += [f"# {one_line(note)}" for note in self.notes]
         told = yaml_value(self.mix.to_text())
@@ -62,9 +60,7 @@ def import_mix(text: str, *, sizes: Mapping[str, int] | None = None) -> Imported
     `sizes` are rows by dataset name: where a tool concatenates, shares follow from sizes alone.
     """
     if len(text.encode("utf-8", "surrogatepass")) > MAX_TEXT_BYTES:
-        raise InvalidMixError(
-            f"The text is longer than {MAX_TEXT_BYTES} bytes.", remedy="Paste the mix only."
-        )
+        raise InvalidMixError(f"The text is longer than {MAX_TEXT_BYTES} bytes.", remedy="Paste the mix only.")
     try:
         if "interleave_datasets" in text:
             return _hugging_face(text, sizes or {})
@@ -115,11 +111,7 @@ def _finished(tool: str, found: list[_Found], sizes: Mapping[str, int], **rest: 
         weight = source.weight
         if weight is None:
             weight = (source.epochs or Fraction(1)) * (sizes[name] if known else 1)
-        key = (
-            name
-            + (f":{source.config}" if source.config else "")
-            + (f"/{source.split}" if source.split else "")
-        )
+        key = name + (f":{source.config}" if source.config else "") + (f"/{source.split}" if source.split else "")
         number = 2
         while key in mix:
             key, number = f"{key.partition('#')[0]}-{number}", number + 1
@@ -128,9 +120,7 @@ def _finished(tool: str, found: list[_Found], sizes: Mapping[str, int], **rest: 
         if source.epochs is not None:
             mix[key]["max_epochs"] = source.epochs
         names[key] = source.origin
-    return Imported(
-        tool, parse_mix({"unit": "samples", "sources": mix}), names, tuple(dict.fromkeys(notes)), **rest
-    )
+    return Imported(tool, parse_mix({"unit": "samples", "sources": mix}), names, tuple(dict.fromkeys(notes)), **rest)
 
 
 def _name(source: _Found) -> str:
@@ -145,9 +135,7 @@ def _megatron(text: str, sizes: Mapping[str, int]) -> Imported:
     try:
         words = shlex.split(text.replace("\\\n", " "), comments=True)
     except ValueError as error:
-        raise InvalidMixError(
-            "The text has a quote without an end.", remedy="Paste the whole blend."
-        ) from error
+        raise InvalidMixError("The text has a quote without an end.", remedy="Paste the whole blend.") from error
     flags = [at for at, word in enumerate(words) if re.fullmatch(r"--(train-)?data-path(=.*)?", word)]
     if flags:
         first = words[flags[0]].partition("=")[2]
@@ -201,9 +189,7 @@ def _axolotl(datasets: list[Any], sizes: Mapping[str, int]) -> Imported:
                 f"{item['path']}: only {split}[{cut} was asked for; a part of a split has no place here."
             )
         if item.get("shards"):
-            source.notes.append(
-                f"{item['path']}: 1 of {item['shards']} shards was asked for; all of it is taken."
-            )
+            source.notes.append(f"{item['path']}: 1 of {item['shards']} shards was asked for; all of it is taken.")
         if item.get("type"):
             source.notes.append(
                 f"{item['path']}: type {item['type']} is the mapping's matter, see `choline-data add --map`."
@@ -235,9 +221,7 @@ def _hugging_face(text: str, sizes: Mapping[str, int]) -> Imported:
     given |= dict(zip(("datasets", "probabilities", "seed"), call.args, strict=False))
     listed = _followed(given.get("datasets"), named)
     if not isinstance(listed, ast.List | ast.Tuple):
-        raise InvalidMixError(
-            "The datasets are not a list.", remedy="Write them out: interleave_datasets([a, b], …)."
-        )
+        raise InvalidMixError("The datasets are not a list.", remedy="Write them out: interleave_datasets([a, b], …).")
     found = [_loaded(item, named) for item in listed.elts]
     chances = _constant(_followed(given.get("probabilities"), named))
     if chances is not None:
@@ -255,9 +239,7 @@ def _hugging_face(text: str, sizes: Mapping[str, int]) -> Imported:
         for source in found:
             source.epochs = Fraction(1)
     else:
-        found[0].notes.append(
-            f"stopping_strategy {strategy}: ours repeats without end; set max_epochs for an end."
-        )
+        found[0].notes.append(f"stopping_strategy {strategy}: ours repeats without end; set max_epochs for an end.")
     seed = _constant(given.get("seed"))
     stop = "stop" if strategy == "first_exhausted" else "renormalize"
     return _finished("datasets", found, sizes, on_exhausted=stop, seed=seed if type(seed) is int else None)
@@ -283,11 +265,9 @@ def _constant(node: ast.AST | None) -> Any:
     if node is None:
         return None
     try:
-        return ast.literal_eval(node)  # type: ignore[arg-type]
+        return ast.literal_eval(node)
     except (ValueError, TypeError) as error:
-        raise InvalidMixError(
-            "A value of the call is not written out.", remedy="Put the number in."
-        ) from error
+        raise InvalidMixError("A value of the call is not written out.", remedy="Put the number in.") from error
 
 
 def _loaded(node: ast.AST, named: Mapping[str, ast.AST]) -> _Found:

@@ -31,9 +31,7 @@ def sample_rows(store: Store, source: RecipeSource, view: str, options: Mapping[
     """Rows and rows a block of a source in the views that serve samples."""
     del options
     if view == "tokens":
-        raise InvalidMixError(
-            "The tokens view needs its own count of rows.", remedy="Choose the view samples or text."
-        )
+        raise InvalidMixError("The tokens view needs its own count of rows.", remedy="Choose the view samples or text.")
     revision = store.revision(source.revision)
     spans = revision.spans(source.split, source.config)
     if not source.where:
@@ -78,16 +76,12 @@ def resolve_mix(
     if unit not in UNITS:
         raise InvalidMixError(f"There is no unit {unit!r}.", remedy=f"Units: {', '.join(UNITS)}.")
     if parsed.unit and unit != parsed.unit:
-        raise InvalidMixError(
-            f"The mix counts {parsed.unit}, the request {unit}.", remedy="Leave one of them out."
-        )
+        raise InvalidMixError(f"The mix counts {parsed.unit}, the request {unit}.", remedy="Leave one of them out.")
     entries = {n: e for n, e in Catalog(store.home).entries().items() if allowed is None or n in allowed}
     resolver = _Resolver(store, entries, unit, view, dict(options or {}), repeat, rows_of)
     resolver.level(parsed, Fraction(1), _Inherited(where=_joined(where, "")))
     leaves = resolver.merged()
-    weights = integer_weights(
-        {leaf.source.name: leaf.share / resolver.per_sample(leaf.measure) for leaf in leaves}
-    )
+    weights = integer_weights({leaf.source.name: leaf.share / resolver.per_sample(leaf.measure) for leaf in leaves})
     return Recipe(
         tuple(leaf.source for leaf in leaves),
         (Segment(0, weights),),
@@ -170,9 +164,7 @@ class _Resolver:
             if unknown is not None:
                 raise unknown
             what, _, value = part.group.partition(":")
-            near = (
-                nearest(value, {str(getattr(e, what, "")) for e in self._entries.values()}) if value else None
-            )
+            near = nearest(value, {str(getattr(e, what, "")) for e in self._entries.values()}) if value else None
             raise InvalidMixError(
                 f"{part.group!r} matches no dataset that has rows to serve.",
                 remedy=f"Did you mean {what}:{near}?" if near else "`choline-data list` shows what there is.",
@@ -196,13 +188,9 @@ class _Resolver:
     def _keep(self, path: str, leaf: _Leaf) -> None:
         self._leaves.append((path, leaf))
         if len(self._leaves) > 4 * MAX_SOURCES:
-            raise InvalidMixError(
-                f"The mix has more than {MAX_SOURCES} sources.", remedy="Name fewer groups."
-            )
+            raise InvalidMixError(f"The mix has more than {MAX_SOURCES} sources.", remedy="Name fewer groups.")
 
-    def _leaf(
-        self, name: str, entry: Entry, revision: str, share: Fraction, below: _Inherited
-    ) -> _Leaf | None:
+    def _leaf(self, name: str, entry: Entry, revision: str, share: Fraction, below: _Inherited) -> _Leaf | None:
         """The source, with its rows counted; None where it has none."""
         pinned = _pinned(entry, revision)
         opened = self._store.revision(pinned)
@@ -285,11 +273,7 @@ def _in_group(entry: Entry, group: str) -> bool:
         case "tag":
             return value in entry.tags
         case "license":
-            return (
-                license_class(entry.license) == value
-                if value in CLASSES
-                else entry.license.lower() == value.lower()
-            )
+            return license_class(entry.license) == value if value in CLASSES else entry.license.lower() == value.lower()
         case _:
             return bool(getattr(entry, what) == value)
 
@@ -316,9 +300,7 @@ def _check_parts(name: str, parts: list[tuple[str, str, int]], split: str, confi
     ):
         if wanted and wanted not in there:
             listed = ", ".join(sorted(filter(None, there))[:12]) or "none"
-            raise InvalidMixError(
-                f"{name} has no {what} {wanted!r}.", remedy=f"There are: {listed}.", source=name
-            )
+            raise InvalidMixError(f"{name} has no {what} {wanted!r}.", remedy=f"There are: {listed}.", source=name)
 
 
 def _joined(one: str, other: str) -> str:

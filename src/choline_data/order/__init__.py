@@ -1,4 +1,4 @@
-"""The pure function: position → (source, epoch, row). Integers only, no state, no index; seekable to any position.
+"""The pure function: position → (source, epoch, row). Integers only, no state, no index; any position at once.
 
 `interleave` shares the slots of the stream among the sources, `source` orders each source's rows, `permute` is the keyed
 bijection under both, and `plan` puts them together for a recipe.
