@@ -303,3 +303,14 @@ def test_messages_say_how_long_the_stream_is():
     with pytest.raises(OutOfRangeError) as caught:
         plan([1, 1], [5, 5]).served(12)
     assert str(caught.value) == "Position 11 is not in the stream, which has 10 positions."
+
+
+def test_pieces_follow_one_another_and_lie_in_one_block_each():
+    pieces = list(plan([(0, (2, 1)), (5000, (1, 2))]).place(100, 14_000))
+    at = 100
+    for piece in pieces:
+        assert piece.start == at
+        assert len(piece.source) == len(piece.rank) <= MIXING_BLOCK
+        at += len(piece.source)
+    assert at == 14_000
+    assert [piece.start for piece in pieces] == [100, 4096, 5000, 9096, 13_192]

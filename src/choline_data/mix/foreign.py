@@ -1,4 +1,4 @@
-"""Mixes of other tools, read into ours: Megatron blend, `interleave_datasets`, MosaicML `streams:`, Axolotl `datasets:`.
+"""Mixes of other tools, read as ours: Megatron blend, `interleave_datasets`, MosaicML `streams:`, Axolotl `datasets:`.
 
 Text is only read: Python by `ast`, where constants and calls of known names count and nothing is ever evaluated.
 """
