@@ -226,11 +226,13 @@ class Server:
             told["http"] = f"{shown}:{self.http_port}"
         if self.metrics_port is not None:
             told["metrics"] = f"{shown}:{self.metrics_port}"
-        if self.settings.as_json:
-            return json.dumps(told)
-        return "Serving on " + ", ".join(
-            f"{name} {at}" if name != "address" else at for name, at in told.items()
-        )
+        return json.dumps(told) if self.settings.as_json else self.shown(told)
+
+    @staticmethod
+    def shown(told: Mapping[str, str]) -> str:
+        """The addresses of a server on one line."""
+        others = [f"{name} on {at}" for name, at in told.items() if name != "address"]
+        return ", ".join([f"Serving on {told['address']}", *others])
 
 
 async def serve_until_signal(
