@@ -54,7 +54,11 @@ def _utf16_without_bom(sample: bytes) -> str:
 def _east_asian(sample: bytes) -> str:
     """An EUC encoding where the high bytes come in pairs; told apart by the rows of the character sets used."""
     runs = [len(run) for run in re.findall(rb"[\xa1-\xfe]+", sample)]
-    if not runs or re.search(rb"[\x80-\x8d\x90-\xa0\xff]", sample) or sum(r % 2 for r in runs[:-1]) > len(runs) // 20:
+    if (
+        not runs
+        or re.search(rb"[\x80-\x8d\x90-\xa0\xff]", sample)
+        or sum(r % 2 for r in runs[:-1]) > len(runs) // 20
+    ):
         return ""
     leads = Counter(pair[0] for run in re.findall(rb"[\xa1-\xfe]+", sample) for pair in _pairs(run))
     total = sum(leads.values())
@@ -88,7 +92,10 @@ def sniff(text: str, extension: str = "") -> Dialect:
     ways = {d: _rows(lines, d) for d in DELIMITERS}
     preferred = {"tsv": "\t", "tab": "\t", "psv": "|"}.get(extension, ",")
     scored = {d: _score(rows) for d, rows in ways.items()}
-    best = max(DELIMITERS, key=lambda d: (scored[d][0], d == preferred, scored[d][1]))
+    best = max(
+        DELIMITERS,
+        key=lambda d: (scored[d][0], _first_fits(ways[d], scored[d]), d == preferred, scored[d][1]),
+    )
     if scored[best][1] < 2:
         blanks = [line.split() for line in lines if line.strip()]
         if len(blanks) > 1 and _score(blanks) >= (0.95, 2) and all(is_number(c) for c in blanks[-2]):
@@ -118,6 +125,10 @@ def _score(rows: list[list[str]]) -> tuple[float, int]:
     return (times / sum(counts.values()) if width > 1 else 0.0), width
 
 
+def _first_fits(rows: list[list[str]], score: tuple[float, int]) -> bool:
+    return bool(rows) and len(rows[0]) == score[1]
+
+
 def is_number(cell: str) -> bool:
     """Whether the cell is a number written in digits."""
     return bool(_NUMBER.match(cell.strip()))
@@ -140,7 +151,8 @@ def _header(rows: list[list[str]]) -> tuple[tuple[str, ...], int, bool]:
         header = len(first) > 1 or not body or len(first[0]) < 64
         return (_named(first), 1, True) if header else (by_place, 0, False)
     over_numbers = [
-        body and all(is_number(r[i]) or r[i].strip() in MISSING for r in body if i < len(r)) for i in range(width)
+        body and all(is_number(r[i]) or r[i].strip() in MISSING for r in body if i < len(r))
+        for i in range(width)
     ]
     texts = [i for i in range(width) if not numbers[i] and first[i].strip() not in MISSING]
     if any(over_numbers[i] for i in texts):

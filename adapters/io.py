@@ -5,9 +5,11 @@ from __future__ import annotations
 import bz2
 import lzma
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO
+
+import pyarrow as pa
 
 from choline_data.errors import (
     MissingDependencyError,
@@ -15,7 +17,7 @@ from choline_data.errors import (
     SourceNotFoundError,
     SourceTooLargeError,
 )
-from choline_data.locations import open_location
+from choline_data.locations import local_path, open_location
 
 HEAD_BYTES = 64 << 10
 READ_BYTES = 1 << 20
@@ -54,6 +56,12 @@ def open_raw(path: str) -> Iterator[BinaryIO]:
             yield file
     except FileNotFoundError as error:
         raise SourceNotFoundError(f"{path}: there is no such file.") from error
+
+
+def arrow_input(file: BinaryIO, path: str) -> pa.NativeFile:
+    """The opened file for pyarrow: a local one without a detour through Python."""
+    local = local_path(path)
+    return pa.OSFile(local) if local is not None else pa.PythonFile(file, "r")
 
 
 def pieces(path: str, name: str = "", start: int = 0, end: int = -1) -> Iterator[bytes]:
@@ -98,12 +106,12 @@ def _decompressed(file: BinaryIO, kind: str, name: str) -> Iterator[bytes]:
                 while piece := lz.read(READ_BYTES):
                     yield piece
             return
-        make = {
+        make: dict[str, Callable[[], Any]] = {
             "gzip": lambda: zlib.decompressobj(31),
             "bz2": bz2.BZ2Decompressor,
             "xz": lzma.LZMADecompressor,
-        }[kind]
-        engine = make()
+        }
+        engine = make[kind]()
         pending = b""
         while True:
             block = pending or file.read(READ_BYTES)
@@ -116,7 +124,7 @@ def _decompressed(file: BinaryIO, kind: str, name: str) -> Iterator[bytes]:
                 block = block.lstrip(b"\x00") if kind == "gzip" else block
                 if not block:
                     continue
-                engine = make()
+                engine = make[kind]()
             piece = engine.decompress(block, READ_BYTES)
             if piece:
                 yield piece
@@ -125,7 +133,7 @@ def _decompressed(file: BinaryIO, kind: str, name: str) -> Iterator[bytes]:
                 tail = getattr(engine, "unconsumed_tail", b"")
                 if kind == "gzip" and not tail:
                     break
-                if kind != "gzip" and engine.needs_input:  # type: ignore[union-attr]
+                if kind != "gzip" and engine.needs_input:
                     break
                 piece = engine.decompress(tail, READ_BYTES)
                 if piece:
@@ -133,10 +141,14 @@ def _decompressed(file: BinaryIO, kind: str, name: str) -> Iterator[bytes]:
             if engine.eof:
                 pending = engine.unused_data
     except (zlib.error, OSError, lzma.LZMAError, EOFError, ValueError, RuntimeError) as error:
-        raise SourceDamagedError(f"{name}: the {kind} stream is damaged ({error}).", remedy="Fetch it again.") from error
+        raise SourceDamagedError(
+            f"{name}: the {kind} stream is damaged ({error}).", remedy="Fetch it again."
+        ) from error
     except Exception as error:
         if type(error).__module__.startswith("zstandard"):
-            raise SourceDamagedError(f"{name}: the zstd stream is damaged ({error}).", remedy="Fetch it again.") from error
+            raise SourceDamagedError(
+                f"{name}: the zstd stream is damaged ({error}).", remedy="Fetch it again."
+            ) from error
         raise
 
 
@@ -156,7 +168,7 @@ def head(path: str, limit: int = HEAD_BYTES) -> bytes:
 def raw_head(path: str, limit: int = 512) -> bytes:
     """The first bytes as they lie there, compressed or not."""
     with open_raw(path) as file:
-        return cast(bytes, file.read(limit))
+        return file.read(limit)
 
 
 def extension(name: str) -> str:

@@ -143,9 +143,13 @@ def _listed(values: list[Any], name: str) -> list[Any]:
 def _split(document: dict[str, Any]) -> list[Any] | None:
     """`{"columns": […], "data": [[…], …]}`, as pandas writes orient="split"."""
     names, data = document.get("columns"), document.get("data")
-    if not (isinstance(names, list) and isinstance(data, list) and set(document) <= {"columns", "data", "index"}):
+    if not (
+        isinstance(names, list) and isinstance(data, list) and set(document) <= {"columns", "data", "index"}
+    ):
         return None
-    if not all(isinstance(n, str) for n in names) or not all(isinstance(r, list) and len(r) == len(names) for r in data):
+    if not all(isinstance(n, str) for n in names) or not all(
+        isinstance(r, list) and len(r) == len(names) for r in data
+    ):
         return None
     index = document.get("index")
     rows = [dict(zip(names, row, strict=True)) for row in data]
@@ -156,7 +160,9 @@ def _split(document: dict[str, Any]) -> list[Any] | None:
 
 def _under_key(document: dict[str, Any]) -> list[Any] | None:
     """The longest list of objects (else the one list) at the top level, with its small neighbours in each row."""
-    objects = {k: v for k, v in document.items() if isinstance(v, list) and v and all(isinstance(r, dict) for r in v)}
+    objects = {
+        k: v for k, v in document.items() if isinstance(v, list) and v and all(isinstance(r, dict) for r in v)
+    }
     if not objects:
         lists = [k for k, v in document.items() if isinstance(v, list)]
         if len(lists) != 1 or any(isinstance(v, dict) for v in document.values()):
@@ -177,9 +183,9 @@ def _under_key(document: dict[str, Any]) -> list[Any] | None:
     rows = _listed(document[key], key)
     if not beside:
         return rows
-    taken = {name for row in rows for name in row}
+    taken = {name for row in rows if isinstance(row, dict) for name in row}
     beside = {(f"document.{k}" if k in taken else k): v for k, v in beside.items()}
-    return [{**row, **beside} for row in rows]
+    return [{**row, **beside} if isinstance(row, dict) else row for row in rows]
 
 
 def _columns(document: dict[str, Any]) -> list[Any] | None:
@@ -187,7 +193,8 @@ def _columns(document: dict[str, Any]) -> list[Any] | None:
     values = list(document.values())
     if len(values) < 2:
         return None
-    if all(isinstance(v, list) for v in values) and len({len(v) for v in values}) == 1:
+    lists = all(isinstance(v, list) and not any(isinstance(cell, dict) for cell in v) for v in values)
+    if lists and len({len(v) for v in values}) == 1:
         return [dict(zip(document, row, strict=True)) for row in zip(*values, strict=True)]
     if not all(isinstance(v, dict) and v for v in values):
         return None

@@ -62,8 +62,7 @@ def query_home(home: Home, query: str) -> pa.Table:
             # A reader is used up by one scan: only what the query names is opened.
             if re.search(rf"(?<![\w.-]){re.escape(entry.name)}(?![\w-])", query):
                 connection.register(entry.name, _reader(home, entry))
-        answer = connection.execute(query).arrow()
-        table: pa.Table = answer.read_all() if isinstance(answer, pa.RecordBatchReader) else answer
+        table: pa.Table = connection.execute(query).to_arrow_table()
         return table
     except duckdb.Error as error:
         raise InvalidOptionError(

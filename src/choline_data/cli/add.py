@@ -30,7 +30,7 @@ def _show_plan(prepared: Prepared) -> None:
     files = {shard.name for part in plan.parts for shard in part.shards}
     out = sys.stderr.write
     out(f"{plan.name}: {plan.kind}, {len(files)} file{'s' * (len(files) != 1)}, {size(plan.bytes)}\n")
-    told = set()
+    told: set[str] = set()
     for part in plan.parts:
         adapter = type(part.adapter).__name__
         fields = ", ".join(f"{role}={column}" for role, column in part.mapping.fields) or "-"
@@ -121,8 +121,6 @@ def add(
 ) -> None:
     """Runs the command."""
     started = time.monotonic()
-    if as_kind and as_kind not in KINDS:
-        raise InvalidOptionError(f"--as {as_kind!r}: no such kind.", remedy=f"There are: {', '.join(KINDS)}.")
     if compression not in ("", "none", "zstd", "lz4"):
         raise InvalidOptionError(f"--compression {compression!r}: no such codec.", remedy="zstd, lz4 or none.")
     if dedup not in ("", "exact", "near"):
