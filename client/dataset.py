@@ -119,7 +119,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         self._parent_rank: tuple[int, int] | None = None
         self._readers: tuple[int, Reader] | None = None
         self._summary = states.summary(self._recipe)
-        self._length = self._recipe.plan().length
+        self._length = self.describe().length
         forks.watch_dataset(self)
 
     def _connect(
