@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,6 @@ except ImportError as missing:
     raise MissingDependencyError("torch", "FirehoseDataset") from missing
 
 LAST = ("short", "drop", "wrap")
-_GIVEN = object()
 
 
 class FirehoseDataset(IterableDataset):  # type: ignore[misc]
@@ -151,10 +151,20 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
             return self._length
         return self._max_samples if self._length is None else min(self._length, self._max_samples)
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether samples come from a server."""
+        return self._endpoint is not None
+
+    @property
+    def needs_python(self) -> bool:
+        """Whether each sample is decoded or transformed by Python."""
+        return self._transform is not None or self._decode is not None
+
     def describe(self) -> Described:
         """The recipe, the Arrow schema, the names of the datasets and the length."""
         if self._described is None:
-            self._described = self._reader().describe()
+            self._described = self.reader().describe()
         return self._described
 
     @property
@@ -191,6 +201,10 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         return share_of(forks.iterating(self), self._expected, rank, self._rank is not None, self.batch_size)
 
     def __iter__(self) -> Iterator[Any]:
+        return self.begin()
+
+    def begin(self) -> Pass:
+        """A pass from where the dataset stands."""
         share = self._share()
         lane, offset = share.lane(self._start)
         begun, self._begun = self._begun, None
@@ -224,20 +238,21 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         return Pass(
             progress,
             self._reader_for_pass(),
-            self._maker(),
+            self.maker(),
             batch=self.batch_size,
             length=self.length,
             ahead=self._ahead if self._endpoint is not None else 0,
             done=done,
         )
 
-    def _maker(self) -> Maker:
+    def maker(self) -> Maker:
+        """What turns chunks into samples and batches."""
         form = formats.format_of(self._format, self._recipe.view, self._view_settings)
         return Maker(self.describe().datasets, form, self._decode, self._transform, self._on_error)
 
     def _reader_for_pass(self) -> Callable[[], Reader]:
         if self._endpoint is None:
-            reader = self._reader()
+            reader = self.reader()
         else:
             reader = self._opened()  # each pass has a stream of its own
         return lambda: reader
@@ -249,7 +264,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
 
         return RemoteReader(self._endpoint, self.describe(), self._columns)
 
-    def _reader(self) -> Reader:
+    def reader(self) -> Reader:
         """The reader of this process: a forked one opens its own."""
         if self._readers is None or self._readers[0] != os.getpid():
             self._readers = (os.getpid(), self._opened())
@@ -317,12 +332,16 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
             )
         self._start, self._begun, self._progress = position, None, None
 
+    def rewind(self, epoch: int) -> None:
+        """The next iteration is pass `epoch`, from its beginning."""
+        self._start, self._epoch, self._begun, self._progress = 0, epoch, None, None
+
     def stats(self) -> dict[str, Any]:
         """What this process has read so far: rows, seconds waited, samples skipped, and samples served by source."""
         progress = self._progress
         position = self.state_dict()["position"]
         served = self._recipe.plan().served(position) if position else [0] * len(self._recipe.sources)
-        seconds = max(torch.finfo(torch.float64).eps, __import__("time").monotonic() - progress.began) if progress else 1.0
+        seconds = max(time.monotonic() - progress.began, 1e-9) if progress else 1.0
         return {
             "position": position,
             "epoch": self._epoch,
