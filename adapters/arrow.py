@@ -69,16 +69,19 @@ class ArrowFile:
         with _refusing(shard.name), io.open_raw(shard.path) as raw:
             head = raw.read(8)
             if io.compression_of(head):
-                raise SourceFormatError(f"{shard.name} is compressed as a whole.", remedy="Decompress it first.")
+                raise SourceFormatError(
+                    f"{shard.name} is compressed as a whole.", remedy="Decompress it first."
+                )
             if head.startswith(_FEATHER_1):
                 raise SourceFormatError(
-                    f"{shard.name} is Feather version 1.", remedy="Write it again as Feather version 2 or Parquet."
+                    f"{shard.name} is Feather version 1.",
+                    remedy="Write it again as Feather version 2 or Parquet.",
                 )
             in_file = head.startswith(_MAGIC)
             size = raw.seek(0, os.SEEK_END)
             damage = self._check(raw, 8 if in_file else 0, size, shard.name, in_file)
             raw.seek(0)
-            source = pa.OSFile(raw.name) if isinstance(getattr(raw, "name", None), str) else pa.PythonFile(raw, "r")
+            source = io.arrow_input(raw, shard.path)
             if in_file and damage is None:
                 with pa.ipc.open_file(source) as reader:
                     records.check_columns(reader.schema, shard.name)
@@ -97,7 +100,9 @@ class ArrowFile:
             if damage:
                 raise damage[1]
 
-    def _check(self, raw: BinaryIO, at: int, size: int, name: str, in_file: bool) -> tuple[int, SourceDamagedError] | None:
+    def _check(
+        self, raw: BinaryIO, at: int, size: int, name: str, in_file: bool
+    ) -> tuple[int, SourceDamagedError] | None:
         """Walks the messages. (whole batches before the damage, the damage); None where all is well."""
         batches = 0
         while at < size:

@@ -17,7 +17,16 @@ import pyarrow.compute as pc
 import pyarrow.csv as pv
 
 from choline_data.adapters import io, records
-from choline_data.adapters.base import MAX_ROW_BYTES, Chunk, Claim, Reject, Shard, Source, SourceFile, from_row
+from choline_data.adapters.base import (
+    MAX_ROW_BYTES,
+    Chunk,
+    Claim,
+    Reject,
+    Shard,
+    Source,
+    SourceFile,
+    from_row,
+)
 from choline_data.adapters.csv_dialect import MISSING, Dialect, encoding_of, sniff
 from choline_data.errors import SourceDamagedError, SourceFormatError, SourceTooLargeError, one_line
 
@@ -50,7 +59,9 @@ class Delimited:
         """The dialect and the encoding of this file."""
         head = io.head(path, SNIFF_BYTES)
         if not head.strip(b"\r\n"):
-            raise SourceFormatError(f"{name} is empty: it has neither a header nor rows.", remedy="Leave it out.")
+            raise SourceFormatError(
+                f"{name} is empty: it has neither a header nor rows.", remedy="Leave it out."
+            )
         encoding = self.encoding or encoding_of(head)
         text = codecs.getincrementaldecoder(encoding)("replace").decode(head)
         if len(head) == SNIFF_BYTES and "\n" in text:
@@ -218,7 +229,8 @@ READ_AHEAD = 4 << 20
 
 def _not_decodable(name: str, encoding: str, error: UnicodeDecodeError) -> SourceDamagedError:
     return SourceDamagedError(
-        f"{name} is not {encoding} throughout ({error.reason}).", remedy="Name its encoding with the option encoding."
+        f"{name} is not {encoding} throughout ({error.reason}).",
+        remedy="Name its encoding with the option encoding.",
     )
 
 
@@ -276,7 +288,11 @@ def _as_type(column: pa.Array, before: str) -> tuple[pa.Array, str]:
         return (column.cast(kinds[before]) if before else column), before
     if before in ("", "integer") and _all(values, _INTEGER):
         return values.cast(pa.int64()), "integer"
-    if before in ("", "integer", "float") and _all(values, _FLOAT) and pc.max(pc.binary_length(values)).as_py() < 26:
+    if (
+        before in ("", "integer", "float")
+        and _all(values, _FLOAT)
+        and pc.max(pc.binary_length(values)).as_py() < 26
+    ):
         return values.cast(pa.float64()), "float"
     if before in ("", "boolean") and _all(values, _BOOLEAN):
         return pc.utf8_lower(values).cast(pa.bool_()), "boolean"

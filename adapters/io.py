@@ -9,13 +9,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO, cast
 
+import pyarrow as pa
+
 from choline_data.errors import (
     MissingDependencyError,
     SourceDamagedError,
     SourceNotFoundError,
     SourceTooLargeError,
 )
-from choline_data.locations import open_location
+from choline_data.locations import local_path, open_location
 
 HEAD_BYTES = 64 << 10
 READ_BYTES = 1 << 20
@@ -54,6 +56,12 @@ def open_raw(path: str) -> Iterator[BinaryIO]:
             yield file
     except FileNotFoundError as error:
         raise SourceNotFoundError(f"{path}: there is no such file.") from error
+
+
+def arrow_input(file: BinaryIO, path: str) -> pa.NativeFile:
+    """The opened file for pyarrow: a local one without a detour through Python."""
+    local = local_path(path)
+    return pa.OSFile(local) if local is not None else pa.PythonFile(file, "r")
 
 
 def pieces(path: str, name: str = "", start: int = 0, end: int = -1) -> Iterator[bytes]:
@@ -133,10 +141,14 @@ def _decompressed(file: BinaryIO, kind: str, name: str) -> Iterator[bytes]:
             if engine.eof:
                 pending = engine.unused_data
     except (zlib.error, OSError, lzma.LZMAError, EOFError, ValueError, RuntimeError) as error:
-        raise SourceDamagedError(f"{name}: the {kind} stream is damaged ({error}).", remedy="Fetch it again.") from error
+        raise SourceDamagedError(
+            f"{name}: the {kind} stream is damaged ({error}).", remedy="Fetch it again."
+        ) from error
     except Exception as error:
         if type(error).__module__.startswith("zstandard"):
-            raise SourceDamagedError(f"{name}: the zstd stream is damaged ({error}).", remedy="Fetch it again.") from error
+            raise SourceDamagedError(
+                f"{name}: the zstd stream is damaged ({error}).", remedy="Fetch it again."
+            ) from error
         raise
 
 

@@ -143,9 +143,13 @@ def _listed(values: list[Any], name: str) -> list[Any]:
 def _split(document: dict[str, Any]) -> list[Any] | None:
     """`{"columns": […], "data": [[…], …]}`, as pandas writes orient="split"."""
     names, data = document.get("columns"), document.get("data")
-    if not (isinstance(names, list) and isinstance(data, list) and set(document) <= {"columns", "data", "index"}):
+    if not (
+        isinstance(names, list) and isinstance(data, list) and set(document) <= {"columns", "data", "index"}
+    ):
         return None
-    if not all(isinstance(n, str) for n in names) or not all(isinstance(r, list) and len(r) == len(names) for r in data):
+    if not all(isinstance(n, str) for n in names) or not all(
+        isinstance(r, list) and len(r) == len(names) for r in data
+    ):
         return None
     index = document.get("index")
     rows = [dict(zip(names, row, strict=True)) for row in data]
@@ -156,7 +160,9 @@ def _split(document: dict[str, Any]) -> list[Any] | None:
 
 def _under_key(document: dict[str, Any]) -> list[Any] | None:
     """The longest list of objects (else the one list) at the top level, with its small neighbours in each row."""
-    objects = {k: v for k, v in document.items() if isinstance(v, list) and v and all(isinstance(r, dict) for r in v)}
+    objects = {
+        k: v for k, v in document.items() if isinstance(v, list) and v and all(isinstance(r, dict) for r in v)
+    }
     if not objects:
         lists = [k for k, v in document.items() if isinstance(v, list)]
         if len(lists) != 1 or any(isinstance(v, dict) for v in document.values()):

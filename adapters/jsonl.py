@@ -14,7 +14,16 @@ import orjson
 import pyarrow as pa
 
 from choline_data.adapters import io, records
-from choline_data.adapters.base import MAX_ROW_BYTES, Chunk, Claim, Reject, Shard, Source, SourceFile, from_row
+from choline_data.adapters.base import (
+    MAX_ROW_BYTES,
+    Chunk,
+    Claim,
+    Reject,
+    Shard,
+    Source,
+    SourceFile,
+    from_row,
+)
 from choline_data.errors import SourceFormatError
 
 SHARD_BYTES = 128 << 20
@@ -38,7 +47,9 @@ class JsonLines:
             count = file.size // SHARD_BYTES
             edges = [file.size * i // count for i in range(count)]
             found += [
-                Shard(file.path, file.name, start=start, end=end, size=(end if end >= 0 else file.size) - start)
+                Shard(
+                    file.path, file.name, start=start, end=end, size=(end if end >= 0 else file.size) - start
+                )
                 for start, end in zip(edges, [*edges[1:], -1], strict=True)
             ]
         return found
@@ -87,7 +98,8 @@ def refuse_utf16(head: bytes, name: str) -> None:
     """SourceFormatError where the text is UTF-16 or UTF-32, which JSON must not be."""
     if head[:2] in (b"\xff\xfe", b"\xfe\xff") or (len(head) > 3 and 0 in head[:2] and head[:2] != b"\0\0"):
         raise SourceFormatError(
-            f"{name} is UTF-16; JSON is UTF-8.", remedy=f"Convert it: iconv -f UTF-16 -t UTF-8 {name} > new.jsonl"
+            f"{name} is UTF-16; JSON is UTF-8.",
+            remedy=f"Convert it: iconv -f UTF-16 -t UTF-8 {name} > new.jsonl",
         )
 
 

@@ -28,6 +28,8 @@ def is_member(path: str) -> bool:
 
 def is_archive(file: SourceFile) -> str:
     """ "zip", "tar" or "" by the first bytes."""
+    if is_member(file.path):
+        return ""  # an archive within an archive is not opened
     head = io.raw_head(file.path)
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return "zip"
@@ -84,6 +86,9 @@ def open_member(path: str) -> Iterator[BinaryIO]:
     if match is None:
         raise SourceFormatError(f"{path} names no member of an archive.", remedy="List the archive again.")
     archive, place, size = match["archive"], int(match["place"]), match["size"]
+    if size == "0":
+        yield stdio.BytesIO(b"")
+        return
     with io.open_raw(archive) as raw:
         if size is None:
             with zip_stream.opened(raw, archive) as zipped:

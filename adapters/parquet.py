@@ -167,7 +167,7 @@ def _opened(
     """The file, checked; every way in which it can be broken is a SourceDamagedError that names it."""
     with io.open_raw(path) as raw:
         try:
-            source = pa.OSFile(raw.name) if isinstance(getattr(raw, "name", None), str) else pa.PythonFile(raw, "r")
+            source = io.arrow_input(raw, path)
             with pq.ParquetFile(
                 source,
                 metadata=footer,
@@ -182,7 +182,8 @@ def _opened(
                 yield file
         except (pa.ArrowException, OSError, MemoryError, UnicodeDecodeError) as error:
             raise SourceDamagedError(
-                f"{name}: not readable as Parquet: {one_line(str(error).strip(), 200)}.", remedy="Fetch it again."
+                f"{name}: not readable as Parquet: {one_line(str(error).strip(), 200)}.",
+                remedy="Fetch it again.",
             ) from error
 
 
@@ -218,6 +219,8 @@ def _validate(batch: pa.RecordBatch, name: str, group: int) -> None:
 def detect(source: Source) -> list[Claim]:
     """Files that begin as Parquet, whatever their name, and those named .parquet."""
     files = tuple(
-        f for f in source.files if io.extension(f.name) in ("parquet", "pq") or io.raw_head(f.path, 4) == _MAGIC
+        f
+        for f in source.files
+        if io.extension(f.name) in ("parquet", "pq") or io.raw_head(f.path, 4) == _MAGIC
     )
     return [Claim(Parquet(), files, 1.0, "the content is Parquet")] if files else []

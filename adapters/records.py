@@ -179,11 +179,13 @@ def _arrow(block: bytes) -> pa.Table | None:
 
 
 def _read(block: bytes, fields: tuple[pa.Field, ...]) -> pa.Table:
-    return pj.read_json(
+    table = pj.read_json(
         io.BytesIO(block),
         read_options=pj.ReadOptions(use_threads=False, block_size=len(block) + 64),
         parse_options=pj.ParseOptions(explicit_schema=pa.schema(fields) if fields else None),
     )
+    table.validate(full=True)  # pyarrow 25 makes broken arrays of lists that begin with null: `[null, 1]`
+    return table
 
 
 def _shallow(block: bytes) -> bool:
@@ -283,8 +285,18 @@ def _column(values: list[Any]) -> pa.Array | None:
         if text != found.schema[0].type:
             found = _read(block, (pa.field("v", text),))
     except pa.ArrowException:
-        return None
+        return _lists_of_scalars(values)
     return found.column(0).combine_chunks() if _fits(text) and found.num_rows == len(values) else None
+
+
+def _lists_of_scalars(values: list[Any]) -> pa.Array | None:
+    """Lists of one scalar type and nulls, which pyarrow.json gets wrong where a null comes first."""
+    lists = [v for v in values if v is not None]
+    if not all(type(v) is list for v in lists) or len({type(x) for v in lists for x in v} - {type(None)}) != 1:
+        return None
+    kinds = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+    item = next(type(x) for v in lists for x in v if x is not None)
+    return pa.array(values, pa.list_(kinds[item])) if item in kinds else None
 
 
 def _mixes_numbers(values: list[Any]) -> bool:
@@ -322,12 +334,14 @@ def check_columns(schema: pa.Schema, name: str) -> None:
     for at, f in enumerate(schema):
         if f.name in seen:
             raise SourceFormatError(
-                f"{name} has two columns named {one_line(f.name, 60)!r}.", remedy="Rename one of them in the file."
+                f"{name} has two columns named {one_line(f.name, 60)!r}.",
+                remedy="Rename one of them in the file.",
             )
         seen.add(f.name)
         if len(f.name.encode()) > MAX_NAME_BYTES:
             raise SourceFormatError(
-                f"{name}: the name of column {at} has {len(f.name):,} characters.", remedy="Give it a shorter one."
+                f"{name}: the name of column {at} has {len(f.name):,} characters.",
+                remedy="Give it a shorter one.",
             )
         if depth_and_fields(f.type)[0] > MAX_DEPTH:
             raise SourceTooLargeError(
@@ -353,7 +367,9 @@ def decoded(batch: pa.RecordBatch, name: str, max_row_bytes: int) -> Iterator[pa
     for column in batch.columns:
         if pa.types.is_dictionary(column.type) and not pa.types.is_primitive(column.type.value_type):
             plain = column.dictionary
-            lengths = pc.binary_length(plain) if _is_bytes(plain.type) else pa.repeat(plain.nbytes, len(plain))
+            lengths = (
+                pc.binary_length(plain) if _is_bytes(plain.type) else pa.repeat(plain.nbytes, len(plain))
+            )
             sizes += lengths.take(column.indices).fill_null(0).to_numpy(zero_copy_only=False)
     if len(sizes) and sizes.max() > max_row_bytes:
         raise SourceTooLargeError(

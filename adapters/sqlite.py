@@ -20,8 +20,18 @@ import numpy as np
 import pyarrow as pa
 
 from choline_data.adapters import io, records
-from choline_data.adapters.base import BATCH_ROWS, MAX_ROW_BYTES, Chunk, Claim, Shard, Source, SourceFile, from_row
+from choline_data.adapters.base import (
+    BATCH_ROWS,
+    MAX_ROW_BYTES,
+    Chunk,
+    Claim,
+    Shard,
+    Source,
+    SourceFile,
+    from_row,
+)
 from choline_data.errors import SourceDamagedError, SourceTooLargeError, one_line
+from choline_data.locations import local_path
 
 _MAGIC = b"SQLite format 3\x00"
 _FETCH_ROWS = 256
@@ -50,13 +60,19 @@ class Sqlite:
         with self._opened(shard.path, shard.name) as base:
             if shard.member not in _tables(base):
                 raise SourceDamagedError(f"{shard.name} has no table {one_line(shard.member, 60)!r}.")
-            cursor = base.execute(f"SELECT * FROM {_quoted(shard.member)} ORDER BY {_order(base, shard.member)}")
+            cursor = base.execute(
+                f"SELECT * FROM {_quoted(shard.member)} ORDER BY {_order(base, shard.member)}"
+            )
             names = [column[0] for column in cursor.description]
             records.check_columns(pa.schema([pa.field(n, pa.null()) for n in names]), shard.origin)
             row = 0
             while rows := cursor.fetchmany(min(_FETCH_ROWS, BATCH_ROWS)):
-                made = [_column(name, values) for name, values in zip(names, zip(*rows, strict=True), strict=True)]
-                batch = pa.RecordBatch.from_arrays([c for _, c in made], schema=pa.schema([f for f, _ in made]))
+                made = [
+                    _column(name, values) for name, values in zip(names, zip(*rows, strict=True), strict=True)
+                ]
+                batch = pa.RecordBatch.from_arrays(
+                    [c for _, c in made], schema=pa.schema([f for f, _ in made])
+                )
                 yield from records.bounded(batch, np.arange(row, row + len(rows), dtype=np.int64))
                 row += len(rows)
 
@@ -64,8 +80,8 @@ class Sqlite:
     def _opened(self, path: str, name: str) -> Iterator[sqlite3.Connection]:
         """The database read-only, from a local copy where it is remote or compressed."""
         with io.open_raw(path) as raw, tempfile.TemporaryDirectory() as folder:
-            local = getattr(raw, "name", None)
-            if not isinstance(local, str) or io.compression_of(raw.read(8)):
+            local = local_path(path)
+            if local is None or io.compression_of(raw.read(8)):
                 local = os.path.join(folder, "copy.sqlite")
                 with open(local, "wb") as copy:
                     for piece in io.pieces(path, name):

@@ -142,9 +142,8 @@ def members(stream: Stream, name: str) -> Iterator[Member]:
         if kind != b"5" and not (shown.endswith("/") and size == 0):
             yield Member(shown.encode("utf-8", "replace").decode(), start, size, reason)
         end = start + size + -size % BLOCK
-        # The padding of the last member may be missing: all of its bytes are there.
         stream.skip(end - stream.position)
-        if stream.position < start + size:
+        if stream.position < end:
             raise _damaged(name, at, f"the member {shown!r} is cut")
 
 

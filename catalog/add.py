@@ -61,6 +61,10 @@ def prepare(
                 wishes,
                 license=wishes.license or known.license,
                 as_kind=wishes.as_kind or known.kind,
+                form=wishes.form or known.form,
+                config=wishes.config or known.config,
+                split=wishes.split or known.split,
+                format=wishes.format or known.adapter,
                 fields={**dict(known.mapping), **wishes.fields},
             )
     source = resolve(place, revision=revision, config=wishes.config, split=wishes.split)

@@ -11,15 +11,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import orjson
 import pyarrow as pa
 
 from choline_data import schema as one
-from choline_data.adapters.base import Chunk, Reject, Shard
+from choline_data.adapters.base import Reject, Shard
 from choline_data.adapters.mapping import Normalised
-from choline_data.catalog.planning import Part, Plan, Unit
-from choline_data.errors import CholineDataError, DataError, SourceDamagedError, TooManyRejectsError
+from choline_data.catalog.planning import Part, Plan, Unit, guarded
+from choline_data.errors import DataError, TooManyRejectsError
 from choline_data.home import Home
 from choline_data.identity import sample_ids
 from choline_data.store import BlockWriter, Catalog, Entry, Manifest, StoredFile
@@ -67,18 +66,6 @@ def _samples(plan: Plan, part: Part, shard: Shard, normalised: Normalised) -> pa
     return pa.record_batch(arrays, schema=schema)
 
 
-def _chunks(part: Part, shard: Shard) -> Iterator[Chunk]:
-    """The adapter's chunks; anything but our own errors out of a parser of foreign bytes becomes SourceDamagedError."""
-    try:
-        yield from part.adapter.read(shard)
-    except CholineDataError:
-        raise
-    except Exception as error:  # noqa: BLE001 - the one boundary behind which parsers of hostile bytes run
-        raise SourceDamagedError(
-            f"{shard.origin}: can't be read ({type(error).__name__}: {error}).", remedy="Fetch the file again."
-        ) from error
-
-
 def run_unit(plan: Plan, home: Home, unit: Unit, progress: Progress | None = None) -> UnitResult:
     """Reads, maps and writes one unit. A rerun writes the same files again, under the same names."""
     schema = one.stored_schema(plan.columns)
@@ -101,7 +88,7 @@ def run_unit(plan: Plan, home: Home, unit: Unit, progress: Progress | None = Non
         for number, shard in unit.shards:
             part = plan.parts[number]
             told = 0
-            for chunk in _chunks(part, shard):
+            for chunk in guarded(part.adapter, shard):
                 normalised = part.mapping.apply(chunk, shard)
                 bad = (*chunk.rejects, *normalised.rejects)
                 rejected += len(bad)
@@ -259,8 +246,3 @@ def _cut(home: Home, plan: Plan, file: StoredFile, rows: int) -> StoredFile:
     if done is None:
         raise DataError(f"{plan.name}: the limit left no rows.")
     return StoredFile(done.sha256, done.rows, done.bytes, file.source, file.split, file.config)
-
-
-def rows_in(batch: pa.RecordBatch) -> np.ndarray:
-    """The batch's row numbers in their source."""
-    return np.asarray(batch["origin"].field("row"))

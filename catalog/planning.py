@@ -7,6 +7,7 @@ bytes.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from collections.abc import Mapping as MappingOf
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -130,12 +131,26 @@ class Wishes:
     split: str = ""
 
 
+def guarded(adapter: Adapter, shard: Shard) -> Iterator[Chunk]:
+    """The adapter's chunks; anything but our own errors out of a parser of foreign bytes becomes SourceDamagedError."""
+    try:
+        yield from adapter.read(shard)
+    except CholineDataError:
+        raise
+    except MemoryError as error:
+        raise SourceTooLargeError(f"{shard.origin}: reading it takes more memory than there is.") from error
+    except Exception as error:  # noqa: BLE001 - the one boundary behind which parsers of hostile bytes run
+        raise SourceDamagedError(
+            f"{shard.origin}: can't be read ({type(error).__name__}: {error}).", remedy="Fetch the file again."
+        ) from error
+
+
 def _first_chunks(adapter: Adapter, shard: Shard, rows: int) -> list[Chunk]:
     """Chunks with at least `rows` rows from the shard's start; what lies before the damage where it is damaged."""
     got: list[Chunk] = []
     count = 0
     try:
-        for chunk in adapter.read(shard):
+        for chunk in guarded(adapter, shard):
             got.append(replace(chunk, batch=chunk.batch.slice(0, rows), rows=chunk.rows[:rows]))
             count += chunk.batch.num_rows + len(chunk.rejects)
             if count >= rows:
@@ -280,7 +295,9 @@ def _previews(samples: list[tuple[Part, Chunk, Shard]]) -> tuple[tuple[Preview, 
     """Three rows beside their samples, and about how many bytes a sample has."""
     out: list[Preview] = []
     size = rows = 0
-    for part, chunk, shard in samples[:64]:
+    firsts = {id(part.mapping): n for n, (part, _, _) in reversed(list(enumerate(samples)))}
+    ordered = sorted(range(len(samples)), key=lambda n: (n not in firsts.values(), n))
+    for part, chunk, shard in (samples[n] for n in ordered[:64]):
         try:
             batch: pa.RecordBatch = part.mapping.apply(chunk, shard).batch
         except CholineDataError:

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from choline_data.adapters.base import Source, SourceFile
-from choline_data.catalog.licence_of import license_of
+from choline_data.stated_licence import license_of
 from choline_data.errors import (
     CholineDataError,
     ForbiddenLocationError,

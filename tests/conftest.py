@@ -57,12 +57,14 @@ class Shelf:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real and hostile files that is shared beside the checkout; never part of it."""
+    """The folder of real and hostile datasets: $CHOLINE_TEST_DATA, or shared/data beside or above the checkout."""
     stated = os.environ.get("CHOLINE_TEST_DATA")
-    folder = Path(stated) if stated else Path(__file__).parents[3] / "shared/data"
-    if not folder.is_dir():
-        pytest.skip("no shared test data: set CHOLINE_TEST_DATA")
-    return folder
+    above = Path(__file__).resolve().parents[1:4]
+    places = [Path(stated)] if stated else [folder / "shared" / "data" for folder in above]
+    found = next((place for place in places if (place / "manifest.json").is_file()), None)
+    if found is None:
+        pytest.skip(f"no real data at {places[0]}; set CHOLINE_TEST_DATA")
+    return found
 
 
 @pytest.fixture
@@ -75,13 +77,3 @@ def shelf(tmp_path: Path) -> Shelf:
 def numbered() -> Callable[[str, int], dict[str, list[Any]]]:
     """Columns of `count` short texts."""
     return lambda word, count: {"text": [f"{word} {number}" for number in range(count)]}
-
-
-@pytest.fixture(scope="session")
-def shared_data() -> Path:
-    """The folder of real datasets: $CHOLINE_TEST_DATA, or ../shared/data beside the checkout."""
-    beside = Path(__file__).resolve().parents[1].parent / "shared" / "data"
-    folder = Path(os.environ.get("CHOLINE_TEST_DATA") or beside)
-    if not folder.is_dir():
-        pytest.skip(f"no real data at {folder}; set CHOLINE_TEST_DATA")
-    return folder

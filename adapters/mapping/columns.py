@@ -15,7 +15,7 @@ import pyarrow as pa
 from choline_data.adapters.mapping.extra import is_json
 from choline_data.adapters.mapping.forms.fields import class_names
 from choline_data.adapters.mapping.roles import CONTENT_KEYS, ROLE_KEYS
-from choline_data.adapters.mapping.sniffing import sniff
+from choline_data.adapters.media import mime_of
 
 ROWS = 64
 _SUFFIX = {
@@ -23,7 +23,9 @@ _SUFFIX = {
     "audio": re.compile(r"\.(wav|mp3|flac|ogg|opus|m4a)([?#]|$)", re.IGNORECASE),
     "video": re.compile(r"\.(mp4|webm|avi|mov|mkv)([?#]|$)", re.IGNORECASE),
 }
-_OPAQUE = re.compile(r"^(https?://\S+|/?[\w.-]+(/[\w.@ -]+)+|[0-9a-f]{16,}|[A-Za-z0-9+/]{40,}={0,2}|[\w-]{1,64})$")
+_OPAQUE = re.compile(
+    r"^(https?://\S+|/?[\w.-]+(/[\w.@ -]+)+|[0-9a-f]{16,}|[A-Za-z0-9+/]{40,}={0,2}|[\w-]{1,64})$"
+)
 
 
 def plain(name: str) -> str:
@@ -80,7 +82,7 @@ class Column:
 
     @cached_property
     def media(self) -> str:
-        """"image", "audio" or "video" where the values are such bytes, or name such files; else ""."""
+        """ "image", "audio" or "video" where the values are such bytes, or name such files; else ""."""
         kinds = {medium_of(v) for v in self.there[:8]}
         return kinds.pop() if len(kinds) == 1 else ""
 
@@ -118,7 +120,7 @@ def medium_of(value: Any) -> str:
             return "audio"
         value = next((value[k] for k in ("path", "uri", "url") if isinstance(value.get(k), str)), None)
     if isinstance(value, bytes):
-        mime = sniff(value[: 64 << 10]).mime
+        mime = mime_of(value)
         return mime.partition("/")[0] if mime.partition("/")[0] in _SUFFIX else ""
     if isinstance(value, str) and len(value) < 2048:
         return next((kind for kind, suffix in _SUFFIX.items() if suffix.search(value.strip())), "")
@@ -137,6 +139,8 @@ def _turns_of(value: Any) -> str:
         for key in ("messages", "conversations", "conversation"):
             if isinstance(value.get(key), list):
                 return _turns_of(value[key])
+        if not {"role", "from"} & value.keys():  # a struct with a speaker and a text is no turn yet
+            return ""
         value = [value]
     if not isinstance(value, list):
         return ""

@@ -160,7 +160,9 @@ def _preference(look: Look) -> Iterable[Find]:
         one, two, choice = look.find((first,), reply), look.find((second,), reply), look.find(choices)
         if one and two and choice:
             fields = [*before, ("chosen", one), ("rejected", two), ("choice", choice), *system]
-            yield Find("preference", "preference", fields, 0.96, f"{choice} says which of {one} and {two} is better")
+            yield Find(
+                "preference", "preference", fields, 0.96, f"{choice} says which of {one} and {two} is better"
+            )
             return
 
 
@@ -171,7 +173,9 @@ def _kto(look: Look) -> Iterable[Find]:
     chat = look.find(_CHATS, lambda c: c.turns in ("messages", "sharegpt"))
     prompt, reply = look.text("prompt", "instruction"), look.text("completion", "response", "output")
     if chat:
-        yield Find("preference", "kto", [("messages", chat), ("label", label)], 0.97, f"{label} judges {chat}")
+        yield Find(
+            "preference", "kto", [("messages", chat), ("label", label)], 0.97, f"{label} judges {chat}"
+        )
     elif prompt and reply:
         fields = [("prompt", prompt), ("completion", reply), ("label", label)]
         yield Find("preference", "kto", fields, 0.97, f"{label} judges {reply}")
@@ -179,10 +183,16 @@ def _kto(look: Look) -> Iterable[Find]:
 
 def _chat(look: Look) -> Iterable[Find]:
     system = [("system", s) for s in [look.text("system", "systemprompt")] if s]
-    shaped = [n for key, n in look.plain.items() if look.columns[n].turns in ("messages", "sharegpt", "pairs")]
+    shaped = [
+        n for key, n in look.plain.items() if look.columns[n].turns in ("messages", "sharegpt", "pairs")
+    ]
     named = look.find(_CHATS, lambda c: c.turns in ("messages", "sharegpt", "pairs"))
     texts = look.find(("texts",), lambda c: c.turns == "pairs")
-    column = named or texts or next((n for n in shaped if n.lower() != "replies" and not look.columns[n].media), "")
+    column = (
+        named
+        or texts
+        or next((n for n in shaped if n.lower() != "replies" and not look.columns[n].media), "")
+    )
     # A history goes before the reply of its own row.
     if column and not (column.lower() == "history" and look.text("response", "output")):
         shape = look.columns[column].turns
@@ -226,7 +236,9 @@ def _choice(look: Look) -> Iterable[Find]:
     if not question:
         return
     several: list[str] = []
-    whole = look.find(("choices", "options", "endings", "answerchoices", "mcoptions", "choicestext"), _is_choices)
+    whole = look.find(
+        ("choices", "options", "endings", "answerchoices", "mcoptions", "choicestext"), _is_choices
+    )
     for names in (("opa", "opb", "opc", "opd"), ("a", "b", "c", "d"), ("option1", "option2"), ("sol1", "sol2"),
                   ("choice1", "choice2"), ("ending0", "ending1", "ending2", "ending3"),
                   ("optiona", "optionb", "optionc", "optiond"), ("answera", "answerb", "answerc"),
@@ -249,11 +261,17 @@ def _choice(look: Look) -> Iterable[Find]:
         values = look.columns[answer].there
         role = "answer_from_1" if values and all(str(v) not in ("0",) for v in values) else role
     context = look.text("context", "passage", "article", "support", "story")
-    fields = [("question", question), *(("choices", c) for c in columns), *([(role, answer)] if answer else [])]
+    fields = [
+        ("question", question),
+        *(("choices", c) for c in columns),
+        *([(role, answer)] if answer else []),
+    ]
     if context and context != question:
         fields.append(("context", context))
     fields += _media_beside(look)
-    yield Find("qa", "multiple_choice", fields, 0.97 if answer else 0.9, f"{', '.join(columns)} are the choices")
+    yield Find(
+        "qa", "multiple_choice", fields, 0.97 if answer else 0.9, f"{', '.join(columns)} are the choices"
+    )
 
 
 def _is_choices(column: Column) -> bool:
@@ -289,7 +307,10 @@ def _is_nested(value: object) -> bool:
 
 
 def _retrieval(look: Look) -> Iterable[Find]:
-    ask, found = look.text("query", "anchor"), look.find(("positive", "pos", "passage", "document", "positives"))
+    ask, found = (
+        look.text("query", "anchor"),
+        look.find(("positive", "pos", "passage", "document", "positives")),
+    )
     if ask and found and look.has("negative", "negatives", "neg", "negative1", "corpusid", "positive", "pos"):
         yield Find("qa", "qa", [("question", ask), ("answer", found)], 0.92, f"{found} belongs to {ask}")
 
@@ -307,20 +328,28 @@ def _instruction(look: Look) -> Iterable[Find]:
         reply = look.find(answers, _is_reply)
         if not prompt or not reply or prompt == reply:
             continue
-        fields = [("prompt", prompt), ("completion", reply), *(s for s in system if s[1] not in (prompt, reply))]
+        fields = [
+            ("prompt", prompt),
+            ("completion", reply),
+            *(s for s in system if s[1] not in (prompt, reply)),
+        ]
         below = look.text("input", "context", "sqlcontext")
         if below and below not in (prompt, reply) and prompt.lower() in ("instruction", "sql_prompt"):
             fields.append(("input", below))
         history = look.find(("history",), lambda c: c.all_of(lambda v: isinstance(v, list)))
         if history:
             fields.append(("history", history))
-        ratings = [look.plain[n] for n in _RATINGS if n in look.plain and look.columns[look.plain[n]].is_number]
+        ratings = [
+            look.plain[n] for n in _RATINGS if n in look.plain and look.columns[look.plain[n]].is_number
+        ]
         fields += [("label", r) for r in ratings] + _media_beside(look)
         yield Find("chat", "prompt_completion", fields, 0.94, f"{reply} answers {prompt}")
         return
     alone = look.text("prompt", "instruction", "inputs")
-    if alone and not look.has(*_DOCUMENTS) and look.columns[alone].is_prose:
-        yield Find("chat", "prompt_completion", [("prompt", alone)], 0.6, f"{alone} is a prompt without a reply")
+    if alone and not look.has(*_DOCUMENTS, "canonicalsolution") and look.columns[alone].is_prose:
+        yield Find(
+            "chat", "prompt_completion", [("prompt", alone)], 0.88, f"{alone} is a prompt without a reply"
+        )
 
 
 def _is_reply(column: Column) -> bool:
@@ -328,7 +357,7 @@ def _is_reply(column: Column) -> bool:
         return True
     listed = column.all_of(lambda v: isinstance(v, list))
     named = column.name.lower() in ("responses", "completions", "targets", "response")
-    return listed and named or (column.is_number and column.name.lower() in ("answer", "target", "output"))
+    return (listed and named) or (column.is_number and column.name.lower() in ("answer", "target", "output"))
 
 
 def _summary(look: Look) -> Iterable[Find]:
@@ -341,10 +370,7 @@ def _summary(look: Look) -> Iterable[Find]:
             yield Find("chat", "summarisation", fields, 0.92, f"{summary} is shorter than {document}")
 
 
-_LANGUAGES = frozenset("ar bg bn ca cs da de el en eo es et eu fa fi fr ga gl gu he hi hr hu hy id is it ja ka kk km "
-                       "kn ko lt lv mk ml mr ms mt nb ne nl nn no pa pl ps pt ro ru sh si sk sl sq sr sv ta te th tr "
-                       "uk ur uz vi xh yi zh zu af am as az be br cy fy gd ha ig ku ky li mg mn my oc or rw se tg tk "
-                       "tt ug wa yo".split())  # fmt: skip
+_LANGUAGES = frozenset(["ar", "bg", "bn", "ca", "cs", "da", "de", "el", "en", "eo", "es", "et", "eu", "fa", "fi", "fr", "ga", "gl", "gu", "he", "hi", "hr", "hu", "hy", "id", "is", "it", "ja", "ka", "kk", "km", "kn", "ko", "lt", "lv", "mk", "ml", "mr", "ms", "mt", "nb", "ne", "nl", "nn", "no", "pa", "pl", "ps", "pt", "ro", "ru", "sh", "si", "sk", "sl", "sq", "sr", "sv", "ta", "te", "th", "tr", "uk", "ur", "uz", "vi", "xh", "yi", "zh", "zu", "af", "am", "as", "az", "be", "br", "cy", "fy", "gd", "ha", "ig", "ku", "ky", "li", "mg", "mn", "my", "oc", "or", "rw", "se", "tg", "tk", "tt", "ug", "wa", "yo"])  # fmt: skip
 
 
 def _parallel(look: Look) -> Iterable[Find]:
@@ -360,7 +386,9 @@ def _parallel(look: Look) -> Iterable[Find]:
     pair = [look.text("src", "sourcetext"), look.text("tgt", "targettext")]
     columns = coded if len(coded) > 1 else pair if all(pair) else []
     if columns:
-        yield Find("text", "parallel", [("text", c) for c in columns], 0.93, f"{' and '.join(columns)} say the same")
+        yield Find(
+            "text", "parallel", [("text", c) for c in columns], 0.93, f"{' and '.join(columns)} say the same"
+        )
 
 
 def _classification(look: Look) -> Iterable[Find]:
@@ -369,7 +397,11 @@ def _classification(look: Look) -> Iterable[Find]:
             return True
         if c.all_of(lambda v: isinstance(v, int)):
             return c.distinct <= max(20, len(c.there) // 2)
-        return c.is_text and c.length < 60 and (c.distinct <= max(3, len(c.there) // 2) or c.name.lower() == "label")
+        return (
+            c.is_text
+            and c.length < 60
+            and (c.distinct <= max(3, len(c.there) // 2) or c.name.lower() == "label")
+        )
 
     def graded(c: Column) -> bool:
         return few(c) or c.is_number
@@ -384,18 +416,31 @@ def _classification(look: Look) -> Iterable[Find]:
         first, second, label = look.text(one), look.text(two), look.find(names, graded)
         if first and second and label:
             fields = [("text", first), ("text", second), ("label", label)]
-            yield Find("classification", "classification", fields, 0.96, f"{label} judges {first} and {second}")
+            yield Find(
+                "classification", "classification", fields, 0.96, f"{label} judges {first} and {second}"
+            )
             return
     text, label = look.text(*_LABELLED), look.find(_LABELS, few)
     if not text or not label or text == label:
         return
     if look.columns[label].is_text and look.columns[label].length >= look.columns[text].length:
         return
-    classed = label.lower() in ("label", "labels", "sentiment", "stars", "intent", "emotion", "fine_label", "class")
+    classed = label.lower() in (
+        "label",
+        "labels",
+        "sentiment",
+        "stars",
+        "intent",
+        "emotion",
+        "fine_label",
+        "class",
+    )
     prose = look.columns[text].is_prose and look.columns[text].length > 12
     # A row of a table has a title and a category too; a document has a topic.
     score = 0.94 if classed and prose else 0.75 if classed and text.lower() in ("text", "sentence") else 0.45
-    yield Find("classification", "classification", [("text", text), ("label", label)], score, f"{label} sorts {text}")
+    yield Find(
+        "classification", "classification", [("text", text), ("label", label)], score, f"{label} sorts {text}"
+    )
 
 
 def _tokens(look: Look) -> Iterable[Find]:
@@ -404,7 +449,9 @@ def _tokens(look: Look) -> Iterable[Find]:
     tags = look.find(("nertags", "postags", "chunktags", "tags", "labels", "upos", "ner", "pos"), lambda c: c.all_of(
         lambda v: isinstance(v, list)))  # fmt: skip
     if words and tags:
-        yield Find("annotation", "token_labels", [("tokens", words), ("tags", tags)], 0.96, f"{tags} mark {words}")
+        yield Find(
+            "annotation", "token_labels", [("tokens", words), ("tags", tags)], 0.96, f"{tags} mark {words}"
+        )
 
 
 def _ids(look: Look) -> Iterable[Find]:
@@ -418,7 +465,9 @@ def _ids(look: Look) -> Iterable[Find]:
 def _code(look: Look) -> Iterable[Find]:
     prompt, solution = look.text("prompt"), look.text("canonicalsolution")
     if prompt and solution:
-        yield Find("text", "code", [("prompt", prompt), ("text", solution)], 0.96, f"{solution} completes {prompt}")
+        yield Find(
+            "text", "code", [("prompt", prompt), ("text", solution)], 0.96, f"{solution} completes {prompt}"
+        )
         return
     program = look.find(_PROGRAMS, _is_program)
     if not program:
@@ -427,7 +476,13 @@ def _code(look: Look) -> Iterable[Find]:
     before = [("prompt", told)] if told and (look.has("testlist") or look.has("oldcontents")) else []
     signs = [look.plain[s] for s in _CODE_SIGNS if s in look.plain]
     score = 0.95 if signs else 0.7
-    yield Find("text", "code", [*before, ("text", program)], score, f"{program} beside {', '.join(signs[:3]) or 'none'}")
+    yield Find(
+        "text",
+        "code",
+        [*before, ("text", program)],
+        score,
+        f"{program} beside {', '.join(signs[:3]) or 'none'}",
+    )
 
 
 def _is_program(column: Column) -> bool:
@@ -438,9 +493,14 @@ def _is_program(column: Column) -> bool:
 
 
 def _media(look: Look) -> Iterable[Find]:
-    for kind, names, words in (("video", _VIDEOS, _CAPTIONS), ("audio", _AUDIOS, _WORDS), ("image", _IMAGES, _CAPTIONS)):
+    for kind, names, words in (
+        ("video", _VIDEOS, _CAPTIONS),
+        ("audio", _AUDIOS, _WORDS),
+        ("image", _IMAGES, _CAPTIONS),
+    ):
         column = look.find(names, lambda c, kind=kind: c.media == kind) or next(  # type: ignore[misc]
-            (n for n, c in look.columns.items() if c.media == kind and c.media_bytes), "")
+            (n for n, c in look.columns.items() if c.media == kind and c.media_bytes), ""
+        )
         score = 0.96
         if not column and kind == "image":
             column, score = _linked_image(look), 0.93
@@ -467,7 +527,9 @@ def _media(look: Look) -> Iterable[Find]:
 
 def _is_caption(column: Column) -> bool:
     return column.is_text or column.all_of(
-        lambda v: isinstance(v, bytes) or (isinstance(v, list) and all(isinstance(x, str) or x is None for x in v))
+        lambda v: (
+            isinstance(v, bytes) or (isinstance(v, list) and all(isinstance(x, str) or x is None for x in v))
+        )
     )
 
 
@@ -506,7 +568,9 @@ def _annotation(look: Look) -> Iterable[Find]:
         yield Find("annotation", "annotation", fields, 0.95, f"{', '.join(shape)} mark images")
         return
     if look.has("imageid") and look.text("caption") and not look.has(*_IMAGES, "url"):
-        yield Find("annotation", "annotation", [("text", look.text("caption"))], 0.95, "captions of images elsewhere")
+        yield Find(
+            "annotation", "annotation", [("text", look.text("caption"))], 0.95, "captions of images elsewhere"
+        )
     tasks = look.find(("annotations", "completions"), lambda c: c.all_of(
         lambda v: isinstance(v, list) and all(isinstance(x, dict) and "result" in x for x in v)))  # fmt: skip
     if tasks:
@@ -522,17 +586,26 @@ def _document(look: Look) -> Iterable[Find]:
         return
     named = look.find(_DOCUMENTS, lambda c: _is_document(c, look))
     if named:
-        score = 0.94 if named.lower() in ("text", "content", "raw_content", "page", "body", "markdown") else 0.85
+        score = (
+            0.94 if named.lower() in ("text", "content", "raw_content", "page", "body", "markdown") else 0.85
+        )
         yield Find("text", "document", [("text", named)], score, f"{named} holds text")
         return
-    long = sorted((c for c in look.columns.values() if c.is_prose and c.length > 200), key=lambda c: -c.length)
+    long = sorted(
+        (c for c in look.columns.values() if c.is_prose and c.length > 200), key=lambda c: -c.length
+    )
     if long and (len(long) == 1 or long[0].length > 4 * long[1].length):
         yield Find("text", "document", [("text", long[0].name)], 0.5, f"{long[0].name} is the longest text")
 
 
 def _is_document(column: Column, look: Look) -> bool:
-    if column.turns == "strings" or column.all_of(lambda v: isinstance(v, list) and all(isinstance(x, str) for x in v)):
-        return column.name.lower() in ("pages", "paragraphs", "text", "text_by_page_gen", "sections") and not column.media
+    if column.turns == "strings" or column.all_of(
+        lambda v: isinstance(v, list) and all(isinstance(x, str) for x in v)
+    ):
+        return (
+            column.name.lower() in ("pages", "paragraphs", "text", "text_by_page_gen", "sections")
+            and not column.media
+        )
     if not column.is_text:
         return False
     if column.name.lower() == "text":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +12,15 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from choline_data.adapters.mapping.extra import TEXT, concat, dumps, is_text, json_lists, json_object, json_text
+from choline_data.adapters.mapping.extra import (
+    TEXT,
+    concat,
+    dumps,
+    is_text,
+    json_lists,
+    json_object,
+    json_text,
+)
 from choline_data.adapters.mapping.roles import CONTENT_KEYS, ROLE_KEYS, USUAL, role_of, roles_by_turn
 from choline_data.schema import TURN
 
@@ -60,15 +69,21 @@ def read(value: Any) -> Talk:
 
 def _turns(items: list[dict[str, Any]]) -> Talk:
     keys = {key for item in items for key in item}
-    if "turns" in keys and isinstance(items[0].get("turns"), list):  # replies to another file's questions (MT-Bench)
+    if "turns" in keys and isinstance(
+        items[0].get("turns"), list
+    ):  # replies to another file's questions (MT-Bench)
         said = [str(text) for text in items[0]["turns"] if text is not None]
-        return Talk([("assistant", text) for text in said], [{} for _ in said], "" if said else "has no turns")
+        return Talk(
+            [("assistant", text) for text in said], [{} for _ in said], "" if said else "has no turns"
+        )
     role_key = next((k for k in ROLE_KEYS if k in keys), None)
-    content_key = next((k for k in CONTENT_KEYS if k in keys and k != role_key), None)
+    content_key = next((k for k in CONTENT_KEYS if k in keys), None)
     if role_key is None and {"user", "assistant"} & keys:
         return _pairs(items)
     if role_key is None or (content_key is None and not keys & set(_CALLS)):
-        return Talk(fault=f"has turns without a role or a content (their keys: {', '.join(sorted(keys)[:8])})")
+        return Talk(
+            fault=f"has turns without a role or a content (their keys: {', '.join(sorted(keys)[:8])})"
+        )
     names = [_name(item.get(role_key)) for item in items]
     talk = Talk()
     usual = USUAL.get(role_key, {})
@@ -95,7 +110,9 @@ def _content(item: dict[str, Any], key: str | None) -> tuple[str | None, bool]:
     value = item.get(key) if key else None
     exact = value is None or isinstance(value, str)
     text: str | None = value if exact else _parts(value)
-    calls = [call for k in _CALLS if item.get(k) for call in (item[k] if isinstance(item[k], list) else [item[k]])]
+    calls = [
+        call for k in _CALLS if item.get(k) for call in (item[k] if isinstance(item[k], list) else [item[k]])
+    ]
     if calls:
         # As the Hermes template writes them, so that a model sees the call that the tool answers.
         blocks = "\n".join(f"<tool_call>\n{_call(call)}\n</tool_call>" for call in calls)
@@ -108,10 +125,8 @@ def _call(call: Any) -> str:
     if isinstance(function, str):
         return function
     if isinstance(function, dict) and isinstance(function.get("arguments"), str):
-        try:
+        with contextlib.suppress(orjson.JSONDecodeError):
             function = {**function, "arguments": orjson.loads(function["arguments"])}
-        except orjson.JSONDecodeError:
-            pass
     return dumps(function)
 
 
@@ -121,7 +136,9 @@ def _parts(value: Any) -> str:
         value = value["parts"] if isinstance(value.get("parts"), list) else [value]
     if not isinstance(value, list):
         return dumps(value)
-    texts = [part if isinstance(part, str) else part.get("text") for part in value if isinstance(part, (str, dict))]
+    texts = [
+        part if isinstance(part, str) else part.get("text") for part in value if isinstance(part, (str, dict))
+    ]
     return "\n".join(text for text in texts if isinstance(text, str))
 
 
@@ -165,12 +182,14 @@ def from_structs(column: pa.Array) -> tuple[pa.Array, pa.Array | None] | None:
     Gives the very same as `read` would row by row.
     """
     t = pa.types
-    if not (t.is_list(column.type) or t.is_large_list(column.type)) or not t.is_struct(column.type.value_type):
+    if not (t.is_list(column.type) or t.is_large_list(column.type)) or not t.is_struct(
+        column.type.value_type
+    ):
         return None
     kind = column.type.value_type
     keys = [f.name for f in kind]
     role_key = next((k for k in ROLE_KEYS if k in keys), None)
-    content_key = next((k for k in CONTENT_KEYS if k in keys and k != role_key), None)
+    content_key = next((k for k in CONTENT_KEYS if k in keys), None)
     if role_key is None or content_key is None or len(set(keys)) != len(keys) or column.null_count:
         return None
     items = column.flatten()
@@ -195,11 +214,18 @@ def from_structs(column: pa.Array) -> tuple[pa.Array, pa.Array | None] | None:
     turns = pa.ListArray.from_arrays(
         pa.array(offsets), pa.StructArray.from_arrays([roles, contents], fields=list(TURN)), type=TURNS
     )
-    return turns, _rest(kind, parts, role_key, content_key, pa.array(common, pa.bool_()).take(names.indices), column)
+    return turns, _rest(
+        kind, parts, role_key, content_key, pa.array(common, pa.bool_()).take(names.indices), column
+    )
 
 
 def _rest(
-    kind: pa.DataType, parts: dict[str, pa.Array], role_key: str, content_key: str, common: pa.Array, column: pa.Array
+    kind: pa.DataType,
+    parts: dict[str, pa.Array],
+    role_key: str,
+    content_key: str,
+    common: pa.Array,
+    column: pa.Array,
 ) -> pa.Array | None:
     pieces = []
     for field_ in kind:
@@ -218,5 +244,7 @@ def _rest(
         return None
     objects = json_object(pieces, len(common))
     lists = json_lists(column, pc.fill_null(objects, pa.scalar("{}", TEXT)), "[", "]")
-    bare = json_lists(column, pa.array(["{}"], TEXT).take(pa.array(np.zeros(len(common), np.int64))), "[", "]")
+    bare = json_lists(
+        column, pa.array(["{}"], TEXT).take(pa.array(np.zeros(len(common), np.int64))), "[", "]"
+    )
     return pc.if_else(pc.equal(lists, bare), pa.scalar(None, TEXT), lists)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
@@ -18,6 +19,8 @@ VERSION = 1
 VIEWS = ("samples", "text", "tokens")
 ON_EXHAUSTED = ("renormalize", "stop")
 MAX_SOURCES = 1024
+MAX_SEGMENTS = 1024
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -78,17 +81,33 @@ class Recipe:
             )
         object.__setattr__(self, "sources", tuple(sorted(self.sources, key=lambda s: s.name)))
         object.__setattr__(self, "options", dict(self.options))
-        if self.view not in VIEWS or self.on_exhausted not in ON_EXHAUSTED or not -(1 << 63) <= self.seed < 1 << 63:
+        if (
+            self.view not in VIEWS
+            or self.on_exhausted not in ON_EXHAUSTED
+            or not -(1 << 63) <= self.seed < 1 << 63
+        ):
             raise InvalidMixError(
                 f"view {self.view!r}, on_exhausted {self.on_exhausted!r} or seed {self.seed} can't be.",
                 remedy=f"Views: {', '.join(VIEWS)}; on_exhausted: {', '.join(ON_EXHAUSTED)}; a 64-bit seed.",
             )
         starts = [segment.start for segment in self.segments]
         if not starts or starts[0] != 0 or any(b <= a for a, b in zip(starts, starts[1:], strict=False)):
-            raise InvalidMixError("Segments begin at position 0 and go up.", remedy="Append segments, never insert them.")
+            raise InvalidMixError(
+                "Segments begin at position 0 and go up.", remedy="Append segments, never insert them."
+            )
+        if len(starts) > MAX_SEGMENTS or starts[-1] >= 1 << 60:
+            raise InvalidMixError(
+                f"A recipe has at most {MAX_SEGMENTS} segments, below position 2^60.",
+                remedy="Start a new stream.",
+            )
+        unnamed = set(names).difference(*(segment.weights for segment in self.segments))
+        if unnamed:  # `before` tells by the weights which sources there were
+            raise InvalidMixError(f"No segment weighs {min(unnamed)}.", remedy="Give it a weight; 0 will do.")
         for segment in self.segments:
             if not set(segment.weights) <= set(names) or not sum(segment.weights.values()):
-                raise InvalidMixError(f"The segment at {segment.start} weighs sources that the recipe does not have.")
+                raise InvalidMixError(
+                    f"The segment at {segment.start} weighs sources that the recipe does not have."
+                )
             if any(weight < 0 or weight >= 1 << 62 for weight in segment.weights.values()):
                 raise InvalidMixError(f"The segment at {segment.start} has a weight below 0 or above 2^62.")
         for source in self.sources:
@@ -104,11 +123,7 @@ class Recipe:
         body = {
             "version": VERSION,
             "sources": [
-                {
-                    key: value
-                    for key, value in vars(source).items()
-                    if value != "" and not key.startswith("_")
-                }
+                {key: value for key, value in vars(source).items() if value != "" and not key.startswith("_")}
                 for source in self.sources
             ],
             "segments": [{"start": s.start, "weights": dict(s.weights)} for s in self.segments],
@@ -130,26 +145,21 @@ class Recipe:
                     f"The recipe has version {body['version']}, this software reads {VERSION}.",
                     remedy="Upgrade choline-data.",
                 )
-            sources = tuple(RecipeSource(**source) for source in body["sources"])
+            sources = tuple(_checked(RecipeSource(**source)) for source in body["sources"])
             segments = tuple(
-                Segment(int(s["start"]), {str(k): int(v) for k, v in s["weights"].items()}) for s in body["segments"]
+                Segment(_typed(s["start"], int), {k: _typed(v, int) for k, v in s["weights"].items()})
+                for s in body["segments"]
             )
-            for source in sources:
-                texts = (source.name, source.dataset, source.revision, source.split, source.where, source.max_epochs)
-                numbers = (source.rows, source.block_rows)
-                if not all(isinstance(t, str) for t in texts) or not all(type(n) is int for n in numbers):
-                    raise InvalidMixError("A source of the recipe has fields of the wrong type.")
-                _ = source.cap
             return cls(
                 sources,
                 segments,
-                seed=int(body["seed"]),
-                shuffle=bool(body["shuffle"]),
-                view=str(body["view"]),
-                on_exhausted=str(body["on_exhausted"]),
-                options={str(k): str(v) for k, v in body["options"].items()},
+                seed=_typed(body["seed"], int),
+                shuffle=_typed(body["shuffle"], bool),
+                view=_typed(body["view"], str),
+                on_exhausted=_typed(body["on_exhausted"], str),
+                options={k: _typed(v, str) for k, v in body["options"].items()},
             )
-        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
             raise InvalidMixError("This is not a recipe.", remedy="Resolve the mix again.") from error
 
     @cached_property
@@ -159,11 +169,15 @@ class Recipe:
 
     def plan(self) -> Plan:
         """The arithmetic of this recipe's stream."""
-        weights = [(s.start, [s.weights.get(source.name, 0) for source in self.sources]) for s in self.segments]
+        weights = [
+            (s.start, [s.weights.get(source.name, 0) for source in self.sources]) for s in self.segments
+        ]
         caps = [source.cap for source in self.sources]
         return Plan(weights, caps, seed=self.seed, on_exhausted=self.on_exhausted)
 
-    def with_segment(self, start: int, weights: Mapping[str, int], sources: Sequence[RecipeSource] = ()) -> Recipe:
+    def with_segment(
+        self, start: int, weights: Mapping[str, int], sources: Sequence[RecipeSource] = ()
+    ) -> Recipe:
         """The recipe that changes to `weights` at `start`; everything before stays as it was."""
         known = {s.name for s in self.sources}
         added = tuple(s for s in sources if s.name not in known)
@@ -190,6 +204,28 @@ class Recipe:
             expected=self.digest,
             found=digest,
         )
+
+
+_EPOCHS = re.compile(r"(?:[1-9][0-9]{0,17}(?:/[1-9][0-9]{0,17})?)?")
+_REVISION = re.compile(r"[0-9a-f]{64}")
+
+
+def _typed(value: Any, kind: type[_T]) -> _T:
+    """The value, of this very type; TypeError else."""
+    if type(value) is not kind:
+        raise TypeError(f"a {type(value).__name__} where a {kind.__name__} should be")
+    return value
+
+
+def _checked(source: RecipeSource) -> RecipeSource:
+    """A source from anywhere, where its fields are what they should be: a revision names a folder of the home."""
+    for name in ("name", "dataset", "revision", "split", "config", "where", "max_epochs"):
+        _typed(getattr(source, name), str)
+    if not _REVISION.fullmatch(source.revision) or not _EPOCHS.fullmatch(source.max_epochs):
+        raise ValueError("not a revision, or not a number of epochs")
+    if not (1 <= _typed(source.rows, int) < 1 << 60 and 1 <= _typed(source.block_rows, int) < 1 << 60):
+        raise ValueError("rows out of range")
+    return source
 
 
 def difference(ours: Recipe, theirs: Mapping[str, Any]) -> str:

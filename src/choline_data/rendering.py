@@ -32,7 +32,8 @@ class ChatTemplate:
     def __post_init__(self) -> None:
         if "{role}" not in self.before + self.after:
             raise InvalidOptionError(
-                f"The chat template {self.name!r} does not say where the role goes.", remedy="Put {role} in it."
+                f"The chat template {self.name!r} does not say where the role goes.",
+                remedy="Put {role} in it.",
             )
 
 
@@ -64,7 +65,9 @@ def render(batch: pa.RecordBatch, kind: str = "", template: ChatTemplate = CHATM
         return _renderer(kind)(batch, template)
     index = batch.schema.get_field_index("kind")
     if index < 0:
-        raise InvalidOptionError("The batch has no column 'kind'.", remedy="Ask for it, or say which kind its rows are.")
+        raise InvalidOptionError(
+            "The batch has no column 'kind'.", remedy="Ask for it, or say which kind its rows are."
+        )
     kinds = batch.column(index)
     if pa.types.is_dictionary(kinds.type):
         kinds = kinds.dictionary_decode()
@@ -144,7 +147,9 @@ def _joined(lists: pa.Array, values: pa.Array, separator: str) -> pa.Array:
     lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
     offsets = np.zeros(len(lists) + 1, np.int64)
     np.cumsum(lengths, out=offsets[1:])
-    rows = pc.binary_join(pa.LargeListArray.from_arrays(pa.array(offsets), values), pa.scalar(separator, _TEXT))
+    rows = pc.binary_join(
+        pa.LargeListArray.from_arrays(pa.array(offsets), values), pa.scalar(separator, _TEXT)
+    )
     return pc.if_else(pa.array(lengths > 0), rows, pa.scalar(None, _TEXT))
 
 

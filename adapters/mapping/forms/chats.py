@@ -9,10 +9,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from choline_data.adapters.mapping import turns as talk
-from choline_data.adapters.mapping.extra import TEXT, concat, is_json, is_text
+from choline_data.adapters.mapping.extra import TEXT, concat, dumps, is_json, is_text
 from choline_data.adapters.mapping.forms.fields import Fields, labels_of, turns_of
 from choline_data.adapters.mapping.roles import role_of
 from choline_data.adapters.mapping.turns import Talk
+
+# Texts that may hold more than themselves: transcripts, and JSON in a string.
+_SPECIAL = r"^\s*(Human|Assistant|System):|^[\[{]"
 
 
 def messages(fields: Fields) -> None:
@@ -44,7 +47,8 @@ def _conversations(fields: Fields, name: str) -> list[Any]:
     if is_text(column.type):
         fields.made.kept.add(name)
         return parsed(column)
-    return column.to_pylist()
+    values: list[Any] = column.to_pylist()
+    return values
 
 
 def _take(fields: Fields, name: str, talks: list[Talk]) -> None:
@@ -118,7 +122,9 @@ def _with_history(fields: Fields) -> None:
     history, name = fields.values(fields.names("history")[0]), fields.names("prompt")[0]
     fields.made.kept.add(fields.names("history")[0])
     prompts, replies = _prompt(fields).to_pylist(), _reply(fields).to_pylist()
-    systems = fields.text(fields.names("system")[0]).to_pylist() if fields.has("system") else [None] * fields.rows
+    systems = (
+        fields.text(fields.names("system")[0]).to_pylist() if fields.has("system") else [None] * fields.rows
+    )
     talks = []
     for before, prompt, reply, system in zip(history, prompts, replies, systems, strict=True):
         one = talk.read(before) if before else Talk()
@@ -178,15 +184,20 @@ def preference(fields: Fields) -> None:
     if fields.has("choice"):
         made.kept.update((chosen, rejected))
         pairs = [_ordered(pair, choice) for pair, choice in zip(pairs, _choices(fields), strict=True)]
-    prompts = _conversations(fields, fields.names("prompt")[0]) if fields.has("prompt") else [None] * fields.rows
-    systems = fields.text(fields.names("system")[0]).to_pylist() if fields.has("system") else [None] * fields.rows
+    prompts = (
+        _conversations(fields, fields.names("prompt")[0]) if fields.has("prompt") else [None] * fields.rows
+    )
+    systems = (
+        fields.text(fields.names("system")[0]).to_pylist() if fields.has("system") else [None] * fields.rows
+    )
     made.kept.update((chosen, rejected, *fields.names("prompt")))
     talks = [_preferred(p, c, r, s) for p, (c, r), s in zip(prompts, pairs, systems, strict=True)]
     made.columns["turns"] = talk.as_array(talks)
     for fault in sorted({t.fault for t in talks if t.fault}):
         made.reject(pa.array([t.fault == fault for t in talks]), fault)
-    # What the turns hold word by word needs no second place.
-    _drop_exact(fields, (chosen, rejected))
+    if not fields.has("choice"):
+        for name in (chosen, rejected, *fields.names("prompt")):
+            _leave_inexact(fields, name, talks)
 
 
 def _plain(fields: Fields) -> bool:
@@ -197,8 +208,10 @@ def _plain(fields: Fields) -> bool:
         return False
     if not all(is_text(c.type) and not is_json(k) for c, k in kinds):
         return False
-    prompt, chosen, rejected = (fields.require(fields.text(n), n) for n in names)
-    if any(pc.any(pc.match_substring(t, "\n\nAssistant:")).as_py() for t in (prompt, chosen)):
+    made = fields.made
+    prompt, chosen, rejected = (fields.require(fields.text(n), n, filled=n == names[0]) for n in names)
+    if any(pc.any(pc.match_substring_regex(t, _SPECIAL)).as_py() for t in (prompt, chosen, rejected)):
+        made.bad.clear()
         return False
     parts = [("user", prompt, False), ("chosen", chosen, False), ("rejected", rejected, False)]
     if fields.has("system"):
@@ -255,16 +268,16 @@ def _words(turns: list[tuple[str, str | None]]) -> str:
     return "\n\n".join(f"{role}: {content or ''}" for role, content in turns)
 
 
-def _drop_exact(fields: Fields, names: tuple[str, ...]) -> None:
-    """Columns of plain text need no place in `extra`: their turn is the text itself."""
-    if fields.has("choice"):
-        return
-    for name in names:
-        column, kind = fields.column(name)
-        if is_text(column.type) and not is_json(kind):
-            plain = not pc.any(pc.match_substring_regex(column.cast(TEXT), r"^\s*(Human|Assistant):")).as_py()
-            if plain:
-                fields.made.rest[name] = pa.nulls(fields.rows, TEXT)
+def _leave_inexact(fields: Fields, name: str, talks: list[Talk]) -> None:
+    """A column of plain texts stays in `extra` only where no turn is the text itself: row by row, as in `_plain`."""
+    column, kind = fields.column(name)
+    if is_text(column.type) and not is_json(kind):
+        left = [
+            None if any(content == value for _, content in one.turns) else dumps(value)
+            for one, value in zip(talks, column.to_pylist(), strict=True)
+        ]
+        fields.made.rest[name] = pa.array(left, TEXT)
+        fields.made.kept.discard(name)
 
 
 def tree(fields: Fields) -> None:
@@ -287,7 +300,9 @@ def _path(root: Any) -> Talk:
     node = root
     while isinstance(node, dict) and isinstance(node.get("text"), str):
         # In a tree the speakers alternate, so a missing role follows from the depth.
-        out.turns.append((role_of(str(node.get("role"))) or ("user", "assistant")[len(out.turns) % 2], node["text"]))
+        out.turns.append(
+            (role_of(str(node.get("role"))) or ("user", "assistant")[len(out.turns) % 2], node["text"])
+        )
         replies = [r for r in node.get("replies") or [] if isinstance(r, dict)]
         node = min(replies, key=_rank, default=None)
     return out if out.turns else Talk(fault="no message")

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from choline_data.adapters import media as headers
 from choline_data.adapters.mapping.extra import dumps, is_text
 from choline_data.adapters.mapping.forms.fields import Fields
-from choline_data.adapters.mapping.sniffing import sniff
 from choline_data.schema import MEDIUM
 
 # A JPEG's size may stand behind its thumbnail and colour profile; no header needs more than this.
@@ -37,10 +38,14 @@ def attach(fields: Fields) -> None:
     if len(parts) == 1:
         fields.made.columns["media"] = parts[0]
         return
-    lengths = np.stack([pc.fill_null(pc.list_value_length(p), 0).to_numpy(zero_copy_only=False) for p in parts], axis=1)
+    lengths = np.stack(
+        [pc.fill_null(pc.list_value_length(p), 0).to_numpy(zero_copy_only=False) for p in parts], axis=1
+    )
     starts = np.concatenate([[0], np.cumsum(lengths.T.reshape(-1))])[:-1].reshape(len(parts), -1).T
     take = [np.arange(s, s + n) for s, n in zip(starts.reshape(-1), lengths.reshape(-1), strict=True)]
-    values = pa.concat_arrays([p.flatten() for p in parts]).take(pa.array(np.concatenate([np.arange(0), *take])))
+    values = pa.concat_arrays([p.flatten() for p in parts]).take(
+        pa.array(np.concatenate([np.arange(0), *take]))
+    )
     offsets = np.zeros(fields.rows + 1, np.int32)
     np.cumsum(lengths.sum(1), out=offsets[1:])
     fields.made.columns["media"] = pa.ListArray.from_arrays(pa.array(offsets), values, type=pa.list_(MEDIUM))
@@ -98,7 +103,8 @@ def _leave(fields: Fields, name: str, keys: list[str]) -> None:
         return
     parts = [column.flatten()[column.type.get_field_index(k)].to_pylist() for k in keys]
     rows: list[dict[str, Any]] = [
-        {k: v for k, v in zip(keys, values, strict=True) if v is not None} for values in zip(*parts, strict=True)
+        {k: v for k, v in zip(keys, values, strict=True) if v is not None}
+        for values in zip(*parts, strict=True)
     ]
     fields.made.rest[name] = pa.array([dumps(row) if row else None for row in rows], pa.large_string())
 
@@ -106,7 +112,7 @@ def _leave(fields: Fields, name: str, keys: list[str]) -> None:
 def _described(data: pa.Array, uri: pa.Array, given: dict[str, pa.Array]) -> pa.Array:
     """Media with type and size read from their first bytes, where the source does not state them."""
     # Row by row: each header is of its own format. The bytes are looked at where they lie.
-    found = [sniff(head) for head in _heads(data)]
+    found = [headers.probe(head) for head in _heads(data)]
     columns: dict[str, pa.Array] = {
         "mime": pa.array([f.mime or None for f in found], pa.string()),
         "width": pa.array([f.width or None for f in found], pa.int32()),
@@ -125,4 +131,4 @@ def _heads(data: pa.Array) -> list[bytes]:
         return [b""] * len(data)
     offsets = np.frombuffer(data.buffers()[1], np.int64)[data.offset : data.offset + len(data) + 1]
     view = memoryview(data.buffers()[2])
-    return [bytes(view[a : min(b, a + HEAD_BYTES)]) for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+    return [bytes(view[a : min(b, a + HEAD_BYTES)]) for a, b in itertools.pairwise(offsets)]

@@ -60,7 +60,9 @@ def token_labels(fields: Fields) -> None:
         uneven.append(not good)
         texts.append(" ".join(map(str, words)) if good else None)
         labels.append(
-            [{"name": _tag(m, classes), "value": str(w)} for w, m in zip(words, marks, strict=True)] if good else None
+            [{"name": _tag(m, classes), "value": str(w)} for w, m in zip(words, marks, strict=True)]
+            if good
+            else None
         )
     fields.made.reject(pa.array(uneven), f"{tokens} and {tags} are not lists of one length")
     fields.made.columns["text"] = pa.array(texts, TEXT)
@@ -102,7 +104,8 @@ def annotation(fields: Fields) -> None:
         value = pa.nulls(fields.rows, TEXT)
     called = (names if names is not None else pa.array([values[0][0]] * fields.rows)).cast(pa.string())
     labels = pa.StructArray.from_arrays(
-        [called, value, scores if scores is not None else pa.nulls(fields.rows, pa.float64())], fields=list(LABEL)
+        [called, value, scores if scores is not None else pa.nulls(fields.rows, pa.float64())],
+        fields=list(LABEL),
     )
     offsets = pa.array(range(fields.rows + 1), pa.int32())
     made.columns["label"] = pa.ListArray.from_arrays(offsets, labels, type=pa.list_(LABEL))

@@ -121,8 +121,6 @@ def add(
 ) -> None:
     """Runs the command."""
     started = time.monotonic()
-    if as_kind and as_kind not in KINDS:
-        raise InvalidOptionError(f"--as {as_kind!r}: no such kind.", remedy=f"There are: {', '.join(KINDS)}.")
     if compression not in ("", "none", "zstd", "lz4"):
         raise InvalidOptionError(f"--compression {compression!r}: no such codec.", remedy="zstd, lz4 or none.")
     if dedup not in ("", "exact", "near"):

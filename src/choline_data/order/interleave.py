@@ -74,7 +74,9 @@ class Quotas:
         """The way from the root to a source of weight above 0: (weight of the lighter child, of both, into the lighter)."""
         if not self._leaf:
             self._leaf = {index: leaf for leaf, index in enumerate(self._slots)}
-            self._above = [(-1, False)] * (2 * len(self._slots) - 1)  # the place in _nodes of each one's parent
+            self._above = [(-1, False)] * (
+                2 * len(self._slots) - 1
+            )  # the place in _nodes of each one's parent
             for at, (_, light, dense, _, _) in enumerate(self._nodes):
                 self._above[light], self._above[dense] = (at, True), (at, False)
         at, lighter = self._above[self._leaf[source]]

@@ -152,14 +152,20 @@ class Plan:
         if not offset or position == phase.dealt_to:
             counts = phase.quotas.after(slots)
         else:
-            dealt_before = np.bincount(self._dealt(phase, block)[0][:offset], minlength=len(phase.base)).tolist()
+            dealt_before = np.bincount(
+                self._dealt(phase, block)[0][:offset], minlength=len(phase.base)
+            ).tolist()
             before = phase.quotas.after(slots - offset)
             counts = [a + b for a, b in zip(before, dealt_before, strict=True)]
         return [a + b for a, b in zip(phase.base, counts, strict=True)]
 
     def served(self, position: int) -> list[int]:
         """How many samples of each source stand before `position`."""
-        return self._served_in(self._phase(max(position - 1, 0)), position) if position else [0] * len(self._caps)
+        return (
+            self._served_in(self._phase(max(position - 1, 0)), position)
+            if position
+            else [0] * len(self._caps)
+        )
 
     def _phase(self, position: int) -> Phase:
         if position < 0 or (self.length is not None and position >= self.length):
@@ -196,7 +202,9 @@ class Plan:
     def place(self, start: int, stop: int) -> Iterator[Placed]:
         """Positions start … stop-1 in order, in pieces that each lie in one mixing block."""
         if start < 0 or (self.length is not None and stop > self.length):
-            raise OutOfRangeError(f"Positions {start} to {stop} are not all in the stream, which has {self._extent}.")
+            raise OutOfRangeError(
+                f"Positions {start} to {stop} are not all in the stream, which has {self._extent}."
+            )
         while start < stop:
             phase = self._phase(start)
             block, offset = divmod(start - phase.start, MIXING_BLOCK)

@@ -105,13 +105,17 @@ class SourceOrder:
             first = epoch * self.rows + self._window_start(epoch, window)
             stop = int(np.searchsorted(ranks, first + self.window_size(epoch, window)))
             rows = ranks[done:stop] - first
-            yield WindowRows(epoch, window, slice(done, stop), self._pick(epoch, window)[rows] if self.shuffle else rows)
+            yield WindowRows(
+                epoch, window, slice(done, stop), self._pick(epoch, window)[rows] if self.shuffle else rows
+            )
             done = stop
 
     def rows_of(self, first: int, count: int) -> Ints:
         """The rows of the revision at these ranks: what the runs and ranges come to, for explanations and tests."""
         out = np.empty(count, dtype=np.int64)
         for run in self.runs(np.arange(first, first + count, dtype=np.int64)):
-            places = np.concatenate([np.arange(a, b, dtype=np.int64) for a, b in self.ranges(run.epoch, run.window)])
+            places = np.concatenate(
+                [np.arange(a, b, dtype=np.int64) for a, b in self.ranges(run.epoch, run.window)]
+            )
             out[run.at] = places[run.rows]
         return out

@@ -9,9 +9,10 @@ import math
 
 import pyarrow as pa
 import pytest
-from choline_data.adapters.mapping.extra import extra_json
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from choline_data.adapters.mapping.extra import extra_json
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 NUMBERS = st.integers(-(2**63), 2**63 - 1)
@@ -23,7 +24,10 @@ CELLS = {
     "float64": (pa.float64(), FLOATS),
     "bool": (pa.bool_(), st.booleans()),
     "list<string>": (pa.list_(pa.string()), st.lists(st.none() | TEXT, max_size=3)),
-    "list<list<int>>": (pa.list_(pa.list_(pa.int32())), st.lists(st.lists(st.integers(0, 9), max_size=2), max_size=2)),
+    "list<list<int>>": (
+        pa.list_(pa.list_(pa.int32())),
+        st.lists(st.lists(st.integers(0, 9), max_size=2), max_size=2),
+    ),
     "struct": (
         pa.struct([("a", pa.string()), ("b", pa.list_(pa.float64()))]),
         st.fixed_dictionaries({"a": st.none() | TEXT, "b": st.none() | st.lists(FLOATS, max_size=2)}),
@@ -79,7 +83,9 @@ def row(value: object, kind: pa.DataType) -> object:
         ({}, pa.struct([]), {}),
     ],
 )
-def test_values_that_json_lacks_are_written_as_documented(value: object, kind: pa.DataType, written: object) -> None:
+def test_values_that_json_lacks_are_written_as_documented(
+    value: object, kind: pa.DataType, written: object
+) -> None:
     assert row(value, kind) == written
 
 

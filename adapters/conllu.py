@@ -1,0 +1,103 @@
+"""CoNLL-U treebanks: one sentence a row, its ten columns as lists; comments, documents and paragraphs are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from choline_data.adapters import io
+from choline_data.adapters.base import Chunk, Claim, Shard, Source, SourceFile
+from choline_data.adapters.names import in_order, is_about, split_named, split_of
+from choline_data.adapters.rows import Rows
+from choline_data.adapters.text import Text
+
+COLUMNS = ("ids", "tokens", "lemmas", "upos", "xpos", "feats", "heads", "deprels", "deps", "misc")
+_TYPES: dict[str, pa.DataType] = {
+    "text": pa.large_string(),
+    "sent_id": pa.string(),
+    "document": pa.string(),
+    "paragraph": pa.string(),
+    **dict.fromkeys(COLUMNS, pa.list_(pa.string())),
+    "comments": pa.list_(pa.string()),
+}
+
+
+@dataclass(frozen=True)
+class ConllU:
+    """Reads one sentence a row. Lines of other than ten columns reject their sentence."""
+
+    def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
+        """One shard a file: a sentence belongs to the document that was named last."""
+        return [Shard(f.path, f.name, size=f.size, split=_split(f.name)) for f in in_order(files)]
+
+    def read(self, shard: Shard, *, start: int = 0) -> Iterator[Chunk]:
+        """Sentences in order."""
+        rows = Rows(_TYPES)
+        number, known = 0, {"document": None, "paragraph": None}
+        for blocks, bad in Text("paragraph")._units(shard):
+            first = number
+            for number, block in enumerate(blocks, first):
+                values, fault = _sentence(block, known)
+                fault = bad.get(number, fault)
+                if number >= start:
+                    if rows.full(len(block) * 4):
+                        yield from rows.take()
+                    if fault:
+                        rows.reject(number, shard.origin, fault)
+                    else:
+                        rows.add(number, values, len(block) * 4)
+            number = first + len(blocks)
+        yield from rows.take()
+
+
+ADAPTER = ConllU
+
+
+def _sentence(block: str, known: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    lines = block.splitlines()
+    comments = [line[1:].strip() for line in lines if line.startswith("#")]
+    values: dict[str, Any] = {"comments": []}
+    for comment in comments:
+        key, _, value = (part.strip() for part in comment.partition("="))
+        if key in ("newdoc id", "newdoc"):
+            known["document"], known["paragraph"] = value or None, None
+        elif key in ("newpar id", "newpar"):
+            known["paragraph"] = value or None
+        elif key in ("text", "sent_id"):
+            values[key] = value
+            continue
+        values["comments"].append(comment)
+    cells = [line.split("\t") for line in lines if line and not line.startswith("#")]
+    if not cells or any(len(row) != len(COLUMNS) for row in cells):
+        return {}, "a line has other than ten columns"
+    values.update(known)
+    values.update(zip(COLUMNS, map(list, zip(*cells, strict=True)), strict=True))
+    if "text" not in values:
+        values["text"] = " ".join(row[1] for row in cells if row[0].isdecimal())
+    return values, ""
+
+
+def _split(name: str) -> str:
+    last = name.rsplit("/", 1)[-1].split(".")[0].rsplit("-", 1)[-1]
+    return split_named(last) or split_of(name)
+
+
+def detect(source: Source) -> list[Claim]:
+    """Claims `.conllu` files, and what has ten columns a line under `# text =` comments."""
+    found = [f for f in source.files if _named(f.name) or (f.name.endswith(".conll") and _looks(f))]
+    if not found:
+        return []
+    passed = tuple((f.name, "tells about the data") for f in source.files if is_about(f.name))
+    return [Claim(ConllU(), tuple(found), 1.0, f"{len(found)} CoNLL-U file(s)", kind="annotation", passed_over=passed)]
+
+
+def _named(name: str) -> bool:
+    return any(name.lower().endswith(".conllu" + packed) for packed in ("", ".gz", ".zst", ".xz", ".bz2"))
+
+
+def _looks(file: SourceFile) -> bool:
+    lines = [line for line in io.head(file.path, 8 << 10).split(b"\n")[:-1] if line and not line.startswith(b"#")]
+    return bool(lines) and all(line.count(b"\t") == 9 for line in lines)

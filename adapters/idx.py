@@ -1,0 +1,120 @@
+"""IDX (MNIST and its kin): a file of pictures and a file of labels, row by row. Pixels become PNG, lossless."""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from choline_data.adapters import io, media
+from choline_data.adapters.base import Chunk, Claim, Shard, Source, SourceFile
+from choline_data.adapters.names import in_order, is_about, parts, split_named
+from choline_data.adapters.rows import Rows
+from choline_data.adapters.tar_stream import PieceStream
+from choline_data.errors import SourceDamagedError, SourceFormatError
+
+_NAME = re.compile(r"(?P<stem>.*?)(?P<what>images|labels)[-._]idx[13][-._]ubyte", re.IGNORECASE)
+MAX_LABELS = 100_000_000
+
+
+@dataclass(frozen=True)
+class Idx:
+    """Reads one picture a row, with its label where the labels lie beside it."""
+
+    def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
+        """One shard for each file of pictures, with its labels."""
+        labels = {_stem(f.name): f for f in files if _what(f.name) == "labels"}
+        shards = []
+        for file in in_order(f for f in files if _what(f.name) == "images"):
+            beside = labels.get(_stem(file.name))
+            shards.append(
+                Shard(
+                    file.path, file.name, files=(beside,) if beside else (), size=file.size, split=_split(file.name)
+                )
+            )
+        return shards
+
+    def read(self, shard: Shard, *, start: int = 0) -> Iterator[Chunk]:
+        """Pictures as PNG and labels as their number."""
+        stream = PieceStream(io.pieces(shard.path, shard.name))
+        count, height, width = _header(stream, shard.name, 3)
+        if height <= 0 or width <= 0 or height * width > media.MAX_PIXELS:
+            raise SourceFormatError(f"{shard.name}: pictures of {width} x {height}.", remedy="Is it an IDX file?")
+        labels = _labels(shard.files[0], count) if shard.files else None
+        rows = Rows({"image": media.MEDIUM})
+        for number in range(count):
+            pixels = stream.read(height * width)
+            if len(pixels) < height * width:
+                yield from rows.take()
+                raise SourceDamagedError(
+                    f"{shard.name}: {number} of {count} pictures are there.", remedy="Fetch it again."
+                )
+            if number < start:
+                continue
+            if rows.full(len(pixels)):
+                yield from rows.take()
+            values: dict[str, object] = {"image": {"bytes": png(pixels, width, height), "path": f"{number}.png"}}
+            if labels is not None:
+                values["label"] = str(labels[number])
+            rows.add(number, values, len(pixels))
+        yield from rows.take()
+
+
+ADAPTER = Idx
+
+
+def png(pixels: bytes, width: int, height: int) -> bytes:
+    """Grey pixels of 8 bit as PNG."""
+    lines = b"".join(b"\x00" + pixels[at : at + width] for at in range(0, width * height, width))
+    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + _part(b"IHDR", head) + _part(b"IDAT", zlib.compress(lines, 6)) + _part(b"IEND", b"")
+
+
+def _part(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def _header(stream: PieceStream, name: str, dimensions: int) -> tuple[int, ...]:
+    head = stream.read(4 + 4 * dimensions)
+    if len(head) < 4 + 4 * dimensions or head[:4] != bytes([0, 0, 8, dimensions]):
+        raise SourceFormatError(
+            f"{name} is no IDX file of unsigned bytes in {dimensions} dimension(s).", remedy="Fetch it again."
+        )
+    return struct.unpack(f">{dimensions}I", head[4:])
+
+
+def _labels(file: SourceFile, count: int) -> bytes:
+    stream = PieceStream(io.pieces(file.path, file.name))
+    (stated,) = _header(stream, file.name, 1)
+    labels = stream.read(min(stated, MAX_LABELS))
+    if stated != count or len(labels) != count:
+        raise SourceDamagedError(
+            f"{file.name} has {len(labels)} labels for {count} pictures.", remedy="Fetch both files again."
+        )
+    return labels
+
+
+def _what(name: str) -> str:
+    match = _NAME.search(parts(name)[-1])
+    return match["what"].lower() if match else ""
+
+
+def _stem(name: str) -> str:
+    match = _NAME.search(name)
+    return match["stem"] if match else name
+
+
+def _split(name: str) -> str:
+    word = (_NAME.search(parts(name)[-1]) or {"stem": ""})["stem"].strip("-._")
+    return "test" if word.lower() == "t10k" else split_named(word)
+
+
+def detect(source: Source) -> list[Claim]:
+    """Claims the pairs by their names."""
+    found = [f for f in source.files if _what(f.name)]
+    if not any(_what(f.name) == "images" for f in found):
+        return []
+    passed = tuple((f.name, "tells about the data") for f in source.files if is_about(f.name))
+    return [Claim(Idx(), tuple(found), 1.0, f"{len(found)} IDX files", kind="image", passed_over=passed)]

@@ -1,0 +1,122 @@
+"""LitData optimized datasets: a folder with `index.json` and chunks of rows whose cells carry their sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+
+from choline_data.adapters import media
+from choline_data.adapters.base import Chunk, Claim, Shard, Source, SourceFile
+from choline_data.adapters.names import in_order, is_about, parts, split_of
+from choline_data.adapters.packed_rows import beside, cells, count_of, index_of, shard_bytes
+from choline_data.adapters.rows import Rows
+from choline_data.errors import SourceDamagedError, SourceFormatError, SourceNotFoundError
+
+_DECODERS: dict[str, Callable[[bytes], Any]] = {
+    "str": bytes.decode,
+    "string": bytes.decode,
+    "int": lambda cell: np.frombuffer(cell, "<i8")[0].item(),
+    "integer": lambda cell: np.frombuffer(cell, "<i8")[0].item(),
+    "float": lambda cell: np.frombuffer(cell, "<f8")[0].item(),
+    "bool": lambda cell: np.frombuffer(cell, "?")[0].item(),
+    "boolean": lambda cell: np.frombuffer(cell, "?")[0].item(),
+    "bytes": bytes,
+    "jpeg": lambda cell: {"bytes": cell, "path": None},
+    "file": lambda cell: {"bytes": cell, "path": None},
+}
+
+
+@dataclass(frozen=True)
+class LitData:
+    """Reads the chunks that an `index.json` names. Pickled columns are refused; tensors stay bytes."""
+
+    def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
+        """One shard a chunk, in the order of the index; `files[0]` is the index."""
+        by_name = {"/".join(parts(f.name)): f for f in files}
+        found = []
+        for index in in_order(f for f in files if parts(f.name)[-1] == "index.json"):
+            for at, chunk in enumerate(index_of(index)["chunks"]):
+                file = by_name.get(beside(index, chunk["filename"]))
+                if file is None:
+                    raise SourceNotFoundError(
+                        f"{index.name} names {chunk['filename']}, which is not there.", remedy="Fetch it."
+                    )
+                found.append(Shard(file.path, file.name, files=(index,), start=at, split=split_of(index.name)))
+        return found
+
+    def read(self, shard: Shard, *, start: int = 0) -> Iterator[Chunk]:
+        """Rows in the columns that the index describes."""
+        index = index_of(shard.files[0])
+        config, chunk = index["config"], index["chunks"][shard.start]
+        formats = config["data_format"]
+        names = _names(config.get("data_spec"), len(formats))
+        decode = [_decoder(f, n, shard.files[0].name) for f, n in zip(formats, names, strict=True)]
+        if config.get("encryption"):
+            raise SourceFormatError(f"{shard.files[0].name}: the chunks are encrypted.", remedy="Decrypt them first.")
+        data = shard_bytes(shard.path, shard.name)
+        if count_of(data) != chunk["chunk_size"]:
+            raise SourceDamagedError(
+                f"{shard.name} has {count_of(data)} rows, its index says {chunk['chunk_size']}.",
+                remedy="Fetch the chunk and its index again.",
+            )
+        pictures = [n for n, f in zip(names, formats, strict=True) if f in ("jpeg", "file")]
+        rows = Rows(dict.fromkeys(pictures, media.MEDIUM))
+        for row, found in cells(data, shard.name, [None] * len(formats), start):
+            size = sum(map(len, found))
+            if rows.full(size):
+                yield from rows.take()
+            try:
+                rows.add(row, {n: d(c) for n, d, c in zip(names, decode, found, strict=True)}, size)
+            except (ValueError, IndexError) as error:
+                rows.reject(row, shard.origin, f"a cell is not of its format: {error}")
+        yield from rows.take()
+
+
+ADAPTER = LitData
+
+
+def _decoder(kind: str, column: str, index: str) -> Callable[[bytes], Any]:
+    if kind in _DECODERS:
+        return _DECODERS[kind]
+    if "tensor" in kind or "numpy" in kind or kind in ("pil", "tiff", "video"):
+        return bytes
+    raise SourceFormatError(
+        f"{index}: the column {column!r} is of the format {kind!r}"
+        + (", which runs code when it is read." if kind == "pickle" else ", which is not known."),
+        remedy="Optimize it again with str, int, float, bytes or jpeg.",
+    )
+
+
+def _names(spec: str | None, count: int) -> list[str]:
+    """The names of the leaves of a torch pytree spec that is a flat dict; numbers for lists; else `value`."""
+    try:
+        tree = orjson.loads(spec or "null")[1]
+        names = orjson.loads(tree["context"]) if tree["type"] == "builtins.dict" else None
+    except (orjson.JSONDecodeError, TypeError, KeyError, IndexError):
+        names = None
+    if isinstance(names, list) and len(names) == count:
+        return [str(n) for n in names]
+    return ["value"] if count == 1 else [f"value_{at}" for at in range(count)]
+
+
+def detect(source: Source) -> list[Claim]:
+    """Claims each folder whose `index.json` lists chunks and a data format."""
+    claims = []
+    for index in source.files:
+        if parts(index.name)[-1] != "index.json" or not _is_litdata(found := index_of(index)):
+            continue
+        wanted = {beside(index, str(c.get("filename"))) for c in found["chunks"]}
+        files = [f for f in source.files if "/".join(parts(f.name)) in wanted]
+        about = tuple((f.name, "tells about the data") for f in source.files if is_about(f.name) and not claims)
+        evidence = f"LitData index of {len(found['chunks'])} chunks"
+        claims.append(Claim(LitData(), (index, *files), 1.0, evidence, passed_over=about))
+    return claims
+
+
+def _is_litdata(index: dict[str, Any]) -> bool:
+    chunks, config = index.get("chunks"), index.get("config")
+    return isinstance(chunks, list) and isinstance(config, dict) and isinstance(config.get("data_format"), list)

@@ -1,0 +1,139 @@
+"""MosaicML MDS: a folder with `index.json` and shards, raw or compressed, checked against their hashes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import orjson
+import xxhash
+
+from choline_data.adapters import media
+from choline_data.adapters.base import Chunk, Claim, Shard, Source, SourceFile
+from choline_data.adapters.names import in_order, is_about, parts, split_of
+from choline_data.adapters.packed_rows import beside, cells, count_of, index_of, shard_bytes
+from choline_data.adapters.rows import Rows
+from choline_data.errors import SourceDamagedError, SourceFormatError, SourceNotFoundError
+
+_NUMBERS = {
+    **{f"{sign}int{bits}": np.dtype(f"<{sign[:1] or 'i'}{bits // 8}") for sign in ("", "u") for bits in (8, 16, 32, 64)},
+    **{f"float{bits}": np.dtype(f"<f{bits // 8}") for bits in (16, 32, 64)},
+    "int": np.dtype("<i8"),
+    "float": np.dtype("<f8"),
+}
+_AS_BYTES = ("bytes", "pil", "ndarray")
+_MEDIA = ("png", "jpeg", "jpeg_array", "jpegarray")
+
+
+@dataclass(frozen=True)
+class Mds:
+    """Reads the shards that an `index.json` names. Pickled columns are refused."""
+
+    def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
+        """One shard a file that the index names, in its order; `files[0]` is the index."""
+        by_name = {"/".join(parts(f.name)): f for f in files}
+        found: list[Shard] = []
+        for index in in_order(f for f in files if parts(f.name)[-1] == "index.json"):
+            folder = split_of(index.name)
+            for at, entry in enumerate(index_of(index).get("shards", ())):
+                file = _file_of(index, entry, by_name)
+                found.append(Shard(file.path, file.name, files=(replace(index),), start=at, size=file.size, split=folder))
+        return found
+
+    def read(self, shard: Shard, *, start: int = 0) -> Iterator[Chunk]:
+        """Rows in the columns of the shard."""
+        index = shard.files[0]
+        entry = index_of(index)["shards"][shard.start]
+        names, encodings = entry["column_names"], entry["column_encodings"]
+        decode = [_decoder(e, n, index.name) for e, n in zip(encodings, names, strict=True)]
+        data = shard_bytes(shard.path, shard.name)
+        _check(entry, data, shard.name)
+        rows = Rows({n: media.MEDIUM for n, e in zip(names, encodings, strict=True) if e in _MEDIA})
+        for row, found in cells(data, shard.name, entry["column_sizes"], start):
+            size = sum(map(len, found))
+            if rows.full(size):
+                yield from rows.take()
+            try:
+                values = {n: d(cell) for n, d, cell in zip(names, decode, found, strict=True)}
+            except (ValueError, IndexError) as error:
+                rows.reject(row, shard.origin, f"a cell is not of its encoding: {error}")
+                continue
+            rows.add(row, values, size)
+        yield from rows.take()
+
+
+ADAPTER = Mds
+
+
+def _file_of(index: SourceFile, entry: dict[str, Any], by_name: dict[str, SourceFile]) -> SourceFile:
+    options = [p["basename"] for p in (entry.get("raw_data"), entry.get("zip_data")) if p]
+    for name in options:
+        if file := by_name.get(beside(index, name)):
+            return file
+    raise SourceNotFoundError(
+        f"{index.name} names {' and '.join(options) or 'a shard without a name'}, of which there is none.",
+        remedy="Fetch the missing shard.",
+    )
+
+
+def _check(entry: dict[str, Any], data: bytes, name: str) -> None:
+    stated = entry.get("raw_data", {})
+    for kind, want in stated.get("hashes", {}).items():
+        make: Callable[[bytes], Any] | None = getattr(xxhash, kind, None) or getattr(hashlib, kind, None)
+        if kind in ("sha1", "sha256", "md5", "xxh64", "xxh128", "xxh32") and make and make(data).hexdigest() != want:
+            raise SourceDamagedError(f"{name}: its {kind} is not the one in its index.", remedy="Fetch it again.")
+    if count_of(data) != entry.get("samples") or len(data) != stated.get("bytes", len(data)):
+        raise SourceDamagedError(
+            f"{name}: {count_of(data)} rows in {len(data)} bytes, its index says {entry.get('samples')} in "
+            f"{stated.get('bytes')}.",
+            remedy="Fetch the shard and its index again.",
+        )
+
+
+def _decoder(encoding: str, column: str, index: str) -> Callable[[bytes], Any]:
+    if encoding in _NUMBERS:
+        kind = _NUMBERS[encoding]
+        return lambda cell: np.frombuffer(cell, kind)[0].item()
+    if encoding == "str" or encoding.startswith("str_"):
+        return lambda cell: cell.decode()
+    if encoding == "json":
+        return orjson.loads
+    if encoding in _MEDIA:
+        return lambda cell: {"bytes": cell, "path": None}
+    if encoding.split(":")[0] in _AS_BYTES:
+        return lambda cell: cell
+    raise SourceFormatError(
+        f"{index}: the column {column!r} is encoded as {encoding!r}"
+        + (", which runs code when it is read." if encoding == "pkl" else ", which is not known."),
+        remedy="Write it again with encodings such as str, int, json, bytes, png or jpeg.",
+    )
+
+
+def detect(source: Source) -> list[Claim]:
+    """Claims each folder whose `index.json` lists MDS shards. Of a raw and a zstd copy each is a config of its own."""
+    claims = []
+    for index in source.files:
+        if parts(index.name)[-1] != "index.json" or not _is_mds(found := index_of(index)):
+            continue
+        by_name = {"/".join(parts(f.name)): f for f in source.files}
+        files = [_file_of(index, entry, by_name) for entry in found["shards"]]
+        config = parts(index.name)[-2] if len(parts(index.name)) > 1 else ""
+        rows = sum(int(entry.get("samples", 0)) for entry in found["shards"])
+        kind = "image" if set(_MEDIA) & set(found["shards"][0]["column_encodings"]) else ""
+        claims.append(Claim(Mds(), (index, *files), 1.0, f"MDS index of {rows} rows", kind=kind, config=config))
+    if claims:
+        about = tuple((f.name, "tells about the data") for f in source.files if is_about(f.name))
+        claims[0] = replace(claims[0], passed_over=about)
+    return claims
+
+
+def _is_mds(index: dict[str, Any]) -> bool:
+    shards = index.get("shards")
+    return isinstance(shards, list) and bool(shards) and all(
+        isinstance(s, dict) and s.get("format") == "mds" for s in shards
+    )
+
+

@@ -1,0 +1,85 @@
+"""Source trees: one file a row, with its path and its language; what is no text is kept as the bytes that it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from choline_data.adapters import media, members
+from choline_data.adapters.base import MAX_ROW_BYTES, Chunk, Claim, Shard, Source, SourceFile
+from choline_data.adapters.encodings import decoded, looks_like_text
+from choline_data.adapters.media import suffix_of
+from choline_data.adapters.names import in_order, parts
+from choline_data.adapters.rows import Rows, file_shards
+
+LANGUAGES = {
+    "py": "Python", "pyi": "Python", "js": "JavaScript", "mjs": "JavaScript", "ts": "TypeScript", "tsx": "TypeScript",
+    "jsx": "JavaScript", "c": "C", "h": "C", "cc": "C++", "cpp": "C++", "hpp": "C++", "cs": "C#", "java": "Java",
+    "kt": "Kotlin", "scala": "Scala", "go": "Go", "rs": "Rust", "rb": "Ruby", "php": "PHP", "swift": "Swift",
+    "m": "Objective-C", "r": "R", "jl": "Julia", "lua": "Lua", "pl": "Perl", "sh": "Shell", "bat": "Batchfile",
+    "ps1": "PowerShell", "sql": "SQL", "hs": "Haskell", "ml": "OCaml", "ex": "Elixir", "erl": "Erlang",
+    "clj": "Clojure", "zig": "Zig", "dart": "Dart", "f90": "Fortran", "cu": "Cuda", "proto": "Protocol Buffer",
+}  # fmt: skip
+PROSE = {"md": "Markdown", "rst": "reStructuredText", "txt": "Text", "html": "HTML", "css": "CSS", "json": "JSON",
+         "toml": "TOML", "yaml": "YAML", "yml": "YAML", "cfg": "INI", "ini": "INI", "xml": "XML"}  # fmt: skip
+_DATA = frozenset("csv tsv jsonl parquet arrow feather tar zip npy npz bin gz zst wav ogg flac mp3".split())
+_TYPES = {
+    "text": pa.large_string(),
+    "path": pa.string(),
+    "language": pa.string(),
+    "encoding": pa.string(),
+    "image": media.MEDIUM,
+    "content": pa.large_binary(),
+}
+
+
+@dataclass(frozen=True)
+class SourceTree:
+    """Reads every file of a tree as a row. A file above `max_bytes` is rejected."""
+
+    max_bytes: int = MAX_ROW_BYTES
+
+    def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
+        """Groups of files in order of name."""
+        return file_shards(in_order(files))
+
+    def read(self, shard: Shard, *, start: int = 0) -> Iterator[Chunk]:
+        """Rows with text, path and language; pictures as `image`, other binaries as `content`."""
+        rows = Rows(_TYPES)
+        wanted = shard.files[start:]
+        for number, (file, data) in enumerate(members.contents(wanted, self.max_bytes, inflate=False), start):
+            if rows.full(len(data or b"")):
+                yield from rows.take()
+            if data is None:
+                rows.reject(number, file.name, f"above {self.max_bytes:,} bytes (max_bytes)")
+                continue
+            values: dict[str, object] = {"path": file.name, "language": language_of(file.name)}
+            if looks_like_text(data):
+                values["text"], values["encoding"] = decoded(data)
+            elif media.mime_of(data).startswith("image/") and not media.probe(data).fault:
+                values["image"] = {"bytes": data, "path": file.name}
+            else:
+                values["content"] = data
+            rows.add(number, values, len(data), file.name)
+        yield from rows.take()
+
+
+ADAPTER = SourceTree
+
+
+def language_of(name: str) -> str | None:
+    """The language that a file's name tells, by Linguist's names."""
+    suffix = suffix_of(name)
+    fixed = {"Makefile": "Makefile", "Dockerfile": "Dockerfile", "CMakeLists.txt": "CMake"}
+    return fixed.get(parts(name)[-1]) or LANGUAGES.get(suffix) or PROSE.get(suffix)
+
+
+def detect(source: Source) -> list[Claim]:
+    """Claims a folder of code: a fifth of its files or more are programs, and none is a file of data."""
+    names = [f.name for f in source.files]
+    code = sum(suffix_of(n) in LANGUAGES for n in names)
+    if not code or code * 5 < len(names) or any(suffix_of(n) in _DATA for n in names):
+        return []
+    return [Claim(SourceTree(), source.files, 0.9, f"{code} of {len(names)} files are programs", kind="text")]

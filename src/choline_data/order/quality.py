@@ -1,0 +1,37 @@
+"""How well an order is mixed: a metric that is shipped, so that a claim about a shuffle is a number."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from choline_data.order.permute import Ints
+
+
+def mixedness(labels: npt.ArrayLike, batch: int) -> float:
+    """How far batches of this label sequence are from the whole: 1 where they are like random draws, 0 where every batch
+    has one label only and the whole has many.
+
+    It is 1 - (found - expected) / (worst - expected), clipped to 0 … 1, of the mean chi-square distance between the label
+    shares of a batch and those of the sequence; `expected` is that of batches drawn at random, `worst` of batches that
+    have one label each. A sequence with one label, or not longer than a batch, counts as mixed.
+    """
+    codes = np.unique(np.asarray(labels), return_inverse=True)[1].astype(np.int64)
+    kinds = int(codes.max()) + 1 if len(codes) else 0
+    batches = len(codes) // batch
+    if kinds < 2 or batches < 2:
+        return 1.0
+    codes = codes[: batches * batch]
+    shares = np.bincount(codes, minlength=kinds) / len(codes)
+    cells = np.arange(len(codes)) // batch * kinds + codes
+    counts = np.bincount(cells, minlength=batches * kinds).reshape(batches, kinds)[:, shares > 0] / batch
+    shares = shares[shares > 0]
+    found = float((((counts - shares) ** 2) / shares).sum(axis=1).mean())
+    worst = float(len(shares) - 1)
+    expected = worst / batch * (len(codes) - batch) / max(len(codes) - 1, 1)
+    return float(np.clip(1 - (found - expected) / (worst - expected), 0.0, 1.0)) if worst > expected else 1.0
+
+
+def adjacent_correlation(rows: Ints) -> float:
+    """Pearson's r between each row number and the next: about 0 in a shuffled order, 1 in source order."""
+    return float(np.corrcoef(rows[:-1], rows[1:])[0, 1])

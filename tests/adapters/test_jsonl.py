@@ -1,0 +1,164 @@
+"""JSON Lines: what a line means, however it is parsed."""
+
+import gzip
+import json
+
+import orjson
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from choline_data.adapters import io, jsonl, records
+from choline_data.adapters.base import Shard
+from choline_data.adapters.contract import AdapterContract
+from choline_data.adapters.jsonl import JsonLines
+from choline_data.errors import SourceDamagedError, SourceFormatError, SourceTooLargeError
+
+
+class TestContract(AdapterContract):
+    @pytest.fixture
+    def adapter(self):
+        return JsonLines()
+
+    @pytest.fixture
+    def files(self, write, source_file):
+        plain = b"".join(b'{"n": %d, "text": "row %d"}\n' % (n, n) for n in range(9000))
+        ragged = b'{"a": 1}\nnot json\n\n{"a": "x", "b": {"c": [1, "2"]}}\n[]\n{"d": "2020-01-01"}\n'
+        return [source_file(write("a.jsonl", plain)), source_file(write("b.jsonl.gz", gzip.compress(ragged)))]
+
+
+def test_a_bad_line_is_a_reject_with_its_line_and_reason(read, write):
+    found = read(JsonLines(), write("a.jsonl", b'{"a": 1}\n\n{"a": \n{"a": 2}\n"x"\n{"a": "\xff"}\n'))
+    assert [row["a"] for row in found.rows] == [1, 2]
+    assert [(r.row, r.reason) for r in found.rejects] == [
+        (1, "line 3: not JSON: unexpected end of data (column 7)"),
+        (3, "line 5: the line holds a string, not an object"),
+        (4, "line 6: not UTF-8 at byte 7"),
+    ]
+
+
+def test_text_that_looks_like_a_date_stays_text(read, write):
+    found = read(JsonLines(), write("a.jsonl", '{"a": "2020-01-01", "b": [{"c": "2020-01-01 10:00:00"}]}\n'))
+    assert found.rows == [{"a": "2020-01-01", "b": [{"c": "2020-01-01 10:00:00"}]}]
+
+
+def test_values_of_differing_types_become_json_without_loss(read, write):
+    found = read(JsonLines(), write("a.jsonl", '{"a": 1, "b": 2}\n{"a": "x"}\n{"a": [1, null]}\n'))
+    assert [row["a"] for row in found.rows] == ["1", '"x"', "[1,null]"]
+    schema = found.chunks[0].batch.schema
+    assert schema.field("a").metadata == records.JSON_FIELD
+    assert schema.field("b").type == pa.int64()
+
+
+def test_an_integer_beyond_64_bits_is_not_rounded(read, write):
+    found = read(JsonLines(), write("a.jsonl", '{"a": 123456789012345678901234567890}\n{"a": 1}\n'))
+    assert [row["a"] for row in found.rows] == ["123456789012345678901234567890", "1"]
+    found = read(JsonLines(), write("b.jsonl", '{"a": 9007199254740993}\n{"a": 0.5}\n'))
+    assert [row["a"] for row in found.rows] == ["9007199254740993", "0.5"]
+
+
+def test_a_list_that_begins_with_null_keeps_its_values(read, write):
+    lines = '{"a": [null, 1], "b": [null, {"c": 1}], "d": [null, null]}\n'
+    (row,) = read(JsonLines(), write("a.jsonl", lines)).rows
+    assert row == {"a": [None, 1], "b": '[null,{"c":1}]', "d": "[null,null]"}
+
+
+def test_two_objects_on_a_line_are_no_row(read, write):
+    found = read(JsonLines(), write("a.jsonl", '{"a": 1}{"a": 2}\n{"a": 3}\r{"a": 4}\n{"a": 5}\n'))
+    assert found.rows == [{"a": 5}]
+    assert [r.row for r in found.rejects] == [0, 1]
+
+
+def test_a_duplicate_key_keeps_its_last_value(read, write):
+    assert read(JsonLines(), write("a.jsonl", '{"a": 1, "a": 2}\n')).rows == [{"a": 2}]
+
+
+def test_a_cut_stream_gives_its_whole_lines_and_then_the_error(read, write):
+    whole = gzip.compress(b"".join(b'{"n": %d, "x": "%064d"}\n' % (n, n * n) for n in range(5000)))
+    found = read(JsonLines(), write("a.jsonl.gz", whole[: len(whole) // 2]))
+    assert 100 < found.count < 5000
+    assert [row["n"] for row in found.rows] == list(range(found.count))
+    assert isinstance(found.error, SourceDamagedError)
+    assert "a.jsonl.gz" in str(found.error)
+
+
+def test_a_line_over_the_limit_is_a_reject_and_is_not_held(read, write):
+    lines = b'{"a": 1}\n' + b'{"a": "' + b"x" * (9 << 20) + b'"}\n' + b'{"a": 2}\n'
+    found = read(JsonLines(max_row_bytes=1 << 20), write("a.jsonl", lines))
+    assert [row["a"] for row in found.rows] == [1, 2]
+    (reject,) = found.rejects
+    assert reject.row == 1
+    assert "max_row_bytes" in reject.reason
+
+
+def test_utf_16_is_named(read, write):
+    found = read(JsonLines(), write("a.jsonl", '{"a": 1}\n'.encode("utf-16")))
+    assert isinstance(found.error, SourceFormatError)
+    assert "UTF-16" in str(found.error)
+
+
+@pytest.mark.parametrize("ranges", [2, 3, 7, 50])
+def test_ranges_of_bytes_hold_each_line_once(write, ranges):
+    data = b"".join(b'{"n": %d, "x": "%s"}\n' % (n, b"y" * (n % 17)) for n in range(300))
+    path = write("a.jsonl", data)
+    edges = [len(data) * i // ranges for i in range(ranges)]
+    shards = [
+        Shard(str(path), "a.jsonl", start=s, end=e) for s, e in zip(edges, [*edges[1:], -1], strict=True)
+    ]
+    numbers = [n for s in shards for c in JsonLines().read(s) for n in c.batch.column("n").to_pylist()]
+    assert numbers == list(range(300))
+
+
+def test_a_big_plain_file_is_read_in_ranges(write, source_file, monkeypatch):
+    monkeypatch.setattr(jsonl, "SHARD_BYTES", 1000)
+    path = write("a.jsonl", b"".join(b'{"n": %d}\n' % n for n in range(1000)))
+    shards = JsonLines().shards([source_file(path)])
+    assert len(shards) == path.stat().st_size // 1000
+    assert sum(len(c.rows) for s in shards for c in JsonLines().read(s)) == 1000
+
+
+scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+values = st.recursive(scalars, lambda v: st.lists(v, max_size=3) | st.dictionaries(st.text(max_size=3), v, max_size=3))
+objects = st.lists(st.dictionaries(st.sampled_from(["a", "b", "2020-01-01"]), values, min_size=1), min_size=1, max_size=5)
+
+
+def without_nulls(value):
+    if isinstance(value, dict):
+        return {k: without_nulls(v) for k, v in value.items() if v is not None and without_nulls(v) != {}}
+    return [without_nulls(v) for v in value] if isinstance(value, list) else value
+
+
+@settings(max_examples=150, deadline=None)
+@given(objects)
+def test_no_value_changes_on_its_way_into_columns(rows):
+    lines = b"\n".join(records.dumps(row) for row in rows)
+    found = []
+    for part in records.records_of_lines(lines):
+        texts = {f.name for f in part.batch.schema if f.metadata == records.JSON_FIELD}
+        for row in part.batch.to_pylist():
+            found.append({k: json.loads(v) if k in texts and v is not None else v for k, v in row.items()})
+    refused = {place for part in records.records_of_lines(lines) for place, _ in part.refused}
+    assert [without_nulls(row) for row in found] == [
+        without_nulls(json.loads(records.dumps(row))) for place, row in enumerate(rows) if place not in refused
+    ]
+
+
+def test_a_file_named_json_that_holds_lines_is_claimed(write, source):
+    lines = write("a.json", '{"a": 1}\n{"a": 2}\n')
+    document = write("b.json", '{\n "a": 1\n}\n')
+    (claim,) = jsonl.detect(source(lines, document))
+    assert [f.name for f in claim.files] == ["a.json"]
+
+
+def test_an_endless_line_ends_with_an_error(write, monkeypatch):
+    monkeypatch.setattr(io, "SKIP_BYTES", 12 << 20)
+    path = write("a.jsonl", b"x" * (14 << 20))
+    with pytest.raises(SourceTooLargeError, match="max_row_bytes"):
+        list(io.line_blocks(str(path), max_row_bytes=1 << 20))
+
+
+def test_orjson_refuses_what_rfc_8259_refuses():
+    for text in (b"NaN", b"[1e999]", b"Infinity", b'"\\ud800"', b'"\x01"'):
+        with pytest.raises(orjson.JSONDecodeError):
+            orjson.loads(text)

@@ -1,0 +1,232 @@
+"""The recipe: canonical, checked from anywhere, and open to new segments without harm to old cursors."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from choline_data.errors import InvalidMixError, RecipeMismatchError
+from choline_data.recipe import MAX_SEGMENTS, MAX_SOURCES, Recipe, RecipeSource, Segment, difference
+
+REVISION = "ab" * 32
+
+
+def source(name="web", rows=100, **options):
+    return RecipeSource(name, name, REVISION, **{"rows": rows, "block_rows": 4, **options})
+
+
+def recipe(*sources, weights=None, **options):
+    sources = sources or (source("web"), source("code", 10))
+    weights = weights or {s.name: 1 for s in sources}
+    return Recipe(tuple(sources), (Segment(0, weights),), **options)
+
+
+def test_the_digest_is_that_of_the_canonical_json():
+    one = recipe(source("web"), source("code", 10, max_epochs="3/2"), weights={"web": 7, "code": 3}, seed=5)
+    assert one.to_json() == orjson.dumps(
+        {
+            "on_exhausted": "renormalize",
+            "options": {},
+            "seed": 5,
+            "segments": [{"start": 0, "weights": {"code": 3, "web": 7}}],
+            "shuffle": True,
+            "sources": [
+                {
+                    "block_rows": 4,
+                    "dataset": "code",
+                    "max_epochs": "3/2",
+                    "name": "code",
+                    "revision": REVISION,
+                    "rows": 10,
+                },
+                {"block_rows": 4, "dataset": "web", "name": "web", "revision": REVISION, "rows": 100},
+            ],
+            "version": 1,
+            "view": "samples",
+        }
+    )
+    assert one.digest == hashlib.sha256(one.to_json()).hexdigest()
+    assert Recipe.from_json(one.to_json()) == one
+    assert Recipe.from_json(one.to_json().decode()).digest == one.digest
+
+
+def test_the_order_of_sources_and_weights_does_not_matter():
+    a, b = source("a"), source("b")
+    assert recipe(a, b, weights={"a": 1, "b": 2}).digest == recipe(b, a, weights={"b": 2, "a": 1}).digest
+
+
+def test_a_digest_that_was_read_before_does_not_become_part_of_the_recipe():
+    one = recipe()
+    before = one.to_json()
+    _ = one.digest
+    assert one.to_json() == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1},
+        {"shuffle": False},
+        {"view": "text"},
+        {"on_exhausted": "stop"},
+        {"options": {"template": "x"}},
+        {"segments": (Segment(0, {"web": 2, "code": 1}),)},
+        {"sources": (source("web", 101), source("code", 10))},
+        {"sources": (source("web", where="len(text) > 1"), source("code", 10))},
+        {"sources": (source("web", split="train"), source("code", 10))},
+        {"sources": (source("web", config="en"), source("code", 10))},
+    ],
+)
+def test_whatever_changes_the_stream_changes_the_digest_and_is_told(change):
+    one, other = recipe(), replace(recipe(), **change)
+    assert one.digest != other.digest
+    told = difference(one, orjson.loads(other.to_json()))
+    assert next(iter(change)).rstrip("s") in told or "web." in told or "segment" in told
+
+
+def test_a_difference_names_sources_that_only_one_side_has():
+    told = difference(recipe(source("web")), orjson.loads(recipe(source("wob")).to_json()))
+    assert "source web is only here" in told
+    assert "source wob is only there" in told
+    assert difference(recipe(), orjson.loads(recipe().to_json())) == "nothing that the recipes show"
+
+
+def test_the_key_of_a_source_says_what_is_read_and_not_its_name_or_weight():
+    assert source("web").key == source("other").key
+    keys = {source(**o).key for o in ({}, {"split": "s"}, {"config": "s"}, {"where": "s"})}
+    assert len(keys) == 4
+
+
+@pytest.mark.parametrize(("epochs", "cap"), [("", None), ("1", 100), ("3/2", 150), ("1/3", 33), ("2", 200)])
+def test_a_fraction_of_epochs_caps_whole_samples(epochs, cap):
+    assert source(max_epochs=epochs).cap == cap
+    assert recipe(source(max_epochs=epochs)).plan().length == cap
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: Recipe((), (Segment(0, {}),)), "1 to 1024 sources"),
+        (lambda: recipe(source("a"), source("a")), "names of their own"),
+        (lambda: recipe(*[source(f"s{n}") for n in range(MAX_SOURCES + 1)]), "1 to 1024 sources"),
+        (lambda: recipe(view="pixels"), "view 'pixels'"),
+        (lambda: recipe(on_exhausted="wait"), "on_exhausted 'wait'"),
+        (lambda: recipe(seed=1 << 63), "a 64-bit seed"),
+        (lambda: Recipe((source(),), ()), "begin at position 0"),
+        (lambda: Recipe((source(),), (Segment(1, {"web": 1}),)), "begin at position 0"),
+        (lambda: recipe().with_segment(0, {"web": 1}), "go up"),
+        (lambda: recipe().with_segment(5, {"web": 1}).with_segment(5, {"web": 1}), "go up"),
+        (lambda: recipe().with_segment(5, {"nosuch": 1}), "does not have"),
+        (lambda: recipe(weights={"web": 0, "code": 0}), "does not have"),
+        (lambda: recipe(weights={"web": -1, "code": 3}), "below 0"),
+        (lambda: recipe(weights={"web": 1 << 62, "code": 3}), "above 2^62"),
+        (lambda: recipe(weights={"web": 1}), "No segment weighs code"),
+        (lambda: recipe(source(rows=0)), "no rows to serve"),
+        (lambda: recipe(source(block_rows=0)), "no rows to serve"),
+        (lambda: recipe().with_segment(1 << 60, {"web": 1}), "below position 2\\^60"),
+    ],
+)
+def test_what_can_not_be_a_recipe_is_refused(make, says):
+    with pytest.raises(InvalidMixError, match=says.replace("2^62", r"2\^62")):
+        make()
+
+
+def test_the_edges_of_the_limits_are_recipes():
+    recipe(*[source(f"s{n}") for n in range(MAX_SOURCES)])
+    recipe(seed=-(1 << 63))
+    recipe(weights={"web": (1 << 62) - 1, "code": 0})
+    many = Recipe((source(),), tuple(Segment(n, {"web": 1}) for n in range(MAX_SEGMENTS)))
+    with pytest.raises(InvalidMixError, match="at most 1024 segments"):
+        many.with_segment(10**6, {"web": 1})
+
+
+def test_a_new_segment_keeps_the_cursors_of_the_old_recipe_valid_up_to_its_start():
+    first = recipe()
+    second = first.with_segment(1000, {"web": 1, "books": 3}, [source("books", 50)])
+    third = second.with_segment(2000, {"books": 1})
+    assert [s.name for s in second.sources] == ["books", "code", "web"]
+    assert second.before(1) == first
+    assert third.before(2) == second
+    assert third.before(1) == first
+    third.check_digest(third.digest, 10**9)
+    for position, fits in ((0, True), (999, True), (1000, True), (1001, False)):
+        if fits:
+            second.check_digest(first.digest, position)
+            third.check_digest(first.digest, position)
+        else:
+            with pytest.raises(RecipeMismatchError, match="Resume with the mix"):
+                second.check_digest(first.digest, position)
+    third.check_digest(second.digest, 2000)
+    with pytest.raises(RecipeMismatchError):
+        third.check_digest(second.digest, 2001)
+    with pytest.raises(RecipeMismatchError) as caught:
+        first.check_digest(second.digest, 0)
+    assert caught.value.metadata == {"expected": first.digest, "found": second.digest}
+
+
+def test_a_source_that_is_there_already_is_not_added_twice():
+    again = recipe().with_segment(10, {"web": 1}, [source("web", 5)])
+    assert {s.name: s.rows for s in again.sources} == {"web": 100, "code": 10}
+
+
+def changed(**fields):
+    body = orjson.loads(recipe().to_json())
+    for key, value in fields.items():
+        place = body
+        *steps, last = key.split("__")
+        for step in steps:
+            place = place[int(step) if step.isdigit() else step]
+        place[last] = value
+    return orjson.dumps(body)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"", b"{", b"[]", b"null", b"{}", b'"text"', b"\xff", b"[" * 10_000,
+        changed(version=2), changed(seed="1"), changed(seed=1.0), changed(seed=True), changed(seed=None),
+        changed(shuffle="false"), changed(shuffle=0), changed(view=1), changed(view="pixels"), changed(options=[]),
+        changed(options={"a": 1}), changed(on_exhausted=None), changed(segments={}), changed(segments=[]),
+        changed(segments__0__start="0"), changed(segments__0__start=0.0), changed(segments__0__weights=[1]),
+        changed(segments__0__weights={"web": 1.5, "code": 1}), changed(segments__0__weights={"web": True, "code": 1}),
+        changed(sources=[]), changed(sources=None), changed(sources__0__rows="10"), changed(sources__0__rows=0),
+        changed(sources__0__rows=1 << 60), changed(sources__0__block_rows=0), changed(sources__0__block_rows=True),
+        changed(sources__0__revision="../../etc/passwd"), changed(sources__0__revision="ab" * 31),
+        changed(sources__0__revision="AB" * 32), changed(sources__0__name=5), changed(sources__0__surprise=1),
+        changed(sources__0__max_epochs="1e999999999"), changed(sources__0__max_epochs="-1"),
+        changed(sources__0__max_epochs="1/0"), changed(sources__0__max_epochs="0"), changed(sources__0__max_epochs=2),
+        changed(sources__0__where=7), changed(sources__0__split=None), changed(sources__0__config=[]),
+    ],
+)  # fmt: skip
+def test_json_that_is_no_recipe_is_refused(raw):
+    with pytest.raises(InvalidMixError):
+        Recipe.from_json(raw)
+
+
+def test_a_newer_recipe_says_to_upgrade():
+    with pytest.raises(InvalidMixError, match=r"version 2, this software reads 1. Upgrade"):
+        Recipe.from_json(changed(version=2))
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=3),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(["version", "sources", "segments", "seed", "weights", "start"]),
+                inner,
+                max_size=4,
+            )
+        ),
+        max_leaves=10,
+    )
+)
+def test_any_json_is_a_recipe_or_a_stated_error(body):
+    with pytest.raises(InvalidMixError):
+        Recipe.from_json(orjson.dumps(body))
