@@ -55,7 +55,9 @@ def listing(file: SourceFile) -> list[tuple[SourceFile, str]]:
     found: list[tuple[SourceFile, str]] = []
     with tar_members(file) as (walk, _):
         for member in walk:
-            found.append((_member(file, f"{member.offset}+{member.size}", member.name, member.size), member.reason))
+            found.append(
+                (_member(file, f"{member.offset}+{member.size}", member.name, member.size), member.reason)
+            )
             if len(found) > MAX_TAR_MEMBERS:
                 raise SourceTooLargeError(
                     f"{file.name}: above {MAX_TAR_MEMBERS:,} members.", remedy="Pack it as several archives."
@@ -143,7 +145,9 @@ class _Window(stdio.RawIOBase):
         return len(data)
 
 
-def contents(files: Sequence[SourceFile], limit: int, *, inflate: bool = True) -> Iterator[tuple[SourceFile, bytes | None]]:
+def contents(
+    files: Sequence[SourceFile], limit: int, *, inflate: bool = True
+) -> Iterator[tuple[SourceFile, bytes | None]]:
     """Each file and its bytes; None for one above `limit`. Archives are opened once for the members that follow.
 
     `inflate` decompresses files that are compressed as a whole, such as `a.txt.gz`.
@@ -179,7 +183,9 @@ def _whole(file: SourceFile, limit: int, inflate: bool) -> bytes | None:
     return data if len(data) <= limit else None
 
 
-def _zip_contents(path: str, files: Sequence[SourceFile], limit: int) -> Iterator[tuple[SourceFile, bytes | None]]:
+def _zip_contents(
+    path: str, files: Sequence[SourceFile], limit: int
+) -> Iterator[tuple[SourceFile, bytes | None]]:
     with io.open_raw(path) as raw, zip_stream.opened(raw, path) as archive:
         infos = archive.infolist()
         for file in files:
@@ -192,7 +198,9 @@ def _zip_contents(path: str, files: Sequence[SourceFile], limit: int) -> Iterato
             yield file, data
 
 
-def _tar_contents(path: str, files: Sequence[SourceFile], limit: int) -> Iterator[tuple[SourceFile, bytes | None]]:
+def _tar_contents(
+    path: str, files: Sequence[SourceFile], limit: int
+) -> Iterator[tuple[SourceFile, bytes | None]]:
     with io.open_raw(path) as raw:
         packed = io.compression_of(raw.read(8))
         ordered = list(files)
@@ -211,7 +219,9 @@ def _tar_contents(path: str, files: Sequence[SourceFile], limit: int) -> Iterato
                 stream.skip(offset - stream.position)
                 data = stream.read(size)
             if len(data) < size:
-                raise SourceDamagedError(f"{file.name}: the member is cut.", remedy="Fetch the archive again.")
+                raise SourceDamagedError(
+                    f"{file.name}: the member is cut.", remedy="Fetch the archive again."
+                )
             yield file, data
 
 

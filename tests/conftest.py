@@ -16,8 +16,6 @@ from choline_data.identity import sample_ids
 from choline_data.store import BlockWriter, Catalog, Entry, Manifest, StoredFile
 from choline_data.store.revision import manifest_name
 
-
-
 Parts = dict[tuple[str, str], dict[str, list[Any]]]
 
 
