@@ -62,8 +62,10 @@ def query_home(home: Home, query: str) -> pa.Table:
             # A reader is used up by one scan: only what the query names is opened.
             if re.search(rf"(?<![\w.-]){re.escape(entry.name)}(?![\w-])", query):
                 connection.register(entry.name, _reader(home, entry))
-        answer = connection.execute(query).arrow()
-        table: pa.Table = answer.read_all() if isinstance(answer, pa.RecordBatchReader) else answer
+        answer: Any = connection.execute(query)
+        # DuckDB 2 has another name for it than 1.4.
+        made = answer.to_arrow_table() if hasattr(answer, "to_arrow_table") else answer.fetch_arrow_table()
+        table: pa.Table = made
         return table
     except duckdb.Error as error:
         raise InvalidOptionError(
