@@ -137,7 +137,7 @@ def _names(spec: str | None, count: int) -> list[str]:
 
 def detect(source: Source) -> list[Claim]:
     """Claims each folder whose `index.json` lists chunks and a data format."""
-    claims = []
+    claims: list[Claim] = []
     for index in source.files:
         if parts(index.name)[-1] != "index.json" or not _is_litdata(found := index_of(index)):
             continue

@@ -62,10 +62,8 @@ def query_home(home: Home, query: str) -> pa.Table:
             # A reader is used up by one scan: only what the query names is opened.
             if re.search(rf"(?<![\w.-]){re.escape(entry.name)}(?![\w-])", query):
                 connection.register(entry.name, _reader(home, entry))
-        answer: Any = connection.execute(query)
-        # DuckDB 2 has another name for it than 1.4.
-        made = answer.to_arrow_table() if hasattr(answer, "to_arrow_table") else answer.fetch_arrow_table()
-        table: pa.Table = made
+        answer = connection.sql(query)
+        table: pa.Table = pa.table({}) if answer is None else answer.to_arrow_table()
         return table
     except duckdb.Error as error:
         raise InvalidOptionError(

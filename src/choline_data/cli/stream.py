@@ -16,7 +16,8 @@ def serve(**options: Any) -> int:
     from choline_data.service.serve import run
 
     home = options.pop("home")
-    return run(Home(home or None), **options)
+    code: int = run(Home(home or None), **options)
+    return code
 
 
 def stream(
@@ -102,7 +103,7 @@ def explain(home: str, mix: str, *, tokens: float, as_json: bool) -> None:
     """`choline-data mix explain`."""
     from dataclasses import asdict
 
-    from choline_data.cli.datasets import _table
+    from choline_data.cli.datasets import table
     from choline_data.mix.explain import explain as told
 
     rows = [asdict(row) for row in told(_mix(mix), Home(home or None), tokens=tokens)]
@@ -110,7 +111,7 @@ def explain(home: str, mix: str, *, tokens: float, as_json: bool) -> None:
         for row in rows:
             emit(row)
     elif rows:
-        _table(tuple(rows[0]), [tuple(shown(value, 40) for value in row.values()) for row in rows])
+        table(tuple(rows[0]), [tuple(shown(value, 40) for value in row.values()) for row in rows])
 
 
 def import_mix(text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import hashlib
 import threading
 from collections import OrderedDict
@@ -78,7 +79,7 @@ class Manifest:
             digest.update(orjson.dumps([file.sha256, file.rows, file.split, file.config]))
         return digest.hexdigest()
 
-    def encode(self) -> bytes:
+    def encode(self) -> builtins.bytes:
         """The manifest as an Arrow IPC file: 10^5 files in some 12 MB, read in milliseconds."""
         columns: list[pa.Array] = [
             pa.array([bytes.fromhex(f.sha256) for f in self.files], pa.binary(32)),
