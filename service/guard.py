@@ -89,6 +89,9 @@ def streaming(calls: Calls, work: Streaming) -> grpc.RpcMethodHandler[Any, Any]:
         except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - the edge: becomes a status, its text stays here
+            cause = error.cause if isinstance(error, CutError) else error
+            if context.cancelled() or type(cause).__name__ == "ExecuteBatchError":
+                return  # the reader is gone: nobody to tell
             await failed(calls, context, error)
 
     return grpc.unary_stream_rpc_method_handler(handle)
