@@ -8,6 +8,8 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from choline_data.client import forks, formats
 from choline_data.client import state as states
 from choline_data.client.embedded import EmbeddedReader
@@ -15,7 +17,8 @@ from choline_data.client.embedded import resolved as resolved_here
 from choline_data.client.passes import Maker, Pass, Progress, Share, share_of
 from choline_data.client.prefetch import QUEUE_BYTES
 from choline_data.client.ranks import find_rank
-from choline_data.client.reading import Described, Reader
+from choline_data.client.reading import Chunk, Described, Reader
+from choline_data.client.samples import collate
 from choline_data.errors import InvalidMixError, InvalidOptionError, MissingDependencyError, OutOfRangeError
 from choline_data.home import default_home
 from choline_data.recipe import Recipe
@@ -48,6 +51,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         seed: int = 0,
         shuffle: bool = True,
         batch_size: int | None = None,
+        batch_tokens: int | None = None,
         format: str | None = None,
         tokenizer: str | None = None,
         seq_len: int | None = None,
@@ -83,7 +87,8 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
                 raise InvalidOptionError(f"{name} is {number!r}.", remedy="Give a whole number above 0.", option=name)
         if rank is not None or world_size is not None:
             find_rank(rank, world_size)
-        self.batch_size = batch_size
+        self.batch_size = _budgeted(batch_size, batch_tokens, view, seq_len)
+        self.found_batch_size: int | None = None
         self.run = run
         self._rank = None if rank is None or world_size is None else (rank, world_size)
         self._columns = None if columns is None else tuple(columns)
@@ -297,6 +302,8 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
             "seed": self._recipe.seed,
             "summary": self._summary,
         }
+        if self.found_batch_size is not None:
+            state["batch_size"] = self.found_batch_size
         if progress is None:
             return state
         state["step"] = progress.group
@@ -321,6 +328,9 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         if not worker and self.length is not None and position >= self.length:
             position, epoch = 0, epoch + 1
         self._start, self._epoch, self._progress = position, epoch, None
+        found = state.get("batch_size")
+        if self.batch_size is None and type(found) is int and found > 0:
+            self.batch_size = self.found_batch_size = found
 
     def seek(self, position: int) -> None:
         """The next iteration begins at this position of the stream."""
@@ -363,6 +373,20 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
 
     # --- Other ways to use it
 
+    def peek(self, size: int) -> Any:
+        """A batch of `size` samples from where the dataset stands, which is not moved."""
+        length = self.length
+        positions = [p if length is None else p % length for p in range(self._start, self._start + size)]
+        chunk = Chunk(self.reader().at(positions), np.asarray(positions, dtype=np.int64))
+        make = self.maker()
+        return make.batch(chunk) if make.plain else collate([make.finished(s) for s in make.samples(chunk)])
+
+    def find_batch_size(self, step: Callable[[Any], object], *, start: int = 1, most: int = 1 << 16) -> int:
+        """The most samples that `step` takes in one batch without running out of memory; sets it on the dataset."""
+        from choline_data.client.batching import find_batch_size
+
+        return find_batch_size(self, step, start=start, most=most)
+
     def loader(self, **options: Any) -> Loader:
         """A loader with the right settings: see `choline_data.client.loader.Loader`."""
         from choline_data.client.loader import Loader
@@ -374,6 +398,23 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         from choline_data.client.maps import FirehoseMap
 
         return FirehoseMap(self)
+
+
+def _budgeted(batch_size: int | None, tokens: int | None, view: str, seq_len: int | None) -> int | None:
+    if tokens is None:
+        return batch_size
+    if view != "tokens" or batch_size is not None:
+        raise InvalidOptionError(
+            "batch_tokens is a budget of packed rows.",
+            remedy='Set it with view="tokens", in place of batch_size.',
+            option="batch_tokens",
+        )
+    rows = tokens // (seq_len or 1024)
+    if type(tokens) is not int or rows < 1:
+        raise InvalidOptionError(
+            f"batch_tokens is {tokens!r}, less than one row of {seq_len or 1024}.", remedy="Give more, or a smaller seq_len."
+        )
+    return rows
 
 
 def _one_of(name: str, value: object, allowed: Sequence[object]) -> None:
