@@ -84,7 +84,9 @@ def register(home: Home, prepared: Prepared, *, replace_existing: bool = False) 
         )
     rows = sum(file.rows for file in listed)
     check_rejects(plan, rows, rejected, rejects)
-    group_bytes = _typical([meta.row_group(i).total_byte_size for meta in _metas(found) for i in range(meta.num_row_groups)])
+    group_bytes = _typical(
+        [meta.row_group(i).total_byte_size for meta in _metas(found) for i in range(meta.num_row_groups)]
+    )
     manifest = ManifestInPlace(
         files=tuple(listed),
         columns=plan.columns,
@@ -171,7 +173,7 @@ def _block_rows(plan: Plan, files: Sequence[_File]) -> int:
     if not rows:
         return plan.block_rows
     size = _typical([m.row_group(i).total_byte_size for m in metas for i in range(m.num_row_groups)])
-    # The footer counts encoded bytes; the plan has measured samples: SMALL_BLOCK_BYTES hold at least block_rows of them.
+    # The footer counts encoded bytes. The plan has measured samples: block_rows of them fill half a small block or more.
     size = max(size, rows * SMALL_BLOCK_BYTES // (2 * plan.block_rows), 1)
     if size > BLOCK_BYTES:
         return max(1, -(-rows // -(-size // BLOCK_BYTES)))
@@ -228,7 +230,9 @@ class ParquetInPlace:
 
     def __init__(self, columns: tuple[str, ...], parts: Sequence[dict[str, Any]]) -> None:
         self._columns = columns
-        self._mappings = [Mapping(p["kind"], p["form"], tuple((role, name) for role, name in p["fields"])) for p in parts]
+        self._mappings = [
+            Mapping(p["kind"], p["form"], tuple((role, name) for role, name in p["fields"])) for p in parts
+        ]
         self._footers: OrderedDict[str, pq.FileMetaData] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -280,7 +284,11 @@ class ParquetInPlace:
             skip = min(done, batch.num_rows)
             done -= skip
             if skip < batch.num_rows:
-                yield batch.slice(skip) if extra or "extra" not in self._columns else batch.slice(skip).drop_columns(["extra"])
+                yield (
+                    batch.slice(skip)
+                    if extra or "extra" not in self._columns
+                    else batch.slice(skip).drop_columns(["extra"])
+                )
 
     def _apply(
         self, adapter: Parquet, shard: Shard, meta: pq.FileMetaData, group: int, row: int, mapping: Mapping

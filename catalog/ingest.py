@@ -17,7 +17,7 @@ import pyarrow as pa
 from choline_data import schema as one
 from choline_data.adapters.base import Reject, Shard
 from choline_data.adapters.mapping import Normalised
-from choline_data.catalog.planning import Part, Plan, Unit, guarded
+from choline_data.catalog.planning import Plan, Unit, guarded
 from choline_data.errors import DataError, TooManyRejectsError
 from choline_data.home import Home
 from choline_data.identity import sample_ids

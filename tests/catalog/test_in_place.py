@@ -27,7 +27,9 @@ from choline_data.stream import Store, Stream
 
 def documents(count: int, start: int = 0) -> dict[str, list[Any]]:
     return {
-        "text": [f"Document number {n}, with a few words of its own. " * (1 + n % 3) for n in range(start, start + count)],
+        "text": [
+            f"Document number {n}, with a few words of its own. " * (1 + n % 3) for n in range(start, start + count)
+        ],
         "url": [f"https://example.org/{n}" for n in range(start, start + count)],
         "score": [n / 7 for n in range(start, start + count)],
     }

@@ -277,7 +277,17 @@ def test_a_small_dataset_is_in_the_catalog_within_three_seconds(tmp_path, shared
     for number in range(2):
         started = time.perf_counter()
         subprocess.run(
-            [sys.executable, "-c", ADD, "add", str(shared_data / "gsm8k"), "--yes", "--json", "--home", str(tmp_path / str(number))],
+            [
+                sys.executable,
+                "-c",
+                ADD,
+                "add",
+                str(shared_data / "gsm8k"),
+                "--yes",
+                "--json",
+                "--home",
+                str(tmp_path / str(number)),
+            ],
             check=True,
             capture_output=True,
             timeout=60,

@@ -72,7 +72,7 @@ class Reader(Protocol):
         ...
 
     def samples(self, file: FileInPlace, group: int, *, extra: bool) -> Iterator[pa.RecordBatch]:
-        """The group's samples in stored columns, in batches of bounded size; without `extra` where it is not asked for."""
+        """The group's samples in stored columns, in batches of bounded size; `extra` among them where it is asked for."""
         ...
 
 
@@ -98,6 +98,16 @@ class ManifestInPlace:
             "parts": list(self.parts),
         }
 
+    def encode(self) -> bytes:
+        """The manifest as an Arrow IPC file."""
+        head = orjson.dumps({**self._head(), "about": self.about})
+        schema = _FILES.with_metadata({HEAD: head})
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_file(sink, schema) as writer:
+            writer.write_table(pa.Table.from_pylist([vars(file) for file in self.files], schema=schema))
+        raw: bytes = sink.getvalue().to_pybytes()
+        return raw
+
     @property
     def rows(self) -> int:
         """Samples in the revision."""
@@ -115,15 +125,6 @@ class ManifestInPlace:
         for file in self.files:
             digest.update(orjson.dumps(vars(file), option=orjson.OPT_SORT_KEYS))
         return digest.hexdigest()
-
-    def encode(self) -> bytes:
-        """The manifest as an Arrow IPC file."""
-        head = orjson.dumps({**self._head(), "about": self.about})
-        schema = _FILES.with_metadata({HEAD: head})
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_file(sink, schema) as writer:
-            writer.write_table(pa.Table.from_pylist([vars(file) for file in self.files], schema=schema))
-        return bytes(sink.getvalue())
 
 
 class _Group:
@@ -192,7 +193,9 @@ def _slice(batch: pa.RecordBatch, start: int, rows: int) -> pa.RecordBatch:
 class InPlaceRevision(Revision):
     """A revision of files that lie elsewhere, for reading: what `Revision` is for stored ones."""
 
-    def __init__(self, home: Home, revision: str, table: pa.Table | None = None, *, cache_bytes: int = CACHE_BYTES) -> None:
+    def __init__(
+        self, home: Home, revision: str, table: pa.Table | None = None, *, cache_bytes: int = CACHE_BYTES
+    ) -> None:
         super().__init__(home, revision, table)
         self._limit = cache_bytes
         self._groups: OrderedDict[tuple[int, int, bool], _Group] = OrderedDict()
@@ -330,4 +333,3 @@ def verify_in_place(revision: InPlaceRevision) -> dict[str, Any]:
         if not file.rows:
             revision.check()
     return {"files": len(revision.file_rows), "blocks": groups, "bytes": revision.bytes}
-
