@@ -106,12 +106,15 @@ def explain(home: str, mix: str, *, tokens: float, as_json: bool) -> None:
     from choline_data.cli.datasets import table
     from choline_data.mix.explain import explain as told
 
-    rows = [asdict(row) for row in told(_mix(mix), Home(home or None), tokens=tokens)]
+    explained = told(_mix(mix), Home(home or None), tokens=tokens)
+    rows = [asdict(row) for row in explained.sources]
     if as_json:
         for row in rows:
             emit(row)
     elif rows:
         table(tuple(rows[0]), [tuple(shown(value, 40) for value in row.values()) for row in rows])
+        for note in explained.notes:
+            sys.stderr.write(f"{note}\n")
 
 
 def import_mix(text: str) -> None:
@@ -119,4 +122,4 @@ def import_mix(text: str) -> None:
     from choline_data.mix.foreign import import_mix as read
 
     raw = sys.stdin.read() if text == "-" else Path(text).read_text() if Path(text).is_file() else text
-    sys.stdout.write(read(raw))
+    sys.stdout.write(read(raw).to_yaml())
