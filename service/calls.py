@@ -1,0 +1,148 @@
+"""What every call goes through, whichever face it came in by: who asks, what they may see, what is counted and refused."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from choline_data.errors import InvalidMixError, InvalidOptionError, UnavailableError, UnknownDatasetError
+from choline_data.home import Home
+from choline_data.mix import resolve_mix
+from choline_data.recipe import VIEWS, Recipe
+from choline_data.service.auth import Gate, Principal, check_read
+from choline_data.service.engine import Engine, Opened
+from choline_data.service.fairness import Turns
+from choline_data.service.limits import Limits, reached
+from choline_data.service.metrics import Metrics
+from choline_data.store import Entry
+
+MIX_BYTES = 64 << 10
+
+
+class Calls:
+    """The state of one server process: engine, gate, turns, and the streams that are open."""
+
+    def __init__(self, home: Home, limits: Limits, token_file: str = "") -> None:
+        self.home = home
+        self.limits = limits
+        self.metrics = Metrics()
+        self.engine = Engine(home, limits, self.metrics)
+        self.gate = Gate(token_file, limits)
+        self.turns = Turns(limits.writes_in_flight)
+        self.draining = asyncio.Event()
+        self.drain_by: float | None = None
+        self.open_streams = 0
+        self._by_principal: Counter[str] = Counter()
+        self._waits: set[asyncio.Timeout] = set()
+
+    def entered(self, face: str, principal: Principal) -> None:
+        """Counts a stream in, or refuses it at once."""
+        if self.draining.is_set():
+            raise UnavailableError(
+                "The server shuts down.", remedy="Resume on another, or here when it is back."
+            )
+        if self.open_streams >= self.limits.max_streams:
+            raise reached("max_streams", self.limits.max_streams, "The server has no stream left.")
+        if self._by_principal[principal.id] >= self.limits.max_streams_per_token and principal.id != "anyone":
+            raise reached(
+                "max_streams_per_token", self.limits.max_streams_per_token, "The token has no stream left."
+            )
+        self.open_streams += 1
+        self._by_principal[principal.id] += 1
+        self.metrics.streams.labels(face).inc()
+
+    def left(self, face: str, principal: Principal) -> None:
+        """Counts a stream out."""
+        self.open_streams -= 1
+        self._by_principal[principal.id] -= 1
+        if not self._by_principal[principal.id]:
+            del self._by_principal[principal.id]
+        self.metrics.streams.labels(face).dec()
+
+    def ages_at(self) -> float:
+        """When a stream that begins now has reached its age: spread, so that not all end together."""
+        return asyncio.get_running_loop().time() + self.limits.max_age * random.uniform(0.8, 1.0)
+
+    def waiting(self, seconds: float) -> asyncio.Timeout:
+        """A limit on a wait for the reader, cut short when the server drains."""
+        when = asyncio.get_running_loop().time() + seconds
+        return asyncio.timeout_at(when if self.drain_by is None else min(when, self.drain_by))
+
+    def track(self, wait: asyncio.Timeout) -> None:
+        """Makes `drain` cut this wait short."""
+        self._waits.add(wait)
+
+    def untrack(self, wait: asyncio.Timeout) -> None:
+        """The wait is over."""
+        self._waits.discard(wait)
+
+    def drain(self) -> None:
+        """Ends every stream at its next message, and waits for readers for `drain` seconds only."""
+        self.drain_by = asyncio.get_running_loop().time() + self.limits.drain
+        self.draining.set()
+        for wait in self._waits:
+            when = wait.when()
+            if when is not None and when > self.drain_by:
+                wait.reschedule(self.drain_by)
+
+    # What may be seen and read
+
+    def listed(self, principal: Principal) -> list[Entry]:
+        """The datasets that the principal may list, in order of name."""
+        entries = self.engine.entries()
+        return [entries[name] for name in sorted(principal.visible("list", entries))]
+
+    def described(self, principal: Principal, name: str) -> Entry:
+        """A dataset that the principal may see; to the others there is none of that name."""
+        entries = self.engine.entries()
+        if name not in entries or not (principal.may("describe", name) or principal.may("list", name)):
+            raise UnknownDatasetError(name[:200], principal.visible("list", entries))
+        return entries[name]
+
+    def resolved(self, principal: Principal, mix: object, **options: Any) -> Recipe:
+        """The recipe of a mix of what the principal may read."""
+        if isinstance(mix, str) and len(mix) > MIX_BYTES:
+            raise InvalidMixError(f"The mix has {len(mix)} characters.", remedy=f"At most {MIX_BYTES}.")
+        if not mix:
+            raise InvalidMixError(
+                "The mix is empty.", remedy='Such as "web:0.7,code:0.3", or "*" for everything.'
+            )
+        view = options.get("view") or "samples"
+        if view not in VIEWS:
+            raise InvalidOptionError(
+                f"There is no view {str(view)[:40]!r}.", remedy=f"Views: {', '.join(VIEWS)}."
+            )
+        rows_of: dict[str, Any] = {}
+        if view == "tokens":
+            from choline_data.tokens.stream import token_rows
+
+            rows_of["rows_of"] = token_rows()
+        entries = self.engine.entries()
+        seen = frozenset(principal.visible("read", entries))
+        recipe = resolve_mix(mix, self.engine.store, allowed=seen, **{**options, "view": view}, **rows_of)
+        return self.engine.remember(recipe)
+
+    def admitted(self, principal: Principal, recipe: Recipe) -> None:
+        """Refuses a recipe with a source that the principal may not read, or whose name does not go with its revision."""
+        entries = self.engine.entries()
+        check_read(principal, (source.dataset for source in recipe.sources), entries)
+        for source in recipe.sources:
+            entry = entries.get(source.dataset)
+            if entry is None or source.revision not in (entry.revision, *entry.earlier):
+                raise UnknownDatasetError(source.dataset, principal.visible("list", entries))
+
+    def opened(self, principal: Principal, raw: bytes, digest: str, columns: Sequence[str]) -> Opened:
+        """The stream that a request asks for, once it is allowed."""
+        recipe = self.engine.recipe(raw, digest)
+        self.admitted(principal, recipe)
+        return self.engine.open(recipe, columns)
+
+
+def view_options(options: Mapping[str, str]) -> dict[str, str]:
+    """The settings of a view from a request, bounded."""
+    if len(options) > 32 or any(len(k) + len(v) > 4096 for k, v in options.items()):
+        raise InvalidOptionError("The view's options are too many or too long.", option="view_options")
+    return dict(options)

@@ -1,0 +1,248 @@
+"""Our own service, `choline_data.v1.FirehoseService`, over the calls that all faces share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from choline_data import wire
+from choline_data.errors import InvalidOptionError, OutOfRangeError
+from choline_data.service import frames
+from choline_data.service.auth import Principal, check_read
+from choline_data.service.calls import Calls, view_options
+from choline_data.service.engine import FIREHOSE, MAX_MESSAGE, MIN_MESSAGE, Deal, Opened
+from choline_data.service.guard import CutError, parse, principal_of, streaming, unary
+from choline_data.service.reading import Ended, Reading
+from choline_data.store import Entry
+from choline_data.v1 import firehose_pb2 as pb
+
+NAME = "choline_data.v1.FirehoseService"
+PAGE, PAGES = 500, 5000
+POSITIONS, IDS = 10_000, 1000
+
+
+class Firehose:
+    """The handlers of the service."""
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+        self._engine = calls.engine
+
+    def handler(self) -> grpc.GenericRpcHandler[Any, Any]:
+        """What a gRPC server registers."""
+        calls = self._calls
+        methods = {
+            "ListDatasets": unary(calls, self._list),
+            "GetDataset": unary(calls, self._get),
+            "ResolveMix": unary(calls, self._resolve),
+            "GetSamples": unary(calls, self._samples),
+            "ReadStream": streaming(calls, self._read),
+        }
+        return grpc.method_handlers_generic_handler(NAME, methods)
+
+    async def _list(self, raw: bytes, principal: Principal) -> bytes:
+        request = parse(pb.ListDatasetsRequest, raw)
+        if not 0 <= request.page_size <= PAGES:
+            raise InvalidOptionError(
+                f"page_size {request.page_size} can't be.", remedy=f"0 to {PAGES}.", option="page_size"
+            )
+        size = request.page_size or PAGE
+        entries = await self._engine.opening(self._calls.listed, principal)
+        left = [entry for entry in entries if entry.name > request.page_token]
+        page, more = left[:size], len(left) > size
+        response = pb.ListDatasetsResponse(
+            datasets=[self._told(entry) for entry in page], next_page_token=page[-1].name if more else ""
+        )
+        return response.SerializeToString()
+
+    async def _get(self, raw: bytes, principal: Principal) -> bytes:
+        request = parse(pb.GetDatasetRequest, raw)
+
+        def described() -> pb.Dataset:
+            entry = self._calls.described(principal, request.name)
+            told = self._told(entry)
+            for config, split, rows in self._engine.store.revision(entry.revision).splits():
+                told.splits.add(config=config, split=split, row_count=rows)
+            return told
+
+        return pb.GetDatasetResponse(dataset=await self._engine.opening(described)).SerializeToString()
+
+    @staticmethod
+    def _told(entry: Entry) -> pb.Dataset:
+        return pb.Dataset(
+            name=entry.name,
+            revision=entry.revision,
+            kind=entry.kind,
+            row_count=entry.rows,
+            rejected_count=entry.rejected,
+            size_bytes=entry.bytes,
+            license=entry.license,
+            tags=entry.tags,
+        )
+
+    async def _resolve(self, raw: bytes, principal: Principal) -> bytes:
+        request = parse(pb.ResolveMixRequest, raw)
+
+        def resolved() -> bytes:
+            recipe = self._calls.resolved(
+                principal,
+                request.mix,
+                seed=request.seed,
+                shuffle=not request.in_source_order,
+                view=request.view or "samples",
+                repeat=request.repeat,
+                where=request.where,
+                on_exhausted=request.on_exhausted or "renormalize",
+                unit=request.unit,
+                options=view_options(request.view_options),
+            )
+            opened = self._engine.open(recipe, request.columns)
+            length = opened.stream.length
+            return pb.ResolveMixResponse(
+                recipe_json=recipe.to_json(),
+                recipe_digest=recipe.digest,
+                serialized_schema=opened.schema_bytes,
+                position_count=-1 if length is None else length,
+                mean_row_bytes=int(opened.stream.mean_row_bytes()),
+            ).SerializeToString()
+
+        return await self._engine.opening(resolved)
+
+    async def _read(self, raw: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        calls = self._calls
+        principal = principal_of(calls, context)
+        request = parse(pb.ReadStreamRequest, raw)
+        target = request.target_message_bytes or calls.limits.message_bytes
+        if not MIN_MESSAGE <= target <= MAX_MESSAGE:
+            raise InvalidOptionError(
+                f"target_message_bytes {target} can't be.",
+                remedy=f"{MIN_MESSAGE} to {MAX_MESSAGE}, or 0.",
+                option="target_message_bytes",
+            )
+        if request.max_row_count < 0:
+            raise InvalidOptionError(
+                f"max_row_count {request.max_row_count} can't be.", option="max_row_count"
+            )
+        deal = Deal.of(request.rank, request.world_size, request.batch_size, request.base_position)
+        calls.entered(FIREHOSE, principal)
+        try:
+            opened = await self._engine.opening(
+                calls.opened, principal, request.recipe_json, request.recipe_digest, tuple(request.columns)
+            )
+            start = self._engine.start_of(
+                opened.stream.recipe, opened.stream.length, request.cursor, request.start_position
+            )
+            reading = Reading(
+                calls,
+                opened,
+                deal,
+                start,
+                target=target,
+                most=request.max_row_count,
+                recheck=lambda: principal_of(calls, context),
+            )
+            await self._serve(reading, opened, start, context)
+        finally:
+            calls.left(FIREHOSE, principal)
+
+    async def _serve(
+        self, reading: Reading, opened: Opened, start: int, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> None:
+        length = opened.stream.length
+        header = pb.StreamHeader(
+            recipe_digest=opened.digest,
+            serialized_schema=opened.schema_bytes,
+            dataset_names=opened.stream.datasets,
+            position_count=-1 if length is None else length,
+            start_position=start,
+        )
+        try:
+            await reading.send(context.write, pb.ReadStreamResponse(header=header).SerializeToString())
+            async for message in reading.batches_in_order():
+                if message is None:
+                    beat = pb.StreamHeartbeat(cursor=reading.cursor)
+                    await reading.send(
+                        context.write, pb.ReadStreamResponse(heartbeat=beat).SerializeToString()
+                    )
+                    continue
+                numbered = frames.with_sequence(message, reading.batches)
+                await reading.send(context.write, numbered.frame, rows=message.rows)
+            end = pb.StreamEnd(
+                reason=pb.EndReason.ValueType(reading.ended.value),
+                row_count=reading.rows,
+                batch_count=reading.batches,
+                cursor=reading.cursor,
+            )
+            self._calls.metrics.ends.labels(reading.ended.name).inc()
+            await reading.send(context.write, pb.ReadStreamResponse(end=end).SerializeToString())
+        except Exception as error:
+            raise CutError(error, reading.cursor) from error
+
+    async def _samples(self, raw: bytes, principal: Principal) -> bytes:
+        request = parse(pb.GetSamplesRequest, raw)
+        if bool(request.positions) == bool(request.ids):
+            raise InvalidOptionError("A request has either positions or ids.", remedy="Set one of them.")
+        if len(request.positions) > POSITIONS or len(request.ids) > IDS:
+            raise InvalidOptionError(
+                "The request asks for too many samples.",
+                remedy=f"At most {POSITIONS} positions or {IDS} ids.",
+            )
+        work = self._at_positions if request.positions else self._by_ids
+        return await self._engine.opening(work, principal, request)
+
+    def _at_positions(self, principal: Principal, request: pb.GetSamplesRequest) -> bytes:
+        opened = self._calls.opened(principal, request.recipe_json, "", tuple(request.columns))
+        asked = np.array(request.positions, dtype=np.int64)
+        length = opened.stream.length
+        if asked.min() < 0 or (length is not None and asked.max() >= length):
+            raise OutOfRangeError("A position lies outside the stream.", remedy=f"It has {length} positions.")
+        parts = []
+        back = np.argsort(np.argsort(asked, kind="stable"), kind="stable")
+        for position in np.split(np.sort(asked), np.flatnonzero(np.diff(np.sort(asked)) > 1 << 20) + 1):
+            unique, where = np.unique(position, return_inverse=True)
+            parts.append(opened.stream.read_at(unique).take(pa.array(where)))
+        batch = parts[0] if len(parts) == 1 else pa.concat_batches(parts)
+        return _samples(opened, batch.take(pa.array(back)))
+
+    def _by_ids(self, principal: Principal, request: pb.GetSamplesRequest) -> bytes:
+        if any(len(sample) != 16 for sample in request.ids):
+            raise InvalidOptionError("An id has 16 bytes.", option="ids")
+        entry = self._calls.described(principal, request.dataset)
+        check_read(principal, [entry.name], [entry.name])
+        recipe = self._calls.resolved(principal, {entry.name: 1}, shuffle=False, repeat=False)
+        opened = self._engine.open(recipe, request.columns)
+        revision = self._engine.store.revision(entry.revision)
+        wanted = pa.array(list(request.ids), pa.binary(16))
+        found: list[np.ndarray[Any, Any]] = []
+        step = revision.block_rows * 64
+        for start in range(0, revision.rows, step):  # there is no index of ids: a scan of one column
+            at = start
+            for part in revision.read(start, min(start + step, revision.rows), ["id"]):
+                hits = pc.is_in(part["id"], value_set=wanted).to_numpy(zero_copy_only=False)
+                found.append(np.flatnonzero(hits) + at)
+                at += part.num_rows
+        rows = np.concatenate(found) if found else np.empty(0, np.int64)
+        return _samples(opened, opened.stream.read_at(rows.astype(np.int64)[:POSITIONS]))
+
+
+def _samples(opened: Opened, batch: pa.RecordBatch) -> bytes:
+    stream = opened.stream
+    whole = wire.with_dictionaries(batch, stream.schema, wire.dictionaries(stream.datasets))
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, stream.schema) as writer:
+        writer.write_batch(whole)
+    encoded = sink.getvalue()
+    if encoded.size > MAX_MESSAGE - 1024:
+        raise InvalidOptionError(
+            f"The samples have {encoded.size} bytes, more than a message may have.",
+            remedy="Ask for fewer, or for fewer columns.",
+        )
+    response = pb.GetSamplesResponse(serialized_stream=encoded.to_pybytes(), row_count=batch.num_rows)
+    return response.SerializeToString()
+
+
+__all__ = ["NAME", "Ended", "Firehose"]

@@ -1,0 +1,97 @@
+"""Around every handler: who asks, and errors as statuses. Handlers take and give raw bytes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+
+from choline_data import errors
+from choline_data.service import status
+from choline_data.service.auth import Principal
+from choline_data.service.calls import Calls
+
+M = TypeVar("M", bound=Message)
+Unary = Callable[[bytes, Principal], Awaitable[bytes]]
+METADATA_BYTES = 8 << 10
+
+
+class CutError(Exception):
+    """An error of a stream together with the cursor to resume from."""
+
+    def __init__(self, cause: BaseException, cursor: str) -> None:
+        super().__init__()
+        self.cause = cause
+        self.cursor = cursor
+
+
+def parse(kind: type[M], raw: bytes) -> M:
+    """The request of this type; InvalidOptionError for bytes that are none."""
+    try:
+        return kind.FromString(raw)
+    except (DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise errors.InvalidOptionError(
+            "The request is not one of this method.", remedy="Check the client."
+        ) from error
+
+
+def principal_of(calls: Calls, context: grpc.aio.ServicerContext[Any, Any]) -> Principal:
+    """Who sent this request."""
+    metadata = context.invocation_metadata() or ()
+    if len(metadata) > 128:
+        raise errors.InvalidOptionError("The request has more than 128 metadata keys.", remedy="Send fewer.")
+    given = [v if isinstance(v, str) else v.decode("latin-1") for k, v in metadata if k == "authorization"]
+    auth = context.auth_context() or {}
+    names = [v.decode("utf-8", "replace") for v in auth.get("x509_common_name", ())]
+    return calls.gate.admit(given, names, context.peer())
+
+
+async def failed(calls: Calls, context: grpc.aio.ServicerContext[Any, Any], error: BaseException) -> None:
+    """Ends the call with the status of `error`; text that names the home is not passed on."""
+    cursor = ""
+    if isinstance(error, CutError):
+        error, cursor = error.cause, error.cursor
+    told = status.public(error)
+    for text in ("message", "remedy"):
+        setattr(told, text, getattr(told, text).replace(calls.home.location, "the home"))
+    told.args = (f"{told.message} {told.remedy}".strip(),)
+    calls.metrics.refused.labels(told.reason).inc()
+    await status.abort(context, told, cursor=cursor)
+
+
+def unary(calls: Calls, work: Unary) -> grpc.RpcMethodHandler[Any, Any]:
+    """A method with one response."""
+
+    async def handle(raw: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
+        try:
+            return await work(raw, principal_of(calls, context))
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            await failed(calls, context, error)
+            raise AssertionError("abort raises") from error
+
+    return grpc.unary_unary_rpc_method_handler(handle)
+
+
+Streaming = Callable[[bytes, "grpc.aio.ServicerContext[Any, Any]"], Awaitable[None]]
+
+
+def streaming(calls: Calls, work: Streaming) -> grpc.RpcMethodHandler[Any, Any]:
+    """A method with many responses, which it writes itself."""
+
+    async def handle(raw: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        try:
+            await work(raw, context)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the edge: becomes a status, its text stays here
+            cause = error.cause if isinstance(error, CutError) else error
+            if context.cancelled() or type(cause).__name__ == "ExecuteBatchError":
+                return  # the reader is gone: nobody to tell
+            await failed(calls, context, error)
+
+    return grpc.unary_stream_rpc_method_handler(handle)

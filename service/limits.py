@@ -1,0 +1,62 @@
+"""Every limit of the server, with its default. A refusal names the setting, and `--limit NAME=VALUE` changes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+
+from choline_data.errors import InvalidOptionError, LimitError, nearest
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a server process allows. Times are seconds."""
+
+    max_streams: int = 1000
+    max_streams_per_token: int = 512
+    memory: int = 512 << 20  # cached windows and messages
+    message_bytes: int = 512 << 10  # what a message should have, where the request does not say
+    row_bytes: int = 16 << 20  # the biggest single sample; it travels in a message of its own above 4 MiB
+    recipe_bytes: int = 1 << 20
+    sources: int = 256
+    heartbeat: float = 5.0
+    stall: float = 60.0  # how long a consumer may leave a message unread
+    max_age: float = 3600.0  # of a stream; it ends with its cursor and the client goes on elsewhere
+    drain: float = 8.0  # from SIGTERM to the last stream's end
+    recheck: float = 30.0  # how often a stream's grants are looked up again
+    open_timeout: float = 60.0  # for resolving a mix or opening a stream
+    read_threads: int = 4
+    writes_in_flight: int = 16
+    http_streams: int = 64
+    auth_failures: int = 30  # bad tokens a minute from one address
+
+    @classmethod
+    def of(cls, given: Mapping[str, str | float | int]) -> Limits:
+        """The defaults with these settings changed; InvalidOptionError for an unknown name or value."""
+        known = {f.name: type(getattr(cls(), f.name)) for f in fields(cls)}
+        changed: dict[str, float | int] = {}
+        for name, value in given.items():
+            if name not in known:
+                near = nearest(name, known)
+                raise InvalidOptionError(
+                    f"There is no limit {name!r}.",
+                    remedy=f"Did you mean {near!r}?" if near else f"There are: {', '.join(known)}.",
+                    option=name,
+                )
+            try:
+                changed[name] = known[name](value)
+            except (ValueError, OverflowError) as error:
+                raise InvalidOptionError(f"The limit {name} can't be {value!r}.", option=name) from error
+            if not 0 < changed[name] < 1 << 50:
+                raise InvalidOptionError(f"The limit {name} must be above 0.", option=name)
+        return replace(cls(), **changed)  # type: ignore[arg-type]  # each has the type of its field
+
+
+def reached(setting: str, limit: object, what: str) -> LimitError:
+    """The refusal of something above the limit `setting`."""
+    flag = (
+        f"--{setting.replace('_', '-')}" if setting in ("max_streams", "memory") else f"--limit {setting}=…"
+    )
+    return LimitError(
+        what, remedy=f"Retry later, or raise {flag} on the server.", setting=setting, limit=limit
+    )

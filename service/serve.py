@@ -1,0 +1,302 @@
+"""The server process: start-up, ready line, signals, drain. `run` is what `choline-data serve` calls."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from choline_data.errors import CholineDataError, InvalidOptionError
+from choline_data.home import Home
+from choline_data.service.limits import Limits
+
+LOG = logging.getLogger("choline_data.service")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a server listens. A port of None is off, 0 is a free one."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    workers: int = 1
+    token_file: str = ""
+    tls_cert: str = ""
+    tls_key: str = ""
+    client_ca: str = ""
+    insecure: bool = False
+    metrics_port: int | None = None
+    http_port: int | None = None
+    reflection: bool = False
+    as_json: bool = False
+
+
+class UnsafeError(InvalidOptionError):
+    """The server would be open to others without TLS and tokens."""
+
+    exit_code = 2
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the address."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def check(settings: Settings) -> None:
+    """Refuses what is unsafe or makes no sense, before anything listens."""
+    if bool(settings.tls_cert) != bool(settings.tls_key):
+        raise _usage("--tls-cert and --tls-key go together.", "tls_cert")
+    if settings.client_ca and not settings.tls_cert:
+        raise _usage("--client-ca needs --tls-cert and --tls-key.", "client_ca")
+    if settings.insecure or is_loopback(settings.host):
+        return
+    if not (settings.tls_cert and settings.token_file):
+        raise UnsafeError(
+            f"Exposed without auth: {settings.host} can be reached from other machines.",
+            remedy="Set --tls-cert, --tls-key and --token-file, or --insecure.",
+            option="host",
+        )
+
+
+def _usage(what: str, option: str) -> InvalidOptionError:
+    error = UnsafeError(what, option=option)
+    return error
+
+
+def parse_bytes(text: str | int) -> int:
+    """A number of bytes such as 512MB, 2GiB or 1000000."""
+    if isinstance(text, int):
+        return text
+    units = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+    plain = text.strip().lower().removesuffix("ib").removesuffix("b")
+    unit = plain[-1:] if plain[-1:].isalpha() else ""
+    try:
+        return int(float(plain.removesuffix(unit)) * units[unit])
+    except (KeyError, ValueError, OverflowError) as error:
+        raise InvalidOptionError(
+            f"--memory {text!r} is no size.", remedy="Such as 512MB or 2GB.", option="memory"
+        ) from error
+
+
+def read_pem(path: str, option: str) -> bytes:
+    """A file of the TLS set-up."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise _usage(f"--{option}: the file can't be read.", option) from error
+
+
+def channel_options(limits: Limits, *, shared_port: bool) -> list[tuple[str, int]]:
+    """The transport's settings: a port of one's own, dead peers noticed, floods refused."""
+    return [
+        ("grpc.so_reuseport", int(shared_port)),
+        ("grpc.max_receive_message_length", 4 << 20),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.max_metadata_size", 8 << 10),
+        ("grpc.absolute_max_metadata_size", 16 << 10),
+        (
+            "grpc.max_concurrent_streams",
+            limits.max_streams + 64,
+        ),  # past our limit we say so; past this they wait
+        ("grpc.keepalive_time_ms", 10_000),
+        ("grpc.keepalive_timeout_ms", 5_000),
+        ("grpc.http2.ping_timeout_ms", 5_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.http2.max_ping_strikes", 2),
+        ("grpc.max_connection_idle_ms", 60_000),
+        ("grpc.server_handshake_timeout_ms", 20_000),
+    ]
+
+
+class Server:
+    """One server process: bound by `start`, ended by `stop`."""
+
+    def __init__(self, home: Home, settings: Settings, limits: Limits, *, shared_port: bool = False) -> None:
+        import grpc
+
+        from choline_data.service.calls import Calls
+        from choline_data.service.firehose import Firehose
+        from choline_data.service.flight import Flight
+
+        self.settings = settings
+        self.limits = limits
+        self.calls = Calls(home, limits, settings.token_file)
+        self.server = grpc.aio.server(options=channel_options(limits, shared_port=shared_port))
+        self.server.add_generic_rpc_handlers((Firehose(self.calls).handler(), Flight(self.calls).handler()))
+        self._add_health()
+        self.port = 0
+        self.http_port: int | None = None
+        self.metrics_port: int | None = None
+        self._http: Any = None
+
+    def _add_health(self) -> None:
+        from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+        from choline_data.service import firehose, flight
+
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)
+        self._serving = health_pb2.HealthCheckResponse.SERVING
+        self._not_serving = health_pb2.HealthCheckResponse.NOT_SERVING
+        self._names = ("", firehose.NAME, flight.NAME)
+        if self.settings.reflection:
+            from grpc_reflection.v1alpha import reflection
+
+            from choline_data.v1 import firehose_pb2
+
+            assert firehose_pb2.DESCRIPTOR is not None
+            reflection.enable_server_reflection(
+                (firehose.NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), self.server
+            )
+
+    async def start(self) -> None:
+        """Binds and serves."""
+        settings = self.settings
+        host = (
+            f"[{settings.host}]"
+            if ":" in settings.host and not settings.host.startswith("[")
+            else settings.host
+        )
+        address = f"{host}:{settings.port}"
+        try:
+            if settings.tls_cert:
+                self.port = self.server.add_secure_port(address, self._credentials())
+            else:
+                self.port = self.server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise _usage(
+                f"The server can't listen on {address}: the port is in use or not allowed.", "port"
+            ) from error
+        for name in self._names:
+            await self._health.set(name, self._serving)
+        await self.server.start()
+        if settings.metrics_port is not None:
+            self.metrics_port = self.calls.metrics.serve(settings.host, settings.metrics_port)
+        if settings.http_port is not None:
+            from choline_data.service.http import HttpFace
+
+            self._http = HttpFace(self.calls, settings)
+            self.http_port = await self._http.start(settings.host, settings.http_port)
+
+    def _credentials(self) -> Any:
+        import grpc
+
+        settings = self.settings
+        pair = (read_pem(settings.tls_key, "tls-key"), read_pem(settings.tls_cert, "tls-cert"))
+        if settings.client_ca:
+            return grpc.ssl_server_credentials([pair], read_pem(settings.client_ca, "client-ca"), True)
+        return grpc.ssl_server_credentials([pair])
+
+    async def stop(self) -> None:
+        """Drains: NOT_SERVING at once, every stream its end frame, then the port."""
+        loop = asyncio.get_running_loop()
+        for name in self._names:
+            await self._health.set(name, self._not_serving)
+        self.calls.drain()
+        until = loop.time() + self.limits.drain + 1
+        while self.calls.open_streams and loop.time() < until:
+            await asyncio.sleep(0.02)
+        if self._http is not None:
+            await self._http.stop()
+        await self.server.stop(0.5)
+        self.calls.metrics.close()
+        self.calls.engine.close()
+
+    def ready_line(self) -> str:
+        """The one line that says where the server is."""
+        host = self.settings.host
+        shown = f"[{host}]" if ":" in host and not host.startswith("[") else host
+        told: dict[str, str] = {"address": f"{shown}:{self.port}"}
+        if self.http_port is not None:
+            told["http"] = f"{shown}:{self.http_port}"
+        if self.metrics_port is not None:
+            told["metrics"] = f"{shown}:{self.metrics_port}"
+        return json.dumps(told) if self.settings.as_json else self.shown(told)
+
+    @staticmethod
+    def shown(told: Mapping[str, str]) -> str:
+        """The addresses of a server on one line."""
+        others = [f"{name} on {at}" for name, at in told.items() if name != "address"]
+        return ", ".join([f"Serving on {told['address']}", *others])
+
+
+async def serve_until_signal(
+    home: Home, settings: Settings, limits: Limits, *, shared_port: bool = False
+) -> int:
+    """Serves until SIGTERM or SIGINT, then drains."""
+    server = Server(home, settings, limits, shared_port=shared_port)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await server.start()
+    print(server.ready_line(), flush=True)
+    await stop.wait()
+    await server.stop()
+    return 0
+
+
+def run(
+    home: Home | str | os.PathLike[str] | None,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    workers: int = 1,
+    token_file: str = "",
+    tls_cert: str = "",
+    tls_key: str = "",
+    client_ca: str = "",
+    insecure: bool = False,
+    max_streams: int = 1000,
+    memory: str | int = 512 << 20,
+    metrics_port: int | None = None,
+    http_port: int | None = None,
+    reflection: bool = False,
+    as_json: bool = False,
+    limits: Mapping[str, str | float | int] | None = None,
+) -> int:
+    """Serves a home until a signal; the exit code. Prints one line when it is ready."""
+    settings = Settings(
+        host,
+        port,
+        workers,
+        token_file,
+        tls_cert,
+        tls_key,
+        client_ca,
+        insecure,
+        metrics_port,
+        http_port,
+        reflection,
+        as_json,
+    )
+    try:
+        check(settings)
+        bounds = replace(
+            Limits.of({"max_streams": max_streams, **(limits or {})}), memory=parse_bytes(memory)
+        )
+        place = home if isinstance(home, Home) else Home(home)
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+        if workers > 1:
+            from choline_data.service.workers import run_workers
+
+            return run_workers(place, settings, bounds)
+        return asyncio.run(serve_until_signal(place, settings, bounds))
+    except CholineDataError as error:
+        told = {"error": {"reason": error.reason, "message": error.message, "remedy": error.remedy}}
+        print(json.dumps(told) if as_json else str(error), file=sys.stderr, flush=True)
+        return 2 if isinstance(error, UnsafeError) else error.exit_code

@@ -1,0 +1,102 @@
+"""The one place where errors become gRPC statuses: `google.rpc.Status` with an `ErrorInfo`, and nothing raw.
+
+Text of an exception that is not ours stays in the server's log, under the request id that the peer is told.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import traceback
+import uuid
+
+import grpc
+
+from choline_data import errors
+
+DOMAIN = "choline-data"
+LOG = logging.getLogger("choline_data.service")
+
+_CODES: dict[type[errors.CholineDataError], grpc.StatusCode] = {
+    errors.UnknownDatasetError: grpc.StatusCode.NOT_FOUND,
+    errors.RecipeMismatchError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.OutOfRangeError: grpc.StatusCode.OUT_OF_RANGE,
+    errors.UnauthenticatedError: grpc.StatusCode.UNAUTHENTICATED,
+    errors.PermissionDeniedError: grpc.StatusCode.PERMISSION_DENIED,
+    errors.AlreadyExistsError: grpc.StatusCode.ALREADY_EXISTS,
+    errors.RequestError: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.ChoiceNeededError: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.DataError: grpc.StatusCode.DATA_LOSS,
+    errors.MissingDependencyError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.LimitError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.ConflictError: grpc.StatusCode.ABORTED,
+    errors.TransientError: grpc.StatusCode.UNAVAILABLE,
+}
+_SECRETS = re.compile(
+    r"(?i)(?<=://)[^/\s@]+@|bearer\s+\S+|hf_\w{8,}|AKIA\w{12,}(:\S+)?"
+    r"|(x-amz-[a-z-]+|sig|signature|token|password|secret|key)[\"']?\s*[=:]\s*[\"']?[^&\s\"',}]+"
+    r"|-----BEGIN [A-Z ]+-----[\s\S]*?-----END [A-Z ]+-----"
+)
+
+
+def redacted(text: str) -> str:
+    """`text` without what looks like a credential."""
+    return _SECRETS.sub("[redacted]", text)
+
+
+def code_of(error: errors.CholineDataError) -> grpc.StatusCode:
+    """The status code of an error of ours."""
+    return next((_CODES[kind] for kind in type(error).__mro__ if kind in _CODES), grpc.StatusCode.INTERNAL)
+
+
+def public(error: BaseException, *, method: str = "") -> errors.CholineDataError:
+    """What a peer may know of an error: ours without secrets, anything else as a fault with a request id."""
+    if isinstance(error, errors.CholineDataError):
+        return errors.error_from_parts(
+            error.reason,
+            redacted(error.message),
+            redacted(error.remedy),
+            {key: redacted(value) for key, value in error.metadata.items()},
+        )
+    request = uuid.uuid4().hex[:16]
+    text = redacted("".join(traceback.format_exception(error)))
+    LOG.error("request %s %s: %s", request, method, errors.one_line(text, 8000))
+    return InternalError(
+        "The server has a fault.",
+        remedy=f"Its log has the cause under request {request}.",
+        request_id=request,
+    )
+
+
+class InternalError(errors.CholineDataError):
+    """A fault of the server; the peer learns the request id."""
+
+    reason = "INTERNAL"
+
+
+def details(error: errors.CholineDataError) -> bytes:
+    """The error as a serialized `google.rpc.Status`: what the trailer `grpc-status-details-bin` carries."""
+    from google.protobuf import any_pb2
+    from google.rpc import error_details_pb2, status_pb2
+
+    told = error_details_pb2.ErrorInfo(
+        reason=error.reason,
+        domain=DOMAIN,
+        metadata={**error.metadata, "message": error.message, "remedy": error.remedy},
+    )
+    packed = any_pb2.Any()
+    packed.Pack(told)
+    return status_pb2.Status(
+        code=code_of(error).value[0], message=str(error), details=[packed]
+    ).SerializeToString()
+
+
+async def abort(context: grpc.aio.ServicerContext, error: BaseException, *, cursor: str = "") -> None:
+    """Ends the call with this error; `cursor` goes into the trailers."""
+    told = public(error)
+    trailers: list[tuple[str, str | bytes]] = [("grpc-status-details-bin", details(told))]
+    if cursor:
+        trailers.append(("choline-cursor", cursor))
+    if isinstance(told, errors.LimitError):
+        trailers.append(("retry-after-ms", "1000"))
+    await context.abort(code_of(told), str(told), tuple(trailers))

@@ -1,0 +1,99 @@
+"""The views of a stream: what each position carries. Server and embedded client open streams here and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from choline_data import wire
+from choline_data.errors import InvalidOptionError, UnknownFieldError
+from choline_data.recipe import Recipe
+from choline_data.stream import Store, Stream
+
+TEXT_COLUMNS = ("id", "dataset", "text")
+
+
+class Readable(Protocol):
+    """A stream by position: a function that holds no place, safe to share between threads."""
+
+    recipe: Recipe
+    schema: pa.Schema
+    wire_schema: pa.Schema
+    datasets: tuple[str, ...]
+
+    @property
+    def length(self) -> int | None:
+        """How many positions there are; None for no end."""
+
+    def mean_row_bytes(self) -> float:
+        """About how many bytes a row has."""
+
+    def read_at(self, positions: npt.NDArray[np.int64]) -> pa.RecordBatch:
+        """The rows at these ascending positions, in `wire_schema`."""
+
+    def read(self, start: int, stop: int) -> pa.RecordBatch:
+        """The rows at positions start … stop-1, in `wire_schema`."""
+
+
+class TextStream:
+    """Every sample rendered as text: the columns id, dataset and text."""
+
+    def __init__(self, store: Store, recipe: Recipe, columns: Sequence[str] | None = None) -> None:
+        for column in columns or ():
+            if column not in TEXT_COLUMNS:
+                raise UnknownFieldError(column, TEXT_COLUMNS, where="columns of the text view")
+        self._samples = Stream(store, recipe)
+        self.recipe = recipe
+        self.datasets = self._samples.datasets
+        inner = self._samples.schema
+        self.schema = pa.schema(
+            [inner.field("id"), inner.field("dataset"), pa.field("text", pa.large_string(), nullable=False)],
+            metadata={**(inner.metadata or {}), "choline_data.view": "text"},
+        )
+        self.wire_schema = wire.schema_on_the_wire(self.schema)
+
+    @property
+    def length(self) -> int | None:
+        """How many positions there are; None for no end."""
+        return self._samples.length
+
+    def mean_row_bytes(self) -> float:
+        """About how many bytes a sample has, before it is rendered."""
+        return self._samples.mean_row_bytes()
+
+    def read_at(self, positions: npt.NDArray[np.int64]) -> pa.RecordBatch:
+        """The texts at these ascending positions."""
+        from choline_data.rendering import render
+
+        batch = self._samples.read_at(positions)
+        names = wire.dictionaries(self.datasets)
+        text = render(wire.with_dictionaries(batch, self._samples.schema, names))
+        return pa.record_batch([batch["id"], batch["dataset"], text], schema=self.wire_schema)
+
+    def read(self, start: int, stop: int) -> pa.RecordBatch:
+        """The texts at positions start … stop-1."""
+        return self.read_at(np.arange(start, stop, dtype=np.int64))
+
+
+def _tokens(store: Store, recipe: Recipe, columns: Sequence[str] | None) -> Readable:
+    from choline_data.tokens.stream import TokenStream
+
+    return TokenStream(store, recipe, columns)
+
+
+_VIEWS: dict[str, Callable[[Store, Recipe, Sequence[str] | None], Readable]] = {
+    "samples": Stream,
+    "text": TextStream,
+    "tokens": _tokens,
+}
+
+
+def open_stream(store: Store, recipe: Recipe, columns: Sequence[str] | None = None) -> Readable:
+    """The stream of a recipe in the recipe's view; `columns` beside id and dataset, None for all."""
+    if recipe.view not in _VIEWS:
+        raise InvalidOptionError(f"There is no view {recipe.view!r}.", remedy=f"Views: {', '.join(_VIEWS)}.")
+    return _VIEWS[recipe.view](store, recipe, columns)
