@@ -82,7 +82,8 @@ class HttpFace:
             )
         except OSError as error:
             raise errors.InvalidOptionError(
-                f"The server can't listen on HTTP port {port}: it is in use or not allowed.", option="http_port"
+                f"The server can't listen on HTTP port {port}: it is in use or not allowed.",
+                option="http_port",
             ) from error
         self._hosts = {host.strip("[]").lower(), "localhost", "127.0.0.1", "::1"}
         return int(self._server.sockets[0].getsockname()[1])
@@ -124,7 +125,9 @@ class HttpFace:
             raise
         except Exception as error:  # noqa: BLE001 - the edge: becomes a status, its text stays here
             told = status.public(error)
-            body = orjson.dumps({"error": {"reason": told.reason, "message": told.message, "remedy": told.remedy}})
+            body = orjson.dumps(
+                {"error": {"reason": told.reason, "message": told.message, "remedy": told.remedy}}
+            )
             self._calls.metrics.refused.labels(told.reason).inc()
             await self._refuse(writer, _CODES.get(status.code_of(told).name, "400 Bad Request"), body + b"\n")
 
@@ -153,7 +156,9 @@ class HttpFace:
         """Refuses what a page in a browser could send by a name of its own that points here."""
         hosts = headers.get("host", [])
         name = urlsplit(f"//{hosts[0]}").hostname if len(hosts) == 1 else None
-        exposed = self._settings.tls_cert or self._settings.insecure  # then it is reached by names we do not know
+        exposed = (
+            self._settings.tls_cert or self._settings.insecure
+        )  # then it is reached by names we do not know
         if name is None or (not exposed and name.lower() not in self._hosts):
             raise _RefusedError("421 Misdirected Request")
         if "origin" in headers:
@@ -164,7 +169,8 @@ class HttpFace:
         kind = "application/json" if body else "text/plain"
         writer.write(
             f"HTTP/1.1 {line}\r\ncontent-type: {kind}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n"
-            "x-content-type-options: nosniff\r\n\r\n".encode() + body
+            "x-content-type-options: nosniff\r\n\r\n".encode()
+            + body
         )
         async with asyncio.timeout(HEADER_SECONDS):
             await writer.drain()
@@ -183,7 +189,8 @@ class HttpFace:
         where = one_of(query, "where")
         if query:
             raise errors.InvalidOptionError(
-                f"There is no parameter {next(iter(query))[:40]!r}.", remedy="mix, n, view, start, seed, where."
+                f"There is no parameter {next(iter(query))[:40]!r}.",
+                remedy="mix, n, view, start, seed, where.",
             )
         if calls.metrics.streams.labels(FACE)._value.get() >= calls.limits.http_streams:
             raise reached("http_streams", calls.limits.http_streams, "The server has no HTTP stream left.")
@@ -225,10 +232,14 @@ class HttpFace:
         try:
             async for message in reading.batches_in_order():
                 if message is not None:
-                    text = await asyncio.to_thread(lines, opened, memoryview(message.frame)[slice(*message.body)])
+                    text = await asyncio.to_thread(
+                        lines, opened, memoryview(message.frame)[slice(*message.body)]
+                    )
                     await reading.send(write, text, rows=message.rows)
             if reading.ended.name != "COMPLETE":
-                raise errors.UnavailableError("The server ended the stream before its end.", remedy="Go on from start.")
+                raise errors.UnavailableError(
+                    "The server ended the stream before its end.", remedy="Go on from start."
+                )
             writer.write(b"0\r\n\r\n")
             await writer.drain()
         except (ConnectionError, asyncio.CancelledError):
@@ -264,4 +275,7 @@ def row_lines(batch: pa.RecordBatch) -> Iterator[bytes]:
     for row in batch.to_pylist():
         if "id" in row:
             row["id"] = row["id"].hex()
-        yield orjson.dumps({key: plain(value) for key, value in row.items() if value is not None}, default=str) + b"\n"
+        yield (
+            orjson.dumps({key: plain(value) for key, value in row.items() if value is not None}, default=str)
+            + b"\n"
+        )

@@ -85,7 +85,9 @@ def test_what_is_not_granted_is_not_there(serve: Serve, home: str, tmp_path: Pat
         )
         assert code in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT)
         assert "mean 'code'" not in info["remedy"]
-    everything = stub.ResolveMix(pb.ResolveMixRequest(mix="*"), metadata=bearer(TRAINER), timeout=10).recipe_json
+    everything = stub.ResolveMix(
+        pb.ResolveMixRequest(mix="*"), metadata=bearer(TRAINER), timeout=10
+    ).recipe_json
     code, reason, _ = refusal(lambda: read(stub, everything, metadata=reader))
     assert (code, reason) == (grpc.StatusCode.NOT_FOUND, "DATASET_UNKNOWN")
     code, reason, _ = refusal(lambda: read(stub, everything, metadata=bearer(LISTER)))
@@ -94,7 +96,9 @@ def test_what_is_not_granted_is_not_there(serve: Serve, home: str, tmp_path: Pat
     assert kinds(read(stub, mine, metadata=reader))[-1] == "end"
 
 
-def test_a_recipe_cannot_rename_a_revision_that_is_not_granted(serve: Serve, home: str, tmp_path: Path) -> None:
+def test_a_recipe_cannot_rename_a_revision_that_is_not_granted(
+    serve: Serve, home: str, tmp_path: Path
+) -> None:
     served = serve(home, "--token-file", token_file(tmp_path))
     stub = served.stub()
     raw = stub.ResolveMix(pb.ResolveMixRequest(mix="code"), metadata=bearer(TRAINER), timeout=10).recipe_json
@@ -132,7 +136,14 @@ def test_guessing_is_slowed_down(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "tokens: [1]", "tokens:\n  - {id: a, sha256: zz}", "tokens:\n  - {id: a}", "[", "tokens: !!python/name:os.system"],
+    [
+        "",
+        "tokens: [1]",
+        "tokens:\n  - {id: a, sha256: zz}",
+        "tokens:\n  - {id: a}",
+        "[",
+        "tokens: !!python/name:os.system",
+    ],
 )
 def test_a_token_file_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "tokens.yaml"
@@ -190,7 +201,9 @@ def secure(served: Any, pems: dict[str, str], client: str = "") -> Any:
     )
 
 
-def test_a_client_certificate_is_an_identity(serve: Serve, home: str, tmp_path: Path, pems: dict[str, str]) -> None:
+def test_a_client_certificate_is_an_identity(
+    serve: Serve, home: str, tmp_path: Path, pems: dict[str, str]
+) -> None:
     served = serve(
         home,
         *("--host", "0.0.0.0", "--token-file", token_file(tmp_path)),
@@ -206,7 +219,9 @@ def test_a_client_certificate_is_an_identity(serve: Serve, home: str, tmp_path: 
         served.stub().ListDatasets(pb.ListDatasetsRequest(), timeout=5)
 
 
-def ask(address: str, target: str, headers: dict[str, str] | None = None, tls: Any = None) -> tuple[int, bytes]:
+def ask(
+    address: str, target: str, headers: dict[str, str] | None = None, tls: Any = None
+) -> tuple[int, bytes]:
     kind = http.client.HTTPSConnection if tls else http.client.HTTPConnection
     connection = kind(address, timeout=20, **({"context": tls} if tls else {}))
     try:

@@ -48,7 +48,9 @@ def test_a_killed_server_is_replaced_by_another_and_nothing_is_lost(serve: Serve
     got = []
     cursor = ""
     with pytest.raises(grpc.RpcError) as caught:
-        for frame in stub.ReadStream(pb.ReadStreamRequest(recipe_json=recipe, target_message_bytes=65536), timeout=60):
+        for frame in stub.ReadStream(
+            pb.ReadStreamRequest(recipe_json=recipe, target_message_bytes=65536), timeout=60
+        ):
             if frame.WhichOneof("frame") == "header":
                 head = frame
             if frame.WhichOneof("frame") == "batch":
@@ -93,7 +95,9 @@ def test_sigterm_does_not_wait_for_a_reader_that_does_not_read(serve: Serve, hom
     stream.cancel()
 
 
-def test_a_stream_above_the_limit_is_refused_at_once_and_health_still_answers(serve: Serve, home: str) -> None:
+def test_a_stream_above_the_limit_is_refused_at_once_and_health_still_answers(
+    serve: Serve, home: str
+) -> None:
     served = serve(home, "--max-streams", "2")
     streams = [endless(served) for _ in range(2)]
     stub = served.stub()
@@ -213,7 +217,11 @@ def test_hostile_frames_leave_the_server_and_its_readers_alone(
     assert health(served) == health_pb2.HealthCheckResponse.SERVING
     stub = served.stub()
     assert kinds(read(stub, resolve(stub, MIX).recipe_json))[-1] == "end"
-    peak = next(line for line in Path(f"/proc/{served.process.pid}/status").read_text().splitlines() if "VmRSS" in line)
+    peak = next(
+        line
+        for line in Path(f"/proc/{served.process.pid}/status").read_text().splitlines()
+        if "VmRSS" in line
+    )
     assert int(peak.split()[1]) < 400 << 10
 
 

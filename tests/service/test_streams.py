@@ -56,7 +56,10 @@ def test_any_server_goes_on_from_any_cursor(serve: Serve, home: str) -> None:
     rest = read(second, recipe, cursor=part[-1].end.cursor)
     assert digest(rows_of(part) + rows_of(rest)) == digest(whole)
     middle = part[2].batch
-    assert rows_of(read(second, recipe, cursor=middle.cursor)) == whole[middle.first_position + middle.row_count :]
+    assert (
+        rows_of(read(second, recipe, cursor=middle.cursor))
+        == whole[middle.first_position + middle.row_count :]
+    )
 
 
 def test_ranks_share_the_stream_without_a_gap(standing: Served) -> None:
@@ -109,9 +112,13 @@ def test_only_the_columns_that_were_asked_for_are_sent(standing: Served) -> None
 def test_a_recipe_is_known_by_its_digest(standing: Served) -> None:
     stub = standing.stub()
     told = resolve(stub, MIX)
-    frames = list(stub.ReadStream(pb.ReadStreamRequest(recipe_digest=told.recipe_digest, max_row_count=5), timeout=20))
+    frames = list(
+        stub.ReadStream(pb.ReadStreamRequest(recipe_digest=told.recipe_digest, max_row_count=5), timeout=20)
+    )
     assert len(rows_of(frames)) == 5
-    code, reason, _ = refusal(lambda: list(stub.ReadStream(pb.ReadStreamRequest(recipe_digest="0" * 64), timeout=20)))
+    code, reason, _ = refusal(
+        lambda: list(stub.ReadStream(pb.ReadStreamRequest(recipe_digest="0" * 64), timeout=20))
+    )
     assert (code, reason) == (grpc.StatusCode.FAILED_PRECONDITION, "RECIPE_MISMATCH")
 
 
@@ -127,14 +134,18 @@ def test_samples_are_found_by_position_and_by_id(standing: Served) -> None:
     assert got == [whole[p] for p in asked]
     wanted = next(r for r in whole if r["dataset"] == "code")
     told = stub.GetSamples(pb.GetSamplesRequest(dataset="code", ids=[wanted["id"]]), timeout=20)
-    assert [r["text"] for r in pa.ipc.open_stream(told.serialized_stream).read_all().to_pylist()] == [wanted["text"]]
+    assert [r["text"] for r in pa.ipc.open_stream(told.serialized_stream).read_all().to_pylist()] == [
+        wanted["text"]
+    ]
 
 
 def test_datasets_are_listed_in_pages(standing: Served) -> None:
     stub = standing.stub()
     first = stub.ListDatasets(pb.ListDatasetsRequest(page_size=1), timeout=20)
     assert [d.name for d in first.datasets] == ["code"]
-    second = stub.ListDatasets(pb.ListDatasetsRequest(page_size=1, page_token=first.next_page_token), timeout=20)
+    second = stub.ListDatasets(
+        pb.ListDatasetsRequest(page_size=1, page_token=first.next_page_token), timeout=20
+    )
     assert [(d.name, d.row_count) for d in second.datasets] == [("web", 3000)]
     assert not second.next_page_token
     assert stub.GetDataset(pb.GetDatasetRequest(name="web"), timeout=20).dataset.splits[0].row_count == 3000
@@ -163,28 +174,30 @@ def test_a_request_that_makes_no_sense_is_refused_with_its_reason(
     assert "Traceback" not in told[2]["message"]
 
 
-def test_damaged_cursors_never_make_a_stream(
-    standing: Served, shared_data: Path
-) -> None:
+def test_damaged_cursors_never_make_a_stream(standing: Served, shared_data: Path) -> None:
     stub = standing.stub()
     recipe = resolve(stub, MIX).recipe_json
     good = read(stub, recipe, max_row_count=50)[-1].end.cursor
     mutated = ["", good[:-1], good[: len(good) // 2], good + "\0", "x" * 64, "x" * (1 << 20)]
-    mutated += [good.replace("chl1", "chl2"), good.replace(".50.", ".-50."), good.replace(".50.", f".{1 << 63}.")]
+    mutated += [
+        good.replace("chl1", "chl2"),
+        good.replace(".50.", ".-50."),
+        good.replace(".50.", f".{1 << 63}."),
+    ]
     mutated += [good.replace(".50.", ".٥٠."), "cbuiltins\nopen\n(VPICKLE_CANARY\nVw\ntR."]
     mutated += [good[:i] + chr(ord(good[i]) ^ 1 << i % 7) + good[i + 1 :] for i in range(0, len(good), 5)]
     ops = json.loads((shared_data / "hostile" / "config" / "cursor_mutations.json").read_text())
     assert {op["op"] for op in ops} >= {"truncate", "flip_each_bit", "pickle", "future_format_version"}
     for text in mutated:
         if text:
-            code, reason, metadata = refusal(lambda text=text: read(stub, recipe, cursor=text, max_row_count=1))
+            code, reason, metadata = refusal(
+                lambda text=text: read(stub, recipe, cursor=text, max_row_count=1)
+            )
             assert (code, reason) == (grpc.StatusCode.INVALID_ARGUMENT, "CURSOR_INVALID"), text[:80]
             assert len(metadata["message"]) <= 500
 
 
-def test_no_secret_and_no_exception_text_comes_back(
-    standing: Served, shared_data: Path
-) -> None:
+def test_no_secret_and_no_exception_text_comes_back(standing: Served, shared_data: Path) -> None:
     stub = standing.stub()
     secrets = json.loads((shared_data / "hostile" / "config" / "credential_strings.json").read_text())
     for secret in secrets:
@@ -198,7 +211,15 @@ def test_no_secret_and_no_exception_text_comes_back(
                 call()
             shown = str(caught.value.details()) + str(caught.value.trailing_metadata())
             assert caught.value.code() not in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN), shown
-            for word in ("hunter2", "wJalrXUtnFEMI", "deadbeef", "SECRETSIG", "hf_EXAMPLE", "SECRETPW", "SECRETPEM"):
+            for word in (
+                "hunter2",
+                "wJalrXUtnFEMI",
+                "deadbeef",
+                "SECRETSIG",
+                "hf_EXAMPLE",
+                "SECRETPW",
+                "SECRETPEM",
+            ):
                 assert word not in shown
             assert "Traceback" not in shown
 
