@@ -66,6 +66,8 @@ class Chunk:
     `batch` and stand in `rejects`. Row numbers count every row of the shard, rejected ones too, from 0. Where a shard
     is a range of a file, they count from the start of the range (`origin.row` adds what lies before only where the
     adapter knows it; Parquet does).
+
+    A column whose values have no common type is text with the field metadata `{b"json": b"1"}`: each value is JSON.
     """
 
     batch: pa.RecordBatch

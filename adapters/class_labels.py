@@ -81,5 +81,9 @@ def _listed(names: Any) -> tuple[str, ...]:
         if not all(str(k).isdigit() for k in names):
             return ()
         table = {int(k): str(v) for k, v in names.items()}
-        return tuple(table.get(i, str(i)) for i in range(max(table, default=-1) + 1)) if max(table, default=0) < 1e6 else ()
+        return (
+            tuple(table.get(i, str(i)) for i in range(max(table, default=-1) + 1))
+            if max(table, default=0) < 1e6
+            else ()
+        )
     return tuple(str(n) for n in names) if isinstance(names, list) else ()

@@ -1,13 +1,13 @@
 """What every adapter must do, as tests to inherit: ours and those of third parties.
 
-    class TestRivers(AdapterContract):
-        @pytest.fixture
-        def adapter(self):
-            return Rivers()
+class TestRivers(AdapterContract):
+    @pytest.fixture
+    def adapter(self):
+        return Rivers()
 
-        @pytest.fixture
-        def files(self, tmp_path):
-            ...  # a few SourceFiles; at least one row, better several chunks
+    @pytest.fixture
+    def files(self, tmp_path):
+        ...  # a few SourceFiles; at least one row, better several chunks
 """
 
 from __future__ import annotations
@@ -86,7 +86,11 @@ class AdapterContract:
             whole = rows_of(chunks)
             rejects = [r for c in chunks for r in c.rejects]
             numbers = [n for n, _ in whole]
-            starts = numbers if len(numbers) <= 40 else [*numbers[:10], *numbers[:: len(numbers) // 20], numbers[-1]]
+            starts = (
+                numbers
+                if len(numbers) <= 40
+                else [*numbers[:10], *numbers[:: len(numbers) // 20], numbers[-1]]
+            )
             for start in [*starts, (numbers[-1] + 1 if numbers else 0)]:
                 rest = list(adapter.read(shard, start=start))
                 assert rows_of(rest) == [(n, row) for n, row in whole if n >= start]

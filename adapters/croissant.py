@@ -12,7 +12,7 @@ import itertools
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -21,7 +21,17 @@ import pyarrow as pa
 
 from choline_data.adapters import text_columns
 from choline_data.adapters.base import BATCH_BYTES, Chunk, Claim, Shard, Source, SourceFile, from_row
-from choline_data.adapters.croissant_model import Extract, Field, fields_of, id_of, json_path, listed, plain, short, value_of
+from choline_data.adapters.croissant_model import (
+    Extract,
+    Field,
+    fields_of,
+    id_of,
+    json_path,
+    listed,
+    plain,
+    short,
+    value_of,
+)
 from choline_data.adapters.documents import chunks_of, document, json_files
 from choline_data.adapters.io import open_raw
 from choline_data.errors import (
@@ -36,6 +46,7 @@ MAX_FILE_BYTES = 512 << 20
 _ROWS = 1024
 _MEDIA = pa.struct([("bytes", pa.large_binary()), ("path", pa.string())])
 _HINT = r"mlcommons\.org/croissant|\"(?:cr:)?recordSet\"\s*:"
+_NO_FILE = SourceFile("", "")
 Row = dict[Extract, Any]
 
 
@@ -43,7 +54,7 @@ Row = dict[Extract, Any]
 class Croissant:
     """Reads one record set of a descriptor."""
 
-    descriptor: SourceFile = SourceFile("", "")
+    descriptor: SourceFile = _NO_FILE
     record_set: str = ""
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
@@ -81,16 +92,24 @@ def detect(source: Source) -> list[Claim]:
             known.append(config)
             if wanted and wanted not in (config, name):
                 continue
-            claims.append(Claim(Croissant(file, name), files, 1.0, f"record set {name!r} of {file.name}", config=config,
-                                license=spdx_of_stated(data.get("license"))))
+            claims.append(
+                Claim(
+                    Croissant(file, name),
+                    files,
+                    1.0,
+                    f"record set {name!r} of {file.name}",
+                    config=config,
+                    license=spdx_of_stated(data.get("license")),
+                )
+            )
     if found and not claims:
         if wanted:
             raise InvalidOptionError(f"No record set {wanted!r}.", remedy=f"There are: {', '.join(known)}.")
-        raise SourceFormatError(f"{found[0][0].name} names no record set.", remedy="Add its data files themselves.")
+        raise SourceFormatError(
+            f"{found[0][0].name} names no record set.", remedy="Add its data files themselves."
+        )
     if claims:
         mine = {f.name for c in claims for f in c.files}
-        from dataclasses import replace
-
         passed = tuple((name, why) for name, why in over.items() if name not in mine)
         claims[0] = replace(claims[0], passed_over=passed)
     return claims
@@ -99,7 +118,9 @@ def detect(source: Source) -> list[Claim]:
 def _is_descriptor(value: Any) -> bool:
     if not isinstance(value, dict) or "@context" not in value:
         return False
-    return "croissant" in str(value.get("conformsTo", value.get("dct:conformsTo", ""))) or "recordSet" in plain(value)
+    return "croissant" in str(
+        value.get("conformsTo", value.get("dct:conformsTo", ""))
+    ) or "recordSet" in plain(value)
 
 
 def _stem(name: str) -> str:
@@ -131,8 +152,10 @@ class _Model:
     def rows(self, record_set: str, above: tuple[str, ...] = ()) -> Iterator[dict[str, Any]]:
         """The rows of a record set, each a dict of its fields."""
         if record_set in above or record_set not in self.records:
-            raise SourceFormatError(f"{self.name}: record set {record_set!r} is not there or refers to itself.",
-                                    remedy="Mend the descriptor.")
+            raise SourceFormatError(
+                f"{self.name}: record set {record_set!r} is not there or refers to itself.",
+                remedy="Mend the descriptor.",
+            )
         record = self.records[record_set]
         fields = fields_of(record, self.records, self.name)
         if record.get("data") is not None:
@@ -140,7 +163,11 @@ class _Model:
             return
         if not fields or not any(f.node for f in fields):
             return
-        joins = {f.references[0]: (f, f.references[1]) for f in fields if f.references and f.references[0] != f.node}
+        joins = {
+            f.references[0]: (f, f.references[1])
+            for f in fields
+            if f.references and f.references[0] != f.node
+        }
         base = next((f.node for f in fields if f.node and f.node not in joins), fields[0].node)
         needed: defaultdict[str, list[Extract]] = defaultdict(list)
         for f in fields:
@@ -149,8 +176,10 @@ class _Model:
         indexes: dict[str, dict[Any, list[Row]]] = {}
         for node in others:
             if node not in joins:
-                raise SourceFormatError(f"{self.name}: {record_set!r} reads {node!r} but joins it by no `references`.",
-                                        remedy="Give one of its fields a reference.")
+                raise SourceFormatError(
+                    f"{self.name}: {record_set!r} reads {node!r} but joins it by no `references`.",
+                    remedy="Give one of its fields a reference.",
+                )
             key = joins[node][1]
             index: defaultdict[Any, list[Row]] = defaultdict(list)
             for row in self._node(node, [key, *needed[node]], (*above, record_set)):
@@ -160,7 +189,9 @@ class _Model:
             partners = []
             for node in others:
                 via = joins[node][0]
-                partners.append(indexes[node].get(str(value_of(row.get(via.extract), via, self.name))) or [{}])
+                partners.append(
+                    indexes[node].get(str(value_of(row.get(via.extract), via, self.name))) or [{}]
+                )
             for chosen in itertools.product(*partners):
                 yield self._row(fields, {base: row, **dict(zip(others, chosen, strict=True))})
 
@@ -180,16 +211,25 @@ class _Model:
     def _inline(self, data: Any, record_set: str) -> Iterator[dict[str, Any]]:
         rows = orjson.loads(data) if isinstance(data, str) else data
         for row in listed(rows):
-            yield {short(str(k), record_set): v for k, v in row.items()} if isinstance(row, dict) else {"value": row}
+            yield (
+                {short(str(k), record_set): v for k, v in row.items()}
+                if isinstance(row, dict)
+                else {"value": row}
+            )
 
     def _node(self, node: str, extracts: list[Extract], above: tuple[str, ...]) -> Iterator[Row]:
         """The rows of a file, a file set or another record set, keyed by extract."""
         if node in self.records:
             for row in self.rows(node, above):
-                yield {("field", k): v["bytes"] if isinstance(v, dict) and "bytes" in v else v for k, v in row.items()}
+                yield {
+                    ("field", k): v["bytes"] if isinstance(v, dict) and "bytes" in v else v
+                    for k, v in row.items()
+                }
             return
         if node not in self.nodes:
-            raise SourceFormatError(f"{self.name}: {node!r} is not in the distribution.", remedy="Mend the descriptor.")
+            raise SourceFormatError(
+                f"{self.name}: {node!r} is not in the distribution.", remedy="Mend the descriptor."
+            )
         for file in self._files(self.nodes[node]):
             yield from self._file_rows(file, extracts)
 
@@ -199,23 +239,34 @@ class _Model:
         archives = [pair for c in within for pair in self._files(self.nodes.get(c, {}))]
         if within:
             from choline_data.adapters.members import listing
+            from choline_data.adapters.tar_stream import unsafe_name
 
-            members = [(m, m.name.rsplit("!/", 1)[-1]) for a, _ in archives for m, why in listing(a) if not why]
+            # A name that leads out of the archive is harmless here: members are read in place, by their number.
+            members = [
+                (m, path)
+                for a, _ in archives
+                for m, why in listing(a)
+                if (path := m.name.rsplit("!/", 1)[-1]) and (not why or unsafe_name(path))
+            ]
             if node.get("includes"):
                 chosen = [p for p in members if self._includes(node, p[1])]
             else:
                 chosen = [p for p in members if p[1] == node.get("contentUrl")]
             if not chosen:
-                raise SourceNotFoundError(f"{self.name}: {id_of(node)!r} is in none of its archives.",
-                                          remedy="Fetch the archives again.")
+                raise SourceNotFoundError(
+                    f"{self.name}: {id_of(node)!r} is in none of its archives.",
+                    remedy="Fetch the archives again.",
+                )
             return sorted(chosen, key=lambda p: p[1]) if node.get("includes") else chosen
         if node.get("includes"):
             return [(f, self._relative(f.name)) for f in self._included(node)]
         url = str(node.get("contentUrl") or "")
         place = self.files.get(str(self.folder / url)) if url else None
         if place is None:
-            raise SourceNotFoundError(f"{self.name}: {url or id_of(node)} is not there.",
-                                      remedy="Fetch it to the place that the descriptor names, and add the folder.")
+            raise SourceNotFoundError(
+                f"{self.name}: {url or id_of(node)} is not there.",
+                remedy="Fetch it to the place that the descriptor names, and add the folder.",
+            )
         self._verify(place, str(node.get("sha256") or ""))
         return [(place, url)]
 
@@ -224,8 +275,14 @@ class _Model:
 
     def _included(self, node: dict[str, Any]) -> list[SourceFile]:
         prefix = "" if str(self.folder) == "." else f"{self.folder}/"
-        return sorted((f for f in self.files.values()
-                       if f.name.startswith(prefix) and self._includes(node, self._relative(f.name))), key=lambda f: f.name)
+        return sorted(
+            (
+                f
+                for f in self.files.values()
+                if f.name.startswith(prefix) and self._includes(node, self._relative(f.name))
+            ),
+            key=lambda f: f.name,
+        )
 
     @staticmethod
     def _includes(node: dict[str, Any], name: str) -> bool:
@@ -236,16 +293,24 @@ class _Model:
     def _verify(self, file: SourceFile, sha256: str) -> None:
         if not re.fullmatch(r"[0-9a-f]{64}", sha256):
             return
+        digest = hashlib.sha256()
         with open_raw(file.path) as opened:
-            if hashlib.file_digest(opened, "sha256").hexdigest() != sha256:
-                raise SourceDamagedError(f"{file.name} does not have the SHA-256 that {self.name} states.",
-                                         remedy="Fetch the file again.")
+            while piece := opened.read(1 << 20):
+                digest.update(piece)
+            if digest.hexdigest() != sha256:
+                raise SourceDamagedError(
+                    f"{file.name} does not have the SHA-256 that {self.name} states.",
+                    remedy="Fetch the file again.",
+                )
 
     def _file_rows(self, found: tuple[SourceFile, str], extracts: list[Extract]) -> Iterator[Row]:
         file, path = found
         name = PurePosixPath(path).name
-        same: Row = {("fileProperty", "filename"): name, ("fileProperty", "fullpath"): path,
-                     ("fileProperty", "filepath"): path}
+        same: Row = {
+            ("fileProperty", "filename"): name,
+            ("fileProperty", "fullpath"): path,
+            ("fileProperty", "filepath"): path,
+        }
         kinds = {kind for kind, _ in extracts}
         properties = {what for kind, what in extracts if kind == "fileProperty"}
         if "column" in kinds:
@@ -256,14 +321,22 @@ class _Model:
             paths = list(dict.fromkeys(e for e in extracts if e[0] == "jsonPath"))
             columns = [json_path(value, what, self.name) for _, what in paths]
             if len({len(c) for c in columns}) > 1:
-                raise SourceDamagedError(f"{file.name}: its JSONPaths find different numbers of values.",
-                                         remedy="Mend the file or the descriptor.")
+                raise SourceDamagedError(
+                    f"{file.name}: its JSONPaths find different numbers of values.",
+                    remedy="Mend the file or the descriptor.",
+                )
             for values in zip(*columns, strict=True):
                 yield {**same, **dict(zip(paths, values, strict=True))}
         elif properties & {"lines", "lineNumbers"}:
             text = self._bytes(file).decode("utf-8", "replace")
-            for number, line in enumerate(text.split("\n") if not text.endswith("\n") else text[:-1].split("\n")):
-                yield {**same, ("fileProperty", "lines"): line.rstrip("\r"), ("fileProperty", "lineNumbers"): number}
+            for number, line in enumerate(
+                text.split("\n") if not text.endswith("\n") else text[:-1].split("\n")
+            ):
+                yield {
+                    **same,
+                    ("fileProperty", "lines"): line.rstrip("\r"),
+                    ("fileProperty", "lineNumbers"): number,
+                }
         else:
             content = self._bytes(file) if "content" in properties else None
             yield {**same, ("fileProperty", "content"): content}
@@ -278,7 +351,9 @@ class _Model:
             with open_raw(file.path) as opened:
                 data = opened.read(MAX_FILE_BYTES + 1)
         if data is None or len(data) > MAX_FILE_BYTES:
-            raise SourceTooLargeError(f"{file.name} is above {MAX_FILE_BYTES >> 20} MiB.", remedy="Add it by itself.")
+            raise SourceTooLargeError(
+                f"{file.name} is above {MAX_FILE_BYTES >> 20} MiB.", remedy="Add it by itself."
+            )
         return data
 
 
@@ -293,7 +368,9 @@ def _table(file: SourceFile, data: bytes) -> Iterator[dict[str, Any]]:
                     batch.validate(full=True)
                     yield from batch.to_pylist()
         except (pa.ArrowException, OSError) as error:
-            raise SourceDamagedError(f"{file.name} can't be read as Parquet.", remedy="Fetch it again.") from error
+            raise SourceDamagedError(
+                f"{file.name} can't be read as Parquet.", remedy="Fetch it again."
+            ) from error
     elif name.endswith((".jsonl", ".ndjson")):
         for line in data.splitlines():
             if line.strip():
@@ -305,7 +382,9 @@ def _table(file: SourceFile, data: bytes) -> Iterator[dict[str, Any]]:
         for chunk in text_columns.chunks(table, iter([data]), file.name):
             if chunk.rejects:
                 worst = chunk.rejects[0]
-                raise SourceDamagedError(f"{file.name}: row {worst.row}: {worst.reason}.", remedy="Mend the file.")
+                raise SourceDamagedError(
+                    f"{file.name}: row {worst.row}: {worst.reason}.", remedy="Mend the file."
+                )
             yield from chunk.batch.to_pylist()
 
 
@@ -326,7 +405,9 @@ def _chunks(rows: Iterator[dict[str, Any]], origin: str) -> Iterator[Chunk]:
         media = list(dict.fromkeys(k for row in part for k, v in row.items() if _is_media(v)))
         others = [{k: v for k, v in row.items() if k not in media} for row in part]
         if not any(others):
-            batch = pa.RecordBatch.from_arrays([pa.array([r.get(m) for r in part], _MEDIA) for m in media], names=media)
+            batch = pa.RecordBatch.from_arrays(
+                [pa.array([r.get(m) for r in part], _MEDIA) for m in media], names=media
+            )
             yield Chunk(batch, np.arange(first, first + len(part), dtype=np.int64))
             return
         for chunk in chunks_of(others, origin):

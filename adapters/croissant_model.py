@@ -32,7 +32,9 @@ class Field:
 def plain(value: Any) -> Any:
     """The JSON-LD value with the prefixes of its keys taken away: `cr:recordSet` is `recordSet`."""
     if isinstance(value, dict):
-        return {re.sub(r"^(?:cr|ml|sc):", "", str(k)): plain(v) if k != "data" else v for k, v in value.items()}
+        return {
+            re.sub(r"^(?:cr|ml|sc):", "", str(k)): plain(v) if k != "data" else v for k, v in value.items()
+        }
     return [plain(v) for v in value] if isinstance(value, list) else value
 
 
@@ -82,12 +84,15 @@ def _place(source: Any, records: dict[str, Any]) -> tuple[str, Extract] | None:
         source = source[0] if source else None
     if not isinstance(source, dict):
         return None
-    extract = source.get("extract") if isinstance(source.get("extract"), dict) else {}
+    stated = source.get("extract")
+    extract: dict[str, Any] = stated if isinstance(stated, dict) else {}
     how = next(((k, str(extract[k])) for k in ("column", "fileProperty", "jsonPath") if extract.get(k)), None)
     for key in ("fileObject", "fileSet", "distribution"):
         if source.get(key):
             return id_of(source[key]), how or ("column", "")
-    target = id_of(source.get("field") or source.get("@id")) if source.get("field") or source.get("@id") else ""
+    target = (
+        id_of(source.get("field") or source.get("@id")) if source.get("field") or source.get("@id") else ""
+    )
     if not target:
         return None
     owner = next((r for r in sorted(records, key=len, reverse=True) if target.startswith(r + "/")), "")
@@ -100,8 +105,10 @@ def _transforms(source: Any, where: str) -> tuple[tuple[str, str], ...]:
     for step in steps:
         for key, value in step.items() if isinstance(step, dict) else ():
             if key not in ("regex", "replace", "separator", "delimiter", "jsonPath", "jsonQuery", "format"):
-                raise SourceFormatError(f"{where}: the transform {one_line(key, 40)!r} is not known.",
-                                        remedy="Known: regex, replace, separator, jsonPath, format.")
+                raise SourceFormatError(
+                    f"{where}: the transform {one_line(key, 40)!r} is not known.",
+                    remedy="Known: regex, replace, separator, jsonPath, format.",
+                )
             out.append((key, str(value)))
     return tuple(out)
 
@@ -146,8 +153,10 @@ def _re2(pattern: str, where: str) -> str:
     try:
         pc.extract_regex(pa.scalar(""), named)
     except pa.ArrowInvalid as error:
-        raise SourceFormatError(f"{where}: the pattern {one_line(pattern, 60)!r} can't be used.",
-                                remedy="Write it without look-around and back references.") from error
+        raise SourceFormatError(
+            f"{where}: the pattern {one_line(pattern, 60)!r} can't be used.",
+            remedy="Write it without look-around and back references.",
+        ) from error
     return named
 
 
@@ -156,7 +165,11 @@ def _cast(value: Any, types: tuple[str, ...]) -> Any:
     if names & {"ImageObject", "AudioObject", "VideoObject"}:
         return value
     if isinstance(value, bytes):
+        if not names:
+            return value
         value = value.decode("utf-8", "replace")
+    if isinstance(value, float) and "Integer" in names and abs(value) < 2**63:
+        return int(value)  # what the descriptor says it is, as the reference reader does
     if not isinstance(value, str):
         return value
     if names & {"Integer", "Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32", "UInt64"}:
@@ -177,8 +190,10 @@ def json_path(value: Any, path: str, where: str) -> list[Any]:
     steps = re.findall(r"\.([\w-]+|\*)|\[(?:'([^']*)'|\"([^\"]*)\"|(\d+)|(\*))\]", path)
     rebuilt = re.sub(r"\.([\w-]+|\*)|\[(?:'[^']*'|\"[^\"]*\"|\d+|\*)\]", "", path)
     if rebuilt not in ("$", ""):
-        raise SourceFormatError(f"{where}: the JSONPath {one_line(path, 60)!r} is not known.",
-                                remedy="Known: $.name, ['name'], [3] and [*].")
+        raise SourceFormatError(
+            f"{where}: the JSONPath {one_line(path, 60)!r} is not known.",
+            remedy="Known: $.name, ['name'], [3] and [*].",
+        )
     found = [value]
     for name, quoted, double, number, star in steps:
         after: list[Any] = []

@@ -92,7 +92,10 @@ def sniff(text: str, extension: str = "") -> Dialect:
     ways = {d: _rows(lines, d) for d in DELIMITERS}
     preferred = {"tsv": "\t", "tab": "\t", "psv": "|"}.get(extension, ",")
     scored = {d: _score(rows) for d, rows in ways.items()}
-    best = max(DELIMITERS, key=lambda d: (scored[d][0], d == preferred, scored[d][1]))
+    best = max(
+        DELIMITERS,
+        key=lambda d: (scored[d][0], _first_fits(ways[d], scored[d]), d == preferred, scored[d][1]),
+    )
     if scored[best][1] < 2:
         blanks = [line.split() for line in lines if line.strip()]
         if len(blanks) > 1 and _score(blanks) >= (0.95, 2) and all(is_number(c) for c in blanks[-2]):
@@ -120,6 +123,10 @@ def _score(rows: list[list[str]]) -> tuple[float, int]:
         return 0.0, 0
     width, times = max(counts.items(), key=lambda item: (item[1], item[0]))
     return (times / sum(counts.values()) if width > 1 else 0.0), width
+
+
+def _first_fits(rows: list[list[str]], score: tuple[float, int]) -> bool:
+    return bool(rows) and len(rows[0]) == score[1]
 
 
 def is_number(cell: str) -> bool:

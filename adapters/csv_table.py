@@ -33,7 +33,7 @@ from choline_data.errors import SourceDamagedError, SourceFormatError, SourceToo
 SNIFF_BYTES = 1 << 20
 EXTENSIONS = frozenset({"csv", "tsv", "tab", "psv", "ssv"})
 _INTEGER = r"^(0|-?[1-9][0-9]{0,17})$"
-_FLOAT = r"^[+-]?((0|[1-9][0-9]*)\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,2})?$"
+_FLOAT = r"^[+-]?((0|[1-9][0-9]{0,14})(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,2})?$"
 _BOOLEAN = r"^(true|false|True|False|TRUE|FALSE)$"
 _MISSING = pa.array(sorted(MISSING))
 
@@ -282,7 +282,7 @@ def _as_type(column: pa.Array, before: str) -> tuple[pa.Array, str]:
     missing = pc.is_in(column, value_set=_MISSING)
     values = pc.if_else(missing, pa.scalar(None, pa.string()), column)
     if values.null_count == len(values):
-        if not column.null_count == len(column):  # NA alone says nothing about numbers
+        if column.null_count != len(column):  # NA alone says nothing about numbers
             return column, before or "text"
         kinds = {"integer": pa.int64(), "float": pa.float64(), "boolean": pa.bool_()}
         return (column.cast(kinds[before]) if before else column), before

@@ -22,8 +22,10 @@ def document(path: str, name: str, *, limit: int = MAX_DOCUMENT_BYTES) -> Any:
     for piece in pieces(path, name):
         got += piece
         if len(got) > limit:
-            raise SourceTooLargeError(f"{name}: a JSON document of more than {limit >> 20} MiB.",
-                                      remedy="Split it, or export it as JSON Lines.")
+            raise SourceTooLargeError(
+                f"{name}: a JSON document of more than {limit >> 20} MiB.",
+                remedy="Split it, or export it as JSON Lines.",
+            )
     try:
         return orjson.loads(bytes(got).removeprefix(b"\xef\xbb\xbf"))
     except orjson.JSONDecodeError as error:

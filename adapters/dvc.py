@@ -48,8 +48,12 @@ def detect(source: Source) -> list[Claim]:
     config = {f.name for f in source.files if ".dvc/" in f.name or f.name.endswith(".dvcignore")}
     stores_within = tuple(s.rstrip("/") + "/" for s in stores if not is_url(s))
     kept = [f for f in source.files if f not in stated and f.name not in config]
-    kept = [f for f in kept if not os.path.abspath(f.path).startswith(stores_within)] if stores_within else kept
-    taken, _ = claims(replace(source, files=tuple(sorted([*kept, *files], key=lambda f: f.name)), folder=True))
+    kept = (
+        [f for f in kept if not os.path.abspath(f.path).startswith(stores_within)] if stores_within else kept
+    )
+    taken, _ = claims(
+        replace(source, files=tuple(sorted([*kept, *files], key=lambda f: f.name)), folder=True)
+    )
     left = {f.name for f in source.files} - {f.name for f in kept}
     over = tuple((name, "DVC's own file") for name in sorted(left))
     return [*taken, Claim(_NoRows(), (), 1.0, f"DVC at {root}", passed_over=over)]
@@ -74,7 +78,9 @@ def _outs(file: SourceFile) -> Iterator[_Out]:
     folder = PurePosixPath(file.name).parent
     found: list[Any] = []
     if isinstance(data, dict) and isinstance(data.get("stages"), dict):
-        found = [o for stage in data["stages"].values() if isinstance(stage, dict) for o in stage.get("outs") or []]
+        found = [
+            o for stage in data["stages"].values() if isinstance(stage, dict) for o in stage.get("outs") or []
+        ]
     elif isinstance(data, dict):
         found = data.get("outs") or []
     for out in found:
@@ -84,8 +90,9 @@ def _outs(file: SourceFile) -> Iterator[_Out]:
             continue
         md5, path = str(out["md5"]), PurePosixPath(out["path"])
         if not _MD5.match(md5) or path.is_absolute() or ".." in path.parts:
-            raise SourceFormatError(f"{file.name}: names a hash or path that DVC would not write.",
-                                    remedy="Run dvc add again.")
+            raise SourceFormatError(
+                f"{file.name}: names a hash or path that DVC would not write.", remedy="Run dvc add again."
+            )
         yield _Out(str(folder / path), md5, file)
 
 
@@ -106,7 +113,9 @@ def _stores(file: SourceFile) -> tuple[str, list[str]]:
         try:
             parser.read(folder / ".dvc" / name, encoding="utf-8")
         except (configparser.Error, UnicodeDecodeError) as error:
-            raise SourceFormatError(f".dvc/{name} can't be read.", remedy="Mend it with dvc config.") from error
+            raise SourceFormatError(
+                f".dvc/{name} can't be read.", remedy="Mend it with dvc config."
+            ) from error
         default = parser.get("core", "remote", fallback=default)
         for section in parser.sections():
             match = re.fullmatch(r"""['"]?remote "([^"]+)"['"]?""", section)
@@ -132,11 +141,14 @@ def _resolved(out: _Out, stores: list[str], stated: list[SourceFile]) -> Iterato
             entries = orjson.loads(opened.read(256 << 20))
             members = [(str(e["md5"]), PurePosixPath(e["relpath"])) for e in entries]
         except (orjson.JSONDecodeError, TypeError, KeyError) as error:
-            raise SourceDamagedError(f"{out.name}: DVC's list of the folder ({out.md5}) is damaged.",
-                                     remedy="Run dvc fetch again.") from error
+            raise SourceDamagedError(
+                f"{out.name}: DVC's list of the folder ({out.md5}) is damaged.", remedy="Run dvc fetch again."
+            ) from error
     for md5, path in sorted(members, key=lambda m: m[1]):
         if not _MD5.match(md5) or path.is_absolute() or ".." in path.parts:
-            raise SourceFormatError(f"{out.name}: its list names {path}, outside it.", remedy="Run dvc add again.")
+            raise SourceFormatError(
+                f"{out.name}: its list names {path}, outside it.", remedy="Run dvc add again."
+            )
         name = f"{out.name}/{path}"
         found = _found(md5, stores, replace(out, name=name), stated)
         yield SourceFile(found, name, _verified(found, md5, name), f"md5:{md5}")
@@ -171,5 +183,7 @@ def _verified(place: str, md5: str, name: str) -> int:
             digest.update(piece)
             size += len(piece)
     if digest.hexdigest() != md5.removesuffix(".dir"):
-        raise SourceDamagedError(f"{name} does not have the MD5 {md5} that DVC states.", remedy="Run dvc fetch again.")
+        raise SourceDamagedError(
+            f"{name} does not have the MD5 {md5} that DVC states.", remedy="Run dvc fetch again."
+        )
     return size

@@ -37,7 +37,10 @@ def declared_in(name: str) -> str:
 def decoded(data: bytes, name: str = "") -> tuple[str, str]:
     """The text and the encoding that it was read in; every file can be read, the last resort being ISO 8859-1."""
     mark = next((e for m, e in _MARKS if data.startswith(m)), "")
-    for encoding in (mark, "utf-8", declared_in(name), "cp1252"):
+    declared = declared_in(name)
+    # UTF-16 without a mark is valid UTF-8 full of NULs.
+    wide = declared if declared.startswith("utf-16") and b"\x00" in data else ""
+    for encoding in (mark, wide, "utf-8", declared, "cp1252"):
         if encoding:
             try:
                 return data.decode(encoding), encoding.removesuffix("-sig")

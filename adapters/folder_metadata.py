@@ -45,7 +45,8 @@ def metadata_of(files: Sequence[SourceFile], column: str) -> Metadata:
     for file, data in members.contents(wanted, MAX_METADATA_BYTES):
         if data is None:
             raise SourceTooLargeError(
-                f"{file.name} is above {MAX_METADATA_BYTES:,} bytes.", remedy="Divide the folder into several."
+                f"{file.name} is above {MAX_METADATA_BYTES:,} bytes.",
+                remedy="Divide the folder into several.",
             )
         folder = posixpath.dirname(placed(file.name))
         for row in _rows(file, data):
@@ -69,7 +70,9 @@ def _rows(file: SourceFile, data: bytes) -> list[dict[str, Any]]:
                 raise ValueError("a line is no object")
             return rows
         delimiter = "\t" if file.name.lower().endswith(".tsv") else ","
-        reader = csv.DictReader(stdio.StringIO(data.decode("utf-8-sig")), delimiter=delimiter, restkey="_more")
+        reader = csv.DictReader(
+            stdio.StringIO(data.decode("utf-8-sig")), delimiter=delimiter, restkey="_more"
+        )
         return list(reader)
     except (ValueError, csv.Error) as error:
         raise SourceDamagedError(f"{file.name} can't be read ({error}).", remedy="Correct it.") from error

@@ -15,6 +15,7 @@ from choline_data.adapters.text_columns import Table
 from choline_data.errors import InvalidOptionError, SourceFormatError, SourceNotFoundError
 from choline_data.yaml_safe import safe_load
 
+_PLAIN = Table()
 _NAMES = ("datapackage.json", "datapackage.yml", "datapackage.yaml")
 
 
@@ -22,7 +23,7 @@ _NAMES = ("datapackage.json", "datapackage.yml", "datapackage.yaml")
 class Resource:
     """Reads the files of one resource as its descriptor says; a value of another type rejects its row."""
 
-    table: Table = Table()
+    table: Table = _PLAIN
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
         """A shard for each file."""
@@ -89,11 +90,16 @@ def _claims(source: Source, file: SourceFile, package: dict[str, Any]) -> list[C
     prefix = package.get("name") or folder.name
     several = sum(f.name.rsplit("/", 1)[-1] in _NAMES for f in source.files) > 1
     over = [(file.name, "the package's descriptor")]
-    over += [(f.name, "the package's README") for f in source.files
-             if PurePosixPath(f.name).parent == folder and f.name.lower().endswith("readme.md")]
+    over += [
+        (f.name, "the package's README")
+        for f in source.files
+        if PurePosixPath(f.name).parent == folder and f.name.lower().endswith("readme.md")
+    ]
     for number, resource in enumerate(package["resources"]):
         if not isinstance(resource, dict):
-            raise SourceFormatError(f"{file.name}: resource {number} is no object.", remedy="Mend the descriptor.")
+            raise SourceFormatError(
+                f"{file.name}: resource {number} is no object.", remedy="Mend the descriptor."
+            )
         name = str(resource.get("name") or number)
         config = f"{prefix}/{name}" if several else name
         evidence = f"resource {name!r} of {file.name}"
@@ -106,14 +112,18 @@ def _claims(source: Source, file: SourceFile, package: dict[str, Any]) -> list[C
                 table = _table(resource, package, files[0].name)
                 claims_here = [Claim(Resource(table), files, 1.0, evidence, kind="tabular")]
             else:
-                claims_here = [replace(c, evidence=f"{evidence}: {c.evidence}")
-                               for c in claims(replace(source, files=files, options={}))[0]]
+                claims_here = [
+                    replace(c, evidence=f"{evidence}: {c.evidence}")
+                    for c in claims(replace(source, files=files, options={}))[0]
+                ]
         if wanted and wanted not in (config, name):
             over += [(f.name, "of a resource that was not asked for") for f in files]
             continue
         found += [replace(c, score=1.0, config=config, license=license_) for c in claims_here]
     if wanted and not found:
-        raise InvalidOptionError(f"{file.name} has no resource {wanted!r}.", remedy="Look at its `resources`.")
+        raise InvalidOptionError(
+            f"{file.name} has no resource {wanted!r}.", remedy="Look at its `resources`."
+        )
     if found:
         found[0] = replace(found[0], passed_over=tuple(over))
     return found
@@ -124,14 +134,20 @@ def _paths(resource: dict[str, Any]) -> list[str]:
     return [str(p) for p in path] if isinstance(path, list) else [str(path)] if path else []
 
 
-def _file(path: str, folder: PurePosixPath, by_name: dict[str, SourceFile], where: str, name: str) -> SourceFile:
+def _file(
+    path: str, folder: PurePosixPath, by_name: dict[str, SourceFile], where: str, name: str
+) -> SourceFile:
     if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
-        raise SourceFormatError(f"{where}: resource {name!r} names {path!r}, outside the package.",
-                                remedy="Put the file within the package.")
+        raise SourceFormatError(
+            f"{where}: resource {name!r} names {path!r}, outside the package.",
+            remedy="Put the file within the package.",
+        )
     found = by_name.get(str(folder / path))
     if found is None:
-        raise SourceNotFoundError(f"{where}: {path}, of resource {name!r}, is not there.",
-                                  remedy="Add the folder of the whole package, and fetch what it names by URL.")
+        raise SourceNotFoundError(
+            f"{where}: {path}, of resource {name!r}, is not there.",
+            remedy="Add the folder of the whole package, and fetch what it names by URL.",
+        )
     return found
 
 
@@ -141,11 +157,15 @@ def _delimited(resource: dict[str, Any], files: tuple[SourceFile, ...]) -> bool:
 
 
 def _table(resource: dict[str, Any], package: dict[str, Any], name: str) -> Table:
-    dialect = resource.get("dialect") if isinstance(resource.get("dialect"), dict) else package.get("dialect") or {}
+    dialect = (
+        resource.get("dialect") if isinstance(resource.get("dialect"), dict) else package.get("dialect") or {}
+    )
     dialect = dialect.get("csv", dialect) if isinstance(dialect, dict) else {}
     schema = resource.get("schema") if isinstance(resource.get("schema"), dict) else {}
     fields = [f for f in (schema or {}).get("fields") or [] if isinstance(f, dict)]
-    plain = [f for f in fields if not f.get("decimalChar") and not f.get("groupChar") and f.get("bareNumber", True)]
+    plain = [
+        f for f in fields if not f.get("decimalChar") and not f.get("groupChar") and f.get("bareNumber", True)
+    ]
     missing = (schema or {}).get("missingValues", [""])
     tab = name.endswith((".tsv", ".tab"))
     return Table(

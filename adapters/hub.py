@@ -19,8 +19,20 @@ from choline_data.errors import InvalidOptionError, SourceFormatError, SourceNot
 from choline_data.yaml_safe import front_matter
 
 # Keys that only a dataset card has; any README may have a title and a licence.
-_CARD_KEYS = frozenset({"configs", "dataset_info", "task_categories", "size_categories", "pretty_name", "task_ids",
-                        "annotations_creators", "language_creators", "source_datasets", "multilinguality"})
+_CARD_KEYS = frozenset(
+    {
+        "configs",
+        "dataset_info",
+        "task_categories",
+        "size_categories",
+        "pretty_name",
+        "task_ids",
+        "annotations_creators",
+        "language_creators",
+        "source_datasets",
+        "multilinguality",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -61,7 +73,11 @@ def _groups(card: dict[str, Any], source: Source) -> Iterator[_Group]:
     configs = card.get("configs")
     if not isinstance(configs, list) or not any(isinstance(c, dict) and _stated(c) for c in configs):
         files = data_files(source.files)
-        names = [c.get("config_name") for c in configs if isinstance(c, dict)] if isinstance(configs, list) else []
+        names = (
+            [c.get("config_name") for c in configs if isinstance(c, dict)]
+            if isinstance(configs, list)
+            else []
+        )
         for split, found in inferred_splits(files).items():
             yield _Group(str(names[0]) if len(names) == 1 else "", split, found)
         return
@@ -73,7 +89,9 @@ def _groups(card: dict[str, Any], source: Source) -> Iterator[_Group]:
         within = [f for f in source.files if f.name.startswith(folder)]
         named = config.get("data_files")
         if named is None:
-            for split, found in (inferred_splits(data_files(within)) or {"train": data_files(within)}).items():
+            for split, found in (
+                inferred_splits(data_files(within)) or {"train": data_files(within)}
+            ).items():
                 yield _Group(name, split, found)
             continue
         for split, patterns in _patterns(named):
@@ -100,8 +118,9 @@ def _patterns(named: Any) -> list[tuple[str, list[str]]]:
         return [("train", list(named))]
     if isinstance(named, list) and all(isinstance(n, dict) and "path" in n for n in named):
         return [(str(n.get("split", "train")), _words(n["path"])) for n in named]
-    raise SourceFormatError("README.md: `data_files` has a form that is not known.",
-                            remedy="Write a list of `split` and `path`.")
+    raise SourceFormatError(
+        "README.md: `data_files` has a form that is not known.", remedy="Write a list of `split` and `path`."
+    )
 
 
 def _words(path: Any) -> list[str]:
@@ -129,8 +148,9 @@ def _labels(card: dict[str, Any]) -> dict[str, Labels]:
     }
 
 
-def _claims(source: Source, groups: Iterable[_Group], labels: dict[str, Labels],
-            over: tuple[tuple[str, str], ...]) -> list[Claim]:
+def _claims(
+    source: Source, groups: Iterable[_Group], labels: dict[str, Labels], over: tuple[tuple[str, str], ...]
+) -> list[Claim]:
     from choline_data.adapters.registry import claims
 
     groups = list(groups)
@@ -145,8 +165,16 @@ def _claims(source: Source, groups: Iterable[_Group], labels: dict[str, Labels],
         for claim in claims(inner)[0]:
             adapter = Named(claim.adapter, names) if names else claim.adapter
             word = f"hub layout, config {group.config or 'default'}, split {group.split}: {claim.evidence}"
-            found.append(replace(claim, adapter=adapter, score=1.0, config=claim.config or group.config,
-                                 split=group.split, evidence=word))
+            found.append(
+                replace(
+                    claim,
+                    adapter=adapter,
+                    score=1.0,
+                    config=claim.config or group.config,
+                    split=group.split,
+                    evidence=word,
+                )
+            )
     left = {f.name for g in groups if g not in chosen for f in g.files}
     over += tuple((name, "of a config or split that was not asked for") for name in sorted(left))
     if found and over:

@@ -14,7 +14,9 @@ _KEYWORDS = (
 )
 _SEPARATOR = r"[-._ 0-9/]"
 _SHARD = re.compile(r"^data/(?P<split>\w+(?:\.\w+)*)-[0-9]{5}-of-[0-9]{5}[^/]*\.[^/]*$")
-_META = re.compile(r"(?:^|/)(?:README\.md|LICEN[CS]E[^/]*|\.git[^/]*|dataset_infos\.json|CITATION[^/]*)$", re.IGNORECASE)
+_META = re.compile(
+    r"(?:^|/)(?:README\.md|LICEN[CS]E[^/]*|\.git[^/]*|dataset_infos\.json|CITATION[^/]*)$", re.IGNORECASE
+)
 
 
 def matching(pattern: str, files: Iterable[SourceFile]) -> tuple[SourceFile, ...]:
@@ -71,11 +73,19 @@ def inferred_splits(files: Iterable[SourceFile]) -> dict[str, tuple[SourceFile, 
             sharded.setdefault(match["split"], []).append(file)
     if sharded:
         return {name: tuple(found) for name, found in sharded.items()}
-    for part in (lambda name: name.rsplit("/", 1)[-1], lambda name: name.rpartition("/")[0] + "/"):
+    for part in (_base, _folder):
         splits = {split: tuple(f for f in files if _told(part(f.name), words)) for split, words in _KEYWORDS}
         if any(splits.values()):
             return {name: found for name, found in splits.items() if found}
     return {}
+
+
+def _base(name: str) -> str:
+    return name.rsplit("/", 1)[-1]
+
+
+def _folder(name: str) -> str:
+    return name.rpartition("/")[0] + "/"
 
 
 def _told(text: str, words: tuple[str, ...]) -> bool:

@@ -41,7 +41,8 @@ class Saved:
                         row += batch.num_rows
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
             raise SourceDamagedError(
-                f"{shard.name} can't be read after row {row} ({one_line(error, 160)}).", remedy="Save it again."
+                f"{shard.name} can't be read after row {row} ({one_line(error, 160)}).",
+                remedy="Save it again.",
             ) from error
 
 
@@ -65,24 +66,36 @@ def detect(source: Source) -> list[Claim]:
         if table is not None:
             split = prefix[:-1].rpartition("/")[2]
         over = tuple((f.name, "describes the saved dataset") for f in (state, info, table) if f is not None)
-        found.append(Claim(Saved(labels), files, 1.0, f"save_to_disk at {prefix or 'the root'}", split=split,
-                           passed_over=over))
+        found.append(
+            Claim(
+                Saved(labels),
+                files,
+                1.0,
+                f"save_to_disk at {prefix or 'the root'}",
+                split=split,
+                passed_over=over,
+            )
+        )
     return found
 
 
-def _listed(state: SourceFile, by_name: dict[str, SourceFile], prefix: str) -> tuple[tuple[SourceFile, ...], str]:
+def _listed(
+    state: SourceFile, by_name: dict[str, SourceFile], prefix: str
+) -> tuple[tuple[SourceFile, ...], str]:
     details: Any = document(state.path, state.name)
     entries = details.get("_data_files") if isinstance(details, dict) else None
     if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
         raise SourceFormatError(f"{state.name}: no list of data files.", remedy="Save the dataset again.")
     if details.get("_indices_data_files") or details.get("_indices_files"):
-        raise SourceFormatError(f"{state.name}: rows are chosen by an index.",
-                                remedy="Save it after flatten_indices().")
+        raise SourceFormatError(
+            f"{state.name}: rows are chosen by an index.", remedy="Save it after flatten_indices()."
+        )
     names = [prefix + str(e.get("filename")) for e in entries]
     missing = [n for n in names if n not in by_name]
     if missing:
-        raise SourceNotFoundError(f"{missing[0]} is not there, though {state.name} names it.",
-                                  remedy="Copy the whole folder.")
+        raise SourceNotFoundError(
+            f"{missing[0]} is not there, though {state.name} names it.", remedy="Copy the whole folder."
+        )
     return tuple(by_name[n] for n in names), str(details.get("_split") or "")
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import bz2
 import lzma
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 
@@ -106,12 +106,12 @@ def _decompressed(file: BinaryIO, kind: str, name: str) -> Iterator[bytes]:
                 while piece := lz.read(READ_BYTES):
                     yield piece
             return
-        make = {
+        make: dict[str, Callable[[], Any]] = {
             "gzip": lambda: zlib.decompressobj(31),
             "bz2": bz2.BZ2Decompressor,
             "xz": lzma.LZMADecompressor,
-        }[kind]
-        engine = make()
+        }
+        engine = make[kind]()
         pending = b""
         while True:
             block = pending or file.read(READ_BYTES)
@@ -124,7 +124,7 @@ def _decompressed(file: BinaryIO, kind: str, name: str) -> Iterator[bytes]:
                 block = block.lstrip(b"\x00") if kind == "gzip" else block
                 if not block:
                     continue
-                engine = make()
+                engine = make[kind]()
             piece = engine.decompress(block, READ_BYTES)
             if piece:
                 yield piece
@@ -133,7 +133,7 @@ def _decompressed(file: BinaryIO, kind: str, name: str) -> Iterator[bytes]:
                 tail = getattr(engine, "unconsumed_tail", b"")
                 if kind == "gzip" and not tail:
                     break
-                if kind != "gzip" and engine.needs_input:  # type: ignore[union-attr]
+                if kind != "gzip" and engine.needs_input:
                     break
                 piece = engine.decompress(tail, READ_BYTES)
                 if piece:
@@ -168,7 +168,7 @@ def head(path: str, limit: int = HEAD_BYTES) -> bytes:
 def raw_head(path: str, limit: int = 512) -> bytes:
     """The first bytes as they lie there, compressed or not."""
     with open_raw(path) as file:
-        return cast(bytes, file.read(limit))
+        return file.read(limit)
 
 
 def extension(name: str) -> str:

@@ -183,9 +183,9 @@ def _under_key(document: dict[str, Any]) -> list[Any] | None:
     rows = _listed(document[key], key)
     if not beside:
         return rows
-    taken = {name for row in rows for name in row}
+    taken = {name for row in rows if isinstance(row, dict) for name in row}
     beside = {(f"document.{k}" if k in taken else k): v for k, v in beside.items()}
-    return [{**row, **beside} for row in rows]
+    return [{**row, **beside} if isinstance(row, dict) else row for row in rows]
 
 
 def _columns(document: dict[str, Any]) -> list[Any] | None:
@@ -193,7 +193,8 @@ def _columns(document: dict[str, Any]) -> list[Any] | None:
     values = list(document.values())
     if len(values) < 2:
         return None
-    if all(isinstance(v, list) for v in values) and len({len(v) for v in values}) == 1:
+    lists = all(isinstance(v, list) and not any(isinstance(cell, dict) for cell in v) for v in values)
+    if lists and len({len(v) for v in values}) == 1:
         return [dict(zip(document, row, strict=True)) for row in zip(*values, strict=True)]
     if not all(isinstance(v, dict) and v for v in values):
         return None

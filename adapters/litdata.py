@@ -8,14 +8,16 @@ from typing import Any
 
 import numpy as np
 import orjson
+import pyarrow as pa
 
 from choline_data.adapters import media
-from choline_data.adapters.base import Chunk, Claim, Shard, Source, SourceFile
+from choline_data.adapters.base import BATCH_ROWS, Chunk, Claim, Shard, Source, SourceFile, chunk_of, from_row
 from choline_data.adapters.names import in_order, is_about, parts, split_of
 from choline_data.adapters.packed_rows import beside, cells, count_of, index_of, shard_bytes
 from choline_data.adapters.rows import Rows
 from choline_data.errors import SourceDamagedError, SourceFormatError, SourceNotFoundError
 
+_ARROW_END = b"LDARW01\x00"
 _DECODERS: dict[str, Callable[[bytes], Any]] = {
     "str": bytes.decode,
     "string": bytes.decode,
@@ -45,7 +47,9 @@ class LitData:
                     raise SourceNotFoundError(
                         f"{index.name} names {chunk['filename']}, which is not there.", remedy="Fetch it."
                     )
-                found.append(Shard(file.path, file.name, files=(index,), start=at, split=split_of(index.name)))
+                found.append(
+                    Shard(file.path, file.name, files=(index,), start=at, split=split_of(index.name))
+                )
         return found
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[Chunk]:
@@ -56,13 +60,21 @@ class LitData:
         names = _names(config.get("data_spec"), len(formats))
         decode = [_decoder(f, n, shard.files[0].name) for f, n in zip(formats, names, strict=True)]
         if config.get("encryption"):
-            raise SourceFormatError(f"{shard.files[0].name}: the chunks are encrypted.", remedy="Decrypt them first.")
+            raise SourceFormatError(
+                f"{shard.files[0].name}: the chunks are encrypted.", remedy="Decrypt them first."
+            )
         data = shard_bytes(shard.path, shard.name)
         if count_of(data) != chunk["chunk_size"]:
             raise SourceDamagedError(
                 f"{shard.name} has {count_of(data)} rows, its index says {chunk['chunk_size']}.",
                 remedy="Fetch the chunk and its index again.",
             )
+        body = 4 + 4 * (count_of(data) + 1)
+        if data.endswith(_ARROW_END):
+            length = int.from_bytes(data[-len(_ARROW_END) - 4 : -len(_ARROW_END)], "little")
+            arrow = data[body : body + length]
+            yield from from_row(start, _arrow(arrow, shard.name, count_of(data)))
+            return
         pictures = [n for n, f in zip(names, formats, strict=True) if f in ("jpeg", "file")]
         rows = Rows(dict.fromkeys(pictures, media.MEDIUM))
         for row, found in cells(data, shard.name, [None] * len(formats), start):
@@ -77,6 +89,26 @@ class LitData:
 
 
 ADAPTER = LitData
+
+
+def _arrow(data: bytes, name: str, count: int) -> Iterator[Chunk]:
+    """The rows of a chunk that holds an Arrow IPC file behind its offsets, as LitData writes flat rows since 0.2.7."""
+    row = 0
+    try:
+        with pa.ipc.open_file(pa.BufferReader(data)) as file:
+            for at in range(file.num_record_batches):
+                batch = file.get_batch(at)
+                batch.validate(full=True)
+                for first in range(0, batch.num_rows, BATCH_ROWS):
+                    piece = batch.slice(first, BATCH_ROWS)
+                    yield chunk_of(piece, row)
+                    row += piece.num_rows
+    except (pa.ArrowInvalid, OSError) as error:
+        raise SourceDamagedError(
+            f"{name}: its Arrow part is damaged ({error}).", remedy="Fetch it again."
+        ) from error
+    if row != count:
+        raise SourceDamagedError(f"{name} has {row} rows, it states {count}.", remedy="Fetch it again.")
 
 
 def _decoder(kind: str, column: str, index: str) -> Callable[[bytes], Any]:
@@ -105,13 +137,15 @@ def _names(spec: str | None, count: int) -> list[str]:
 
 def detect(source: Source) -> list[Claim]:
     """Claims each folder whose `index.json` lists chunks and a data format."""
-    claims = []
+    claims: list[Claim] = []
     for index in source.files:
         if parts(index.name)[-1] != "index.json" or not _is_litdata(found := index_of(index)):
             continue
         wanted = {beside(index, str(c.get("filename"))) for c in found["chunks"]}
         files = [f for f in source.files if "/".join(parts(f.name)) in wanted]
-        about = tuple((f.name, "tells about the data") for f in source.files if is_about(f.name) and not claims)
+        about = tuple(
+            (f.name, "tells about the data") for f in source.files if is_about(f.name) and not claims
+        )
         evidence = f"LitData index of {len(found['chunks'])} chunks"
         claims.append(Claim(LitData(), (index, *files), 1.0, evidence, passed_over=about))
     return claims
@@ -119,4 +153,6 @@ def detect(source: Source) -> list[Claim]:
 
 def _is_litdata(index: dict[str, Any]) -> bool:
     chunks, config = index.get("chunks"), index.get("config")
-    return isinstance(chunks, list) and isinstance(config, dict) and isinstance(config.get("data_format"), list)
+    return (
+        isinstance(chunks, list) and isinstance(config, dict) and isinstance(config.get("data_format"), list)
+    )

@@ -1,13 +1,15 @@
 """Members of archives as files of a source: listed, then opened by a path, never extracted.
 
-The path of a member is `archive!/place/name`, where the place is its number in a ZIP and `offset+size` in a tar, so
-each worker opens it without reading what lies before (a compressed tar is inflated up to it).
+The path of a member is `archive!/place/name`. In a tar the place is `offset+size`, in a ZIP
+`number@header+packed+crc`, so each member is opened without a walk through the archive or its directory (a compressed
+tar is inflated up to it).
 """
 
 from __future__ import annotations
 
 import io as stdio
 import re
+import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import BinaryIO, cast
@@ -18,7 +20,10 @@ from choline_data.errors import SourceDamagedError, SourceFormatError, SourceToo
 
 MAX_TAR_MEMBERS = 2_000_000
 MAX_BUFFER_BYTES = 256 << 20
-_MEMBER = re.compile(r"^(?P<archive>.*?)!/(?P<place>\d+)(?:\+(?P<size>\d+))?/(?P<name>.+)$", re.DOTALL)
+_MEMBER = re.compile(
+    r"^(?P<archive>.*?)!/(?P<place>\d+)(?:\+(?P<size>\d+)|@(?P<at>\d+)\+(?P<packed>\d+)\+(?P<crc>\d+))/(?P<name>.+)$",
+    re.DOTALL,
+)
 
 
 def is_member(path: str) -> bool:
@@ -49,18 +54,24 @@ def listing(file: SourceFile) -> list[tuple[SourceFile, str]]:
         with io.open_raw(file.path) as raw, zip_stream.opened(raw, file.name) as archive:
             place = {id(info): at for at, info in enumerate(archive.infolist())}
             return [
-                (_member(file, str(place[id(info)]), info.filename, info.file_size), reason)
+                (_member(file, _zip_place(info, place[id(info)]), info.filename, info.file_size), reason)
                 for info, reason in zip_stream.checked(archive, raw, file.name)
             ]
     found: list[tuple[SourceFile, str]] = []
     with tar_members(file) as (walk, _):
         for member in walk:
-            found.append((_member(file, f"{member.offset}+{member.size}", member.name, member.size), member.reason))
+            found.append(
+                (_member(file, f"{member.offset}+{member.size}", member.name, member.size), member.reason)
+            )
             if len(found) > MAX_TAR_MEMBERS:
                 raise SourceTooLargeError(
                     f"{file.name}: above {MAX_TAR_MEMBERS:,} members.", remedy="Pack it as several archives."
                 )
     return found
+
+
+def _zip_place(info: zipfile.ZipInfo, number: int) -> str:
+    return f"{number}@{info.header_offset}+{info.compress_size}+{info.CRC}"
 
 
 def _member(file: SourceFile, place: str, name: str, size: int) -> SourceFile:
@@ -91,16 +102,15 @@ def open_member(path: str) -> Iterator[BinaryIO]:
         return
     with io.open_raw(archive) as raw:
         if size is None:
+            at, packed, crc = int(match["at"]), int(match["packed"]), int(match["crc"])
+            small = zip_stream.inflated(raw, at, packed, crc, f"{archive}!/{match['name']}")
+            if small is not None:
+                yield stdio.BytesIO(small)
+                return
             with zip_stream.opened(raw, archive) as zipped:
                 info = zipped.infolist()[place]
-                # zipfile seeks backwards by inflating anew: what fits is inflated once.
-                if info.file_size <= io.READ_BYTES * 16:
-                    with zip_stream.damage(archive):
-                        data = zipped.read(info)
-                    yield stdio.BytesIO(data)
-                else:
-                    with zipped.open(info) as member:
-                        yield cast(BinaryIO, member)
+                with zipped.open(info) as member:
+                    yield cast(BinaryIO, member)
             return
         if not io.compression_of(raw.read(8)):
             yield cast(BinaryIO, stdio.BufferedReader(_Window(raw, place, int(size)), io.READ_BYTES))
@@ -143,7 +153,9 @@ class _Window(stdio.RawIOBase):
         return len(data)
 
 
-def contents(files: Sequence[SourceFile], limit: int, *, inflate: bool = True) -> Iterator[tuple[SourceFile, bytes | None]]:
+def contents(
+    files: Sequence[SourceFile], limit: int, *, inflate: bool = True
+) -> Iterator[tuple[SourceFile, bytes | None]]:
     """Each file and its bytes; None for one above `limit`. Archives are opened once for the members that follow.
 
     `inflate` decompresses files that are compressed as a whole, such as `a.txt.gz`.
@@ -179,7 +191,9 @@ def _whole(file: SourceFile, limit: int, inflate: bool) -> bytes | None:
     return data if len(data) <= limit else None
 
 
-def _zip_contents(path: str, files: Sequence[SourceFile], limit: int) -> Iterator[tuple[SourceFile, bytes | None]]:
+def _zip_contents(
+    path: str, files: Sequence[SourceFile], limit: int
+) -> Iterator[tuple[SourceFile, bytes | None]]:
     with io.open_raw(path) as raw, zip_stream.opened(raw, path) as archive:
         infos = archive.infolist()
         for file in files:
@@ -192,7 +206,9 @@ def _zip_contents(path: str, files: Sequence[SourceFile], limit: int) -> Iterato
             yield file, data
 
 
-def _tar_contents(path: str, files: Sequence[SourceFile], limit: int) -> Iterator[tuple[SourceFile, bytes | None]]:
+def _tar_contents(
+    path: str, files: Sequence[SourceFile], limit: int
+) -> Iterator[tuple[SourceFile, bytes | None]]:
     with io.open_raw(path) as raw:
         packed = io.compression_of(raw.read(8))
         ordered = list(files)
@@ -211,7 +227,9 @@ def _tar_contents(path: str, files: Sequence[SourceFile], limit: int) -> Iterato
                 stream.skip(offset - stream.position)
                 data = stream.read(size)
             if len(data) < size:
-                raise SourceDamagedError(f"{file.name}: the member is cut.", remedy="Fetch the archive again.")
+                raise SourceDamagedError(
+                    f"{file.name}: the member is cut.", remedy="Fetch the archive again."
+                )
             yield file, data
 
 

@@ -54,8 +54,9 @@ def dumps(value: object) -> bytes:
     """`value` as JSON; integers of any size stay what they are."""
     try:
         return orjson.dumps(value)
-    except TypeError:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    except TypeError:  # an integer over 64 bits, or a lone surrogate, which reading it again refuses
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        return text.encode() if text.isprintable() else json.dumps(value).encode()
 
 
 def records_of_rows(rows: Iterable[object]) -> Iterator[Records]:
@@ -292,7 +293,10 @@ def _column(values: list[Any]) -> pa.Array | None:
 def _lists_of_scalars(values: list[Any]) -> pa.Array | None:
     """Lists of one scalar type and nulls, which pyarrow.json gets wrong where a null comes first."""
     lists = [v for v in values if v is not None]
-    if not all(type(v) is list for v in lists) or len({type(x) for v in lists for x in v} - {type(None)}) != 1:
+    if (
+        not all(type(v) is list for v in lists)
+        or len({type(x) for v in lists for x in v} - {type(None)}) != 1
+    ):
         return None
     kinds = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
     item = next(type(x) for v in lists for x in v if x is not None)

@@ -24,7 +24,27 @@ LANGUAGES = {
 }  # fmt: skip
 PROSE = {"md": "Markdown", "rst": "reStructuredText", "txt": "Text", "html": "HTML", "css": "CSS", "json": "JSON",
          "toml": "TOML", "yaml": "YAML", "yml": "YAML", "cfg": "INI", "ini": "INI", "xml": "XML"}  # fmt: skip
-_DATA = frozenset("csv tsv jsonl parquet arrow feather tar zip npy npz bin gz zst wav ogg flac mp3".split())
+_DATA = frozenset(
+    [
+        "csv",
+        "tsv",
+        "jsonl",
+        "parquet",
+        "arrow",
+        "feather",
+        "tar",
+        "zip",
+        "npy",
+        "npz",
+        "bin",
+        "gz",
+        "zst",
+        "wav",
+        "ogg",
+        "flac",
+        "mp3",
+    ]
+)
 _TYPES = {
     "text": pa.large_string(),
     "path": pa.string(),

@@ -11,11 +11,12 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pyarrow as pa
 
 from choline_data.adapters import io, media, members
 from choline_data.adapters.base import (
-    BATCH_BYTES,
+    BATCH_ROWS,
     MAX_ROW_BYTES,
     Chunk,
     Claim,
@@ -23,15 +24,34 @@ from choline_data.adapters.base import (
     Shard,
     Source,
     SourceFile,
-    chunk_of,
 )
-from choline_data.adapters.encodings import decoded, looks_like_text
+from choline_data.adapters.encodings import declared_in, decoded, looks_like_text
 from choline_data.adapters.names import in_order, is_about, parts, split_of
 from choline_data.adapters.rows import Rows, file_shards
 from choline_data.errors import InvalidOptionError, SourceDamagedError, SourceFormatError, SourceTooLargeError
 
 UNITS = ("document", "line", "paragraph", "separator")
-SUFFIXES = frozenset("txt text md markdown rst tex log html htm org adoc asc srt vtt xml yaml yml".split())
+SUFFIXES = frozenset(
+    [
+        "txt",
+        "text",
+        "md",
+        "markdown",
+        "rst",
+        "tex",
+        "log",
+        "html",
+        "htm",
+        "org",
+        "adoc",
+        "asc",
+        "srt",
+        "vtt",
+        "xml",
+        "yaml",
+        "yml",
+    ]
+)
 MIN_LINES = 50
 PARAGRAPH_CHARS = 200
 LOOK_FILES = 64
@@ -56,7 +76,8 @@ class Text:
             return file_shards(texts)
         indexes = {f.name: f for f in files if _is_index(f.name)}
         return [
-            Shard(f.path, f.name, files=_index_of(f, indexes), size=f.size, split=split_of(f.name)) for f in texts
+            Shard(f.path, f.name, files=_index_of(f, indexes), size=f.size, split=split_of(f.name))
+            for f in texts
         ]
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[Chunk]:
@@ -71,7 +92,7 @@ class Text:
             kept = [t for n, t in enumerate(texts, first - len(texts)) if n not in rejects]
             chunk = Chunk(
                 pa.RecordBatch.from_pydict({"text": pa.array(kept, pa.large_string())}),
-                chunk_rows(rows),
+                np.array(rows, dtype=np.int64),
                 tuple(Reject(shard.origin, n, why) for n, why in rejects.items() if n >= start),
             )
             if first > start:
@@ -139,13 +160,6 @@ class Text:
 ADAPTER = Text
 
 
-def chunk_rows(rows: list[int]):  # type: ignore[no-untyped-def]
-    """Row numbers as the array that a chunk holds."""
-    import numpy as np
-
-    return np.array(rows, dtype=np.int64)
-
-
 def _with_last(pieces: Iterator[bytes]) -> Iterator[tuple[bytes, bool]]:
     held = next(pieces, b"")
     for piece in pieces:
@@ -166,8 +180,6 @@ def _plain_utf8(piece: bytes, name: str, last: bool) -> tuple[bytes, str]:
 
 
 def _groups(units: list[bytes]) -> Iterator[list[bytes]]:
-    from choline_data.adapters.base import BATCH_ROWS
-
     for at in range(0, len(units), BATCH_ROWS):
         yield units[at : at + BATCH_ROWS]
 
@@ -236,7 +248,11 @@ def detect(source: Source) -> list[Claim]:
 
 def _is_text(file: SourceFile, look: bool = True) -> bool:
     last = parts(file.name)[-1]
-    suffix = media.suffix_of(last) if not last.endswith((".gz", ".zst", ".bz2", ".xz")) else media.suffix_of(last[: last.rfind(".")])
+    suffix = (
+        media.suffix_of(last)
+        if not last.endswith((".gz", ".zst", ".bz2", ".xz"))
+        else media.suffix_of(last[: last.rfind(".")])
+    )
     named = suffix in SUFFIXES
     odd = not suffix or len(suffix) > 5 or not suffix.isalnum() or "-" in last
     if not named and not odd:
@@ -244,6 +260,8 @@ def _is_text(file: SourceFile, look: bool = True) -> bool:
     if named and not look:
         return True
     head = io.head(file.path, 8 << 10)
+    if declared_in(file.name).startswith("utf-16"):
+        return True
     return looks_like_text(head) and not media.mime_of(head)
 
 
@@ -251,7 +269,7 @@ def _unit_of(file: SourceFile, files: Sequence[SourceFile]) -> str:
     if len(files) > LOOK_FILES:
         return "document"
     head = io.head(file.path)
-    lines = [line for line in head.replace(b"\r\n", b"\n").split(b"\n")[:-1]]
+    lines = head.replace(b"\r\n", b"\n").split(b"\n")[:-1]
     if sum(line.rstrip() == b"%" for line in lines) >= 2:
         return "separator"
     filled = [line for line in lines if line.strip()]

@@ -70,10 +70,22 @@ def chunks(table: Table, pieces: Iterator[bytes], name: str) -> Iterator[Chunk]:
         bad.append(Reject(name, max(at, 0), f"{row.actual_columns} fields, not {row.expected_columns}"))
         return "skip"
 
-    read = pv.ReadOptions(use_threads=False, encoding=table.encoding, skip_rows=table.skip, column_names=None,
-                          autogenerate_column_names=not table.header, block_size=4 << 20)
-    parse = pv.ParseOptions(delimiter=table.delimiter, quote_char=table.quote or False, double_quote=table.double_quote,
-                            escape_char=table.escape or False, newlines_in_values=True, invalid_row_handler=refuse)
+    read = pv.ReadOptions(
+        use_threads=False,
+        encoding=table.encoding,
+        skip_rows=table.skip,
+        column_names=None,
+        autogenerate_column_names=not table.header,
+        block_size=4 << 20,
+    )
+    parse = pv.ParseOptions(
+        delimiter=table.delimiter,
+        quote_char=table.quote or False,
+        double_quote=table.double_quote,
+        escape_char=table.escape or False,
+        newlines_in_values=True,
+        invalid_row_handler=refuse,
+    )
     at = 0
     try:
         start = b""
@@ -82,8 +94,12 @@ def chunks(table: Table, pieces: Iterator[bytes], name: str) -> Iterator[Chunk]:
             if len(start) >= _HEADER_BYTES:
                 break
         names = _columns(start, read, parse)
-        convert = pv.ConvertOptions(column_types=dict.fromkeys(names, pa.large_string()), strings_can_be_null=True,
-                                    quoted_strings_can_be_null=False, null_values=list(table.missing))
+        convert = pv.ConvertOptions(
+            column_types=dict.fromkeys(names, pa.large_string()),
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
+            null_values=list(table.missing),
+        )
         bad.clear()
         reader = pv.open_csv(PiecesFile(chain([start], pieces)), read, parse, convert)
         for whole in reader:
@@ -101,7 +117,9 @@ def chunks(table: Table, pieces: Iterator[bytes], name: str) -> Iterator[Chunk]:
                 yield Chunk(batch.slice(low, BATCH_ROWS), rows[low : low + BATCH_ROWS], tuple(rejects))
                 rejects = []
     except (pa.ArrowInvalid, pa.ArrowKeyError, UnicodeError, LookupError) as error:
-        raise SourceDamagedError(f"{name}: {one_line(error, 160)}.", remedy="Mend the file or its descriptor.") from error
+        raise SourceDamagedError(
+            f"{name}: {one_line(error, 160)}.", remedy="Mend the file or its descriptor."
+        ) from error
 
 
 def _columns(start: bytes, read: pv.ReadOptions, parse: pv.ParseOptions) -> list[str]:
@@ -111,7 +129,9 @@ def _columns(start: bytes, read: pv.ReadOptions, parse: pv.ParseOptions) -> list
         return names
 
 
-def _typed(batch: pa.RecordBatch, rows: np.ndarray, table: Table, name: str) -> tuple[pa.RecordBatch, np.ndarray, list[Reject]]:
+def _typed(
+    batch: pa.RecordBatch, rows: np.ndarray, table: Table, name: str
+) -> tuple[pa.RecordBatch, np.ndarray, list[Reject]]:
     keep = np.ones(batch.num_rows, bool)
     wrong: list[Reject] = []
     for column, kind in table.types:
@@ -122,7 +142,9 @@ def _typed(batch: pa.RecordBatch, rows: np.ndarray, table: Table, name: str) -> 
         text = pc.utf8_trim_whitespace(batch.column(at))
         fits = pc.fill_null(pc.match_substring_regex(text, pattern), True).to_numpy(zero_copy_only=False)
         for i in np.flatnonzero(~fits & keep):
-            wrong.append(Reject(name, int(rows[i]), f"{column}: {one_line(text[int(i)].as_py(), 60)!r} is no {kind}"))
+            wrong.append(
+                Reject(name, int(rows[i]), f"{column}: {one_line(text[int(i)].as_py(), 60)!r} is no {kind}")
+            )
         keep &= fits
     if wrong:
         batch = batch.filter(pa.array(keep))

@@ -27,7 +27,7 @@ from choline_data.adapters.tar_stream import Member, body
 from choline_data.errors import SourceDamagedError
 
 HEAD_MEMBERS = 200
-_TEXT = frozenset("txt text caption transcript transcription lbl index id inx".split())
+_TEXT = frozenset(["txt", "text", "caption", "transcript", "transcription", "lbl", "index", "id", "inx"])
 
 
 @dataclass

@@ -38,14 +38,15 @@ FIREHOSE, FLIGHT = "firehose", "flight"
 
 @dataclass(frozen=True)
 class Deal:
-    """How positions are dealt to ranks: step j is positions [j*G, (j+1)*G), rank r has its contiguous part."""
+    """How positions are dealt to ranks: step j is positions base + [j*G, (j+1)*G), rank r has its contiguous part."""
 
     rank: int = 0
     world: int = 1
     batch: int = 1
+    base: int = 0
 
     @classmethod
-    def of(cls, rank: int, world: int, batch: int) -> Deal:
+    def of(cls, rank: int, world: int, batch: int, base: int = 0) -> Deal:
         """The deal that a request states; 0 for the defaults. One reader of all is the same deal at any batch."""
         world = world or 1
         if not 1 <= world <= 1 << 20 or not 0 <= rank < world:
@@ -58,7 +59,11 @@ class Deal:
             raise InvalidOptionError(
                 f"batch_size {batch} can't be.", remedy="batch_size is 0 to 16777216.", option="batch_size"
             )
-        return cls() if world == 1 else cls(rank, world, batch or 1)
+        if base < 0:
+            raise InvalidOptionError(
+                f"base_position {base} can't be.", remedy="It is 0 or more.", option="base_position"
+            )
+        return cls() if world == 1 else cls(rank, world, batch or 1, base % (world * (batch or 1)))
 
     def positions(self, start: int, stop: int) -> np.ndarray[Any, np.dtype[np.int64]]:
         """The positions behind indexes start … stop-1."""
@@ -66,16 +71,18 @@ class Deal:
         if self.world == 1:
             return index
         step, within = np.divmod(index, self.batch)
-        return step * (self.world * self.batch) + self.rank * self.batch + within
+        return self.base + step * (self.world * self.batch) + self.rank * self.batch + within
 
     def position(self, index: int) -> int:
         """The position behind one index."""
         step, within = divmod(index, self.batch)
-        return step * self.world * self.batch + self.rank * self.batch + within
+        return self.base + step * self.world * self.batch + self.rank * self.batch + within
 
     def index(self, position: int) -> int:
         """The first index whose position is not before `position`."""
-        step, within = divmod(position, self.world * self.batch)
+        if position <= self.base:
+            return 0
+        step, within = divmod(position - self.base, self.world * self.batch)
         return step * self.batch + min(max(within - self.rank * self.batch, 0), self.batch)
 
 

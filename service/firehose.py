@@ -127,7 +127,7 @@ class Firehose:
             raise InvalidOptionError(
                 f"max_row_count {request.max_row_count} can't be.", option="max_row_count"
             )
-        deal = Deal.of(request.rank, request.world_size, request.batch_size)
+        deal = Deal.of(request.rank, request.world_size, request.batch_size, request.base_position)
         calls.entered(FIREHOSE, principal)
         try:
             opened = await self._engine.opening(

@@ -11,8 +11,17 @@ from choline_data.yaml_safe import front_matter, safe_load
 
 
 def test_words_and_version_numbers_stay_what_was_written() -> None:
-    got = safe_load("name: no\nversion: 1.10\nlang: NO\ndate: 2026-01-01\nport: 0x1f\nzip: 007\n", "card.yaml")
-    assert got == {"name": "no", "version": "1.10", "lang": "NO", "date": "2026-01-01", "port": "0x1f", "zip": "007"}
+    got = safe_load(
+        "name: no\nversion: 1.10\nlang: NO\ndate: 2026-01-01\nport: 0x1f\nzip: 007\n", "card.yaml"
+    )
+    assert got == {
+        "name": "no",
+        "version": "1.10",
+        "lang": "NO",
+        "date": "2026-01-01",
+        "port": "0x1f",
+        "zip": "007",
+    }
 
 
 def test_numbers_booleans_and_nulls_are_read() -> None:
@@ -27,12 +36,20 @@ def test_a_repeated_key_names_the_line() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["a: !!python/object/apply:os.mkdir ['YAML_CANARY']", "a: !mine 3", "a: &x [*x]", "? [a]\n: b", "a: [", "[" * 5000],
+    [
+        "a: !!python/object/apply:os.mkdir ['YAML_CANARY']",
+        "a: !mine 3",
+        "a: &x [*x]",
+        "? [a]\n: b",
+        "a: [",
+        "[" * 5000,
+    ],
 )
 def test_what_is_not_plain_data_is_refused_in_one_line(text: str, tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         safe_load(text, "card.yaml")
-    assert str(caught.value).startswith("card.yaml") and "\n" not in str(caught.value)
+    assert str(caught.value).startswith("card.yaml")
+    assert "\n" not in str(caught.value)
 
 
 def test_an_alias_bomb_is_refused_before_it_goes_off() -> None:

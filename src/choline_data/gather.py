@@ -71,7 +71,7 @@ class Bytes(Node):
             if not count:
                 continue
             _, offset_buffer, data = part.buffers()
-            ends = np.frombuffer(offset_buffer, width, count=count + 1, offset=part.offset * width.itemsize)
+            ends: npt.NDArray[Any] = np.frombuffer(offset_buffer, width, count=count + 1, offset=part.offset * width.itemsize)
             lengths = (ends[1:] - ends[:-1]).astype(np.int64)
             mine = views[at : at + count]
             at += count
@@ -263,4 +263,5 @@ def _fixed_dtype(kind: pa.DataType) -> np.dtype[Any]:
         return np.dtype(f"V{kind.byte_width}")
     if pa.types.is_timestamp(kind):
         return np.dtype("<i8")
-    return np.dtype(kind.to_pandas_dtype())
+    plain: np.dtype[Any] = np.dtype(kind.to_pandas_dtype())
+    return plain

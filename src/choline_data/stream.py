@@ -24,7 +24,7 @@ from choline_data.home import Home
 from choline_data.order import SourceOrder
 from choline_data.order.permute import Ints
 from choline_data.recipe import Recipe, RecipeSource
-from choline_data.store import Revision
+from choline_data.store import Revision, open_revision
 
 class Window:
     """The rows of one window of one source: views into mapped blocks, or into blocks that were fetched."""
@@ -91,7 +91,7 @@ class Store:
         with self._lock:
             found = self._revisions.get(digest)
         if found is None:
-            found = Revision(self.home, digest)
+            found = open_revision(self.home, digest)
             with self._lock:
                 found = self._revisions.setdefault(digest, found)
         return found

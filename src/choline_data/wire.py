@@ -7,6 +7,7 @@ dictionary column of a record batch *is* its codes, so the same bytes serve our 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 import xxhash
@@ -47,12 +48,12 @@ def encode(batch: pa.RecordBatch) -> pa.Buffer:
     return batch.serialize()
 
 
-def checksum(encoded: object) -> int:
+def checksum(encoded: Any) -> int:
     """What the reader compares: xxh3-64 of the message."""
     return xxhash.xxh3_64_intdigest(encoded)
 
 
-def decode(encoded: object, schema: pa.Schema, *, expected: int | None = None, where: str = "stream") -> pa.RecordBatch:
+def decode(encoded: Any, schema: pa.Schema, *, expected: int | None = None, where: str = "stream") -> pa.RecordBatch:
     """The batch in a message from the network, fully validated; SourceDamagedError for anything else."""
     if expected is not None and checksum(encoded) != expected:
         raise SourceDamagedError(f"{where}: a message does not have its checksum.", remedy="It is read again.")

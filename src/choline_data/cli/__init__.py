@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 
@@ -11,26 +12,19 @@ def main() -> None:
     from choline_data.cli.output import report_error
     from choline_data.errors import CholineDataError
 
+    # The framework would turn an interrupt into exit code 1.
+    signal.signal(signal.SIGINT, _interrupted)
     try:
-        app(standalone_mode=False)
+        app()
     except CholineDataError as error:
         report_error(error, as_json="--json" in sys.argv)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.stderr.write("Interrupted. Nothing half-done was published.\n")
-        sys.exit(130)
     except BrokenPipeError:
         # The reader of our output went away, as `head` does.
         sys.stderr.close()
         sys.exit(0)
-    except Exception as error:
-        import click
 
-        if isinstance(error, click.exceptions.Exit):
-            sys.exit(error.exit_code)
-        if isinstance(error, click.exceptions.Abort):
-            sys.exit(130)
-        if isinstance(error, click.ClickException):
-            error.show()
-            sys.exit(error.exit_code)
-        raise
+
+def _interrupted(number: int, frame: object) -> None:
+    sys.stderr.write("Interrupted. Nothing half-done was published.\n")
+    sys.exit(130)

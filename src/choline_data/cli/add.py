@@ -30,7 +30,7 @@ def _show_plan(prepared: Prepared) -> None:
     files = {shard.name for part in plan.parts for shard in part.shards}
     out = sys.stderr.write
     out(f"{plan.name}: {plan.kind}, {len(files)} file{'s' * (len(files) != 1)}, {size(plan.bytes)}\n")
-    told = set()
+    told: set[str] = set()
     for part in plan.parts:
         adapter = type(part.adapter).__name__
         fields = ", ".join(f"{role}={column}" for role, column in part.mapping.fields) or "-"

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from choline_data.cli.output import emit, shown, size
 from choline_data.errors import UnknownDatasetError
 from choline_data.home import Home
-from choline_data.store import Catalog, Entry, Revision
+from choline_data.store import Catalog, Entry, open_revision
 
 
-def _table(headers: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     widths = [max(len(h), *(len(r[i]) for r in rows)) if rows else len(h) for i, h in enumerate(headers)]
     for line in (headers, *rows):
         sys.stdout.write("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() + "\n")
@@ -37,7 +38,7 @@ def list_datasets(home: str, *, as_json: bool) -> None:
         (e.name, e.kind, f"{e.rows:,}", f"{e.rejected:,}", size(e.bytes), shown(e.license, 30), e.revision[:12])
         for e in entries
     ]
-    _table(("name", "kind", "samples", "rejected", "size", "licence", "revision"), rows)
+    table(("name", "kind", "samples", "rejected", "size", "licence", "revision"), rows)
 
 
 def search_datasets(home: str, query: list[str], *, as_json: bool) -> None:
@@ -60,7 +61,7 @@ def search_datasets(home: str, query: list[str], *, as_json: bool) -> None:
                 }
             )
         return
-    _table(
+    table(
         ("name", "kind", "licence", "added", "what"),
         [(c.name, c.kind, shown(c.license, 24), "yes" if c.name in there else "", shown(c.title, 60)) for c in found],
     )
@@ -78,7 +79,7 @@ def show_dataset(home: str, name: str, *, as_json: bool) -> None:
     told: dict[str, Any] = {}
     if name in entries:
         entry = entries[name]
-        revision = Revision(where, entry.revision)
+        revision = open_revision(where, entry.revision)
         told = {
             **asdict(entry),
             "columns": revision.columns,
@@ -98,9 +99,7 @@ def show_dataset(home: str, name: str, *, as_json: bool) -> None:
 
 
 def _batches(home: Home, entry: Entry, rows: int) -> list[dict[str, Any]]:
-    from choline_data.store import Revision
-
-    revision = Revision(home, entry.revision)
+    revision = open_revision(home, entry.revision)
     out: list[dict[str, Any]] = []
     for batch in revision.read(0, min(rows, revision.rows)):
         for sample in batch.to_pylist():
@@ -166,16 +165,16 @@ def run_sql(home: str, query: str, *, as_json: bool) -> None:
     """`choline-data sql`."""
     from choline_data.catalog.sql import query_home
 
-    table = query_home(Home(home or None), query)
+    answer = query_home(Home(home or None), query)
     if as_json:
-        for batch in table.to_batches():
+        for batch in answer.to_batches():
             for row in batch.to_pylist():
                 emit(row)
         return
-    rows = [tuple(shown(value, 60) for value in row.values()) for row in table.slice(0, 200).to_pylist()]
-    _table(tuple(table.column_names), rows)
-    if table.num_rows > 200:
-        sys.stdout.write(f"… {table.num_rows - 200:,} more rows; --json gives all.\n")
+    rows = [tuple(shown(value, 60) for value in row.values()) for row in answer.slice(0, 200).to_pylist()]
+    table(answer.column_names, rows)
+    if answer.num_rows > 200:
+        sys.stdout.write(f"… {answer.num_rows - 200:,} more rows; --json gives all.\n")
 
 
 def export_dataset(home: str, name: str, to: str, out: str, *, as_json: bool) -> None:

@@ -138,9 +138,9 @@ def best_fit(documents: Documents, seq_len: int) -> BestFit:
     counts = np.array([len(b) for b in bins], np.int64)
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
     flat = [pieces[number] for held in bins for number in held]
-    index = np.array([p[1] for p in flat], np.int64)
-    start = documents.first[index] + np.array([p[2] for p in flat], np.int64) if flat else np.empty(0, np.int64)
-    rows = Rows(offsets, start, np.array([p[0] for p in flat], np.int64), documents.number(index))
+    which = np.array([p[1] for p in flat], np.int64)
+    start = documents.first[which] + np.array([p[2] for p in flat], np.int64) if flat else np.empty(0, np.int64)
+    rows = Rows(offsets, start, np.array([p[0] for p in flat], np.int64), documents.number(which))
     return BestFit(rows, seq_len)
 
 

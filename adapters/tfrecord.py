@@ -1,0 +1,192 @@
+"""TFRecord files of tf.train.Example: the framing and the protobuf are read here, no library is needed."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from choline_data.adapters import io, media
+from choline_data.adapters.base import Chunk, Claim, Shard, Source, SourceFile
+from choline_data.adapters.media import MAX_MEDIUM_BYTES
+from choline_data.adapters.names import in_order, is_about, split_of
+from choline_data.adapters.rows import Rows
+from choline_data.adapters.tar_stream import PieceStream
+from choline_data.errors import SourceDamagedError, SourceTooLargeError
+
+
+def _table() -> tuple[int, ...]:
+    found = []
+    for value in range(256):
+        for _ in range(8):
+            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
+        found.append(value)
+    return tuple(found)
+
+
+_CRC = _table()
+
+
+def masked_crc32c(data: bytes) -> int:
+    """The checksum of the framing: CRC-32C, rotated and offset."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc = _CRC[(crc ^ byte) & 0xFF] ^ crc >> 8
+    crc ^= 0xFFFFFFFF
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+@dataclass(frozen=True)
+class TfRecord:
+    """Reads one Example a row, each feature a column; what is no Example is one column `record`.
+
+    `check="lengths"` leaves the checksum of the bodies out (a few MB/s here), and checks that of the lengths alone.
+    """
+
+    check: str = "all"
+    max_bytes: int = MAX_MEDIUM_BYTES
+
+    def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
+        """One shard a file."""
+        return [Shard(f.path, f.name, size=f.size, split=split_of(f.name)) for f in in_order(files)]
+
+    def read(self, shard: Shard, *, start: int = 0) -> Iterator[Chunk]:
+        """Records in order; damage raises after the whole records before it."""
+        rows = Rows()
+        try:
+            for number, record in enumerate(self._records(shard)):
+                if number < start:
+                    continue
+                if rows.full(len(record)):
+                    yield from rows.take()
+                rows.add(number, _values(record), len(record))
+        except SourceDamagedError:
+            yield from rows.take()
+            raise
+        yield from rows.take()
+
+    def _records(self, shard: Shard) -> Iterator[bytes]:
+        stream = PieceStream(io.pieces(shard.path, shard.name))
+        while head := stream.read(12):
+            at = stream.position - len(head)
+            if len(head) < 12 or masked_crc32c(head[:8]) != int.from_bytes(head[8:], "little"):
+                raise _damaged(shard.name, at, "length is cut or corrupt")
+            size = int.from_bytes(head[:8], "little")
+            if size > self.max_bytes:
+                raise SourceTooLargeError(
+                    f"{shard.name}: the record at byte {at} has {size:,} bytes, above {self.max_bytes:,}.",
+                    remedy="Raise max_bytes.",
+                )
+            body, crc = stream.read(size), stream.read(4)
+            if len(body) < size or len(crc) < 4:
+                raise _damaged(shard.name, at, "body is cut")
+            if self.check == "all" and masked_crc32c(body) != int.from_bytes(crc, "little"):
+                raise _damaged(shard.name, at, "body is corrupt")
+            yield body
+
+
+ADAPTER = TfRecord
+
+
+def _damaged(name: str, at: int, what: str) -> SourceDamagedError:
+    return SourceDamagedError(f"{name}: the record at byte {at}: its {what}.", remedy="Fetch the file again.")
+
+
+def _values(record: bytes) -> dict[str, Any]:
+    try:
+        features = example(record)
+    except (ValueError, IndexError, struct.error):
+        return {"record": record}
+    return {name: _plain(name, found) for name, found in features.items()} if features else {"record": record}
+
+
+def _plain(name: str, values: list[Any]) -> Any:
+    """A feature of one value as that value; bytes as text where they are UTF-8, as a medium where they are one."""
+    if values and isinstance(values[0], bytes):
+        column = media.mime_of(values[0][:4096]).split("/")[0]
+        if len(values) == 1 and column in ("image", "audio", "video") and not media.probe(values[0]).fault:
+            return {"bytes": values[0], "path": None}
+        try:
+            values = [v.decode() for v in values]
+        except UnicodeDecodeError:
+            pass
+    return values[0] if len(values) == 1 else values
+
+
+def example(data: bytes) -> dict[str, list[Any]]:
+    """The features of a serialized tf.train.Example."""
+    found: dict[str, list[Any]] = {}
+    for number, features in _fields(data):
+        if number != 1 or not isinstance(features, bytes):
+            raise ValueError("no Example")
+        for _, entry in _fields(features):
+            parts = dict(_fields(entry if isinstance(entry, bytes) else b""))
+            key, feature = parts.get(1), parts.get(2, b"")
+            if not isinstance(key, bytes) or not isinstance(feature, bytes):
+                raise ValueError("no Feature")
+            values: list[Any] = []
+            for kind, listed in _fields(feature):
+                values += _list(kind, listed if isinstance(listed, bytes) else b"")
+            found[key.decode()] = values
+    return found
+
+
+def _list(kind: int, data: bytes) -> list[Any]:
+    values: list[Any] = []
+    for _, value in _fields(data):
+        if kind == 1:
+            values.append(value)
+        elif kind == 2:
+            packed = value if isinstance(value, bytes) else b""
+            values += struct.unpack(f"<{len(packed) // 4}f", packed)
+        elif isinstance(value, bytes):
+            at = 0
+            while at < len(value):
+                number, at = _varint(value, at)
+                values.append(number - (1 << 64) if number >> 63 else number)
+        else:
+            values.append(value - (1 << 64) if value >> 63 else value)
+    return values
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[at]
+        value |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if not byte & 0x80:
+            return value, at
+        if shift > 63:
+            raise ValueError("a number is too long")
+
+
+def _fields(data: bytes) -> Iterator[tuple[int, bytes | int]]:
+    at = 0
+    while at < len(data):
+        tag, at = _varint(data, at)
+        wire = tag & 7
+        if wire == 0:
+            value, at = _varint(data, at)
+            yield tag >> 3, value
+            continue
+        size, at = (8, at) if wire == 1 else (4, at) if wire == 5 else _varint(data, at)
+        if wire not in (1, 2, 5) or at + size > len(data):
+            raise ValueError("no protobuf")
+        yield tag >> 3, data[at : at + size]
+        at += size
+
+
+def detect(source: Source) -> list[Claim]:
+    """Claims files whose first length has its right checksum."""
+    found = [f for f in source.files if "tfrec" in f.name.lower() and _framed(f)]
+    if not found:
+        return []
+    passed = tuple((f.name, "tells about the data") for f in source.files if is_about(f.name))
+    return [Claim(TfRecord(), tuple(found), 1.0, f"{len(found)} TFRecord file(s)", passed_over=passed)]
+
+
+def _framed(file: SourceFile) -> bool:
+    head = io.head(file.path, 12)
+    return not head or (len(head) == 12 and masked_crc32c(head[:8]) == int.from_bytes(head[8:], "little"))

@@ -1,0 +1,181 @@
+"""WARC: one record a row, plain or with one gzip member a record; every record is kept, of every type.
+
+A response whose body is text has it in `text`, decoded from its HTTP encoding; what is no text stays in `payload`.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import pyarrow as pa
+
+from choline_data.adapters import io
+from choline_data.adapters.base import Chunk, Claim, Shard, Source, SourceFile
+from choline_data.adapters.encodings import decoded
+from choline_data.adapters.names import in_order, is_about, split_of
+from choline_data.adapters.rows import Rows
+from choline_data.adapters.tar_stream import PieceStream
+from choline_data.errors import SourceDamagedError
+
+MAX_HEADER_BYTES = 64 << 10
+MAX_RECORD_BYTES = 64 << 20
+_TEXTUAL = ("text/", "application/json", "application/xhtml", "application/xml", "application/javascript")
+_TYPES = {
+    "text": pa.large_string(),
+    "url": pa.string(),
+    "date": pa.string(),
+    "record_type": pa.string(),
+    "record_id": pa.string(),
+    "content_type": pa.string(),
+    "http_status": pa.int32(),
+    "http_headers": pa.string(),
+    "warc_headers": pa.string(),
+    "payload": pa.large_binary(),
+}
+
+
+@dataclass(frozen=True)
+class Warc:
+    """Reads every record. One above `max_bytes` is rejected, and passed over without being held."""
+
+    max_bytes: int = MAX_RECORD_BYTES
+
+    def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
+        """One shard a file."""
+        return [Shard(f.path, f.name, size=f.size, split=split_of(f.name)) for f in in_order(files)]
+
+    def read(self, shard: Shard, *, start: int = 0) -> Iterator[Chunk]:
+        """Records in order; a cut file raises after the whole records before the cut."""
+        rows = Rows(_TYPES)
+        try:
+            for number, (headers, block) in enumerate(self._records(shard)):
+                if number < start:
+                    continue
+                if rows.full(len(block or b"")):
+                    yield from rows.take()
+                if block is None:
+                    rows.reject(number, shard.origin, f"above {self.max_bytes:,} bytes (max_bytes)")
+                else:
+                    rows.add(number, _values(headers, block, self.max_bytes), len(block))
+        except SourceDamagedError:
+            yield from rows.take()
+            raise
+        yield from rows.take()
+
+    def _records(self, shard: Shard) -> Iterator[tuple[dict[str, str], bytes | None]]:
+        stream = PieceStream(io.pieces(shard.path, shard.name))
+        while head := _head(stream, shard.name):
+            headers = _fields(head)
+            length = headers.get("content-length", "")
+            if not head.startswith(b"WARC/") or not length.isdecimal() or len(length) > 18:
+                raise SourceDamagedError(
+                    f"{shard.name}: no WARC record before byte {stream.position}.", remedy="Fetch it again."
+                )
+            size = int(length)
+            held = size <= self.max_bytes
+            block = stream.read(size) if held else b""
+            if (len(block) if held else stream.skip(size)) < size:
+                raise SourceDamagedError(
+                    f"{shard.name}: the record at byte {stream.position} is cut.", remedy="Fetch it again."
+                )
+            yield headers, block if held else None
+
+
+ADAPTER = Warc
+
+
+def _head(stream: PieceStream, name: str) -> bytes:
+    """The header lines of the next record, without the blank lines that end the one before; b"" at the end."""
+    lines: list[bytes] = []
+    line = bytearray()
+    size = 0
+    while byte := stream.read(1):
+        line += byte
+        size += 1
+        if size > MAX_HEADER_BYTES:
+            raise SourceDamagedError(f"{name}: a record header is above 64 KiB.", remedy="Is it a WARC file?")
+        if byte != b"\n":
+            continue
+        if line.strip():
+            lines.append(bytes(line))
+        elif lines:
+            return b"".join(lines)
+        line.clear()
+    if lines or line.strip():
+        raise SourceDamagedError(f"{name}: the last record header is cut.", remedy="Fetch it again.")
+    return b""
+
+
+def _fields(head: bytes) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for line in decoded(head)[0].splitlines()[1:]:
+        key, _, value = line.partition(":")
+        found[key.strip().lower()] = value.strip()
+    return found
+
+
+def _values(headers: dict[str, str], block: bytes, limit: int) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "url": headers.get("warc-target-uri"),
+        "date": headers.get("warc-date"),
+        "record_type": headers.get("warc-type"),
+        "record_id": headers.get("warc-record-id"),
+        "content_type": headers.get("content-type"),
+        "warc_headers": orjson.dumps(headers).decode(),
+    }
+    content, kind = block, headers.get("content-type", "")
+    if kind.startswith("application/http"):
+        head, _, content = block.partition(b"\r\n\r\n")
+        first = head.split(b"\r\n")[0].split(b" ")
+        fields = _fields(head)
+        values["http_headers"] = decoded(head)[0]
+        if first[0].startswith(b"HTTP/") and len(first) > 1 and first[1].isdigit():
+            values["http_status"] = int(first[1][:3])
+        kind = fields.get("content-type", "")
+        content = _body(content, fields, limit)
+    if headers.get("warc-type") in ("response", "resource", "conversion") and kind.startswith(_TEXTUAL):
+        values["text"] = decoded(content)[0]
+    elif content:
+        values["payload"] = content
+    return values
+
+
+def _body(content: bytes, fields: dict[str, str], limit: int) -> bytes:
+    """The body without its transfer and content encodings; as it is where they can't be undone within the limit."""
+    if "chunked" in fields.get("transfer-encoding", "").lower():
+        content = _unchunked(content)
+    if fields.get("content-encoding", "").lower() in ("gzip", "x-gzip", "deflate"):
+        engine = zlib.decompressobj(47)
+        try:
+            plain = engine.decompress(content, limit)
+        except zlib.error:
+            return content
+        return content if engine.unconsumed_tail else plain
+    return content
+
+
+def _unchunked(content: bytes) -> bytes:
+    got, at = [], 0
+    while (end := content.find(b"\r\n", at)) >= 0:
+        try:
+            size = int(content[at:end].split(b";")[0], 16)
+        except ValueError:
+            return content
+        if size <= 0:
+            break
+        got.append(content[end + 2 : end + 2 + size])
+        at = end + 4 + size
+    return b"".join(got)
+
+
+def detect(source: Source) -> list[Claim]:
+    """Claims files that begin as a WARC record."""
+    found = [f for f in source.files if ".warc" in f.name.lower() and io.head(f.path, 8).startswith(b"WARC/")]
+    if not found:
+        return []
+    passed = tuple((f.name, "tells about the data") for f in source.files if is_about(f.name))
+    return [Claim(Warc(), tuple(found), 1.0, f"{len(found)} WARC file(s)", kind="text", passed_over=passed)]

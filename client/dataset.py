@@ -1,0 +1,437 @@
+"""FirehoseDataset: any mix as a torch IterableDataset, exact to the sample."""
+
+from __future__ import annotations
+
+import os
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from choline_data.client import forks, formats
+from choline_data.client import state as states
+from choline_data.client.embedded import EmbeddedReader
+from choline_data.client.embedded import resolved as resolved_here
+from choline_data.client.passes import Maker, Pass, Progress, Share, share_of
+from choline_data.client.prefetch import QUEUE_BYTES
+from choline_data.client.ranks import find_rank
+from choline_data.client.reading import Chunk, Described, Reader
+from choline_data.client.samples import collate
+from choline_data.errors import InvalidMixError, InvalidOptionError, MissingDependencyError, OutOfRangeError
+from choline_data.home import default_home
+from choline_data.recipe import Recipe
+
+if TYPE_CHECKING:
+    from choline_data.client.loader import Loader
+    from choline_data.client.maps import FirehoseMap
+
+try:
+    import torch
+    from torch.utils.data import IterableDataset
+except ImportError as missing:
+    raise MissingDependencyError("torch", "FirehoseDataset") from missing
+
+LAST = ("short", "drop", "wrap")
+
+
+class FirehoseDataset(IterableDataset):  # type: ignore[misc]
+    """The samples of a mix, of a home in this process (`server=None`) or of servers, shared out over ranks and workers.
+
+    Iterating begins at position 0, or where `load_state_dict` or `seek` put it; after a finished pass at 0 again.
+    """
+
+    def __init__(
+        self,
+        mix: object,
+        *,
+        server: str | Sequence[str] | None = None,
+        view: str = "samples",
+        seed: int = 0,
+        shuffle: bool = True,
+        batch_size: int | None = None,
+        batch_tokens: int | None = None,
+        format: str | None = None,
+        tokenizer: str | None = None,
+        seq_len: int | None = None,
+        packing: str = "concat",
+        boundary: str = "eos",
+        rank: int | None = None,
+        world_size: int | None = None,
+        columns: Sequence[str] | None = None,
+        where: str | None = None,
+        repeat: bool = True,
+        max_samples: int | None = None,
+        last_batch: str = "short",
+        unit: str | None = None,
+        on_exhausted: str = "renormalize",
+        weights: Sequence[object] | None = None,
+        probabilities: Sequence[object] | None = None,
+        transform: Callable[[dict[str, Any]], Any] | None = None,
+        decode: str | None = None,
+        on_error: str = "raise",
+        token: str | None = None,
+        tls: bool | str | Mapping[str, str] | None = None,
+        home: str | os.PathLike[str] | None = None,
+        run: str | None = None,
+        prefetch_bytes: int = QUEUE_BYTES,
+        retry_seconds: float = 300.0,
+    ) -> None:
+        super().__init__()
+        _one_of("on_error", on_error, ("raise", "skip"))
+        _one_of("last_batch", last_batch, LAST)
+        _one_of("decode", decode, (None, "pil", "torch"))
+        for name, number in (("batch_size", batch_size), ("max_samples", max_samples), ("seq_len", seq_len)):
+            if number is not None and (type(number) is not int or number < 1):
+                raise InvalidOptionError(f"{name} is {number!r}.", remedy="Give a whole number above 0.", option=name)
+        if rank is not None or world_size is not None:
+            find_rank(rank, world_size)
+        self.batch_size = _budgeted(batch_size, batch_tokens, view, seq_len)
+        self.found_batch_size: int | None = None
+        self.run = run
+        self._rank = None if rank is None or world_size is None else (rank, world_size)
+        self._columns = None if columns is None else tuple(columns)
+        self._max_samples = max_samples
+        self._last = last_batch
+        self._transform, self._decode, self._on_error = transform, decode, on_error
+        self._ahead = prefetch_bytes
+        self._home = os.fspath(home) if home is not None else default_home()
+        self._endpoint: Any = None
+        tokens = {"tokenizer": tokenizer or "bytes", "seq_len": seq_len or 1024, "packing": packing, "boundary": boundary}
+        self._format, self._view_settings = format, tokens
+        formats.format_of(format, view, tokens)
+        settings = {
+            "seed": seed,
+            "shuffle": shuffle,
+            "view": view,
+            "repeat": bool(repeat),
+            "where": where or "",
+            "on_exhausted": on_exhausted,
+            "unit": unit or "",
+        }
+        mix = _weighted(mix, weights, probabilities)
+        self._described: Described | None = None
+        if server is None:
+            self._recipe = mix if isinstance(mix, Recipe) else resolved_here(self._home, mix, settings, tokens)
+        else:
+            self._connect(server, mix, settings, token, tls, retry_seconds)
+        self._start = 0
+        self._epoch = 0
+        self._begun: Mapping[str, Any] | None = None  # the state of one worker, until it iterates
+        self._progress: Progress | None = None
+        self._expected: forks.Found | None = None
+        self._parent_rank: tuple[int, int] | None = None
+        self._readers: tuple[int, Reader] | None = None
+        self._summary = states.summary(self._recipe)
+        self._length = self.describe().length
+        forks.watch_dataset(self)
+
+    def _connect(
+        self,
+        server: str | Sequence[str],
+        mix: object,
+        settings: Mapping[str, Any],
+        token: str | None,
+        tls: bool | str | Mapping[str, str] | None,
+        budget: float,
+    ) -> None:
+        from choline_data.client import remote
+
+        self._endpoint = remote.Endpoint.of(server, token=token, tls=tls, budget=budget)
+        tokens = self._view_settings if settings["view"] == "tokens" else {}
+        self._recipe, self._described = remote.resolved(self._endpoint, mix, settings, tokens, self._columns)
+
+    # --- What it is
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe: all that decides the stream."""
+        return self._recipe
+
+    @property
+    def length(self) -> int | None:
+        """Positions in the stream, of all ranks together; None where it has no end."""
+        if self._max_samples is None:
+            return self._length
+        return self._max_samples if self._length is None else min(self._length, self._max_samples)
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether samples come from a server."""
+        return self._endpoint is not None
+
+    @property
+    def needs_python(self) -> bool:
+        """Whether each sample is decoded or transformed by Python."""
+        return self._transform is not None or self._decode is not None
+
+    def describe(self) -> Described:
+        """The recipe, the Arrow schema, the names of the datasets and the length."""
+        if self._described is None:
+            self._described = self.reader().describe()
+        return self._described
+
+    @property
+    def features(self) -> list[str]:
+        """The fields of a sample."""
+        return [*self.describe().schema.names, "position"]
+
+    def __len__(self) -> int:
+        if self.length is None:
+            raise TypeError("This FirehoseDataset has no end: set max_samples, or repeat=False, for one that has a length.")
+        share = self._share_here()
+        lane, _ = share.lane(self._start)
+        count = lane.below(share.end(self._start, self.length, self._last) or 0)
+        return count if self.batch_size is None else -(-count // self.batch_size)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __repr__(self) -> str:
+        where = ",".join(self._endpoint.addresses) if self._endpoint else self._home
+        sources = ", ".join(s.name for s in self._recipe.sources[:8])
+        return f"FirehoseDataset({sources}; {self._recipe.view}, recipe {self._recipe.digest[:12]}…, from {where})"
+
+    # --- Iterating
+
+    def _share_here(self) -> Share:
+        rank = self._rank or find_rank()
+        return Share(*rank, self.batch_size)
+
+    def _share(self) -> Share:
+        info = torch.utils.data.get_worker_info()
+        # A worker knows no process group: its rank is that of the process which started it.
+        rank = self._rank or (self._parent_rank if info is not None and self._parent_rank else find_rank())
+        return share_of(forks.iterating(self), self._expected, rank, self._rank is not None, self.batch_size)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self.begin()
+
+    def begin(self) -> Pass:
+        """A pass from where the dataset stands."""
+        share = self._share()
+        lane, offset = share.lane(self._start)
+        begun, self._begun = self._begun, None
+        if begun is not None and begun.get("workers") == share.workers and begun.get("worker") == share.worker:
+            lane, offset = Share(share.rank, share.world, share.batch, 0, share.workers, share.loader_batch).lane(
+                begun["position"]
+            )
+        elif begun is not None:
+            raise InvalidOptionError(
+                f"This is the state of worker {begun.get('worker')} of {begun.get('workers')}.",
+                remedy="Load the whole state of the loader into the dataset: dataset.load_state_dict(loader_state).",
+            )
+        progress = Progress(
+            lane,
+            offset,
+            share.group,
+            share.end(self._start, self.length, self._last),
+            self._epoch,
+            worker=share.worker,
+            workers=share.workers,
+            split="samples" if share.batch is None and share.workers > 1 and share.loader_batch is None else "",
+        )
+        self._progress = progress
+        myself = weakref.ref(self)
+
+        def done() -> None:
+            dataset = myself()
+            if dataset is not None and dataset._progress is progress:
+                dataset._start, dataset._epoch = 0, progress.epoch + 1
+
+        return Pass(
+            progress,
+            self._reader_for_pass(),
+            self.maker(),
+            batch=self.batch_size,
+            length=self.length,
+            ahead=self._ahead if self._endpoint is not None else 0,
+            done=done,
+        )
+
+    def maker(self) -> Maker:
+        """What turns chunks into samples and batches."""
+        form = formats.format_of(self._format, self._recipe.view, self._view_settings)
+        return Maker(self.describe().datasets, form, self._decode, self._transform, self._on_error)
+
+    def _reader_for_pass(self) -> Callable[[], Reader]:
+        if self._endpoint is None:
+            reader = self.reader()
+        else:
+            reader = self._opened()  # each pass has a stream of its own
+        return lambda: reader
+
+    def _opened(self) -> Reader:
+        if self._endpoint is None:
+            return EmbeddedReader(self._home, self._recipe, self._columns)
+        from choline_data.client.remote import RemoteReader
+
+        return RemoteReader(self._endpoint, self.describe(), self._columns)
+
+    def reader(self) -> Reader:
+        """The reader of this process: a forked one opens its own."""
+        if self._readers is None or self._readers[0] != os.getpid():
+            self._readers = (os.getpid(), self._opened())
+        return self._readers[1]
+
+    def expect(self, found: forks.Found) -> None:
+        """Notes which loader starts workers for this dataset, and the rank of the process that does."""
+        if found.loader or found.shard_group or found.dispatcher:
+            self._expected = found
+            self._parent_rank = self._rank or find_rank()
+
+    def __getstate__(self) -> dict[str, Any]:
+        self.expect(forks.iterating(self))
+        return {**self.__dict__, "_readers": None, "_progress": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        forks.watch_dataset(self)
+
+    # --- State
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the iteration stands, by what was yielded: a fresh flat JSON dict of at most 4 KiB."""
+        progress = self._progress
+        state = {
+            "version": states.VERSION,
+            "recipe": self._recipe.digest,
+            "position": self._start,
+            "epoch": self._epoch,
+            "seed": self._recipe.seed,
+            "summary": self._summary,
+        }
+        if self.found_batch_size is not None:
+            state["batch_size"] = self.found_batch_size
+        if progress is None:
+            return state
+        state["step"] = progress.group
+        if progress.workers > 1 or torch.utils.data.get_worker_info() is not None:
+            state.update(worker=progress.worker, workers=progress.workers, position=progress.position())
+            state["epoch"] = progress.epoch
+            if progress.split:
+                state["split"] = progress.split
+        elif not progress.finished:
+            state["position"], state["epoch"] = progress.position(), progress.epoch
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes to where `state` was taken, whatever the ranks and workers were then and are now.
+
+        Takes what `state_dict` gave, here or of a `loader()`, or the whole state of a StatefulDataLoader.
+        """
+        state = states.flattened(state)
+        position, epoch = states.check(state, self._recipe)
+        worker = state.get("workers") is not None
+        self._begun = dict(state) if worker else None
+        if not worker and self.length is not None and position >= self.length:
+            position, epoch = 0, epoch + 1
+        self._start, self._epoch, self._progress = position, epoch, None
+        found = state.get("batch_size")
+        if self.batch_size is None and type(found) is int and found > 0:
+            self.batch_size = self.found_batch_size = found
+
+    def seek(self, position: int) -> None:
+        """The next iteration begins at this position of the stream."""
+        length = self.length
+        if type(position) is not int or position < 0 or (length is not None and position > length):
+            raise OutOfRangeError(
+                f"Position {position} is not in the stream.",
+                remedy=f"It has positions 0 to {length - 1}." if length else "Positions begin at 0.",
+            )
+        self._start, self._begun, self._progress = position, None, None
+
+    def rewind(self, epoch: int) -> None:
+        """The next iteration is pass `epoch`, from its beginning."""
+        self._start, self._epoch, self._begun, self._progress = 0, epoch, None, None
+
+    def stats(self) -> dict[str, Any]:
+        """What this process has read so far: rows, seconds waited, samples skipped, and samples served by source."""
+        progress = self._progress
+        position = self.state_dict()["position"]
+        served = self._recipe.plan().served(position) if position else [0] * len(self._recipe.sources)
+        seconds = max(time.monotonic() - progress.began, 1e-9) if progress else 1.0
+        return {
+            "position": position,
+            "epoch": self._epoch,
+            "rows": progress.rows if progress else 0,
+            "rows_per_second": progress.rows / seconds if progress else 0.0,
+            "wait_share": progress.waited / seconds if progress else 0.0,
+            "skipped": progress.skipped if progress else 0,
+            "served": dict(zip([s.name for s in self._recipe.sources], served, strict=True)),
+        }
+
+    def explain(self, step: int) -> list[dict[str, Any]]:
+        """The rows of global step `step` (of all ranks): dataset, revision, row and epoch of each, from the recipe alone."""
+        from choline_data.client.explain import explain
+
+        share = self._share_here()
+        size = share.world * (self.batch_size or 1)
+        stop = (step + 1) * size if self.length is None else min((step + 1) * size, self.length)
+        return explain(self._recipe, step * size, stop, batch=self.batch_size or 1, world=share.world)
+
+    # --- Other ways to use it
+
+    def peek(self, size: int) -> Any:
+        """A batch of `size` samples from where the dataset stands, which is not moved."""
+        length = self.length
+        positions = [p if length is None else p % length for p in range(self._start, self._start + size)]
+        chunk = Chunk(self.reader().at(positions), np.asarray(positions, dtype=np.int64))
+        make = self.maker()
+        return make.batch(chunk) if make.plain else collate([make.finished(s) for s in make.samples(chunk)])
+
+    def find_batch_size(self, step: Callable[[Any], object], *, start: int = 1, most: int = 1 << 16) -> int:
+        """The most samples that `step` takes in one batch without running out of memory; sets it on the dataset."""
+        from choline_data.client.batching import find_batch_size
+
+        return find_batch_size(self, step, start=start, most=most)
+
+    def loader(self, **options: Any) -> Loader:
+        """A loader with the right settings: see `choline_data.client.loader.Loader`."""
+        from choline_data.client.loader import Loader
+
+        return Loader(self, **options)
+
+    def as_map(self) -> FirehoseMap:
+        """The same samples by index, for samplers that index."""
+        from choline_data.client.maps import FirehoseMap
+
+        return FirehoseMap(self)
+
+
+def _budgeted(batch_size: int | None, tokens: int | None, view: str, seq_len: int | None) -> int | None:
+    if tokens is None:
+        return batch_size
+    if view != "tokens" or batch_size is not None:
+        raise InvalidOptionError(
+            "batch_tokens is a budget of packed rows.",
+            remedy='Set it with view="tokens", in place of batch_size.',
+            option="batch_tokens",
+        )
+    rows = tokens // (seq_len or 1024)
+    if type(tokens) is not int or rows < 1:
+        raise InvalidOptionError(
+            f"batch_tokens is {tokens!r}, less than one row of {seq_len or 1024}.", remedy="Give more, or a smaller seq_len."
+        )
+    return rows
+
+
+def _one_of(name: str, value: object, allowed: Sequence[object]) -> None:
+    if value not in allowed:
+        raise InvalidOptionError(
+            f"{name} is {value!r}.", remedy=f"It can be {', '.join(map(repr, allowed))}.", option=name
+        )
+
+
+def _weighted(mix: object, weights: Sequence[object] | None, probabilities: Sequence[object] | None) -> object:
+    given = weights if weights is not None else probabilities
+    if given is None:
+        return mix
+    if weights is not None and probabilities is not None:
+        raise InvalidOptionError("weights and probabilities are two names for one thing.", remedy="Give one of them.")
+    if isinstance(mix, (str, bytes, Mapping)) or not isinstance(mix, Sequence) or len(mix) != len(given):
+        raise InvalidMixError(
+            "weights go with a list of as many names.", remedy='Or write the mix as {"web": 0.7, "code": 0.3}.'
+        )
+    return dict(zip(mix, given, strict=True))

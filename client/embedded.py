@@ -1,0 +1,78 @@
+"""Reads a home in this process: the order and store code of the server, without a server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from choline_data.client.ranks import Ints, Lane
+from choline_data.client.reading import Chunk, Described
+from choline_data.order.interleave import MIXING_BLOCK
+from choline_data.recipe import Recipe
+from choline_data.stream import Store
+
+TARGET_BYTES = 1 << 20
+MOST_ROWS = 8192
+FIRST_ROWS = 32
+
+
+class EmbeddedReader:
+    """A stream of the home at `location`."""
+
+    def __init__(self, location: str, recipe: Recipe, columns: Sequence[str] | None) -> None:
+        from choline_data.home import Home
+        from choline_data.views import open_stream
+
+        self._stream = open_stream(Store(Home(location)), recipe, columns)
+        self._rows = int(min(MOST_ROWS, max(1, TARGET_BYTES // max(self._stream.mean_row_bytes(), 1))))
+
+    def describe(self) -> Described:
+        """The stream's recipe, schema, dataset names and length."""
+        stream = self._stream
+        return Described(stream.recipe, stream.schema, stream.datasets, stream.length)
+
+    def chunks(self, lane: Lane, index: int, count: int | None) -> Iterator[Chunk]:
+        """The lane's samples from number `index` on; small chunks first, so that the first sample comes soon."""
+        if count is None and self._stream.length is not None:
+            count = max(lane.below(self._stream.length) - index, 0)
+        rows = min(FIRST_ROWS, self._rows)
+        while count is None or count > 0:
+            take = max(rows // lane.block, 1) * lane.block
+            take = take if count is None else min(take, count)
+            positions = lane.positions(index, take)
+            yield Chunk(self._stream.read_at(positions), positions)
+            index += take
+            count = None if count is None else count - take
+            rows = min(rows * 2, self._rows)
+
+    def at(self, positions: Sequence[int]) -> pa.RecordBatch:
+        """The samples at these positions, in this order."""
+        wanted = np.asarray(positions, dtype=np.int64)
+        ascending, back = np.unique(wanted, return_inverse=True)
+        # Far positions are planned apart, or everything between them would be planned too.
+        cuts: Ints = np.flatnonzero(np.diff(ascending) > MIXING_BLOCK) + 1
+        parts = [self._stream.read_at(part) for part in np.split(ascending, cuts)]
+        batch = parts[0] if len(parts) == 1 else pa.concat_batches(parts)
+        return batch if np.array_equal(ascending, wanted) else batch.take(pa.array(back))
+
+    def close(self) -> None:
+        """Nothing is held that others wait for."""
+
+
+def resolved(location: str, mix: object, settings: Mapping[str, Any], tokens: Mapping[str, Any]) -> Recipe:
+    """The recipe of a mix against the home's catalog as it is now; `tokens` are the settings of the tokens view."""
+    from choline_data.home import Home
+    from choline_data.mix import resolve_mix
+
+    store = Store(Home(location))
+    if settings.get("view") != "tokens":
+        return resolve_mix(mix, store, **settings)
+    from choline_data.tokens.stream import token_options, token_rows
+    from choline_data.tokens.tokenizers import Tokenizer
+
+    tokenizer = Tokenizer(tokens.get("tokenizer", "bytes"))
+    options = token_options(**{**tokens, "tokenizer": tokenizer})
+    return resolve_mix(mix, store, **settings, options=options, rows_of=token_rows(tokenizer))

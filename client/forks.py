@@ -1,0 +1,112 @@
+"""Forks: streams rest while a process forks, and a dataset learns which loader is about to start workers for it.
+
+gRPC survives a fork only where no channel is open and no thread is in it. Before a fork every live stream of this
+process stops its thread and closes its channel; it goes on from where it was when it is next asked for a sample.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+class Pausable(Protocol):
+    """Something with a thread or a channel that must not be there during a fork."""
+
+    def pause(self) -> bool:
+        """Stops the thread and closes the channel; False where that did not work in time."""
+
+
+_live: weakref.WeakSet[Any] = weakref.WeakSet()
+_datasets: weakref.WeakSet[Any] = weakref.WeakSet()
+_unsafe = False
+
+
+def watch(stream: Pausable) -> None:
+    """Has `stream` paused before each fork."""
+    _live.add(stream)
+
+
+def watch_dataset(dataset: object) -> None:
+    """Has `dataset.expect(found)` called when a loader is about to fork workers for it."""
+    _datasets.add(dataset)
+
+
+def unsafe() -> bool:
+    """Whether this process was forked while its parent had a stream that could not be paused."""
+    return _unsafe
+
+
+@dataclass(frozen=True)
+class Found:
+    """Who iterates a dataset, as far as the call stack tells."""
+
+    loader_batch: int | None = None
+    workers: int = 0
+    loader: bool = False
+    dispatcher: bool = False  # Accelerate reads everything on one rank and deals it to the others
+    shard_group: int = 0  # Accelerate lets each rank read everything and keep its part: samples in a step of all ranks
+
+
+def _reaches(outer: Any, dataset: object) -> bool:
+    for _ in range(6):
+        if outer is dataset:
+            return True
+        outer = getattr(outer, "dataset", None)
+        if outer is None:
+            return False
+    return False
+
+
+def _objects() -> Iterator[Any]:
+    frame = sys._getframe(2)
+    for _ in range(80):
+        for name in ("self", "loader"):
+            if name in frame.f_code.co_varnames and (value := frame.f_locals.get(name)) is not None:
+                yield value
+        if frame.f_back is None:
+            return
+        frame = frame.f_back
+
+
+def iterating(dataset: object) -> Found:
+    """The loaders and wrappers in the call stack that stand around `dataset`."""
+    data = sys.modules.get("torch.utils.data")
+    if data is None:
+        return Found()
+    loader_batch, workers, loader, dispatcher, group = None, 0, False, False, 0
+    for value in _objects():
+        kind = type(value).__name__
+        if kind == "IterableDatasetShard" and _reaches(value, dataset):
+            size = getattr(value, "batch_size", 1)
+            group = size if getattr(value, "split_batches", False) else size * getattr(value, "num_processes", 1)
+        elif kind == "DataLoaderDispatcher" and _reaches(value, dataset):
+            dispatcher = True
+        elif isinstance(value, data.DataLoader) and not loader and _reaches(value, dataset):
+            loader_batch, workers, loader = value.batch_size, value.num_workers, True
+    return Found(loader_batch, workers, loader, dispatcher, group)
+
+
+def _before() -> None:
+    global _unsafe
+    for dataset in list(_datasets):
+        dataset.expect(iterating(dataset))
+    for stream in list(_live):
+        if not stream.pause():
+            _unsafe = True  # the child reads this; the parent forgets it below
+
+
+def _in_parent() -> None:
+    global _unsafe
+    _unsafe = False
+
+
+def _in_child() -> None:
+    _live.clear()
+
+
+os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)

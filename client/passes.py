@@ -1,0 +1,328 @@
+"""A pass over a dataset: which samples this process has of it, and the iterator that yields them."""
+
+from __future__ import annotations
+
+import logging
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from choline_data.client import formats, forks
+from choline_data.client.prefetch import Prefetch
+from choline_data.client.ranks import Lane
+from choline_data.client.reading import Chunk, Reader
+from choline_data.client.samples import Batch, collate, to_samples
+from choline_data.errors import CholineDataError, DataError, InvalidOptionError
+
+log = logging.getLogger("choline_data")
+BAD_IN_A_ROW = 100
+
+
+@dataclass
+class Progress:
+    """How far a pass has come: what was yielded, never what was read ahead."""
+
+    lane: Lane
+    offset: int  # of this rank within a step
+    group: int  # positions from one of this rank's batches to the next
+    end: int | None  # the position at which the pass ends
+    epoch: int = 0
+    index: int = 0  # samples of the lane that were yielded
+    finished: bool = False
+    worker: int = 0
+    workers: int = 1
+    split: str = ""
+    rows: int = 0
+    waited: float = 0.0
+    began: float = field(default_factory=time.monotonic)
+    skipped: int = 0
+
+    def position(self) -> int:
+        """Where the step begins that this reader yields next."""
+        position = self.lane.position(self.index) - self.offset
+        return max(position, self.end) if self.finished and self.end is not None else position
+
+    def after(self) -> int:
+        """Where the rank's step begins that follows the last one yielded here, whichever worker has it."""
+        block = (self.index - 1) // self.lane.block
+        return self.lane.first - self.offset + block * self.lane.period + self.group
+
+
+@dataclass(frozen=True)
+class Share:
+    """What decides a reader's lane: ranks, workers, and whether someone outside makes batches or deals samples."""
+
+    rank: int
+    world: int
+    batch: int | None
+    worker: int = 0
+    workers: int = 1
+    loader_batch: int | None = None
+
+    @property
+    def group(self) -> int:
+        """Positions from one of a rank's batches to the next."""
+        return self.world * (self.batch or self.loader_batch or 1)
+
+    def lane(self, start: int) -> tuple[Lane, int]:
+        """The lane where the whole rank begins at `start`, and this rank's offset in a step."""
+        place = {"rank": self.rank, "world": self.world, "worker": self.worker, "workers": self.workers}
+        if self.batch is None and self.workers > 1 and (self.loader_batch or 1) > 1:
+            return Lane.dealt(start, group=self.loader_batch or 1, **place), self.rank
+        batch = self.batch or 1
+        return Lane.of(start, batch=batch, **place), self.rank * batch
+
+    def end(self, start: int, length: int | None, last: str) -> int | None:
+        """The position at which a pass from `start` ends: `length`, or the end of a whole step."""
+        if length is None or last == "short":
+            return length
+        step = self.world * (self.batch or 1)
+        steps, rest = divmod(max(length - start, 0), step)
+        return start + (steps + (1 if rest and last == "wrap" else 0)) * step
+
+
+def share_of(
+    found: forks.Found, expected: forks.Found | None, rank: tuple[int, int], told: bool, batch: int | None
+) -> Share:
+    """The share of the calling process, which may be a DataLoader worker or stand behind Accelerate."""
+    import torch.utils.data
+
+    info = torch.utils.data.get_worker_info()
+    outside = found if info is None else expected or forks.Found()
+    blind = found.dispatcher or outside.dispatcher or found.shard_group or outside.shard_group
+    own, world = rank
+    if blind:
+        if told and world > 1:
+            raise InvalidOptionError(
+                "Accelerate would share out samples that this dataset has shared out already: rows would be lost.",
+                remedy="Leave rank and world_size unset, or use dataset.loader() in place of accelerator.prepare().",
+                option="rank",
+            )
+        own, world = 0, 1
+    if batch is not None and outside.loader and outside.loader_batch is not None:
+        raise InvalidOptionError(
+            f"The dataset makes batches of {batch}, and the DataLoader would make batches of those.",
+            remedy="Give the DataLoader batch_size=None, or use dataset.loader().",
+            option="batch_size",
+        )
+    if info is None:
+        return Share(own, world, batch)
+    loader_batch = found.shard_group or outside.loader_batch
+    return Share(own, world, batch, info.id, info.num_workers, loader_batch if batch is None else None)
+
+
+class Pass:
+    """Yields the samples or batches of a lane. Goes on after an exception: the next `next` gives what follows."""
+
+    def __init__(
+        self,
+        progress: Progress,
+        reader: Callable[[], Reader],
+        make: Maker,
+        *,
+        batch: int | None,
+        length: int | None,
+        ahead: int,
+        done: Callable[[], None],
+    ) -> None:
+        self.progress = progress
+        self._make = make
+        self._batch = batch
+        self._done = done
+        lane, end = progress.lane, progress.end
+        count = None if end is None else lane.below(end)
+        self._total = count
+        whole = count if count is None or length is None else min(count, lane.below(length))
+
+        def read(source: Reader, index: int) -> Iterator[Chunk]:
+            return _wrapped(source, lane, index, whole, count, length)
+
+        self._ahead: Prefetch | None = None
+        self._chunks: Iterator[Chunk] | None = None
+        if ahead:
+            self._ahead = Prefetch(reader, read, progress.index, limit=ahead)
+            weakref.finalize(self, self._ahead.pause)
+        else:
+            self._chunks = None
+            self._begin = lambda: read(reader(), progress.index)
+        self._held: Chunk | None = None
+        self._at = 0
+        self._rows: Iterator[dict[str, Any]] = iter(())
+        self._bad = 0
+
+    def __iter__(self) -> Pass:
+        return self
+
+    def __next__(self) -> Any:
+        if self._batch is not None:
+            return self._next_batch(self._batch)
+        progress = self.progress
+        if self._make.plain:
+            for sample in self._rows:
+                progress.index += 1
+                return sample
+        while True:
+            for sample in self._rows:
+                progress.index += 1
+                made = self._finished(sample)
+                if made is not None:
+                    return made
+            chunk = self._fetch()
+            if chunk is None:
+                self._end()
+            self._rows = iter(self._make.samples(chunk))
+            if self._make.plain:
+                return next(self)
+
+    def _end(self) -> None:
+        self.progress.finished = True
+        self._done()
+        raise StopIteration
+
+    def _fetch(self) -> Chunk | None:
+        if self.progress.finished or (self._total is not None and self.progress.index >= self._total):
+            return None
+        began = time.monotonic()
+        if self._ahead is not None:
+            chunk = self._ahead.next()
+        else:
+            if self._chunks is None:
+                self._chunks = self._begin()
+            try:
+                chunk = next(self._chunks, None)
+            except BaseException:
+                self._chunks = None  # a generator that raised is dead: begin another where this one was
+                raise
+        self.progress.waited += time.monotonic() - began
+        if chunk is not None:
+            self.progress.rows += chunk.batch.num_rows
+        return chunk
+
+    def _finished(self, sample: dict[str, Any]) -> dict[str, Any] | None:
+        """The sample decoded and transformed; None for one that is skipped."""
+        try:
+            made = self._make.finished(sample)
+        except Exception as error:
+            self._skip(sample, error)
+            return None
+        self._bad = 0
+        return made
+
+    def _skip(self, sample: dict[str, Any], error: Exception) -> None:
+        if self._make.on_error != "skip":
+            raise error
+        self._bad += 1
+        self.progress.skipped += 1
+        name = sample.get("id")
+        log.warning(
+            "skipped position %s of %s, id %s: %s",
+            sample.get("position"),
+            sample.get("dataset"),
+            name.hex() if isinstance(name, bytes) else name,
+            error,
+        )
+        if self._bad >= BAD_IN_A_ROW:
+            self._bad = 0
+            raise DataError(
+                f"{BAD_IN_A_ROW} samples in a row could not be decoded or transformed; the last: {error}",
+                remedy="Check `decode` and `transform`.",
+            ) from error
+
+    def _next_batch(self, size: int) -> Any:
+        while True:
+            chunk = self._gathered(size)
+            if chunk is None:
+                self._end()
+            self.progress.index += chunk.batch.num_rows
+            if self._make.plain:
+                return self._make.batch(chunk)
+            made = [m for m in map(self._finished, self._make.samples(chunk)) if m is not None]
+            if made:
+                return collate(made) if isinstance(made[0], dict) else made
+
+    def _gathered(self, size: int) -> Chunk | None:
+        parts: list[Chunk] = []
+        need = size
+        while need:
+            if self._held is None:
+                self._held, self._at = self._fetch(), 0
+                if self._held is None:
+                    break
+            take = min(need, self._held.batch.num_rows - self._at)
+            whole = take == self._held.batch.num_rows
+            stop = self._at + take
+            parts.append(
+                self._held
+                if whole
+                else Chunk(self._held.batch.slice(self._at, take), self._held.positions[self._at : stop])
+            )
+            self._at = stop
+            need -= take
+            if stop == self._held.batch.num_rows:
+                self._held = None
+        return joined(parts) if parts else None
+
+
+def joined(parts: list[Chunk]) -> Chunk:
+    """Chunks as one."""
+    if len(parts) == 1:
+        return parts[0]
+    import numpy as np
+
+    return Chunk(pa.concat_batches([p.batch for p in parts]), np.concatenate([p.positions for p in parts]))
+
+
+def _wrapped(
+    reader: Reader, lane: Lane, index: int, whole: int | None, count: int | None, length: int | None
+) -> Iterator[Chunk]:
+    """The lane's samples; from number `whole` to `count`, those from the stream's beginning once more."""
+    if whole is None or index < whole:
+        for chunk in reader.chunks(lane, index, None if whole is None else whole - index):
+            index += chunk.batch.num_rows
+            yield chunk
+    if count is not None and length and index < count:
+        positions = lane.positions(index, count - index) % length
+        yield Chunk(reader.at(positions.tolist()), positions)
+
+
+@dataclass
+class Maker:
+    """Turns chunks into what the user asked for."""
+
+    datasets: tuple[str, ...]
+    form: formats.Format | None = None
+    decode: str | None = None
+    transform: Callable[[dict[str, Any]], Any] | None = None
+    on_error: str = "raise"
+
+    @property
+    def plain(self) -> bool:
+        """Whether samples go out as they come."""
+        return self.decode is None and self.transform is None
+
+    def samples(self, chunk: Chunk) -> list[dict[str, Any]]:
+        """The samples of a chunk."""
+        if self.form is not None:
+            return self.form.samples(chunk, self.datasets)
+        return to_samples(chunk.batch, chunk.positions, self.datasets)
+
+    def batch(self, chunk: Chunk) -> Any:
+        """The chunk as one batch."""
+        if self.form is not None:
+            return self.form.batch(chunk, self.datasets)
+        return Batch.of(chunk.batch, chunk.positions, self.datasets)
+
+    def finished(self, sample: dict[str, Any]) -> Any:
+        """The sample decoded and transformed."""
+        if self.decode is not None:
+            from choline_data.client.decoding import decoded
+
+            sample = decoded(sample, self.decode)
+        return sample if self.transform is None else self.transform(sample)
+
+
+__all__ = ["CholineDataError", "Maker", "Pass", "Progress", "Share", "joined", "share_of"]

@@ -1,0 +1,46 @@
+"""What a reader gives the dataset: the recipe, its schema, and samples of a lane in chunks. Embedded and remote alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import pyarrow as pa
+
+from choline_data.client.ranks import Ints, Lane
+from choline_data.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Consecutive samples of a lane: a batch of the wire schema and the position of each row."""
+
+    batch: pa.RecordBatch
+    positions: Ints
+
+
+@dataclass(frozen=True)
+class Described:
+    """What a stream looks like."""
+
+    recipe: Recipe
+    schema: pa.Schema
+    datasets: tuple[str, ...]
+    length: int | None
+
+
+class Reader(Protocol):
+    """A source of samples. Opened in the process that reads, never carried into another."""
+
+    def describe(self) -> Described:
+        """The stream's recipe, schema, dataset names and length."""
+
+    def chunks(self, lane: Lane, index: int, count: int | None) -> Iterator[Chunk]:
+        """The lane's samples from number `index` on, `count` of them or until they end, in order, none left out."""
+
+    def at(self, positions: Sequence[int]) -> pa.RecordBatch:
+        """The samples at these positions, in this order, in the wire schema."""
+
+    def close(self) -> None:
+        """Lets go of everything; a chunk that is being waited for ends with UnavailableError."""

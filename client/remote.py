@@ -1,0 +1,498 @@
+"""Reads a stream from servers: one stream at a time, continued on another address from the exact sample when it is cut."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from choline_data import wire
+from choline_data.client import forks
+from choline_data.client.ranks import Lane
+from choline_data.client.reading import Chunk, Described
+from choline_data.errors import (
+    CholineDataError,
+    InvalidOptionError,
+    RecipeMismatchError,
+    SourceDamagedError,
+    TransientError,
+    UnavailableError,
+    error_from_parts,
+)
+from choline_data.recipe import Recipe
+
+T = TypeVar("T")
+STALL_SECONDS = 15.0
+CALL_SECONDS = 30.0
+BUDGET_SECONDS = 300.0
+_FIRST_WAIT, _LONGEST_WAIT = 0.1, 10.0
+_DAMAGED_TRIES = 3
+_AT_ONCE = 256
+_RETRIED = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED", "INTERNAL", "UNKNOWN", "CANCELLED")
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where servers are and how to be let in. Plain and picklable."""
+
+    addresses: tuple[str, ...]
+    token: str | None = None
+    tls: bool | str | Mapping[str, str] | None = None
+    budget: float = BUDGET_SECONDS
+    stall: float = STALL_SECONDS
+
+    @classmethod
+    def of(cls, server: str | Sequence[str], **options: Any) -> Endpoint:
+        """The endpoint of `"host:port"`, several of them in a list or with commas, or `dns:///name`."""
+        given = server.split(",") if isinstance(server, str) else list(server)
+        addresses = tuple(a.strip().removeprefix("grpc://") for a in given if a.strip())
+        if not addresses:
+            raise InvalidOptionError("server names no address.", remedy='Give "host:port".', option="server")
+        endpoint = cls(addresses, **options)
+        if endpoint.token and not endpoint.tls and not all(_loopback(a) for a in addresses):
+            raise InvalidOptionError(
+                "A token is only sent over TLS, or to this machine.",
+                remedy="Set tls=True, or tls to the file of the server's authority.",
+                option="tls",
+            )
+        return endpoint
+
+
+def _loopback(address: str) -> bool:
+    host = address.rsplit(":", 1)[0].strip("[]")
+    return host in ("localhost", "::1") or host.startswith("127.") or address.startswith("unix:")
+
+
+def _credentials(tls: bool | str | Mapping[str, str]) -> Any:
+    import grpc
+
+    files = {} if tls is True else {"ca": tls} if isinstance(tls, str) else dict(tls)  # type: ignore[arg-type]
+    read = {key: Path(path).read_bytes() for key, path in files.items()}
+    return grpc.ssl_channel_credentials(read.get("ca"), read.get("key"), read.get("cert"))
+
+
+class Connection:
+    """A channel to one address at a time, opened when it is first used, closed around forks."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self._turn = random.Random(os.urandom(8)).randrange(len(endpoint.addresses))
+        self._channel: Any = None
+        self._lock = threading.Lock()
+
+    @property
+    def address(self) -> str:
+        """The address that is used now."""
+        return self.endpoint.addresses[self._turn % len(self.endpoint.addresses)]
+
+    def stub(self) -> Any:
+        """The service on the current address."""
+        if forks.unsafe():
+            raise UnavailableError(
+                "This process was forked while its parent's stream could not be paused.",
+                remedy='Start DataLoader workers with multiprocessing_context="forkserver".',
+            )
+        import grpc
+        import grpc.experimental
+
+        from choline_data.v1 import firehose_pb2_grpc
+
+        with self._lock:
+            if self._channel is None:
+                options = [
+                    (grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1),
+                    ("grpc.max_receive_message_length", -1),
+                    ("grpc.keepalive_time_ms", 30_000),
+                    ("grpc.keepalive_timeout_ms", 10_000),
+                    ("grpc.http2.ping_timeout_ms", 10_000),
+                    ("grpc.use_local_subchannel_pool", 1),
+                    ("grpc.enable_retries", 0),
+                ]
+                if self.endpoint.tls:
+                    self._channel = grpc.secure_channel(self.address, _credentials(self.endpoint.tls), options)
+                else:
+                    self._channel = grpc.insecure_channel(self.address, options)
+            return firehose_pb2_grpc.FirehoseServiceStub(self._channel)
+
+    def metadata(self) -> list[tuple[str, str]]:
+        """What goes with every call."""
+        return [("authorization", f"Bearer {self.endpoint.token}")] if self.endpoint.token else []
+
+    def close(self) -> None:
+        """Closes the channel; the next use opens another."""
+        with self._lock:
+            channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.close()
+
+    def advance(self) -> None:
+        """Goes to the next address."""
+        self.close()
+        self._turn += 1
+
+
+def error_of(error: Any) -> CholineDataError:
+    """What the server says about a failed call, as the error that it was there."""
+    from google.rpc import error_details_pb2, status_pb2
+
+    for key, value in error.trailing_metadata() or ():
+        if key == "grpc-status-details-bin":
+            status = status_pb2.Status.FromString(value)
+            for detail in status.details:
+                info = error_details_pb2.ErrorInfo()
+                if detail.Is(info.DESCRIPTOR):
+                    detail.Unpack(info)
+                    told = dict(info.metadata)
+                    message = told.pop("message", status.message)
+                    return error_from_parts(info.reason, message, told.pop("remedy", ""), told)
+    code = error.code().name if error.code() is not None else "UNKNOWN"
+    if code in _RETRIED:
+        return UnavailableError(f"The server is not there ({code.lower()}): {error.details()}")
+    return CholineDataError(f"The server refused ({code.lower()}): {error.details()}", remedy="Check its version.")
+
+
+class Patience:
+    """Waits longer and longer between tries, with full jitter, until nothing has come for `budget` seconds."""
+
+    def __init__(self, connection: Connection, stopped: Callable[[], bool], budget: float) -> None:
+        self._connection = connection
+        self._stopped = stopped
+        self._budget = budget
+        self._random = random.Random(os.urandom(8))  # never the trainer's random state
+        self._tries = 0
+        self._since = time.monotonic()
+        self.retries = 0
+
+    def progress(self) -> None:
+        """Something came: patience is fresh again."""
+        self._tries = 0
+        self._since = time.monotonic()
+
+    def wait(self, error: CholineDataError) -> None:
+        """Waits for the next try, on the next address; raises the error when there is no time left."""
+        spent = time.monotonic() - self._since
+        if spent >= self._budget:
+            raise UnavailableError(
+                f"{self._connection.address}: no sample for {spent:.0f} s: {error.message}",
+                remedy="Check the server, then resume from the last state.",
+            ) from error
+        self.retries += 1
+        pause = self._random.uniform(0, min(_LONGEST_WAIT, _FIRST_WAIT * 2**self._tries))
+        self._tries += 1
+        self._connection.advance()
+        until = time.monotonic() + min(pause, self._budget - spent)
+        while (left := until - time.monotonic()) > 0 and not self._stopped():
+            time.sleep(min(left, 0.05))
+
+
+def _called(connection: Connection, call: Callable[[Any], T], budget: float) -> T:
+    """A unary call, tried again while the server can't be reached."""
+    import grpc
+
+    patience = Patience(connection, lambda: False, budget)
+    while True:
+        try:
+            return call(connection.stub())
+        except grpc.RpcError as raised:
+            error = error_of(raised)
+            if not isinstance(error, TransientError):
+                raise error from None
+            patience.wait(error)
+
+
+def resolved(
+    endpoint: Endpoint, mix: object, settings: Mapping[str, Any], tokens: Mapping[str, Any], columns: Sequence[str] | None
+) -> tuple[Recipe, Described]:
+    """The recipe that a server makes of a mix, over a channel that is closed at once."""
+    from choline_data.mix import parse_mix
+    from choline_data.v1 import firehose_pb2 as pb
+
+    text = mix if isinstance(mix, str) else parse_mix(mix, files=True).to_text()
+    request = pb.ResolveMixRequest(
+        mix=text,
+        seed=settings.get("seed", 0),
+        in_source_order=not settings.get("shuffle", True),
+        view=settings.get("view", "samples"),
+        repeat=settings.get("repeat", True),
+        where=settings.get("where", ""),
+        on_exhausted=settings.get("on_exhausted", ""),
+        unit=settings.get("unit", ""),
+        view_options={key: str(value) for key, value in tokens.items()},
+        columns=list(columns or ()),
+    )
+    connection = Connection(endpoint)
+    try:
+        answer = _called(
+            connection,
+            lambda stub: stub.ResolveMix(request, timeout=CALL_SECONDS, metadata=connection.metadata()),
+            min(endpoint.budget, CALL_SECONDS),
+        )
+    finally:
+        connection.close()
+    recipe = Recipe.from_json(answer.recipe_json)
+    if recipe.digest != answer.recipe_digest:
+        raise RecipeMismatchError(
+            "The server's recipe does not have the digest that it says.", remedy="Use the same release on both sides."
+        )
+    return recipe, _described(recipe, answer.serialized_schema, answer.position_count)
+
+
+def _described(recipe: Recipe, schema: bytes, count: int) -> Described:
+    datasets = tuple(sorted({s.dataset for s in recipe.sources}))
+    return Described(recipe, _schema(schema), datasets, None if count < 0 else count)
+
+
+def _schema(raw: bytes) -> pa.Schema:
+    try:
+        return pa.ipc.read_schema(pa.py_buffer(raw))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise SourceDamagedError("The server's schema can't be read.", remedy="Use the same release on both sides.") from error
+
+
+@dataclass(frozen=True)
+class _Request:
+    """A lane in the words of the wire, and whether the server's lane holds more than ours."""
+
+    rank: int
+    world: int
+    batch: int
+    base: int
+    wider: Lane | None = None
+
+    @classmethod
+    def of(cls, lane: Lane) -> _Request:
+        if lane.block > 1 and lane.step > 1:
+            # Several workers share a rank's single positions in groups: read the rank's, keep ours.
+            wide = Lane(lane.first % lane.step, 1, lane.step)
+            return cls(wide.first, wide.period, 1, 0, None if lane.period == lane.block * lane.step else wide)
+        world = lane.period // lane.block
+        if lane.first % lane.block == 0:
+            return cls(lane.first // lane.block % world, world, lane.block, 0)
+        return cls(0, world, lane.block, lane.first % lane.period)
+
+
+class RemoteReader:
+    """A stream that servers give. Used by one thread at a time; `close` may come from any."""
+
+    def __init__(self, endpoint: Endpoint, described: Described, columns: Sequence[str] | None) -> None:
+        self.endpoint = endpoint
+        self._described = described
+        self._wire_schema = wire.schema_on_the_wire(described.schema)
+        self._columns = list(columns or ())
+        self._connection = Connection(endpoint)
+        self._call: Any = None
+        self._closed = 0
+        self._waiting_since: float | None = None
+        self.retries = 0
+        self.received = 0
+
+    def describe(self) -> Described:
+        """The stream's recipe, schema, dataset names and length."""
+        return self._described
+
+    def check(self) -> None:
+        """Cuts a stream that has been silent for too long, so that the reader goes on elsewhere. For another thread."""
+        since, call = self._waiting_since, self._call
+        if since is not None and call is not None and time.monotonic() - since > self.endpoint.stall:
+            call.cancel()
+
+    def close(self) -> None:
+        """Ends the stream that is open and closes the channel."""
+        self._closed += 1
+        call = self._call
+        if call is not None:
+            call.cancel()
+        self._connection.close()
+
+    def chunks(self, lane: Lane, index: int, count: int | None) -> Iterator[Chunk]:
+        """The lane's samples from number `index` on, whatever happens to one server or another."""
+        import grpc
+
+        length = self._described.length
+        if length is not None:
+            rest = max(lane.below(length) - index, 0)
+            count = rest if count is None else min(count, rest)
+        end = None if count is None else index + count
+        generation = self._closed
+        patience = Patience(self._connection, lambda: self._closed != generation, self.endpoint.budget)
+        damaged = 0
+        while (end is None or index < end) and self._closed == generation:
+            try:
+                for chunk in self._once(lane, index, end):
+                    index += chunk.batch.num_rows
+                    damaged = 0
+                    patience.progress()
+                    yield chunk
+            except grpc.RpcError as raised:
+                error = error_of(raised)
+                if self._closed != generation:
+                    return
+                if not isinstance(error, TransientError):
+                    raise error from None
+                patience.wait(error)
+                self.retries += 1
+            except SourceDamagedError as error:
+                damaged += 1
+                if damaged >= _DAMAGED_TRIES:
+                    raise
+                patience.wait(error)
+                self.retries += 1
+            except (UnavailableError, ValueError) as error:  # grpcio raises ValueError for a channel closed under it
+                if self._closed != generation:
+                    return
+                patience.wait(error if isinstance(error, UnavailableError) else UnavailableError(str(error)))
+                self.retries += 1
+
+    def _frames(self, call: Any) -> Iterator[Any]:
+        while True:
+            self._waiting_since = time.monotonic()
+            try:
+                frame = next(call)
+            except StopIteration:
+                return
+            finally:
+                self._waiting_since = None
+            yield frame
+
+    def _once(self, lane: Lane, index: int, end: int | None) -> Iterator[Chunk]:
+        """One stream's chunks; UnavailableError where it stops without having said so."""
+        from choline_data.v1 import firehose_pb2 as pb
+
+        asked = _Request.of(lane)
+        recipe = self._described.recipe
+        first = index if asked.wider is None else asked.wider.below(lane.position(index))
+        seen = asked.wider or lane
+        request = pb.ReadStreamRequest(
+            recipe_json=recipe.to_json(),
+            start_position=lane.position(index),
+            rank=asked.rank,
+            world_size=asked.world,
+            batch_size=asked.batch,
+            columns=self._columns,
+            max_row_count=0 if end is None or asked.wider else end - index,
+        )
+        if asked.base:
+            request.base_position = asked.base
+        stub = self._connection.stub()
+        self._waiting_since = time.monotonic()
+        self._call = call = stub.ReadStream(request, metadata=self._connection.metadata())
+        where = f"{self._connection.address}: stream"
+        rows = batches = 0
+        headed = False
+        try:
+            for frame in self._frames(call):
+                kind = frame.WhichOneof("frame")
+                if kind == "header":
+                    self._check_header(frame.header, where)
+                    headed = True
+                elif kind == "batch" and headed:
+                    chunk = self._chunk(frame.batch, seen, first + rows, batches, where)
+                    rows += chunk.batch.num_rows
+                    batches += 1
+                    chunk = chunk if asked.wider is None else _kept(chunk, lane)
+                    if chunk.batch.num_rows:
+                        if end is not None and index + chunk.batch.num_rows > end:
+                            yield Chunk(chunk.batch.slice(0, end - index), chunk.positions[: end - index])
+                            return
+                        index += chunk.batch.num_rows
+                        yield chunk
+                elif kind == "end":
+                    if frame.end.row_count != rows or frame.end.batch_count != batches:
+                        raise SourceDamagedError(f"{where}: the end frame counts other samples than came.")
+                    if frame.end.reason == pb.END_REASON_COMPLETE and end is not None and index < end:
+                        raise SourceDamagedError(f"{where}: the stream says it is complete before its end.")
+                    if frame.end.reason != pb.END_REASON_COMPLETE:
+                        self._connection.advance()
+                    return
+            raise UnavailableError(f"{where} was cut.")
+        finally:
+            self._call = None
+            call.cancel()
+
+    def _check_header(self, header: Any, where: str) -> None:
+        described = self._described
+        if header.recipe_digest != described.recipe.digest:
+            raise RecipeMismatchError(
+                f"{where}: the server serves another recipe than was asked for.", expected=described.recipe.digest
+            )
+        if tuple(header.dataset_names) != described.datasets or not _schema(header.serialized_schema).equals(
+            described.schema
+        ):
+            raise SourceDamagedError(f"{where}: the schema or the dataset names are not those of the recipe.")
+
+    def _chunk(self, message: Any, lane: Lane, index: int, sequence: int, where: str) -> Chunk:
+        if message.sequence != sequence:
+            raise SourceDamagedError(f"{where}: message {message.sequence} came where {sequence} was due.")
+        batch = wire.decode(message.serialized_batch, self._wire_schema, expected=message.checksum, where=where)
+        self.received += len(message.serialized_batch)
+        positions = lane.positions(index, batch.num_rows)
+        if not batch.num_rows or batch.num_rows != message.row_count or message.first_position != positions[0]:
+            raise SourceDamagedError(
+                f"{where}: {message.row_count} samples from {message.first_position} came where position "
+                f"{lane.position(index)} was due."
+            )
+        codes = batch["dataset"].to_numpy(zero_copy_only=False)
+        if codes.min() < 0 or codes.max() >= len(self._described.datasets):
+            raise SourceDamagedError(f"{where}: a message names a dataset that the recipe does not have.")
+        return Chunk(batch, positions)
+
+    def at(self, positions: Sequence[int]) -> pa.RecordBatch:
+        """The samples at these positions, in this order."""
+        from choline_data.v1 import firehose_pb2 as pb
+
+        wanted = np.asarray(positions, dtype=np.int64)
+        ascending, back = np.unique(wanted, return_inverse=True)
+        parts: list[pa.RecordBatch] = []
+        for start in range(0, len(ascending), _AT_ONCE):
+            request = pb.GetSamplesRequest(
+                recipe_json=self._described.recipe.to_json(),
+                positions=ascending[start : start + _AT_ONCE].tolist(),
+                columns=self._columns,
+            )
+            answer = _called(
+                self._connection,
+                lambda stub, request=request: stub.GetSamples(  # type: ignore[misc]
+                    request, timeout=CALL_SECONDS, metadata=self._connection.metadata()
+                ),
+                self.endpoint.budget,
+            )
+            parts += self._decoded(answer, len(request.positions))
+        batch = parts[0] if len(parts) == 1 else pa.concat_batches(parts)
+        return batch if np.array_equal(ascending, wanted) else batch.take(pa.array(back))
+
+    def _decoded(self, answer: Any, count: int) -> list[pa.RecordBatch]:
+        where = f"{self._connection.address}: samples"
+        try:
+            table = pa.ipc.open_stream(pa.py_buffer(answer.serialized_stream)).read_all()
+            table.validate(full=True)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise SourceDamagedError(f"{where} can't be decoded.") from error
+        if table.num_rows != count or table.schema.names != self._wire_schema.names:
+            raise SourceDamagedError(f"{where}: {table.num_rows} came, {count} were asked for.")
+        return [self._coded(part) for part in table.to_batches()]
+
+    def _coded(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        names = wire.dictionaries(self._described.datasets)
+        arrays = []
+        for field in self._wire_schema:
+            column = batch[field.name]
+            if pa.types.is_dictionary(column.type):
+                column = pa.compute.index_in(column.cast(pa.string()), pa.array(names[field.name])).cast(field.type)
+            arrays.append(column)
+        return pa.record_batch(arrays, schema=self._wire_schema)
+
+
+def _kept(chunk: Chunk, lane: Lane) -> Chunk:
+    """What of a wider lane's chunk is ours."""
+    after = chunk.positions - lane.first
+    mask = (after >= 0) & (after % lane.period < lane.block * lane.step)
+    return Chunk(chunk.batch.filter(pa.array(mask)), chunk.positions[mask])
+

@@ -1,0 +1,118 @@
+"""The state of a dataset: a flat JSON dict of at most 4 KiB that says what was yielded, and of which recipe."""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import orjson
+
+from choline_data.errors import InvalidCursorError, RecipeMismatchError
+from choline_data.recipe import Recipe, difference
+
+VERSION = 1
+_SUMMARY_BYTES = 3300
+_SHORT = 8  # hexadecimal digits of a revision that the summary keeps
+_LEFT_OUT: tuple[tuple[str, ...], ...] = (
+    (),
+    ("rows", "block_rows"),
+    ("rows", "block_rows", "revision"),
+    ("rows", "block_rows", "revision", "dataset", "where", "split", "config", "max_epochs"),
+)
+
+
+def _shortened(recipe: Recipe) -> Recipe:
+    return replace(recipe, sources=tuple(replace(s, revision=s.revision[:_SHORT]) for s in recipe.sources))
+
+
+def summary(recipe: Recipe) -> str:
+    """What of a recipe fits beside a position, so that a state that does not fit can say how it differs."""
+    body = orjson.loads(_shortened(recipe).to_json())
+    for left_out in _LEFT_OUT:
+        kept = {**body, "sources": [{k: v for k, v in s.items() if k not in left_out} for s in body["sources"]]}
+        packed = base64.b85encode(zlib.compress(orjson.dumps(kept), 9)).decode()
+        if len(packed) <= _SUMMARY_BYTES:
+            return packed
+    return ""
+
+
+def _difference(ours: Recipe, packed: object) -> str:
+    """In words, how the recipe behind a summary differs from ours; empty where the summary does not tell."""
+    if not isinstance(packed, str) or not packed or len(packed) > 4096:
+        return ""
+    try:
+        theirs = orjson.loads(zlib.decompressobj().decompress(base64.b85decode(packed), 1 << 22))
+        short = _shortened(ours)
+        own = {s["name"]: s for s in orjson.loads(short.to_json())["sources"]}
+        theirs["sources"] = [{**_missing(own.get(s["name"], {}), s), **s} for s in theirs["sources"]]
+        return difference(short, theirs)
+    except (ValueError, KeyError, TypeError, AttributeError, zlib.error):
+        return ""
+
+
+def _missing(own: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
+    # What the summary had no room for is taken as equal: the digest has already said that something differs.
+    return {key: own[key] for key in ("rows", "block_rows", "revision", "dataset") if key in own and key not in told}
+
+
+def check(state: Mapping[str, Any], recipe: Recipe) -> tuple[int, int]:
+    """Position and pass of a state of this recipe; RecipeMismatchError, with the difference, for another's."""
+    version = state.get("version")
+    if type(version) is int and version > VERSION:
+        raise InvalidCursorError("The state was written by a newer version.", remedy="Upgrade choline-data.")
+    digest, position, epoch = state.get("recipe"), state.get("position"), state.get("epoch", 0)
+    if version != VERSION or not isinstance(digest, str) or type(position) is not int or position < 0 or type(epoch) is not int:
+        raise InvalidCursorError(
+            "This is not a state of a FirehoseDataset.", remedy="Pass what state_dict() gave.", keys=",".join(state)
+        )
+    try:
+        recipe.check_digest(digest, position)
+    except RecipeMismatchError as error:
+        told = _difference(recipe, state.get("summary"))
+        raise RecipeMismatchError(
+            f"The state belongs to another stream ({digest[:12]}… there, {recipe.digest[:12]}… here): "
+            f"{told or 'what differs, the state does not tell'}.",
+            remedy="Load it with the mix, seed and options of the run that wrote it.",
+            expected=recipe.digest,
+            found=digest,
+        ) from error
+    return position, epoch
+
+
+def flattened(state: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The state of a dataset in whatever a loader wrapped it: of all workers of a StatefulDataLoader, one.
+
+    Workers take a rank's batches in turn, so what comes next is the least of what comes next for each of them.
+    """
+    if "recipe" in state or not ({"_snapshot", "_fetcher_state", "dataset_state"} & set(state)):
+        return state
+    snapshot = state.get("_snapshot")
+    if not isinstance(snapshot, Mapping):
+        inner = state.get("dataset_state")
+        if not isinstance(inner, Mapping):
+            raise InvalidCursorError("The loader's state holds no state of the dataset.", remedy="Pass it on unchanged.")
+        return inner
+    workers = [w.get("dataset_state") for w in (snapshot.get("_worker_snapshots") or {}).values()]
+    states = [w for w in workers if isinstance(w, Mapping)]
+    if not states or len(states) != len(workers):
+        raise InvalidCursorError("The loader's state holds no state of the dataset.", remedy="Pass it on unchanged.")
+    one = merged(states)
+    # The loader gave this many batches since it last asked its workers where they are.
+    one["position"] += int(state.get("_steps_since_snapshot") or 0) * int(one.get("step", 0))
+    return {**one, "position": 0, "epoch": one.get("epoch", 0) + 1} if state.get("_iterator_finished") else one
+
+
+def merged(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One state of the states of all workers of a rank."""
+    if any(s.get("split") == "samples" for s in states) and len(states) > 1:
+        raise InvalidCursorError(
+            "Workers that take single samples in turn have no common position.",
+            remedy="Set batch_size on the dataset, or use its loader().",
+        )
+    if {s.get("recipe") for s in states} != {states[0].get("recipe")}:
+        raise InvalidCursorError("The workers' states belong to different streams.", remedy="Pass the state on unchanged.")
+    first = min(states, key=lambda s: (s.get("epoch", 0), s.get("position", 0)))
+    return {key: value for key, value in first.items() if key not in ("worker", "workers", "split")}

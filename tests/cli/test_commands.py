@@ -1,0 +1,159 @@
+"""The command line as a person or a program meets it: real processes on a real home."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROWS = "".join(json.dumps({"text": f"a page about rivers, number {n}", "url": f"https://e.org/{n}"}) + "\n" for n in range(20))
+CHAT = "".join(
+    json.dumps({"messages": [{"role": "user", "content": f"question {n}"}, {"role": "assistant", "content": "yes"}]}) + "\n"
+    for n in range(10)
+)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two sources, and a home in which both are added."""
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "rivers.jsonl").write_text(ROWS)
+    (folder / "talk.jsonl").write_text(CHAT)
+    for name in ("rivers", "talk"):
+        done = run(folder, "add", str(folder / f"{name}.jsonl"), "--yes", "--json", "--license", "MIT")
+        assert done.returncode == 0, done.stderr
+    return folder
+
+
+def run(folder: Path, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "choline_data", *words],
+        env={**os.environ, "CHOLINE_DATA_HOME": str(folder / "home")},
+        capture_output=True,
+        text=True,
+        input=stdin,
+        timeout=120,
+    )
+
+
+def lines(done: subprocess.CompletedProcess[str]) -> list[dict]:
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_list_has_the_stated_keys_one_object_a_line(place):
+    listed = lines(run(place, "list", "--json"))
+    assert [(d["name"], d["kind"], d["rows"], d["rejected"]) for d in listed] == [
+        ("rivers", "text", 20, 0),
+        ("talk", "chat", 10, 0),
+    ]
+    assert all(d["bytes"] > 0 and len(d["revision"]) == 64 for d in listed)
+
+
+def test_head_shows_schema_columns_with_bytes_as_base64(place):
+    sample = lines(run(place, "head", "rivers", "-n", "1", "--json"))[0]
+    assert sample["text"] == "a page about rivers, number 0" and sample["url"] == "https://e.org/0"
+    assert sample["dataset"] == "rivers" and sample["kind"] == "text" and sample["license"] == "MIT"
+    assert sample["origin"] == {"file": "rivers.jsonl", "row": 0} and len(sample["id"]) == 24
+
+
+def test_the_same_source_again_is_the_same_revision_and_no_error(place):
+    before = lines(run(place, "list", "--json"))
+    again = lines(run(place, "add", str(place / "rivers.jsonl"), "--yes", "--json", "--license", "MIT"))[0]
+    assert again["revision"] == before[0]["revision"]
+    assert lines(run(place, "list", "--json")) == before
+
+
+def test_other_content_under_the_same_name_is_refused(place):
+    done = run(place, "add", str(place / "talk.jsonl"), "--name", "rivers", "--yes", "--json")
+    error = json.loads(done.stderr)["error"]
+    assert done.returncode == 1 and error["reason"] == "DATASET_EXISTS" and "--name" in error["remedy"]
+
+
+def test_a_dry_run_writes_nothing(tmp_path, place):
+    done = run(tmp_path, "add", str(place / "rivers.jsonl"), "--dry-run")
+    assert done.returncode == 0 and "raw" in done.stderr and "sample" in done.stderr
+    assert not (tmp_path / "home").exists()
+
+
+def test_add_ends_with_the_line_that_streams_it(tmp_path, place):
+    done = run(tmp_path, "add", str(place / "rivers.jsonl"), "--yes")
+    assert done.stdout.splitlines()[-1].startswith("Stream it:  FirehoseDataset('rivers')")
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("head", "rivrs", "--json"), "DATASET_UNKNOWN"),
+        (("add", "nowhere.jsonl", "--json"), "SOURCE_NOT_FOUND"),
+        (("add", "ftp://e.org/x", "--json"), "LOCATION_FORBIDDEN"),
+        (("sql", "SELECT nothing FROM nowhere", "--json"), "OPTION_INVALID"),
+        (("export", "rivers", "--to", "paper", "--json"), "OPTION_INVALID"),
+    ],
+)
+def test_an_error_is_one_json_line_on_standard_error_with_exit_code_1(place, words, reason):
+    done = run(place, *words)
+    assert done.returncode == 1 and done.stdout == "" and len(done.stderr.splitlines()) == 1
+    error = json.loads(done.stderr)["error"]
+    assert error["reason"] == reason and error["message"]
+
+
+def test_wrong_usage_exits_with_2(place):
+    assert run(place, "add").returncode == 2
+    assert run(place, "list", "--nonsense").returncode == 2
+
+
+def test_sql_sees_the_catalog_and_every_dataset(place):
+    got = lines(run(place, "sql", "SELECT count(*) AS n, max(length(text)) AS longest FROM rivers", "--json"))
+    assert got == [{"n": 20, "longest": 30}]
+    got = lines(run(place, "sql", "SELECT name FROM catalog WHERE kind = 'chat'", "--json"))
+    assert got == [{"name": "talk"}]
+
+
+def test_sql_opens_no_file(place):
+    done = run(place, "sql", "SELECT * FROM read_text('/etc/hostname')", "--json")
+    assert done.returncode == 1 and json.loads(done.stderr)["error"]["reason"] == "OPTION_INVALID"
+
+
+@pytest.mark.parametrize("to", ["parquet", "jsonl", "webdataset", "croissant"])
+def test_an_export_added_again_has_every_sample(place, tmp_path, to):
+    out = tmp_path / "out"
+    done = lines(run(place, "export", "rivers", "--to", to, "--out", str(out), "--json"))[0]
+    assert done["rows"] == 20
+    again = lines(run(tmp_path, "add", str(out), "--yes", "--json"))[0]
+    assert again["rows"] == 20 and again["kind"] == "text"
+    texts = {s["text"] for s in lines(run(tmp_path, "head", again["name"], "-n", "20", "--json"))}
+    assert texts == {f"a page about rivers, number {n}" for n in range(20)}
+
+
+def test_verify_rm_and_gc_tell_what_they_did(tmp_path, place):
+    assert run(tmp_path, "add", str(place / "rivers.jsonl"), "--yes").returncode == 0
+    assert lines(run(tmp_path, "verify", "--json"))[0]["ok"] is True
+    assert lines(run(tmp_path, "rm", "rivers", "--json"))[0]["name"] == "rivers"
+    assert lines(run(tmp_path, "gc", "--json"))[0]["files"] >= 3
+    assert lines(run(tmp_path, "list", "--json")) == []
+
+
+def test_search_finds_cards_by_words_and_licence(place):
+    found = lines(run(place, "search", "code", "license:mit", "--json"))
+    assert found and all(card["license"] == "MIT" for card in found)
+
+
+def test_a_map_that_names_no_column_says_which_there_are(place, tmp_path):
+    done = run(tmp_path, "add", str(place / "rivers.jsonl"), "--map", "text=body", "--yes", "--json")
+    error = json.loads(done.stderr)["error"]
+    assert done.returncode == 1 and error["reason"] in ("FIELD_MISSING", "FIELD_UNKNOWN")
+    assert "text" in error["message"] + error["remedy"]
+
+
+def test_hostile_text_reaches_the_terminal_escaped(tmp_path):
+    (tmp_path / "bad.jsonl").write_text(json.dumps({"text": "\x1b[31mred\x07 and a long enough text\u202e"}) + "\n")
+    shown = run(tmp_path, "add", str(tmp_path / "bad.jsonl"), "--yes")
+    headed = run(tmp_path, "head", "bad")
+    for out in (shown.stderr, shown.stdout, headed.stdout):
+        assert "\x1b" not in out and "\x07" not in out and "\u202e" not in out
+    assert "\\x1b[31mred" in headed.stdout
