@@ -2,8 +2,8 @@
 
     python bench/stream.py [--gb 0.5] [--json]
 
-One run on loopback. Every client is `pyarrow.flight`, for both servers, so that the servers are what differs. CPU is that
-of the server process. The mix is of two datasets of 1 KB documents, shuffled; nothing of it is encoded beforehand.
+One run on loopback. Every client is `pyarrow.flight`, for both servers, so that the servers are what differs. CPU is
+that of the server process. The mix is of two datasets of 1 KB documents, shuffled; nothing of it is encoded beforehand.
 """
 
 from __future__ import annotations
@@ -291,9 +291,7 @@ def main() -> int:
         return 0
     many, crowd, sluggish = (int(n) for n in options.consumers.split(","))
     with tempfile.TemporaryDirectory() as folder:
-        told = measure(
-            make_home(folder, options.gb * 1e9), options.gb * 1e9, consumers=(many, crowd, sluggish)
-        )
+        told = measure(make_home(folder, options.gb * 1e9), options.gb * 1e9, consumers=(many, crowd, sluggish))
     if options.json:
         print(json.dumps({key: round(value, 4) for key, value in told.items()}))
     else:

@@ -125,9 +125,7 @@ class HttpFace:
             raise
         except Exception as error:  # noqa: BLE001 - the edge: becomes a status, its text stays here
             told = status.public(error)
-            body = orjson.dumps(
-                {"error": {"reason": told.reason, "message": told.message, "remedy": told.remedy}}
-            )
+            body = orjson.dumps({"error": {"reason": told.reason, "message": told.message, "remedy": told.remedy}})
             self._calls.metrics.refused.labels(told.reason).inc()
             await self._refuse(writer, _CODES.get(status.code_of(told).name, "400 Bad Request"), body + b"\n")
 
@@ -156,9 +154,7 @@ class HttpFace:
         """Refuses what a page in a browser could send by a name of its own that points here."""
         hosts = headers.get("host", [])
         name = urlsplit(f"//{hosts[0]}").hostname if len(hosts) == 1 else None
-        exposed = (
-            self._settings.tls_cert or self._settings.insecure
-        )  # then it is reached by names we do not know
+        exposed = self._settings.tls_cert or self._settings.insecure  # then it is reached by names we do not know
         if name is None or (not exposed and name.lower() not in self._hosts):
             raise _RefusedError("421 Misdirected Request")
         if "origin" in headers:
@@ -232,14 +228,10 @@ class HttpFace:
         try:
             async for message in reading.batches_in_order():
                 if message is not None:
-                    text = await asyncio.to_thread(
-                        lines, opened, memoryview(message.frame)[slice(*message.body)]
-                    )
+                    text = await asyncio.to_thread(lines, opened, memoryview(message.frame)[slice(*message.body)])
                     await reading.send(write, text, rows=message.rows)
             if reading.ended.name != "COMPLETE":
-                raise errors.UnavailableError(
-                    "The server ended the stream before its end.", remedy="Go on from start."
-                )
+                raise errors.UnavailableError("The server ended the stream before its end.", remedy="Go on from start.")
             writer.write(b"0\r\n\r\n")
             await writer.drain()
         except (ConnectionError, asyncio.CancelledError):
@@ -276,6 +268,5 @@ def row_lines(batch: pa.RecordBatch) -> Iterator[bytes]:
         if "id" in row:
             row["id"] = row["id"].hex()
         yield (
-            orjson.dumps({key: plain(value) for key, value in row.items() if value is not None}, default=str)
-            + b"\n"
+            orjson.dumps({key: plain(value) for key, value in row.items() if value is not None}, default=str) + b"\n"
         )

@@ -112,9 +112,7 @@ class _Parent:
                         await child.wait()
                     return
                 if not ready.done():
-                    ready.set_exception(
-                        InvalidOptionError("A worker did not start.", remedy="Its log says why.")
-                    )
+                    ready.set_exception(InvalidOptionError("A worker did not start.", remedy="Its log says why."))
                     return
             finally:
                 stop.cancel()

@@ -21,7 +21,7 @@ from choline_data import wire
 from choline_data.v1 import firehose_pb2 as pb
 from choline_data.v1 import firehose_pb2_grpc
 
-from ..conftest import Shelf
+from ..conftest import Shelf  # noqa: TID252 - tests are no package
 
 START_SECONDS = 60
 

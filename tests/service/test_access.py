@@ -80,14 +80,10 @@ def test_what_is_not_granted_is_not_there(serve: Serve, home: str, tmp_path: Pat
     listed = stub.ListDatasets(pb.ListDatasetsRequest(), metadata=reader, timeout=10)
     assert [d.name for d in listed.datasets] == ["web"]
     for mix in ("code:1", "web:1,code:1", "cod", "CODE", "cоde"):
-        code, _, info = refusal(
-            lambda m=mix: stub.ResolveMix(pb.ResolveMixRequest(mix=m), metadata=reader, timeout=10)
-        )
+        code, _, info = refusal(lambda m=mix: stub.ResolveMix(pb.ResolveMixRequest(mix=m), metadata=reader, timeout=10))
         assert code in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT)
         assert "mean 'code'" not in info["remedy"]
-    everything = stub.ResolveMix(
-        pb.ResolveMixRequest(mix="*"), metadata=bearer(TRAINER), timeout=10
-    ).recipe_json
+    everything = stub.ResolveMix(pb.ResolveMixRequest(mix="*"), metadata=bearer(TRAINER), timeout=10).recipe_json
     code, reason, _ = refusal(lambda: read(stub, everything, metadata=reader))
     assert (code, reason) == (grpc.StatusCode.NOT_FOUND, "DATASET_UNKNOWN")
     code, reason, _ = refusal(lambda: read(stub, everything, metadata=bearer(LISTER)))
@@ -96,9 +92,7 @@ def test_what_is_not_granted_is_not_there(serve: Serve, home: str, tmp_path: Pat
     assert kinds(read(stub, mine, metadata=reader))[-1] == "end"
 
 
-def test_a_recipe_cannot_rename_a_revision_that_is_not_granted(
-    serve: Serve, home: str, tmp_path: Path
-) -> None:
+def test_a_recipe_cannot_rename_a_revision_that_is_not_granted(serve: Serve, home: str, tmp_path: Path) -> None:
     served = serve(home, "--token-file", token_file(tmp_path))
     stub = served.stub()
     raw = stub.ResolveMix(pb.ResolveMixRequest(mix="code"), metadata=bearer(TRAINER), timeout=10).recipe_json
@@ -201,9 +195,7 @@ def secure(served: Any, pems: dict[str, str], client: str = "") -> Any:
     )
 
 
-def test_a_client_certificate_is_an_identity(
-    serve: Serve, home: str, tmp_path: Path, pems: dict[str, str]
-) -> None:
+def test_a_client_certificate_is_an_identity(serve: Serve, home: str, tmp_path: Path, pems: dict[str, str]) -> None:
     served = serve(
         home,
         *("--host", "0.0.0.0", "--token-file", token_file(tmp_path)),
@@ -219,9 +211,7 @@ def test_a_client_certificate_is_an_identity(
         served.stub().ListDatasets(pb.ListDatasetsRequest(), timeout=5)
 
 
-def ask(
-    address: str, target: str, headers: dict[str, str] | None = None, tls: Any = None
-) -> tuple[int, bytes]:
+def ask(address: str, target: str, headers: dict[str, str] | None = None, tls: Any = None) -> tuple[int, bytes]:
     kind = http.client.HTTPSConnection if tls else http.client.HTTPConnection
     connection = kind(address, timeout=20, **({"context": tls} if tls else {}))
     try:

@@ -47,10 +47,8 @@ def test_a_killed_server_is_replaced_by_another_and_nothing_is_lost(serve: Serve
     whole = rows_of(read(second.stub(), recipe, max_row_count=4000))
     got = []
     cursor = ""
-    with pytest.raises(grpc.RpcError) as caught:
-        for frame in stub.ReadStream(
-            pb.ReadStreamRequest(recipe_json=recipe, target_message_bytes=65536), timeout=60
-        ):
+    with pytest.raises(grpc.RpcError) as caught:  # noqa: PT012 - the loop is what raises
+        for frame in stub.ReadStream(pb.ReadStreamRequest(recipe_json=recipe, target_message_bytes=65536), timeout=60):
             if frame.WhichOneof("frame") == "header":
                 head = frame
             if frame.WhichOneof("frame") == "batch":
@@ -95,9 +93,7 @@ def test_sigterm_does_not_wait_for_a_reader_that_does_not_read(serve: Serve, hom
     stream.cancel()
 
 
-def test_a_stream_above_the_limit_is_refused_at_once_and_health_still_answers(
-    serve: Serve, home: str
-) -> None:
+def test_a_stream_above_the_limit_is_refused_at_once_and_health_still_answers(serve: Serve, home: str) -> None:
     served = serve(home, "--max-streams", "2")
     streams = [endless(served) for _ in range(2)]
     stub = served.stub()
@@ -125,7 +121,7 @@ def test_a_reader_that_does_not_read_is_dropped_with_its_cursor(serve: Serve, ho
     while "choline_stalls_total 1.0" not in scraped():
         assert time.monotonic() < until, "the stream was not dropped"
         threading.Event().wait(0.05)
-    with pytest.raises(grpc.RpcError) as caught:
+    with pytest.raises(grpc.RpcError) as caught:  # noqa: PT012 - the loop is what raises
         for frame in stream:
             assert frame.WhichOneof("frame") != "end"
     assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -196,9 +192,7 @@ def test_reflection_lists_our_service_only_when_asked(serve: Serve, standing: Se
     assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
 
 
-def test_hostile_frames_leave_the_server_and_its_readers_alone(
-    serve: Serve, home: str, shared_data: Path
-) -> None:
+def test_hostile_frames_leave_the_server_and_its_readers_alone(serve: Serve, home: str, shared_data: Path) -> None:
     served = serve(home)
     folder = shared_data / "hostile" / "http2"
     stream = endless(served)
@@ -217,11 +211,7 @@ def test_hostile_frames_leave_the_server_and_its_readers_alone(
     assert health(served) == health_pb2.HealthCheckResponse.SERVING
     stub = served.stub()
     assert kinds(read(stub, resolve(stub, MIX).recipe_json))[-1] == "end"
-    peak = next(
-        line
-        for line in Path(f"/proc/{served.process.pid}/status").read_text().splitlines()
-        if "VmRSS" in line
-    )
+    peak = next(line for line in Path(f"/proc/{served.process.pid}/status").read_text().splitlines() if "VmRSS" in line)
     assert int(peak.split()[1]) < 400 << 10
 
 

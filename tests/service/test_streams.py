@@ -56,10 +56,7 @@ def test_any_server_goes_on_from_any_cursor(serve: Serve, home: str) -> None:
     rest = read(second, recipe, cursor=part[-1].end.cursor)
     assert digest(rows_of(part) + rows_of(rest)) == digest(whole)
     middle = part[2].batch
-    assert (
-        rows_of(read(second, recipe, cursor=middle.cursor))
-        == whole[middle.first_position + middle.row_count :]
-    )
+    assert rows_of(read(second, recipe, cursor=middle.cursor)) == whole[middle.first_position + middle.row_count :]
 
 
 def test_ranks_share_the_stream_without_a_gap(standing: Served) -> None:
@@ -112,13 +109,9 @@ def test_only_the_columns_that_were_asked_for_are_sent(standing: Served) -> None
 def test_a_recipe_is_known_by_its_digest(standing: Served) -> None:
     stub = standing.stub()
     told = resolve(stub, MIX)
-    frames = list(
-        stub.ReadStream(pb.ReadStreamRequest(recipe_digest=told.recipe_digest, max_row_count=5), timeout=20)
-    )
+    frames = list(stub.ReadStream(pb.ReadStreamRequest(recipe_digest=told.recipe_digest, max_row_count=5), timeout=20))
     assert len(rows_of(frames)) == 5
-    code, reason, _ = refusal(
-        lambda: list(stub.ReadStream(pb.ReadStreamRequest(recipe_digest="0" * 64), timeout=20))
-    )
+    code, reason, _ = refusal(lambda: list(stub.ReadStream(pb.ReadStreamRequest(recipe_digest="0" * 64), timeout=20)))
     assert (code, reason) == (grpc.StatusCode.FAILED_PRECONDITION, "RECIPE_MISMATCH")
 
 
@@ -134,18 +127,14 @@ def test_samples_are_found_by_position_and_by_id(standing: Served) -> None:
     assert got == [whole[p] for p in asked]
     wanted = next(r for r in whole if r["dataset"] == "code")
     told = stub.GetSamples(pb.GetSamplesRequest(dataset="code", ids=[wanted["id"]]), timeout=20)
-    assert [r["text"] for r in pa.ipc.open_stream(told.serialized_stream).read_all().to_pylist()] == [
-        wanted["text"]
-    ]
+    assert [r["text"] for r in pa.ipc.open_stream(told.serialized_stream).read_all().to_pylist()] == [wanted["text"]]
 
 
 def test_datasets_are_listed_in_pages(standing: Served) -> None:
     stub = standing.stub()
     first = stub.ListDatasets(pb.ListDatasetsRequest(page_size=1), timeout=20)
     assert [d.name for d in first.datasets] == ["code"]
-    second = stub.ListDatasets(
-        pb.ListDatasetsRequest(page_size=1, page_token=first.next_page_token), timeout=20
-    )
+    second = stub.ListDatasets(pb.ListDatasetsRequest(page_size=1, page_token=first.next_page_token), timeout=20)
     assert [(d.name, d.row_count) for d in second.datasets] == [("web", 3000)]
     assert not second.next_page_token
     assert stub.GetDataset(pb.GetDatasetRequest(name="web"), timeout=20).dataset.splits[0].row_count == 3000
@@ -190,9 +179,7 @@ def test_damaged_cursors_never_make_a_stream(standing: Served, shared_data: Path
     assert {op["op"] for op in ops} >= {"truncate", "flip_each_bit", "pickle", "future_format_version"}
     for text in mutated:
         if text:
-            code, reason, metadata = refusal(
-                lambda text=text: read(stub, recipe, cursor=text, max_row_count=1)
-            )
+            code, reason, metadata = refusal(lambda text=text: read(stub, recipe, cursor=text, max_row_count=1))
             assert (code, reason) == (grpc.StatusCode.INVALID_ARGUMENT, "CURSOR_INVALID"), text[:80]
             assert len(metadata["message"]) <= 500
 
