@@ -1,7 +1,7 @@
 """The Arrow Flight face of the same streams, so that an unmodified Flight client in any language reads them.
 
 A ticket is small JSON: {"recipe": {...} or "digest": "…", "start": 0, "stop": 1000, "columns": ["text"]}. A descriptor
-is a command (a mix as text, or a recipe as JSON) or the path of one dataset. Batches have their cursor in `app_metadata`.
+is a command (a mix as text, or a recipe as JSON) or the path of one dataset. Batches have a cursor each.
 """
 
 from __future__ import annotations
