@@ -54,9 +54,5 @@ class Limits:
 
 def reached(setting: str, limit: object, what: str) -> LimitError:
     """The refusal of something above the limit `setting`."""
-    flag = (
-        f"--{setting.replace('_', '-')}" if setting in ("max_streams", "memory") else f"--limit {setting}=…"
-    )
-    return LimitError(
-        what, remedy=f"Retry later, or raise {flag} on the server.", setting=setting, limit=limit
-    )
+    flag = f"--{setting.replace('_', '-')}" if setting in ("max_streams", "memory") else f"--limit {setting}=…"
+    return LimitError(what, remedy=f"Retry later, or raise {flag} on the server.", setting=setting, limit=limit)
