@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -226,3 +229,20 @@ def test_only_parquet_goes_in_place(tmp_path):
     home = Home(tmp_path / "home")
     with pytest.raises(InvalidOptionError, match="only Parquet"):
         register(home, prepare(home, str(tmp_path / "x.jsonl")))
+
+
+def test_the_commands_work_on_it(tmp_path, folder):
+    def run(*arguments: str) -> list[dict[str, Any]]:
+        code = "import sys; from choline_data.cli import main; sys.exit(main())"
+        command = [sys.executable, "-c", code, *arguments, "--home", str(tmp_path / "home"), "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    (added,) = run("add", str(folder), "--in-place", "--yes", "--name", "there")
+    assert (added["rows"], added["kind"], added["rejected"]) == (65, "text", 0)
+    assert [sample["text"] for sample in run("head", "there", "-n", "2")] == documents(2)["text"]
+    assert run("show", "there")[0]["about"]["in_place"] is True
+    assert run("verify", "there")[0]["ok"] is True
+    assert [entry["name"] for entry in run("list")] == ["there"]
+    assert not (tmp_path / "home/data").exists()
