@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from choline_data.client import formats, forks
+from choline_data.client import forks, formats
 from choline_data.client.prefetch import Prefetch
 from choline_data.client.ranks import Lane
 from choline_data.client.reading import Chunk, Reader

@@ -26,6 +26,7 @@ from choline_data.order.permute import Ints
 from choline_data.recipe import Recipe, RecipeSource
 from choline_data.store import Revision, open_revision
 
+
 class Window:
     """The rows of one window of one source: views into mapped blocks, or into blocks that were fetched."""
 
