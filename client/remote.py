@@ -213,7 +213,11 @@ def _called(connection: Connection, call: Callable[[Any], T], budget: float) -> 
 
 
 def resolved(
-    endpoint: Endpoint, mix: object, settings: Mapping[str, Any], tokens: Mapping[str, Any], columns: Sequence[str] | None
+    endpoint: Endpoint,
+    mix: object,
+    settings: Mapping[str, Any],
+    tokens: Mapping[str, Any],
+    columns: Sequence[str] | None,
 ) -> tuple[Recipe, Described]:
     """The recipe that a server makes of a mix, over a channel that is closed at once."""
     from choline_data.mix import parse_mix
@@ -261,7 +265,9 @@ def _schema(raw: bytes) -> pa.Schema:
     try:
         return pa.ipc.read_schema(pa.py_buffer(raw))
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise SourceDamagedError("The server's schema can't be read.", remedy="Use the same release on both sides.") from error
+        raise SourceDamagedError(
+            "The server's schema can't be read.", remedy="Use the same release on both sides."
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -505,4 +511,3 @@ def _kept(chunk: Chunk, lane: Lane) -> Chunk:
     after = chunk.positions - lane.first
     mask = (after >= 0) & (after % lane.period < lane.block * lane.step)
     return Chunk(chunk.batch.filter(pa.array(mask)), chunk.positions[mask])
-

@@ -151,9 +151,7 @@ def free_port() -> int:
 
 
 @pytest.mark.slow
-def test_a_server_killed_ten_times_and_restarted_loses_nothing(
-    serve: Serve, home: str, record_property: Callable[[str, object], None]
-) -> None:
+def test_a_server_killed_ten_times_and_restarted_loses_nothing(serve: Serve, home: str) -> None:
     points = random.Random(20)
     server = serve(home, *SMALL)
     clients = Clients()
@@ -167,15 +165,13 @@ def test_a_server_killed_ten_times_and_restarted_loses_nothing(
         server.kill()
         server = serve(home, *SMALL, port=server.port)
         took.append(round(clients.all_went_on(1, FAULT_SECONDS), 2))
-    record_property("seconds_from_return_to_samples", took)
+    print("seconds from return to samples:", took)
     assert_nothing_lost(clients, home)
     assert max(took) < RETURN_SECONDS, took
 
 
 @pytest.mark.slow
-def test_replicas_killed_ten_times_in_turn_lose_nothing(
-    serve: Serve, home: str, record_property: Callable[[str, object], None]
-) -> None:
+def test_replicas_killed_ten_times_in_turn_lose_nothing(serve: Serve, home: str) -> None:
     points = random.Random(40)
     servers = [serve(home, *SMALL), serve(home, *SMALL)]
     clients = Clients()
@@ -192,15 +188,13 @@ def test_replicas_killed_ten_times_in_turn_lose_nothing(
         clients.hold(True)
         servers[number % 2] = serve(home, *SMALL, port=victim.port)
         clients.hold(False)
-    record_property("seconds_from_kill_to_200_samples", took)
+    print("seconds from kill to 200 samples:", took)
     assert_nothing_lost(clients, home)
     assert max(took) < RETURN_SECONDS, took
 
 
 @pytest.mark.slow
-def test_a_frozen_server_is_left_or_reported_within_30_seconds(
-    serve: Serve, home: str, record_property: Callable[[str, object], None]
-) -> None:
+def test_a_frozen_server_is_left_or_reported_within_30_seconds(serve: Serve, home: str) -> None:
     frozen, port = serve(home, *SMALL), free_port()
     moving, patient, hasty = Clients(), Clients(), Clients()
     moving.add(2, frozen.address, f"127.0.0.1:{port}")  # nobody is there yet, so that all read from `frozen`
@@ -227,7 +221,7 @@ def test_a_frozen_server_is_left_or_reported_within_30_seconds(
     finally:
         frozen.process.send_signal(signal.SIGCONT)
     went_on = patient.all_went_on(1, FAULT_SECONDS)
-    record_property("seconds_left_reported_went_on", [round(s, 2) for s in (left, reported, went_on)])
+    print("seconds left reported went on:", [round(s, 2) for s in (left, reported, went_on)])
     assert isinstance(hasty.readers[0].error, UnavailableError)
     assert left < FAULT_SECONDS
     assert reported < FAULT_SECONDS
@@ -321,7 +315,7 @@ def test_a_spoiled_recipe_is_asked_for_again_or_refused(proxy: Proxy, whole: Ser
     options = {"seed": 5, "repeat": False}
     expected = FirehoseDataset(MIX, server=whole.address, **options)
     refused = 0
-    for byte in [*(points.randrange(1000) for _ in range(12)), 1, 4, 5, *range(4000, 4001)]:
+    for byte in (5, *(points.randrange(6, 1000) for _ in range(11)), 4000):  # behind the length of the message
         proxy.arm(Fault("flip", 0, byte))
         try:
             dataset = FirehoseDataset(MIX, server=proxy.address, retry_seconds=10, **options)
@@ -331,7 +325,7 @@ def test_a_spoiled_recipe_is_asked_for_again_or_refused(proxy: Proxy, whole: Ser
             assert dataset.recipe == expected.recipe
             assert dataset.length == expected.length
         assert proxy.happened.is_set()
-    assert refused < 16
+    assert refused < 13
 
 
 def test_a_stream_without_an_end_frame_is_not_at_its_end(relay: Callable[..., Relay], home: str) -> None:
