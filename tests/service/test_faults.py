@@ -184,11 +184,11 @@ def test_replicas_killed_ten_times_in_turn_lose_nothing(serve: Serve, home: str)
         clients.until(lambda at=point, who=reader: who.count >= at, 30, f"sample {point}")  # type: ignore[misc]
         victim = servers[number % 2]
         victim.kill()
-        took.append(round(clients.all_went_on(200, FAULT_SECONDS), 2))  # more than can have been on its way
+        took.append(round(clients.all_went_on(120, FAULT_SECONDS), 2))  # 1.5 MB, not what was on its way
         clients.hold(True)
         servers[number % 2] = serve(home, *SMALL, port=victim.port)
         clients.hold(False)
-    print("seconds from kill to 200 samples:", took)
+    print("seconds from kill to 120 samples:", took)
     assert_nothing_lost(clients, home)
     assert max(took) < RETURN_SECONDS, took
 
