@@ -102,7 +102,8 @@ class Parquet:
         if meta.total_byte_size > self.max_row_bytes * max(1, meta.num_rows):
             raise SourceTooLargeError(
                 f"{shard.name}: a row of row group {group} has over {self.max_row_bytes:,} bytes; "
-                "that is the limit (max_row_bytes)."
+                "that is the limit (max_row_bytes).",
+                remedy="Write it again with smaller values.",
             )
         repeated = _repeated(meta)
         rows = max(1, min(BATCH_ROWS, BATCH_BYTES * meta.num_rows // max(1, meta.total_byte_size)))
