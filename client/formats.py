@@ -38,4 +38,6 @@ def format_of(name: str | None, view: str, settings: Mapping[str, Any]) -> Forma
     """The format of this name for a view; None for samples as they are."""
     if name is None:
         return Tensors() if view == "tokens" else None
-    raise InvalidOptionError(f"format {name!r}: no such format for view {view!r}.", remedy="Leave it unset.", option="format")
+    raise InvalidOptionError(
+        f"format {name!r}: no such format for view {view!r}.", remedy="Leave it unset.", option="format"
+    )

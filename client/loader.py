@@ -63,7 +63,8 @@ class Loader:
     ) -> None:
         if batch_size is not None and dataset.batch_size not in (None, batch_size):
             raise InvalidOptionError(
-                f"batch_size is {batch_size} here and {dataset.batch_size} in the dataset.", remedy="Set it once."
+                f"batch_size is {batch_size} here and {dataset.batch_size} in the dataset.",
+                remedy="Set it once.",
             )
         self.dataset = copy.copy(dataset)
         self.dataset.batch_size = batch_size or dataset.batch_size

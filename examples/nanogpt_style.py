@@ -1,6 +1,6 @@
 """A nanoGPT-style loop: packed rows of byte tokens from a mix, x and y, resumable at any step.
 
-    python examples/nanogpt_style.py --home HOME --mix web=0.7,code=0.3 --steps 50
+python examples/nanogpt_style.py --home HOME --mix web=0.7,code=0.3 --steps 50
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ class Model(nn.Module):
         super().__init__()
         self.tokens = nn.Embedding(vocabulary, width)
         self.places = nn.Embedding(seq_len, width)
-        self.layer = nn.TransformerEncoderLayer(width, 4, 4 * width, dropout=0.0, batch_first=True, norm_first=True)
+        self.layer = nn.TransformerEncoderLayer(
+            width, 4, 4 * width, dropout=0.0, batch_first=True, norm_first=True
+        )
         self.head = nn.Linear(width, vocabulary)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
