@@ -157,7 +157,7 @@ def main() -> None:
         }
         for name, held in documents.items():
             stored(home, name, held, args.bytes)
-        table = pa.table({"text": pa.array(sum(documents.values(), []), pa.large_string())})
+        table = pa.table({"text": pa.array([text for held in documents.values() for text in held], pa.large_string())})
         mix = {"web": 1, "code": 1}
         here = {"mix": mix, "home": str(root / "home")}
         command = [sys.executable, "-m", "choline_data.service", "--home", str(root / "home"), "--json"]

@@ -380,7 +380,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         }
 
     def explain(self, step: int) -> list[dict[str, Any]]:
-        """The rows of global step `step` (of all ranks): dataset, revision, row and epoch of each, from the recipe alone."""
+        """The rows of step `step` of all ranks: dataset, revision, row and epoch of each, from the recipe alone."""
         from choline_data.client.explain import explain
 
         share = self._share_here()

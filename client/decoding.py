@@ -1,4 +1,4 @@
-"""Media to what trainers want: a PIL image (decoded when it is first used) or a torch tensor, from the undecoded bytes."""
+"""Media as trainers want them: a PIL image (decoded when it is first used) or a torch tensor."""
 
 from __future__ import annotations
 

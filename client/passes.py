@@ -207,7 +207,7 @@ class Pass:
         """The sample decoded and transformed; None for one that is skipped."""
         try:
             made: dict[str, Any] = self._make.finished(sample)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the user's code may raise anything; on_error decides
             self._skip(sample, error)
             return None
         self._bad = 0

@@ -60,7 +60,7 @@ def _environment() -> tuple[int, int] | None:
 
 @dataclass(frozen=True)
 class Lane:
-    """The positions that one reader reads: blocks of `block` positions `step` apart, the first of each `period` apart."""
+    """The positions that one reader reads: blocks of `block` positions `step` apart; blocks begin `period` apart."""
 
     first: int
     block: int = 1
@@ -75,7 +75,7 @@ class Lane:
 
     @classmethod
     def dealt(cls, start: int, *, rank: int, world: int, group: int, worker: int, workers: int) -> Lane:
-        """A worker's lane where positions are dealt singly to ranks, and a DataLoader makes batches of `group` of them."""
+        """A worker's lane where ranks are dealt single positions, and a DataLoader makes batches of `group` of them."""
         return cls(start + worker * group * world + rank, group, group * world * workers, world)
 
     def positions(self, index: int, count: int) -> Ints:

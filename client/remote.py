@@ -1,4 +1,4 @@
-"""Reads a stream from servers: one stream at a time, continued on another address from the exact sample when it is cut."""
+"""Reads from servers: one stream at a time, continued on another address from the exact sample when it is cut."""
 
 from __future__ import annotations
 

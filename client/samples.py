@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import repeat
+from itertools import pairwise, repeat
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,7 @@ def to_list(name: str, column: pa.Array, datasets: Sequence[str]) -> list[Any]:
         offsets = column.offsets.to_pylist()
         start = offsets[0]
         items = to_list("", column.values.slice(start, offsets[-1] - start), ())
-        out: list[Any] = [items[a - start : b - start] for a, b in zip(offsets, offsets[1:], strict=False)]
+        out: list[Any] = [items[a - start : b - start] for a, b in pairwise(offsets)]
         if column.null_count:
             out = [
                 row if there else None for row, there in zip(out, column.is_valid().to_pylist(), strict=True)
@@ -141,7 +141,7 @@ class Batch(dict[str, Any]):
 
     def get(self, name: str, default: Any = None) -> Any:
         """The value of this name, or `default`."""
-        return self[name] if name in self else default
+        return self[name] if name in self else default  # noqa: SIM401 - dict.get looks past __getitem__
 
     def values(self) -> Any:
         """The values, lists made."""

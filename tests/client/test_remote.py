@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from choline_data.client import FirehoseDataset, collate
 from choline_data.errors import InvalidOptionError, UnavailableError, UnknownDatasetError
-from tests.client.conftest import MIX, Server, ids, positions
+from tests.client.conftest import MIX, Server, positions
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
 
