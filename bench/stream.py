@@ -2,8 +2,8 @@
 
     python bench/stream.py [--gb 0.5] [--json]
 
-One run on loopback. Every client is `pyarrow.flight`, for both servers, so that the servers are what differs. CPU is that
-of the server process. The mix is of two datasets of 1 KB documents, shuffled; nothing of it is encoded beforehand.
+One run on loopback. Every client is `pyarrow.flight`, for both servers, so that the servers are what differs. CPU is
+that of the server process. The mix is of two datasets of 1 KB documents, shuffled; nothing of it is encoded beforehand.
 """
 
 from __future__ import annotations
@@ -61,7 +61,9 @@ def make_home(folder: str, size: float) -> Home:
             writer.write(documents(number << 20 | part, 16384))
         written = writer.close()
         assert written is not None
-        manifest = Manifest((StoredFile(written.sha256, written.rows, written.bytes),), ("text",), 512, {"kind": "text"})
+        manifest = Manifest(
+            (StoredFile(written.sha256, written.rows, written.bytes),), ("text",), 512, {"kind": "text"}
+        )
         home.create(manifest_name(manifest.revision), manifest.encode())
         Catalog(home).publish(Entry(name, manifest.revision, "text", manifest.rows, manifest.bytes))
     return home
@@ -111,7 +113,15 @@ class Process:
 
 def ours(home: Home, *flags: str) -> Process:
     """Our server."""
-    argv = ("-m", "choline_data.service", "--home", home.location, "--json", "--limit", f"message_bytes={MESSAGE}")
+    argv = (
+        "-m",
+        "choline_data.service",
+        "--home",
+        home.location,
+        "--json",
+        "--limit",
+        f"message_bytes={MESSAGE}",
+    )
     return Process(*argv, *flags)
 
 
@@ -131,7 +141,9 @@ class Bare(flight.FlightServerBase):  # type: ignore[misc]  # the stubs of pyarr
         return flight.GeneratorStream(self._schema, iter(self._batches))
 
 
-def drained(address: str, ticket: flight.Ticket, seconds: float = 0, count: list[int] | None = None) -> tuple[int, float]:
+def drained(
+    address: str, ticket: flight.Ticket, seconds: float = 0, count: list[int] | None = None
+) -> tuple[int, float]:
     """Reads a stream to its end, or for some seconds; its bytes and how long it took."""
     size = 0
     with flight.connect(f"grpc://{address}") as client:
@@ -236,7 +248,16 @@ def measure(home: Home, size: float, *, consumers: tuple[int, int, int]) -> dict
         alone, took = drained(server.address, ticket_of(endless), 4)
         fast = alone / took
         base = server.rss()
-        role = ("--role", "slow", "--home", home.location, "--server", server.address, "--consumers", str(sluggish))
+        role = (
+            "--role",
+            "slow",
+            "--home",
+            home.location,
+            "--server",
+            server.address,
+            "--consumers",
+            str(sluggish),
+        )
         with Process(__file__, *role):
             got, took = drained(server.address, ticket_of(endless), 4)
             told[f"slow_{sluggish}_mb_each"] = max(server.rss() - base, 0) / sluggish / 1e6

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from choline_data.client import formats, forks
+from choline_data.client import forks, formats
 from choline_data.client.prefetch import Prefetch
 from choline_data.client.ranks import Lane
 from choline_data.client.reading import Chunk, Reader
@@ -131,6 +131,7 @@ class Pass:
     ) -> None:
         self.progress = progress
         self._make = make
+        self._plain = make.plain
         self._batch = batch
         self._done = done
         lane, end = progress.lane, progress.end
@@ -158,13 +159,13 @@ class Pass:
         return self
 
     def __next__(self) -> Any:
-        if self._batch is not None:
-            return self._next_batch(self._batch)
         progress = self.progress
-        if self._make.plain:
-            for sample in self._rows:
+        if self._plain:
+            for sample in self._rows:  # none where batches are made
                 progress.index += 1
                 return sample
+        if self._batch is not None:
+            return self._next_batch(self._batch)
         while True:
             for sample in self._rows:
                 progress.index += 1

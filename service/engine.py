@@ -151,7 +151,7 @@ class Engine:
         self._opened: OrderedDict[tuple[object, ...], Opened] = OrderedDict()
         self._entries: tuple[int, dict[str, Entry]] = (-1, {})
         self._lock = threading.Lock()
-        self._readers = ThreadPoolExecutor(limits.read_threads, thread_name_prefix="choline-read")
+        self._readers = ThreadPoolExecutor(1 if home.local else limits.read_threads, thread_name_prefix="choline-read")
         self._openers = ThreadPoolExecutor(limits.read_threads, thread_name_prefix="choline-open")
 
     def close(self) -> None:
@@ -246,7 +246,7 @@ class Engine:
     async def messages(
         self, opened: Opened, deal: Deal, start: int, stop: int, *, sequence: int, face: str
     ) -> tuple[frames.Framed, ...]:
-        """The messages with the reader's samples start … stop-1: from the cache, or made by one thread for all who wait."""
+        """The messages with the reader's samples start … stop-1: held already, or made once for all who wait."""
         key = (opened.digest, opened.columns, deal, start, stop, face)
         held = self._messages.get(key)
         if held is not None:
@@ -256,9 +256,7 @@ class Engine:
         if making is None:
             self.metrics.cache_misses.inc()
             loop = asyncio.get_running_loop()
-            making = loop.run_in_executor(
-                self._readers, self._make, opened, deal, start, stop, sequence, face
-            )
+            making = loop.run_in_executor(self._readers, self._make, opened, deal, start, stop, sequence, face)
             self._making[key] = making
             making.add_done_callback(partial(self._made, key))
         else:
@@ -286,13 +284,9 @@ class Engine:
         if encoded.size > MAX_MESSAGE and rows > 1:
             half = rows // 2
             first = self._framed(opened, deal, start, sequence, face, batch.slice(0, half))
-            return first + self._framed(
-                opened, deal, start + half, sequence + len(first), face, batch.slice(half)
-            )
+            return first + self._framed(opened, deal, start + half, sequence + len(first), face, batch.slice(half))
         if encoded.size > self.limits.row_bytes + (64 << 10) and rows == 1:
-            raise reached(
-                "row_bytes", self.limits.row_bytes, f"The sample at {deal.position(start)} is too big."
-            )
+            raise reached("row_bytes", self.limits.row_bytes, f"The sample at {deal.position(start)} is too big.")
         after = deal.position(start + rows)
         if opened.stream.length is not None:
             after = min(after, opened.stream.length)

@@ -82,7 +82,8 @@ class HttpFace:
             )
         except OSError as error:
             raise errors.InvalidOptionError(
-                f"The server can't listen on HTTP port {port}: it is in use or not allowed.", option="http_port"
+                f"The server can't listen on HTTP port {port}: it is in use or not allowed.",
+                option="http_port",
             ) from error
         self._hosts = {host.strip("[]").lower(), "localhost", "127.0.0.1", "::1"}
         return int(self._server.sockets[0].getsockname()[1])
@@ -164,7 +165,8 @@ class HttpFace:
         kind = "application/json" if body else "text/plain"
         writer.write(
             f"HTTP/1.1 {line}\r\ncontent-type: {kind}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n"
-            "x-content-type-options: nosniff\r\n\r\n".encode() + body
+            "x-content-type-options: nosniff\r\n\r\n".encode()
+            + body
         )
         async with asyncio.timeout(HEADER_SECONDS):
             await writer.drain()
@@ -183,7 +185,8 @@ class HttpFace:
         where = one_of(query, "where")
         if query:
             raise errors.InvalidOptionError(
-                f"There is no parameter {next(iter(query))[:40]!r}.", remedy="mix, n, view, start, seed, where."
+                f"There is no parameter {next(iter(query))[:40]!r}.",
+                remedy="mix, n, view, start, seed, where.",
             )
         if calls.metrics.streams.labels(FACE)._value.get() >= calls.limits.http_streams:
             raise reached("http_streams", calls.limits.http_streams, "The server has no HTTP stream left.")
@@ -264,4 +267,6 @@ def row_lines(batch: pa.RecordBatch) -> Iterator[bytes]:
     for row in batch.to_pylist():
         if "id" in row:
             row["id"] = row["id"].hex()
-        yield orjson.dumps({key: plain(value) for key, value in row.items() if value is not None}, default=str) + b"\n"
+        yield (
+            orjson.dumps({key: plain(value) for key, value in row.items() if value is not None}, default=str) + b"\n"
+        )

@@ -41,9 +41,7 @@ def reserved(host: str, port: int) -> tuple[socket.socket, int]:
     return held, int(held.getsockname()[1])
 
 
-def run_worker(
-    home: str, max_streams: int, memory: str, limits: dict[str, str], **settings: Any
-) -> int:
+def run_worker(home: str, max_streams: int, memory: str, limits: dict[str, str], **settings: Any) -> int:
     """What a worker process runs."""
     bounds = replace(Limits.of({"max_streams": max_streams, **limits}), memory=parse_bytes(memory))
     return asyncio.run(serve_until_signal(Home(home or None), Settings(**settings), bounds, shared_port=True))
@@ -65,11 +63,22 @@ class _Parent:
 
     def _command(self, number: int) -> list[str]:
         settings = asdict(self._settings)
-        argv = [sys.executable, "-m", "choline_data.service", "--shared-port", "--json", "--home", self._home.location]
+        argv = [
+            sys.executable,
+            "-m",
+            "choline_data.service",
+            "--shared-port",
+            "--json",
+            "--home",
+            self._home.location,
+        ]
         for name in ("host", "port", "token_file", "tls_cert", "tls_key", "client_ca"):
             if settings[name]:
                 argv += [f"--{name.replace('_', '-')}", str(settings[name])]
-        for name in ("metrics_port", "http_port"):  # ports of their own: the first worker's, then one up for each
+        for name in (
+            "metrics_port",
+            "http_port",
+        ):  # ports of their own: the first worker's, then one up for each
             if settings[name] is not None:
                 argv += [f"--{name.replace('_', '-')}", str(settings[name] + number if settings[name] else 0)]
         argv += [f"--{name}" for name in ("insecure", "reflection") if settings[name]]

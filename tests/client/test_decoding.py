@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.conftest import Shelf
 
 from choline_data.client import FirehoseDataset
 from choline_data.errors import InvalidOptionError, SourceDamagedError
-from tests.conftest import Shelf
 
 
 def png(value: int, size: int = 4) -> bytes:

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from tests.client.conftest import ids, positions
 from torch.utils.data import DataLoader, DistributedSampler
 
 from choline_data.client import collate
 from choline_data.errors import InvalidOptionError
-from tests.client.conftest import ids, positions
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
 

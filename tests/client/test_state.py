@@ -7,12 +7,12 @@ import random
 from typing import Any
 
 import pytest
+from tests.client.conftest import MIX, ids, positions
 from torch.utils.data import DataLoader
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from choline_data.client import collate
 from choline_data.errors import InvalidCursorError, InvalidOptionError, RecipeMismatchError
-from tests.client.conftest import MIX, ids, positions
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning"),

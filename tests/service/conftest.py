@@ -21,7 +21,7 @@ from choline_data import wire
 from choline_data.v1 import firehose_pb2 as pb
 from choline_data.v1 import firehose_pb2_grpc
 
-from ..conftest import Shelf
+from ..conftest import Shelf  # noqa: TID252 - tests are no package
 
 START_SECONDS = 60
 
@@ -31,7 +31,17 @@ class Served:
 
     def __init__(self, home: object, *flags: str, port: int = 0) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "choline_data.service", "--home", str(home), "--json", "--port", str(port), *flags],
+            [
+                sys.executable,
+                "-m",
+                "choline_data.service",
+                "--home",
+                str(home),
+                "--json",
+                "--port",
+                str(port),
+                *flags,
+            ],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -56,7 +66,11 @@ class Served:
         """A connection of its own, not shared with other channels of this process."""
         return grpc.insecure_channel(
             self.address,
-            options=[("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", 32 << 20), *options],
+            options=[
+                ("grpc.use_local_subchannel_pool", 1),
+                ("grpc.max_receive_message_length", 32 << 20),
+                *options,
+            ],
         )
 
     def stub(self, *options: tuple[str, Any]) -> firehose_pb2_grpc.FirehoseServiceStub:

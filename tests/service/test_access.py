@@ -80,9 +80,7 @@ def test_what_is_not_granted_is_not_there(serve: Serve, home: str, tmp_path: Pat
     listed = stub.ListDatasets(pb.ListDatasetsRequest(), metadata=reader, timeout=10)
     assert [d.name for d in listed.datasets] == ["web"]
     for mix in ("code:1", "web:1,code:1", "cod", "CODE", "cоde"):
-        code, _, info = refusal(
-            lambda m=mix: stub.ResolveMix(pb.ResolveMixRequest(mix=m), metadata=reader, timeout=10)
-        )
+        code, _, info = refusal(lambda m=mix: stub.ResolveMix(pb.ResolveMixRequest(mix=m), metadata=reader, timeout=10))
         assert code in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT)
         assert "mean 'code'" not in info["remedy"]
     everything = stub.ResolveMix(pb.ResolveMixRequest(mix="*"), metadata=bearer(TRAINER), timeout=10).recipe_json
@@ -132,7 +130,14 @@ def test_guessing_is_slowed_down(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "tokens: [1]", "tokens:\n  - {id: a, sha256: zz}", "tokens:\n  - {id: a}", "[", "tokens: !!python/name:os.system"],
+    [
+        "",
+        "tokens: [1]",
+        "tokens:\n  - {id: a, sha256: zz}",
+        "tokens:\n  - {id: a}",
+        "[",
+        "tokens: !!python/name:os.system",
+    ],
 )
 def test_a_token_file_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "tokens.yaml"

@@ -52,7 +52,9 @@ def test_a_dataset_is_a_flight_by_its_path(standing: Served) -> None:
     assert table.schema.field("dataset").type == pa.dictionary(pa.int16(), pa.string())
 
 
-@pytest.mark.parametrize("ticket", [b"", b"{}", b"[1]", b'{"digest": 5}', b'{"recipe": {}, "start": "x"}', b"\xff" * 50])
+@pytest.mark.parametrize(
+    "ticket", [b"", b"{}", b"[1]", b'{"digest": 5}', b'{"recipe": {}, "start": "x"}', b"\xff" * 50]
+)
 def test_a_ticket_that_is_none_is_refused(standing: Served, ticket: bytes) -> None:
     with connected(standing) as client, pytest.raises((pa.ArrowInvalid, flight.FlightError)) as caught:
         client.do_get(flight.Ticket(ticket)).read_all()

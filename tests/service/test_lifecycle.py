@@ -47,7 +47,7 @@ def test_a_killed_server_is_replaced_by_another_and_nothing_is_lost(serve: Serve
     whole = rows_of(read(second.stub(), recipe, max_row_count=4000))
     got = []
     cursor = ""
-    with pytest.raises(grpc.RpcError) as caught:
+    with pytest.raises(grpc.RpcError) as caught:  # noqa: PT012 - the loop is what raises
         for frame in stub.ReadStream(pb.ReadStreamRequest(recipe_json=recipe, target_message_bytes=65536), timeout=60):
             if frame.WhichOneof("frame") == "header":
                 head = frame
@@ -121,7 +121,7 @@ def test_a_reader_that_does_not_read_is_dropped_with_its_cursor(serve: Serve, ho
     while "choline_stalls_total 1.0" not in scraped():
         assert time.monotonic() < until, "the stream was not dropped"
         threading.Event().wait(0.05)
-    with pytest.raises(grpc.RpcError) as caught:
+    with pytest.raises(grpc.RpcError) as caught:  # noqa: PT012 - the loop is what raises
         for frame in stream:
             assert frame.WhichOneof("frame") != "end"
     assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -192,9 +192,7 @@ def test_reflection_lists_our_service_only_when_asked(serve: Serve, standing: Se
     assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
 
 
-def test_hostile_frames_leave_the_server_and_its_readers_alone(
-    serve: Serve, home: str, shared_data: Path
-) -> None:
+def test_hostile_frames_leave_the_server_and_its_readers_alone(serve: Serve, home: str, shared_data: Path) -> None:
     served = serve(home)
     folder = shared_data / "hostile" / "http2"
     stream = endless(served)

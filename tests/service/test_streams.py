@@ -163,14 +163,16 @@ def test_a_request_that_makes_no_sense_is_refused_with_its_reason(
     assert "Traceback" not in told[2]["message"]
 
 
-def test_damaged_cursors_never_make_a_stream(
-    standing: Served, shared_data: Path
-) -> None:
+def test_damaged_cursors_never_make_a_stream(standing: Served, shared_data: Path) -> None:
     stub = standing.stub()
     recipe = resolve(stub, MIX).recipe_json
     good = read(stub, recipe, max_row_count=50)[-1].end.cursor
     mutated = ["", good[:-1], good[: len(good) // 2], good + "\0", "x" * 64, "x" * (1 << 20)]
-    mutated += [good.replace("chl1", "chl2"), good.replace(".50.", ".-50."), good.replace(".50.", f".{1 << 63}.")]
+    mutated += [
+        good.replace("chl1", "chl2"),
+        good.replace(".50.", ".-50."),
+        good.replace(".50.", f".{1 << 63}."),
+    ]
     mutated += [good.replace(".50.", ".٥٠."), "cbuiltins\nopen\n(VPICKLE_CANARY\nVw\ntR."]
     mutated += [good[:i] + chr(ord(good[i]) ^ 1 << i % 7) + good[i + 1 :] for i in range(0, len(good), 5)]
     ops = json.loads((shared_data / "hostile" / "config" / "cursor_mutations.json").read_text())
@@ -182,9 +184,7 @@ def test_damaged_cursors_never_make_a_stream(
             assert len(metadata["message"]) <= 500
 
 
-def test_no_secret_and_no_exception_text_comes_back(
-    standing: Served, shared_data: Path
-) -> None:
+def test_no_secret_and_no_exception_text_comes_back(standing: Served, shared_data: Path) -> None:
     stub = standing.stub()
     secrets = json.loads((shared_data / "hostile" / "config" / "credential_strings.json").read_text())
     for secret in secrets:
@@ -198,7 +198,15 @@ def test_no_secret_and_no_exception_text_comes_back(
                 call()
             shown = str(caught.value.details()) + str(caught.value.trailing_metadata())
             assert caught.value.code() not in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN), shown
-            for word in ("hunter2", "wJalrXUtnFEMI", "deadbeef", "SECRETSIG", "hf_EXAMPLE", "SECRETPW", "SECRETPEM"):
+            for word in (
+                "hunter2",
+                "wJalrXUtnFEMI",
+                "deadbeef",
+                "SECRETSIG",
+                "hf_EXAMPLE",
+                "SECRETPW",
+                "SECRETPEM",
+            ):
                 assert word not in shown
             assert "Traceback" not in shown
 

@@ -71,7 +71,7 @@ class Quotas:
         return out
 
     def path(self, source: int) -> list[tuple[int, int, bool]]:
-        """The way from the root to a source that has weight: (the lighter child's weight, that of both, which is taken)."""
+        """The way from the root to a source that has weight: (lighter child's weight, that of both, which is taken)."""
         if not self._leaf:
             self._leaf = {index: leaf for leaf, index in enumerate(self._slots)}
             self._above = [(-1, False)] * (2 * len(self._slots) - 1)  # the place in _nodes of each one's parent
