@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.client.conftest import MIX, Server, positions
 from torch.utils.data import DataLoader
 
 from choline_data.client import FirehoseDataset, collate
 from choline_data.errors import InvalidOptionError, UnavailableError, UnknownDatasetError
-from tests.client.conftest import MIX, Server, positions
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
 
