@@ -1,13 +1,15 @@
 """Members of archives as files of a source: listed, then opened by a path, never extracted.
 
-The path of a member is `archive!/place/name`, where the place is its number in a ZIP and `offset+size` in a tar, so
-each worker opens it without reading what lies before (a compressed tar is inflated up to it).
+The path of a member is `archive!/place/name`. In a tar the place is `offset+size`, in a ZIP
+`number@header+packed+crc`, so each member is opened without a walk through the archive or its directory (a compressed
+tar is inflated up to it).
 """
 
 from __future__ import annotations
 
 import io as stdio
 import re
+import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import BinaryIO, cast
@@ -18,7 +20,10 @@ from choline_data.errors import SourceDamagedError, SourceFormatError, SourceToo
 
 MAX_TAR_MEMBERS = 2_000_000
 MAX_BUFFER_BYTES = 256 << 20
-_MEMBER = re.compile(r"^(?P<archive>.*?)!/(?P<place>\d+)(?:\+(?P<size>\d+))?/(?P<name>.+)$", re.DOTALL)
+_MEMBER = re.compile(
+    r"^(?P<archive>.*?)!/(?P<place>\d+)(?:\+(?P<size>\d+)|@(?P<at>\d+)\+(?P<packed>\d+)\+(?P<crc>\d+))/(?P<name>.+)$",
+    re.DOTALL,
+)
 
 
 def is_member(path: str) -> bool:
@@ -49,7 +54,7 @@ def listing(file: SourceFile) -> list[tuple[SourceFile, str]]:
         with io.open_raw(file.path) as raw, zip_stream.opened(raw, file.name) as archive:
             place = {id(info): at for at, info in enumerate(archive.infolist())}
             return [
-                (_member(file, str(place[id(info)]), info.filename, info.file_size), reason)
+                (_member(file, _zip_place(info, place[id(info)]), info.filename, info.file_size), reason)
                 for info, reason in zip_stream.checked(archive, raw, file.name)
             ]
     found: list[tuple[SourceFile, str]] = []
@@ -63,6 +68,10 @@ def listing(file: SourceFile) -> list[tuple[SourceFile, str]]:
                     f"{file.name}: above {MAX_TAR_MEMBERS:,} members.", remedy="Pack it as several archives."
                 )
     return found
+
+
+def _zip_place(info: zipfile.ZipInfo, number: int) -> str:
+    return f"{number}@{info.header_offset}+{info.compress_size}+{info.CRC}"
 
 
 def _member(file: SourceFile, place: str, name: str, size: int) -> SourceFile:
@@ -93,16 +102,15 @@ def open_member(path: str) -> Iterator[BinaryIO]:
         return
     with io.open_raw(archive) as raw:
         if size is None:
+            at, packed, crc = int(match["at"]), int(match["packed"]), int(match["crc"])
+            small = zip_stream.inflated(raw, at, packed, crc, f"{archive}!/{match['name']}")
+            if small is not None:
+                yield stdio.BytesIO(small)
+                return
             with zip_stream.opened(raw, archive) as zipped:
                 info = zipped.infolist()[place]
-                # zipfile seeks backwards by inflating anew: what fits is inflated once.
-                if info.file_size <= io.READ_BYTES * 16:
-                    with zip_stream.damage(archive):
-                        data = zipped.read(info)
-                    yield stdio.BytesIO(data)
-                else:
-                    with zipped.open(info) as member:
-                        yield cast(BinaryIO, member)
+                with zipped.open(info) as member:
+                    yield cast(BinaryIO, member)
             return
         if not io.compression_of(raw.read(8)):
             yield cast(BinaryIO, stdio.BufferedReader(_Window(raw, place, int(size)), io.READ_BYTES))

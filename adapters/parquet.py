@@ -6,6 +6,7 @@ the writer left any. Extension types are read as their storage.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,14 +33,16 @@ SHARD_BYTES = 128 << 20
 MAX_EXPANSION = 4 << 30  # bytes that one row group may become out of dictionaries
 BUFFERED_ROW_GROUP = 64 << 20  # above this, column chunks are read through a buffer and not whole
 _MAGIC = b"PAR1"
+_TAIL_BYTES = 64 << 10  # most footers are smaller: one ranged read
 
 
 @dataclass(frozen=True)
 class Parquet:
-    """Reads Parquet files."""
+    """Reads Parquet files; only `columns` of them where any are named."""
 
     max_row_bytes: int = MAX_ROW_BYTES
     max_expansion_bytes: int = MAX_EXPANSION
+    columns: tuple[str, ...] = ()
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
         """One shard a file; a file of 256 MiB and more in runs of row groups of about 128 MiB."""
@@ -57,27 +60,30 @@ class Parquet:
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[Chunk]:
         """The shard's rows from row `start` of the file on."""
-        folders = records.partitions(shard.name)
         with _opened(shard.path, shard.name) as parquet:
             records.check_columns(parquet.schema_arrow, shard.name)
             meta = parquet.metadata
-            groups = range(shard.start, shard.end if shard.end >= 0 else meta.num_row_groups)
-            row = sum(meta.row_group(i).num_rows for i in range(shard.start))
-            for group in groups:
-                count = meta.row_group(group).num_rows
-                if row + count > start:
-                    for batch in self._row_group(shard, parquet, group):
-                        skip = min(max(start - row, 0), batch.num_rows)
-                        if skip < batch.num_rows:
-                            kept = records.with_partitions(batch.slice(skip), folders)
-                            yield chunk_of(kept, row + skip)
-                        row += batch.num_rows
-                else:
-                    row += count
+        row = sum(meta.row_group(i).num_rows for i in range(shard.start))
+        for group in range(shard.start, shard.end if shard.end >= 0 else meta.num_row_groups):
+            count = meta.row_group(group).num_rows
+            if row + count > start:
+                for chunk in self.row_group(shard, meta, group, row):
+                    skip = min(max(start - int(chunk.rows[0]), 0), chunk.batch.num_rows)
+                    if skip < chunk.batch.num_rows:
+                        yield chunk_of(chunk.batch.slice(skip), int(chunk.rows[skip]))
+            row += count
 
-    def _row_group(self, shard: Shard, parquet: pq.ParquetFile, group: int) -> Iterator[pa.RecordBatch]:
+    def row_group(self, shard: Shard, meta: pq.FileMetaData, group: int, row: int) -> Iterator[Chunk]:
+        """One row group, whose first row has the number `row`, of a file whose footer is known."""
+        folders = records.partitions(shard.name)
+        for batch in self._row_group(shard, meta, group):
+            if batch.num_rows:
+                yield chunk_of(records.with_partitions(batch, folders), row)
+                row += batch.num_rows
+
+    def _row_group(self, shard: Shard, footer: pq.FileMetaData, group: int) -> Iterator[pa.RecordBatch]:
         """The row group in batches of bounded size, its columns as storage types."""
-        meta = parquet.metadata.row_group(group)
+        meta = footer.row_group(group)
         if meta.total_byte_size > self.max_row_bytes * max(1, meta.num_rows):
             raise SourceTooLargeError(
                 f"{shard.name}: a row of row group {group} has over {self.max_row_bytes:,} bytes; "
@@ -86,8 +92,9 @@ class Parquet:
         repeated = _repeated(meta)
         rows = max(1, min(BATCH_ROWS, BATCH_BYTES * meta.num_rows // max(1, meta.total_byte_size)))
         expanded = seen = 0
-        with _opened(shard.path, shard.name, repeated, meta.total_byte_size > BUFFERED_ROW_GROUP) as file:
-            for batch in file.iter_batches(rows, row_groups=[group]):
+        buffered = meta.total_byte_size > BUFFERED_ROW_GROUP
+        with _opened(shard.path, shard.name, repeated, buffered, footer) as file:
+            for batch in file.iter_batches(rows, row_groups=[group], columns=self._wanted(file)):
                 batch = records.storage(batch)
                 for piece in records.decoded(batch, shard.name, self.max_row_bytes):
                     _validate(piece, shard.name, group)
@@ -105,6 +112,12 @@ class Parquet:
                 f"{shard.name}: row group {group} has {seen:,} rows, its footer says {meta.num_rows:,}.",
                 remedy="Fetch it again.",
             )
+
+    def _wanted(self, file: pq.ParquetFile) -> list[str] | None:
+        if not self.columns:
+            return None
+        # No columns at all would be no rows; one that is not there is the mapping's to name.
+        return [name for name in file.schema_arrow.names if name in self.columns] or None
 
     def _check_expansion(self, size: int, name: str, group: int) -> None:
         if size > self.max_expansion_bytes:
@@ -145,7 +158,11 @@ def _repeated(meta: pq.RowGroupMetaData) -> tuple[str, ...]:
 
 @contextmanager
 def _opened(
-    path: str, name: str, dictionaries: Sequence[str] = (), buffered: bool = False
+    path: str,
+    name: str,
+    dictionaries: Sequence[str] = (),
+    buffered: bool = False,
+    footer: pq.FileMetaData | None = None,
 ) -> Iterator[pq.ParquetFile]:
     """The file, checked; every way in which it can be broken is a SourceDamagedError that names it."""
     with io.open_raw(path) as raw:
@@ -153,6 +170,7 @@ def _opened(
             source = io.arrow_input(raw, path)
             with pq.ParquetFile(
                 source,
+                metadata=footer,
                 read_dictionary=list(dictionaries),
                 pre_buffer=False,
                 buffer_size=(1 << 20) if buffered else 0,
@@ -167,6 +185,28 @@ def _opened(
                 f"{name}: not readable as Parquet: {one_line(str(error).strip(), 200)}.",
                 remedy="Fetch it again.",
             ) from error
+
+
+def footer_of(path: str, name: str) -> tuple[str, pq.FileMetaData]:
+    """The sha256 of the file's footer, and what it says; read from the file's end, without its content."""
+    with io.open_raw(path) as raw:
+        size = raw.seek(0, 2)
+        raw.seek(max(size - _TAIL_BYTES, 0))
+        tail = raw.read()
+        length = int.from_bytes(tail[-8:-4], "little") + 8
+        if tail[-4:] != _MAGIC or length > size:
+            raise SourceDamagedError(f"{name}: not readable as Parquet: it has no footer.", remedy="Fetch it again.")
+        if length > len(tail):
+            raw.seek(size - length)
+            tail = raw.read()
+    tail = tail[-length:]
+    try:
+        limits = {"thrift_string_size_limit": 64 << 20, "thrift_container_size_limit": 1 << 20}
+        return hashlib.sha256(tail).hexdigest(), pq.ParquetFile(pa.BufferReader(tail), **limits).metadata
+    except (pa.ArrowException, OSError) as error:
+        raise SourceDamagedError(
+            f"{name}: not readable as Parquet: {one_line(str(error).strip(), 200)}.", remedy="Fetch it again."
+        ) from error
 
 
 def _validate(batch: pa.RecordBatch, name: str, group: int) -> None:

@@ -32,4 +32,4 @@ def detect(source: Source) -> list[Claim]:
 
 def _describes(file: SourceFile, texts: list[SourceFile]) -> bool:
     match = _SIDECAR.match(parts(file.name)[-1])
-    return bool(match) and any(parts(t.name)[-1].startswith(match["of"]) for t in texts)
+    return match is not None and any(parts(t.name)[-1].startswith(match["of"]) for t in texts)

@@ -106,3 +106,30 @@ def _reason(info: zipfile.ZipInfo) -> str:
     if info.filename.lower().endswith(_ARCHIVES):
         return "an archive within an archive is not opened"
     return unsafe_name(info.filename)
+
+
+SMALL_BYTES = 16 << 20
+
+
+def inflated(file: BinaryIO, at: int, packed: int, crc: int, name: str) -> bytes | None:
+    """A member of at most SMALL_BYTES by the place of its header, without the directory; None for any other."""
+    if packed > SMALL_BYTES:
+        return None
+    with damage(name):
+        file.seek(at)
+        local = file.read(30)
+        magic, method, names, extra = struct.unpack("<4s4xH16xHH", local)
+        if magic != b"PK\x03\x04":
+            raise zipfile.BadZipFile("no member header at its place")
+        if method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            return None
+        file.seek(names + extra, 1)
+        data = file.read(packed)
+        if method == zipfile.ZIP_DEFLATED:
+            engine = zlib.decompressobj(-15)
+            data = engine.decompress(data, SMALL_BYTES)
+            if not engine.eof and (engine.unconsumed_tail or len(data) == SMALL_BYTES):
+                return None
+        if zlib.crc32(data) != crc:
+            raise zipfile.BadZipFile("its checksum is wrong")
+    return data

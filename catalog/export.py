@@ -15,7 +15,7 @@ from choline_data import schema as one
 from choline_data.cli.output import plain
 from choline_data.errors import InvalidOptionError, MissingDependencyError
 from choline_data.home import Home
-from choline_data.store import Entry, Revision
+from choline_data.store import Entry, Revision, open_revision
 
 FORMATS = ("parquet", "webdataset", "jsonl", "croissant")
 ROWS_A_STEP = 4096
@@ -58,7 +58,7 @@ def export(home: Home, entry: Entry, to: str, out: str) -> dict[str, Any]:
     if os.path.exists(out) and (not os.path.isdir(out) or os.listdir(out)):
         raise InvalidOptionError(f"{out} is there already.", remedy="Choose another --out.")
     os.makedirs(out, exist_ok=True)
-    revision = Revision(home, entry.revision)
+    revision = open_revision(home, entry.revision)
     write = {"parquet": _parquet, "jsonl": _jsonl, "webdataset": _webdataset, "croissant": _croissant}[to]
     files = write(revision, entry, out)
     return {"name": entry.name, "to": to, "rows": revision.rows, "files": files, "out": out}

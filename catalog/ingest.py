@@ -7,7 +7,7 @@ is visible before the catalog's next snapshot names the manifest, so a killed in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ import pyarrow as pa
 from choline_data import schema as one
 from choline_data.adapters.base import Reject, Shard
 from choline_data.adapters.mapping import Normalised
-from choline_data.catalog.planning import Part, Plan, Unit, guarded
+from choline_data.catalog.planning import Plan, Unit, guarded
 from choline_data.errors import DataError, TooManyRejectsError
 from choline_data.home import Home
 from choline_data.identity import sample_ids
@@ -41,15 +41,15 @@ class UnitResult:
     rejected: int
 
 
-def _samples(plan: Plan, part: Part, shard: Shard, normalised: Normalised) -> pa.RecordBatch:
-    """The normalised rows in the plan's stored columns, with ids and origins."""
+def samples_of(columns: tuple[str, ...], kind: str, shard: Shard, normalised: Normalised) -> pa.RecordBatch:
+    """The normalised rows in these stored columns, with ids and origins."""
     batch, chunk = normalised.batch, normalised.chunk
     rows = batch.num_rows
     numbers = pa.array(chunk.rows)
     files = chunk.files if chunk.files is not None else pa.repeat(pa.scalar(shard.origin, pa.string()), len(chunk.rows))
     if normalised.keep is not None:
         numbers, files = numbers.filter(normalised.keep), files.filter(normalised.keep)
-    schema = one.stored_schema(plan.columns)
+    schema = one.stored_schema(columns)
     arrays: list[pa.Array] = []
     for column in schema:
         if column.name == "id":
@@ -60,7 +60,7 @@ def _samples(plan: Plan, part: Part, shard: Shard, normalised: Normalised) -> pa
             values = batch[column.name]
             arrays.append(values if values.type == column.type else values.cast(column.type))
         elif column.name == "kind":
-            arrays.append(pa.repeat(pa.scalar(part.mapping.kind, pa.string()), rows))
+            arrays.append(pa.repeat(pa.scalar(kind, pa.string()), rows))
         else:
             arrays.append(pa.nulls(rows, column.type))
     return pa.record_batch(arrays, schema=schema)
@@ -96,7 +96,7 @@ def run_unit(plan: Plan, home: Home, unit: Unit, progress: Progress | None = Non
                 batch = normalised.batch
                 if batch.num_rows:
                     writer = writer or BlockWriter(home, schema, plan.block_rows, compression=compression)
-                    writer.write(_samples(plan, part, shard, normalised))
+                    writer.write(samples_of(plan.columns, part.mapping.kind, shard, normalised))
                     rows += batch.num_rows
                     if writer.bytes >= FILE_BYTES:
                         finish()
@@ -140,6 +140,43 @@ class Ingested:
     rejects: tuple[Reject, ...] = field(default=(), repr=False)
 
 
+def check_rejects(plan: Plan, rows: int, rejected: int, rejects: Sequence[Reject]) -> None:
+    """TooManyRejectsError where more rows were rejected than the plan allows."""
+    if rejected and rejected > plan.max_rejects * (rows + rejected):
+        first = rejects[0]
+        raise TooManyRejectsError(
+            f"{plan.name}: {rejected} of {rows + rejected} rows were rejected, more than {plan.max_rejects:.1%}; the first: "
+            f"{first.file}, row {first.row}: {first.reason}.",
+            remedy="Mend the source, or raise --max-rejects. Nothing was published.",
+        )
+
+
+def entry_of(
+    plan: Plan,
+    revision: str,
+    rows: int,
+    size: int,
+    rejected: int,
+    *,
+    tags: tuple[str, ...] = (),
+    card: dict[str, Any] | None = None,
+) -> Entry:
+    """The catalog's entry for a revision that this plan came to."""
+    return Entry(
+        name=plan.name,
+        revision=revision,
+        kind=plan.kind,
+        rows=rows,
+        bytes=size,
+        rejected=rejected,
+        license=plan.constants.get("license", "NOASSERTION"),
+        language=plan.constants.get("language", ""),
+        source=plan.source,
+        tags=tags,
+        card=card or {},
+    )
+
+
 def publish(
     plan: Plan,
     home: Home,
@@ -157,13 +194,7 @@ def publish(
     rejects = [reject for result in ordered for reject in result.rejects]
     rejected = sum(result.rejected for result in ordered)
     rows = sum(result.rows for result in ordered)
-    if rejected and rejected > plan.max_rejects * (rows + rejected):
-        first = rejects[0]
-        raise TooManyRejectsError(
-            f"{plan.name}: {rejected} of {rows + rejected} rows were rejected, more than {plan.max_rejects:.1%}; the first: "
-            f"{first.file}, row {first.row}: {first.reason}.",
-            remedy="Mend the source, or raise --max-rejects. Nothing was published.",
-        )
+    check_rejects(plan, rows, rejected, rejects)
     duplicates = 0
     manifest = Manifest(tuple(files), plan.columns, plan.block_rows, dict(plan.constants))
     if dedup and files:
@@ -191,19 +222,7 @@ def publish(
         home.create(rejects_name(manifest.revision), b"\n".join(lines) + b"\n")
     home.create(manifest_name(manifest.revision), manifest.encode())
     entry = Catalog(home).publish(
-        Entry(
-            name=plan.name,
-            revision=manifest.revision,
-            kind=plan.kind,
-            rows=manifest.rows,
-            bytes=manifest.bytes,
-            rejected=rejected,
-            license=plan.constants.get("license", "NOASSERTION"),
-            language=plan.constants.get("language", ""),
-            source=plan.source,
-            tags=tags,
-            card=card or {},
-        ),
+        entry_of(plan, manifest.revision, manifest.rows, manifest.bytes, rejected, tags=tags, card=card),
         replaces=replaces,
     )
     return Ingested(entry, manifest.rows, rejected, duplicates, tuple(rejects[:20]))

@@ -7,9 +7,8 @@ bytes.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from collections.abc import Mapping as MappingOf
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
@@ -139,7 +138,7 @@ def guarded(adapter: Adapter, shard: Shard) -> Iterator[Chunk]:
         raise
     except MemoryError as error:
         raise SourceTooLargeError(f"{shard.origin}: reading it takes more memory than there is.") from error
-    except Exception as error:  # noqa: BLE001 - the one boundary behind which parsers of hostile bytes run
+    except Exception as error:
         raise SourceDamagedError(
             f"{shard.origin}: can't be read ({type(error).__name__}: {error}).", remedy="Fetch the file again."
         ) from error

@@ -13,12 +13,12 @@ import pyarrow as pa
 from choline_data import schema as one
 from choline_data.errors import InvalidOptionError, one_line
 from choline_data.home import Home
-from choline_data.store import Catalog, Entry, Revision
+from choline_data.store import Catalog, Entry, open_revision
 
 
 def _reader(home: Home, entry: Entry) -> pa.RecordBatchReader:
     """All samples of a dataset, as they are asked for, with the columns that are constant."""
-    revision = Revision(home, entry.revision)
+    revision = open_revision(home, entry.revision)
     names = [f.name for f in one.STORED if f.name in revision.schema.names or f.name in revision.constants]
     schema = pa.schema([pa.field("dataset", pa.string()), *(one.STORED.field(n) for n in names)])
     step = max(revision.block_rows, 4096)
@@ -62,7 +62,8 @@ def query_home(home: Home, query: str) -> pa.Table:
             # A reader is used up by one scan: only what the query names is opened.
             if re.search(rf"(?<![\w.-]){re.escape(entry.name)}(?![\w-])", query):
                 connection.register(entry.name, _reader(home, entry))
-        table: pa.Table = connection.execute(query).to_arrow_table()
+        answer = connection.sql(query)
+        table: pa.Table = pa.table({}) if answer is None else answer.to_arrow_table()
         return table
     except duckdb.Error as error:
         raise InvalidOptionError(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from choline_data.client import forks, formats
 from choline_data.client import state as states
@@ -14,7 +17,8 @@ from choline_data.client.embedded import resolved as resolved_here
 from choline_data.client.passes import Maker, Pass, Progress, Share, share_of
 from choline_data.client.prefetch import QUEUE_BYTES
 from choline_data.client.ranks import find_rank
-from choline_data.client.reading import Described, Reader
+from choline_data.client.reading import Chunk, Described, Reader
+from choline_data.client.samples import collate
 from choline_data.errors import InvalidMixError, InvalidOptionError, MissingDependencyError, OutOfRangeError
 from choline_data.home import default_home
 from choline_data.recipe import Recipe
@@ -30,7 +34,6 @@ except ImportError as missing:
     raise MissingDependencyError("torch", "FirehoseDataset") from missing
 
 LAST = ("short", "drop", "wrap")
-_GIVEN = object()
 
 
 class FirehoseDataset(IterableDataset):  # type: ignore[misc]
@@ -48,6 +51,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         seed: int = 0,
         shuffle: bool = True,
         batch_size: int | None = None,
+        batch_tokens: int | None = None,
         format: str | None = None,
         tokenizer: str | None = None,
         seq_len: int | None = None,
@@ -83,7 +87,8 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
                 raise InvalidOptionError(f"{name} is {number!r}.", remedy="Give a whole number above 0.", option=name)
         if rank is not None or world_size is not None:
             find_rank(rank, world_size)
-        self.batch_size = batch_size
+        self.batch_size = _budgeted(batch_size, batch_tokens, view, seq_len)
+        self.found_batch_size: int | None = None
         self.run = run
         self._rank = None if rank is None or world_size is None else (rank, world_size)
         self._columns = None if columns is None else tuple(columns)
@@ -119,7 +124,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         self._parent_rank: tuple[int, int] | None = None
         self._readers: tuple[int, Reader] | None = None
         self._summary = states.summary(self._recipe)
-        self._length = self._recipe.plan().length
+        self._length = self.describe().length
         forks.watch_dataset(self)
 
     def _connect(
@@ -151,10 +156,20 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
             return self._length
         return self._max_samples if self._length is None else min(self._length, self._max_samples)
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether samples come from a server."""
+        return self._endpoint is not None
+
+    @property
+    def needs_python(self) -> bool:
+        """Whether each sample is decoded or transformed by Python."""
+        return self._transform is not None or self._decode is not None
+
     def describe(self) -> Described:
         """The recipe, the Arrow schema, the names of the datasets and the length."""
         if self._described is None:
-            self._described = self._reader().describe()
+            self._described = self.reader().describe()
         return self._described
 
     @property
@@ -191,6 +206,10 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         return share_of(forks.iterating(self), self._expected, rank, self._rank is not None, self.batch_size)
 
     def __iter__(self) -> Iterator[Any]:
+        return self.begin()
+
+    def begin(self) -> Pass:
+        """A pass from where the dataset stands."""
         share = self._share()
         lane, offset = share.lane(self._start)
         begun, self._begun = self._begun, None
@@ -224,20 +243,21 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         return Pass(
             progress,
             self._reader_for_pass(),
-            self._maker(),
+            self.maker(),
             batch=self.batch_size,
             length=self.length,
             ahead=self._ahead if self._endpoint is not None else 0,
             done=done,
         )
 
-    def _maker(self) -> Maker:
+    def maker(self) -> Maker:
+        """What turns chunks into samples and batches."""
         form = formats.format_of(self._format, self._recipe.view, self._view_settings)
         return Maker(self.describe().datasets, form, self._decode, self._transform, self._on_error)
 
     def _reader_for_pass(self) -> Callable[[], Reader]:
         if self._endpoint is None:
-            reader = self._reader()
+            reader = self.reader()
         else:
             reader = self._opened()  # each pass has a stream of its own
         return lambda: reader
@@ -249,7 +269,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
 
         return RemoteReader(self._endpoint, self.describe(), self._columns)
 
-    def _reader(self) -> Reader:
+    def reader(self) -> Reader:
         """The reader of this process: a forked one opens its own."""
         if self._readers is None or self._readers[0] != os.getpid():
             self._readers = (os.getpid(), self._opened())
@@ -282,6 +302,8 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
             "seed": self._recipe.seed,
             "summary": self._summary,
         }
+        if self.found_batch_size is not None:
+            state["batch_size"] = self.found_batch_size
         if progress is None:
             return state
         state["step"] = progress.group
@@ -306,6 +328,9 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         if not worker and self.length is not None and position >= self.length:
             position, epoch = 0, epoch + 1
         self._start, self._epoch, self._progress = position, epoch, None
+        found = state.get("batch_size")
+        if self.batch_size is None and type(found) is int and found > 0:
+            self.batch_size = self.found_batch_size = found
 
     def seek(self, position: int) -> None:
         """The next iteration begins at this position of the stream."""
@@ -317,12 +342,16 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
             )
         self._start, self._begun, self._progress = position, None, None
 
+    def rewind(self, epoch: int) -> None:
+        """The next iteration is pass `epoch`, from its beginning."""
+        self._start, self._epoch, self._begun, self._progress = 0, epoch, None, None
+
     def stats(self) -> dict[str, Any]:
         """What this process has read so far: rows, seconds waited, samples skipped, and samples served by source."""
         progress = self._progress
         position = self.state_dict()["position"]
         served = self._recipe.plan().served(position) if position else [0] * len(self._recipe.sources)
-        seconds = max(torch.finfo(torch.float64).eps, __import__("time").monotonic() - progress.began) if progress else 1.0
+        seconds = max(time.monotonic() - progress.began, 1e-9) if progress else 1.0
         return {
             "position": position,
             "epoch": self._epoch,
@@ -344,6 +373,20 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
 
     # --- Other ways to use it
 
+    def peek(self, size: int) -> Any:
+        """A batch of `size` samples from where the dataset stands, which is not moved."""
+        length = self.length
+        positions = [p if length is None else p % length for p in range(self._start, self._start + size)]
+        chunk = Chunk(self.reader().at(positions), np.asarray(positions, dtype=np.int64))
+        make = self.maker()
+        return make.batch(chunk) if make.plain else collate([make.finished(s) for s in make.samples(chunk)])
+
+    def find_batch_size(self, step: Callable[[Any], object], *, start: int = 1, most: int = 1 << 16) -> int:
+        """The most samples that `step` takes in one batch without running out of memory; sets it on the dataset."""
+        from choline_data.client.batching import find_batch_size
+
+        return find_batch_size(self, step, start=start, most=most)
+
     def loader(self, **options: Any) -> Loader:
         """A loader with the right settings: see `choline_data.client.loader.Loader`."""
         from choline_data.client.loader import Loader
@@ -355,6 +398,23 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         from choline_data.client.maps import FirehoseMap
 
         return FirehoseMap(self)
+
+
+def _budgeted(batch_size: int | None, tokens: int | None, view: str, seq_len: int | None) -> int | None:
+    if tokens is None:
+        return batch_size
+    if view != "tokens" or batch_size is not None:
+        raise InvalidOptionError(
+            "batch_tokens is a budget of packed rows.",
+            remedy='Set it with view="tokens", in place of batch_size.',
+            option="batch_tokens",
+        )
+    rows = tokens // (seq_len or 1024)
+    if type(tokens) is not int or rows < 1:
+        raise InvalidOptionError(
+            f"batch_tokens is {tokens!r}, less than one row of {seq_len or 1024}.", remedy="Give more, or a smaller seq_len."
+        )
+    return rows
 
 
 def _one_of(name: str, value: object, allowed: Sequence[object]) -> None:

@@ -14,7 +14,7 @@ from choline_data.order.interleave import MIXING_BLOCK
 from choline_data.recipe import Recipe
 from choline_data.stream import Store
 
-TARGET_BYTES = 1 << 20
+TARGET_BYTES = 4 << 20
 MOST_ROWS = 8192
 FIRST_ROWS = 32
 
@@ -24,8 +24,9 @@ class EmbeddedReader:
 
     def __init__(self, location: str, recipe: Recipe, columns: Sequence[str] | None) -> None:
         from choline_data.home import Home
+        from choline_data.views import open_stream
 
-        self._stream: Any = _opened(Store(Home(location)), recipe, columns)
+        self._stream = open_stream(Store(Home(location)), recipe, columns)
         self._rows = int(min(MOST_ROWS, max(1, TARGET_BYTES // max(self._stream.mean_row_bytes(), 1))))
 
     def describe(self) -> Described:
@@ -59,16 +60,6 @@ class EmbeddedReader:
 
     def close(self) -> None:
         """Nothing is held that others wait for."""
-
-
-def _opened(store: Store, recipe: Recipe, columns: Sequence[str] | None) -> Any:
-    if recipe.view == "samples":
-        from choline_data.stream import Stream
-
-        return Stream(store, recipe, columns)
-    from choline_data.views import open_stream
-
-    return open_stream(store, recipe, columns)
 
 
 def resolved(location: str, mix: object, settings: Mapping[str, Any], tokens: Mapping[str, Any]) -> Recipe:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from choline_data.client import formats, forks
+from choline_data.client import forks, formats
 from choline_data.client.prefetch import Prefetch
 from choline_data.client.ranks import Lane
 from choline_data.client.reading import Chunk, Reader
@@ -45,6 +45,11 @@ class Progress:
         """Where the step begins that this reader yields next."""
         position = self.lane.position(self.index) - self.offset
         return max(position, self.end) if self.finished and self.end is not None else position
+
+    def after(self) -> int:
+        """Where the rank's step begins that follows the last one yielded here, whichever worker has it."""
+        block = (self.index - 1) // self.lane.block
+        return self.lane.first - self.offset + block * self.lane.period + self.group
 
 
 @dataclass(frozen=True)
@@ -124,8 +129,9 @@ class Pass:
         ahead: int,
         done: Callable[[], None],
     ) -> None:
-        self._progress = progress
+        self.progress = progress
         self._make = make
+        self._plain = make.plain
         self._batch = batch
         self._done = done
         lane, end = progress.lane, progress.end
@@ -153,13 +159,13 @@ class Pass:
         return self
 
     def __next__(self) -> Any:
-        if self._batch is not None:
-            return self._next_batch(self._batch)
-        progress = self._progress
-        if self._make.plain:
-            for sample in self._rows:
+        progress = self.progress
+        if self._plain:
+            for sample in self._rows:  # none where batches are made
                 progress.index += 1
                 return sample
+        if self._batch is not None:
+            return self._next_batch(self._batch)
         while True:
             for sample in self._rows:
                 progress.index += 1
@@ -174,12 +180,12 @@ class Pass:
                 return next(self)
 
     def _end(self) -> None:
-        self._progress.finished = True
+        self.progress.finished = True
         self._done()
         raise StopIteration
 
     def _fetch(self) -> Chunk | None:
-        if self._progress.finished or (self._total is not None and self._progress.index >= self._total):
+        if self.progress.finished or (self._total is not None and self.progress.index >= self._total):
             return None
         began = time.monotonic()
         if self._ahead is not None:
@@ -192,9 +198,9 @@ class Pass:
             except BaseException:
                 self._chunks = None  # a generator that raised is dead: begin another where this one was
                 raise
-        self._progress.waited += time.monotonic() - began
+        self.progress.waited += time.monotonic() - began
         if chunk is not None:
-            self._progress.rows += chunk.batch.num_rows
+            self.progress.rows += chunk.batch.num_rows
         return chunk
 
     def _finished(self, sample: dict[str, Any]) -> dict[str, Any] | None:
@@ -211,7 +217,7 @@ class Pass:
         if self._make.on_error != "skip":
             raise error
         self._bad += 1
-        self._progress.skipped += 1
+        self.progress.skipped += 1
         name = sample.get("id")
         log.warning(
             "skipped position %s of %s, id %s: %s",
@@ -232,7 +238,7 @@ class Pass:
             chunk = self._gathered(size)
             if chunk is None:
                 self._end()
-            self._progress.index += chunk.batch.num_rows
+            self.progress.index += chunk.batch.num_rows
             if self._make.plain:
                 return self._make.batch(chunk)
             made = [m for m in map(self._finished, self._make.samples(chunk)) if m is not None]

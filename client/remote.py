@@ -151,7 +151,8 @@ def error_of(error: Any) -> CholineDataError:
                 if detail.Is(info.DESCRIPTOR):
                     detail.Unpack(info)
                     told = dict(info.metadata)
-                    return error_from_parts(info.reason, status.message, told.pop("remedy", ""), told)
+                    message = told.pop("message", status.message)
+                    return error_from_parts(info.reason, message, told.pop("remedy", ""), told)
     code = error.code().name if error.code() is not None else "UNKNOWN"
     if code in _RETRIED:
         return UnavailableError(f"The server is not there ({code.lower()}): {error.details()}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -25,11 +26,15 @@ def to_list(name: str, column: pa.Array, datasets: Sequence[str]) -> list[Any]:
     if column.null_count == len(column):
         return [None] * len(column)
     kind = column.type
+    if pa.types.is_fixed_size_binary(kind) and not column.null_count:
+        width, start = kind.byte_width, column.offset * kind.byte_width
+        raw = column.buffers()[1].slice(start, len(column) * width).to_pybytes()
+        return [raw[at : at + width] for at in range(0, len(raw), width)]
     if pa.types.is_struct(kind):
         # A dict a row from whole columns: several times faster than a struct scalar a row.
         fields = [to_list(f.name, column.field(i), ()) for i, f in enumerate(kind)]
         names = [f.name for f in kind]
-        rows: list[Any] = [dict(zip(names, row, strict=True)) for row in zip(*fields, strict=True)]
+        rows: list[Any] = list(map(dict, map(zip, repeat(names), zip(*fields, strict=True))))
         if column.null_count:
             rows = [row if there else None for row, there in zip(rows, column.is_valid().to_pylist(), strict=True)]
         return rows
@@ -50,7 +55,15 @@ def to_samples(batch: pa.RecordBatch, positions: Ints, datasets: Sequence[str]) 
     """The rows as dicts that carry their position."""
     names = [*batch.schema.names, "position"]
     columns = [to_list(name, batch[name], datasets) for name in batch.schema.names]
-    return [dict(zip(names, row, strict=True)) for row in zip(*columns, positions.tolist(), strict=True)]
+    columns.append(positions.tolist())
+    if len(names) == 4:
+        return list(map(_dict_of_four(*names), *columns))
+    return list(map(dict, map(zip, repeat(names), zip(*columns, strict=True))))
+
+
+def _dict_of_four(one: str, two: str, three: str, four: str) -> Callable[..., dict[str, Any]]:
+    # A dict display is twice as fast as dict(zip()); four fields are what a loop over texts has.
+    return lambda a, b, c, d: {one: a, two: b, three: c, four: d}
 
 
 def _tensor(column: pa.Array) -> Any:

@@ -11,7 +11,8 @@ The token file is YAML:
         certificate: eval-client   # the common name of a client certificate, with --client-ca
         grants: {"*": [list, describe]}
 
-The file is read again when it changes, so a grant is taken back by an edit: open streams look again within `recheck` seconds.
+The file is read again when it changes, so a grant is taken back by an edit: open streams look again within
+`recheck` seconds.
 """
 
 from __future__ import annotations
@@ -49,9 +50,7 @@ class Principal:
 
     def may(self, action: str, dataset: str) -> bool:
         """Whether a grant covers this action on this dataset. Names are compared exactly as they are."""
-        return any(
-            action in actions and fnmatch.fnmatchcase(dataset, pattern) for pattern, actions in self.grants
-        )
+        return any(action in actions and fnmatch.fnmatchcase(dataset, pattern) for pattern, actions in self.grants)
 
     def visible(self, action: str, datasets: Iterable[str]) -> list[str]:
         """The names that this action is granted on."""
@@ -134,9 +133,7 @@ class TokenFile:
         digest = token.get("sha256")
         if unknown or not ({"sha256", "certificate"} & set(token)):
             raise _file_error(self._path, "a token has id, sha256 or certificate, grants and expires")
-        if digest is not None and (
-            len(str(digest)) != 64 or set(str(digest).lower()) - set("0123456789abcdef")
-        ):
+        if digest is not None and (len(str(digest)) != 64 or set(str(digest).lower()) - set("0123456789abcdef")):
             raise _file_error(self._path, "a sha256 has 64 hexadecimal digits")
         grants = []
         for pattern, actions in dict(token.get("grants") or {}).items():
@@ -192,9 +189,7 @@ class Gate:
         self._tokens.refresh()
         failures = self._recent(peer)
         if len(failures) >= self._limits.auth_failures:
-            raise reached(
-                "auth_failures", self._limits.auth_failures, "Too many bad tokens from this address."
-            )
+            raise reached("auth_failures", self._limits.auth_failures, "Too many bad tokens from this address.")
         if len(authorizations) == 1:
             scheme, _, token = authorizations[0].partition(" ")
             if scheme.lower() == "bearer" and 0 < len(token) <= _TOKEN_CHARS:

@@ -1,4 +1,4 @@
-"""What every call goes through, whichever face it came in by: who asks, what they may see, what is counted and refused."""
+"""What every call goes through, whichever face it came in by: who asks, what they may see, what is refused."""
 
 from __future__ import annotations
 
@@ -41,15 +41,11 @@ class Calls:
     def entered(self, face: str, principal: Principal) -> None:
         """Counts a stream in, or refuses it at once."""
         if self.draining.is_set():
-            raise UnavailableError(
-                "The server shuts down.", remedy="Resume on another, or here when it is back."
-            )
+            raise UnavailableError("The server shuts down.", remedy="Resume on another, or here when it is back.")
         if self.open_streams >= self.limits.max_streams:
             raise reached("max_streams", self.limits.max_streams, "The server has no stream left.")
         if self._by_principal[principal.id] >= self.limits.max_streams_per_token and principal.id != "anyone":
-            raise reached(
-                "max_streams_per_token", self.limits.max_streams_per_token, "The token has no stream left."
-            )
+            raise reached("max_streams_per_token", self.limits.max_streams_per_token, "The token has no stream left.")
         self.open_streams += 1
         self._by_principal[principal.id] += 1
         self.metrics.streams.labels(face).inc()
@@ -107,14 +103,10 @@ class Calls:
         if isinstance(mix, str) and len(mix) > MIX_BYTES:
             raise InvalidMixError(f"The mix has {len(mix)} characters.", remedy=f"At most {MIX_BYTES}.")
         if not mix:
-            raise InvalidMixError(
-                "The mix is empty.", remedy='Such as "web:0.7,code:0.3", or "*" for everything.'
-            )
+            raise InvalidMixError("The mix is empty.", remedy='Such as "web:0.7,code:0.3", or "*" for everything.')
         view = options.get("view") or "samples"
         if view not in VIEWS:
-            raise InvalidOptionError(
-                f"There is no view {str(view)[:40]!r}.", remedy=f"Views: {', '.join(VIEWS)}."
-            )
+            raise InvalidOptionError(f"There is no view {str(view)[:40]!r}.", remedy=f"Views: {', '.join(VIEWS)}.")
         rows_of: dict[str, Any] = {}
         if view == "tokens":
             from choline_data.tokens.stream import token_rows
@@ -126,7 +118,7 @@ class Calls:
         return self.engine.remember(recipe)
 
     def admitted(self, principal: Principal, recipe: Recipe) -> None:
-        """Refuses a recipe with a source that the principal may not read, or whose name does not go with its revision."""
+        """Refuses a recipe with a source that may not be read, or whose name does not go with its revision."""
         entries = self.engine.entries()
         check_read(principal, (source.dataset for source in recipe.sources), entries)
         for source in recipe.sources:

@@ -38,14 +38,15 @@ FIREHOSE, FLIGHT = "firehose", "flight"
 
 @dataclass(frozen=True)
 class Deal:
-    """How positions are dealt to ranks: step j is positions [j*G, (j+1)*G), rank r has its contiguous part."""
+    """How positions are dealt to ranks: step j is positions base + [j*G, (j+1)*G), rank r has its contiguous part."""
 
     rank: int = 0
     world: int = 1
     batch: int = 1
+    base: int = 0
 
     @classmethod
-    def of(cls, rank: int, world: int, batch: int) -> Deal:
+    def of(cls, rank: int, world: int, batch: int, base: int = 0) -> Deal:
         """The deal that a request states; 0 for the defaults. One reader of all is the same deal at any batch."""
         world = world or 1
         if not 1 <= world <= 1 << 20 or not 0 <= rank < world:
@@ -58,7 +59,11 @@ class Deal:
             raise InvalidOptionError(
                 f"batch_size {batch} can't be.", remedy="batch_size is 0 to 16777216.", option="batch_size"
             )
-        return cls() if world == 1 else cls(rank, world, batch or 1)
+        if base < 0:
+            raise InvalidOptionError(
+                f"base_position {base} can't be.", remedy="It is 0 or more.", option="base_position"
+            )
+        return cls() if world == 1 else cls(rank, world, batch or 1, base % (world * (batch or 1)))
 
     def positions(self, start: int, stop: int) -> np.ndarray[Any, np.dtype[np.int64]]:
         """The positions behind indexes start … stop-1."""
@@ -66,16 +71,18 @@ class Deal:
         if self.world == 1:
             return index
         step, within = np.divmod(index, self.batch)
-        return step * (self.world * self.batch) + self.rank * self.batch + within
+        return self.base + step * (self.world * self.batch) + self.rank * self.batch + within
 
     def position(self, index: int) -> int:
         """The position behind one index."""
         step, within = divmod(index, self.batch)
-        return step * self.world * self.batch + self.rank * self.batch + within
+        return self.base + step * self.world * self.batch + self.rank * self.batch + within
 
     def index(self, position: int) -> int:
         """The first index whose position is not before `position`."""
-        step, within = divmod(position, self.world * self.batch)
+        if position <= self.base:
+            return 0
+        step, within = divmod(position - self.base, self.world * self.batch)
         return step * self.batch + min(max(within - self.rank * self.batch, 0), self.batch)
 
 
@@ -144,7 +151,7 @@ class Engine:
         self._opened: OrderedDict[tuple[object, ...], Opened] = OrderedDict()
         self._entries: tuple[int, dict[str, Entry]] = (-1, {})
         self._lock = threading.Lock()
-        self._readers = ThreadPoolExecutor(limits.read_threads, thread_name_prefix="choline-read")
+        self._readers = ThreadPoolExecutor(1 if home.local else limits.read_threads, thread_name_prefix="choline-read")
         self._openers = ThreadPoolExecutor(limits.read_threads, thread_name_prefix="choline-open")
 
     def close(self) -> None:
@@ -239,7 +246,7 @@ class Engine:
     async def messages(
         self, opened: Opened, deal: Deal, start: int, stop: int, *, sequence: int, face: str
     ) -> tuple[frames.Framed, ...]:
-        """The messages with the reader's samples start … stop-1: from the cache, or made by one thread for all who wait."""
+        """The messages with the reader's samples start … stop-1: held already, or made once for all who wait."""
         key = (opened.digest, opened.columns, deal, start, stop, face)
         held = self._messages.get(key)
         if held is not None:
@@ -249,9 +256,7 @@ class Engine:
         if making is None:
             self.metrics.cache_misses.inc()
             loop = asyncio.get_running_loop()
-            making = loop.run_in_executor(
-                self._readers, self._make, opened, deal, start, stop, sequence, face
-            )
+            making = loop.run_in_executor(self._readers, self._make, opened, deal, start, stop, sequence, face)
             self._making[key] = making
             making.add_done_callback(partial(self._made, key))
         else:
@@ -279,13 +284,9 @@ class Engine:
         if encoded.size > MAX_MESSAGE and rows > 1:
             half = rows // 2
             first = self._framed(opened, deal, start, sequence, face, batch.slice(0, half))
-            return first + self._framed(
-                opened, deal, start + half, sequence + len(first), face, batch.slice(half)
-            )
+            return first + self._framed(opened, deal, start + half, sequence + len(first), face, batch.slice(half))
         if encoded.size > self.limits.row_bytes + (64 << 10) and rows == 1:
-            raise reached(
-                "row_bytes", self.limits.row_bytes, f"The sample at {deal.position(start)} is too big."
-            )
+            raise reached("row_bytes", self.limits.row_bytes, f"The sample at {deal.position(start)} is too big.")
         after = deal.position(start + rows)
         if opened.stream.length is not None:
             after = min(after, opened.stream.length)

@@ -1,8 +1,8 @@
 """Turns: who may send next. Deficit round robin over the streams that have a message ready.
 
 A bare server lets whichever stream is ready send on, and with hundreds of streams some send nothing for many seconds.
-Here a stream that has used its share waits behind all others that are ready, and only a few writes are under way at once,
-so the transport's own queue stays short. A reader that does not read holds its place for `PATIENCE` only.
+Here a stream that has used its share waits behind all others that are ready, and only a few writes are under way at
+once, so the transport's own queue stays short. A reader that does not read holds its place for `PATIENCE` only.
 """
 
 from __future__ import annotations

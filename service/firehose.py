@@ -32,7 +32,7 @@ class Firehose:
         self._calls = calls
         self._engine = calls.engine
 
-    def handler(self) -> grpc.GenericRpcHandler[Any, Any]:
+    def handler(self) -> grpc.GenericRpcHandler:
         """What a gRPC server registers."""
         calls = self._calls
         methods = {
@@ -124,10 +124,8 @@ class Firehose:
                 option="target_message_bytes",
             )
         if request.max_row_count < 0:
-            raise InvalidOptionError(
-                f"max_row_count {request.max_row_count} can't be.", option="max_row_count"
-            )
-        deal = Deal.of(request.rank, request.world_size, request.batch_size)
+            raise InvalidOptionError(f"max_row_count {request.max_row_count} can't be.", option="max_row_count")
+        deal = Deal.of(request.rank, request.world_size, request.batch_size, request.base_position)
         calls.entered(FIREHOSE, principal)
         try:
             opened = await self._engine.opening(
@@ -165,9 +163,7 @@ class Firehose:
             async for message in reading.batches_in_order():
                 if message is None:
                     beat = pb.StreamHeartbeat(cursor=reading.cursor)
-                    await reading.send(
-                        context.write, pb.ReadStreamResponse(heartbeat=beat).SerializeToString()
-                    )
+                    await reading.send(context.write, pb.ReadStreamResponse(heartbeat=beat).SerializeToString())
                     continue
                 numbered = frames.with_sequence(message, reading.batches)
                 await reading.send(context.write, numbered.frame, rows=message.rows)

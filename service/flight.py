@@ -1,7 +1,7 @@
 """The Arrow Flight face of the same streams, so that an unmodified Flight client in any language reads them.
 
-A ticket is small JSON: {"recipe": {...} or "digest": "…", "start": 0, "stop": 1000, "columns": ["text"]}. A descriptor is a
-command (a mix as text, or a recipe as JSON) or the path of one dataset. Batches carry their cursor in `app_metadata`.
+A ticket is small JSON: {"recipe": {...} or "digest": "…", "start": 0, "stop": 1000, "columns": ["text"]}. A descriptor
+is a command (a mix as text, or a recipe as JSON) or the path of one dataset. Batches have a cursor each.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Flight:
         self._calls = calls
         self._engine = calls.engine
 
-    def handler(self) -> grpc.GenericRpcHandler[Any, Any]:
+    def handler(self) -> grpc.GenericRpcHandler:
         """What a gRPC server registers."""
         calls = self._calls
         methods = {
@@ -112,14 +112,10 @@ class Flight:
             start, stop = body.get("start") or 0, body.get("stop")
             digest = body.get("digest") or ""
         except (orjson.JSONDecodeError, AttributeError, TypeError) as error:
-            raise InvalidOptionError(
-                "The ticket can't be read.", remedy="Take one from GetFlightInfo."
-            ) from error
+            raise InvalidOptionError("The ticket can't be read.", remedy="Take one from GetFlightInfo.") from error
         texts = isinstance(columns, list) and all(isinstance(c, str) for c in (*columns, digest, cursor))
         if not texts or type(start) is not int or not (stop is None or (type(stop) is int and stop >= start)):
-            raise InvalidOptionError(
-                "The ticket has a field of the wrong type.", remedy="Take one from GetFlightInfo."
-            )
+            raise InvalidOptionError("The ticket has a field of the wrong type.", remedy="Take one from GetFlightInfo.")
         opened = self._calls.opened(principal, text, digest, columns)
         start = self._engine.start_of(opened.stream.recipe, opened.stream.length, cursor, start)
         return opened, start, stop
@@ -152,9 +148,7 @@ class Flight:
             for message in preamble(opened.stream.schema, opened.stream.datasets):
                 await reading.send(context.write, frames.flight_message(message) + frames.chunk(3, cursor))
             async for batch in reading.batches_in_order():
-                if (
-                    batch is not None
-                ):  # Flight has no heartbeat; keepalive and the client's own deadline stand in
+                if batch is not None:  # Flight has no heartbeat; keepalive and the client's own deadline stand in
                     await reading.send(context.write, batch.frame, rows=batch.rows)
             if reading.ended.name != "COMPLETE":
                 from choline_data.errors import UnavailableError

@@ -33,9 +33,7 @@ def parse(kind: type[M], raw: bytes) -> M:
     try:
         return kind.FromString(raw)
     except (DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise errors.InvalidOptionError(
-            "The request is not one of this method.", remedy="Check the client."
-        ) from error
+        raise errors.InvalidOptionError("The request is not one of this method.", remedy="Check the client.") from error
 
 
 def principal_of(calls: Calls, context: grpc.aio.ServicerContext[Any, Any]) -> Principal:
@@ -51,10 +49,8 @@ def principal_of(calls: Calls, context: grpc.aio.ServicerContext[Any, Any]) -> P
 
 async def failed(calls: Calls, context: grpc.aio.ServicerContext[Any, Any], error: BaseException) -> None:
     """Ends the call with the status of `error`; text that names the home is not passed on."""
-    cursor = ""
-    if isinstance(error, CutError):
-        error, cursor = error.cause, error.cursor
-    told = status.public(error)
+    cause, cursor = (error.cause, error.cursor) if isinstance(error, CutError) else (error, "")
+    told = status.public(cause)
     for text in ("message", "remedy"):
         setattr(told, text, getattr(told, text).replace(calls.home.location, "the home"))
     told.args = (f"{told.message} {told.remedy}".strip(),)
@@ -89,6 +85,9 @@ def streaming(calls: Calls, work: Streaming) -> grpc.RpcMethodHandler[Any, Any]:
         except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - the edge: becomes a status, its text stays here
+            cause = error.cause if isinstance(error, CutError) else error
+            if context.cancelled() or type(cause).__name__ == "ExecuteBatchError":
+                return  # the reader is gone: nobody to tell
             await failed(calls, context, error)
 
     return grpc.unary_stream_rpc_method_handler(handle)

@@ -1,6 +1,6 @@
 """One stream, whichever face it is for: messages in order, made one ahead, sent in turn, with a sign of life between.
 
-`Reading.frames` yields what to send; the faces only frame the header and the end.
+`Reading` makes and sends the batches; the faces only frame the header and the end.
 """
 
 from __future__ import annotations
@@ -66,11 +66,7 @@ class Reading:
     @property
     def cursor(self) -> str:
         """Where to resume after what was sent."""
-        position = (
-            self._deal.position(self._index)
-            if self.rows
-            else max(self.start, self._deal.position(self._index))
-        )
+        position = self._deal.position(self._index) if self.rows else max(self.start, self._deal.position(self._index))
         length = self._opened.stream.length
         return Cursor(self._opened.digest, position if length is None else min(position, length)).encode()
 
@@ -82,9 +78,7 @@ class Reading:
     def _fetch(self, index: int, sequence: int) -> asyncio.Task[tuple[frames.Framed, ...]]:
         stop = self._next_stop(index)
         return asyncio.ensure_future(
-            self._calls.engine.messages(
-                self._opened, self._deal, index, stop, sequence=sequence, face=self._face
-            )
+            self._calls.engine.messages(self._opened, self._deal, index, stop, sequence=sequence, face=self._face)
         )
 
     async def batches_in_order(self) -> AsyncIterator[frames.Framed | None]:

@@ -167,11 +167,7 @@ class Server:
     async def start(self) -> None:
         """Binds and serves."""
         settings = self.settings
-        host = (
-            f"[{settings.host}]"
-            if ":" in settings.host and not settings.host.startswith("[")
-            else settings.host
-        )
+        host = f"[{settings.host}]" if ":" in settings.host and not settings.host.startswith("[") else settings.host
         address = f"{host}:{settings.port}"
         try:
             if settings.tls_cert:
@@ -179,9 +175,7 @@ class Server:
             else:
                 self.port = self.server.add_insecure_port(address)
         except RuntimeError as error:
-            raise _usage(
-                f"The server can't listen on {address}: the port is in use or not allowed.", "port"
-            ) from error
+            raise _usage(f"The server can't listen on {address}: the port is in use or not allowed.", "port") from error
         for name in self._names:
             await self._health.set(name, self._serving)
         await self.server.start()
@@ -226,16 +220,16 @@ class Server:
             told["http"] = f"{shown}:{self.http_port}"
         if self.metrics_port is not None:
             told["metrics"] = f"{shown}:{self.metrics_port}"
-        if self.settings.as_json:
-            return json.dumps(told)
-        return "Serving on " + ", ".join(
-            f"{name} {at}" if name != "address" else at for name, at in told.items()
-        )
+        return json.dumps(told) if self.settings.as_json else self.shown(told)
+
+    @staticmethod
+    def shown(told: Mapping[str, str]) -> str:
+        """The addresses of a server on one line."""
+        others = [f"{name} on {at}" for name, at in told.items() if name != "address"]
+        return ", ".join([f"Serving on {told['address']}", *others])
 
 
-async def serve_until_signal(
-    home: Home, settings: Settings, limits: Limits, *, shared_port: bool = False
-) -> int:
+async def serve_until_signal(home: Home, settings: Settings, limits: Limits, *, shared_port: bool = False) -> int:
     """Serves until SIGTERM or SIGINT, then drains."""
     server = Server(home, settings, limits, shared_port=shared_port)
     stop = asyncio.Event()
@@ -284,9 +278,7 @@ def run(
     )
     try:
         check(settings)
-        bounds = replace(
-            Limits.of({"max_streams": max_streams, **(limits or {})}), memory=parse_bytes(memory)
-        )
+        bounds = replace(Limits.of({"max_streams": max_streams, **(limits or {})}), memory=parse_bytes(memory))
         place = home if isinstance(home, Home) else Home(home)
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         if workers > 1:

@@ -9,6 +9,7 @@ import logging
 import re
 import traceback
 import uuid
+from typing import Any
 
 import grpc
 
@@ -86,12 +87,11 @@ def details(error: errors.CholineDataError) -> bytes:
     )
     packed = any_pb2.Any()
     packed.Pack(told)
-    return status_pb2.Status(
-        code=code_of(error).value[0], message=str(error), details=[packed]
-    ).SerializeToString()
+    whole = status_pb2.Status(code=code_of(error).value[0], message=str(error), details=[packed])
+    return bytes(whole.SerializeToString())
 
 
-async def abort(context: grpc.aio.ServicerContext, error: BaseException, *, cursor: str = "") -> None:
+async def abort(context: grpc.aio.ServicerContext[Any, Any], error: BaseException, *, cursor: str = "") -> None:
     """Ends the call with this error; `cursor` goes into the trailers."""
     told = public(error)
     trailers: list[tuple[str, str | bytes]] = [("grpc-status-details-bin", details(told))]

@@ -9,12 +9,17 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from hypothesis import settings
 
 from choline_data import schema as one
 from choline_data.home import Home
 from choline_data.identity import sample_ids
 from choline_data.store import BlockWriter, Catalog, Entry, Manifest, StoredFile
 from choline_data.store.revision import manifest_name
+
+# Machines are shared: how long an example takes says nothing about it.
+settings.register_profile("choline", deadline=None, derandomize=bool(os.environ.get("CI")))
+settings.load_profile("choline")
 
 Parts = dict[tuple[str, str], dict[str, list[Any]]]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -62,11 +63,11 @@ def test_importing_the_package_or_asking_for_help_loads_nothing_heavy(code):
 
 
 def test_help_answers_in_half_a_second():
-    import time
-
+    # Processor time, not the clock: the machine that runs the tests has other work.
     took = []
     for _ in range(3):
-        started = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([sys.executable, "-m", "choline_data", "--help"], capture_output=True, check=True, timeout=60)
-        took.append(time.perf_counter() - started)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        took.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
     assert min(took) < 0.5

@@ -70,3 +70,17 @@ def test_a_newer_cursor_says_to_upgrade(text):
 def test_any_text_is_a_cursor_or_a_stated_error(text):
     with pytest.raises(InvalidCursorError):
         Cursor.decode(text)
+
+
+def test_each_refusal_says_what_to_do():
+    good = Cursor(DIGEST, 7).encode()
+    for text, says in {
+        "": "The cursor is damaged or not a cursor. Pass it on unchanged.",
+        good[:-1] + ("0" if good[-1] != "0" else "1"): (
+            "The cursor is damaged: its checksum does not fit. Pass it on unchanged."
+        ),
+        "chl2.x": "The cursor was written by a newer version. Upgrade choline-data.",
+    }.items():
+        with pytest.raises(InvalidCursorError) as caught:
+            Cursor.decode(text)
+        assert str(caught.value) == says

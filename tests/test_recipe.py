@@ -230,3 +230,78 @@ def test_a_newer_recipe_says_to_upgrade():
 def test_any_json_is_a_recipe_or_a_stated_error(body):
     with pytest.raises(InvalidMixError):
         Recipe.from_json(orjson.dumps(body))
+
+
+RANGE = "A recipe has 1 to 1024 sources with names of their own. Check the mix."
+SETTINGS = "Views: samples, text, tokens; on_exhausted: renormalize, stop; a 64-bit seed."
+NO_ROWS = "web: there are no rows to serve. Take it out of the mix, or widen its `where`, split or config."
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: recipe(source("a"), source("a")), RANGE),
+        (
+            lambda: recipe(seed=-(1 << 63) - 1),
+            f"view 'samples', on_exhausted 'renormalize' or seed {-(1 << 63) - 1} can't be. {SETTINGS}",
+        ),
+        (
+            lambda: recipe().with_segment(0, {"web": 1}),
+            "Segments begin at position 0 and go up. Append segments, never insert them.",
+        ),
+        (
+            lambda: recipe().with_segment(1 << 60, {"web": 1}),
+            "A recipe has at most 1024 segments, below position 2^60. Start a new stream.",
+        ),
+        (lambda: recipe(weights={"web": 1}), "No segment weighs code. Give it a weight; 0 will do."),
+        (lambda: recipe(source(rows=0)), NO_ROWS),
+        (lambda: Recipe.from_json(b"{}"), "This is not a recipe. Resolve the mix again."),
+        (lambda: Recipe.from_json(changed(seed="1")), "This is not a recipe. Resolve the mix again."),
+    ],
+)
+def test_each_refusal_says_what_to_do(make, says):
+    with pytest.raises(InvalidMixError) as caught:
+        make()
+    assert str(caught.value) == says
+    if says == NO_ROWS:
+        assert caught.value.metadata == {"source": "web"}
+
+
+def test_a_cursor_of_another_recipe_is_told_both_digests():
+    with pytest.raises(RecipeMismatchError) as caught:
+        recipe().check_digest("f" * 64, 0)
+    assert str(caught.value) == (
+        f"The cursor belongs to recipe ffffffffffff…, this stream is {recipe().digest[:12]}…. "
+        "Resume with the mix, seed and options of the run that wrote it."
+    )
+
+
+def test_the_smallest_and_the_largest_sources_are_read_back():
+    for rows, block_rows in ((1, 1), ((1 << 60) - 1, (1 << 60) - 1)):
+        one = recipe(source(rows=rows, block_rows=block_rows), options={"tokenizer": "x"})
+        assert Recipe.from_json(one.to_json()) == one
+    with pytest.raises(InvalidMixError):
+        Recipe.from_json(changed(sources__0__block_rows=1 << 60))
+
+
+def test_the_plan_has_the_seed_the_weights_and_the_end_of_the_recipe():
+    def sources_of(one, stop=400):
+        return [n for piece in one.plan().place(0, stop) for n in piece.source.tolist()]
+
+    one = recipe(source("code", 10, max_epochs="1"), source("web"))
+    assert sources_of(one) != sources_of(replace(one, seed=1))
+    assert set(sources_of(one.with_segment(100, {"web": 1}))[100:]) == {1}
+    assert one.plan().length is None
+    stopped = replace(one, on_exhausted="stop").plan().length
+    assert 10 <= stopped < 40
+
+
+def test_a_difference_shows_both_values_and_at_most_six():
+    one = recipe()
+    assert difference(one, orjson.loads(replace(one, seed=7).to_json())) == "seed: 0 here, 7 there"
+    other = orjson.loads(recipe(source("web", 5), source("code", 10)).to_json())
+    assert difference(one, other) == "web.rows: 100 here, 5 there"
+    assert difference(one, {}).startswith(
+        "seed: 0 here, None there; shuffle: True here, None there; view: samples here"
+    )
+    assert difference(one, {}).count(";") == 5

@@ -6,6 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+
 from choline_data.errors import InvalidOptionError
 from choline_data.rendering import CHATML, ChatTemplate, render, template_named
 from choline_data.schema import KINDS, SCHEMA

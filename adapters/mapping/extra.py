@@ -35,6 +35,10 @@ _ESCAPES = {0x08: "\\b", 0x09: "\\t", 0x0A: "\\n", 0x0C: "\\f", 0x0D: "\\r", 0x2
 _MUST_ESCAPE = np.array([byte < 0x20 or byte in (0x22, 0x5C) for byte in range(256)])
 
 
+# Texts and columns of text that follow each other in every row.
+Piece = tuple[pa.Array | str, ...]
+
+
 def is_json(field: pa.Field | None) -> bool:
     """Whether the column holds JSON text already."""
     return field is not None and (field.metadata or {}).get(b"json") == b"1"
@@ -49,7 +53,7 @@ def extra_json(
     lacks the key.
     """
     rest = rest or {}
-    pieces: list[pa.Array] = []
+    pieces: list[Piece] = []
     seen: set[str] = set()
     for index, field in enumerate(batch.schema):
         if field.name in seen or (field.name not in columns and field.name not in rest):
@@ -59,26 +63,39 @@ def extra_json(
         if field.name in rest:
             pieces.append(concat(key, rest[field.name]))
         else:
-            pieces.append(concat(key, json_text(batch.column(index), field)))
+            pieces.append((key, *_parts(batch.column(index), field)))
     return json_object(pieces, batch.num_rows)
 
 
-def json_object(pieces: list[pa.Array], rows: int) -> pa.Array:
-    """Pieces `"key":value` as objects; a null piece is left out, and a row that has none is null."""
+def _parts(column: pa.Array, field: pa.Field) -> Piece:
+    """The column's values as JSON text, in parts where that saves putting a common one together twice."""
+    if is_text(column.type) and not is_json(field) and not column.null_count:
+        return ('"', escaped(column), '"')
+    return (json_text(column, field),)
+
+
+def json_object(pieces: Sequence[pa.Array | Piece], rows: int) -> pa.Array:
+    """Pieces `"key":value` as objects; a null piece is left out, and a row that has none is null.
+
+    A piece may be parts, none of them ever null: all of them are put together in one go.
+    """
     if not pieces:
         return pa.nulls(rows, TEXT)
     parts: list[pa.Array | str] = ["{"]
     begun: pa.Array | None = None  # which rows have a key already, until all of them do
     everywhere = False
     for piece in pieces:
-        there = pc.is_valid(piece)
         if everywhere:
             comma: pa.Array | str = ","
         elif begun is None:
             comma = ""
         else:
             comma = pc.if_else(begun, pa.scalar(",", TEXT), pa.scalar("", TEXT))
-        if piece.null_count:
+        if isinstance(piece, tuple):
+            everywhere = True
+            parts += [comma, *piece]
+        elif piece.null_count:
+            there = pc.is_valid(piece)
             piece = pc.fill_null(concat(comma, piece), pa.scalar("", TEXT))
             begun = there if begun is None else pc.or_(begun, there)
             parts.append(piece)
@@ -91,7 +108,13 @@ def json_object(pieces: list[pa.Array], rows: int) -> pa.Array:
 
 def concat(*parts: pa.Array | str) -> pa.Array:
     """The parts of each row one after another; null where one is."""
-    ends = [pa.scalar(part, TEXT) if isinstance(part, str) else part for part in parts]
+    joined: list[pa.Array | str] = []
+    for part in parts:
+        if isinstance(part, str) and joined and isinstance(joined[-1], str):
+            joined[-1] += part
+        else:
+            joined.append(part)
+    ends = [pa.scalar(part, TEXT) if isinstance(part, str) else part for part in joined]
     return pc.binary_join_element_wise(*ends, pa.scalar("", TEXT))
 
 

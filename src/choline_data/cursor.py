@@ -35,5 +35,7 @@ class Cursor:
                 remedy="Upgrade choline-data." if newer else "Pass it on unchanged.",
             )
         if xxhash.xxh3_64_hexdigest(text.rpartition(".")[0].encode()) != match[3]:
-            raise InvalidCursorError("The cursor is damaged: its checksum does not fit.", remedy="Pass it on unchanged.")
+            raise InvalidCursorError(
+                "The cursor is damaged: its checksum does not fit.", remedy="Pass it on unchanged."
+            )
         return cls(match[1], int(match[2]))

@@ -66,6 +66,9 @@ class CholineDataError(Exception):
     exit_code: ClassVar[int] = 1
 
     def __init__(self, message: str, *, remedy: str = "", **metadata: object) -> None:
+        if message.startswith("Caught ") and "DataLoader worker" in message[:120]:
+            # torch makes a worker's error anew from its whole traceback; the last line is what it said.
+            message = message.rstrip().rpartition("\n")[2].partition(": ")[2]
         self.message = one_line(message)
         self.remedy = one_line(remedy)
         self.metadata: dict[str, str] = {key: one_line(value, 200) for key, value in metadata.items()}

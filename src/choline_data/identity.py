@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pyarrow as pa
 import xxhash
 
@@ -21,7 +23,7 @@ def _encoded(column: pa.Array) -> list[bytes]:
     """Each row of any column as bytes that differ where the rows differ."""
     if pa.types.is_large_string(column.type):
         data, offsets = _views(column)
-        return [bytes(data[a:b]) for a, b in zip(offsets, offsets[1:], strict=False)]
+        return [bytes(data[a:b]) for a, b in pairwise(offsets)]
     out = []
     for row in column.to_pylist():
         parts: list[bytes] = []
@@ -54,7 +56,7 @@ def sample_ids(batch: pa.RecordBatch) -> pa.Array:
     digest = xxhash.xxh3_128_digest
     if present == ["text"] and not batch["text"].null_count:
         data, offsets = _views(batch["text"])
-        ids = b"".join([digest(data[a:b], 1) for a, b in zip(offsets, offsets[1:], strict=False)])
+        ids = b"".join([digest(data[a:b], 1) for a, b in pairwise(offsets)])
         return _as_ids(ids, rows)
     columns = {name: _encoded(batch[name]) for name in present}
     valid = {name: batch[name].is_valid().to_pylist() for name in present}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -81,17 +82,13 @@ class Recipe:
             )
         object.__setattr__(self, "sources", tuple(sorted(self.sources, key=lambda s: s.name)))
         object.__setattr__(self, "options", dict(self.options))
-        if (
-            self.view not in VIEWS
-            or self.on_exhausted not in ON_EXHAUSTED
-            or not -(1 << 63) <= self.seed < 1 << 63
-        ):
+        if self.view not in VIEWS or self.on_exhausted not in ON_EXHAUSTED or not -(1 << 63) <= self.seed < 1 << 63:
             raise InvalidMixError(
                 f"view {self.view!r}, on_exhausted {self.on_exhausted!r} or seed {self.seed} can't be.",
                 remedy=f"Views: {', '.join(VIEWS)}; on_exhausted: {', '.join(ON_EXHAUSTED)}; a 64-bit seed.",
             )
         starts = [segment.start for segment in self.segments]
-        if not starts or starts[0] != 0 or any(b <= a for a, b in zip(starts, starts[1:], strict=False)):
+        if not starts or starts[0] != 0 or any(b <= a for a, b in itertools.pairwise(starts)):
             raise InvalidMixError(
                 "Segments begin at position 0 and go up.", remedy="Append segments, never insert them."
             )
@@ -105,9 +102,7 @@ class Recipe:
             raise InvalidMixError(f"No segment weighs {min(unnamed)}.", remedy="Give it a weight; 0 will do.")
         for segment in self.segments:
             if not set(segment.weights) <= set(names) or not sum(segment.weights.values()):
-                raise InvalidMixError(
-                    f"The segment at {segment.start} weighs sources that the recipe does not have."
-                )
+                raise InvalidMixError(f"The segment at {segment.start} weighs sources that the recipe does not have.")
             if any(weight < 0 or weight >= 1 << 62 for weight in segment.weights.values()):
                 raise InvalidMixError(f"The segment at {segment.start} has a weight below 0 or above 2^62.")
         for source in self.sources:
@@ -169,21 +164,15 @@ class Recipe:
 
     def plan(self) -> Plan:
         """The arithmetic of this recipe's stream."""
-        weights = [
-            (s.start, [s.weights.get(source.name, 0) for source in self.sources]) for s in self.segments
-        ]
+        weights = [(s.start, [s.weights.get(source.name, 0) for source in self.sources]) for s in self.segments]
         caps = [source.cap for source in self.sources]
         return Plan(weights, caps, seed=self.seed, on_exhausted=self.on_exhausted)
 
-    def with_segment(
-        self, start: int, weights: Mapping[str, int], sources: Sequence[RecipeSource] = ()
-    ) -> Recipe:
+    def with_segment(self, start: int, weights: Mapping[str, int], sources: Sequence[RecipeSource] = ()) -> Recipe:
         """The recipe that changes to `weights` at `start`; everything before stays as it was."""
         known = {s.name for s in self.sources}
         added = tuple(s for s in sources if s.name not in known)
-        return replace(
-            self, sources=(*self.sources, *added), segments=(*self.segments, Segment(start, dict(weights)))
-        )
+        return replace(self, sources=(*self.sources, *added), segments=(*self.segments, Segment(start, dict(weights))))
 
     def before(self, segment: int) -> Recipe:
         """The recipe as it was before its segment number `segment` was appended."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import operator
 from collections.abc import Callable, Mapping, Sequence
@@ -70,10 +71,8 @@ def selected_rows(home: Home, revision: Revision, where: str) -> Rows:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, schema) as writer:
         writer.write_batch(pa.record_batch([pa.array(rows)], schema=schema))
-    try:
+    with contextlib.suppress(PermissionError):  # a home that may only be read is evaluated each time
         home.create(name, bytes(sink.getvalue()))
-    except PermissionError:
-        pass  # a home that may only be read is evaluated each time
     return rows
 
 
@@ -82,9 +81,7 @@ def _read(home: Home, name: str, revision: Revision, predicate: Predicate) -> Ro
         table = pa.ipc.open_file(pa.py_buffer(home.read(name))).read_all()
         table.validate(full=True)
         rows: Rows = table["row"].to_numpy()
-        sound = (table.schema.metadata or {}).get(
-            b"where"
-        ) == predicate.text.encode() and rows.dtype == np.int64
+        sound = (table.schema.metadata or {}).get(b"where") == predicate.text.encode() and rows.dtype == np.int64
         if sound and len(rows):
             sound = bool(rows[0] >= 0 and rows[-1] < revision.rows and np.all(rows[1:] > rows[:-1]))
     except (pa.ArrowException, KeyError, OSError) as error:
@@ -122,9 +119,7 @@ def evaluated(revision: Revision, predicate: Predicate) -> Rows:
             if sought - seen and len(keys) < 1000:
                 keys.update(key for row in held.parsed for key in (row if isinstance(row, dict) else ()))
     for path in sorted(sought - seen):
-        raise UnknownFieldError(
-            str(Field("extra", path)), [f"extra.{key}" for key in sorted(keys)], where="where"
-        )
+        raise UnknownFieldError(str(Field("extra", path)), [f"extra.{key}" for key in sorted(keys)], where="where")
     return np.concatenate(kept)
 
 
@@ -174,10 +169,7 @@ class _Batch:
         if isinstance(operand, Field) and operand.path:
             holds = _PYTHON[relation]
             return pa.array(
-                [
-                    holds(found, value) if _alike(found, value) else None
-                    for found in self.values(operand.path)
-                ],
+                [holds(found, value) if _alike(found, value) else None for found in self.values(operand.path)],
                 pa.bool_(),
             )
         if isinstance(operand, Length):
@@ -213,9 +205,7 @@ class _Batch:
     def _field(self, field: Field) -> pa.Array:
         """The field as a flat column."""
         if field.path:
-            return pa.array(
-                [None if value is None else True for value in self.values(field.path)], pa.bool_()
-            )
+            return pa.array([None if value is None else True for value in self.values(field.path)], pa.bool_())
         top, _, member = field.name.partition(".")
         column = self._whole(top)
         if top == "origin":
@@ -227,9 +217,7 @@ class _Batch:
         return column
 
 
-_ITEM = pa.struct(
-    [("name", pa.string()), ("value", pa.large_string()), ("score", pa.float64()), ("mime", pa.string())]
-)
+_ITEM = pa.struct([("name", pa.string()), ("value", pa.large_string()), ("score", pa.float64()), ("mime", pa.string())])
 _ABSENT = {
     "label": pa.list_(_ITEM),
     "media": pa.list_(_ITEM),

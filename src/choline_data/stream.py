@@ -24,7 +24,8 @@ from choline_data.home import Home
 from choline_data.order import SourceOrder
 from choline_data.order.permute import Ints
 from choline_data.recipe import Recipe, RecipeSource
-from choline_data.store import Revision
+from choline_data.store import Revision, open_revision
+
 
 class Window:
     """The rows of one window of one source: views into mapped blocks, or into blocks that were fetched."""
@@ -91,7 +92,7 @@ class Store:
         with self._lock:
             found = self._revisions.get(digest)
         if found is None:
-            found = Revision(self.home, digest)
+            found = open_revision(self.home, digest)
             with self._lock:
                 found = self._revisions.setdefault(digest, found)
         return found
@@ -130,6 +131,8 @@ class Stream:
         self.schema = pa.schema([f for f in one.SCHEMA if f.name in there], metadata=one.SCHEMA.metadata)
         self.wire_schema = wire.schema_on_the_wire(self.schema)
         self._kinds = pa.array(one.KINDS, pa.string())
+        self._shared_nodes: dict[tuple[str, str | None], Any] = {}
+        self._constant: dict[tuple[str, str | None, int], pa.Array] = {}
         self._served = [self._with_constants(served) for served in self._served]
 
     @property
@@ -163,6 +166,7 @@ class Stream:
     def _with_constants(self, served: _Served) -> _Served:
         revision = served.revision
         codes = {"dataset": self.datasets.index(served.spec.dataset)}
+        shared = self._shared_nodes
         constants: dict[str, Any] = {}
         for field in self.schema:
             if field.name in revision.schema.names or field.name == "dataset":
@@ -172,7 +176,9 @@ class Stream:
                 constants["kind"] = node_of(pa.string(), [pa.array([revision.constants["kind"]], pa.string())])
             else:
                 value = revision.constants.get(field.name)
-                constants[field.name] = node_of(field.type, [pa.array([value], field.type)])
+                if (field.name, value) not in shared:
+                    shared[field.name, value] = node_of(field.type, [pa.array([value], field.type)])
+                constants[field.name] = shared[field.name, value]
         return replace(served, codes=codes, constants=constants)
 
     def _range(self, served: _Served, start: int, stop: int, columns: Sequence[str]) -> list[pa.RecordBatch]:
@@ -254,6 +260,9 @@ class Stream:
             for served, _, places in picked:
                 codes[places] = served.codes[field.name]
             return pa.array(codes)
+        same = [served.constants.get(field.name) for served, _, _ in picked]
+        if not coded and same[0] is not None and all(node is same[0] for node in same):
+            return self._repeated(field, served_value=picked[0][0].revision.constants.get(field.name), count=count)
         pieces: list[Piece] = []
         kind = pa.string() if coded else field.type
         for served, windows, places in picked:
@@ -264,6 +273,17 @@ class Stream:
                 pieces += [Piece(window.nodes[field.name], rows, at) for window, rows, at in windows]
         column = assemble(kind, pieces, count)
         return pc.index_in(column, self._kinds).cast(pa.int8()) if coded else column
+
+    def _repeated(self, field: pa.Field, *, served_value: str | None, count: int) -> pa.Array:
+        """A column with one value for all rows, made once for the usual counts."""
+        key = (field.name, served_value, count)
+        made = self._constant.get(key)
+        if made is None:
+            made = pa.repeat(pa.scalar(served_value, field.type), count)
+            if len(self._constant) > 256:
+                self._constant.clear()
+            self._constant[key] = made
+        return made
 
     def read(self, start: int, stop: int) -> pa.RecordBatch:
         """The samples at positions start … stop-1."""

@@ -4,7 +4,7 @@
     kind in ('chat', 'qa') and not (extra.source like 'wiki%' or extra.score < 0.5)
     time >= '2024-01-01' and label is not null
 
-Fields are the text fields of the schema, `time`, `origin.file`, `origin.row`, `label`, `label.value` and `label.score` (of
+Fields are the text fields of the schema, `time`, `origin.file`, `origin.row`, `label`, `label.value`, `label.score` (of
 the first label), `media.mime` (of the first medium), and `extra.key`, dotted where the JSON is nested and quoted where
 a key is no word. `len` counts characters of text, and items of `turns`, `label` and `media`. `like` knows % and _.
 A comparison with a field that a sample lacks, or that has another type there, does not hold and neither does its `not`.
@@ -475,9 +475,7 @@ def _fitting(operand: Field | Length, value: Value, at: int) -> Value:
         try:
             moment(str(value))
         except ValueError as error:
-            raise _invalid(
-                "that is no time", at, "Write it as '2024-01-31' or '2024-01-31T12:00:00Z'"
-            ) from error
+            raise _invalid("that is no time", at, "Write it as '2024-01-31' or '2024-01-31T12:00:00Z'") from error
     return value
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,3 +54,57 @@ def positions(samples: Iterable[Any]) -> list[int]:
     for sample in samples:
         out += [sample["position"]] if isinstance(sample["position"], int) else sample["position"].tolist()
     return out
+
+
+class Server:
+    """A `choline-data serve` process of its own on a free local port."""
+
+    def __init__(self, home: Path, port: int = 0, *options: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "choline_data.service", "--home", str(home), "--port", str(port), "--json", *options],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        self.address: str = json.loads(self.process.stdout.readline())["address"]
+        self.port = int(self.address.rpartition(":")[2])
+
+    def signal(self, number: int) -> None:
+        """Sends the process a signal."""
+        self.process.send_signal(number)
+
+    def stop(self) -> None:
+        """Kills the process."""
+        self.process.kill()
+        self.process.wait(timeout=10)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def server(home: Path) -> Iterator[Server]:
+    """A server of the small home."""
+    running = Server(home)
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def remote(server: Server) -> Any:
+    """Makes a FirehoseDataset that reads from the server."""
+
+    def make(mix: object = MIX, **options: Any) -> FirehoseDataset:
+        return FirehoseDataset(mix, **{"server": server.address, "repeat": False, "seed": 7, **options})
+
+    return make
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port that nobody listens on."""
+    import socket
+
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])

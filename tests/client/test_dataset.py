@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.client.conftest import ids, positions
 from torch.utils.data import DataLoader
 
 from choline_data.client import FirehoseDataset, collate
 from choline_data.errors import InvalidMixError, InvalidOptionError, OutOfRangeError, UnknownDatasetError
-from tests.client.conftest import ids, positions
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
 

@@ -1,4 +1,4 @@
-"""A library of small datasets, for the tests of mixes, filters and explanations."""
+"""A home with four small datasets, for the tests of mixes."""
 
 from __future__ import annotations
 
@@ -9,8 +9,14 @@ import pytest
 
 
 @pytest.fixture
-def library(shelf: Any, numbered: Callable[[str, int], dict[str, list[Any]]]) -> Any:
-    """web (100 rows), code (10), books (40, MIT) and chat (20, of kind chat, tagged talk)."""
+def numbered() -> Callable[[str, int], dict[str, list[Any]]]:
+    """Columns of `count` short texts."""
+    return lambda word, count: {"text": [f"{word} {number}" for number in range(count)]}
+
+
+@pytest.fixture
+def library(shelf, numbered):
+    """web (100 rows), code (10, Apache-2.0), books (40, MIT, longer) and chat (20, of kind chat, tagged talk)."""
     shelf.add("web", numbered("page", 100), license="NOASSERTION")
     shelf.add("code", numbered("line", 10), license="Apache-2.0")
     shelf.add("books", numbered("a much longer chapter", 40), license="MIT", language="en")

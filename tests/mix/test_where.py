@@ -166,9 +166,7 @@ def test_the_limits_hold_at_their_edge():
         parse_where("text like '" + "a" * 1001 + "'")
 
 
-@pytest.mark.parametrize(
-    "where", ["text = 'it''s'", 'text = "it\'s"', "  text='it''s'  ", "(text = 'it''s')"]
-)
+@pytest.mark.parametrize("where", ["text = 'it''s'", 'text = "it\'s"', "  text='it''s'  ", "(text = 'it''s')"])
 def test_texts_that_say_the_same_have_one_normal_form(where):
     assert parse_where(where).text == "text = 'it''s'"
 
@@ -183,9 +181,7 @@ _LEAVES = st.one_of(
         st.sampled_from(["=", "!=", "<", ">="]),
         _TEXT,
     ),
-    st.builds(
-        Compare, st.builds(Length, st.sampled_from([Field("text"), Field("turns")])), st.just("<"), _NUMBERS
-    ),
+    st.builds(Compare, st.builds(Length, st.sampled_from([Field("text"), Field("turns")])), st.just("<"), _NUMBERS),
     st.builds(Compare, _KEYS, st.just("="), _TEXT | _NUMBERS | st.booleans()),
     st.builds(In, _KEYS, st.lists(_TEXT, min_size=1, max_size=3, unique=True).map(tuple)),
     st.builds(Like, st.just(Field("text")), _TEXT.filter(lambda text: "%%" not in text)),
@@ -196,12 +192,8 @@ _LEAVES = st.one_of(
 def _combined(inner):
     several = st.lists(inner, min_size=2, max_size=3)
     return st.one_of(
-        several.map(
-            lambda terms: And(tuple(t for x in terms for t in (x.terms if isinstance(x, And) else (x,))))
-        ),
-        several.map(
-            lambda terms: Or(tuple(t for x in terms for t in (x.terms if isinstance(x, Or) else (x,))))
-        ),
+        several.map(lambda terms: And(tuple(t for x in terms for t in (x.terms if isinstance(x, And) else (x,))))),
+        several.map(lambda terms: Or(tuple(t for x in terms for t in (x.terms if isinstance(x, Or) else (x,))))),
         inner.map(lambda term: term.term if isinstance(term, Not) else Not(term)),
     )
 

@@ -1,7 +1,7 @@
 """Streams never change: digests of whole streams, committed once and the same on every platform and release.
 
 A digest that differs means that every cursor, receipt and checkpoint out there points at other samples. There is no
-reason to write these anew but a new version of the recipe: `python tests/order/test_golden.py > tests/order/golden.json`.
+reason to write these anew but a new version of the recipe: `python tests/order/test_golden.py > golden.json` beside it.
 """
 
 from __future__ import annotations
@@ -68,8 +68,7 @@ def digest(stream: dict[str, Any]) -> str:
     """sha256 of (source, row) of every position, as little-endian 64-bit integers."""
     seed, shuffle = stream.get("seed", 0), stream.get("shuffle", True)
     orders = [
-        SourceOrder(s["rows"], s["block_rows"], seed=seed, key=s["key"], shuffle=shuffle)
-        for s in stream["sources"]
+        SourceOrder(s["rows"], s["block_rows"], seed=seed, key=s["key"], shuffle=shuffle) for s in stream["sources"]
     ]
     plan = Plan([tuple(w) for w in stream["weights"]], stream.get("caps") or [None] * len(orders), seed=seed)
     told = hashlib.sha256()
@@ -107,8 +106,4 @@ def primitives() -> dict[str, list[int]]:
 
 
 if __name__ == "__main__":
-    print(
-        json.dumps(
-            {"primitives": primitives(), "streams": {n: digest(s) for n, s in STREAMS.items()}}, indent=1
-        )
-    )
+    print(json.dumps({"primitives": primitives(), "streams": {n: digest(s) for n, s in STREAMS.items()}}, indent=1))

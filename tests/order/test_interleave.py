@@ -13,9 +13,7 @@ from hypothesis import strategies as st
 from choline_data.order.interleave import MIXING_BLOCK, Quotas, block_key, dealt, share_on
 
 WEIGHTS = st.lists(
-    st.one_of(
-        st.integers(0, 3), st.integers(0, 10**6), st.integers(0, 1 << 60), st.sampled_from([1, 1 << 40])
-    ),
+    st.one_of(st.integers(0, 3), st.integers(0, 10**6), st.integers(0, 1 << 60), st.sampled_from([1, 1 << 40])),
     min_size=1,
     max_size=24,
 ).filter(any)
@@ -24,10 +22,7 @@ WEIGHTS = st.lists(
 def error(weights, slots):
     """The greatest distance of a quota from its ideal."""
     total = sum(weights)
-    return max(
-        abs(Fraction(slots * w, total) - q)
-        for w, q in zip(weights, Quotas(weights).after(slots), strict=True)
-    )
+    return max(abs(Fraction(slots * w, total) - q) for w, q in zip(weights, Quotas(weights).after(slots), strict=True))
 
 
 def families(count):

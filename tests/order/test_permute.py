@@ -12,9 +12,7 @@ from choline_data.order.quality import adjacent_correlation
 
 SIZES = st.one_of(
     st.integers(1, 1 << 40),
-    st.integers(0, 39).flatmap(
-        lambda power: st.sampled_from([(1 << power) - 1, 1 << power, (1 << power) + 1])
-    ),
+    st.integers(0, 39).flatmap(lambda power: st.sampled_from([(1 << power) - 1, 1 << power, (1 << power) + 1])),
 ).filter(lambda n: n > 0)
 
 
@@ -40,9 +38,7 @@ def test_sizes_around_the_table_and_around_squares_are_bijections():
 @settings(deadline=None)
 def test_large_sizes_stay_inside_and_come_back(n, key, data):
     there = Permutation(n, key)
-    asked = (
-        [0, n - 1] if data is None else data.draw(st.lists(st.integers(0, n - 1), min_size=1, max_size=50))
-    )
+    asked = [0, n - 1] if data is None else data.draw(st.lists(st.integers(0, n - 1), min_size=1, max_size=50))
     x = np.array(asked, dtype=np.int64)
     y = there(x)
     assert y.min() >= 0

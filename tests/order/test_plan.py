@@ -38,8 +38,7 @@ def placed(of, start, stop):
 def ranks_are_whole(rows):
     """Whether each source's ranks are 0, 1, 2 … in order: nothing lost, nothing repeated."""
     return all(
-        rows[rows[:, 0] == s, 1].tolist() == list(range(int((rows[:, 0] == s).sum())))
-        for s in np.unique(rows[:, 0])
+        rows[rows[:, 0] == s, 1].tolist() == list(range(int((rows[:, 0] == s).sum()))) for s in np.unique(rows[:, 0])
     )
 
 
@@ -88,12 +87,8 @@ def test_ranks_and_workers_part_the_stream_without_a_rest(workers):
 def test_global_batches_do_not_depend_on_the_world_size():
     golden = placed(plan([2, 1]), 0, 24 * 9)
     met = []
-    for step, world in enumerate(
-        [1, 1, 4, 8, 2, 12, 1, 24, 3]
-    ):  # w1 -> w2 -> w1, the global batch of 24 kept
-        met += [
-            part for rank in range(world) for part in of_rank(plan([2, 1]), [step], world, 24 // world, rank)
-        ]
+    for step, world in enumerate([1, 1, 4, 8, 2, 12, 1, 24, 3]):  # w1 -> w2 -> w1, the global batch of 24 kept
+        met += [part for rank in range(world) for part in of_rank(plan([2, 1]), [step], world, 24 // world, rank)]
     assert np.array_equal(np.concatenate(met), golden)
 
 
@@ -228,9 +223,7 @@ def test_a_stream_ends_within_a_segment_though_a_later_one_has_more():
     stopped = plan([(0, (1, 1)), (10, (1, 1))], [50, 20], on_exhausted="stop")
     assert stopped.served(stopped.length)[1] == 20
     assert plan([(0, (1, 1)), (10, (1, 1))], [None, None], on_exhausted="stop").length is None
-    assert plan([(0, (1, 1)), (100, (1, 0))], [None, 20], on_exhausted="stop").length == pytest.approx(
-        40, abs=2
-    )
+    assert plan([(0, (1, 1)), (100, (1, 0))], [None, 20], on_exhausted="stop").length == pytest.approx(40, abs=2)
 
 
 def test_only_positions_of_the_stream_are_placed():
@@ -282,3 +275,42 @@ def test_asked_again_the_answer_is_the_same_whatever_was_asked_between():
         placed(of, block * MIXING_BLOCK, block * MIXING_BLOCK + 1)
     assert len(of._blocks) <= 32
     assert np.array_equal(placed(of, 0, 300), golden)
+
+
+def test_the_ends_are_where_the_others_take_over():
+    of = plan([1, 1, 2], [10, None, 10_000])
+    small, never, big = of.ends()
+    assert never is None
+    assert abs(small - 40) <= 12
+    assert of.served(small)[0] == 10
+    assert of.served(big)[2] == 10_000
+    rows = placed(of, 0, big + 5000)[:, 0]
+    assert not (rows[small:] == 0).any()
+    assert not (rows[big:] == 2).any()
+    assert plan([1, 1]).ends() == [None, None]
+    assert plan([1, 1], [3, 3]).ends() == [6, 6]
+    assert plan([(0, (1, 0)), (50, (0, 1))], [50, 7]).ends() == [50, 57]
+
+
+def test_messages_say_how_long_the_stream_is():
+    for of, start, stop, says in (
+        (plan([1, 1], [5, 5]), 0, 11, "Positions 0 to 11 are not all in the stream, which has 10 positions."),
+        (plan([1]), -1, 3, "Positions -1 to 3 are not all in the stream, which has no end."),
+    ):
+        with pytest.raises(OutOfRangeError) as caught:
+            placed(of, start, stop)
+        assert str(caught.value) == says
+    with pytest.raises(OutOfRangeError) as caught:
+        plan([1, 1], [5, 5]).served(12)
+    assert str(caught.value) == "Position 11 is not in the stream, which has 10 positions."
+
+
+def test_pieces_follow_one_another_and_lie_in_one_block_each():
+    pieces = list(plan([(0, (2, 1)), (5000, (1, 2))]).place(100, 14_000))
+    at = 100
+    for piece in pieces:
+        assert piece.start == at
+        assert len(piece.source) == len(piece.rank) <= MIXING_BLOCK
+        at += len(piece.source)
+    assert at == 14_000
+    assert [piece.start for piece in pieces] == [100, 4096, 5000, 9096, 13_192]

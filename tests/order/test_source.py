@@ -80,7 +80,7 @@ def test_a_window_is_64_blocks_and_the_short_block_may_lie_in_any():
 def test_a_run_lies_in_one_window_and_the_runs_cover_the_ranks():
     source = order(1001, 5)
     runs = list(source.runs(np.arange(700, 1400)))
-    assert [run.at for run in runs][0].start == 0
+    assert runs[0].at.start == 0
     assert all(a.at.stop == b.at.start for a, b in itertools.pairwise(runs))
     assert runs[-1].at.stop == 700
     assert [run.epoch for run in runs] == sorted(run.epoch for run in runs)
@@ -128,9 +128,7 @@ def test_a_class_sorted_source_of_many_windows_is_mixed_to_a_stated_bound(blocks
 
 
 def test_neighbours_in_the_source_are_not_neighbours_in_the_stream():
-    one_window = [
-        adjacent_correlation(order(60_000, 1000, seed=seed).rows_of(0, 60_000)) for seed in range(8)
-    ]
+    one_window = [adjacent_correlation(order(60_000, 1000, seed=seed).rows_of(0, 60_000)) for seed in range(8)]
     assert max(map(abs, one_window)) < 0.02
 
 
@@ -152,3 +150,13 @@ def test_the_metric_knows_the_ends_of_its_scale():
     assert mixedness(chance, 50) == pytest.approx(1, abs=0.01)
     half = np.concatenate([np.repeat([0, 1], 500), np.tile([0, 1], 500)])
     assert mixedness(half, 10) == pytest.approx(0.5, abs=0.06)
+
+
+def test_the_metric_of_small_sequences_is_known_to_the_last_digit():
+    # Two labels with shares 1/2; batches aa, ab: distances 1 and 0, expected (2 - 1) / 2 * (4 - 2) / 3, worst 1.
+    assert mixedness([0, 0, 0, 1, 1, 1], 2) == pytest.approx(1 - (2 / 3 - 0.4) / 0.6)
+    assert mixedness([0, 0, 1, 1, 0], 2) == 0
+    assert mixedness([0, 1, 0, 1], 2) == 1
+    assert mixedness([0, 1], 1) == 1
+    assert mixedness([0, 1, 0], 2) == 1
+    assert adjacent_correlation(np.arange(10)) == pytest.approx(1)

@@ -445,6 +445,7 @@ class ReadStreamRequest(_message.Message):
     COLUMNS_FIELD_NUMBER: _builtins.int
     MAX_ROW_COUNT_FIELD_NUMBER: _builtins.int
     TARGET_MESSAGE_BYTES_FIELD_NUMBER: _builtins.int
+    BASE_POSITION_FIELD_NUMBER: _builtins.int
     recipe_json: _builtins.bytes
     """The recipe as canonical JSON, at most 1 MiB."""
     recipe_digest: _builtins.str
@@ -465,6 +466,10 @@ class ReadStreamRequest(_message.Message):
     """End after this many samples of this rank; 0 for no such end."""
     target_message_bytes: _builtins.int
     """Bytes a message should have: 65536 to 4194304; 0 for 524288."""
+    base_position: _builtins.int
+    """The position from which steps are counted: step j is positions [base + j*G, base + (j+1)*G). 0 for all but a run that
+    goes on with another world_size or batch_size from a position that is no multiple of the new batch_size.
+    """
     @_builtins.property
     def columns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The columns to send beside id and dataset; none for all."""
@@ -482,10 +487,11 @@ class ReadStreamRequest(_message.Message):
         columns: _abc.Iterable[_builtins.str] | None = ...,
         max_row_count: _builtins.int = ...,
         target_message_bytes: _builtins.int = ...,
+        base_position: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_size", b"batch_size", "columns", b"columns", "cursor", b"cursor", "max_row_count", b"max_row_count", "rank", b"rank", "recipe_digest", b"recipe_digest", "recipe_json", b"recipe_json", "start_position", b"start_position", "target_message_bytes", b"target_message_bytes", "world_size", b"world_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_position", b"base_position", "batch_size", b"batch_size", "columns", b"columns", "cursor", b"cursor", "max_row_count", b"max_row_count", "rank", b"rank", "recipe_digest", b"recipe_digest", "recipe_json", b"recipe_json", "start_position", b"start_position", "target_message_bytes", b"target_message_bytes", "world_size", b"world_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

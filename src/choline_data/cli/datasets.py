@@ -10,7 +10,7 @@ from typing import Any
 from choline_data.cli.output import emit, shown, size
 from choline_data.errors import UnknownDatasetError
 from choline_data.home import Home
-from choline_data.store import Catalog, Entry, Revision
+from choline_data.store import Catalog, Entry, open_revision
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -79,7 +79,7 @@ def show_dataset(home: str, name: str, *, as_json: bool) -> None:
     told: dict[str, Any] = {}
     if name in entries:
         entry = entries[name]
-        revision = Revision(where, entry.revision)
+        revision = open_revision(where, entry.revision)
         told = {
             **asdict(entry),
             "columns": revision.columns,
@@ -99,9 +99,7 @@ def show_dataset(home: str, name: str, *, as_json: bool) -> None:
 
 
 def _batches(home: Home, entry: Entry, rows: int) -> list[dict[str, Any]]:
-    from choline_data.store import Revision
-
-    revision = Revision(home, entry.revision)
+    revision = open_revision(home, entry.revision)
     out: list[dict[str, Any]] = []
     for batch in revision.read(0, min(rows, revision.rows)):
         for sample in batch.to_pylist():

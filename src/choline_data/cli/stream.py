@@ -106,12 +106,28 @@ def explain(home: str, mix: str, *, tokens: float, as_json: bool) -> None:
     from choline_data.cli.datasets import table
     from choline_data.mix.explain import explain as told
 
-    rows = [asdict(row) for row in told(_mix(mix), Home(home or None), tokens=tokens)]
+    answer = told(_mix(mix), Home(home or None), tokens=tokens)
     if as_json:
-        for row in rows:
-            emit(row)
-    elif rows:
-        table(tuple(rows[0]), [tuple(shown(value, 40) for value in row.values()) for row in rows])
+        for source in answer.sources:
+            emit(asdict(source))
+        return
+    headers = ("source", "share", "of tokens", "samples", "tokens", "epochs", "runs out at", "licence")
+    rows = [
+        (
+            s.name,
+            f"{s.share:.2%}",
+            f"{s.token_share:.2%}",
+            f"{s.samples:,}",
+            f"{s.tokens:,}",
+            f"{s.epochs:,.2f}{' !' if s.repeated else ''}",
+            "-" if s.runs_out is None else f"{s.runs_out:,}",
+            shown(s.license, 30),
+        )
+        for s in answer.sources
+    ]
+    table(headers, rows)
+    for note in answer.notes:
+        sys.stdout.write(f"{shown(note, 400)}\n")
 
 
 def import_mix(text: str) -> None:
@@ -119,4 +135,4 @@ def import_mix(text: str) -> None:
     from choline_data.mix.foreign import import_mix as read
 
     raw = sys.stdin.read() if text == "-" else Path(text).read_text() if Path(text).is_file() else text
-    sys.stdout.write(read(raw))
+    sys.stdout.write(read(raw).to_yaml())

@@ -14,6 +14,7 @@ from fractions import Fraction
 
 from choline_data.errors import InvalidMixError, UnknownDatasetError, UnknownFieldError, nearest
 from choline_data.home import Home
+from choline_data.licenses import CLASSES, license_class
 from choline_data.mix.grammar import UNITS, Mix, Part, parse_mix
 from choline_data.mix.measure import Measure, measured
 from choline_data.recipe import MAX_SOURCES, Recipe, RecipeSource, Segment
@@ -22,36 +23,6 @@ from choline_data.stream import Store
 
 RowsOf = Callable[[Store, RecipeSource, str, Mapping[str, str]], tuple[int, int]]
 
-# SPDX identifiers without conditions beyond attribution; what `license:permissive` means.
-PERMISSIVE = frozenset(
-    [
-        "0bsd",
-        "afl-3.0",
-        "apache-2.0",
-        "artistic-2.0",
-        "bsd-2-clause",
-        "bsd-3-clause",
-        "bsl-1.0",
-        "cc0-1.0",
-        "cc-by-2.0",
-        "cc-by-2.5",
-        "cc-by-3.0",
-        "cc-by-4.0",
-        "cdla-permissive-1.0",
-        "cdla-permissive-2.0",
-        "isc",
-        "mit",
-        "mit-0",
-        "odc-by-1.0",
-        "pddl-1.0",
-        "psf-2.0",
-        "python-2.0",
-        "unlicense",
-        "w3c",
-        "wtfpl",
-        "zlib",
-    ]
-)
 _WEIGHT_LIMIT = 1 << 60
 _POWERS = Context(prec=24)
 
@@ -60,9 +31,7 @@ def sample_rows(store: Store, source: RecipeSource, view: str, options: Mapping[
     """Rows and rows a block of a source in the views that serve samples."""
     del options
     if view == "tokens":
-        raise InvalidMixError(
-            "The tokens view needs its own count of rows.", remedy="Choose the view samples or text."
-        )
+        raise InvalidMixError("The tokens view needs its own count of rows.", remedy="Choose the view samples or text.")
     revision = store.revision(source.revision)
     spans = revision.spans(source.split, source.config)
     if not source.where:
@@ -107,16 +76,12 @@ def resolve_mix(
     if unit not in UNITS:
         raise InvalidMixError(f"There is no unit {unit!r}.", remedy=f"Units: {', '.join(UNITS)}.")
     if parsed.unit and unit != parsed.unit:
-        raise InvalidMixError(
-            f"The mix counts {parsed.unit}, the request {unit}.", remedy="Leave one of them out."
-        )
+        raise InvalidMixError(f"The mix counts {parsed.unit}, the request {unit}.", remedy="Leave one of them out.")
     entries = {n: e for n, e in Catalog(store.home).entries().items() if allowed is None or n in allowed}
     resolver = _Resolver(store, entries, unit, view, dict(options or {}), repeat, rows_of)
     resolver.level(parsed, Fraction(1), _Inherited(where=_joined(where, "")))
     leaves = resolver.merged()
-    weights = integer_weights(
-        {leaf.source.name: leaf.share / resolver.per_sample(leaf.measure) for leaf in leaves}
-    )
+    weights = integer_weights({leaf.source.name: leaf.share / resolver.per_sample(leaf.measure) for leaf in leaves})
     return Recipe(
         tuple(leaf.source for leaf in leaves),
         (Segment(0, weights),),
@@ -199,9 +164,7 @@ class _Resolver:
             if unknown is not None:
                 raise unknown
             what, _, value = part.group.partition(":")
-            near = (
-                nearest(value, {str(getattr(e, what, "")) for e in self._entries.values()}) if value else None
-            )
+            near = nearest(value, {str(getattr(e, what, "")) for e in self._entries.values()}) if value else None
             raise InvalidMixError(
                 f"{part.group!r} matches no dataset that has rows to serve.",
                 remedy=f"Did you mean {what}:{near}?" if near else "`choline-data list` shows what there is.",
@@ -225,13 +188,9 @@ class _Resolver:
     def _keep(self, path: str, leaf: _Leaf) -> None:
         self._leaves.append((path, leaf))
         if len(self._leaves) > 4 * MAX_SOURCES:
-            raise InvalidMixError(
-                f"The mix has more than {MAX_SOURCES} sources.", remedy="Name fewer groups."
-            )
+            raise InvalidMixError(f"The mix has more than {MAX_SOURCES} sources.", remedy="Name fewer groups.")
 
-    def _leaf(
-        self, name: str, entry: Entry, revision: str, share: Fraction, below: _Inherited
-    ) -> _Leaf | None:
+    def _leaf(self, name: str, entry: Entry, revision: str, share: Fraction, below: _Inherited) -> _Leaf | None:
         """The source, with its rows counted; None where it has none."""
         pinned = _pinned(entry, revision)
         opened = self._store.revision(pinned)
@@ -314,8 +273,7 @@ def _in_group(entry: Entry, group: str) -> bool:
         case "tag":
             return value in entry.tags
         case "license":
-            license_id = entry.license.lower()
-            return license_id in PERMISSIVE if value == "permissive" else license_id == value.lower()
+            return license_class(entry.license) == value if value in CLASSES else entry.license.lower() == value.lower()
         case _:
             return bool(getattr(entry, what) == value)
 
@@ -342,9 +300,7 @@ def _check_parts(name: str, parts: list[tuple[str, str, int]], split: str, confi
     ):
         if wanted and wanted not in there:
             listed = ", ".join(sorted(filter(None, there))[:12]) or "none"
-            raise InvalidMixError(
-                f"{name} has no {what} {wanted!r}.", remedy=f"There are: {listed}.", source=name
-            )
+            raise InvalidMixError(f"{name} has no {what} {wanted!r}.", remedy=f"There are: {listed}.", source=name)
 
 
 def _joined(one: str, other: str) -> str:

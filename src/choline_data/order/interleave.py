@@ -1,8 +1,8 @@
 """Sharing slots among weighted sources: exact quotas at every mixing block's end, a keyed order inside the block.
 
-A source's quota after N slots comes from floors telescoped down a Huffman tree of the weights. It never falls, rises by
-at most one slot at a time, and stays within 3 samples of its ideal at any N, with nothing accumulated: below a node that
-has more than half of its parent no child has more than the node's sibling, so the rounding of one level is at least
+A source's quota after N slots comes from floors telescoped down a Huffman tree of the weights. It never falls, rises
+by at most one slot at a time, and stays within 3 samples of its ideal at any N, with nothing accumulated: where a node
+has more than half of its parent, its children have no more than its sibling, so the rounding of one level is at least
 halved two levels further down. Inside a mixing block the slots are dealt to the sources by a keyed permutation; each
 source's samples keep their own order.
 """
@@ -71,12 +71,10 @@ class Quotas:
         return out
 
     def path(self, source: int) -> list[tuple[int, int, bool]]:
-        """The way from the root to a source of weight above 0: (weight of the lighter child, of both, into the lighter)."""
+        """The way from the root to a source that has weight: (lighter child's weight, that of both, which is taken)."""
         if not self._leaf:
             self._leaf = {index: leaf for leaf, index in enumerate(self._slots)}
-            self._above = [(-1, False)] * (
-                2 * len(self._slots) - 1
-            )  # the place in _nodes of each one's parent
+            self._above = [(-1, False)] * (2 * len(self._slots) - 1)  # the place in _nodes of each one's parent
             for at, (_, light, dense, _, _) in enumerate(self._nodes):
                 self._above[light], self._above[dense] = (at, True), (at, False)
         at, lighter = self._above[self._leaf[source]]

@@ -29,8 +29,7 @@ def _packed(raw: bytes) -> bytes:
 def key_of(*parts: int | str) -> int:
     """A 64-bit key of these parts: the same for equal parts, unrelated for others."""
     packed = b"".join(
-        struct.pack("<cQ", b"i", part & _WORD) if isinstance(part, int) else _packed(part.encode())
-        for part in parts
+        struct.pack("<cQ", b"i", part & _WORD) if isinstance(part, int) else _packed(part.encode()) for part in parts
     )
     return xxhash.xxh3_64_intdigest(packed)
 

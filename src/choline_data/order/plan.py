@@ -74,8 +74,8 @@ class Plan:
     """The phases of a stream, and `place`, the function from positions to (source, rank).
 
     `segments` are (start, weight of each source); `caps[i]` is the most samples that source i gives, None for no end.
-    `on_exhausted` is "renormalize" (the others share its slots) or "stop". `length` is the number of positions, None for
-    no end: exact, and known before the phases are, which are reckoned as far as they are asked for.
+    `on_exhausted` is "renormalize" (the others share its slots) or "stop". `length` is the number of positions, None
+    for no end: exact, and known before the phases are, which are reckoned as far as they are asked for.
     """
 
     def __init__(
@@ -152,20 +152,26 @@ class Plan:
         if not offset or position == phase.dealt_to:
             counts = phase.quotas.after(slots)
         else:
-            dealt_before = np.bincount(
-                self._dealt(phase, block)[0][:offset], minlength=len(phase.base)
-            ).tolist()
+            dealt_before = np.bincount(self._dealt(phase, block)[0][:offset], minlength=len(phase.base)).tolist()
             before = phase.quotas.after(slots - offset)
             counts = [a + b for a, b in zip(before, dealt_before, strict=True)]
         return [a + b for a, b in zip(phase.base, counts, strict=True)]
 
     def served(self, position: int) -> list[int]:
         """How many samples of each source stand before `position`."""
-        return (
-            self._served_in(self._phase(max(position - 1, 0)), position)
-            if position
-            else [0] * len(self._caps)
-        )
+        return self._served_in(self._phase(max(position - 1, 0)), position) if position else [0] * len(self._caps)
+
+    def ends(self) -> list[int | None]:
+        """Where each source has run out: the position from which on the others share its slots; None for never."""
+        while self._grow():
+            pass
+        out: list[int | None] = [None] * len(self._caps)
+        for phase in self._phases:
+            if phase.end is not None:
+                for index, rest in enumerate(self._left(self._caps, self._served_in(phase, phase.end))):
+                    if rest == 0 and out[index] is None:
+                        out[index] = phase.end
+        return out
 
     def _phase(self, position: int) -> Phase:
         if position < 0 or (self.length is not None and position >= self.length):
@@ -202,9 +208,7 @@ class Plan:
     def place(self, start: int, stop: int) -> Iterator[Placed]:
         """Positions start … stop-1 in order, in pieces that each lie in one mixing block."""
         if start < 0 or (self.length is not None and stop > self.length):
-            raise OutOfRangeError(
-                f"Positions {start} to {stop} are not all in the stream, which has {self._extent}."
-            )
+            raise OutOfRangeError(f"Positions {start} to {stop} are not all in the stream, which has {self._extent}.")
         while start < stop:
             phase = self._phase(start)
             block, offset = divmod(start - phase.start, MIXING_BLOCK)

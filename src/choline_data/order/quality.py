@@ -9,12 +9,11 @@ from choline_data.order.permute import Ints
 
 
 def mixedness(labels: npt.ArrayLike, batch: int) -> float:
-    """How far batches of this label sequence are from the whole: 1 where they are like random draws, 0 where every batch
-    has one label only and the whole has many.
+    """How like the whole the batches of this label sequence are: 1 as random draws, 0 where each has one label only.
 
-    It is 1 - (found - expected) / (worst - expected), clipped to 0 … 1, of the mean chi-square distance between the label
-    shares of a batch and those of the sequence; `expected` is that of batches drawn at random, `worst` of batches that
-    have one label each. A sequence with one label, or not longer than a batch, counts as mixed.
+    It is 1 - (found - expected) / (worst - expected), clipped to 0 … 1, of the mean chi-square distance between the
+    label shares of a batch and those of the sequence; `expected` is that of batches drawn at random, `worst` that of
+    batches with one label each. A sequence with one label, or with less than two batches, counts as mixed.
     """
     codes = np.unique(np.asarray(labels), return_inverse=True)[1].astype(np.int64)
     kinds = int(codes.max()) + 1 if len(codes) else 0

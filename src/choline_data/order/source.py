@@ -114,8 +114,6 @@ class SourceOrder:
         """The rows of the revision at these ranks: what the runs and ranges come to, for explanations and tests."""
         out = np.empty(count, dtype=np.int64)
         for run in self.runs(np.arange(first, first + count, dtype=np.int64)):
-            places = np.concatenate(
-                [np.arange(a, b, dtype=np.int64) for a, b in self.ranges(run.epoch, run.window)]
-            )
+            places = np.concatenate([np.arange(a, b, dtype=np.int64) for a, b in self.ranges(run.epoch, run.window)])
             out[run.at] = places[run.rows]
         return out

@@ -2,6 +2,6 @@
 
 from choline_data.store.blocks import BlockFile, BlockWriter
 from choline_data.store.catalog import Catalog, Entry
-from choline_data.store.revision import Manifest, Revision, StoredFile
+from choline_data.store.revision import Manifest, Revision, StoredFile, open_revision
 
-__all__ = ["BlockFile", "BlockWriter", "Catalog", "Entry", "Manifest", "Revision", "StoredFile"]
+__all__ = ["BlockFile", "BlockWriter", "Catalog", "Entry", "Manifest", "Revision", "StoredFile", "open_revision"]

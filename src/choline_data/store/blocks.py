@@ -21,7 +21,7 @@ from choline_data.home import Home
 
 _INDEX = np.dtype([("offset", "<u8"), ("length", "<u8"), ("xxh3", "<u8")])
 _MAGIC = b"CHLBLK01"
-_HASH_BYTES = 4 << 20
+_HASH_BYTES = 1 << 20
 
 
 def block_rows_for(row_bytes: float) -> int:
@@ -73,6 +73,8 @@ class _Hasher:
             raise self._failed
 
     def _run(self) -> None:
+        # One buffer for all reads: fresh memory costs more than hashing it.
+        buffer = memoryview(bytearray(_HASH_BYTES))
         try:
             with open(self._path, "rb") as file:
                 while (item := self._ranges.get()) is not None:
@@ -80,13 +82,14 @@ class _Hasher:
                     quick = xxhash.xxh3_64()
                     at = start
                     while at < end:
-                        piece = os.pread(file.fileno(), min(_HASH_BYTES, end - at), at)
-                        if not piece:
+                        got = os.preadv(file.fileno(), [buffer[: min(_HASH_BYTES, end - at)]], at)
+                        piece = buffer[:got]
+                        if not got:
                             raise OSError("the staged file is shorter than what was written")
                         self.sha256.update(piece)
                         if block:
                             quick.update(piece)
-                        at += len(piece)
+                        at += got
                     if block:
                         self.blocks.append((start, end - start, quick.intdigest()))
         except BaseException as error:  # noqa: BLE001 - carried to finish(), which raises it in the writer's thread

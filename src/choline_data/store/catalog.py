@@ -65,7 +65,8 @@ class Entry:
     def from_json(cls, raw: dict[str, Any]) -> Entry:
         """The entry that `asdict` gave; keys of a newer version are left out."""
         known = {f.name for f in fields(cls)}
-        kept: dict[str, Any] = {key: tuple(value) if key in ("tags", "earlier") else value for key, value in raw.items() if key in known}
+        kept: dict[str, Any] = {key: value for key, value in raw.items() if key in known}
+        kept |= {key: tuple(kept[key]) for key in ("tags", "earlier") if key in kept}
         return cls(**kept)
 
 

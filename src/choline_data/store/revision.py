@@ -112,24 +112,49 @@ def rejects_name(revision: str) -> str:
     return f"revisions/{revision}/rejects.jsonl"
 
 
+def damaged_manifest(revision: str) -> DamagedStoreError:
+    """That the manifest of this revision is of no use."""
+    return DamagedStoreError(
+        f"The manifest of revision {revision[:12]}… can't be read.", remedy="Add the dataset again."
+    )
+
+
+def read_manifest(home: Home, revision: str) -> pa.Table:
+    """The revision's manifest as a table of its files, what else it says in the schema's metadata."""
+    try:
+        table = pa.ipc.open_file(pa.py_buffer(home.read(manifest_name(revision)))).read_all()
+        table.validate(full=True)
+    except (pa.ArrowException, OSError) as error:
+        raise damaged_manifest(revision) from error
+    return table
+
+
+def open_revision(home: Home, revision: str) -> Revision:
+    """The revision for reading, whether its samples are stored in the home or lie in files elsewhere."""
+    from choline_data.store.in_place import HEAD, InPlaceRevision
+
+    table = read_manifest(home, revision)
+    in_place = HEAD in (table.schema.metadata or {})
+    return InPlaceRevision(home, revision, table) if in_place else Revision(home, revision, table)
+
+
 class Revision:
     """A revision for reading: any row range as record batches, in stored columns. Safe to share between threads."""
 
-    def __init__(self, home: Home, revision: str) -> None:
+    def __init__(self, home: Home, revision: str, table: pa.Table | None = None) -> None:
         self._home = home
         self.revision = revision
+        if table is None:
+            table = read_manifest(home, revision)
         try:
-            table = pa.ipc.open_file(pa.py_buffer(home.read(manifest_name(revision)))).read_all()
-            table.validate(full=True)
-            head = orjson.loads(table.schema.metadata[b"choline_data.manifest"])
+            (raw,) = (table.schema.metadata or {}).values()
+            head = self._head = orjson.loads(raw)
             self.columns: tuple[str, ...] = tuple(head["columns"])
             self.block_rows = int(head["block_rows"])
             self.constants: dict[str, str] = dict(head["constants"])
             self.about: dict[str, Any] = dict(head["about"])
-        except (pa.ArrowException, KeyError, TypeError, ValueError, OSError) as error:
-            raise DamagedStoreError(
-                f"The manifest of revision {revision[:12]}… can't be read.", remedy="Add the dataset again."
-            ) from error
+        except (KeyError, TypeError, ValueError) as error:
+            raise damaged_manifest(revision) from error
         self._table = table
         self._schema = one.stored_schema(self.columns)
         self.file_rows = table["rows"].to_numpy()
@@ -146,6 +171,11 @@ class Revision:
     def bytes(self) -> int:
         """Bytes of its store files."""
         return int(np.sum(self._table["bytes"].to_numpy()))
+
+    @property
+    def in_place(self) -> bool:
+        """Whether its samples lie in files that are not the home's."""
+        return False
 
     @property
     def schema(self) -> pa.Schema:

@@ -10,7 +10,8 @@ from choline_data.errors import CholineDataError, DamagedStoreError, SourceNotFo
 from choline_data.home import Home
 from choline_data.store.blocks import BlockFile, data_name, index_name
 from choline_data.store.catalog import Catalog, Entry
-from choline_data.store.revision import Manifest, Revision, manifest_name, rejects_name
+from choline_data.store.in_place import InPlaceRevision, verify_in_place
+from choline_data.store.revision import Manifest, manifest_name, open_revision, rejects_name
 
 _READ = 8 << 20
 
@@ -25,7 +26,9 @@ def _sha256(home: Home, name: str) -> str:
 
 def verify(home: Home, entry: Entry) -> dict[str, Any]:
     """Reads every byte of the dataset's revision; DamagedStoreError for the first thing that is not as it was written."""
-    revision = Revision(home, entry.revision)
+    revision = open_revision(home, entry.revision)
+    if isinstance(revision, InPlaceRevision):
+        return verify_in_place(revision)
     files = revision.files()
     manifest = Manifest(tuple(files), revision.columns, revision.block_rows, revision.constants)
     if manifest.revision != entry.revision:
@@ -62,7 +65,7 @@ def collect(home: Home) -> tuple[int, int]:
     for entry in catalog.entries(newest).values():
         kept |= {manifest_name(entry.revision), rejects_name(entry.revision)}
         try:
-            files = Revision(home, entry.revision).files()
+            files = open_revision(home, entry.revision).files()
         except CholineDataError as error:
             raise DamagedStoreError(
                 f"{entry.name}: its manifest can't be read, so what it needs is not known; nothing was deleted.",

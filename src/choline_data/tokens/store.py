@@ -21,7 +21,7 @@ import pyarrow as pa
 from choline_data.errors import DamagedStoreError
 from choline_data.home import Home
 from choline_data.rendering import render
-from choline_data.store import Revision
+from choline_data.store import Revision, open_revision
 from choline_data.tokens.tokenizers import Tokenizer, Tokens
 
 Progress = Callable[[int, int], None]  # documents and tokens done since the last call
@@ -134,7 +134,7 @@ def _revision(home: Home, digest: str) -> Revision:
     key = (home.location, digest)
     if key not in _OPENED:
         _OPENED.clear()
-        _OPENED[key] = Revision(home, digest)
+        _OPENED[key] = open_revision(home, digest)
     return _OPENED[key]
 
 
@@ -157,7 +157,7 @@ def tokenize(
     key = TokenKey(revision, tokenizer.digest, boundary)
     if stored(home, key):
         return TokenArray(home, key)
-    opened = Revision(home, revision)
+    opened = open_revision(home, revision)
     dtype = np.dtype("<u2") if tokenizer.vocabulary <= 1 << 16 else np.dtype("<u4")
     staged = {name: home.staged() for name in ("tokens", "mask", "starts")}
     starts = np.zeros(opened.rows + 1, np.int64)

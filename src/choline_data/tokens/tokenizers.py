@@ -70,7 +70,7 @@ class Tokenizer:
             raise MissingDependencyError("tokenize", "Tokenizing") from error
         try:
             return tokenizers.Tokenizer.from_str(self._raw.decode())
-        except Exception as error:  # noqa: BLE001 - the library raises plain Exception for a file it can't read
+        except Exception as error:
             raise InvalidOptionError(
                 f"{os.path.basename(self.name)} is not a tokenizer.json.", remedy="Save it with the tokenizers library."
             ) from error

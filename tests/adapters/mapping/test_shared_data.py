@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 import pyarrow as pa
 import pytest
+
 from choline_data.adapters.base import Shard, chunk_of
 from choline_data.adapters.mapping import infer, unsure
 

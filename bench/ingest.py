@@ -1,0 +1,254 @@
+"""How fast `add` is, in one run with its ceiling and its peers, on a made corpus of web documents.
+
+    python bench/ingest.py                      # makes 300,000 documents (over 1 GB of text) in a temporary folder
+    python bench/ingest.py --corpus /data/c     # keeps it there, and takes it from there the next time
+    python bench/ingest.py --peers-python /tmp/mds/bin/python --json
+
+MosaicML's MDSWriter needs other versions of much, so it runs in an environment of its own:
+
+    python -m venv /tmp/mds && /tmp/mds/bin/pip install "mosaicml-streaming==0.13.*" pyarrow
+
+Every contender is a process of its own that starts cold and reads files that the page cache holds; its time is the
+whole of it, start included, and its memory is the peak of the biggest of its processes. `copy` is the ceiling: the same
+columns from Parquet to Arrow IPC files with pyarrow alone: no ids, no mapping, no checksums, no fsync.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+TEST_DATA = Path(os.environ.get("CHOLINE_TEST_DATA") or ROOT.parent / "shared/data")
+
+COPY = """
+import glob, pyarrow as pa, pyarrow.parquet as pq, sys
+for number, path in enumerate(sorted(glob.glob(sys.argv[1] + "/*.parquet"))):
+    with pq.ParquetFile(path) as file, pa.OSFile(f"{sys.argv[2]}/{number}.arrow", "wb") as out:
+        with pa.ipc.new_file(out, file.schema_arrow) as writer:
+            for batch in file.iter_batches(4096, use_threads=False):
+                writer.write_batch(batch)
+"""
+OURS = """
+import sys
+from choline_data.cli import main
+sys.exit(main())
+"""
+DATASETS = """
+import glob, sys, datasets
+kind = sys.argv[3]
+datasets.disable_progress_bars()
+files = sorted(glob.glob(f"{sys.argv[1]}/*.{kind}*"))
+made = datasets.load_dataset({"jsonl": "json"}.get(kind, kind), data_files=files, cache_dir=sys.argv[2], split="train")
+assert len(made)
+"""
+MDS = """
+import glob, sys, pyarrow.parquet as pq
+from streaming import MDSWriter
+names = {"string": "str", "double": "float64", "int64": "int64"}
+files = sorted(glob.glob(sys.argv[1] + "/*.parquet"))
+columns = {f.name: names[str(f.type)] for f in pq.read_schema(files[0])}
+with MDSWriter(out=sys.argv[2] + "/mds", columns=columns) as out:
+    for path in files:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(4096):
+                for row in batch.to_pylist():
+                    out.write(row)
+"""
+WEBDATASET = """
+import glob, json, sys, pyarrow.parquet as pq, webdataset as wds
+number = 0
+with wds.ShardWriter(sys.argv[2] + "/%06d.tar", maxsize=256 << 20, maxcount=10**9, verbose=0, encoder=False) as out:
+    for path in sorted(glob.glob(sys.argv[1] + "/*.parquet")):
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(4096):
+                for row in batch.to_pylist():
+                    text = row.pop("text")
+                    out.write({"__key__": f"{number:09d}", "txt": text.encode(), "json": json.dumps(row).encode()})
+                    number += 1
+"""
+
+
+def corpus(folder: Path, docs: int, shards: int) -> dict[str, Path]:
+    """The corpus as Parquet and as JSON Lines, made where it is not there yet."""
+    maker = TEST_DATA / "make_corpus.py"
+    made = {}
+    for form in ("parquet", "jsonl"):
+        made[form] = folder / form
+        if (made[form] / "manifest.json").is_file():
+            continue
+        if not maker.is_file():
+            raise SystemExit(f"no {maker}: set CHOLINE_TEST_DATA to the folder with make_corpus.py")
+        print(f"making {docs:,} documents as {form} …", file=sys.stderr)
+        command = [sys.executable, maker, "--docs", docs, "--out", made[form], "--format", form, "--shards", shards]
+        subprocess.run([*map(str, command), "--workers", "2", "--source", str(TEST_DATA)], check=True)
+    return made
+
+
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def look(pid: int, peaks: dict[int, int], cpu: dict[int, float]) -> None:
+    """Notes the peak resident bytes and the CPU seconds so far of each process from `pid` down."""
+    todo = [pid]
+    while todo:
+        process = todo.pop()
+        try:
+            for line in Path(f"/proc/{process}/status").read_text().splitlines():
+                if line.startswith("VmHWM:"):
+                    peaks[process] = max(peaks.get(process, 0), int(line.split()[1]) << 10)
+            stat = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+            cpu[process] = (int(stat[11]) + int(stat[12])) / TICKS
+            for thread in os.listdir(f"/proc/{process}/task"):
+                todo += map(int, Path(f"/proc/{process}/task/{thread}/children").read_text().split())
+        except (OSError, ValueError):
+            continue
+
+
+def measured(python: str, code: str, *arguments: object, env: dict[str, str] | None = None) -> dict[str, float]:
+    """Seconds, CPU seconds and peak memory of a program; `rss` is that of its biggest process, `rss_all` their sum.
+
+    The CPU seconds say more than the seconds where other work goes on beside; they miss the last tenth of a second.
+    """
+    started = time.perf_counter()
+    process = subprocess.Popen(
+        [python, "-c", code, *map(str, arguments)],
+        env={**os.environ, **(env or {})},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    peaks: dict[int, int] = {}
+    cpu: dict[int, float] = {}
+    while process.poll() is None:
+        look(process.pid, peaks, cpu)
+        try:
+            process.wait(timeout=0.1)
+        except subprocess.TimeoutExpired:
+            continue
+    seconds = time.perf_counter() - started
+    assert process.stderr is not None
+    said = process.stderr.read().decode()
+    if process.returncode:
+        raise RuntimeError(said.strip().splitlines()[-1] if said.strip() else f"exit code {process.returncode}")
+    return {
+        "seconds": seconds,
+        "cpu": sum(cpu.values()),
+        "rss": max(peaks.values(), default=0),
+        "rss_all": sum(peaks.values()),
+    }
+
+
+def warm(folder: Path) -> None:
+    """Reads the files once, so that every contender finds them in the page cache."""
+    for path in folder.iterdir():
+        with open(path, "rb") as file:
+            while file.read(16 << 20):
+                pass
+
+
+def contenders(forms: dict[str, Path], peers_python: str) -> list[tuple[str, str, str, str, list[object]]]:
+    """(name, form, python, code, arguments); OUT in the arguments is a fresh folder."""
+    here = sys.executable
+    parquet, jsonl = forms["parquet"], forms["jsonl"]
+
+    def add(folder: Path, *more: str) -> list[object]:
+        return ["add", f"{folder}/corpus-*.{folder.name}", "--home", "OUT", "--name", "corpus", "--yes", "--json", *more]
+
+    found: list[tuple[str, str, str, str, list[object]]] = [
+        ("copy", "parquet", here, COPY, [parquet, "OUT"]),
+        ("ours", "parquet", here, OURS, add(parquet)),
+        ("ours, 2 workers", "parquet", here, OURS, add(parquet, "--workers", "2")),
+        ("ours, Beam local", "parquet", here, OURS, add(parquet, "--runner", "local")),
+        ("datasets", "parquet", here, DATASETS, [parquet, "OUT", "parquet"]),
+        ("webdataset", "parquet", here, WEBDATASET, [parquet, "OUT"]),
+        ("ours", "jsonl", here, OURS, add(jsonl)),
+        ("ours, 2 workers", "jsonl", here, OURS, add(jsonl, "--workers", "2")),
+        ("datasets", "jsonl", here, DATASETS, [jsonl, "OUT", "jsonl"]),
+    ]
+    if peers_python:
+        found.append(("MDSWriter", "parquet", peers_python, MDS, [parquet, "OUT"]))
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--docs", type=int, default=300_000)
+    parser.add_argument("--shards", type=int, default=8)
+    parser.add_argument("--corpus", type=Path, help="where the corpus is, or is to be kept")
+    parser.add_argument("--peers-python", default="", help="a Python that has mosaicml-streaming")
+    parser.add_argument("--only", default="", help="contenders whose `name form` holds one of these, comma between")
+    parser.add_argument("--repeat", type=int, default=1, help="the best of so many runs counts")
+    parser.add_argument("--json", action="store_true", help="one JSON object a contender, and one of ratios")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        forms = corpus(options.corpus or Path(scratch), options.docs, options.shards)
+        told = json.loads((forms["parquet"] / "manifest.json").read_text())
+        rows, raw = told["rows"], told["text_bytes"]
+        for folder in forms.values():
+            warm(folder)
+        results: dict[tuple[str, str], dict[str, float]] = {}
+        for name, form, python, code, arguments in contenders(forms, options.peers_python):
+            if not any(wanted in f"{name} {form}" for wanted in options.only.split(",")):
+                continue
+            best: dict[str, float] = {}
+            for _ in range(options.repeat):
+                out = Path(tempfile.mkdtemp(dir=scratch))
+                try:
+                    taken = measured(python, code, *[out if a == "OUT" else a for a in arguments])
+                except RuntimeError as error:
+                    print(f"{name} ({form}): {error}", file=sys.stderr)
+                    continue
+                finally:
+                    shutil.rmtree(out)
+                if not best or taken["seconds"] < best["seconds"]:
+                    best = taken
+            if best:
+                best |= {"docs_a_second": rows / best["seconds"], "mb_a_second": raw / 1e6 / best["seconds"]}
+                results[name, form] = best
+                report(name, form, best, as_json=options.json)
+        ratios = compared(results)
+        print(json.dumps({"ratios": ratios}) if options.json else "\n".join(f"{k}: {v}" for k, v in ratios.items()))
+
+
+def report(name: str, form: str, taken: dict[str, float], *, as_json: bool) -> None:
+    """A contender's line."""
+    if as_json:
+        print(json.dumps({"name": name, "form": form, **taken}), flush=True)
+        return
+    print(
+        f"{name:18} {form:8} {taken['docs_a_second']:10,.0f} docs/s {taken['mb_a_second']:8,.0f} MB/s "
+        f"{taken['seconds']:7.1f} s {taken['cpu']:7.1f} cpu-s  peak {taken['rss'] / 1e6:6,.0f} MB",
+        flush=True,
+    )
+
+
+def compared(results: dict[tuple[str, str], dict[str, float]]) -> dict[str, str]:
+    """The ratios that have a target, beside it."""
+    wanted = [
+        ("ours / copy", ("ours", "parquet"), ("copy", "parquet"), 0.5),
+        ("ours / MDSWriter", ("ours", "parquet"), ("MDSWriter", "parquet"), 1.5),
+        ("ours / datasets", ("ours", "parquet"), ("datasets", "parquet"), 0.7),
+        ("two workers / one", ("ours, 2 workers", "parquet"), ("ours", "parquet"), 1.6),
+        ("ours / datasets, JSON Lines", ("ours", "jsonl"), ("datasets", "jsonl"), 0.7),
+        ("two workers / one, JSON Lines", ("ours, 2 workers", "jsonl"), ("ours", "jsonl"), 1.6),
+    ]
+    out = {
+        name: f"{results[mine]['docs_a_second'] / results[other]['docs_a_second']:.2f} (wanted: {target})"
+        for name, mine, other, target in wanted
+        if mine in results and other in results
+    }
+    ours = [taken["rss"] for (name, _), taken in results.items() if name.startswith("ours")]
+    if ours:
+        out["peak memory of ours"] = f"{max(ours) / 1e9:.2f} GB (wanted: at most 1.5)"
+    return out
+
+
+if __name__ == "__main__":
+    main()

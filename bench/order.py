@@ -1,0 +1,134 @@
+"""Measures the order: nanoseconds a position, milliseconds a seek, and how far quotas are from their ideal.
+
+python bench/order.py [--json] [--quick]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from choline_data.order import Plan, SourceOrder
+from choline_data.order.interleave import MIXING_BLOCK, Quotas
+from choline_data.order.permute import Permutation, key_of
+from choline_data.order.quality import adjacent_correlation, mixedness
+
+
+def seconds(work: Callable[[], object], repeats: int) -> float:
+    """The median of this many runs."""
+    taken = []
+    for _ in range(repeats):
+        begun = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - begun)
+    return statistics.median(taken)
+
+
+def weights_of(count: int) -> list[int]:
+    """Weights over some five orders of magnitude, the same each time."""
+    chance = random.Random(count)
+    return [int(chance.lognormvariate(10, 3)) + 1 for _ in range(count)]
+
+
+def positions(repeats: int) -> dict[str, float]:
+    """Nanoseconds a position: the permutation alone, the interleaving, and a source's rows."""
+    some = np.arange(65_536, dtype=np.int64)
+    permutation = Permutation(10**12, key_of("bench"))
+    small = Permutation(200_000, key_of("bench"))
+    source = SourceOrder(10**7, 512, seed=0, key="web")
+    first = iter(range(1 << 30))
+
+    def deal() -> None:
+        start = next(first) * 16 * MIXING_BLOCK
+        for _ in Plan([(0, weights_of(8))], [None] * 8, seed=0).place(start, start + 16 * MIXING_BLOCK):
+            pass
+
+    def rows() -> None:
+        for _ in source.runs(next(first) % 100 * 65_536 + some):
+            pass
+
+    return {
+        "permutation of 10^12, ns": seconds(lambda: permutation(some), repeats) / len(some) * 1e9,
+        "permutation of 200,000, ns": seconds(lambda: small(some), repeats) / len(some) * 1e9,
+        "interleaving 8 sources, ns": seconds(deal, repeats) / (16 * MIXING_BLOCK) * 1e9,
+        "rows of a source, ns": seconds(rows, repeats) / len(some) * 1e9,
+    }
+
+
+def seeks(repeats: int) -> dict[str, float]:
+    """Milliseconds from a mix to the first position: the plan made, one block dealt."""
+    out = {}
+    for count in (1, 8, 64, 1000):
+        weights = weights_of(count)
+        at = iter(range(10**12, 1 << 60, 10**7))
+
+        def seek(weights: list[int] = weights, at: object = at) -> None:
+            start = next(at)  # type: ignore[call-overload]
+            for _ in Plan([(0, weights)], [None] * len(weights), seed=0).place(start, start + 1):
+                pass
+
+        out[f"seek to 10^12, {count} sources, ms"] = seconds(seek, repeats) * 1e3
+    caps = [random.Random(9).randint(100, 10**6) + n for n in range(1000)]
+    out["plan of 1,000 sources that end, ms"] = (
+        seconds(lambda: list(Plan([(0, weights_of(1000))], caps, seed=0).place(0, 1)), max(repeats // 10, 1)) * 1e3
+    )
+    out["its last position, ms"] = (
+        seconds(lambda: list(Plan([(0, weights_of(1000))], caps, seed=0).place(sum(caps) - 1, sum(caps))), 1) * 1e3
+    )
+    return out
+
+
+def quotas(blocks: int) -> dict[str, float]:
+    """The greatest distance of a quota from its ideal at mixing-block ends near 0 and near 10^12."""
+    out = {}
+    for count in (2, 8, 100, 1000):
+        weights = weights_of(count)
+        total = sum(weights)
+        made = Quotas(weights)
+        worst = 0.0
+        for first in (0, 10**12 // MIXING_BLOCK):
+            for block in range(first, first + blocks):
+                slots = block * MIXING_BLOCK
+                worst = max(
+                    worst,
+                    *(abs(q * total - slots * w) / total for q, w in zip(made.after(slots), weights, strict=True)),
+                )
+        out[f"quota error, {count} sources, samples"] = worst
+    return out
+
+
+def quality() -> dict[str, float]:
+    """How well a class-sorted source comes out."""
+    rows, block_rows = 64_000, 64
+    order = SourceOrder(rows, block_rows, seed=0, key="web").rows_of(0, rows)
+    return {
+        "mixedness of 10 sorted classes in 1,000 blocks, batches of 64": mixedness(
+            (np.arange(rows) * 10 // rows)[order], 64
+        ),
+        "correlation of neighbours": adjacent_correlation(order),
+    }
+
+
+def main() -> None:
+    """Prints the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--quick", action="store_true", help="fewer repeats")
+    chosen = parser.parse_args()
+    repeats = 5 if chosen.quick else 50
+    figures = positions(repeats) | seeks(repeats) | quotas(20 if chosen.quick else 200) | quality()
+    if chosen.json:
+        print(json.dumps(figures))
+        return
+    for name, figure in figures.items():
+        print(f"{name:66} {figure:12.3f}")
+
+
+if __name__ == "__main__":
+    main()

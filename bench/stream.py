@@ -1,0 +1,304 @@
+"""How fast, how fair and how frugal the server is, against a bare pyarrow Flight server with the same batches.
+
+    python bench/stream.py [--gb 0.5] [--json]
+
+One run on loopback. Every client is `pyarrow.flight`, for both servers, so that the servers are what differs. CPU is
+that of the server process. The mix is of two datasets of 1 KB documents, shuffled; nothing of it is encoded beforehand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.flight as flight
+
+from choline_data import schema as one
+from choline_data.home import Home
+from choline_data.mix import resolve_mix
+from choline_data.recipe import Recipe
+from choline_data.store import BlockWriter, Catalog, Entry, Manifest, StoredFile
+from choline_data.store.revision import manifest_name
+from choline_data.stream import Store
+from choline_data.views import open_stream
+
+ROW = 1000
+MESSAGE = 1 << 20
+TICK = os.sysconf("SC_CLK_TCK")
+
+
+def documents(seed: int, rows: int) -> pa.RecordBatch:
+    """Rows of about a kilobyte each."""
+    draw = np.random.default_rng(seed)
+    sizes = draw.integers(ROW // 2, ROW * 3 // 2, rows)
+    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    data = draw.integers(97, 123, int(offsets[-1]), dtype=np.uint8)
+    text = pa.LargeStringArray.from_buffers(rows, pa.py_buffer(offsets), pa.py_buffer(data))
+    ids = pa.Array.from_buffers(pa.binary(16), rows, [None, pa.py_buffer(draw.bytes(16 * rows))])
+    origin = pa.StructArray.from_arrays(
+        [pa.array(["bench"] * rows), pa.array(range(rows), pa.int64())], fields=list(one.ORIGIN)
+    )
+    return pa.record_batch([ids, text, origin], schema=one.stored_schema(["text"]))
+
+
+def make_home(folder: str, size: float) -> Home:
+    """A home with two datasets that together have `size` bytes."""
+    home = Home(folder)
+    for number, (name, share) in enumerate((("web", 0.7), ("code", 0.3))):
+        writer = BlockWriter(home, one.stored_schema(["text"]), 512)
+        for part in range(max(int(size * share / ROW / 16384), 1)):
+            writer.write(documents(number << 20 | part, 16384))
+        written = writer.close()
+        assert written is not None
+        manifest = Manifest(
+            (StoredFile(written.sha256, written.rows, written.bytes),), ("text",), 512, {"kind": "text"}
+        )
+        home.create(manifest_name(manifest.revision), manifest.encode())
+        Catalog(home).publish(Entry(name, manifest.revision, "text", manifest.rows, manifest.bytes))
+    return home
+
+
+def make_shards(folder: str, shards: int) -> Home:
+    """A home with one dataset of very many shards, of which only the manifest exists."""
+    home = Home(folder)
+    files = tuple(StoredFile(f"{n:064x}", 4096, 4 << 20, f"part-{n}") for n in range(shards))
+    manifest = Manifest(files, ("text",), 512, {"kind": "text"})
+    home.create(manifest_name(manifest.revision), manifest.encode())
+    Catalog(home).publish(Entry("big", manifest.revision, "text", manifest.rows, manifest.bytes))
+    return home
+
+
+class Process:
+    """A server in a process of its own: its address, the CPU it has used, the memory it holds."""
+
+    def __init__(self, *argv: str) -> None:
+        began = time.monotonic()
+        self.process = subprocess.Popen([sys.executable, *argv], stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        self.address = json.loads(self.process.stdout.readline())["address"]
+        self.ready_seconds = time.monotonic() - began
+
+    def cpu(self) -> float:
+        """CPU seconds so far."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICK
+
+    def rss(self) -> int:
+        """Resident bytes."""
+        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmRSS"))
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(15)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait(10)
+
+
+def ours(home: Home, *flags: str) -> Process:
+    """Our server."""
+    argv = (
+        "-m",
+        "choline_data.service",
+        "--home",
+        home.location,
+        "--json",
+        "--limit",
+        f"message_bytes={MESSAGE}",
+    )
+    return Process(*argv, *flags)
+
+
+class Bare(flight.FlightServerBase):  # type: ignore[misc]  # the stubs of pyarrow have no Flight
+    """The ceiling: prepared batches in memory, and pyarrow's own Flight server."""
+
+    def __init__(self, home: Home) -> None:
+        super().__init__("grpc://127.0.0.1:0")
+        stream = open_stream(Store(home), resolve_mix("web:0.7,code:0.3", home, repeat=False))
+        rows = max(int(MESSAGE // stream.mean_row_bytes()), 1)
+        self._batches = [stream.read(at, at + rows) for at in range(0, (stream.length or 0) - rows, rows)]
+        self._schema = stream.wire_schema
+
+    def do_get(self, context: Any, ticket: flight.Ticket) -> flight.GeneratorStream:
+        """All of it."""
+        del context, ticket
+        return flight.GeneratorStream(self._schema, iter(self._batches))
+
+
+def drained(
+    address: str, ticket: flight.Ticket, seconds: float = 0, count: list[int] | None = None
+) -> tuple[int, float]:
+    """Reads a stream to its end, or for some seconds; its bytes and how long it took."""
+    size = 0
+    with flight.connect(f"grpc://{address}") as client:
+        began = time.monotonic()
+        reader = client.do_get(ticket)
+        for chunk in reader:
+            size += chunk.data.nbytes
+            if count is not None:
+                count[0] = size
+            if seconds and time.monotonic() - began > seconds:
+                reader.cancel()
+                break
+        return size, time.monotonic() - began
+
+
+def ticket_of(recipe: Recipe) -> flight.Ticket:
+    """A ticket for the whole of a recipe."""
+    return flight.Ticket(json.dumps({"recipe": json.loads(recipe.to_json()), "start": 0}))
+
+
+def together(address: str, tickets: list[flight.Ticket], seconds: float) -> list[int]:
+    """Bytes that each of many readers got in these seconds."""
+    counts = [[0] for _ in tickets]
+    threads = [
+        threading.Thread(target=drained, args=(address, ticket, seconds, count), daemon=True)
+        for ticket, count in zip(tickets, counts, strict=True)
+    ]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + seconds
+    for thread in threads:
+        thread.join(max(deadline - time.monotonic(), 0))
+    got = [count[0] for count in counts]
+    for thread in threads:
+        thread.join(5)
+    return got
+
+
+async def slow_readers(address: str, recipe: Recipe, readers: int) -> None:
+    """Readers that take one message a second each; says when all have begun."""
+    import grpc
+
+    from choline_data.v1 import firehose_pb2 as pb
+    from choline_data.v1 import firehose_pb2_grpc
+
+    begun = 0
+
+    async def one_reader(number: int) -> None:
+        nonlocal begun
+        await asyncio.sleep(number / 100)
+        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", 8 << 20)]
+        async with grpc.aio.insecure_channel(address, options) as channel:
+            stub = firehose_pb2_grpc.FirehoseServiceStub(channel)
+            request = pb.ReadStreamRequest(
+                recipe_json=recipe.to_json(), start_position=number * 64, target_message_bytes=256 << 10
+            )
+            stream = stub.ReadStream(request)
+            for turn in range(1000):
+                await stream.read()
+                if turn == 2:
+                    begun += 1
+                    if begun == readers:
+                        print(json.dumps({"address": address}), flush=True)
+                await asyncio.sleep(1)
+
+    await asyncio.gather(*(one_reader(n) for n in range(readers)), return_exceptions=True)
+
+
+def measure(home: Home, size: float, *, consumers: tuple[int, int, int]) -> dict[str, Any]:
+    """Every figure of the run."""
+    told: dict[str, Any] = {}
+    many, crowd, sluggish = consumers
+    recipes = [resolve_mix("web:0.7,code:0.3", home, seed=s, repeat=False) for s in range(3)]
+    endless = resolve_mix("web:0.7,code:0.3", home, seed=9)
+    with Process(__file__, "--role", "bare", "--home", home.location) as bare:
+        drained(bare.address, flight.Ticket(b""))
+        before = bare.cpu()
+        got, took = drained(bare.address, flight.Ticket(b""))
+        told["bare_mb_s"], told["bare_cpu_s_gb"] = got / took / 1e6, (bare.cpu() - before) / got * 1e9
+    with ours(home) as server:
+        drained(server.address, ticket_of(recipes[0]))  # the pages of the store are in memory for both
+        runs = []
+        for recipe in recipes[1:]:  # seeds of their own: every message is gathered and encoded anew
+            before = server.cpu()
+            got, took = drained(server.address, ticket_of(recipe))
+            runs.append((got / took / 1e6, (server.cpu() - before) / got * 1e9))
+        told["one_mb_s"], told["one_cpu_s_gb"] = max(runs)[0], min(r[1] for r in runs)
+        before = server.cpu()
+        got, took = drained(server.address, ticket_of(recipes[1]))
+        told["again_mb_s"], told["again_cpu_s_gb"] = got / took / 1e6, (server.cpu() - before) / got * 1e9
+    told["of_bare"] = told["one_mb_s"] / told["bare_mb_s"]
+    with ours(home) as server:
+        shares = together(server.address, [ticket_of(endless)] * many, 5)
+        told[f"consumers_{many}_mb_s"] = sum(shares) / 5 / 1e6
+        told[f"consumers_{many}_of_one"] = told[f"consumers_{many}_mb_s"] / told["one_mb_s"]
+    with ours(home) as server:
+        shares = together(server.address, [ticket_of(endless)] * crowd, 10)
+        told[f"consumers_{crowd}_mb_s"] = sum(shares) / 10 / 1e6
+        told[f"consumers_{crowd}_least_of_mean"] = min(shares) / (sum(shares) / crowd)
+        told[f"consumers_{crowd}_without_any"] = sum(1 for s in shares if not s)
+    with ours(home) as server:
+        alone, took = drained(server.address, ticket_of(endless), 4)
+        fast = alone / took
+        base = server.rss()
+        role = (
+            "--role",
+            "slow",
+            "--home",
+            home.location,
+            "--server",
+            server.address,
+            "--consumers",
+            str(sluggish),
+        )
+        with Process(__file__, *role):
+            got, took = drained(server.address, ticket_of(endless), 4)
+            told[f"slow_{sluggish}_mb_each"] = max(server.rss() - base, 0) / sluggish / 1e6
+            told[f"slow_{sluggish}_fast_kept"] = got / took / fast
+    with tempfile.TemporaryDirectory() as folder, ours(make_shards(folder, 100_000)) as server:
+        with flight.connect(f"grpc://{server.address}") as client:
+            client.get_flight_info(flight.FlightDescriptor.for_path("big"))
+        told["ready_s_100k_shards"], told["rss_mb_100k_shards"] = server.ready_seconds, server.rss() / 1e6
+    told["gb"] = size / 1e9
+    return told
+
+
+def main() -> int:
+    """Runs it all and prints a table, or one JSON object."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--gb", type=float, default=0.5)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--consumers", default="64,256,500")
+    parser.add_argument("--role", default="", help="what a child of the run does")
+    parser.add_argument("--server", default="")
+    parser.add_argument("--home", default="")
+    options = parser.parse_args()
+    if options.role == "bare":
+        server = Bare(Home(options.home))
+        print(json.dumps({"address": f"127.0.0.1:{server.port}"}), flush=True)
+        server.serve()
+        return 0
+    if options.role == "slow":
+        recipe = resolve_mix("web:0.7,code:0.3", Home(options.home), seed=9)
+        asyncio.run(slow_readers(options.server, recipe, int(options.consumers)))
+        return 0
+    many, crowd, sluggish = (int(n) for n in options.consumers.split(","))
+    with tempfile.TemporaryDirectory() as folder:
+        told = measure(make_home(folder, options.gb * 1e9), options.gb * 1e9, consumers=(many, crowd, sluggish))
+    if options.json:
+        print(json.dumps({key: round(value, 4) for key, value in told.items()}))
+    else:
+        for key, value in told.items():
+            print(f"{key:32} {value:10.3f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,320 @@
+"""`add --in-place`: a Parquet source becomes a revision without a copy, and how its row groups become samples.
+
+Registering reads the footers. Rows that a mapping may reject have to be counted, so the columns that it maps are read
+once as well, unless the footers' statistics prove that no row can be rejected.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from choline_data import schema as one
+from choline_data.adapters.base import Reject, Shard
+from choline_data.adapters.mapping import Mapping
+from choline_data.adapters.parquet import Parquet, footer_of
+from choline_data.catalog.add import Prepared
+from choline_data.catalog.ingest import MAX_REJECTS_KEPT, Ingested, check_rejects, entry_of, samples_of
+from choline_data.catalog.planning import Part, Plan
+from choline_data.errors import CholineDataError, DamagedStoreError, InvalidOptionError, SourceDamagedError
+from choline_data.home import Home
+from choline_data.locations import filesystem, is_url
+from choline_data.store import Catalog
+from choline_data.store.in_place import FileInPlace, ManifestInPlace
+from choline_data.store.revision import manifest_name, rejects_name
+
+BLOCK_BYTES = 4 << 20  # a window of 64 blocks stays within 256 MiB
+SMALL_BLOCK_BYTES = 512 << 10
+_READS = 16  # footers read at once
+_FOOTERS = 256  # footers kept by a reader
+_AGAIN = "Bring it back, or register it again with `choline-data add --in-place`."
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file of the source before it is registered."""
+
+    shard: Shard
+    part: int
+    footer: str
+    meta: pq.FileMetaData
+    location: str
+    bytes: int
+    stamp: str
+
+
+def register(home: Home, prepared: Prepared, *, replace_existing: bool = False) -> Ingested:
+    """Makes a revision of the plan's Parquet files where they lie, and puts it into the catalog."""
+    plan = prepared.plan
+    if plan.limit:
+        raise InvalidOptionError("--limit does not go with --in-place.", remedy="Leave one of them out.")
+    files = _files(plan)
+    with ThreadPoolExecutor(_READS) as pool:
+        found = list(pool.map(lambda item: _looked_at(*item), files))
+    rejects: list[Reject] = []
+    listed: list[FileInPlace] = []
+    rejected = 0
+    for file in found:
+        groups, bad = _counted(plan.parts[file.part], file)
+        rejected += len(bad)
+        rejects += bad[: MAX_REJECTS_KEPT - len(rejects)]
+        listed.append(
+            FileInPlace(
+                file.location,
+                file.shard.name,
+                file.part,
+                file.shard.split,
+                file.shard.config,
+                file.bytes,
+                file.stamp,
+                file.footer,
+                sum(groups),
+                tuple(groups),
+            )
+        )
+    rows = sum(file.rows for file in listed)
+    check_rejects(plan, rows, rejected, rejects)
+    group_bytes = _typical(
+        [meta.row_group(i).total_byte_size for meta in _metas(found) for i in range(meta.num_row_groups)]
+    )
+    manifest = ManifestInPlace(
+        files=tuple(listed),
+        columns=plan.columns,
+        block_rows=_block_rows(plan, found),
+        constants=dict(plan.constants),
+        reader="parquet",
+        parts=tuple(
+            {"kind": p.mapping.kind, "form": p.mapping.form, "fields": [list(f) for f in p.mapping.fields]}
+            for p in plan.parts
+        ),
+        about={
+            "source": plan.source,
+            "source_revision": plan.source_revision,
+            "in_place": True,
+            "rejected": rejected,
+            "row_group_bytes": group_bytes,
+            "mappings": [
+                {"kind": p.mapping.kind, "form": p.mapping.form, "fields": dict(p.mapping.fields)} for p in plan.parts
+            ],
+        },
+    )
+    revision = manifest.revision
+    if rejects:
+        lines = (orjson.dumps({"file": r.file, "row": r.row, "reason": r.reason}) for r in rejects)
+        home.create(rejects_name(revision), b"\n".join(lines) + b"\n")
+    home.create(manifest_name(revision), manifest.encode())
+    entry = Catalog(home).publish(
+        entry_of(plan, revision, rows, manifest.bytes, rejected, tags=prepared.tags, card=prepared.card),
+        replaces=prepared.replaces if replace_existing else None,
+    )
+    return Ingested(entry, rows, rejected, rejects=tuple(rejects[:20]))
+
+
+def _files(plan: Plan) -> list[tuple[int, Shard]]:
+    """The plan's files in its order, each once; InvalidOptionError where one is no Parquet file."""
+    files: dict[tuple[int, str], tuple[int, Shard]] = {}
+    for number, part in enumerate(plan.parts):
+        for shard in part.shards:
+            if not isinstance(part.adapter, Parquet) or shard.member:
+                raise InvalidOptionError(
+                    f"{shard.origin}: only Parquet files can be streamed from where they lie.",
+                    remedy="Leave out --in-place: a copy is stored.",
+                )
+            files.setdefault((number, shard.path), (number, shard))
+    return list(files.values())
+
+
+def _looked_at(number: int, shard: Shard) -> _File:
+    location = shard.path if is_url(shard.path) else os.path.abspath(shard.path)
+    size, stamp = _state(location)
+    digest, meta = footer_of(location, shard.name)
+    return _File(shard, number, digest, meta, location, size, stamp)
+
+
+def _state(location: str) -> tuple[int, str]:
+    """The file's size, and what changes when it does."""
+    if not is_url(location) or location.startswith("file://"):
+        found = os.stat(location.removeprefix("file://"))
+        return found.st_size, f"mtime:{found.st_mtime_ns}"
+    fs, path = filesystem(location)
+    info: dict[str, Any] = fs.info(path)  # type: ignore[attr-defined]
+    for key in ("ETag", "etag", "md5Hash", "content_md5", "sha", "blob_id", "mtime", "LastModified", "last_modified"):
+        if info.get(key):
+            return int(info["size"]), f"{key}:{info[key]}"
+    return int(info["size"]), ""
+
+
+def _metas(files: Sequence[_File]) -> list[pq.FileMetaData]:
+    return [file.meta for file in files]
+
+
+def _typical(values: list[int]) -> int:
+    return sorted(values)[len(values) // 2] if values else 0
+
+
+def _block_rows(plan: Plan, files: Sequence[_File]) -> int:
+    """Rows a block of the order: a row group, several where they are small, an even part of one where it is big.
+
+    A window of blocks is held decoded, so a block must not be big; each block of another row group costs the decoding
+    of that group, so it should not be much smaller either.
+    """
+    metas = _metas(files)
+    rows = _typical([m.row_group(i).num_rows for m in metas for i in range(m.num_row_groups)])
+    if not rows:
+        return plan.block_rows
+    size = _typical([m.row_group(i).total_byte_size for m in metas for i in range(m.num_row_groups)])
+    # The footer counts encoded bytes. The plan has measured samples: block_rows of them fill half a small block or more.
+    size = max(size, rows * SMALL_BLOCK_BYTES // (2 * plan.block_rows), 1)
+    if size > BLOCK_BYTES:
+        return max(1, -(-rows // -(-size // BLOCK_BYTES)))
+    return rows * max(1, min(SMALL_BLOCK_BYTES // size, -(-4096 // rows)))
+
+
+def _counted(part: Part, file: _File) -> tuple[list[int], list[Reject]]:
+    """How many samples each row group has, and the rows that are none."""
+    meta = file.meta
+    if _keeps_all(part.mapping, meta):
+        return [meta.row_group(i).num_rows for i in range(meta.num_row_groups)], []
+    counts: list[int] = []
+    rejects: list[Reject] = []
+    row = 0
+    adapter = Parquet(columns=_mapped_columns(part.mapping, meta))
+    for group in range(meta.num_row_groups):
+        kept = 0
+        for chunk in adapter.row_group(file.shard, meta, group, row):
+            normalised = part.mapping.apply(chunk, file.shard)
+            kept += normalised.batch.num_rows
+            rejects += normalised.rejects
+        counts.append(kept)
+        row += meta.row_group(group).num_rows
+    return counts, rejects
+
+
+def _keeps_all(mapping: Mapping, meta: pq.FileMetaData) -> bool:
+    """Whether the footer proves that no row is rejected: a table, or a document whose text is never null."""
+    if mapping.form == "table":
+        return True
+    texts = [column for role, column in mapping.fields if role == "text"]
+    if mapping.form != "document" or len(texts) != 1 or any(role in ("label", "media") for role, _ in mapping.fields):
+        return False
+    for number in range(meta.num_row_groups):
+        group = meta.row_group(number)
+        columns = [group.column(i) for i in range(group.num_columns) if group.column(i).path_in_schema == texts[0]]
+        if len(columns) != 1 or columns[0].physical_type != "BYTE_ARRAY":
+            return False
+        statistics = columns[0].statistics
+        if statistics is None or not statistics.has_null_count or statistics.null_count:
+            return False
+    return True
+
+
+def _mapped_columns(mapping: Mapping, meta: pq.FileMetaData) -> tuple[str, ...]:
+    """The source columns that the mapping reads; none (which is all) where it reads none."""
+    named = {column for _, column in mapping.fields}
+    tops = {name for column in named for name in (column, column.partition(".")[0])}
+    return tuple(name for name in meta.schema.to_arrow_schema().names if name in tops)
+
+
+class ParquetInPlace:
+    """Makes samples of row groups of registered Parquet files; the same as an ingested copy holds."""
+
+    def __init__(self, columns: tuple[str, ...], parts: Sequence[dict[str, Any]]) -> None:
+        self._columns = columns
+        self._mappings = [
+            Mapping(p["kind"], p["form"], tuple((role, name) for role, name in p["fields"])) for p in parts
+        ]
+        self._footers: OrderedDict[str, pq.FileMetaData] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def check(self, file: FileInPlace) -> None:
+        """DamagedStoreError where the file is gone or not as it was registered: a remote one is asked once."""
+        remote = is_url(file.location)
+        if remote and file.location in self._footers:
+            return
+        try:
+            size, stamp = _state(file.location)
+        except (OSError, CholineDataError) as error:
+            raise DamagedStoreError(f"{file.location} is gone: it was registered in place.", remedy=_AGAIN) from error
+        if size != file.bytes or stamp != file.stamp:
+            raise DamagedStoreError(f"{file.location} has changed since it was registered in place.", remedy=_AGAIN)
+        self._footer(file)
+
+    def _footer(self, file: FileInPlace) -> pq.FileMetaData:
+        with self._lock:
+            found = self._footers.get(file.location)
+            if found is not None:
+                self._footers.move_to_end(file.location)
+                return found
+        digest, meta = footer_of(file.location, file.name)
+        if digest != file.footer or meta.num_row_groups != len(file.groups):
+            raise DamagedStoreError(f"{file.location} has changed since it was registered in place.", remedy=_AGAIN)
+        with self._lock:
+            self._footers[file.location] = meta
+            while len(self._footers) > _FOOTERS:
+                self._footers.popitem(last=False)
+        return meta
+
+    def samples(self, file: FileInPlace, group: int, *, extra: bool) -> Iterator[pa.RecordBatch]:
+        """The row group's samples. Without `extra`, only the columns that the mapping names are read."""
+        meta = self._footer(file)
+        mapping = self._mappings[file.part]
+        shard = Shard(file.location, file.name, split=file.split, config=file.config)
+        row = sum(meta.row_group(i).num_rows for i in range(group))
+        done = 0
+        named = _mapped_columns(mapping, meta)
+        if not extra and "extra" in self._columns and named:
+            for batch in self._apply(Parquet(columns=named), shard, meta, group, row, mapping):
+                if not _has_content(batch):  # its id is that of `extra`, for which every column is needed
+                    break
+                yield batch.drop_columns(["extra"])
+                done += batch.num_rows
+            else:
+                return
+        for batch in self._apply(Parquet(), shard, meta, group, row, mapping):
+            skip = min(done, batch.num_rows)
+            done -= skip
+            if skip < batch.num_rows:
+                yield (
+                    batch.slice(skip)
+                    if extra or "extra" not in self._columns
+                    else batch.slice(skip).drop_columns(["extra"])
+                )
+
+    def _apply(
+        self, adapter: Parquet, shard: Shard, meta: pq.FileMetaData, group: int, row: int, mapping: Mapping
+    ) -> Iterator[pa.RecordBatch]:
+        try:
+            for chunk in adapter.row_group(shard, meta, group, row):
+                batch = samples_of(self._columns, mapping.kind, shard, mapping.apply(chunk, shard))
+                if batch.num_rows:
+                    yield batch
+        except (pa.ArrowException, OSError) as error:
+            raise SourceDamagedError(f"{shard.name}: {error}") from error
+
+
+def _has_content(batch: pa.RecordBatch) -> bool:
+    """Whether every row has a text, turns, media or a label."""
+    there = [batch[name] for name in one.CONTENT_FIELDS if name in batch.schema.names]
+    if any(not column.null_count for column in there):
+        return True
+    if not there:
+        return False
+    some = pc.is_valid(there[0])
+    for column in there[1:]:
+        some = pc.or_(some, pc.is_valid(column))
+    return bool(pc.all(some).as_py())
+
+
+def reader(columns: tuple[str, ...], parts: Sequence[dict[str, Any]]) -> ParquetInPlace:
+    """The reader of an in-place revision with these columns and mappings."""
+    return ParquetInPlace(columns, parts)

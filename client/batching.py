@@ -1,0 +1,76 @@
+"""Finding the batch size that fits: double until memory runs out, then bisect."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from choline_data.errors import InvalidOptionError
+
+if TYPE_CHECKING:
+    from choline_data.client.dataset import FirehoseDataset
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether the error says that memory ran out: of an accelerator, or of this machine."""
+    import torch
+
+    kinds = tuple(
+        kind
+        for kind in (getattr(torch, "OutOfMemoryError", None), getattr(torch.cuda, "OutOfMemoryError", None), MemoryError)
+        if kind is not None
+    )
+    return isinstance(error, kinds) or (isinstance(error, RuntimeError) and "out of memory" in str(error).lower())
+
+
+def _recover() -> None:
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def find_batch_size(
+    dataset: FirehoseDataset, step: Callable[[Any], object], *, start: int = 1, most: int = 1 << 16
+) -> int:
+    """The most samples that `step` takes in one batch without running out of memory; sets it on the dataset.
+
+    Each try gets fresh samples from where the dataset stands, which is not moved. `step` should do what training does:
+    forward, backward and the optimizer's step. The result is recorded in the state.
+    """
+    if not 1 <= start <= most:
+        raise InvalidOptionError(f"start {start} and most {most} make no range.", remedy="1 <= start <= most.")
+
+    def fits(size: int) -> bool:
+        batch = dataset.peek(size)
+        try:
+            step(batch)
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            fit = False
+        else:
+            fit = True
+        del batch
+        if not fit:
+            _recover()  # outside the handler, whose traceback keeps the step's tensors alive
+        return fit
+
+    size = start
+    if not fits(size):
+        if size == 1:
+            raise InvalidOptionError("Not even one sample fits into memory.", remedy="Use a smaller model or shorter samples.")
+        low, high = 0, size
+    else:
+        while size < most and fits(min(size * 2, most)):
+            size = min(size * 2, most)
+        low, high = size, min(size * 2, most + 1)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    if not low:
+        raise InvalidOptionError("Not even one sample fits into memory.", remedy="Use a smaller model or shorter samples.")
+    dataset.batch_size = dataset.found_batch_size = low
+    return low

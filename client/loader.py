@@ -1,0 +1,133 @@
+"""A loader with the right settings. Not a torch DataLoader, so that Accelerate passes it through and never shares it again."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from torch.utils.data import DataLoader, IterableDataset
+
+from choline_data.errors import InvalidOptionError
+
+if TYPE_CHECKING:
+    from choline_data.client.dataset import FirehoseDataset
+    from choline_data.client.passes import Pass
+
+WORKER_SECONDS = 600.0  # a worker that is silent for longer than this is reported, not waited for
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+class _Numbered(IterableDataset):  # type: ignore[misc]
+    """The dataset's batches, each with the position at which the next step of the rank begins."""
+
+    def __init__(self, dataset: FirehoseDataset) -> None:
+        self.dataset = dataset
+
+    def __iter__(self) -> Iterator[tuple[int, Any]]:
+        return _Numbers(self.dataset)
+
+
+class _Numbers:
+    def __init__(self, dataset: FirehoseDataset) -> None:
+        self._pass: Pass = dataset.begin()
+
+    def __iter__(self) -> _Numbers:
+        return self
+
+    def __next__(self) -> tuple[int, Any]:
+        batch = next(self._pass)
+        return self._pass.progress.after(), batch
+
+
+class Loader:
+    """Batches for a training loop, with a state that fits any number of workers and ranks.
+
+    `num_workers="auto"` is 0, the fastest for data that needs no Python, and 2 where there is a `transform` or `decode`.
+    """
+
+    def __init__(
+        self,
+        dataset: FirehoseDataset,
+        *,
+        batch_size: int | None = None,
+        num_workers: int | str = "auto",
+        pin_memory: bool = False,
+        multiprocessing_context: str | None = None,
+        persistent_workers: bool = False,
+        prefetch_factor: int | None = None,
+        timeout: float = WORKER_SECONDS,
+    ) -> None:
+        if batch_size is not None and dataset.batch_size not in (None, batch_size):
+            raise InvalidOptionError(
+                f"batch_size is {batch_size} here and {dataset.batch_size} in the dataset.", remedy="Set it once."
+            )
+        self.dataset = copy.copy(dataset)
+        self.dataset.batch_size = batch_size or dataset.batch_size
+        if num_workers == "auto":
+            num_workers = 2 if dataset.needs_python else 0
+        if not isinstance(num_workers, int) or num_workers < 0:
+            raise InvalidOptionError(f"num_workers is {num_workers!r}.", remedy='Give 0 or more, or "auto".')
+        if multiprocessing_context is None and num_workers and dataset.is_remote:
+            multiprocessing_context = "forkserver"  # gRPC and fork go together, but not by its own promise
+        self._loader: DataLoader[Any] = DataLoader(
+            _Numbered(self.dataset),
+            batch_size=None,
+            collate_fn=_as_it_is,
+            num_workers=num_workers,
+            pin_memory=pin_memory,
+            multiprocessing_context=multiprocessing_context if num_workers else None,
+            persistent_workers=persistent_workers and num_workers > 0,
+            prefetch_factor=prefetch_factor if num_workers else None,
+            timeout=timeout if num_workers else 0,
+        )
+        self._state = self.dataset.state_dict()
+
+    @property
+    def batch_size(self) -> int | None:
+        """Samples in a batch of this rank."""
+        return self.dataset.batch_size
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __iter__(self) -> Iterator[Any]:
+        # The dataset of this process stays at the beginning; how far its copies in the workers are is counted here.
+        start = self.dataset.state_dict()
+        self._state = start
+        return _Steps(self, iter(self._loader), start)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the loop stands, by the batches that it got."""
+        return dict(self._state)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes to where `state` was taken, whatever the ranks and workers were then and are now."""
+        self.dataset.load_state_dict(state)
+        self._state = self.dataset.state_dict()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Does nothing: the order of a pass is decided by its positions."""
+
+
+class _Steps:
+    def __init__(self, loader: Loader, batches: Iterator[tuple[int, Any]], start: dict[str, Any]) -> None:
+        self._loader = loader
+        self._batches = batches
+        self._start = start
+
+    def __iter__(self) -> _Steps:
+        return self
+
+    def __next__(self) -> Any:
+        try:
+            position, batch = next(self._batches)
+        except StopIteration:
+            self._loader.dataset.rewind(self._start["epoch"] + 1)
+            self._loader._state = self._loader.dataset.state_dict()
+            raise
+        self._loader._state = {**self._start, "position": position}
+        return batch

@@ -1,0 +1,41 @@
+"""The same samples by index, for samplers that index: position i of the stream is item i."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from choline_data.client.reading import Chunk
+
+if TYPE_CHECKING:
+    from choline_data.client.dataset import FirehoseDataset
+
+
+class FirehoseMap(Dataset):  # type: ignore[misc]
+    """A map-style view of a dataset. It knows no ranks: a sampler shares the indexes out."""
+
+    def __init__(self, dataset: FirehoseDataset) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        length = self.dataset.length
+        if length is None:
+            raise TypeError("This view has no end: set max_samples, or repeat=False, for one that has a length.")
+        return length
+
+    def __getitem__(self, index: int) -> Any:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indexes: Sequence[int]) -> list[Any]:
+        """The samples at these positions, read together."""
+        length = self.dataset.length
+        positions = [int(i) + length if length is not None and i < 0 else int(i) for i in indexes]
+        if any(p < 0 or (length is not None and p >= length) for p in positions):
+            raise IndexError(f"There are {length} samples.")
+        make = self.dataset.maker()
+        batch = self.dataset.reader().at(positions)
+        samples = make.samples(Chunk(batch, np.asarray(positions, dtype=np.int64)))
+        return samples if make.plain else [make.finished(sample) for sample in samples]

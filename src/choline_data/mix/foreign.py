@@ -1,0 +1,291 @@
+"""Mixes of other tools, read as ours: Megatron blend, `interleave_datasets`, MosaicML `streams:`, Axolotl `datasets:`.
+
+Text is only read: Python by `ast`, where constants and calls of known names count and nothing is ever evaluated.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import yaml
+
+from choline_data.errors import InvalidMixError, one_line
+from choline_data.mix.grammar import MAX_TEXT_BYTES, Mix, parse_mix, weight_of, yaml_value
+from choline_data.store.catalog import name_from
+
+_NUMBER = re.compile(r"\d{1,40}(\.\d{0,40})?([eE][+-]?\d{1,3})?|\.\d{1,40}")
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A mix of another tool as ours, with what could not be said the same way."""
+
+    tool: str
+    mix: Mix
+    origins: Mapping[str, str]  # where each source was, by its name in the mix
+    notes: tuple[str, ...] = ()
+    on_exhausted: str = "renormalize"
+    seed: int | None = None
+
+    def to_yaml(self) -> str:
+        """The mix file, with where each source came from as a comment."""
+        lines = [f"# from {self.tool}; add each dataset under its name first, `choline-data add SOURCE --name NAME`"]
+        lines += [f"# {name}: {one_line(origin, 200)}" for name, origin in self.origins.items()]
+        lines += [f"# {one_line(note)}" for note in self.notes]
+        told = yaml_value(self.mix.to_text())
+        return "\n".join(lines) + "\n" + yaml.safe_dump(told, sort_keys=False, allow_unicode=True)
+
+
+@dataclass
+class _Found:
+    """One source as the other tool had it."""
+
+    origin: str
+    weight: Fraction | None = None
+    split: str = ""
+    config: str = ""
+    epochs: Fraction | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+def import_mix(text: str, *, sizes: Mapping[str, int] | None = None) -> Imported:
+    """Our mix for a pasted one of another tool; InvalidMixError where it is none that we know.
+
+    `sizes` are rows by dataset name: where a tool concatenates, shares follow from sizes alone.
+    """
+    if len(text.encode("utf-8", "surrogatepass")) > MAX_TEXT_BYTES:
+        raise InvalidMixError(f"The text is longer than {MAX_TEXT_BYTES} bytes.", remedy="Paste the mix only.")
+    try:
+        if "interleave_datasets" in text:
+            return _hugging_face(text, sizes or {})
+        body = _yaml_of(text)
+        streams = _inside(body, "streams", dict)
+        if streams:
+            return _mosaic(streams, sizes or {})
+        datasets = _inside(body, "datasets", list)
+        if datasets:
+            return _axolotl(datasets, sizes or {})
+        return _megatron(text, sizes or {})
+    except RecursionError as error:
+        raise InvalidMixError("The text is nested too deep.", remedy="Paste the mix only.") from error
+
+
+def _yaml_of(text: str) -> object:
+    try:
+        return yaml_value(text)
+    except InvalidMixError:
+        return None
+
+
+def _inside(body: object, key: str, kind: type, depth: int = 6) -> Any:
+    """The value of this key and type, at the top or within mappings."""
+    if not isinstance(body, Mapping) or not depth:
+        return None
+    if isinstance(body.get(key), kind):
+        return body[key]
+    return next((found for value in body.values() if (found := _inside(value, key, kind, depth - 1))), None)
+
+
+def _finished(tool: str, found: list[_Found], sizes: Mapping[str, int], **rest: Any) -> Imported:
+    """The mix of what was found. A source without a weight has one in proportion to its size."""
+    if not found:
+        raise InvalidMixError(f"There are no sources in this {tool} mix.", remedy="Paste the whole of it.")
+    notes = [note for source in found for note in source.notes]
+    names: dict[str, str] = {}
+    mix: dict[str, dict[str, Any]] = {}
+    by_size = [source for source in found if source.weight is None]
+    known = all(_name(source) in sizes for source in by_size)
+    if by_size and not known:
+        notes.append(
+            f"{tool} serves these in proportion to their size, which is not known here: set the weights to rows times "
+            "repeats, or import again when all are in the catalog."
+        )
+    for source in found:
+        name = _name(source)
+        weight = source.weight
+        if weight is None:
+            weight = (source.epochs or Fraction(1)) * (sizes[name] if known else 1)
+        key = name + (f":{source.config}" if source.config else "") + (f"/{source.split}" if source.split else "")
+        number = 2
+        while key in mix:
+            key, number = f"{key.partition('#')[0]}-{number}", number + 1
+        mix[key] = {"dataset": name, "weight": weight}
+        mix[key] |= {k: v for k in ("config", "split") if (v := getattr(source, k))}
+        if source.epochs is not None:
+            mix[key]["max_epochs"] = source.epochs
+        names[key] = source.origin
+    return Imported(tool, parse_mix({"unit": "samples", "sources": mix}), names, tuple(dict.fromkeys(notes)), **rest)
+
+
+def _name(source: _Found) -> str:
+    parts = [part for part in re.split(r"[\\/]+", source.origin) if part.strip(".*")]
+    return name_from(
+        re.sub(r"(_text_document|\.(jsonl?|parquet|csv|bin|idx|txt))$", "", parts[-1] if parts else "dataset")
+    )
+
+
+def _megatron(text: str, sizes: Mapping[str, int]) -> Imported:
+    """`--data-path 30 prefix_a 70 prefix_b`, or prefixes only."""
+    try:
+        words = shlex.split(text.replace("\\\n", " "), comments=True)
+    except ValueError as error:
+        raise InvalidMixError("The text has a quote without an end.", remedy="Paste the whole blend.") from error
+    flags = [at for at, word in enumerate(words) if re.fullmatch(r"--(train-)?data-path(=.*)?", word)]
+    if flags:
+        first = words[flags[0]].partition("=")[2]
+        words = ([first] if first else []) + words[flags[0] + 1 :]
+    words = words[: next((at for at, word in enumerate(words) if word.startswith("--")), len(words))]
+    numbers = [bool(_NUMBER.fullmatch(word)) for word in words]
+    if (
+        len(words) >= 2
+        and len(words) % 2 == 0
+        and all(is_number == (not at % 2) for at, is_number in enumerate(numbers))
+    ):
+        pairs = zip(words[::2], words[1::2], strict=True)
+        return _finished("Megatron", [_Found(prefix, Fraction(weight)) for weight, prefix in pairs], sizes)
+    if flags and words and not any(numbers):
+        return _finished("Megatron", [_Found(prefix) for prefix in words], sizes)
+    raise InvalidMixError(
+        "This is no mix of Megatron, datasets, MosaicML or Axolotl.",
+        remedy="Paste `30 a 70 b`, an interleave_datasets(...) call, a `streams:` block or a `datasets:` list.",
+    )
+
+
+def _mosaic(streams: Mapping[Any, Any], sizes: Mapping[str, int]) -> Imported:
+    """`streams: {name: {remote, local, split, proportion | repeat | choose}}`."""
+    found = []
+    for name, stream in streams.items():
+        told = stream if isinstance(stream, Mapping) else {}
+        where = told.get("remote") or told.get("local") or name
+        source = _Found(str(where), split=str(told.get("split") or ""))
+        if told.get("proportion") is not None:
+            source.weight = weight_of(told["proportion"], str(name))
+        elif told.get("choose") is not None:
+            source.weight = weight_of(told["choose"], str(name))
+            source.notes.append("`choose` is a number of samples: it became the weight.")
+        elif told.get("repeat") is not None:
+            source.epochs = weight_of(told["repeat"], str(name)) or Fraction(1)
+        found.append(source)
+    return _finished("MosaicML", found, sizes)
+
+
+def _axolotl(datasets: list[Any], sizes: Mapping[str, int]) -> Imported:
+    """`datasets: [{path, name, split, type, …}]`: all of them, one after another or shuffled together."""
+    found = []
+    for item in datasets:
+        if not isinstance(item, Mapping) or not isinstance(item.get("path"), str):
+            raise InvalidMixError("An entry of `datasets:` has no `path`.", remedy="Paste the whole list.")
+        source = _Found(item["path"], config=str(item.get("name") or ""))
+        split, bracket, cut = str(item.get("split") or "").partition("[")
+        source.split = split
+        if bracket:
+            source.notes.append(
+                f"{item['path']}: only {split}[{cut} was asked for; a part of a split has no place here."
+            )
+        if item.get("shards"):
+            source.notes.append(f"{item['path']}: 1 of {item['shards']} shards was asked for; all of it is taken.")
+        if item.get("type"):
+            source.notes.append(
+                f"{item['path']}: type {item['type']} is the mapping's matter, see `choline-data add --map`."
+            )
+        found.append(source)
+    return _finished("Axolotl", found, sizes)
+
+
+def _hugging_face(text: str, sizes: Mapping[str, int]) -> Imported:
+    """`interleave_datasets([load_dataset(…), …], probabilities=[…], seed=…, stopping_strategy=…)`."""
+    try:
+        tree = ast.parse(text.strip())
+    except (SyntaxError, ValueError, MemoryError) as error:
+        raise InvalidMixError(
+            "The call is not Python.", remedy="Paste it from its first to its last bracket."
+        ) from error
+    named = {
+        target.id: node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    calls = [node for node in _calls(tree) if _called(node) == "interleave_datasets"]
+    if not calls:
+        raise InvalidMixError("There is no call of interleave_datasets.", remedy="Paste the call.")
+    call = calls[0]
+    given = {keyword.arg: keyword.value for keyword in call.keywords if keyword.arg}
+    given |= dict(zip(("datasets", "probabilities", "seed"), call.args, strict=False))
+    listed = _followed(given.get("datasets"), named)
+    if not isinstance(listed, ast.List | ast.Tuple):
+        raise InvalidMixError("The datasets are not a list.", remedy="Write them out: interleave_datasets([a, b], …).")
+    found = [_loaded(item, named) for item in listed.elts]
+    chances = _constant(_followed(given.get("probabilities"), named))
+    if chances is not None:
+        if not isinstance(chances, list | tuple) or len(chances) != len(found):
+            raise InvalidMixError(
+                f"There are {len(found)} datasets and not as many probabilities.", remedy="Paste both."
+            )
+        for source, chance in zip(found, chances, strict=True):
+            source.weight = weight_of(chance, source.origin)
+    else:
+        for source in found:
+            source.weight = Fraction(1)
+    strategy = _constant(given.get("stopping_strategy")) or "first_exhausted"
+    if strategy == "first_exhausted":
+        for source in found:
+            source.epochs = Fraction(1)
+    else:
+        found[0].notes.append(f"stopping_strategy {strategy}: ours repeats without end; set max_epochs for an end.")
+    seed = _constant(given.get("seed"))
+    stop = "stop" if strategy == "first_exhausted" else "renormalize"
+    return _finished("datasets", found, sizes, on_exhausted=stop, seed=seed if type(seed) is int else None)
+
+
+def _calls(tree: ast.AST) -> Iterator[ast.Call]:
+    return (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+
+
+def _called(call: ast.Call) -> str:
+    return call.func.id if isinstance(call.func, ast.Name) else getattr(call.func, "attr", "")
+
+
+def _followed(node: ast.AST | None, named: Mapping[str, ast.AST]) -> ast.AST | None:
+    """What a name was assigned, a few steps far."""
+    for _ in range(4):
+        if isinstance(node, ast.Name) and node.id in named:
+            node = named[node.id]
+    return node
+
+
+def _constant(node: ast.AST | None) -> Any:
+    if node is None:
+        return None
+    try:
+        return ast.literal_eval(node)
+    except (ValueError, TypeError) as error:
+        raise InvalidMixError("A value of the call is not written out.", remedy="Put the number in.") from error
+
+
+def _loaded(node: ast.AST, named: Mapping[str, ast.AST]) -> _Found:
+    """The source of one item: a load_dataset call, a string, or a variable that we know only by its name."""
+    shown = node.id if isinstance(node, ast.Name) else ""
+    value = _followed(node, named)
+    loads = [call for call in _calls(value) if _called(call) == "load_dataset"] if value is not None else []
+    if loads:
+        texts = [_constant(argument) for argument in loads[0].args[:2]]
+        keywords = {k.arg: k.value for k in loads[0].keywords}
+        texts += [None] * (2 - len(texts))
+        path = texts[0] if texts[0] is not None else _constant(keywords.get("path"))
+        config = texts[1] if texts[1] is not None else _constant(keywords.get("name"))
+        split = str(_constant(keywords.get("split")) or "").partition("[")[0]
+        if isinstance(path, str):
+            return _Found(path, config=str(config or ""), split=split)
+    if isinstance(value, ast.Constant) and isinstance(value.value, str):
+        return _Found(value.value)
+    if shown:
+        return _Found(shown, notes=[f"{shown} is a variable: it became a dataset of that name."])
+    raise InvalidMixError("An item of the list is no dataset.", remedy="Use load_dataset(…) calls or names.")

@@ -1,0 +1,335 @@
+"""A revision whose samples are not stored but read from files where they lie: `add --in-place`.
+
+The manifest says which files these are, what they were like when they were registered, and how many samples each of
+their groups (Parquet: row groups) holds. A group is decoded when rows of it are asked for, and as far as they are asked
+for; what was decoded last is kept, bounded in bytes. A file that is not as it was is an error, never other samples.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+import numpy as np
+import orjson
+import pyarrow as pa
+
+from choline_data import schema as one
+from choline_data.errors import DamagedStoreError, OutOfRangeError, SourceDamagedError
+from choline_data.home import Home
+from choline_data.store.revision import Revision, damaged_manifest
+
+HEAD = b"choline_data.in_place"
+CACHE_BYTES = 64 << 20
+_SOURCES = 64
+_DECODING = 8  # groups that are decoded in part, each with a file open
+
+# The readers that there are, by the name in the manifest. Looked up here and nowhere else: a manifest names no code.
+_READERS = {"parquet": "choline_data.catalog.in_place"}
+
+_FILES = pa.schema(
+    [
+        pa.field("location", pa.string()),
+        pa.field("name", pa.string()),
+        pa.field("part", pa.int32()),
+        pa.field("split", pa.string()),
+        pa.field("config", pa.string()),
+        pa.field("bytes", pa.int64()),
+        pa.field("stamp", pa.string()),
+        pa.field("footer", pa.string()),
+        pa.field("rows", pa.int64()),
+        pa.field("groups", pa.list_(pa.int64())),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class FileInPlace:
+    """A file of the revision as it was when it was registered, and the samples of each of its groups."""
+
+    location: str
+    name: str
+    part: int
+    split: str
+    config: str
+    bytes: int
+    stamp: str  # what changes when the file does: the time of its last change, or the store's etag
+    footer: str
+    rows: int
+    groups: tuple[int, ...]
+
+
+class Reader(Protocol):
+    """What makes samples of a file's groups. Opened once for a revision, used by one thread at a time for a file."""
+
+    def check(self, file: FileInPlace) -> None:
+        """DamagedStoreError where the file is gone or not as it was registered."""
+        ...
+
+    def samples(self, file: FileInPlace, group: int, *, extra: bool) -> Iterator[pa.RecordBatch]:
+        """The group's samples in stored columns, in batches of bounded size; `extra` among them where it is asked for."""
+        ...
+
+
+@dataclass(frozen=True)
+class ManifestInPlace:
+    """What an in-place revision is: its files, how they are read, and the values that hold for every row."""
+
+    files: tuple[FileInPlace, ...]
+    columns: tuple[str, ...]
+    block_rows: int
+    constants: dict[str, str]
+    reader: str
+    parts: tuple[dict[str, Any], ...]  # the mapping of each part, for the reader
+    about: dict[str, Any]  # how it came to be; no part of the digest
+
+    def _head(self) -> dict[str, Any]:
+        return {
+            "schema": one.VERSION,
+            "columns": list(self.columns),
+            "block_rows": self.block_rows,
+            "constants": self.constants,
+            "reader": self.reader,
+            "parts": list(self.parts),
+        }
+
+    def encode(self) -> bytes:
+        """The manifest as an Arrow IPC file."""
+        head = orjson.dumps({**self._head(), "about": self.about})
+        schema = _FILES.with_metadata({HEAD: head})
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_file(sink, schema) as writer:
+            writer.write_table(pa.Table.from_pylist([vars(file) for file in self.files], schema=schema))
+        raw: bytes = sink.getvalue().to_pybytes()
+        return raw
+
+    @property
+    def rows(self) -> int:
+        """Samples in the revision."""
+        return sum(file.rows for file in self.files)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of its files."""
+        return sum(file.bytes for file in self.files)
+
+    @property
+    def revision(self) -> str:
+        """The digest over where the files are, what they were like, and how they are read."""
+        digest = hashlib.sha256(orjson.dumps(self._head(), option=orjson.OPT_SORT_KEYS))
+        for file in self.files:
+            digest.update(orjson.dumps(vars(file), option=orjson.OPT_SORT_KEYS))
+        return digest.hexdigest()
+
+
+class _Group:
+    """A group on its way from file to samples: its last batches, and the reader that makes the next ones."""
+
+    def __init__(self, batches: Iterator[pa.RecordBatch], rows: int, where: str) -> None:
+        self._batches: Iterator[pa.RecordBatch] | None = batches
+        self._rows = rows
+        self._where = where
+        self._held: list[tuple[int, pa.RecordBatch]] = []
+        self._next = 0  # the first row that no batch held so far
+        self.nbytes = 0
+
+    @property
+    def first(self) -> int:
+        """The first row that is still held."""
+        return self._held[0][0] if self._held else self._next
+
+    @property
+    def decoding(self) -> bool:
+        """Whether a file is open for it."""
+        return self._batches is not None
+
+    def read(self, start: int, stop: int, limit: int) -> list[pa.RecordBatch]:
+        """Rows start … stop-1 of the group; `start` must not lie before `first`."""
+        while self._next < stop:
+            batch = next(self._batches, None) if self._batches is not None else None
+            if batch is None:
+                raise self._miscounted()
+            self._held.append((self._next, batch))
+            self._next += batch.num_rows
+            self.nbytes += batch.nbytes
+            while self.nbytes > limit and len(self._held) > 1 and self._held[1][0] <= start:
+                self.nbytes -= self._held.pop(0)[1].nbytes
+        if self._next >= self._rows and self._batches is not None:
+            if next(self._batches, None) is not None or self._next > self._rows:
+                raise self._miscounted()
+            self._batches = None
+        found = []
+        for at, batch in self._held:
+            low, high = max(start, at), min(stop, at + batch.num_rows)
+            if low < high:
+                found.append(_slice(batch, low - at, high - low))
+        return found
+
+    def close(self) -> None:
+        """Closes its file."""
+        if self._batches is not None:
+            cast(Any, self._batches).close()
+            self._batches = None
+
+    def _miscounted(self) -> DamagedStoreError:
+        return DamagedStoreError(
+            f"{self._where} does not hold the {self._rows} samples that were registered.",
+            remedy="Register it again with `choline-data add --in-place`.",
+        )
+
+
+def _slice(batch: pa.RecordBatch, start: int, rows: int) -> pa.RecordBatch:
+    """Rows of a decoded batch; a small part as a copy, as a view would keep all of it in memory."""
+    if rows * 2 < batch.num_rows:
+        return batch.take(pa.array(np.arange(start, start + rows)))
+    return batch.slice(start, rows)
+
+
+class InPlaceRevision(Revision):
+    """A revision of files that lie elsewhere, for reading: what `Revision` is for stored ones."""
+
+    def __init__(
+        self, home: Home, revision: str, table: pa.Table | None = None, *, cache_bytes: int = CACHE_BYTES
+    ) -> None:
+        super().__init__(home, revision, table)
+        self._limit = cache_bytes
+        self._groups: OrderedDict[tuple[int, int, bool], _Group] = OrderedDict()
+        self._sources: OrderedDict[int, FileInPlace] = OrderedDict()
+        self._using: dict[int, threading.Lock] = {}
+        head = self._head
+        try:
+            module = _READERS[head["reader"]]
+            self._reader = cast(Reader, importlib.import_module(module).reader(self.columns, head["parts"]))
+        except KeyError as error:
+            raise damaged_manifest(revision) from error
+
+    @property
+    def in_place(self) -> bool:
+        """That its samples lie in files that are not the home's."""
+        return True
+
+    def files(self) -> list[Any]:
+        """No store files: `sources` are its files."""
+        return []
+
+    def sources(self) -> list[FileInPlace]:
+        """The files, as they were when they were registered."""
+        return [self._source(number) for number in range(len(self.file_rows))]
+
+    def _source(self, number: int) -> FileInPlace:
+        with self._lock:
+            found = self._sources.get(number)
+        if found is None:
+            row = self._table.slice(number, 1).to_pylist()[0]
+            found = FileInPlace(**{**row, "groups": tuple(row["groups"])})
+            with self._lock:
+                self._sources[number] = found
+                while len(self._sources) > _SOURCES:
+                    self._sources.popitem(last=False)
+        return found
+
+    def maps(self) -> list[pa.Buffer]:
+        """None: nothing is mapped."""
+        return []
+
+    def check(self) -> None:
+        """DamagedStoreError for the first file that is not as it was registered."""
+        for file in self.sources():
+            self._reader.check(file)
+
+    def read(self, start: int, stop: int, columns: Sequence[str] | None = None) -> list[pa.RecordBatch]:
+        """Rows start … stop-1 as slices of decoded batches."""
+        if not 0 <= start <= stop <= self.rows:
+            raise OutOfRangeError(f"Rows {start} to {stop} of a revision of {self.rows} rows.")
+        extra = "extra" in self.columns and (columns is None or "extra" in columns)
+        out: list[pa.RecordBatch] = []
+        number = int(np.searchsorted(self._starts, start, side="right")) - 1
+        while start < stop:
+            base, end = int(self._starts[number]), int(self._starts[number + 1])
+            if start < end:
+                last = min(stop, end)
+                with self._lock:
+                    using = self._using.setdefault(number, threading.Lock())
+                with using:
+                    out += self._of_file(number, start - base, last - base, extra)
+                start = last
+            number += 1
+        if columns is None:
+            return out
+        return [batch.select([c for c in batch.schema.names if c in columns]) for batch in out]
+
+    def _of_file(self, number: int, start: int, stop: int, extra: bool) -> list[pa.RecordBatch]:
+        file = self._source(number)
+        ends = np.cumsum(np.asarray(file.groups, np.int64))
+        try:
+            self._reader.check(file)
+            out: list[pa.RecordBatch] = []
+            for group in range(int(np.searchsorted(ends, start, side="right")), len(ends)):
+                base = int(ends[group]) - file.groups[group]
+                if base >= stop:
+                    break
+                if file.groups[group]:
+                    low, high = max(start - base, 0), min(stop - base, file.groups[group])
+                    out += self._of_group(number, file, group, low, high, extra)
+            return out
+        except SourceDamagedError as error:
+            raise DamagedStoreError(
+                f"{file.location} can't be read any more: {error.message}",
+                remedy="Bring it back, or register it again with `choline-data add --in-place`.",
+            ) from error
+
+    def _of_group(
+        self, number: int, file: FileInPlace, group: int, start: int, stop: int, extra: bool
+    ) -> list[pa.RecordBatch]:
+        key = (number, group, extra)
+        with self._lock:
+            held = self._groups.pop(key, None)
+        if held is None or held.first > start:
+            if held is not None:
+                held.close()
+            where = f"Row group {group} of {file.location}"
+            held = _Group(self._reader.samples(file, group, extra=extra), file.groups[group], where)
+        try:
+            out = held.read(start, stop, self._limit)
+        except BaseException:
+            held.close()
+            raise
+        with self._lock:
+            self._groups[key] = held
+            gone = self._to_drop()
+        for old in gone:
+            old.close()
+        return out
+
+    def _to_drop(self) -> list[_Group]:
+        """The groups used longest ago that go beyond the bounds; never the last used."""
+        gone: list[_Group] = []
+        size = sum(group.nbytes for group in self._groups.values())
+        decoding = sum(group.decoding for group in self._groups.values())
+        for key, group in list(self._groups.items())[:-1]:
+            if size > self._limit or (group.decoding and decoding > _DECODING):
+                size -= group.nbytes
+                decoding -= group.decoding
+                gone.append(self._groups.pop(key))
+        return gone
+
+
+def verify_in_place(revision: InPlaceRevision) -> dict[str, Any]:
+    """Reads every sample from its file; DamagedStoreError for the first thing that is not as it was registered."""
+    groups = 0
+    for file, base in zip(revision.sources(), np.cumsum([0, *revision.file_rows]).tolist(), strict=False):
+        at = base
+        for count in file.groups:
+            for low in range(at, at + count, 4096):
+                for batch in revision.read(low, min(low + 4096, at + count)):
+                    batch.validate(full=True)
+            at += count
+            groups += 1
+        if not file.rows:
+            revision.check()
+    return {"files": len(revision.file_rows), "blocks": groups, "bytes": revision.bytes}

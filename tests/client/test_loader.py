@@ -1,0 +1,119 @@
+"""The loader, the map view, Accelerate and process groups: every row once, nothing shared out twice."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.client.conftest import ids, positions
+from torch.utils.data import DataLoader, DistributedSampler
+
+from choline_data.client import collate
+from choline_data.errors import InvalidOptionError
+
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
+
+
+@pytest.mark.parametrize(("workers", "others"), [(0, 0), (0, 2), (2, 0), (2, 3)])
+def test_a_loaders_state_moves_between_worker_counts(firehose: Any, workers: int, others: int):
+    for count in (0, 1, 7, 56):
+        loader = firehose(batch_size=8).loader(num_workers=workers)
+        got = positions([batch for _, batch in zip(range(count), loader, strict=False)])
+        state = json.loads(json.dumps(loader.state_dict()))
+        again = firehose(batch_size=8).loader(num_workers=others)
+        again.load_state_dict(state)
+        assert got + positions(again) == list(range(450))
+
+
+def test_a_loader_goes_through_passes(firehose: Any):
+    loader = firehose().loader(batch_size=8, num_workers=0)
+    assert len(loader) == 57
+    assert positions(loader) == positions(loader) == list(range(450))
+    assert loader.state_dict()["epoch"] == 2
+
+
+def test_a_loader_reads_from_a_server_with_workers(remote: Any):
+    assert positions(remote().loader(batch_size=8, num_workers=2)) == list(range(450))
+
+
+def test_a_loader_is_no_data_loader(firehose: Any):
+    assert not isinstance(firehose(batch_size=4).loader(), DataLoader)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_accelerate_shares_out_every_row_once(firehose: Any, workers: int):
+    from accelerate.data_loader import prepare_data_loader
+
+    seen: list[int] = []
+    for rank in (0, 1):
+        loader = DataLoader(firehose(max_samples=448), batch_size=8, num_workers=workers, collate_fn=collate)
+        options = {"num_processes": 2, "process_index": rank, "dispatch_batches": False, "put_on_device": False}
+        seen += positions(prepare_data_loader(loader, **options))
+    assert sorted(seen) == list(range(448))
+
+
+def test_accelerate_over_told_ranks_is_refused(firehose: Any):
+    from accelerate.data_loader import prepare_data_loader
+
+    loader = DataLoader(firehose(rank=0, world_size=2), batch_size=8, collate_fn=collate)
+    with pytest.raises(InvalidOptionError, match="rows would be lost"):
+        list(prepare_data_loader(loader, num_processes=2, process_index=0, dispatch_batches=False, put_on_device=False))
+
+
+def test_accelerate_leaves_the_loader_alone(firehose: Any):
+    from accelerate import Accelerator
+
+    loader = firehose(batch_size=8).loader()
+    assert Accelerator(cpu=True).prepare(loader) is loader
+
+
+def test_the_map_view_gives_position_i_as_item_i(firehose: Any, remote: Any):
+    expected = list(firehose())
+    for make in (firehose, remote):
+        view = make().as_map()
+        assert len(view) == 450
+        assert view[17] == expected[17]
+        assert view[-1] == expected[-1]
+        assert view.__getitems__([300, 2, 2, 449]) == [expected[i] for i in (300, 2, 2, 449)]
+        with pytest.raises(IndexError):
+            view[450]
+    with pytest.raises(TypeError, match="max_samples"):
+        len(firehose(repeat=True).as_map())
+
+
+def test_the_map_view_works_with_a_distributed_sampler(firehose: Any):
+    seen: list[bytes] = []
+    for rank in (0, 1):
+        view = firehose().as_map()
+        sampler = DistributedSampler(view, num_replicas=2, rank=rank)
+        seen += ids(DataLoader(view, batch_size=9, sampler=sampler, collate_fn=collate))
+    assert sorted(seen) == sorted(ids(firehose()))
+
+
+def _rank(rank: int, world: int, home: str, store: str, out: str) -> None:
+    import torch.distributed as dist
+
+    from choline_data.client import FirehoseDataset
+
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
+    dataset = FirehoseDataset({"web": 5, "code": 3}, home=home, repeat=False, batch_size=8, last_batch="wrap")
+    got: list[int] = []
+    for batch in DataLoader(dataset, batch_size=None, num_workers=rank, multiprocessing_context="spawn" if rank else None):
+        total = torch.tensor([len(batch["text"])])
+        dist.all_reduce(total)
+        assert total.item() == 16
+        got += batch["position"].tolist()
+    (Path(out) / str(rank)).write_text(json.dumps(got))
+    dist.destroy_process_group()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_two_processes_of_a_group_find_their_ranks_and_make_equal_steps(home: Path, tmp_path: Path):
+    torch.multiprocessing.spawn(_rank, (2, str(home), str(tmp_path / "store"), str(tmp_path)), nprocs=2)
+    got = [json.loads((tmp_path / str(rank)).read_text()) for rank in (0, 1)]
+    assert len(got[0]) == len(got[1]) == 200
+    assert got[0][:9] == [*range(8), 16]
+    assert set(got[0] + got[1]) == set(range(390))

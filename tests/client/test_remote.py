@@ -1,0 +1,158 @@
+"""Through a real server: the same samples as embedded, and no end, cut or silence that goes unnoticed."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.client.conftest import MIX, Server, positions
+from torch.utils.data import DataLoader
+
+from choline_data.client import FirehoseDataset, collate
+from choline_data.errors import InvalidOptionError, UnavailableError, UnknownDatasetError
+
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
+
+
+def test_a_server_and_a_home_give_the_same_samples(firehose: Any, remote: Any):
+    assert remote().recipe == firehose().recipe
+    assert list(remote()) == list(firehose())
+    assert list(remote(view="text")) == list(firehose(view="text"))
+
+
+def test_batches_are_the_same(firehose: Any, remote: Any):
+    for ours, theirs in zip(remote(batch_size=7), firehose(batch_size=7), strict=True):
+        assert ours["position"].tolist() == theirs["position"].tolist()
+        assert {k: v for k, v in ours.items() if k != "position"} == {k: v for k, v in theirs.items() if k != "position"}
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 8])
+@pytest.mark.parametrize("batch", [None, 4])
+def test_ranks_share_out_every_position_once(firehose: Any, remote: Any, world: int, batch: int | None):
+    for rank in range(world):
+        share = {"rank": rank, "world_size": world, "batch_size": batch}
+        assert positions(remote(**share)) == positions(firehose(**share))
+
+
+@pytest.mark.parametrize("start", [0, 1, 13, 32, 100, 449, 450])
+@pytest.mark.parametrize(("world", "batch"), [(1, 4), (3, 5), (2, None)])
+def test_a_resumed_stream_counts_steps_from_where_it_begins(
+    firehose: Any, remote: Any, start: int, world: int, batch: int | None
+):
+    for rank in range(world):
+        got = []
+        for make in (remote, firehose):
+            dataset = make(rank=rank, world_size=world, batch_size=batch)
+            dataset.seek(start)
+            got.append(positions(dataset))
+        assert got[0] == got[1]
+
+
+@pytest.mark.parametrize("context", ["fork", "forkserver", "spawn"])
+def test_workers_read_from_the_server_under_every_start_method(remote: Any, context: str):
+    loader = DataLoader(remote(batch_size=8), batch_size=None, num_workers=2, multiprocessing_context=context)
+    assert positions(loader) == list(range(450))
+
+
+def test_workers_behind_a_loader_that_batches_keep_the_order_of_their_rank(remote: Any):
+    loader = DataLoader(remote(rank=1, world_size=2), batch_size=8, num_workers=2, collate_fn=collate)
+    assert positions(loader) == list(range(1, 450, 2))
+
+
+def test_workers_start_while_the_parent_is_in_the_middle_of_a_stream(remote: Any):
+    """The parent's stream rests during the fork and then goes on with the next sample."""
+    samples = iter(remote(repeat=True))
+    before = [next(samples)["position"] for _ in range(5)]
+    for _ in range(5):
+        loader = DataLoader(remote(batch_size=8), batch_size=None, num_workers=2, multiprocessing_context="fork")
+        assert positions(loader) == list(range(450))
+        before += [next(samples)["position"] for _ in range(100)]
+    assert before == list(range(505))
+
+
+def test_an_unknown_dataset_is_the_same_error_as_at_home(remote: Any, firehose: Any):
+    with pytest.raises(UnknownDatasetError) as there:
+        remote("wbe")
+    with pytest.raises(UnknownDatasetError) as here:
+        firehose("wbe")
+    assert str(there.value) == str(here.value)
+
+
+def test_no_server_is_an_error_after_the_budget(free_port: int):
+    began = time.monotonic()
+    with pytest.raises(UnavailableError, match="Check the server"):
+        FirehoseDataset("web", server=f"127.0.0.1:{free_port}", retry_seconds=0.5)
+    assert time.monotonic() - began < 10
+
+
+def test_a_token_is_not_sent_in_the_clear():
+    with pytest.raises(InvalidOptionError, match="TLS"):
+        FirehoseDataset("web", server="data.example.org:443", token="secret")
+
+
+def test_a_server_that_dies_is_replaced_by_the_next_without_loss(home: Path):
+    one, two = Server(home), Server(home)
+    try:
+        dataset = FirehoseDataset(MIX, server=[one.address, two.address], repeat=True, seed=7, prefetch_bytes=1)
+        samples = iter(dataset)
+        got = [next(samples)["position"] for _ in range(100)]
+        one.stop()
+        got += [next(samples)["position"] for _ in range(30000)]
+        two.signal(signal.SIGTERM)
+        assert got == list(range(30100))
+    finally:
+        one.stop()
+        two.stop()
+
+
+def test_a_server_that_comes_back_continues_the_stream(home: Path, free_port: int):
+    server = Server(home, free_port)
+    dataset = FirehoseDataset(MIX, server=server.address, repeat=True, seed=7, prefetch_bytes=1)
+    samples = iter(dataset)
+    got = [next(samples)["position"] for _ in range(100)]
+    server.stop()
+    restarted: list[Server] = []
+    starter = threading.Thread(target=lambda: restarted.append(Server(home, free_port)))
+    starter.start()
+    got += [next(samples)["position"] for _ in range(30000)]
+    starter.join()
+    restarted[0].stop()
+    assert got == list(range(30100))
+
+
+def test_a_frozen_server_is_left_for_another(home: Path):
+    one, two = Server(home), Server(home)
+    try:
+        dataset = FirehoseDataset(MIX, server=[one.address, two.address], repeat=True, seed=7, prefetch_bytes=1)
+        dataset._endpoint = type(dataset._endpoint)(dataset._endpoint.addresses, stall=1.0)
+        samples = iter(dataset)
+        got = [next(samples)["position"] for _ in range(100)]
+        one.signal(signal.SIGSTOP)
+        two_too = [next(samples)["position"] for _ in range(30000)]
+        assert got + two_too == list(range(30100))
+    finally:
+        one.signal(signal.SIGCONT)
+        one.stop()
+        two.stop()
+
+
+def test_a_dropped_iterator_leaves_no_thread(remote: Any):
+    samples = iter(remote(repeat=True, prefetch_bytes=1))
+    next(samples)
+    assert any(t.name == "choline-read" for t in threading.enumerate())
+    del samples
+    deadline = time.monotonic() + 10
+    while any(t.name == "choline-read" for t in threading.enumerate()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not any(t.name == "choline-read" for t in threading.enumerate())
+
+
+def test_the_first_sample_of_a_local_server_comes_within_half_a_second(remote: Any):
+    next(iter(remote()))
+    began = time.monotonic()
+    next(iter(remote()))
+    assert time.monotonic() - began < 0.5

@@ -1,0 +1,262 @@
+"""Who may do what, on every face."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import ssl
+import time
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+import trustme
+
+from choline_data.errors import InvalidOptionError, UnauthenticatedError
+from choline_data.service.auth import Gate, TokenFile, check_read
+from choline_data.service.limits import Limits
+from choline_data.v1 import firehose_pb2 as pb
+from choline_data.v1 import firehose_pb2_grpc
+
+from .conftest import Serve, kinds, read, refusal, resolve
+
+TRAINER, READER, LISTER, OLD = "trainer-token", "reader-token", "lister-token", "old-token"
+
+
+def sha256(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def token_file(folder: Path, *, trainer: str = '{"*": [list, describe, read]}') -> str:
+    path = folder / "tokens.yaml"
+    path.write_text(
+        f"""
+tokens:
+  - {{id: trainer, sha256: {sha256(TRAINER)}, grants: {trainer}}}
+  - {{id: reader, sha256: {sha256(READER)}, grants: {{"we*": [list, describe, read]}}}}
+  - {{id: lister, sha256: {sha256(LISTER)}, grants: {{"*": [list]}}}}
+  - {{id: old, sha256: {sha256(OLD)}, expires: 2020-01-01, grants: {{"*": [read]}}}}
+  - {{id: machine, certificate: trainer.example.org, grants: {{"*": [list, describe, read]}}}}
+"""
+    )
+    return str(path)
+
+
+def bearer(token: str) -> list[tuple[str, str]]:
+    return [("authorization", f"Bearer {token}")]
+
+
+def test_only_a_valid_token_is_let_in_and_none_is_told_why(serve: Serve, home: str, tmp_path: Path) -> None:
+    served = serve(home, "--token-file", token_file(tmp_path))
+    stub = served.stub()
+    told = set()
+    for metadata in (
+        [],
+        bearer("wrong"),
+        bearer(OLD),
+        bearer(sha256(TRAINER)),
+        bearer("x" * 5000),
+        bearer(TRAINER) * 2,
+        [("authorization", TRAINER)],
+        [("authorization", f"Basic {TRAINER}")],
+        [("token", TRAINER)],
+    ):
+        code, reason, info = refusal(
+            lambda m=metadata: stub.ListDatasets(pb.ListDatasetsRequest(), metadata=m, timeout=10)
+        )
+        assert (code, reason) == (grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED")
+        told.add(info["message"])
+    assert len(told) == 1
+    listed = stub.ListDatasets(pb.ListDatasetsRequest(), metadata=bearer(TRAINER), timeout=10)
+    assert [d.name for d in listed.datasets] == ["code", "web"]
+
+
+def test_what_is_not_granted_is_not_there(serve: Serve, home: str, tmp_path: Path) -> None:
+    served = serve(home, "--token-file", token_file(tmp_path))
+    stub = served.stub()
+    reader = bearer(READER)
+    listed = stub.ListDatasets(pb.ListDatasetsRequest(), metadata=reader, timeout=10)
+    assert [d.name for d in listed.datasets] == ["web"]
+    for mix in ("code:1", "web:1,code:1", "cod", "CODE", "cоde"):
+        code, _, info = refusal(lambda m=mix: stub.ResolveMix(pb.ResolveMixRequest(mix=m), metadata=reader, timeout=10))
+        assert code in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT)
+        assert "mean 'code'" not in info["remedy"]
+    everything = stub.ResolveMix(pb.ResolveMixRequest(mix="*"), metadata=bearer(TRAINER), timeout=10).recipe_json
+    code, reason, _ = refusal(lambda: read(stub, everything, metadata=reader))
+    assert (code, reason) == (grpc.StatusCode.NOT_FOUND, "DATASET_UNKNOWN")
+    code, reason, _ = refusal(lambda: read(stub, everything, metadata=bearer(LISTER)))
+    assert (code, reason) == (grpc.StatusCode.PERMISSION_DENIED, "PERMISSION_DENIED")
+    mine = stub.ResolveMix(pb.ResolveMixRequest(mix="*"), metadata=reader, timeout=10).recipe_json
+    assert kinds(read(stub, mine, metadata=reader))[-1] == "end"
+
+
+def test_a_recipe_cannot_rename_a_revision_that_is_not_granted(serve: Serve, home: str, tmp_path: Path) -> None:
+    served = serve(home, "--token-file", token_file(tmp_path))
+    stub = served.stub()
+    raw = stub.ResolveMix(pb.ResolveMixRequest(mix="code"), metadata=bearer(TRAINER), timeout=10).recipe_json
+    forged = raw.replace(b'"dataset":"code"', b'"dataset":"web"')
+    assert forged != raw
+    assert refusal(lambda: read(stub, forged, metadata=bearer(READER)))[0] == grpc.StatusCode.NOT_FOUND
+
+
+def test_a_grant_taken_back_ends_the_stream(serve: Serve, home: str, tmp_path: Path) -> None:
+    path = token_file(tmp_path)
+    served = serve(home, "--token-file", path, "--limit", "recheck=0.2")
+    stub = served.stub()
+    options = {"metadata": bearer(TRAINER), "timeout": 30}
+    recipe = stub.ResolveMix(pb.ResolveMixRequest(mix="web", repeat=True), **options).recipe_json
+    stream = stub.ReadStream(pb.ReadStreamRequest(recipe_json=recipe), **options)
+    next(stream)
+    token_file(tmp_path, trainer="{}")
+    began = time.monotonic()
+    with pytest.raises(grpc.RpcError) as caught:
+        for _ in stream:
+            pass
+    assert caught.value.code() in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.PERMISSION_DENIED)
+    assert time.monotonic() - began < 10
+
+
+def test_guessing_is_slowed_down(tmp_path: Path) -> None:
+    gate = Gate(token_file(tmp_path), Limits(auth_failures=3))
+    for _ in range(3):
+        with pytest.raises(UnauthenticatedError):
+            gate.admit(["Bearer guess"], (), "ipv4:10.0.0.1:99")
+    with pytest.raises(Exception, match="Too many bad tokens"):
+        gate.admit([f"Bearer {TRAINER}"], (), "ipv4:10.0.0.1:100")
+    assert gate.admit([f"Bearer {TRAINER}"], (), "ipv4:10.0.0.2:1").id == "trainer"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "tokens: [1]",
+        "tokens:\n  - {id: a, sha256: zz}",
+        "tokens:\n  - {id: a}",
+        "[",
+        "tokens: !!python/name:os.system",
+    ],
+)
+def test_a_token_file_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "tokens.yaml"
+    path.write_text(text)
+    with pytest.raises(InvalidOptionError):
+        TokenFile(str(path))
+
+
+def test_a_token_file_that_breaks_later_grants_nothing(tmp_path: Path) -> None:
+    path = Path(token_file(tmp_path))
+    tokens = TokenFile(str(path))
+    assert tokens.of_token(TRAINER)
+    path.write_text("nonsense")
+    tokens.refresh()
+    assert tokens.of_token(TRAINER) is None
+
+
+def test_one_source_that_may_not_be_read_refuses_the_whole(tmp_path: Path) -> None:
+    reader = TokenFile(token_file(tmp_path)).of_token(READER)
+    assert reader is not None
+    check_read(reader, ["web"], ["web", "code"])
+    with pytest.raises(Exception, match="No dataset"):
+        check_read(reader, ["web", "code"], ["web", "code"])
+
+
+@pytest.fixture
+def pems(tmp_path: Path) -> dict[str, str]:
+    """A certificate of a server, one of a client, and of a stranger."""
+    authority, stranger = trustme.CA(), trustme.CA()
+    out = {}
+    for name, issuer, common in (
+        ("server", authority, None),
+        ("client", authority, "trainer.example.org"),
+        ("stranger", stranger, "trainer.example.org"),
+    ):
+        issued = issuer.issue_cert("localhost", "127.0.0.1", common_name=common)
+        (tmp_path / f"{name}.pem").write_bytes(b"".join(p.bytes() for p in issued.cert_chain_pems))
+        (tmp_path / f"{name}.key").write_bytes(issued.private_key_pem.bytes())
+        out[name] = str(tmp_path / f"{name}.pem")
+        out[f"{name}_key"] = str(tmp_path / f"{name}.key")
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    return {**out, "ca": str(tmp_path / "ca.pem")}
+
+
+def secure(served: Any, pems: dict[str, str], client: str = "") -> Any:
+    pair = {}
+    if client:
+        pair = {
+            "private_key": Path(pems[f"{client}_key"]).read_bytes(),
+            "certificate_chain": Path(pems[client]).read_bytes(),
+        }
+    credentials = grpc.ssl_channel_credentials(Path(pems["ca"]).read_bytes(), **pair)
+    return firehose_pb2_grpc.FirehoseServiceStub(
+        grpc.secure_channel(f"localhost:{served.port}", credentials, [("grpc.use_local_subchannel_pool", 1)])
+    )
+
+
+def test_a_client_certificate_is_an_identity(serve: Serve, home: str, tmp_path: Path, pems: dict[str, str]) -> None:
+    served = serve(
+        home,
+        *("--host", "0.0.0.0", "--token-file", token_file(tmp_path)),
+        *("--tls-cert", pems["server"], "--tls-key", pems["server_key"], "--client-ca", pems["ca"]),
+    )
+    stub = secure(served, pems, "client")
+    assert kinds(read(stub, resolve(stub, "web").recipe_json))[-1] == "end"
+    for client in ("", "stranger"):
+        with pytest.raises(grpc.RpcError) as caught:
+            secure(served, pems, client).ListDatasets(pb.ListDatasetsRequest(), timeout=5)
+        assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+    with pytest.raises(grpc.RpcError):  # a plain client of a TLS port
+        served.stub().ListDatasets(pb.ListDatasetsRequest(), timeout=5)
+
+
+def ask(address: str, target: str, headers: dict[str, str] | None = None, tls: Any = None) -> tuple[int, bytes]:
+    kind = http.client.HTTPSConnection if tls else http.client.HTTPConnection
+    connection = kind(address, timeout=20, **({"context": tls} if tls else {}))
+    try:
+        connection.request("GET", target, headers=headers or {})
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+def test_curl_reads_a_stream_as_lines_of_json(serve: Serve, home: str) -> None:
+    served = serve(home, "--http-port", "0")
+    at = served.told["http"]
+    status, body = ask(at, "/v1/stream?mix=web:0.5,code:0.5&n=20&seed=3")
+    rows = [json.loads(line) for line in body.splitlines()]
+    assert (status, len(rows)) == (200, 20)
+    assert {"id", "dataset", "text"} <= set(rows[0])
+    _, rest = ask(at, "/v1/stream?mix=web:0.5,code:0.5&n=15&seed=3&start=5")
+    assert body.splitlines()[5:] == rest.splitlines()
+    _, text = ask(at, "/v1/stream?mix=code&view=text")
+    assert len(text.splitlines()) == 700
+    for target, code in (
+        ("/v1/stream?mix=nope", 404),
+        ("/v1/stream?mix=", 400),
+        ("/v1/stream?mix=web&n=-1", 400),
+        ("/v1/stream?mix=web&x=1", 400),
+        ("/v1/stream?mix=web&mix=code", 400),
+        ("/..%2f..%2fetc/passwd", 404),
+    ):
+        assert ask(at, target)[0] == code, target
+    assert ask(at, "/v1/stream?mix=web&n=1", {"Host": "attacker.invalid"})[0] == 421
+    assert ask(at, "/v1/stream?mix=web&n=1", {"Origin": "https://attacker.invalid"})[0] == 403
+    assert ask(at, "/v1/stream?mix=" + "x" * 20_000)[0] == 431
+
+
+def test_http_has_the_same_auth(serve: Serve, home: str, tmp_path: Path, pems: dict[str, str]) -> None:
+    served = serve(
+        home,
+        *("--http-port", "0", "--token-file", token_file(tmp_path)),
+        *("--tls-cert", pems["server"], "--tls-key", pems["server_key"]),
+    )
+    at = served.told["http"]
+    tls = ssl.create_default_context(cafile=pems["ca"])
+    assert ask(at, "/v1/stream?mix=web&n=1", tls=tls)[0] == 401
+    assert ask(at, f"/v1/stream?mix=web&n=1&token={TRAINER}", tls=tls)[0] == 401
+    assert ask(at, "/v1/stream?mix=code&n=1", {"Authorization": f"Bearer {READER}"}, tls)[0] == 404
+    status, body = ask(at, "/v1/stream?mix=web&n=1", {"Authorization": f"Bearer {READER}"}, tls)
+    assert (status, len(body.splitlines())) == (200, 1)
