@@ -38,34 +38,19 @@ Bools = npt.NDArray[np.bool_]
 IGNORED = -100
 
 
-@dataclass(frozen=True)
 class Packed:
-    """A batch of packed rows as arrays, R tokens of room a row."""
+    """A batch of the tokens view as arrays, R tokens of room a row; each is made when it is first looked at."""
 
-    tokens: npt.NDArray[Any]  # [B, R], padded with 0
-    length: Ints  # [B], tokens before the padding
-    piece_counts: Ints  # [B]
-    piece_lengths: Ints  # of all rows, one after the other
-    assistant: Bools | None  # [B, R]
-
-    @classmethod
-    def of(cls, batch: pa.RecordBatch) -> Packed:
-        """The arrays of a batch of the tokens view."""
-        room = batch.schema.field("tokens").type.list_size
-        pieces = batch["pieces"]
-        ends = np.asarray(pieces.offsets).astype(np.int64)
-        return cls(
-            np.asarray(batch["tokens"].flatten()).reshape(-1, room),
-            np.asarray(batch["length"]).astype(np.int64),
-            ends[1:] - ends[:-1],
-            np.asarray(pieces.flatten().field("tokens")).astype(np.int64),
-            np.asarray(batch["mask"].flatten()).reshape(-1, room) != 0 if "mask" in batch.schema.names else None,
-        )
+    def __init__(self, batch: pa.RecordBatch) -> None:
+        self._batch = batch
+        self.tokens = _places(batch.column("tokens"))  # [B, R], padded with 0
+        self.length: Ints = batch.column("length").to_numpy()  # [B], tokens before the padding
+        self.full = bool(batch.num_rows) and int(self.length.min()) == self.tokens.shape[1]
 
     @cached_property
-    def full(self) -> bool:
-        """Whether there is no padding."""
-        return bool((self.length == self.tokens.shape[1]).all())
+    def assistant(self) -> Bools | None:
+        """True where the assistant speaks; None where there are no chats."""
+        return _places(self._batch.column("mask")) != 0 if "mask" in self._batch.schema.names else None
 
     @cached_property
     def filled(self) -> Bools:
@@ -76,9 +61,12 @@ class Packed:
     def begins(self) -> Bools:
         """True where a document (or the rest of one) begins, and at the first place of the padding."""
         out = np.zeros(self.tokens.shape, bool)
-        before = np.cumsum(self.piece_lengths) - self.piece_lengths
-        row_begins = np.repeat(np.cumsum(self.length) - self.length, self.piece_counts)
-        out[np.repeat(np.arange(len(out)), self.piece_counts), before - row_begins] = True
+        pieces = self._batch.column("pieces")
+        counts = np.diff(np.asarray(pieces.offsets))
+        lengths = np.asarray(pieces.flatten().field("tokens")).astype(np.int64)
+        length = self.length.astype(np.int64)
+        row_begins = np.repeat(np.cumsum(length) - length, counts)
+        out[np.repeat(np.arange(len(out)), counts), np.cumsum(lengths) - lengths - row_begins] = True
         short = np.flatnonzero(self.length < out.shape[1])
         out[short, self.length[short]] = True
         return out
@@ -99,6 +87,12 @@ class Packed:
         if not self.full:
             out[~self.filled[:, 1:]] = padding
         return out
+
+
+def _places(column: pa.Array) -> npt.NDArray[Any]:
+    """A column of lists of one size as [B, R], without a copy; `flatten` costs as much as the rest of a batch."""
+    values = column.values.to_numpy().reshape(-1, column.type.list_size)
+    return np.asarray(values[column.offset : column.offset + len(column)])
 
 
 def _tensor(values: npt.NDArray[Any]) -> Any:
@@ -213,12 +207,12 @@ def to_format(
     name: str, batch: pa.RecordBatch, positions: Ints | None = None, datasets: Sequence[str] | None = None
 ) -> Any:
     """A batch of the tokens view in the format of this name, with `position` and `dataset` where they are given."""
-    made = token_format(name).make(Packed.of(batch))
+    made = token_format(name).make(Packed(batch))
     if isinstance(made, dict):
         if positions is not None:
             made["position"] = _tensor(np.array(positions))
         if datasets is not None:
-            made["dataset"] = [datasets[code] for code in batch["dataset"].to_pylist()]
+            made["dataset"] = [datasets[code] for code in batch.column("dataset").to_numpy().tolist()]
     return made
 
 
