@@ -100,14 +100,9 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         self._ahead = prefetch_bytes
         self._home = os.fspath(home) if home is not None else default_home()
         self._endpoint: Any = None
-        tokens = {
-            "tokenizer": tokenizer or "bytes",
-            "seq_len": seq_len or 1024,
-            "packing": packing,
-            "boundary": boundary,
-        }
+        formats.format_of(format, view, {})
+        tokens = formats.token_settings(format, tokenizer, seq_len, packing, boundary)
         self._format, self._view_settings = format, tokens
-        formats.format_of(format, view, tokens)
         settings = {
             "seed": seed,
             "shuffle": shuffle,
@@ -118,6 +113,10 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
             "unit": unit or "",
         }
         mix = _weighted(mix, weights, probabilities)
+        if not isinstance(mix, Recipe):
+            from choline_data.mix import parse_mix
+
+            mix = parse_mix(mix, files=True)
         self._described: Described | None = None
         if server is None:
             self._recipe = (
@@ -148,7 +147,11 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         from choline_data.client import remote
 
         self._endpoint = remote.Endpoint.of(server, token=token, tls=tls, budget=budget)
-        tokens = self._view_settings if settings["view"] == "tokens" else {}
+        tokens = {}
+        if settings["view"] == "tokens":
+            from choline_data.tokens.stream import token_options
+
+            tokens = token_options(**self._view_settings)
         self._recipe, self._described = remote.resolved(self._endpoint, mix, settings, tokens, self._columns)
 
     # --- What it is

@@ -206,6 +206,7 @@ def main() -> None:
             ]
             started = time.monotonic()
             killed = subprocess.run([*again, str(folder), str(wanted.steps // 2 + 3)], timeout=600)
+            assert killed.returncode == -signal.SIGKILL, f"the trainer ended with {killed.returncode}"
             print(f"the trainer died (exit {killed.returncode}); starting it again", flush=True)
             subprocess.run([*again, str(folder), "0"], timeout=600, check=True)
             print(f"trained in {time.monotonic() - started:.0f} s", flush=True)

@@ -54,6 +54,11 @@ def test_nanogpt_style(examples: Path, tmp_path: Path):
     assert first + second == whole  # killed half-way and resumed: the same losses
 
 
+def test_torchtitan_style(examples: Path):
+    told = losses(run(sys.executable, "examples/torchtitan_style.py", "--home", str(examples), "--mix", "web"))
+    assert told[-1] < told[0]
+
+
 def test_vision(examples: Path):
     command = ["examples/vision.py", "--home", str(examples), "--mix", "pictures", "--labels", "red,green"]
     told = losses(run(sys.executable, *command))
