@@ -98,7 +98,7 @@ def _places(column: pa.Array) -> npt.NDArray[Any]:
 def _tensor(values: npt.NDArray[Any]) -> Any:
     import torch
 
-    return torch.from_numpy(np.ascontiguousarray(values))
+    return torch.from_numpy(values if values.flags.c_contiguous else np.ascontiguousarray(values))
 
 
 def _with_mask(fields: dict[str, Any], mask: Bools | None) -> dict[str, Any]:
