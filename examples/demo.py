@@ -1,7 +1,7 @@
 """The main job end to end, on data that is on every machine: add three datasets, serve them, train, die, resume.
 
-    make demo            a minute of training
-    python examples/demo.py --steps 40    shorter
+make demo            a minute of training
+python examples/demo.py --steps 40    shorter
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Hugging Face's Trainer on packed rows: the map view gives it length, shuffled access and fast skipping on resume.
 
-    python examples/hf_trainer.py --home HOME --mix web=0.7,code=0.3 --output OUT
+python examples/hf_trainer.py --home HOME --mix web=0.7,code=0.3 --output OUT
 """
 
 from __future__ import annotations

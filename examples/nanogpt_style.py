@@ -1,6 +1,6 @@
 """A nanoGPT-style loop: packed rows of byte tokens from a mix, x and y, resumable at any step.
 
-    python examples/nanogpt_style.py --home HOME --mix web=0.7,code=0.3 --steps 50
+python examples/nanogpt_style.py --home HOME --mix web=0.7,code=0.3 --steps 50
 """
 
 from __future__ import annotations

@@ -88,7 +88,9 @@ class _Packed:
         self.array = _array(store, source, options, tokenizer)
         revision = store.revision(source.revision)
         if self.array.documents != revision.rows:
-            raise DamagedStoreError(f"{source.dataset}: the stored tokens are of other rows.", remedy="Tokenize it again.")
+            raise DamagedStoreError(
+                f"{source.dataset}: the stored tokens are of other rows.", remedy="Tokenize it again."
+            )
         self.documents = Documents(self.array, self._chosen(store, source))
         self._index = None
         if self.packing == "bfd":
