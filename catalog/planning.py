@@ -206,7 +206,11 @@ def _parts_of(claim: Claim, wishes: Wishes, name: str) -> tuple[list[Part], list
             raise SourceFormatError(
                 f"{members[0][0][0].origin}: none of its columns can be mapped.", remedy="Say what it is with --as KIND."
             )
-        if not wishes.as_kind and unsure(found):
+        stated = next((c for c in found if c.mapping.kind == claim.kind), None)
+        if stated is not None and not wishes.as_kind:
+            # The format itself says what its samples are: there is nothing to ask.
+            found = [stated]
+        elif not wishes.as_kind and unsure(found):
             first, second = found[0], found[1]
             raise ChoiceNeededError(
                 f"{members[0][0][0].origin} reads as {first.mapping.kind} ({first.score:.2f}: {'; '.join(first.evidence)})"

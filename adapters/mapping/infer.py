@@ -18,6 +18,7 @@ from choline_data.schema import KINDS
 
 MARGIN = 0.2
 PLAUSIBLE = 0.5
+SURE_OVER_TABLE = 0.75
 # What others call our kinds: `--as` takes these too.
 ALIASES = {
     "instruct": "chat",
@@ -83,6 +84,8 @@ def unsure(candidates: list[Candidate]) -> bool:
     if best.mapping.form == "table" and best.evidence and "token ids" in best.evidence[0]:
         return True
     rivals = [c for c in candidates[1:] if c.mapping.kind != best.mapping.kind]
+    if best.score >= SURE_OVER_TABLE:  # everything is at least a table: that alone is no doubt
+        rivals = [c for c in rivals if c.mapping.form != "table"]
     return any(c.score >= PLAUSIBLE and best.score - c.score < MARGIN for c in rivals)
 
 

@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from tests.conftest import Shelf
 
 ROOT = Path(__file__).parents[2]
@@ -68,7 +67,9 @@ def test_vision(examples: Path):
 
 def test_ddp(examples: Path):
     command = ["examples/ddp.py", "--home", str(examples), "--mix", "web"]
-    told = run(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *command)
+    told = run(
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *command
+    )
     assert "rank 0: next position 160" in told
     assert "rank 1: next position 160" in told
 

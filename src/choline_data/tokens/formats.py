@@ -80,7 +80,7 @@ class Packed:
         """True where a document (or the rest of one) begins, and at the first place of the padding."""
         out = np.zeros(self.tokens.shape, bool)
         pieces = self._batch.column("pieces")
-        counts = np.diff(np.asarray(pieces.offsets))
+        counts: npt.NDArray[Any] = np.diff(np.asarray(pieces.offsets))
         lengths = np.asarray(pieces.flatten().field("tokens")).astype(np.int64)
         length = self.length.astype(np.int64)
         row_begins = np.repeat(np.cumsum(length) - length, counts)
