@@ -36,7 +36,19 @@ def made(home: str, megabytes: int) -> Path:
         for start in range(0, megabytes << 20, 2400):
             at = start % (len(letters) - 2400)
             file.write(json.dumps({"text": letters[at : at + 2400]}) + "\n")
-    words = [sys.executable, "-m", "choline_data", "add", str(source), "--name", "web", "--yes", "--json", "--home", home]
+    words = [
+        sys.executable,
+        "-m",
+        "choline_data",
+        "add",
+        str(source),
+        "--name",
+        "web",
+        "--yes",
+        "--json",
+        "--home",
+        home,
+    ]
     told = subprocess.run(words, check=True, capture_output=True, text=True).stdout
     revision = json.loads(told.strip().splitlines()[-1])["revision"]
     tokenizer = Tokenizer("bytes")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
+
+import pyarrow as pa
 
 from choline_data.client.reading import Chunk
 from choline_data.client.samples import Batch
 from choline_data.errors import InvalidOptionError
-from choline_data.tokens.formats import row_seq_len, to_format, to_rows, token_format
+from choline_data.tokens.formats import Arrays, row_seq_len, to_format, to_rows, token_format
 
 
 class Format(Protocol):
@@ -40,11 +41,12 @@ class Tensors:
         return out
 
 
-@dataclass(frozen=True)
 class Tokens:
     """Packed rows in the format of this name."""
 
-    name: str
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._held: tuple[pa.RecordBatch, Arrays] | None = None  # of the batch that slices come from
 
     def samples(self, chunk: Chunk, datasets: tuple[str, ...]) -> list[Any]:
         """The chunk's rows one by one."""
@@ -52,7 +54,14 @@ class Tokens:
 
     def batch(self, chunk: Chunk, datasets: tuple[str, ...]) -> Any:
         """The chunk's rows as one batch."""
-        return to_format(self.name, chunk.batch, chunk.positions, datasets)
+        if chunk.part_of is None:
+            return to_format(self.name, chunk.batch, chunk.positions, datasets)
+        whole, first = chunk.part_of
+        held = self._held
+        if held is None or held[0] is not whole:
+            held = self._held = (whole, Arrays.of(whole))
+        arrays = held[1].part(first, chunk.batch.num_rows)
+        return to_format(self.name, chunk.batch, chunk.positions, datasets, arrays=arrays)
 
 
 def format_of(name: str | None, view: str, settings: Mapping[str, Any]) -> Format | None:

@@ -259,7 +259,11 @@ class Pass:
             parts.append(
                 self._held
                 if whole
-                else Chunk(self._held.batch.slice(self._at, take), self._held.positions[self._at : stop])
+                else Chunk(
+                    self._held.batch.slice(self._at, take),
+                    self._held.positions[self._at : stop],
+                    (self._held.batch, self._at),
+                )
             )
             self._at = stop
             need -= take

@@ -18,6 +18,7 @@ class Chunk:
 
     batch: pa.RecordBatch
     positions: Ints
+    part_of: tuple[pa.RecordBatch, int] | None = None  # the batch that this is a slice of, and from which row
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """A torchtitan-style step: documents shifted one by one, packed into one flat batch, and attention within each of them.
 
-    python examples/torchtitan_style.py --home HOME --mix web=0.7,code=0.3 --steps 50
+python examples/torchtitan_style.py --home HOME --mix web=0.7,code=0.3 --steps 50
 """
 
 from __future__ import annotations
@@ -41,9 +41,7 @@ def main() -> None:
 
     torch.manual_seed(0)
     rows = {"view": "tokens", "format": "torchtitan", "boundary": "bos+eos", "packing": "bfd"}
-    dataset = FirehoseDataset(
-        args.mix, home=args.home, server=args.server, **rows, seq_len=args.seq_len, batch_size=8
-    )
+    dataset = FirehoseDataset(args.mix, home=args.home, server=args.server, **rows, seq_len=args.seq_len, batch_size=8)
     model = Model(258, 64, args.seq_len)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for step, (inputs, labels) in enumerate(dataset, start=1):

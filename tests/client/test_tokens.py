@@ -20,7 +20,11 @@ def told(batch: Any) -> Any:
         return [told(part) for part in batch]
     if isinstance(batch, torch.Tensor):
         return batch.tolist()
-    return {k: told(v) if isinstance(v, torch.Tensor) else v for k, v in batch.items()} if isinstance(batch, dict) else batch
+    return (
+        {k: told(v) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
+        if isinstance(batch, dict)
+        else batch
+    )
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -75,7 +79,10 @@ def test_rows_come_one_by_one_without_a_batch_size(firehose: Any):
     rows = list(firehose(view="tokens", seq_len=32, format="hf"))
     assert rows[0]["input_ids"].shape == rows[0]["labels"].shape == (32,)
     assert [row["position"] for row in rows] == list(range(len(rows)))
-    assert firehose(view="tokens", seq_len=32, format="hf").as_map()[3]["input_ids"].tolist() == rows[3]["input_ids"].tolist()
+    assert (
+        firehose(view="tokens", seq_len=32, format="hf").as_map()[3]["input_ids"].tolist()
+        == rows[3]["input_ids"].tolist()
+    )
 
 
 def test_plain_rows_are_int64_and_one_longer(firehose: Any):

@@ -247,7 +247,9 @@ def test_texts_beside_chats_count_whole(shelf):
     options = token_options(seq_len=80)
     recipe = resolve_mix("web,chat", store, view="tokens", repeat=False, options=options, rows_of=token_rows())
     batch = to_format("megatron", TokenStream(store, recipe).read(0, 2))
-    told = sorted(bytes(t % 256 for t in row[m == 1].tolist()) for row, m in zip(batch["labels"], batch["loss_mask"], strict=True))
+    told = sorted(
+        bytes(t % 256 for t in row[m == 1].tolist()) for row, m in zip(batch["labels"], batch["loss_mask"], strict=True)
+    )
     assert told == [SAID, b"lain\0"]
 
 

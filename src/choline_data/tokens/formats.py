@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -38,14 +38,32 @@ Bools = npt.NDArray[np.bool_]
 IGNORED = -100
 
 
+class Arrays(NamedTuple):
+    """The columns of a batch that every format needs, as arrays: taken once where many batches are slices of one."""
+
+    tokens: npt.NDArray[Any]  # [B, R], padded with 0
+    length: npt.NDArray[np.int32]  # [B], tokens before the padding
+    codes: npt.NDArray[np.int16]  # [B], of the datasets
+
+    @classmethod
+    def of(cls, batch: pa.RecordBatch) -> Arrays:
+        """Those of a batch of the tokens view."""
+        length, codes = batch.column("length").to_numpy(), batch.column("dataset").to_numpy()
+        return cls(_places(batch.column("tokens")), length, codes)
+
+    def part(self, first: int, count: int) -> Arrays:
+        """Those of some rows."""
+        stop = first + count
+        return Arrays(self.tokens[first:stop], self.length[first:stop], self.codes[first:stop])
+
+
 class Packed:
     """A batch of the tokens view as arrays, R tokens of room a row; each is made when it is first looked at."""
 
-    def __init__(self, batch: pa.RecordBatch) -> None:
+    def __init__(self, batch: pa.RecordBatch, arrays: Arrays) -> None:
         self._batch = batch
-        self.tokens = _places(batch.column("tokens"))  # [B, R], padded with 0
-        self.length: Ints = batch.column("length").to_numpy()  # [B], tokens before the padding
-        self.full = bool(batch.num_rows) and int(self.length.min()) == self.tokens.shape[1]
+        self.tokens, self.length = arrays.tokens, arrays.length
+        self.full = bool(len(self.length)) and min(self.length.tolist()) == self.tokens.shape[1]
 
     @cached_property
     def assistant(self) -> Bools | None:
@@ -99,7 +117,7 @@ def _places(column: pa.Array) -> npt.NDArray[Any]:
 def _tensor(values: npt.NDArray[Any]) -> Any:
     import torch
 
-    return torch.from_numpy(np.ascontiguousarray(values))
+    return torch.from_numpy(values if values.flags.c_contiguous else np.ascontiguousarray(values))
 
 
 def _with_mask(fields: dict[str, Any], mask: Bools | None) -> dict[str, Any]:
@@ -205,15 +223,21 @@ def row_seq_len(name: str | None, seq_len: int) -> int:
 
 
 def to_format(
-    name: str, batch: pa.RecordBatch, positions: Ints | None = None, datasets: Sequence[str] | None = None
+    name: str,
+    batch: pa.RecordBatch,
+    positions: Ints | None = None,
+    datasets: Sequence[str] | None = None,
+    *,
+    arrays: Arrays | None = None,
 ) -> Any:
     """A batch of the tokens view in the format of this name, with `position` and `dataset` where they are given."""
-    made = token_format(name).make(Packed(batch))
+    arrays = arrays or Arrays.of(batch)
+    made = token_format(name).make(Packed(batch, arrays))
     if isinstance(made, dict):
         if positions is not None:
             made["position"] = _tensor(np.array(positions))
         if datasets is not None:
-            made["dataset"] = [datasets[code] for code in batch.column("dataset").to_numpy().tolist()]
+            made["dataset"] = [datasets[code] for code in arrays.codes.tolist()]
     return made
 
 
