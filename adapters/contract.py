@@ -56,9 +56,10 @@ class AdapterContract:
         assert sum(len(c.rows) for shard in shards for c in adapter.read(shard)) > 0
 
     def test_it_is_a_frozen_value(self, adapter: Adapter) -> None:
-        assert is_dataclass(adapter)
+        value: object = adapter
+        assert is_dataclass(value)
         assert hash(adapter) == hash(_as_a_worker_gets_it(adapter))
-        names = [f.name for f in fields(adapter)]
+        names = [f.name for f in fields(value)]
         with pytest.raises(FrozenInstanceError):
             setattr(adapter, names[0] if names else "option", None)
 

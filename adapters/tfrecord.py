@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -107,10 +108,8 @@ def _plain(name: str, values: list[Any]) -> Any:
         column = media.mime_of(values[0][:4096]).split("/")[0]
         if len(values) == 1 and column in ("image", "audio", "video") and not media.probe(values[0]).fault:
             return {"bytes": values[0], "path": None}
-        try:
+        with contextlib.suppress(UnicodeDecodeError):
             values = [v.decode() for v in values]
-        except UnicodeDecodeError:
-            pass
     return values[0] if len(values) == 1 else values
 
 

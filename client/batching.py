@@ -18,10 +18,16 @@ def out_of_memory(error: BaseException) -> bool:
 
     kinds = tuple(
         kind
-        for kind in (getattr(torch, "OutOfMemoryError", None), getattr(torch.cuda, "OutOfMemoryError", None), MemoryError)
+        for kind in (
+            getattr(torch, "OutOfMemoryError", None),
+            getattr(torch.cuda, "OutOfMemoryError", None),
+            MemoryError,
+        )
         if kind is not None
     )
-    return isinstance(error, kinds) or (isinstance(error, RuntimeError) and "out of memory" in str(error).lower())
+    return isinstance(error, kinds) or (
+        isinstance(error, RuntimeError) and "out of memory" in str(error).lower()
+    )
 
 
 def _recover() -> None:
@@ -41,7 +47,9 @@ def find_batch_size(
     forward, backward and the optimizer's step. The result is recorded in the state.
     """
     if not 1 <= start <= most:
-        raise InvalidOptionError(f"start {start} and most {most} make no range.", remedy="1 <= start <= most.")
+        raise InvalidOptionError(
+            f"start {start} and most {most} make no range.", remedy="1 <= start <= most."
+        )
 
     def fits(size: int) -> bool:
         batch = dataset.peek(size)
@@ -61,7 +69,9 @@ def find_batch_size(
     size = start
     if not fits(size):
         if size == 1:
-            raise InvalidOptionError("Not even one sample fits into memory.", remedy="Use a smaller model or shorter samples.")
+            raise InvalidOptionError(
+                "Not even one sample fits into memory.", remedy="Use a smaller model or shorter samples."
+            )
         low, high = 0, size
     else:
         while size < most and fits(min(size * 2, most)):
@@ -71,6 +81,8 @@ def find_batch_size(
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)
     if not low:
-        raise InvalidOptionError("Not even one sample fits into memory.", remedy="Use a smaller model or shorter samples.")
+        raise InvalidOptionError(
+            "Not even one sample fits into memory.", remedy="Use a smaller model or shorter samples."
+        )
     dataset.batch_size = dataset.found_batch_size = low
     return low

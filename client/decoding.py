@@ -1,4 +1,4 @@
-"""Media to what trainers want: a PIL image (decoded when it is first used) or a torch tensor, from the undecoded bytes."""
+"""Media as trainers want them: a PIL image (decoded when it is first used) or a torch tensor."""
 
 from __future__ import annotations
 
@@ -40,9 +40,13 @@ def _image(data: bytes) -> Any:
     try:
         image = Image.open(io.BytesIO(data))
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        raise SourceDamagedError("An image can't be decoded.", remedy='Set on_error="skip" to leave it out.') from error
+        raise SourceDamagedError(
+            "An image can't be decoded.", remedy='Set on_error="skip" to leave it out.'
+        ) from error
     except Image.DecompressionBombError as error:
-        raise SourceTooLargeError("An image claims too many pixels.", remedy='Set on_error="skip".') from error
+        raise SourceTooLargeError(
+            "An image claims too many pixels.", remedy='Set on_error="skip".'
+        ) from error
     if image.width * image.height > MOST_PIXELS:
         raise SourceTooLargeError("An image claims too many pixels.", remedy='Set on_error="skip".')
     return image
@@ -56,7 +60,9 @@ def _pixels(image: Any) -> Any:
     try:
         array = np.array(image.convert("RGB"))
     except (OSError, ValueError, SyntaxError) as error:
-        raise SourceDamagedError("An image is cut or damaged.", remedy='Set on_error="skip" to leave it out.') from error
+        raise SourceDamagedError(
+            "An image is cut or damaged.", remedy='Set on_error="skip" to leave it out.'
+        ) from error
     return torch.from_numpy(array).permute(2, 0, 1).contiguous()
 
 
@@ -71,5 +77,7 @@ def _sound(data: bytes) -> tuple[Any, int]:
     try:
         frames, rate = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, RuntimeError, ValueError) as error:
-        raise SourceDamagedError("A recording can't be decoded.", remedy='Set on_error="skip" to leave it out.') from error
+        raise SourceDamagedError(
+            "A recording can't be decoded.", remedy='Set on_error="skip" to leave it out.'
+        ) from error
     return torch.from_numpy(frames.T.copy()), int(rate)

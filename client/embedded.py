@@ -14,7 +14,7 @@ from choline_data.order.interleave import MIXING_BLOCK
 from choline_data.recipe import Recipe
 from choline_data.stream import Store
 
-TARGET_BYTES = 1 << 20
+TARGET_BYTES = 4 << 20
 MOST_ROWS = 8192
 FIRST_ROWS = 32
 

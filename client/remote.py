@@ -1,4 +1,4 @@
-"""Reads a stream from servers: one stream at a time, continued on another address from the exact sample when it is cut."""
+"""Reads from servers: one stream at a time, continued on another address from the exact sample when it is cut."""
 
 from __future__ import annotations
 
@@ -36,7 +36,15 @@ BUDGET_SECONDS = 300.0
 _FIRST_WAIT, _LONGEST_WAIT = 0.1, 10.0
 _DAMAGED_TRIES = 3
 _AT_ONCE = 256
-_RETRIED = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED", "INTERNAL", "UNKNOWN", "CANCELLED")
+_RETRIED = (
+    "UNAVAILABLE",
+    "DEADLINE_EXCEEDED",
+    "RESOURCE_EXHAUSTED",
+    "ABORTED",
+    "INTERNAL",
+    "UNKNOWN",
+    "CANCELLED",
+)
 
 
 @dataclass(frozen=True)
@@ -117,7 +125,9 @@ class Connection:
                     ("grpc.enable_retries", 0),
                 ]
                 if self.endpoint.tls:
-                    self._channel = grpc.secure_channel(self.address, _credentials(self.endpoint.tls), options)
+                    self._channel = grpc.secure_channel(
+                        self.address, _credentials(self.endpoint.tls), options
+                    )
                 else:
                     self._channel = grpc.insecure_channel(self.address, options)
             return firehose_pb2_grpc.FirehoseServiceStub(self._channel)
@@ -156,7 +166,9 @@ def error_of(error: Any) -> CholineDataError:
     code = error.code().name if error.code() is not None else "UNKNOWN"
     if code in _RETRIED:
         return UnavailableError(f"The server is not there ({code.lower()}): {error.details()}")
-    return CholineDataError(f"The server refused ({code.lower()}): {error.details()}", remedy="Check its version.")
+    return CholineDataError(
+        f"The server refused ({code.lower()}): {error.details()}", remedy="Check its version."
+    )
 
 
 class Patience:
@@ -209,7 +221,11 @@ def _called(connection: Connection, call: Callable[[Any], T], budget: float) -> 
 
 
 def resolved(
-    endpoint: Endpoint, mix: object, settings: Mapping[str, Any], tokens: Mapping[str, Any], columns: Sequence[str] | None
+    endpoint: Endpoint,
+    mix: object,
+    settings: Mapping[str, Any],
+    tokens: Mapping[str, Any],
+    columns: Sequence[str] | None,
 ) -> tuple[Recipe, Described]:
     """The recipe that a server makes of a mix, over a channel that is closed at once."""
     from choline_data.mix import parse_mix
@@ -240,7 +256,8 @@ def resolved(
     recipe = Recipe.from_json(answer.recipe_json)
     if recipe.digest != answer.recipe_digest:
         raise RecipeMismatchError(
-            "The server's recipe does not have the digest that it says.", remedy="Use the same release on both sides."
+            "The server's recipe does not have the digest that it says.",
+            remedy="Use the same release on both sides.",
         )
     return recipe, _described(recipe, answer.serialized_schema, answer.position_count)
 
@@ -254,7 +271,9 @@ def _schema(raw: bytes) -> pa.Schema:
     try:
         return pa.ipc.read_schema(pa.py_buffer(raw))
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise SourceDamagedError("The server's schema can't be read.", remedy="Use the same release on both sides.") from error
+        raise SourceDamagedError(
+            "The server's schema can't be read.", remedy="Use the same release on both sides."
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -345,7 +364,10 @@ class RemoteReader:
                     raise
                 patience.wait(error)
                 self.retries += 1
-            except (UnavailableError, ValueError) as error:  # grpcio raises ValueError for a channel closed under it
+            except (
+                UnavailableError,
+                ValueError,
+            ) as error:  # grpcio raises ValueError for a channel closed under it
                 if self._closed != generation:
                     return
                 patience.wait(error if isinstance(error, UnavailableError) else UnavailableError(str(error)))
@@ -421,7 +443,8 @@ class RemoteReader:
         described = self._described
         if header.recipe_digest != described.recipe.digest:
             raise RecipeMismatchError(
-                f"{where}: the server serves another recipe than was asked for.", expected=described.recipe.digest
+                f"{where}: the server serves another recipe than was asked for.",
+                expected=described.recipe.digest,
             )
         if tuple(header.dataset_names) != described.datasets or not _schema(header.serialized_schema).equals(
             described.schema
@@ -431,10 +454,16 @@ class RemoteReader:
     def _chunk(self, message: Any, lane: Lane, index: int, sequence: int, where: str) -> Chunk:
         if message.sequence != sequence:
             raise SourceDamagedError(f"{where}: message {message.sequence} came where {sequence} was due.")
-        batch = wire.decode(message.serialized_batch, self._wire_schema, expected=message.checksum, where=where)
+        batch = wire.decode(
+            message.serialized_batch, self._wire_schema, expected=message.checksum, where=where
+        )
         self.received += len(message.serialized_batch)
         positions = lane.positions(index, batch.num_rows)
-        if not batch.num_rows or batch.num_rows != message.row_count or message.first_position != positions[0]:
+        if (
+            not batch.num_rows
+            or batch.num_rows != message.row_count
+            or message.first_position != positions[0]
+        ):
             raise SourceDamagedError(
                 f"{where}: {message.row_count} samples from {message.first_position} came where position "
                 f"{lane.position(index)} was due."
@@ -485,7 +514,9 @@ class RemoteReader:
         for field in self._wire_schema:
             column = batch[field.name]
             if pa.types.is_dictionary(column.type):
-                column = pa.compute.index_in(column.cast(pa.string()), pa.array(names[field.name])).cast(field.type)
+                column = pa.compute.index_in(column.cast(pa.string()), pa.array(names[field.name])).cast(
+                    field.type
+                )
             arrays.append(column)
         return pa.record_batch(arrays, schema=self._wire_schema)
 
@@ -495,4 +526,3 @@ def _kept(chunk: Chunk, lane: Lane) -> Chunk:
     after = chunk.positions - lane.first
     mask = (after >= 0) & (after % lane.period < lane.block * lane.step)
     return Chunk(chunk.batch.filter(pa.array(mask)), chunk.positions[mask])
-

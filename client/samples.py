@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise, repeat
 from typing import Any
 
 import numpy as np
@@ -25,21 +26,29 @@ def to_list(name: str, column: pa.Array, datasets: Sequence[str]) -> list[Any]:
     if column.null_count == len(column):
         return [None] * len(column)
     kind = column.type
+    if pa.types.is_fixed_size_binary(kind) and not column.null_count:
+        width, start = kind.byte_width, column.offset * kind.byte_width
+        raw = column.buffers()[1].slice(start, len(column) * width).to_pybytes()
+        return [raw[at : at + width] for at in range(0, len(raw), width)]
     if pa.types.is_struct(kind):
         # A dict a row from whole columns: several times faster than a struct scalar a row.
         fields = [to_list(f.name, column.field(i), ()) for i, f in enumerate(kind)]
         names = [f.name for f in kind]
-        rows: list[Any] = [dict(zip(names, row, strict=True)) for row in zip(*fields, strict=True)]
+        rows: list[Any] = list(map(dict, map(zip, repeat(names), zip(*fields, strict=True))))
         if column.null_count:
-            rows = [row if there else None for row, there in zip(rows, column.is_valid().to_pylist(), strict=True)]
+            rows = [
+                row if there else None for row, there in zip(rows, column.is_valid().to_pylist(), strict=True)
+            ]
         return rows
     if pa.types.is_list(kind):
         offsets = column.offsets.to_pylist()
         start = offsets[0]
         items = to_list("", column.values.slice(start, offsets[-1] - start), ())
-        out: list[Any] = [items[a - start : b - start] for a, b in zip(offsets, offsets[1:], strict=False)]
+        out: list[Any] = [items[a - start : b - start] for a, b in pairwise(offsets)]
         if column.null_count:
-            out = [row if there else None for row, there in zip(out, column.is_valid().to_pylist(), strict=True)]
+            out = [
+                row if there else None for row, there in zip(out, column.is_valid().to_pylist(), strict=True)
+            ]
         return out
     if not column.null_count and (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
         return list(column.to_numpy().tolist())
@@ -50,7 +59,15 @@ def to_samples(batch: pa.RecordBatch, positions: Ints, datasets: Sequence[str]) 
     """The rows as dicts that carry their position."""
     names = [*batch.schema.names, "position"]
     columns = [to_list(name, batch[name], datasets) for name in batch.schema.names]
-    return [dict(zip(names, row, strict=True)) for row in zip(*columns, positions.tolist(), strict=True)]
+    columns.append(positions.tolist())
+    if len(names) == 4:
+        return list(map(_dict_of_four(*names), *columns))
+    return list(map(dict, map(zip, repeat(names), zip(*columns, strict=True))))
+
+
+def _dict_of_four(one: str, two: str, three: str, four: str) -> Callable[..., dict[str, Any]]:
+    # A dict display is twice as fast as dict(zip()); four fields are what a loop over texts has.
+    return lambda a, b, c, d: {one: a, two: b, three: c, four: d}
 
 
 def _tensor(column: pa.Array) -> Any:
@@ -124,7 +141,7 @@ class Batch(dict[str, Any]):
 
     def get(self, name: str, default: Any = None) -> Any:
         """The value of this name, or `default`."""
-        return self[name] if name in self else default
+        return self[name] if name in self else default  # noqa: SIM401 - dict.get looks past __getitem__
 
     def values(self) -> Any:
         """The values, lists made."""
@@ -150,26 +167,33 @@ class Batch(dict[str, Any]):
         self._make_all()
         return dict.__eq__(self, other)
 
+    __hash__ = None
+
     def __ne__(self, other: object) -> bool:
         return not self == other
-
-    __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         self._make_all()
         return dict.__repr__(self)
 
-    def __or__(self, other: Mapping[str, Any]) -> dict[str, Any]:
+    def __or__(self, other: Any) -> Any:
         return {**self, **other}
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Columns that nobody looked at travel between processes as one Arrow message, not as pickled lists.
         columns = dict(self._columns)
-        made = [(name, None if name in columns else dict.__getitem__(self, name)) for name in dict.__iter__(self)]
+        made = [
+            (name, None if name in columns else dict.__getitem__(self, name)) for name in dict.__iter__(self)
+        ]
         if not columns:
             return _rebuilt, (made, None, None, ())
         message = pa.record_batch(list(columns.values()), names=list(columns))
-        return _rebuilt, (made, message.schema.serialize().to_pybytes(), message.serialize().to_pybytes(), self._datasets)
+        return _rebuilt, (
+            made,
+            message.schema.serialize().to_pybytes(),
+            message.serialize().to_pybytes(),
+            self._datasets,
+        )
 
 
 def _rebuilt(
@@ -191,7 +215,9 @@ def collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     for name in samples[0]:
         values = [sample[name] for sample in samples]
         first = values[0]
-        if isinstance(first, torch.Tensor) and all(isinstance(v, torch.Tensor) and v.shape == first.shape for v in values):
+        if isinstance(first, torch.Tensor) and all(
+            isinstance(v, torch.Tensor) and v.shape == first.shape for v in values
+        ):
             out[name] = torch.stack(values)
         elif all(type(v) is int for v in values) or all(type(v) is float for v in values):
             out[name] = torch.tensor(values)

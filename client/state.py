@@ -32,7 +32,10 @@ def summary(recipe: Recipe) -> str:
     """What of a recipe fits beside a position, so that a state that does not fit can say how it differs."""
     body = orjson.loads(_shortened(recipe).to_json())
     for left_out in _LEFT_OUT:
-        kept = {**body, "sources": [{k: v for k, v in s.items() if k not in left_out} for s in body["sources"]]}
+        kept = {
+            **body,
+            "sources": [{k: v for k, v in s.items() if k not in left_out} for s in body["sources"]],
+        }
         packed = base64.b85encode(zlib.compress(orjson.dumps(kept), 9)).decode()
         if len(packed) <= _SUMMARY_BYTES:
             return packed
@@ -55,7 +58,11 @@ def _difference(ours: Recipe, packed: object) -> str:
 
 def _missing(own: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
     # What the summary had no room for is taken as equal: the digest has already said that something differs.
-    return {key: own[key] for key in ("rows", "block_rows", "revision", "dataset") if key in own and key not in told}
+    return {
+        key: own[key]
+        for key in ("rows", "block_rows", "revision", "dataset")
+        if key in own and key not in told
+    }
 
 
 def check(state: Mapping[str, Any], recipe: Recipe) -> tuple[int, int]:
@@ -64,9 +71,17 @@ def check(state: Mapping[str, Any], recipe: Recipe) -> tuple[int, int]:
     if type(version) is int and version > VERSION:
         raise InvalidCursorError("The state was written by a newer version.", remedy="Upgrade choline-data.")
     digest, position, epoch = state.get("recipe"), state.get("position"), state.get("epoch", 0)
-    if version != VERSION or not isinstance(digest, str) or type(position) is not int or position < 0 or type(epoch) is not int:
+    if (
+        version != VERSION
+        or not isinstance(digest, str)
+        or type(position) is not int
+        or position < 0
+        or type(epoch) is not int
+    ):
         raise InvalidCursorError(
-            "This is not a state of a FirehoseDataset.", remedy="Pass what state_dict() gave.", keys=",".join(state)
+            "This is not a state of a FirehoseDataset.",
+            remedy="Pass what state_dict() gave.",
+            keys=",".join(state),
         )
     try:
         recipe.check_digest(digest, position)
@@ -93,16 +108,22 @@ def flattened(state: Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(snapshot, Mapping):
         inner = state.get("dataset_state")
         if not isinstance(inner, Mapping):
-            raise InvalidCursorError("The loader's state holds no state of the dataset.", remedy="Pass it on unchanged.")
+            raise InvalidCursorError(
+                "The loader's state holds no state of the dataset.", remedy="Pass it on unchanged."
+            )
         return inner
     workers = [w.get("dataset_state") for w in (snapshot.get("_worker_snapshots") or {}).values()]
     states = [w for w in workers if isinstance(w, Mapping)]
     if not states or len(states) != len(workers):
-        raise InvalidCursorError("The loader's state holds no state of the dataset.", remedy="Pass it on unchanged.")
+        raise InvalidCursorError(
+            "The loader's state holds no state of the dataset.", remedy="Pass it on unchanged."
+        )
     one = merged(states)
     # The loader gave this many batches since it last asked its workers where they are.
     one["position"] += int(state.get("_steps_since_snapshot") or 0) * int(one.get("step", 0))
-    return {**one, "position": 0, "epoch": one.get("epoch", 0) + 1} if state.get("_iterator_finished") else one
+    return (
+        {**one, "position": 0, "epoch": one.get("epoch", 0) + 1} if state.get("_iterator_finished") else one
+    )
 
 
 def merged(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -113,6 +134,8 @@ def merged(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             remedy="Set batch_size on the dataset, or use its loader().",
         )
     if {s.get("recipe") for s in states} != {states[0].get("recipe")}:
-        raise InvalidCursorError("The workers' states belong to different streams.", remedy="Pass the state on unchanged.")
+        raise InvalidCursorError(
+            "The workers' states belong to different streams.", remedy="Pass the state on unchanged."
+        )
     first = min(states, key=lambda s: (s.get("epoch", 0), s.get("position", 0)))
     return {key: value for key, value in first.items() if key not in ("worker", "workers", "split")}

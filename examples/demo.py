@@ -1,7 +1,7 @@
 """The main job end to end, on data that is on every machine: add three datasets, serve them, train, die, resume.
 
-    make demo            a minute of training
-    python examples/demo.py --steps 40    shorter
+make demo            a minute of training
+python examples/demo.py --steps 40    shorter
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ def cli(home: str, *words: str) -> str:
     """Runs `choline-data` and shows what a person at the terminal would see."""
     print(f"\n$ choline-data {' '.join(words)}", flush=True)
     done = subprocess.run(
-        [sys.executable, "-m", "choline_data", *words, "--home", home], text=True, capture_output=True, timeout=300
+        [sys.executable, "-m", "choline_data", *words, "--home", home],
+        text=True,
+        capture_output=True,
+        timeout=300,
     )
     print("\n".join((done.stderr + done.stdout).strip().splitlines()[-14:]), flush=True)
     if done.returncode:
@@ -46,7 +49,9 @@ def sources(folder: Path) -> dict[str, Path]:
     for path in sorted(library.glob("*.py"))[:120]:
         shutil.copy(path, code / path.name)
     told = folder / "topics.jsonl"
-    told.write_text("".join(json.dumps({"topic": name, "text": text}) + "\n" for name, text in sorted(topics.items())))
+    told.write_text(
+        "".join(json.dumps({"topic": name, "text": text}) + "\n" for name, text in sorted(topics.items()))
+    )
     tables = folder / "tables"
     tables.mkdir()
     import sklearn.datasets
@@ -78,20 +83,30 @@ def train(address: str, home: str, folder: Path, steps: int, die_at: int) -> Non
     torch.manual_seed(0)
     torch.set_num_threads(1)
     data = FirehoseDataset(
-        MIX, server=address, view="tokens", tokenizer="bytes", seq_len=SEQ_LEN, batch_size=BATCH, format="nanogpt"
+        MIX,
+        server=address,
+        view="tokens",
+        tokenizer="bytes",
+        seq_len=SEQ_LEN,
+        batch_size=BATCH,
+        format="nanogpt",
     )
 
     class Tiny(nn.Module):
         def __init__(self, width: int = 96) -> None:
             super().__init__()
             self.tokens, self.places = nn.Embedding(258, width), nn.Embedding(SEQ_LEN, width)
-            layer = nn.TransformerEncoderLayer(width, 4, width * 4, dropout=0.0, batch_first=True, norm_first=True)
+            layer = nn.TransformerEncoderLayer(
+                width, 4, width * 4, dropout=0.0, batch_first=True, norm_first=True
+            )
             self.body = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
             self.head = nn.Linear(width, 258)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             seen = nn.Transformer.generate_square_subsequent_mask(x.shape[1])
-            return self.head(self.body(self.tokens(x) + self.places.weight[: x.shape[1]], mask=seen, is_causal=True))
+            return self.head(
+                self.body(self.tokens(x) + self.places.weight[: x.shape[1]], mask=seen, is_causal=True)
+            )
 
     model = Tiny()
     optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
@@ -126,7 +141,10 @@ def train(address: str, home: str, folder: Path, steps: int, die_at: int) -> Non
 
 def curve(losses: list[float], width: int = 64, height: int = 8) -> str:
     """The loss over the steps, drawn with characters."""
-    cells = [losses[i * len(losses) // width : (i + 1) * len(losses) // width] or [losses[-1]] for i in range(width)]
+    cells = [
+        losses[i * len(losses) // width : (i + 1) * len(losses) // width] or [losses[-1]]
+        for i in range(width)
+    ]
     means = [sum(cell) / len(cell) for cell in cells]
     low, high = min(means), max(means)
     lines = []
@@ -139,7 +157,9 @@ def curve(losses: list[float], width: int = 64, height: int = 8) -> str:
 
 def report(folder: Path) -> None:
     """What was trained on, and in which shares; every position once."""
-    by_step = {entry["step"]: entry for entry in map(json.loads, (folder / "log.jsonl").read_text().splitlines())}
+    by_step = {
+        entry["step"]: entry for entry in map(json.loads, (folder / "log.jsonl").read_text().splitlines())
+    }
     steps = [by_step[step] for step in sorted(by_step)]
     positions = [position for entry in steps for position, _ in entry["rows"]]
     assert positions == list(range(len(positions))), "a position was lost or repeated"
@@ -149,7 +169,9 @@ def report(folder: Path) -> None:
     print(f"\n{'dataset':10} {'asked':>7} {'served':>7} {'rows':>7}")
     for name, share in MIX.items():
         print(f"{name:10} {share:7.1%} {served[name] / len(positions):7.1%} {served[name]:7,}")
-    print(f"\npositions 0 to {len(positions) - 1}: each was trained on exactly once, over a kill -9 and a resume.")
+    print(
+        f"\npositions 0 to {len(positions) - 1}: each was trained on exactly once, over a kill -9 and a resume."
+    )
 
 
 def main() -> None:
@@ -172,9 +194,19 @@ def main() -> None:
         server, address = serve(home)
         try:
             print(f"\nserving on {address}; training a tiny transformer for {wanted.steps} steps", flush=True)
-            again = [sys.executable, __file__, "--steps", str(wanted.steps), "--home", home, "--train", address]
+            again = [
+                sys.executable,
+                __file__,
+                "--steps",
+                str(wanted.steps),
+                "--home",
+                home,
+                "--train",
+                address,
+            ]
             started = time.monotonic()
             killed = subprocess.run([*again, str(folder), str(wanted.steps // 2 + 3)], timeout=600)
+            assert killed.returncode == -signal.SIGKILL, f"the trainer ended with {killed.returncode}"
             print(f"the trainer died (exit {killed.returncode}); starting it again", flush=True)
             subprocess.run([*again, str(folder), "0"], timeout=600, check=True)
             print(f"trained in {time.monotonic() - started:.0f} s", flush=True)

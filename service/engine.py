@@ -151,7 +151,7 @@ class Engine:
         self._opened: OrderedDict[tuple[object, ...], Opened] = OrderedDict()
         self._entries: tuple[int, dict[str, Entry]] = (-1, {})
         self._lock = threading.Lock()
-        self._readers = ThreadPoolExecutor(limits.read_threads, thread_name_prefix="choline-read")
+        self._readers = ThreadPoolExecutor(1 if home.local else limits.read_threads, thread_name_prefix="choline-read")
         self._openers = ThreadPoolExecutor(limits.read_threads, thread_name_prefix="choline-open")
 
     def close(self) -> None:

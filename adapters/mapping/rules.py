@@ -370,7 +370,9 @@ def _summary(look: Look) -> Iterable[Find]:
             yield Find("chat", "summarisation", fields, 0.92, f"{summary} is shorter than {document}")
 
 
-_LANGUAGES = frozenset(["ar", "bg", "bn", "ca", "cs", "da", "de", "el", "en", "eo", "es", "et", "eu", "fa", "fi", "fr", "ga", "gl", "gu", "he", "hi", "hr", "hu", "hy", "id", "is", "it", "ja", "ka", "kk", "km", "kn", "ko", "lt", "lv", "mk", "ml", "mr", "ms", "mt", "nb", "ne", "nl", "nn", "no", "pa", "pl", "ps", "pt", "ro", "ru", "sh", "si", "sk", "sl", "sq", "sr", "sv", "ta", "te", "th", "tr", "uk", "ur", "uz", "vi", "xh", "yi", "zh", "zu", "af", "am", "as", "az", "be", "br", "cy", "fy", "gd", "ha", "ig", "ku", "ky", "li", "mg", "mn", "my", "oc", "or", "rw", "se", "tg", "tk", "tt", "ug", "wa", "yo"])  # fmt: skip
+_LANGUAGES = frozenset(
+    ["ar", "bg", "bn", "ca", "cs", "da", "de", "el", "en", "eo", "es", "et", "eu", "fa", "fi", "fr", "ga", "gl", "gu", "he", "hi", "hr", "hu", "hy", "id", "is", "it", "ja", "ka", "kk", "km", "kn", "ko", "lt", "lv", "mk", "ml", "mr", "ms", "mt", "nb", "ne", "nl", "nn", "no", "pa", "pl", "ps", "pt", "ro", "ru", "sh", "si", "sk", "sl", "sq", "sr", "sv", "ta", "te", "th", "tr", "uk", "ur", "uz", "vi", "xh", "yi", "zh", "zu", "af", "am", "as", "az", "be", "br", "cy", "fy", "gd", "ha", "ig", "ku", "ky", "li", "mg", "mn", "my", "oc", "or", "rw", "se", "tg", "tk", "tt", "ug", "wa", "yo"]  # noqa: E501 - one list
+)  # fmt: skip
 
 
 def _parallel(look: Look) -> Iterable[Find]:
@@ -508,7 +510,7 @@ def _media(look: Look) -> Iterable[Find]:
             continue
         text = look.find(words, lambda c, column=column: c.name != column and _is_caption(c))  # type: ignore[misc]
         inner = "" if text else _inside(look, words)
-        label = look.find(_CLASSES, lambda c, column=column: c.name not in (column, text))  # type: ignore[misc]
+        label = look.find(_CLASSES, lambda c, column=column, text=text: c.name not in (column, text))  # type: ignore[misc]
         asked = look.text("question", "query") if look.find(("answer", "answers")) else ""
         if asked:
             score = 0.85

@@ -1,0 +1,63 @@
+"""A classifier of images: bytes from the store, decoded and resized in the transform, labels by name.
+
+python examples/vision.py --home HOME --mix pictures
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+from torch import nn
+
+from choline_data import FirehoseDataset
+
+
+class Prepare:
+    """Image to a tensor of one size, label name to its number. A class, so that it can go to spawned workers."""
+
+    def __init__(self, names: list[str], size: int) -> None:
+        self.names, self.size = names, size
+
+    def __call__(self, sample: dict) -> dict:
+        image = sample["media"][0]["decoded"].float().unsqueeze(0) / 255
+        image = nn.functional.interpolate(image, (self.size, self.size), mode="bilinear", antialias=True)
+        label = self.names.index(sample["label"][0]["name"])
+        return {"image": image[0], "label": label, "id": sample["id"], "position": sample["position"]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--home")
+    parser.add_argument("--server")
+    parser.add_argument("--mix", required=True)
+    parser.add_argument("--labels", required=True, help="comma-separated names")
+    parser.add_argument("--size", type=int, default=16)
+    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--workers", type=int, default=0)
+    args = parser.parse_args()
+
+    torch.manual_seed(0)
+    names = args.labels.split(",")
+    dataset = FirehoseDataset(
+        args.mix,
+        home=args.home,
+        server=args.server,
+        batch_size=8,
+        decode="torch",
+        transform=Prepare(names, args.size),
+        on_error="skip",
+    )
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * args.size**2, len(names)))
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for step, batch in zip(range(args.steps), dataset.loader(num_workers=args.workers), strict=False):
+        loss = nn.functional.cross_entropy(model(batch["image"]), batch["label"])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if (step + 1) % 10 == 0:
+            print(f"step {step + 1}: loss {loss.item():.3f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
