@@ -85,7 +85,7 @@ class Packed:
         length = self.length.astype(np.int64)
         row_begins = np.repeat(np.cumsum(length) - length, counts)
         out[np.repeat(np.arange(len(out)), counts), np.cumsum(lengths) - lengths - row_begins] = True
-        short = np.flatnonzero(self.length < out.shape[1])
+        short = np.flatnonzero(self.length < self.tokens.shape[1])
         out[short, self.length[short]] = True
         return out
 
