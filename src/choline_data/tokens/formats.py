@@ -85,13 +85,8 @@ class Packed:
         lengths = np.asarray(pieces.flatten().field("tokens")).astype(np.int64)
         length = self.length.astype(np.int64)
         row_begins = np.repeat(np.cumsum(length) - length, counts)
-<<<<<<< HEAD
         out[np.repeat(np.arange(rows), counts), np.cumsum(lengths) - lengths - row_begins] = True
         short = np.flatnonzero(self.length < room)
-=======
-        out[np.repeat(np.arange(len(out)), counts), np.cumsum(lengths) - lengths - row_begins] = True
-        short = np.flatnonzero(self.length < self.tokens.shape[1])
->>>>>>> formats
         out[short, self.length[short]] = True
         return out
 
