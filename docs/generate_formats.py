@@ -45,7 +45,9 @@ def added(path: Path, home: Path, *more: str) -> Outcome:
     finally:
         sys.argv = before
     if code:
-        return Outcome(code, error=orjson.loads(err.getvalue().strip().splitlines()[-1])["error"], stderr=err.getvalue())
+        return Outcome(
+            code, error=orjson.loads(err.getvalue().strip().splitlines()[-1])["error"], stderr=err.getvalue()
+        )
     return Outcome(code, orjson.loads(out.getvalue()), stderr=err.getvalue())
 
 
@@ -97,7 +99,9 @@ def page(data: Path, found: dict[str, Outcome]) -> str:
             f"| {name} | {published} | {adapters} | {kinds} | {end.told['rows']:,} | {end.told['rejected']:,} |"
         )
     lines += ["", "Those that end in an error:", ""]
-    lines += [f"- {name}: {end.error['message']} {end.error['remedy']}" for name, end in found.items() if end.code]
+    lines += [
+        f"- {name}: {end.error['message']} {end.error['remedy']}" for name, end in found.items() if end.code
+    ]
     return "\n".join(lines).replace(f"{data}/", "") + "\n"
 
 

@@ -78,14 +78,15 @@ class Packed:
     @cached_property
     def begins(self) -> Bools:
         """True where a document (or the rest of one) begins, and at the first place of the padding."""
-        out = np.zeros(self.tokens.shape, bool)
+        rows, room = self.tokens.shape[0], self.tokens.shape[-1]
+        out: Bools = np.zeros((rows, room), bool)
         pieces = self._batch.column("pieces")
         counts: npt.NDArray[Any] = np.diff(np.asarray(pieces.offsets))
         lengths = np.asarray(pieces.flatten().field("tokens")).astype(np.int64)
         length = self.length.astype(np.int64)
         row_begins = np.repeat(np.cumsum(length) - length, counts)
-        out[np.repeat(np.arange(len(out)), counts), np.cumsum(lengths) - lengths - row_begins] = True
-        short = np.flatnonzero(self.length < self.tokens.shape[1])
+        out[np.repeat(np.arange(rows), counts), np.cumsum(lengths) - lengths - row_begins] = True
+        short = np.flatnonzero(self.length < room)
         out[short, self.length[short]] = True
         return out
 
