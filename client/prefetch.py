@@ -116,7 +116,7 @@ class Prefetch:
             thread, self._stopping = self._thread, True
             self._change.notify_all()
         self._reader().close()
-        if thread is not None:
+        if thread is not None and thread is not threading.current_thread():  # it may be what collects a dropped pass
             thread.join(_STOP_SECONDS)
         with self._change:
             stopped = thread is None or not thread.is_alive()

@@ -33,7 +33,7 @@ T = TypeVar("T")
 STALL_SECONDS = 15.0
 CALL_SECONDS = 30.0
 BUDGET_SECONDS = 300.0
-_FIRST_WAIT, _LONGEST_WAIT = 0.1, 10.0
+_FIRST_WAIT, _LONGEST_WAIT = 0.1, 3.0  # new samples come within 5 s of a server's return
 _DAMAGED_TRIES = 3
 _AT_ONCE = 256
 _RETRIED = (
@@ -212,12 +212,16 @@ def _called(connection: Connection, call: Callable[[Any], T], budget: float) -> 
     patience = Patience(connection, lambda: False, budget)
     while True:
         try:
-            return call(connection.stub())
+            answer = call(connection.stub())
         except grpc.RpcError as raised:
             error = error_of(raised)
             if not isinstance(error, TransientError):
                 raise error from None
-            patience.wait(error)
+        else:
+            if answer is not None:
+                return answer
+            error = UnavailableError("The server's answer can't be read.")  # grpcio gives None for what is no protobuf
+        patience.wait(error)
 
 
 def resolved(
@@ -264,7 +268,10 @@ def resolved(
 
 def _described(recipe: Recipe, schema: bytes, count: int) -> Described:
     datasets = tuple(sorted({s.dataset for s in recipe.sources}))
-    return Described(recipe, _schema(schema), datasets, None if count < 0 else count)
+    length = recipe.plan().length
+    if count != (-1 if length is None else length):
+        raise SourceDamagedError(f"The server says that the stream has {count} positions; its recipe has {length}.")
+    return Described(recipe, _schema(schema), datasets, length)
 
 
 def _schema(raw: bytes) -> pa.Schema:
@@ -344,12 +351,15 @@ class RemoteReader:
         patience = Patience(self._connection, lambda: self._closed != generation, self.endpoint.budget)
         damaged = 0
         while (end is None or index < end) and self._closed == generation:
+            begun = index
             try:
                 for chunk in self._once(lane, index, end):
                     index += chunk.batch.num_rows
                     damaged = 0
                     patience.progress()
                     yield chunk
+                if index == begun:
+                    raise UnavailableError("The server ended the stream before its first sample.")
             except grpc.RpcError as raised:
                 error = error_of(raised)
                 if self._closed != generation:
