@@ -87,11 +87,7 @@ class AdapterContract:
             whole = rows_of(chunks)
             rejects = [r for c in chunks for r in c.rejects]
             numbers = [n for n, _ in whole]
-            starts = (
-                numbers
-                if len(numbers) <= 40
-                else [*numbers[:10], *numbers[:: len(numbers) // 20], numbers[-1]]
-            )
+            starts = numbers if len(numbers) <= 40 else [*numbers[:10], *numbers[:: len(numbers) // 20], numbers[-1]]
             for start in [*starts, (numbers[-1] + 1 if numbers else 0)]:
                 rest = list(adapter.read(shard, start=start))
                 assert rows_of(rest) == [(n, row) for n, row in whole if n >= start]

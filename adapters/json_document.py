@@ -144,9 +144,7 @@ def _listed(values: list[Any], name: str) -> list[Any]:
 def _split(document: dict[str, Any]) -> list[Any] | None:
     """`{"columns": […], "data": [[…], …]}`, as pandas writes orient="split"."""
     names, data = document.get("columns"), document.get("data")
-    if not (
-        isinstance(names, list) and isinstance(data, list) and set(document) <= {"columns", "data", "index"}
-    ):
+    if not (isinstance(names, list) and isinstance(data, list) and set(document) <= {"columns", "data", "index"}):
         return None
     if not all(isinstance(n, str) for n in names) or not all(
         isinstance(r, list) and len(r) == len(names) for r in data
@@ -161,9 +159,7 @@ def _split(document: dict[str, Any]) -> list[Any] | None:
 
 def _under_key(document: dict[str, Any]) -> list[Any] | None:
     """The longest list of objects (else the one list) at the top level, with its small neighbours in each row."""
-    objects = {
-        k: v for k, v in document.items() if isinstance(v, list) and v and all(isinstance(r, dict) for r in v)
-    }
+    objects = {k: v for k, v in document.items() if isinstance(v, list) and v and all(isinstance(r, dict) for r in v)}
     if not objects:
         lists = [k for k, v in document.items() if isinstance(v, list)]
         if len(lists) != 1 or any(isinstance(v, dict) for v in document.values()):
@@ -259,7 +255,9 @@ def _is_document(file: SourceFile) -> bool:
 
 def _is_tokenizer(file: SourceFile) -> bool:
     """Whether it is a `tokenizer.json` of the tokenizers library, which begins with these keys."""
-    return re.match(rb'\{\s*"version":[^,]+,\s*"truncation":.*"added_tokens":', io.head(file.path, 4096), re.S) is not None
+    return (
+        re.match(rb'\{\s*"version":[^,]+,\s*"truncation":.*"added_tokens":', io.head(file.path, 4096), re.S) is not None
+    )
 
 
 def _is_one_row(file: SourceFile) -> bool:

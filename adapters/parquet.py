@@ -235,8 +235,6 @@ def _validate(batch: pa.RecordBatch, name: str, group: int) -> None:
 def detect(source: Source) -> list[Claim]:
     """Files that begin as Parquet, whatever their name, and those named .parquet."""
     files = tuple(
-        f
-        for f in source.files
-        if io.extension(f.name) in ("parquet", "pq") or io.raw_head(f.path, 4) == _MAGIC
+        f for f in source.files if io.extension(f.name) in ("parquet", "pq") or io.raw_head(f.path, 4) == _MAGIC
     )
     return [Claim(Parquet(), files, 1.0, "the content is Parquet")] if files else []

@@ -152,9 +152,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         home = Home(root / "home")
-        documents = {
-            name: texts(args.rows // 2, args.bytes, seed) for seed, name in enumerate(("web", "code"))
-        }
+        documents = {name: texts(args.rows // 2, args.bytes, seed) for seed, name in enumerate(("web", "code"))}
         for name, held in documents.items():
             stored(home, name, held, args.bytes)
         table = pa.table({"text": pa.array([text for held in documents.values() for text in held], pa.large_string())})

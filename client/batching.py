@@ -25,9 +25,7 @@ def out_of_memory(error: BaseException) -> bool:
         )
         if kind is not None
     )
-    return isinstance(error, kinds) or (
-        isinstance(error, RuntimeError) and "out of memory" in str(error).lower()
-    )
+    return isinstance(error, kinds) or (isinstance(error, RuntimeError) and "out of memory" in str(error).lower())
 
 
 def _recover() -> None:
@@ -47,9 +45,7 @@ def find_batch_size(
     forward, backward and the optimizer's step. The result is recorded in the state.
     """
     if not 1 <= start <= most:
-        raise InvalidOptionError(
-            f"start {start} and most {most} make no range.", remedy="1 <= start <= most."
-        )
+        raise InvalidOptionError(f"start {start} and most {most} make no range.", remedy="1 <= start <= most.")
 
     def fits(size: int) -> bool:
         batch = dataset.peek(size)

@@ -84,9 +84,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         _one_of("decode", decode, (None, "pil", "torch"))
         for name, number in (("batch_size", batch_size), ("max_samples", max_samples), ("seq_len", seq_len)):
             if number is not None and (type(number) is not int or number < 1):
-                raise InvalidOptionError(
-                    f"{name} is {number!r}.", remedy="Give a whole number above 0.", option=name
-                )
+                raise InvalidOptionError(f"{name} is {number!r}.", remedy="Give a whole number above 0.", option=name)
         if rank is not None or world_size is not None:
             find_rank(rank, world_size)
         self.batch_size = _budgeted(batch_size, batch_tokens, view, seq_len)
@@ -119,9 +117,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
             mix = parse_mix(mix, files=True)
         self._described: Described | None = None
         if server is None:
-            self._recipe = (
-                mix if isinstance(mix, Recipe) else resolved_here(self._home, mix, settings, tokens)
-            )
+            self._recipe = mix if isinstance(mix, Recipe) else resolved_here(self._home, mix, settings, tokens)
         else:
             self._connect(server, mix, settings, token, tls, retry_seconds)
         self._start = 0
@@ -227,14 +223,10 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         share = self._share()
         lane, offset = share.lane(self._start)
         begun, self._begun = self._begun, None
-        if (
-            begun is not None
-            and begun.get("workers") == share.workers
-            and begun.get("worker") == share.worker
-        ):
-            lane, offset = Share(
-                share.rank, share.world, share.batch, 0, share.workers, share.loader_batch
-            ).lane(begun["position"])
+        if begun is not None and begun.get("workers") == share.workers and begun.get("worker") == share.worker:
+            lane, offset = Share(share.rank, share.world, share.batch, 0, share.workers, share.loader_batch).lane(
+                begun["position"]
+            )
         elif begun is not None:
             raise InvalidOptionError(
                 f"This is the state of worker {begun.get('worker')} of {begun.get('workers')}.",
@@ -248,9 +240,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
             self._epoch,
             worker=share.worker,
             workers=share.workers,
-            split="samples"
-            if share.batch is None and share.workers > 1 and share.loader_batch is None
-            else "",
+            split="samples" if share.batch is None and share.workers > 1 and share.loader_batch is None else "",
         )
         self._progress = progress
         myself = weakref.ref(self)
@@ -445,16 +435,12 @@ def _one_of(name: str, value: object, allowed: Sequence[object]) -> None:
         )
 
 
-def _weighted(
-    mix: object, weights: Sequence[object] | None, probabilities: Sequence[object] | None
-) -> object:
+def _weighted(mix: object, weights: Sequence[object] | None, probabilities: Sequence[object] | None) -> object:
     given = weights if weights is not None else probabilities
     if given is None:
         return mix
     if weights is not None and probabilities is not None:
-        raise InvalidOptionError(
-            "weights and probabilities are two names for one thing.", remedy="Give one of them."
-        )
+        raise InvalidOptionError("weights and probabilities are two names for one thing.", remedy="Give one of them.")
     if isinstance(mix, (str, bytes, Mapping)) or not isinstance(mix, Sequence) or len(mix) != len(given):
         raise InvalidMixError(
             "weights go with a list of as many names.",

@@ -40,13 +40,9 @@ def _image(data: bytes) -> Any:
     try:
         image = Image.open(io.BytesIO(data))
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        raise SourceDamagedError(
-            "An image can't be decoded.", remedy='Set on_error="skip" to leave it out.'
-        ) from error
+        raise SourceDamagedError("An image can't be decoded.", remedy='Set on_error="skip" to leave it out.') from error
     except Image.DecompressionBombError as error:
-        raise SourceTooLargeError(
-            "An image claims too many pixels.", remedy='Set on_error="skip".'
-        ) from error
+        raise SourceTooLargeError("An image claims too many pixels.", remedy='Set on_error="skip".') from error
     if image.width * image.height > MOST_PIXELS:
         raise SourceTooLargeError("An image claims too many pixels.", remedy='Set on_error="skip".')
     return image

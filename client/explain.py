@@ -17,9 +17,7 @@ def explain(recipe: Recipe, start: int, stop: int, *, batch: int = 1, world: int
     `row` counts the rows that the source serves: those of its split and `where`, or packed rows in the tokens view.
     """
     if not 0 <= start < stop:
-        raise OutOfRangeError(
-            f"Positions {start} to {stop} are not in the stream.", remedy="Steps count from 0."
-        )
+        raise OutOfRangeError(f"Positions {start} to {stop} are not in the stream.", remedy="Steps count from 0.")
     placed = list(recipe.plan().place(start, stop))
     source = np.concatenate([p.source for p in placed])
     rank = np.concatenate([p.rank for p in placed])
@@ -38,9 +36,7 @@ def explain(recipe: Recipe, start: int, stop: int, *, batch: int = 1, world: int
             found[run.at] = starts[block] + run.rows - np.concatenate([[0], ends])[block]
         rows[places] = found
     out: list[dict[str, Any]] = []
-    for offset, (number, nth, row) in enumerate(
-        zip(source.tolist(), rank.tolist(), rows.tolist(), strict=True)
-    ):
+    for offset, (number, nth, row) in enumerate(zip(source.tolist(), rank.tolist(), rows.tolist(), strict=True)):
         spec, position = recipe.sources[number], start + offset
         out.append(
             {

@@ -49,9 +49,7 @@ class Found:
     workers: int = 0
     loader: bool = False
     dispatcher: bool = False  # Accelerate reads everything on one rank and deals it to the others
-    shard_group: int = (
-        0  # Accelerate lets each rank read everything and keep its part: samples in a step of all ranks
-    )
+    shard_group: int = 0  # Accelerate lets each rank read everything and keep its part: samples in a step of all ranks
 
 
 def _reaches(outer: Any, dataset: object) -> bool:
@@ -85,9 +83,7 @@ def iterating(dataset: object) -> Found:
         kind = type(value).__name__
         if kind == "IterableDatasetShard" and _reaches(value, dataset):
             size = getattr(value, "batch_size", 1)
-            group = (
-                size if getattr(value, "split_batches", False) else size * getattr(value, "num_processes", 1)
-            )
+            group = size if getattr(value, "split_batches", False) else size * getattr(value, "num_processes", 1)
         elif kind == "DataLoaderDispatcher" and _reaches(value, dataset):
             dispatcher = True
         elif isinstance(value, data.DataLoader) and not loader and _reaches(value, dataset):

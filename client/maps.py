@@ -23,9 +23,7 @@ class FirehoseMap(Dataset):  # type: ignore[misc]
     def __len__(self) -> int:
         length = self.dataset.length
         if length is None:
-            raise TypeError(
-                "This view has no end: set max_samples, or repeat=False, for one that has a length."
-            )
+            raise TypeError("This view has no end: set max_samples, or repeat=False, for one that has a length.")
         return length
 
     def __getitem__(self, index: int) -> Any:

@@ -65,9 +65,7 @@ class Prefetch:
             if thread is None:  # paused for a fork by another thread
                 self._start()
             elif not thread.is_alive() and not self._queue and not self._ended and self._failed is None:
-                raise UnavailableError(
-                    "The reader thread died.", remedy="Go on: the next sample starts another."
-                )
+                raise UnavailableError("The reader thread died.", remedy="Go on: the next sample starts another.")
             else:
                 check = getattr(self._reader(), "check", None)
                 if check is not None:
@@ -84,9 +82,7 @@ class Prefetch:
         try:
             for chunk in self._read(self._reader(), self._index):
                 with self._change:
-                    while (
-                        self._bytes and self._bytes + chunk.batch.nbytes > self._limit and not self._stopping
-                    ):
+                    while self._bytes and self._bytes + chunk.batch.nbytes > self._limit and not self._stopping:
                         self._change.wait(_LOOK_SECONDS)
                     if self._stopping:
                         return

@@ -125,9 +125,7 @@ class Connection:
                     ("grpc.enable_retries", 0),
                 ]
                 if self.endpoint.tls:
-                    self._channel = grpc.secure_channel(
-                        self.address, _credentials(self.endpoint.tls), options
-                    )
+                    self._channel = grpc.secure_channel(self.address, _credentials(self.endpoint.tls), options)
                 else:
                     self._channel = grpc.insecure_channel(self.address, options)
             return firehose_pb2_grpc.FirehoseServiceStub(self._channel)
@@ -166,9 +164,7 @@ def error_of(error: Any) -> CholineDataError:
     code = error.code().name if error.code() is not None else "UNKNOWN"
     if code in _RETRIED:
         return UnavailableError(f"The server is not there ({code.lower()}): {error.details()}")
-    return CholineDataError(
-        f"The server refused ({code.lower()}): {error.details()}", remedy="Check its version."
-    )
+    return CholineDataError(f"The server refused ({code.lower()}): {error.details()}", remedy="Check its version.")
 
 
 class Patience:
@@ -464,16 +460,10 @@ class RemoteReader:
     def _chunk(self, message: Any, lane: Lane, index: int, sequence: int, where: str) -> Chunk:
         if message.sequence != sequence:
             raise SourceDamagedError(f"{where}: message {message.sequence} came where {sequence} was due.")
-        batch = wire.decode(
-            message.serialized_batch, self._wire_schema, expected=message.checksum, where=where
-        )
+        batch = wire.decode(message.serialized_batch, self._wire_schema, expected=message.checksum, where=where)
         self.received += len(message.serialized_batch)
         positions = lane.positions(index, batch.num_rows)
-        if (
-            not batch.num_rows
-            or batch.num_rows != message.row_count
-            or message.first_position != positions[0]
-        ):
+        if not batch.num_rows or batch.num_rows != message.row_count or message.first_position != positions[0]:
             raise SourceDamagedError(
                 f"{where}: {message.row_count} samples from {message.first_position} came where position "
                 f"{lane.position(index)} was due."
@@ -524,9 +514,7 @@ class RemoteReader:
         for field in self._wire_schema:
             column = batch[field.name]
             if pa.types.is_dictionary(column.type):
-                column = pa.compute.index_in(column.cast(pa.string()), pa.array(names[field.name])).cast(
-                    field.type
-                )
+                column = pa.compute.index_in(column.cast(pa.string()), pa.array(names[field.name])).cast(field.type)
             arrays.append(column)
         return pa.record_batch(arrays, schema=self._wire_schema)
 

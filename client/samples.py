@@ -36,9 +36,7 @@ def to_list(name: str, column: pa.Array, datasets: Sequence[str]) -> list[Any]:
         names = [f.name for f in kind]
         rows: list[Any] = list(map(dict, map(zip, repeat(names), zip(*fields, strict=True))))
         if column.null_count:
-            rows = [
-                row if there else None for row, there in zip(rows, column.is_valid().to_pylist(), strict=True)
-            ]
+            rows = [row if there else None for row, there in zip(rows, column.is_valid().to_pylist(), strict=True)]
         return rows
     if pa.types.is_list(kind):
         offsets = column.offsets.to_pylist()
@@ -46,9 +44,7 @@ def to_list(name: str, column: pa.Array, datasets: Sequence[str]) -> list[Any]:
         items = to_list("", column.values.slice(start, offsets[-1] - start), ())
         out: list[Any] = [items[a - start : b - start] for a, b in pairwise(offsets)]
         if column.null_count:
-            out = [
-                row if there else None for row, there in zip(out, column.is_valid().to_pylist(), strict=True)
-            ]
+            out = [row if there else None for row, there in zip(out, column.is_valid().to_pylist(), strict=True)]
         return out
     if not column.null_count and (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
         return list(column.to_numpy().tolist())
@@ -182,9 +178,7 @@ class Batch(dict[str, Any]):
     def __reduce__(self) -> tuple[Any, ...]:
         # Columns that nobody looked at travel between processes as one Arrow message, not as pickled lists.
         columns = dict(self._columns)
-        made = [
-            (name, None if name in columns else dict.__getitem__(self, name)) for name in dict.__iter__(self)
-        ]
+        made = [(name, None if name in columns else dict.__getitem__(self, name)) for name in dict.__iter__(self)]
         if not columns:
             return _rebuilt, (made, None, None, ())
         message = pa.record_batch(list(columns.values()), names=list(columns))

@@ -58,11 +58,7 @@ def _difference(ours: Recipe, packed: object) -> str:
 
 def _missing(own: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
     # What the summary had no room for is taken as equal: the digest has already said that something differs.
-    return {
-        key: own[key]
-        for key in ("rows", "block_rows", "revision", "dataset")
-        if key in own and key not in told
-    }
+    return {key: own[key] for key in ("rows", "block_rows", "revision", "dataset") if key in own and key not in told}
 
 
 def check(state: Mapping[str, Any], recipe: Recipe) -> tuple[int, int]:
@@ -115,15 +111,11 @@ def flattened(state: Mapping[str, Any]) -> Mapping[str, Any]:
     workers = [w.get("dataset_state") for w in (snapshot.get("_worker_snapshots") or {}).values()]
     states = [w for w in workers if isinstance(w, Mapping)]
     if not states or len(states) != len(workers):
-        raise InvalidCursorError(
-            "The loader's state holds no state of the dataset.", remedy="Pass it on unchanged."
-        )
+        raise InvalidCursorError("The loader's state holds no state of the dataset.", remedy="Pass it on unchanged.")
     one = merged(states)
     # The loader gave this many batches since it last asked its workers where they are.
     one["position"] += int(state.get("_steps_since_snapshot") or 0) * int(one.get("step", 0))
-    return (
-        {**one, "position": 0, "epoch": one.get("epoch", 0) + 1} if state.get("_iterator_finished") else one
-    )
+    return {**one, "position": 0, "epoch": one.get("epoch", 0) + 1} if state.get("_iterator_finished") else one
 
 
 def merged(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

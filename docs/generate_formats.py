@@ -99,9 +99,7 @@ def page(data: Path, found: dict[str, Outcome]) -> str:
             f"| {name} | {published} | {adapters} | {kinds} | {end.told['rows']:,} | {end.told['rejected']:,} |"
         )
     lines += ["", "Those that end in an error:", ""]
-    lines += [
-        f"- {name}: {end.error['message']} {end.error['remedy']}" for name, end in found.items() if end.code
-    ]
+    lines += [f"- {name}: {end.error['message']} {end.error['remedy']}" for name, end in found.items() if end.code]
     return "\n".join(lines).replace(f"{data}/", "") + "\n"
 
 

@@ -49,9 +49,7 @@ def sources(folder: Path) -> dict[str, Path]:
     for path in sorted(library.glob("*.py"))[:120]:
         shutil.copy(path, code / path.name)
     told = folder / "topics.jsonl"
-    told.write_text(
-        "".join(json.dumps({"topic": name, "text": text}) + "\n" for name, text in sorted(topics.items()))
-    )
+    told.write_text("".join(json.dumps({"topic": name, "text": text}) + "\n" for name, text in sorted(topics.items())))
     tables = folder / "tables"
     tables.mkdir()
     import sklearn.datasets
@@ -96,17 +94,13 @@ def train(address: str, home: str, folder: Path, steps: int, die_at: int) -> Non
         def __init__(self, width: int = 96) -> None:
             super().__init__()
             self.tokens, self.places = nn.Embedding(258, width), nn.Embedding(SEQ_LEN, width)
-            layer = nn.TransformerEncoderLayer(
-                width, 4, width * 4, dropout=0.0, batch_first=True, norm_first=True
-            )
+            layer = nn.TransformerEncoderLayer(width, 4, width * 4, dropout=0.0, batch_first=True, norm_first=True)
             self.body = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
             self.head = nn.Linear(width, 258)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             seen = nn.Transformer.generate_square_subsequent_mask(x.shape[1])
-            return self.head(
-                self.body(self.tokens(x) + self.places.weight[: x.shape[1]], mask=seen, is_causal=True)
-            )
+            return self.head(self.body(self.tokens(x) + self.places.weight[: x.shape[1]], mask=seen, is_causal=True))
 
     model = Tiny()
     optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
@@ -141,10 +135,7 @@ def train(address: str, home: str, folder: Path, steps: int, die_at: int) -> Non
 
 def curve(losses: list[float], width: int = 64, height: int = 8) -> str:
     """The loss over the steps, drawn with characters."""
-    cells = [
-        losses[i * len(losses) // width : (i + 1) * len(losses) // width] or [losses[-1]]
-        for i in range(width)
-    ]
+    cells = [losses[i * len(losses) // width : (i + 1) * len(losses) // width] or [losses[-1]] for i in range(width)]
     means = [sum(cell) / len(cell) for cell in cells]
     low, high = min(means), max(means)
     lines = []
@@ -157,9 +148,7 @@ def curve(losses: list[float], width: int = 64, height: int = 8) -> str:
 
 def report(folder: Path) -> None:
     """What was trained on, and in which shares; every position once."""
-    by_step = {
-        entry["step"]: entry for entry in map(json.loads, (folder / "log.jsonl").read_text().splitlines())
-    }
+    by_step = {entry["step"]: entry for entry in map(json.loads, (folder / "log.jsonl").read_text().splitlines())}
     steps = [by_step[step] for step in sorted(by_step)]
     positions = [position for entry in steps for position, _ in entry["rows"]]
     assert positions == list(range(len(positions))), "a position was lost or repeated"
@@ -169,9 +158,7 @@ def report(folder: Path) -> None:
     print(f"\n{'dataset':10} {'asked':>7} {'served':>7} {'rows':>7}")
     for name, share in MIX.items():
         print(f"{name:10} {share:7.1%} {served[name] / len(positions):7.1%} {served[name]:7,}")
-    print(
-        f"\npositions 0 to {len(positions) - 1}: each was trained on exactly once, over a kill -9 and a resume."
-    )
+    print(f"\npositions 0 to {len(positions) - 1}: each was trained on exactly once, over a kill -9 and a resume.")
 
 
 def main() -> None:

@@ -31,8 +31,6 @@ def add(path: str, folder: str, more: tuple[str, ...] = ()) -> None:
         except BaseException:  # noqa: BLE001 - a traceback is what the test looks for
             code = "traceback"
             traceback.print_exc()
-    peak = next(
-        line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")
-    )
+    peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     end = {"code": code, "out": out.getvalue(), "err": err.getvalue(), "peak": int(peak.split()[1]) >> 10}
     (Path(folder) / "end.json").write_text(json.dumps(end))

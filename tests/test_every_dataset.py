@@ -146,9 +146,7 @@ def _lost(part: Part) -> set[str]:
     if chunk is None:
         return set()
     made = part.mapping.apply(chunk, shard).batch
-    held = {
-        c for c, a in zip(chunk.batch.schema.names, chunk.batch.columns, strict=True) if a.null_count < len(a)
-    }
+    held = {c for c, a in zip(chunk.batch.schema.names, chunk.batch.columns, strict=True) if a.null_count < len(a)}
     extra = {key for row in made["extra"].to_pylist() if row for key in orjson.loads(row)}
     return held - extra - {column for _, column in part.mapping.fields}
 
@@ -171,18 +169,14 @@ def test_the_whole_parts_of_a_dvc_project_are_read(shared_data: Path, tmp_path: 
         ("cut_in_member.tar", "SOURCE_DAMAGED"),
     ],
 )
-def test_a_damaged_file_ends_as_the_readme_says(
-    shared_data: Path, tmp_path: Path, file: str, ends: str
-) -> None:
+def test_a_damaged_file_ends_as_the_readme_says(shared_data: Path, tmp_path: Path, file: str, ends: str) -> None:
     end = GENERATOR.added(shared_data / "nasty" / file, tmp_path)
     assert (end.error["reason"] if end.code else str(end.told["rows"])) == ends
     assert not end.code or file in end.error["message"]
 
 
 @pytest.mark.parametrize(("file", "rows"), [("broken_lines.jsonl", 18), ("ragged.csv", 27)])
-def test_a_damaged_file_is_read_leniently_on_request(
-    shared_data: Path, tmp_path: Path, file: str, rows: int
-) -> None:
+def test_a_damaged_file_is_read_leniently_on_request(shared_data: Path, tmp_path: Path, file: str, rows: int) -> None:
     end = GENERATOR.added(shared_data / "nasty" / file, tmp_path, "--max-rejects", "0.2")
     assert (end.code, end.told.get("rows")) == (0, rows), end.error
 

@@ -155,9 +155,7 @@ def test_what_is_to_be_accepted_has_its_rows(ends: dict[str, End], stated: dict[
     assert {name: ends[name].told["rows"] for name in ROWS} == ROWS
 
 
-def test_what_is_to_be_rejected_is_not_taken_whole(
-    ends: dict[str, End], stated: dict[str, dict[str, Any]]
-) -> None:
+def test_what_is_to_be_rejected_is_not_taken_whole(ends: dict[str, End], stated: dict[str, dict[str, Any]]) -> None:
     strict = ("reject", "reject-row", "reject-by-checksum")
     taken = {name for name, case in stated.items() if case["expect"] in strict and ends[name].code == 0}
     assert not taken - ACCEPTED.keys()
@@ -182,14 +180,10 @@ def test_every_error_is_one_line_that_names_the_file_and_a_remedy(ends: dict[str
 
 
 def test_every_error_says_what_to_do(ends: dict[str, End]) -> None:
-    assert not {
-        name: end.error["message"] for name, end in ends.items() if end.code and not end.error["remedy"]
-    }
+    assert not {name: end.error["message"] for name, end in ends.items() if end.code and not end.error["remedy"]}
 
 
-def test_no_file_takes_more_memory_than_is_stated(
-    ends: dict[str, End], stated: dict[str, dict[str, Any]]
-) -> None:
+def test_no_file_takes_more_memory_than_is_stated(ends: dict[str, End], stated: dict[str, dict[str, Any]]) -> None:
     over = {n: e.peak for n, e in ends.items() if e.peak > stated[n].get("max_rss_mb", MAX_MIB)}
     assert not over
 

@@ -59,8 +59,7 @@ def infer(
     """
     look = Look(batches)
     found = [
-        Candidate(Mapping(f.kind, f.form, tuple(f.fields)), f.score, (f.evidence,))
-        for f in rules.candidates(look)
+        Candidate(Mapping(f.kind, f.form, tuple(f.fields)), f.score, (f.evidence,)) for f in rules.candidates(look)
     ]
     if kind_hint:
         hinted = ALIASES.get(kind_hint, kind_hint)
@@ -123,9 +122,7 @@ def _of_kind(found: list[Candidate], look: Look, as_kind: str, name: str) -> lis
 def _overridden(
     found: list[Candidate], look: Look, overrides: Pairs[str, str], as_kind: str, name: str
 ) -> list[Candidate]:
-    known = sorted(
-        {role for form in FORMS.values() for role in (*form.required, *form.optional)} | set(COMMON)
-    )
+    known = sorted({role for form in FORMS.values() for role in (*form.required, *form.optional)} | set(COMMON))
     given: list[tuple[str, str]] = []
     for role, columns in overrides.items():
         if role not in known:
@@ -142,13 +139,9 @@ def _overridden(
             kept = [(r, c) for r, c in candidate.mapping.fields if r not in roles and c not in taken]
             if set(form.required) <= roles | {r for r, _ in kept}:
                 fields = (*given, *kept)
-                return [
-                    Candidate(replace(candidate.mapping, fields=fields), 1.0, (*candidate.evidence, "--map"))
-                ]
+                return [Candidate(replace(candidate.mapping, fields=fields), 1.0, (*candidate.evidence, "--map"))]
     kinds = {
-        form: kind
-        for form, kind in rules.KIND_OF_FORM.items()
-        if not as_kind or kind == ALIASES.get(as_kind, as_kind)
+        form: kind for form, kind in rules.KIND_OF_FORM.items() if not as_kind or kind == ALIASES.get(as_kind, as_kind)
     }
     for form_name, kind in kinds.items():
         form = FORMS[form_name]

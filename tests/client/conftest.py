@@ -23,13 +23,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("client") / "home"
     shelf = Shelf(folder)
-    shelf.add(
-        "web", {"text": [f"page {n}" for n in range(300)], "url": [f"https://e.org/{n}" for n in range(300)]}
-    )
+    shelf.add("web", {"text": [f"page {n}" for n in range(300)], "url": [f"https://e.org/{n}" for n in range(300)]})
     shelf.add("code", {"text": [f"line {n}" for n in range(90)]})
-    turns = [
-        [{"role": "user", "content": f"q{n}"}, {"role": "assistant", "content": f"a{n}"}] for n in range(60)
-    ]
+    turns = [[{"role": "user", "content": f"q{n}"}, {"role": "assistant", "content": f"a{n}"}] for n in range(60)]
     shelf.add("chat", {"turns": turns}, kind="chat")
     return folder
 

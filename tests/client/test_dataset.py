@@ -42,9 +42,7 @@ def test_batches_are_dicts_of_tensors_and_lists(firehose: Any):
     assert isinstance(batch["text"], list)
     expected = collate([s for s, _ in zip(firehose(), range(4), strict=False)])
     assert list(batch) == list(expected)
-    assert {k: v for k, v in batch.items() if k != "position"} == {
-        k: v for k, v in expected.items() if k != "position"
-    }
+    assert {k: v for k, v in batch.items() if k != "position"} == {k: v for k, v in expected.items() if k != "position"}
 
 
 def test_tensors_of_a_batch_are_writable(firehose: Any):
@@ -94,17 +92,13 @@ def test_workers_give_the_order_of_no_workers(firehose: Any, workers: int):
 @pytest.mark.parametrize("context", ["fork", "forkserver", "spawn"])
 def test_every_start_method_gives_the_same_order(firehose: Any, context: str):
     dataset = firehose(rank=1, world_size=2)
-    loader = DataLoader(
-        dataset, batch_size=8, num_workers=2, collate_fn=collate, multiprocessing_context=context
-    )
+    loader = DataLoader(dataset, batch_size=8, num_workers=2, collate_fn=collate, multiprocessing_context=context)
     assert ids(loader) == ids(firehose(rank=1, world_size=2))
 
 
 def test_workers_of_two_ranks_partition_the_stream_and_keep_each_ranks_order(firehose: Any):
     for rank in (0, 1):
-        loader = DataLoader(
-            firehose(rank=rank, world_size=2), batch_size=4, num_workers=2, collate_fn=collate
-        )
+        loader = DataLoader(firehose(rank=rank, world_size=2), batch_size=4, num_workers=2, collate_fn=collate)
         assert positions(loader) == list(range(rank, 450, 2))
 
 
@@ -200,13 +194,9 @@ def test_a_hundred_bad_samples_in_a_row_are_an_error(firehose: Any):
 
 def test_weights_may_stand_beside_a_list_of_names(firehose: Any, home: Any):
     expected = firehose({"web": 0.7, "code": 0.3}).recipe
+    assert FirehoseDataset(["web", "code"], weights=[0.7, 0.3], home=home, repeat=False, seed=7).recipe == expected
     assert (
-        FirehoseDataset(["web", "code"], weights=[0.7, 0.3], home=home, repeat=False, seed=7).recipe
-        == expected
-    )
-    assert (
-        FirehoseDataset(["web", "code"], probabilities=[0.7, 0.3], home=home, repeat=False, seed=7).recipe
-        == expected
+        FirehoseDataset(["web", "code"], probabilities=[0.7, 0.3], home=home, repeat=False, seed=7).recipe == expected
     )
     with pytest.raises(InvalidMixError):
         FirehoseDataset(["web"], weights=[0.7, 0.3], home=home)

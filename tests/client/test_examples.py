@@ -67,9 +67,7 @@ def test_vision(examples: Path):
 
 def test_ddp(examples: Path):
     command = ["examples/ddp.py", "--home", str(examples), "--mix", "web"]
-    told = run(
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *command
-    )
+    told = run(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *command)
     assert "rank 0: next position 160" in told
     assert "rank 1: next position 160" in told
 

@@ -65,11 +65,7 @@ def test_accelerate_over_told_ranks_is_refused(firehose: Any):
 
     loader = DataLoader(firehose(rank=0, world_size=2), batch_size=8, collate_fn=collate)
     with pytest.raises(InvalidOptionError, match="rows would be lost"):
-        list(
-            prepare_data_loader(
-                loader, num_processes=2, process_index=0, dispatch_batches=False, put_on_device=False
-            )
-        )
+        list(prepare_data_loader(loader, num_processes=2, process_index=0, dispatch_batches=False, put_on_device=False))
 
 
 def test_accelerate_leaves_the_loader_alone(firehose: Any):

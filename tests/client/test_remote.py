@@ -70,9 +70,7 @@ def test_workers_start_while_the_parent_is_in_the_middle_of_a_stream(remote: Any
     samples = iter(remote(repeat=True))
     before = [next(samples)["position"] for _ in range(5)]
     for _ in range(5):
-        loader = DataLoader(
-            remote(batch_size=8), batch_size=None, num_workers=2, multiprocessing_context="fork"
-        )
+        loader = DataLoader(remote(batch_size=8), batch_size=None, num_workers=2, multiprocessing_context="fork")
         assert positions(loader) == list(range(450))
         before += [next(samples)["position"] for _ in range(100)]
     assert before == list(range(505))
@@ -101,9 +99,7 @@ def test_a_token_is_not_sent_in_the_clear():
 def test_a_server_that_dies_is_replaced_by_the_next_without_loss(home: Path):
     one, two = Server(home), Server(home)
     try:
-        dataset = FirehoseDataset(
-            MIX, server=[one.address, two.address], repeat=True, seed=7, prefetch_bytes=1
-        )
+        dataset = FirehoseDataset(MIX, server=[one.address, two.address], repeat=True, seed=7, prefetch_bytes=1)
         samples = iter(dataset)
         got = [next(samples)["position"] for _ in range(100)]
         one.stop()
@@ -133,9 +129,7 @@ def test_a_server_that_comes_back_continues_the_stream(home: Path, free_port: in
 def test_a_frozen_server_is_left_for_another(home: Path):
     one, two = Server(home), Server(home)
     try:
-        dataset = FirehoseDataset(
-            MIX, server=[one.address, two.address], repeat=True, seed=7, prefetch_bytes=1
-        )
+        dataset = FirehoseDataset(MIX, server=[one.address, two.address], repeat=True, seed=7, prefetch_bytes=1)
         dataset._endpoint = type(dataset._endpoint)(dataset._endpoint.addresses, stall=1.0)
         samples = iter(dataset)
         got = [next(samples)["position"] for _ in range(100)]

@@ -105,9 +105,7 @@ def test_a_state_of_a_hundred_sources_has_at_most_4_kib(tmp_path: Any):
 
     turn = random.Random(1)
     sources = tuple(
-        RecipeSource(
-            f"a-rather-long-name-{n}", f"a-rather-long-name-{n}", turn.randbytes(32).hex(), 10**6 + n, 512
-        )
+        RecipeSource(f"a-rather-long-name-{n}", f"a-rather-long-name-{n}", turn.randbytes(32).hex(), 10**6 + n, 512)
         for n in range(100)
     )
     recipe = Recipe(sources, (Segment(0, {s.name: turn.randrange(1, 10**9) for s in sources}),))
@@ -124,9 +122,7 @@ def test_a_state_of_a_hundred_sources_has_at_most_4_kib(tmp_path: Any):
         ({"repeat": True}, "max_epochs"),
     ],
 )
-def test_a_state_of_another_recipe_is_refused_with_the_difference(
-    firehose: Any, change: dict[str, Any], told: str
-):
+def test_a_state_of_another_recipe_is_refused_with_the_difference(firehose: Any, change: dict[str, Any], told: str):
     state = firehose().state_dict()
     other = firehose(change.pop("mix", MIX), **change)
     with pytest.raises(RecipeMismatchError, match=told):
@@ -186,9 +182,7 @@ def stateful(dataset: Any, workers: int, **options: Any) -> StatefulDataLoader:
     ("workers", "every", "count"),
     [(0, 1, 5), (1, 1, 10), (2, 1, 0), (2, 1, 63), (2, 3, 5), (3, 1, 64), (3, 3, 10)],
 )
-def test_a_stateful_loader_resumes_with_any_number_of_workers(
-    firehose: Any, workers: int, every: int, count: int
-):
+def test_a_stateful_loader_resumes_with_any_number_of_workers(firehose: Any, workers: int, every: int, count: int):
     loader = stateful(firehose(), workers, snapshot_every_n_steps=every)
     got = positions(taken(iter(loader), count))
     state = loader.state_dict()
