@@ -29,7 +29,7 @@ lint: $(VENV)/.dev
 	$(BIN)/buf lint
 
 bench: $(VENV)/.dev
-	@echo "bench/order.py, bench/ingest.py, bench/stream.py, bench/client.py: each with --help"
+	@echo "bench/order.py, bench/ingest.py, bench/stream.py, bench/client.py, bench/tokens.py: each with --help"
 
 proto: $(VENV)/.dev
 	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python -m grpc_tools.protoc -I proto --python_out=proto --grpc_python_out=proto \

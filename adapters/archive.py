@@ -55,9 +55,7 @@ def detect(source: Source) -> list[Claim]:
     about = tuple((f.name, "tells about the data") for f in source.files if is_about(f.name))
     if not found:
         name, reason = refused[0] if refused else (archives[0].name, "the archive is empty")
-        raise SourceFormatError(
-            f"{name}: {reason}; nothing is left to read.", remedy="Pack the archive again."
-        )
+        raise SourceFormatError(f"{name}: {reason}; nothing is left to read.", remedy="Pack the archive again.")
     claims, rest = _claims_within(found)
     if not claims:
         raise SourceFormatError(
@@ -66,10 +64,7 @@ def detect(source: Source) -> list[Claim]:
         )
     left = tuple((f.name, "no adapter reads it") for f in rest.files if not is_about(f.name))
     passed = refused + left + tuple((f.name, "tells about the data") for f in rest.files if is_about(f.name))
-    return [
-        _outer(claim, archives, len(found), passed + about if at == 0 else ())
-        for at, claim in enumerate(claims)
-    ]
+    return [_outer(claim, archives, len(found), passed + about if at == 0 else ()) for at, claim in enumerate(claims)]
 
 
 def _claims_within(found: tuple[SourceFile, ...]) -> tuple[list[Claim], Source]:
@@ -78,9 +73,7 @@ def _claims_within(found: tuple[SourceFile, ...]) -> tuple[list[Claim], Source]:
     return claims(Source("", found, folder=True))
 
 
-def _outer(
-    claim: Claim, archives: list[SourceFile], total: int, passed: tuple[tuple[str, str], ...]
-) -> Claim:
+def _outer(claim: Claim, archives: list[SourceFile], total: int, passed: tuple[tuple[str, str], ...]) -> Claim:
     only = frozenset(f.name for f in claim.files) if len(claim.files) < total else frozenset()
     return replace(
         claim,

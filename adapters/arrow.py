@@ -69,9 +69,7 @@ class ArrowFile:
         with _refusing(shard.name), io.open_raw(shard.path) as raw:
             head = raw.read(8)
             if io.compression_of(head):
-                raise SourceFormatError(
-                    f"{shard.name} is compressed as a whole.", remedy="Decompress it first."
-                )
+                raise SourceFormatError(f"{shard.name} is compressed as a whole.", remedy="Decompress it first.")
             if head.startswith(_FEATHER_1):
                 raise SourceFormatError(
                     f"{shard.name} is Feather version 1.",

@@ -96,9 +96,7 @@ def detect(source: Source) -> list[Claim]:
     matched = sum(_spoken(f.name, spoken) is not None for f in clips)
     if matched >= len(clips) / 2:
         idle = len(spoken) - matched
-        passed += [
-            (f.name, f"transcripts; {max(idle, 0)} of {len(spoken)} lines have no clip") for f in texts
-        ]
+        passed += [(f.name, f"transcripts; {max(idle, 0)} of {len(spoken)} lines have no clip") for f in texts]
         return [_claim("transcripts", clips, texts, f"{matched} have transcripts", passed)]
     stems = [_NAMED.match(parts(f.name)[-1].rsplit(".", 1)[0]) for f in clips]
     labels = {m["label"] for m in stems if m}
@@ -111,9 +109,7 @@ def _claim(
     labels: str, clips: list[SourceFile], beside: list[SourceFile], how: str, passed: list[tuple[str, str]]
 ) -> Claim:
     evidence = f"{len(clips)} clips, {how}"
-    return Claim(
-        AudioFolder(labels), (*clips, *beside), 1.0, evidence, kind="audio", passed_over=tuple(passed)
-    )
+    return Claim(AudioFolder(labels), (*clips, *beside), 1.0, evidence, kind="audio", passed_over=tuple(passed))
 
 
 def _has_lines(file: SourceFile) -> bool:

@@ -24,9 +24,7 @@ class ChatGPT:
         """The conversations from `start` on."""
         conversations = document(shard.path, shard.name)
         if not isinstance(conversations, list):
-            raise SourceFormatError(
-                f"{shard.name}: not a list of conversations.", remedy="Export the account again."
-            )
+            raise SourceFormatError(f"{shard.name}: not a list of conversations.", remedy="Export the account again.")
         return chunks_of((conversation(c) for c in conversations), shard.origin, start=start)
 
 
@@ -36,11 +34,7 @@ ADAPTER = ChatGPT
 def detect(source: Source) -> list[Claim]:
     """A claim for all files that hold conversations with a `mapping`."""
     files = tuple(f for f, value in json_files(source, r'"mapping"\s*:') if _is_export(value))
-    return (
-        [Claim(ChatGPT(), files, 1.0, "conversations with mapping and current_node", kind="chat")]
-        if files
-        else []
-    )
+    return [Claim(ChatGPT(), files, 1.0, "conversations with mapping and current_node", kind="chat")] if files else []
 
 
 def conversation(found: Any) -> Any:

@@ -35,9 +35,7 @@ class Coco:
             yield from chunks_of(value, shard.origin, start=start)
             return
         if not _is_annotations(value):
-            raise SourceFormatError(
-                f"{shard.name}: no COCO file.", remedy="Give images and annotations as lists."
-            )
+            raise SourceFormatError(f"{shard.name}: no COCO file.", remedy="Give images and annotations as lists.")
         rows = _images(value)
         if not shard.files:
             yield from chunks_of(rows, shard.origin, start=start)
@@ -64,16 +62,12 @@ def detect(source: Source) -> list[Claim]:
     noted = [(f, value) for f, value in found if _is_annotations(value)]
     claims = []
     if results:
-        claims.append(
-            Claim(Coco(), results, 1.0, "COCO results: image_id with boxes or captions", kind="annotation")
-        )
+        claims.append(Claim(Coco(), results, 1.0, "COCO results: image_id with boxes or captions", kind="annotation"))
     if noted:
         names = {str(i.get("file_name")) for _, value in noted for i in value["images"]}
         pictures = [f for f in source.files if f.name in names or f.name.rsplit("/", 1)[-1] in names]
         files = (*(f for f, _ in noted), *pictures)
-        claims.append(
-            Claim(Coco(), files, 1.0, "COCO annotations joined to images by image_id", kind="annotation")
-        )
+        claims.append(Claim(Coco(), files, 1.0, "COCO annotations joined to images by image_id", kind="annotation"))
     return claims
 
 
@@ -81,9 +75,7 @@ def _is_results(value: Any) -> bool:
     return (
         isinstance(value, list)
         and bool(value)
-        and all(
-            isinstance(r, dict) and "image_id" in r and any(k in r for k in _RESULT_KEYS) for r in value[:8]
-        )
+        and all(isinstance(r, dict) and "image_id" in r and any(k in r for k in _RESULT_KEYS) for r in value[:8])
     )
 
 

@@ -91,9 +91,7 @@ def detect(source: Source) -> list[Claim]:
     if not found:
         return []
     passed = tuple((f.name, "tells about the data") for f in source.files if is_about(f.name))
-    return [
-        Claim(ConllU(), tuple(found), 1.0, f"{len(found)} CoNLL-U file(s)", kind="text", passed_over=passed)
-    ]
+    return [Claim(ConllU(), tuple(found), 1.0, f"{len(found)} CoNLL-U file(s)", kind="text", passed_over=passed)]
 
 
 def _named(name: str) -> bool:
@@ -101,7 +99,5 @@ def _named(name: str) -> bool:
 
 
 def _looks(file: SourceFile) -> bool:
-    lines = [
-        line for line in io.head(file.path, 8 << 10).split(b"\n")[:-1] if line and not line.startswith(b"#")
-    ]
+    lines = [line for line in io.head(file.path, 8 << 10).split(b"\n")[:-1] if line and not line.startswith(b"#")]
     return bool(lines) and all(line.count(b"\t") == 9 for line in lines)

@@ -56,9 +56,10 @@ class AdapterContract:
         assert sum(len(c.rows) for shard in shards for c in adapter.read(shard)) > 0
 
     def test_it_is_a_frozen_value(self, adapter: Adapter) -> None:
-        assert is_dataclass(adapter)
+        value: object = adapter
+        assert is_dataclass(value)
         assert hash(adapter) == hash(_as_a_worker_gets_it(adapter))
-        names = [f.name for f in fields(adapter)]
+        names = [f.name for f in fields(value)]
         with pytest.raises(FrozenInstanceError):
             setattr(adapter, names[0] if names else "option", None)
 
@@ -86,11 +87,7 @@ class AdapterContract:
             whole = rows_of(chunks)
             rejects = [r for c in chunks for r in c.rejects]
             numbers = [n for n, _ in whole]
-            starts = (
-                numbers
-                if len(numbers) <= 40
-                else [*numbers[:10], *numbers[:: len(numbers) // 20], numbers[-1]]
-            )
+            starts = numbers if len(numbers) <= 40 else [*numbers[:10], *numbers[:: len(numbers) // 20], numbers[-1]]
             for start in [*starts, (numbers[-1] + 1 if numbers else 0)]:
                 rest = list(adapter.read(shard, start=start))
                 assert rows_of(rest) == [(n, row) for n, row in whole if n >= start]

@@ -105,9 +105,7 @@ def detect(source: Source) -> list[Claim]:
     if found and not claims:
         if wanted:
             raise InvalidOptionError(f"No record set {wanted!r}.", remedy=f"There are: {', '.join(known)}.")
-        raise SourceFormatError(
-            f"{found[0][0].name} names no record set.", remedy="Add its data files themselves."
-        )
+        raise SourceFormatError(f"{found[0][0].name} names no record set.", remedy="Add its data files themselves.")
     if claims:
         mine = {f.name for c in claims for f in c.files}
         passed = tuple((name, why) for name, why in over.items() if name not in mine)
@@ -118,9 +116,7 @@ def detect(source: Source) -> list[Claim]:
 def _is_descriptor(value: Any) -> bool:
     if not isinstance(value, dict) or "@context" not in value:
         return False
-    return "croissant" in str(
-        value.get("conformsTo", value.get("dct:conformsTo", ""))
-    ) or "recordSet" in plain(value)
+    return "croissant" in str(value.get("conformsTo", value.get("dct:conformsTo", ""))) or "recordSet" in plain(value)
 
 
 def _stem(name: str) -> str:
@@ -163,11 +159,7 @@ class _Model:
             return
         if not fields or not any(f.node for f in fields):
             return
-        joins = {
-            f.references[0]: (f, f.references[1])
-            for f in fields
-            if f.references and f.references[0] != f.node
-        }
+        joins = {f.references[0]: (f, f.references[1]) for f in fields if f.references and f.references[0] != f.node}
         base = next((f.node for f in fields if f.node and f.node not in joins), fields[0].node)
         needed: defaultdict[str, list[Extract]] = defaultdict(list)
         for f in fields:
@@ -189,9 +181,7 @@ class _Model:
             partners = []
             for node in others:
                 via = joins[node][0]
-                partners.append(
-                    indexes[node].get(str(value_of(row.get(via.extract), via, self.name))) or [{}]
-                )
+                partners.append(indexes[node].get(str(value_of(row.get(via.extract), via, self.name))) or [{}])
             for chosen in itertools.product(*partners):
                 yield self._row(fields, {base: row, **dict(zip(others, chosen, strict=True))})
 
@@ -211,25 +201,16 @@ class _Model:
     def _inline(self, data: Any, record_set: str) -> Iterator[dict[str, Any]]:
         rows = orjson.loads(data) if isinstance(data, str) else data
         for row in listed(rows):
-            yield (
-                {short(str(k), record_set): v for k, v in row.items()}
-                if isinstance(row, dict)
-                else {"value": row}
-            )
+            yield ({short(str(k), record_set): v for k, v in row.items()} if isinstance(row, dict) else {"value": row})
 
     def _node(self, node: str, extracts: list[Extract], above: tuple[str, ...]) -> Iterator[Row]:
         """The rows of a file, a file set or another record set, keyed by extract."""
         if node in self.records:
             for row in self.rows(node, above):
-                yield {
-                    ("field", k): v["bytes"] if isinstance(v, dict) and "bytes" in v else v
-                    for k, v in row.items()
-                }
+                yield {("field", k): v["bytes"] if isinstance(v, dict) and "bytes" in v else v for k, v in row.items()}
             return
         if node not in self.nodes:
-            raise SourceFormatError(
-                f"{self.name}: {node!r} is not in the distribution.", remedy="Mend the descriptor."
-            )
+            raise SourceFormatError(f"{self.name}: {node!r} is not in the distribution.", remedy="Mend the descriptor.")
         for file in self._files(self.nodes[node]):
             yield from self._file_rows(file, extracts)
 
@@ -329,9 +310,7 @@ class _Model:
                 yield {**same, **dict(zip(paths, values, strict=True))}
         elif properties & {"lines", "lineNumbers"}:
             text = self._bytes(file).decode("utf-8", "replace")
-            for number, line in enumerate(
-                text.split("\n") if not text.endswith("\n") else text[:-1].split("\n")
-            ):
+            for number, line in enumerate(text.split("\n") if not text.endswith("\n") else text[:-1].split("\n")):
                 yield {
                     **same,
                     ("fileProperty", "lines"): line.rstrip("\r"),
@@ -351,9 +330,7 @@ class _Model:
             with open_raw(file.path) as opened:
                 data = opened.read(MAX_FILE_BYTES + 1)
         if data is None or len(data) > MAX_FILE_BYTES:
-            raise SourceTooLargeError(
-                f"{file.name} is above {MAX_FILE_BYTES >> 20} MiB.", remedy="Add it by itself."
-            )
+            raise SourceTooLargeError(f"{file.name} is above {MAX_FILE_BYTES >> 20} MiB.", remedy="Add it by itself.")
         return data
 
 
@@ -368,9 +345,7 @@ def _table(file: SourceFile, data: bytes) -> Iterator[dict[str, Any]]:
                     batch.validate(full=True)
                     yield from batch.to_pylist()
         except (pa.ArrowException, OSError) as error:
-            raise SourceDamagedError(
-                f"{file.name} can't be read as Parquet.", remedy="Fetch it again."
-            ) from error
+            raise SourceDamagedError(f"{file.name} can't be read as Parquet.", remedy="Fetch it again.") from error
     elif name.endswith((".jsonl", ".ndjson")):
         for line in data.splitlines():
             if line.strip():
@@ -382,9 +357,7 @@ def _table(file: SourceFile, data: bytes) -> Iterator[dict[str, Any]]:
         for chunk in text_columns.chunks(table, iter([data]), file.name):
             if chunk.rejects:
                 worst = chunk.rejects[0]
-                raise SourceDamagedError(
-                    f"{file.name}: row {worst.row}: {worst.reason}.", remedy="Mend the file."
-                )
+                raise SourceDamagedError(f"{file.name}: row {worst.row}: {worst.reason}.", remedy="Mend the file.")
             yield from chunk.batch.to_pylist()
 
 
@@ -405,9 +378,7 @@ def _chunks(rows: Iterator[dict[str, Any]], origin: str) -> Iterator[Chunk]:
         media = list(dict.fromkeys(k for row in part for k, v in row.items() if _is_media(v)))
         others = [{k: v for k, v in row.items() if k not in media} for row in part]
         if not any(others):
-            batch = pa.RecordBatch.from_arrays(
-                [pa.array([r.get(m) for r in part], _MEDIA) for m in media], names=media
-            )
+            batch = pa.RecordBatch.from_arrays([pa.array([r.get(m) for r in part], _MEDIA) for m in media], names=media)
             yield Chunk(batch, np.arange(first, first + len(part), dtype=np.int64))
             return
         for chunk in chunks_of(others, origin):

@@ -32,9 +32,7 @@ class Field:
 def plain(value: Any) -> Any:
     """The JSON-LD value with the prefixes of its keys taken away: `cr:recordSet` is `recordSet`."""
     if isinstance(value, dict):
-        return {
-            re.sub(r"^(?:cr|ml|sc):", "", str(k)): plain(v) if k != "data" else v for k, v in value.items()
-        }
+        return {re.sub(r"^(?:cr|ml|sc):", "", str(k)): plain(v) if k != "data" else v for k, v in value.items()}
     return [plain(v) for v in value] if isinstance(value, list) else value
 
 
@@ -90,9 +88,7 @@ def _place(source: Any, records: dict[str, Any]) -> tuple[str, Extract] | None:
     for key in ("fileObject", "fileSet", "distribution"):
         if source.get(key):
             return id_of(source[key]), how or ("column", "")
-    target = (
-        id_of(source.get("field") or source.get("@id")) if source.get("field") or source.get("@id") else ""
-    )
+    target = id_of(source.get("field") or source.get("@id")) if source.get("field") or source.get("@id") else ""
     if not target:
         return None
     owner = next((r for r in sorted(records, key=len, reverse=True) if target.startswith(r + "/")), "")

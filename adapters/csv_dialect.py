@@ -54,11 +54,7 @@ def _utf16_without_bom(sample: bytes) -> str:
 def _east_asian(sample: bytes) -> str:
     """An EUC encoding where the high bytes come in pairs; told apart by the rows of the character sets used."""
     runs = [len(run) for run in re.findall(rb"[\xa1-\xfe]+", sample)]
-    if (
-        not runs
-        or re.search(rb"[\x80-\x8d\x90-\xa0\xff]", sample)
-        or sum(r % 2 for r in runs[:-1]) > len(runs) // 20
-    ):
+    if not runs or re.search(rb"[\x80-\x8d\x90-\xa0\xff]", sample) or sum(r % 2 for r in runs[:-1]) > len(runs) // 20:
         return ""
     leads = Counter(pair[0] for run in re.findall(rb"[\xa1-\xfe]+", sample) for pair in _pairs(run))
     total = sum(leads.values())
@@ -151,8 +147,7 @@ def _header(rows: list[list[str]]) -> tuple[tuple[str, ...], int, bool]:
         header = len(first) > 1 or not body or len(first[0]) < 64
         return (_named(first), 1, True) if header else (by_place, 0, False)
     over_numbers = [
-        body and all(is_number(r[i]) or r[i].strip() in MISSING for r in body if i < len(r))
-        for i in range(width)
+        body and all(is_number(r[i]) or r[i].strip() in MISSING for r in body if i < len(r)) for i in range(width)
     ]
     texts = [i for i in range(width) if not numbers[i] and first[i].strip() not in MISSING]
     if any(over_numbers[i] for i in texts):

@@ -59,9 +59,7 @@ class Delimited:
         """The dialect and the encoding of this file."""
         head = io.head(path, SNIFF_BYTES)
         if not head.strip(b"\r\n"):
-            raise SourceFormatError(
-                f"{name} is empty: it has neither a header nor rows.", remedy="Leave it out."
-            )
+            raise SourceFormatError(f"{name} is empty: it has neither a header nor rows.", remedy="Leave it out.")
         encoding = self.encoding or encoding_of(head)
         text = codecs.getincrementaldecoder(encoding)("replace").decode(head)
         if len(head) == SNIFF_BYTES and "\n" in text:
@@ -288,11 +286,7 @@ def _as_type(column: pa.Array, before: str) -> tuple[pa.Array, str]:
         return (column.cast(kinds[before]) if before else column), before
     if before in ("", "integer") and _all(values, _INTEGER):
         return values.cast(pa.int64()), "integer"
-    if (
-        before in ("", "integer", "float")
-        and _all(values, _FLOAT)
-        and pc.max(pc.binary_length(values)).as_py() < 26
-    ):
+    if before in ("", "integer", "float") and _all(values, _FLOAT) and pc.max(pc.binary_length(values)).as_py() < 26:
         return values.cast(pa.float64()), "float"
     if before in ("", "boolean") and _all(values, _BOOLEAN):
         return pc.utf8_lower(values).cast(pa.bool_()), "boolean"

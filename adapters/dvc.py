@@ -48,12 +48,8 @@ def detect(source: Source) -> list[Claim]:
     config = {f.name for f in source.files if ".dvc/" in f.name or f.name.endswith(".dvcignore")}
     stores_within = tuple(s.rstrip("/") + "/" for s in stores if not is_url(s))
     kept = [f for f in source.files if f not in stated and f.name not in config]
-    kept = (
-        [f for f in kept if not os.path.abspath(f.path).startswith(stores_within)] if stores_within else kept
-    )
-    taken, _ = claims(
-        replace(source, files=tuple(sorted([*kept, *files], key=lambda f: f.name)), folder=True)
-    )
+    kept = [f for f in kept if not os.path.abspath(f.path).startswith(stores_within)] if stores_within else kept
+    taken, _ = claims(replace(source, files=tuple(sorted([*kept, *files], key=lambda f: f.name)), folder=True))
     left = {f.name for f in source.files} - {f.name for f in kept}
     over = tuple((name, "DVC's own file") for name in sorted(left))
     return [*taken, Claim(_NoRows(), (), 1.0, f"DVC at {root}", passed_over=over)]
@@ -78,9 +74,7 @@ def _outs(file: SourceFile) -> Iterator[_Out]:
     folder = PurePosixPath(file.name).parent
     found: list[Any] = []
     if isinstance(data, dict) and isinstance(data.get("stages"), dict):
-        found = [
-            o for stage in data["stages"].values() if isinstance(stage, dict) for o in stage.get("outs") or []
-        ]
+        found = [o for stage in data["stages"].values() if isinstance(stage, dict) for o in stage.get("outs") or []]
     elif isinstance(data, dict):
         found = data.get("outs") or []
     for out in found:
@@ -113,9 +107,7 @@ def _stores(file: SourceFile) -> tuple[str, list[str]]:
         try:
             parser.read(folder / ".dvc" / name, encoding="utf-8")
         except (configparser.Error, UnicodeDecodeError) as error:
-            raise SourceFormatError(
-                f".dvc/{name} can't be read.", remedy="Mend it with dvc config."
-            ) from error
+            raise SourceFormatError(f".dvc/{name} can't be read.", remedy="Mend it with dvc config.") from error
         default = parser.get("core", "remote", fallback=default)
         for section in parser.sections():
             match = re.fullmatch(r"""['"]?remote "([^"]+)"['"]?""", section)
@@ -146,9 +138,7 @@ def _resolved(out: _Out, stores: list[str], stated: list[SourceFile]) -> Iterato
             ) from error
     for md5, path in sorted(members, key=lambda m: m[1]):
         if not _MD5.match(md5) or path.is_absolute() or ".." in path.parts:
-            raise SourceFormatError(
-                f"{out.name}: its list names {path}, outside it.", remedy="Run dvc add again."
-            )
+            raise SourceFormatError(f"{out.name}: its list names {path}, outside it.", remedy="Run dvc add again.")
         name = f"{out.name}/{path}"
         found = _found(md5, stores, replace(out, name=name), stated)
         yield SourceFile(found, name, _verified(found, md5, name), f"md5:{md5}")
@@ -183,7 +173,5 @@ def _verified(place: str, md5: str, name: str) -> int:
             digest.update(piece)
             size += len(piece)
     if digest.hexdigest() != md5.removesuffix(".dir"):
-        raise SourceDamagedError(
-            f"{name} does not have the MD5 {md5} that DVC states.", remedy="Run dvc fetch again."
-        )
+        raise SourceDamagedError(f"{name} does not have the MD5 {md5} that DVC states.", remedy="Run dvc fetch again.")
     return size

@@ -70,9 +70,7 @@ def _rows(file: SourceFile, data: bytes) -> list[dict[str, Any]]:
                 raise ValueError("a line is no object")
             return rows
         delimiter = "\t" if file.name.lower().endswith(".tsv") else ","
-        reader = csv.DictReader(
-            stdio.StringIO(data.decode("utf-8-sig")), delimiter=delimiter, restkey="_more"
-        )
+        reader = csv.DictReader(stdio.StringIO(data.decode("utf-8-sig")), delimiter=delimiter, restkey="_more")
         return list(reader)
     except (ValueError, csv.Error) as error:
         raise SourceDamagedError(f"{file.name} can't be read ({error}).", remedy="Correct it.") from error

@@ -97,9 +97,7 @@ def _claims(source: Source, file: SourceFile, package: dict[str, Any]) -> list[C
     ]
     for number, resource in enumerate(package["resources"]):
         if not isinstance(resource, dict):
-            raise SourceFormatError(
-                f"{file.name}: resource {number} is no object.", remedy="Mend the descriptor."
-            )
+            raise SourceFormatError(f"{file.name}: resource {number} is no object.", remedy="Mend the descriptor.")
         name = str(resource.get("name") or number)
         config = f"{prefix}/{name}" if several else name
         evidence = f"resource {name!r} of {file.name}"
@@ -121,9 +119,7 @@ def _claims(source: Source, file: SourceFile, package: dict[str, Any]) -> list[C
             continue
         found += [replace(c, score=1.0, config=config, license=license_) for c in claims_here]
     if wanted and not found:
-        raise InvalidOptionError(
-            f"{file.name} has no resource {wanted!r}.", remedy="Look at its `resources`."
-        )
+        raise InvalidOptionError(f"{file.name} has no resource {wanted!r}.", remedy="Look at its `resources`.")
     if found:
         found[0] = replace(found[0], passed_over=tuple(over))
     return found
@@ -134,9 +130,7 @@ def _paths(resource: dict[str, Any]) -> list[str]:
     return [str(p) for p in path] if isinstance(path, list) else [str(path)] if path else []
 
 
-def _file(
-    path: str, folder: PurePosixPath, by_name: dict[str, SourceFile], where: str, name: str
-) -> SourceFile:
+def _file(path: str, folder: PurePosixPath, by_name: dict[str, SourceFile], where: str, name: str) -> SourceFile:
     if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
         raise SourceFormatError(
             f"{where}: resource {name!r} names {path!r}, outside the package.",
@@ -157,15 +151,11 @@ def _delimited(resource: dict[str, Any], files: tuple[SourceFile, ...]) -> bool:
 
 
 def _table(resource: dict[str, Any], package: dict[str, Any], name: str) -> Table:
-    dialect = (
-        resource.get("dialect") if isinstance(resource.get("dialect"), dict) else package.get("dialect") or {}
-    )
+    dialect = resource.get("dialect") if isinstance(resource.get("dialect"), dict) else package.get("dialect") or {}
     dialect = dialect.get("csv", dialect) if isinstance(dialect, dict) else {}
     schema = resource.get("schema") if isinstance(resource.get("schema"), dict) else {}
     fields = [f for f in (schema or {}).get("fields") or [] if isinstance(f, dict)]
-    plain = [
-        f for f in fields if not f.get("decimalChar") and not f.get("groupChar") and f.get("bareNumber", True)
-    ]
+    plain = [f for f in fields if not f.get("decimalChar") and not f.get("groupChar") and f.get("bareNumber", True)]
     missing = (schema or {}).get("missingValues", [""])
     tab = name.endswith((".tsv", ".tab"))
     return Table(

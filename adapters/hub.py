@@ -73,11 +73,7 @@ def _groups(card: dict[str, Any], source: Source) -> Iterator[_Group]:
     configs = card.get("configs")
     if not isinstance(configs, list) or not any(isinstance(c, dict) and _stated(c) for c in configs):
         files = data_files(source.files)
-        names = (
-            [c.get("config_name") for c in configs if isinstance(c, dict)]
-            if isinstance(configs, list)
-            else []
-        )
+        names = [c.get("config_name") for c in configs if isinstance(c, dict)] if isinstance(configs, list) else []
         for split, found in inferred_splits(files).items():
             yield _Group(str(names[0]) if len(names) == 1 else "", split, found)
         return
@@ -89,9 +85,7 @@ def _groups(card: dict[str, Any], source: Source) -> Iterator[_Group]:
         within = [f for f in source.files if f.name.startswith(folder)]
         named = config.get("data_files")
         if named is None:
-            for split, found in (
-                inferred_splits(data_files(within)) or {"train": data_files(within)}
-            ).items():
+            for split, found in (inferred_splits(data_files(within)) or {"train": data_files(within)}).items():
                 yield _Group(name, split, found)
             continue
         for split, patterns in _patterns(named):

@@ -79,9 +79,7 @@ def detect(source: Source) -> list[Claim]:
     return found
 
 
-def _listed(
-    state: SourceFile, by_name: dict[str, SourceFile], prefix: str
-) -> tuple[tuple[SourceFile, ...], str]:
+def _listed(state: SourceFile, by_name: dict[str, SourceFile], prefix: str) -> tuple[tuple[SourceFile, ...], str]:
     details: Any = document(state.path, state.name)
     entries = details.get("_data_files") if isinstance(details, dict) else None
     if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):

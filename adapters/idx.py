@@ -45,9 +45,7 @@ class Idx:
         stream = PieceStream(io.pieces(shard.path, shard.name))
         count, height, width = _header(stream, shard.name, 3)
         if height <= 0 or width <= 0 or height * width > media.MAX_PIXELS:
-            raise SourceFormatError(
-                f"{shard.name}: pictures of {width} x {height}.", remedy="Is it an IDX file?"
-            )
+            raise SourceFormatError(f"{shard.name}: pictures of {width} x {height}.", remedy="Is it an IDX file?")
         labels = _labels(shard.files[0], count) if shard.files else None
         rows = Rows({"image": media.MEDIUM})
         for number in range(count):
@@ -61,9 +59,7 @@ class Idx:
                 continue
             if rows.full(len(pixels)):
                 yield from rows.take()
-            values: dict[str, object] = {
-                "image": {"bytes": png(pixels, width, height), "path": f"{number}.png"}
-            }
+            values: dict[str, object] = {"image": {"bytes": png(pixels, width, height), "path": f"{number}.png"}}
             if labels is not None:
                 values["label"] = str(labels[number])
             rows.add(number, values, len(pixels))
@@ -77,12 +73,7 @@ def png(pixels: bytes, width: int, height: int) -> bytes:
     """Grey pixels of 8 bit as PNG."""
     lines = b"".join(b"\x00" + pixels[at : at + width] for at in range(0, width * height, width))
     head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + _part(b"IHDR", head)
-        + _part(b"IDAT", zlib.compress(lines, 6))
-        + _part(b"IEND", b"")
-    )
+    return b"\x89PNG\r\n\x1a\n" + _part(b"IHDR", head) + _part(b"IDAT", zlib.compress(lines, 6)) + _part(b"IEND", b"")
 
 
 def _part(kind: bytes, body: bytes) -> bytes:

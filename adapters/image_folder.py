@@ -116,20 +116,14 @@ def detect(source: Source) -> list[Claim]:
     labels = _how_labelled(pictures)
     kept = (*pictures, *metadata)
     passed = tuple((f.name, "tells about the data") for f in source.files if is_about(f.name))
-    how = {"folders": "classes by folder", "masks": "pictures and masks", "none": "a folder of pictures"}[
-        labels
-    ]
+    how = {"folders": "classes by folder", "masks": "pictures and masks", "none": "a folder of pictures"}[labels]
     evidence = f"{len(pictures)} pictures, " + ("a metadata file" if metadata else how)
     return [Claim(ImageFolder(labels), kept, 1.0, evidence, kind="image", passed_over=passed)]
 
 
 def _how_labelled(pictures: Sequence[SourceFile]) -> str:
     stems = {parts(f.name)[-1].rsplit(".", 1)[0] for f in pictures}
-    masks = [
-        s
-        for s in stems
-        if s.count("_") >= 2 and s.rsplit("_", 2)[0] in stems and s.rsplit("_", 1)[1].isdigit()
-    ]
+    masks = [s for s in stems if s.count("_") >= 2 and s.rsplit("_", 2)[0] in stems and s.rsplit("_", 1)[1].isdigit()]
     if masks and len(masks) >= len(stems) / 4:
         return "masks"
     # One folder that all pictures share, or none, tells no classes apart.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -17,7 +18,7 @@ from typing import Any, NoReturn
 from choline_data.adapters import io, records
 from choline_data.adapters.base import MAX_ROW_BYTES, Chunk, Claim, Shard, Source, SourceFile, from_row
 from choline_data.adapters.jsonl import refuse_utf16
-from choline_data.errors import SourceDamagedError, SourceTooLargeError, one_line
+from choline_data.errors import SourceDamagedError, SourceFormatError, SourceTooLargeError, one_line
 
 MAX_DOCUMENT = 64 << 20
 CONSTANT_BYTES = 4 << 10  # what stands beside the rows goes with each of them up to this size
@@ -143,9 +144,7 @@ def _listed(values: list[Any], name: str) -> list[Any]:
 def _split(document: dict[str, Any]) -> list[Any] | None:
     """`{"columns": […], "data": [[…], …]}`, as pandas writes orient="split"."""
     names, data = document.get("columns"), document.get("data")
-    if not (
-        isinstance(names, list) and isinstance(data, list) and set(document) <= {"columns", "data", "index"}
-    ):
+    if not (isinstance(names, list) and isinstance(data, list) and set(document) <= {"columns", "data", "index"}):
         return None
     if not all(isinstance(n, str) for n in names) or not all(
         isinstance(r, list) and len(r) == len(names) for r in data
@@ -160,9 +159,7 @@ def _split(document: dict[str, Any]) -> list[Any] | None:
 
 def _under_key(document: dict[str, Any]) -> list[Any] | None:
     """The longest list of objects (else the one list) at the top level, with its small neighbours in each row."""
-    objects = {
-        k: v for k, v in document.items() if isinstance(v, list) and v and all(isinstance(r, dict) for r in v)
-    }
+    objects = {k: v for k, v in document.items() if isinstance(v, list) and v and all(isinstance(r, dict) for r in v)}
     if not objects:
         lists = [k for k, v in document.items() if isinstance(v, list)]
         if len(lists) != 1 or any(isinstance(v, dict) for v in document.values()):
@@ -220,6 +217,13 @@ def _keyed(document: dict[str, Any]) -> list[Any] | None:
 def detect(source: Source) -> list[Claim]:
     """Files named .json or .geojson, and others without an extension that begin as JSON."""
     files = tuple(f for f in source.files if _is_document(f))
+    tokenizers = tuple(f for f in files if _is_tokenizer(f))
+    if tokenizers and len(tokenizers) == len(source.files):
+        raise SourceFormatError(
+            f"{tokenizers[0].name} is a tokenizer, not a dataset.",
+            remedy="Use it with `choline-data tokenize NAME --tokenizer` and its path.",
+        )
+    files = tuple(f for f in files if f not in tokenizers)
     if not files:
         return []
     beside = {f.name for f in source.files} - {f.name for f in files}
@@ -231,7 +235,10 @@ def detect(source: Source) -> list[Claim]:
             tuple(f for f in files if f not in described),
             0.85,
             "JSON documents",
-            passed_over=tuple((f.name, "one object that describes the files beside it") for f in described),
+            passed_over=(
+                *((f.name, "one object that describes the files beside it") for f in described),
+                *((f.name, "a tokenizer") for f in tokenizers),
+            ),
         )
     ]
 
@@ -244,6 +251,13 @@ def _is_document(file: SourceFile) -> bool:
     if extension in EXTENSIONS:
         return not begin or begin[:1] in b"{[\xff\xfe" or begin[:1] in b'"-0123456789tfn'
     return begin[:1] == b"{" or begin[:2] in (b"[{", b"[\n", b"[ ", b"[[")
+
+
+def _is_tokenizer(file: SourceFile) -> bool:
+    """Whether it is a `tokenizer.json` of the tokenizers library, which begins with these keys."""
+    return (
+        re.match(rb'\{\s*"version":[^,]+,\s*"truncation":.*"added_tokens":', io.head(file.path, 4096), re.S) is not None
+    )
 
 
 def _is_one_row(file: SourceFile) -> bool:

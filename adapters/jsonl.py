@@ -47,9 +47,7 @@ class JsonLines:
             count = file.size // SHARD_BYTES
             edges = [file.size * i // count for i in range(count)]
             found += [
-                Shard(
-                    file.path, file.name, start=start, end=end, size=(end if end >= 0 else file.size) - start
-                )
+                Shard(file.path, file.name, start=start, end=end, size=(end if end >= 0 else file.size) - start)
                 for start, end in zip(edges, [*edges[1:], -1], strict=True)
             ]
         return found

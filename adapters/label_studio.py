@@ -25,9 +25,7 @@ class LabelStudio:
         """The tasks from `start` on."""
         tasks = document(shard.path, shard.name)
         if not isinstance(tasks, list):
-            raise SourceFormatError(
-                f"{shard.name}: not a list of tasks.", remedy="Export as JSON from Label Studio."
-            )
+            raise SourceFormatError(f"{shard.name}: not a list of tasks.", remedy="Export as JSON from Label Studio.")
         return chunks_of(tasks, shard.origin, start=start)
 
 
@@ -36,26 +34,18 @@ ADAPTER = LabelStudio
 
 def detect(source: Source) -> list[Claim]:
     """One claim for all exports of the source."""
-    files = tuple(
-        f for f, value in json_files(source, r'"(?:annotations|completions)"\s*:') if _is_export(value)
-    )
+    files = tuple(f for f, value in json_files(source, r'"(?:annotations|completions)"\s*:') if _is_export(value))
     if not files:
         return []
     configs = [f for f in source.files if f.name.endswith(".xml") and _is_config(f)]
     configs += [f for f, value in json_files(source, r'"to_name"\s*:') if _is_parsed_config(value)]
     over = tuple((f.name, "a label configuration") for f in configs)
-    return [
-        Claim(
-            LabelStudio(), files, 1.0, "tasks with annotations[].result", kind="annotation", passed_over=over
-        )
-    ]
+    return [Claim(LabelStudio(), files, 1.0, "tasks with annotations[].result", kind="annotation", passed_over=over)]
 
 
 def _is_export(value: Any) -> bool:
     tasks = value if isinstance(value, list) else []
-    results = [
-        a for t in tasks[:8] if isinstance(t, dict) for a in t.get("annotations", t.get("completions")) or []
-    ]
+    results = [a for t in tasks[:8] if isinstance(t, dict) for a in t.get("annotations", t.get("completions")) or []]
     return bool(results) and all(isinstance(a, dict) and "result" in a for a in results)
 
 

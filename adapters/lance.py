@@ -38,9 +38,7 @@ class Lance:
                 yield chunk_of(batch, row)
                 row += batch.num_rows
         except (pa.ArrowInvalid, OSError, ValueError) as error:
-            raise SourceDamagedError(
-                f"{shard.name}: {one_line(error, 160)}.", remedy="Fetch it again."
-            ) from error
+            raise SourceDamagedError(f"{shard.name}: {one_line(error, 160)}.", remedy="Fetch it again.") from error
 
 
 ADAPTER = Lance

@@ -47,9 +47,7 @@ class LitData:
                     raise SourceNotFoundError(
                         f"{index.name} names {chunk['filename']}, which is not there.", remedy="Fetch it."
                     )
-                found.append(
-                    Shard(file.path, file.name, files=(index,), start=at, split=split_of(index.name))
-                )
+                found.append(Shard(file.path, file.name, files=(index,), start=at, split=split_of(index.name)))
         return found
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[Chunk]:
@@ -60,9 +58,7 @@ class LitData:
         names = _names(config.get("data_spec"), len(formats))
         decode = [_decoder(f, n, shard.files[0].name) for f, n in zip(formats, names, strict=True)]
         if config.get("encryption"):
-            raise SourceFormatError(
-                f"{shard.files[0].name}: the chunks are encrypted.", remedy="Decrypt them first."
-            )
+            raise SourceFormatError(f"{shard.files[0].name}: the chunks are encrypted.", remedy="Decrypt them first.")
         data = shard_bytes(shard.path, shard.name)
         if count_of(data) != chunk["chunk_size"]:
             raise SourceDamagedError(
@@ -104,9 +100,7 @@ def _arrow(data: bytes, name: str, count: int) -> Iterator[Chunk]:
                     yield chunk_of(piece, row)
                     row += piece.num_rows
     except (pa.ArrowInvalid, OSError) as error:
-        raise SourceDamagedError(
-            f"{name}: its Arrow part is damaged ({error}).", remedy="Fetch it again."
-        ) from error
+        raise SourceDamagedError(f"{name}: its Arrow part is damaged ({error}).", remedy="Fetch it again.") from error
     if row != count:
         raise SourceDamagedError(f"{name} has {row} rows, it states {count}.", remedy="Fetch it again.")
 
@@ -143,9 +137,7 @@ def detect(source: Source) -> list[Claim]:
             continue
         wanted = {beside(index, str(c.get("filename"))) for c in found["chunks"]}
         files = [f for f in source.files if "/".join(parts(f.name)) in wanted]
-        about = tuple(
-            (f.name, "tells about the data") for f in source.files if is_about(f.name) and not claims
-        )
+        about = tuple((f.name, "tells about the data") for f in source.files if is_about(f.name) and not claims)
         evidence = f"LitData index of {len(found['chunks'])} chunks"
         claims.append(Claim(LitData(), (index, *files), 1.0, evidence, passed_over=about))
     return claims
@@ -153,6 +145,4 @@ def detect(source: Source) -> list[Claim]:
 
 def _is_litdata(index: dict[str, Any]) -> bool:
     chunks, config = index.get("chunks"), index.get("config")
-    return (
-        isinstance(chunks, list) and isinstance(config, dict) and isinstance(config.get("data_format"), list)
-    )
+    return isinstance(chunks, list) and isinstance(config, dict) and isinstance(config.get("data_format"), list)

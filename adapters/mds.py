@@ -20,9 +20,7 @@ from choline_data.errors import SourceDamagedError, SourceFormatError, SourceNot
 
 _NUMBERS = {
     **{
-        f"{sign}int{bits}": np.dtype(f"<{sign[:1] or 'i'}{bits // 8}")
-        for sign in ("", "u")
-        for bits in (8, 16, 32, 64)
+        f"{sign}int{bits}": np.dtype(f"<{sign[:1] or 'i'}{bits // 8}") for sign in ("", "u") for bits in (8, 16, 32, 64)
     },
     **{f"float{bits}": np.dtype(f"<f{bits // 8}") for bits in (16, 32, 64)},
     "int": np.dtype("<i8"),
@@ -45,9 +43,7 @@ class Mds:
             for at, entry in enumerate(index_of(index).get("shards", ())):
                 file = _file_of(index, entry, by_name)
                 found.append(
-                    Shard(
-                        file.path, file.name, files=(replace(index),), start=at, size=file.size, split=folder
-                    )
+                    Shard(file.path, file.name, files=(replace(index),), start=at, size=file.size, split=folder)
                 )
         return found
 
@@ -91,14 +87,8 @@ def _check(entry: dict[str, Any], data: bytes, name: str) -> None:
     stated = entry.get("raw_data", {})
     for kind, want in stated.get("hashes", {}).items():
         make: Callable[[bytes], Any] | None = getattr(xxhash, kind, None) or getattr(hashlib, kind, None)
-        if (
-            kind in ("sha1", "sha256", "md5", "xxh64", "xxh128", "xxh32")
-            and make
-            and make(data).hexdigest() != want
-        ):
-            raise SourceDamagedError(
-                f"{name}: its {kind} is not the one in its index.", remedy="Fetch it again."
-            )
+        if kind in ("sha1", "sha256", "md5", "xxh64", "xxh128", "xxh32") and make and make(data).hexdigest() != want:
+            raise SourceDamagedError(f"{name}: its {kind} is not the one in its index.", remedy="Fetch it again.")
     if count_of(data) != entry.get("samples") or len(data) != stated.get("bytes", len(data)):
         raise SourceDamagedError(
             f"{name}: {count_of(data)} rows in {len(data)} bytes, its index says {entry.get('samples')} in "
@@ -137,9 +127,7 @@ def detect(source: Source) -> list[Claim]:
         config = parts(index.name)[-2] if len(parts(index.name)) > 1 else ""
         rows = sum(int(entry.get("samples", 0)) for entry in found["shards"])
         kind = "image" if set(_MEDIA) & set(found["shards"][0]["column_encodings"]) else ""
-        claims.append(
-            Claim(Mds(), (index, *files), 1.0, f"MDS index of {rows} rows", kind=kind, config=config)
-        )
+        claims.append(Claim(Mds(), (index, *files), 1.0, f"MDS index of {rows} rows", kind=kind, config=config))
     if claims:
         about = tuple((f.name, "tells about the data") for f in source.files if is_about(f.name))
         claims[0] = replace(claims[0], passed_over=about)

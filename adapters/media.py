@@ -12,9 +12,7 @@ import pyarrow as pa
 MAX_PIXELS = 64_000_000
 MAX_MEDIUM_BYTES = 256 << 20
 
-IMAGE_SUFFIXES = frozenset(
-    ["png", "jpg", "jpeg", "gif", "webp", "bmp", "svg", "tif", "tiff", "ppm", "pgm", "pbm"]
-)
+IMAGE_SUFFIXES = frozenset(["png", "jpg", "jpeg", "gif", "webp", "bmp", "svg", "tif", "tiff", "ppm", "pgm", "pbm"])
 AUDIO_SUFFIXES = frozenset(["wav", "flac", "ogg", "oga", "opus", "mp3", "m4a", "aac", "aif", "aiff"])
 VIDEO_SUFFIXES = frozenset(["mp4", "webm", "mkv", "avi", "mov", "mpg", "mpeg"])
 
@@ -62,9 +60,7 @@ def mime_of(head: bytes) -> str:
         return "audio/mpeg" if head[1] & 0x06 else "audio/aac"
     if re.match(rb"P[1-6]\s", head):
         return "image/x-portable-anymap"
-    if re.match(
-        rb"\s*(\xef\xbb\xbf)?\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*(<!DOCTYPE svg|<svg)", head[:4096], re.S
-    ):
+    if re.match(rb"\s*(\xef\xbb\xbf)?\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*(<!DOCTYPE svg|<svg)", head[:4096], re.S):
         return "image/svg+xml"
     return ""
 
@@ -92,9 +88,7 @@ def probe(data: bytes, expected: str = "") -> Probe:
     """
     mime = mime_of(data)
     if not mime:
-        return Probe(
-            fault="the bytes are of no known picture, sound or film" if data else "the file is empty"
-        )
+        return Probe(fault="the bytes are of no known picture, sound or film" if data else "the file is empty")
     if expected and mime.split("/")[0] != expected and not (expected == "audio" and mime == "video/webm"):
         return Probe(mime, fault=f"meant as {expected}, but the bytes are {mime}")
     try:
@@ -116,9 +110,7 @@ def _picture(mime: str, data: bytes) -> Probe:
     if width <= 0 or height <= 0:
         return Probe(mime, fault=f"the picture is {width} x {height}")
     if width * height > MAX_PIXELS:
-        return Probe(
-            mime, fault=f"the picture is {width} x {height}, above {MAX_PIXELS:,} pixels (max_pixels)"
-        )
+        return Probe(mime, fault=f"the picture is {width} x {height}, above {MAX_PIXELS:,} pixels (max_pixels)")
     if mime == "image/gif" and not _gif_goes_on(data):
         return Probe(mime, fault="the GIF header is followed by something else: a polyglot")
     return Probe(mime, width, height)

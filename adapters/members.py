@@ -60,9 +60,7 @@ def listing(file: SourceFile) -> list[tuple[SourceFile, str]]:
     found: list[tuple[SourceFile, str]] = []
     with tar_members(file) as (walk, _):
         for member in walk:
-            found.append(
-                (_member(file, f"{member.offset}+{member.size}", member.name, member.size), member.reason)
-            )
+            found.append((_member(file, f"{member.offset}+{member.size}", member.name, member.size), member.reason))
             if len(found) > MAX_TAR_MEMBERS:
                 raise SourceTooLargeError(
                     f"{file.name}: above {MAX_TAR_MEMBERS:,} members.", remedy="Pack it as several archives."
@@ -191,9 +189,7 @@ def _whole(file: SourceFile, limit: int, inflate: bool) -> bytes | None:
     return data if len(data) <= limit else None
 
 
-def _zip_contents(
-    path: str, files: Sequence[SourceFile], limit: int
-) -> Iterator[tuple[SourceFile, bytes | None]]:
+def _zip_contents(path: str, files: Sequence[SourceFile], limit: int) -> Iterator[tuple[SourceFile, bytes | None]]:
     with io.open_raw(path) as raw, zip_stream.opened(raw, path) as archive:
         infos = archive.infolist()
         for file in files:
@@ -206,9 +202,7 @@ def _zip_contents(
             yield file, data
 
 
-def _tar_contents(
-    path: str, files: Sequence[SourceFile], limit: int
-) -> Iterator[tuple[SourceFile, bytes | None]]:
+def _tar_contents(path: str, files: Sequence[SourceFile], limit: int) -> Iterator[tuple[SourceFile, bytes | None]]:
     with io.open_raw(path) as raw:
         packed = io.compression_of(raw.read(8))
         ordered = list(files)
@@ -227,9 +221,7 @@ def _tar_contents(
                 stream.skip(offset - stream.position)
                 data = stream.read(size)
             if len(data) < size:
-                raise SourceDamagedError(
-                    f"{file.name}: the member is cut.", remedy="Fetch the archive again."
-                )
+                raise SourceDamagedError(f"{file.name}: the member is cut.", remedy="Fetch the archive again.")
             yield file, data
 
 

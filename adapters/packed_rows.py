@@ -33,9 +33,7 @@ def index_of(file: SourceFile) -> dict[str, Any]:
 def beside(index: SourceFile, name: str) -> str:
     """The name of a file that an index names; a name that leaves its folder is refused."""
     if not name or name.startswith("/") or ".." in name.split("/") or "\x00" in name:
-        raise SourceFormatError(
-            f"{index.name} names {name!r}, outside its folder.", remedy="Correct the index."
-        )
+        raise SourceFormatError(f"{index.name} names {name!r}, outside its folder.", remedy="Correct the index.")
     return posixpath.join("/".join(parts(index.name)[:-1]), name)
 
 
@@ -54,9 +52,7 @@ def shard_bytes(path: str, name: str) -> bytes:
     return b"".join(got)
 
 
-def cells(
-    data: bytes, name: str, sizes: Sequence[int | None], start: int
-) -> Iterator[tuple[int, list[bytes]]]:
+def cells(data: bytes, name: str, sizes: Sequence[int | None], start: int) -> Iterator[tuple[int, list[bytes]]]:
     """Row numbers and cells from row `start` on. A size of None stands before the cells, as 32 bits."""
     if len(data) < 8:
         raise _damaged(name, "it has no header")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +22,7 @@ from choline_data.adapters.base import (
     MAX_ROW_BYTES,
     Chunk,
     Claim,
+    Reject,
     Shard,
     Source,
     SourceFile,
@@ -31,6 +32,7 @@ from choline_data.errors import SourceDamagedError, SourceTooLargeError, one_lin
 
 SHARD_BYTES = 128 << 20
 MAX_EXPANSION = 4 << 30  # bytes that one row group may become out of dictionaries
+FEW_ROWS = 1000  # rows of a row group that may be rejected for their size; more are an error
 BUFFERED_ROW_GROUP = 64 << 20  # above this, column chunks are read through a buffer and not whole
 _MAGIC = b"PAR1"
 _TAIL_BYTES = 64 << 10  # most footers are smaller: one ranged read
@@ -68,13 +70,26 @@ class Parquet:
             count = meta.row_group(group).num_rows
             if row + count > start:
                 for chunk in self.row_group(shard, meta, group, row):
+                    if not chunk.batch.num_rows:
+                        rejects = tuple(r for r in chunk.rejects if r.row >= start)
+                        yield replace(chunk, rejects=rejects)
+                        continue
                     skip = min(max(start - int(chunk.rows[0]), 0), chunk.batch.num_rows)
                     if skip < chunk.batch.num_rows:
                         yield chunk_of(chunk.batch.slice(skip), int(chunk.rows[skip]))
             row += count
 
     def row_group(self, shard: Shard, meta: pq.FileMetaData, group: int, row: int) -> Iterator[Chunk]:
-        """One row group, whose first row has the number `row`, of a file whose footer is known."""
+        """One row group, whose first row has the number `row`, of a file whose footer is known.
+
+        A few rows that are too large to read are rejects; a group of many of them is an error.
+        """
+        about = meta.row_group(group)
+        if about.total_byte_size > self.max_row_bytes * max(1, about.num_rows) and 0 < about.num_rows <= FEW_ROWS:
+            why = f"a row of row group {group} has over {self.max_row_bytes:,} bytes (max_row_bytes)"
+            rejects = tuple(Reject(shard.origin, row + n, why) for n in range(about.num_rows))
+            yield chunk_of(pa.record_batch({}), row, rejects)
+            return
         folders = records.partitions(shard.name)
         for batch in self._row_group(shard, meta, group):
             if batch.num_rows:
@@ -87,7 +102,8 @@ class Parquet:
         if meta.total_byte_size > self.max_row_bytes * max(1, meta.num_rows):
             raise SourceTooLargeError(
                 f"{shard.name}: a row of row group {group} has over {self.max_row_bytes:,} bytes; "
-                "that is the limit (max_row_bytes)."
+                "that is the limit (max_row_bytes).",
+                remedy="Write it again with smaller values.",
             )
         repeated = _repeated(meta)
         rows = max(1, min(BATCH_ROWS, BATCH_BYTES * meta.num_rows // max(1, meta.total_byte_size)))
@@ -219,8 +235,6 @@ def _validate(batch: pa.RecordBatch, name: str, group: int) -> None:
 def detect(source: Source) -> list[Claim]:
     """Files that begin as Parquet, whatever their name, and those named .parquet."""
     files = tuple(
-        f
-        for f in source.files
-        if io.extension(f.name) in ("parquet", "pq") or io.raw_head(f.path, 4) == _MAGIC
+        f for f in source.files if io.extension(f.name) in ("parquet", "pq") or io.raw_head(f.path, 4) == _MAGIC
     )
     return [Claim(Parquet(), files, 1.0, "the content is Parquet")] if files else []

@@ -293,10 +293,7 @@ def _column(values: list[Any]) -> pa.Array | None:
 def _lists_of_scalars(values: list[Any]) -> pa.Array | None:
     """Lists of one scalar type and nulls, which pyarrow.json gets wrong where a null comes first."""
     lists = [v for v in values if v is not None]
-    if (
-        not all(type(v) is list for v in lists)
-        or len({type(x) for v in lists for x in v} - {type(None)}) != 1
-    ):
+    if not all(type(v) is list for v in lists) or len({type(x) for v in lists for x in v} - {type(None)}) != 1:
         return None
     kinds = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
     item = next(type(x) for v in lists for x in v if x is not None)
@@ -371,9 +368,7 @@ def decoded(batch: pa.RecordBatch, name: str, max_row_bytes: int) -> Iterator[pa
     for column in batch.columns:
         if pa.types.is_dictionary(column.type) and not pa.types.is_primitive(column.type.value_type):
             plain = column.dictionary
-            lengths = (
-                pc.binary_length(plain) if _is_bytes(plain.type) else pa.repeat(plain.nbytes, len(plain))
-            )
+            lengths = pc.binary_length(plain) if _is_bytes(plain.type) else pa.repeat(plain.nbytes, len(plain))
             sizes += lengths.take(column.indices).fill_null(0).to_numpy(zero_copy_only=False)
     if len(sizes) and sizes.max() > max_row_bytes:
         raise SourceTooLargeError(

@@ -60,8 +60,7 @@ class Rows:
         if not self._values and not self._rejects:
             return
         columns = {
-            name: column_of([v.get(name) for v in self._values], self._types.get(name))
-            for name in self._columns
+            name: column_of([v.get(name) for v in self._values], self._types.get(name)) for name in self._columns
         }
         batch = pa.RecordBatch.from_pydict(columns) if columns else _no_columns(len(self._values))
         files = pa.array(self._files, pa.string()) if any(f is not None for f in self._files) else None

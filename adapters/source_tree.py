@@ -76,7 +76,11 @@ class SourceTree:
                 rows.reject(number, file.name, f"above {self.max_bytes:,} bytes (max_bytes)")
                 continue
             values: dict[str, object] = {"path": file.name, "language": language_of(file.name)}
-            if looks_like_text(data):
+            # A file that is no text, or empty, is a sample all the same: it belongs to the tree.
+            values["text"] = ""
+            if not data:
+                pass
+            elif looks_like_text(data):
                 values["text"], values["encoding"] = decoded(data)
             elif media.mime_of(data).startswith("image/") and not media.probe(data).fault:
                 values["image"] = {"bytes": data, "path": file.name}

@@ -118,14 +118,10 @@ def members(stream: Stream, name: str) -> Iterator[Member]:
                 raise _damaged(name, at, "a zero block stands alone")
             return
         if len(block) < BLOCK or not _checksum_ok(block):
-            raise _damaged(
-                name, at, "the header is cut" if len(block) < BLOCK else "the header checksum is wrong"
-            )
+            raise _damaged(name, at, "the header is cut" if len(block) < BLOCK else "the header checksum is wrong")
         kind, size = block[156:157], _number(block[124:136], name, at)
         if kind in (b"x", b"g", b"L", b"K"):
-            body = _small(
-                stream, name, at, size, MAX_HEADER_BYTES if kind in (b"x", b"g") else MAX_NAME_BYTES
-            )
+            body = _small(stream, name, at, size, MAX_HEADER_BYTES if kind in (b"x", b"g") else MAX_NAME_BYTES)
             if kind == b"x":
                 pax = _pax(body, name, at)
             elif kind == b"L":

@@ -75,10 +75,7 @@ class Text:
         if self.unit == "document":
             return file_shards(texts)
         indexes = {f.name: f for f in files if _is_index(f.name)}
-        return [
-            Shard(f.path, f.name, files=_index_of(f, indexes), size=f.size, split=split_of(f.name))
-            for f in texts
-        ]
+        return [Shard(f.path, f.name, files=_index_of(f, indexes), size=f.size, split=split_of(f.name)) for f in texts]
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[Chunk]:
         """Rows with the column `text`; documents also have `path` and the `encoding` that they were read in."""

@@ -142,9 +142,7 @@ def _typed(
         text = pc.utf8_trim_whitespace(batch.column(at))
         fits = pc.fill_null(pc.match_substring_regex(text, pattern), True).to_numpy(zero_copy_only=False)
         for i in np.flatnonzero(~fits & keep):
-            wrong.append(
-                Reject(name, int(rows[i]), f"{column}: {one_line(text[int(i)].as_py(), 60)!r} is no {kind}")
-            )
+            wrong.append(Reject(name, int(rows[i]), f"{column}: {one_line(text[int(i)].as_py(), 60)!r} is no {kind}"))
         keep &= fits
     if wrong:
         batch = batch.filter(pa.array(keep))

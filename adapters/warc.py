@@ -120,6 +120,7 @@ def _fields(head: bytes) -> dict[str, str]:
 
 def _values(headers: dict[str, str], block: bytes, limit: int) -> dict[str, Any]:
     values: dict[str, Any] = {
+        "text": "",  # requests, metadata and pictures are records too: the archive is stored whole
         "url": headers.get("warc-target-uri"),
         "date": headers.get("warc-date"),
         "record_type": headers.get("warc-type"),

@@ -34,9 +34,7 @@ def damage(name: str) -> Iterator[None]:
     try:
         yield
     except _FAULTS as error:
-        raise SourceDamagedError(
-            f"{name}: the ZIP archive is damaged ({error}).", remedy="Fetch it again."
-        ) from error
+        raise SourceDamagedError(f"{name}: the ZIP archive is damaged ({error}).", remedy="Fetch it again.") from error
 
 
 @contextmanager

@@ -56,7 +56,9 @@ def stored(home: Home, name: str, documents: list[str], mean: int) -> None:
         writer.write(pa.record_batch([columns[f.name] for f in schema], schema=schema))
     written = writer.close()
     assert written is not None
-    manifest = Manifest((StoredFile(written.sha256, written.rows, written.bytes, name),), ("text",), rows, {"kind": "text"})
+    manifest = Manifest(
+        (StoredFile(written.sha256, written.rows, written.bytes, name),), ("text",), rows, {"kind": "text"}
+    )
     home.create(manifest_name(manifest.revision), manifest.encode())
     Catalog(home).publish(Entry(name, manifest.revision, "text", manifest.rows, manifest.bytes))
 
@@ -153,7 +155,7 @@ def main() -> None:
         documents = {name: texts(args.rows // 2, args.bytes, seed) for seed, name in enumerate(("web", "code"))}
         for name, held in documents.items():
             stored(home, name, held, args.bytes)
-        table = pa.table({"text": pa.array(sum(documents.values(), []), pa.large_string())})
+        table = pa.table({"text": pa.array([text for held in documents.values() for text in held], pa.large_string())})
         mix = {"web": 1, "code": 1}
         here = {"mix": mix, "home": str(root / "home")}
         command = [sys.executable, "-m", "choline_data.service", "--home", str(root / "home"), "--json"]
@@ -190,7 +192,11 @@ def main() -> None:
             server.wait(timeout=20)
 
     if args.json:
-        facts = {"machine": platform.processor() or platform.machine(), "rows": args.rows, "mean_bytes": args.bytes}
+        facts = {
+            "machine": platform.processor() or platform.machine(),
+            "rows": args.rows,
+            "mean_bytes": args.bytes,
+        }
         print(json.dumps({**facts, "documents_per_second": best}))
         return
     top = best["ceiling"]

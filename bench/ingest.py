@@ -159,7 +159,8 @@ def contenders(forms: dict[str, Path], peers_python: str) -> list[tuple[str, str
     parquet, jsonl = forms["parquet"], forms["jsonl"]
 
     def add(folder: Path, *more: str) -> list[object]:
-        return ["add", f"{folder}/corpus-*.{folder.name}", "--home", "OUT", "--name", "corpus", "--yes", "--json", *more]
+        files = f"{folder}/corpus-*.{folder.name}"
+        return ["add", files, "--home", "OUT", "--name", "corpus", "--yes", "--json", *more]
 
     found: list[tuple[str, str, str, str, list[object]]] = [
         ("copy", "parquet", here, COPY, [parquet, "OUT"]),

@@ -30,17 +30,11 @@ def parse_yaml(text: str, where: str) -> dict[str, Value]:
         found = _built(yaml.parse(text, Loader=_LOADER), where)
     except yaml.MarkedYAMLError as error:
         line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise SourceFormatError(
-            f"{where}{line} is not YAML: {error.problem}.", remedy="Correct that line."
-        ) from error
+        raise SourceFormatError(f"{where}{line} is not YAML: {error.problem}.", remedy="Correct that line.") from error
     except yaml.YAMLError as error:
-        raise SourceFormatError(
-            f"{where} is not YAML: {error}.", remedy="Save it as plain UTF-8 text."
-        ) from error
+        raise SourceFormatError(f"{where} is not YAML: {error}.", remedy="Save it as plain UTF-8 text.") from error
     if not isinstance(found, dict):
-        raise SourceFormatError(
-            f"{where} holds no `key: value` lines.", remedy="Begin with `name:` and `source:`."
-        )
+        raise SourceFormatError(f"{where} holds no `key: value` lines.", remedy="Begin with `name:` and `source:`.")
     return found
 
 
@@ -130,9 +124,7 @@ def _scalar(text: str, *, flow: bool = False) -> str:
         return text
     if re.fullmatch(r"[a-z]+://[^\s#,\[\]{}]+", text):  # a URL's colons mean nothing to YAML
         return text
-    return (
-        '"' + "".join(_ESCAPES.get(c) or (c if c.isprintable() else f"\\U{ord(c):08x}") for c in text) + '"'
-    )
+    return '"' + "".join(_ESCAPES.get(c) or (c if c.isprintable() else f"\\U{ord(c):08x}") for c in text) + '"'
 
 
 def _resolves_to_text(text: str) -> bool:
@@ -141,9 +133,7 @@ def _resolves_to_text(text: str) -> bool:
 
 
 def _foldable(text: str) -> bool:
-    return (
-        text.isprintable() and " ".join(text.split()) == text and max(map(len, text.split(" "))) < WIDTH - 2
-    )
+    return text.isprintable() and " ".join(text.split()) == text and max(map(len, text.split(" "))) < WIDTH - 2
 
 
 def _wrapped(text: str, width: int) -> list[str]:

@@ -120,12 +120,7 @@ def parse_card(text: str, where: str = "card") -> Card:
 def load_card(place: str | Path) -> Card:
     """The card in this file or URL, or the packaged one of this name."""
     text = str(place)
-    if (
-        isinstance(place, str)
-        and not is_url(text)
-        and NAME.match(text)
-        and not text.endswith((".yaml", ".yml"))
-    ):
+    if isinstance(place, str) and not is_url(text) and NAME.match(text) and not text.endswith((".yaml", ".yml")):
         return card_for(text)
     where = text if is_url(text) else Path(text).name
     try:
@@ -166,9 +161,7 @@ def card_of_source(source: str, cards: Mapping[str, Card] | None = None) -> Card
 @cache
 def packaged_names() -> tuple[str, ...]:
     """The names of the cards that come with the package, in order; no card is read."""
-    return tuple(
-        sorted(f.name.removesuffix(".yaml") for f in _folder().iterdir() if f.name.endswith(".yaml"))
-    )
+    return tuple(sorted(f.name.removesuffix(".yaml") for f in _folder().iterdir() if f.name.endswith(".yaml")))
 
 
 @cache
@@ -204,19 +197,12 @@ def _folder() -> Any:
 
 
 def _bare(source: str) -> str:
-    return (
-        source.removeprefix("hf://datasets/")
-        .removeprefix("https://huggingface.co/datasets/")
-        .rstrip("/")
-        .lower()
-    )
+    return source.removeprefix("hf://datasets/").removeprefix("https://huggingface.co/datasets/").rstrip("/").lower()
 
 
 def _decoded(raw: bytes, where: str) -> str:
     if len(raw) > MAX_CARD_BYTES:
-        raise SourceFormatError(
-            f"{where} is above {MAX_CARD_BYTES:,} bytes.", remedy="That is no card; name its file."
-        )
+        raise SourceFormatError(f"{where} is above {MAX_CARD_BYTES:,} bytes.", remedy="That is no card; name its file.")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -224,9 +210,7 @@ def _decoded(raw: bytes, where: str) -> str:
 
 
 def _wrong(where: str, key: str, expected: str, example: str) -> CholineDataError:
-    return InvalidOptionError(
-        f"{where}: `{key}` has to be {expected}.", remedy=f"For example `{example}`.", key=key
-    )
+    return InvalidOptionError(f"{where}: `{key}` has to be {expected}.", remedy=f"For example `{example}`.", key=key)
 
 
 def _text(value: Value, key: str, where: str) -> str:

@@ -61,7 +61,9 @@ def _near(home: Home, manifest: Manifest) -> npt.NDArray[np.bool_]:
                 signature = None
                 if keep[row] and len(words) >= SHINGLE_WORDS:
                     sketch = RMinHash(num_perm=PERMUTATIONS, seed=42)
-                    sketch.update([" ".join(words[i : i + SHINGLE_WORDS]) for i in range(len(words) - SHINGLE_WORDS + 1)])
+                    sketch.update(
+                        [" ".join(words[i : i + SHINGLE_WORDS]) for i in range(len(words) - SHINGLE_WORDS + 1)]
+                    )
                     signature = np.asarray(sketch.digest(), dtype=np.uint32)
                     keys = [bytes([b]) + signature[b * per_band : (b + 1) * per_band].tobytes() for b in range(BANDS)]
                     likely = {other for key in keys for other in bands.get(key, ())}

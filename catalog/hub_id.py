@@ -95,9 +95,7 @@ def _told(name: str, revision: str) -> Iterator[None]:
             f"{name} needs accepted terms.", remedy="Open its page and accept them, then `hf auth login`."
         ) from error
     except hub.RevisionNotFoundError as error:
-        raise SourceNotFoundError(
-            f"{name} has no revision {revision!r}.", remedy="Leave --revision out."
-        ) from error
+        raise SourceNotFoundError(f"{name} has no revision {revision!r}.", remedy="Leave --revision out.") from error
     except hub.RepositoryNotFoundError as error:
         raise SourceNotFoundError(
             f"{name} is neither a local path nor a dataset of the hub that you may see.",
@@ -106,9 +104,7 @@ def _told(name: str, revision: str) -> Iterator[None]:
     except hub.HfHubHTTPError as error:
         status = getattr(error.response, "status_code", 0)
         if status in (401, 403):
-            raise PermissionDeniedError(
-                f"{name}: access is denied.", remedy="Run `hf auth login`."
-            ) from error
+            raise PermissionDeniedError(f"{name}: access is denied.", remedy="Run `hf auth login`.") from error
         raise UnavailableError(f"{name}: the hub answered {status}.", remedy="Try again later.") from error
     except hub.HFValidationError as error:
         raise SourceNotFoundError(f"{name!r} is no id of the hub.", remedy="An id is OWNER/NAME.") from error

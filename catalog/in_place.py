@@ -173,7 +173,7 @@ def _block_rows(plan: Plan, files: Sequence[_File]) -> int:
     if not rows:
         return plan.block_rows
     size = _typical([m.row_group(i).total_byte_size for m in metas for i in range(m.num_row_groups)])
-    # The footer counts encoded bytes. The plan has measured samples: block_rows of them fill half a small block or more.
+    # The footer counts encoded bytes; the plan has measured samples, which fill half a small block or more.
     size = max(size, rows * SMALL_BLOCK_BYTES // (2 * plan.block_rows), 1)
     if size > BLOCK_BYTES:
         return max(1, -(-rows // -(-size // BLOCK_BYTES)))

@@ -89,6 +89,10 @@ def run_unit(plan: Plan, home: Home, unit: Unit, progress: Progress | None = Non
             part = plan.parts[number]
             told = 0
             for chunk in guarded(part.adapter, shard):
+                if not chunk.batch.num_rows:  # rejects alone: there is nothing to map, not even columns
+                    rejected += len(chunk.rejects)
+                    rejects += chunk.rejects[: MAX_REJECTS_KEPT - len(rejects)]
+                    continue
                 normalised = part.mapping.apply(chunk, shard)
                 bad = (*chunk.rejects, *normalised.rejects)
                 rejected += len(bad)

@@ -191,9 +191,7 @@ def _parts_of(claim: Claim, wishes: Wishes, name: str) -> tuple[list[Part], list
         if id(group) not in looked_at:
             unread.append(group)
             continue
-        chunks = [
-            chunk for shard in _spread(group, 2) for chunk in _first_chunks(claim.adapter, shard, SAMPLE_ROWS)
-        ]
+        chunks = [chunk for shard in _spread(group, 2) for chunk in _first_chunks(claim.adapter, shard, SAMPLE_ROWS)]
         names = tuple(sorted({n for chunk in chunks if chunk.batch.num_rows for n in chunk.batch.schema.names}))
         schemas.setdefault(names, []).append((group, chunks))
     parts: dict[Mapping, Part] = {}
@@ -204,9 +202,14 @@ def _parts_of(claim: Claim, wishes: Wishes, name: str) -> tuple[list[Part], list
         found = infer(batches, kind_hint=claim.kind, as_kind=wishes.as_kind, overrides=dict(wishes.fields), name=name)
         if not found:
             raise SourceFormatError(
-                f"{members[0][0][0].origin}: none of its columns can be mapped.", remedy="Say what it is with --as KIND."
+                f"{members[0][0][0].origin}: none of its columns can be mapped.",
+                remedy="Say what it is with --as KIND.",
             )
-        if not wishes.as_kind and unsure(found):
+        stated = next((c for c in found if c.mapping.kind == claim.kind), None)
+        if stated is not None and not wishes.as_kind:
+            # The format itself says what its samples are: there is nothing to ask.
+            found = [stated]
+        elif not wishes.as_kind and unsure(found):
             first, second = found[0], found[1]
             raise ChoiceNeededError(
                 f"{members[0][0][0].origin} reads as {first.mapping.kind} ({first.score:.2f}: {'; '.join(first.evidence)})"
@@ -305,7 +308,9 @@ def _previews(samples: list[tuple[Part, Chunk, Shard]]) -> tuple[tuple[Preview, 
         size += batch.take(pa.array(range(batch.num_rows))).nbytes
         rows += batch.num_rows
         if batch.num_rows and len(out) < 3:
-            out.append(Preview(chunk.batch.slice(0, 1).to_pylist()[0], batch.slice(0, 1).to_pylist()[0], part.mapping.kind))
+            out.append(
+                Preview(chunk.batch.slice(0, 1).to_pylist()[0], batch.slice(0, 1).to_pylist()[0], part.mapping.kind)
+            )
     return tuple(out), size / max(rows, 1)
 
 

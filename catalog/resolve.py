@@ -81,18 +81,14 @@ def expanded(pattern: str) -> list[str]:
     if span:
         low, high = int(span.group(1)), int(span.group(2))
         if abs(high - low) >= MAX_BRACES:
-            raise SourceTooLargeError(
-                f"The set {{{body}}} has over {MAX_BRACES:,} names.", remedy="Name fewer files."
-            )
+            raise SourceTooLargeError(f"The set {{{body}}} has over {MAX_BRACES:,} names.", remedy="Name fewer files.")
         width = len(span.group(1)) if span.group(1).startswith("0") or len(span.group(1)) > 1 else 0
         words = [f"{n:0{width}d}" for n in range(low, high + 1)]
     elif "," in body:
         words = body.split(",")
     else:
         return [pattern]
-    names = [
-        pattern[: match.start()] + word + rest for word in words for rest in expanded(pattern[match.end() :])
-    ]
+    names = [pattern[: match.start()] + word + rest for word in words for rest in expanded(pattern[match.end() :])]
     if len(names) > MAX_BRACES:
         raise SourceTooLargeError(
             f"{one_line(pattern, 80)!r} has over {MAX_BRACES:,} names.", remedy="Name fewer files."
@@ -108,12 +104,7 @@ def _hub_id(location: str) -> tuple[str, str] | None:
     if location.startswith("hf://datasets/"):
         name, _, revision = location.removeprefix("hf://datasets/").strip("/").partition("@")
         return (name, unquote(revision)) if _HUB_ID.match(name) and "/" not in revision else None
-    if (
-        is_url(location)
-        or not _HUB_ID.match(location)
-        or os.path.lexists(location)
-        or _FILE_LIKE.search(location)
-    ):
+    if is_url(location) or not _HUB_ID.match(location) or os.path.lexists(location) or _FILE_LIKE.search(location):
         return None
     return None if os.path.isdir(location.split("/", 1)[0]) else (location, "")
 
@@ -147,9 +138,7 @@ def _local(path: str) -> Source:
             )
         found += matches
     if not found:
-        raise SourceNotFoundError(
-            f"{path}: no file matches.", remedy="Quote the pattern and check the folder."
-        )
+        raise SourceNotFoundError(f"{path}: no file matches.", remedy="Quote the pattern and check the folder.")
     return _local_files(path, found, folder=True)
 
 
@@ -158,9 +147,7 @@ def _globbed(pattern: str) -> list[str]:
 
     fixed = os.path.dirname(re.split(r"[*?\[]", pattern, maxsplit=1)[0])
     names = (n for n in glob.iglob(pattern, recursive=True) if os.path.isfile(n))
-    return sorted(
-        (n for n in names if wanted(os.path.relpath(n, fixed or ".").replace(os.sep, "/"))), key=in_order
-    )
+    return sorted((n for n in names if wanted(os.path.relpath(n, fixed or ".").replace(os.sep, "/"))), key=in_order)
 
 
 def _local_files(location: str, paths: list[str], *, folder: bool) -> Source:
@@ -177,9 +164,7 @@ def _local_files(location: str, paths: list[str], *, folder: bool) -> Source:
         except OSError as error:
             raise _link_error(path, error) from error
         if not stat.S_ISREG(status.st_mode):
-            raise ForbiddenLocationError(
-                f"{path} is not a regular file.", remedy="Name a file or a folder of files."
-            )
+            raise ForbiddenLocationError(f"{path} is not a regular file.", remedy="Name a file or a folder of files.")
         files.append(SourceFile(path, os.path.relpath(path, root).replace(os.sep, "/"), status.st_size))
     return Source(location, tuple(files), name=_name_of(location), folder=folder)
 
@@ -193,13 +178,9 @@ def _local_folder(path: str) -> Source:
         if stat.S_ISREG(status.st_mode):
             files.append(SourceFile(found, name, status.st_size))
         if len(files) > MAX_FILES:
-            raise SourceTooLargeError(
-                f"{path} holds over {MAX_FILES:,} files.", remedy="Add its folders one by one."
-            )
+            raise SourceTooLargeError(f"{path} holds over {MAX_FILES:,} files.", remedy="Add its folders one by one.")
     if not files:
-        raise SourceNotFoundError(
-            f"{path}: the folder holds no files.", remedy="Name a folder that holds data."
-        )
+        raise SourceNotFoundError(f"{path}: the folder holds no files.", remedy="Name a folder that holds data.")
     files.sort(key=lambda f: in_order(f.name))
     return Source(path, tuple(files), name=_name_of(root), folder=True)
 
@@ -212,9 +193,7 @@ def _walk(folder: str, prefix: str, bound: str) -> Iterator[tuple[str, str]]:
         try:
             entries = sorted(os.scandir(here), key=lambda e: e.name)
         except PermissionError as error:
-            raise PermissionDeniedError(
-                f"{here} may not be read.", remedy="Change its permissions."
-            ) from error
+            raise PermissionDeniedError(f"{here} may not be read.", remedy="Change its permissions.") from error
         for entry in entries:
             name = before + entry.name
             if not _may_hold_wanted(name):
@@ -278,11 +257,7 @@ def _remote(location: str) -> Source:
     if not found:
         raise SourceNotFoundError(f"{redacted(location)}: there are no files.", remedy="Check the address.")
     names = sorted(found)
-    root = (
-        os.path.commonpath([os.path.dirname(n) for n in names])
-        if len(names) > 1
-        else os.path.dirname(names[0])
-    )
+    root = os.path.commonpath([os.path.dirname(n) for n in names]) if len(names) > 1 else os.path.dirname(names[0])
     files = []
     for name in names:
         info = found[name]
@@ -290,9 +265,7 @@ def _remote(location: str) -> Source:
         short = unquote(urlsplit(short).path) if "?" in short else short
         if not wanted(short):
             continue
-        files.append(
-            SourceFile(str(fs.unstrip_protocol(name)), short, int(info.get("size") or -1), _checksum(info))
-        )
+        files.append(SourceFile(str(fs.unstrip_protocol(name)), short, int(info.get("size") or -1), _checksum(info)))
     files.sort(key=lambda f: in_order(f.name))
     return Source(redacted(location), tuple(files), name=_name_of(redacted(location)), folder=len(files) > 1)
 
@@ -324,9 +297,7 @@ def _remote_error(location: str, error: Exception) -> Exception:
     if isinstance(error, FileNotFoundError) or status == 404:
         return SourceNotFoundError(f"{shown}: there is nothing at that address.", remedy="Check the address.")
     if isinstance(error, PermissionError) or status in (401, 403):
-        return PermissionDeniedError(
-            f"{shown}: access is denied.", remedy="Log in, or give credentials for it."
-        )
+        return PermissionDeniedError(f"{shown}: access is denied.", remedy="Log in, or give credentials for it.")
     return UnavailableError(
         f"{shown} can't be reached ({type(error).__name__}).", remedy="Check the network and try again."
     )

@@ -48,7 +48,9 @@ def _processes(
 ) -> Iterator[UnitResult]:
     # Not fork: the parent may hold threads (progress bar, arrow's pool), and a forked lock stays locked.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["choline_data.catalog.ingest", "pyarrow.parquet"])
+    # Loaded once and not in each worker; pyarrow loads pandas at the first array it makes, where there is one.
+    mine = ["choline_data.catalog.ingest", "choline_data.adapters.mapping.forms", "choline_data.adapters.parquet"]
+    context.set_forkserver_preload([*mine, "pandas"])
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
         waiting = {pool.submit(run_unit, plan, home, unit): unit for unit in units}
         try:

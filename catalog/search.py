@@ -87,9 +87,7 @@ def _exactly(key: str, choices: tuple[str, ...]) -> Callable[[str], Callable[[Ca
 
 def _language(value: str) -> Callable[[Card], bool]:
     """The language, or one whose first subtag it is: `de` finds `de`, `de-AT` and `de_Latn`."""
-    return lambda card: any(
-        value in (tag.lower(), re.split("[-_]", tag.lower())[0]) for tag in card.languages
-    )
+    return lambda card: any(value in (tag.lower(), re.split("[-_]", tag.lower())[0]) for tag in card.languages)
 
 
 def _tag(value: str) -> Callable[[Card], bool]:

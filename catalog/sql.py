@@ -43,7 +43,9 @@ def query_home(home: Home, query: str) -> pa.Table:
     import duckdb
 
     entries = Catalog(home).entries()
-    connection = duckdb.connect(":memory:", config={"enable_external_access": False, "autoinstall_known_extensions": False})
+    connection = duckdb.connect(
+        ":memory:", config={"enable_external_access": False, "autoinstall_known_extensions": False}
+    )
     try:
         listing = pa.table(
             {

@@ -18,7 +18,11 @@ def out_of_memory(error: BaseException) -> bool:
 
     kinds = tuple(
         kind
-        for kind in (getattr(torch, "OutOfMemoryError", None), getattr(torch.cuda, "OutOfMemoryError", None), MemoryError)
+        for kind in (
+            getattr(torch, "OutOfMemoryError", None),
+            getattr(torch.cuda, "OutOfMemoryError", None),
+            MemoryError,
+        )
         if kind is not None
     )
     return isinstance(error, kinds) or (isinstance(error, RuntimeError) and "out of memory" in str(error).lower())
@@ -61,7 +65,9 @@ def find_batch_size(
     size = start
     if not fits(size):
         if size == 1:
-            raise InvalidOptionError("Not even one sample fits into memory.", remedy="Use a smaller model or shorter samples.")
+            raise InvalidOptionError(
+                "Not even one sample fits into memory.", remedy="Use a smaller model or shorter samples."
+            )
         low, high = 0, size
     else:
         while size < most and fits(min(size * 2, most)):
@@ -71,6 +77,8 @@ def find_batch_size(
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)
     if not low:
-        raise InvalidOptionError("Not even one sample fits into memory.", remedy="Use a smaller model or shorter samples.")
+        raise InvalidOptionError(
+            "Not even one sample fits into memory.", remedy="Use a smaller model or shorter samples."
+        )
     dataset.batch_size = dataset.found_batch_size = low
     return low

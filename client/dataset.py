@@ -98,9 +98,9 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         self._ahead = prefetch_bytes
         self._home = os.fspath(home) if home is not None else default_home()
         self._endpoint: Any = None
-        tokens = {"tokenizer": tokenizer or "bytes", "seq_len": seq_len or 1024, "packing": packing, "boundary": boundary}
+        formats.format_of(format, view, {})
+        tokens = formats.token_settings(format, tokenizer, seq_len, packing, boundary)
         self._format, self._view_settings = format, tokens
-        formats.format_of(format, view, tokens)
         settings = {
             "seed": seed,
             "shuffle": shuffle,
@@ -111,6 +111,10 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
             "unit": unit or "",
         }
         mix = _weighted(mix, weights, probabilities)
+        if not isinstance(mix, Recipe):
+            from choline_data.mix import parse_mix
+
+            mix = parse_mix(mix, files=True)
         self._described: Described | None = None
         if server is None:
             self._recipe = mix if isinstance(mix, Recipe) else resolved_here(self._home, mix, settings, tokens)
@@ -139,7 +143,11 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         from choline_data.client import remote
 
         self._endpoint = remote.Endpoint.of(server, token=token, tls=tls, budget=budget)
-        tokens = self._view_settings if settings["view"] == "tokens" else {}
+        tokens = {}
+        if settings["view"] == "tokens":
+            from choline_data.tokens.stream import token_options
+
+            tokens = token_options(**self._view_settings)
         self._recipe, self._described = remote.resolved(self._endpoint, mix, settings, tokens, self._columns)
 
     # --- What it is
@@ -179,7 +187,9 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
 
     def __len__(self) -> int:
         if self.length is None:
-            raise TypeError("This FirehoseDataset has no end: set max_samples, or repeat=False, for one that has a length.")
+            raise TypeError(
+                "This FirehoseDataset has no end: set max_samples, or repeat=False, for one that has a length."
+            )
         share = self._share_here()
         lane, _ = share.lane(self._start)
         count = lane.below(share.end(self._start, self.length, self._last) or 0)
@@ -363,7 +373,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         }
 
     def explain(self, step: int) -> list[dict[str, Any]]:
-        """The rows of global step `step` (of all ranks): dataset, revision, row and epoch of each, from the recipe alone."""
+        """The rows of step `step` of all ranks: dataset, revision, row and epoch of each, from the recipe alone."""
         from choline_data.client.explain import explain
 
         share = self._share_here()
@@ -412,7 +422,8 @@ def _budgeted(batch_size: int | None, tokens: int | None, view: str, seq_len: in
     rows = tokens // (seq_len or 1024)
     if type(tokens) is not int or rows < 1:
         raise InvalidOptionError(
-            f"batch_tokens is {tokens!r}, less than one row of {seq_len or 1024}.", remedy="Give more, or a smaller seq_len."
+            f"batch_tokens is {tokens!r}, less than one row of {seq_len or 1024}.",
+            remedy="Give more, or a smaller seq_len.",
         )
     return rows
 
@@ -432,6 +443,7 @@ def _weighted(mix: object, weights: Sequence[object] | None, probabilities: Sequ
         raise InvalidOptionError("weights and probabilities are two names for one thing.", remedy="Give one of them.")
     if isinstance(mix, (str, bytes, Mapping)) or not isinstance(mix, Sequence) or len(mix) != len(given):
         raise InvalidMixError(
-            "weights go with a list of as many names.", remedy='Or write the mix as {"web": 0.7, "code": 0.3}.'
+            "weights go with a list of as many names.",
+            remedy='Or write the mix as {"web": 0.7, "code": 0.3}.',
         )
     return dict(zip(mix, given, strict=True))

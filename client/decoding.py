@@ -1,4 +1,4 @@
-"""Media to what trainers want: a PIL image (decoded when it is first used) or a torch tensor, from the undecoded bytes."""
+"""Media as trainers want them: a PIL image (decoded when it is first used) or a torch tensor."""
 
 from __future__ import annotations
 
@@ -56,7 +56,9 @@ def _pixels(image: Any) -> Any:
     try:
         array = np.array(image.convert("RGB"))
     except (OSError, ValueError, SyntaxError) as error:
-        raise SourceDamagedError("An image is cut or damaged.", remedy='Set on_error="skip" to leave it out.') from error
+        raise SourceDamagedError(
+            "An image is cut or damaged.", remedy='Set on_error="skip" to leave it out.'
+        ) from error
     return torch.from_numpy(array).permute(2, 0, 1).contiguous()
 
 
@@ -71,5 +73,7 @@ def _sound(data: bytes) -> tuple[Any, int]:
     try:
         frames, rate = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, RuntimeError, ValueError) as error:
-        raise SourceDamagedError("A recording can't be decoded.", remedy='Set on_error="skip" to leave it out.') from error
+        raise SourceDamagedError(
+            "A recording can't be decoded.", remedy='Set on_error="skip" to leave it out.'
+        ) from error
     return torch.from_numpy(frames.T.copy()), int(rate)

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+import pyarrow as pa
+
 from choline_data.client.reading import Chunk
 from choline_data.client.samples import Batch
 from choline_data.errors import InvalidOptionError
+from choline_data.tokens.formats import Arrays, row_seq_len, to_format, to_rows, token_format
 
 
 class Format(Protocol):
     """Turns a chunk into samples or a batch of one trainer's form."""
 
-    def samples(self, chunk: Chunk, datasets: tuple[str, ...]) -> list[dict[str, Any]]:
+    def samples(self, chunk: Chunk, datasets: tuple[str, ...]) -> list[Any]:
         """The chunk's rows one by one."""
 
     def batch(self, chunk: Chunk, datasets: tuple[str, ...]) -> Any:
@@ -21,9 +24,9 @@ class Format(Protocol):
 
 
 class Tensors:
-    """Packed rows as they are: `tokens` of seq_len + 1, and the columns beside it."""
+    """Packed rows as they are: `tokens` of seq_len + 1, int64, and the columns beside it."""
 
-    def samples(self, chunk: Chunk, datasets: tuple[str, ...]) -> list[dict[str, Any]]:
+    def samples(self, chunk: Chunk, datasets: tuple[str, ...]) -> list[Any]:
         """The chunk's rows one by one: views of the chunk's tensors."""
         batch = self.batch(chunk, datasets)
         names = list(batch)
@@ -31,11 +34,58 @@ class Tensors:
 
     def batch(self, chunk: Chunk, datasets: tuple[str, ...]) -> Any:
         """The chunk's rows as one batch."""
-        return Batch.of(chunk.batch, chunk.positions, datasets)
+        import torch
+
+        out = Batch.of(chunk.batch, chunk.positions, datasets)
+        out["tokens"] = out["tokens"].to(torch.int64)  # torch can do little with unsigned ones
+        return out
+
+
+class Tokens:
+    """Packed rows in the format of this name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._held: tuple[pa.RecordBatch, Arrays] | None = None  # of the batch that slices come from
+
+    def samples(self, chunk: Chunk, datasets: tuple[str, ...]) -> list[Any]:
+        """The chunk's rows one by one."""
+        return to_rows(self.name, chunk.batch, chunk.positions, datasets)
+
+    def batch(self, chunk: Chunk, datasets: tuple[str, ...]) -> Any:
+        """The chunk's rows as one batch."""
+        if chunk.part_of is None:
+            return to_format(self.name, chunk.batch, chunk.positions, datasets)
+        whole, first = chunk.part_of
+        held = self._held
+        if held is None or held[0] is not whole:
+            held = self._held = (whole, Arrays.of(whole))
+        arrays = held[1].part(first, chunk.batch.num_rows)
+        return to_format(self.name, chunk.batch, chunk.positions, datasets, arrays=arrays)
 
 
 def format_of(name: str | None, view: str, settings: Mapping[str, Any]) -> Format | None:
     """The format of this name for a view; None for samples as they are."""
+    del settings
     if name is None:
         return Tensors() if view == "tokens" else None
-    raise InvalidOptionError(f"format {name!r}: no such format for view {view!r}.", remedy="Leave it unset.", option="format")
+    token_format(name)
+    if view != "tokens":
+        raise InvalidOptionError(
+            f"format {name!r} is one of packed tokens, not of the view {view!r}.",
+            remedy='Set view="tokens", or leave format unset.',
+            option="format",
+        )
+    return Tokens(name)
+
+
+def token_settings(
+    name: str | None, tokenizer: str | None, seq_len: int | None, packing: str, boundary: str
+) -> dict[str, Any]:
+    """The settings of the tokens view whose rows have `seq_len` tokens in the format of this name."""
+    return {
+        "tokenizer": tokenizer or "bytes",
+        "seq_len": row_seq_len(name, seq_len or 1024),
+        "packing": packing,
+        "boundary": boundary,
+    }

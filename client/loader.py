@@ -1,4 +1,4 @@
-"""A loader with the right settings. Not a torch DataLoader, so that Accelerate passes it through and never shares it again."""
+"""A loader with the right settings. No torch DataLoader, so that Accelerate passes it through as it is."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class _Numbers:
 class Loader:
     """Batches for a training loop, with a state that fits any number of workers and ranks.
 
-    `num_workers="auto"` is 0, the fastest for data that needs no Python, and 2 where there is a `transform` or `decode`.
+    `num_workers="auto"` is 0, the fastest where no Python is needed, and 2 with a `transform` or `decode`.
     """
 
     def __init__(
@@ -63,7 +63,8 @@ class Loader:
     ) -> None:
         if batch_size is not None and dataset.batch_size not in (None, batch_size):
             raise InvalidOptionError(
-                f"batch_size is {batch_size} here and {dataset.batch_size} in the dataset.", remedy="Set it once."
+                f"batch_size is {batch_size} here and {dataset.batch_size} in the dataset.",
+                remedy="Set it once.",
             )
         self.dataset = copy.copy(dataset)
         self.dataset.batch_size = batch_size or dataset.batch_size

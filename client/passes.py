@@ -7,7 +7,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import pyarrow as pa
 
@@ -144,12 +144,11 @@ class Pass:
 
         self._ahead: Prefetch | None = None
         self._chunks: Iterator[Chunk] | None = None
+        self._read, self._reader = read, reader
+        self._fetched = progress.index
         if ahead:
             self._ahead = Prefetch(reader, read, progress.index, limit=ahead)
             weakref.finalize(self, self._ahead.pause)
-        else:
-            self._chunks = None
-            self._begin = lambda: read(reader(), progress.index)
         self._held: Chunk | None = None
         self._at = 0
         self._rows: Iterator[dict[str, Any]] = iter(())
@@ -179,7 +178,7 @@ class Pass:
             if self._make.plain:
                 return next(self)
 
-    def _end(self) -> None:
+    def _end(self) -> NoReturn:
         self.progress.finished = True
         self._done()
         raise StopIteration
@@ -192,7 +191,7 @@ class Pass:
             chunk = self._ahead.next()
         else:
             if self._chunks is None:
-                self._chunks = self._begin()
+                self._chunks = self._read(self._reader(), self._fetched)
             try:
                 chunk = next(self._chunks, None)
             except BaseException:
@@ -200,14 +199,15 @@ class Pass:
                 raise
         self.progress.waited += time.monotonic() - began
         if chunk is not None:
+            self._fetched += chunk.batch.num_rows
             self.progress.rows += chunk.batch.num_rows
         return chunk
 
     def _finished(self, sample: dict[str, Any]) -> dict[str, Any] | None:
         """The sample decoded and transformed; None for one that is skipped."""
         try:
-            made = self._make.finished(sample)
-        except Exception as error:
+            made: dict[str, Any] = self._make.finished(sample)
+        except Exception as error:  # noqa: BLE001 - the user's code may raise anything; on_error decides
             self._skip(sample, error)
             return None
         self._bad = 0
@@ -259,7 +259,11 @@ class Pass:
             parts.append(
                 self._held
                 if whole
-                else Chunk(self._held.batch.slice(self._at, take), self._held.positions[self._at : stop])
+                else Chunk(
+                    self._held.batch.slice(self._at, take),
+                    self._held.positions[self._at : stop],
+                    (self._held.batch, self._at),
+                )
             )
             self._at = stop
             need -= take

@@ -23,13 +23,17 @@ def find_rank(rank: int | None = None, world_size: int | None = None) -> tuple[i
     """Rank and world size: as told, else of the process group, else of `RANK` and `WORLD_SIZE`, else 0 of 1."""
     if (rank is None) != (world_size is None):
         raise InvalidOptionError(
-            "rank and world_size go together.", remedy="Set both, or neither to have them found.", option="rank"
+            "rank and world_size go together.",
+            remedy="Set both, or neither to have them found.",
+            option="rank",
         )
     if rank is None or world_size is None:
         rank, world_size = _group() or _environment() or (0, 1)
     if not 0 <= rank < world_size:
         raise InvalidOptionError(
-            f"rank {rank} of world size {world_size} can't be.", remedy="Ranks go from 0 to world_size - 1.", option="rank"
+            f"rank {rank} of world size {world_size} can't be.",
+            remedy="Ranks go from 0 to world_size - 1.",
+            option="rank",
         )
     return rank, world_size
 
@@ -49,13 +53,14 @@ def _environment() -> tuple[int, int] | None:
         return int(rank), int(world)
     except ValueError as error:
         raise InvalidOptionError(
-            f"RANK={rank!r} and WORLD_SIZE={world!r} are not numbers.", remedy="Unset them, or set rank and world_size."
+            f"RANK={rank!r} and WORLD_SIZE={world!r} are not numbers.",
+            remedy="Unset them, or set rank and world_size.",
         ) from error
 
 
 @dataclass(frozen=True)
 class Lane:
-    """The positions that one reader reads: blocks of `block` positions `step` apart, the first of each `period` apart."""
+    """The positions that one reader reads: blocks of `block` positions `step` apart; blocks begin `period` apart."""
 
     first: int
     block: int = 1
@@ -70,7 +75,7 @@ class Lane:
 
     @classmethod
     def dealt(cls, start: int, *, rank: int, world: int, group: int, worker: int, workers: int) -> Lane:
-        """A worker's lane where positions are dealt singly to ranks, and a DataLoader makes batches of `group` of them."""
+        """A worker's lane where ranks are dealt single positions, and a DataLoader makes batches of `group` of them."""
         return cls(start + worker * group * world + rank, group, group * world * workers, world)
 
     def positions(self, index: int, count: int) -> Ints:
@@ -79,7 +84,8 @@ class Lane:
         if self.block == 1:
             return self.first + number * self.period
         block, within = np.divmod(number, self.block)
-        return self.first + block * self.period + within * self.step
+        positions: Ints = self.first + block * self.period + within * self.step
+        return positions
 
     def position(self, index: int) -> int:
         """The position of the lane's sample number `index`."""

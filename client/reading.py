@@ -1,4 +1,4 @@
-"""What a reader gives the dataset: the recipe, its schema, and samples of a lane in chunks. Embedded and remote alike."""
+"""What a reader gives the dataset, embedded or remote: the recipe, its schema, and samples of a lane in chunks."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ class Chunk:
 
     batch: pa.RecordBatch
     positions: Ints
+    part_of: tuple[pa.RecordBatch, int] | None = None  # the batch that this is a slice of, and from which row
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Reads a stream from servers: one stream at a time, continued on another address from the exact sample when it is cut."""
+"""Reads from servers: one stream at a time, continued on another address from the exact sample when it is cut."""
 
 from __future__ import annotations
 
@@ -36,7 +36,15 @@ BUDGET_SECONDS = 300.0
 _FIRST_WAIT, _LONGEST_WAIT = 0.1, 3.0  # new samples come within 5 s of a server's return
 _DAMAGED_TRIES = 3
 _AT_ONCE = 256
-_RETRIED = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED", "INTERNAL", "UNKNOWN", "CANCELLED")
+_RETRIED = (
+    "UNAVAILABLE",
+    "DEADLINE_EXCEEDED",
+    "RESOURCE_EXHAUSTED",
+    "ABORTED",
+    "INTERNAL",
+    "UNKNOWN",
+    "CANCELLED",
+)
 
 
 @dataclass(frozen=True)
@@ -248,7 +256,8 @@ def resolved(
     recipe = Recipe.from_json(answer.recipe_json)
     if recipe.digest != answer.recipe_digest:
         raise RecipeMismatchError(
-            "The server's recipe does not have the digest that it says.", remedy="Use the same release on both sides."
+            "The server's recipe does not have the digest that it says.",
+            remedy="Use the same release on both sides.",
         )
     return recipe, _described(recipe, answer.serialized_schema, answer.position_count)
 
@@ -361,7 +370,10 @@ class RemoteReader:
                     raise
                 patience.wait(error)
                 self.retries += 1
-            except (UnavailableError, ValueError) as error:  # grpcio raises ValueError for a channel closed under it
+            except (
+                UnavailableError,
+                ValueError,
+            ) as error:  # grpcio raises ValueError for a channel closed under it
                 if self._closed != generation:
                     return
                 patience.wait(error if isinstance(error, UnavailableError) else UnavailableError(str(error)))
@@ -437,7 +449,8 @@ class RemoteReader:
         described = self._described
         if header.recipe_digest != described.recipe.digest:
             raise RecipeMismatchError(
-                f"{where}: the server serves another recipe than was asked for.", expected=described.recipe.digest
+                f"{where}: the server serves another recipe than was asked for.",
+                expected=described.recipe.digest,
             )
         if tuple(header.dataset_names) != described.datasets or not _schema(header.serialized_schema).equals(
             described.schema

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import repeat
+from itertools import pairwise, repeat
 from typing import Any
 
 import numpy as np
@@ -42,7 +42,7 @@ def to_list(name: str, column: pa.Array, datasets: Sequence[str]) -> list[Any]:
         offsets = column.offsets.to_pylist()
         start = offsets[0]
         items = to_list("", column.values.slice(start, offsets[-1] - start), ())
-        out: list[Any] = [items[a - start : b - start] for a, b in zip(offsets, offsets[1:], strict=False)]
+        out: list[Any] = [items[a - start : b - start] for a, b in pairwise(offsets)]
         if column.null_count:
             out = [row if there else None for row, there in zip(out, column.is_valid().to_pylist(), strict=True)]
         return out
@@ -137,7 +137,7 @@ class Batch(dict[str, Any]):
 
     def get(self, name: str, default: Any = None) -> Any:
         """The value of this name, or `default`."""
-        return self[name] if name in self else default
+        return self[name] if name in self else default  # noqa: SIM401 - dict.get looks past __getitem__
 
     def values(self) -> Any:
         """The values, lists made."""
@@ -163,16 +163,16 @@ class Batch(dict[str, Any]):
         self._make_all()
         return dict.__eq__(self, other)
 
+    __hash__ = None
+
     def __ne__(self, other: object) -> bool:
         return not self == other
-
-    __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         self._make_all()
         return dict.__repr__(self)
 
-    def __or__(self, other: Mapping[str, Any]) -> dict[str, Any]:
+    def __or__(self, other: Any) -> Any:
         return {**self, **other}
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -182,7 +182,12 @@ class Batch(dict[str, Any]):
         if not columns:
             return _rebuilt, (made, None, None, ())
         message = pa.record_batch(list(columns.values()), names=list(columns))
-        return _rebuilt, (made, message.schema.serialize().to_pybytes(), message.serialize().to_pybytes(), self._datasets)
+        return _rebuilt, (
+            made,
+            message.schema.serialize().to_pybytes(),
+            message.serialize().to_pybytes(),
+            self._datasets,
+        )
 
 
 def _rebuilt(
@@ -204,7 +209,9 @@ def collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     for name in samples[0]:
         values = [sample[name] for sample in samples]
         first = values[0]
-        if isinstance(first, torch.Tensor) and all(isinstance(v, torch.Tensor) and v.shape == first.shape for v in values):
+        if isinstance(first, torch.Tensor) and all(
+            isinstance(v, torch.Tensor) and v.shape == first.shape for v in values
+        ):
             out[name] = torch.stack(values)
         elif all(type(v) is int for v in values) or all(type(v) is float for v in values):
             out[name] = torch.tensor(values)

@@ -32,7 +32,10 @@ def summary(recipe: Recipe) -> str:
     """What of a recipe fits beside a position, so that a state that does not fit can say how it differs."""
     body = orjson.loads(_shortened(recipe).to_json())
     for left_out in _LEFT_OUT:
-        kept = {**body, "sources": [{k: v for k, v in s.items() if k not in left_out} for s in body["sources"]]}
+        kept = {
+            **body,
+            "sources": [{k: v for k, v in s.items() if k not in left_out} for s in body["sources"]],
+        }
         packed = base64.b85encode(zlib.compress(orjson.dumps(kept), 9)).decode()
         if len(packed) <= _SUMMARY_BYTES:
             return packed
@@ -64,9 +67,17 @@ def check(state: Mapping[str, Any], recipe: Recipe) -> tuple[int, int]:
     if type(version) is int and version > VERSION:
         raise InvalidCursorError("The state was written by a newer version.", remedy="Upgrade choline-data.")
     digest, position, epoch = state.get("recipe"), state.get("position"), state.get("epoch", 0)
-    if version != VERSION or not isinstance(digest, str) or type(position) is not int or position < 0 or type(epoch) is not int:
+    if (
+        version != VERSION
+        or not isinstance(digest, str)
+        or type(position) is not int
+        or position < 0
+        or type(epoch) is not int
+    ):
         raise InvalidCursorError(
-            "This is not a state of a FirehoseDataset.", remedy="Pass what state_dict() gave.", keys=",".join(state)
+            "This is not a state of a FirehoseDataset.",
+            remedy="Pass what state_dict() gave.",
+            keys=",".join(state),
         )
     try:
         recipe.check_digest(digest, position)
@@ -93,7 +104,9 @@ def flattened(state: Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(snapshot, Mapping):
         inner = state.get("dataset_state")
         if not isinstance(inner, Mapping):
-            raise InvalidCursorError("The loader's state holds no state of the dataset.", remedy="Pass it on unchanged.")
+            raise InvalidCursorError(
+                "The loader's state holds no state of the dataset.", remedy="Pass it on unchanged."
+            )
         return inner
     workers = [w.get("dataset_state") for w in (snapshot.get("_worker_snapshots") or {}).values()]
     states = [w for w in workers if isinstance(w, Mapping)]
@@ -113,6 +126,8 @@ def merged(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             remedy="Set batch_size on the dataset, or use its loader().",
         )
     if {s.get("recipe") for s in states} != {states[0].get("recipe")}:
-        raise InvalidCursorError("The workers' states belong to different streams.", remedy="Pass the state on unchanged.")
+        raise InvalidCursorError(
+            "The workers' states belong to different streams.", remedy="Pass the state on unchanged."
+        )
     first = min(states, key=lambda s: (s.get("epoch", 0), s.get("position", 0)))
     return {key: value for key, value in first.items() if key not in ("worker", "workers", "split")}

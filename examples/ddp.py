@@ -1,6 +1,6 @@
 """Two processes over gloo: each has its part of every global step, and one state resumes any number of them.
 
-    torchrun --nproc-per-node 2 examples/ddp.py --home HOME --mix web
+torchrun --nproc-per-node 2 examples/ddp.py --home HOME --mix web
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The main job end to end, on data that is on every machine: add three datasets, serve them, train, die, resume.
 
-    make demo            a minute of training
-    python examples/demo.py --steps 40    shorter
+make demo            a minute of training
+python examples/demo.py --steps 40    shorter
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ def cli(home: str, *words: str) -> str:
     """Runs `choline-data` and shows what a person at the terminal would see."""
     print(f"\n$ choline-data {' '.join(words)}", flush=True)
     done = subprocess.run(
-        [sys.executable, "-m", "choline_data", *words, "--home", home], text=True, capture_output=True, timeout=300
+        [sys.executable, "-m", "choline_data", *words, "--home", home],
+        text=True,
+        capture_output=True,
+        timeout=300,
     )
     print("\n".join((done.stderr + done.stdout).strip().splitlines()[-14:]), flush=True)
     if done.returncode:
@@ -78,7 +81,13 @@ def train(address: str, home: str, folder: Path, steps: int, die_at: int) -> Non
     torch.manual_seed(0)
     torch.set_num_threads(1)
     data = FirehoseDataset(
-        MIX, server=address, view="tokens", tokenizer="bytes", seq_len=SEQ_LEN, batch_size=BATCH, format="nanogpt"
+        MIX,
+        server=address,
+        view="tokens",
+        tokenizer="bytes",
+        seq_len=SEQ_LEN,
+        batch_size=BATCH,
+        format="nanogpt",
     )
 
     class Tiny(nn.Module):
@@ -172,9 +181,19 @@ def main() -> None:
         server, address = serve(home)
         try:
             print(f"\nserving on {address}; training a tiny transformer for {wanted.steps} steps", flush=True)
-            again = [sys.executable, __file__, "--steps", str(wanted.steps), "--home", home, "--train", address]
+            again = [
+                sys.executable,
+                __file__,
+                "--steps",
+                str(wanted.steps),
+                "--home",
+                home,
+                "--train",
+                address,
+            ]
             started = time.monotonic()
             killed = subprocess.run([*again, str(folder), str(wanted.steps // 2 + 3)], timeout=600)
+            assert killed.returncode == -signal.SIGKILL, f"the trainer ended with {killed.returncode}"
             print(f"the trainer died (exit {killed.returncode}); starting it again", flush=True)
             subprocess.run([*again, str(folder), "0"], timeout=600, check=True)
             print(f"trained in {time.monotonic() - started:.0f} s", flush=True)

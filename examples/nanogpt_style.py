@@ -1,6 +1,6 @@
 """A nanoGPT-style loop: packed rows of byte tokens from a mix, x and y, resumable at any step.
 
-    python examples/nanogpt_style.py --home HOME --mix web=0.7,code=0.3 --steps 50
+python examples/nanogpt_style.py --home HOME --mix web=0.7,code=0.3 --steps 50
 """
 
 from __future__ import annotations
@@ -42,9 +42,8 @@ def main() -> None:
     args = parser.parse_args()
 
     torch.manual_seed(0)
-    dataset = FirehoseDataset(
-        args.mix, home=args.home, server=args.server, view="tokens", seq_len=args.seq_len, batch_size=8
-    )
+    rows = {"view": "tokens", "format": "nanogpt", "seq_len": args.seq_len, "batch_size": 8}
+    dataset = FirehoseDataset(args.mix, home=args.home, server=args.server, **rows)
     model = Model(512, 64, args.seq_len)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     step = 0
@@ -56,8 +55,8 @@ def main() -> None:
         step = saved["step"]
 
     for batch in dataset:
-        tokens = batch["tokens"].long()
-        loss = nn.functional.cross_entropy(model(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten())
+        logits = model(batch["x"])
+        loss = nn.functional.cross_entropy(logits.flatten(0, 1), batch["y"].flatten(), ignore_index=-1)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -1,6 +1,6 @@
 """A classifier of images: bytes from the store, decoded and resized in the transform, labels by name.
 
-    python examples/vision.py --home HOME --mix pictures
+python examples/vision.py --home HOME --mix pictures
 """
 
 from __future__ import annotations

@@ -40,9 +40,7 @@ class Shelf:
         files = []
         for (config, split), held in parts.items():
             rows = len(next(iter(held.values())))
-            arrays = {
-                column: pa.array(values, one.STORED.field(column).type) for column, values in held.items()
-            }
+            arrays = {column: pa.array(values, one.STORED.field(column).type) for column, values in held.items()}
             content = pa.record_batch(list(arrays.values()), names=list(arrays))
             arrays["id"] = sample_ids(content)
             arrays["origin"] = pa.array([{"file": name, "row": row} for row in range(rows)], one.ORIGIN)

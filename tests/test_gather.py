@@ -24,11 +24,14 @@ VALUES = {
     | st.lists(st.none() | st.fixed_dictionaries({"role": texts, "content": texts}), max_size=4),
     pa.list_(LABEL): st.none()
     | st.lists(
-        st.fixed_dictionaries({"name": texts, "value": texts, "score": st.none() | st.floats(allow_nan=False)}), max_size=3
+        st.fixed_dictionaries({"name": texts, "value": texts, "score": st.none() | st.floats(allow_nan=False)}),
+        max_size=3,
     ),
     pa.list_(MEDIUM): st.none()
     | st.lists(
-        st.fixed_dictionaries({"mime": texts, "data": st.none() | st.binary(max_size=30), "width": st.none() | st.just(3)}),
+        st.fixed_dictionaries(
+            {"mime": texts, "data": st.none() | st.binary(max_size=30), "width": st.none() | st.just(3)}
+        ),
         max_size=2,
     ),
     ORIGIN: st.none() | st.fixed_dictionaries({"file": texts, "row": st.none() | st.integers(0, 2**40)}),
@@ -67,4 +70,9 @@ def test_values_that_lie_in_a_mapped_file_are_read_through_it():
     assert len(node.bases) == 1 and node.bases[0] is mapped
     rows = np.array([4, 2, 0, 3], np.int64)
     got = assemble(pa.large_string(), [Piece(node, rows, np.arange(4))], 4)
-    assert got.to_pylist() == ["b" * 50, "short", "a long value that is not inlined", "a long value that is not inlined"]
+    assert got.to_pylist() == [
+        "b" * 50,
+        "short",
+        "a long value that is not inlined",
+        "a long value that is not inlined",
+    ]

@@ -38,9 +38,7 @@ def test_a_slice_of_chats_renders_its_own_rows() -> None:
 
 def test_a_preference_shows_the_chosen_reply_as_the_assistant_and_not_the_rejected_one() -> None:
     rows = batch(said(("user", "q"), ("chosen", "good"), ("rejected", "bad")))
-    assert render(rows, "preference", template_named("plain")).to_pylist() == [
-        "user: q\n\nassistant: good\n\n"
-    ]
+    assert render(rows, "preference", template_named("plain")).to_pylist() == ["user: q\n\nassistant: good\n\n"]
 
 
 def test_a_question_is_its_text_or_its_turns() -> None:
@@ -49,9 +47,7 @@ def test_a_question_is_its_text_or_its_turns() -> None:
 
 
 def test_a_label_stands_below_its_text() -> None:
-    rows = batch(
-        {"text": "nice", "label": [{"name": "positive", "value": "1"}]}, {"text": "so-so", "label": None}
-    )
+    rows = batch({"text": "nice", "label": [{"name": "positive", "value": "1"}]}, {"text": "so-so", "label": None})
     assert render(rows, "classification").to_pylist() == ["nice\nlabel: positive", "so-so"]
 
 
@@ -72,9 +68,7 @@ def test_an_annotation_reads_as_its_labels() -> None:
 
 
 def test_rows_of_several_kinds_stay_in_order() -> None:
-    rows = batch(
-        {"kind": "text", "text": "a"}, {"kind": "tabular", "extra": '{"k":1}'}, {"kind": "text", "text": "b"}
-    )
+    rows = batch({"kind": "text", "text": "a"}, {"kind": "tabular", "extra": '{"k":1}'}, {"kind": "text", "text": "b"})
     assert render(rows).to_pylist() == ["a", "k: 1", "b"]
 
 

@@ -11,9 +11,7 @@ from choline_data.yaml_safe import front_matter, safe_load
 
 
 def test_words_and_version_numbers_stay_what_was_written() -> None:
-    got = safe_load(
-        "name: no\nversion: 1.10\nlang: NO\ndate: 2026-01-01\nport: 0x1f\nzip: 007\n", "card.yaml"
-    )
+    got = safe_load("name: no\nversion: 1.10\nlang: NO\ndate: 2026-01-01\nport: 0x1f\nzip: 007\n", "card.yaml")
     assert got == {
         "name": "no",
         "version": "1.10",

@@ -23,9 +23,7 @@ _SUFFIX = {
     "audio": re.compile(r"\.(wav|mp3|flac|ogg|opus|m4a)([?#]|$)", re.IGNORECASE),
     "video": re.compile(r"\.(mp4|webm|avi|mov|mkv)([?#]|$)", re.IGNORECASE),
 }
-_OPAQUE = re.compile(
-    r"^(https?://\S+|/?[\w.-]+(/[\w.@ -]+)+|[0-9a-f]{16,}|[A-Za-z0-9+/]{40,}={0,2}|[\w-]{1,64})$"
-)
+_OPAQUE = re.compile(r"^(https?://\S+|/?[\w.-]+(/[\w.@ -]+)+|[0-9a-f]{16,}|[A-Za-z0-9+/]{40,}={0,2}|[\w-]{1,64})$")
 
 
 def plain(name: str) -> str:

@@ -44,9 +44,7 @@ def is_json(field: pa.Field | None) -> bool:
     return field is not None and (field.metadata or {}).get(b"json") == b"1"
 
 
-def extra_json(
-    batch: pa.RecordBatch, columns: Sequence[str], rest: Mapping[str, pa.Array] | None = None
-) -> pa.Array:
+def extra_json(batch: pa.RecordBatch, columns: Sequence[str], rest: Mapping[str, pa.Array] | None = None) -> pa.Array:
     """One JSON object a row with these columns, in the batch's order; null where it would have no key.
 
     `rest` gives a column's value as JSON text in the place of the column itself; where that is null the row's object

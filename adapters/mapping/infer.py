@@ -18,6 +18,7 @@ from choline_data.schema import KINDS
 
 MARGIN = 0.2
 PLAUSIBLE = 0.5
+SURE_OVER_TABLE = 0.75
 # What others call our kinds: `--as` takes these too.
 ALIASES = {
     "instruct": "chat",
@@ -58,8 +59,7 @@ def infer(
     """
     look = Look(batches)
     found = [
-        Candidate(Mapping(f.kind, f.form, tuple(f.fields)), f.score, (f.evidence,))
-        for f in rules.candidates(look)
+        Candidate(Mapping(f.kind, f.form, tuple(f.fields)), f.score, (f.evidence,)) for f in rules.candidates(look)
     ]
     if kind_hint:
         hinted = ALIASES.get(kind_hint, kind_hint)
@@ -83,6 +83,8 @@ def unsure(candidates: list[Candidate]) -> bool:
     if best.mapping.form == "table" and best.evidence and "token ids" in best.evidence[0]:
         return True
     rivals = [c for c in candidates[1:] if c.mapping.kind != best.mapping.kind]
+    if best.score >= SURE_OVER_TABLE:  # everything is at least a table: that alone is no doubt
+        rivals = [c for c in rivals if c.mapping.form != "table"]
     return any(c.score >= PLAUSIBLE and best.score - c.score < MARGIN for c in rivals)
 
 
@@ -120,9 +122,7 @@ def _of_kind(found: list[Candidate], look: Look, as_kind: str, name: str) -> lis
 def _overridden(
     found: list[Candidate], look: Look, overrides: Pairs[str, str], as_kind: str, name: str
 ) -> list[Candidate]:
-    known = sorted(
-        {role for form in FORMS.values() for role in (*form.required, *form.optional)} | set(COMMON)
-    )
+    known = sorted({role for form in FORMS.values() for role in (*form.required, *form.optional)} | set(COMMON))
     given: list[tuple[str, str]] = []
     for role, columns in overrides.items():
         if role not in known:
@@ -139,13 +139,9 @@ def _overridden(
             kept = [(r, c) for r, c in candidate.mapping.fields if r not in roles and c not in taken]
             if set(form.required) <= roles | {r for r, _ in kept}:
                 fields = (*given, *kept)
-                return [
-                    Candidate(replace(candidate.mapping, fields=fields), 1.0, (*candidate.evidence, "--map"))
-                ]
+                return [Candidate(replace(candidate.mapping, fields=fields), 1.0, (*candidate.evidence, "--map"))]
     kinds = {
-        form: kind
-        for form, kind in rules.KIND_OF_FORM.items()
-        if not as_kind or kind == ALIASES.get(as_kind, as_kind)
+        form: kind for form, kind in rules.KIND_OF_FORM.items() if not as_kind or kind == ALIASES.get(as_kind, as_kind)
     }
     for form_name, kind in kinds.items():
         form = FORMS[form_name]

@@ -160,9 +160,7 @@ def _preference(look: Look) -> Iterable[Find]:
         one, two, choice = look.find((first,), reply), look.find((second,), reply), look.find(choices)
         if one and two and choice:
             fields = [*before, ("chosen", one), ("rejected", two), ("choice", choice), *system]
-            yield Find(
-                "preference", "preference", fields, 0.96, f"{choice} says which of {one} and {two} is better"
-            )
+            yield Find("preference", "preference", fields, 0.96, f"{choice} says which of {one} and {two} is better")
             return
 
 
@@ -173,9 +171,7 @@ def _kto(look: Look) -> Iterable[Find]:
     chat = look.find(_CHATS, lambda c: c.turns in ("messages", "sharegpt"))
     prompt, reply = look.text("prompt", "instruction"), look.text("completion", "response", "output")
     if chat:
-        yield Find(
-            "preference", "kto", [("messages", chat), ("label", label)], 0.97, f"{label} judges {chat}"
-        )
+        yield Find("preference", "kto", [("messages", chat), ("label", label)], 0.97, f"{label} judges {chat}")
     elif prompt and reply:
         fields = [("prompt", prompt), ("completion", reply), ("label", label)]
         yield Find("preference", "kto", fields, 0.97, f"{label} judges {reply}")
@@ -183,16 +179,10 @@ def _kto(look: Look) -> Iterable[Find]:
 
 def _chat(look: Look) -> Iterable[Find]:
     system = [("system", s) for s in [look.text("system", "systemprompt")] if s]
-    shaped = [
-        n for key, n in look.plain.items() if look.columns[n].turns in ("messages", "sharegpt", "pairs")
-    ]
+    shaped = [n for key, n in look.plain.items() if look.columns[n].turns in ("messages", "sharegpt", "pairs")]
     named = look.find(_CHATS, lambda c: c.turns in ("messages", "sharegpt", "pairs"))
     texts = look.find(("texts",), lambda c: c.turns == "pairs")
-    column = (
-        named
-        or texts
-        or next((n for n in shaped if n.lower() != "replies" and not look.columns[n].media), "")
-    )
+    column = named or texts or next((n for n in shaped if n.lower() != "replies" and not look.columns[n].media), "")
     # A history goes before the reply of its own row.
     if column and not (column.lower() == "history" and look.text("response", "output")):
         shape = look.columns[column].turns
@@ -236,9 +226,7 @@ def _choice(look: Look) -> Iterable[Find]:
     if not question:
         return
     several: list[str] = []
-    whole = look.find(
-        ("choices", "options", "endings", "answerchoices", "mcoptions", "choicestext"), _is_choices
-    )
+    whole = look.find(("choices", "options", "endings", "answerchoices", "mcoptions", "choicestext"), _is_choices)
     for names in (("opa", "opb", "opc", "opd"), ("a", "b", "c", "d"), ("option1", "option2"), ("sol1", "sol2"),
                   ("choice1", "choice2"), ("ending0", "ending1", "ending2", "ending3"),
                   ("optiona", "optionb", "optionc", "optiond"), ("answera", "answerb", "answerc"),
@@ -269,9 +257,7 @@ def _choice(look: Look) -> Iterable[Find]:
     if context and context != question:
         fields.append(("context", context))
     fields += _media_beside(look)
-    yield Find(
-        "qa", "multiple_choice", fields, 0.97 if answer else 0.9, f"{', '.join(columns)} are the choices"
-    )
+    yield Find("qa", "multiple_choice", fields, 0.97 if answer else 0.9, f"{', '.join(columns)} are the choices")
 
 
 def _is_choices(column: Column) -> bool:
@@ -339,17 +325,13 @@ def _instruction(look: Look) -> Iterable[Find]:
         history = look.find(("history",), lambda c: c.all_of(lambda v: isinstance(v, list)))
         if history:
             fields.append(("history", history))
-        ratings = [
-            look.plain[n] for n in _RATINGS if n in look.plain and look.columns[look.plain[n]].is_number
-        ]
+        ratings = [look.plain[n] for n in _RATINGS if n in look.plain and look.columns[look.plain[n]].is_number]
         fields += [("label", r) for r in ratings] + _media_beside(look)
         yield Find("chat", "prompt_completion", fields, 0.94, f"{reply} answers {prompt}")
         return
     alone = look.text("prompt", "instruction", "inputs")
     if alone and not look.has(*_DOCUMENTS, "canonicalsolution") and look.columns[alone].is_prose:
-        yield Find(
-            "chat", "prompt_completion", [("prompt", alone)], 0.88, f"{alone} is a prompt without a reply"
-        )
+        yield Find("chat", "prompt_completion", [("prompt", alone)], 0.88, f"{alone} is a prompt without a reply")
 
 
 def _is_reply(column: Column) -> bool:
@@ -371,7 +353,7 @@ def _summary(look: Look) -> Iterable[Find]:
 
 
 _LANGUAGES = frozenset(
-    ["ar", "bg", "bn", "ca", "cs", "da", "de", "el", "en", "eo", "es", "et", "eu", "fa", "fi", "fr", "ga", "gl", "gu", "he", "hi", "hr", "hu", "hy", "id", "is", "it", "ja", "ka", "kk", "km", "kn", "ko", "lt", "lv", "mk", "ml", "mr", "ms", "mt", "nb", "ne", "nl", "nn", "no", "pa", "pl", "ps", "pt", "ro", "ru", "sh", "si", "sk", "sl", "sq", "sr", "sv", "ta", "te", "th", "tr", "uk", "ur", "uz", "vi", "xh", "yi", "zh", "zu", "af", "am", "as", "az", "be", "br", "cy", "fy", "gd", "ha", "ig", "ku", "ky", "li", "mg", "mn", "my", "oc", "or", "rw", "se", "tg", "tk", "tt", "ug", "wa", "yo"]
+    ["ar", "bg", "bn", "ca", "cs", "da", "de", "el", "en", "eo", "es", "et", "eu", "fa", "fi", "fr", "ga", "gl", "gu", "he", "hi", "hr", "hu", "hy", "id", "is", "it", "ja", "ka", "kk", "km", "kn", "ko", "lt", "lv", "mk", "ml", "mr", "ms", "mt", "nb", "ne", "nl", "nn", "no", "pa", "pl", "ps", "pt", "ro", "ru", "sh", "si", "sk", "sl", "sq", "sr", "sv", "ta", "te", "th", "tr", "uk", "ur", "uz", "vi", "xh", "yi", "zh", "zu", "af", "am", "as", "az", "be", "br", "cy", "fy", "gd", "ha", "ig", "ku", "ky", "li", "mg", "mn", "my", "oc", "or", "rw", "se", "tg", "tk", "tt", "ug", "wa", "yo"]  # noqa: E501 - one list
 )  # fmt: skip
 
 
@@ -388,9 +370,7 @@ def _parallel(look: Look) -> Iterable[Find]:
     pair = [look.text("src", "sourcetext"), look.text("tgt", "targettext")]
     columns = coded if len(coded) > 1 else pair if all(pair) else []
     if columns:
-        yield Find(
-            "text", "parallel", [("text", c) for c in columns], 0.93, f"{' and '.join(columns)} say the same"
-        )
+        yield Find("text", "parallel", [("text", c) for c in columns], 0.93, f"{' and '.join(columns)} say the same")
 
 
 def _classification(look: Look) -> Iterable[Find]:
@@ -399,11 +379,7 @@ def _classification(look: Look) -> Iterable[Find]:
             return True
         if c.all_of(lambda v: isinstance(v, int)):
             return c.distinct <= max(20, len(c.there) // 2)
-        return (
-            c.is_text
-            and c.length < 60
-            and (c.distinct <= max(3, len(c.there) // 2) or c.name.lower() == "label")
-        )
+        return c.is_text and c.length < 60 and (c.distinct <= max(3, len(c.there) // 2) or c.name.lower() == "label")
 
     def graded(c: Column) -> bool:
         return few(c) or c.is_number
@@ -418,9 +394,7 @@ def _classification(look: Look) -> Iterable[Find]:
         first, second, label = look.text(one), look.text(two), look.find(names, graded)
         if first and second and label:
             fields = [("text", first), ("text", second), ("label", label)]
-            yield Find(
-                "classification", "classification", fields, 0.96, f"{label} judges {first} and {second}"
-            )
+            yield Find("classification", "classification", fields, 0.96, f"{label} judges {first} and {second}")
             return
     text, label = look.text(*_LABELLED), look.find(_LABELS, few)
     if not text or not label or text == label:
@@ -440,9 +414,7 @@ def _classification(look: Look) -> Iterable[Find]:
     prose = look.columns[text].is_prose and look.columns[text].length > 12
     # A row of a table has a title and a category too; a document has a topic.
     score = 0.94 if classed and prose else 0.75 if classed and text.lower() in ("text", "sentence") else 0.45
-    yield Find(
-        "classification", "classification", [("text", text), ("label", label)], score, f"{label} sorts {text}"
-    )
+    yield Find("classification", "classification", [("text", text), ("label", label)], score, f"{label} sorts {text}")
 
 
 def _tokens(look: Look) -> Iterable[Find]:
@@ -451,9 +423,7 @@ def _tokens(look: Look) -> Iterable[Find]:
     tags = look.find(("nertags", "postags", "chunktags", "tags", "labels", "upos", "ner", "pos"), lambda c: c.all_of(
         lambda v: isinstance(v, list)))  # fmt: skip
     if words and tags:
-        yield Find(
-            "annotation", "token_labels", [("tokens", words), ("tags", tags)], 0.96, f"{tags} mark {words}"
-        )
+        yield Find("annotation", "token_labels", [("tokens", words), ("tags", tags)], 0.96, f"{tags} mark {words}")
 
 
 def _ids(look: Look) -> Iterable[Find]:
@@ -467,9 +437,7 @@ def _ids(look: Look) -> Iterable[Find]:
 def _code(look: Look) -> Iterable[Find]:
     prompt, solution = look.text("prompt"), look.text("canonicalsolution")
     if prompt and solution:
-        yield Find(
-            "text", "code", [("prompt", prompt), ("text", solution)], 0.96, f"{solution} completes {prompt}"
-        )
+        yield Find("text", "code", [("prompt", prompt), ("text", solution)], 0.96, f"{solution} completes {prompt}")
         return
     program = look.find(_PROGRAMS, _is_program)
     if not program:
@@ -529,9 +497,7 @@ def _media(look: Look) -> Iterable[Find]:
 
 def _is_caption(column: Column) -> bool:
     return column.is_text or column.all_of(
-        lambda v: (
-            isinstance(v, bytes) or (isinstance(v, list) and all(isinstance(x, str) or x is None for x in v))
-        )
+        lambda v: isinstance(v, bytes) or (isinstance(v, list) and all(isinstance(x, str) or x is None for x in v))
     )
 
 
@@ -570,9 +536,7 @@ def _annotation(look: Look) -> Iterable[Find]:
         yield Find("annotation", "annotation", fields, 0.95, f"{', '.join(shape)} mark images")
         return
     if look.has("imageid") and look.text("caption") and not look.has(*_IMAGES, "url"):
-        yield Find(
-            "annotation", "annotation", [("text", look.text("caption"))], 0.95, "captions of images elsewhere"
-        )
+        yield Find("annotation", "annotation", [("text", look.text("caption"))], 0.95, "captions of images elsewhere")
     tasks = look.find(("annotations", "completions"), lambda c: c.all_of(
         lambda v: isinstance(v, list) and all(isinstance(x, dict) and "result" in x for x in v)))  # fmt: skip
     if tasks:
@@ -588,25 +552,18 @@ def _document(look: Look) -> Iterable[Find]:
         return
     named = look.find(_DOCUMENTS, lambda c: _is_document(c, look))
     if named:
-        score = (
-            0.94 if named.lower() in ("text", "content", "raw_content", "page", "body", "markdown") else 0.85
-        )
+        score = 0.94 if named.lower() in ("text", "content", "raw_content", "page", "body", "markdown") else 0.85
         yield Find("text", "document", [("text", named)], score, f"{named} holds text")
         return
-    long = sorted(
-        (c for c in look.columns.values() if c.is_prose and c.length > 200), key=lambda c: -c.length
-    )
+    long = sorted((c for c in look.columns.values() if c.is_prose and c.length > 200), key=lambda c: -c.length)
     if long and (len(long) == 1 or long[0].length > 4 * long[1].length):
         yield Find("text", "document", [("text", long[0].name)], 0.5, f"{long[0].name} is the longest text")
 
 
 def _is_document(column: Column, look: Look) -> bool:
-    if column.turns == "strings" or column.all_of(
-        lambda v: isinstance(v, list) and all(isinstance(x, str) for x in v)
-    ):
+    if column.turns == "strings" or column.all_of(lambda v: isinstance(v, list) and all(isinstance(x, str) for x in v)):
         return (
-            column.name.lower() in ("pages", "paragraphs", "text", "text_by_page_gen", "sections")
-            and not column.media
+            column.name.lower() in ("pages", "paragraphs", "text", "text_by_page_gen", "sections") and not column.media
         )
     if not column.is_text:
         return False

@@ -69,21 +69,15 @@ def read(value: Any) -> Talk:
 
 def _turns(items: list[dict[str, Any]]) -> Talk:
     keys = {key for item in items for key in item}
-    if "turns" in keys and isinstance(
-        items[0].get("turns"), list
-    ):  # replies to another file's questions (MT-Bench)
+    if "turns" in keys and isinstance(items[0].get("turns"), list):  # replies to another file's questions (MT-Bench)
         said = [str(text) for text in items[0]["turns"] if text is not None]
-        return Talk(
-            [("assistant", text) for text in said], [{} for _ in said], "" if said else "has no turns"
-        )
+        return Talk([("assistant", text) for text in said], [{} for _ in said], "" if said else "has no turns")
     role_key = next((k for k in ROLE_KEYS if k in keys), None)
     content_key = next((k for k in CONTENT_KEYS if k in keys), None)
     if role_key is None and {"user", "assistant"} & keys:
         return _pairs(items)
     if role_key is None or (content_key is None and not keys & set(_CALLS)):
-        return Talk(
-            fault=f"has turns without a role or a content (their keys: {', '.join(sorted(keys)[:8])})"
-        )
+        return Talk(fault=f"has turns without a role or a content (their keys: {', '.join(sorted(keys)[:8])})")
     names = [_name(item.get(role_key)) for item in items]
     talk = Talk()
     usual = USUAL.get(role_key, {})
@@ -110,9 +104,7 @@ def _content(item: dict[str, Any], key: str | None) -> tuple[str | None, bool]:
     value = item.get(key) if key else None
     exact = value is None or isinstance(value, str)
     text: str | None = value if exact else _parts(value)
-    calls = [
-        call for k in _CALLS if item.get(k) for call in (item[k] if isinstance(item[k], list) else [item[k]])
-    ]
+    calls = [call for k in _CALLS if item.get(k) for call in (item[k] if isinstance(item[k], list) else [item[k]])]
     if calls:
         # As the Hermes template writes them, so that a model sees the call that the tool answers.
         blocks = "\n".join(f"<tool_call>\n{_call(call)}\n</tool_call>" for call in calls)
@@ -136,9 +128,7 @@ def _parts(value: Any) -> str:
         value = value["parts"] if isinstance(value.get("parts"), list) else [value]
     if not isinstance(value, list):
         return dumps(value)
-    texts = [
-        part if isinstance(part, str) else part.get("text") for part in value if isinstance(part, (str, dict))
-    ]
+    texts = [part if isinstance(part, str) else part.get("text") for part in value if isinstance(part, (str, dict))]
     return "\n".join(text for text in texts if isinstance(text, str))
 
 
@@ -182,9 +172,7 @@ def from_structs(column: pa.Array) -> tuple[pa.Array, pa.Array | None] | None:
     Gives the very same as `read` would row by row.
     """
     t = pa.types
-    if not (t.is_list(column.type) or t.is_large_list(column.type)) or not t.is_struct(
-        column.type.value_type
-    ):
+    if not (t.is_list(column.type) or t.is_large_list(column.type)) or not t.is_struct(column.type.value_type):
         return None
     kind = column.type.value_type
     keys = [f.name for f in kind]
@@ -214,9 +202,7 @@ def from_structs(column: pa.Array) -> tuple[pa.Array, pa.Array | None] | None:
     turns = pa.ListArray.from_arrays(
         pa.array(offsets), pa.StructArray.from_arrays([roles, contents], fields=list(TURN)), type=TURNS
     )
-    return turns, _rest(
-        kind, parts, role_key, content_key, pa.array(common, pa.bool_()).take(names.indices), column
-    )
+    return turns, _rest(kind, parts, role_key, content_key, pa.array(common, pa.bool_()).take(names.indices), column)
 
 
 def _rest(
@@ -244,7 +230,5 @@ def _rest(
         return None
     objects = json_object(pieces, len(common))
     lists = json_lists(column, pc.fill_null(objects, pa.scalar("{}", TEXT)), "[", "]")
-    bare = json_lists(
-        column, pa.array(["{}"], TEXT).take(pa.array(np.zeros(len(common), np.int64))), "[", "]"
-    )
+    bare = json_lists(column, pa.array(["{}"], TEXT).take(pa.array(np.zeros(len(common), np.int64))), "[", "]")
     return pc.if_else(pc.equal(lists, bare), pa.scalar(None, TEXT), lists)

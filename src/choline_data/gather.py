@@ -72,7 +72,9 @@ class Bytes(Node):
             if not count:
                 continue
             _, offset_buffer, data = part.buffers()
-            ends: npt.NDArray[Any] = np.frombuffer(offset_buffer, width, count=count + 1, offset=part.offset * width.itemsize)
+            ends: npt.NDArray[Any] = np.frombuffer(
+                offset_buffer, width, count=count + 1, offset=part.offset * width.itemsize
+            )
             lengths = (ends[1:] - ends[:-1]).astype(np.int64)
             mine = views[at : at + count]
             at += count

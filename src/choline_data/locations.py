@@ -25,9 +25,7 @@ EXTRAS = {
     "https": "http",
 }
 NETWORK_SCHEMES = frozenset({"http", "https", "s3", "gs", "gcs", "az", "abfs", "abfss", "hf"})
-_PRIVATE_DOMAINS = frozenset(
-    {"local", "localhost", "internal", "intranet", "lan", "home", "corp", "invalid", "test"}
-)
+_PRIVATE_DOMAINS = frozenset({"local", "localhost", "internal", "intranet", "lan", "home", "corp", "invalid", "test"})
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
 _PLAIN = re.compile(r"[A-Za-z0-9._~/:=@+,%&?!()-]*$")
 _ODD_ESCAPE = re.compile(r"%([01]|2[eEfF5]|5[cC]|7[fF])")
@@ -60,11 +58,7 @@ def check_location(location: str, *, network: bool = False) -> str:
     `network` holds for what arrives from elsewhere (a card, a request): only https, http and object stores, only
     hosts with a public name, no port but the usual one, no user, no odd escapes. Nothing is opened or resolved.
     """
-    if (
-        any(c in location for c in "\x00\r\n")
-        or "::" in location.split("://[", 1)[0]
-        or location.startswith("|")
-    ):
+    if any(c in location for c in "\x00\r\n") or "::" in location.split("://[", 1)[0] or location.startswith("|"):
         raise ForbiddenLocationError(
             f"{redacted(location)!r} is a chain of file systems, a command, or holds a control character.",
             remedy="Give one path or one URL; archives are opened by their content.",
@@ -140,9 +134,7 @@ def open_location(location: str) -> BinaryIO:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
-            raise ForbiddenLocationError(
-                f"{path} is not a regular file.", remedy="Name a file or a folder of files."
-            )
+            raise ForbiddenLocationError(f"{path} is not a regular file.", remedy="Name a file or a folder of files.")
         return os.fdopen(fd, "rb")
     fs, inner = filesystem(location)
     return cast(BinaryIO, fs.open(inner, "rb"))  # type: ignore[attr-defined]

@@ -147,9 +147,7 @@ def _joined(lists: pa.Array, values: pa.Array, separator: str) -> pa.Array:
     lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
     offsets = np.zeros(len(lists) + 1, np.int64)
     np.cumsum(lengths, out=offsets[1:])
-    rows = pc.binary_join(
-        pa.LargeListArray.from_arrays(pa.array(offsets), values), pa.scalar(separator, _TEXT)
-    )
+    rows = pc.binary_join(pa.LargeListArray.from_arrays(pa.array(offsets), values), pa.scalar(separator, _TEXT))
     return pc.if_else(pa.array(lengths > 0), rows, pa.scalar(None, _TEXT))
 
 

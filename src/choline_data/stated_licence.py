@@ -70,9 +70,7 @@ def spdx_of_stated(stated: Any) -> str:
         ids = list(dict.fromkeys(filter(None, map(spdx_of_stated, stated))))
         return " AND ".join(ids)
     if isinstance(stated, dict):
-        return next(
-            (s for k in ("name", "@id", "url", "path", "title") if (s := spdx_of_stated(stated.get(k)))), ""
-        )
+        return next((s for k in ("name", "@id", "url", "path", "title") if (s := spdx_of_stated(stated.get(k)))), "")
     if not isinstance(stated, str) or not stated.strip():
         return ""
     web = re.search(r"creativecommons\.org/(?:licenses|publicdomain)/([a-z-]+)/([0-9.]+)", stated)

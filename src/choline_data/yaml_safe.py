@@ -54,9 +54,7 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _integer)
 def safe_load(text: str | bytes, where: str) -> Any:
     """The one document in `text` as plain data; SourceFormatError or SourceTooLargeError names `where`."""
     if len(text) > MAX_CHARS:
-        raise SourceTooLargeError(
-            f"{where}: YAML of more than {MAX_CHARS >> 20} MiB.", remedy="Split the file."
-        )
+        raise SourceTooLargeError(f"{where}: YAML of more than {MAX_CHARS >> 20} MiB.", remedy="Split the file.")
     loader = None
     try:
         loader = _Loader(text)
@@ -69,9 +67,7 @@ def safe_load(text: str | bytes, where: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         line = f"{where}:{mark.line + 1}" if mark is not None else where
         problem = getattr(error, "problem", None) or error
-        raise SourceFormatError(
-            f"{line}: not YAML ({one_line(problem, 120)}).", remedy="Mend the file."
-        ) from error
+        raise SourceFormatError(f"{line}: not YAML ({one_line(problem, 120)}).", remedy="Mend the file.") from error
     finally:
         if loader is not None:
             loader.dispose()
@@ -85,9 +81,7 @@ def _check(node: yaml.Node, where: str, sizes: dict[int, int], above: tuple[int,
         return sizes[id(node)]
     if len(above) >= MAX_DEPTH:
         raise _refused(node, where, f"more than {MAX_DEPTH} levels")
-    if not str(node.tag).startswith("tag:yaml.org,2002:") or str(node.tag).startswith(
-        "tag:yaml.org,2002:python"
-    ):
+    if not str(node.tag).startswith("tag:yaml.org,2002:") or str(node.tag).startswith("tag:yaml.org,2002:python"):
         raise _refused(node, where, f"the tag {one_line(node.tag, 60)!r}")
     size, below = 1, (*above, id(node))
     if isinstance(node, yaml.MappingNode):

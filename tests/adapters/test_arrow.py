@@ -47,9 +47,7 @@ def test_a_cut_file_gives_its_whole_batches_and_then_the_error(read, tmp_path, s
 
 def test_a_compressed_batch_is_measured_before_it_is_decoded(read, tmp_path):
     table = pa.table({"zeros": pa.array([0] * 1_000_000)})
-    found = read(
-        ArrowFile(max_batch_bytes=1000), stored(tmp_path / "a.arrows", table, stream=True, compression="zstd")
-    )
+    found = read(ArrowFile(max_batch_bytes=1000), stored(tmp_path / "a.arrows", table, stream=True, compression="zstd"))
     assert isinstance(found.error, SourceTooLargeError)
     assert "max_batch_bytes" in str(found.error)
 

@@ -121,9 +121,7 @@ def test_what_is_sniffed_can_be_overridden(read, write):
 
 
 def test_prose_is_no_table(write, source):
-    prose = write(
-        "a.txt", "It was the best of times, it was the worst of times,\nit was the age of wisdom,\n" * 9
-    )
+    prose = write("a.txt", "It was the best of times, it was the worst of times,\nit was the age of wisdom,\n" * 9)
     table = write("b.txt", "a\tb\n" + "1\t2\n" * 9)
     (claim,) = csv_table.detect(source(prose, table))
     assert [f.name for f in claim.files] == ["b.txt"]

@@ -20,9 +20,7 @@ class TestContract(AdapterContract):
         rows = [{"n": n, "text": f"row {n}", "tags": ["a"] * (n % 3)} for n in range(9000)]
         return [
             source_file(write("a.json", json.dumps(rows))),
-            source_file(
-                write("b.json", json.dumps({"canary": "x", "examples": [*rows[:50], "odd", *rows[50:60]]}))
-            ),
+            source_file(write("b.json", json.dumps({"canary": "x", "examples": [*rows[:50], "odd", *rows[50:60]]}))),
         ]
 
 
@@ -61,9 +59,7 @@ def test_the_rows_of(read, write, document, rows):
 
 
 def test_a_big_array_is_read_in_pieces_with_the_same_rows(read, write):
-    rows = [
-        {"n": n, "text": "é" * (n % 500), "x": [n / 3, None, 10**n if n < 40 else 0]} for n in range(20_000)
-    ]
+    rows = [{"n": n, "text": "é" * (n % 500), "x": [n / 3, None, 10**n if n < 40 else 0]} for n in range(20_000)]
     path = write("a.json", json.dumps(rows, indent=2, ensure_ascii=False))
     whole, pieces = read(JsonDocument(), path), read(JsonDocument(max_document_bytes=1000), path)
     assert whole.error is None
@@ -73,9 +69,7 @@ def test_a_big_array_is_read_in_pieces_with_the_same_rows(read, write):
 
 
 def test_a_big_object_says_how_to_make_lines_of_it(read, write):
-    found = read(
-        JsonDocument(max_document_bytes=100), write("a.json", json.dumps({"rows": [{"a": "x" * 200}]}))
-    )
+    found = read(JsonDocument(max_document_bytes=100), write("a.json", json.dumps({"rows": [{"a": "x" * 200}]})))
     assert isinstance(found.error, SourceTooLargeError)
     assert "jq" in str(found.error)
 

@@ -103,9 +103,7 @@ def test_ranges_of_bytes_hold_each_line_once(write, ranges):
     data = b"".join(b'{"n": %d, "x": "%s"}\n' % (n, b"y" * (n % 17)) for n in range(300))
     path = write("a.jsonl", data)
     edges = [len(data) * i // ranges for i in range(ranges)]
-    shards = [
-        Shard(str(path), "a.jsonl", start=s, end=e) for s, e in zip(edges, [*edges[1:], -1], strict=True)
-    ]
+    shards = [Shard(str(path), "a.jsonl", start=s, end=e) for s, e in zip(edges, [*edges[1:], -1], strict=True)]
     numbers = [n for s in shards for c in JsonLines().read(s) for n in c.batch.column("n").to_pylist()]
     assert numbers == list(range(300))
 
@@ -118,12 +116,8 @@ def test_a_big_plain_file_is_read_in_ranges(write, source_file, monkeypatch):
     assert sum(len(c.rows) for s in shards for c in JsonLines().read(s)) == 1000
 
 
-scalars = (
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
-)
-values = st.recursive(
-    scalars, lambda v: st.lists(v, max_size=3) | st.dictionaries(st.text(max_size=3), v, max_size=3)
-)
+scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+values = st.recursive(scalars, lambda v: st.lists(v, max_size=3) | st.dictionaries(st.text(max_size=3), v, max_size=3))
 objects = st.lists(
     st.dictionaries(st.sampled_from(["a", "b", "2020-01-01"]), values, min_size=1), min_size=1, max_size=5
 )
@@ -146,9 +140,7 @@ def test_no_value_changes_on_its_way_into_columns(rows):
             found.append({k: json.loads(v) if k in texts and v is not None else v for k, v in row.items()})
     refused = {place for part in records.records_of_lines(lines) for place, _ in part.refused}
     assert [without_nulls(row) for row in found] == [
-        without_nulls(json.loads(records.dumps(row)))
-        for place, row in enumerate(rows)
-        if place not in refused
+        without_nulls(json.loads(records.dumps(row))) for place, row in enumerate(rows) if place not in refused
     ]
 
 

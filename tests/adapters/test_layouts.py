@@ -100,9 +100,7 @@ def test_the_real_hub_folders_have_their_counts(shared_data: Path) -> None:
         "main/test": 1319,
         "socratic/test": 1319,
     }
-    assert counts(hub.detect(resolve(str(shared_data / "hf_gsm8k"), config="socratic"))) == {
-        "socratic/test": 1319
-    }
+    assert counts(hub.detect(resolve(str(shared_data / "hf_gsm8k"), config="socratic"))) == {"socratic/test": 1319}
     assert counts(hub.detect(resolve(str(shared_data / "hf_bbh")))) == {
         "causal_judgement/test": 187,
         "object_counting/test": 250,
@@ -278,8 +276,7 @@ def test_coco_annotations_are_joined_to_their_images(tmp_path: Path) -> None:
     got = rows(claim)
     assert got[0]["image"] == {"bytes": b"\xff\xd8\xff", "path": "a.jpg"}
     assert [
-        len(json.loads(r["annotations"]) if isinstance(r["annotations"], str) else r["annotations"])
-        for r in got
+        len(json.loads(r["annotations"]) if isinstance(r["annotations"], str) else r["annotations"]) for r in got
     ] == [
         1,
         0,

@@ -188,12 +188,7 @@ def test_html_named_png_is_no_picture() -> None:
 def test_tfrecords_are_read_and_a_flipped_bit_is_damage(tmp_path: Path) -> None:
     example = bytes.fromhex("0a0e0a0c0a016e12071a050a03010203")
     length = struct.pack("<Q", len(example))
-    record = (
-        length
-        + struct.pack("<I", masked_crc32c(length))
-        + example
-        + struct.pack("<I", masked_crc32c(example))
-    )
+    record = length + struct.pack("<I", masked_crc32c(length)) + example + struct.pack("<I", masked_crc32c(example))
     path = tmp_path / "t.tfrecord"
     path.write_bytes(record * 3)
     (claim,) = claims(path)

@@ -28,13 +28,9 @@ class TestContract(AdapterContract):
         return [source_file(path, "year=2024/a.parquet")]
 
 
-def test_a_big_file_becomes_shards_of_row_groups_with_the_rows_of_the_file(
-    tmp_path, source_file, monkeypatch
-):
+def test_a_big_file_becomes_shards_of_row_groups_with_the_rows_of_the_file(tmp_path, source_file, monkeypatch):
     monkeypatch.setattr(parquet, "SHARD_BYTES", 2000)
-    path = stored(
-        tmp_path / "a.parquet", pa.table({"n": range(3000)}), row_group_size=250, compression="none"
-    )
+    path = stored(tmp_path / "a.parquet", pa.table({"n": range(3000)}), row_group_size=250, compression="none")
     shards = Parquet().shards([source_file(path)])
     assert len(shards) > 2
     chunks = [c for s in shards for c in Parquet().read(s)]
@@ -57,9 +53,7 @@ def test_a_categorical_column_reads_as_its_values(read, tmp_path):
 
 
 def test_a_dictionary_that_becomes_endless_text_is_stopped(read, tmp_path):
-    table = pa.table(
-        {"text": pa.DictionaryArray.from_arrays(pa.array([0] * 5000, pa.int32()), ["x" * 100_000])}
-    )
+    table = pa.table({"text": pa.DictionaryArray.from_arrays(pa.array([0] * 5000, pa.int32()), ["x" * 100_000])})
     path = stored(tmp_path / "a.parquet", table)
     found = read(Parquet(max_expansion_bytes=50 << 20), path)
     assert isinstance(found.error, SourceTooLargeError)

@@ -37,9 +37,7 @@ def test_each_table_is_a_shard_and_views_are_not_run(tmp_path, source_file):
         create table "o""; drop table b; --" (x); insert into "o""; drop table b; --" values (7);
     """
     file = source_file(made(tmp_path / "a.db", script))
-    found = {
-        s.member: [r for c in Sqlite().read(s) for r in c.batch.to_pylist()] for s in Sqlite().shards([file])
-    }
+    found = {s.member: [r for c in Sqlite().read(s) for r in c.batch.to_pylist()] for s in Sqlite().shards([file])}
     assert found == {
         "a": [{"k": "y", "v": 2}, {"k": "z", "v": 1}],
         "b": [{"x": 1}],

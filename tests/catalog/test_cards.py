@@ -271,9 +271,7 @@ def test_a_hub_id_finds_its_card() -> None:
 
 def test_importing_the_module_reads_no_card() -> None:
     code = "import choline_data.catalog.cards as c; print(c.packaged_cards.cache_info().currsize)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "0"
 
 

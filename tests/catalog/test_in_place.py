@@ -246,3 +246,13 @@ def test_the_commands_work_on_it(tmp_path, folder):
     assert run("verify", "there")[0]["ok"] is True
     assert [entry["name"] for entry in run("list")] == ["there"]
     assert not (tmp_path / "home/data").exists()
+
+
+def test_the_client_in_this_process_reads_it(tmp_path, folder):
+    pytest.importorskip("torch")
+    from choline_data.client import FirehoseDataset
+
+    home = Home(tmp_path / "home")
+    both(home, folder)
+    dataset = FirehoseDataset("there", home=home.location, seed=1, rank=0, world_size=1, max_samples=65)
+    assert sorted(sample["text"] for sample in dataset) == sorted(documents(65)["text"])

@@ -88,9 +88,7 @@ def test_a_fifo_is_no_file(tmp_path: Path) -> None:
         resolve(str(tmp_path / "pipe"))
 
 
-@pytest.mark.parametrize(
-    "place", ["simplecache::file:///etc/hostname", "ftp://h/x", "a\x00b", "file://host/x"]
-)
+@pytest.mark.parametrize("place", ["simplecache::file:///etc/hostname", "ftp://h/x", "a\x00b", "file://host/x"])
 def test_forms_that_are_not_allowed_are_refused(place: str) -> None:
     with pytest.raises(ForbiddenLocationError):
         resolve(place)
@@ -123,9 +121,7 @@ def test_a_remote_folder_is_listed_with_sizes() -> None:
         ("LICENSE", "All rights are mine", "NOASSERTION"),
     ],
 )
-def test_the_licence_comes_from_what_the_source_states(
-    tmp_path: Path, name: str, text: str, spdx: str
-) -> None:
+def test_the_licence_comes_from_what_the_source_states(tmp_path: Path, name: str, text: str, spdx: str) -> None:
     (tmp_path / name).write_text(text)
     assert resolve(str(tmp_path)).license == spdx
 

@@ -14,9 +14,7 @@ def card(name: str, **facts: object) -> Card:
 
 
 RIVERS = card("rivers", title="Rivers", tags=("geography",), license="MIT", kind="text", gate="no")
-LAKES = card(
-    "lakes", description="Lakes, and the rivers into them", license="CC-BY-4.0", kind="chat", gate="auto"
-)
+LAKES = card("lakes", description="Lakes, and the rivers into them", license="CC-BY-4.0", kind="chat", gate="auto")
 TALK = card("talk", title="River talk", license="CC-BY-SA-4.0", kind="chat", languages=("de_Latn", "en"))
 MIXED = card("some-code", tags=("code",), license="MIT OR Apache-2.0", kind="text")
 SOME = [RIVERS, LAKES, TALK, MIXED]

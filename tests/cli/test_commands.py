@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
-ROWS = "".join(json.dumps({"text": f"a page about rivers, number {n}", "url": f"https://e.org/{n}"}) + "\n" for n in range(20))
+ROWS = "".join(
+    json.dumps({"text": f"a page about rivers, number {n}", "url": f"https://e.org/{n}"}) + "\n" for n in range(20)
+)
 CHAT = "".join(
-    json.dumps({"messages": [{"role": "user", "content": f"question {n}"}, {"role": "assistant", "content": "yes"}]}) + "\n"
+    json.dumps({"messages": [{"role": "user", "content": f"question {n}"}, {"role": "assistant", "content": "yes"}]})
+    + "\n"
     for n in range(10)
 )
 

@@ -61,7 +61,17 @@ class Server:
 
     def __init__(self, home: Path, port: int = 0, *options: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "choline_data.service", "--home", str(home), "--port", str(port), "--json", *options],
+            [
+                sys.executable,
+                "-m",
+                "choline_data.service",
+                "--home",
+                str(home),
+                "--port",
+                str(port),
+                "--json",
+                *options,
+            ],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,

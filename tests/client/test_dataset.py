@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from typing import Any
 
@@ -58,18 +59,23 @@ def test_columns_leave_out_what_was_not_asked_for(firehose: Any):
 @pytest.mark.parametrize("batch", [None, 4])
 def test_ranks_share_out_every_position_once(firehose: Any, world: int, batch: int | None):
     got = [positions(firehose(rank=r, world_size=world, batch_size=batch)) for r in range(world)]
-    assert sorted(sum(got, [])) == list(range(450))
+    assert sorted(itertools.chain.from_iterable(got)) == list(range(450))
     if batch is None:
         assert got[1 % world][:3] == [1 % world, 1 % world + world, 1 % world + 2 * world]
     else:
-        assert got[1 % world][: batch + 1] == [*range(1 % world * 4, 1 % world * 4 + 4), 1 % world * 4 + 4 * world]
+        assert got[1 % world][: batch + 1] == [
+            *range(1 % world * 4, 1 % world * 4 + 4),
+            1 % world * 4 + 4 * world,
+        ]
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 8])
 def test_a_global_step_is_the_same_for_every_world_size(firehose: Any, world: int):
     ranks = [iter(firehose(rank=r, world_size=world, batch_size=24 // world)) for r in range(world)]
     for step in range(5):
-        assert sum((next(r)["position"].tolist() for r in ranks), []) == list(range(24 * step, 24 * step + 24))
+        assert list(itertools.chain.from_iterable(next(r)["position"].tolist() for r in ranks)) == list(
+            range(24 * step, 24 * step + 24)
+        )
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2, pytest.param(4, marks=pytest.mark.slow)])
@@ -189,7 +195,9 @@ def test_a_hundred_bad_samples_in_a_row_are_an_error(firehose: Any):
 def test_weights_may_stand_beside_a_list_of_names(firehose: Any, home: Any):
     expected = firehose({"web": 0.7, "code": 0.3}).recipe
     assert FirehoseDataset(["web", "code"], weights=[0.7, 0.3], home=home, repeat=False, seed=7).recipe == expected
-    assert FirehoseDataset(["web", "code"], probabilities=[0.7, 0.3], home=home, repeat=False, seed=7).recipe == expected
+    assert (
+        FirehoseDataset(["web", "code"], probabilities=[0.7, 0.3], home=home, repeat=False, seed=7).recipe == expected
+    )
     with pytest.raises(InvalidMixError):
         FirehoseDataset(["web"], weights=[0.7, 0.3], home=home)
 

@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from tests.conftest import Shelf
 
 ROOT = Path(__file__).parents[2]
@@ -53,6 +52,11 @@ def test_nanogpt_style(examples: Path, tmp_path: Path):
     first = run(*command, "--steps", "10", *checkpoint)
     second = run(*command, "--steps", "20", *checkpoint)
     assert first + second == whole  # killed half-way and resumed: the same losses
+
+
+def test_torchtitan_style(examples: Path):
+    told = losses(run(sys.executable, "examples/torchtitan_style.py", "--home", str(examples), "--mix", "web"))
+    assert told[-1] < told[0]
 
 
 def test_vision(examples: Path):

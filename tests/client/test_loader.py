@@ -50,7 +50,12 @@ def test_accelerate_shares_out_every_row_once(firehose: Any, workers: int):
     seen: list[int] = []
     for rank in (0, 1):
         loader = DataLoader(firehose(max_samples=448), batch_size=8, num_workers=workers, collate_fn=collate)
-        options = {"num_processes": 2, "process_index": rank, "dispatch_batches": False, "put_on_device": False}
+        options = {
+            "num_processes": 2,
+            "process_index": rank,
+            "dispatch_batches": False,
+            "put_on_device": False,
+        }
         seen += positions(prepare_data_loader(loader, **options))
     assert sorted(seen) == list(range(448))
 
@@ -101,7 +106,9 @@ def _rank(rank: int, world: int, home: str, store: str, out: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
     dataset = FirehoseDataset({"web": 5, "code": 3}, home=home, repeat=False, batch_size=8, last_batch="wrap")
     got: list[int] = []
-    for batch in DataLoader(dataset, batch_size=None, num_workers=rank, multiprocessing_context="spawn" if rank else None):
+    for batch in DataLoader(
+        dataset, batch_size=None, num_workers=rank, multiprocessing_context="spawn" if rank else None
+    ):
         total = torch.tensor([len(batch["text"])])
         dist.all_reduce(total)
         assert total.item() == 16

@@ -27,7 +27,9 @@ def test_a_server_and_a_home_give_the_same_samples(firehose: Any, remote: Any):
 def test_batches_are_the_same(firehose: Any, remote: Any):
     for ours, theirs in zip(remote(batch_size=7), firehose(batch_size=7), strict=True):
         assert ours["position"].tolist() == theirs["position"].tolist()
-        assert {k: v for k, v in ours.items() if k != "position"} == {k: v for k, v in theirs.items() if k != "position"}
+        assert {k: v for k, v in ours.items() if k != "position"} == {
+            k: v for k, v in theirs.items() if k != "position"
+        }
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 8])

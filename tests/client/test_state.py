@@ -131,7 +131,12 @@ def test_a_state_of_another_recipe_is_refused_with_the_difference(firehose: Any,
 
 @pytest.mark.parametrize(
     "state",
-    [{}, {"position": 3}, {"version": 1, "recipe": "x", "position": -1}, {"version": 1, "recipe": 4, "position": 1}],
+    [
+        {},
+        {"position": 3},
+        {"version": 1, "recipe": "x", "position": -1},
+        {"version": 1, "recipe": 4, "position": 1},
+    ],
 )
 def test_what_is_no_state_is_refused(firehose: Any, state: dict[str, Any]):
     with pytest.raises(InvalidCursorError):
@@ -174,7 +179,8 @@ def stateful(dataset: Any, workers: int, **options: Any) -> StatefulDataLoader:
 
 
 @pytest.mark.parametrize(
-    ("workers", "every", "count"), [(0, 1, 5), (1, 1, 10), (2, 1, 0), (2, 1, 63), (2, 3, 5), (3, 1, 64), (3, 3, 10)]
+    ("workers", "every", "count"),
+    [(0, 1, 5), (1, 1, 10), (2, 1, 0), (2, 1, 63), (2, 3, 5), (3, 1, 64), (3, 3, 10)],
 )
 def test_a_stateful_loader_resumes_with_any_number_of_workers(firehose: Any, workers: int, every: int, count: int):
     loader = stateful(firehose(), workers, snapshot_every_n_steps=every)

@@ -19,7 +19,13 @@ TEXTS = ["", "a", "some words", "x" * 50, "ünï", "the end of it all"] * 3
 def open_tokens(shelf, mix="web", *, shuffle=False, repeat=False, **options):
     store = Store(shelf.home)
     recipe = resolve_mix(
-        mix, store, view="tokens", shuffle=shuffle, repeat=repeat, options=token_options(**options), rows_of=token_rows()
+        mix,
+        store,
+        view="tokens",
+        shuffle=shuffle,
+        repeat=repeat,
+        options=token_options(**options),
+        rows_of=token_rows(),
     )
     return TokenStream(store, recipe)
 
@@ -57,7 +63,9 @@ def test_best_fit_keeps_documents_whole_and_loses_none(shelf):
     sums = np.add.reduceat(packed.rows.length, packed.rows.offsets[:-1])
     assert sums.max() <= 20 and sums.sum() == array.tokens
     assert 0 <= packed.padding < 0.2
-    whole = {int(d) for d, n in zip(packed.rows.document, packed.rows.length, strict=True) if n == len(TEXTS[d].encode()) + 1}
+    whole = {
+        int(d) for d, n in zip(packed.rows.document, packed.rows.length, strict=True) if n == len(TEXTS[d].encode()) + 1
+    }
     assert {i for i, t in enumerate(TEXTS) if len(t.encode()) < 20} <= whole
 
 

@@ -127,11 +127,7 @@ def apply(mapping: Mapping, chunk: Chunk, shard: Shard) -> Normalised:
         kind = STORED.field(name).type
         array = made.columns.get(name)
         arrays.append(
-            pa.nulls(batch.num_rows, kind)
-            if array is None
-            else array
-            if array.type == kind
-            else array.cast(kind)
+            pa.nulls(batch.num_rows, kind) if array is None else array if array.type == kind else array.cast(kind)
         )
     out = pa.RecordBatch.from_arrays(arrays, schema=pa.schema([STORED.field(name) for name in names]))
     keep, rejects = _rejected(made.bad, chunk, shard)
@@ -143,9 +139,7 @@ def _rejected(
 ) -> tuple[pa.Array | None, tuple[Reject, ...]]:
     reasons: dict[int, str] = {}
     for mask, reason in bad:
-        flags = (
-            mask if isinstance(mask, np.ndarray) else pc.fill_null(mask, True).to_numpy(zero_copy_only=False)
-        )
+        flags = mask if isinstance(mask, np.ndarray) else pc.fill_null(mask, True).to_numpy(zero_copy_only=False)
         for index in np.flatnonzero(flags):
             reasons.setdefault(int(index), reason)
     if not reasons:
@@ -153,9 +147,7 @@ def _rejected(
     keep = np.ones(chunk.batch.num_rows, bool)
     keep[list(reasons)] = False
     rejects = tuple(
-        Reject(
-            chunk.files[i].as_py() if chunk.files is not None else shard.origin, int(chunk.rows[i]), reason
-        )
+        Reject(chunk.files[i].as_py() if chunk.files is not None else shard.origin, int(chunk.rows[i]), reason)
         for i, reason in sorted(reasons.items())
     )
     return pa.array(keep), rejects

@@ -122,9 +122,7 @@ def _with_history(fields: Fields) -> None:
     history, name = fields.values(fields.names("history")[0]), fields.names("prompt")[0]
     fields.made.kept.add(fields.names("history")[0])
     prompts, replies = _prompt(fields).to_pylist(), _reply(fields).to_pylist()
-    systems = (
-        fields.text(fields.names("system")[0]).to_pylist() if fields.has("system") else [None] * fields.rows
-    )
+    systems = fields.text(fields.names("system")[0]).to_pylist() if fields.has("system") else [None] * fields.rows
     talks = []
     for before, prompt, reply, system in zip(history, prompts, replies, systems, strict=True):
         one = talk.read(before) if before else Talk()
@@ -184,12 +182,8 @@ def preference(fields: Fields) -> None:
     if fields.has("choice"):
         made.kept.update((chosen, rejected))
         pairs = [_ordered(pair, choice) for pair, choice in zip(pairs, _choices(fields), strict=True)]
-    prompts = (
-        _conversations(fields, fields.names("prompt")[0]) if fields.has("prompt") else [None] * fields.rows
-    )
-    systems = (
-        fields.text(fields.names("system")[0]).to_pylist() if fields.has("system") else [None] * fields.rows
-    )
+    prompts = _conversations(fields, fields.names("prompt")[0]) if fields.has("prompt") else [None] * fields.rows
+    systems = fields.text(fields.names("system")[0]).to_pylist() if fields.has("system") else [None] * fields.rows
     made.kept.update((chosen, rejected, *fields.names("prompt")))
     talks = [_preferred(p, c, r, s) for p, (c, r), s in zip(prompts, pairs, systems, strict=True)]
     made.columns["turns"] = talk.as_array(talks)
@@ -300,9 +294,7 @@ def _path(root: Any) -> Talk:
     node = root
     while isinstance(node, dict) and isinstance(node.get("text"), str):
         # In a tree the speakers alternate, so a missing role follows from the depth.
-        out.turns.append(
-            (role_of(str(node.get("role"))) or ("user", "assistant")[len(out.turns) % 2], node["text"])
-        )
+        out.turns.append((role_of(str(node.get("role"))) or ("user", "assistant")[len(out.turns) % 2], node["text"]))
         replies = [r for r in node.get("replies") or [] if isinstance(r, dict)]
         node = min(replies, key=_rank, default=None)
     return out if out.turns else Talk(fault="no message")

@@ -89,11 +89,7 @@ class Fields:
         if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
             return _utf8(column)
         text = json_text(column, kind)
-        if (
-            pa.types.is_date(column.type)
-            or pa.types.is_timestamp(column.type)
-            or pa.types.is_decimal(column.type)
-        ):
+        if pa.types.is_date(column.type) or pa.types.is_timestamp(column.type) or pa.types.is_decimal(column.type):
             text = pc.replace_substring(text, pattern='"', replacement="")
         return pc.if_else(pc.is_valid(column), text, pa.scalar(None, TEXT))
 
@@ -202,9 +198,7 @@ def turns_of(parts: Sequence[tuple[str, pa.Array, bool]]) -> pa.Array:
     there = np.ones((rows, len(parts)), bool)
     for i, (_, content, optional) in enumerate(parts):
         if optional:
-            there[:, i] = pc.fill_null(pc.greater(pc.binary_length(content), 0), False).to_numpy(
-                zero_copy_only=False
-            )
+            there[:, i] = pc.fill_null(pc.greater(pc.binary_length(content), 0), False).to_numpy(zero_copy_only=False)
     which = np.arange(len(parts))[None, :] * rows + np.arange(rows)[:, None]
     take = pa.array(which[there])
     contents = pa.concat_arrays([content for _, content, _ in parts]).take(take)
@@ -245,9 +239,7 @@ def labels_of(fields: Fields, batch: pa.RecordBatch, role: str = "label") -> pa.
     if not several:
         return made[0]
     rows = fields.rows
-    there = np.stack(
-        [pc.is_valid(m.flatten().field("value")).to_numpy(zero_copy_only=False) for m in made], axis=1
-    )
+    there = np.stack([pc.is_valid(m.flatten().field("value")).to_numpy(zero_copy_only=False) for m in made], axis=1)
     which = (np.arange(len(made))[None, :] * rows + np.arange(rows)[:, None])[there]
     offsets = np.zeros(rows + 1, np.int32)
     np.cumsum(there.sum(1), out=offsets[1:])
@@ -265,9 +257,7 @@ def _one_label(fields: Fields, batch: pa.RecordBatch, name: str, several: bool) 
             fields.made.kept.add(name)
         text = Fields([], pa.RecordBatch.from_arrays([values], ["v"]), "").text("v")
         offsets = np.zeros(len(lists) + 1, np.int32)
-        np.cumsum(
-            pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False), out=offsets[1:]
-        )
+        np.cumsum(pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False), out=offsets[1:])
         mask = pc.is_null(lists) if lists.null_count else None
         return pa.ListArray.from_arrays(
             pa.array(offsets), _labels(values, text, classes, ""), type=pa.list_(LABEL), mask=mask

@@ -38,14 +38,10 @@ def attach(fields: Fields) -> None:
     if len(parts) == 1:
         fields.made.columns["media"] = parts[0]
         return
-    lengths = np.stack(
-        [pc.fill_null(pc.list_value_length(p), 0).to_numpy(zero_copy_only=False) for p in parts], axis=1
-    )
+    lengths = np.stack([pc.fill_null(pc.list_value_length(p), 0).to_numpy(zero_copy_only=False) for p in parts], axis=1)
     starts = np.concatenate([[0], np.cumsum(lengths.T.reshape(-1))])[:-1].reshape(len(parts), -1).T
     take = [np.arange(s, s + n) for s, n in zip(starts.reshape(-1), lengths.reshape(-1), strict=True)]
-    values = pa.concat_arrays([p.flatten() for p in parts]).take(
-        pa.array(np.concatenate([np.arange(0), *take]))
-    )
+    values = pa.concat_arrays([p.flatten() for p in parts]).take(pa.array(np.concatenate([np.arange(0), *take])))
     offsets = np.zeros(fields.rows + 1, np.int32)
     np.cumsum(lengths.sum(1), out=offsets[1:])
     fields.made.columns["media"] = pa.ListArray.from_arrays(pa.array(offsets), values, type=pa.list_(MEDIUM))
@@ -103,8 +99,7 @@ def _leave(fields: Fields, name: str, keys: list[str]) -> None:
         return
     parts = [column.flatten()[column.type.get_field_index(k)].to_pylist() for k in keys]
     rows: list[dict[str, Any]] = [
-        {k: v for k, v in zip(keys, values, strict=True) if v is not None}
-        for values in zip(*parts, strict=True)
+        {k: v for k, v in zip(keys, values, strict=True) if v is not None} for values in zip(*parts, strict=True)
     ]
     fields.made.rest[name] = pa.array([dumps(row) if row else None for row in rows], pa.large_string())
 

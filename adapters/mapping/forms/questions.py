@@ -54,18 +54,10 @@ def choices(fields: Fields) -> None:
     """The question with its lettered choices, and the right one; the label's `name` is its text, `value` the source's."""
     made = fields.made
     given = fields.names("answer") or fields.names("answer_from_1")
-    used = [
-        n
-        for role in ("question", "choices", "answer", "answer_from_1", "context")
-        for n in fields.names(role)
-    ]
+    used = [n for role in ("question", "choices", "answer", "answer_from_1", "context") for n in fields.names(role)]
     made.kept.update(used)
-    questions = fields.require(
-        fields.joined("question", "\n"), " and ".join(fields.names("question"))
-    ).to_pylist()
-    contexts = (
-        fields.text(fields.names("context")[0]).to_pylist() if fields.has("context") else [None] * fields.rows
-    )
+    questions = fields.require(fields.joined("question", "\n"), " and ".join(fields.names("question"))).to_pylist()
+    contexts = fields.text(fields.names("context")[0]).to_pylist() if fields.has("context") else [None] * fields.rows
     columns = [fields.values(name) for name in fields.names("choices")]
     answers = fields.values(given[0]) if given else [None] * fields.rows
     # In some sets 1 is the first choice (winogrande): a role of its own, since '1' alone does not say.
@@ -88,9 +80,7 @@ def choices(fields: Fields) -> None:
         labels.append(None if answer is None else [_label(answer, options, right)])
     made.columns["turns"] = talk.as_array(talks)
     made.columns["label"] = pa.array(labels, pa.list_(LABEL))
-    made.reject(
-        pa.array([bool(t.fault) for t in talks]), f"{', '.join(fields.names('choices'))} holds no choices"
-    )
+    made.reject(pa.array([bool(t.fault) for t in talks]), f"{', '.join(fields.names('choices'))} holds no choices")
 
 
 def _options(cells: list[Any]) -> list[tuple[str, str]]:
@@ -104,9 +94,7 @@ def _options(cells: list[Any]) -> list[tuple[str, str]]:
                 return []
         if isinstance(value, dict) and isinstance(value.get("text"), list):
             names = value.get("label") or []
-            return [
-                (str(names[i]) if i < len(names) else _letter(i), str(t)) for i, t in enumerate(value["text"])
-            ]
+            return [(str(names[i]) if i < len(names) else _letter(i), str(t)) for i, t in enumerate(value["text"])]
         if isinstance(value, dict):
             return [(str(k), str(v)) for k, v in value.items() if v is not None]
         if isinstance(value, list) and value and all(isinstance(v, dict) for v in value):
@@ -124,9 +112,7 @@ def _right(answer: Any, options: list[tuple[str, str]], first: int) -> int | Non
     if answer is None or answer == "":
         return None
     if isinstance(answer, str):
-        named = [
-            i for i, (letter, _) in enumerate(options) if letter == answer.strip("().") or letter == answer
-        ]
+        named = [i for i, (letter, _) in enumerate(options) if letter == answer.strip("().") or letter == answer]
         said = [i for i, (_, text) in enumerate(options) if text == answer]
         found = named or said
         if found:

@@ -10,9 +10,7 @@ from choline_data.adapters.mapping.forms.fields import Fields
 
 ROLES = ("license", "language", "url", "time")
 
-ISO = (
-    r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-][0-9]{2}:?[0-9]{2})?)?$"
-)
+ISO = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-][0-9]{2}:?[0-9]{2})?)?$"
 # The one way that a stored time is written back: whole seconds in UTC.
 _EXACT = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$"
 _UTC = pa.timestamp("us", tz="UTC")
@@ -41,9 +39,9 @@ def _time(fields: Fields, name: str) -> None:
             made.kept.add(name)
         return
     if pa.types.is_timestamp(column.type):
-        made.columns["time"] = (
-            column if column.type.tz else column.cast(pa.timestamp(column.type.unit, "UTC"))
-        ).cast(_UTC, safe=False)
+        made.columns["time"] = (column if column.type.tz else column.cast(pa.timestamp(column.type.unit, "UTC"))).cast(
+            _UTC, safe=False
+        )
         made.kept.add(name)
         return
     if pa.types.is_date(column.type):

@@ -60,9 +60,7 @@ def token_labels(fields: Fields) -> None:
         uneven.append(not good)
         texts.append(" ".join(map(str, words)) if good else None)
         labels.append(
-            [{"name": _tag(m, classes), "value": str(w)} for w, m in zip(words, marks, strict=True)]
-            if good
-            else None
+            [{"name": _tag(m, classes), "value": str(w)} for w, m in zip(words, marks, strict=True)] if good else None
         )
     fields.made.reject(pa.array(uneven), f"{tokens} and {tags} are not lists of one length")
     fields.made.columns["text"] = pa.array(texts, TEXT)

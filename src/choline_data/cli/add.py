@@ -204,7 +204,12 @@ def add(
 
 def _told(plan: Plan) -> dict[str, object]:
     parts = [
-        {"adapter": type(p.adapter).__name__, "kind": p.mapping.kind, "form": p.mapping.form, "fields": dict(p.mapping.fields)}
+        {
+            "adapter": type(p.adapter).__name__,
+            "kind": p.mapping.kind,
+            "form": p.mapping.form,
+            "fields": dict(p.mapping.fields),
+        }
         for p in plan.parts
     ]
     return {"parts": parts, "passed_over": [{"file": name, "why": why} for name, why in plan.passed_over]}

@@ -191,7 +191,9 @@ def serve(
     tls_cert: Annotated[str, typer.Option(help="The certificate chain, PEM.")] = "",
     tls_key: Annotated[str, typer.Option(help="Its key, PEM.")] = "",
     client_ca: Annotated[str, typer.Option(help="Ask clients for a certificate of this authority.")] = "",
-    insecure: Annotated[bool, typer.Option("--insecure", help="Listen beyond this machine without TLS or tokens.")] = False,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Listen beyond this machine without TLS or tokens.")
+    ] = False,
     max_streams: Annotated[int, typer.Option(help="Streams at once in a process.", min=1)] = 1000,
     memory: Annotated[str, typer.Option(help="For cached blocks and messages, such as 512MB.")] = "512MB",
     http_port: Annotated[int, typer.Option(help="Also serve NDJSON over plain HTTP here; -1 is off.", min=-1)] = -1,
@@ -285,7 +287,9 @@ def mix_explain(
 
 
 @mix_app.command("import")
-def mix_import(source: Annotated[str, typer.Argument(help="A file, the text itself, or - for standard input.")]) -> None:
+def mix_import(
+    source: Annotated[str, typer.Argument(help="A file, the text itself, or - for standard input.")],
+) -> None:
     """A mix of Megatron, datasets, MosaicML or Axolotl as ours."""
     from choline_data.cli.stream import import_mix as run
 

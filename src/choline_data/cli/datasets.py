@@ -32,7 +32,9 @@ def list_datasets(home: str, *, as_json: bool) -> None:
             emit(_summary(entry))
         return
     if not entries:
-        sys.stdout.write("Nothing yet. `choline-data add SOURCE` adds a dataset, `choline-data search WORD` finds one.\n")
+        sys.stdout.write(
+            "Nothing yet. `choline-data add SOURCE` adds a dataset, `choline-data search WORD` finds one.\n"
+        )
         return
     rows = [
         (e.name, e.kind, f"{e.rows:,}", f"{e.rejected:,}", size(e.bytes), shown(e.license, 30), e.revision[:12])

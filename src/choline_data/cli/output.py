@@ -52,7 +52,9 @@ def shown(value: Any, limit: int = 200) -> str:
     if isinstance(value, list | tuple):
         return "[" + one_line(", ".join(shown(item, limit) for item in value[:8]), limit) + "]"
     if isinstance(value, dict):
-        return "{" + one_line(", ".join(f"{k}: {shown(v, limit)}" for k, v in value.items() if v is not None), limit) + "}"
+        return (
+            "{" + one_line(", ".join(f"{k}: {shown(v, limit)}" for k, v in value.items() if v is not None), limit) + "}"
+        )
     return one_line(value, limit)
 
 

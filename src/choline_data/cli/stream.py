@@ -52,7 +52,7 @@ def stream(
         shuffle=shuffle,
         where=where or None,
         token=Path(token_file).read_text().strip() if token_file else None,
-        max_samples=count or None,
+        max_samples=start + count if count else None,
         repeat=bool(count),
         rank=0,
         world_size=1,

@@ -217,13 +217,18 @@ class _Resolver:
                 remedy="Raise max_epochs.",
                 source=name,
             )
-        needs = self._unit != "samples"
-        return _Leaf(source, share, measured(self._store, source) if needs else Measure(1, 1, 1))
+        if self._unit == "samples" or (self._unit == "tokens" and self._view == "tokens"):
+            return _Leaf(source, share, Measure(1, 1, 1))
+        measure = measured(self._store, source)
+        if self._view == "tokens":  # bytes of the samples, over the packed rows they make
+            samples, _ = sample_rows(self._store, source, "samples", {})
+            measure = Measure(measure.rows * rows, measure.text_bytes * samples, measure.bytes * samples)
+        return _Leaf(source, share, measure)
 
     def per_sample(self, measure: Measure) -> Fraction:
         """How much of the unit one sample has."""
-        if self._unit == "samples":
-            return Fraction(1)
+        if self._unit == "samples" or (self._unit == "tokens" and self._view == "tokens"):
+            return Fraction(1)  # packed rows have as many tokens each
         amount = measure.tokens if self._unit == "tokens" else Fraction(measure.bytes)
         return max(amount / measure.rows, Fraction(1, 1000))
 

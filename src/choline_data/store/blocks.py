@@ -216,7 +216,9 @@ class BlockFile:
             body = self.mapped.slice(offset, length)
         else:
             body = pa.py_buffer(
-                fetched if fetched is not None else self._home.read_range(data_name(self.sha256), offset, offset + length)
+                fetched
+                if fetched is not None
+                else self._home.read_range(data_name(self.sha256), offset, offset + length)
             )
         if body.size != length or (not self._checked[block] and xxhash.xxh3_64_intdigest(body) != checksum):
             raise self._damaged(f"block {block} does not have its checksum")

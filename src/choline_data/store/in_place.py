@@ -72,7 +72,7 @@ class Reader(Protocol):
         ...
 
     def samples(self, file: FileInPlace, group: int, *, extra: bool) -> Iterator[pa.RecordBatch]:
-        """The group's samples in stored columns, in batches of bounded size; `extra` among them where it is asked for."""
+        """The group's samples in stored columns, in batches of bounded size; `extra` only where asked for."""
         ...
 
 

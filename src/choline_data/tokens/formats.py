@@ -1,24 +1,31 @@
 """Packed rows as the batches that trainers take, under their names: fields, dtypes and shifts as they define them.
 
-=========== =============================================================================================== ===========
-format      fields                                                                                          labels
-=========== =============================================================================================== ===========
-nanogpt     `x`, `y`: int64 [B, T]; targets cross documents, padding is -1                                  shifted
-torchtitan  `({"input", "positions"}, labels)`: int64 [B*T]; no target crosses a document, -100 elsewhere   shifted
-hf          `input_ids`, `attention_mask`, `labels`: int64 [B, T]; -100 on padding                          not shifted
-hf_flat     `input_ids`, `labels`, `position_ids`: int64 [1, N]; `cu_seq_lens_q/k`, `max_length_q/k`        not shifted
-megatron    `tokens`, `labels`, `position_ids`: int64 [B, T]; `loss_mask`: float32 [B, T]                   shifted
-=========== =============================================================================================== ===========
+=========== ============================================================================================ ===========
+format      fields                                                                                       labels
+=========== ============================================================================================ ===========
+nanogpt     `x`, `y`: int64 [B, T]; targets cross documents, padding is -1                               shifted
+torchtitan  `({"input", "positions"}, labels)`: int64 [B*T]; the last token of a document is a label and shifted
+            never an input, so no target crosses documents; padding comes last, its labels are -100
+hf          `input_ids`, `attention_mask`, `labels`: int64 [B, T]; -100 on padding                       not shifted
+hf_flat     `input_ids`, `labels`, `position_ids`: int64 [1, N] without padding, -100 where a document   not shifted
+            begins; `cu_seq_lens_q/k`: int32 [documents + 1]; `max_length_q/k`: int
+megatron    `tokens`, `labels`, `position_ids`: int64 [B, T]; `loss_mask`: float32 [B, T]                shifted
+=========== ============================================================================================ ===========
 
-Where a row has an assistant mask, `assistant_mask` (bool, in the place of the labels it belongs to) comes with it.
+T is seq_len. Shifted formats take rows of T + 1 tokens apart; the others give rows of T tokens as they are and leave the
+shift to the model (`row_seq_len`). In both, `concat` makes every token a target once.
+
+Chats: `megatron` has 0 in its `loss_mask` and `torchtitan` -100 in its labels where the assistant does not speak; the
+others leave their labels whole and add `assistant_mask`, bool in the shape of the labels. Every dict but torchtitan's
+also has `position` (int64 [B]) and `dataset` (a list of B names), which are no model's business.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,145 +34,225 @@ import pyarrow as pa
 from choline_data.errors import InvalidOptionError
 
 Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 IGNORED = -100
 
 
-@dataclass(frozen=True)
-class Packed:
-    """A batch of packed rows as arrays: `tokens` [B, T+1], `length` [B], and where documents begin."""
+class Arrays(NamedTuple):
+    """The columns of a batch that every format needs, as arrays: taken once where many batches are slices of one."""
 
-    tokens: Ints
-    length: Ints
-    piece_rows: Ints  # which row each piece lies in
-    piece_starts: Ints  # and at which place it begins
-    piece_lengths: Ints
-    assistant: npt.NDArray[np.bool_] | None
+    tokens: npt.NDArray[Any]  # [B, R], padded with 0
+    length: npt.NDArray[np.int32]  # [B], tokens before the padding
+    codes: npt.NDArray[np.int16]  # [B], of the datasets
 
     @classmethod
-    def of(cls, batch: pa.RecordBatch) -> Packed:
-        """The arrays of a batch of the tokens view."""
-        column = batch["tokens"]
-        room = column.type.list_size
-        tokens = np.asarray(column.flatten()).reshape(-1, room).astype(np.int64)
-        pieces = batch["pieces"]
-        ends = np.asarray(pieces.offsets).astype(np.int64)
-        lengths = np.asarray(pieces.flatten().field("tokens")).astype(np.int64)
-        counts = ends[1:] - ends[:-1]
-        rows = np.repeat(np.arange(len(counts)), counts)
-        before = np.cumsum(lengths) - lengths
-        starts = before - np.repeat(before[np.minimum(ends[:-1] - ends[0], max(len(before) - 1, 0))], counts)
-        mask = None
-        if "mask" in batch.schema.names:
-            mask = np.asarray(batch["mask"].flatten()).reshape(-1, room).astype(bool)
-        return cls(tokens, np.asarray(batch["length"]).astype(np.int64), rows, starts, lengths, mask)
+    def of(cls, batch: pa.RecordBatch) -> Arrays:
+        """Those of a batch of the tokens view."""
+        length, codes = batch.column("length").to_numpy(), batch.column("dataset").to_numpy()
+        return cls(_places(batch.column("tokens")), length, codes)
+
+    def part(self, first: int, count: int) -> Arrays:
+        """Those of some rows."""
+        stop = first + count
+        return Arrays(self.tokens[first:stop], self.length[first:stop], self.codes[first:stop])
+
+
+class Packed:
+    """A batch of the tokens view as arrays, R tokens of room a row; each is made when it is first looked at."""
+
+    def __init__(self, batch: pa.RecordBatch, arrays: Arrays) -> None:
+        self._batch = batch
+        self.tokens, self.length = arrays.tokens, arrays.length
+        self.full = bool(len(self.length)) and min(self.length.tolist()) == self.tokens.shape[1]
 
     @cached_property
-    def begins(self) -> npt.NDArray[np.bool_]:
+    def assistant(self) -> Bools | None:
+        """True where the assistant speaks; None where there are no chats."""
+        return _places(self._batch.column("mask")) != 0 if "mask" in self._batch.schema.names else None
+
+    @cached_property
+    def filled(self) -> Bools:
+        """True where there is a token."""
+        return np.asarray(np.arange(self.tokens.shape[1]) < self.length[:, None])
+
+    @cached_property
+    def begins(self) -> Bools:
         """True where a document (or the rest of one) begins, and at the first place of the padding."""
-        out = np.zeros(self.tokens.shape, bool)
-        out[self.piece_rows, self.piece_starts] = True
-        short = np.flatnonzero(self.length < self.tokens.shape[1])
+        rows, room = self.tokens.shape[0], self.tokens.shape[-1]
+        out: Bools = np.zeros((rows, room), bool)
+        pieces = self._batch.column("pieces")
+        counts: npt.NDArray[Any] = np.diff(np.asarray(pieces.offsets))
+        lengths = np.asarray(pieces.flatten().field("tokens")).astype(np.int64)
+        length = self.length.astype(np.int64)
+        row_begins = np.repeat(np.cumsum(length) - length, counts)
+        out[np.repeat(np.arange(rows), counts), np.cumsum(lengths) - lengths - row_begins] = True
+        short = np.flatnonzero(self.length < room)
         out[short, self.length[short]] = True
         return out
 
     @cached_property
-    def filled(self) -> npt.NDArray[np.bool_]:
-        """True where there is a token."""
-        return np.arange(self.tokens.shape[1]) < self.length[:, None]
-
-    @cached_property
     def positions(self) -> Ints:
-        """0, 1, 2 … from each document's begin in the row."""
+        """0, 1, 2 … from where each document begins in the row."""
         place = np.broadcast_to(np.arange(self.tokens.shape[1]), self.tokens.shape)
-        return place - np.maximum.accumulate(np.where(self.begins, place, 0), axis=1)
+        return np.asarray(place - np.maximum.accumulate(np.where(self.begins, place, 0), axis=1))
+
+    def inputs(self) -> Ints:
+        """All tokens but the last of each row."""
+        return self.tokens[:, :-1].astype(np.int64, order="C")
+
+    def targets(self, padding: int) -> Ints:
+        """All tokens but the first of each row."""
+        out = self.tokens[:, 1:].astype(np.int64, order="C")
+        if not self.full:
+            out[~self.filled[:, 1:]] = padding
+        return out
 
 
-def _torch(values: npt.NDArray[Any]) -> Any:
+def _places(column: pa.Array) -> npt.NDArray[Any]:
+    """A column of lists of one size as [B, R], without a copy; `flatten` costs as much as the rest of a batch."""
+    values = column.values.to_numpy().reshape(-1, column.type.list_size)
+    return np.asarray(values[column.offset : column.offset + len(column)])
+
+
+def _tensor(values: npt.NDArray[Any]) -> Any:
     import torch
 
-    return torch.from_numpy(np.ascontiguousarray(values))
+    return torch.from_numpy(values if values.flags.c_contiguous else np.ascontiguousarray(values))
 
 
-def _shifted(packed: Packed, ignored: int) -> Ints:
-    return np.where(packed.filled[:, 1:], packed.tokens[:, 1:], ignored)
-
-
-def _with_mask(out: dict[str, Any], mask: npt.NDArray[np.bool_] | None) -> dict[str, Any]:
-    if mask is not None:
-        out["assistant_mask"] = _torch(mask)
-    return out
+def _with_mask(fields: dict[str, Any], mask: Bools | None) -> dict[str, Any]:
+    return fields if mask is None else {**fields, "assistant_mask": _tensor(mask)}
 
 
 def _nanogpt(packed: Packed) -> Any:
-    out = {"x": _torch(packed.tokens[:, :-1]), "y": _torch(_shifted(packed, -1))}
-    return _with_mask(out, None if packed.assistant is None else packed.assistant[:, 1:])
+    fields = {"x": _tensor(packed.inputs()), "y": _tensor(packed.targets(-1))}
+    return _with_mask(fields, None if packed.assistant is None else packed.assistant[:, 1:])
 
 
 def _torchtitan(packed: Packed) -> Any:
-    # The last token of a document predicts nothing: what follows belongs to another.
-    labels = np.where(packed.begins[:, 1:], IGNORED, _shifted(packed, IGNORED))
-    inputs = {
-        "input": _torch(packed.tokens[:, :-1].reshape(-1)),
-        "positions": _torch(packed.positions[:, :-1].reshape(-1)),
-    }
+    # What follows the last token of a document belongs to another: that token is no input.
+    kept = packed.filled[:, 1:] & ~packed.begins[:, 1:]
+    target = packed.tokens[:, 1:][kept].astype(np.int64)
     if packed.assistant is not None:
-        inputs["assistant_mask"] = _torch(packed.assistant[:, 1:].reshape(-1))
-    return inputs, _torch(labels.reshape(-1))
+        target[~packed.assistant[:, 1:][kept]] = IGNORED
+    count, places = len(target), kept.size
+    tokens, labels = np.zeros(places, np.int64), np.full(places, IGNORED, np.int64)
+    positions = np.empty(places, np.int64)
+    tokens[:count], labels[:count] = packed.tokens[:, :-1][kept], target
+    positions[:count], positions[count:] = packed.positions[:, :-1][kept], np.arange(places - count)
+    return {"input": _tensor(tokens), "positions": _tensor(positions)}, _tensor(labels)
 
 
 def _hf(packed: Packed) -> Any:
-    tokens, filled = packed.tokens[:, :-1], packed.filled[:, :-1]
-    out = {
-        "input_ids": _torch(tokens),
-        "attention_mask": _torch(filled.astype(np.int64)),
-        "labels": _torch(np.where(filled, tokens, IGNORED)),
+    tokens = packed.tokens.astype(np.int64)
+    fields = {
+        "input_ids": _tensor(tokens),
+        "attention_mask": _tensor(packed.filled.astype(np.int64)),
+        "labels": _tensor(np.where(packed.filled, tokens, IGNORED)),
     }
-    return _with_mask(out, None if packed.assistant is None else packed.assistant[:, :-1])
+    return _with_mask(fields, packed.assistant)
 
 
 def _hf_flat(packed: Packed) -> Any:
-    filled = packed.filled[:, :-1]
-    tokens = packed.tokens[:, :-1][filled][None]
-    positions = packed.positions[:, :-1][filled][None]
+    tokens = packed.tokens[packed.filled].astype(np.int64)[None]
+    positions = packed.positions[packed.filled][None]
     starts = np.flatnonzero(positions[0] == 0)
     ends = np.append(starts, tokens.shape[1]).astype(np.int32)
-    longest = int((ends[1:] - ends[:-1]).max()) if len(starts) else 0
-    out = {
-        "input_ids": _torch(tokens),
-        "labels": _torch(np.where(positions == 0, IGNORED, tokens)),
-        "position_ids": _torch(positions),
-        "cu_seq_lens_q": _torch(ends),
-        "cu_seq_lens_k": _torch(ends.copy()),
+    longest = int((ends[1:] - ends[:-1]).max(initial=0))
+    fields = {
+        "input_ids": _tensor(tokens),
+        "labels": _tensor(np.where(positions == 0, IGNORED, tokens)),
+        "position_ids": _tensor(positions),
+        "cu_seq_lens_q": _tensor(ends),
+        "cu_seq_lens_k": _tensor(ends.copy()),
         "max_length_q": longest,
         "max_length_k": longest,
     }
-    return _with_mask(out, None if packed.assistant is None else packed.assistant[:, :-1][filled][None])
+    return _with_mask(fields, None if packed.assistant is None else packed.assistant[packed.filled][None])
 
 
 def _megatron(packed: Packed) -> Any:
-    place = np.broadcast_to(np.arange(packed.tokens.shape[1] - 1), (len(packed.tokens), packed.tokens.shape[1] - 1))
+    inputs = packed.inputs()
     loss = packed.filled[:, 1:]
     if packed.assistant is not None:
         loss = loss & packed.assistant[:, 1:]
     return {
-        "tokens": _torch(packed.tokens[:, :-1]),
-        "labels": _torch(packed.tokens[:, 1:]),
-        "loss_mask": _torch(loss.astype(np.float32)),
-        "position_ids": _torch(place),
+        "tokens": _tensor(inputs),
+        "labels": _tensor(packed.targets(0)),
+        "loss_mask": _tensor(loss.astype(np.float32)),
+        "position_ids": _tensor(np.tile(np.arange(inputs.shape[1]), (len(inputs), 1))),
     }
 
 
-FORMATS: dict[str, Callable[[Packed], Any]] = {
-    "nanogpt": _nanogpt,
-    "torchtitan": _torchtitan,
-    "hf": _hf,
-    "hf_flat": _hf_flat,
-    "megatron": _megatron,
+@dataclass(frozen=True)
+class TokenFormat:
+    """A format by its name: how a batch of the tokens view becomes a trainer's batch."""
+
+    make: Callable[[Packed], Any]
+    shifted: bool = True  # inputs and targets are taken apart here, not in the model
+    flat: bool = False  # the rows of a batch become one
+
+
+FORMATS = {
+    "nanogpt": TokenFormat(_nanogpt),
+    "torchtitan": TokenFormat(_torchtitan, flat=True),
+    "hf": TokenFormat(_hf, shifted=False),
+    "hf_flat": TokenFormat(_hf_flat, shifted=False, flat=True),
+    "megatron": TokenFormat(_megatron),
 }
 
 
-def to_format(name: str, batch: pa.RecordBatch) -> Any:
-    """A batch of the tokens view in the format of this name."""
+def token_format(name: str) -> TokenFormat:
+    """The format of this name."""
     if name not in FORMATS:
-        raise InvalidOptionError(f"No token format {name!r}.", remedy=f"There are: {', '.join(FORMATS)}.")
-    return FORMATS[name](Packed.of(batch))
+        raise InvalidOptionError(
+            f"No token format {name!r}.", remedy=f"There are: {', '.join(FORMATS)}.", option="format"
+        )
+    return FORMATS[name]
+
+
+def row_seq_len(name: str | None, seq_len: int) -> int:
+    """The `seq_len` of the recipe (whose rows have one token more) that gives rows of `seq_len` in this format."""
+    if name is None or token_format(name).shifted:
+        return seq_len
+    if seq_len < 2:
+        raise InvalidOptionError(
+            f"A row of {name} with {seq_len} token has no target.", remedy="seq_len is 2 or more.", option="seq_len"
+        )
+    return seq_len - 1
+
+
+def to_format(
+    name: str,
+    batch: pa.RecordBatch,
+    positions: Ints | None = None,
+    datasets: Sequence[str] | None = None,
+    *,
+    arrays: Arrays | None = None,
+) -> Any:
+    """A batch of the tokens view in the format of this name, with `position` and `dataset` where they are given."""
+    arrays = arrays or Arrays.of(batch)
+    made = token_format(name).make(Packed(batch, arrays))
+    if isinstance(made, dict):
+        if positions is not None:
+            made["position"] = _tensor(np.array(positions))
+        if datasets is not None:
+            made["dataset"] = [datasets[code] for code in arrays.codes.tolist()]
+    return made
+
+
+def to_rows(
+    name: str, batch: pa.RecordBatch, positions: Ints | None = None, datasets: Sequence[str] | None = None
+) -> list[Any]:
+    """Each row of the batch by itself: a batch of one where the format is flat, the fields without the batch dimension else."""
+    if token_format(name).flat:
+        return [
+            to_format(name, batch.slice(row, 1), None if positions is None else positions[row : row + 1], datasets)
+            for row in range(batch.num_rows)
+        ]
+    whole = to_format(name, batch, None, datasets)
+    rows = [dict(zip(whole, values, strict=True)) for values in zip(*whole.values(), strict=True)]
+    if positions is not None:
+        for row, position in zip(rows, positions.tolist(), strict=True):
+            row["position"] = position
+    return rows

@@ -1,8 +1,8 @@
 """Packed rows of tokens by position, in the order of any other stream.
 
 A batch has the columns `dataset`, `tokens` (seq_len + 1 of them, padded with 0), `length` (tokens before the padding),
-`pieces` (the document of each piece of the row, as its row in the revision, and how many tokens it has) and, where every
-source is chats, `mask` (1 where the assistant speaks).
+`pieces` (the document of each piece of the row, as its row in the revision, and how many tokens it has) and, where a
+source is chats, `mask` (1 where the assistant speaks, and at each token of what is no chat).
 """
 
 from __future__ import annotations
@@ -88,7 +88,9 @@ class _Packed:
         self.array = _array(store, source, options, tokenizer)
         revision = store.revision(source.revision)
         if self.array.documents != revision.rows:
-            raise DamagedStoreError(f"{source.dataset}: the stored tokens are of other rows.", remedy="Tokenize it again.")
+            raise DamagedStoreError(
+                f"{source.dataset}: the stored tokens are of other rows.", remedy="Tokenize it again."
+            )
         self.documents = Documents(self.array, self._chosen(store, source))
         self._index = None
         if self.packing == "bfd":
@@ -151,10 +153,11 @@ class TokenStream:
         ]
         self.datasets = tuple(sorted({s.dataset for s in recipe.sources}))
         self._codes = np.array([self.datasets.index(s.dataset) for s in recipe.sources], np.int16)
-        self.masked = all(p.array.mask is not None for p in self._packed)
+        self.masked = any(p.array.mask is not None for p in self._packed)
+        self._dtype = np.result_type(np.uint16, *(p.array.dtype for p in self._packed)).newbyteorder("=")
         fields = [
             pa.field("dataset", pa.dictionary(pa.int16(), pa.string()), nullable=False),
-            pa.field("tokens", pa.list_(pa.int32(), self.seq_len + 1), nullable=False),
+            pa.field("tokens", pa.list_(pa.from_numpy_dtype(self._dtype), self.seq_len + 1), nullable=False),
             pa.field("length", pa.int32(), nullable=False),
             pa.field("pieces", pa.list_(PIECE), nullable=False),
         ]
@@ -170,7 +173,7 @@ class TokenStream:
 
     def mean_row_bytes(self) -> float:
         """Bytes of a packed row."""
-        return 4.0 * (self.seq_len + 1) * (1.25 if self.masked else 1) + 24
+        return float((self._dtype.itemsize + self.masked) * (self.seq_len + 1) + 24)
 
     def placed(self, positions: Ints) -> tuple[npt.NDArray[np.uint16], Ints]:
         """The source and the rank of each of these ascending positions."""
@@ -184,8 +187,8 @@ class TokenStream:
     def read_at(self, positions: Ints) -> pa.RecordBatch:
         """The packed rows at these ascending positions, in the wire schema."""
         count, room = len(positions), self.seq_len + 1
-        tokens = np.zeros((count, room), np.int32)
-        mask = np.zeros((count, room), np.uint8) if self.masked else None
+        tokens = np.empty((count, room), self._dtype)
+        mask = np.empty((count, room), np.uint8) if self.masked else None
         length = np.zeros(count, np.int32)
         piece_counts = np.zeros(count, np.int64)
         held: list[tuple[Ints, Rows]] = []
@@ -198,7 +201,11 @@ class TokenStream:
             length[places] = sizes
             piece_counts[places] = rows.offsets[1:] - rows.offsets[:-1]
             held.append((places, rows))
-            self._fill(packed, rows, places, sizes, tokens, mask)
+            _fill(packed.array.flat, rows, sizes, places, tokens)
+            if mask is not None and packed.array.mask is not None:
+                _fill(packed.array.mask, rows, sizes, places, mask)
+            elif mask is not None:
+                mask[places] = np.arange(room) < sizes[:, None]
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(piece_counts)])
         document = np.empty(int(offsets[-1]), np.int64)
         spans = np.empty(int(offsets[-1]), np.int32)
@@ -232,37 +239,33 @@ class TokenStream:
                 out[run.at] = starts[block] + run.rows - (ends - sizes)[block]
         return out
 
-    @staticmethod
-    def _fill(
-        packed: _Packed,
-        rows: Rows,
-        places: Ints,
-        sizes: Ints,
-        tokens: npt.NDArray[np.int32],
-        mask: npt.NDArray[np.uint8] | None,
-    ) -> None:
-        """Copies the rows' tokens: one slice a row where the pieces follow each other, as they do in `concat`."""
-        first = rows.start[rows.offsets[:-1]]
-        follows = np.ones(len(rows.start), bool)
-        follows[1:] = rows.start[1:] == rows.start[:-1] + rows.length[:-1]
-        follows[rows.offsets[:-1]] = True
-        if follows.all():
-            for place, start, size in zip(places.tolist(), first.tolist(), sizes.tolist(), strict=True):
-                tokens[place, :size] = packed.array.flat[start : start + size]
-                if mask is not None and packed.array.mask is not None:
-                    mask[place, :size] = packed.array.mask[start : start + size]
-            return
-        for row, place in enumerate(places.tolist()):
-            at = 0
-            for piece in range(int(rows.offsets[row]), int(rows.offsets[row + 1])):
-                start, size = int(rows.start[piece]), int(rows.length[piece])
-                tokens[place, at : at + size] = packed.array.flat[start : start + size]
-                if mask is not None and packed.array.mask is not None:
-                    mask[place, at : at + size] = packed.array.mask[start : start + size]
-                at += size
-
     def read(self, start: int, stop: int) -> pa.RecordBatch:
         """The packed rows at positions start … stop-1."""
         if not 0 <= start <= stop:
             raise OutOfRangeError(f"Positions {start} to {stop} make no range.")
         return self.read_at(np.arange(start, stop, dtype=np.int64))
+
+
+def _fill(flat: npt.NDArray[Any], rows: Rows, sizes: Ints, places: Ints, out: npt.NDArray[Any]) -> None:
+    """Copies rows out of the flat array to their places: a full row of one run is one slice of it."""
+    room = out.shape[1]
+    follows = np.ones(len(rows.start), bool)
+    follows[1:] = rows.start[1:] == rows.start[:-1] + rows.length[:-1]
+    heads = rows.offsets[:-1]
+    follows[heads] = True
+    whole = sizes == room
+    if len(rows.start) > len(heads):
+        whole &= np.logical_and.reduceat(follows, heads)
+    # A loop over rows: one fancy index would make the rows twice, which costs more than the loop from 100 tokens a row on.
+    for place, first in zip(places[whole].tolist(), rows.start[heads[whole]].tolist(), strict=True):
+        out[place] = flat[first : first + room]
+    if whole.all():
+        return
+    out[places[~whole]] = 0
+    kept = np.repeat(~whole, rows.offsets[1:] - heads)
+    start, length = rows.start[kept], rows.length[kept]
+    before = np.cumsum(length) - length
+    into = places[~whole] * room - (np.cumsum(sizes[~whole]) - sizes[~whole])
+    into = np.repeat(into, (rows.offsets[1:] - heads)[~whole]) + before
+    step = np.arange(int(length.sum())) - np.repeat(before, length)
+    out.reshape(-1)[np.repeat(into, length) + step] = flat[np.repeat(start, length) + step]

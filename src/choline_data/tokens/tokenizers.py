@@ -111,6 +111,8 @@ class Tokenizer:
         if self.kind == "bytes":
             return [np.frombuffer(text.encode(), np.uint8).astype(np.uint32) for text in texts]
         if self.kind == "tiktoken":
-            return [np.asarray(ids, np.uint32) for ids in self._engine.encode_ordinary_batch(list(texts), num_threads=2)]
+            return [
+                np.asarray(ids, np.uint32) for ids in self._engine.encode_ordinary_batch(list(texts), num_threads=2)
+            ]
         encoded = self._engine.encode_batch_fast(list(texts), add_special_tokens=False)
         return [np.asarray(one.ids, np.uint32) for one in encoded]

@@ -9,10 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-PROSE = (
-    "It was a bright cold day in April, and the clocks were striking thirteen; nobody took any notice of it. "
-    * 3
-)
+PROSE = "It was a bright cold day in April, and the clocks were striking thirteen; nobody took any notice of it. " * 3
 PNG = b"\x89PNG\r\n\x1a\n" + b"\x00\x00\x00\x0dIHDR" + b"\x00\x00\x00\x08" * 2 + b"\x00" * 8
 WAV = b"RIFF\x24\x00\x00\x00WAVEfmt \x10\x00\x00\x00\x01\x00\x01\x00\x40\x1f\x00\x00" + b"\x00" * 16
 MP4 = b"\x00\x00\x00\x18ftypisom" + b"\x00" * 32

@@ -83,9 +83,7 @@ def row(value: object, kind: pa.DataType) -> object:
         ({}, pa.struct([]), {}),
     ],
 )
-def test_values_that_json_lacks_are_written_as_documented(
-    value: object, kind: pa.DataType, written: object
-) -> None:
+def test_values_that_json_lacks_are_written_as_documented(value: object, kind: pa.DataType, written: object) -> None:
     assert row(value, kind) == written
 
 

@@ -37,9 +37,7 @@ def extra(made: Normalised) -> list[Any]:
 
 
 def test_a_document_keeps_its_other_columns_and_rejects_null_but_not_empty() -> None:
-    made = apply(
-        "document", {"text": "body"}, [{"body": "a", "n": 1}, {"body": None, "n": 2}, {"body": "", "n": 3}]
-    )
+    made = apply("document", {"text": "body"}, [{"body": "a", "n": 1}, {"body": None, "n": 2}, {"body": "", "n": 3}])
     assert made.batch["text"].to_pylist() == ["a", ""]
     assert extra(made) == [{"n": 1}, {"n": 3}]
     assert [(r.file, r.row, r.reason) for r in made.rejects] == [("part.jsonl", 1, "body is null")]
@@ -109,9 +107,7 @@ def test_columns_and_rows_give_the_same_turns() -> None:
     cells = pa.array([json.dumps(t) for t in talks], pa.large_string())
     slow = apply("sharegpt", {"messages": "m"}, pa.RecordBatch.from_arrays([cells], schema=schema))
     assert turns(fast) == turns(slow)
-    assert (
-        extra(fast) == extra(slow) == [{"m": [{}, {"from": "function_call"}, {"from": "observation"}]}, None]
-    )
+    assert extra(fast) == extra(slow) == [{"m": [{}, {"from": "function_call"}, {"from": "observation"}]}, None]
 
 
 def test_rows_do_not_depend_on_where_a_chunk_ends() -> None:
@@ -123,9 +119,7 @@ def test_rows_do_not_depend_on_where_a_chunk_ends() -> None:
 
 
 def test_a_preference_ends_in_one_chosen_and_one_rejected_turn() -> None:
-    made = apply(
-        "preference", {"prompt": "p", "chosen": "c", "rejected": "r"}, [{"p": "q", "c": "x", "r": "y"}]
-    )
+    made = apply("preference", {"prompt": "p", "chosen": "c", "rejected": "r"}, [{"p": "q", "c": "x", "r": "y"}])
     assert turns(made) == [[("user", "q"), ("chosen", "x"), ("rejected", "y")]]
     assert extra(made) == [None]
 

@@ -47,9 +47,7 @@ def test_few_layouts_need_a_choice() -> None:
 
 
 def test_text_that_is_links_is_no_document() -> None:
-    batch = pa.RecordBatch.from_pydict(
-        {"content": [f"https://example.org/{i}" for i in range(9)], "n": range(9)}
-    )
+    batch = pa.RecordBatch.from_pydict({"content": [f"https://example.org/{i}" for i in range(9)], "n": range(9)})
     assert infer([batch])[0].mapping.kind == "tabular"
 
 

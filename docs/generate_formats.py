@@ -1,0 +1,117 @@
+"""Writes docs/formats.md: what can be read, and what became of every public dataset of the shared test data.
+
+    python docs/generate_formats.py SHARED_DATA
+
+`tests/test_every_dataset.py` makes the page again and compares.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from choline_data.adapters.registry import FORMATS
+from choline_data.cli import main as command_line
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one `choline-data add PATH --yes --json` ended."""
+
+    code: int
+    told: dict[str, Any] = field(default_factory=dict)
+    error: dict[str, str] = field(default_factory=dict)
+    stderr: str = ""
+
+
+def added(path: Path, home: Path, *more: str) -> Outcome:
+    """Runs the real command line in this process, with no flag but where the home is."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    before = sys.argv
+    sys.argv = ["choline-data", "add", str(path), "--yes", "--json", "--home", str(home), *more]
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            command_line()
+    except SystemExit as end:
+        code = int(end.code or 0)
+    finally:
+        sys.argv = before
+    if code:
+        return Outcome(
+            code, error=orjson.loads(err.getvalue().strip().splitlines()[-1])["error"], stderr=err.getvalue()
+        )
+    return Outcome(code, orjson.loads(out.getvalue()), stderr=err.getvalue())
+
+
+def outcomes(data: Path, home: Path) -> dict[str, Outcome]:
+    """Every dataset of the manifest, added into one home."""
+    entries = json.loads((data / "manifest.json").read_text())["datasets"]
+    return {entry["name"]: added(data / entry["name"], home) for entry in entries}
+
+
+def page(data: Path, found: dict[str, Outcome]) -> str:
+    """The whole of docs/formats.md."""
+    about = {e["name"]: e for e in json.loads((data / "manifest.json").read_text())["datasets"]}
+    lines = [
+        "# Formats",
+        "",
+        "Made by `docs/generate_formats.py` from a real run; a test fails when it is stale.",
+        "",
+        "## What is read",
+        "",
+        "A layout is asked first and takes its files as a whole; then each file goes to the format that knows it by its",
+        "first bytes or its name. Every format is read from a path, a glob, a folder, an archive member or a URL,",
+        "compressed or not. `--format NAME` asks one of them alone. A format with an extra may need",
+        "`pip install choline-data[EXTRA]`; the error says so where it does.",
+        "",
+        "| format | reads | extra |",
+        "| --- | --- | --- |",
+    ]
+    for fmt in FORMATS:
+        first = (sys.modules.get(fmt.module) or fmt.load()).__doc__ or ""
+        what = " ".join(first.strip().split("\n\n")[0].split())
+        lines.append(f"| {fmt.name}{' (layout)' if fmt.layout else ''} | {_cell(what)} | {fmt.extra} |")
+    lines += [
+        "",
+        "## Datasets",
+        "",
+        "Each was added by `choline-data add PATH --yes --json` with no other flag.",
+        "",
+        "| dataset | published as | adapter | kind | samples | rejected |",
+        "| --- | --- | --- | --- | ---: | ---: |",
+    ]
+    for name, end in found.items():
+        published = _cell(about[name]["format"])
+        if end.code:
+            lines.append(f"| {name} | {published} | - | `{end.error['reason']}` | 0 | 0 |")
+            continue
+        adapters = ", ".join(sorted({part["adapter"] for part in end.told["parts"]}))
+        kinds = ", ".join(sorted({part["kind"] for part in end.told["parts"]}))
+        lines.append(
+            f"| {name} | {published} | {adapters} | {kinds} | {end.told['rows']:,} | {end.told['rejected']:,} |"
+        )
+    lines += ["", "Those that end in an error:", ""]
+    lines += [f"- {name}: {end.error['message']} {end.error['remedy']}" for name, end in found.items() if end.code]
+    return "\n".join(lines).replace(f"{data}/", "") + "\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("\\|", "|").replace("|", "\\|")
+
+
+def run(data: Path) -> str:
+    """The page of a fresh run in a home of its own."""
+    with tempfile.TemporaryDirectory() as home:
+        return page(data, outcomes(data, Path(home)))
+
+
+if __name__ == "__main__":
+    Path(__file__).with_name("formats.md").write_text(run(Path(sys.argv[1]).resolve()))

@@ -1,0 +1,102 @@
+"""The tokens view through FirehoseDataset: every format, from here and from a server, resumed and shared out."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Any
+
+import pytest
+import torch
+
+from choline_data.errors import InvalidOptionError
+
+TOKENS = {"view": "tokens", "seq_len": 32, "batch_size": 4}
+FORMATS = (None, "nanogpt", "torchtitan", "hf", "hf_flat", "megatron")
+
+
+def told(batch: Any) -> Any:
+    """A batch as plain values, which compare."""
+    if isinstance(batch, tuple):
+        return [told(part) for part in batch]
+    if isinstance(batch, torch.Tensor):
+        return batch.tolist()
+    return (
+        {k: told(v) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
+        if isinstance(batch, dict)
+        else batch
+    )
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_server_and_a_home_give_the_same_rows(firehose: Any, remote: Any, form: str | None):
+    ours, theirs = firehose(**TOKENS, format=form), remote(**TOKENS, format=form)
+    assert ours.recipe == theirs.recipe
+    assert [told(batch) for batch in theirs] == [told(batch) for batch in ours]
+
+
+@pytest.mark.parametrize("form", ["nanogpt", "hf", "hf_flat", "megatron"])
+def test_batches_say_their_positions_and_datasets(firehose: Any, form: str):
+    dataset = firehose(**TOKENS, format=form)
+    batches = list(dataset)
+    assert [p for batch in batches for p in batch["position"].tolist()] == list(range(dataset.length))
+    assert {name for batch in batches for name in batch["dataset"]} == {"web", "code", "chat"}
+
+
+@pytest.mark.parametrize("packing", ["concat", "bfd"])
+@pytest.mark.parametrize("form", ["nanogpt", "torchtitan"])
+def test_a_state_resumes_at_any_batch(firehose: Any, form: str, packing: str):
+    options = {**TOKENS, "format": form, "packing": packing}
+    whole = [told(batch) for batch in firehose(**options)]
+    for cut in (0, 1, 7, len(whole) - 1):
+        first = firehose(**options)
+        taken = [told(batch) for batch in islice(first, cut)]
+        second = firehose(**options)
+        second.load_state_dict(first.state_dict())
+        assert taken + [told(batch) for batch in second] == whole
+
+
+def test_ranks_go_on_where_other_ranks_left(firehose: Any):
+    """Two ranks for three steps, then three of the same global batch: each position once, in order."""
+    got: list[tuple[int, list[int]]] = []
+    state: dict[str, Any] = {}
+    for rank in range(2):
+        dataset = firehose(**{**TOKENS, "batch_size": 6}, format="nanogpt", rank=rank, world_size=2)
+        for batch in islice(dataset, 3):
+            got += zip(batch["position"].tolist(), batch["x"].tolist(), strict=True)
+        state = dataset.state_dict()
+    assert state["position"] == 36
+    for rank in range(3):
+        dataset = firehose(**TOKENS, format="nanogpt", rank=rank, world_size=3)
+        dataset.load_state_dict(state)
+        for batch in dataset:
+            got += zip(batch["position"].tolist(), batch["x"].tolist(), strict=True)
+    whole = firehose(**TOKENS, format="nanogpt")
+    rows = [pair for b in whole for pair in zip(b["position"].tolist(), b["x"].tolist(), strict=True)]
+    assert sorted(got) == rows
+
+
+def test_rows_come_one_by_one_without_a_batch_size(firehose: Any):
+    rows = list(firehose(view="tokens", seq_len=32, format="hf"))
+    assert rows[0]["input_ids"].shape == rows[0]["labels"].shape == (32,)
+    assert [row["position"] for row in rows] == list(range(len(rows)))
+    assert (
+        firehose(view="tokens", seq_len=32, format="hf").as_map()[3]["input_ids"].tolist()
+        == rows[3]["input_ids"].tolist()
+    )
+
+
+def test_plain_rows_are_int64_and_one_longer(firehose: Any):
+    batch = next(iter(firehose(**TOKENS)))
+    assert batch["tokens"].dtype == torch.int64 and batch["tokens"].shape == (4, 33)
+
+
+def test_weights_of_packed_rows_are_shares_of_tokens(firehose: Any):
+    dataset = firehose({"web": 1, "chat": 3}, **TOKENS, repeat=True)
+    assert dataset.recipe.segments[0].weights == {"web": 1, "chat": 3}
+
+
+def test_a_format_needs_the_tokens_view(firehose: Any):
+    with pytest.raises(InvalidOptionError, match="packed tokens"):
+        firehose(format="hf")
+    with pytest.raises(InvalidOptionError, match="torchtitan"):
+        firehose(view="tokens", format="keras")
