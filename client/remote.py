@@ -117,7 +117,7 @@ class Connection:
             if self._channel is None:
                 options = [
                     (grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1),
-                    ("grpc.max_receive_message_length", -1),
+                    ("grpc.max_receive_message_length", 32 << 20),
                     ("grpc.keepalive_time_ms", 30_000),
                     ("grpc.keepalive_timeout_ms", 10_000),
                     ("grpc.http2.ping_timeout_ms", 10_000),
