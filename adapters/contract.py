@@ -41,11 +41,11 @@ class AdapterContract:
 
     @pytest.fixture
     def adapter(self) -> Adapter:
-        raise NotImplementedError("give the adapter under test")
+        pytest.fail("a contract test needs the fixture `adapter`: the adapter under test")
 
     @pytest.fixture
     def files(self) -> list[SourceFile]:
-        raise NotImplementedError("give files that the adapter reads")
+        pytest.fail("a contract test needs the fixture `files`: files that the adapter reads")
 
     @pytest.fixture
     def shards(self, adapter: Adapter, files: list[SourceFile]) -> list[Shard]:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import numpy as np
 
 from choline_data.order import Plan, SourceOrder
-from choline_data.order.interleave import MIXING_BLOCK, Quotas
+from choline_data.order.interleave import MIXING_BLOCK, Quotas, dealt
 from choline_data.order.permute import Permutation, key_of
 from choline_data.order.quality import adjacent_correlation, mixedness
 
@@ -58,6 +58,16 @@ def positions(repeats: int) -> dict[str, float]:
         "permutation of 200,000, ns": seconds(lambda: small(some), repeats) / len(some) * 1e9,
         "interleaving 8 sources, ns": seconds(deal, repeats) / (16 * MIXING_BLOCK) * 1e9,
         "rows of a source, ns": seconds(rows, repeats) / len(some) * 1e9,
+    }
+
+
+def deals(repeats: int) -> dict[str, float]:
+    """Milliseconds to deal one mixing block of the size there is, and of one sixteen times as big."""
+    made = Quotas(weights_of(64))
+    return {
+        f"a block of {slots:,} slots dealt to 64 sources, ms": seconds(lambda n=slots: dealt(made.after(n), 7), repeats)
+        * 1e3
+        for slots in (MIXING_BLOCK, 16 * MIXING_BLOCK)
     }
 
 
@@ -122,7 +132,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer repeats")
     chosen = parser.parse_args()
     repeats = 5 if chosen.quick else 50
-    figures = positions(repeats) | seeks(repeats) | quotas(20 if chosen.quick else 200) | quality()
+    figures = positions(repeats) | deals(repeats) | seeks(repeats) | quotas(20 if chosen.quick else 200) | quality()
     if chosen.json:
         print(json.dumps(figures))
         return

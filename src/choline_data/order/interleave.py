@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from choline_data.order.permute import Ints, key_of, shuffled
 
-# 65,536 slots would take 3 ms to deal, 4,096 take 0.1: seeking stays under a millisecond, and the mix is kept closer.
+# A seek deals one whole block. bench/order.py: 0.3 ms for 4,096 slots, 8 ms for 65,536, and a seek may cost 1 ms.
 MIXING_BLOCK = 4096
 
 
