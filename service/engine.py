@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -22,7 +23,7 @@ from choline_data import wire
 from choline_data.cursor import Cursor
 from choline_data.errors import InvalidOptionError, OutOfRangeError, RecipeMismatchError
 from choline_data.home import Home
-from choline_data.ipc import Encoder
+from choline_data.ipc import Encoder, Message, message_of
 from choline_data.recipe import Recipe
 from choline_data.service import frames
 from choline_data.service.limits import Limits, reached
@@ -149,6 +150,7 @@ class Engine:
         self.catalog = Catalog(home)
         self.store = Store(home, cache_bytes=limits.memory * 2 // 3)
         self._messages = MessageCache(limits.memory // 3)
+        self._reading: Counter[tuple[object, ...]] = Counter()  # streams that are dealt the same messages
         self._making: dict[tuple[object, ...], asyncio.Future[tuple[frames.Framed, ...]]] = {}
         self._recipes: OrderedDict[str, Recipe] = OrderedDict()
         self._opened: OrderedDict[tuple[object, ...], Opened] = OrderedDict()
@@ -246,6 +248,18 @@ class Engine:
             )
         return position
 
+    @contextmanager
+    def reading(self, opened: Opened, deal: Deal, face: str) -> Iterator[None]:
+        """Counts a stream: messages are kept only where another may want them, or the cache would only be cold memory."""
+        key = (opened.digest, opened.columns, deal, face)
+        self._reading[key] += 1
+        try:
+            yield
+        finally:
+            self._reading[key] -= 1
+            if not self._reading[key]:
+                del self._reading[key]
+
     def at_once(
         self, opened: Opened, deal: Deal, start: int, stop: int, *, sequence: int, face: str
     ) -> tuple[frames.Framed, ...] | None:
@@ -265,8 +279,12 @@ class Engine:
         if not opened.direct.ready(located):
             return None
         self.metrics.cache_misses.inc()
-        made = tuple(self._framed(opened, deal, start, sequence, face, opened.direct.gather(located)))
-        self._messages.put(key, made)
+        message = opened.encoder.encode(opened.direct.gather(located), located.count)
+        if message.size > MAX_MESSAGE:
+            return None
+        made = (self._frame(opened, deal, start, located.count, sequence, face, message),)
+        if self._reading[opened.digest, opened.columns, deal, face] > 1:
+            self._messages.put(key, made)
         for load in opened.direct.upcoming(located):
             self._readers.submit(load)
         return made
@@ -289,7 +307,7 @@ class Engine:
 
     def _made(self, key: tuple[object, ...], making: asyncio.Future[tuple[frames.Framed, ...]]) -> None:
         self._making.pop(key, None)
-        if not making.cancelled() and making.exception() is None:
+        if not making.cancelled() and making.exception() is None and self._reading[(*key[:3], key[5])] > 1:
             self._messages.put(key, making.result())
 
     def _make(
@@ -302,31 +320,37 @@ class Engine:
     def _framed(
         self, opened: Opened, deal: Deal, start: int, sequence: int, face: str, batch: pa.RecordBatch
     ) -> list[frames.Framed]:
-        encoded = opened.encoder.encode(batch)
+        message = message_of(batch)
         rows = batch.num_rows
-        opened.settle(rows, encoded.size)
-        if encoded.size > MAX_MESSAGE and rows > 1:
+        if message.size > MAX_MESSAGE and rows > 1:
+            opened.settle(rows, message.size)
             half = rows // 2
             first = self._framed(opened, deal, start, sequence, face, batch.slice(0, half))
             return first + self._framed(opened, deal, start + half, sequence + len(first), face, batch.slice(half))
-        if encoded.size > self.limits.row_bytes + (64 << 10) and rows == 1:
+        if message.size > self.limits.row_bytes + (64 << 10) and rows == 1:
             raise reached("row_bytes", self.limits.row_bytes, f"The sample at {deal.position(start)} is too big.")
+        return [self._frame(opened, deal, start, rows, sequence, face, message)]
+
+    @staticmethod
+    def _frame(
+        opened: Opened, deal: Deal, start: int, rows: int, sequence: int, face: str, message: Message
+    ) -> frames.Framed:
+        opened.settle(rows, message.size)
         after = deal.position(start + rows)
         if opened.stream.length is not None:
             after = min(after, opened.stream.length)
         cursor = Cursor(opened.digest, after).encode()
         first_position = deal.position(start)
         if face == FLIGHT:
-            frame = frames.flight_frame(encoded, cursor=cursor)
-            return [frames.Framed(frame, rows, start, start + rows, 0, (0, 0), first_position, cursor, 0)]
-        framed = frames.batch_frame(
-            encoded.parts,
-            size=encoded.size,
+            frame = frames.flight_frame(message, cursor=cursor)
+            return frames.Framed(frame, rows, start, start + rows, 0, (0, 0), first_position, cursor, 0)
+        return frames.batch_frame(
+            message.parts,
+            size=message.size,
             rows=rows,
             start=start,
             first_position=first_position,
             cursor=cursor,
-            checksum=encoded.checksum(),
+            checksum=message.checksum(),
             sequence=sequence,
         )
-        return [framed]

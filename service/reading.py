@@ -90,6 +90,11 @@ class Reading:
 
     async def batches_in_order(self) -> AsyncIterator[frames.Framed | None]:
         """The stream's messages; None where there was nothing for `heartbeat` seconds."""
+        with self._calls.engine.reading(self._opened, self._deal, self._face):
+            async for message in self._batches():
+                yield message
+
+    async def _batches(self) -> AsyncIterator[frames.Framed | None]:
         loop = asyncio.get_running_loop()
         limits = self._calls.limits
         ages_at = self._calls.ages_at()

@@ -2,7 +2,7 @@
 
 Arrow's `take` needs its input in one piece, so rows of mapped blocks would be copied together first, and once more to
 interleave sources. Here a window keeps, for each variable-length value, a view: length, buffer and offset (the 16 bytes
-of Arrow's view layout). Picking rows moves views; the bytes move once, when Arrow turns the views into a plain column.
+of Arrow's view layout). Picking rows moves views; the bytes move once, when a column is turned into what is wanted.
 """
 
 from __future__ import annotations
@@ -16,13 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-Ints = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
+from choline_data.columns import INLINE, WHOLE, Column, Ints, Mask, Values, is_bytes, is_large
 
-# A view is four int32: length, prefix, buffer, offset; or the length and a short value itself.
-_WHOLE = np.dtype("c16")  # a view as one opaque value of 16 bytes: numpy moves these fastest
-_INLINE = 12  # values up to here lie in the view itself
-_KEPT = np.where(np.arange(_INLINE) < np.arange(_INLINE + 1)[:, None], 255, 0).astype(np.uint8).view(np.int32)
+_KEPT = np.where(np.arange(INLINE) < np.arange(INLINE + 1)[:, None], 255, 0).astype(np.uint8).view(np.int32)
 _SAME = 256  # the longest value that is looked at for being that of all rows
 _BASE_LIMIT = (1 << 31) - 1
 
@@ -68,8 +64,10 @@ class Bytes(Node):
         self.valid = _valid(parts)
         self.bases: list[pa.Buffer] = []
         known: dict[int, int] = {}
-        spans = [(mapped.address, mapped.address + mapped.size, mapped) for mapped in maps if mapped.size <= _BASE_LIMIT]
-        width = np.dtype("<i8") if _is_large(kind) else np.dtype("<i4")
+        spans = [
+            (mapped.address, mapped.address + mapped.size, mapped) for mapped in maps if mapped.size <= _BASE_LIMIT
+        ]
+        width = np.dtype("<i8") if is_large(kind) else np.dtype("<i4")
         count = sum(len(p) for p in parts)
         lengths, starts, buffers = np.empty(count, np.int64), np.empty(count, np.int64), np.zeros(count, np.int32)
         at = 0
@@ -95,24 +93,29 @@ class Bytes(Node):
             at = upto
         if self.valid is not None:
             lengths[~self.valid] = 0
-        views = np.zeros((count, 4), np.int32)
+        if self.valid is None and count and (lengths == lengths[0]).all() and lengths[0] <= _SAME:
+            self.same = _shared(self.bases, int(lengths[0]), starts, buffers)
+        if self.same is not None:  # one view does for all rows
+            lengths, starts, buffers = lengths[:1], starts[:1], buffers[:1]
+        views = np.zeros((len(lengths), 4), np.int32)
         views[:, 0] = lengths
-        long = lengths > _INLINE
+        long = lengths > INLINE
+        self.long: npt.NDArray[np.int32] | None = None
         if long.all():
-            self.long: npt.NDArray[np.int32] | None = None
             views[:, 2] = buffers
             views[:, 3] = starts
         else:
-            self.long = long.astype(np.int32)
+            self.long = (
+                np.broadcast_to(long.astype(np.int32), count) if self.same is not None else long.astype(np.int32)
+            )
             np.copyto(views[:, 2], buffers, where=long)
             np.copyto(views[:, 3], starts, where=long, casting="unsafe")
             for number, base in enumerate(self.bases):
                 short = np.flatnonzero(~long & (lengths > 0) & (buffers == number))
                 _inline(views, short, lengths[short], starts[short], np.frombuffer(base, np.uint8))
-        self.views = views.view(_WHOLE).reshape(-1)
         self.nbytes += views.nbytes
-        if self.valid is None and count and (lengths == lengths[0]).all() and lengths[0] <= _SAME:
-            self.same = _shared(self.bases, int(lengths[0]), starts, buffers)
+        whole = views.view(WHOLE).reshape(-1)
+        self.views = whole if self.same is None else np.broadcast_to(whole, count)
 
 
 class Lists(Node):
@@ -150,7 +153,7 @@ class Structs(Node):
 
 def node_of(kind: pa.DataType, parts: Sequence[pa.Array], maps: Sequence[pa.Buffer] = ()) -> Any:
     """The node for these arrays, one after the other. `maps` are mapped files that their buffers may lie in."""
-    if _is_bytes(kind):
+    if is_bytes(kind):
         return Bytes(kind, parts, maps)
     if pa.types.is_list(kind):
         return Lists(kind, parts, maps)
@@ -159,10 +162,10 @@ def node_of(kind: pa.DataType, parts: Sequence[pa.Array], maps: Sequence[pa.Buff
     return Fixed(kind, parts)
 
 
-def assemble(kind: pa.DataType, pieces: Sequence[Any], count: int) -> pa.Array:
+def assemble(kind: pa.DataType, pieces: Sequence[Any], count: int) -> Column:
     """A column of `count` rows from pieces whose places are, together, 0 … count-1."""
     valid = _gathered_validity(pieces, count)
-    if _is_bytes(kind):
+    if is_bytes(kind):
         return _bytes(kind, pieces, count, valid)
     if pa.types.is_list(kind):
         lengths = np.empty(count, np.int64)
@@ -182,34 +185,31 @@ def assemble(kind: pa.DataType, pieces: Sequence[Any], count: int) -> pa.Array:
                 )
             )
         values = assemble(kind.value_type, children, int(offsets[-1]))
-        buffers = [_bitmap(valid), pa.py_buffer(offsets.astype(np.int32))]
-        return pa.Array.from_buffers(kind, count, buffers, children=[values])
+        return Column(kind, count, valid, offsets.astype(np.int32), None, (values,))
     if pa.types.is_struct(kind):
-        fields = [
+        fields = tuple(
             assemble(kind.field(i).type, [Piece(p.node.children[i], p.rows, p.places) for p in pieces], count)
             for i in range(kind.num_fields)
-        ]
-        return pa.Array.from_buffers(kind, count, [_bitmap(valid)], children=fields)
+        )
+        return Column(kind, count, valid, None, None, fields)
     out = np.empty(count, _fixed_dtype(kind))
     for piece in pieces:
         out[piece.places] = piece.node.values[piece.rows]
-    if pa.types.is_boolean(kind):
-        return pa.array(out, mask=None if valid is None else ~valid)
-    return pa.Array.from_buffers(kind, count, [_bitmap(valid), pa.py_buffer(out)])
+    return Column(kind, count, valid, None, out)
 
 
 @lru_cache(maxsize=64)
-def _repeated(kind: pa.DataType, value: bytes, count: int) -> pa.Array:
+def _repeated(kind: pa.DataType, value: bytes, count: int) -> Column:
     """A column of one value, made once for the usual counts."""
-    ends = np.arange(count + 1, dtype=np.int64 if _is_large(kind) else np.int32) * len(value)
-    return pa.Array.from_buffers(kind, count, [None, pa.py_buffer(ends), pa.py_buffer(value * count)])
+    ends = np.arange(count + 1, dtype=np.int64 if is_large(kind) else np.int32) * len(value)
+    return Column(kind, count, None, ends, value * count)
 
 
-def _bytes(kind: pa.DataType, pieces: Sequence[Any], count: int, valid: Mask | None) -> pa.Array:
+def _bytes(kind: pa.DataType, pieces: Sequence[Any], count: int, valid: Mask | None) -> Column:
     same = pieces[0].node.same if pieces else None
     if same is not None and all(piece.node.same == same for piece in pieces):
         return _repeated(kind, same, count)
-    views = np.empty(count, _WHOLE)
+    views = np.empty(count, WHOLE)
     bases: list[pa.Buffer] = []
     firsts: dict[tuple[int, ...], int] = {}  # sources of one file, and windows of one source, share their buffers
     for piece in pieces:
@@ -223,10 +223,7 @@ def _bytes(kind: pa.DataType, pieces: Sequence[Any], count: int, valid: Mask | N
             if first:
                 picked.view(np.int32)[2::4] += first if node.long is None else node.long[piece.rows] * np.int32(first)
         views[piece.places] = picked
-    viewed = pa.Array.from_buffers(pa.binary_view(), count, [None, pa.py_buffer(views), *bases])
-    plain = viewed.cast(pa.large_binary() if _is_large(kind) else pa.binary())
-    _, offsets, data = plain.buffers()
-    return pa.Array.from_buffers(kind, count, [_bitmap(valid), offsets, data])
+    return Column(kind, count, valid, None, Values(views, bases))
 
 
 def _shared(bases: Sequence[pa.Buffer], size: int, starts: Ints, buffers: npt.NDArray[np.int32]) -> bytes | None:
@@ -243,20 +240,18 @@ def _shared(bases: Sequence[pa.Buffer], size: int, starts: Ints, buffers: npt.ND
     return first
 
 
-def _inline(
-    views: npt.NDArray[np.int32], rows: Ints, lengths: Ints, starts: Ints, data: npt.NDArray[np.uint8]
-) -> None:
+def _inline(views: npt.NDArray[np.int32], rows: Ints, lengths: Ints, starts: Ints, data: npt.NDArray[np.uint8]) -> None:
     """Puts short values into their views, padded with zeros."""
-    room = len(data) - _INLINE
+    room = len(data) - INLINE
     late = starts > room
     if late.any():  # near the end there is no whole window to read
         first = max(room, 0)
-        tail = np.concatenate([data[first:], np.zeros(_INLINE, np.uint8)])
+        tail = np.concatenate([data[first:], np.zeros(INLINE, np.uint8)])
         _inline(views, rows[late], lengths[late], starts[late] - first, tail)
         rows, lengths, starts = rows[~late], lengths[~late], starts[~late]
     if not len(rows):
         return
-    windows: npt.NDArray[Any] = np.ndarray(room + 1, f"V{_INLINE}", data, strides=(1,))
+    windows: npt.NDArray[Any] = np.ndarray(room + 1, f"V{INLINE}", data, strides=(1,))
     views[rows, 1:] = windows[starts].view(np.int32).reshape(-1, 3) & _KEPT[lengths]
 
 
@@ -292,23 +287,6 @@ def _gathered_validity(pieces: Sequence[Any], count: int) -> Mask | None:
         if piece.node.valid is not None:
             out[piece.places] = piece.node.valid[piece.rows]
     return None if out.all() else out
-
-
-def _bitmap(valid: Mask | None) -> pa.Buffer | None:
-    return None if valid is None else pa.py_buffer(np.packbits(valid, bitorder="little"))
-
-
-def _is_bytes(kind: pa.DataType) -> bool:
-    return bool(
-        pa.types.is_large_string(kind)
-        or pa.types.is_string(kind)
-        or pa.types.is_large_binary(kind)
-        or pa.types.is_binary(kind)
-    )
-
-
-def _is_large(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_large_string(kind) or pa.types.is_large_binary(kind))
 
 
 def _fixed_dtype(kind: pa.DataType) -> np.dtype[Any]:

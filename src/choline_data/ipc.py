@@ -1,18 +1,22 @@
-"""Record batches as Arrow IPC messages without Arrow's writer: their buffers, and a header patched from a template.
+"""Gathered columns as Arrow IPC messages without Arrow's writer: their buffers, and a header patched from a template.
 
-Arrow's own `serialize` copies every buffer into a message, which is then copied into the response that carries it. Here
-the response is joined from the buffers themselves, once. A test holds the bytes to those that `serialize` gives.
+Arrow's own `serialize` wants arrays, copies their buffers into a message, and the message is copied again into the
+response that carries it. Here the response is joined once, from where the values lie. Tests hold the bytes to those
+that `serialize` gives.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import xxhash
+
+from choline_data.columns import JOINED_FROM, Column, Values, is_large
 
 _ALIGN = 8
 _PADDING = [bytes(n) for n in range(_ALIGN)]
@@ -23,7 +27,7 @@ class Message:
     """An encapsulated message in parts: its header with the prefix, and what its body is joined from."""
 
     header: bytes
-    body: tuple[Any, ...]
+    body: Sequence[Any]
     body_size: int
 
     @property
@@ -32,14 +36,14 @@ class Message:
         return len(self.header) + self.body_size
 
     @property
-    def parts(self) -> tuple[Any, ...]:
+    def parts(self) -> list[Any]:
         """What the message is joined from."""
-        return (self.header, *self.body)
+        return [self.header, *self.body]
 
     def checksum(self) -> int:
         """xxh3-64 of the message."""
-        digest = xxhash.xxh3_64()
-        for part in self.parts:
+        digest = xxhash.xxh3_64(self.header)
+        for part in self.body:
             digest.update(part)
         return digest.intdigest()
 
@@ -48,52 +52,50 @@ class Message:
         return b"".join(self.parts)
 
 
-class Encoder:
-    """Encodes batches of one schema. Where a batch is not plain (a slice), Arrow's own writer does it."""
+def message_of(batch: pa.RecordBatch) -> Message:
+    """Any batch as a message, by Arrow's own writer."""
+    encoded = memoryview(batch.serialize())
+    size = 8 + int.from_bytes(encoded[4:8], "little")
+    return Message(bytes(encoded[:size]), [encoded[size:]], len(encoded) - size)
 
-    def __init__(self, schema: pa.Schema) -> None:
-        self.schema = schema
+
+class Encoder:
+    """Encodes gathered columns of one schema. Values of a mean length from `joined_from` on are joined one by one."""
+
+    def __init__(self, schema: pa.Schema, joined_from: int = JOINED_FROM) -> None:
+        self._joined_from = joined_from
         # A row of nulls in each column: every length and offset of its header is there to be patched.
         batch = pa.record_batch([pa.nulls(1, field.type) for field in schema], schema=schema)
-        encoded = batch.serialize().to_pybytes()
-        size = int.from_bytes(encoded[4:8], "little")
-        self._header = encoded[: 8 + size]
-        self._places = _places(memoryview(self._header)[8:])
-        nodes, buffers = _flattened(batch)
-        _, _, (_, node_count), (_, buffer_count) = self._places
-        self._plain = (len(nodes), len(buffers)) == (node_count, buffer_count)
+        self._header = message_of(batch).header
+        self._body_length, self._rows, self._nodes, self._buffers = _places(memoryview(self._header)[8:])
 
-    def encode(self, batch: pa.RecordBatch) -> Message:
-        """The batch as one message."""
-        if not self._plain or not batch.num_rows or not _whole(batch):
-            encoded = memoryview(batch.serialize())
-            size = 8 + int.from_bytes(encoded[4:8], "little")
-            return Message(bytes(encoded[:size]), (encoded[size:],), len(encoded) - size)
-        nodes, buffers = _flattened(batch)
-        body: list[Any] = []
+    def encode(self, columns: Sequence[Column], rows: int) -> Message:
+        """At least one row as one message."""
+        nodes: list[int] = []
         spans: list[int] = []
+        body: list[Any] = []
         at = 0
-        for buffer in buffers:
-            size = len(buffer)
-            spans += (at, size)
-            if size:
-                body.append(buffer)
+        for column in _flat(columns):
+            nulls = column.nulls
+            nodes += (column.count, nulls)
+            for parts, size in _buffers_of(column, nulls, self._joined_from):
+                spans += (at, size)
+                body += parts
                 over = size % _ALIGN
                 if over:
                     body.append(_PADDING[_ALIGN - over])
                     size += _ALIGN - over
                 at += size
         header = bytearray(self._header)
-        body_length, rows, (first_node, _), (first_buffer, _) = self._places
-        struct.pack_into("<q", header, 8 + body_length, at)
-        struct.pack_into("<q", header, 8 + rows, batch.num_rows)
-        struct.pack_into(f"<{len(nodes) * 2}q", header, 8 + first_node, *(n for node in nodes for n in node))
-        struct.pack_into(f"<{len(spans)}q", header, 8 + first_buffer, *spans)
-        return Message(bytes(header), tuple(body), at)
+        struct.pack_into("<q", header, 8 + self._body_length, at)
+        struct.pack_into("<q", header, 8 + self._rows, rows)
+        struct.pack_into(f"<{len(nodes)}q", header, 8 + self._nodes, *nodes)
+        struct.pack_into(f"<{len(spans)}q", header, 8 + self._buffers, *spans)
+        return Message(bytes(header), body, at)
 
 
-def _places(table: memoryview) -> tuple[int, int, tuple[int, int], tuple[int, int]]:
-    """Where a record batch's flatbuffer has body length, row count, nodes and buffers (place of the first, count)."""
+def _places(table: memoryview) -> tuple[int, int, int, int]:
+    """Where a record batch's flatbuffer has body length, row count, first node and first buffer."""
 
     def word(at: int) -> int:
         return int(struct.unpack_from("<I", table, at)[0])
@@ -102,61 +104,47 @@ def _places(table: memoryview) -> tuple[int, int, tuple[int, int], tuple[int, in
         vtable = start - int(struct.unpack_from("<i", table, start)[0])
         return start + int(struct.unpack_from("<H", table, vtable + 4 + 2 * number)[0])
 
-    def vector(at: int) -> tuple[int, int]:
-        start = at + word(at)
-        return start + 4, word(start)
+    def first_of(at: int) -> int:
+        return at + word(at) + 4
 
     message = word(0)
     at = field(message, 2)
     batch = at + word(at)
-    return field(message, 3), field(batch, 0), vector(field(batch, 1)), vector(field(batch, 2))
+    return field(message, 3), field(batch, 0), first_of(field(batch, 1)), first_of(field(batch, 2))
 
 
-def _arrays(columns: Iterable[pa.Array]) -> Iterator[pa.Array]:
-    """Every array of a batch, parents before children."""
-    for array in columns:
-        yield array
-        kind = array.type
-        if pa.types.is_struct(kind):
-            yield from _arrays(array.field(number) for number in range(kind.num_fields))
-        elif pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-            yield from _arrays([array.values])
+def _flat(columns: Iterable[Column]) -> Iterator[Column]:
+    """Every column of a batch, parents before children."""
+    for column in columns:
+        yield column
+        if column.children:
+            yield from _flat(column.children)
 
 
-def _whole(batch: pa.RecordBatch) -> bool:
-    return not any(array.offset for array in _arrays(batch.columns))
-
-
-def _flattened(batch: pa.RecordBatch) -> tuple[list[tuple[int, int]], list[memoryview]]:
-    """The nodes (length, nulls) and the buffers of a batch, each cut to what its rows need."""
-    nodes: list[tuple[int, int]] = []
-    buffers: list[memoryview] = []
-    for array in _arrays(batch.columns):
-        kind, rows, nulls = array.type, len(array), array.null_count
-        nodes.append((rows, nulls))
-        own = array.buffers()
-        buffers.append(_cut(own[0], (rows + 7) // 8) if nulls else _cut(None, 0))
-        if pa.types.is_struct(kind) or pa.types.is_fixed_size_list(kind):
-            continue
+def _buffers_of(column: Column, nulls: int, joined_from: int) -> Iterator[tuple[list[Any], int]]:
+    """The buffers of a column in Arrow's order, each as what it is joined from, and its size."""
+    valid = column.bitmap if nulls else None
+    yield ([valid], valid.size) if valid is not None else ([], 0)
+    kind, values = column.kind, column.values
+    if isinstance(values, Values):
+        lengths = values.lengths()
+        total = int(lengths.sum(dtype=np.int64))
+        if total < joined_from * column.count:
+            offsets, data = values.in_one_piece(kind)
+            yield [offsets], (column.count + 1) * (8 if is_large(kind) else 4)
+            yield [memoryview(data)[:total]] if total else [], total
+            return
+        ends = np.zeros(column.count + 1, np.int64)
+        np.cumsum(lengths, out=ends[1:])
+        if not is_large(kind):
+            ends = ends.astype(np.int32)
+        yield [ends.data], ends.nbytes
+        yield values.one_by_one(), total
+        return
+    if column.offsets is not None:
+        yield [column.offsets.data], column.offsets.nbytes
+    if values is not None:
         if pa.types.is_boolean(kind):
-            buffers.append(_cut(own[1], (rows + 7) // 8))
-        elif pa.types.is_list(kind):
-            buffers.append(_cut(own[1], (rows + 1) * 4))
-        elif pa.types.is_string(kind) or pa.types.is_binary(kind):
-            buffers += _values(own[1], own[2], rows, 4)
-        elif pa.types.is_large_string(kind) or pa.types.is_large_binary(kind):
-            buffers += _values(own[1], own[2], rows, 8)
-        elif pa.types.is_large_list(kind):
-            buffers.append(_cut(own[1], (rows + 1) * 8))
-        else:
-            buffers.append(_cut(own[1], rows * kind.bit_width // 8))
-    return nodes, buffers
-
-
-def _values(offsets: pa.Buffer, data: pa.Buffer | None, rows: int, width: int) -> tuple[memoryview, memoryview]:
-    ends = _cut(offsets, (rows + 1) * width)
-    return ends, _cut(data, int.from_bytes(ends[-width:], "little"))
-
-
-def _cut(buffer: pa.Buffer | None, size: int) -> memoryview:
-    return memoryview(b"") if buffer is None else memoryview(buffer)[:size]
+            values = np.packbits(values, bitorder="little")
+        size = values.nbytes if isinstance(values, np.ndarray) else len(values)
+        yield [values.data if isinstance(values, np.ndarray) else values] if size else [], size

@@ -19,12 +19,13 @@ import pyarrow.compute as pc
 
 from choline_data import schema as one
 from choline_data import wire
+from choline_data.columns import Column
 from choline_data.errors import DamagedStoreError, OutOfRangeError, UnknownFieldError
 from choline_data.gather import Piece, assemble, node_of
 from choline_data.home import Home
 from choline_data.order import SourceOrder
-from choline_data.order.source import WindowRows
 from choline_data.order.permute import Ints
+from choline_data.order.source import WindowRows
 from choline_data.recipe import Recipe, RecipeSource
 from choline_data.store import Revision, open_revision
 
@@ -169,7 +170,7 @@ class Stream:
         self.wire_schema = wire.schema_on_the_wire(self.schema)
         self._kinds = pa.array(one.KINDS, pa.string())
         self._shared_nodes: dict[tuple[str, str | None], Any] = {}
-        self._constant: dict[tuple[str, str | None, int], pa.Array] = {}
+        self._constant: dict[tuple[int, int], Column] = {}
         self._served = [self._with_constants(served) for served in self._served]
 
     @property
@@ -316,30 +317,29 @@ class Stream:
                 out.append(partial(self._load, picked.served, *after))
         return out
 
-    def gather(self, located: Located) -> pa.RecordBatch:
-        """The samples that were located, in order, in the wire schema; `wire.with_dictionaries` completes it."""
-        if not located.count:
-            return _empty(self.wire_schema)
+    def gather(self, located: Located) -> list[Column]:
+        """The samples that were located, in order: a column for each field of the wire schema."""
         self.load(located)
-        columns = [self._column(f, located.picked, located.count) for f in self.wire_schema]
-        return pa.record_batch(columns, schema=self.wire_schema)
+        return [self._column(f, located.picked, located.count) for f in self.wire_schema]
 
     def read_at(self, positions: Ints) -> pa.RecordBatch:
         """The samples at these ascending positions, in order, in the wire schema."""
-        return self.gather(self.locate(positions)) if len(positions) else _empty(self.wire_schema)
+        if not len(positions):
+            return _empty(self.wire_schema)
+        columns = [column.to_arrow() for column in self.gather(self.locate(positions))]
+        return pa.record_batch(columns, schema=self.wire_schema)
 
-    def _column(self, field: pa.Field, picked: Sequence[_Picked], count: int) -> pa.Array:
+    def _column(self, field: pa.Field, picked: Sequence[_Picked], count: int) -> Column:
         """One column of the batch: each source's rows at their places, constants and nulls where it has none."""
         coded = field.name in ("dataset", "kind")
         if coded and all(field.name in its.served.codes for its in picked):
             codes = np.empty(count, field.type.to_pandas_dtype())
             for its in picked:
                 codes[its.places] = its.served.codes[field.name]
-            return pa.array(codes)
+            return Column(field.type, count, None, None, codes)
         same = [its.served.constants.get(field.name) for its in picked]
         if not coded and same[0] is not None and all(node is same[0] for node in same):
-            value = picked[0].served.revision.constants.get(field.name)
-            return self._repeated(field, served_value=value, count=count)
+            return self._repeated(field, same[0], count)
         pieces: list[Piece] = []
         kind = pa.string() if coded else field.type
         for constant, its in zip(same, picked, strict=True):
@@ -351,14 +351,18 @@ class Stream:
                 assert window is not None
                 pieces.append(Piece(window.nodes[field.name], run.rows, places[run.at]))
         column = assemble(kind, pieces, count)
-        return pc.index_in(column, self._kinds).cast(pa.int8()) if coded else column
+        if not coded:
+            return column
+        codes = pc.index_in(column.to_arrow(), self._kinds).cast(pa.int8()).to_numpy()
+        return Column(field.type, count, None, None, codes)
 
-    def _repeated(self, field: pa.Field, *, served_value: str | None, count: int) -> pa.Array:
+    def _repeated(self, field: pa.Field, node: Any, count: int) -> Column:
         """A column with one value for all rows, made once for the usual counts."""
-        key = (field.name, served_value, count)
+        key = (id(node), count)  # the stream holds the node
         made = self._constant.get(key)
         if made is None:
-            made = pa.repeat(pa.scalar(served_value, field.type), count)
+            every = np.arange(count, dtype=np.int64)
+            made = assemble(field.type, [Piece(node, np.zeros(count, np.int64), every)], count)
             if len(self._constant) > 256:
                 self._constant.clear()
             self._constant[key] = made
