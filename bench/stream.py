@@ -236,7 +236,9 @@ def measure(home: Home, size: float, *, consumers: tuple[int, int, int]) -> dict
         told["again_mb_s"], told["again_cpu_s_gb"] = got / took / 1e6, (server.cpu() - before) / got * 1e9
     told["of_bare"] = told["one_mb_s"] / told["bare_mb_s"]
     with ours(home) as server:
+        before = server.cpu()
         shares = together(server.address, [ticket_of(endless)] * many, 5)
+        told[f"consumers_{many}_cpu_s_gb"] = (server.cpu() - before) / sum(shares) * 1e9
         told[f"consumers_{many}_mb_s"] = sum(shares) / 5 / 1e6
         told[f"consumers_{many}_of_one"] = told[f"consumers_{many}_mb_s"] / told["one_mb_s"]
     with ours(home) as server:
