@@ -143,7 +143,7 @@ class Bench:
             for server, _ in self._servers.values():
                 server.terminate()
                 server.wait(30)
-        return {name: statistics.median(values) for name, values in figures.items()}
+        return {name: statistics.median(values) for name, values in figures.items() if values}
 
 
 def kind_of(corpus: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import tarfile
 from collections.abc import Iterator
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +18,16 @@ def prepare(kind: str, corpus: Path, folder: Path) -> None:
     """The documents as shards of 10,000."""
     end = "txt" if kind == "texts" else "jpg"
     for name, path in sources(corpus).items():
-        tar = None
-        for number, data in enumerate(records(path)):
-            if number % A_SHARD == 0:
-                if tar:
-                    tar.close()
-                tar = tarfile.open(folder / f"{name}-{number // A_SHARD:04d}.tar", "w")
-            info = tarfile.TarInfo(f"{number:08d}.{end}")
-            info.size = len(data)
-            assert tar is not None
-            tar.addfile(info, io.BytesIO(data))
-        if tar:
-            tar.close()
+        held = records(path)
+        for shard in count():
+            documents = list(islice(held, A_SHARD))
+            if not documents:
+                break
+            with tarfile.open(folder / f"{name}-{shard:04d}.tar", "w") as tar:
+                for number, data in enumerate(documents):
+                    info = tarfile.TarInfo(f"{shard:04d}{number:06d}.{end}")
+                    info.size = len(data)
+                    tar.addfile(info, io.BytesIO(data))
 
 
 def read(wanted: Read) -> Iterator[Any]:
