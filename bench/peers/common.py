@@ -76,7 +76,8 @@ def rgb(image: Any) -> Any:
     import numpy as np
     import torch
 
-    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
+    # torch's own permute().contiguous() is several times slower on two cores.
+    return torch.from_numpy(np.ascontiguousarray(np.array(image.convert("RGB")).transpose(2, 0, 1)))
 
 
 def rgb_of(data: bytes) -> Any:

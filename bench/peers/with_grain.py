@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from common import CORES, ROWS_A_BATCH, SOURCES, TOKENS_A_ROW, Read, main, records, rgb_of, sources
+from common import CORES, ROWS_A_BATCH, SOURCES, TOKENS_A_ROW, Read, main, records, sources
 
 
 def prepare(kind: str, corpus: Path, folder: Path) -> None:
@@ -32,6 +32,16 @@ def _tokens(data: bytes) -> Any:
     return np.frombuffer(data, np.uint16).astype(np.int64)
 
 
+def _pixels(data: bytes) -> Any:
+    """As `rgb_of`, a NumPy array: grain has no tensors."""
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    return np.ascontiguousarray(np.array(Image.open(io.BytesIO(data)).convert("RGB")).transpose(2, 0, 1))
+
+
 def _split(rows: Any) -> Any:
     return rows[:, :-1], rows[:, 1:]
 
@@ -49,7 +59,7 @@ def read(wanted: Read) -> Iterator[Any]:
     elif wanted.kind == "tokens":
         mixed = part("web").map(_tokens).batch(ROWS_A_BATCH, drop_remainder=True).map(_split)
     else:
-        mixed = part("photos").map(rgb_of) if wanted.decode else part("photos")
+        mixed = part("photos").map(_pixels) if wanted.decode else part("photos")
     if wanted.batch:
         mixed = mixed.batch(wanted.batch, batch_fn=list)
     # Its default of 16 threads is for files far away; on local files as many as there are cores were fastest here.
