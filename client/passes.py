@@ -16,6 +16,7 @@ from choline_data.client.prefetch import Prefetch
 from choline_data.client.ranks import Lane
 from choline_data.client.reading import Chunk, Reader
 from choline_data.client.samples import Batch, collate, to_samples
+from choline_data.columns import plain
 from choline_data.errors import CholineDataError, DataError, InvalidOptionError
 
 log = logging.getLogger("choline_data")
@@ -278,7 +279,11 @@ def joined(parts: list[Chunk]) -> Chunk:
         return parts[0]
     import numpy as np
 
-    return Chunk(pa.concat_batches([p.batch for p in parts]), np.concatenate([p.positions for p in parts]))
+    batches = [p.batch for p in parts]
+    if any(batch.schema != batches[0].schema for batch in batches):  # some hold views, some values of their own
+        batches = [pa.record_batch([plain(c) for c in b.columns], names=b.schema.names) for b in batches]
+        batches = [batch.cast(batches[0].schema) for batch in batches]
+    return Chunk(pa.concat_batches(batches), np.concatenate([p.positions for p in parts]))
 
 
 def _wrapped(

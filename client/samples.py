@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from choline_data.client.ranks import Ints
+from choline_data.columns import plain
 from choline_data.schema import KINDS
 
 
@@ -118,7 +119,8 @@ class Batch(dict[str, Any]):
 
     def arrow(self, name: str) -> pa.Array | None:
         """The Arrow column of this name, where it has not been made a list yet."""
-        return self._columns.get(name)
+        column = self._columns.get(name)
+        return None if column is None else plain(column)
 
     def __getitem__(self, name: str) -> Any:
         return self._made(name) if name in self._columns else dict.__getitem__(self, name)
@@ -177,7 +179,7 @@ class Batch(dict[str, Any]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Columns that nobody looked at travel between processes as one Arrow message, not as pickled lists.
-        columns = dict(self._columns)
+        columns = {name: plain(column) for name, column in self._columns.items()}
         made = [(name, None if name in columns else dict.__getitem__(self, name)) for name in dict.__iter__(self)]
         if not columns:
             return _rebuilt, (made, None, None, ())

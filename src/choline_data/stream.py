@@ -329,6 +329,11 @@ class Stream:
         columns = [column.to_arrow() for column in self.gather(self.locate(positions))]
         return pa.record_batch(columns, schema=self.wire_schema)
 
+    def views_at(self, positions: Ints) -> pa.RecordBatch:
+        """The samples at these ascending positions with their strings and bytes left where they lie: for this process."""
+        columns = [column.to_views() for column in self.gather(self.locate(positions))]
+        return pa.record_batch(columns, names=self.wire_schema.names)
+
     def _column(self, field: pa.Field, picked: Sequence[_Picked], count: int) -> Column:
         """One column of the batch: each source's rows at their places, constants and nulls where it has none."""
         coded = field.name in ("dataset", "kind")
