@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
+from choline_data.adapters.names import in_utf8
 from choline_data.errors import SourceDamagedError, SourceTooLargeError
 
 BLOCK = 512
@@ -140,7 +141,7 @@ def members(stream: Stream, name: str) -> Iterator[Member]:
             size = 0
         start = stream.position
         if kind != b"5" and not (shown.endswith("/") and size == 0):
-            yield Member(shown.encode("utf-8", "replace").decode(), start, size, reason)
+            yield Member(in_utf8(shown), start, size, reason)
         end = start + size + -size % BLOCK
         stream.skip(end - stream.position)
         if stream.position < end:

@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from choline_data.adapters.base import Source, SourceFile
+from choline_data.adapters.names import in_utf8
 from choline_data.errors import (
     CholineDataError,
     ForbiddenLocationError,
@@ -165,7 +166,7 @@ def _local_files(location: str, paths: list[str], *, folder: bool) -> Source:
             raise _link_error(path, error) from error
         if not stat.S_ISREG(status.st_mode):
             raise ForbiddenLocationError(f"{path} is not a regular file.", remedy="Name a file or a folder of files.")
-        files.append(SourceFile(path, os.path.relpath(path, root).replace(os.sep, "/"), status.st_size))
+        files.append(SourceFile(path, in_utf8(os.path.relpath(path, root).replace(os.sep, "/")), status.st_size))
     return Source(location, tuple(files), name=_name_of(location), folder=folder)
 
 
@@ -176,7 +177,7 @@ def _local_folder(path: str) -> Source:
     for found, name in _walk(root, "", bound):
         status = os.stat(found)
         if stat.S_ISREG(status.st_mode):
-            files.append(SourceFile(found, name, status.st_size))
+            files.append(SourceFile(found, in_utf8(name), status.st_size))
         if len(files) > MAX_FILES:
             raise SourceTooLargeError(f"{path} holds over {MAX_FILES:,} files.", remedy="Add its folders one by one.")
     if not files:
