@@ -69,6 +69,10 @@ def infer(
             else c
             for c in found
         ]
+        if hinted == "text" and look.text("text") and not any(c.mapping.kind == "text" for c in found):
+            # A file of one word is a short document, whatever it would be beside other columns.
+            fields = (("text", look.text("text")),)
+            found.append(Candidate(Mapping("text", "document", fields), 0.6, ("the format says text",)))
     found.sort(key=lambda c: -c.score)
     if as_kind:
         found = _of_kind(found, look, as_kind, name)
