@@ -40,7 +40,7 @@ def test_what_was_packed_comes_back_and_two_streams_are_one_file(write, packed):
 
 def test_a_stream_that_is_cut_anywhere_is_damage(write, packed):
     for end in (8, 20, len(packed) // 2, len(packed) - 9, len(packed) - 1):
-        with pytest.raises(SourceDamagedError, match="cut.packed"):
+        with pytest.raises(SourceDamagedError, match=r"cut\.packed"):
             content(write("cut.packed", packed[:end]))
 
 
