@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from choline_data.adapters import members
+from choline_data.adapters import io, members
 from choline_data.adapters.base import Adapter, Chunk, Claim, Reject, Shard, Source, SourceFile
 from choline_data.adapters.names import is_about
 from choline_data.errors import SourceFormatError
@@ -89,7 +89,8 @@ def detect(source: Source) -> list[Claim]:
 def _claims_within(found: tuple[SourceFile, ...]) -> tuple[list[Claim], Source]:
     from choline_data.adapters.registry import claims
 
-    return claims(Source("", found, folder=True))
+    with io.with_heads(members.Heads(found)):
+        return claims(Source("", found, folder=True))
 
 
 def _outer(claim: Claim, archives: list[SourceFile], total: int, refuses: bool) -> Claim:

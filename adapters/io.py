@@ -7,7 +7,8 @@ import lzma
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from contextvars import ContextVar
+from typing import Any, BinaryIO, Protocol
 
 import pyarrow as pa
 
@@ -144,8 +145,37 @@ def _decompressed(file: BinaryIO, kind: str, name: str) -> Iterator[bytes]:
         ) from error
 
 
+class Heads(Protocol):
+    """First bytes that are at hand without opening the file."""
+
+    def get(self, path: str) -> bytes | None:
+        """Those of this file, as they lie there, or None."""
+        ...
+
+
+_HEADS: ContextVar[Heads | None] = ContextVar("heads", default=None)
+
+
+@contextmanager
+def with_heads(heads: Heads) -> Iterator[None]:
+    """Within it, `head` and `raw_head` take what `heads` has."""
+    token = _HEADS.set(heads)
+    try:
+        yield
+    finally:
+        _HEADS.reset(token)
+
+
+def _at_hand(path: str) -> bytes | None:
+    heads = _HEADS.get()
+    return heads.get(path) if heads is not None else None
+
+
 def head(path: str, limit: int = HEAD_BYTES) -> bytes:
     """The first bytes of the decompressed content; what there is where the file is short or damaged."""
+    known = _at_hand(path)
+    if known is not None and not compression_of(known):
+        return known[:limit]
     got = b""
     try:
         for piece in pieces(path):
@@ -159,6 +189,9 @@ def head(path: str, limit: int = HEAD_BYTES) -> bytes:
 
 def raw_head(path: str, limit: int = 512) -> bytes:
     """The first bytes as they lie there, compressed or not."""
+    known = _at_hand(path)
+    if known is not None:
+        return known[:limit]
     with open_raw(path) as file:
         return file.read(limit)
 

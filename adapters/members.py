@@ -12,7 +12,7 @@ import posixpath
 import re
 import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import BinaryIO, cast
 
@@ -231,6 +231,53 @@ def _whole(file: SourceFile, limit: int, inflate: bool) -> bytes | None:
     with io.open_raw(file.path) as raw:
         data = raw.read(limit + 1)
     return data if len(data) <= limit else None
+
+
+class Heads:
+    """The first bytes of members, read in one walk when the first of them is asked for.
+
+    A compressed tar would be inflated from its start for each of them. All of them take `budget` bytes at most.
+    """
+
+    def __init__(self, files: Sequence[SourceFile], budget: int = 64 << 20) -> None:
+        self._files = files
+        self._limit = min(io.HEAD_BYTES, budget // max(len(files), 1))
+        self._heads: dict[str, bytes] | None = None
+
+    def get(self, path: str) -> bytes | None:
+        """Those of the member, or None where it is none of these, or damaged."""
+        if self._heads is None:
+            self._heads = dict(self._read())
+        return self._heads.get(path)
+
+    def _read(self) -> Iterator[tuple[str, bytes]]:
+        by_archive: dict[str, list[re.Match[str]]] = {}
+        for file in self._files:
+            match = _MEMBER.match(file.path)
+            if match is not None:
+                by_archive.setdefault(match["archive"], []).append(match)
+        for path, found in by_archive.items():
+            # Whoever reads a damaged member says so.
+            with suppress(SourceDamagedError):
+                yield from (_tar_heads if found[0]["size"] else _zip_heads)(path, found, self._limit)
+
+
+def _zip_heads(path: str, found: Sequence[re.Match[str]], limit: int) -> Iterator[tuple[str, bytes]]:
+    with io.open_raw(path) as raw, zip_stream.opened(raw, path) as archive:
+        infos = archive.infolist()
+        for match in found:
+            with zip_stream.damage(path), archive.open(infos[int(match["place"])]) as member:
+                yield match[0], member.read(limit)
+
+
+def _tar_heads(path: str, found: Sequence[re.Match[str]], limit: int) -> Iterator[tuple[str, bytes]]:
+    with io.open_raw(path) as raw:
+        stream: tar_stream.Stream
+        packed = io.compression_of(raw.read(8))
+        stream = tar_stream.PieceStream(io.pieces(path)) if packed else tar_stream.FileStream(raw)
+        for match in sorted(found, key=lambda m: int(m["place"])):
+            stream.skip(int(match["place"]) - stream.position)
+            yield match[0], stream.read(min(limit, int(match["size"])))
 
 
 def _zip_contents(path: str, files: Sequence[SourceFile], limit: int) -> Iterator[tuple[SourceFile, bytes | None]]:

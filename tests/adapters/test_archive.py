@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from choline_data.adapters import io as adapters_io
 from choline_data.catalog.add import ingest, prepare
 from choline_data.catalog.ingest import Ingested
 from choline_data.catalog.planning import Wishes
@@ -85,6 +86,16 @@ def test_a_link_to_another_member_is_passed_over(tmp_path, packed):
 def test_a_link_to_nothing_is_a_reject(tmp_path, packed):
     done, _ = add(tmp_path / "home", packed({"doc/e.txt": "f.txt"}), max_rejects=0.5)
     assert (done.rows, done.rejected) == (4, 1)
+
+
+def test_a_compressed_tar_is_not_inflated_again_for_each_member(tmp_path, monkeypatch):
+    source = tar_of(tmp_path / "texts.tar.gz", {}, {f"doc/{n}.txt": f"Text number {n}." for n in range(200)})
+    walks: list[str] = []
+    pieces = adapters_io.pieces
+    monkeypatch.setattr(adapters_io, "pieces", lambda path, *rest: walks.append(path) or pieces(path, *rest))
+    prepared = prepare(Home(tmp_path / "home"), str(source))
+    assert prepared.plan.kind == "text"
+    assert 0 < len(walks) < 50  # of 204 members
 
 
 def test_members_of_one_word_are_text(tmp_path):
