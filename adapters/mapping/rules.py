@@ -413,7 +413,7 @@ def _classification(look: Look) -> Iterable[Find]:
     )
     prose = look.columns[text].is_prose and look.columns[text].length > 12
     # A row of a table has a title and a category too; a document has a topic.
-    score = 0.94 if classed and prose else 0.75 if classed and text.lower() in ("text", "sentence") else 0.45
+    score = 0.94 if classed and prose else 0.9 if classed and text.lower() in ("text", "sentence") else 0.45
     yield Find("classification", "classification", [("text", text), ("label", label)], score, f"{label} sorts {text}")
 
 
