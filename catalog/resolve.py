@@ -18,15 +18,14 @@ from urllib.parse import unquote, urlsplit
 from choline_data.adapters.base import Source, SourceFile
 from choline_data.adapters.names import in_utf8
 from choline_data.errors import (
-    CholineDataError,
     ForbiddenLocationError,
     PermissionDeniedError,
     SourceNotFoundError,
     SourceTooLargeError,
-    UnavailableError,
     one_line,
 )
 from choline_data.locations import check_location, filesystem, is_url, redacted
+from choline_data.remote import persistently
 from choline_data.stated_licence import license_of
 
 MAX_FILES = 2_000_000
@@ -249,12 +248,7 @@ def _name_of(location: str) -> str:
 def _remote(location: str) -> Source:
     fs: Any
     fs, path = filesystem(location)
-    try:
-        found = _remote_files(fs, location, path)
-    except CholineDataError:
-        raise
-    except Exception as error:
-        raise _remote_error(location, error) from error
+    found = persistently(location, lambda: _remote_files(fs, location, path))
     if not found:
         raise SourceNotFoundError(f"{redacted(location)}: there are no files.", remedy="Check the address.")
     names = sorted(found)
@@ -290,18 +284,6 @@ def _checksum(info: dict[str, Any]) -> str:
         if info.get(key):
             return f"{key.lower().removesuffix('hash')}:{str(info[key]).strip(chr(34))}"
     return ""
-
-
-def _remote_error(location: str, error: Exception) -> Exception:
-    shown = redacted(location)
-    status = getattr(error, "status", None) or getattr(getattr(error, "response", None), "status_code", None)
-    if isinstance(error, FileNotFoundError) or status == 404:
-        return SourceNotFoundError(f"{shown}: there is nothing at that address.", remedy="Check the address.")
-    if isinstance(error, PermissionError) or status in (401, 403):
-        return PermissionDeniedError(f"{shown}: access is denied.", remedy="Log in, or give credentials for it.")
-    return UnavailableError(
-        f"{shown} can't be reached ({type(error).__name__}).", remedy="Check the network and try again."
-    )
 
 
 def root_of(source: Source) -> Path | None:
