@@ -109,7 +109,7 @@ def _ids(look: Look) -> Iterable[Find]:
     ids = look.find(("inputids", "tokenids", "tokens"), lambda c: c.all_of(
         lambda v: isinstance(v, list) and v != [] and all(isinstance(x, int) and 0 <= x < 1 << 20 for x in v)))  # fmt: skip
     if ids:
-        why = f"{ids} holds token ids: they mean nothing without their tokenizer; decode them first"
+        why = f"{ids} holds token ids, which mean nothing without their tokenizer"
         yield Find("tabular", "table", [], 0.9, why)
 
 
