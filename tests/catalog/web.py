@@ -96,7 +96,7 @@ class _Handler(BaseHTTPRequestHandler):
 def serving(files: dict[str, bytes]) -> Iterator[Web]:
     """The server while it runs."""
     server = Web(files)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
         yield server
