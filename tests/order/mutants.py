@@ -31,7 +31,10 @@ MODULES = (
 def copied(folder: Path) -> None:
     """Brings every file of the checkout that git knows or does not ignore into the folder, links as links."""
     listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
     )
     for name in filter(None, listed.stdout.decode().split("\0")):
         source, target = ROOT / name, folder / name
@@ -64,7 +67,9 @@ def results(folder: Path) -> dict[str, dict[str, str]]:
 def report(folder: Path) -> float:
     """Prints the table and the mutants that live; the share that was killed, in percent."""
     total: Counter[str] = Counter()
-    print(f"{'module':18} {'mutants':>8} {'killed':>8} {'timed out':>10} {'survived':>9} {'unchecked':>10} {'killed %':>9}")
+    print(
+        f"{'module':18} {'mutants':>8} {'killed':>8} {'timed out':>10} {'survived':>9} {'unchecked':>10} {'killed %':>9}"
+    )
     lives = []
     for module, fates in results(folder).items():
         told = Counter(fates.values())

@@ -228,7 +228,7 @@ def serve(
 
 @app.command()
 def stream(
-    mix: Annotated[str, typer.Argument(help="A mix: a name, web:0.7,code:0.3, '*', or a YAML file.")],
+    mix: Annotated[str, typer.Argument(help="A mix: a name, web:0.7,code:0.3, web/test, '*', or a YAML file.")],
     server: Annotated[str, typer.Option(help="host:port of a server; without, this machine's home.")] = "",
     view: Annotated[str, typer.Option(help="samples or text.")] = "samples",
     start: Annotated[int, typer.Option(help="The position to begin with.", min=0)] = 0,

@@ -111,10 +111,11 @@ def explain(home: str, mix: str, *, tokens: float, as_json: bool) -> None:
         for source in answer.sources:
             emit(asdict(source))
         return
-    headers = ("source", "share", "of tokens", "samples", "tokens", "epochs", "runs out at", "licence")
+    headers = ("source", "split", "share", "of tokens", "samples", "tokens", "epochs", "runs out at", "licence")
     rows = [
         (
             s.name,
+            shown(s.split or "-", 30),
             f"{s.share:.2%}",
             f"{s.token_share:.2%}",
             f"{s.samples:,}",
