@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from choline_data.errors import InvalidMixError, InvalidOptionError, UnavailableError, UnknownDatasetError
 from choline_data.home import Home
+from choline_data.id_index import index_name, rows_of
 from choline_data.mix import resolve_mix
 from choline_data.recipe import VIEWS, Recipe
 from choline_data.service.audit import CURRENT, Audit, Progress
@@ -21,6 +26,7 @@ from choline_data.service.metrics import Metrics
 from choline_data.store import Entry
 
 MIX_BYTES = 64 << 10
+INDEX_WAIT = 5.0
 
 
 class Calls:
@@ -32,6 +38,7 @@ class Calls:
         self.metrics = Metrics()
         self.engine = Engine(home, limits, self.metrics)
         self.gate = Gate(token_file, limits)
+        self._indexing = threading.Lock()
         self.audit = Audit(audit)
         self.turns = Turns(limits.writes_in_flight)
         self.draining = asyncio.Event()
@@ -160,6 +167,18 @@ class Calls:
         opened = self.engine.open(recipe, columns)
         self.grant(principal)
         return opened
+
+    def rows_of_ids(self, entry: Entry, ids: Sequence[bytes]) -> npt.NDArray[np.int64]:
+        """The rows of a dataset with these ids. Its index is made at first need; who comes meanwhile is sent away."""
+        revision = self.engine.store.revision(entry.revision)
+        if self.home.exists(index_name(entry.revision)):
+            return rows_of(self.home, revision, ids)
+        if not self._indexing.acquire(timeout=INDEX_WAIT):
+            raise UnavailableError("An index of ids is being made.", remedy="Ask again in a minute.")
+        try:
+            return rows_of(self.home, revision, ids)
+        finally:
+            self._indexing.release()
 
 
 def view_options(options: Mapping[str, str]) -> dict[str, str]:

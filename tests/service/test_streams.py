@@ -18,6 +18,7 @@ from choline_data.stream import Store
 from choline_data.v1 import firehose_pb2 as pb
 from choline_data.views import open_stream
 
+from ..conftest import Shelf  # noqa: TID252 - tests are no package
 from .conftest import Serve, Served, digest, kinds, read, refusal, resolve, rows_of
 
 MIX = "web:0.7,code:0.3"
@@ -128,6 +129,21 @@ def test_samples_are_found_by_position_and_by_id(standing: Served) -> None:
     wanted = next(r for r in whole if r["dataset"] == "code")
     told = stub.GetSamples(pb.GetSamplesRequest(dataset="code", ids=[wanted["id"]]), timeout=20)
     assert [r["text"] for r in pa.ipc.open_stream(told.serialized_stream).read_all().to_pylist()] == [wanted["text"]]
+
+
+def test_a_sample_of_any_split_is_found_by_its_id_and_the_home_keeps_where(serve: Serve, shelf: Shelf) -> None:
+    import pyarrow as pa
+
+    shelf.add("poems", parts={("", s): {"text": [f"{s} {n}" for n in range(9)]} for s in ("test", "train")})
+    served = serve(str(shelf.home.location))
+    stub = served.stub()
+    texts = {r["id"]: r["text"] for r in rows_of(read(stub, resolve(stub, "poems/all").recipe_json))}
+    assert len(texts) == 18
+    for _ in range(2):  # makes the index, then reads it
+        told = stub.GetSamples(pb.GetSamplesRequest(dataset="poems", ids=[*texts, b"x" * 16]), timeout=20)
+        rows = pa.ipc.open_stream(told.serialized_stream).read_all().to_pylist()
+        assert {r["id"]: r["text"] for r in rows} == texts
+        assert len(shelf.home.names("ids")) == 1
 
 
 def test_datasets_are_listed_in_pages(standing: Served) -> None:

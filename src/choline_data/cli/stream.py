@@ -64,7 +64,8 @@ def stream(
         if form == "text":
             out.write((sample.get("text") or "").encode() + b"\n")
         else:
-            out.write(orjson.dumps(plain(sample)) + b"\n")
+            named = {"id": sample["id"].hex()} if "id" in sample else {}  # as over HTTP
+            out.write(orjson.dumps(plain({**sample, **named})) + b"\n")
     out.flush()
 
 
