@@ -49,17 +49,17 @@ class Placed:
 def _first_exhaustion(quotas: Quotas, left: Sequence[int | None]) -> int | None:
     """The most slots that no source's remaining samples fall short of; None where nothing ever runs out."""
     total = sum(quotas.weights)
-    limits = [
-        (rest * total // weight, _QUOTA_BOUND * total // weight + 1, rest, index)
+    # A quota is within the bound of its ideal, so each source runs out within that of its own ideal end.
+    earliest = [
+        ((rest - _QUOTA_BOUND) * total // weight, rest, index)
         for index, (rest, weight) in enumerate(zip(left, quotas.weights, strict=True))
         if rest is not None and weight
     ]
-    if not limits:
+    if not earliest:
         return None
-    # A quota is within the bound of its ideal, so each source runs out within that of its own ideal end.
-    high = min(ideal + slack for ideal, slack, _, _ in limits)
-    low = max(min(ideal - slack for ideal, slack, _, _ in limits), 0)
-    near = [(quotas.path(index), rest) for ideal, slack, rest, index in limits if ideal - slack <= high]
+    first, rest, index = min(earliest)
+    low, high = max(first, 0), (rest + _QUOTA_BOUND) * total // quotas.weights[index] + 1
+    near = [(quotas.path(index), rest) for start, rest, index in earliest if start <= high]
 
     def enough(slots: int) -> bool:
         return all(share_on(path, slots) <= rest for path, rest in near)
