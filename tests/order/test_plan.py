@@ -234,8 +234,10 @@ def test_only_positions_of_the_stream_are_placed():
             placed(of, start, stop)
     with pytest.raises(OutOfRangeError, match="no end"):
         placed(plan([1]), -1, 1)
-    with pytest.raises(OutOfRangeError):
-        of.served(12)
+    for beyond in (11, 12):
+        with pytest.raises(OutOfRangeError):
+            of.served(beyond)
+    assert plan([1], [1]).served(1) == [1]
 
 
 @given(st.lists(st.integers(1, 9), min_size=2, max_size=5), st.integers(2, 1000))
