@@ -93,7 +93,7 @@ def test_small_mixes_by_hand():
 
 @pytest.mark.parametrize("weights", [[], [0], [0, 0], [1, -1], [-1, 3]])
 def test_weights_that_share_nothing_are_refused(weights):
-    with pytest.raises(ValueError, match="^weights must not be negative, and not all zero$"):
+    with pytest.raises(ValueError, match=r"^weights must not be negative, and not all zero$"):
         Quotas(weights)
 
 
