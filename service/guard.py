@@ -60,15 +60,22 @@ def of_request(principal: Principal) -> Principal:
 async def failed(calls: Calls, context: grpc.aio.ServicerContext[Any, Any], error: BaseException) -> None:
     """Ends the call with the status of `error`; text that names the home is not passed on."""
     cause, cursor = (error.cause, error.cursor) if isinstance(error, CutError) else (error, "")
-    told = status.public(cause)
-    for text in ("message", "remedy"):
-        setattr(told, text, getattr(told, text).replace(calls.home.location, "the home"))
-    told.args = (f"{told.message} {told.remedy}".strip(),)
-    calls.metrics.refused.labels(told.reason).inc()
-    asked = CURRENT.get()
-    if asked is not None:
-        calls.audit.refused(asked, told)
-    await status.abort(context, told, cursor=cursor)
+    try:
+        told = status.public(cause)
+        for text in ("message", "remedy"):
+            setattr(told, text, getattr(told, text).replace(calls.home.location, "the home"))
+        told.args = (f"{told.message} {told.remedy}".strip(),)
+        calls.metrics.refused.labels(told.reason).inc()
+        asked = CURRENT.get()
+        if asked is not None:
+            calls.audit.refused(asked, told)
+        await status.abort(context, told, cursor=cursor)
+    except grpc.aio.AbortError:
+        raise
+    except Exception as fault:  # gRPC would send its text
+        status.LOG.error("an error could not be told: %s", status.redacted(repr(fault))[:500])
+        await context.abort(grpc.StatusCode.INTERNAL, "The server has a fault; its log has the cause.")
+        raise AssertionError("abort raises") from fault
 
 
 def unary(calls: Calls, work: Unary) -> grpc.RpcMethodHandler[Any, Any]:

@@ -228,6 +228,13 @@ def test_a_split_may_have_a_plus_in_its_name(shelf):
     assert texts(resolve_mix({"odd": {"split": "a+b"}}, shelf.home, repeat=False), shelf.home) == ["a+b"]
 
 
+def test_a_filtered_source_serves_what_the_filter_keeps_each_once_an_epoch(library):
+    recipe = resolve_mix("web", library.home, where="len(text) > 6", repeat=False)
+    assert texts(recipe, library.home) == sorted(f"page {n}" for n in range(10, 100))
+    twice = resolve_mix({"web": {"where": "len(text) > 6", "max_epochs": 2}}, library.home)
+    assert texts(twice, library.home) == sorted([f"page {n}" for n in range(10, 100)] * 2)
+
+
 def test_a_revision_is_pinned_and_an_earlier_one_can_be_named(shelf):
     old = shelf.add("web", {"text": ["a"]})
     new = shelf.add("web", {"text": ["a", "b"]})
