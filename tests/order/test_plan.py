@@ -279,6 +279,16 @@ def test_asked_again_the_answer_is_the_same_whatever_was_asked_between():
     assert np.array_equal(placed(of, 0, 300), golden)
 
 
+def test_a_block_is_dealt_once_and_the_last_32_are_kept():
+    of = plan([3, 1])
+    for block in range(40):
+        placed(of, block * MIXING_BLOCK, block * MIXING_BLOCK + 1)
+    assert [block for _, block in of._blocks] == list(range(8, 40))
+    kept = of._blocks[0, 39]
+    placed(of, 39 * MIXING_BLOCK, 40 * MIXING_BLOCK)
+    assert of._blocks[0, 39] is kept
+
+
 def test_the_ends_are_where_the_others_take_over():
     of = plan([1, 1, 2], [10, None, 10_000])
     small, never, big = of.ends()

@@ -10,6 +10,7 @@ import bisect
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import add, sub
 
 import numpy as np
 import numpy.typing as npt
@@ -154,8 +155,8 @@ class Plan:
         else:
             dealt_before = np.bincount(self._dealt(phase, block)[0][:offset], minlength=len(phase.base)).tolist()
             before = phase.quotas.after(slots - offset)
-            counts = [a + b for a, b in zip(before, dealt_before, strict=True)]
-        return [a + b for a, b in zip(phase.base, counts, strict=True)]
+            counts = [*map(add, before, dealt_before)]
+        return [*map(add, phase.base, counts)]
 
     def served(self, position: int) -> list[int]:
         """How many samples of each source stand before `position`."""
@@ -194,10 +195,8 @@ class Plan:
             if phase.dealt_to is not None:
                 last = min(last, phase.dealt_to - phase.start)
             before, after = phase.quotas.after(first), phase.quotas.after(last)
-            source, nth = dealt(
-                [b - a for a, b in zip(before, after, strict=True)], block_key(self.seed, phase.start, block)
-            )
-            base = np.array([a + b for a, b in zip(phase.base, before, strict=True)], dtype=np.int64)
+            source, nth = dealt([*map(sub, after, before)], block_key(self.seed, phase.start, block))
+            base = np.array([*map(add, phase.base, before)], dtype=np.int64)
             nth += base[source]
             found = (source, nth)
             self._blocks[phase.start, block] = found
