@@ -1,9 +1,9 @@
 """How fast, how fair and how frugal the server is, against a bare pyarrow Flight server with the same batches.
 
-    python bench/stream.py [--gb 0.5] [--json]
+    python bench/stream.py [--gb 0.5] [--row 2400] [--json]
 
 One run on loopback. Every client is `pyarrow.flight`, for both servers, so that the servers are what differs. CPU is
-that of the server process. The mix is of two datasets of 1 KB documents, shuffled; nothing of it is encoded beforehand.
+that of the server process. The mix is of two datasets of documents of 2.4 KB (`--row`), shuffled; nothing of it is encoded beforehand.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from choline_data.store.revision import manifest_name
 from choline_data.stream import Store
 from choline_data.views import open_stream
 
-ROW = 1000
+ROW = 2400
 MESSAGE = 1 << 20
 TICK = os.sysconf("SC_CLK_TCK")
 
 
-def documents(seed: int, rows: int) -> pa.RecordBatch:
-    """Rows of about a kilobyte each."""
+def documents(seed: int, rows: int, row: int) -> pa.RecordBatch:
+    """Rows of about `row` bytes each."""
     draw = np.random.default_rng(seed)
-    sizes = draw.integers(ROW // 2, ROW * 3 // 2, rows)
+    sizes = draw.integers(row // 2, row * 3 // 2, rows)
     offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     data = draw.integers(97, 123, int(offsets[-1]), dtype=np.uint8)
     text = pa.LargeStringArray.from_buffers(rows, pa.py_buffer(offsets), pa.py_buffer(data))
@@ -52,13 +52,13 @@ def documents(seed: int, rows: int) -> pa.RecordBatch:
     return pa.record_batch([ids, text, origin], schema=one.stored_schema(["text"]))
 
 
-def make_home(folder: str, size: float) -> Home:
+def make_home(folder: str, size: float, row: int = ROW) -> Home:
     """A home with two datasets that together have `size` bytes."""
     home = Home(folder)
     for number, (name, share) in enumerate((("web", 0.7), ("code", 0.3))):
         writer = BlockWriter(home, one.stored_schema(["text"]), 512)
-        for part in range(max(int(size * share / ROW / 16384), 1)):
-            writer.write(documents(number << 20 | part, 16384))
+        for part in range(max(int(size * share / row / 16384), 1)):
+            writer.write(documents(number << 20 | part, 16384, row))
         written = writer.close()
         assert written is not None
         manifest = Manifest(
@@ -236,7 +236,9 @@ def measure(home: Home, size: float, *, consumers: tuple[int, int, int]) -> dict
         told["again_mb_s"], told["again_cpu_s_gb"] = got / took / 1e6, (server.cpu() - before) / got * 1e9
     told["of_bare"] = told["one_mb_s"] / told["bare_mb_s"]
     with ours(home) as server:
+        before = server.cpu()
         shares = together(server.address, [ticket_of(endless)] * many, 5)
+        told[f"consumers_{many}_cpu_s_gb"] = (server.cpu() - before) / sum(shares) * 1e9
         told[f"consumers_{many}_mb_s"] = sum(shares) / 5 / 1e6
         told[f"consumers_{many}_of_one"] = told[f"consumers_{many}_mb_s"] / told["one_mb_s"]
     with ours(home) as server:
@@ -274,6 +276,7 @@ def main() -> int:
     """Runs it all and prints a table, or one JSON object."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--gb", type=float, default=0.5)
+    parser.add_argument("--row", type=int, default=ROW, help="mean bytes of a document")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--consumers", default="64,256,500")
     parser.add_argument("--role", default="", help="what a child of the run does")
@@ -291,7 +294,9 @@ def main() -> int:
         return 0
     many, crowd, sluggish = (int(n) for n in options.consumers.split(","))
     with tempfile.TemporaryDirectory() as folder:
-        told = measure(make_home(folder, options.gb * 1e9), options.gb * 1e9, consumers=(many, crowd, sluggish))
+        told = measure(
+            make_home(folder, options.gb * 1e9, options.row), options.gb * 1e9, consumers=(many, crowd, sluggish)
+        )
     if options.json:
         print(json.dumps({key: round(value, 4) for key, value in told.items()}))
     else:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -22,12 +23,13 @@ from choline_data import wire
 from choline_data.cursor import Cursor
 from choline_data.errors import InvalidOptionError, OutOfRangeError, RecipeMismatchError
 from choline_data.home import Home
+from choline_data.ipc import Encoder, Message, message_of
 from choline_data.recipe import Recipe
 from choline_data.service import frames
 from choline_data.service.limits import Limits, reached
 from choline_data.service.metrics import Metrics
 from choline_data.store import Catalog, Entry
-from choline_data.stream import Store
+from choline_data.stream import Store, Stream
 from choline_data.views import Readable, open_stream
 
 T = TypeVar("T")
@@ -120,6 +122,8 @@ class Opened:
         self.digest = stream.recipe.digest
         self.columns = columns
         self.schema_bytes = stream.schema.serialize().to_pybytes()
+        self.encoder = Encoder(stream.wire_schema)
+        self.direct = stream if isinstance(stream, Stream) else None  # moves memory alone once its windows are there
         self._row_bytes = max(stream.mean_row_bytes(), 1.0)
         self._settled = False
 
@@ -146,6 +150,7 @@ class Engine:
         self.catalog = Catalog(home)
         self.store = Store(home, cache_bytes=limits.memory * 2 // 3)
         self._messages = MessageCache(limits.memory // 3)
+        self._reading: Counter[tuple[object, ...]] = Counter()  # streams that are dealt the same messages
         self._making: dict[tuple[object, ...], asyncio.Future[tuple[frames.Framed, ...]]] = {}
         self._recipes: OrderedDict[str, Recipe] = OrderedDict()
         self._opened: OrderedDict[tuple[object, ...], Opened] = OrderedDict()
@@ -243,15 +248,52 @@ class Engine:
             )
         return position
 
-    async def messages(
+    @contextmanager
+    def reading(self, opened: Opened, deal: Deal, face: str) -> Iterator[None]:
+        """Counts a stream: messages are kept only where another may want them, or the cache would only be cold memory."""
+        key = (opened.digest, opened.columns, deal, face)
+        self._reading[key] += 1
+        try:
+            yield
+        finally:
+            self._reading[key] -= 1
+            if not self._reading[key]:
+                del self._reading[key]
+
+    def at_once(
         self, opened: Opened, deal: Deal, start: int, stop: int, *, sequence: int, face: str
-    ) -> tuple[frames.Framed, ...]:
-        """The messages with the reader's samples start … stop-1: held already, or made once for all who wait."""
+    ) -> tuple[frames.Framed, ...] | None:
+        """The reader's samples start … stop-1 without a wait: held already, or gathered from windows in memory.
+
+        Handing a message of a millisecond's work to a thread and back costs about as much as making it, so what only
+        moves memory is done in the loop; None where something has to be read first.
+        """
         key = (opened.digest, opened.columns, deal, start, stop, face)
         held = self._messages.get(key)
         if held is not None:
             self.metrics.cache_hits.inc()
             return held
+        if opened.direct is None or key in self._making or start >= stop:
+            return None
+        located = opened.direct.locate(deal.positions(start, stop))
+        if not opened.direct.ready(located):
+            return None
+        self.metrics.cache_misses.inc()
+        message = opened.encoder.encode(opened.direct.gather(located), located.count)
+        if message.size > MAX_MESSAGE:
+            return None
+        made = (self._frame(opened, deal, start, located.count, sequence, face, message),)
+        if self._reading[opened.digest, opened.columns, deal, face] > 1:
+            self._messages.put(key, made)
+        for load in opened.direct.upcoming(located):
+            self._readers.submit(load)
+        return made
+
+    async def messages(
+        self, opened: Opened, deal: Deal, start: int, stop: int, *, sequence: int, face: str
+    ) -> tuple[frames.Framed, ...]:
+        """The same made in a thread, once for all who wait."""
+        key = (opened.digest, opened.columns, deal, start, stop, face)
         making = self._making.get(key)
         if making is None:
             self.metrics.cache_misses.inc()
@@ -265,7 +307,7 @@ class Engine:
 
     def _made(self, key: tuple[object, ...], making: asyncio.Future[tuple[frames.Framed, ...]]) -> None:
         self._making.pop(key, None)
-        if not making.cancelled() and making.exception() is None:
+        if not making.cancelled() and making.exception() is None and self._reading[(*key[:3], key[5])] > 1:
             self._messages.put(key, making.result())
 
     def _make(
@@ -278,30 +320,37 @@ class Engine:
     def _framed(
         self, opened: Opened, deal: Deal, start: int, sequence: int, face: str, batch: pa.RecordBatch
     ) -> list[frames.Framed]:
-        encoded = wire.encode(batch)
+        message = message_of(batch)
         rows = batch.num_rows
-        opened.settle(rows, encoded.size)
-        if encoded.size > MAX_MESSAGE and rows > 1:
+        if message.size > MAX_MESSAGE and rows > 1:
+            opened.settle(rows, message.size)
             half = rows // 2
             first = self._framed(opened, deal, start, sequence, face, batch.slice(0, half))
             return first + self._framed(opened, deal, start + half, sequence + len(first), face, batch.slice(half))
-        if encoded.size > self.limits.row_bytes + (64 << 10) and rows == 1:
+        if message.size > self.limits.row_bytes + (64 << 10) and rows == 1:
             raise reached("row_bytes", self.limits.row_bytes, f"The sample at {deal.position(start)} is too big.")
+        return [self._frame(opened, deal, start, rows, sequence, face, message)]
+
+    @staticmethod
+    def _frame(
+        opened: Opened, deal: Deal, start: int, rows: int, sequence: int, face: str, message: Message
+    ) -> frames.Framed:
+        opened.settle(rows, message.size)
         after = deal.position(start + rows)
         if opened.stream.length is not None:
             after = min(after, opened.stream.length)
         cursor = Cursor(opened.digest, after).encode()
         first_position = deal.position(start)
         if face == FLIGHT:
-            frame = frames.flight_frame(encoded, cursor=cursor)
-            return [frames.Framed(frame, rows, start, start + rows, 0, (0, 0), first_position, cursor, 0)]
-        framed = frames.batch_frame(
-            encoded,
+            frame = frames.flight_frame(message, cursor=cursor)
+            return frames.Framed(frame, rows, start, start + rows, 0, (0, 0), first_position, cursor, 0)
+        return frames.batch_frame(
+            message.parts,
+            size=message.size,
             rows=rows,
             start=start,
             first_position=first_position,
             cursor=cursor,
-            checksum=wire.checksum(encoded),
+            checksum=message.checksum(),
             sequence=sequence,
         )
-        return [framed]

@@ -2,25 +2,24 @@
 
 Arrow's `take` needs its input in one piece, so rows of mapped blocks would be copied together first, and once more to
 interleave sources. Here a window keeps, for each variable-length value, a view: length, buffer and offset (the 16 bytes
-of Arrow's view layout). Picking rows moves views; the bytes move once, when Arrow turns the views into a plain column.
+of Arrow's view layout). Picking rows moves views; the bytes move once, when a column is turned into what is wanted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-Ints = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
+from choline_data.columns import INLINE, WHOLE, Column, Ints, Mask, Values, is_bytes, is_large
 
-_VIEW = np.dtype([("length", "<i4"), ("prefix", "<u4"), ("buffer", "<i4"), ("offset", "<i4")])
-_WHOLE = np.dtype("c16")  # a view as one opaque value of 16 bytes: numpy moves these fastest
-_INLINE = 12  # values up to here lie in the view itself
+_KEPT = np.where(np.arange(INLINE) < np.arange(INLINE + 1)[:, None], 255, 0).astype(np.uint8).view(np.int32)
+_SAME = 256  # the longest value that is looked at for being that of all rows
 _BASE_LIMIT = (1 << 31) - 1
 
 
@@ -38,6 +37,7 @@ class Node:
 
     valid: Mask | None = None
     nbytes: int = 0
+    same: bytes | None = None  # the value of all rows, where they have one: a file's name, a language, a licence
 
 
 class Fixed(Node):
@@ -64,42 +64,58 @@ class Bytes(Node):
         self.valid = _valid(parts)
         self.bases: list[pa.Buffer] = []
         known: dict[int, int] = {}
-        width = np.dtype("<i8") if _is_large(kind) else np.dtype("<i4")
-        views = np.zeros(sum(len(p) for p in parts), _VIEW)
+        spans = [
+            (mapped.address, mapped.address + mapped.size, mapped) for mapped in maps if mapped.size <= _BASE_LIMIT
+        ]
+        width = np.dtype("<i8") if is_large(kind) else np.dtype("<i4")
+        count = sum(len(p) for p in parts)
+        lengths, starts, buffers = np.empty(count, np.int64), np.empty(count, np.int64), np.zeros(count, np.int32)
         at = 0
-        for part in parts:
-            count = len(part)
-            if not count:
+        for part in parts:  # a block each, so what is done in here is kept to views and sums
+            size = len(part)
+            if not size:
                 continue
-            _, offset_buffer, data = part.buffers()
-            ends: npt.NDArray[Any] = np.frombuffer(
-                offset_buffer, width, count=count + 1, offset=part.offset * width.itemsize
-            )
-            lengths = (ends[1:] - ends[:-1]).astype(np.int64)
-            mine = views[at : at + count]
-            at += count
-            mine["length"] = lengths
-            if data is None or not lengths.any():
-                continue
-            base, start = _base_of(data, int(ends[0]), int(ends[-1]), maps)
-            number = known.get(base.address)
-            if number is None:
-                number = known[base.address] = len(self.bases)
-                self.bases.append(base)
-                if not any(base is m for m in maps):
-                    self.nbytes += base.size
-            mine["buffer"] = number
-            mine["offset"] = (ends[:-1] - ends[0] + start).astype(np.int64)
-            short = np.flatnonzero((lengths <= _INLINE) & (lengths > 0))
-            if len(short):
-                _inline(mine, short, lengths[short], np.frombuffer(base, np.uint8))
-        empty = views["length"] == 0
+            _, offsets, data = part.buffers()
+            ends: npt.NDArray[Any] = np.frombuffer(offsets, width, count=size + 1, offset=part.offset * width.itemsize)
+            upto = at + size
+            np.subtract(ends[1:], ends[:-1], out=lengths[at:upto])
+            if data is not None:
+                base, shift = _base_of(data, int(ends[0]), int(ends[-1]), spans)
+                number = known.get(base.address)
+                if number is None:
+                    number = known[base.address] = len(self.bases)
+                    self.bases.append(base)
+                    if not any(base is mapped for _, _, mapped in spans):
+                        self.nbytes += base.size
+                np.add(ends[:-1], shift, out=starts[at:upto])
+                if number:
+                    buffers[at:upto] = number
+            at = upto
         if self.valid is not None:
-            empty |= ~self.valid
-        views[empty] = np.zeros(1, _VIEW)
-        self.long = (views["length"] > _INLINE).astype(np.int32)  # those whose buffer number counts
-        self.views = views.view(_WHOLE)
+            lengths[~self.valid] = 0
+        if self.valid is None and count and (lengths == lengths[0]).all() and lengths[0] <= _SAME:
+            self.same = _shared(self.bases, int(lengths[0]), starts, buffers)
+        if self.same is not None:  # one view does for all rows
+            lengths, starts, buffers = lengths[:1], starts[:1], buffers[:1]
+        views = np.zeros((len(lengths), 4), np.int32)
+        views[:, 0] = lengths
+        long = lengths > INLINE
+        self.long: npt.NDArray[np.int32] | None = None
+        if long.all():
+            views[:, 2] = buffers
+            views[:, 3] = starts
+        else:
+            self.long = (
+                np.broadcast_to(long.astype(np.int32), count) if self.same is not None else long.astype(np.int32)
+            )
+            np.copyto(views[:, 2], buffers, where=long)
+            np.copyto(views[:, 3], starts, where=long, casting="unsafe")
+            for number, base in enumerate(self.bases):
+                short = np.flatnonzero(~long & (lengths > 0) & (buffers == number))
+                _inline(views, short, lengths[short], starts[short], np.frombuffer(base, np.uint8))
         self.nbytes += views.nbytes
+        whole = views.view(WHOLE).reshape(-1)
+        self.views = whole if self.same is None else np.broadcast_to(whole, count)
 
 
 class Lists(Node):
@@ -137,7 +153,7 @@ class Structs(Node):
 
 def node_of(kind: pa.DataType, parts: Sequence[pa.Array], maps: Sequence[pa.Buffer] = ()) -> Any:
     """The node for these arrays, one after the other. `maps` are mapped files that their buffers may lie in."""
-    if _is_bytes(kind):
+    if is_bytes(kind):
         return Bytes(kind, parts, maps)
     if pa.types.is_list(kind):
         return Lists(kind, parts, maps)
@@ -146,10 +162,10 @@ def node_of(kind: pa.DataType, parts: Sequence[pa.Array], maps: Sequence[pa.Buff
     return Fixed(kind, parts)
 
 
-def assemble(kind: pa.DataType, pieces: Sequence[Any], count: int) -> pa.Array:
+def assemble(kind: pa.DataType, pieces: Sequence[Any], count: int) -> Column:
     """A column of `count` rows from pieces whose places are, together, 0 … count-1."""
     valid = _gathered_validity(pieces, count)
-    if _is_bytes(kind):
+    if is_bytes(kind):
         return _bytes(kind, pieces, count, valid)
     if pa.types.is_list(kind):
         lengths = np.empty(count, np.int64)
@@ -169,24 +185,31 @@ def assemble(kind: pa.DataType, pieces: Sequence[Any], count: int) -> pa.Array:
                 )
             )
         values = assemble(kind.value_type, children, int(offsets[-1]))
-        buffers = [_bitmap(valid), pa.py_buffer(offsets.astype(np.int32))]
-        return pa.Array.from_buffers(kind, count, buffers, children=[values])
+        return Column(kind, count, valid, offsets.astype(np.int32), None, (values,))
     if pa.types.is_struct(kind):
-        fields = [
+        fields = tuple(
             assemble(kind.field(i).type, [Piece(p.node.children[i], p.rows, p.places) for p in pieces], count)
             for i in range(kind.num_fields)
-        ]
-        return pa.Array.from_buffers(kind, count, [_bitmap(valid)], children=fields)
+        )
+        return Column(kind, count, valid, None, None, fields)
     out = np.empty(count, _fixed_dtype(kind))
     for piece in pieces:
         out[piece.places] = piece.node.values[piece.rows]
-    if pa.types.is_boolean(kind):
-        return pa.array(out, mask=None if valid is None else ~valid)
-    return pa.Array.from_buffers(kind, count, [_bitmap(valid), pa.py_buffer(out)])
+    return Column(kind, count, valid, None, out)
 
 
-def _bytes(kind: pa.DataType, pieces: Sequence[Any], count: int, valid: Mask | None) -> pa.Array:
-    views = np.empty(count, _WHOLE)
+@lru_cache(maxsize=64)
+def _repeated(kind: pa.DataType, value: bytes, count: int) -> Column:
+    """A column of one value, made once for the usual counts."""
+    ends = np.arange(count + 1, dtype=np.int64 if is_large(kind) else np.int32) * len(value)
+    return Column(kind, count, None, ends, value * count)
+
+
+def _bytes(kind: pa.DataType, pieces: Sequence[Any], count: int, valid: Mask | None) -> Column:
+    same = pieces[0].node.same if pieces else None
+    if same is not None and all(piece.node.same == same for piece in pieces):
+        return _repeated(kind, same, count)
+    views = np.empty(count, WHOLE)
     bases: list[pa.Buffer] = []
     firsts: dict[tuple[int, ...], int] = {}  # sources of one file, and windows of one source, share their buffers
     for piece in pieces:
@@ -198,33 +221,49 @@ def _bytes(kind: pa.DataType, pieces: Sequence[Any], count: int, valid: Mask | N
                 first = firsts[key] = len(bases)
                 bases += node.bases
             if first:
-                picked.view(np.int32)[2::4] += node.long[piece.rows] * np.int32(first)
+                picked.view(np.int32)[2::4] += first if node.long is None else node.long[piece.rows] * np.int32(first)
         views[piece.places] = picked
-    viewed = pa.Array.from_buffers(pa.binary_view(), count, [None, pa.py_buffer(views), *bases])
-    plain = viewed.cast(pa.large_binary() if _is_large(kind) else pa.binary())
-    _, offsets, data = plain.buffers()
-    return pa.Array.from_buffers(kind, count, [_bitmap(valid), offsets, data])
+    return Column(kind, count, valid, None, Values(views, bases))
 
 
-def _inline(views: npt.NDArray[Any], rows: Ints, lengths: Ints, data: npt.NDArray[np.uint8]) -> None:
+def _shared(bases: Sequence[pa.Buffer], size: int, starts: Ints, buffers: npt.NDArray[np.int32]) -> bytes | None:
+    """The value of `size` bytes that lies at all of these places; None where they differ."""
+    if not size:
+        return b""
+    first = bytes(memoryview(bases[buffers[0]])[starts[0] : starts[0] + size])
+    for number, base in enumerate(bases):
+        windows: npt.NDArray[Any] = np.ndarray(max(base.size - size + 1, 0), f"V{size}", base, strides=(1,))
+        mine = starts if len(bases) == 1 else starts[buffers == number]
+        for at in range(0, len(mine), 4096):  # most columns differ at once
+            if windows[mine[at : at + 4096]].tobytes() != first * len(mine[at : at + 4096]):
+                return None
+    return first
+
+
+def _inline(views: npt.NDArray[np.int32], rows: Ints, lengths: Ints, starts: Ints, data: npt.NDArray[np.uint8]) -> None:
     """Puts short values into their views, padded with zeros."""
-    at = views["offset"][rows].astype(np.int64)
-    columns = np.arange(_INLINE)
-    inside = columns < lengths[:, None]
-    picked = data[np.minimum(at[:, None] + columns, len(data) - 1)] * inside
-    raw = np.zeros((len(rows), _VIEW.itemsize), np.uint8)
-    raw[:, :4] = lengths.astype("<i4").view(np.uint8).reshape(-1, 4)
-    raw[:, 4:] = picked
-    views[rows] = raw.view(_VIEW).reshape(-1)
+    room = len(data) - INLINE
+    late = starts > room
+    if late.any():  # near the end there is no whole window to read
+        first = max(room, 0)
+        tail = np.concatenate([data[first:], np.zeros(INLINE, np.uint8)])
+        _inline(views, rows[late], lengths[late], starts[late] - first, tail)
+        rows, lengths, starts = rows[~late], lengths[~late], starts[~late]
+    if not len(rows):
+        return
+    windows: npt.NDArray[Any] = np.ndarray(room + 1, f"V{INLINE}", data, strides=(1,))
+    views[rows, 1:] = windows[starts].view(np.int32).reshape(-1, 3) & _KEPT[lengths]
 
 
-def _base_of(data: pa.Buffer, first: int, last: int, maps: Sequence[pa.Buffer]) -> tuple[pa.Buffer, int]:
-    """A buffer of at most 2 GiB that holds bytes [first, last) of `data`, and where they begin in it."""
-    for mapped in maps:
-        inside = mapped.address <= data.address < mapped.address + mapped.size
-        if inside and mapped.size <= _BASE_LIMIT:
-            return mapped, data.address - mapped.address + first
-    return data.slice(first, last - first), 0
+def _base_of(
+    data: pa.Buffer, first: int, last: int, spans: Sequence[tuple[int, int, pa.Buffer]]
+) -> tuple[pa.Buffer, int]:
+    """A buffer of at most 2 GiB that holds bytes [first, last) of `data`, and how far `data` begins from its start."""
+    address = data.address
+    for start, end, mapped in spans:
+        if start <= address < end:
+            return mapped, address - start
+    return data.slice(first, last - first), -first
 
 
 def _within(sizes: Ints) -> Ints:
@@ -248,23 +287,6 @@ def _gathered_validity(pieces: Sequence[Any], count: int) -> Mask | None:
         if piece.node.valid is not None:
             out[piece.places] = piece.node.valid[piece.rows]
     return None if out.all() else out
-
-
-def _bitmap(valid: Mask | None) -> pa.Buffer | None:
-    return None if valid is None else pa.py_buffer(np.packbits(valid, bitorder="little"))
-
-
-def _is_bytes(kind: pa.DataType) -> bool:
-    return bool(
-        pa.types.is_large_string(kind)
-        or pa.types.is_string(kind)
-        or pa.types.is_large_binary(kind)
-        or pa.types.is_binary(kind)
-    )
-
-
-def _is_large(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_large_string(kind) or pa.types.is_large_binary(kind))
 
 
 def _fixed_dtype(kind: pa.DataType) -> np.dtype[Any]:
