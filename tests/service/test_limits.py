@@ -16,6 +16,7 @@ import pytest
 
 from choline_data.errors import InvalidOptionError
 from choline_data.service.limits import Limits
+from choline_data.service.serve import channel_options
 from choline_data.v1 import firehose_pb2 as pb
 
 from ..conftest import Shelf  # noqa: TID252 - tests are no package
@@ -173,6 +174,13 @@ def test_a_limit_is_a_number_above_0_with_a_known_name() -> None:
     ):
         with pytest.raises(InvalidOptionError, match=says):
             Limits.of({name: value})
+
+
+def test_a_peer_that_is_gone_is_noticed_within_30_seconds_and_a_slow_one_has_three_heartbeats() -> None:
+    options = dict(channel_options(Limits(), shared_port=False))
+    times = [options[f"grpc.{name}"] / 1000 for name in ("keepalive_timeout_ms", "http2.ping_timeout_ms")]
+    assert options["grpc.keepalive_time_ms"] / 1000 + max(times) <= 25
+    assert min(times) >= 3 * Limits().heartbeat
 
 
 def idle_of(served: Served) -> tuple[int, int]:
