@@ -1,0 +1,220 @@
+"""What the benches of the client share: corpora, cases that are measured in turns, and targets held against them.
+
+A case is a script of `bench/peers` in a process of its own: ours, a bare ceiling, or the loader of others in its own
+environment. All read the same documents; the rounds take turns, and a case counts as the median of its rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent / "peers"
+sys.path.insert(0, str(HERE))
+
+from common import SOURCES, write_records  # noqa: E402 - what the scripts share lies beside them
+
+PEERS = ("datasets", "grain", "litdata", "mosaicml", "webdataset")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One line of the table: a script, the environment it runs in, and what it reads how."""
+
+    name: str
+    script: str
+    corpus: str
+    options: tuple[str, ...] = ()
+    peer: str | None = None  # whose environment; None for this one
+    served: bool = False
+    first: bool = False  # seconds to the first item is the figure
+
+
+@dataclass(frozen=True)
+class Target:
+    """A ratio that is to be reached, or a number of seconds that is not to be passed."""
+
+    what: str
+    least: float
+    of: str | Sequence[str]
+    to: Sequence[str] = ()
+    seconds: bool = False
+    rank: int = 0  # of `to`, by speed: 0 for the fastest
+
+    def held(self, figures: dict[str, float]) -> dict[str, Any] | None:
+        """What was measured, and whether it is met; None where a case that it needs did not run."""
+        own = figures.get(self.of) if isinstance(self.of, str) else None
+        if own is None:
+            return None
+        if self.seconds:
+            return {"target": self.what, "wanted": self.least, "measured": round(own, 3), "met": own <= self.least}
+        there = sorted((figures[name] for name in self.to if name in figures), reverse=True)
+        if len(there) <= self.rank:
+            return None
+        ratio = own / there[self.rank]
+        return {"target": self.what, "wanted": self.least, "measured": round(ratio, 2), "met": ratio >= self.least}
+
+
+@dataclass
+class Bench:
+    """A run: its folder, the environments of the peers, and how long each case is measured."""
+
+    work: Path
+    peers: Path | None
+    seconds: float
+    rounds: int
+    quiet: bool = False
+    _servers: dict[str, tuple[subprocess.Popen[str], str]] = field(default_factory=dict)
+
+    def python(self, peer: str | None) -> str | None:
+        """The interpreter of a peer's environment; None where it is not installed."""
+        if peer is None:
+            return sys.executable
+        found = None if self.peers is None else self.peers / peer / "bin" / "python"
+        return str(found) if found is not None and found.exists() else None
+
+    def prepared(self, case: Case) -> Path:
+        """What the case reads, made when it is first asked for."""
+        folder = self.work / f"{case.script}-{case.corpus}"
+        done = folder / "prepared"
+        if not done.exists():
+            self.say(f"preparing {case.corpus} for {case.script.removeprefix('with_')}")
+            self._run(case, "prepare", kind_of(case.corpus), str(self.work / "corpus" / case.corpus), str(folder))
+            done.touch()
+        return folder
+
+    def say(self, text: str) -> None:
+        """One line about what goes on."""
+        if not self.quiet:
+            print(text, file=sys.stderr, flush=True)
+
+    def _run(self, case: Case, *words: str) -> str:
+        python = self.python(case.peer)
+        assert python is not None
+        environment = {**os.environ, "PYTHONPATH": os.environ.get("PYTHONPATH", "") if case.peer is None else ""}
+        command = [python, str(HERE / f"{case.script}.py"), *words]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=600)
+        if done.returncode:
+            raise SystemExit(f"{case.name}: {' '.join(words[:2])} failed.\n{done.stderr[-2000:]}")
+        return done.stdout
+
+    def measured(self, case: Case) -> float:
+        """Units a second, or seconds to the first."""
+        words = ["read", kind_of(case.corpus), str(self.prepared(case)), *case.options]
+        words += ["--docs", "1"] if case.first else ["--seconds", str(self.seconds)]
+        if case.served:
+            words += ["--server", self._served(self.prepared(case) / "home")]
+        told = json.loads(self._run(case, *words).strip().splitlines()[-1])
+        return float(told["first_seconds"] if case.first else told["docs"] / told["seconds"])
+
+    def _served(self, home: Path) -> str:
+        held = self._servers.get(str(home))
+        if held is None:
+            command = [sys.executable, "-m", "choline_data.service", "--home", str(home), "--port", "0", "--json"]
+            server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+            assert server.stdout is not None
+            held = self._servers[str(home)] = (server, json.loads(server.stdout.readline())["address"])
+        return held[1]
+
+    def run(self, cases: Sequence[Case]) -> dict[str, float]:
+        """The median of each case that can run here, rounds taking turns."""
+        able = [case for case in cases if self.python(case.peer) is not None]
+        for case in able:
+            self.prepared(case)
+        figures: dict[str, list[float]] = {case.name: [] for case in able}
+        try:
+            for number in range(self.rounds):
+                self.say(f"round {number + 1} of {self.rounds}, {time.strftime('%H:%M:%S')}")
+                for case in able:
+                    figures[case.name].append(self.measured(case))
+        finally:
+            for server, _ in self._servers.values():
+                server.terminate()
+                server.wait(30)
+        return {name: statistics.median(values) for name, values in figures.items() if values}
+
+
+def kind_of(corpus: str) -> str:
+    """What a corpus holds."""
+    return "texts" if corpus == "resume" else corpus
+
+
+def documents(rows: int, mean: int, seed: int) -> Iterator[bytes]:
+    """Documents of about `mean` bytes, with the long tail that documents have."""
+    turn = random.Random(seed)
+    letters = "".join(turn.choices("abcdefghijklmnopqrstuvwxyz     ", k=1 << 17)).encode()
+    for _ in range(rows):
+        size = max(16, min(int(turn.expovariate(1 / mean)), 1 << 16))
+        at = turn.randrange(1 << 16)
+        yield letters[at : at + size]
+
+
+def write_texts(folder: Path, rows: int, mean: int) -> None:
+    """The two sources of the mix, sized by their weights."""
+    for seed, (name, share) in enumerate(SOURCES.items()):
+        write_records(folder / f"{name}.records", documents(int(rows * share), mean, seed))
+
+
+@contextlib.contextmanager
+def folder_of(kept: Path | None) -> Iterator[Path]:
+    """The folder to work in: one that is kept, or one that goes."""
+    if kept is not None:
+        kept.mkdir(parents=True, exist_ok=True)
+        yield kept
+        return
+    with tempfile.TemporaryDirectory(prefix="choline-bench-") as made:
+        yield Path(made)
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """The options that all these benches have."""
+    parser.add_argument("--peers", type=Path, help="the folder that `bench/peers/setup.py --into` filled")
+    parser.add_argument("--keep", type=Path, help="keep what is prepared in this folder, and use what is there")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each case in a round")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", action="store_true")
+
+
+def corpus(work: Path, name: str, write: Callable[[Path], None]) -> None:
+    """Makes a corpus where it is not there yet."""
+    place = work / "corpus" / name
+    if not place.exists():
+        write(place)
+
+
+def told(
+    unit: str, figures: dict[str, float], targets: Sequence[Target], *, top: str | None, as_json: bool, seconds: str
+) -> None:
+    """Prints the figures and how they stand to the targets."""
+    held = [found for target in targets if (found := target.held(figures)) is not None]
+    if as_json:
+        print(json.dumps({"unit": unit, "figures": {k: round(v, 4) for k, v in figures.items()}, "targets": held}))
+        return
+    ceiling = figures.get(top) if top else None
+    speeds = {name: value for name, value in figures.items() if not name.endswith(seconds)}
+    if speeds:
+        print(f"{unit:52}{'':>14}{'of the ceiling' if ceiling else '':>16}")
+    for name, value in speeds.items():
+        print(f"{name:52}{value:>14,.0f}" + (f"{value / ceiling:>16.3f}" if ceiling else ""))
+    firsts = {name: value for name, value in figures.items() if name.endswith(seconds)}
+    for name, value in firsts.items():
+        print(f"{name:52}{value:>12.3f} s")
+    if held:
+        print(f"\n{'target':68}{'wanted':>8}{'measured':>10}")
+    for row in held:
+        sign = "≤" if row["target"].endswith(seconds) else "≥"
+        print(
+            f"{row['target']:68}{sign:>3}{row['wanted']:>5g}{row['measured']:>10g}  {'met' if row['met'] else 'MISSED'}"
+        )

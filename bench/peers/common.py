@@ -1,0 +1,141 @@
+"""What every script in this folder shares: the corpus on disk, the command line and the clock.
+
+Standard library alone, since each script runs in an environment of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+SOURCES = {"web": 0.7, "code": 0.3}  # the mix of every run, by documents
+TOKENS_A_ROW, ROWS_A_BATCH = 2048, 8
+CORES = 2
+RESUME_AT = 150_000
+BUFFER = 1000  # of loaders that shuffle in a buffer: the default of `datasets`
+WARM_SECONDS = 0.4
+
+
+@dataclass(frozen=True)
+class Read:
+    """What is read, and how."""
+
+    kind: str  # texts, tokens or images
+    folder: Path
+    batch: int | None
+    decode: bool
+    lists: bool  # of a batch whose texts are made when they are looked at: look at them
+    workers: int
+    at: int
+    server: str | None
+
+
+Prepare = Callable[[str, Path, Path], None]
+Open = Callable[[Read], Iterator[Any]]
+
+
+def split(row: Any) -> tuple[Any, Any]:
+    """Windows of one token more than a row has, as x and y of nanoGPT: views of one int64 tensor, which costs least."""
+    import torch
+
+    wide = torch.as_tensor(row).to(torch.int64)
+    return wide[..., :-1], wide[..., 1:]
+
+
+def records(path: Path) -> Iterator[bytes]:
+    """The documents of a corpus file: each is its length in four bytes, then itself."""
+    with open(path, "rb") as file:
+        while length := file.read(4):
+            yield file.read(int.from_bytes(length, "little"))
+
+
+def write_records(path: Path, documents: Iterator[bytes]) -> None:
+    """The documents as a corpus file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "wb") as file:
+        for document in documents:
+            file.write(len(document).to_bytes(4, "little") + document)
+
+
+def sources(corpus: Path) -> dict[str, Path]:
+    """The corpus files by the name of their source, in the order of the mix."""
+    found = {path.stem: path for path in sorted(corpus.glob("*.records"), reverse=True)}
+    return {name: found[name] for name in sorted(found, key=lambda n: list(SOURCES).index(n) if n in SOURCES else 9)}
+
+
+def rgb(image: Any) -> Any:
+    """A PIL image as a tensor: channels, height, width; uint8."""
+    import numpy as np
+    import torch
+
+    # torch's own permute().contiguous() is several times slower on two cores.
+    return torch.from_numpy(np.ascontiguousarray(np.array(image.convert("RGB")).transpose(2, 0, 1)))
+
+
+def rgb_of(data: bytes) -> Any:
+    """A JPEG as a tensor, decoded by Pillow."""
+    import io
+
+    from PIL import Image
+
+    return rgb(Image.open(io.BytesIO(data)))
+
+
+def timed(opened: Callable[[], Iterator[Any]], units: int, most: int, seconds: float) -> dict[str, float]:
+    """How long the first item took from nothing, and how many units came in how many seconds once it ran."""
+    began = time.perf_counter()
+    items = opened()
+    next(items)
+    first = time.perf_counter() - began
+    count, spent = 0, 0.0
+    if most > 1:
+        warm = time.perf_counter() + WARM_SECONDS
+        while time.perf_counter() < warm and next(items, None) is not None:
+            pass
+        began = time.perf_counter()
+        while spent < seconds and count * units < most:
+            came = sum(1 for _ in islice(items, 32))
+            count += came
+            spent = time.perf_counter() - began
+            if came < 32:
+                break
+    return {"docs": count * units, "seconds": round(spent, 4), "first_seconds": round(first, 4)}
+
+
+def main(prepare: Prepare, read: Open, imports: str) -> None:
+    """`prepare KIND CORPUS DIR` makes what the loader reads; `read KIND DIR` measures it and prints one line of JSON."""
+    parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    one = verbs.add_parser("prepare", help="make what the loader reads of a corpus")
+    one.add_argument("kind", choices=["texts", "tokens", "images"])
+    one.add_argument("corpus", type=Path)
+    one.add_argument("folder", type=Path)
+    two = verbs.add_parser("read", help="read it and print documents, seconds and seconds to the first")
+    two.add_argument("kind", choices=["texts", "tokens", "images"])
+    two.add_argument("folder", type=Path)
+    two.add_argument("--docs", type=int, default=1 << 40, help="stop after so many; 1 measures the first alone")
+    two.add_argument("--seconds", type=float, default=2.0)
+    two.add_argument("--batch", type=int)
+    two.add_argument("--decode", action="store_true")
+    two.add_argument("--lists", action="store_true")
+    two.add_argument("--workers", type=int, default=0)
+    two.add_argument("--at", type=int, default=0, help="resume after so many documents")
+    two.add_argument("--server", help="where ours is served")
+    told = parser.parse_args()
+    if told.verb == "prepare":
+        told.folder.mkdir(parents=True, exist_ok=True)
+        prepare(told.kind, told.corpus, told.folder)
+        return
+    wanted = Read(told.kind, told.folder, told.batch, told.decode, told.lists, told.workers, told.at, told.server)
+    for name in imports.split():  # what a program imports at its top is not part of its first sample
+        importlib.import_module(name)
+    units = ROWS_A_BATCH * TOKENS_A_ROW if told.kind == "tokens" else told.batch or 1
+    print(json.dumps(timed(lambda: read(wanted), units, told.docs, told.seconds)), flush=True)
