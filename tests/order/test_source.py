@@ -102,6 +102,19 @@ def test_windows_have_orders_of_their_own():
     assert not np.array_equal(picks[1], picks[2])
 
 
+def test_orders_are_reckoned_once_and_the_last_few_are_kept():
+    source = order(64 * 4 * 12, 4)  # 12 windows of 256 rows
+    for window in range(12):
+        list(source.runs(np.array([window * 256])))
+    assert list(source._picks) == [(0, window) for window in range(4, 12)]
+    rows, epoch = source._picks[0, 11], source._epochs[0]
+    assert next(source.runs(np.array([11 * 256 + 7]))).rows.tolist() == [rows[7]]
+    assert (source._picks[0, 11] is rows, source._epochs[0] is epoch) == (True, True)
+    for later in range(6):
+        list(source.runs(np.array([later * source.rows])))
+    assert list(source._epochs) == [2, 3, 4, 5]
+
+
 def test_no_rows_or_no_block_rows_are_refused():
     for rows, block_rows in ((0, 1), (1, 0)):
         with pytest.raises(ValueError, match="both must be at least 1"):

@@ -187,11 +187,12 @@ class Revision:
         return [StoredFile(r.pop("sha256").hex(), **r) for r in self._table.to_pylist()]
 
     def spans(self, split: str = "", config: str = "") -> list[tuple[int, int]]:
-        """The row ranges that belong to this split and config ("" is any), merged where they touch."""
+        """The row ranges of this split, or of several ("train+test"), and config ("" is any), merged where they touch."""
         out: list[tuple[int, int]] = []
         splits, configs = self._table["split"].to_pylist(), self._table["config"].to_pylist()
+        wanted = {split} if split in splits else set(split.split("+"))
         for number, (its_split, its_config) in enumerate(zip(splits, configs, strict=True)):
-            if (split and its_split != split) or (config and its_config != config):
+            if (split and its_split not in wanted) or (config and its_config != config):
                 continue
             start, end = int(self._starts[number]), int(self._starts[number + 1])
             if out and out[-1][1] == start:
