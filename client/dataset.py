@@ -12,6 +12,7 @@ import numpy as np
 
 from choline_data.client import forks, formats
 from choline_data.client import state as states
+from choline_data.client.connection import BUDGET_SECONDS, STALL_SECONDS, Endpoint
 from choline_data.client.embedded import EmbeddedReader
 from choline_data.client.embedded import resolved as resolved_here
 from choline_data.client.passes import Maker, Pass, Progress, Share, share_of
@@ -76,7 +77,8 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         home: str | os.PathLike[str] | None = None,
         run: str | None = None,
         prefetch_bytes: int = QUEUE_BYTES,
-        retry_seconds: float = 300.0,
+        retry_seconds: float = BUDGET_SECONDS,
+        stall_seconds: float = STALL_SECONDS,
     ) -> None:
         super().__init__()
         _one_of("on_error", on_error, ("raise", "skip"))
@@ -97,7 +99,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         self._transform, self._decode, self._on_error = transform, decode, on_error
         self._ahead = prefetch_bytes
         self._home = os.fspath(home) if home is not None else default_home()
-        self._endpoint: Any = None
+        self._endpoint: Endpoint | None = None
         formats.format_of(format, view, {})
         tokens = formats.token_settings(format, tokenizer, seq_len, packing, boundary)
         self._format, self._view_settings = format, tokens
@@ -119,7 +121,8 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         if server is None:
             self._recipe = mix if isinstance(mix, Recipe) else resolved_here(self._home, mix, settings, tokens)
         else:
-            self._connect(server, mix, settings, token, tls, retry_seconds)
+            reached = {"token": token, "tls": tls, "budget": retry_seconds, "stall": stall_seconds}
+            self._connect(server, mix, settings, reached)
         self._start = 0
         self._epoch = 0
         self._begun: Mapping[str, Any] | None = None  # the state of one worker, until it iterates
@@ -136,13 +139,11 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         server: str | Sequence[str],
         mix: object,
         settings: Mapping[str, Any],
-        token: str | None,
-        tls: bool | str | Mapping[str, str] | None,
-        budget: float,
+        reached: Mapping[str, Any],
     ) -> None:
         from choline_data.client import remote
 
-        self._endpoint = remote.Endpoint.of(server, token=token, tls=tls, budget=budget)
+        self._endpoint = Endpoint.of(server, **reached)
         tokens = {}
         if settings["view"] == "tokens":
             from choline_data.tokens.stream import token_options

@@ -148,7 +148,7 @@ class Pass:
         self._fetched = progress.index
         if ahead:
             self._ahead = Prefetch(reader, read, progress.index, limit=ahead)
-            weakref.finalize(self, self._ahead.pause)
+            weakref.finalize(self, self._ahead.drop)
         self._held: Chunk | None = None
         self._at = 0
         self._rows: Iterator[dict[str, Any]] = iter(())

@@ -35,7 +35,7 @@ class Prefetch:
         self._bytes = 0
         self._change = threading.Condition()
         self._thread: threading.Thread | None = None
-        self._stopping = False
+        self._stopping = self._dropped = False
         self._ended = False
         self._failed: BaseException | None = None
         self.waited = 0.0
@@ -98,6 +98,9 @@ class Prefetch:
             self._fail(error)
         except Exception as error:  # noqa: BLE001 - the edge of a thread: raised again in the trainer's
             self._fail(error)
+        finally:
+            if self._dropped:
+                self._reader().close()
 
     def _fail(self, error: BaseException) -> None:
         with self._change:
@@ -119,6 +122,15 @@ class Prefetch:
             self._thread = None
             self._change.notify_all()
         return stopped
+
+    def drop(self) -> None:
+        """Has the thread stop and close what it reads, without waiting for it: for a finalizer, which may run in it."""
+        self._dropped = self._stopping = True
+        reader, thread = self._reader(), self._thread
+        if thread is None or not thread.is_alive():
+            reader.close()
+        elif (cancel := getattr(reader, "cancel", None)) is not None:
+            cancel()
 
     def fill(self) -> tuple[int, int]:
         """Bytes in the queue, and the most there may be."""

@@ -129,8 +129,8 @@ def test_a_server_that_comes_back_continues_the_stream(home: Path, free_port: in
 def test_a_frozen_server_is_left_for_another(home: Path):
     one, two = Server(home), Server(home)
     try:
-        dataset = FirehoseDataset(MIX, server=[one.address, two.address], repeat=True, seed=7, prefetch_bytes=1)
-        dataset._endpoint = type(dataset._endpoint)(dataset._endpoint.addresses, stall=1.0)
+        options = {"repeat": True, "seed": 7, "prefetch_bytes": 1, "stall_seconds": 1.0}
+        dataset = FirehoseDataset(MIX, server=[one.address, two.address], **options)
         samples = iter(dataset)
         got = [next(samples)["position"] for _ in range(100)]
         one.signal(signal.SIGSTOP)
@@ -140,6 +140,43 @@ def test_a_frozen_server_is_left_for_another(home: Path):
         one.signal(signal.SIGCONT)
         one.stop()
         two.stop()
+
+
+def test_a_frozen_address_takes_only_its_part_of_the_time(home: Path, monkeypatch: pytest.MonkeyPatch):
+    """A frozen process still listens: its kernel takes the connection, and nobody answers."""
+    one, two = Server(home), Server(home)
+    one.signal(signal.SIGSTOP)
+    monkeypatch.setattr("random.Random.randrange", lambda *_: 0)  # the frozen one is tried first
+    try:
+        began = time.monotonic()
+        dataset = FirehoseDataset("web", server=[one.address, two.address], repeat=False, stall_seconds=1.0)
+        assert positions(dataset) == list(range(300))
+        assert time.monotonic() - began < 25  # resolving alone may take 30
+    finally:
+        one.signal(signal.SIGCONT)
+        one.stop()
+        two.stop()
+
+
+def test_a_name_stands_for_servers(server: Server, firehose: Any):
+    dataset = FirehoseDataset(MIX, server=f"dns:///localhost:{server.port}", repeat=False, seed=7, token="unused")
+    assert positions(dataset) == positions(firehose())
+
+
+@pytest.mark.parametrize("option", ["retry_seconds", "stall_seconds"])
+def test_seconds_are_above_zero(server: Server, option: str):
+    with pytest.raises(InvalidOptionError, match=option):
+        FirehoseDataset("web", server=server.address, **{option: 0})
+
+
+def test_dropping_a_pass_waits_for_nothing(remote: Any):
+    """Python may drop it anywhere, also in the thread that reads for it."""
+    for _ in range(20):
+        samples = iter(remote(repeat=True, prefetch_bytes=1))
+        next(samples)
+        began = time.monotonic()
+        del samples
+        assert time.monotonic() - began < 0.25
 
 
 def test_a_dropped_iterator_leaves_no_thread(remote: Any):
