@@ -89,6 +89,8 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
                 raise InvalidOptionError(f"{name} is {number!r}.", remedy="Give a whole number above 0.", option=name)
         if rank is not None or world_size is not None:
             find_rank(rank, world_size)
+        if run is not None and not (isinstance(run, str) and 0 < len(run) <= 64 and run.isprintable()):
+            raise InvalidOptionError(f"run is {run!r}.", remedy="Give a name of at most 64 characters.", option="run")
         self.batch_size = _budgeted(batch_size, batch_tokens, view, seq_len)
         self.found_batch_size: int | None = None
         self.run = run
@@ -128,6 +130,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         self._begun: Mapping[str, Any] | None = None  # the state of one worker, until it iterates
         self._progress: Progress | None = None
         self._expected: forks.Found | None = None
+        self._elsewhere = False  # workers read it, and how far they are is not known here
         self._parent_rank: tuple[int, int] | None = None
         self._readers: tuple[int, Reader] | None = None
         self._summary = states.summary(self._recipe)
@@ -217,6 +220,12 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         return share_of(forks.iterating(self), self._expected, rank, self._rank is not None, self.batch_size)
 
     def __iter__(self) -> Iterator[Any]:
+        fetcher = forks.fetcher()
+        if fetcher is not None and getattr(fetcher, "length", None) is None and not forks.iterating(self).loader:
+            raise InvalidOptionError(
+                "Lightning takes a batch ahead, and its checkpoint would lose that batch.",
+                remedy="Give it dataset.loader() in place of the dataset.",
+            )
         return self.begin()
 
     def begin(self) -> Pass:
@@ -243,7 +252,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
             workers=share.workers,
             split="samples" if share.batch is None and share.workers > 1 and share.loader_batch is None else "",
         )
-        self._progress = progress
+        self._progress, self._elsewhere = progress, False
         myself = weakref.ref(self)
 
         def done() -> None:
@@ -291,6 +300,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         if found.loader or found.shard_group or found.dispatcher:
             self._expected = found
             self._parent_rank = self._rank or find_rank()
+            self._elsewhere = found.stateless
 
     def __getstate__(self) -> dict[str, Any]:
         self.expect(forks.iterating(self))
@@ -303,7 +313,19 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
     # --- State
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the iteration stands, by what was yielded: a fresh flat JSON dict of at most 4 KiB."""
+        """Where the iteration stands, by what was yielded: a fresh flat JSON dict of at most 4 KiB.
+
+        InvalidOptionError where workers of a plain DataLoader read: how far they are is known to nobody.
+        """
+        if self._elsewhere and torch.utils.data.get_worker_info() is None:
+            raise InvalidOptionError(
+                "Workers of a DataLoader read this dataset, and how far they are is not known here.",
+                remedy="Use dataset.loader(), whose state_dict() follows them, or torchdata's StatefulDataLoader.",
+                option="num_workers",
+            )
+        return self._state()
+
+    def _state(self) -> dict[str, Any]:
         progress = self._progress
         state = {
             "version": states.VERSION,
@@ -313,6 +335,8 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
             "seed": self._recipe.seed,
             "summary": self._summary,
         }
+        if self.run is not None:
+            state["run"] = self.run
         if self.found_batch_size is not None:
             state["batch_size"] = self.found_batch_size
         if progress is None:
@@ -338,7 +362,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         self._begun = dict(state) if worker else None
         if not worker and self.length is not None and position >= self.length:
             position, epoch = 0, epoch + 1
-        self._start, self._epoch, self._progress = position, epoch, None
+        self._start, self._epoch, self._progress, self._elsewhere = position, epoch, None, False
         found = state.get("batch_size")
         if self.batch_size is None and type(found) is int and found > 0:
             self.batch_size = self.found_batch_size = found
@@ -351,19 +375,20 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
                 f"Position {position} is not in the stream.",
                 remedy=f"It has positions 0 to {length - 1}." if length else "Positions begin at 0.",
             )
-        self._start, self._begun, self._progress = position, None, None
+        self._start, self._begun, self._progress, self._elsewhere = position, None, None, False
 
     def rewind(self, epoch: int) -> None:
         """The next iteration is pass `epoch`, from its beginning."""
-        self._start, self._epoch, self._begun, self._progress = 0, epoch, None, None
+        self._start, self._epoch, self._begun, self._progress, self._elsewhere = 0, epoch, None, None, False
 
     def stats(self) -> dict[str, Any]:
         """What this process has read so far: rows, seconds waited, samples skipped, and samples served by source."""
         progress = self._progress
-        position = self.state_dict()["position"]
+        position = self._state()["position"]
         served = self._recipe.plan().served(position) if position else [0] * len(self._recipe.sources)
         seconds = max(time.monotonic() - progress.began, 1e-9) if progress else 1.0
         return {
+            "run": self.run,
             "position": position,
             "epoch": self._epoch,
             "rows": progress.rows if progress else 0,

@@ -93,9 +93,15 @@ class _Request:
     @classmethod
     def of(cls, lane: Lane) -> _Request:
         if lane.block > 1 and lane.step > 1:
-            # Several workers share a rank's single positions in groups: read the rank's, keep ours.
+            # Several workers share a rank's single positions in groups: read the rank's, or what all ranks have in our
+            # groups, whichever is less, and keep ours.
+            workers = lane.period // (lane.block * lane.step)
+            if lane.step < workers:
+                first = lane.first - lane.first % lane.step
+                wide = Lane(first, lane.block * lane.step, lane.period)
+                return cls(0, workers, wide.block, first % lane.period, wide)
             wide = Lane(lane.first % lane.step, 1, lane.step)
-            return cls(wide.first, wide.period, 1, 0, None if lane.period == lane.block * lane.step else wide)
+            return cls(wide.first, wide.period, 1, 0, None if workers == 1 else wide)
         world = lane.period // lane.block
         if lane.first % lane.block == 0:
             return cls(lane.first // lane.block % world, world, lane.block, 0)
@@ -327,5 +333,5 @@ class RemoteReader:
 def _kept(chunk: Chunk, lane: Lane) -> Chunk:
     """What of a wider lane's chunk is ours."""
     after = chunk.positions - lane.first
-    mask = (after >= 0) & (after % lane.period < lane.block * lane.step)
+    mask = (after >= 0) & (after % lane.period < lane.block * lane.step) & (after % lane.step == 0)
     return Chunk(chunk.batch.filter(pa.array(mask)), chunk.positions[mask])

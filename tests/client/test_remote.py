@@ -13,6 +13,8 @@ from tests.client.conftest import MIX, Server, positions
 from torch.utils.data import DataLoader
 
 from choline_data.client import FirehoseDataset, collate
+from choline_data.client.ranks import Lane
+from choline_data.client.remote import _Request
 from choline_data.errors import InvalidOptionError, UnavailableError, UnknownDatasetError
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
@@ -63,6 +65,23 @@ def test_workers_read_from_the_server_under_every_start_method(remote: Any, cont
 def test_workers_behind_a_loader_that_batches_keep_the_order_of_their_rank(remote: Any):
     loader = DataLoader(remote(rank=1, world_size=2), batch_size=8, num_workers=2, collate_fn=collate)
     assert positions(loader) == list(range(1, 450, 2))
+
+
+@pytest.mark.parametrize(("world", "workers"), [(2, 4), (2, 3), (4, 2), (3, 3), (2, 1)])
+@pytest.mark.parametrize("start", [0, 7])
+def test_a_worker_asks_for_little_more_than_it_uses(remote: Any, world: int, workers: int, start: int):
+    """Where ranks are dealt single positions and a DataLoader makes batches, a worker's positions are in no one range."""
+    dataset = remote()
+    share = {"rank": 1, "world": world, "worker": workers - 1, "workers": workers, "group": 5}
+    lane = Lane.dealt(start, **share)
+    reader = dataset._opened()
+    got = [p for chunk in reader.chunks(lane, 0, None) for p in chunk.positions.tolist()]
+    assert got == lane.positions(0, lane.below(450)).tolist()
+    wide = _Request.of(lane).wider or lane
+    assert wide.below(450) <= min(world, workers) * (lane.below(450) + 5)
+    later = [p for chunk in reader.chunks(lane, 3, 20) for p in chunk.positions.tolist()]
+    assert later == got[3:23]
+    reader.close()
 
 
 def test_workers_start_while_the_parent_is_in_the_middle_of_a_stream(remote: Any):

@@ -219,6 +219,26 @@ def test_a_stateful_loader_has_a_state_before_and_at_its_end(firehose: Any, work
     assert positions(again) == list(range(70))
 
 
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_where_workers_of_a_plain_loader_are_is_not_made_up(firehose: Any, context: str):
+    dataset = firehose(batch_size=8)
+    loader = DataLoader(dataset, batch_size=None, num_workers=1, multiprocessing_context=context)
+    next(iter(loader))
+    with pytest.raises(InvalidOptionError, match=r"dataset\.loader\(\)"):
+        dataset.state_dict()
+    dataset.seek(8)
+    assert dataset.state_dict()["position"] == 8
+
+
+def test_the_state_names_the_run(firehose: Any):
+    assert "run" not in firehose().state_dict()
+    dataset = firehose(run="week 3, cooled down")
+    assert dataset.state_dict()["run"] == dataset.stats()["run"] == "week 3, cooled down"
+    firehose(run="another").load_state_dict(dataset.state_dict())
+    with pytest.raises(InvalidOptionError, match="64 characters"):
+        firehose(run="x" * 65)
+
+
 def test_the_state_of_one_worker_alone_is_refused(firehose: Any):
     loader = stateful(firehose(), 2)
     taken(iter(loader), 3)
