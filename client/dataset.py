@@ -15,11 +15,11 @@ from choline_data.client import state as states
 from choline_data.client.connection import BUDGET_SECONDS, STALL_SECONDS, Endpoint
 from choline_data.client.embedded import EmbeddedReader
 from choline_data.client.embedded import resolved as resolved_here
+from choline_data.client.media_tensors import MediaTensors
 from choline_data.client.passes import Maker, Pass, Progress, Share, share_of
 from choline_data.client.prefetch import QUEUE_BYTES
 from choline_data.client.ranks import find_rank
 from choline_data.client.reading import Chunk, Described, Reader
-from choline_data.client.samples import collate
 from choline_data.errors import InvalidMixError, InvalidOptionError, MissingDependencyError, OutOfRangeError
 from choline_data.home import default_home
 from choline_data.recipe import Recipe
@@ -56,6 +56,8 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         format: str | None = None,
         tokenizer: str | None = None,
         seq_len: int | None = None,
+        size: int | Sequence[int] | None = None,
+        rate: int | None = None,
         packing: str = "concat",
         boundary: str = "eos",
         rank: int | None = None,
@@ -102,9 +104,11 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         self._ahead = prefetch_bytes
         self._home = os.fspath(home) if home is not None else default_home()
         self._endpoint: Endpoint | None = None
-        formats.format_of(format, view, {})
-        tokens = formats.token_settings(format, tokenizer, seq_len, packing, boundary)
-        self._format, self._view_settings = format, tokens
+        self._media = _media(format, view, size, rate, decode)
+        self._format = format if self._media is None else None
+        formats.format_of(self._format, view, {})
+        tokens = formats.token_settings(self._format, tokenizer, seq_len, packing, boundary)
+        self._view_settings = tokens
         settings = {
             "seed": seed,
             "shuffle": shuffle,
@@ -176,7 +180,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
     @property
     def needs_python(self) -> bool:
         """Whether each sample is decoded or transformed by Python."""
-        return self._transform is not None or self._decode is not None
+        return self._transform is not None or self._decode is not None or self._media is not None
 
     def describe(self) -> Described:
         """The recipe, the Arrow schema, the names of the datasets and the length."""
@@ -273,7 +277,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
     def maker(self) -> Maker:
         """What turns chunks into samples and batches."""
         form = formats.format_of(self._format, self._recipe.view, self._view_settings)
-        return Maker(self.describe().datasets, form, self._decode, self._transform, self._on_error)
+        return Maker(self.describe().datasets, form, self._decode, self._transform, self._media, self._on_error)
 
     def _reader_for_pass(self) -> Callable[[], Reader]:
         if self._endpoint is None:
@@ -415,7 +419,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         positions = [p if length is None else p % length for p in range(self._start, self._start + size)]
         chunk = Chunk(self.reader().at(positions), np.asarray(positions, dtype=np.int64))
         make = self.maker()
-        return make.batch(chunk) if make.plain else collate([make.finished(s) for s in make.samples(chunk)])
+        return make.batch(chunk) if make.plain else make.collated([make.finished(s) for s in make.samples(chunk)])
 
     def find_batch_size(self, step: Callable[[Any], object], *, start: int = 1, most: int = 1 << 16) -> int:
         """The most samples that `step` takes in one batch without running out of memory; sets it on the dataset."""
@@ -452,6 +456,20 @@ def _budgeted(batch_size: int | None, tokens: int | None, view: str, seq_len: in
             remedy="Give more, or a smaller seq_len.",
         )
     return rows
+
+
+def _media(form: str | None, view: str, size: object, rate: object, decode: str | None) -> MediaTensors | None:
+    if form != "tensor":
+        if size is not None or rate is not None:
+            raise InvalidOptionError("size and rate are of tensors.", remedy='Set format="tensor".', option="format")
+        return None
+    if view != "samples" or decode is not None:
+        raise InvalidOptionError(
+            'format="tensor" makes tensors of the media of samples.',
+            remedy='Leave view and decode unset, or use decode="torch" for tensors of each medium\'s own size.',
+            option="format",
+        )
+    return MediaTensors.of(size, rate)
 
 
 def _one_of(name: str, value: object, allowed: Sequence[object]) -> None:

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import pyarrow as pa
 
 from choline_data.client import forks, formats
+from choline_data.client.media_tensors import MediaTensors
 from choline_data.client.prefetch import Prefetch
 from choline_data.client.ranks import Lane
 from choline_data.client.reading import Chunk, Reader
@@ -303,13 +304,14 @@ class Maker:
     datasets: tuple[str, ...]
     form: formats.Format | None = None
     decode: str | None = None
-    transform: Callable[[dict[str, Any]], Any] | None = None
+    transform: Callable[[Any], Any] | None = None
+    media: MediaTensors | None = None
     on_error: str = "raise"
 
     @property
     def plain(self) -> bool:
         """Whether samples go out as they come."""
-        return self.decode is None and self.transform is None
+        return self.decode is None and self.transform is None and self.media is None
 
     def samples(self, chunk: Chunk) -> list[dict[str, Any]]:
         """The samples of a chunk."""
@@ -327,6 +329,8 @@ class Maker:
         """Finished samples as one batch."""
         if self.form is not None:
             return self.form.collate(samples)
+        if self.media is not None:
+            return self.media.collate(samples)
         return collate(samples) if isinstance(samples[0], (dict, tuple)) else samples
 
     def finished(self, sample: Any) -> Any:
@@ -335,6 +339,8 @@ class Maker:
             from choline_data.client.decoding import decoded
 
             sample = decoded(sample, self.decode)
+        if self.media is not None:
+            sample = self.media.sample(sample)
         return sample if self.transform is None else self.transform(sample)
 
 
