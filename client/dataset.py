@@ -15,12 +15,12 @@ from choline_data.client import state as states
 from choline_data.client.connection import BUDGET_SECONDS, STALL_SECONDS, Endpoint
 from choline_data.client.embedded import EmbeddedReader
 from choline_data.client.embedded import resolved as resolved_here
-from choline_data.client.media_tensors import MediaTensors
+from choline_data.client.options import budgeted, media_tensors, one_of, weighted
 from choline_data.client.passes import Maker, Pass, Progress, Share, share_of
 from choline_data.client.prefetch import QUEUE_BYTES
 from choline_data.client.ranks import find_rank
 from choline_data.client.reading import Chunk, Described, Reader
-from choline_data.errors import InvalidMixError, InvalidOptionError, MissingDependencyError, OutOfRangeError
+from choline_data.errors import InvalidOptionError, MissingDependencyError, OutOfRangeError
 from choline_data.home import default_home
 from choline_data.recipe import Recipe
 
@@ -83,9 +83,9 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         stall_seconds: float = STALL_SECONDS,
     ) -> None:
         super().__init__()
-        _one_of("on_error", on_error, ("raise", "skip"))
-        _one_of("last_batch", last_batch, LAST)
-        _one_of("decode", decode, (None, "pil", "torch"))
+        one_of("on_error", on_error, ("raise", "skip"))
+        one_of("last_batch", last_batch, LAST)
+        one_of("decode", decode, (None, "pil", "torch"))
         for name, number in (("batch_size", batch_size), ("max_samples", max_samples), ("seq_len", seq_len)):
             if number is not None and (type(number) is not int or number < 1):
                 raise InvalidOptionError(f"{name} is {number!r}.", remedy="Give a whole number above 0.", option=name)
@@ -93,7 +93,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
             find_rank(rank, world_size)
         if run is not None and not (isinstance(run, str) and 0 < len(run) <= 64 and run.isprintable()):
             raise InvalidOptionError(f"run is {run!r}.", remedy="Give a name of at most 64 characters.", option="run")
-        self.batch_size = _budgeted(batch_size, batch_tokens, view, seq_len)
+        self.batch_size, self.batch_tokens = budgeted(batch_size, batch_tokens, view, seq_len)
         self.found_batch_size: int | None = None
         self.run = run
         self._rank = None if rank is None or world_size is None else (rank, world_size)
@@ -104,7 +104,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         self._ahead = prefetch_bytes
         self._home = os.fspath(home) if home is not None else default_home()
         self._endpoint: Endpoint | None = None
-        self._media = _media(format, view, size, rate, decode)
+        self._media = media_tensors(format, view, size, rate, decode)
         self._format = format if self._media is None else None
         formats.format_of(self._format, view, {})
         tokens = formats.token_settings(self._format, tokenizer, seq_len, packing, boundary)
@@ -118,7 +118,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
             "on_exhausted": on_exhausted,
             "unit": unit or "",
         }
-        mix = _weighted(mix, weights, probabilities)
+        mix = weighted(mix, weights, probabilities)
         if not isinstance(mix, Recipe):
             from choline_data.mix import parse_mix
 
@@ -198,6 +198,8 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
             raise TypeError(
                 "This FirehoseDataset has no end: set max_samples, or repeat=False, for one that has a length."
             )
+        if self.batch_tokens is not None:
+            raise TypeError("How many batches a budget of tokens makes is known only when they are made.")
         share = self._share_here()
         lane, _ = share.lane(self._start)
         count = lane.below(share.end(self._start, self.length, self._last) or 0)
@@ -221,7 +223,8 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         info = torch.utils.data.get_worker_info()
         # A worker knows no process group: its rank is that of the process which started it.
         rank = self._rank or (self._parent_rank if info is not None and self._parent_rank else find_rank())
-        return share_of(forks.iterating(self), self._expected, rank, self._rank is not None, self.batch_size)
+        batch = self.batch_size or (None if self.batch_tokens is None else 1)
+        return share_of(forks.iterating(self), self._expected, rank, self._rank is not None, batch)
 
     def __iter__(self) -> Iterator[Any]:
         fetcher = forks.fetcher()
@@ -237,7 +240,10 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         share = self._share()
         lane, offset = share.lane(self._start)
         begun, self._begun = self._begun, None
-        if begun is not None and begun.get("workers") == share.workers and begun.get("worker") == share.worker:
+        fits = begun is not None and (begun.get("workers"), begun.get("worker")) == (share.workers, share.worker)
+        if self.batch_tokens is not None and (begun is None or fits):
+            return self._begin_budget(share, begun, self.batch_tokens)
+        if begun is not None and fits:
             lane, offset = Share(share.rank, share.world, share.batch, 0, share.workers, share.loader_batch).lane(
                 begun["position"]
             )
@@ -256,6 +262,15 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
             workers=share.workers,
             split="samples" if share.batch is None and share.workers > 1 and share.loader_batch is None else "",
         )
+        return self._pass(Pass, progress, batch=self.batch_size)
+
+    def _begin_budget(self, share: Share, begun: Mapping[str, Any] | None, budget: int) -> Pass:
+        from choline_data.client.budget import BudgetPass, progress_of
+
+        progress = progress_of(share, self._start, self.length, self._epoch, begun)
+        return self._pass(BudgetPass, progress, share=share, budget=budget, last=self._last)
+
+    def _pass(self, kind: type[Pass], progress: Progress, **options: Any) -> Pass:
         self._progress, self._elsewhere = progress, False
         myself = weakref.ref(self)
 
@@ -264,11 +279,11 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
             if dataset is not None and dataset._progress is progress:
                 dataset._start, dataset._epoch = 0, progress.epoch + 1
 
-        return Pass(
+        return kind(
             progress,
             self._reader_for_pass(),
             self.maker(),
-            batch=self.batch_size,
+            **options,
             length=self.length,
             ahead=self._ahead if self._endpoint is not None else 0,
             done=done,
@@ -351,6 +366,8 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
             state["epoch"] = progress.epoch
             if progress.split:
                 state["split"] = progress.split
+            if (skip := getattr(progress, "skip", None)) is not None:
+                state["skip"] = skip
         elif not progress.finished:
             state["position"], state["epoch"] = progress.position(), progress.epoch
         return state
@@ -406,6 +423,12 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         """The rows of step `step` of all ranks: dataset, revision, row and epoch of each, from the recipe alone."""
         from choline_data.client.explain import explain
 
+        if self.batch_tokens is not None:
+            raise InvalidOptionError(
+                "Where step N of a budget of tokens begins depends on the samples before it.",
+                remedy="Ask a dataset without batch_tokens: its step N is position N.",
+                option="batch_tokens",
+            )
         share = self._share_here()
         size = share.world * (self.batch_size or 1)
         stop = (step + 1) * size if self.length is None else min((step + 1) * size, self.length)
@@ -438,56 +461,3 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         from choline_data.client.maps import FirehoseMap
 
         return FirehoseMap(self)
-
-
-def _budgeted(batch_size: int | None, tokens: int | None, view: str, seq_len: int | None) -> int | None:
-    if tokens is None:
-        return batch_size
-    if view != "tokens" or batch_size is not None:
-        raise InvalidOptionError(
-            "batch_tokens is a budget of packed rows.",
-            remedy='Set it with view="tokens", in place of batch_size.',
-            option="batch_tokens",
-        )
-    rows = tokens // (seq_len or 1024)
-    if type(tokens) is not int or rows < 1:
-        raise InvalidOptionError(
-            f"batch_tokens is {tokens!r}, less than one row of {seq_len or 1024}.",
-            remedy="Give more, or a smaller seq_len.",
-        )
-    return rows
-
-
-def _media(form: str | None, view: str, size: object, rate: object, decode: str | None) -> MediaTensors | None:
-    if form != "tensor":
-        if size is not None or rate is not None:
-            raise InvalidOptionError("size and rate are of tensors.", remedy='Set format="tensor".', option="format")
-        return None
-    if view != "samples" or decode is not None:
-        raise InvalidOptionError(
-            'format="tensor" makes tensors of the media of samples.',
-            remedy='Leave view and decode unset, or use decode="torch" for tensors of each medium\'s own size.',
-            option="format",
-        )
-    return MediaTensors.of(size, rate)
-
-
-def _one_of(name: str, value: object, allowed: Sequence[object]) -> None:
-    if value not in allowed:
-        raise InvalidOptionError(
-            f"{name} is {value!r}.", remedy=f"It can be {', '.join(map(repr, allowed))}.", option=name
-        )
-
-
-def _weighted(mix: object, weights: Sequence[object] | None, probabilities: Sequence[object] | None) -> object:
-    given = weights if weights is not None else probabilities
-    if given is None:
-        return mix
-    if weights is not None and probabilities is not None:
-        raise InvalidOptionError("weights and probabilities are two names for one thing.", remedy="Give one of them.")
-    if isinstance(mix, (str, bytes, Mapping)) or not isinstance(mix, Sequence) or len(mix) != len(given):
-        raise InvalidMixError(
-            "weights go with a list of as many names.",
-            remedy='Or write the mix as {"web": 0.7, "code": 0.3}.',
-        )
-    return dict(zip(mix, given, strict=True))

@@ -65,9 +65,10 @@ class Loader:
         prefetch_factor: int | None = None,
         timeout: float = WORKER_SECONDS,
     ) -> None:
-        if batch_size is not None and dataset.batch_size not in (None, batch_size):
+        told = dataset.batch_size or dataset.batch_tokens
+        if batch_size is not None and told is not None and dataset.batch_size != batch_size:
             raise InvalidOptionError(
-                f"batch_size is {batch_size} here and {dataset.batch_size} in the dataset.",
+                f"batch_size is {batch_size} here, and the dataset makes batches of {told}.",
                 remedy="Set it once.",
             )
         self.dataset = copy.copy(dataset)

@@ -242,11 +242,16 @@ class Pass:
             if chunk is None:
                 self._end()
             self.progress.index += chunk.batch.num_rows
-            if self._make.plain:
-                return self._make.batch(chunk)
-            made = [m for m in itertools.starmap(self._finished, self._numbered(chunk)) if m is not None]
-            if made:
-                return self._make.collated(made)
+            made = self._made(chunk)
+            if made is not None:
+                return made
+
+    def _made(self, chunk: Chunk) -> Any:
+        """The chunk as a batch; None where each of its samples is skipped."""
+        if self._plain:
+            return self._make.batch(chunk)
+        made = [m for m in itertools.starmap(self._finished, self._numbered(chunk)) if m is not None]
+        return self._make.collated(made) if made else None
 
     def _gathered(self, size: int) -> Chunk | None:
         parts: list[Chunk] = []
