@@ -33,7 +33,7 @@ from choline_data.store.revision import manifest_name
 from choline_data.stream import Store
 from choline_data.views import open_stream
 
-ROW = 1000
+ROW = int(os.environ.get("ROW", 2400))
 MESSAGE = 1 << 20
 TICK = os.sysconf("SC_CLK_TCK")
 

@@ -22,12 +22,13 @@ from choline_data import wire
 from choline_data.cursor import Cursor
 from choline_data.errors import InvalidOptionError, OutOfRangeError, RecipeMismatchError
 from choline_data.home import Home
+from choline_data.ipc import Encoder
 from choline_data.recipe import Recipe
 from choline_data.service import frames
 from choline_data.service.limits import Limits, reached
 from choline_data.service.metrics import Metrics
 from choline_data.store import Catalog, Entry
-from choline_data.stream import Store
+from choline_data.stream import Store, Stream
 from choline_data.views import Readable, open_stream
 
 T = TypeVar("T")
@@ -120,6 +121,8 @@ class Opened:
         self.digest = stream.recipe.digest
         self.columns = columns
         self.schema_bytes = stream.schema.serialize().to_pybytes()
+        self.encoder = Encoder(stream.wire_schema)
+        self.direct = stream if isinstance(stream, Stream) else None  # moves memory alone once its windows are there
         self._row_bytes = max(stream.mean_row_bytes(), 1.0)
         self._settled = False
 
@@ -243,15 +246,36 @@ class Engine:
             )
         return position
 
-    async def messages(
+    def at_once(
         self, opened: Opened, deal: Deal, start: int, stop: int, *, sequence: int, face: str
-    ) -> tuple[frames.Framed, ...]:
-        """The messages with the reader's samples start … stop-1: held already, or made once for all who wait."""
+    ) -> tuple[frames.Framed, ...] | None:
+        """The reader's samples start … stop-1 without a wait: held already, or gathered from windows in memory.
+
+        Handing a message of a millisecond's work to a thread and back costs about as much as making it, so what only
+        moves memory is done in the loop; None where something has to be read first.
+        """
         key = (opened.digest, opened.columns, deal, start, stop, face)
         held = self._messages.get(key)
         if held is not None:
             self.metrics.cache_hits.inc()
             return held
+        if opened.direct is None or key in self._making or start >= stop:
+            return None
+        located = opened.direct.locate(deal.positions(start, stop))
+        if not opened.direct.ready(located):
+            return None
+        self.metrics.cache_misses.inc()
+        made = tuple(self._framed(opened, deal, start, sequence, face, opened.direct.gather(located)))
+        self._messages.put(key, made)
+        for load in opened.direct.upcoming(located):
+            self._readers.submit(load)
+        return made
+
+    async def messages(
+        self, opened: Opened, deal: Deal, start: int, stop: int, *, sequence: int, face: str
+    ) -> tuple[frames.Framed, ...]:
+        """The same made in a thread, once for all who wait."""
+        key = (opened.digest, opened.columns, deal, start, stop, face)
         making = self._making.get(key)
         if making is None:
             self.metrics.cache_misses.inc()
@@ -278,7 +302,7 @@ class Engine:
     def _framed(
         self, opened: Opened, deal: Deal, start: int, sequence: int, face: str, batch: pa.RecordBatch
     ) -> list[frames.Framed]:
-        encoded = wire.encode(batch)
+        encoded = opened.encoder.encode(batch)
         rows = batch.num_rows
         opened.settle(rows, encoded.size)
         if encoded.size > MAX_MESSAGE and rows > 1:
@@ -296,12 +320,13 @@ class Engine:
             frame = frames.flight_frame(encoded, cursor=cursor)
             return [frames.Framed(frame, rows, start, start + rows, 0, (0, 0), first_position, cursor, 0)]
         framed = frames.batch_frame(
-            encoded,
+            encoded.parts,
+            size=encoded.size,
             rows=rows,
             start=start,
             first_position=first_position,
             cursor=cursor,
-            checksum=wire.checksum(encoded),
+            checksum=encoded.checksum(),
             sequence=sequence,
         )
         return [framed]

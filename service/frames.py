@@ -5,12 +5,14 @@ The framing is that of `ReadStreamResponse` and of Flight's `FlightData`; tests 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
 from choline_data.errors import InvalidOptionError
+from choline_data.ipc import Message
 
 
 def varint(value: int) -> bytes:
@@ -88,8 +90,9 @@ class Framed:
 
 
 def batch_frame(
-    encoded: pa.Buffer | memoryview,
+    parts: Sequence[Any],
     *,
+    size: int,
     rows: int,
     start: int,
     first_position: int,
@@ -97,8 +100,7 @@ def batch_frame(
     checksum: int,
     sequence: int,
 ) -> Framed:
-    """A `ReadStreamResponse` with a batch."""
-    size = encoded.nbytes if isinstance(encoded, memoryview) else encoded.size
+    """A `ReadStreamResponse` with the batch whose message is joined from `parts`."""
     head = (
         number(2, rows)
         + number(3, first_position)
@@ -110,7 +112,7 @@ def batch_frame(
         + varint(size)
     )
     lead = b"\x12" + varint(len(head) + size) + head  # field 2 of the response
-    frame = b"".join((lead, encoded))
+    frame = b"".join((lead, *parts))
     body = (len(lead), len(lead) + size)
     return Framed(frame, rows, start, start + rows, sequence, body, first_position, cursor, checksum)
 
@@ -120,7 +122,8 @@ def with_sequence(message: Framed, sequence: int) -> Framed:
     if message.sequence == sequence:
         return message
     return batch_frame(
-        memoryview(message.frame)[slice(*message.body)],
+        [memoryview(message.frame)[slice(*message.body)]],
+        size=message.body[1] - message.body[0],
         rows=message.rows,
         start=message.start,
         first_position=message.first_position,
@@ -130,14 +133,11 @@ def with_sequence(message: Framed, sequence: int) -> Framed:
     )
 
 
-def flight_frame(encoded: pa.Buffer, *, cursor: str) -> bytes:
-    """A `FlightData` with a record batch: the same encapsulated message, split into its header and its body."""
-    view = memoryview(encoded)
-    length = int.from_bytes(view[4:8], "little")
-    header, body = view[8 : 8 + length], view[8 + length :]
-    lead = varint(2 << 3 | 2) + varint(len(header))
-    middle = chunk(3, cursor) + varint(1000 << 3 | 2) + varint(len(body))
-    return b"".join((lead, header, middle, body))
+def flight_frame(message: Message, *, cursor: str) -> bytes:
+    """A `FlightData` with a record batch: the message's header without its prefix, and its body."""
+    header = message.header[8:]
+    lead = varint(2 << 3 | 2) + varint(len(header)) + header + chunk(3, cursor)
+    return b"".join((lead, varint(1000 << 3 | 2) + varint(message.body_size), *message.body))
 
 
 def flight_message(message: pa.Message, *, descriptor: bytes = b"") -> bytes:

@@ -51,6 +51,7 @@ class Reading:
         self._face = face
         self._recheck = recheck
         self._share = Share()
+        self._inline = opened.direct is not None
         self._index = deal.index(start)
         length = opened.stream.length
         ends = [deal.index(end) for end in (length, stop) if end is not None]
@@ -74,6 +75,12 @@ class Reading:
         rows = self._opened.rows_a_message(self._target)
         stop = (index // rows + 1) * rows
         return stop if self._end is None else min(stop, self._end)
+
+    def _at_once(self) -> tuple[frames.Framed, ...] | None:
+        stop = self._next_stop(self._index)
+        return self._calls.engine.at_once(
+            self._opened, self._deal, self._index, stop, sequence=self.batches, face=self._face
+        )
 
     def _fetch(self, index: int, sequence: int) -> asyncio.Task[tuple[frames.Framed, ...]]:
         stop = self._next_stop(index)
@@ -99,17 +106,19 @@ class Reading:
                 if now >= check_at and self._recheck is not None:
                     check_at = now + limits.recheck
                     self._calls.admitted(self._recheck(), self._opened.stream.recipe)
-                made, self._ahead = self._ahead or self._fetch(self._index, self.batches), None
-                if not made.done():
-                    done, _ = await asyncio.wait({made}, timeout=limits.heartbeat)
-                    if not done:
-                        self._ahead = made
-                        yield None
-                        continue
-                messages = made.result()
-                after = messages[-1].stop
-                if (self._end is None or after < self._end) and not self._share.slow:
-                    self._ahead = self._fetch(after, self.batches + len(messages))
+                messages = self._at_once() if self._ahead is None else None
+                if messages is None:
+                    made, self._ahead = self._ahead or self._fetch(self._index, self.batches), None
+                    if not made.done():
+                        done, _ = await asyncio.wait({made}, timeout=limits.heartbeat)
+                        if not done:
+                            self._ahead = made
+                            yield None
+                            continue
+                    messages = made.result()
+                    after = messages[-1].stop
+                    if not self._inline and (self._end is None or after < self._end) and not self._share.slow:
+                        self._ahead = self._fetch(after, self.batches + len(messages))
                 for message in messages:
                     yield message
                     self._index = message.stop

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,11 @@ import pyarrow as pa
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
-_VIEW = np.dtype([("length", "<i4"), ("prefix", "<u4"), ("buffer", "<i4"), ("offset", "<i4")])
+# A view is four int32: length, prefix, buffer, offset; or the length and a short value itself.
 _WHOLE = np.dtype("c16")  # a view as one opaque value of 16 bytes: numpy moves these fastest
 _INLINE = 12  # values up to here lie in the view itself
+_KEPT = np.where(np.arange(_INLINE) < np.arange(_INLINE + 1)[:, None], 255, 0).astype(np.uint8).view(np.int32)
+_SAME = 256  # the longest value that is looked at for being that of all rows
 _BASE_LIMIT = (1 << 31) - 1
 
 
@@ -38,6 +41,7 @@ class Node:
 
     valid: Mask | None = None
     nbytes: int = 0
+    same: bytes | None = None  # the value of all rows, where they have one: a file's name, a language, a licence
 
 
 class Fixed(Node):
@@ -64,42 +68,51 @@ class Bytes(Node):
         self.valid = _valid(parts)
         self.bases: list[pa.Buffer] = []
         known: dict[int, int] = {}
+        spans = [(mapped.address, mapped.address + mapped.size, mapped) for mapped in maps if mapped.size <= _BASE_LIMIT]
         width = np.dtype("<i8") if _is_large(kind) else np.dtype("<i4")
-        views = np.zeros(sum(len(p) for p in parts), _VIEW)
+        count = sum(len(p) for p in parts)
+        lengths, starts, buffers = np.empty(count, np.int64), np.empty(count, np.int64), np.zeros(count, np.int32)
         at = 0
-        for part in parts:
-            count = len(part)
-            if not count:
+        for part in parts:  # a block each, so what is done in here is kept to views and sums
+            size = len(part)
+            if not size:
                 continue
-            _, offset_buffer, data = part.buffers()
-            ends: npt.NDArray[Any] = np.frombuffer(
-                offset_buffer, width, count=count + 1, offset=part.offset * width.itemsize
-            )
-            lengths = (ends[1:] - ends[:-1]).astype(np.int64)
-            mine = views[at : at + count]
-            at += count
-            mine["length"] = lengths
-            if data is None or not lengths.any():
-                continue
-            base, start = _base_of(data, int(ends[0]), int(ends[-1]), maps)
-            number = known.get(base.address)
-            if number is None:
-                number = known[base.address] = len(self.bases)
-                self.bases.append(base)
-                if not any(base is m for m in maps):
-                    self.nbytes += base.size
-            mine["buffer"] = number
-            mine["offset"] = (ends[:-1] - ends[0] + start).astype(np.int64)
-            short = np.flatnonzero((lengths <= _INLINE) & (lengths > 0))
-            if len(short):
-                _inline(mine, short, lengths[short], np.frombuffer(base, np.uint8))
-        empty = views["length"] == 0
+            _, offsets, data = part.buffers()
+            ends: npt.NDArray[Any] = np.frombuffer(offsets, width, count=size + 1, offset=part.offset * width.itemsize)
+            upto = at + size
+            np.subtract(ends[1:], ends[:-1], out=lengths[at:upto])
+            if data is not None:
+                base, shift = _base_of(data, int(ends[0]), int(ends[-1]), spans)
+                number = known.get(base.address)
+                if number is None:
+                    number = known[base.address] = len(self.bases)
+                    self.bases.append(base)
+                    if not any(base is mapped for _, _, mapped in spans):
+                        self.nbytes += base.size
+                np.add(ends[:-1], shift, out=starts[at:upto])
+                if number:
+                    buffers[at:upto] = number
+            at = upto
         if self.valid is not None:
-            empty |= ~self.valid
-        views[empty] = np.zeros(1, _VIEW)
-        self.long = (views["length"] > _INLINE).astype(np.int32)  # those whose buffer number counts
-        self.views = views.view(_WHOLE)
+            lengths[~self.valid] = 0
+        views = np.zeros((count, 4), np.int32)
+        views[:, 0] = lengths
+        long = lengths > _INLINE
+        if long.all():
+            self.long: npt.NDArray[np.int32] | None = None
+            views[:, 2] = buffers
+            views[:, 3] = starts
+        else:
+            self.long = long.astype(np.int32)
+            np.copyto(views[:, 2], buffers, where=long)
+            np.copyto(views[:, 3], starts, where=long, casting="unsafe")
+            for number, base in enumerate(self.bases):
+                short = np.flatnonzero(~long & (lengths > 0) & (buffers == number))
+                _inline(views, short, lengths[short], starts[short], np.frombuffer(base, np.uint8))
+        self.views = views.view(_WHOLE).reshape(-1)
         self.nbytes += views.nbytes
+        if self.valid is None and count and (lengths == lengths[0]).all() and lengths[0] <= _SAME:
+            self.same = _shared(self.bases, int(lengths[0]), starts, buffers)
 
 
 class Lists(Node):
@@ -185,7 +198,17 @@ def assemble(kind: pa.DataType, pieces: Sequence[Any], count: int) -> pa.Array:
     return pa.Array.from_buffers(kind, count, [_bitmap(valid), pa.py_buffer(out)])
 
 
+@lru_cache(maxsize=64)
+def _repeated(kind: pa.DataType, value: bytes, count: int) -> pa.Array:
+    """A column of one value, made once for the usual counts."""
+    ends = np.arange(count + 1, dtype=np.int64 if _is_large(kind) else np.int32) * len(value)
+    return pa.Array.from_buffers(kind, count, [None, pa.py_buffer(ends), pa.py_buffer(value * count)])
+
+
 def _bytes(kind: pa.DataType, pieces: Sequence[Any], count: int, valid: Mask | None) -> pa.Array:
+    same = pieces[0].node.same if pieces else None
+    if same is not None and all(piece.node.same == same for piece in pieces):
+        return _repeated(kind, same, count)
     views = np.empty(count, _WHOLE)
     bases: list[pa.Buffer] = []
     firsts: dict[tuple[int, ...], int] = {}  # sources of one file, and windows of one source, share their buffers
@@ -198,7 +221,7 @@ def _bytes(kind: pa.DataType, pieces: Sequence[Any], count: int, valid: Mask | N
                 first = firsts[key] = len(bases)
                 bases += node.bases
             if first:
-                picked.view(np.int32)[2::4] += node.long[piece.rows] * np.int32(first)
+                picked.view(np.int32)[2::4] += first if node.long is None else node.long[piece.rows] * np.int32(first)
         views[piece.places] = picked
     viewed = pa.Array.from_buffers(pa.binary_view(), count, [None, pa.py_buffer(views), *bases])
     plain = viewed.cast(pa.large_binary() if _is_large(kind) else pa.binary())
@@ -206,25 +229,46 @@ def _bytes(kind: pa.DataType, pieces: Sequence[Any], count: int, valid: Mask | N
     return pa.Array.from_buffers(kind, count, [_bitmap(valid), offsets, data])
 
 
-def _inline(views: npt.NDArray[Any], rows: Ints, lengths: Ints, data: npt.NDArray[np.uint8]) -> None:
+def _shared(bases: Sequence[pa.Buffer], size: int, starts: Ints, buffers: npt.NDArray[np.int32]) -> bytes | None:
+    """The value of `size` bytes that lies at all of these places; None where they differ."""
+    if not size:
+        return b""
+    first = bytes(memoryview(bases[buffers[0]])[starts[0] : starts[0] + size])
+    for number, base in enumerate(bases):
+        windows: npt.NDArray[Any] = np.ndarray(max(base.size - size + 1, 0), f"V{size}", base, strides=(1,))
+        mine = starts if len(bases) == 1 else starts[buffers == number]
+        for at in range(0, len(mine), 4096):  # most columns differ at once
+            if windows[mine[at : at + 4096]].tobytes() != first * len(mine[at : at + 4096]):
+                return None
+    return first
+
+
+def _inline(
+    views: npt.NDArray[np.int32], rows: Ints, lengths: Ints, starts: Ints, data: npt.NDArray[np.uint8]
+) -> None:
     """Puts short values into their views, padded with zeros."""
-    at = views["offset"][rows].astype(np.int64)
-    columns = np.arange(_INLINE)
-    inside = columns < lengths[:, None]
-    picked = data[np.minimum(at[:, None] + columns, len(data) - 1)] * inside
-    raw = np.zeros((len(rows), _VIEW.itemsize), np.uint8)
-    raw[:, :4] = lengths.astype("<i4").view(np.uint8).reshape(-1, 4)
-    raw[:, 4:] = picked
-    views[rows] = raw.view(_VIEW).reshape(-1)
+    room = len(data) - _INLINE
+    late = starts > room
+    if late.any():  # near the end there is no whole window to read
+        first = max(room, 0)
+        tail = np.concatenate([data[first:], np.zeros(_INLINE, np.uint8)])
+        _inline(views, rows[late], lengths[late], starts[late] - first, tail)
+        rows, lengths, starts = rows[~late], lengths[~late], starts[~late]
+    if not len(rows):
+        return
+    windows: npt.NDArray[Any] = np.ndarray(room + 1, f"V{_INLINE}", data, strides=(1,))
+    views[rows, 1:] = windows[starts].view(np.int32).reshape(-1, 3) & _KEPT[lengths]
 
 
-def _base_of(data: pa.Buffer, first: int, last: int, maps: Sequence[pa.Buffer]) -> tuple[pa.Buffer, int]:
-    """A buffer of at most 2 GiB that holds bytes [first, last) of `data`, and where they begin in it."""
-    for mapped in maps:
-        inside = mapped.address <= data.address < mapped.address + mapped.size
-        if inside and mapped.size <= _BASE_LIMIT:
-            return mapped, data.address - mapped.address + first
-    return data.slice(first, last - first), 0
+def _base_of(
+    data: pa.Buffer, first: int, last: int, spans: Sequence[tuple[int, int, pa.Buffer]]
+) -> tuple[pa.Buffer, int]:
+    """A buffer of at most 2 GiB that holds bytes [first, last) of `data`, and how far `data` begins from its start."""
+    address = data.address
+    for start, end, mapped in spans:
+        if start <= address < end:
+            return mapped, address - start
+    return data.slice(first, last - first), -first
 
 
 def _within(sizes: Ints) -> Ints:

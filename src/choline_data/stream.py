@@ -9,6 +9,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from choline_data.errors import DamagedStoreError, OutOfRangeError, UnknownField
 from choline_data.gather import Piece, assemble, node_of
 from choline_data.home import Home
 from choline_data.order import SourceOrder
+from choline_data.order.source import WindowRows
 from choline_data.order.permute import Ints
 from choline_data.recipe import Recipe, RecipeSource
 from choline_data.store import Revision, open_revision
@@ -35,6 +37,7 @@ class Window:
         self.nbytes = sum(node.nbytes for node in self.nodes.values())
         # Nested buffers are kept alive by the nodes' bases; a mapped file by its map.
         self._maps = maps
+        self.opened_next = False  # whether somebody was already sent for the window after it
 
 
 class WindowCache:
@@ -48,6 +51,19 @@ class WindowCache:
         self._bytes = 0
         self._lock = threading.Lock()
         self._loading: dict[tuple[object, ...], threading.Event] = {}
+
+    def held(self, key: tuple[object, ...]) -> Window | None:
+        """The window of this key, if it is in memory."""
+        with self._lock:
+            found = self._held.get(key)
+            if found is not None:
+                self._held.move_to_end(key)
+            return found
+
+    def wanted(self, key: tuple[object, ...]) -> bool:
+        """Whether nobody has this window or loads it."""
+        with self._lock:
+            return key not in self._held and key not in self._loading
 
     def get(self, key: tuple[object, ...], load: Callable[[], Window]) -> Window:
         """The window of this key; of several who ask at once, one loads it and the others wait."""
@@ -109,6 +125,27 @@ class _Served:
     selection: npt.NDArray[np.int64] | None
     codes: dict[str, int]  # of `dataset`, and of `kind` where it is one for all
     constants: dict[str, Any]  # nodes of one row, for columns that are constant or that the source does not have
+    window_key: tuple[object, ...]  # what, with epoch and window, names a window among those of all streams
+
+
+class _Picked:
+    """What a source gives to a batch: runs of rows in its windows, and the places they go to."""
+
+    __slots__ = ("places", "runs", "served", "windows")
+
+    def __init__(self, served: _Served, places: Ints, runs: list[WindowRows]) -> None:
+        self.served = served
+        self.places = places
+        self.runs = runs
+        self.windows: list[Window | None] = [None] * len(runs)
+
+
+@dataclass(frozen=True)
+class Located:
+    """Samples of a stream whose places are known; `Stream.gather` makes them a batch."""
+
+    count: int
+    picked: Sequence[_Picked]
 
 
 class Stream:
@@ -161,7 +198,7 @@ class Stream:
         order = SourceOrder(
             source.rows, source.block_rows, seed=self.recipe.seed, key=source.key, shuffle=self.recipe.shuffle
         )
-        return _Served(source, order, revision, spans, selection, {}, {})
+        return _Served(source, order, revision, spans, selection, {}, {}, ())
 
     def _with_constants(self, served: _Served) -> _Served:
         revision = served.revision
@@ -179,7 +216,9 @@ class Stream:
                 if (field.name, value) not in shared:
                     shared[field.name, value] = node_of(field.type, [pa.array([value], field.type)])
                 constants[field.name] = shared[field.name, value]
-        return replace(served, codes=codes, constants=constants)
+        names = [f.name for f in revision.schema if f.name in self.schema.names]
+        key = (served.spec.key, self.recipe.seed, self.recipe.shuffle, served.spec.block_rows, *names)
+        return replace(served, codes=codes, constants=constants, window_key=key)
 
     def _range(self, served: _Served, start: int, stop: int, columns: Sequence[str]) -> list[pa.RecordBatch]:
         """Rows [start, stop) of what the source serves, which may be a part of its revision."""
@@ -201,10 +240,9 @@ class Stream:
             at += size
         return out
 
-    def _window(self, served: _Served, epoch: int, window: int) -> Window:
+    def _load(self, served: _Served, epoch: int, window: int) -> Window:
         stored = [f for f in served.revision.schema if f.name in self.schema.names]
         names = [f.name for f in stored]
-        key = (served.spec.key, self.recipe.seed, self.recipe.shuffle, epoch, window, served.spec.block_rows, *names)
 
         def load() -> Window:
             parts = [
@@ -214,13 +252,10 @@ class Stream:
             ]
             return Window(pa.schema(stored), parts, served.revision.maps())
 
-        return self._store.windows.get(key, load)
+        return self._store.windows.get(self._key(served, epoch, window), load)
 
-    def _pieces(self, served: _Served, ranks: Ints, places: Ints) -> list[tuple[Window, Ints, Ints]]:
-        """Where the samples of a source at these ascending ranks lie, and where they go."""
-        with self._lock:  # the order keeps the permutations that it last made
-            runs = list(served.order.runs(ranks))
-        return [(self._window(served, run.epoch, run.window), run.rows, places[run.at]) for run in runs]
+    def _key(self, served: _Served, epoch: int, window: int) -> tuple[object, ...]:
+        return (*served.window_key, epoch, window)
 
     def placed(self, positions: Ints) -> tuple[npt.NDArray[np.uint16], Ints]:
         """The source (its place in `recipe.sources`) and the rank of each of these ascending positions."""
@@ -233,44 +268,88 @@ class Stream:
             return source, rank
         return source[positions - start], rank[positions - start]
 
-    def read_at(self, positions: Ints) -> pa.RecordBatch:
-        """The samples at these ascending positions, in order, in the wire schema; `wire.with_dictionaries` completes it."""
-        if not len(positions):
-            return _empty(self.wire_schema)
+    def locate(self, positions: Ints) -> Located:
+        """Where the samples at these ascending positions lie: arithmetic alone, nothing is read."""
         source, rank = self.placed(positions)
-        count = len(positions)
         by_source = np.argsort(source, kind="stable")
         ends = np.cumsum(np.bincount(source, minlength=len(self._served)))
-        picked: list[tuple[_Served, list[tuple[Window, Ints, Ints]], Ints]] = []
+        picked: list[_Picked] = []
         first = 0
         for served, end in zip(self._served, ends.tolist(), strict=True):
             if end > first:
                 places = by_source[first:end]
-                picked.append((served, self._pieces(served, rank[places], places), places))
+                with self._lock:  # the order keeps the permutations that it last made
+                    runs = list(served.order.runs(rank[places]))
+                picked.append(_Picked(served, places, runs))
             first = end
-        return pa.record_batch([self._column(f, picked, count) for f in self.wire_schema], schema=self.wire_schema)
+        return Located(len(positions), picked)
 
-    def _column(
-        self, field: pa.Field, picked: list[tuple[_Served, list[tuple[Window, Ints, Ints]], Ints]], count: int
-    ) -> pa.Array:
+    def ready(self, located: Located) -> bool:
+        """Whether every window of these samples is in memory; it stays there for `gather`."""
+        for picked in located.picked:
+            for number, run in enumerate(picked.runs):
+                if picked.windows[number] is None:
+                    found = self._store.windows.held(self._key(picked.served, run.epoch, run.window))
+                    if found is None:
+                        return False
+                    picked.windows[number] = found
+        return True
+
+    def load(self, located: Located) -> None:
+        """Brings the windows of these samples into memory."""
+        for picked in located.picked:
+            for number, run in enumerate(picked.runs):
+                if picked.windows[number] is None:
+                    picked.windows[number] = self._load(picked.served, run.epoch, run.window)
+
+    def upcoming(self, located: Located) -> list[Callable[[], object]]:
+        """What loads the windows that come after those of these samples, where they are past half and nobody does."""
+        out: list[Callable[[], object]] = []
+        for picked in located.picked:
+            run, order = picked.runs[-1], picked.served.order
+            window = picked.windows[-1]
+            if window is None or window.opened_next or not order.past_half(run):
+                continue
+            window.opened_next = True
+            after = order.following(run, self.plan.length is None)
+            if after is not None and self._store.windows.wanted(self._key(picked.served, *after)):
+                out.append(partial(self._load, picked.served, *after))
+        return out
+
+    def gather(self, located: Located) -> pa.RecordBatch:
+        """The samples that were located, in order, in the wire schema; `wire.with_dictionaries` completes it."""
+        if not located.count:
+            return _empty(self.wire_schema)
+        self.load(located)
+        columns = [self._column(f, located.picked, located.count) for f in self.wire_schema]
+        return pa.record_batch(columns, schema=self.wire_schema)
+
+    def read_at(self, positions: Ints) -> pa.RecordBatch:
+        """The samples at these ascending positions, in order, in the wire schema."""
+        return self.gather(self.locate(positions)) if len(positions) else _empty(self.wire_schema)
+
+    def _column(self, field: pa.Field, picked: Sequence[_Picked], count: int) -> pa.Array:
         """One column of the batch: each source's rows at their places, constants and nulls where it has none."""
         coded = field.name in ("dataset", "kind")
-        if coded and all(field.name in served.codes for served, _, _ in picked):
+        if coded and all(field.name in its.served.codes for its in picked):
             codes = np.empty(count, field.type.to_pandas_dtype())
-            for served, _, places in picked:
-                codes[places] = served.codes[field.name]
+            for its in picked:
+                codes[its.places] = its.served.codes[field.name]
             return pa.array(codes)
-        same = [served.constants.get(field.name) for served, _, _ in picked]
+        same = [its.served.constants.get(field.name) for its in picked]
         if not coded and same[0] is not None and all(node is same[0] for node in same):
-            return self._repeated(field, served_value=picked[0][0].revision.constants.get(field.name), count=count)
+            value = picked[0].served.revision.constants.get(field.name)
+            return self._repeated(field, served_value=value, count=count)
         pieces: list[Piece] = []
         kind = pa.string() if coded else field.type
-        for served, windows, places in picked:
-            constant = served.constants.get(field.name)
+        for constant, its in zip(same, picked, strict=True):
+            places = its.places
             if constant is not None:
                 pieces.append(Piece(constant, np.zeros(len(places), np.int64), places))
-            else:
-                pieces += [Piece(window.nodes[field.name], rows, at) for window, rows, at in windows]
+                continue
+            for run, window in zip(its.runs, its.windows, strict=True):
+                assert window is not None
+                pieces.append(Piece(window.nodes[field.name], run.rows, places[run.at]))
         column = assemble(kind, pieces, count)
         return pc.index_in(column, self._kinds).cast(pa.int8()) if coded else column
 

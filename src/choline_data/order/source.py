@@ -29,6 +29,7 @@ class WindowRows:
     window: int
     at: slice
     rows: Ints
+    last: int  # the last of the ranks
 
 
 class SourceOrder:
@@ -105,10 +106,20 @@ class SourceOrder:
             first = epoch * self.rows + self._window_start(epoch, window)
             stop = int(np.searchsorted(ranks, first + self.window_size(epoch, window)))
             rows = ranks[done:stop] - first
-            yield WindowRows(
-                epoch, window, slice(done, stop), self._pick(epoch, window)[rows] if self.shuffle else rows
-            )
+            picked = self._pick(epoch, window)[rows] if self.shuffle else rows
+            yield WindowRows(epoch, window, slice(done, stop), picked, int(ranks[stop - 1]))
             done = stop
+
+    def past_half(self, run: WindowRows) -> bool:
+        """Whether these ranks end in the second half of their window."""
+        start = run.epoch * self.rows + self._window_start(run.epoch, run.window)
+        return (run.last - start) * 2 >= self.window_size(run.epoch, run.window)
+
+    def following(self, run: WindowRows, repeats: bool) -> tuple[int, int] | None:
+        """The epoch and the window after this one; None after the last of a source that does not repeat."""
+        if run.window + 1 < self.windows:
+            return run.epoch, run.window + 1
+        return (run.epoch + 1, 0) if repeats else None
 
     def rows_of(self, first: int, count: int) -> Ints:
         """The rows of the revision at these ranks: what the runs and ranges come to, for explanations and tests."""
