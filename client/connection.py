@@ -216,6 +216,8 @@ def called(connection: Connection, call: Callable[[Any, float], T], budget: floa
             error = error_of(raised)
             if not isinstance(error, TransientError):
                 raise error from None
+        except ValueError as raised:  # grpcio's, for a channel that was closed under it, as before a fork
+            error = UnavailableError(str(raised))
         else:
             if answer is not None:
                 return answer

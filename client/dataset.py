@@ -6,7 +6,7 @@ import os
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -312,6 +312,8 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         """The reader of this process: a forked one opens its own."""
         if self._readers is None or self._readers[0] != os.getpid():
             self._readers = (os.getpid(), self._opened())
+            if self.is_remote:
+                forks.watch(cast(forks.Pausable, self._readers[1]))
         return self._readers[1]
 
     def expect(self, found: forks.Found) -> None:

@@ -24,6 +24,7 @@ class Pausable(Protocol):
 _live: weakref.WeakSet[Any] = weakref.WeakSet()
 _datasets: weakref.WeakSet[Any] = weakref.WeakSet()
 _unsafe = False
+_forks = 0  # that threads of this process are in the middle of
 
 
 def watch(stream: Pausable) -> None:
@@ -39,6 +40,11 @@ def watch_dataset(dataset: object) -> None:
 def unsafe() -> bool:
     """Whether this process was forked while its parent had a stream that could not be paused."""
     return _unsafe
+
+
+def under_way() -> bool:
+    """Whether a thread of this process is about to fork: streams are at rest, and none may start."""
+    return _forks > 0
 
 
 @dataclass(frozen=True)
@@ -100,7 +106,8 @@ def fetcher() -> Any:
 
 
 def _before() -> None:
-    global _unsafe
+    global _forks, _unsafe
+    _forks += 1
     for dataset in list(_datasets):
         dataset.expect(iterating(dataset))
     for stream in list(_live):
@@ -109,11 +116,14 @@ def _before() -> None:
 
 
 def _in_parent() -> None:
-    global _unsafe
+    global _forks, _unsafe
+    _forks -= 1
     _unsafe = False
 
 
 def _in_child() -> None:
+    global _forks
+    _forks = 0
     _live.clear()
 
 

@@ -13,6 +13,7 @@ from choline_data.errors import CholineDataError, UnavailableError
 
 QUEUE_BYTES = 256 << 20
 _LOOK_SECONDS = 0.5
+_FORK_SECONDS = 0.01
 _STOP_SECONDS = 10.0
 
 
@@ -58,18 +59,20 @@ class Prefetch:
 
     def _wait(self) -> None:
         began = time.monotonic()
-        self._start()
         while not self._queue and not self._ended and self._failed is None:
+            if forks.under_way():  # in another thread: nothing may start before it has forked
+                self._change.wait(_FORK_SECONDS)
+                continue
+            self._start()
             self._change.wait(_LOOK_SECONDS)
             thread = self._thread
-            if thread is None:  # paused for a fork by another thread
-                self._start()
-            elif not thread.is_alive() and not self._queue and not self._ended and self._failed is None:
+            if self._queue or self._ended or self._failed is not None or thread is None or forks.under_way():
+                continue
+            if not thread.is_alive():
                 raise UnavailableError("The reader thread died.", remedy="Go on: the next sample starts another.")
-            else:
-                check = getattr(self._reader(), "check", None)
-                if check is not None:
-                    check()
+            check = getattr(self._reader(), "check", None)
+            if check is not None:
+                check()
         self.waited += time.monotonic() - began
 
     def _start(self) -> None:

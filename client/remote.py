@@ -145,6 +145,11 @@ class RemoteReader:
         self.cancel()
         self._connection.close()
 
+    def pause(self) -> bool:
+        """Closes the channel before a fork, where no stream is open; the next call opens another."""
+        self._connection.close()
+        return True
+
     def chunks(self, lane: Lane, index: int, count: int | None) -> Iterator[Chunk]:
         """The lane's samples from number `index` on, whatever happens to one server or another."""
         import grpc
