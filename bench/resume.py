@@ -91,7 +91,9 @@ def stored(home: Home, name: str, rows: int, files: int = 1) -> None:
 
 def fresh(program: str, **facts: Any) -> list[float]:
     """What the program prints, run in a process of its own."""
-    done = subprocess.run([sys.executable, "-c", program, json.dumps(facts)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program, json.dumps(facts)], capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise SystemExit(done.stderr)
     figures: list[float] = json.loads(done.stdout)

@@ -68,7 +68,9 @@ class Bytes(Node):
         self.valid = _valid(parts)
         self.bases: list[pa.Buffer] = []
         known: dict[int, int] = {}
-        spans = [(mapped.address, mapped.address + mapped.size, mapped) for mapped in maps if mapped.size <= _BASE_LIMIT]
+        spans = [
+            (mapped.address, mapped.address + mapped.size, mapped) for mapped in maps if mapped.size <= _BASE_LIMIT
+        ]
         width = np.dtype("<i8") if _is_large(kind) else np.dtype("<i4")
         count = sum(len(p) for p in parts)
         lengths, starts, buffers = np.empty(count, np.int64), np.empty(count, np.int64), np.zeros(count, np.int32)
@@ -243,9 +245,7 @@ def _shared(bases: Sequence[pa.Buffer], size: int, starts: Ints, buffers: npt.ND
     return first
 
 
-def _inline(
-    views: npt.NDArray[np.int32], rows: Ints, lengths: Ints, starts: Ints, data: npt.NDArray[np.uint8]
-) -> None:
+def _inline(views: npt.NDArray[np.int32], rows: Ints, lengths: Ints, starts: Ints, data: npt.NDArray[np.uint8]) -> None:
     """Puts short values into their views, padded with zeros."""
     room = len(data) - _INLINE
     late = starts > room

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from torch.utils.data import DataLoader
 
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
 GLOBAL_BATCH = 24
 SAMPLES = 240
 
@@ -50,8 +51,6 @@ def test_so_do_workers_of_ranks(firehose: Any, remote: Any, wanted: str, context
 @pytest.mark.parametrize("place", ["firehose", "remote"])
 @pytest.mark.parametrize("context", ["fork", "forkserver", "spawn"])
 @pytest.mark.parametrize("world", [1, 2, 3, 8])
-def test_so_does_every_combination(
-    request: pytest.FixtureRequest, wanted: str, world: int, context: str, place: str
-):
+def test_so_does_every_combination(request: pytest.FixtureRequest, wanted: str, world: int, context: str, place: str):
     make = request.getfixturevalue(place)
     assert {workers: digest(make, world, workers, context) for workers in (1, 2, 4)} == dict.fromkeys((1, 2, 4), wanted)
