@@ -23,8 +23,8 @@ from choline_data.errors import DamagedStoreError, OutOfRangeError, UnknownField
 from choline_data.gather import Piece, assemble, node_of
 from choline_data.home import Home
 from choline_data.order import SourceOrder
-from choline_data.order.source import WindowRows
 from choline_data.order.permute import Ints
+from choline_data.order.source import WindowRows
 from choline_data.recipe import Recipe, RecipeSource
 from choline_data.store import Revision, open_revision
 

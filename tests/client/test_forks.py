@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,41 @@ def test_workers_fork_beside_a_stream_that_a_thread_reads(server: Server):
 @pytest.mark.parametrize("did", DID)
 def test_all_passes_of_the_matrix(server: Server, did: str, support: str | None):
     assert passed(server, did, 25, support) == "all 25\n"
+
+
+ORPHANS = """
+import sys, time, warnings
+from torch.utils.data import DataLoader
+from choline_data.client import FirehoseDataset
+
+dataset = FirehoseDataset({"web": 5, "code": 3}, server=sys.argv[1], batch_size=8)
+batches = iter(DataLoader(dataset, batch_size=None, num_workers=2, multiprocessing_context=sys.argv[2]))
+next(batches)
+print(*[worker.pid for worker in batches._workers], flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_a_killed_trainer_leaves_no_worker(server: Server, context: str):
+    command = [sys.executable, "-W", "ignore", "-c", ORPHANS, server.address, context]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as trainer:
+        assert trainer.stdout is not None
+        workers = [int(pid) for pid in trainer.stdout.readline().split()]
+        trainer.kill()
+        trainer.wait()
+    deadline = time.monotonic() + 10
+    while any(map(running, workers)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert len(workers) == 2 and not any(map(running, workers))
+
+
+def running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 @pytest.mark.slow
