@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise, repeat
 from typing import Any
 
@@ -203,20 +203,19 @@ def _rebuilt(
     return out
 
 
-def collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def collate(samples: Sequence[Any]) -> Any:
     """Samples as one batch: numbers and tensors of one shape become tensors, everything else a list."""
+    if isinstance(samples[0], tuple):
+        return tuple(map(_collated, zip(*samples, strict=True)))
+    return {name: _collated([sample[name] for sample in samples]) for name in samples[0]}
+
+
+def _collated(values: Sequence[Any]) -> Any:
     import torch
 
-    out: dict[str, Any] = {}
-    for name in samples[0]:
-        values = [sample[name] for sample in samples]
-        first = values[0]
-        if isinstance(first, torch.Tensor) and all(
-            isinstance(v, torch.Tensor) and v.shape == first.shape for v in values
-        ):
-            out[name] = torch.stack(values)
-        elif all(type(v) is int for v in values) or all(type(v) is float for v in values):
-            out[name] = torch.tensor(values)
-        else:
-            out[name] = values
-    return out
+    first = values[0]
+    if isinstance(first, torch.Tensor) and all(isinstance(v, torch.Tensor) and v.shape == first.shape for v in values):
+        return torch.stack(tuple(values))
+    if all(type(v) is int for v in values) or all(type(v) is float for v in values):
+        return torch.tensor(values)
+    return list(values)
