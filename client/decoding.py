@@ -55,12 +55,13 @@ def _pixels(image: Any) -> Any:
     import torch
 
     try:
-        array = np.array(image.convert("RGB"))
+        array = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
     except (OSError, ValueError, SyntaxError) as error:
         raise SourceDamagedError(
             "An image is cut or damaged.", remedy='Set on_error="skip" to leave it out.'
         ) from error
-    return torch.from_numpy(array).permute(2, 0, 1).contiguous()
+    # NumPy's transposition: torch's wakes its threads for each image, which costs several times as much.
+    return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))
 
 
 def sound_of(data: bytes) -> tuple[Any, int]:

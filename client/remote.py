@@ -14,6 +14,7 @@ from choline_data import wire
 from choline_data.client.connection import CALL_SECONDS, Connection, Endpoint, Patience, called, error_of
 from choline_data.client.ranks import Lane
 from choline_data.client.reading import Chunk, Described
+from choline_data.columns import numbers
 from choline_data.errors import RecipeMismatchError, SourceDamagedError, TransientError, UnavailableError
 from choline_data.recipe import Recipe
 
@@ -284,7 +285,7 @@ class RemoteReader:
                 f"{where}: {message.row_count} samples from {message.first_position} came where position "
                 f"{lane.position(index)} was due."
             )
-        codes = batch["dataset"].to_numpy(zero_copy_only=False)
+        codes = numbers(batch["dataset"])
         if codes.min() < 0 or codes.max() >= len(self._described.datasets):
             raise SourceDamagedError(f"{where}: a message names a dataset that the recipe does not have.")
         return Chunk(batch, positions)

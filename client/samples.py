@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 
 from choline_data.client.ranks import Ints
-from choline_data.columns import plain
+from choline_data.columns import numbers, plain
 from choline_data.schema import KINDS
 
 
 def _coded(column: pa.Array, names: Sequence[str]) -> list[str]:
-    return [names[code] for code in column.to_numpy(zero_copy_only=False).tolist()]
+    return [names[code] for code in numbers(column).tolist()]
 
 
 def to_list(name: str, column: pa.Array, datasets: Sequence[str]) -> list[Any]:
@@ -48,7 +48,7 @@ def to_list(name: str, column: pa.Array, datasets: Sequence[str]) -> list[Any]:
             out = [row if there else None for row, there in zip(out, column.is_valid().to_pylist(), strict=True)]
         return out
     if not column.null_count and (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
-        return list(column.to_numpy().tolist())
+        return list(numbers(column).tolist())
     return list(column.to_pylist())
 
 
@@ -75,9 +75,9 @@ def _tensor(column: pa.Array) -> Any:
     if column.null_count:
         return None
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
-        return torch.from_numpy(np.array(column.to_numpy(zero_copy_only=False)))
+        return torch.from_numpy(np.array(numbers(column)))
     if pa.types.is_fixed_size_list(kind) and not column.values.null_count:
-        flat = column.flatten().to_numpy(zero_copy_only=False)
+        flat = numbers(column.flatten())
         return torch.from_numpy(np.array(flat)).reshape(len(column), kind.list_size)
     return None
 

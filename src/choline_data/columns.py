@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -110,6 +111,37 @@ class Column:
         return pa.Array.from_buffers(
             kind, self.count, buffers, children=[child.to_arrow() for child in self.children] or None
         )
+
+
+_FLOATS = {"halffloat": "float16", "float": "float32", "double": "float64"}
+
+
+@cache
+def dtype_of(kind: pa.DataType) -> np.dtype[Any]:
+    """NumPy's type for values of a fixed width. Arrow's own `to_pandas_dtype` imports pandas where it is installed."""
+    if pa.types.is_fixed_size_binary(kind):
+        return np.dtype(f"V{kind.byte_width}")
+    if pa.types.is_timestamp(kind):
+        return np.dtype("<i8")
+    name = str(kind)
+    return np.dtype(_FLOATS.get(name, name))
+
+
+def numbers(array: pa.Array | pa.ChunkedArray) -> npt.NDArray[Any]:
+    """An array of numbers or booleans without nulls as NumPy's, where it lies.
+
+    Arrow's own `to_numpy` imports pandas where that is installed: a quarter of a second before the first sample.
+    """
+    if isinstance(array, pa.ChunkedArray):
+        array = array.combine_chunks()
+    data, count = array.buffers()[1], len(array)
+    if not count or data is None:
+        return np.empty(0, dtype_of(array.type))
+    if pa.types.is_boolean(array.type):
+        bits = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little", count=array.offset + count)
+        return bits[array.offset :].view(np.bool_)
+    dtype = dtype_of(array.type)
+    return np.frombuffer(data, dtype, count, array.offset * dtype.itemsize)
 
 
 def is_bytes(kind: pa.DataType) -> bool:

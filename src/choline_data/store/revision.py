@@ -16,6 +16,7 @@ import orjson
 import pyarrow as pa
 
 from choline_data import schema as one
+from choline_data.columns import numbers
 from choline_data.errors import DamagedStoreError, OutOfRangeError
 from choline_data.home import Home
 from choline_data.store.blocks import BlockFile
@@ -157,7 +158,7 @@ class Revision:
             raise damaged_manifest(revision) from error
         self._table = table
         self._schema = one.stored_schema(self.columns)
-        self.file_rows = table["rows"].to_numpy()
+        self.file_rows = numbers(table["rows"])
         self._starts = np.concatenate([[0], np.cumsum(self.file_rows)])
         self._open: OrderedDict[int, BlockFile] = OrderedDict()
         self._lock = threading.Lock()
@@ -170,7 +171,7 @@ class Revision:
     @property
     def bytes(self) -> int:
         """Bytes of its store files."""
-        return int(np.sum(self._table["bytes"].to_numpy()))
+        return int(np.sum(numbers(self._table["bytes"])))
 
     @property
     def in_place(self) -> bool:
