@@ -6,7 +6,7 @@ import itertools
 import logging
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -323,7 +323,7 @@ class Maker:
         """Whether samples go out as they come."""
         return self.decode is None and self.transform is None and self.media is None
 
-    def samples(self, chunk: Chunk) -> list[dict[str, Any]]:
+    def samples(self, chunk: Chunk) -> Iterable[dict[str, Any]]:
         """The samples of a chunk."""
         if self.form is not None:
             return self.form.samples(chunk, self.datasets)

@@ -233,6 +233,9 @@ class Revision:
         """Rows start … stop-1 as slices of blocks, without a copy where the home is local and not compressed."""
         if not 0 <= start <= stop <= self.rows:
             raise OutOfRangeError(f"Rows {start} to {stop} of a revision of {self.rows} rows.")
+        wanted = None
+        if columns is not None and len(names := [c for c in self._schema.names if c in columns]) < len(self._schema):
+            wanted = names
         out: list[pa.RecordBatch] = []
         number = int(np.searchsorted(self._starts, start, side="right")) - 1
         while start < stop:
@@ -243,10 +246,10 @@ class Revision:
                 for block in range((start - base) // self.block_rows, (last - 1 - base) // self.block_rows + 1):
                     first = base + block * self.block_rows
                     batch = file.block(block)
-                    if columns is not None:
-                        batch = batch.select([c for c in batch.schema.names if c in columns])
+                    if wanted is not None:
+                        batch = batch.select(wanted)
                     low, high = max(start, first), min(last, first + batch.num_rows)
-                    out.append(batch.slice(low - first, high - low))
+                    out.append(batch if high - low == batch.num_rows else batch.slice(low - first, high - low))
                 start = last
             number += 1
         return out
