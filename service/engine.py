@@ -124,6 +124,7 @@ class Opened:
         self.schema_bytes = stream.schema.serialize().to_pybytes()
         self.encoder = Encoder(stream.wire_schema)
         self.direct = stream if isinstance(stream, Stream) else None  # moves memory alone once its windows are there
+        self.packed = stream.recipe.view == "tokens"  # slices of mapped arrays: there is nothing to load
         self._row_bytes = max(stream.mean_row_bytes(), 1.0)
         self._settled = False
 
@@ -273,7 +274,13 @@ class Engine:
         if held is not None:
             self.metrics.cache_hits.inc()
             return held
-        if opened.direct is None or key in self._making or start >= stop:
+        if key in self._making or start >= stop:
+            return None
+        if opened.packed:
+            self.metrics.cache_misses.inc()
+            rows = opened.stream.read_at(deal.positions(start, stop))
+            return self._kept(key, tuple(self._framed(opened, deal, start, sequence, face, rows)))
+        if opened.direct is None:
             return None
         located = opened.direct.locate(deal.positions(start, stop))
         if not opened.direct.ready(located):
@@ -282,11 +289,14 @@ class Engine:
         message = opened.encoder.encode(opened.direct.gather(located), located.count)
         if message.size > MAX_MESSAGE:
             return None
-        made = (self._frame(opened, deal, start, located.count, sequence, face, message),)
-        if self._reading[opened.digest, opened.columns, deal, face] > 1:
-            self._messages.put(key, made)
         for load in opened.direct.upcoming(located):
             self._readers.submit(load)
+        return self._kept(key, (self._frame(opened, deal, start, located.count, sequence, face, message),))
+
+    def _kept(self, key: tuple[object, ...], made: tuple[frames.Framed, ...]) -> tuple[frames.Framed, ...]:
+        """The messages, kept where another reader may want them."""
+        if self._reading[(*key[:3], key[5])] > 1:
+            self._messages.put(key, made)
         return made
 
     async def messages(
@@ -307,8 +317,8 @@ class Engine:
 
     def _made(self, key: tuple[object, ...], making: asyncio.Future[tuple[frames.Framed, ...]]) -> None:
         self._making.pop(key, None)
-        if not making.cancelled() and making.exception() is None and self._reading[(*key[:3], key[5])] > 1:
-            self._messages.put(key, making.result())
+        if not making.cancelled() and making.exception() is None:
+            self._kept(key, making.result())
 
     def _make(
         self, opened: Opened, deal: Deal, start: int, stop: int, sequence: int, face: str

@@ -51,7 +51,7 @@ class Reading:
         self._face = face
         self._recheck = recheck
         self._share = Share()
-        self._inline = opened.direct is not None
+        self._inline = opened.direct is not None or opened.packed
         self._index = deal.index(start)
         length = opened.stream.length
         ends = [deal.index(end) for end in (length, stop) if end is not None]
