@@ -49,11 +49,15 @@ samples = st.fixed_dictionaries(
         "turns": or_null(st.lists(or_null(st.fixed_dictionaries({"role": or_null(words), "content": or_null(words)})))),
         "media": or_null(
             st.lists(
-                st.fixed_dictionaries({"mime": words, "data": or_null(st.binary(max_size=9)), "width": or_null(st.just(7))}),
+                st.fixed_dictionaries(
+                    {"mime": words, "data": or_null(st.binary(max_size=9)), "width": or_null(st.just(7))}
+                ),
                 max_size=3,
             )
         ),
-        "label": or_null(st.lists(st.fixed_dictionaries({"name": words, "score": or_null(st.floats(0, 1))}), max_size=3)),
+        "label": or_null(
+            st.lists(st.fixed_dictionaries({"name": words, "score": or_null(st.floats(0, 1))}), max_size=3)
+        ),
         "extra": or_null(words),
         "time": or_null(st.just(datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC))),
         "origin": or_null(st.fixed_dictionaries({"file": or_null(words), "row": or_null(st.integers(0, 1 << 60))})),
@@ -71,7 +75,9 @@ samples = st.fixed_dictionaries(
 def test_any_samples_cut_anywhere_are_the_bytes_that_arrow_writes(tmp_path_factory, rows, cuts, block_rows, before):
     home = Home(tmp_path_factory.mktemp("home"))
     # Slices of one batch, so that rows lie at odd offsets and have neighbours that are not theirs.
-    all_ = pa.RecordBatch.from_pylist([*rows[:before], *rows, *rows], schema=SCHEMA).slice(min(before, len(rows)), len(rows))
+    all_ = pa.RecordBatch.from_pylist([*rows[:before], *rows, *rows], schema=SCHEMA).slice(
+        min(before, len(rows)), len(rows)
+    )
     batches, at = [], 0
     for size in [*cuts, len(rows)]:
         if at < len(rows):
@@ -84,7 +90,10 @@ def test_any_samples_cut_anywhere_are_the_bytes_that_arrow_writes(tmp_path_facto
 @pytest.mark.parametrize("cuts", [[50], [1] * 50, [20, 1, 29]])
 def test_blocks_of_many_batches_and_compressed_ones_are_those_that_arrow_writes(tmp_path, cuts, compression):
     whole = pa.RecordBatch.from_pylist(
-        [{"id": bytes([n]) * 16, "text": "é" * n if n % 3 else None, "origin": {"file": "f", "row": n}} for n in range(50)],
+        [
+            {"id": bytes([n]) * 16, "text": "é" * n if n % 3 else None, "origin": {"file": "f", "row": n}}
+            for n in range(50)
+        ],
         schema=SCHEMA,
     )
     starts = [sum(cuts[:n]) for n in range(len(cuts))]
@@ -94,7 +103,9 @@ def test_blocks_of_many_batches_and_compressed_ones_are_those_that_arrow_writes(
 
 
 def test_types_that_are_not_encoded_here_are_left_to_arrow(tmp_path):
-    batch = pa.record_batch({"flag": [True, None, False, True, True], "of": pa.array(list("ababa")).cast(pa.string_view())})
+    batch = pa.record_batch(
+        {"flag": [True, None, False, True, True], "of": pa.array(list("ababa")).cast(pa.string_view())}
+    )
     assert rows_of(batch).columns == ()
     assert by_us(Home(tmp_path), [batch.slice(1)], 2) == by_arrow(pa.Table.from_batches([batch.slice(1)]), 2)
 
