@@ -182,7 +182,7 @@ def test_dates_stay_the_text_they_are_wherever_in_a_block_they_begin(first, late
     names = list(dict.fromkeys([*first, *later]))
     assert found.batch.schema.names == names
     made = found.batch.slice(3999, 2).to_pylist()
-    kinds = {name: records.JSON_FIELD == found.batch.schema.field(name).metadata for name in names}
+    kinds = {name: found.batch.schema.field(name).metadata == records.JSON_FIELD for name in names}
     for row, source in zip(made, (first, later), strict=True):
         for name, value in source.items():
             got = orjson.loads(row[name]) if kinds[name] and row[name] is not None else row[name]

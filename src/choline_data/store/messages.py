@@ -78,7 +78,7 @@ class Messages:
         with pa.ipc.new_file(sink, self._schema) as writer:
             for _ in blocks:
                 writer.write_batch(self._empty)
-        made = sink.getvalue().to_pybytes()
+        made: bytes = sink.getvalue().to_pybytes()
         size = int.from_bytes(made[-10:-6], "little")
         footer = bytearray(made[-10 - size : -10])
         places = np.zeros(len(blocks), _PLACES)
@@ -233,7 +233,7 @@ def _simple(kind: pa.DataType) -> bool:
         return kind.num_fields > 0 and all(_simple(field.type) for field in kind)
     if _offset_width(kind):
         return not _is_list(kind) or _simple(kind.value_type)
-    return pa.types.is_fixed_size_binary(kind) or (pa.types.is_primitive(kind) and kind.bit_width % 8 == 0)
+    return bool(pa.types.is_fixed_size_binary(kind) or (pa.types.is_primitive(kind) and kind.bit_width % 8 == 0))
 
 
 def _blocks_in(footer: memoryview) -> int:
