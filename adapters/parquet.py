@@ -32,7 +32,6 @@ from choline_data.errors import SourceDamagedError, SourceTooLargeError, one_lin
 
 SHARD_BYTES = 128 << 20
 MAX_EXPANSION = 4 << 30  # bytes that one row group may become out of dictionaries
-MAX_DECODED = 192 << 20  # bytes that the columns of a batch may become before their dictionaries are kept
 FEW_ROWS = 1000  # rows of a row group that may be rejected for their size; more are an error
 BUFFERED_ROW_GROUP = 64 << 20  # above this, column chunks are read through a buffer and not whole
 _MAGIC = b"PAR1"
@@ -110,7 +109,7 @@ class Parquet:
         rows = max(1, min(BATCH_ROWS, BATCH_BYTES * meta.num_rows // max(1, meta.total_byte_size)))
         expanded = seen = 0
         buffered = meta.total_byte_size > BUFFERED_ROW_GROUP
-        with _opened(shard.path, shard.name, _as_dictionaries(meta, repeated), buffered, footer) as file:
+        with _opened(shard.path, shard.name, repeated, buffered, footer) as file:
             for batch in file.iter_batches(rows, row_groups=[group], columns=self._wanted(file)):
                 batch = records.storage(batch)
                 for piece in records.decoded(batch, shard.name, self.max_row_bytes):
@@ -167,25 +166,10 @@ def _repeated(meta: pq.RowGroupMetaData) -> tuple[str, ...]:
         dictionary = any("DICTIONARY" in e for e in column.encodings)
         flat = "." not in column.path_in_schema
         if dictionary and flat and column.physical_type == "BYTE_ARRAY":
-            worst = _worst(meta, column)
+            worst = min(meta.num_rows, BATCH_ROWS) * column.total_uncompressed_size
             if worst > BATCH_BYTES and column.total_uncompressed_size < 64 * column.num_values:
-                found.append(column)
-    return tuple(column.path_in_schema for column in found)
-
-
-def _worst(meta: pq.RowGroupMetaData, column: pq.ColumnChunkMetaData) -> int:
-    """Bytes of a batch of the column where each row has the one value that the whole column chunk is."""
-    return int(min(meta.num_rows, BATCH_ROWS) * column.total_uncompressed_size)
-
-
-def _as_dictionaries(meta: pq.RowGroupMetaData, repeated: Sequence[str]) -> Sequence[str]:
-    """Those of the columns to read as dictionaries: none where a batch is small even if the worst comes to pass.
-
-    A dictionary bounds the memory, and costs half as much time again.
-    """
-    columns = (meta.column(i) for i in range(meta.num_columns))
-    worst = sum(_worst(meta, column) for column in columns if column.path_in_schema in repeated)
-    return repeated if worst > MAX_DECODED else ()
+                found.append(column.path_in_schema)
+    return tuple(found)
 
 
 @contextmanager
