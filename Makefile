@@ -1,10 +1,10 @@
-# make demo | test | lint | bench: each sets up what it needs in .venv, from constraints.txt.
+# make demo | test | lint | bench | mutants: each sets up what it needs in .venv, from constraints.txt.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint bench proto clean
+.PHONY: demo test lint bench mutants proto clean
 
 $(VENV)/.core: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -30,6 +30,9 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	@echo "bench/order.py, bench/ingest.py, bench/stream.py, bench/client.py, bench/tokens.py: each with --help"
+
+mutants: $(VENV)/.dev
+	$(BIN)/python tests/order/mutants.py
 
 proto: $(VENV)/.dev
 	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python -m grpc_tools.protoc -I proto --python_out=proto --grpc_python_out=proto \

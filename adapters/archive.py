@@ -1,7 +1,8 @@
 """ZIP and tar of anything: each member is read by the adapter that would read it as a file. Nothing is extracted.
 
-Members that are refused (links, names that leave the archive, archives within the archive) are passed over, each with
-its reason; an archive of which nothing is left is an error.
+Members that are refused (names and links that leave the archive, devices, sparse files) are rejects, each with its
+number in the archive and its reason; links to other members and archives within the archive are passed over. An archive
+of which nothing is left is an error.
 """
 
 from __future__ import annotations
@@ -9,28 +10,45 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from choline_data.adapters import members
-from choline_data.adapters.base import Adapter, Chunk, Claim, Shard, Source, SourceFile
+import numpy as np
+import pyarrow as pa
+
+from choline_data.adapters import io, members
+from choline_data.adapters.base import Adapter, Chunk, Claim, Reject, Shard, Source, SourceFile
 from choline_data.adapters.names import is_about
 from choline_data.errors import SourceFormatError
 
 
 @dataclass(frozen=True)
 class Archive:
-    """Reads the members with `inner`; `only` names them where others of the archive belong to another adapter."""
+    """Reads the members with `inner`; `only` names them where others of the archive belong to another adapter.
+
+    `refuses` says that the members that are refused are this adapter's rejects: those of one adapter of the archive.
+    """
 
     inner: Adapter | None = None
     only: frozenset[str] = frozenset()
+    refuses: bool = True
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """The shards that `inner` makes of the members of all these archives."""
-        found = [m for f in files for m, reason in members.listing(f) if not reason]
-        chosen = tuple(m for m in found if m.name in self.only) if self.only else tuple(found)
-        return self._inner(files, chosen).shards(chosen)
+        """The shards that `inner` makes of the members of all these archives, and one for those that an archive refuses."""
+        listed = [(f, members.listing(f)) for f in files]
+        found = tuple(m.file for _, its in listed for m in its if not m.reason)
+        chosen = tuple(m for m in found if m.name in self.only) if self.only else found
+        shards = self._inner(files, chosen).shards(chosen)
+        if self.refuses:
+            shards += [Shard(f.path, f.name, size=0) for f, its in listed if any(m.refused for m in its)]
+        return shards
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[Chunk]:
-        """What `inner` reads."""
-        return self._inner((), (SourceFile(shard.path, shard.name),)).read(shard, start=start)
+        """What `inner` reads; of an archive itself, the members that it refuses."""
+        file = SourceFile(shard.path, shard.name)
+        if members.is_member(shard.path):
+            yield from self._inner((), (file,)).read(shard, start=start)
+            return
+        refused = [(at, m) for at, m in enumerate(members.listing(file)) if m.refused and at >= start]
+        rejects = tuple(Reject(m.file.name, at, m.reason) for at, m in refused)
+        yield Chunk(pa.RecordBatch.from_arrays([], names=[]), np.empty(0, np.int64), rejects)
 
     def _inner(self, files: Sequence[SourceFile], found: Sequence[SourceFile]) -> Adapter:
         if self.inner is not None:
@@ -50,11 +68,11 @@ def detect(source: Source) -> list[Claim]:
     if not archives:
         return []
     listed = [entry for f in archives for entry in members.listing(f)]
-    found = tuple(m for m, reason in listed if not reason)
-    refused = tuple((m.name, reason) for m, reason in listed if reason)
+    found = tuple(m.file for m in listed if not m.reason)
+    unread = tuple((m.file.name, m.reason) for m in listed if m.reason)
     about = tuple((f.name, "tells about the data") for f in source.files if is_about(f.name))
     if not found:
-        name, reason = refused[0] if refused else (archives[0].name, "the archive is empty")
+        name, reason = unread[0] if unread else (archives[0].name, "the archive is empty")
         raise SourceFormatError(f"{name}: {reason}; nothing is left to read.", remedy="Pack the archive again.")
     claims, rest = _claims_within(found)
     if not claims:
@@ -63,22 +81,23 @@ def detect(source: Source) -> list[Claim]:
             remedy="`choline-data formats` lists what can be read.",
         )
     left = tuple((f.name, "no adapter reads it") for f in rest.files if not is_about(f.name))
-    passed = refused + left + tuple((f.name, "tells about the data") for f in rest.files if is_about(f.name))
-    return [_outer(claim, archives, len(found), passed + about if at == 0 else ()) for at, claim in enumerate(claims)]
+    passed = unread + left + tuple((f.name, "tells about the data") for f in rest.files if is_about(f.name))
+    outer = [_outer(claim, archives, len(found), at == 0) for at, claim in enumerate(claims)]
+    return [replace(outer[0], passed_over=outer[0].passed_over + passed + about), *outer[1:]]
 
 
 def _claims_within(found: tuple[SourceFile, ...]) -> tuple[list[Claim], Source]:
     from choline_data.adapters.registry import claims
 
-    return claims(Source("", found, folder=True))
+    with io.with_heads(members.Heads(found)):
+        return claims(Source("", found, folder=True))
 
 
-def _outer(claim: Claim, archives: list[SourceFile], total: int, passed: tuple[tuple[str, str], ...]) -> Claim:
+def _outer(claim: Claim, archives: list[SourceFile], total: int, refuses: bool) -> Claim:
     only = frozenset(f.name for f in claim.files) if len(claim.files) < total else frozenset()
     return replace(
         claim,
-        adapter=Archive(claim.adapter, only),
+        adapter=Archive(claim.adapter, only, refuses),
         files=tuple(archives),
         evidence=f"{len(archives)} archive(s): {claim.evidence}",
-        passed_over=claim.passed_over + passed,
     )

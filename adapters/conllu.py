@@ -35,7 +35,7 @@ class ConllU:
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[Chunk]:
         """Sentences in order."""
-        rows = Rows(_TYPES)
+        rows = Rows(shard.origin, _TYPES)
         number, known = 0, {"document": None, "paragraph": None}
         for blocks, bad in Text("paragraph")._units(shard):
             first = number
@@ -46,7 +46,7 @@ class ConllU:
                     if rows.full(len(block) * 4):
                         yield from rows.take()
                     if fault:
-                        rows.reject(number, shard.origin, fault)
+                        rows.reject(number, fault)
                     else:
                         rows.add(number, values, len(block) * 4)
             number = first + len(blocks)

@@ -224,10 +224,10 @@ class _Model:
 
             # A name that leads out of the archive is harmless here: members are read in place, by their number.
             members = [
-                (m, path)
+                (m.file, path)
                 for a, _ in archives
-                for m, why in listing(a)
-                if (path := m.name.rsplit("!/", 1)[-1]) and (not why or unsafe_name(path))
+                for m in listing(a)
+                if (path := m.file.name.rsplit("!/", 1)[-1]) and (not m.reason or unsafe_name(path))
             ]
             if node.get("includes"):
                 chosen = [p for p in members if self._includes(node, p[1])]

@@ -303,14 +303,19 @@ def detect(source: Source) -> list[Claim]:
     return [Claim(Delimited(), files, 0.9, "delimited text")] if files else []
 
 
+_TABLE_LINES = 5  # fewer lines prove nothing
+
+
 def _is_table(file: SourceFile) -> bool:
     if io.extension(file.name) not in ("txt", "data", "dat"):
         return False
     head = io.head(file.path)
+    if head.count(b"\n") < _TABLE_LINES:
+        return False
     encoding = encoding_of(head)
     if b"\0" in head and not encoding.startswith("utf-16"):
         return False
     text = codecs.getincrementaldecoder(encoding)("replace").decode(head)
     found = sniff(text[: text.rfind("\n") + 1], io.extension(file.name))
-    enough = text.count("\n") >= 5 and found.consistent == 1.0 and len(found.names) > 1
+    enough = text.count("\n") >= _TABLE_LINES and found.consistent == 1.0 and len(found.names) > 1
     return enough and (found.delimiter != "," or io.extension(file.name) != "txt")

@@ -6,11 +6,9 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-import orjson
-
 from choline_data.adapters.base import Chunk, Reject, Shard, Source, SourceFile, from_row
 from choline_data.adapters.io import head, pieces
-from choline_data.adapters.records import records_of_rows
+from choline_data.adapters.records import checked_loads, records_of_rows
 from choline_data.errors import CholineDataError, SourceDamagedError, SourceTooLargeError
 
 MAX_DOCUMENT_BYTES = 512 << 20
@@ -27,9 +25,9 @@ def document(path: str, name: str, *, limit: int = MAX_DOCUMENT_BYTES) -> Any:
                 remedy="Split it, or export it as JSON Lines.",
             )
     try:
-        return orjson.loads(bytes(got).removeprefix(b"\xef\xbb\xbf"))
-    except orjson.JSONDecodeError as error:
-        raise SourceDamagedError(f"{name}: not JSON ({error}).", remedy="Export the file again.") from error
+        return checked_loads(bytes(got).removeprefix(b"\xef\xbb\xbf"))
+    except ValueError as error:
+        raise SourceDamagedError(f"{name}: {error}.", remedy="Export the file again.") from error
 
 
 def document_or_none(file: SourceFile) -> Any:

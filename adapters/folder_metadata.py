@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
 from choline_data.adapters import members
 from choline_data.adapters.base import SourceFile
 from choline_data.adapters.names import parts
+from choline_data.adapters.records import checked_loads
 from choline_data.errors import SourceDamagedError, SourceTooLargeError
 
 MAX_METADATA_BYTES = 256 << 20
@@ -65,7 +64,7 @@ def metadata_of(files: Sequence[SourceFile], column: str) -> Metadata:
 def _rows(file: SourceFile, data: bytes) -> list[dict[str, Any]]:
     try:
         if file.name.lower().endswith(".jsonl"):
-            rows = [orjson.loads(line) for line in data.splitlines() if line.strip()]
+            rows = [checked_loads(line) for line in data.splitlines() if line.strip()]
             if not all(isinstance(row, dict) for row in rows):
                 raise ValueError("a line is no object")
             return rows

@@ -47,7 +47,7 @@ class Idx:
         if height <= 0 or width <= 0 or height * width > media.MAX_PIXELS:
             raise SourceFormatError(f"{shard.name}: pictures of {width} x {height}.", remedy="Is it an IDX file?")
         labels = _labels(shard.files[0], count) if shard.files else None
-        rows = Rows({"image": media.MEDIUM})
+        rows = Rows(shard.origin, {"image": media.MEDIUM})
         for number in range(count):
             pixels = stream.read(height * width)
             if len(pixels) < height * width:

@@ -77,17 +77,17 @@ def read_media(
     """The media of a shard as rows: the column itself, what the metadata says, else what `values_of` makes of it."""
     found = [f for f in shard.files if media.column_for(f.name) == column]
     described = metadata_of([f for f in shard.files if media.column_for(f.name) != column], column)
-    rows = Rows({column: media.MEDIUM, **(dict.fromkeys(described.columns))})
+    rows = Rows(shard.origin, {column: media.MEDIUM, **(dict.fromkeys(described.columns))})
     wanted = found[start:]
     for number, (file, data) in enumerate(members.contents(wanted, max_bytes, inflate=False), start):
         if rows.full(len(data or b"")):
             yield from rows.take()
         if data is None:
-            rows.reject(number, file.name, f"above {max_bytes:,} bytes (max_bytes)")
+            rows.reject(number, f"above {max_bytes:,} bytes (max_bytes)", file.name)
             continue
         probe = media.probe(data, column)
         if probe.fault:
-            rows.reject(number, file.name, probe.fault)
+            rows.reject(number, probe.fault, file.name)
             continue
         folders = class_folders(file.name, shard.start)
         extra = described.rows.get(placed(file.name)) if described.columns else None

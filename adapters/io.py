@@ -7,7 +7,8 @@ import lzma
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from contextvars import ContextVar
+from typing import Any, BinaryIO, Protocol
 
 import pyarrow as pa
 
@@ -86,16 +87,12 @@ def pieces(path: str, name: str = "", start: int = 0, end: int = -1) -> Iterator
 
 
 def _decompressed(file: BinaryIO, kind: str, name: str) -> Iterator[bytes]:
-    raise_cut = SourceDamagedError(f"{name}: the {kind} stream is cut.", remedy="Fetch the file again.")
     try:
         if kind == "zstd":
-            import zstandard
-
-            reader = zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(
-                file, read_across_frames=True, closefd=False
-            )
-            while piece := reader.read(READ_BYTES):
-                yield piece
+            # Arrow's, because that of the zstandard package ends a cut stream without a word.
+            with pa.CompressedInputStream(pa.PythonFile(file, "r"), "zstd") as zstd:
+                while piece := zstd.read(READ_BYTES):
+                    yield piece
             return
         if kind == "lz4":
             try:
@@ -118,7 +115,9 @@ def _decompressed(file: BinaryIO, kind: str, name: str) -> Iterator[bytes]:
             pending = b""
             if not block:
                 if engine is not None and not engine.eof:
-                    raise raise_cut
+                    raise SourceDamagedError(
+                        f"{name}: the {kind} stream is cut, at byte {file.tell():,}.", remedy="Fetch the file again."
+                    )
                 return
             if engine is None or engine.eof:
                 block = block.lstrip(b"\x00") if kind == "gzip" else block
@@ -144,16 +143,39 @@ def _decompressed(file: BinaryIO, kind: str, name: str) -> Iterator[bytes]:
         raise SourceDamagedError(
             f"{name}: the {kind} stream is damaged ({error}).", remedy="Fetch it again."
         ) from error
-    except Exception as error:
-        if type(error).__module__.startswith("zstandard"):
-            raise SourceDamagedError(
-                f"{name}: the zstd stream is damaged ({error}).", remedy="Fetch it again."
-            ) from error
-        raise
+
+
+class Heads(Protocol):
+    """First bytes that are at hand without opening the file."""
+
+    def get(self, path: str) -> bytes | None:
+        """Those of this file, as they lie there, or None."""
+        ...
+
+
+_HEADS: ContextVar[Heads | None] = ContextVar("heads", default=None)
+
+
+@contextmanager
+def with_heads(heads: Heads) -> Iterator[None]:
+    """Within it, `head` and `raw_head` take what `heads` has."""
+    token = _HEADS.set(heads)
+    try:
+        yield
+    finally:
+        _HEADS.reset(token)
+
+
+def _at_hand(path: str) -> bytes | None:
+    heads = _HEADS.get()
+    return heads.get(path) if heads is not None else None
 
 
 def head(path: str, limit: int = HEAD_BYTES) -> bytes:
     """The first bytes of the decompressed content; what there is where the file is short or damaged."""
+    known = _at_hand(path)
+    if known is not None and not compression_of(known):
+        return known[:limit]
     got = b""
     try:
         for piece in pieces(path):
@@ -167,6 +189,9 @@ def head(path: str, limit: int = HEAD_BYTES) -> bytes:
 
 def raw_head(path: str, limit: int = 512) -> bytes:
     """The first bytes as they lie there, compressed or not."""
+    known = _at_hand(path)
+    if known is not None:
+        return known[:limit]
     with open_raw(path) as file:
         return file.read(limit)
 

@@ -1,4 +1,4 @@
-"""Lance datasets, through pylance: the newest version, one shard a fragment."""
+"""Lance datasets, through pylance: the version that is the newest when it is added, one shard a fragment."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from choline_data.errors import MissingDependencyError, SourceDamagedError, one_
 
 @dataclass(frozen=True)
 class Lance:
-    """Reads the rows of the newest version, fragment by fragment."""
+    """Reads the rows of a version, the newest where it is 0, fragment by fragment."""
 
     root: str = ""
+    version: int = 0
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
         """A shard for each fragment."""
-        data = _dataset(self.root)
+        data = _dataset(self.root, self.version)
         name = self.root.rstrip("/").rsplit("/", 1)[-1]
         return [Shard(self.root, name, member=str(f.fragment_id)) for f in data.get_fragments()]
 
@@ -32,7 +33,7 @@ class Lance:
     def _chunks(self, shard: Shard) -> Iterator[Chunk]:
         row = 0
         try:
-            fragment = _dataset(shard.path).get_fragment(int(shard.member))
+            fragment = _dataset(shard.path, self.version).get_fragment(int(shard.member))
             for batch in fragment.to_batches(batch_size=BATCH_ROWS):
                 batch.validate(full=True)
                 yield chunk_of(batch, row)
@@ -44,12 +45,15 @@ class Lance:
 ADAPTER = Lance
 
 
-def _dataset(root: str) -> Any:
+def _dataset(root: str, version: int = 0) -> Any:
     try:
         import lance
     except ImportError as error:
         raise MissingDependencyError("lance", "Reading Lance datasets") from error
-    return lance.dataset(root)
+    try:
+        return lance.dataset(root, version=version or None)
+    except (OSError, ValueError) as error:
+        raise SourceDamagedError(f"{root}: {one_line(error, 160)}.", remedy="Fetch it again.") from error
 
 
 def detect(source: Source) -> list[Claim]:
@@ -59,7 +63,7 @@ def detect(source: Source) -> list[Claim]:
     for prefix in sorted({f.name[: f.name.rindex("_versions/")] for f in manifests}):
         first = next(f for f in manifests if f.name.startswith(prefix + "_versions/"))
         root = first.path[: first.path.rindex("_versions/")]
-        _dataset(root)
+        version = int(_dataset(root).version)
         files = tuple(f for f in source.files if f.name.startswith(prefix))
-        found.append(Claim(Lance(root), files, 1.0, f"a Lance dataset at {prefix or 'the root'}"))
+        found.append(Claim(Lance(root, version), files, 1.0, f"a Lance dataset at {prefix or 'the root'}"))
     return found

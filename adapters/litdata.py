@@ -72,7 +72,7 @@ class LitData:
             yield from from_row(start, _arrow(arrow, shard.name, count_of(data)))
             return
         pictures = [n for n, f in zip(names, formats, strict=True) if f in ("jpeg", "file")]
-        rows = Rows(dict.fromkeys(pictures, media.MEDIUM))
+        rows = Rows(shard.origin, dict.fromkeys(pictures, media.MEDIUM))
         for row, found in cells(data, shard.name, [None] * len(formats), start):
             size = sum(map(len, found))
             if rows.full(size):
@@ -80,7 +80,7 @@ class LitData:
             try:
                 rows.add(row, {n: d(c) for n, d, c in zip(names, decode, found, strict=True)}, size)
             except (ValueError, IndexError) as error:
-                rows.reject(row, shard.origin, f"a cell is not of its format: {error}")
+                rows.reject(row, f"a cell is not of its format: {error}")
         yield from rows.take()
 
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import orjson
 import xxhash
 
 from choline_data.adapters import media
 from choline_data.adapters.base import Chunk, Claim, Shard, Source, SourceFile
 from choline_data.adapters.names import in_order, is_about, parts, split_of
 from choline_data.adapters.packed_rows import beside, cells, count_of, index_of, shard_bytes
+from choline_data.adapters.records import checked_loads
 from choline_data.adapters.rows import Rows
 from choline_data.errors import SourceDamagedError, SourceFormatError, SourceNotFoundError
 
@@ -55,7 +55,7 @@ class Mds:
         decode = [_decoder(e, n, index.name) for e, n in zip(encodings, names, strict=True)]
         data = shard_bytes(shard.path, shard.name)
         _check(entry, data, shard.name)
-        rows = Rows({n: media.MEDIUM for n, e in zip(names, encodings, strict=True) if e in _MEDIA})
+        rows = Rows(shard.origin, {n: media.MEDIUM for n, e in zip(names, encodings, strict=True) if e in _MEDIA})
         for row, found in cells(data, shard.name, entry["column_sizes"], start):
             size = sum(map(len, found))
             if rows.full(size):
@@ -63,7 +63,7 @@ class Mds:
             try:
                 values = {n: d(cell) for n, d, cell in zip(names, decode, found, strict=True)}
             except (ValueError, IndexError) as error:
-                rows.reject(row, shard.origin, f"a cell is not of its encoding: {error}")
+                rows.reject(row, f"a cell is not of its encoding: {error}")
                 continue
             rows.add(row, values, size)
         yield from rows.take()
@@ -104,7 +104,7 @@ def _decoder(encoding: str, column: str, index: str) -> Callable[[bytes], Any]:
     if encoding == "str" or encoding.startswith("str_"):
         return lambda cell: cell.decode()
     if encoding == "json":
-        return orjson.loads
+        return checked_loads
     if encoding in _MEDIA:
         return lambda cell: {"bytes": cell, "path": None}
     if encoding.split(":")[0] in _AS_BYTES:

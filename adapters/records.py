@@ -53,6 +53,11 @@ def json_field(name: str) -> pa.Field:
     return pa.field(name, pa.large_string(), metadata=JSON_FIELD)
 
 
+def json_column(values: Iterable[object]) -> pa.Array:
+    """The values as JSON text, each as what it is; the column's field is `json_field`."""
+    return pa.array([None if v is None else dumps(v).decode() for v in values], pa.large_string())
+
+
 def dumps(value: object) -> bytes:
     """`value` as JSON; integers of any size stay what they are."""
     try:
@@ -139,7 +144,8 @@ def _why(line: bytes, error: orjson.JSONDecodeError) -> str:
     text = one_line(error.msg, 120)
     if "recursion limit" in text or "depth limit" in text:
         return "nested too deeply"
-    return f"not JSON: {text} (column {error.colno})"
+    line_number = f"line {error.lineno}, " if error.lineno > 1 else ""
+    return f"not JSON: {text} ({line_number}column {error.colno})"
 
 
 def _called(value: object) -> str:
@@ -306,7 +312,7 @@ def _columns(lines: list[bytes], rows: list[dict[str, Any]]) -> Iterator[pa.Reco
         column = None if _mixes_numbers(values) else _column(values)
         if column is None:
             fields.append(json_field(name))
-            column = pa.array([None if v is None else dumps(v).decode() for v in values], pa.large_string())
+            column = json_column(values)
         else:
             fields.append(pa.field(name, column.type))
         columns.append(column)

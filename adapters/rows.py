@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import orjson
 import pyarrow as pa
 
 from choline_data.adapters.base import BATCH_BYTES, BATCH_ROWS, Chunk, Reject, Shard, SourceFile
 from choline_data.adapters.media import MEDIUM
+from choline_data.adapters.records import json_column, json_field
 
 TYPES: Mapping[str, pa.DataType] = {
     "image": MEDIUM,
@@ -24,9 +26,14 @@ TYPES: Mapping[str, pa.DataType] = {
 
 
 class Rows:
-    """A chunk in the making. Columns keep the order in which they first came; what a row lacks is null."""
+    """A chunk in the making. Columns keep the order in which they first came; what a row lacks is null.
 
-    def __init__(self, types: Mapping[str, pa.DataType] | None = None) -> None:
+    `origin` is the shard's, for rows that come from no file of their own. A row with a lone surrogate, which is no
+    character, is rejected.
+    """
+
+    def __init__(self, origin: str, types: Mapping[str, pa.DataType] | None = None) -> None:
+        self._origin = origin
         self._types = {**TYPES, **(types or {})}
         self._columns: dict[str, None] = dict.fromkeys(types or ())
         self._clear()
@@ -46,9 +53,9 @@ class Rows:
         self._files.append(file)
         self._bytes += size
 
-    def reject(self, row: int, file: str, reason: str) -> None:
+    def reject(self, row: int, reason: str, file: str | None = None) -> None:
         """Row number `row` was read and can't become a sample."""
-        self._rejects.append(Reject(file, row, reason))
+        self._rejects.append(Reject(file or self._origin, row, reason))
 
     def full(self, more: int = 0) -> bool:
         """Whether the chunk should go out before `more` bytes come in."""
@@ -59,31 +66,72 @@ class Rows:
         """What was gathered, as one chunk; none where there is nothing."""
         if not self._values and not self._rejects:
             return
-        columns = {
-            name: column_of([v.get(name) for v in self._values], self._types.get(name)) for name in self._columns
-        }
-        batch = pa.RecordBatch.from_pydict(columns) if columns else _no_columns(len(self._values))
+        try:
+            batch = self._batch()
+        except UnicodeEncodeError:
+            self._reject_surrogates()
+            batch = self._batch()
         files = pa.array(self._files, pa.string()) if any(f is not None for f in self._files) else None
         yield Chunk(batch, np.array(self._numbers, dtype=np.int64), tuple(self._rejects), files)
         self._clear()
 
+    def _batch(self) -> pa.RecordBatch:
+        if not self._columns:
+            return pa.RecordBatch.from_pydict({"path": pa.nulls(len(self._values), pa.string())})
+        made = [column_of(name, [v.get(name) for v in self._values], self._types.get(name)) for name in self._columns]
+        return pa.RecordBatch.from_arrays([array for _, array in made], schema=pa.schema([field for field, _ in made]))
 
-def _no_columns(rows: int) -> pa.RecordBatch:
-    return pa.RecordBatch.from_pydict({"path": pa.nulls(rows, pa.string())})
+    def _reject_surrogates(self) -> None:
+        kept = []
+        for at, values in enumerate(self._values):
+            bad = next((name for name, value in values.items() if _has_surrogate(value)), None)
+            if bad is None:
+                kept.append(at)
+            else:
+                self.reject(self._numbers[at], f"{bad}: a lone surrogate, which is no character", self._files[at])
+        self._rejects.sort(key=lambda r: r.row)
+        self._values = [self._values[at] for at in kept]
+        self._numbers = [self._numbers[at] for at in kept]
+        self._files = [self._files[at] for at in kept]
 
 
-def column_of(values: Sequence[Any], kind: pa.DataType | None = None) -> pa.Array:
-    """The values as one column; as JSON text where their types don't go together."""
-    try:
-        return pa.array(values, kind)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError, UnicodeError):
-        return pa.array([None if v is None else _json(v) for v in values], pa.large_string())
+def column_of(name: str, values: Sequence[Any], kind: pa.DataType | None = None) -> tuple[pa.Field, pa.Array]:
+    """The values as one column; as JSON text where their types don't go together. UnicodeEncodeError at a surrogate."""
+    if not {bytes, str} <= {type(v) for v in values}:  # Arrow takes the one for the other
+        try:
+            column = pa.array(values, kind)
+            return pa.field(name, column.type), column
+        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
+            pass
+    return json_field(name), json_column(as_json(v) for v in values)
 
 
-def _json(value: Any) -> str:
+def as_json(value: Any) -> Any:
+    """The value with what JSON lacks written as in `extra`. UnicodeEncodeError at a lone surrogate."""
     if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()
-    return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+        value.encode()
+    elif isinstance(value, bytes):
+        return {"$binary": base64.b64encode(value).decode()}
+    elif isinstance(value, float):
+        return value if math.isfinite(value) else _NO_NUMBERS[str(value)]
+    elif isinstance(value, Mapping):
+        return {as_json(str(key)): as_json(item) for key, item in value.items()}
+    elif isinstance(value, (list, tuple)):
+        return [as_json(item) for item in value]
+    elif not isinstance(value, (int, type(None))):
+        return str(value)
+    return value
+
+
+_NO_NUMBERS = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
+
+
+def _has_surrogate(value: Any) -> bool:
+    try:
+        as_json(value)
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 SHARD_FILES = 4096

@@ -67,13 +67,13 @@ class SourceTree:
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[Chunk]:
         """Rows with text, path and language; pictures as `image`, other binaries as `content`."""
-        rows = Rows(_TYPES)
+        rows = Rows(shard.origin, _TYPES)
         wanted = shard.files[start:]
         for number, (file, data) in enumerate(members.contents(wanted, self.max_bytes, inflate=False), start):
             if rows.full(len(data or b"")):
                 yield from rows.take()
             if data is None:
-                rows.reject(number, file.name, f"above {self.max_bytes:,} bytes (max_bytes)")
+                rows.reject(number, f"above {self.max_bytes:,} bytes (max_bytes)", file.name)
                 continue
             values: dict[str, object] = {"path": file.name, "language": language_of(file.name)}
             # A file that is no text, or empty, is a sample all the same: it belongs to the tree.

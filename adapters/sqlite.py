@@ -1,12 +1,11 @@
 """SQLite 3: each table is a shard. Views are never run, and no name from the file becomes SQL unquoted.
 
 Rows come in the order of their rowid (of the primary key in a table without one). A column whose values differ in type
-is kept as JSON text; a blob beside other types in it as {"base64": …}.
+is kept as JSON text; a blob beside other types in it as `{"$binary": base64}`.
 """
 
 from __future__ import annotations
 
-import base64
 import os
 import sqlite3
 import tempfile
@@ -30,6 +29,7 @@ from choline_data.adapters.base import (
     SourceFile,
     from_row,
 )
+from choline_data.adapters.rows import as_json
 from choline_data.errors import SourceDamagedError, SourceTooLargeError, one_line
 from choline_data.locations import local_path
 
@@ -135,9 +135,7 @@ def _column(name: str, values: Sequence[Any]) -> tuple[pa.Field, pa.Array]:
     if len(kinds) == 1:
         kind = _TYPES[kinds.pop()]
         return pa.field(name, kind), pa.array(values, kind)
-    plain = [{"base64": base64.b64encode(v).decode()} if isinstance(v, bytes) else v for v in values]
-    texts = [None if v is None else records.dumps(v).decode() for v in plain]
-    return records.json_field(name), pa.array(texts, pa.large_string())
+    return records.json_field(name), records.json_column(as_json(v) for v in values)
 
 
 def detect(source: Source) -> list[Claim]:

@@ -7,10 +7,12 @@ reason why they are refused. An archive whose end marker is missing, but which e
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
+from choline_data.adapters.names import in_utf8
 from choline_data.errors import SourceDamagedError, SourceTooLargeError
 
 BLOCK = 512
@@ -21,12 +23,16 @@ _ZERO = bytes(BLOCK)
 
 @dataclass(frozen=True)
 class Member:
-    """A member that is a file, or a thing that is refused for `reason`. `offset` is where its bytes begin."""
+    """A member that is a file, or a thing that is refused for `reason`. `offset` is where its bytes begin.
+
+    `target` is what a link names, from the root of the archive, where that does not lead out of it.
+    """
 
     name: str
     offset: int
     size: int
     reason: str = ""
+    target: str = ""
 
 
 class Stream(Protocol):
@@ -107,7 +113,7 @@ def members(stream: Stream, name: str) -> Iterator[Member]:
 
     Raises SourceDamagedError behind the last whole member where the stream is cut or corrupt.
     """
-    long_name, pax = "", dict[str, str]()
+    long_name, long_link, pax = "", "", dict[str, str]()
     while True:
         at = stream.position
         block = stream.read(BLOCK)
@@ -125,7 +131,9 @@ def members(stream: Stream, name: str) -> Iterator[Member]:
             if kind == b"x":
                 pax = _pax(body, name, at)
             elif kind == b"L":
-                long_name = body.rstrip(b"\x00").decode("utf-8", "surrogateescape")
+                long_name = _text(body)
+            elif kind == b"K":
+                long_link = _text(body)
             continue
         if kind == b"S":
             _pass_sparse_maps(stream, block, name, at)
@@ -135,12 +143,13 @@ def members(stream: Stream, name: str) -> Iterator[Member]:
             size = int(pax["size"])
         shown = pax.get("path") or long_name or _name(block)
         reason = _refused(kind, shown, pax)
-        long_name, pax = "", {}
         if kind in (b"1", b"2", b"3", b"4", b"5", b"6"):
             size = 0
         start = stream.position
         if kind != b"5" and not (shown.endswith("/") and size == 0):
-            yield Member(shown.encode("utf-8", "replace").decode(), start, size, reason)
+            target = _target(kind, shown, pax.get("linkpath") or long_link or _text(block[157:257]))
+            yield Member(in_utf8(shown), start, size, reason, in_utf8(target))
+        long_name, long_link, pax = "", "", {}
         end = start + size + -size % BLOCK
         stream.skip(end - stream.position)
         if stream.position < end:
@@ -212,9 +221,26 @@ def _number(field: bytes, name: str, at: int) -> int:
 
 
 def _name(block: bytes) -> str:
-    last = block[:100].split(b"\x00")[0]
-    prefix = block[345:500].split(b"\x00")[0] if block[257:263] == b"ustar\x00" else b""
-    return (prefix + b"/" + last if prefix else last).decode("utf-8", "surrogateescape")
+    last = _text(block[:100])
+    prefix = _text(block[345:500]) if block[257:263] == b"ustar\x00" else ""
+    return f"{prefix}/{last}" if prefix else last
+
+
+def _text(field: bytes) -> str:
+    return field.split(b"\x00")[0].decode("utf-8", "surrogateescape")
+
+
+def _target(kind: bytes, name: str, link: str) -> str:
+    """What a link names, from the root of the archive; "" for what is no link, or leads out."""
+    if kind not in (b"1", b"2"):
+        return ""
+    return within(posixpath.dirname(name) if kind == b"2" else "", link)
+
+
+def within(folder: str, link: str) -> str:
+    """The member that a link in this folder of an archive names; "" where it leads out."""
+    found = posixpath.normpath(posixpath.join(folder, link))
+    return "" if not link or unsafe_name(found) else found
 
 
 def _small(stream: Stream, name: str, at: int, size: int, limit: int) -> bytes:

@@ -98,7 +98,7 @@ class Text:
         self._check_count(shard, first)
 
     def _documents(self, shard: Shard, start: int) -> Iterator[Chunk]:
-        rows = Rows({"text": pa.large_string(), "path": pa.string(), "encoding": pa.string()})
+        rows = Rows(shard.origin, {"text": pa.large_string(), "path": pa.string(), "encoding": pa.string()})
         files = shard.files or (SourceFile(shard.path, shard.name, shard.size),)
         for number, (file, data) in enumerate(members.contents(files[start:], self.max_bytes), start):
             if data is None:

@@ -54,7 +54,7 @@ class TfRecord:
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[Chunk]:
         """Records in order; damage raises after the whole records before it."""
-        rows = Rows()
+        rows = Rows(shard.origin)
         try:
             for number, record in enumerate(self._records(shard)):
                 if number < start:

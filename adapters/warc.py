@@ -50,7 +50,7 @@ class Warc:
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[Chunk]:
         """Records in order; a cut file raises after the whole records before the cut."""
-        rows = Rows(_TYPES)
+        rows = Rows(shard.origin, _TYPES)
         try:
             for number, (headers, block) in enumerate(self._records(shard)):
                 if number < start:
@@ -58,7 +58,7 @@ class Warc:
                 if rows.full(len(block or b"")):
                     yield from rows.take()
                 if block is None:
-                    rows.reject(number, shard.origin, f"above {self.max_bytes:,} bytes (max_bytes)")
+                    rows.reject(number, f"above {self.max_bytes:,} bytes (max_bytes)")
                 else:
                     rows.add(number, _values(headers, block, self.max_bytes), len(block))
         except SourceDamagedError:

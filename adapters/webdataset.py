@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-import orjson
 import pyarrow as pa
 
 from choline_data.adapters import media, members
@@ -22,6 +21,7 @@ from choline_data.adapters.base import Chunk, Claim, Shard, Source, SourceFile
 from choline_data.adapters.encodings import decoded
 from choline_data.adapters.media import MAX_MEDIUM_BYTES
 from choline_data.adapters.names import in_order, is_about, split_of
+from choline_data.adapters.records import checked_loads
 from choline_data.adapters.rows import Rows
 from choline_data.adapters.tar_stream import Member, body
 from choline_data.errors import SourceDamagedError
@@ -54,7 +54,7 @@ class WebDataset:
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[Chunk]:
         """Samples in the order of the tar; a cut tar raises after the whole samples before the cut."""
-        rows = Rows({"__key__": pa.string()})
+        rows = Rows(shard.origin, {"__key__": pa.string()})
         samples = self._samples(SourceFile(shard.path, shard.name))
         number = 0
         while True:
@@ -70,7 +70,7 @@ class WebDataset:
                     yield from rows.take()
                 values, fault = sample_values(sample)
                 if fault:
-                    rows.reject(number, shard.origin, f"sample {sample.key!r}: {fault}")
+                    rows.reject(number, f"sample {sample.key!r}: {fault}")
                 else:
                     rows.add(number, values, sample.size())
             number += 1
@@ -141,8 +141,8 @@ def sample_values(sample: Sample) -> tuple[dict[str, Any], str]:
 
 def _merge_json(values: dict[str, Any], data: bytes) -> str:
     try:
-        found = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
+        found = checked_loads(data)
+    except ValueError as error:
         return f"json: {error}"
     if not isinstance(found, dict):
         values["json"] = decoded(data)[0]

@@ -8,6 +8,7 @@ members. Bytes before the archive (a self-extractor) are allowed.
 
 from __future__ import annotations
 
+import posixpath
 import stat
 import struct
 import zipfile
@@ -16,13 +17,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
 
-from choline_data.adapters.tar_stream import unsafe_name
+from choline_data.adapters.tar_stream import unsafe_name, within
 from choline_data.errors import SourceDamagedError, SourceFormatError, SourceTooLargeError
 
 MAX_MEMBER_BYTES = 1 << 30
 MAX_RATIO = 200
 RATIO_FROM_BYTES = 1 << 20
 MAX_MEMBERS = 1_000_000
+MAX_LINK_BYTES = 4096
+NESTED = "an archive within an archive is not opened"
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.zst", ".tar.xz", ".tar.bz2", ".7z", ".rar", ".jar")
 _FAULTS = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError, ValueError,
            OverflowError, UnicodeDecodeError, OSError)  # fmt: skip
@@ -96,13 +99,27 @@ def _refuse(info: zipfile.ZipInfo, file: BinaryIO, name: str) -> None:
             raise zipfile.BadZipFile(f"the sizes of {info.filename!r} contradict each other")
 
 
+def target_of(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> str:
+    """What a symbolic link names, from the root of the archive; "" for what is no link, or leads out."""
+    if not _is_link(info) or info.file_size > MAX_LINK_BYTES:
+        return ""
+    try:
+        return within(posixpath.dirname(info.filename), archive.read(info).decode("utf-8", "surrogateescape"))
+    except _FAULTS:
+        return ""
+
+
+def _is_link(info: zipfile.ZipInfo) -> bool:
+    return stat.S_ISLNK(info.external_attr >> 16)
+
+
 def _reason(info: zipfile.ZipInfo) -> str:
-    if stat.S_ISLNK(info.external_attr >> 16):
+    if _is_link(info):
         return "it is a symbolic link"
     if "\\" in info.filename and ".." in info.filename:
         return "its name leads out of the archive"
     if info.filename.lower().endswith(_ARCHIVES):
-        return "an archive within an archive is not opened"
+        return NESTED
     return unsafe_name(info.filename)
 
 

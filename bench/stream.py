@@ -3,7 +3,8 @@
     python bench/stream.py [--gb 0.5] [--row 2400] [--json]
 
 One run on loopback. Every client is `pyarrow.flight`, for both servers, so that the servers are what differs. CPU is
-that of the server process. The mix is of two datasets of documents of 2.4 KB (`--row`), shuffled; nothing of it is encoded beforehand.
+that of the server process. The mix is of two datasets of documents of 2.4 KB (`--row`),
+shuffled; nothing of it is encoded beforehand.
 """
 
 from __future__ import annotations

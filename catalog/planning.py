@@ -16,8 +16,8 @@ import pyarrow as pa
 from choline_data.adapters.base import Adapter, Chunk, Claim, Shard, Source, SourceFile
 from choline_data.adapters.mapping import Mapping
 from choline_data.adapters.registry import claims
+from choline_data.catalog.warned import Sampled, Warned, warned_of
 from choline_data.errors import (
-    ChoiceNeededError,
     CholineDataError,
     SourceDamagedError,
     SourceFormatError,
@@ -76,6 +76,7 @@ class Plan:
     max_rejects: float = 0.01
     passed_over: tuple[tuple[str, str], ...] = ()
     previews: tuple[Preview, ...] = field(default=(), compare=False)
+    warned: tuple[Warned, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def kind(self) -> str:
@@ -169,7 +170,7 @@ def _spread(items: Sequence[Shard], count: int) -> list[Shard]:
 
 def _parts_of(claim: Claim, wishes: Wishes, name: str) -> tuple[list[Part], list[tuple[Part, Chunk, Shard]]]:
     """The claim's parts, one for each mapping that its files need, and the sampled chunks."""
-    from choline_data.adapters.mapping.infer import infer, unsure
+    from choline_data.adapters.mapping.infer import choice_needed, infer, unsure
 
     shards = claim.adapter.shards(claim.files)
     if claim.split or claim.config:
@@ -210,12 +211,7 @@ def _parts_of(claim: Claim, wishes: Wishes, name: str) -> tuple[list[Part], list
             # The format itself says what its samples are: there is nothing to ask.
             found = [stated]
         elif not wishes.as_kind and unsure(found):
-            first, second = found[0], found[1]
-            raise ChoiceNeededError(
-                f"{members[0][0][0].origin} reads as {first.mapping.kind} ({first.score:.2f}: {'; '.join(first.evidence)})"
-                f" or as {second.mapping.kind} ({second.score:.2f}: {'; '.join(second.evidence)}).",
-                remedy=f"Choose: --as {first.mapping.kind} | --as {second.mapping.kind}",
-            )
+            raise choice_needed(found, members[0][0][0].origin)
         best = found[0]
         part = parts.get(best.mapping) or Part(claim.adapter, best.mapping, (), "; ".join(best.evidence))
         parts[best.mapping] = replace(part, shards=(*part.shards, *(s for group, _ in members for s in group)))
@@ -274,7 +270,7 @@ def plan_source(source: Source, name: str, wishes: Wishes) -> Plan:
     columns = {"id", "origin", *itertools.chain.from_iterable(part.mapping.columns for part in parts)}
     if len(kinds) > 1:
         columns.add("kind")
-    previews, row_bytes = _previews(samples)
+    previews, row_bytes, warned = _looked_at(samples)
     from choline_data import schema as one
 
     return Plan(
@@ -290,20 +286,27 @@ def plan_source(source: Source, name: str, wishes: Wishes) -> Plan:
         max_rejects=wishes.max_rejects,
         passed_over=tuple(passed),
         previews=previews,
+        warned=warned,
     )
 
 
-def _previews(samples: list[tuple[Part, Chunk, Shard]]) -> tuple[tuple[Preview, ...], float]:
-    """Three rows beside their samples, and about how many bytes a sample has."""
+def _looked_at(
+    samples: list[tuple[Part, Chunk, Shard]],
+) -> tuple[tuple[Preview, ...], float, tuple[Warned, ...]]:
+    """Three rows beside their samples, about how many bytes a sample has, and what the user should know of them."""
     out: list[Preview] = []
+    by_part: dict[Mapping, list[Sampled]] = {}
     size = rows = 0
     firsts = {id(part.mapping): n for n, (part, _, _) in reversed(list(enumerate(samples)))}
     ordered = sorted(range(len(samples)), key=lambda n: (n not in firsts.values(), n))
     for part, chunk, shard in (samples[n] for n in ordered[:64]):
         try:
-            batch: pa.RecordBatch = part.mapping.apply(chunk, shard).batch
+            normalised = part.mapping.apply(chunk, shard)
         except CholineDataError:
             continue
+        batch: pa.RecordBatch = normalised.batch
+        rows_of = chunk.rows if normalised.keep is None else chunk.rows[normalised.keep.to_numpy(zero_copy_only=False)]
+        by_part.setdefault(part.mapping, []).append(Sampled(shard.origin, batch, rows_of))
         # A slice counts its whole parent's buffers in nbytes on some types; a copy of the few rows does not.
         size += batch.take(pa.array(range(batch.num_rows))).nbytes
         rows += batch.num_rows
@@ -311,7 +314,8 @@ def _previews(samples: list[tuple[Part, Chunk, Shard]]) -> tuple[tuple[Preview, 
             out.append(
                 Preview(chunk.batch.slice(0, 1).to_pylist()[0], batch.slice(0, 1).to_pylist()[0], part.mapping.kind)
             )
-    return tuple(out), size / max(rows, 1)
+    warned = tuple(itertools.chain.from_iterable(warned_of(sampled) for sampled in by_part.values()))
+    return tuple(out), size / max(rows, 1), warned
 
 
 def source_files(plan: Plan) -> list[SourceFile]:

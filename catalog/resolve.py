@@ -16,16 +16,16 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from choline_data.adapters.base import Source, SourceFile
+from choline_data.adapters.names import in_utf8
 from choline_data.errors import (
-    CholineDataError,
     ForbiddenLocationError,
     PermissionDeniedError,
     SourceNotFoundError,
     SourceTooLargeError,
-    UnavailableError,
     one_line,
 )
 from choline_data.locations import check_location, filesystem, is_url, redacted
+from choline_data.remote import persistently
 from choline_data.stated_licence import license_of
 
 MAX_FILES = 2_000_000
@@ -165,7 +165,7 @@ def _local_files(location: str, paths: list[str], *, folder: bool) -> Source:
             raise _link_error(path, error) from error
         if not stat.S_ISREG(status.st_mode):
             raise ForbiddenLocationError(f"{path} is not a regular file.", remedy="Name a file or a folder of files.")
-        files.append(SourceFile(path, os.path.relpath(path, root).replace(os.sep, "/"), status.st_size))
+        files.append(SourceFile(path, in_utf8(os.path.relpath(path, root).replace(os.sep, "/")), status.st_size))
     return Source(location, tuple(files), name=_name_of(location), folder=folder)
 
 
@@ -176,7 +176,7 @@ def _local_folder(path: str) -> Source:
     for found, name in _walk(root, "", bound):
         status = os.stat(found)
         if stat.S_ISREG(status.st_mode):
-            files.append(SourceFile(found, name, status.st_size))
+            files.append(SourceFile(found, in_utf8(name), status.st_size))
         if len(files) > MAX_FILES:
             raise SourceTooLargeError(f"{path} holds over {MAX_FILES:,} files.", remedy="Add its folders one by one.")
     if not files:
@@ -248,12 +248,7 @@ def _name_of(location: str) -> str:
 def _remote(location: str) -> Source:
     fs: Any
     fs, path = filesystem(location)
-    try:
-        found = _remote_files(fs, location, path)
-    except CholineDataError:
-        raise
-    except Exception as error:
-        raise _remote_error(location, error) from error
+    found = persistently(location, lambda: _remote_files(fs, location, path))
     if not found:
         raise SourceNotFoundError(f"{redacted(location)}: there are no files.", remedy="Check the address.")
     names = sorted(found)
@@ -289,18 +284,6 @@ def _checksum(info: dict[str, Any]) -> str:
         if info.get(key):
             return f"{key.lower().removesuffix('hash')}:{str(info[key]).strip(chr(34))}"
     return ""
-
-
-def _remote_error(location: str, error: Exception) -> Exception:
-    shown = redacted(location)
-    status = getattr(error, "status", None) or getattr(getattr(error, "response", None), "status_code", None)
-    if isinstance(error, FileNotFoundError) or status == 404:
-        return SourceNotFoundError(f"{shown}: there is nothing at that address.", remedy="Check the address.")
-    if isinstance(error, PermissionError) or status in (401, 403):
-        return PermissionDeniedError(f"{shown}: access is denied.", remedy="Log in, or give credentials for it.")
-    return UnavailableError(
-        f"{shown} can't be reached ({type(error).__name__}).", remedy="Check the network and try again."
-    )
 
 
 def root_of(source: Source) -> Path | None:

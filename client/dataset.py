@@ -6,20 +6,21 @@ import os
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from choline_data.client import forks, formats
 from choline_data.client import state as states
+from choline_data.client.connection import BUDGET_SECONDS, STALL_SECONDS, Endpoint
 from choline_data.client.embedded import EmbeddedReader
 from choline_data.client.embedded import resolved as resolved_here
+from choline_data.client.options import budgeted, media_tensors, one_of, weighted
 from choline_data.client.passes import Maker, Pass, Progress, Share, share_of
 from choline_data.client.prefetch import QUEUE_BYTES
 from choline_data.client.ranks import find_rank
 from choline_data.client.reading import Chunk, Described, Reader
-from choline_data.client.samples import collate
-from choline_data.errors import InvalidMixError, InvalidOptionError, MissingDependencyError, OutOfRangeError
+from choline_data.errors import InvalidOptionError, MissingDependencyError, OutOfRangeError
 from choline_data.home import default_home
 from choline_data.recipe import Recipe
 
@@ -55,6 +56,8 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         format: str | None = None,
         tokenizer: str | None = None,
         seq_len: int | None = None,
+        size: int | Sequence[int] | None = None,
+        rate: int | None = None,
         packing: str = "concat",
         boundary: str = "eos",
         rank: int | None = None,
@@ -76,18 +79,21 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         home: str | os.PathLike[str] | None = None,
         run: str | None = None,
         prefetch_bytes: int = QUEUE_BYTES,
-        retry_seconds: float = 300.0,
+        retry_seconds: float = BUDGET_SECONDS,
+        stall_seconds: float = STALL_SECONDS,
     ) -> None:
         super().__init__()
-        _one_of("on_error", on_error, ("raise", "skip"))
-        _one_of("last_batch", last_batch, LAST)
-        _one_of("decode", decode, (None, "pil", "torch"))
+        one_of("on_error", on_error, ("raise", "skip"))
+        one_of("last_batch", last_batch, LAST)
+        one_of("decode", decode, (None, "pil", "torch"))
         for name, number in (("batch_size", batch_size), ("max_samples", max_samples), ("seq_len", seq_len)):
             if number is not None and (type(number) is not int or number < 1):
                 raise InvalidOptionError(f"{name} is {number!r}.", remedy="Give a whole number above 0.", option=name)
         if rank is not None or world_size is not None:
             find_rank(rank, world_size)
-        self.batch_size = _budgeted(batch_size, batch_tokens, view, seq_len)
+        if run is not None and not (isinstance(run, str) and 0 < len(run) <= 64 and run.isprintable()):
+            raise InvalidOptionError(f"run is {run!r}.", remedy="Give a name of at most 64 characters.", option="run")
+        self.batch_size, self.batch_tokens = budgeted(batch_size, batch_tokens, view, seq_len)
         self.found_batch_size: int | None = None
         self.run = run
         self._rank = None if rank is None or world_size is None else (rank, world_size)
@@ -97,10 +103,12 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         self._transform, self._decode, self._on_error = transform, decode, on_error
         self._ahead = prefetch_bytes
         self._home = os.fspath(home) if home is not None else default_home()
-        self._endpoint: Any = None
-        formats.format_of(format, view, {})
-        tokens = formats.token_settings(format, tokenizer, seq_len, packing, boundary)
-        self._format, self._view_settings = format, tokens
+        self._endpoint: Endpoint | None = None
+        self._media = media_tensors(format, view, size, rate, decode)
+        self._format = format if self._media is None else None
+        formats.format_of(self._format, view, {})
+        tokens = formats.token_settings(self._format, tokenizer, seq_len, packing, boundary)
+        self._view_settings = tokens
         settings = {
             "seed": seed,
             "shuffle": shuffle,
@@ -110,7 +118,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
             "on_exhausted": on_exhausted,
             "unit": unit or "",
         }
-        mix = _weighted(mix, weights, probabilities)
+        mix = weighted(mix, weights, probabilities)
         if not isinstance(mix, Recipe):
             from choline_data.mix import parse_mix
 
@@ -119,12 +127,14 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         if server is None:
             self._recipe = mix if isinstance(mix, Recipe) else resolved_here(self._home, mix, settings, tokens)
         else:
-            self._connect(server, mix, settings, token, tls, retry_seconds)
+            reached = {"token": token, "tls": tls, "budget": retry_seconds, "stall": stall_seconds}
+            self._connect(server, mix, settings, reached)
         self._start = 0
         self._epoch = 0
         self._begun: Mapping[str, Any] | None = None  # the state of one worker, until it iterates
         self._progress: Progress | None = None
         self._expected: forks.Found | None = None
+        self._elsewhere = False  # workers read it, and how far they are is not known here
         self._parent_rank: tuple[int, int] | None = None
         self._readers: tuple[int, Reader] | None = None
         self._summary = states.summary(self._recipe)
@@ -136,13 +146,11 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         server: str | Sequence[str],
         mix: object,
         settings: Mapping[str, Any],
-        token: str | None,
-        tls: bool | str | Mapping[str, str] | None,
-        budget: float,
+        reached: Mapping[str, Any],
     ) -> None:
         from choline_data.client import remote
 
-        self._endpoint = remote.Endpoint.of(server, token=token, tls=tls, budget=budget)
+        self._endpoint = Endpoint.of(server, **reached)
         tokens = {}
         if settings["view"] == "tokens":
             from choline_data.tokens.stream import token_options
@@ -172,7 +180,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
     @property
     def needs_python(self) -> bool:
         """Whether each sample is decoded or transformed by Python."""
-        return self._transform is not None or self._decode is not None
+        return self._transform is not None or self._decode is not None or self._media is not None
 
     def describe(self) -> Described:
         """The recipe, the Arrow schema, the names of the datasets and the length."""
@@ -190,6 +198,8 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
             raise TypeError(
                 "This FirehoseDataset has no end: set max_samples, or repeat=False, for one that has a length."
             )
+        if self.batch_tokens is not None:
+            raise TypeError("How many batches a budget of tokens makes is known only when they are made.")
         share = self._share_here()
         lane, _ = share.lane(self._start)
         count = lane.below(share.end(self._start, self.length, self._last) or 0)
@@ -213,9 +223,16 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         info = torch.utils.data.get_worker_info()
         # A worker knows no process group: its rank is that of the process which started it.
         rank = self._rank or (self._parent_rank if info is not None and self._parent_rank else find_rank())
-        return share_of(forks.iterating(self), self._expected, rank, self._rank is not None, self.batch_size)
+        batch = self.batch_size or (None if self.batch_tokens is None else 1)
+        return share_of(forks.iterating(self), self._expected, rank, self._rank is not None, batch)
 
     def __iter__(self) -> Iterator[Any]:
+        fetcher = forks.fetcher()
+        if fetcher is not None and getattr(fetcher, "length", None) is None and not forks.iterating(self).loader:
+            raise InvalidOptionError(
+                "Lightning takes a batch ahead, and its checkpoint would lose that batch.",
+                remedy="Give it dataset.loader() in place of the dataset.",
+            )
         return self.begin()
 
     def begin(self) -> Pass:
@@ -223,7 +240,10 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         share = self._share()
         lane, offset = share.lane(self._start)
         begun, self._begun = self._begun, None
-        if begun is not None and begun.get("workers") == share.workers and begun.get("worker") == share.worker:
+        fits = begun is not None and (begun.get("workers"), begun.get("worker")) == (share.workers, share.worker)
+        if self.batch_tokens is not None and (begun is None or fits):
+            return self._begin_budget(share, begun, self.batch_tokens)
+        if begun is not None and fits:
             lane, offset = Share(share.rank, share.world, share.batch, 0, share.workers, share.loader_batch).lane(
                 begun["position"]
             )
@@ -242,7 +262,16 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
             workers=share.workers,
             split="samples" if share.batch is None and share.workers > 1 and share.loader_batch is None else "",
         )
-        self._progress = progress
+        return self._pass(Pass, progress, batch=self.batch_size)
+
+    def _begin_budget(self, share: Share, begun: Mapping[str, Any] | None, budget: int) -> Pass:
+        from choline_data.client.budget import BudgetPass, progress_of
+
+        progress = progress_of(share, self._start, self.length, self._epoch, begun)
+        return self._pass(BudgetPass, progress, share=share, budget=budget, last=self._last)
+
+    def _pass(self, kind: type[Pass], progress: Progress, **options: Any) -> Pass:
+        self._progress, self._elsewhere = progress, False
         myself = weakref.ref(self)
 
         def done() -> None:
@@ -250,11 +279,11 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
             if dataset is not None and dataset._progress is progress:
                 dataset._start, dataset._epoch = 0, progress.epoch + 1
 
-        return Pass(
+        return kind(
             progress,
             self._reader_for_pass(),
             self.maker(),
-            batch=self.batch_size,
+            **options,
             length=self.length,
             ahead=self._ahead if self._endpoint is not None else 0,
             done=done,
@@ -263,7 +292,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
     def maker(self) -> Maker:
         """What turns chunks into samples and batches."""
         form = formats.format_of(self._format, self._recipe.view, self._view_settings)
-        return Maker(self.describe().datasets, form, self._decode, self._transform, self._on_error)
+        return Maker(self.describe().datasets, form, self._decode, self._transform, self._media, self._on_error)
 
     def _reader_for_pass(self) -> Callable[[], Reader]:
         if self._endpoint is None:
@@ -283,6 +312,8 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         """The reader of this process: a forked one opens its own."""
         if self._readers is None or self._readers[0] != os.getpid():
             self._readers = (os.getpid(), self._opened())
+            if self.is_remote:
+                forks.watch(cast(forks.Pausable, self._readers[1]))
         return self._readers[1]
 
     def expect(self, found: forks.Found) -> None:
@@ -290,6 +321,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         if found.loader or found.shard_group or found.dispatcher:
             self._expected = found
             self._parent_rank = self._rank or find_rank()
+            self._elsewhere = found.stateless
 
     def __getstate__(self) -> dict[str, Any]:
         self.expect(forks.iterating(self))
@@ -302,7 +334,19 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
     # --- State
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the iteration stands, by what was yielded: a fresh flat JSON dict of at most 4 KiB."""
+        """Where the iteration stands, by what was yielded: a fresh flat JSON dict of at most 4 KiB.
+
+        InvalidOptionError where workers of a plain DataLoader read: how far they are is known to nobody.
+        """
+        if self._elsewhere and torch.utils.data.get_worker_info() is None:
+            raise InvalidOptionError(
+                "Workers of a DataLoader read this dataset, and how far they are is not known here.",
+                remedy="Use dataset.loader(), whose state_dict() follows them, or torchdata's StatefulDataLoader.",
+                option="num_workers",
+            )
+        return self._state()
+
+    def _state(self) -> dict[str, Any]:
         progress = self._progress
         state = {
             "version": states.VERSION,
@@ -312,6 +356,8 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
             "seed": self._recipe.seed,
             "summary": self._summary,
         }
+        if self.run is not None:
+            state["run"] = self.run
         if self.found_batch_size is not None:
             state["batch_size"] = self.found_batch_size
         if progress is None:
@@ -322,6 +368,8 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
             state["epoch"] = progress.epoch
             if progress.split:
                 state["split"] = progress.split
+            if (skip := getattr(progress, "skip", None)) is not None:
+                state["skip"] = skip
         elif not progress.finished:
             state["position"], state["epoch"] = progress.position(), progress.epoch
         return state
@@ -337,7 +385,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         self._begun = dict(state) if worker else None
         if not worker and self.length is not None and position >= self.length:
             position, epoch = 0, epoch + 1
-        self._start, self._epoch, self._progress = position, epoch, None
+        self._start, self._epoch, self._progress, self._elsewhere = position, epoch, None, False
         found = state.get("batch_size")
         if self.batch_size is None and type(found) is int and found > 0:
             self.batch_size = self.found_batch_size = found
@@ -350,19 +398,20 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
                 f"Position {position} is not in the stream.",
                 remedy=f"It has positions 0 to {length - 1}." if length else "Positions begin at 0.",
             )
-        self._start, self._begun, self._progress = position, None, None
+        self._start, self._begun, self._progress, self._elsewhere = position, None, None, False
 
     def rewind(self, epoch: int) -> None:
         """The next iteration is pass `epoch`, from its beginning."""
-        self._start, self._epoch, self._begun, self._progress = 0, epoch, None, None
+        self._start, self._epoch, self._begun, self._progress, self._elsewhere = 0, epoch, None, None, False
 
     def stats(self) -> dict[str, Any]:
         """What this process has read so far: rows, seconds waited, samples skipped, and samples served by source."""
         progress = self._progress
-        position = self.state_dict()["position"]
+        position = self._state()["position"]
         served = self._recipe.plan().served(position) if position else [0] * len(self._recipe.sources)
         seconds = max(time.monotonic() - progress.began, 1e-9) if progress else 1.0
         return {
+            "run": self.run,
             "position": position,
             "epoch": self._epoch,
             "rows": progress.rows if progress else 0,
@@ -376,6 +425,12 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         """The rows of step `step` of all ranks: dataset, revision, row and epoch of each, from the recipe alone."""
         from choline_data.client.explain import explain
 
+        if self.batch_tokens is not None:
+            raise InvalidOptionError(
+                "Where step N of a budget of tokens begins depends on the samples before it.",
+                remedy="Ask a dataset without batch_tokens: its step N is position N.",
+                option="batch_tokens",
+            )
         share = self._share_here()
         size = share.world * (self.batch_size or 1)
         stop = (step + 1) * size if self.length is None else min((step + 1) * size, self.length)
@@ -389,7 +444,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         positions = [p if length is None else p % length for p in range(self._start, self._start + size)]
         chunk = Chunk(self.reader().at(positions), np.asarray(positions, dtype=np.int64))
         make = self.maker()
-        return make.batch(chunk) if make.plain else collate([make.finished(s) for s in make.samples(chunk)])
+        return make.batch(chunk) if make.plain else make.collated([make.finished(s) for s in make.samples(chunk)])
 
     def find_batch_size(self, step: Callable[[Any], object], *, start: int = 1, most: int = 1 << 16) -> int:
         """The most samples that `step` takes in one batch without running out of memory; sets it on the dataset."""
@@ -408,42 +463,3 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         from choline_data.client.maps import FirehoseMap
 
         return FirehoseMap(self)
-
-
-def _budgeted(batch_size: int | None, tokens: int | None, view: str, seq_len: int | None) -> int | None:
-    if tokens is None:
-        return batch_size
-    if view != "tokens" or batch_size is not None:
-        raise InvalidOptionError(
-            "batch_tokens is a budget of packed rows.",
-            remedy='Set it with view="tokens", in place of batch_size.',
-            option="batch_tokens",
-        )
-    rows = tokens // (seq_len or 1024)
-    if type(tokens) is not int or rows < 1:
-        raise InvalidOptionError(
-            f"batch_tokens is {tokens!r}, less than one row of {seq_len or 1024}.",
-            remedy="Give more, or a smaller seq_len.",
-        )
-    return rows
-
-
-def _one_of(name: str, value: object, allowed: Sequence[object]) -> None:
-    if value not in allowed:
-        raise InvalidOptionError(
-            f"{name} is {value!r}.", remedy=f"It can be {', '.join(map(repr, allowed))}.", option=name
-        )
-
-
-def _weighted(mix: object, weights: Sequence[object] | None, probabilities: Sequence[object] | None) -> object:
-    given = weights if weights is not None else probabilities
-    if given is None:
-        return mix
-    if weights is not None and probabilities is not None:
-        raise InvalidOptionError("weights and probabilities are two names for one thing.", remedy="Give one of them.")
-    if isinstance(mix, (str, bytes, Mapping)) or not isinstance(mix, Sequence) or len(mix) != len(given):
-        raise InvalidMixError(
-            "weights go with a list of as many names.",
-            remedy='Or write the mix as {"web": 0.7, "code": 0.3}.',
-        )
-    return dict(zip(mix, given, strict=True))

@@ -12,7 +12,7 @@ from choline_data.client.ranks import Ints, Lane
 from choline_data.client.reading import Chunk, Described
 from choline_data.order.interleave import MIXING_BLOCK
 from choline_data.recipe import Recipe
-from choline_data.stream import Store
+from choline_data.stream import Store, Stream
 
 TARGET_BYTES = 4 << 20
 MOST_ROWS = 8192
@@ -27,6 +27,8 @@ class EmbeddedReader:
         from choline_data.views import open_stream
 
         self._stream = open_stream(Store(Home(location)), recipe, columns)
+        # What stays in this process is read where it lies: a column nobody looks at is never copied.
+        self._read = self._stream.views_at if isinstance(self._stream, Stream) else self._stream.read_at
         self._rows = int(min(MOST_ROWS, max(1, TARGET_BYTES // max(self._stream.mean_row_bytes(), 1))))
 
     def describe(self) -> Described:
@@ -43,7 +45,7 @@ class EmbeddedReader:
             take = max(rows // lane.block, 1) * lane.block
             take = take if count is None else min(take, count)
             positions = lane.positions(index, take)
-            yield Chunk(self._stream.read_at(positions), positions)
+            yield Chunk(self._read(positions), positions)
             index += take
             count = None if count is None else count - take
             rows = min(rows * 2, self._rows)

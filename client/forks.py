@@ -24,6 +24,7 @@ class Pausable(Protocol):
 _live: weakref.WeakSet[Any] = weakref.WeakSet()
 _datasets: weakref.WeakSet[Any] = weakref.WeakSet()
 _unsafe = False
+_forks = 0  # that threads of this process are in the middle of
 
 
 def watch(stream: Pausable) -> None:
@@ -41,6 +42,11 @@ def unsafe() -> bool:
     return _unsafe
 
 
+def under_way() -> bool:
+    """Whether a thread of this process is about to fork: streams are at rest, and none may start."""
+    return _forks > 0
+
+
 @dataclass(frozen=True)
 class Found:
     """Who iterates a dataset, as far as the call stack tells."""
@@ -49,6 +55,7 @@ class Found:
     workers: int = 0
     loader: bool = False
     dispatcher: bool = False  # Accelerate reads everything on one rank and deals it to the others
+    stateless: bool = False  # the loader has workers, and nobody asks them how far they are
     shard_group: int = 0  # Accelerate lets each rank read everything and keep its part: samples in a step of all ranks
 
 
@@ -78,7 +85,7 @@ def iterating(dataset: object) -> Found:
     data = sys.modules.get("torch.utils.data")
     if data is None:
         return Found()
-    loader_batch, workers, loader, dispatcher, group = None, 0, False, False, 0
+    loader_batch, workers, loader, dispatcher, group, stateless = None, 0, False, False, 0, False
     for value in _objects():
         kind = type(value).__name__
         if kind == "IterableDatasetShard" and _reaches(value, dataset):
@@ -88,11 +95,19 @@ def iterating(dataset: object) -> Found:
             dispatcher = True
         elif isinstance(value, data.DataLoader) and not loader and _reaches(value, dataset):
             loader_batch, workers, loader = value.batch_size, value.num_workers, True
-    return Found(loader_batch, workers, loader, dispatcher, group)
+            counted = hasattr(value, "state_dict") or hasattr(value.dataset, "counts_steps")
+            stateless = workers > 0 and not counted
+    return Found(loader_batch, workers, loader, dispatcher, stateless, group)
+
+
+def fetcher() -> Any:
+    """Lightning's fetcher in the call stack, which holds batches that the loop has not got yet; None without one."""
+    return next((value for value in _objects() if type(value).__name__ == "_PrefetchDataFetcher"), None)
 
 
 def _before() -> None:
-    global _unsafe
+    global _forks, _unsafe
+    _forks += 1
     for dataset in list(_datasets):
         dataset.expect(iterating(dataset))
     for stream in list(_live):
@@ -101,11 +116,14 @@ def _before() -> None:
 
 
 def _in_parent() -> None:
-    global _unsafe
+    global _forks, _unsafe
+    _forks -= 1
     _unsafe = False
 
 
 def _in_child() -> None:
+    global _forks
+    _forks = 0
     _live.clear()
 
 

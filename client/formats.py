@@ -8,9 +8,9 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from choline_data.client.reading import Chunk
-from choline_data.client.samples import Batch
+from choline_data.client.samples import Batch, collate
 from choline_data.errors import InvalidOptionError
-from choline_data.tokens.formats import Arrays, row_seq_len, to_format, to_rows, token_format
+from choline_data.tokens.formats import Arrays, end_to_end, row_seq_len, to_format, to_rows, token_format
 
 
 class Format(Protocol):
@@ -21,6 +21,9 @@ class Format(Protocol):
 
     def batch(self, chunk: Chunk, datasets: tuple[str, ...]) -> Any:
         """The chunk's rows as one batch."""
+
+    def collate(self, rows: list[Any]) -> Any:
+        """Rows, which a transform may have changed, as one batch."""
 
 
 class Tensors:
@@ -39,6 +42,10 @@ class Tensors:
         out = Batch.of(chunk.batch, chunk.positions, datasets)
         out["tokens"] = out["tokens"].to(torch.int64)  # torch can do little with unsigned ones
         return out
+
+    def collate(self, rows: list[Any]) -> Any:
+        """Rows, which a transform may have changed, as one batch."""
+        return collate(rows) if isinstance(rows[0], (dict, tuple)) else rows
 
 
 class Tokens:
@@ -62,6 +69,12 @@ class Tokens:
             held = self._held = (whole, Arrays.of(whole))
         arrays = held[1].part(first, chunk.batch.num_rows)
         return to_format(self.name, chunk.batch, chunk.positions, datasets, arrays=arrays)
+
+    def collate(self, rows: list[Any]) -> Any:
+        """Rows, which a transform may have changed, as one batch: one after the other where the format is flat."""
+        if not isinstance(rows[0], (dict, tuple)):
+            return rows
+        return end_to_end(rows) if token_format(self.name).flat else collate(rows)
 
 
 def format_of(name: str | None, view: str, settings: Mapping[str, Any]) -> Format | None:

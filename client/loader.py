@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import DataLoader, IterableDataset
 
+from choline_data.client import forks
 from choline_data.errors import InvalidOptionError
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ def _as_it_is(batch: Any) -> Any:
 
 class _Numbered(IterableDataset):  # type: ignore[misc]
     """The dataset's batches, each with the position at which the next step of the rank begins."""
+
+    counts_steps = True
 
     def __init__(self, dataset: FirehoseDataset) -> None:
         self.dataset = dataset
@@ -61,9 +65,10 @@ class Loader:
         prefetch_factor: int | None = None,
         timeout: float = WORKER_SECONDS,
     ) -> None:
-        if batch_size is not None and dataset.batch_size not in (None, batch_size):
+        told = dataset.batch_size or dataset.batch_tokens
+        if batch_size is not None and told is not None and dataset.batch_size != batch_size:
             raise InvalidOptionError(
-                f"batch_size is {batch_size} here and {dataset.batch_size} in the dataset.",
+                f"batch_size is {batch_size} here, and the dataset makes batches of {told}.",
                 remedy="Set it once.",
             )
         self.dataset = copy.copy(dataset)
@@ -119,16 +124,22 @@ class _Steps:
         self._loader = loader
         self._batches = batches
         self._start = start
+        self._fetcher = forks.fetcher()
+        self._after: deque[int] = deque([start["position"]], maxlen=16)  # each batch that was asked for
 
     def __iter__(self) -> _Steps:
         return self
 
     def __next__(self) -> Any:
+        held = len(self._fetcher.batches) if self._fetcher is not None else 0
         try:
             position, batch = next(self._batches)
         except StopIteration:
             self._loader.dataset.rewind(self._start["epoch"] + 1)
             self._loader._state = self._loader.dataset.state_dict()
             raise
-        self._loader._state = {**self._start, "position": position}
+        # Lightning asks for a batch before it hands out the last one: that one and what it holds are not yet trained on.
+        given = position if self._fetcher is None else self._after[-1 - held]
+        self._after.append(position)
+        self._loader._state = {**self._start, "position": given}
         return batch

@@ -38,4 +38,4 @@ class FirehoseMap(Dataset):  # type: ignore[misc]
         make = self.dataset.maker()
         batch = self.dataset.reader().at(positions)
         samples = make.samples(Chunk(batch, np.asarray(positions, dtype=np.int64)))
-        return samples if make.plain else [make.finished(sample) for sample in samples]
+        return list(samples if make.plain else [make.finished(sample) for sample in samples])

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 import pyarrow as pa
 
 from choline_data.client import forks, formats
+from choline_data.client.media_tensors import MediaTensors
 from choline_data.client.prefetch import Prefetch
 from choline_data.client.ranks import Lane
 from choline_data.client.reading import Chunk, Reader
 from choline_data.client.samples import Batch, collate, to_samples
+from choline_data.columns import plain
 from choline_data.errors import CholineDataError, DataError, InvalidOptionError
 
 log = logging.getLogger("choline_data")
@@ -148,10 +151,11 @@ class Pass:
         self._fetched = progress.index
         if ahead:
             self._ahead = Prefetch(reader, read, progress.index, limit=ahead)
-            weakref.finalize(self, self._ahead.pause)
+            weakref.finalize(self, self._ahead.drop)
         self._held: Chunk | None = None
         self._at = 0
-        self._rows: Iterator[dict[str, Any]] = iter(())
+        self._rows: Iterator[Any] = iter(())
+        self._at_rows: Iterator[tuple[Chunk, int, Any]] = iter(())  # where each is decoded or transformed
         self._bad = 0
 
     def __iter__(self) -> Pass:
@@ -166,17 +170,18 @@ class Pass:
         if self._batch is not None:
             return self._next_batch(self._batch)
         while True:
-            for sample in self._rows:
+            for chunk, row, sample in self._at_rows:
                 progress.index += 1
-                made = self._finished(sample)
+                made = self._finished(chunk, row, sample)
                 if made is not None:
                     return made
-            chunk = self._fetch()
-            if chunk is None:
+            fetched = self._fetch()
+            if fetched is None:
                 self._end()
-            self._rows = iter(self._make.samples(chunk))
-            if self._make.plain:
+            if self._plain:
+                self._rows = iter(self._make.samples(fetched))
                 return next(self)
+            self._at_rows = self._numbered(fetched)
 
     def _end(self) -> NoReturn:
         self.progress.finished = True
@@ -203,29 +208,28 @@ class Pass:
             self.progress.rows += chunk.batch.num_rows
         return chunk
 
-    def _finished(self, sample: dict[str, Any]) -> dict[str, Any] | None:
+    def _numbered(self, chunk: Chunk) -> Iterator[tuple[Chunk, int, Any]]:
+        return ((chunk, row, sample) for row, sample in enumerate(self._make.samples(chunk)))
+
+    def _finished(self, chunk: Chunk, row: int, sample: Any) -> Any:
         """The sample decoded and transformed; None for one that is skipped."""
         try:
-            made: dict[str, Any] = self._make.finished(sample)
+            made = self._make.finished(sample)
         except Exception as error:  # noqa: BLE001 - the user's code may raise anything; on_error decides
-            self._skip(sample, error)
+            self._skip(chunk, row, error)
             return None
         self._bad = 0
         return made
 
-    def _skip(self, sample: dict[str, Any], error: Exception) -> None:
+    def _skip(self, chunk: Chunk, row: int, error: Exception) -> None:
         if self._make.on_error != "skip":
             raise error
         self._bad += 1
         self.progress.skipped += 1
-        name = sample.get("id")
-        log.warning(
-            "skipped position %s of %s, id %s: %s",
-            sample.get("position"),
-            sample.get("dataset"),
-            name.hex() if isinstance(name, bytes) else name,
-            error,
-        )
+        # From the chunk, because a format's row need not say where it is from.
+        named = chunk.batch["id"][row].as_py().hex() if "id" in chunk.batch.schema.names else "none"
+        dataset = self._make.datasets[chunk.batch["dataset"][row].as_py()]
+        log.warning("skipped position %s of %s, id %s: %s", chunk.positions[row], dataset, named, error)
         if self._bad >= BAD_IN_A_ROW:
             self._bad = 0
             raise DataError(
@@ -239,11 +243,16 @@ class Pass:
             if chunk is None:
                 self._end()
             self.progress.index += chunk.batch.num_rows
-            if self._make.plain:
-                return self._make.batch(chunk)
-            made = [m for m in map(self._finished, self._make.samples(chunk)) if m is not None]
-            if made:
-                return collate(made) if isinstance(made[0], dict) else made
+            made = self._made(chunk)
+            if made is not None:
+                return made
+
+    def _made(self, chunk: Chunk) -> Any:
+        """The chunk as a batch; None where each of its samples is skipped."""
+        if self._plain:
+            return self._make.batch(chunk)
+        made = [m for m in itertools.starmap(self._finished, self._numbered(chunk)) if m is not None]
+        return self._make.collated(made) if made else None
 
     def _gathered(self, size: int) -> Chunk | None:
         parts: list[Chunk] = []
@@ -278,7 +287,11 @@ def joined(parts: list[Chunk]) -> Chunk:
         return parts[0]
     import numpy as np
 
-    return Chunk(pa.concat_batches([p.batch for p in parts]), np.concatenate([p.positions for p in parts]))
+    batches = [p.batch for p in parts]
+    if any(batch.schema != batches[0].schema for batch in batches):  # some hold views, some values of their own
+        batches = [pa.record_batch([plain(c) for c in b.columns], names=b.schema.names) for b in batches]
+        batches = [batch.cast(batches[0].schema) for batch in batches]
+    return Chunk(pa.concat_batches(batches), np.concatenate([p.positions for p in parts]))
 
 
 def _wrapped(
@@ -301,15 +314,16 @@ class Maker:
     datasets: tuple[str, ...]
     form: formats.Format | None = None
     decode: str | None = None
-    transform: Callable[[dict[str, Any]], Any] | None = None
+    transform: Callable[[Any], Any] | None = None
+    media: MediaTensors | None = None
     on_error: str = "raise"
 
     @property
     def plain(self) -> bool:
         """Whether samples go out as they come."""
-        return self.decode is None and self.transform is None
+        return self.decode is None and self.transform is None and self.media is None
 
-    def samples(self, chunk: Chunk) -> list[dict[str, Any]]:
+    def samples(self, chunk: Chunk) -> Iterable[dict[str, Any]]:
         """The samples of a chunk."""
         if self.form is not None:
             return self.form.samples(chunk, self.datasets)
@@ -321,12 +335,22 @@ class Maker:
             return self.form.batch(chunk, self.datasets)
         return Batch.of(chunk.batch, chunk.positions, self.datasets)
 
-    def finished(self, sample: dict[str, Any]) -> Any:
+    def collated(self, samples: list[Any]) -> Any:
+        """Finished samples as one batch."""
+        if self.form is not None:
+            return self.form.collate(samples)
+        if self.media is not None:
+            return self.media.collate(samples)
+        return collate(samples) if isinstance(samples[0], (dict, tuple)) else samples
+
+    def finished(self, sample: Any) -> Any:
         """The sample decoded and transformed."""
         if self.decode is not None:
             from choline_data.client.decoding import decoded
 
             sample = decoded(sample, self.decode)
+        if self.media is not None:
+            sample = self.media.sample(sample)
         return sample if self.transform is None else self.transform(sample)
 
 

@@ -13,6 +13,7 @@ from choline_data.errors import CholineDataError, UnavailableError
 
 QUEUE_BYTES = 256 << 20
 _LOOK_SECONDS = 0.5
+_FORK_SECONDS = 0.01
 _STOP_SECONDS = 10.0
 
 
@@ -35,7 +36,7 @@ class Prefetch:
         self._bytes = 0
         self._change = threading.Condition()
         self._thread: threading.Thread | None = None
-        self._stopping = False
+        self._stopping = self._dropped = False
         self._ended = False
         self._failed: BaseException | None = None
         self.waited = 0.0
@@ -58,18 +59,20 @@ class Prefetch:
 
     def _wait(self) -> None:
         began = time.monotonic()
-        self._start()
         while not self._queue and not self._ended and self._failed is None:
+            if forks.under_way():  # in another thread: nothing may start before it has forked
+                self._change.wait(_FORK_SECONDS)
+                continue
+            self._start()
             self._change.wait(_LOOK_SECONDS)
             thread = self._thread
-            if thread is None:  # paused for a fork by another thread
-                self._start()
-            elif not thread.is_alive() and not self._queue and not self._ended and self._failed is None:
+            if self._queue or self._ended or self._failed is not None or thread is None or forks.under_way():
+                continue
+            if not thread.is_alive():
                 raise UnavailableError("The reader thread died.", remedy="Go on: the next sample starts another.")
-            else:
-                check = getattr(self._reader(), "check", None)
-                if check is not None:
-                    check()
+            check = getattr(self._reader(), "check", None)
+            if check is not None:
+                check()
         self.waited += time.monotonic() - began
 
     def _start(self) -> None:
@@ -98,6 +101,9 @@ class Prefetch:
             self._fail(error)
         except Exception as error:  # noqa: BLE001 - the edge of a thread: raised again in the trainer's
             self._fail(error)
+        finally:
+            if self._dropped:
+                self._reader().close()
 
     def _fail(self, error: BaseException) -> None:
         with self._change:
@@ -119,6 +125,15 @@ class Prefetch:
             self._thread = None
             self._change.notify_all()
         return stopped
+
+    def drop(self) -> None:
+        """Has the thread stop and close what it reads, without waiting for it: for a finalizer, which may run in it."""
+        self._dropped = self._stopping = True
+        reader, thread = self._reader(), self._thread
+        if thread is None or not thread.is_alive():
+            reader.close()
+        elif (cancel := getattr(reader, "cancel", None)) is not None:
+            cancel()
 
     def fill(self) -> tuple[int, int]:
         """Bytes in the queue, and the most there may be."""

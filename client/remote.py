@@ -2,222 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import random
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from choline_data import wire
-from choline_data.client import forks
+from choline_data.client.connection import CALL_SECONDS, Connection, Endpoint, Patience, called, error_of
 from choline_data.client.ranks import Lane
 from choline_data.client.reading import Chunk, Described
-from choline_data.errors import (
-    CholineDataError,
-    InvalidOptionError,
-    RecipeMismatchError,
-    SourceDamagedError,
-    TransientError,
-    UnavailableError,
-    error_from_parts,
-)
+from choline_data.columns import numbers
+from choline_data.errors import RecipeMismatchError, SourceDamagedError, TransientError, UnavailableError
 from choline_data.recipe import Recipe
 
-T = TypeVar("T")
-STALL_SECONDS = 15.0
-CALL_SECONDS = 30.0
-BUDGET_SECONDS = 300.0
-_FIRST_WAIT, _LONGEST_WAIT = 0.1, 3.0  # new samples come within 5 s of a server's return
 _DAMAGED_TRIES = 3
 _AT_ONCE = 256
-_RETRIED = (
-    "UNAVAILABLE",
-    "DEADLINE_EXCEEDED",
-    "RESOURCE_EXHAUSTED",
-    "ABORTED",
-    "INTERNAL",
-    "UNKNOWN",
-    "CANCELLED",
-)
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """Where servers are and how to be let in. Plain and picklable."""
-
-    addresses: tuple[str, ...]
-    token: str | None = None
-    tls: bool | str | Mapping[str, str] | None = None
-    budget: float = BUDGET_SECONDS
-    stall: float = STALL_SECONDS
-
-    @classmethod
-    def of(cls, server: str | Sequence[str], **options: Any) -> Endpoint:
-        """The endpoint of `"host:port"`, several of them in a list or with commas, or `dns:///name`."""
-        given = server.split(",") if isinstance(server, str) else list(server)
-        addresses = tuple(a.strip().removeprefix("grpc://") for a in given if a.strip())
-        if not addresses:
-            raise InvalidOptionError("server names no address.", remedy='Give "host:port".', option="server")
-        endpoint = cls(addresses, **options)
-        if endpoint.token and not endpoint.tls and not all(_loopback(a) for a in addresses):
-            raise InvalidOptionError(
-                "A token is only sent over TLS, or to this machine.",
-                remedy="Set tls=True, or tls to the file of the server's authority.",
-                option="tls",
-            )
-        return endpoint
-
-
-def _loopback(address: str) -> bool:
-    host = address.rsplit(":", 1)[0].strip("[]")
-    return host in ("localhost", "::1") or host.startswith("127.") or address.startswith("unix:")
-
-
-def _credentials(tls: bool | str | Mapping[str, str]) -> Any:
-    import grpc
-
-    files = {} if tls is True else {"ca": tls} if isinstance(tls, str) else dict(tls)  # type: ignore[arg-type]
-    read = {key: Path(path).read_bytes() for key, path in files.items()}
-    return grpc.ssl_channel_credentials(read.get("ca"), read.get("key"), read.get("cert"))
-
-
-class Connection:
-    """A channel to one address at a time, opened when it is first used, closed around forks."""
-
-    def __init__(self, endpoint: Endpoint) -> None:
-        self.endpoint = endpoint
-        self._turn = random.Random(os.urandom(8)).randrange(len(endpoint.addresses))
-        self._channel: Any = None
-        self._lock = threading.Lock()
-
-    @property
-    def address(self) -> str:
-        """The address that is used now."""
-        return self.endpoint.addresses[self._turn % len(self.endpoint.addresses)]
-
-    def stub(self) -> Any:
-        """The service on the current address."""
-        if forks.unsafe():
-            raise UnavailableError(
-                "This process was forked while its parent's stream could not be paused.",
-                remedy='Start DataLoader workers with multiprocessing_context="forkserver".',
-            )
-        import grpc
-        import grpc.experimental
-
-        from choline_data.v1 import firehose_pb2_grpc
-
-        with self._lock:
-            if self._channel is None:
-                options = [
-                    (grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1),
-                    ("grpc.max_receive_message_length", 32 << 20),
-                    ("grpc.keepalive_time_ms", 30_000),
-                    ("grpc.keepalive_timeout_ms", 10_000),
-                    ("grpc.http2.ping_timeout_ms", 10_000),
-                    ("grpc.use_local_subchannel_pool", 1),
-                    ("grpc.enable_retries", 0),
-                ]
-                if self.endpoint.tls:
-                    self._channel = grpc.secure_channel(self.address, _credentials(self.endpoint.tls), options)
-                else:
-                    self._channel = grpc.insecure_channel(self.address, options)
-            return firehose_pb2_grpc.FirehoseServiceStub(self._channel)
-
-    def metadata(self) -> list[tuple[str, str]]:
-        """What goes with every call."""
-        return [("authorization", f"Bearer {self.endpoint.token}")] if self.endpoint.token else []
-
-    def close(self) -> None:
-        """Closes the channel; the next use opens another."""
-        with self._lock:
-            channel, self._channel = self._channel, None
-        if channel is not None:
-            channel.close()
-
-    def advance(self) -> None:
-        """Goes to the next address."""
-        self.close()
-        self._turn += 1
-
-
-def error_of(error: Any) -> CholineDataError:
-    """What the server says about a failed call, as the error that it was there."""
-    from google.rpc import error_details_pb2, status_pb2
-
-    for key, value in error.trailing_metadata() or ():
-        if key == "grpc-status-details-bin":
-            status = status_pb2.Status.FromString(value)
-            for detail in status.details:
-                info = error_details_pb2.ErrorInfo()
-                if detail.Is(info.DESCRIPTOR):
-                    detail.Unpack(info)
-                    told = dict(info.metadata)
-                    message = told.pop("message", status.message)
-                    return error_from_parts(info.reason, message, told.pop("remedy", ""), told)
-    code = error.code().name if error.code() is not None else "UNKNOWN"
-    if code in _RETRIED:
-        return UnavailableError(f"The server is not there ({code.lower()}): {error.details()}")
-    return CholineDataError(f"The server refused ({code.lower()}): {error.details()}", remedy="Check its version.")
-
-
-class Patience:
-    """Waits longer and longer between tries, with full jitter, until nothing has come for `budget` seconds."""
-
-    def __init__(self, connection: Connection, stopped: Callable[[], bool], budget: float) -> None:
-        self._connection = connection
-        self._stopped = stopped
-        self._budget = budget
-        self._random = random.Random(os.urandom(8))  # never the trainer's random state
-        self._tries = 0
-        self._since = time.monotonic()
-        self.retries = 0
-
-    def progress(self) -> None:
-        """Something came: patience is fresh again."""
-        self._tries = 0
-        self._since = time.monotonic()
-
-    def wait(self, error: CholineDataError) -> None:
-        """Waits for the next try, on the next address; raises the error when there is no time left."""
-        spent = time.monotonic() - self._since
-        if spent >= self._budget:
-            raise UnavailableError(
-                f"{self._connection.address}: no sample for {spent:.0f} s: {error.message}",
-                remedy="Check the server, then resume from the last state.",
-            ) from error
-        self.retries += 1
-        pause = self._random.uniform(0, min(_LONGEST_WAIT, _FIRST_WAIT * 2**self._tries))
-        self._tries += 1
-        self._connection.advance()
-        until = time.monotonic() + min(pause, self._budget - spent)
-        while (left := until - time.monotonic()) > 0 and not self._stopped():
-            time.sleep(min(left, 0.05))
-
-
-def _called(connection: Connection, call: Callable[[Any], T], budget: float) -> T:
-    """A unary call, tried again while the server can't be reached."""
-    import grpc
-
-    patience = Patience(connection, lambda: False, budget)
-    while True:
-        try:
-            answer = call(connection.stub())
-        except grpc.RpcError as raised:
-            error = error_of(raised)
-            if not isinstance(error, TransientError):
-                raise error from None
-        else:
-            if answer is not None:
-                return answer
-            error = UnavailableError("The server's answer can't be read.")  # grpcio gives None for what is no protobuf
-        patience.wait(error)
 
 
 def resolved(
@@ -246,9 +48,9 @@ def resolved(
     )
     connection = Connection(endpoint)
     try:
-        answer = _called(
+        answer = called(
             connection,
-            lambda stub: stub.ResolveMix(request, timeout=CALL_SECONDS, metadata=connection.metadata()),
+            lambda stub, seconds: stub.ResolveMix(request, timeout=seconds, metadata=connection.metadata()),
             min(endpoint.budget, CALL_SECONDS),
         )
     finally:
@@ -292,9 +94,15 @@ class _Request:
     @classmethod
     def of(cls, lane: Lane) -> _Request:
         if lane.block > 1 and lane.step > 1:
-            # Several workers share a rank's single positions in groups: read the rank's, keep ours.
+            # Several workers share a rank's single positions in groups: read the rank's, or what all ranks have in our
+            # groups, whichever is less, and keep ours.
+            workers = lane.period // (lane.block * lane.step)
+            if lane.step < workers:
+                first = lane.first - lane.first % lane.step
+                wide = Lane(first, lane.block * lane.step, lane.period)
+                return cls(0, workers, wide.block, first % lane.period, wide)
             wide = Lane(lane.first % lane.step, 1, lane.step)
-            return cls(wide.first, wide.period, 1, 0, None if lane.period == lane.block * lane.step else wide)
+            return cls(wide.first, wide.period, 1, 0, None if workers == 1 else wide)
         world = lane.period // lane.block
         if lane.first % lane.block == 0:
             return cls(lane.first // lane.block % world, world, lane.block, 0)
@@ -326,13 +134,22 @@ class RemoteReader:
         if since is not None and call is not None and time.monotonic() - since > self.endpoint.stall:
             call.cancel()
 
-    def close(self) -> None:
-        """Ends the stream that is open and closes the channel."""
+    def cancel(self) -> None:
+        """Ends the stream that is open. Takes no lock and waits for nothing: for finalizers, which run anywhere."""
         self._closed += 1
         call = self._call
         if call is not None:
             call.cancel()
+
+    def close(self) -> None:
+        """Ends the stream that is open and closes the channel."""
+        self.cancel()
         self._connection.close()
+
+    def pause(self) -> bool:
+        """Closes the channel before a fork, where no stream is open; the next call opens another."""
+        self._connection.close()
+        return True
 
     def chunks(self, lane: Lane, index: int, count: int | None) -> Iterator[Chunk]:
         """The lane's samples from number `index` on, whatever happens to one server or another."""
@@ -468,7 +285,7 @@ class RemoteReader:
                 f"{where}: {message.row_count} samples from {message.first_position} came where position "
                 f"{lane.position(index)} was due."
             )
-        codes = batch["dataset"].to_numpy(zero_copy_only=False)
+        codes = numbers(batch["dataset"])
         if codes.min() < 0 or codes.max() >= len(self._described.datasets):
             raise SourceDamagedError(f"{where}: a message names a dataset that the recipe does not have.")
         return Chunk(batch, positions)
@@ -486,10 +303,10 @@ class RemoteReader:
                 positions=ascending[start : start + _AT_ONCE].tolist(),
                 columns=self._columns,
             )
-            answer = _called(
+            answer = called(
                 self._connection,
-                lambda stub, request=request: stub.GetSamples(  # type: ignore[misc]
-                    request, timeout=CALL_SECONDS, metadata=self._connection.metadata()
+                lambda stub, seconds, request=request: stub.GetSamples(  # type: ignore[misc]
+                    request, timeout=seconds, metadata=self._connection.metadata()
                 ),
                 self.endpoint.budget,
             )
@@ -522,5 +339,5 @@ class RemoteReader:
 def _kept(chunk: Chunk, lane: Lane) -> Chunk:
     """What of a wider lane's chunk is ours."""
     after = chunk.positions - lane.first
-    mask = (after >= 0) & (after % lane.period < lane.block * lane.step)
+    mask = (after >= 0) & (after % lane.period < lane.block * lane.step) & (after % lane.step == 0)
     return Chunk(chunk.batch.filter(pa.array(mask)), chunk.positions[mask])

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import pairwise, repeat
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, pairwise, repeat
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from choline_data.client.ranks import Ints
+from choline_data.columns import numbers, plain
 from choline_data.schema import KINDS
+
+SAMPLES_AT_ONCE = 512
 
 
 def _coded(column: pa.Array, names: Sequence[str]) -> list[str]:
-    return [names[code] for code in column.to_numpy(zero_copy_only=False).tolist()]
+    return [names[code] for code in numbers(column).tolist()]
 
 
 def to_list(name: str, column: pa.Array, datasets: Sequence[str]) -> list[Any]:
@@ -47,18 +50,24 @@ def to_list(name: str, column: pa.Array, datasets: Sequence[str]) -> list[Any]:
             out = [row if there else None for row, there in zip(out, column.is_valid().to_pylist(), strict=True)]
         return out
     if not column.null_count and (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
-        return list(column.to_numpy().tolist())
+        return list(numbers(column).tolist())
     return list(column.to_pylist())
 
 
-def to_samples(batch: pa.RecordBatch, positions: Ints, datasets: Sequence[str]) -> list[dict[str, Any]]:
-    """The rows as dicts that carry their position."""
+def to_samples(batch: pa.RecordBatch, positions: Ints, datasets: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The rows as dicts that carry their position; made some hundred at a time, so that they are still near when used."""
+    size = SAMPLES_AT_ONCE
+    parts = (_made(batch.slice(at, size), positions[at : at + size], datasets) for at in range(0, len(positions), size))
+    return chain.from_iterable(parts)
+
+
+def _made(batch: pa.RecordBatch, positions: Ints, datasets: Sequence[str]) -> Iterator[dict[str, Any]]:
     names = [*batch.schema.names, "position"]
     columns = [to_list(name, batch[name], datasets) for name in batch.schema.names]
     columns.append(positions.tolist())
     if len(names) == 4:
-        return list(map(_dict_of_four(*names), *columns))
-    return list(map(dict, map(zip, repeat(names), zip(*columns, strict=True))))
+        return map(_dict_of_four(*names), *columns)
+    return map(dict, map(zip, repeat(names), zip(*columns, strict=True)))
 
 
 def _dict_of_four(one: str, two: str, three: str, four: str) -> Callable[..., dict[str, Any]]:
@@ -74,9 +83,9 @@ def _tensor(column: pa.Array) -> Any:
     if column.null_count:
         return None
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
-        return torch.from_numpy(np.array(column.to_numpy(zero_copy_only=False)))
+        return torch.from_numpy(np.array(numbers(column)))
     if pa.types.is_fixed_size_list(kind) and not column.values.null_count:
-        flat = column.flatten().to_numpy(zero_copy_only=False)
+        flat = numbers(column.flatten())
         return torch.from_numpy(np.array(flat)).reshape(len(column), kind.list_size)
     return None
 
@@ -118,7 +127,8 @@ class Batch(dict[str, Any]):
 
     def arrow(self, name: str) -> pa.Array | None:
         """The Arrow column of this name, where it has not been made a list yet."""
-        return self._columns.get(name)
+        column = self._columns.get(name)
+        return None if column is None else plain(column)
 
     def __getitem__(self, name: str) -> Any:
         return self._made(name) if name in self._columns else dict.__getitem__(self, name)
@@ -177,7 +187,7 @@ class Batch(dict[str, Any]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Columns that nobody looked at travel between processes as one Arrow message, not as pickled lists.
-        columns = dict(self._columns)
+        columns = {name: plain(column) for name, column in self._columns.items()}
         made = [(name, None if name in columns else dict.__getitem__(self, name)) for name in dict.__iter__(self)]
         if not columns:
             return _rebuilt, (made, None, None, ())
@@ -201,20 +211,19 @@ def _rebuilt(
     return out
 
 
-def collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def collate(samples: Sequence[Any]) -> Any:
     """Samples as one batch: numbers and tensors of one shape become tensors, everything else a list."""
+    if isinstance(samples[0], tuple):
+        return tuple(map(_collated, zip(*samples, strict=True)))
+    return {name: _collated([sample[name] for sample in samples]) for name in samples[0]}
+
+
+def _collated(values: Sequence[Any]) -> Any:
     import torch
 
-    out: dict[str, Any] = {}
-    for name in samples[0]:
-        values = [sample[name] for sample in samples]
-        first = values[0]
-        if isinstance(first, torch.Tensor) and all(
-            isinstance(v, torch.Tensor) and v.shape == first.shape for v in values
-        ):
-            out[name] = torch.stack(values)
-        elif all(type(v) is int for v in values) or all(type(v) is float for v in values):
-            out[name] = torch.tensor(values)
-        else:
-            out[name] = values
-    return out
+    first = values[0]
+    if isinstance(first, torch.Tensor) and all(isinstance(v, torch.Tensor) and v.shape == first.shape for v in values):
+        return torch.stack(tuple(values))
+    if all(type(v) is int for v in values) or all(type(v) is float for v in values):
+        return torch.tensor(values)
+    return list(values)

@@ -114,7 +114,13 @@ def flattened(state: Mapping[str, Any]) -> Mapping[str, Any]:
         raise InvalidCursorError("The loader's state holds no state of the dataset.", remedy="Pass it on unchanged.")
     one = merged(states)
     # The loader gave this many batches since it last asked its workers where they are.
-    one["position"] += int(state.get("_steps_since_snapshot") or 0) * int(one.get("step", 0))
+    since = int(state.get("_steps_since_snapshot") or 0)
+    if since and any(s.get("split") == "tokens" for s in states):
+        raise InvalidCursorError(
+            "How far steps of a token budget reach is known to the workers only.",
+            remedy="Set snapshot_every_n_steps=1, or use dataset.loader().",
+        )
+    one["position"] += since * int(one.get("step", 0))
     return {**one, "position": 0, "epoch": one.get("epoch", 0) + 1} if state.get("_iterator_finished") else one
 
 
@@ -129,5 +135,7 @@ def merged(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         raise InvalidCursorError(
             "The workers' states belong to different streams.", remedy="Pass the state on unchanged."
         )
-    first = min(states, key=lambda s: (s.get("epoch", 0), s.get("position", 0)))
-    return {key: value for key, value in first.items() if key not in ("worker", "workers", "split")}
+    # With a budget each says where the step after its own begins; otherwise, where its own next one does.
+    chosen = max if states[0].get("split") == "tokens" else min
+    first = chosen(states, key=lambda s: (s.get("epoch", 0), s.get("position", 0)))
+    return {key: value for key, value in first.items() if key not in ("worker", "workers", "split", "skip")}

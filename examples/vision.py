@@ -1,4 +1,4 @@
-"""A classifier of images: bytes from the store, decoded and resized in the transform, labels by name.
+"""A classifier of images: bytes from the store, decoded to tensors of one size, labels by name.
 
 python examples/vision.py --home HOME --mix pictures
 """
@@ -13,17 +13,14 @@ from torch import nn
 from choline_data import FirehoseDataset
 
 
-class Prepare:
-    """Image to a tensor of one size, label name to its number. A class, so that it can go to spawned workers."""
+class Numbered:
+    """A label's name to its number. A class, so that it can go to spawned workers."""
 
-    def __init__(self, names: list[str], size: int) -> None:
-        self.names, self.size = names, size
+    def __init__(self, names: list[str]) -> None:
+        self.names = names
 
     def __call__(self, sample: dict) -> dict:
-        image = sample["media"][0]["decoded"].float().unsqueeze(0) / 255
-        image = nn.functional.interpolate(image, (self.size, self.size), mode="bilinear", antialias=True)
-        label = self.names.index(sample["label"][0]["name"])
-        return {"image": image[0], "label": label, "id": sample["id"], "position": sample["position"]}
+        return {**sample, "label": self.names.index(sample["label"][0]["name"])}
 
 
 def main() -> None:
@@ -44,8 +41,9 @@ def main() -> None:
         home=args.home,
         server=args.server,
         batch_size=8,
-        decode="torch",
-        transform=Prepare(names, args.size),
+        format="tensor",
+        size=args.size,
+        transform=Numbered(names),
         on_error="skip",
     )
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * args.size**2, len(names)))

@@ -24,7 +24,7 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -34,6 +34,7 @@ from choline_data.errors import (
     UnauthenticatedError,
     UnknownDatasetError,
 )
+from choline_data.service.audit import Asked
 from choline_data.service.limits import Limits, reached
 
 ACTIONS = ("list", "describe", "read")
@@ -47,6 +48,7 @@ class Principal:
     id: str
     grants: tuple[tuple[str, frozenset[str]], ...]
     expires: float | None = None
+    asked: Asked | None = field(default=None, compare=False)  # the request that it makes now
 
     def may(self, action: str, dataset: str) -> bool:
         """Whether a grant covers this action on this dataset. Names are compared exactly as they are."""
@@ -109,6 +111,11 @@ class TokenFile:
                 if isinstance(error, InvalidOptionError):
                     raise
                 raise _file_error(self._path, "it can't be read") from error
+
+    def reload(self) -> None:
+        """Reads the file again even where its size and time are as they were."""
+        self._stamp = None
+        self.refresh()
 
     def _take(self, text: str) -> None:
         import yaml
@@ -206,6 +213,11 @@ class Gate:
         raise UnauthenticatedError(
             "The request has no valid token.", remedy="Send it as `authorization: Bearer TOKEN`."
         )
+
+    def reload(self) -> None:
+        """Reads the token file again, whether it looks changed or not."""
+        if self._tokens is not None:
+            self._tokens.reload()
 
     def _recent(self, peer: str) -> list[float]:
         """The failures of an address in the last minute; ports of one address count together."""

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from choline_data.errors import InvalidMixError, InvalidOptionError, UnavailableError, UnknownDatasetError
 from choline_data.home import Home
+from choline_data.id_index import index_name, rows_of
 from choline_data.mix import resolve_mix
 from choline_data.recipe import VIEWS, Recipe
+from choline_data.service.audit import CURRENT, Audit, Progress
 from choline_data.service.auth import Gate, Principal, check_read
 from choline_data.service.engine import Engine, Opened
 from choline_data.service.fairness import Turns
@@ -20,23 +26,45 @@ from choline_data.service.metrics import Metrics
 from choline_data.store import Entry
 
 MIX_BYTES = 64 << 10
+INDEX_WAIT = 5.0
 
 
 class Calls:
     """The state of one server process: engine, gate, turns, and the streams that are open."""
 
-    def __init__(self, home: Home, limits: Limits, token_file: str = "") -> None:
+    def __init__(self, home: Home, limits: Limits, token_file: str = "", audit: str = "") -> None:
         self.home = home
         self.limits = limits
         self.metrics = Metrics()
         self.engine = Engine(home, limits, self.metrics)
         self.gate = Gate(token_file, limits)
+        self._indexing = threading.Lock()
+        self.audit = Audit(audit)
         self.turns = Turns(limits.writes_in_flight)
         self.draining = asyncio.Event()
         self.drain_by: float | None = None
         self.open_streams = 0
         self._by_principal: Counter[str] = Counter()
         self._waits: set[asyncio.Timeout] = set()
+
+    # What is recorded
+
+    def grant(self, principal: Principal) -> None:
+        """Records, before the first row, that the principal's request is granted; refuses it where that fails."""
+        if principal.asked is not None:
+            try:
+                self.audit.granted(principal.asked)
+            except UnavailableError:
+                self.metrics.audit_failures.inc()
+                raise
+
+    def follow(self, stream: Progress) -> None:
+        """Makes this the stream of the request that is answered now, so that its end is recorded with what it sent."""
+        asked = CURRENT.get()
+        if asked is not None:
+            asked.stream = stream
+
+    # Streams that are open
 
     def entered(self, face: str, principal: Principal) -> None:
         """Counts a stream in, or refuses it at once."""
@@ -93,6 +121,8 @@ class Calls:
 
     def described(self, principal: Principal, name: str) -> Entry:
         """A dataset that the principal may see; to the others there is none of that name."""
+        if principal.asked is not None:
+            principal.asked.dataset = name
         entries = self.engine.entries()
         if name not in entries or not (principal.may("describe", name) or principal.may("list", name)):
             raise UnknownDatasetError(name[:200], principal.visible("list", entries))
@@ -115,6 +145,8 @@ class Calls:
         entries = self.engine.entries()
         seen = frozenset(principal.visible("read", entries))
         recipe = resolve_mix(mix, self.engine.store, allowed=seen, **{**options, "view": view}, **rows_of)
+        if principal.asked is not None:
+            principal.asked.recipe = recipe
         return self.engine.remember(recipe)
 
     def admitted(self, principal: Principal, recipe: Recipe) -> None:
@@ -129,8 +161,24 @@ class Calls:
     def opened(self, principal: Principal, raw: bytes, digest: str, columns: Sequence[str]) -> Opened:
         """The stream that a request asks for, once it is allowed."""
         recipe = self.engine.recipe(raw, digest)
+        if principal.asked is not None:
+            principal.asked.recipe = recipe
         self.admitted(principal, recipe)
-        return self.engine.open(recipe, columns)
+        opened = self.engine.open(recipe, columns)
+        self.grant(principal)
+        return opened
+
+    def rows_of_ids(self, entry: Entry, ids: Sequence[bytes]) -> npt.NDArray[np.int64]:
+        """The rows of a dataset with these ids. Its index is made at first need; who comes meanwhile is sent away."""
+        revision = self.engine.store.revision(entry.revision)
+        if self.home.exists(index_name(entry.revision)):
+            return rows_of(self.home, revision, ids)
+        if not self._indexing.acquire(timeout=INDEX_WAIT):
+            raise UnavailableError("An index of ids is being made.", remedy="Ask again in a minute.")
+        try:
+            return rows_of(self.home, revision, ids)
+        finally:
+            self._indexing.release()
 
 
 def view_options(options: Mapping[str, str]) -> dict[str, str]:

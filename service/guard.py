@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import grpc
@@ -11,6 +12,7 @@ from google.protobuf.message import DecodeError, Message
 
 from choline_data import errors
 from choline_data.service import status
+from choline_data.service.audit import CURRENT, Asked
 from choline_data.service.auth import Principal
 from choline_data.service.calls import Calls
 
@@ -44,26 +46,48 @@ def principal_of(calls: Calls, context: grpc.aio.ServicerContext[Any, Any]) -> P
     given = [v if isinstance(v, str) else v.decode("latin-1") for k, v in metadata if k == "authorization"]
     auth = context.auth_context() or {}
     names = [v.decode("utf-8", "replace") for v in auth.get("x509_common_name", ())]
-    return calls.gate.admit(given, names, context.peer())
+    return of_request(calls.gate.admit(given, names, context.peer()))
+
+
+def of_request(principal: Principal) -> Principal:
+    """The principal together with the request that it makes now."""
+    asked = CURRENT.get()
+    if asked is not None:
+        asked.principal = principal.id
+    return replace(principal, asked=asked)
 
 
 async def failed(calls: Calls, context: grpc.aio.ServicerContext[Any, Any], error: BaseException) -> None:
     """Ends the call with the status of `error`; text that names the home is not passed on."""
     cause, cursor = (error.cause, error.cursor) if isinstance(error, CutError) else (error, "")
-    told = status.public(cause)
-    for text in ("message", "remedy"):
-        setattr(told, text, getattr(told, text).replace(calls.home.location, "the home"))
-    told.args = (f"{told.message} {told.remedy}".strip(),)
-    calls.metrics.refused.labels(told.reason).inc()
-    await status.abort(context, told, cursor=cursor)
+    try:
+        told = status.public(cause)
+        for text in ("message", "remedy"):
+            setattr(told, text, getattr(told, text).replace(calls.home.location, "the home"))
+        told.args = (f"{told.message} {told.remedy}".strip(),)
+        calls.metrics.refused.labels(told.reason).inc()
+        asked = CURRENT.get()
+        if asked is not None:
+            calls.audit.refused(asked, told)
+        await status.abort(context, told, cursor=cursor)
+    except grpc.aio.AbortError:
+        raise
+    except Exception as fault:  # gRPC would send its text
+        status.LOG.error("an error could not be told: %s", status.redacted(repr(fault))[:500])
+        await context.abort(grpc.StatusCode.INTERNAL, "The server has a fault; its log has the cause.")
+        raise AssertionError("abort raises") from fault
 
 
 def unary(calls: Calls, work: Unary) -> grpc.RpcMethodHandler[Any, Any]:
     """A method with one response."""
 
     async def handle(raw: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
+        CURRENT.set(Asked(_action(work), context.peer()))
         try:
-            return await work(raw, principal_of(calls, context))
+            principal = principal_of(calls, context)
+            response = await work(raw, principal)
+            calls.grant(principal)
+            return response
         except asyncio.CancelledError:
             raise
         except Exception as error:
@@ -73,6 +97,11 @@ def unary(calls: Calls, work: Unary) -> grpc.RpcMethodHandler[Any, Any]:
     return grpc.unary_unary_rpc_method_handler(handle)
 
 
+def _action(work: Callable[..., object]) -> str:
+    """What the audit log calls a method: its handler's class and name, such as Firehose.read."""
+    return getattr(work, "__qualname__", "call").replace("._", ".")
+
+
 Streaming = Callable[[bytes, "grpc.aio.ServicerContext[Any, Any]"], Awaitable[None]]
 
 
@@ -80,13 +109,18 @@ def streaming(calls: Calls, work: Streaming) -> grpc.RpcMethodHandler[Any, Any]:
     """A method with many responses, which it writes itself."""
 
     async def handle(raw: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        asked = Asked(_action(work), context.peer())
+        CURRENT.set(asked)
         try:
             await work(raw, context)
+            calls.audit.ended(asked, "ended")
         except asyncio.CancelledError:
+            calls.audit.ended(asked, "cancelled")
             raise
         except Exception as error:  # noqa: BLE001 - the edge: becomes a status, its text stays here
             cause = error.cause if isinstance(error, CutError) else error
             if context.cancelled() or type(cause).__name__ == "ExecuteBatchError":
+                calls.audit.ended(asked, "cancelled")
                 return  # the reader is gone: nobody to tell
             await failed(calls, context, error)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -17,8 +17,11 @@ import pyarrow as pa
 
 from choline_data import errors, wire
 from choline_data.service import status
+from choline_data.service.audit import CURRENT, Asked
+from choline_data.service.auth import Principal
 from choline_data.service.calls import Calls
 from choline_data.service.engine import Deal, Opened
+from choline_data.service.guard import of_request
 from choline_data.service.limits import reached
 from choline_data.service.reading import Reading
 
@@ -66,16 +69,8 @@ class HttpFace:
         self._open: set[asyncio.Task[None]] = set()
         self._hosts: set[str] = set()
 
-    async def start(self, host: str, port: int) -> int:
+    async def start(self, host: str, port: int, tls: ssl.SSLContext | None) -> int:
         """Binds; the port that it got."""
-        tls = None
-        if self._settings.tls_cert:
-            tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-            tls.minimum_version = ssl.TLSVersion.TLSv1_2
-            tls.load_cert_chain(self._settings.tls_cert, self._settings.tls_key)
-            if self._settings.client_ca:
-                tls.load_verify_locations(self._settings.client_ca)
-                tls.verify_mode = ssl.CERT_REQUIRED
         try:
             self._server = await asyncio.start_server(
                 self._accept, host.strip("[]"), port, ssl=tls, limit=HEADER_BYTES, backlog=128
@@ -127,6 +122,7 @@ class HttpFace:
             told = status.public(error)
             body = orjson.dumps({"error": {"reason": told.reason, "message": told.message, "remedy": told.remedy}})
             self._calls.metrics.refused.labels(told.reason).inc()
+            self._recorded(told)
             await self._refuse(writer, _CODES.get(status.code_of(told).name, "400 Bad Request"), body + b"\n")
 
     def _request(self, head: bytes) -> tuple[str, dict[str, list[str]]]:
@@ -178,7 +174,13 @@ class HttpFace:
             return await self._refuse(writer, "404 Not Found")
         peer = str((writer.get_extra_info("peername") or ("",))[0]) + ":"
         authorizations = headers.get("authorization", [])
-        principal = calls.gate.admit(authorizations, (), peer)
+        names = common_names(writer.get_extra_info("peercert"))
+
+        def admitted() -> Principal:
+            return of_request(calls.gate.admit(authorizations, names, peer))
+
+        CURRENT.set(Asked("Http.stream", peer))
+        principal = admitted()
         query = parse_qs(url.query, keep_blank_values=True, max_num_fields=32)
         mix, view = one_of(query, "mix"), one_of(query, "view", "samples")
         count, start, seed = whole(query, "n"), whole(query, "start"), whole(query, "seed")
@@ -198,6 +200,7 @@ class HttpFace:
                 return calls.engine.open(recipe)
 
             stream = await calls.engine.opening(opened)
+            calls.grant(principal)
             position = calls.engine.start_of(stream.stream.recipe, stream.stream.length, "", start)
             reading = Reading(
                 calls,
@@ -207,11 +210,24 @@ class HttpFace:
                 target=64 << 10,
                 most=count,
                 face=FACE,
-                recheck=lambda: calls.gate.admit(authorizations, (), peer),
+                recheck=admitted,
             )
             await self._send(reading, stream, writer)
+        except (ConnectionError, asyncio.CancelledError):
+            self._recorded("cancelled")
+            raise
         finally:
             calls.left(FACE, principal)
+
+    def _recorded(self, outcome: str | errors.CholineDataError) -> None:
+        """Tells the audit log what the request came to."""
+        asked = CURRENT.get()
+        if asked is None:
+            return
+        if isinstance(outcome, str):
+            self._calls.audit.ended(asked, outcome)
+        else:
+            self._calls.audit.refused(asked, outcome)
 
     async def _send(self, reading: Reading, opened: Opened, writer: asyncio.StreamWriter) -> None:
         """The samples as chunks; a stream that is cut has no last chunk, and a line with its cursor before."""
@@ -234,13 +250,21 @@ class HttpFace:
                 raise errors.UnavailableError("The server ended the stream before its end.", remedy="Go on from start.")
             writer.write(b"0\r\n\r\n")
             await writer.drain()
+            self._recorded("ended")
         except (ConnectionError, asyncio.CancelledError):
             raise
         except Exception as error:  # noqa: BLE001 - the edge: the status is sent already, so the error is a line
             told = status.public(error)
+            self._recorded(told)
             if not isinstance(error, errors.LimitError):
                 last = {"error": {"reason": told.reason, "message": told.message, "cursor": reading.cursor}}
                 await write(orjson.dumps(last) + b"\n")
+
+
+def common_names(certificate: Mapping[str, Any] | None) -> list[str]:
+    """The common names of a client certificate that the handshake has verified."""
+    subject = (certificate or {}).get("subject", ())
+    return [value for part in subject for key, value in part if key == "commonName"]
 
 
 def plain(value: Any) -> Any:

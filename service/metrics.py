@@ -22,6 +22,7 @@ class Metrics:
         self.ends = Counter("choline_ends", "Streams ended on purpose.", ["reason"], **made)
         self.cache_hits = Counter("choline_message_cache_hits", "Messages that were encoded already.", **made)
         self.cache_misses = Counter("choline_message_cache_misses", "Messages that were encoded.", **made)
+        self.audit_failures = Counter("choline_audit_failures", "Requests that could not be recorded.", **made)
         self._loads = Gauge("choline_window_loads", "Windows read from the store.", **made)
         self._loaded = Gauge("choline_window_bytes", "Bytes of the windows read from the store.", **made)
         self._server: tuple[Any, threading.Thread] | None = None

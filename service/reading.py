@@ -63,6 +63,7 @@ class Reading:
         self.batches = 0
         self.ended = Ended.COMPLETE
         self._ahead: asyncio.Task[tuple[frames.Framed, ...]] | None = None
+        calls.follow(self)
 
     @property
     def cursor(self) -> str:

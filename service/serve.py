@@ -7,6 +7,8 @@ import json
 import logging
 import os
 import signal
+import socket
+import stat
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -37,6 +39,17 @@ class Settings:
     http_port: int | None = None
     reflection: bool = False
     as_json: bool = False
+    audit: str = ""
+
+    @property
+    def unix(self) -> bool:
+        """Whether it listens on a socket of the file system, which its permissions guard."""
+        return self.host.startswith("unix:")
+
+    @property
+    def beside(self) -> str:
+        """The host of the other ports: metrics and HTTP."""
+        return "127.0.0.1" if self.unix else self.host
 
 
 class UnsafeError(InvalidOptionError):
@@ -61,7 +74,9 @@ def check(settings: Settings) -> None:
         raise _usage("--tls-cert and --tls-key go together.", "tls_cert")
     if settings.client_ca and not settings.tls_cert:
         raise _usage("--client-ca needs --tls-cert and --tls-key.", "client_ca")
-    if settings.insecure or is_loopback(settings.host):
+    if settings.unix:
+        _check_unix(settings)
+    if settings.insecure or settings.unix or is_loopback(settings.host):
         return
     if not (settings.tls_cert and settings.token_file):
         raise UnsafeError(
@@ -69,6 +84,34 @@ def check(settings: Settings) -> None:
             remedy="Set --tls-cert, --tls-key and --token-file, or --insecure.",
             option="host",
         )
+
+
+def _check_unix(settings: Settings) -> None:
+    path = unix_path(settings.host)
+    if not path or len(path.encode()) > 100 or "\0" in path:
+        raise _usage("--host unix: names no socket, such as unix:/run/choline-data.sock.", "host")
+    if settings.workers > 1:
+        raise _usage("--workers share a port, and a Unix socket has none.", "workers")
+    if settings.tls_cert:
+        raise _usage("A Unix socket has no TLS: the permissions of its file guard it.", "tls_cert")
+    if not os.path.lexists(path):
+        return
+    if not stat.S_ISSOCK(os.lstat(path).st_mode):
+        raise _usage("--host unix: there is a file of that name already, which is no socket.", "host")
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            return  # left behind by a server that was killed: it is replaced
+        except OSError as error:
+            raise _usage("--host unix: the socket can't be used.", "host") from error
+    raise _usage("--host unix: another server listens on that socket.", "host")
+
+
+def unix_path(host: str) -> str:
+    """The path of `unix:PATH` or `unix:///PATH`."""
+    path = host.removeprefix("unix:")
+    return "/" + path.lstrip("/") if path.startswith("//") else path
 
 
 def _usage(what: str, option: str) -> InvalidOptionError:
@@ -91,14 +134,6 @@ def parse_bytes(text: str | int) -> int:
         ) from error
 
 
-def read_pem(path: str, option: str) -> bytes:
-    """A file of the TLS set-up."""
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise _usage(f"--{option}: the file can't be read.", option) from error
-
-
 def channel_options(limits: Limits, *, shared_port: bool) -> list[tuple[str, int]]:
     """The transport's settings: a port of one's own, dead peers noticed, floods refused."""
     return [
@@ -112,8 +147,9 @@ def channel_options(limits: Limits, *, shared_port: bool) -> list[tuple[str, int
             limits.max_streams + 64,
         ),  # past our limit we say so; past this they wait
         ("grpc.keepalive_time_ms", 10_000),
-        ("grpc.keepalive_timeout_ms", 5_000),
-        ("grpc.http2.ping_timeout_ms", 5_000),
+        # A peer that is gone is noticed after 25 s at most; with 5 s, readers on a busy machine were cut off.
+        ("grpc.keepalive_timeout_ms", 15_000),
+        ("grpc.http2.ping_timeout_ms", 15_000),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
         ("grpc.http2.max_pings_without_data", 0),
@@ -130,12 +166,16 @@ class Server:
         import grpc
 
         from choline_data.service.calls import Calls
+        from choline_data.service.certificates import Certificates
         from choline_data.service.firehose import Firehose
         from choline_data.service.flight import Flight
 
         self.settings = settings
         self.limits = limits
-        self.calls = Calls(home, limits, settings.token_file)
+        self.calls = Calls(home, limits, settings.token_file, settings.audit)
+        self.certificates = (
+            Certificates(settings.tls_cert, settings.tls_key, settings.client_ca) if settings.tls_cert else None
+        )
         self.server = grpc.aio.server(options=channel_options(limits, shared_port=shared_port))
         self.server.add_generic_rpc_handlers((Firehose(self.calls).handler(), Flight(self.calls).handler()))
         self._add_health()
@@ -167,34 +207,35 @@ class Server:
     async def start(self) -> None:
         """Binds and serves."""
         settings = self.settings
-        host = f"[{settings.host}]" if ":" in settings.host and not settings.host.startswith("[") else settings.host
-        address = f"{host}:{settings.port}"
+        address = f"unix:{unix_path(settings.host)}" if settings.unix else f"{bracketed(settings.host)}:{settings.port}"
+        mask = os.umask(0o177) if settings.unix else None  # the socket is for this user only
         try:
-            if settings.tls_cert:
-                self.port = self.server.add_secure_port(address, self._credentials())
+            if self.certificates is not None:
+                self.port = self.server.add_secure_port(address, self.certificates.for_grpc())
             else:
                 self.port = self.server.add_insecure_port(address)
         except RuntimeError as error:
-            raise _usage(f"The server can't listen on {address}: the port is in use or not allowed.", "port") from error
+            raise _usage(f"The server can't listen on {address}: it is in use or not allowed.", "port") from error
+        finally:
+            if mask is not None:
+                os.umask(mask)
         for name in self._names:
             await self._health.set(name, self._serving)
         await self.server.start()
         if settings.metrics_port is not None:
-            self.metrics_port = self.calls.metrics.serve(settings.host, settings.metrics_port)
+            self.metrics_port = self.calls.metrics.serve(settings.beside, settings.metrics_port)
         if settings.http_port is not None:
             from choline_data.service.http import HttpFace
 
             self._http = HttpFace(self.calls, settings)
-            self.http_port = await self._http.start(settings.host, settings.http_port)
+            tls = self.certificates.for_http() if self.certificates is not None else None
+            self.http_port = await self._http.start(settings.beside, settings.http_port, tls)
 
-    def _credentials(self) -> Any:
-        import grpc
-
-        settings = self.settings
-        pair = (read_pem(settings.tls_key, "tls-key"), read_pem(settings.tls_cert, "tls-cert"))
-        if settings.client_ca:
-            return grpc.ssl_server_credentials([pair], read_pem(settings.client_ca, "client-ca"), True)
-        return grpc.ssl_server_credentials([pair])
+    def reload(self) -> None:
+        """Reads the token file and the TLS files again. Both are also read when they change."""
+        self.calls.gate.reload()
+        if self.certificates is not None:
+            self.certificates.reload()
 
     async def stop(self) -> None:
         """Drains: NOT_SERVING at once, every stream its end frame, then the port."""
@@ -210,12 +251,14 @@ class Server:
         await self.server.stop(0.5)
         self.calls.metrics.close()
         self.calls.engine.close()
+        self.calls.audit.close()
+        if self.settings.unix:
+            Path(unix_path(self.settings.host)).unlink(missing_ok=True)
 
     def ready_line(self) -> str:
         """The one line that says where the server is."""
-        host = self.settings.host
-        shown = f"[{host}]" if ":" in host and not host.startswith("[") else host
-        told: dict[str, str] = {"address": f"{shown}:{self.port}"}
+        host, shown = self.settings.host, bracketed(self.settings.beside)
+        told = {"address": f"unix:{unix_path(host)}" if self.settings.unix else f"{shown}:{self.port}"}
         if self.http_port is not None:
             told["http"] = f"{shown}:{self.http_port}"
         if self.metrics_port is not None:
@@ -227,6 +270,11 @@ class Server:
         """The addresses of a server on one line."""
         others = [f"{name} on {at}" for name, at in told.items() if name != "address"]
         return ", ".join([f"Serving on {told['address']}", *others])
+
+
+def bracketed(host: str) -> str:
+    """The host as it stands before a port."""
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host
 
 
 def keep_memory() -> None:
@@ -242,13 +290,14 @@ def keep_memory() -> None:
 
 
 async def serve_until_signal(home: Home, settings: Settings, limits: Limits, *, shared_port: bool = False) -> int:
-    """Serves until SIGTERM or SIGINT, then drains."""
+    """Serves until SIGTERM or SIGINT, then drains. SIGHUP reads tokens and certificates again."""
     keep_memory()
     server = Server(home, settings, limits, shared_port=shared_port)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, server.reload)
     await server.start()
     print(server.ready_line(), flush=True)
     await stop.wait()
@@ -272,6 +321,7 @@ def run(
     http_port: int | None = None,
     reflection: bool = False,
     as_json: bool = False,
+    audit: str = "",
     limits: Mapping[str, str | float | int] | None = None,
 ) -> int:
     """Serves a home until a signal; the exit code. Prints one line when it is ready."""
@@ -288,6 +338,7 @@ def run(
         http_port,
         reflection,
         as_json,
+        audit,
     )
     try:
         check(settings)
@@ -302,4 +353,4 @@ def run(
     except CholineDataError as error:
         told = {"error": {"reason": error.reason, "message": error.message, "remedy": error.remedy}}
         print(json.dumps(told) if as_json else str(error), file=sys.stderr, flush=True)
-        return 2 if isinstance(error, UnsafeError) else error.exit_code
+        return 2 if isinstance(error, InvalidOptionError) else error.exit_code

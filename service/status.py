@@ -5,6 +5,7 @@ Text of an exception that is not ours stays in the server's log, under the reque
 
 from __future__ import annotations
 
+import errno
 import logging
 import re
 import traceback
@@ -12,9 +13,12 @@ import uuid
 from typing import Any
 
 import grpc
+from google.protobuf import any_pb2  # now, not when a fault is told: then there may be no file left to open
+from google.rpc import error_details_pb2, status_pb2
 
 from choline_data import errors
 
+_SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 DOMAIN = "choline-data"
 LOG = logging.getLogger("choline_data.service")
 
@@ -35,7 +39,7 @@ _CODES: dict[type[errors.CholineDataError], grpc.StatusCode] = {
 }
 _SECRETS = re.compile(
     r"(?i)(?<=://)[^/\s@]+@|bearer\s+\S+|hf_\w{8,}|AKIA\w{12,}(:\S+)?"
-    r"|(x-amz-[a-z-]+|sig|signature|token|password|secret|key)[\"']?\s*[=:]\s*[\"']?[^&\s\"',}]+"
+    r"|(x-amz-[a-z-]+|sig|signature|token|password|secret|key)[\"']?\s*[=:]\s*[\"']?(?!…)[^&\s\"',}]+"
     r"|-----BEGIN [A-Z ]+-----[\s\S]*?-----END [A-Z ]+-----"
 )
 
@@ -59,6 +63,14 @@ def public(error: BaseException, *, method: str = "") -> errors.CholineDataError
             redacted(error.remedy),
             {key: redacted(value) for key, value in error.metadata.items()},
         )
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _SHORT):
+        LOG.error("%s: out of open files or memory: %s", method, type(error).__name__)
+        return errors.LimitError(
+            "The server has no open file or memory left.",
+            remedy="Retry later, or raise `ulimit -n` on the server.",
+            setting="open_files",
+            limit="ulimit",
+        )
     request = uuid.uuid4().hex[:16]
     text = redacted("".join(traceback.format_exception(error)))
     LOG.error("request %s %s: %s", request, method, errors.one_line(text, 8000))
@@ -77,9 +89,6 @@ class InternalError(errors.CholineDataError):
 
 def details(error: errors.CholineDataError) -> bytes:
     """The error as a serialized `google.rpc.Status`: what the trailer `grpc-status-details-bin` carries."""
-    from google.protobuf import any_pb2
-    from google.rpc import error_details_pb2, status_pb2
-
     told = error_details_pb2.ErrorInfo(
         reason=error.reason,
         domain=DOMAIN,

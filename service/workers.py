@@ -60,6 +60,7 @@ class _Parent:
         self._limits = limits
         self._stopping = asyncio.Event()
         self._failed = False
+        self._running: set[asyncio.subprocess.Process] = set()
 
     def _command(self, number: int) -> list[str]:
         settings = asdict(self._settings)
@@ -72,7 +73,7 @@ class _Parent:
             "--home",
             self._home.location,
         ]
-        for name in ("host", "port", "token_file", "tls_cert", "tls_key", "client_ca"):
+        for name in ("host", "port", "token_file", "tls_cert", "tls_key", "client_ca", "audit"):
             if settings[name]:
                 argv += [f"--{name.replace('_', '-')}", str(settings[name])]
         for name in (
@@ -96,6 +97,7 @@ class _Parent:
                 *self._command(number), stdout=asyncio.subprocess.PIPE, env=os.environ, start_new_session=True
             )
             stop = asyncio.ensure_future(self._stopping.wait())
+            self._running.add(child)
             try:
                 assert child.stdout is not None
                 first = await child.stdout.readline()
@@ -116,15 +118,22 @@ class _Parent:
                     return
             finally:
                 stop.cancel()
+                self._running.discard(child)
                 if child.returncode is None:
                     child.kill()
         self._failed = True
         self._stopping.set()
 
+    def _reload(self) -> None:
+        for child in self._running:
+            if child.returncode is None:
+                child.send_signal(signal.SIGHUP)
+
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
         ready = [loop.create_future() for _ in range(self._settings.workers)]
         keepers = [asyncio.ensure_future(self._keep(n, r)) for n, r in enumerate(ready)]
         try:

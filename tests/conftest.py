@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 from choline_data import schema as one
 from choline_data.home import Home
@@ -19,6 +19,10 @@ from choline_data.store.revision import manifest_name
 
 # Machines are shared: how long an example takes says nothing about it.
 settings.register_profile("choline", deadline=None, derandomize=bool(os.environ.get("CI")))
+# A mutant is to be noticed, not to be explained.
+settings.register_profile(
+    "mutants", deadline=None, derandomize=True, max_examples=25, phases=[Phase.explicit, Phase.generate], database=None
+)
 settings.load_profile("choline")
 
 Parts = dict[tuple[str, str], dict[str, list[Any]]]

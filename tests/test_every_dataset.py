@@ -50,14 +50,14 @@ ADDED: dict[str, tuple[int, str]] = {
     "fashion_mnist": (10_000, "image"),
     "omniglot": (2720, "image"),
     "omniglot_folder": (440, "image"),
-    "shapes_masks": (2 + 5, "image"),  # pictures and masks, each a sample with its path
+    "shapes_masks": (2 + 5, "image"),  # the manifest counts pictures and masks; each is a sample with its path
     "coco_results": (1000 + 734 + 734 + 125, "annotation"),
     "fsdd": (300, "audio"),
     "asterisk_en": (182, "audio"),
     "esc10": (80, "audio"),
     "label_studio": (12, "annotation"),
-    # The manifest's 1360, 2 more of simple-split/data (5 here, 3 there: open), 6 of record sets that it does not
-    # count (split_enums, items_recordset), and 62 of the recipes.
+    # The manifest's 1360, 2 more of simple-split/data (its key is the split train alone; the record set has 3 + 2), 6 of
+    # record sets that it does not count (split_enums, items_recordset), and 62 of the recipes.
     "croissant": (1360 + 2 + 6 + 62, "annotation audio image tabular"),
     "frictionless": (13_979 + 230 + 249, "tabular"),
     "corpora_cc0": (154 + 118 + 78 + 66 + 14, "tabular"),

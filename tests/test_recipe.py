@@ -60,6 +60,14 @@ def test_the_order_of_sources_and_weights_does_not_matter():
     assert recipe(a, b, weights={"a": 1, "b": 2}).digest == recipe(b, a, weights={"b": 2, "a": 1}).digest
 
 
+def test_a_source_that_a_segment_does_not_name_has_nothing_of_it():
+    changed = recipe(weights={"web": 1, "code": 1}).with_segment(100, {"web": 5})
+    served = changed.plan().served
+    code, web = served(100)  # by name
+    assert min(code, web) > 30
+    assert served(5000) == [code, web + 4900]
+
+
 def test_a_digest_that_was_read_before_does_not_become_part_of_the_recipe():
     one = recipe()
     before = one.to_json()

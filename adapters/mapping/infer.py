@@ -69,6 +69,10 @@ def infer(
             else c
             for c in found
         ]
+        if hinted == "text" and look.text("text") and not any(c.mapping.kind == "text" for c in found):
+            # A file of one word is a short document, whatever it would be beside other columns.
+            fields = (("text", look.text("text")),)
+            found.append(Candidate(Mapping("text", "document", fields), 0.6, ("the format says text",)))
     found.sort(key=lambda c: -c.score)
     if as_kind:
         found = _of_kind(found, look, as_kind, name)
@@ -78,9 +82,9 @@ def infer(
 
 
 def unsure(candidates: list[Candidate]) -> bool:
-    """Whether two candidates of different kinds are both plausible and about as good."""
+    """Whether two candidates of different kinds are both plausible and about as good, or the rows are token ids."""
     best = candidates[0]
-    if best.mapping.form == "table" and best.evidence and "token ids" in best.evidence[0]:
+    if _is_tokens(best):
         return True
     rivals = [c for c in candidates[1:] if c.mapping.kind != best.mapping.kind]
     if best.score >= SURE_OVER_TABLE:  # everything is at least a table: that alone is no doubt
@@ -88,17 +92,23 @@ def unsure(candidates: list[Candidate]) -> bool:
     return any(c.score >= PLAUSIBLE and best.score - c.score < MARGIN for c in rivals)
 
 
+def _is_tokens(candidate: Candidate) -> bool:
+    return candidate.mapping.form == "table" and "token ids" in "".join(candidate.evidence[:1])
+
+
 def choice_needed(candidates: list[Candidate], name: str) -> ChoiceNeededError:
-    """The error that names the kinds to choose from."""
-    best: dict[str, Candidate] = {}
-    for c in candidates:
-        best.setdefault(c.mapping.kind, c)
-    shown = [
-        f"--as {kind} ({', '.join(f'{r}={c}' for r, c in cand.mapping.fields) or 'all columns'}; {cand.score:.2f})"
-        for kind, cand in list(best.items())[:3]
-    ]
+    """The error that says what speaks for the two best kinds, and how to choose; `name` is the file's."""
+    first = candidates[0]
+    second = next((c for c in candidates[1:] if c.mapping.kind != first.mapping.kind), None)
+    if _is_tokens(first) or second is None:
+        return ChoiceNeededError(
+            f"{name}: {'; '.join(first.evidence)}.",
+            remedy=f"Add the text that it was made of, or keep the rows as they are: --as {first.mapping.kind}",
+        )
+    told = [f"as {c.mapping.kind} ({c.score:.2f}: {'; '.join(c.evidence)})" for c in (first, second)]
     return ChoiceNeededError(
-        f"{name or 'The source'} can be read in more than one way.", remedy=f"Choose: {' or '.join(shown)}."
+        f"{name} reads {' or '.join(told)}.",
+        remedy=f"Choose: --as {first.mapping.kind} | --as {second.mapping.kind}",
     )
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from choline_data.columns import INLINE, WHOLE, Column, Ints, Mask, Values, is_bytes, is_large
+from choline_data.columns import INLINE, WHOLE, Column, Ints, Mask, Values, dtype_of, is_bytes, is_large, numbers
 
 _KEPT = np.where(np.arange(INLINE) < np.arange(INLINE + 1)[:, None], 255, 0).astype(np.uint8).view(np.int32)
 _SAME = 256  # the longest value that is looked at for being that of all rows
@@ -45,11 +45,11 @@ class Fixed(Node):
 
     def __init__(self, kind: pa.DataType, parts: Sequence[pa.Array]) -> None:
         self.valid = _valid(parts)
-        dtype = _fixed_dtype(kind)
+        dtype = dtype_of(kind)
         values = []
         for part in parts:
             if pa.types.is_boolean(kind):
-                values.append(part.fill_null(False).to_numpy(zero_copy_only=False))
+                values.append(numbers(part.fill_null(False)))
                 continue
             data = part.buffers()[1]
             values.append(np.frombuffer(data, dtype, count=len(part), offset=part.offset * dtype.itemsize))
@@ -126,7 +126,7 @@ class Lists(Node):
         starts, lengths, children = [], [], []
         at = 0
         for part in parts:
-            ends = part.offsets.to_numpy().astype(np.int64)
+            ends = numbers(part.offsets).astype(np.int64)
             first, last = (int(ends[0]), int(ends[-1])) if len(ends) else (0, 0)
             starts.append(ends[:-1] - first + at)
             lengths.append(ends[1:] - ends[:-1])
@@ -192,7 +192,7 @@ def assemble(kind: pa.DataType, pieces: Sequence[Any], count: int) -> Column:
             for i in range(kind.num_fields)
         )
         return Column(kind, count, valid, None, None, fields)
-    out = np.empty(count, _fixed_dtype(kind))
+    out = np.empty(count, dtype_of(kind))
     for piece in pieces:
         out[piece.places] = piece.node.values[piece.rows]
     return Column(kind, count, valid, None, out)
@@ -276,7 +276,7 @@ def _within(sizes: Ints) -> Ints:
 def _valid(parts: Sequence[pa.Array]) -> Mask | None:
     if not any(part.null_count for part in parts):
         return None
-    return np.concatenate([part.is_valid().to_numpy(zero_copy_only=False) for part in parts])
+    return np.concatenate([numbers(part.is_valid()) for part in parts])
 
 
 def _gathered_validity(pieces: Sequence[Any], count: int) -> Mask | None:
@@ -287,12 +287,3 @@ def _gathered_validity(pieces: Sequence[Any], count: int) -> Mask | None:
         if piece.node.valid is not None:
             out[piece.places] = piece.node.valid[piece.rows]
     return None if out.all() else out
-
-
-def _fixed_dtype(kind: pa.DataType) -> np.dtype[Any]:
-    if pa.types.is_fixed_size_binary(kind):
-        return np.dtype(f"V{kind.byte_width}")
-    if pa.types.is_timestamp(kind):
-        return np.dtype("<i8")
-    plain: np.dtype[Any] = np.dtype(kind.to_pandas_dtype())
-    return plain

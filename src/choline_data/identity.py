@@ -54,10 +54,11 @@ def sample_ids(batch: pa.RecordBatch) -> pa.Array:
     rows = batch.num_rows
     present = [name for name in CONTENT_FIELDS if name in batch.schema.names and batch[name].null_count < rows]
     digest = xxhash.xxh3_128_digest
-    if present == ["text"] and not batch["text"].null_count:
-        data, offsets = _views(batch["text"])
-        ids = b"".join([digest(data[a:b], 1) for a, b in pairwise(offsets)])
-        return _as_ids(ids, rows)
+    # All rows by the same column of text: no row is looked at by itself.
+    alone = ("text", 1) if present == ["text"] and not batch["text"].null_count else ("extra", 2)
+    if alone[0] == "text" or (not present and "extra" in batch.schema.names):
+        data, offsets = _views(batch[alone[0]])
+        return _as_ids(b"".join([digest(data[a:b], alone[1]) for a, b in pairwise(offsets)]), rows)
     columns = {name: _encoded(batch[name]) for name in present}
     valid = {name: batch[name].is_valid().to_pylist() for name in present}
     extra: list[bytes] | None = None

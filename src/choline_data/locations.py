@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from typing import BinaryIO, cast
+from typing import BinaryIO
 from urllib.parse import urlsplit
 
 from choline_data.errors import ForbiddenLocationError, MissingDependencyError
@@ -118,12 +118,23 @@ def filesystem(location: str) -> tuple[object, str]:
     import fsspec
 
     check_location(location)
+    scheme = location.split(":", 1)[0].lower()
     try:
-        fs, path = fsspec.core.url_to_fs(location)
+        fs, path = fsspec.core.url_to_fs(location, **_options(scheme))
     except ImportError as error:
-        scheme = location.split(":", 1)[0].lower()
         raise MissingDependencyError(EXTRAS.get(scheme, "all"), f"Reading {scheme}:// URLs") from error
     return fs, path
+
+
+def _options(scheme: str) -> dict[str, object]:
+    if scheme == "hf" and os.environ.get("HF_ENDPOINT"):
+        return {"endpoint": os.environ["HF_ENDPOINT"]}
+    if scheme not in ("http", "https"):
+        return {}
+    import aiohttp
+
+    # Time without an end for a file, but not for a server that says nothing.
+    return {"client_kwargs": {"timeout": aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)}}
 
 
 def open_location(location: str) -> BinaryIO:
@@ -136,5 +147,6 @@ def open_location(location: str) -> BinaryIO:
             os.close(fd)
             raise ForbiddenLocationError(f"{path} is not a regular file.", remedy="Name a file or a folder of files.")
         return os.fdopen(fd, "rb")
-    fs, inner = filesystem(location)
-    return cast(BinaryIO, fs.open(inner, "rb"))  # type: ignore[attr-defined]
+    from choline_data.remote import opened
+
+    return opened(location)

@@ -117,10 +117,7 @@ class Recipe:
         """The canonical form: sorted keys, no blanks, integers and strings only."""
         body = {
             "version": VERSION,
-            "sources": [
-                {key: value for key, value in vars(source).items() if value != "" and not key.startswith("_")}
-                for source in self.sources
-            ],
+            "sources": [{key: value for key, value in vars(source).items() if value != ""} for source in self.sources],
             "segments": [{"start": s.start, "weights": dict(s.weights)} for s in self.segments],
             "seed": self.seed,
             "shuffle": self.shuffle,

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from choline_data import schema as one
 from choline_data import wire
-from choline_data.columns import Column
+from choline_data.columns import Column, dtype_of, numbers
 from choline_data.errors import DamagedStoreError, OutOfRangeError, UnknownFieldError
 from choline_data.gather import Piece, assemble, node_of
 from choline_data.home import Home
@@ -168,7 +168,6 @@ class Stream:
         self.datasets = tuple(sorted({s.spec.dataset for s in self._served}))
         self.schema = pa.schema([f for f in one.SCHEMA if f.name in there], metadata=one.SCHEMA.metadata)
         self.wire_schema = wire.schema_on_the_wire(self.schema)
-        self._kinds = pa.array(one.KINDS, pa.string())
         self._shared_nodes: dict[tuple[str, str | None], Any] = {}
         self._constant: dict[tuple[int, int], Column] = {}
         self._served = [self._with_constants(served) for served in self._served]
@@ -211,11 +210,11 @@ class Stream:
                 continue
             if field.name == "kind":
                 codes["kind"] = one.KINDS.index(revision.constants["kind"])
-                constants["kind"] = node_of(pa.string(), [pa.array([revision.constants["kind"]], pa.string())])
+                constants["kind"] = node_of(pa.string(), [_one(revision.constants["kind"], pa.string())])
             else:
                 value = revision.constants.get(field.name)
                 if (field.name, value) not in shared:
-                    shared[field.name, value] = node_of(field.type, [pa.array([value], field.type)])
+                    shared[field.name, value] = node_of(field.type, [_one(value, field.type)])
                 constants[field.name] = shared[field.name, value]
         names = [f.name for f in revision.schema if f.name in self.schema.names]
         key = (served.spec.key, self.recipe.seed, self.recipe.shuffle, served.spec.block_rows, *names)
@@ -329,11 +328,16 @@ class Stream:
         columns = [column.to_arrow() for column in self.gather(self.locate(positions))]
         return pa.record_batch(columns, schema=self.wire_schema)
 
+    def views_at(self, positions: Ints) -> pa.RecordBatch:
+        """The samples at these ascending positions with their strings and bytes left where they lie: for this process."""
+        columns = [column.to_views() for column in self.gather(self.locate(positions))]
+        return pa.record_batch(columns, names=self.wire_schema.names)
+
     def _column(self, field: pa.Field, picked: Sequence[_Picked], count: int) -> Column:
         """One column of the batch: each source's rows at their places, constants and nulls where it has none."""
         coded = field.name in ("dataset", "kind")
         if coded and all(field.name in its.served.codes for its in picked):
-            codes = np.empty(count, field.type.to_pandas_dtype())
+            codes = np.empty(count, dtype_of(field.type))
             for its in picked:
                 codes[its.places] = its.served.codes[field.name]
             return Column(field.type, count, None, None, codes)
@@ -353,7 +357,7 @@ class Stream:
         column = assemble(kind, pieces, count)
         if not coded:
             return column
-        codes = pc.index_in(column.to_arrow(), self._kinds).cast(pa.int8()).to_numpy()
+        codes = numbers(pc.index_in(column.to_arrow(), pa.array(one.KINDS, pa.string())).cast(pa.int8()))
         return Column(field.type, count, None, None, codes)
 
     def _repeated(self, field: pa.Field, node: Any, count: int) -> Column:
@@ -381,6 +385,11 @@ class Stream:
         return sum(
             weights.get(s.spec.name, 0) / total * s.revision.bytes / max(s.revision.rows, 1) for s in self._served
         )
+
+
+def _one(value: str | None, kind: pa.DataType) -> pa.Array:
+    # Not pa.array([value]): that imports pandas where it is installed.
+    return pa.repeat(pa.scalar(value, kind), 1)
 
 
 def _empty(schema: pa.Schema) -> pa.RecordBatch:

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import xxhash
 
+from choline_data.columns import numbers
 from choline_data.errors import SourceDamagedError
 from choline_data.schema import KINDS
 
@@ -67,7 +68,7 @@ def decode(encoded: Any, schema: pa.Schema, *, expected: int | None = None, wher
         raise SourceDamagedError(f"{where}: a message can't be decoded.", remedy="It is read again.") from error
     for name, names in (("kind", len(KINDS)),):
         if name in batch.schema.names and batch.num_rows:
-            codes = batch[name].to_numpy(zero_copy_only=False)
-            if codes.min() < 0 or codes.max() >= names:
+            codes = numbers(batch[name])
+            if batch[name].null_count or codes.min() < 0 or codes.max() >= names:
                 raise SourceDamagedError(f"{where}: a message has a {name} that does not exist.")
     return batch

@@ -48,7 +48,7 @@ def test_each_table_is_a_shard_and_views_are_not_run(tmp_path, source_file):
 def test_a_column_of_differing_types_becomes_json(read, tmp_path):
     script = "create table t (x); insert into t values (1), ('a'), (x'00ff'), (null);"
     found = read(Sqlite(), made(tmp_path / "a.db", script))
-    assert found.rows == [{"x": "1"}, {"x": '"a"'}, {"x": '{"base64":"AP8="}'}, {}]
+    assert found.rows == [{"x": "1"}, {"x": '"a"'}, {"x": '{"$binary":"AP8="}'}, {}]
 
 
 def test_a_damaged_base_says_so(read, tmp_path):

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from choline_data import remote
+from choline_data.catalog.add import ingest, prepare
 from choline_data.catalog.resolve import expanded, resolve
 from choline_data.errors import (
     ForbiddenLocationError,
@@ -20,6 +22,8 @@ from choline_data.errors import (
     SourceNotFoundError,
     UnavailableError,
 )
+from choline_data.home import Home
+from choline_data.store import open_revision
 
 
 def names(place: object) -> list[str]:
@@ -126,10 +130,20 @@ def test_the_licence_comes_from_what_the_source_states(tmp_path: Path, name: str
     assert resolve(str(tmp_path)).license == spdx
 
 
+CONTENT = {"data.csv": b"text,label\nhello there,1\nhello again,2\n", "README.md": b"# Words\n"}
+
+
 class Hub(BaseHTTPRequestHandler):
-    """The hub's endpoints that a listing needs."""
+    """The hub's endpoints that a listing needs, and the content of its one file."""
 
     def do_GET(self) -> None:
+        if "/resolve/" in self.path:
+            self.content()
+            return
+        if "/tree/" in self.path:
+            sizes = {name: len(data) for name, data in CONTENT.items()}
+            self.answer(200, [{"type": "file", "oid": "b" * 40, "size": n, "path": p} for p, n in sizes.items()])
+            return
         path = self.path.partition("?")[0].replace("%2F", "/").removeprefix("/api/datasets/")
         repo, _, rest = path.partition("/revision/")
         repo = repo.removesuffix("/refs")
@@ -162,6 +176,18 @@ class Hub(BaseHTTPRequestHandler):
                 },
             )
 
+    def content(self) -> None:
+        name = self.path.rpartition("/")[2]
+        repo = self.path.split("/")[3] if name == "data.csv" else ""
+        if repo == "gone":
+            self.answer(404, {"error": "no"}, "EntryNotFound")
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(CONTENT[name])))
+        self.end_headers()
+        self.wfile.write(CONTENT[name])
+        self.close_connection = True
+
     def answer(self, status: int, body: Any, code: str = "") -> None:
         data = json.dumps(body).encode()
         self.send_response(status)
@@ -178,10 +204,12 @@ class Hub(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    pytest.importorskip("huggingface_hub")
+    HfFileSystem = pytest.importorskip("huggingface_hub").HfFileSystem
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
+    HfFileSystem.clear_instance_cache()  # one of an earlier server
+    monkeypatch.setattr(remote, "WAITS", (0.0,))
     monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
     monkeypatch.chdir(tmp_path)
     yield
@@ -206,6 +234,20 @@ def test_a_hub_id_without_conversion_is_read_from_its_own_files() -> None:
     source = resolve("hf://datasets/o/other")
     assert source.revision == "a" * 40
     assert [f.name for f in source.files] == ["README.md", "data.csv"]
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_file_of_the_hub_is_added_from_its_pinned_commit(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    done = ingest(home, prepare(home, "o/other"))
+    assert (done.entry.kind, done.rows, done.entry.license) == ("classification", 2, "MIT")
+    assert open_revision(home, done.entry.revision).about["source_revision"] == "a" * 40
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_file_of_the_hub_that_is_gone_is_an_error_with_its_address(tmp_path: Path) -> None:
+    with pytest.raises(SourceNotFoundError, match=r"hf://datasets/o/gone@a{40}/data\.csv"):
+        prepare(Home(tmp_path / "home"), "o/gone")
 
 
 @pytest.mark.usefixtures("hub")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
@@ -131,6 +132,13 @@ def test_an_export_added_again_has_every_sample(place, tmp_path, to):
     assert again["rows"] == 20 and again["kind"] == "text"
     texts = {s["text"] for s in lines(run(tmp_path, "head", again["name"], "-n", "20", "--json"))}
     assert texts == {f"a page about rivers, number {n}" for n in range(20)}
+
+
+def test_ids_are_hexadecimal_in_the_stream_as_over_http(place):
+    streamed = {s["text"]: s["id"] for s in lines(run(place, "stream", "rivers"))}
+    assert all(len(i) == 32 and set(i) <= set("0123456789abcdef") for i in streamed.values())
+    known = {s["text"]: base64.b64decode(s["id"]) for s in lines(run(place, "head", "rivers", "-n", "20", "--json"))}
+    assert {text: bytes.fromhex(i) for text, i in streamed.items()} == known
 
 
 def test_verify_rm_and_gc_tell_what_they_did(tmp_path, place):

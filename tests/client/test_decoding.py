@@ -12,7 +12,7 @@ import torch
 from tests.conftest import Shelf
 
 from choline_data.client import FirehoseDataset
-from choline_data.errors import InvalidOptionError, SourceDamagedError
+from choline_data.errors import DataError, InvalidOptionError, SourceDamagedError
 
 
 def png(value: int, size: int = 4) -> bytes:
@@ -113,3 +113,103 @@ def test_not_even_one_sample_may_fit(pictures: Path):
 
     with pytest.raises(InvalidOptionError, match="Not even one"):
         FirehoseDataset("images", home=pictures).find_batch_size(step)
+
+
+def tone(rate: int, seconds: float = 0.5, channels: int = 1) -> bytes:
+    import soundfile
+
+    out = io.BytesIO()
+    wave = np.sin(2 * np.pi * 440 * np.arange(int(rate * seconds)) / rate).astype(np.float32)
+    soundfile.write(out, np.tile(wave[:, None], (1, channels)), rate, format="WAV", subtype="FLOAT")
+    return out.getvalue()
+
+
+@pytest.fixture(scope="module")
+def mixed_media(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """photos (6 of differing shapes, number 5 no picture) and speech (3 of differing rates and lengths)."""
+    from PIL import Image
+
+    def stripes(width: int, height: int) -> bytes:
+        out = io.BytesIO()
+        image = Image.new("RGB", (width, height), (255, 0, 0))
+        image.paste((0, 0, 255), (0, 0, width // 4, height))  # what the middle leaves out of a wide one
+        image.save(out, "PNG")
+        return out.getvalue()
+
+    folder = tmp_path_factory.mktemp("mixed") / "home"
+    shelf = Shelf(folder)
+    photos = [stripes(80, 40), stripes(200, 100), stripes(64, 32), stripes(16, 8), stripes(400, 200), b"no picture"]
+    label = [[{"name": "stripes"}]] * 6
+    shelf.add("photos", {"media": [medium("image/png", p) for p in photos], "label": label}, kind="image")
+    speech = [tone(8000), tone(44100, channels=2), tone(16000, 0.25)]
+    shelf.add("speech", {"media": [medium("audio/wav", s) for s in speech], "text": ["a", "b", "c"]}, kind="audio")
+    return folder
+
+
+def test_images_become_one_tensor_of_the_asked_size(mixed_media: Path):
+    options = {"format": "tensor", "size": 20, "batch_size": 5}
+    batch = read(mixed_media, "photos", **options, max_samples=5)[0]
+    assert (batch["image"].shape, batch["image"].dtype) == ((5, 3, 20, 20), torch.float32)
+    assert batch["image"][:, 0, :, 2:].min() > 0.99  # the middle is red, whatever the image's own size
+    assert batch["label"][0][0]["name"] == "stripes"
+    assert "media" not in batch
+    wide = read(mixed_media, "photos", format="tensor", size=(10, 20), max_samples=1)[0]["image"]
+    assert wide.shape == (3, 10, 20)
+    assert (wide[2, 5, 0].item(), wide[2, 5, 19].item()) == (1, 0)  # all of it: blue on the left
+
+
+def test_what_is_no_image_is_an_error_or_left_out(mixed_media: Path):
+    with pytest.raises(SourceDamagedError, match="on_error"):
+        read(mixed_media, "photos", format="tensor", size=20)
+    batches = read(mixed_media, "photos", format="tensor", size=20, on_error="skip", batch_size=3)
+    assert [b["position"].tolist() for b in batches] == [[0, 1, 2], [3, 4]]
+    with pytest.raises(DataError, match="position 0 of speech has no image".capitalize()):
+        read(mixed_media, "speech", format="tensor", size=20)
+
+
+def test_sound_becomes_one_tensor_of_the_asked_rate_padded_at_the_end(mixed_media: Path):
+    batch = read(mixed_media, "speech", format="tensor", rate=16000, batch_size=3)[0]
+    assert (batch["audio"].shape, batch["audio"].dtype) == ((3, 8000), torch.float32)
+    assert batch["audio_length"].tolist() == [8000, 8000, 4000]
+    assert batch["text"] == ["a", "b", "c"]
+    wanted = torch.sin(2 * torch.pi * 440 * torch.arange(8000) / 16000)
+    for number, stop in enumerate((7900, 7900, 3900)):  # a filter knows nothing of what is past the ends
+        assert (batch["audio"][number, 100:stop] - wanted[100:stop]).abs().max() < 2e-3
+    assert batch["audio"][2, 4000:].abs().max() == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"format": "tensor"}, "size=224"),
+        ({"format": "tensor", "size": 0}, "size is 0"),
+        ({"format": "tensor", "size": (1, 2, 3)}, "size is"),
+        ({"format": "tensor", "rate": 16e3}, "rate is"),
+        ({"format": "tensor", "size": 8, "decode": "pil"}, "decode"),
+        ({"format": "tensor", "size": 8, "view": "text"}, "view"),
+        ({"size": 8}, "format"),
+    ],
+)
+def test_options_of_tensors_are_checked(mixed_media: Path, options: dict[str, Any], told: str):
+    with pytest.raises(InvalidOptionError, match=told):
+        FirehoseDataset("photos", home=mixed_media, **options)
+
+
+def test_a_transform_gets_the_tensors_and_workers_make_them(mixed_media: Path):
+    dataset = FirehoseDataset(
+        "photos",
+        home=mixed_media,
+        repeat=False,
+        shuffle=False,
+        max_samples=4,
+        format="tensor",
+        size=4,
+        batch_size=2,
+        transform=mean,
+    )
+    for workers in (0, 2):
+        assert [b["mean"].shape for b in dataset.loader(num_workers=workers)] == [(2,), (2,)]
+
+
+def mean(sample: dict[str, Any]) -> dict[str, Any]:
+    return {"mean": sample["image"].mean(), "position": sample["position"]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from tests.client.conftest import ids, positions
 from torch.utils.data import DataLoader, DistributedSampler
 
-from choline_data.client import collate
+from choline_data.client import FirehoseDataset, collate
 from choline_data.errors import InvalidOptionError
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
@@ -101,8 +102,9 @@ def test_the_map_view_works_with_a_distributed_sampler(firehose: Any):
 def _rank(rank: int, world: int, home: str, store: str, out: str) -> None:
     import torch.distributed as dist
 
-    from choline_data.client import FirehoseDataset
-
+    # Accelerate asks these whether there is more than one process; the dataset asks the group first.
+    facts = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 29500}
+    os.environ.update({name: str(fact) for name, fact in facts.items()})
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
     dataset = FirehoseDataset({"web": 5, "code": 3}, home=home, repeat=False, batch_size=8, last_batch="wrap")
     got: list[int] = []
@@ -114,7 +116,25 @@ def _rank(rank: int, world: int, home: str, store: str, out: str) -> None:
         assert total.item() == 16
         got += batch["position"].tolist()
     (Path(out) / str(rank)).write_text(json.dumps(got))
+    (Path(out) / f"dealt-{rank}").write_text(json.dumps(_dealt(home, workers=0) + _dealt(home, workers=2)))
     dist.destroy_process_group()
+
+
+def _numbers(samples: list[Any]) -> dict[str, torch.Tensor]:
+    """Tensors only: Accelerate sends nothing else from one rank to the others."""
+    return {"position": torch.tensor([sample["position"] for sample in samples])}
+
+
+def _dealt(home: str, workers: int) -> list[int]:
+    """What this rank gets where rank 0 reads all and deals."""
+    from accelerate import Accelerator
+    from accelerate.utils import DataLoaderConfiguration
+
+    accelerator = Accelerator(cpu=True, dataloader_config=DataLoaderConfiguration(dispatch_batches=True))
+    assert accelerator.num_processes == 2
+    dataset = FirehoseDataset({"web": 5, "code": 3}, home=home, repeat=False, max_samples=384)
+    loader = DataLoader(dataset, batch_size=8, num_workers=workers, collate_fn=_numbers)
+    return [p for batch in accelerator.prepare(loader) for p in batch["position"].tolist()]
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -124,3 +144,5 @@ def test_two_processes_of_a_group_find_their_ranks_and_make_equal_steps(home: Pa
     assert len(got[0]) == len(got[1]) == 200
     assert got[0][:9] == [*range(8), 16]
     assert set(got[0] + got[1]) == set(range(390))
+    dealt = [json.loads((tmp_path / f"dealt-{rank}").read_text()) for rank in (0, 1)]
+    assert sorted(dealt[0] + dealt[1]) == sorted([*range(384), *range(384)])  # without workers, and with

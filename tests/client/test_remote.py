@@ -13,6 +13,8 @@ from tests.client.conftest import MIX, Server, positions
 from torch.utils.data import DataLoader
 
 from choline_data.client import FirehoseDataset, collate
+from choline_data.client.ranks import Lane
+from choline_data.client.remote import _Request
 from choline_data.errors import InvalidOptionError, UnavailableError, UnknownDatasetError
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
@@ -63,6 +65,23 @@ def test_workers_read_from_the_server_under_every_start_method(remote: Any, cont
 def test_workers_behind_a_loader_that_batches_keep_the_order_of_their_rank(remote: Any):
     loader = DataLoader(remote(rank=1, world_size=2), batch_size=8, num_workers=2, collate_fn=collate)
     assert positions(loader) == list(range(1, 450, 2))
+
+
+@pytest.mark.parametrize(("world", "workers"), [(2, 4), (2, 3), (4, 2), (3, 3), (2, 1)])
+@pytest.mark.parametrize("start", [0, 7])
+def test_a_worker_asks_for_little_more_than_it_uses(remote: Any, world: int, workers: int, start: int):
+    """Where ranks are dealt single positions and a DataLoader makes batches, a worker's positions are in no one range."""
+    dataset = remote()
+    share = {"rank": 1, "world": world, "worker": workers - 1, "workers": workers, "group": 5}
+    lane = Lane.dealt(start, **share)
+    reader = dataset._opened()
+    got = [p for chunk in reader.chunks(lane, 0, None) for p in chunk.positions.tolist()]
+    assert got == lane.positions(0, lane.below(450)).tolist()
+    wide = _Request.of(lane).wider or lane
+    assert wide.below(450) <= min(world, workers) * (lane.below(450) + 5)
+    later = [p for chunk in reader.chunks(lane, 3, 20) for p in chunk.positions.tolist()]
+    assert later == got[3:23]
+    reader.close()
 
 
 def test_workers_start_while_the_parent_is_in_the_middle_of_a_stream(remote: Any):
@@ -129,8 +148,8 @@ def test_a_server_that_comes_back_continues_the_stream(home: Path, free_port: in
 def test_a_frozen_server_is_left_for_another(home: Path):
     one, two = Server(home), Server(home)
     try:
-        dataset = FirehoseDataset(MIX, server=[one.address, two.address], repeat=True, seed=7, prefetch_bytes=1)
-        dataset._endpoint = type(dataset._endpoint)(dataset._endpoint.addresses, stall=1.0)
+        options = {"repeat": True, "seed": 7, "prefetch_bytes": 1, "stall_seconds": 1.0}
+        dataset = FirehoseDataset(MIX, server=[one.address, two.address], **options)
         samples = iter(dataset)
         got = [next(samples)["position"] for _ in range(100)]
         one.signal(signal.SIGSTOP)
@@ -140,6 +159,43 @@ def test_a_frozen_server_is_left_for_another(home: Path):
         one.signal(signal.SIGCONT)
         one.stop()
         two.stop()
+
+
+def test_a_frozen_address_takes_only_its_part_of_the_time(home: Path, monkeypatch: pytest.MonkeyPatch):
+    """A frozen process still listens: its kernel takes the connection, and nobody answers."""
+    one, two = Server(home), Server(home)
+    one.signal(signal.SIGSTOP)
+    monkeypatch.setattr("random.Random.randrange", lambda *_: 0)  # the frozen one is tried first
+    try:
+        began = time.monotonic()
+        dataset = FirehoseDataset("web", server=[one.address, two.address], repeat=False, stall_seconds=1.0)
+        assert positions(dataset) == list(range(300))
+        assert time.monotonic() - began < 25  # resolving alone may take 30
+    finally:
+        one.signal(signal.SIGCONT)
+        one.stop()
+        two.stop()
+
+
+def test_a_name_stands_for_servers(server: Server, firehose: Any):
+    dataset = FirehoseDataset(MIX, server=f"dns:///localhost:{server.port}", repeat=False, seed=7, token="unused")
+    assert positions(dataset) == positions(firehose())
+
+
+@pytest.mark.parametrize("option", ["retry_seconds", "stall_seconds"])
+def test_seconds_are_above_zero(server: Server, option: str):
+    with pytest.raises(InvalidOptionError, match=option):
+        FirehoseDataset("web", server=server.address, **{option: 0})
+
+
+def test_dropping_a_pass_waits_for_nothing(remote: Any):
+    """Python may drop it anywhere, also in the thread that reads for it."""
+    for _ in range(20):
+        samples = iter(remote(repeat=True, prefetch_bytes=1))
+        next(samples)
+        began = time.monotonic()
+        del samples
+        assert time.monotonic() - began < 0.25
 
 
 def test_a_dropped_iterator_leaves_no_thread(remote: Any):

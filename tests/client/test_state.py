@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from choline_data.client import collate
+from choline_data.client.ranks import Lane
 from choline_data.errors import InvalidCursorError, InvalidOptionError, RecipeMismatchError
 
 pytestmark = [
@@ -217,6 +218,66 @@ def test_a_stateful_loader_has_a_state_before_and_at_its_end(firehose: Any, work
     again = stateful(firehose(max_samples=70), workers)
     again.load_state_dict(state)
     assert positions(again) == list(range(70))
+
+
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_where_workers_of_a_plain_loader_are_is_not_made_up(firehose: Any, context: str):
+    dataset = firehose(batch_size=8)
+    loader = DataLoader(dataset, batch_size=None, num_workers=1, multiprocessing_context=context)
+    next(iter(loader))
+    with pytest.raises(InvalidOptionError, match=r"dataset\.loader\(\)"):
+        dataset.state_dict()
+    dataset.seek(8)
+    assert dataset.state_dict()["position"] == 8
+
+
+def test_the_state_names_the_run(firehose: Any):
+    assert "run" not in firehose().state_dict()
+    dataset = firehose(run="week 3, cooled down")
+    assert dataset.state_dict()["run"] == dataset.stats()["run"] == "week 3, cooled down"
+    firehose(run="another").load_state_dict(dataset.state_dict())
+    with pytest.raises(InvalidOptionError, match="64 characters"):
+        firehose(run="x" * 65)
+
+
+@pytest.mark.parametrize(("workers", "every"), [(0, 1), (2, 1), (2, 5)])
+def test_a_stateful_loaders_state_is_json_also_before_the_first_batch(firehose: Any, workers: int, every: int):
+    for count in (0, 3):
+        loader = stateful(firehose(max_samples=70), workers, snapshot_every_n_steps=every)
+        batches = iter(loader)
+        got = positions(taken(batches, count))
+        state = json.loads(json.dumps(loader.state_dict()))
+        assert loader.state_dict() == loader.state_dict()  # asking moves nothing
+        again = stateful(firehose(max_samples=70), workers, snapshot_every_n_steps=every)
+        again.load_state_dict(state)
+        assert got + positions(again) == list(range(70))
+        assert got + positions(batches) == list(range(70))
+
+
+def test_a_state_has_the_same_keys_at_every_step(firehose: Any):
+    dataset = firehose(batch_size=8, **SMALL)
+    batches = iter(dataset)
+    states = [dataset.state_dict() for _ in batches]
+    assert {tuple(state) for state in states} == {tuple(states[0])}
+    assert [state["position"] for state in states] == [8, 16, 24, 32, 40]
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_more_workers_than_samples_lose_none(firehose: Any, workers: int):
+    assert positions(DataLoader(firehose(max_samples=3), batch_size=1, num_workers=workers, collate_fn=collate)) == [
+        0,
+        1,
+        2,
+    ]
+    loader = stateful(firehose(max_samples=3), workers)
+    assert positions(loader) == positions(loader) == [0, 1, 2]
+
+
+def test_a_source_of_one_file_keeps_eight_workers_equally_busy():
+    lanes = [Lane.of(0, rank=0, world=1, batch=8, worker=w, workers=8) for w in range(8)]
+    rows = [lane.below(10_000) for lane in lanes]
+    assert sum(rows) == 10_000
+    assert max(rows) <= 1.1 * min(rows)
 
 
 def test_the_state_of_one_worker_alone_is_refused(firehose: Any):

@@ -85,6 +85,44 @@ def test_rows_come_one_by_one_without_a_batch_size(firehose: Any):
     )
 
 
+def same(row: Any) -> Any:
+    """A transform that changes nothing."""
+    return row
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_rows_that_a_transform_leaves_alone_make_the_batch_of_no_transform(firehose: Any, form: str | None):
+    plain, changed = firehose(**TOKENS, format=form), firehose(**TOKENS, format=form, transform=same)
+    for ours, theirs in islice(zip(changed, plain, strict=True), 3):
+        if form == "torchtitan":  # whose padding is last in a whole batch, and last of each row here
+            (fields, labels), (others, wanted) = ours, theirs
+            assert labels[labels != -100].tolist() == wanted[wanted != -100].tolist()
+            for name in fields:
+                assert fields[name][labels != -100].tolist() == others[name][wanted != -100].tolist()
+        else:
+            assert told(ours) == told(theirs)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("batch", [None, 4])
+def test_rows_whose_transform_fails_are_left_out_and_named(
+    firehose: Any, form: str | None, batch: int | None, caplog: pytest.LogCaptureFixture
+):
+    seen = iter(range(10**6))
+
+    def transform(row: Any) -> Any:
+        if next(seen) == 2:
+            raise ValueError("no")
+        return row
+
+    dataset = firehose(**{**TOKENS, "batch_size": batch}, format=form, transform=transform, on_error="skip")
+    first = next(iter(dataset)) if batch else list(islice(dataset, 4))
+    assert dataset.stats()["skipped"] == 1
+    assert "skipped position 2 of" in caplog.text
+    if form == "torchtitan" and batch:
+        assert first[0]["input"].shape == first[1].shape == (3 * 32,)
+
+
 def test_plain_rows_are_int64_and_one_longer(firehose: Any):
     batch = next(iter(firehose(**TOKENS)))
     assert batch["tokens"].dtype == torch.int64 and batch["tokens"].shape == (4, 33)

@@ -65,3 +65,13 @@ def test_the_unit_of_the_weights_decides_the_token_shares(texts):
 def test_a_budget_of_300_billion_is_no_loop(texts):
     told = explain({"small": 1, "big": 3}, texts, tokens=300e9)
     assert told.tokens == pytest.approx(300e9, rel=1e-6)
+
+
+def test_it_says_which_split_each_source_takes(shelf):
+    shelf.add("poems", parts={("", split): {"text": [split]} for split in ("train", "test")})
+    shelf.add("exam", parts={("", split): {"text": [split]} for split in ("dev", "test")})
+    shelf.add("plain", {"text": ["a"]})
+    told = explain("*", shelf.home)
+    assert {s.name: s.split for s in told.sources} == {"poems": "train", "exam": "all", "plain": ""}
+    assert told.notes[0] == "exam serves every split: dev, test. `split` chooses."
+    assert [s.split for s in explain("poems/all", shelf.home).sources] == ["all"]

@@ -153,9 +153,10 @@ def test_splits_and_configs_are_chosen_and_misnamed_ones_told(shelf):
     }
     shelf.add("poems", parts=parts)
     for mix, rows in (
-        ("poems", 6),
+        ("poems/all", 6),
         ("poems/train", 5),
-        ("poems:en", 4),
+        ("poems:en/all", 4),
+        ("poems:en", 3),
         ("poems:fr/train", 2),
         ({"poems": {"split": "test"}}, 1),
     ):
@@ -164,8 +165,74 @@ def test_splits_and_configs_are_chosen_and_misnamed_ones_told(shelf):
         resolve_mix({"poems": {"split": "valid"}}, shelf.home)
     with pytest.raises(InvalidMixError, match=r"poems:de has no config 'de'. There are: en, fr"):
         resolve_mix("poems:de", shelf.home)
+    with pytest.raises(InvalidMixError, match=r"poems:fr has no split 'test'. There are: train"):
+        resolve_mix({"poems:fr": {"split": "test"}}, shelf.home)
     filtered = resolve_mix("poems:en/train", shelf.home, where="text > 'a'")
     assert filtered.sources[0].rows == 2
+
+
+def splits(mix, home):
+    """What the recipe pins: the split of each source."""
+    return {source.name: source.split for source in resolve_mix(mix, home).sources}
+
+
+def texts(recipe, home):
+    """Every text that the recipe serves, sorted."""
+    stream = Stream(Store(home), recipe)
+    return sorted(stream.read(0, recipe.plan().length)["text"].to_pylist())
+
+
+@pytest.fixture
+def parted(shelf):
+    """poems: train, validation and test; chats: train_sft, train_gen and test_sft; exam: only test; plain: no splits."""
+    shelf.add(
+        "poems", parts={("", s): {"text": [f"{s} {n}" for n in range(3)]} for s in ("train", "validation", "test")}
+    )
+    shelf.add("chats", parts={("", s): {"text": [f"{s} 0"]} for s in ("train_sft", "test_sft", "train_gen")})
+    shelf.add("exam", parts={("", "test"): {"text": ["question"]}})
+    shelf.add("plain", {"text": ["a", "b"]})
+    return shelf.home
+
+
+def test_a_source_without_a_split_is_its_training_split(parted):
+    assert splits("*", parted) == {"poems": "train", "chats": "train_gen+train_sft", "exam": "", "plain": ""}
+    once = resolve_mix("poems,chats", parted, repeat=False)
+    assert texts(once, parted) == ["train 0", "train 1", "train 2", "train_gen 0", "train_sft 0"]
+
+
+def test_all_and_a_list_serve_more_than_the_training_split(parted):
+    assert len(texts(resolve_mix("poems/all", parted, repeat=False), parted)) == 9
+    for mix in ({"poems": {"split": ["validation", "train"]}}, "poems/train+validation", "poems/validation+train"):
+        recipe = resolve_mix(mix, parted, repeat=False)
+        assert recipe.sources[0].split == "train+validation"
+        assert {text.split()[0] for text in texts(recipe, parted)} == {"train", "validation"}
+    with pytest.raises(InvalidMixError, match=r"has no split 'valid'. There are: test, train, validation"):
+        resolve_mix({"poems": {"split": ["train", "valid"]}}, parted)
+    for wrong in ([], [1], [""]):
+        with pytest.raises(InvalidMixError, match="split of 'poems'"):
+            resolve_mix({"poems": {"split": wrong}}, parted)
+
+
+def test_a_group_hands_its_split_down_and_a_member_may_have_its_own(parted):
+    nested = {"split": "all", "mix": {"poems": 1, "chats": {"split": "test_sft"}}}
+    assert splits({"inner": nested, "exam": 1}, parted) == {"poems": "", "chats": "test_sft", "exam": ""}
+
+
+def test_the_default_and_its_name_are_one_source(parted):
+    assert weights(resolve_mix({"poems": 1, "poems/train": 2}, parted)) == {"poems": 1}
+    assert resolve_mix("poems", parted).digest == resolve_mix({"poems": {"split": "train"}}, parted).digest
+
+
+def test_a_split_may_have_a_plus_in_its_name(shelf):
+    shelf.add("odd", parts={("", s): {"text": [s]} for s in ("a", "a+b", "b")})
+    assert texts(resolve_mix({"odd": {"split": "a+b"}}, shelf.home, repeat=False), shelf.home) == ["a+b"]
+
+
+def test_a_filtered_source_serves_what_the_filter_keeps_each_once_an_epoch(library):
+    recipe = resolve_mix("web", library.home, where="len(text) > 6", repeat=False)
+    assert texts(recipe, library.home) == sorted(f"page {n}" for n in range(10, 100))
+    twice = resolve_mix({"web": {"where": "len(text) > 6", "max_epochs": 2}}, library.home)
+    assert texts(twice, library.home) == sorted([f"page {n}" for n in range(10, 100)] * 2)
 
 
 def test_a_revision_is_pinned_and_an_earlier_one_can_be_named(shelf):

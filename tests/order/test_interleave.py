@@ -93,7 +93,7 @@ def test_small_mixes_by_hand():
 
 @pytest.mark.parametrize("weights", [[], [0], [0, 0], [1, -1], [-1, 3]])
 def test_weights_that_share_nothing_are_refused(weights):
-    with pytest.raises(ValueError, match="not all zero"):
+    with pytest.raises(ValueError, match=r"^weights must not be negative, and not all zero$"):
         Quotas(weights)
 
 
@@ -103,6 +103,11 @@ def test_a_deal_gives_each_source_its_quota_in_its_own_order(quota, key):
     assert np.bincount(source, minlength=len(quota)).tolist() == quota
     for number, count in enumerate(quota):
         assert nth[source == number].tolist() == list(range(count))
+
+
+def test_a_dealt_slot_takes_ten_bytes():
+    source, nth = dealt([1, 2], 7)
+    assert (source.dtype, nth.dtype) == (np.uint16, np.int64)
 
 
 def test_a_deal_spreads_a_source_over_the_block():

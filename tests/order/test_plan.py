@@ -234,8 +234,10 @@ def test_only_positions_of_the_stream_are_placed():
             placed(of, start, stop)
     with pytest.raises(OutOfRangeError, match="no end"):
         placed(plan([1]), -1, 1)
-    with pytest.raises(OutOfRangeError):
-        of.served(12)
+    for beyond in (11, 12):
+        with pytest.raises(OutOfRangeError):
+            of.served(beyond)
+    assert plan([1], [1]).served(1) == [1]
 
 
 @given(st.lists(st.integers(1, 9), min_size=2, max_size=5), st.integers(2, 1000))
@@ -275,6 +277,16 @@ def test_asked_again_the_answer_is_the_same_whatever_was_asked_between():
         placed(of, block * MIXING_BLOCK, block * MIXING_BLOCK + 1)
     assert len(of._blocks) <= 32
     assert np.array_equal(placed(of, 0, 300), golden)
+
+
+def test_a_block_is_dealt_once_and_the_last_32_are_kept():
+    of = plan([3, 1])
+    for block in range(40):
+        placed(of, block * MIXING_BLOCK, block * MIXING_BLOCK + 1)
+    assert [block for _, block in of._blocks] == list(range(8, 40))
+    kept = of._blocks[0, 39]
+    placed(of, 39 * MIXING_BLOCK, 40 * MIXING_BLOCK)
+    assert of._blocks[0, 39] is kept
 
 
 def test_the_ends_are_where_the_others_take_over():

@@ -102,6 +102,19 @@ def test_windows_have_orders_of_their_own():
     assert not np.array_equal(picks[1], picks[2])
 
 
+def test_orders_are_reckoned_once_and_the_last_few_are_kept():
+    source = order(64 * 4 * 12, 4)  # 12 windows of 256 rows
+    for window in range(12):
+        list(source.runs(np.array([window * 256])))
+    assert list(source._picks) == [(0, window) for window in range(4, 12)]
+    rows, epoch = source._picks[0, 11], source._epochs[0]
+    assert next(source.runs(np.array([11 * 256 + 7]))).rows.tolist() == [rows[7]]
+    assert (source._picks[0, 11] is rows, source._epochs[0] is epoch) == (True, True)
+    for later in range(6):
+        list(source.runs(np.array([later * source.rows])))
+    assert list(source._epochs) == [2, 3, 4, 5]
+
+
 def test_no_rows_or_no_block_rows_are_refused():
     for rows, block_rows in ((0, 1), (1, 0)):
         with pytest.raises(ValueError, match="both must be at least 1"):
@@ -160,3 +173,28 @@ def test_the_metric_of_small_sequences_is_known_to_the_last_digit():
     assert mixedness([0, 1], 1) == 1
     assert mixedness([0, 1, 0], 2) == 1
     assert adjacent_correlation(np.arange(10)) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("rows", [1, 100, 64 * 3, 64 * 3 * 5 + 7])
+def test_windows_follow_one_another_and_then_the_next_epoch_where_the_source_repeats(rows, shuffle):
+    source = order(rows, 3, shuffle=shuffle)
+    runs = list(source.runs(np.arange(3 * rows)))
+    met = [(run.epoch, run.window) for run in runs]
+    for run, after in zip(runs, met[1:], strict=False):
+        assert source.following(run, repeats=True) == after
+        assert source.following(run, repeats=False) == (after if after[0] == run.epoch else None)
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_a_run_is_past_half_from_the_middle_rank_of_its_window_on(shuffle):
+    source = order(64 * 3 * 2 + 50, 3, shuffle=shuffle)
+    for epoch in range(2):
+        start = epoch * source.rows
+        for window in range(source.windows):
+            size = source.window_size(epoch, window)
+            told = [source.past_half(next(source.runs(np.array([start + at])))) for at in range(size)]
+            assert told == [at * 2 >= size for at in range(size)]
+            (whole,) = source.runs(np.arange(start, start + size))
+            assert whole.last == start + size - 1 and source.past_half(whole)
+            start += size

@@ -55,7 +55,7 @@ class Served:
             raise AssertionError(f"the server did not start: {self.errors()}")
         self.told: dict[str, str] = json.loads(line)
         self.address = self.told["address"]
-        self.port = int(self.address.rpartition(":")[2])
+        self.port = 0 if self.address.startswith("unix:") else int(self.address.rpartition(":")[2])
 
     def errors(self) -> str:
         """What the ended server wrote to standard error."""

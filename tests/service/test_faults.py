@@ -155,7 +155,7 @@ def test_a_server_killed_ten_times_and_restarted_loses_nothing(serve: Serve, hom
     points = random.Random(20)
     server = serve(home, *SMALL)
     clients = Clients()
-    clients.add(5, server.address)
+    clients.add(8, server.address)
     clients.all_went_on(BATCH, 30)
     took = []
     for _ in range(10):
@@ -175,7 +175,7 @@ def test_replicas_killed_ten_times_in_turn_lose_nothing(serve: Serve, home: str)
     points = random.Random(40)
     servers = [serve(home, *SMALL), serve(home, *SMALL)]
     clients = Clients()
-    clients.add(6, *(s.address for s in servers))
+    clients.add(8, *(s.address for s in servers))
     clients.all_went_on(BATCH, 30)
     took = []
     for number in range(10):

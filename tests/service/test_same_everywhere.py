@@ -76,9 +76,9 @@ def test_a_recipe_is_the_same_rows_wherever_it_is_read(serve: Serve, shelf: Shel
     again = serve(home, port=first.port)
     found["restarted"] = digest(dataset(4096, server=again.address))
     assert again.terminate() == 0
-    workers = serve(home, "--workers", "2")
-    for number in range(2):  # connections of their own: the kernel spreads them
-        found[f"--workers 2, reading {number}"] = digest(dataset(1000, server=workers.address))
+    workers = serve(home, "--workers", "4")
+    for number in range(4):  # connections of their own: the kernel spreads them
+        found[f"--workers 4, reading {number}"] = digest(dataset(1000, server=workers.address))
     assert workers.terminate() == 0
 
     assert len(recipes) == 1

@@ -18,6 +18,7 @@ from choline_data.stream import Store
 from choline_data.v1 import firehose_pb2 as pb
 from choline_data.views import open_stream
 
+from ..conftest import Shelf  # noqa: TID252 - tests are no package
 from .conftest import Serve, Served, digest, kinds, read, refusal, resolve, rows_of
 
 MIX = "web:0.7,code:0.3"
@@ -130,6 +131,21 @@ def test_samples_are_found_by_position_and_by_id(standing: Served) -> None:
     assert [r["text"] for r in pa.ipc.open_stream(told.serialized_stream).read_all().to_pylist()] == [wanted["text"]]
 
 
+def test_a_sample_of_any_split_is_found_by_its_id_and_the_home_keeps_where(serve: Serve, shelf: Shelf) -> None:
+    import pyarrow as pa
+
+    shelf.add("poems", parts={("", s): {"text": [f"{s} {n}" for n in range(9)]} for s in ("test", "train")})
+    served = serve(str(shelf.home.location))
+    stub = served.stub()
+    texts = {r["id"]: r["text"] for r in rows_of(read(stub, resolve(stub, "poems/all").recipe_json))}
+    assert len(texts) == 18
+    for _ in range(2):  # makes the index, then reads it
+        told = stub.GetSamples(pb.GetSamplesRequest(dataset="poems", ids=[*texts, b"x" * 16]), timeout=20)
+        rows = pa.ipc.open_stream(told.serialized_stream).read_all().to_pylist()
+        assert {r["id"]: r["text"] for r in rows} == texts
+        assert len(shelf.home.names("ids")) == 1
+
+
 def test_datasets_are_listed_in_pages(standing: Served) -> None:
     stub = standing.stub()
     first = stub.ListDatasets(pb.ListDatasetsRequest(page_size=1), timeout=20)
@@ -163,25 +179,59 @@ def test_a_request_that_makes_no_sense_is_refused_with_its_reason(
     assert "Traceback" not in told[2]["message"]
 
 
-def test_damaged_cursors_never_make_a_stream(standing: Served, shared_data: Path) -> None:
-    stub = standing.stub()
+def test_every_mutation_of_a_cursor_is_refused_or_means_the_same_place(
+    serve: Serve, shelf: Shelf, shared_data: Path
+) -> None:
+    shelf.add("web", {"text": [f"web {n}" for n in range(300)]})
+    shelf.add("code", {"text": [f"code {n}" for n in range(100)]})
+    stub = serve(str(shelf.home.location)).stub()
     recipe = resolve(stub, MIX).recipe_json
+    whole = rows_of(read(stub, recipe))
     good = read(stub, recipe, max_row_count=50)[-1].end.cursor
-    mutated = ["", good[:-1], good[: len(good) // 2], good + "\0", "x" * 64, "x" * (1 << 20)]
-    mutated += [
-        good.replace("chl1", "chl2"),
-        good.replace(".50.", ".-50."),
-        good.replace(".50.", f".{1 << 63}."),
-    ]
-    mutated += [good.replace(".50.", ".٥٠."), "cbuiltins\nopen\n(VPICKLE_CANARY\nVw\ntR."]
-    mutated += [good[:i] + chr(ord(good[i]) ^ 1 << i % 7) + good[i + 1 :] for i in range(0, len(good), 5)]
-    ops = json.loads((shared_data / "hostile" / "config" / "cursor_mutations.json").read_text())
-    assert {op["op"] for op in ops} >= {"truncate", "flip_each_bit", "pickle", "future_format_version"}
-    for text in mutated:
-        if text:
-            code, reason, metadata = refusal(lambda text=text: read(stub, recipe, cursor=text, max_row_count=1))
-            assert (code, reason) == (grpc.StatusCode.INVALID_ARGUMENT, "CURSOR_INVALID"), text[:80]
-            assert len(metadata["message"]) <= 500
+
+    def of(mix: str, **options: Any) -> list[str]:
+        """The cursor of another stream."""
+        return [read(stub, resolve(stub, mix, **options).recipe_json, max_row_count=50)[-1].end.cursor]
+
+    shelf.add("web", {"text": [f"newer {n}" for n in range(300)]})
+    damaged = {
+        "truncate": [good[:-1]],
+        "truncate_half": [good[: len(good) // 2]],
+        "append": [good + "\0"],
+        "flip_each_bit": [
+            good[:i] + chr(ord(good[i]) ^ 1 << bit) + good[i + 1 :] for i in range(0, len(good), 3) for bit in range(7)
+        ],
+        "random": ["x" * 64, "x" * (1 << 20)],
+        "position_negative": [good.replace(".50.", ".-50.")],
+        "position_2^63": [good.replace(".50.", f".{1 << 63}.")],
+        "future_format_version": [good.replace("chl1", "chl2")],
+        "pickle": ["cbuiltins\nopen\n(VPICKLE_CANARY\nVw\ntR."],
+        "unicode_digits": [good.replace(".50.", ".٥٠.")],
+    }
+    of_others = {
+        "other_mix": of("web:0.5,code:0.5"),
+        "other_seed": of(MIX, seed=1),
+        "other_dataset_version": of(MIX),
+        "swap_two_sources": of("web:0.3,code:0.7"),
+    }
+    beyond = {"position_past_end": [Cursor(good.split(".")[1], len(whole) + 1).encode()]}
+    # A cursor is a place in a stream, whoever holds it and however the stream is dealt out.
+    places = {"empty": ("", 0), "replay_old": (Cursor(good.split(".")[1], 7).encode(), 7)}
+    places |= {"other_world_size": (good, 50), "other_user": (good, 50)}
+    ops = {op["op"] for op in json.loads((shared_data / "hostile" / "config" / "cursor_mutations.json").read_text())}
+    assert ops <= {*damaged, *of_others, *beyond, *places}
+    for cursors, code, reason in (
+        (damaged, "INVALID_ARGUMENT", "CURSOR_INVALID"),
+        (of_others, "FAILED_PRECONDITION", "RECIPE_MISMATCH"),
+        (beyond, "OUT_OF_RANGE", "POSITION_OUT_OF_RANGE"),
+    ):
+        for op, texts in cursors.items():
+            for text in texts:
+                told = refusal(lambda text=text: read(stub, recipe, cursor=text, max_row_count=1))  # type: ignore[misc]
+                assert (told[0].name, told[1]) == (code, reason), (op, text[:80])
+                assert len(told[2]["message"]) <= 500
+    for op, (text, position) in places.items():
+        assert rows_of(read(stub, recipe, cursor=text, max_row_count=3)) == whole[position : position + 3], op
 
 
 def test_no_secret_and_no_exception_text_comes_back(standing: Served, shared_data: Path) -> None:

@@ -45,6 +45,8 @@ def _show_plan(prepared: Prepared) -> None:
     for preview in plan.previews:
         out(f"  raw     {shown(preview.raw, 160)}\n")
         out(f"  sample  {shown(preview.sample, 160)}\n")
+    for warned in plan.warned[:8]:
+        out(shown(f"  warning: {warned.message} {warned.remedy}", 400) + "\n")
     if plan.constants.get("license") == "NOASSERTION":
         out("  no licence is stated; say it with --license\n")
 
@@ -212,4 +214,8 @@ def _told(plan: Plan) -> dict[str, object]:
         }
         for p in plan.parts
     ]
-    return {"parts": parts, "passed_over": [{"file": name, "why": why} for name, why in plan.passed_over]}
+    return {
+        "parts": parts,
+        "passed_over": [{"file": name, "why": why} for name, why in plan.passed_over],
+        "warnings": [vars(warned) for warned in plan.warned],
+    }

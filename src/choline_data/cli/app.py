@@ -188,7 +188,7 @@ def export(
 
 @app.command()
 def serve(
-    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="The address to listen on, or unix:PATH.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port; 0 takes a free one.", min=0, max=65535)] = 9000,
     workers: Annotated[int, typer.Option(help="Server processes on the one port.", min=1)] = 1,
     token_file: Annotated[str, typer.Option(help="Who may read what; see docs/serving.md.")] = "",
@@ -203,6 +203,8 @@ def serve(
     http_port: Annotated[int, typer.Option(help="Also serve NDJSON over plain HTTP here; -1 is off.", min=-1)] = -1,
     metrics_port: Annotated[int, typer.Option(help="Prometheus metrics; -1 is off.", min=-1)] = -1,
     reflection: Annotated[bool, typer.Option("--reflection", help="Answer gRPC reflection.")] = False,
+    audit: Annotated[str, typer.Option(help="Record who opened what in this file; - is standard error.")] = "",
+    limit: Annotated[list[str] | None, typer.Option(help="NAME=VALUE of docs/serving.md, Limits.")] = None,
     home: HomeOption = "",
     as_json: JsonOption = False,
 ) -> None:
@@ -225,6 +227,8 @@ def serve(
             http_port=None if http_port < 0 else http_port,
             metrics_port=None if metrics_port < 0 else metrics_port,
             reflection=reflection,
+            audit=audit,
+            limits=dict(item.partition("=")[::2] for item in limit or ()),
             as_json=as_json,
         )
     )
@@ -232,7 +236,7 @@ def serve(
 
 @app.command()
 def stream(
-    mix: Annotated[str, typer.Argument(help="A mix: a name, web:0.7,code:0.3, '*', or a YAML file.")],
+    mix: Annotated[str, typer.Argument(help="A mix: a name, web:0.7,code:0.3, web/test, '*', or a YAML file.")],
     server: Annotated[str, typer.Option(help="host:port of a server; without, this machine's home.")] = "",
     view: Annotated[str, typer.Option(help="samples or text.")] = "samples",
     start: Annotated[int, typer.Option(help="The position to begin with.", min=0)] = 0,
@@ -284,7 +288,7 @@ def mix_explain(
     home: HomeOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Each source's share, samples, tokens and epochs, when it runs out, its licence."""
+    """Each source's split, share, samples, tokens and epochs, when it runs out, its licence."""
     from choline_data.cli.stream import explain as run
 
     run(home, mix, tokens=tokens, as_json=as_json)

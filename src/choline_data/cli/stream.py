@@ -64,7 +64,8 @@ def stream(
         if form == "text":
             out.write((sample.get("text") or "").encode() + b"\n")
         else:
-            out.write(orjson.dumps(plain(sample)) + b"\n")
+            named = {"id": sample["id"].hex()} if "id" in sample else {}  # as over HTTP
+            out.write(orjson.dumps(plain({**sample, **named})) + b"\n")
     out.flush()
 
 
@@ -111,10 +112,11 @@ def explain(home: str, mix: str, *, tokens: float, as_json: bool) -> None:
         for source in answer.sources:
             emit(asdict(source))
         return
-    headers = ("source", "share", "of tokens", "samples", "tokens", "epochs", "runs out at", "licence")
+    headers = ("source", "split", "share", "of tokens", "samples", "tokens", "epochs", "runs out at", "licence")
     rows = [
         (
             s.name,
+            shown(s.split or "-", 30),
             f"{s.share:.2%}",
             f"{s.token_share:.2%}",
             f"{s.samples:,}",

@@ -27,6 +27,7 @@ class SourceExplained:
     name: str
     dataset: str
     revision: str
+    split: str  # what it serves: "train", "test+train", "all" of several, or "" where the dataset has no splits
     license: str
     rows: int
     share: float  # of the samples, at the start
@@ -71,12 +72,14 @@ def explain(mix: object, home: Home | Store, *, tokens: float | None = None, **o
     weights = recipe.segments[0].weights
     total = sum(weights.values())
     got = max(reached(end), Fraction(1))
+    splits = {s.name: sorted({split for _, split, _ in store.revision(s.revision).splits()}) for s in recipe.sources}
     licenses = {name: entry.license for name, entry in Catalog(store.home).entries().items()}
     sources = tuple(
         SourceExplained(
             name=source.name,
             dataset=source.dataset,
             revision=source.revision,
+            split=source.split or _every_split(splits[source.name]),
             license=licenses.get(source.dataset, "NOASSERTION"),
             rows=source.rows,
             share=weights.get(source.name, 0) / total,
@@ -89,9 +92,18 @@ def explain(mix: object, home: Home | Store, *, tokens: float | None = None, **o
         )
         for source, count, each, ran_out in zip(recipe.sources, served, a_sample, ends, strict=True)
     )
-    return Explanation(
-        recipe, sources, end, round(reached(end)), plan.length, _notes(sources, end, plan.length, budget, got)
-    )
+    notes = [
+        f"{s.name} serves every split: {', '.join(filter(None, splits[s.name]))}. `split` chooses."
+        for s in sources
+        if s.split == "all"
+    ]
+    notes += _notes(sources, end, plan.length, budget, got)
+    return Explanation(recipe, sources, end, round(reached(end)), plan.length, tuple(notes))
+
+
+def _every_split(splits: list[str]) -> str:
+    """What a source without a split of its own serves."""
+    return "all" if len(splits) > 1 else splits[0]
 
 
 def _position_of(budget: Fraction, reached: Any, length: int | None) -> int:
@@ -111,7 +123,7 @@ def _position_of(budget: Fraction, reached: Any, length: int | None) -> int:
 
 def _notes(
     sources: tuple[SourceExplained, ...], end: int, length: int | None, budget: Fraction, got: Fraction
-) -> tuple[str, ...]:
+) -> list[str]:
     notes = ["Tokens are estimated: bytes of text / 4.3."]
     notes += [
         f"{s.name} is repeated {s.epochs:.1f} times: above {REPETITION_TRAP} epochs repeated data lose their worth. "
@@ -124,4 +136,4 @@ def _notes(
         notes.append(
             f"The stream ends after {length} samples, about {round(got)} tokens, before the budget is reached."
         )
-    return tuple(notes)
+    return notes

@@ -11,9 +11,11 @@ YAML or JSON text, or a path       `sources:` with any of these below it, beside
 groups                             `"*"`, `"kind:chat"`, `"license:permissive"`, `"language:en"`, `"tag:x"`
 a temperature                      `"*^0.7"`: within the group, shares proportional to size^0.7
 a mix in a mix                     `{"web": 1, "science": {"weight": 0.5, "mix": {"physics": 2, "biology": 1}}}`
+splits                             `"web/test"`, `"web/train+validation"`, `{"web": {"split": ["train", "test"]}}`
 =================================  ===============================================================================
 
-A weight that is not given is 1. Only the ratios of weights count. They are exact: 0.1 is a tenth.
+A weight that is not given is 1. Only the ratios of weights count. They are exact: 0.1 is a tenth. A source that names no
+split is its dataset's `train` split, where there is one; `all` is every split.
 """
 
 from __future__ import annotations
@@ -330,6 +332,7 @@ class _Reader:
     def _named(self, name: str, options: Mapping[str, Any], depth: int = 1) -> Part:
         self._count()
         texts: dict[str, str] = {}
+        options = {**options, "split": _splits(options.get("split"), name)}
         for key in ("where", "split", "config", "revision", "dataset"):
             value = options.get(key)
             if value is not None and not isinstance(value, str):
@@ -369,6 +372,17 @@ class _Reader:
             revision=texts["revision"] or revision,
             **common,
         )
+
+
+def _splits(value: object, name: str) -> object:
+    """A list of splits as the text that stands for it, `train+validation`; anything else as it is."""
+    if not isinstance(value, list | tuple):
+        return value
+    if not value or len(value) > 64 or not all(isinstance(split, str) and split for split in value):
+        raise InvalidMixError(
+            f"split of {_shown(name)} is {one_line(value, 80)}.", remedy="Give a name, or a list of names.", source=name
+        )
+    return "+".join(value)
 
 
 def _reference(text: str) -> tuple[str, str, str, str]:

@@ -7,7 +7,7 @@ tokens or bytes a sample; tokens are estimated as bytes of text / 4.3, measured 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Collection, Container, Mapping
 from dataclasses import dataclass, replace
 from decimal import Context, Decimal
 from fractions import Fraction
@@ -23,6 +23,8 @@ from choline_data.stream import Store
 
 RowsOf = Callable[[Store, RecipeSource, str, Mapping[str, str]], tuple[int, int]]
 
+ALL_SPLITS = "all"
+_TRAINS = ("train_", "train-", "train.")
 _WEIGHT_LIMIT = 1 << 60
 _POWERS = Context(prec=24)
 
@@ -67,7 +69,8 @@ def resolve_mix(
 ) -> Recipe:
     """The recipe of a mix against the catalog as it is now.
 
-    `where` narrows every source; without `repeat` each is served once unless its own `max_epochs` says otherwise.
+    `where` narrows every source; without `repeat` each is served once unless its own `max_epochs` says otherwise. A
+    source without a `split` is its training split, where it has one: no test data come into a training unasked.
     `allowed` holds the names that may be seen: to the mix there are no others. `rows_of` counts the rows of a view.
     """
     store = home if isinstance(home, Store) else Store(home)
@@ -194,7 +197,7 @@ class _Resolver:
         """The source, with its rows counted; None where it has none."""
         pinned = _pinned(entry, revision)
         opened = self._store.revision(pinned)
-        _check_parts(name, opened.splits(), below.split, below.config)
+        split = _chosen_split(name, opened.splits(), below.split, below.config)
         epochs = below.max_epochs if below.max_epochs is not None else None if self._repeat else Fraction(1)
         source = RecipeSource(
             name,
@@ -202,7 +205,7 @@ class _Resolver:
             pinned,
             rows=1,
             block_rows=1,
-            split=below.split,
+            split=split,
             config=below.config,
             where=_normal(below.where),
             max_epochs="" if epochs is None else str(epochs),
@@ -297,15 +300,26 @@ def _pinned(entry: Entry, revision: str) -> str:
     return found.pop()
 
 
-def _check_parts(name: str, parts: list[tuple[str, str, int]], split: str, config: str) -> None:
-    """Names the splits or configs there are where the mix asks for another."""
-    for what, wanted, there in (
-        ("config", config, {its_config for its_config, _, _ in parts}),
-        ("split", split, {its_split for _, its_split, _ in parts}),
-    ):
-        if wanted and wanted not in there:
-            listed = ", ".join(sorted(filter(None, there))[:12]) or "none"
-            raise InvalidMixError(f"{name} has no {what} {wanted!r}.", remedy=f"There are: {listed}.", source=name)
+def _chosen_split(name: str, parts: list[tuple[str, str, int]], split: str, config: str) -> str:
+    """The split that a recipe pins: the one or those asked for, else the training split; "" where that is every row.
+
+    Names the splits or configs there are where the mix asks for another.
+    """
+    configs = {its_config for its_config, _, _ in parts}
+    there = {its_split for its_config, its_split, _ in parts if not config or its_config == config}
+    wanted = {split} if split in there else set(split.split("+"))
+    for what, asked, known in (("config", {config}, configs), ("split", wanted - {ALL_SPLITS}, there)):
+        for missing in sorted(filter(None, asked - known)):
+            listed = ", ".join(sorted(filter(None, known))[:12]) or "none"
+            raise InvalidMixError(f"{name} has no {what} {missing!r}.", remedy=f"There are: {listed}.", source=name)
+    if ALL_SPLITS in wanted:
+        return ""
+    return "+".join(sorted(filter(None, wanted)) or training_splits(there))
+
+
+def training_splits(splits: Collection[str]) -> list[str]:
+    """The splits that a source is made of where its mix names none: `train`, or train_sft, train.clean and the like."""
+    return ["train"] if "train" in splits else sorted(s for s in splits if s.startswith(_TRAINS))
 
 
 def _joined(one: str, other: str) -> str:

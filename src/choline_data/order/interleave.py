@@ -23,37 +23,38 @@ MIXING_BLOCK = 4096
 class Quotas:
     """How many of the first N slots belong to each source, for integer weights; zero weights are legal."""
 
-    __slots__ = ("_above", "_leaf", "_nodes", "_slots", "weights")
+    __slots__ = ("_nodes", "_parent", "_slots", "weights")
 
     def __init__(self, weights: Sequence[int]) -> None:
-        if any(weight < 0 for weight in weights) or not sum(weights):
+        if not any(weights) or min(weights) < 0:
             raise ValueError("weights must not be negative, and not all zero")
         self.weights = tuple(weights)
         # Leaves by weight, then sums as they are made: both ascend, so the two lightest are at the two fronts.
-        leaves = sorted((weight, index) for index, weight in enumerate(weights) if weight)
-        heavy = [weight for weight, _ in leaves]
-        joined: list[tuple[int, int]] = []
+        self._slots = sorted(filter(weights.__getitem__, range(len(weights))), key=weights.__getitem__)
+        count = len(self._slots)
+        leaves = [*map(weights.__getitem__, self._slots), sum(weights) + 1]  # the last is above every sum
+        sums: list[int] = []
+        nodes = []
+        self._parent = parent = [0] * (2 * count - 1)
         leaf = node = 0
-        count = len(leaves)
-        for _ in range(count - 1):
-            pair = []
-            for _ in range(2):
-                if node == len(joined) or (leaf < count and heavy[leaf] <= heavy[count + node]):
-                    pair.append(leaf)
-                    leaf += 1
-                else:
-                    pair.append(count + node)
-                    node += 1
-            joined.append((pair[0], pair[1]))
-            heavy.append(heavy[pair[0]] + heavy[pair[1]])
+        for made in range(count - 1):
+            if node == made or leaves[leaf] <= sums[node]:
+                light, weight = leaf, leaves[leaf]
+                leaf += 1
+            else:
+                light, weight = count + node, sums[node]
+                node += 1
+            if node == made or leaves[leaf] <= sums[node]:
+                dense, both = leaf, weight + leaves[leaf]
+                leaf += 1
+            else:
+                dense, both = count + node, weight + sums[node]
+                node += 1
+            parent[light] = parent[dense] = made
+            sums.append(both)
+            nodes.append((count + made, light, dense, weight, both))
         # (node, lighter child, heavier child, weight of the lighter, weight of both), parents before children
-        self._nodes = [
-            (count + at, light, dense, heavy[light], heavy[count + at])
-            for at, (light, dense) in reversed(list(enumerate(joined)))
-        ]
-        self._slots = [index for _, index in leaves]
-        self._above: list[tuple[int, bool]] = []
-        self._leaf: dict[int, int] = {}
+        self._nodes = nodes[::-1]
 
     def after(self, slots: int) -> list[int]:
         """Each source's share of the first `slots` slots; the shares add up to `slots`."""
@@ -72,17 +73,12 @@ class Quotas:
 
     def path(self, source: int) -> list[tuple[int, int, bool]]:
         """The way from the root to a source that has weight: (lighter child's weight, that of both, which is taken)."""
-        if not self._leaf:
-            self._leaf = {index: leaf for leaf, index in enumerate(self._slots)}
-            self._above = [(-1, False)] * (2 * len(self._slots) - 1)  # the place in _nodes of each one's parent
-            for at, (_, light, dense, _, _) in enumerate(self._nodes):
-                self._above[light], self._above[dense] = (at, True), (at, False)
-        at, lighter = self._above[self._leaf[source]]
+        at, root = self._slots.index(source), len(self._parent) - 1
         way = []
-        while at >= 0:
-            node, _, _, weight, both = self._nodes[at]
-            way.append((weight, both, lighter))
-            at, lighter = self._above[node]
+        while at != root:
+            node, light, _, weight, both = self._nodes[-1 - self._parent[at]]
+            way.append((weight, both, light == at))
+            at = node
         return way[::-1]
 
 

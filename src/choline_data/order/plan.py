@@ -10,6 +10,7 @@ import bisect
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import add, sub
 
 import numpy as np
 import numpy.typing as npt
@@ -49,17 +50,17 @@ class Placed:
 def _first_exhaustion(quotas: Quotas, left: Sequence[int | None]) -> int | None:
     """The most slots that no source's remaining samples fall short of; None where nothing ever runs out."""
     total = sum(quotas.weights)
-    limits = [
-        (rest * total // weight, _QUOTA_BOUND * total // weight + 1, rest, index)
+    # A quota is within the bound of its ideal, so each source runs out within that of its own ideal end.
+    earliest = [
+        ((rest - _QUOTA_BOUND) * total // weight, rest, index)
         for index, (rest, weight) in enumerate(zip(left, quotas.weights, strict=True))
         if rest is not None and weight
     ]
-    if not limits:
+    if not earliest:
         return None
-    # A quota is within the bound of its ideal, so each source runs out within that of its own ideal end.
-    high = min(ideal + slack for ideal, slack, _, _ in limits)
-    low = max(min(ideal - slack for ideal, slack, _, _ in limits), 0)
-    near = [(quotas.path(index), rest) for ideal, slack, rest, index in limits if ideal - slack <= high]
+    first, rest, index = min(earliest)
+    low, high = max(first, 0), (rest + _QUOTA_BOUND) * total // quotas.weights[index] + 1
+    near = [(quotas.path(index), rest) for start, rest, index in earliest if start <= high]
 
     def enough(slots: int) -> bool:
         return all(share_on(path, slots) <= rest for path, rest in near)
@@ -154,8 +155,8 @@ class Plan:
         else:
             dealt_before = np.bincount(self._dealt(phase, block)[0][:offset], minlength=len(phase.base)).tolist()
             before = phase.quotas.after(slots - offset)
-            counts = [a + b for a, b in zip(before, dealt_before, strict=True)]
-        return [a + b for a, b in zip(phase.base, counts, strict=True)]
+            counts = [*map(add, before, dealt_before)]
+        return [*map(add, phase.base, counts)]
 
     def served(self, position: int) -> list[int]:
         """How many samples of each source stand before `position`."""
@@ -194,10 +195,8 @@ class Plan:
             if phase.dealt_to is not None:
                 last = min(last, phase.dealt_to - phase.start)
             before, after = phase.quotas.after(first), phase.quotas.after(last)
-            source, nth = dealt(
-                [b - a for a, b in zip(before, after, strict=True)], block_key(self.seed, phase.start, block)
-            )
-            base = np.array([a + b for a, b in zip(phase.base, before, strict=True)], dtype=np.int64)
+            source, nth = dealt([*map(sub, after, before)], block_key(self.seed, phase.start, block))
+            base = np.array([*map(add, phase.base, before)], dtype=np.int64)
             nth += base[source]
             found = (source, nth)
             self._blocks[phase.start, block] = found

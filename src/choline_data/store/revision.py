@@ -16,6 +16,7 @@ import orjson
 import pyarrow as pa
 
 from choline_data import schema as one
+from choline_data.columns import numbers
 from choline_data.errors import DamagedStoreError, OutOfRangeError
 from choline_data.home import Home
 from choline_data.store.blocks import BlockFile
@@ -157,7 +158,7 @@ class Revision:
             raise damaged_manifest(revision) from error
         self._table = table
         self._schema = one.stored_schema(self.columns)
-        self.file_rows = table["rows"].to_numpy()
+        self.file_rows = numbers(table["rows"])
         self._starts = np.concatenate([[0], np.cumsum(self.file_rows)])
         self._open: OrderedDict[int, BlockFile] = OrderedDict()
         self._lock = threading.Lock()
@@ -170,7 +171,7 @@ class Revision:
     @property
     def bytes(self) -> int:
         """Bytes of its store files."""
-        return int(np.sum(self._table["bytes"].to_numpy()))
+        return int(np.sum(numbers(self._table["bytes"])))
 
     @property
     def in_place(self) -> bool:
@@ -187,11 +188,12 @@ class Revision:
         return [StoredFile(r.pop("sha256").hex(), **r) for r in self._table.to_pylist()]
 
     def spans(self, split: str = "", config: str = "") -> list[tuple[int, int]]:
-        """The row ranges that belong to this split and config ("" is any), merged where they touch."""
+        """The row ranges of this split, or of several ("train+test"), and config ("" is any), merged where they touch."""
         out: list[tuple[int, int]] = []
         splits, configs = self._table["split"].to_pylist(), self._table["config"].to_pylist()
+        wanted = {split} if split in splits else set(split.split("+"))
         for number, (its_split, its_config) in enumerate(zip(splits, configs, strict=True)):
-            if (split and its_split != split) or (config and its_config != config):
+            if (split and its_split not in wanted) or (config and its_config != config):
                 continue
             start, end = int(self._starts[number]), int(self._starts[number + 1])
             if out and out[-1][1] == start:
@@ -231,6 +233,9 @@ class Revision:
         """Rows start … stop-1 as slices of blocks, without a copy where the home is local and not compressed."""
         if not 0 <= start <= stop <= self.rows:
             raise OutOfRangeError(f"Rows {start} to {stop} of a revision of {self.rows} rows.")
+        wanted = None
+        if columns is not None and len(names := [c for c in self._schema.names if c in columns]) < len(self._schema):
+            wanted = names
         out: list[pa.RecordBatch] = []
         number = int(np.searchsorted(self._starts, start, side="right")) - 1
         while start < stop:
@@ -241,10 +246,10 @@ class Revision:
                 for block in range((start - base) // self.block_rows, (last - 1 - base) // self.block_rows + 1):
                     first = base + block * self.block_rows
                     batch = file.block(block)
-                    if columns is not None:
-                        batch = batch.select([c for c in batch.schema.names if c in columns])
+                    if wanted is not None:
+                        batch = batch.select(wanted)
                     low, high = max(start, first), min(last, first + batch.num_rows)
-                    out.append(batch.slice(low - first, high - low))
+                    out.append(batch if high - low == batch.num_rows else batch.slice(low - first, high - low))
                 start = last
             number += 1
         return out

@@ -74,11 +74,13 @@ def collect(home: Home) -> tuple[int, int]:
         for file in files:
             kept |= {data_name(file.sha256), index_name(file.sha256)}
     count = freed = 0
-    for folder in ("data", "revisions", "selections", "jobs", "staging"):
+    for folder in ("data", "revisions", "selections", "ids", "jobs", "staging"):
         for name in home.names(folder):
             if name in kept or (folder == "staging" and _writer_lives(name)):
                 continue
             if folder == "selections" and any(name.startswith(f"selections/{e}/") for e in _revisions(kept)):
+                continue
+            if folder == "ids" and name.removeprefix("ids/").removesuffix(".index") in _revisions(kept):
                 continue
             freed += home.size(name)
             home.remove(name)

@@ -241,6 +241,33 @@ def to_format(
     return made
 
 
+def end_to_end(rows: Sequence[Any]) -> Any:
+    """Rows of a flat format as one batch: tensors one after the other, documents numbered on, the longest the longest."""
+    import torch
+
+    first = rows[0]
+    if isinstance(first, tuple):
+        return tuple(map(end_to_end, zip(*rows, strict=True)))
+    if isinstance(first, dict):
+        return {name: _numbered_on(name, [row[name] for row in rows]) for name in first}
+    if isinstance(first, torch.Tensor):
+        return torch.cat(tuple(rows), dim=-1)
+    if isinstance(first, list):
+        return [item for row in rows for item in row]
+    return max(rows) if isinstance(first, int) else list(rows)
+
+
+def _numbered_on(name: str, values: list[Any]) -> Any:
+    import torch
+
+    if not name.startswith("cu_seq_lens"):
+        return end_to_end(values)
+    ends = [values[0]]
+    for value in values[1:]:
+        ends.append(value[1:] + ends[-1][-1])
+    return torch.cat(ends)
+
+
 def to_rows(
     name: str, batch: pa.RecordBatch, positions: Ints | None = None, datasets: Sequence[str] | None = None
 ) -> list[Any]:

@@ -1,0 +1,149 @@
+"""What a user should know of a source before it is stored: told from the sampled rows, column by column."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from choline_data.identity import sample_ids
+
+MIN_ROWS = 20  # of fewer rows no share says anything
+EMPTY_SHARE = 0.2
+REPEATED_SHARE = 0.2
+GARBLED_SHARE = 0.02
+MARKUP_SHARE = 0.3
+GIANT_BYTES = 1 << 20
+GIANT_TIMES = 50
+
+# UTF-8 that was read as cp1252 or Latin-1 (é as Ã©, ’ as â€™), or has lost characters already.
+_GARBLED = "Ã[\u0080-\u00bf]|â(?:€[™œ\u009d˜“”¦]|\u0080[\u0080-\u00bf])|Â[\u00a0-\u00bf]|ï¿½|\ufffd"
+_MARKUP = r"</?(?:div|p|span|br|table|tr|td|li|ul|a|script|h[1-6])(?:\s[^<>]*)?/?>"
+
+
+@dataclass(frozen=True)
+class Warned:
+    """One thing about a source: its `reason` is fixed, its message has the numbers."""
+
+    reason: str
+    message: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """Some rows of a part as samples, and the file that they are from."""
+
+    where: str
+    batch: pa.RecordBatch
+    rows: np.ndarray
+
+
+def warned_of(sampled: Sequence[Sampled]) -> tuple[Warned, ...]:
+    """The warnings for the sampled rows of one part; none for a source that is as it should be."""
+    total = sum(s.batch.num_rows for s in sampled)
+    found = [_giant(sampled)]
+    if total >= MIN_ROWS:
+        found += [*(_share(sampled, sign) for sign in _SIGNS), _repeated(sampled, total)]
+    return tuple(w for w in found if w is not None)
+
+
+def _texts(batch: pa.RecordBatch) -> tuple[pa.Array, np.ndarray]:
+    """The texts of the samples, or of their turns, and the row that each is of."""
+    if "text" in batch.schema.names and batch["text"].null_count < batch.num_rows:
+        return batch["text"], np.arange(batch.num_rows)
+    if "turns" in batch.schema.names:
+        turns = batch["turns"]
+        return pc.struct_field(turns.flatten(), "content"), pc.list_parent_indices(turns).to_numpy()
+    return pa.array([], pa.large_string()), np.empty(0, np.int64)
+
+
+@dataclass(frozen=True)
+class _Sign:
+    """What is looked for in texts: a row has it where one of its texts does, or `all_turns` of them."""
+
+    reason: str
+    what: str
+    remedy: str
+    least: float
+    test: Callable[[pa.Array], pa.Array]
+    all_turns: bool = False
+
+
+_SIGNS = (
+    _Sign(
+        "EMPTY_TEXT",
+        "have an empty text",
+        "Leave them out with a predicate.",
+        EMPTY_SHARE,
+        lambda texts: pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(texts)), 0),
+        all_turns=True,  # a turn of tool calls has no content
+    ),
+    _Sign(
+        "GARBLED_TEXT",
+        "look like UTF-8 read in another encoding, or have lost characters",
+        "Mend the source (ftfy does), or fetch it again in its own encoding.",
+        GARBLED_SHARE,
+        lambda texts: pc.match_substring_regex(texts, _GARBLED),
+    ),
+    _Sign(
+        "MARKUP",
+        "hold HTML tags",
+        "Extract the text first, unless the markup is what you want.",
+        MARKUP_SHARE,
+        lambda texts: pc.match_substring_regex(texts, _MARKUP),
+    ),
+)
+
+
+def _share(sampled: Sequence[Sampled], sign: _Sign) -> Warned | None:
+    count = total = 0
+    first = ""
+    for s in sampled:
+        texts, rows = _texts(s.batch)
+        every = np.unique(rows)
+        mask = pc.fill_null(sign.test(texts), False).to_numpy(zero_copy_only=False).astype(bool)
+        having = np.setdiff1d(every, rows[~mask]) if sign.all_turns else np.unique(rows[mask])
+        total += len(every)
+        count += len(having)
+        if len(having) and not first:
+            first = f"{s.where}, row {int(s.rows[having[0]])}"
+    if total < MIN_ROWS or count < max(2, sign.least * total):
+        return None
+    return Warned(sign.reason, f"{count} of {total} sampled rows {sign.what}; the first: {first}.", sign.remedy)
+
+
+def _repeated(sampled: Sequence[Sampled], total: int) -> Warned | None:
+    ids = pa.chunked_array([sample_ids(s.batch) for s in sampled])
+    repeats = total - pc.count_distinct(ids).as_py()
+    if repeats < REPEATED_SHARE * total:
+        return None
+    message = f"{repeats} of {total} sampled rows repeat another one."
+    return Warned("REPEATED_ROWS", message, "Leave repeats out with --dedup exact.")
+
+
+def _giant(sampled: Sequence[Sampled]) -> Warned | None:
+    sizes = [_bytes(s.batch) for s in sampled]
+    every = np.concatenate(sizes) if sizes else np.empty(0)
+    if not len(every):
+        return None
+    median, biggest = int(np.median(every)), int(every.max())
+    if biggest < max(GIANT_BYTES, GIANT_TIMES * median) or len(every) < 2:
+        return None
+    at = next(n for n, size in enumerate(sizes) if len(size) and size.max() == biggest)
+    place = f"{sampled[at].where}, row {int(sampled[at].rows[int(sizes[at].argmax())])}"
+    message = f"A sampled row has {biggest:,} bytes, {biggest // max(median, 1):,} times the median: {place}."
+    return Warned("GIANT_ROW", message, "Cut it where it can be cut; a stream sends a row whole.")
+
+
+def _bytes(batch: pa.RecordBatch) -> np.ndarray:
+    """The bytes of text in each row."""
+    sizes = np.zeros(batch.num_rows, np.int64)
+    texts, rows = _texts(batch)
+    np.add.at(sizes, rows, pc.fill_null(pc.binary_length(texts), 0).to_numpy(zero_copy_only=False))
+    if "extra" in batch.schema.names:
+        sizes += pc.fill_null(pc.binary_length(batch["extra"]), 0).to_numpy(zero_copy_only=False)
+    return sizes

@@ -1,0 +1,60 @@
+"""Lightning: the loader's state is in Lightning's checkpoints, so a run goes on with the next batch.
+
+python examples/lightning_loop.py --home HOME --mix web --checkpoint CHECKPOINT.ckpt --steps 20
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+import lightning
+import torch
+from torch import nn
+
+from choline_data import FirehoseDataset
+
+
+class Letters(lightning.LightningModule):
+    """Guesses the next byte from the last one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(258, 258)
+
+    def training_step(self, batch: dict, number: int) -> torch.Tensor:
+        loss = nn.functional.cross_entropy(self.table(batch["x"]).flatten(0, 1), batch["y"].flatten(), ignore_index=-1)
+        print(f"step {self.global_step + 1}: loss {loss.item():.3f}", flush=True)
+        return loss
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self.parameters(), lr=1e-2)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--home")
+    parser.add_argument("--server")
+    parser.add_argument("--mix", required=True)
+    parser.add_argument("--checkpoint", required=True, help="gone on from where it is there, written at the end")
+    parser.add_argument("--steps", type=int, default=20)
+    args = parser.parse_args()
+
+    lightning.seed_everything(0, verbose=False)
+    rows = FirehoseDataset(
+        args.mix, home=args.home, server=args.server, view="tokens", format="nanogpt", seq_len=32, batch_size=4
+    )
+    quiet = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+    trainer = lightning.Trainer(max_steps=args.steps, accelerator="cpu", devices=1, **quiet)
+    # The loader, not the dataset: Lightning asks what it is given for its state. Ranks are found; no sampler is put in.
+    trainer.fit(Letters(), rows.loader(), ckpt_path=args.checkpoint if os.path.exists(args.checkpoint) else None)
+    trainer.save_checkpoint(args.checkpoint)
+
+
+if __name__ == "__main__":
+    main()

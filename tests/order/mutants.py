@@ -1,0 +1,121 @@
+"""Mutation testing of the order modules, the recipe and the cursor: how many small faults in them the tests notice.
+
+    python tests/order/mutants.py [--folder DIR] [--children 2] [NAME …]
+
+Copies the checkout to DIR (a temporary folder else), runs mutmut there with the settings of `pyproject.toml`, and prints
+for each module how many mutants there are and how many were killed. With a DIR that has a run, it goes on with what is
+left of it. A NAME is a module such as `plan`, or a mutant, which is tried again. Takes about an hour on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = "src/choline_data"
+MODULES = (
+    *(f"order/{name}" for name in ("permute", "interleave", "source", "plan", "quality")),
+    "recipe",
+    "cursor",
+)
+
+
+def copied(folder: Path) -> None:
+    """Brings every file of the checkout that git knows or does not ignore into the folder, links as links."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        source, target = ROOT / name, folder / name
+        if not (source.exists() or source.is_symlink()):
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)
+        shutil.copy2(source, target, follow_symlinks=False)
+
+
+def names_of(asked: list[str]) -> list[str]:
+    """What mutmut calls the modules and mutants that are asked for."""
+    by_name = {module.rpartition("/")[2]: f"choline_data.{module.replace('/', '.')}.*" for module in MODULES}
+    return [by_name.get(name, name) for name in asked]
+
+
+def results(folder: Path) -> dict[str, dict[str, str]]:
+    """The fate of every mutant, by module."""
+    from mutmut.stats import status_by_exit_code
+
+    found = {}
+    for module in MODULES:
+        kept = folder / "mutants" / PACKAGE / f"{module}.py.meta"
+        if kept.exists():
+            codes = json.loads(kept.read_text())["exit_code_by_key"]
+            found[module] = {name: status_by_exit_code[code] for name, code in codes.items()}
+    return found
+
+
+def report(folder: Path) -> float:
+    """Prints the table and the mutants that live; the share that was killed, in percent."""
+    total: Counter[str] = Counter()
+    print(
+        f"{'module':18} {'mutants':>8} {'killed':>8} {'timed out':>10} {'survived':>9} {'unchecked':>10} {'killed %':>9}"
+    )
+    lives = []
+    for module, fates in results(folder).items():
+        told = Counter(fates.values())
+        total += told
+        print(line(module, told))
+        lives += [f"{name}: {fate}" for name, fate in fates.items() if fate not in ("killed", "timeout", "not checked")]
+    print(line("all", total))
+    print(*lives, sep="\n")
+    return share(total)
+
+
+def share(told: Counter[str]) -> float:
+    """Killed or timed out, of those that were checked."""
+    checked = told.total() - told["not checked"]
+    return 100 * (told["killed"] + told["timeout"]) / max(checked, 1)
+
+
+def line(name: str, told: Counter[str]) -> str:
+    """One line of the table; what is neither killed, timed out nor unchecked counts as survived."""
+    lived = told.total() - told["killed"] - told["timeout"] - told["not checked"]
+    counts = (told.total(), told["killed"], told["timeout"], lived, told["not checked"])
+    return f"{name:18} {counts[0]:8} {counts[1]:8} {counts[2]:10} {counts[3]:9} {counts[4]:10} {share(told):8.1f}"
+
+
+def main() -> int:
+    """Runs mutmut and reports; 1 where less than 90 % are killed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(m.rpartition('/')[2] for m in MODULES)}")
+    parser.add_argument("--folder", type=Path, help="where the copy is; a run that was cut goes on")
+    parser.add_argument("--children", type=int, default=2, help="mutants tried at once")
+    parser.add_argument("--report", action="store_true", help="only print what the folder has")
+    options = parser.parse_args()
+    folder = options.folder or Path(tempfile.mkdtemp(prefix="mutants-"))
+    if not options.report:
+        folder.mkdir(parents=True, exist_ok=True)
+        copied(folder)
+        mutmut = Path(sys.executable).with_name("mutmut")
+        command = [str(mutmut), "run", "--max-children", str(options.children), *names_of(options.names)]
+        env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        subprocess.run(command, cwd=folder, env=env, check=False, stdin=subprocess.DEVNULL)
+        late = [name for fates in results(folder).values() for name, fate in fates.items() if fate == "timeout"]
+        if late:  # once more: the machine may have been busy
+            again = [*command[:4], *late]
+            subprocess.run(again, cwd=folder, env=env, check=False, stdin=subprocess.DEVNULL)
+    return int(report(folder) < 90)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
