@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 
 import pyarrow as pa
 import pytest
@@ -124,3 +125,17 @@ def test_rows_of_another_schema_are_refused(tmp_path):
     with pytest.raises(ValueError, match="another schema"):
         writer.write(pa.record_batch({"text": ["a"]}))
     writer.abandon()
+
+
+def test_a_write_that_fails_is_told_and_leaves_nothing(tmp_path):
+    home = Home(tmp_path)
+    batch = pa.RecordBatch.from_pylist([{"id": b"0" * 16, "text": "a" * 100}] * 64, schema=SCHEMA)
+    writer = BlockWriter(home, SCHEMA, 4)
+    unwritable = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(unwritable, writer._output._fd)
+    os.close(unwritable)
+    writer.write(batch.slice(0, 3))  # less than a block: nothing is written yet
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        writer.close()
+    writer.abandon()
+    assert home.names("staging") == home.names("data") == []

@@ -87,7 +87,9 @@ class _Output:
         """Ends the thread and closes the file, whatever became of it."""
         self._parts.put(None)
         self._thread.join()
-        os.close(self._fd)
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
     def _run(self) -> None:
         try:
