@@ -244,7 +244,8 @@ def line_blocks(
             del buffer[: first + 1]
         cut = buffer.rfind(b"\n", 0 if seen < BLOCK_BYTES else seen)
         if cut >= 0 and first >= 0:
-            yield bytes(buffer[: cut + 1])
+            block = bytes(memoryview(buffer)[: cut + 1])  # one copy; a slice of the bytearray would be another
+            yield block
             del buffer[: cut + 1]
         elif len(buffer) > max_row_bytes:
             skipped = len(buffer)

@@ -7,7 +7,6 @@ whose values differ in type is kept as JSON text in a string column with the fie
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -16,6 +15,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -31,9 +31,12 @@ MAX_FIELDS = 1000  # fields within one nested column; an object that is a dictio
 JSON_FIELD = {b"json": b"1"}
 
 _MANY_BRACKETS = 2000  # RapidJSON descends on the stack: 20,000 levels end the process
-_NOT_BRACKETS = bytes(set(range(256)) - set(b"{[\n"))
+_FIRST_BYTES = 16 << 10  # of a block, which say what columns it has
+_PIECE = 128 << 10
 _LONG_INTEGER = re.compile(rb"\d{19,}")
 _BIG = float(1 << 53)
+
+Bytes = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,7 @@ def _why(line: bytes, error: orjson.JSONDecodeError) -> str:
     except UnicodeDecodeError as bad:
         return f"not UTF-8 at byte {bad.start}"
     text = one_line(error.msg, 120)
-    if "recursion limit" in text:
+    if "recursion limit" in text or "depth limit" in text:
         return "nested too deeply"
     line_number = f"line {error.lineno}, " if error.lineno > 1 else ""
     return f"not JSON: {text} ({line_number}column {error.colno})"
@@ -152,16 +155,21 @@ def _called(value: object) -> str:
 
 def _whole(block: bytes) -> pa.Table | None:
     """The block as pyarrow reads it, where every line is one object and no value is changed; else None."""
-    lines = block.count(b"\n") + (not block.endswith(b"\n"))
     ends = block.rstrip(b"\r\n")
     if not ends.startswith(b"{") or not ends.endswith(b"}"):
         return None
     # No JSON object goes on after "}\n{", so with as many rows as lines each line is exactly one object.
     if b"\r" in block:
+        lines = block.count(b"\n") + (not block.endswith(b"\n"))
         if block.count(b"\r") != block.count(b"\r\n") or block.count(b"}\r\n{") != lines - 1:
             return None
-    elif block.count(b"}\n{") != lines - 1:
-        return None
+    else:
+        text = np.frombuffer(block, np.uint8)
+        breaks = _places(text, lambda piece: piece == 0x0A)
+        lines = len(breaks) + (not block.endswith(b"\n"))
+        between = breaks[: lines - 1]
+        if (text[between - 1] != 0x7D).any() or (text[between + 1] != 0x7B).any():
+            return None
     table = _arrow(block)
     return table if table is not None and table.num_rows == lines and table.num_columns else None
 
@@ -170,14 +178,18 @@ def _arrow(block: bytes) -> pa.Table | None:
     """What pyarrow.json makes of the block, with text as text; None where it can't, or not without loss."""
     if not _shallow(block) or not _is_utf8(block):
         return None
+    first, known = _dates(block)
     try:
-        table = _read(block, ())
+        table = _read(block, known)
         texts = tuple(
             pa.field(f.name, _without_times(f.type)) for f in table.schema if _without_times(f.type) != f.type
         )
+        # Columns stand in the order in which the block has them; pyarrow puts those of a given type first.
+        order = [*first, *(name for name in table.column_names if name not in first)]
         if texts:
-            order = table.column_names
-            table = _read(block, texts).select(order)
+            table = _read(block, (*known, *texts))
+        if known or texts:
+            table = table.select(order)
     except (pa.ArrowException, UnicodeDecodeError):
         return None
     if table.num_columns > MAX_COLUMNS or any(not _fits(f.type) for f in table.schema):
@@ -185,9 +197,25 @@ def _arrow(block: bytes) -> pa.Table | None:
     return None if any(_inexact(c) for column in table.columns for c in column.chunks) else table
 
 
+def _dates(block: bytes) -> tuple[list[str], tuple[pa.Field, ...]]:
+    """The columns of the block's first lines, and those of them with dates in strings, as the text that they are.
+
+    With these the block is parsed once. Without them it would be parsed again to undo what pyarrow.json made of dates;
+    so it is where dates come later, or lie within other values.
+    """
+    end = block.find(b"\n", _FIRST_BYTES)
+    if not 0 <= end < len(block) // 8:
+        return [], ()
+    try:
+        schema = _read(block[:end], ()).schema
+    except pa.ArrowException:
+        return [], ()
+    return schema.names, tuple(pa.field(f.name, pa.string()) for f in schema if pa.types.is_temporal(f.type))
+
+
 def _read(block: bytes, fields: tuple[pa.Field, ...]) -> pa.Table:
     table = pj.read_json(
-        io.BytesIO(block),
+        pa.BufferReader(block),
         read_options=pj.ReadOptions(use_threads=False, block_size=len(block) + 64),
         parse_options=pj.ParseOptions(explicit_schema=pa.schema(fields) if fields else None),
     )
@@ -197,10 +225,12 @@ def _read(block: bytes, fields: tuple[pa.Field, ...]) -> pa.Table:
 
 def _shallow(block: bytes) -> bool:
     """Whether no line is nested so deeply that a recursive parser would run out of stack."""
-    for line in block.translate(None, _NOT_BRACKETS).split(b"\n"):
-        if len(line) > _MANY_BRACKETS:
-            break
-    else:
+    text = np.frombuffer(block, np.uint8)
+    brackets = _places(text, lambda piece: piece | 0x20 == 0x7B)  # { and [ differ in one bit
+    if len(brackets) <= _MANY_BRACKETS:
+        return True
+    line_of = np.searchsorted(_places(text, lambda piece: piece == 0x0A), brackets)
+    if (line_of[_MANY_BRACKETS:] != line_of[:-_MANY_BRACKETS]).all():
         return True
     try:
         for line in block.split(b"\n"):
@@ -212,11 +242,19 @@ def _shallow(block: bytes) -> bool:
 
 
 def _is_utf8(block: bytes) -> bool:
+    # Arrow's check makes no string of the block, which takes up to four times its memory.
+    offsets = pa.py_buffer(np.array([0, len(block)], np.int64))
     try:
-        block.decode("utf-8")
-    except UnicodeDecodeError:
+        pa.Array.from_buffers(pa.large_string(), 1, [None, offsets, pa.py_buffer(block)]).validate(full=True)
+    except pa.ArrowInvalid:
         return False
     return True
+
+
+def _places(text: Bytes, test: Callable[[Bytes], npt.NDArray[np.bool_]]) -> npt.NDArray[np.int64]:
+    """Where the bytes are that pass; looked for in pieces that stay in the processor's cache."""
+    found = [np.flatnonzero(test(text[at : at + _PIECE])) + at for at in range(0, len(text), _PIECE)]
+    return np.concatenate(found) if found else np.empty(0, np.int64)
 
 
 def _without_times(kind: pa.DataType) -> pa.DataType:

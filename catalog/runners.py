@@ -8,7 +8,6 @@ download a binary, so the SDK's own in-memory runner is always named.
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
@@ -17,6 +16,7 @@ from typing import Any
 import orjson
 
 from choline_data.adapters.base import Reject
+from choline_data.catalog import processes
 from choline_data.catalog.ingest import Progress, UnitResult, run_here, run_unit
 from choline_data.catalog.planning import Plan, Unit
 from choline_data.errors import InvalidOptionError, MissingDependencyError
@@ -46,12 +46,7 @@ def run(
 def _processes(
     plan: Plan, home: Home, units: list[Unit], workers: int, progress: Progress | None
 ) -> Iterator[UnitResult]:
-    # Not fork: the parent may hold threads (progress bar, arrow's pool), and a forked lock stays locked.
-    context = multiprocessing.get_context("forkserver")
-    # Loaded once and not in each worker; pyarrow loads pandas at the first array it makes, where there is one.
-    mine = ["choline_data.catalog.ingest", "choline_data.adapters.mapping.forms", "choline_data.adapters.parquet"]
-    context.set_forkserver_preload([*mine, "pandas"])
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with ProcessPoolExecutor(workers, mp_context=processes.context()) as pool:
         waiting = {pool.submit(run_unit, plan, home, unit): unit for unit in units}
         try:
             for done in as_completed(waiting):

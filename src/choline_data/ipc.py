@@ -59,15 +59,31 @@ def message_of(batch: pa.RecordBatch) -> Message:
     return Message(bytes(encoded[:size]), [encoded[size:]], len(encoded) - size)
 
 
+class Header:
+    """The header of a schema's record batches, encapsulated, with every number in it to be filled in."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        # A row of nulls in each column: every length and offset of its header is there to be patched.
+        batch = pa.record_batch([pa.nulls(1, field.type) for field in schema], schema=schema)
+        self._template = message_of(batch).header
+        self._body_length, self._rows, self._nodes, self._buffers = _places(memoryview(self._template)[8:])
+
+    def filled(self, rows: int, nodes: Sequence[int], spans: Sequence[int], body_size: int) -> bytes:
+        """For a body with these nodes (length and nulls of each column) and buffers (offset and size of each)."""
+        header = bytearray(self._template)
+        struct.pack_into("<q", header, 8 + self._body_length, body_size)
+        struct.pack_into("<q", header, 8 + self._rows, rows)
+        struct.pack_into(f"<{len(nodes)}q", header, 8 + self._nodes, *nodes)
+        struct.pack_into(f"<{len(spans)}q", header, 8 + self._buffers, *spans)
+        return bytes(header)
+
+
 class Encoder:
     """Encodes gathered columns of one schema. Values of a mean length from `joined_from` on are joined one by one."""
 
     def __init__(self, schema: pa.Schema, joined_from: int = JOINED_FROM) -> None:
         self._joined_from = joined_from
-        # A row of nulls in each column: every length and offset of its header is there to be patched.
-        batch = pa.record_batch([pa.nulls(1, field.type) for field in schema], schema=schema)
-        self._header = message_of(batch).header
-        self._body_length, self._rows, self._nodes, self._buffers = _places(memoryview(self._header)[8:])
+        self._header = Header(schema)
 
     def encode(self, columns: Sequence[Column], rows: int) -> Message:
         """At least one row as one message."""
@@ -86,12 +102,7 @@ class Encoder:
                     body.append(_PADDING[_ALIGN - over])
                     size += _ALIGN - over
                 at += size
-        header = bytearray(self._header)
-        struct.pack_into("<q", header, 8 + self._body_length, at)
-        struct.pack_into("<q", header, 8 + self._rows, rows)
-        struct.pack_into(f"<{len(nodes)}q", header, 8 + self._nodes, *nodes)
-        struct.pack_into(f"<{len(spans)}q", header, 8 + self._buffers, *spans)
-        return Message(bytes(header), body, at)
+        return Message(self._header.filled(rows, nodes, spans, at), body, at)
 
 
 def _places(table: memoryview) -> tuple[int, int, int, int]:

@@ -162,3 +162,47 @@ def test_orjson_refuses_what_rfc_8259_refuses():
     for text in (b"NaN", b"[1e999]", b"Infinity", b'"\\ud800"', b'"\x01"'):
         with pytest.raises(orjson.JSONDecodeError):
             orjson.loads(text)
+
+
+@pytest.mark.parametrize(
+    ("first", "later"),
+    [
+        ({"b": "2026-01-02", "a": 1}, {"b": "2026-01-03", "a": 2, "new": "2026-01-04T05:06:07Z"}),
+        ({"b": "2026-01-02", "a": 1}, {"c": "x", "b": "no date at all"}),
+        ({"b": "2026-01-02", "a": 1}, {"c": "x", "b": None}),
+        ({"b": None, "a": 1}, {"a": 2, "b": "2026-01-02"}),
+        ({"b": {"on": "2026-01-02"}, "a": 1}, {"a": 2, "b": {"on": "2026-01-02", "by": "2026-01-02 03:04:05"}}),
+        ({"b": ["2026-01-02"], "a": "2026-01-02"}, {"a": "1999-12-31", "b": []}),
+        ({"b": "2026-01-02", "a": 1}, {"b": 7, "a": 2}),
+    ],
+)
+def test_dates_stay_the_text_they_are_wherever_in_a_block_they_begin(first, later):
+    rows = [first] * 4000 + [later] * 60_000
+    (found,) = records.records_of_lines(b"\n".join(map(orjson.dumps, rows)))
+    names = list(dict.fromkeys([*first, *later]))
+    assert found.batch.schema.names == names
+    made = found.batch.slice(3999, 2).to_pylist()
+    kinds = {name: found.batch.schema.field(name).metadata == records.JSON_FIELD for name in names}
+    for row, source in zip(made, (first, later), strict=True):
+        for name, value in source.items():
+            got = orjson.loads(row[name]) if kinds[name] and row[name] is not None else row[name]
+            assert (value.items() <= got.items()) if isinstance(value, dict) else (got == value)
+
+
+@pytest.mark.parametrize("brackets", [1999, 2000, 2001])
+def test_brackets_are_counted_in_each_line(brackets):
+    line = orjson.dumps({"text": "[{" * (brackets // 2) + "[" * (brackets % 2 - 1)})
+    assert records._shallow(b"\n".join([line] * 50))
+
+
+def test_a_line_nested_too_deeply_is_a_reject_and_its_neighbours_are_rows():
+    deep = b'{"a": ' + b"[" * 5000 + b"]" * 5000 + b"}"
+    found = list(records.records_of_lines(b"\n".join([b'{"a": [1]}', deep, b'{"a": [2]}'])))
+    assert [r.batch.num_rows for r in found] == [2]
+    assert found[0].refused == ((1, "nested too deeply"),)
+
+
+@pytest.mark.parametrize("bad", [b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xf8\x88\x80\x80\x80"])
+def test_bytes_that_are_not_utf8_are_seen(bad):
+    assert not records._is_utf8(b'{"a": "' + bad + b'"}')
+    assert records._is_utf8('{"a": "é€🐟"}'.encode())

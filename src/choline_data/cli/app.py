@@ -57,6 +57,10 @@ def add(
 
     Flags for a Beam runner follow after `--`.
     """
+    if workers > 1 and not (runner or dry_run or in_place):
+        from choline_data.catalog.processes import start_server
+
+        start_server()  # before the imports that follow: it imports the same beside them
     from choline_data.cli.add import add as run
 
     run(

@@ -11,6 +11,7 @@ import os
 import queue
 import threading
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,10 +19,12 @@ import xxhash
 
 from choline_data.errors import DamagedStoreError
 from choline_data.home import Home
+from choline_data.store.messages import Messages, Piece, cut, rows_of
 
 _INDEX = np.dtype([("offset", "<u8"), ("length", "<u8"), ("xxh3", "<u8")])
 _MAGIC = b"CHLBLK01"
-_HASH_BYTES = 1 << 20
+_IOV_MAX = 1024
+WAITING_BYTES = 32 << 20  # of blocks that are encoded and not yet written
 
 
 def block_rows_for(row_bytes: float) -> int:
@@ -51,128 +54,149 @@ class Written:
     bytes: int
 
 
-class _Hasher:
-    """Hashes a growing file behind the writer, in a thread of its own: sha256 of it all, xxh3 of each block."""
+class _Output:
+    """Writes a staged file and hashes what it writes, in a thread of its own: sha256 of it all, xxh3 of each block."""
 
     def __init__(self, path: str) -> None:
-        self._path = path
-        self._ranges: queue.SimpleQueue[tuple[int, int, bool] | None] = queue.SimpleQueue()
-        self.sha256 = hashlib.sha256()
-        self.blocks: list[tuple[int, int, int]] = []
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        self._parts: queue.SimpleQueue[tuple[list[Any], int, bool] | None] = queue.SimpleQueue()
+        self._room = threading.Condition()
+        self._waiting = 0
         self._failed: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="choline-hash", daemon=True)
+        self.sha256 = hashlib.sha256()
+        self.checksums: list[int] = []
+        self._thread = threading.Thread(target=self._run, name="choline-write", daemon=True)
         self._thread.start()
 
-    def add(self, start: int, end: int, *, block: bool) -> None:
-        self._ranges.put((start, end, block))
+    def add(self, parts: list[Any], size: int, *, block: bool) -> None:
+        """Takes what comes next in the file; waits while WAITING_BYTES are still to be written."""
+        with self._room:
+            self._room.wait_for(lambda: self._waiting < WAITING_BYTES or self._failed is not None)
+            self._waiting += size
+        if self._failed is not None:
+            raise self._failed
+        self._parts.put((parts, size, block))
 
     def finish(self) -> None:
-        self._ranges.put(None)
-        self._thread.join()
+        """Returns when all is written and hashed, and raises what went wrong on the way."""
+        self.stop()
         if self._failed is not None:
             raise self._failed
 
+    def stop(self) -> None:
+        """Ends the thread and closes the file, whatever became of it."""
+        self._parts.put(None)
+        self._thread.join()
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
     def _run(self) -> None:
-        # One buffer for all reads: fresh memory costs more than hashing it.
-        buffer = memoryview(bytearray(_HASH_BYTES))
         try:
-            with open(self._path, "rb") as file:
-                while (item := self._ranges.get()) is not None:
-                    start, end, block = item
-                    quick = xxhash.xxh3_64()
-                    at = start
-                    while at < end:
-                        got = os.preadv(file.fileno(), [buffer[: min(_HASH_BYTES, end - at)]], at)
-                        piece = buffer[:got]
-                        if not got:
-                            raise OSError("the staged file is shorter than what was written")
-                        self.sha256.update(piece)
-                        if block:
-                            quick.update(piece)
-                        at += got
+            while (item := self._parts.get()) is not None:
+                parts, size, block = item
+                _write(self._fd, parts)
+                quick = xxhash.xxh3_64()
+                for part in parts:
+                    self.sha256.update(part)
                     if block:
-                        self.blocks.append((start, end - start, quick.intdigest()))
-        except BaseException as error:  # noqa: BLE001 - carried to finish(), which raises it in the writer's thread
-            self._failed = error
+                        quick.update(part)
+                if block:
+                    self.checksums.append(quick.intdigest())
+                with self._room:
+                    self._waiting -= size
+                    self._room.notify()
+        except BaseException as error:  # noqa: BLE001 - carried to the writer's thread, which raises it
+            with self._room:
+                self._failed = error
+                self._room.notify()
+
+
+def _write(fd: int, parts: list[Any]) -> None:
+    for at in range(0, len(parts), _IOV_MAX):
+        left = parts[at : at + _IOV_MAX]
+        wrote = os.writev(fd, left)
+        while left:  # a write may stop short of the end: what is left of it goes on from there
+            size = memoryview(left[0]).nbytes
+            if wrote >= size:
+                wrote -= size
+                left = left[1:]
+                continue
+            left = [memoryview(left[0]).cast("B")[wrote:], *left[1:]]
+            wrote = os.writev(fd, left)
 
 
 class BlockWriter:
-    """Writes record batches as blocks of exactly `block_rows` rows (the last may be shorter) into a home."""
+    """Writes record batches as blocks of exactly `block_rows` rows (the last may be shorter) into a home.
+
+    Its bytes follow from the rows alone, however they were cut into batches. A batch must not change after `write`.
+    """
 
     def __init__(self, home: Home, schema: pa.Schema, block_rows: int, *, compression: str | None = None) -> None:
         self._home = home
         self._schema = schema
         self._block_rows = block_rows
+        self._messages = Messages(schema, compression)
         self._staged = home.staged()
-        self._sink = pa.OSFile(self._staged, "wb")
-        self._hasher = _Hasher(self._staged)
-        options = pa.ipc.IpcWriteOptions(compression=compression)
-        self._writer = pa.ipc.new_file(self._sink, schema, options=options)
-        self._empty = pa.record_batch([pa.array([], f.type) for f in schema], schema=schema)
-        self._pending: list[pa.RecordBatch] = []
+        self._output = _Output(self._staged)
+        self._blocks: list[tuple[int, int, int]] = []  # offset, bytes of the header, bytes of the body
+        self._pending: list[Piece] = []
         self._pending_rows = 0
-        self._hashed = 0
+        self.bytes = 0
         self.rows = 0
-
-    @property
-    def bytes(self) -> int:
-        """Bytes written so far."""
-        return int(self._sink.tell())
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Takes rows; whole blocks go to the file at once."""
-        self._pending.append(batch)
+        if not batch.schema.equals(self._schema):
+            raise ValueError(f"rows of another schema than the file's: {batch.schema}")
+        self._pending.append((rows_of(batch), 0, batch.num_rows))
         self._pending_rows += batch.num_rows
         if self._pending_rows < self._block_rows:
             return
-        whole = pa.Table.from_batches(self._pending, self._schema)
-        at = 0
-        while self._pending_rows - at >= self._block_rows:
-            self._block(whole.slice(at, self._block_rows))
-            at += self._block_rows
-        rest = whole.slice(at)
-        self._pending = rest.to_batches()
-        self._pending_rows -= at
+        *whole, last = cut(self._pending, self._block_rows)
+        for pieces in whole:
+            self._block(pieces)
+        self._pending_rows = sum(end - start for _, start, end in last)
+        self._pending = last
+        if self._pending_rows == self._block_rows:
+            self._block(last)
+            self._pending, self._pending_rows = [], 0
 
-    def _block(self, table: pa.Table) -> None:
-        # A copy with buffers of just its rows: the IPC writer pads a slice with its neighbours' bytes, so that the same
-        # rows would make other files, and hold what is not theirs.
-        batch = pa.concat_batches([*table.to_batches(), self._empty])
-        start = self.bytes
-        self._writer.write_batch(batch)
-        self._sink.flush()
-        end = self.bytes
-        if start == 0:  # the file's magic and its schema come with the first batch
-            with open(self._staged, "rb") as file:
-                start = 16 + int.from_bytes(os.pread(file.fileno(), 4, 12), "little")
-        if self._hashed < start:
-            self._hasher.add(self._hashed, start, block=False)
-        self._hasher.add(start, end, block=True)
-        self._hashed = end
-        self.rows += batch.num_rows
+    def _block(self, pieces: list[Piece]) -> None:
+        if not self._blocks:
+            self._add([self._messages.preamble], len(self._messages.preamble))
+        message = self._messages.encode(pieces)
+        self._blocks.append((self.bytes, len(message.header), message.body_size))
+        self._add(message.parts, message.size, block=True)
+        self.rows += sum(end - start for _, start, end in pieces)
+
+    def _add(self, parts: list[Any], size: int, *, block: bool = False) -> None:
+        self._output.add(parts, size, block=block)
+        self.bytes += size
 
     def close(self) -> Written | None:
         """Finishes the file and adopts it into the home; None (and no file) where no row was written."""
         if self._pending_rows:
-            self._block(pa.Table.from_batches(self._pending, self._schema))
-        self._writer.close()
-        size = self.bytes
-        self._sink.close()
-        self._hasher.add(self._hashed, size, block=False)
-        self._hasher.finish()
+            self._block(self._pending)
         if not self.rows:
-            os.unlink(self._staged)
+            self.abandon()
             return None
-        digest = self._hasher.sha256.hexdigest()
-        table = np.array(self._hasher.blocks, dtype=_INDEX).tobytes()
-        self._home.create(index_name(digest), _MAGIC + table + xxhash.xxh3_64_digest(table))
+        ending = self._messages.ending(self._blocks)
+        self._add([ending], len(ending))
+        self._output.finish()
+        digest = self._output.sha256.hexdigest()
+        table = np.zeros(len(self._blocks), _INDEX)
+        table["offset"] = [offset for offset, _, _ in self._blocks]
+        table["length"] = [header + body for _, header, body in self._blocks]
+        table["xxh3"] = np.array(self._output.checksums, np.uint64)
+        index = table.tobytes()
+        self._home.create(index_name(digest), _MAGIC + index + xxhash.xxh3_64_digest(index))
         self._home.adopt(self._staged, data_name(digest))
-        return Written(digest, self.rows, size)
+        return Written(digest, self.rows, self.bytes)
 
     def abandon(self) -> None:
         """Drops what was written."""
-        self._hasher.finish()
-        self._sink.close()
+        self._output.stop()
         if os.path.exists(self._staged):
             os.unlink(self._staged)
 
