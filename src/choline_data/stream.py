@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from choline_data import schema as one
 from choline_data import wire
-from choline_data.columns import Column, dtype_of, numbers
+from choline_data.columns import Column, dtype_of, is_large, numbers
 from choline_data.errors import DamagedStoreError, OutOfRangeError, UnknownFieldError
 from choline_data.gather import Piece, assemble, node_of
 from choline_data.home import Home
@@ -388,8 +388,12 @@ class Stream:
 
 
 def _one(value: str | None, kind: pa.DataType) -> pa.Array:
-    # Not pa.array([value]): that imports pandas where it is installed.
-    return pa.repeat(pa.scalar(value, kind), 1)
+    """A column of one row. Not by pa.array or pa.scalar, which import pandas where it is installed."""
+    if value is None:
+        return pa.nulls(1, kind)
+    raw = value.encode()
+    ends = np.array([0, len(raw)], np.int64 if is_large(kind) else np.int32)
+    return pa.Array.from_buffers(kind, 1, [None, pa.py_buffer(ends), pa.py_buffer(raw)])
 
 
 def _empty(schema: pa.Schema) -> pa.RecordBatch:

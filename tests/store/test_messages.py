@@ -139,3 +139,11 @@ def test_a_write_that_fails_is_told_and_leaves_nothing(tmp_path):
         writer.close()
     writer.abandon()
     assert home.names("staging") == home.names("data") == []
+
+
+def test_offsets_in_a_buffer_of_any_size_are_read(tmp_path):
+    """A builder may leave room behind the last offset that is no whole number of them."""
+    offsets = pa.py_buffer((0).to_bytes(8, "little") + (3).to_bytes(8, "little") + b"odd")
+    text = pa.Array.from_buffers(pa.large_string(), 1, [None, offsets, pa.py_buffer(b"abc")])
+    batch = pa.record_batch([text], names=["text"])
+    assert by_us(Home(str(tmp_path)), [batch], 4) == by_arrow(pa.Table.from_batches([batch]), 4)

@@ -196,7 +196,7 @@ def _column(array: pa.Array) -> _Column:
         size = kind.bit_width // 8
         return _Column(valid, None, size, _bytes(buffers[1])[start * size :])
     if buffers[1] is not None and buffers[1].size:
-        offsets = np.frombuffer(buffers[1], np.dtype(f"<i{width}"))[start : start + count + 1]
+        offsets = np.frombuffer(buffers[1], np.dtype(f"<i{width}"), count + 1, start * width)
     else:  # an array of no rows may have no offsets
         offsets = np.zeros(1, np.dtype(f"<i{width}"))
     if _is_list(kind):
