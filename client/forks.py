@@ -6,8 +6,10 @@ process stops its thread and closes its channel; it goes on from where it was wh
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
+import time
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,6 +27,9 @@ _live: weakref.WeakSet[Any] = weakref.WeakSet()
 _datasets: weakref.WeakSet[Any] = weakref.WeakSet()
 _unsafe = False
 _forks = 0  # that threads of this process are in the middle of
+_OFF = ("0", "false", "f", "no", "n")  # what GRPC_ENABLE_FORK_SUPPORT is where gRPC does nothing about forks
+_GRPC_THREADS = ("event_engine", "lifeguard", "grpc_", "timer_manager")
+_LEAVE_SECONDS = 2.0
 
 
 def watch(stream: Pausable) -> None:
@@ -105,6 +110,40 @@ def fetcher() -> Any:
     return next((value for value in _objects() if type(value).__name__ == "_PrefetchDataFetcher"), None)
 
 
+def _grpc_threads() -> bool:
+    """Whether threads of gRPC's own run in this process, as far as Linux tells."""
+    try:
+        tasks = os.listdir("/proc/self/task")
+    except OSError:
+        return False
+    for task in tasks:
+        try:
+            with open(f"/proc/self/task/{task}/comm") as file:
+                if file.read().startswith(_GRPC_THREADS):
+                    return True
+        except OSError:
+            continue  # it has just ended
+    return False
+
+
+def _left() -> bool:
+    """Whether gRPC's threads are gone, some milliseconds after its last channel was closed; a child would miss them.
+
+    Where gRPC handles forks itself, as it does unless told otherwise, they need not go.
+    """
+    if "grpc" not in sys.modules or os.environ.get("GRPC_ENABLE_FORK_SUPPORT", "").lower() not in _OFF:
+        return True
+    until, collected = time.monotonic() + _LEAVE_SECONDS, False
+    while _grpc_threads():
+        if time.monotonic() > until:
+            return False
+        if not collected and time.monotonic() > until - _LEAVE_SECONDS * 0.9:
+            gc.collect()  # a cycle, such as a caught error's, may hold what keeps gRPC up
+            collected = True
+        time.sleep(0.001)
+    return True
+
+
 def _before() -> None:
     global _forks, _unsafe
     _forks += 1
@@ -113,6 +152,8 @@ def _before() -> None:
     for stream in list(_live):
         if not stream.pause():
             _unsafe = True  # the child reads this; the parent forgets it below
+    if not _left():
+        _unsafe = True
 
 
 def _in_parent() -> None:
