@@ -1,7 +1,7 @@
 """What going on costs: the first batch cold and at row 10^9, from here and from a server, and memory over many rows.
 
     python bench/resume.py                    # each figure is the best of --rounds fresh processes
-    python bench/resume.py --rows 10000000    # and the resident memory of a process that reads so many rows
+    python bench/resume.py --rows 10000000    # and the memory of a process that reads so many rows
 
 The dataset of 10^9 rows is one store file of a million, referred to by a manifest 1,100 times.
 """
@@ -56,9 +56,10 @@ MEMORY = """
 import json, sys
 from choline_data import FirehoseDataset
 facts = json.loads(sys.argv[1])
-def resident():
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * 4096 / 1e6
+def resident():  # MB of memory of its own, and of mapped files: page cache, which the kernel takes back
+    with open("/proc/self/status") as file:
+        held = dict(line.split(":") for line in file)
+    return [int(held[kind].split()[0]) / 1e3 for kind in ("RssAnon", "RssFile")]
 dataset = FirehoseDataset({"small": 1}, batch_size=4096, columns=["text"], **facts["at"])
 seen, marks = 0, []
 for batch in dataset:
@@ -89,21 +90,20 @@ def stored(home: Home, name: str, rows: int, files: int = 1) -> None:
     Catalog(home).publish(Entry(name, manifest.revision, "text", manifest.rows, manifest.bytes))
 
 
-def fresh(program: str, **facts: Any) -> list[float]:
+def fresh(program: str, **facts: Any) -> Any:
     """What the program prints, run in a process of its own."""
     done = subprocess.run(
         [sys.executable, "-c", program, json.dumps(facts)], capture_output=True, text=True, check=False
     )
     if done.returncode:
         raise SystemExit(done.stderr)
-    figures: list[float] = json.loads(done.stdout)
-    return figures
+    return json.loads(done.stdout)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--rows", type=int, default=0, help="read so many and print the resident memory")
+    parser.add_argument("--rows", type=int, default=0, help="read so many and print the memory held")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
 
@@ -119,7 +119,7 @@ def main() -> None:
             "server": {"server": json.loads(server.stdout.readline())["address"]},
         }
         figures: dict[str, float] = {}
-        marks: dict[str, list[float]] = {}
+        marks: dict[str, Any] = {}
         try:
             for place, at in places.items():
                 for name, position in (("cold", 0), ("at row 10^9", 10**9)):
@@ -137,13 +137,14 @@ def main() -> None:
             server.wait(timeout=20)
 
     for place, held in marks.items():
-        figures[f"{place}: MB resident after the first tenth"] = held[0]
-        figures[f"{place}: MB more per million rows after that"] = (held[-1] - held[0]) / (args.rows * 0.9 / 1e6)
+        for kind, first, last in zip(("of its own", "of mapped files"), held[0], held[-1], strict=True):
+            figures[f"{place}: MB {kind} after a tenth"] = first
+            figures[f"{place}: MB {kind} more a million rows"] = (last - first) / (args.rows * 0.9 / 1e6)
     if args.json:
         print(json.dumps(figures))
         return
     for name, figure in figures.items():
-        print(f"{name:50}{figure:>12,.3f}")
+        print(f"{name:54}{figure:>12,.3f}")
 
 
 if __name__ == "__main__":

@@ -99,9 +99,10 @@ class Connection:
     def stub(self) -> Any:
         """The service on the current address."""
         if forks.unsafe():
-            raise UnavailableError(
-                "This process was forked while its parent's stream could not be paused.",
+            raise InvalidOptionError(
+                "This process was forked while gRPC was at work in its parent, which no fork survives.",
                 remedy='Start DataLoader workers with multiprocessing_context="forkserver".',
+                option="multiprocessing_context",
             )
         import grpc
         import grpc.experimental

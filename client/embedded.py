@@ -17,6 +17,7 @@ from choline_data.stream import Store, Stream
 TARGET_BYTES = 4 << 20
 MOST_ROWS = 8192
 FIRST_ROWS = 32
+WINDOWS_A_SOURCE = 8  # a map view jumps among them; a loop needs two
 
 
 class EmbeddedReader:
@@ -26,7 +27,7 @@ class EmbeddedReader:
         from choline_data.home import Home
         from choline_data.views import open_stream
 
-        self._stream = open_stream(Store(Home(location)), recipe, columns)
+        self._stream = open_stream(Store(Home(location), windows_a_source=WINDOWS_A_SOURCE), recipe, columns)
         # What stays in this process is read where it lies: a column nobody looks at is never copied.
         self._read = self._stream.views_at if isinstance(self._stream, Stream) else self._stream.read_at
         self._rows = int(min(MOST_ROWS, max(1, TARGET_BYTES // max(self._stream.mean_row_bytes(), 1))))

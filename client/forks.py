@@ -6,8 +6,10 @@ process stops its thread and closes its channel; it goes on from where it was wh
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+import time
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,6 +27,10 @@ _live: weakref.WeakSet[Any] = weakref.WeakSet()
 _datasets: weakref.WeakSet[Any] = weakref.WeakSet()
 _unsafe = False
 _forks = 0  # that threads of this process are in the middle of
+_OFF = ("0", "false", "f", "no", "n")  # what GRPC_ENABLE_FORK_SUPPORT is where gRPC does nothing about forks
+_GRPC_THREADS = ("event_engine", "lifeguard", "grpc_", "timer_manager")
+_LEAVE_SECONDS, _STILL_SECONDS = 5.0, 0.5
+_staying: frozenset[str] = frozenset()  # gRPC's threads that were still there after so long without a change
 
 
 def watch(stream: Pausable) -> None:
@@ -105,6 +111,44 @@ def fetcher() -> Any:
     return next((value for value in _objects() if type(value).__name__ == "_PrefetchDataFetcher"), None)
 
 
+def _grpc_threads() -> frozenset[str]:
+    """The threads of gRPC's own in this process, as far as Linux tells."""
+    found = set()
+    try:
+        for task in os.listdir("/proc/self/task"):
+            with contextlib.suppress(OSError), open(f"/proc/self/task/{task}/comm") as file:  # it may have just ended
+                if file.read().startswith(_GRPC_THREADS):
+                    found.add(task)
+    except OSError:
+        pass
+    return frozenset(found)
+
+
+def _settled() -> bool:
+    """Waits out gRPC's threads, which end some milliseconds after its last channel is closed; whether a fork is safe.
+
+    A child of a gRPC that is half shut down waits for threads which it does not have. Those of a gRPC at work, for
+    channels that are none of ours, gRPC sees to itself, unless GRPC_ENABLE_FORK_SUPPORT tells it not to.
+    """
+    global _staying
+    if "grpc" not in sys.modules:
+        return True
+    supported = os.environ.get("GRPC_ENABLE_FORK_SUPPORT", "1").lower() not in _OFF
+    seen: frozenset[str] = frozenset()
+    began = since = time.monotonic()
+    while (threads := _grpc_threads()) and not (supported and threads == _staying):
+        now = time.monotonic()
+        if threads != seen:
+            seen, since = threads, now
+        elif now - since > _STILL_SECONDS:
+            _staying = threads
+            return supported
+        if now - began > _LEAVE_SECONDS:
+            return supported
+        time.sleep(0.001)
+    return True
+
+
 def _before() -> None:
     global _forks, _unsafe
     _forks += 1
@@ -113,6 +157,8 @@ def _before() -> None:
     for stream in list(_live):
         if not stream.pause():
             _unsafe = True  # the child reads this; the parent forgets it below
+    if not _settled():
+        _unsafe = True
 
 
 def _in_parent() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import weakref
 from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -124,14 +125,16 @@ class _Steps:
         self._loader = loader
         self._batches = batches
         self._start = start
-        self._fetcher = forks.fetcher()
+        # Weakly: the fetcher holds these steps, and a cycle would leave the workers to the garbage collector.
+        self._fetcher = None if (fetcher := forks.fetcher()) is None else weakref.ref(fetcher)
         self._after: deque[int] = deque([start["position"]], maxlen=16)  # each batch that was asked for
 
     def __iter__(self) -> _Steps:
         return self
 
     def __next__(self) -> Any:
-        held = len(self._fetcher.batches) if self._fetcher is not None else 0
+        fetcher = None if self._fetcher is None else self._fetcher()
+        held = 0 if fetcher is None else len(fetcher.batches)
         try:
             position, batch = next(self._batches)
         except StopIteration:
@@ -139,7 +142,7 @@ class _Steps:
             self._loader._state = self._loader.dataset.state_dict()
             raise
         # Lightning asks for a batch before it hands out the last one: that one and what it holds are not yet trained on.
-        given = position if self._fetcher is None else self._after[-1 - held]
+        given = position if fetcher is None else self._after[-1 - held]
         self._after.append(position)
         self._loader._state = {**self._start, "position": given}
         return batch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,13 @@ from choline_data.client.connection import CALL_SECONDS, Connection, Endpoint, P
 from choline_data.client.ranks import Lane
 from choline_data.client.reading import Chunk, Described
 from choline_data.columns import numbers
-from choline_data.errors import RecipeMismatchError, SourceDamagedError, TransientError, UnavailableError
+from choline_data.errors import (
+    CholineDataError,
+    RecipeMismatchError,
+    SourceDamagedError,
+    TransientError,
+    UnavailableError,
+)
 from choline_data.recipe import Recipe
 
 _DAMAGED_TRIES = 3
@@ -196,6 +203,27 @@ class RemoteReader:
                 patience.wait(error if isinstance(error, UnavailableError) else UnavailableError(str(error)))
                 self.retries += 1
 
+    @contextmanager
+    def _streaming(self, request: Any) -> Iterator[Any]:
+        """A call that is over afterwards, and heard out, until which gRPC keeps it, its channel and its own threads."""
+        import grpc
+
+        stub = self._connection.stub()
+        self._waiting_since = time.monotonic()
+        self._call = call = stub.ReadStream(request, metadata=self._connection.metadata())
+        try:
+            yield call
+        except BaseException as error:
+            call.cancel()
+            if isinstance(error, (grpc.RpcError, CholineDataError, GeneratorExit)):
+                _heard_out(call)
+            raise  # after a signal's, as Ctrl-C, gRPC has let go of the call, which must not be asked again
+        else:
+            call.cancel()
+            _heard_out(call)
+        finally:
+            self._call = None
+
     def _frames(self, call: Any) -> Iterator[Any]:
         while True:
             self._waiting_since = time.monotonic()
@@ -226,13 +254,10 @@ class RemoteReader:
         )
         if asked.base:
             request.base_position = asked.base
-        stub = self._connection.stub()
-        self._waiting_since = time.monotonic()
-        self._call = call = stub.ReadStream(request, metadata=self._connection.metadata())
         where = f"{self._connection.address}: stream"
         rows = batches = 0
         headed = False
-        try:
+        with self._streaming(request) as call:
             for frame in self._frames(call):
                 kind = frame.WhichOneof("frame")
                 if kind == "header":
@@ -258,9 +283,6 @@ class RemoteReader:
                         self._connection.advance()
                     return
             raise UnavailableError(f"{where} was cut.")
-        finally:
-            self._call = None
-            call.cancel()
 
     def _check_header(self, header: Any, where: str) -> None:
         described = self._described
@@ -334,6 +356,13 @@ class RemoteReader:
                 column = pa.compute.index_in(column.cast(pa.string()), pa.array(names[field.name])).cast(field.type)
             arrays.append(column)
         return pa.record_batch(arrays, schema=self._wire_schema)
+
+
+def _heard_out(call: Any) -> None:
+    # A cancelled call's iterator ends before the call has said all, and gives no other way to hear the rest.
+    state, consume = getattr(call, "_state", None), getattr(call, "_consume_next_event", None)
+    while state is not None and consume is not None and state.due:
+        consume()
 
 
 def _kept(chunk: Chunk, lane: Lane) -> Chunk:

@@ -6,7 +6,7 @@ The server and the embedded client run this very code; a test holds both to byte
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -42,10 +42,16 @@ class Window:
 
 
 class WindowCache:
-    """Windows in use, shared by all streams of a process, bounded in bytes. The origin is read once for all of them."""
+    """Windows in use, shared by all streams of a process, bounded in bytes. The origin is read once for all of them.
 
-    def __init__(self, limit: int = 512 << 20) -> None:
+    A process with one reader keeps `a_source` windows of each source, 0 for any number: it goes forward only, and every
+    epoch of a small source is a window of its own.
+    """
+
+    def __init__(self, limit: int = 512 << 20, a_source: int = 0) -> None:
         self.limit = limit
+        self._a_source = a_source
+        self._of_source: dict[tuple[object, ...], deque[tuple[object, ...]]] = {}
         self.loads = 0
         self.bytes_loaded = 0
         self._held: OrderedDict[tuple[object, ...], Window] = OrderedDict()
@@ -86,21 +92,31 @@ class WindowCache:
                 self.bytes_loaded += window.nbytes
                 self._held[key] = window
                 self._bytes += window.nbytes
-                while self._bytes > self.limit and len(self._held) > 1:
-                    _, gone = self._held.popitem(last=False)
-                    self._bytes -= gone.nbytes
+                self._bound(key)
             return window
         finally:
             with self._lock:
                 self._loading.pop(key).set()
 
+    def _bound(self, key: tuple[object, ...]) -> None:
+        """Lets windows go: the oldest of this one's source beyond `a_source`, and the ones least lately used."""
+        if self._a_source:
+            windows = self._of_source.setdefault(key[:-2], deque())
+            windows.append(key)
+            if len(windows) > self._a_source:
+                gone = self._held.pop(windows.popleft(), None)
+                self._bytes -= gone.nbytes if gone is not None else 0
+        while self._bytes > self.limit and len(self._held) > 1:
+            _, least = self._held.popitem(last=False)
+            self._bytes -= least.nbytes
+
 
 class Store:
     """The opened revisions of a home and their windows: what a process that reads streams holds once."""
 
-    def __init__(self, home: Home, *, cache_bytes: int = 512 << 20) -> None:
+    def __init__(self, home: Home, *, cache_bytes: int = 512 << 20, windows_a_source: int = 0) -> None:
         self.home = home
-        self.windows = WindowCache(cache_bytes)
+        self.windows = WindowCache(cache_bytes, windows_a_source)
         self._revisions: dict[str, Revision] = {}
         self._lock = threading.Lock()
 

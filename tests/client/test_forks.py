@@ -115,5 +115,34 @@ def running(pid: int) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("support", [None, "1"])
 def test_a_channel_that_is_none_of_ours_may_be_open(server: Server, support: str | None):
-    """With GRPC_ENABLE_FORK_SUPPORT=0 gRPC itself hangs here, whoever opens the next channel."""
     assert passed(server, "a channel of its own, idle", 25, support) == "all 25\n"
+
+
+def test_where_grpc_would_hang_a_worker_says_what_to_set(server: Server):
+    """With GRPC_ENABLE_FORK_SUPPORT=0 beside a foreign channel, whoever opens the next one."""
+    said = passed(server, "a channel of its own, idle", 1, "0")
+    assert 'Start DataLoader workers with multiprocessing_context="forkserver".' in said
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
+def test_a_stream_that_was_cut_keeps_no_thread_of_grpc(server: Server):
+    """gRPC keeps a cancelled call, its channel and its own threads until the call is heard out."""
+    done = subprocess.run(
+        [sys.executable, "-c", CUT, server.address], capture_output=True, text=True, timeout=60, cwd=ROOT
+    )
+    assert done.stdout == "True False\n", done.stderr
+
+
+CUT = """
+import sys, time
+from choline_data.client import FirehoseDataset, forks
+
+samples = iter(FirehoseDataset("web", server=sys.argv[1]))
+next(samples)
+print(bool(forks._grpc_threads()), end=" ")
+del samples
+until = time.monotonic() + 10
+while forks._grpc_threads() and time.monotonic() < until:
+    time.sleep(0.01)
+print(bool(forks._grpc_threads()))
+"""

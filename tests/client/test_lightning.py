@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import subprocess
 import sys
+import weakref
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -45,6 +47,19 @@ def test_a_batch_that_is_held_is_not_in_the_state(firehose: Any, workers: int, c
     again.load_state_dict(state)
     got += positions(islice(_PrefetchDataFetcher(again), 3))
     assert got == list(range((count + 3) * 8))
+
+
+def test_workers_of_a_dropped_fetcher_end_at_once(firehose: Any):
+    """Without a cycle through the fetcher, which would leave them to the garbage collector."""
+    fetcher = _PrefetchDataFetcher(firehose(repeat=True, batch_size=8).loader(num_workers=1))
+    next(iter(fetcher))
+    gone = weakref.ref(fetcher.iterator)
+    gc.disable()
+    try:
+        del fetcher
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_the_dataset_alone_is_refused(firehose: Any):
