@@ -142,6 +142,33 @@ class Bare(flight.FlightServerBase):  # type: ignore[misc]  # the stubs of pyarr
         return flight.GeneratorStream(self._schema, iter(self._batches))
 
 
+async def prepared(size: int) -> None:
+    """What gRPC costs from Python at all: an asyncio server that sends one and the same message over and over."""
+    import grpc
+
+    body = os.urandom(size)
+
+    async def read(_: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        for _ in range(1000):
+            await context.write(body)
+
+    server = grpc.aio.server(options=[("grpc.max_send_message_length", -1)])
+    methods = {"Read": grpc.unary_stream_rpc_method_handler(read)}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("bench.Prepared", methods),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    print(json.dumps({"address": f"127.0.0.1:{port}"}), flush=True)
+    await server.wait_for_termination()
+
+
+def received(address: str) -> int:
+    """Bytes of all that the server of one message sends."""
+    import grpc
+
+    with grpc.insecure_channel(address, [("grpc.max_receive_message_length", -1)]) as channel:
+        return sum(map(len, channel.unary_stream("/bench.Prepared/Read")(b"")))
+
+
 def drained(
     address: str, ticket: flight.Ticket, seconds: float = 0, count: list[int] | None = None
 ) -> tuple[int, float]:
@@ -224,6 +251,11 @@ def measure(home: Home, size: float, *, consumers: tuple[int, int, int]) -> dict
         before = bare.cpu()
         got, took = drained(bare.address, flight.Ticket(b""))
         told["bare_mb_s"], told["bare_cpu_s_gb"] = got / took / 1e6, (bare.cpu() - before) / got * 1e9
+    with Process(__file__, "--role", "prepared") as sender:
+        received(sender.address)
+        before = sender.cpu()
+        size_sent = received(sender.address)
+        told["grpc_alone_cpu_s_gb"] = (sender.cpu() - before) / size_sent * 1e9
     with ours(home) as server:
         drained(server.address, ticket_of(recipes[0]))  # the pages of the store are in memory for both
         runs = []
@@ -288,6 +320,9 @@ def main() -> int:
         server = Bare(Home(options.home))
         print(json.dumps({"address": f"127.0.0.1:{server.port}"}), flush=True)
         server.serve()
+        return 0
+    if options.role == "prepared":
+        asyncio.run(prepared(MESSAGE))
         return 0
     if options.role == "slow":
         recipe = resolve_mix("web:0.7,code:0.3", Home(options.home), seed=9)
