@@ -29,7 +29,7 @@ lint: $(VENV)/.dev
 	$(BIN)/buf lint
 
 bench: $(VENV)/.dev
-	@echo "bench/order.py, bench/ingest.py, bench/stream.py, bench/client.py, bench/tokens.py: each with --help"
+	@echo "bench/order.py, bench/ingest.py, bench/stream.py, bench/client.py, bench/tokens.py, bench/images.py, bench/resume.py: docs/benchmarks.md"
 
 mutants: $(VENV)/.dev
 	$(BIN)/python tests/order/mutants.py
