@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint bench mutants proto clean
+.PHONY: demo test exhaustive lint bench mutants proto clean
 
 $(VENV)/.core: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -21,6 +21,9 @@ demo: $(VENV)/.core
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal
+
+exhaustive: $(VENV)/.dev
+	$(BIN)/python -m pytest -q -m exhaustive
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -46,7 +46,7 @@ def test_so_do_workers_of_ranks(firehose: Any, remote: Any, wanted: str, context
     assert digest(firehose, 3, 2, context) == digest(remote, 3, 2, context) == wanted
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.timeout(580)
 @pytest.mark.parametrize("place", ["firehose", "remote"])
 @pytest.mark.parametrize("context", ["fork", "forkserver", "spawn"])

@@ -70,7 +70,7 @@ def test_workers_fork_beside_a_stream_that_a_thread_reads(server: Server):
     assert passed(server, "a stream read by a thread", 3) == "all 3\n"
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("support", [None, "1", "0"])
 @pytest.mark.parametrize("did", DID)
 def test_all_passes_of_the_matrix(server: Server, did: str, support: str | None):
@@ -112,7 +112,7 @@ def running(pid: int) -> bool:
         return False
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("support", [None, "1"])
 def test_a_channel_that_is_none_of_ours_may_be_open(server: Server, support: str | None):
     assert passed(server, "a channel of its own, idle", 25, support) == "all 25\n"
