@@ -1,4 +1,4 @@
-"""One stream wherever it is read: world x workers x start method x place, one digest of ids. `-m slow` runs them all."""
+"""One stream wherever it is read: world x workers x start method x place, one digest of ids. `make exhaustive` runs them all."""
 
 from __future__ import annotations
 
