@@ -95,14 +95,21 @@ class Rows:
         self._files = [self._files[at] for at in kept]
 
 
+def _of_one_type(values: Sequence[Any], kind: pa.DataType | None) -> pa.Array | None:
+    """The values as an Arrow array; None where they have no common type, which only Arrow's own attempt can tell."""
+    if {bytes, str} <= {type(v) for v in values}:  # Arrow takes the one for the other
+        return None
+    try:
+        return pa.array(values, kind)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
+        return None
+
+
 def column_of(name: str, values: Sequence[Any], kind: pa.DataType | None = None) -> tuple[pa.Field, pa.Array]:
     """The values as one column; as JSON text where their types don't go together. UnicodeEncodeError at a surrogate."""
-    if not {bytes, str} <= {type(v) for v in values}:  # Arrow takes the one for the other
-        try:
-            column = pa.array(values, kind)
-            return pa.field(name, column.type), column
-        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
-            pass
+    column = _of_one_type(values, kind)
+    if column is not None:
+        return pa.field(name, column.type), column
     return json_field(name), json_column(as_json(v) for v in values)
 
 

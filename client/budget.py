@@ -20,29 +20,25 @@ import pyarrow.compute as pc
 from choline_data.client.passes import Pass, Progress, Share, joined
 from choline_data.client.ranks import Ints, Lane
 from choline_data.client.reading import Chunk
+from choline_data.columns import byte_lengths, numbers
 from choline_data.mix.measure import BYTES_A_TOKEN
 
 
 def tokens_of(batch: pa.RecordBatch) -> Ints:
     """About how many tokens each sample has, reckoned from bytes of text as `unit="tokens"` does; at least one."""
     names = batch.schema.names
-    count = _bytes(batch["text"]) if "text" in names else np.zeros(batch.num_rows, np.int64)
+    count = byte_lengths(batch["text"]) if "text" in names else np.zeros(batch.num_rows, np.int64)
     if "turns" in names:
         turns = batch["turns"]
-        flat = _bytes(turns.flatten().field("content"))
+        flat = byte_lengths(turns.flatten().field("content"))
         ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(flat)])
-        sizes = np.nan_to_num(pc.list_value_length(turns).to_numpy(zero_copy_only=False)).astype(np.int64)
+        sizes = numbers(pc.list_value_length(turns).fill_null(0)).astype(np.int64)
         last = np.cumsum(sizes)
         count = count + ends[last] - ends[last - sizes]
     if "extra" in names:
-        count = np.where(count > 0, count, _bytes(batch["extra"]))
+        count = np.where(count > 0, count, byte_lengths(batch["extra"]))
     tokens: Ints = np.maximum(-(-count * BYTES_A_TOKEN.denominator // BYTES_A_TOKEN.numerator), 1)
     return tokens
-
-
-def _bytes(column: pa.Array) -> Ints:
-    lengths = pc.fill_null(pc.binary_length(column), 0)
-    return np.asarray(lengths.to_numpy(zero_copy_only=False)).astype(np.int64)
 
 
 def samples_a_rank(tokens: npt.NDArray[np.int64], world: int, budget: int) -> int | None:

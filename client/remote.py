@@ -359,17 +359,17 @@ class RemoteReader:
 
 
 def _heard_out(call: Any) -> None:
-    # A cancelled call's iterator ends before the call has said all, and gives no other way to hear the rest.
-    # One that gRPC gave up itself, for a message it could not parse, is not cancelled below by `cancel`: it would go on.
+    import grpc
+
+    # A cancelled call's iterator ends before the call has said all, and gives no other way to hear the rest: these are
+    # grpcio's own, private. One that it gave up itself, for a message it can't parse, goes on below unless it is cancelled
+    # there: without that the wait would have no end.
     state, consume = getattr(call, "_state", None), getattr(call, "_consume_next_event", None)
     below = getattr(call, "_call", None)
-    if below is None:
+    if state is None or consume is None or below is None:
         return
-    below.cancel(
-        1,  # CANCELLED
-        "the stream is no longer read",
-    )
-    while state is not None and consume is not None and state.due:
+    below.cancel(grpc.StatusCode.CANCELLED.value[0], "the stream is no longer read")
+    while state.due:
         consume()
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -142,6 +143,15 @@ def numbers(array: pa.Array | pa.ChunkedArray) -> npt.NDArray[Any]:
         return bits[array.offset :].view(np.bool_)
     dtype = dtype_of(array.type)
     return np.frombuffer(data, dtype, count, array.offset * dtype.itemsize)
+
+
+def byte_lengths(array: pa.Array) -> Ints:
+    """How many bytes each string has, 0 where it is null; views too, for which Arrow has no `binary_length`."""
+    if array.type not in (pa.string_view(), pa.binary_view()):
+        return numbers(pc.binary_length(array).fill_null(0)).astype(np.int64)
+    views = np.frombuffer(array.buffers()[1], np.int32, 4 * len(array), array.offset * WHOLE.itemsize)
+    lengths = views[::4].astype(np.int64)
+    return lengths if not array.null_count else np.where(numbers(array.is_valid()), lengths, 0)
 
 
 def is_bytes(kind: pa.DataType) -> bool:

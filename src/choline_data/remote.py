@@ -149,7 +149,7 @@ class _Remote(io.RawIOBase):
             self._read_forward()
             return self._read(count)
         except Exception:
-            self._file = None  # what it has buffered may be of the failure
+            self._file = None  # what it has buffered may be of the failure; the error goes on to who asked
             raise
         if not data:
             raise EOFError("the server sent less than it had said")
@@ -192,12 +192,12 @@ class _Forward:
                 fs: Any
                 fs, path = filesystem(self._location)
                 self._stream = fs.open(path, "rb", block_size=0)
-                left = self._have
-                while left > 0:
-                    left -= len(self._stream.read(min(left, BUFFER_BYTES))) or left
+                self._pass_over(self._have)
             piece = self._stream.read(BUFFER_BYTES)
         except Exception:
-            self._stream = None
+            self._stream = (
+                None  # it is of no use any more: the next try opens another, and the error goes on to who asked
+            )
             raise
         if self._have + len(piece) > MAX_KEPT_BYTES:
             raise SourceTooLargeError(
@@ -209,8 +209,20 @@ class _Forward:
         self._kept.write(piece)
         self._have += len(piece)
 
+    def _pass_over(self, count: int) -> None:
+        """Reads what is kept already; EOFError where the server now has less than it gave before."""
+        while count > 0:
+            got = len(self._stream.read(min(count, BUFFER_BYTES)))
+            if not got:
+                raise EOFError("the server sent less than it had before")
+            count -= got
+
     def close(self) -> None:
         """Lets go of the connection and of what was kept."""
-        if self._stream is not None:
-            self._stream.close()
+        self._hang_up()
         self._kept.close()
+
+    def _hang_up(self) -> None:
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.close()

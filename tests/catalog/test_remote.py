@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import io
 import json
@@ -65,7 +66,7 @@ def web(monkeypatch: pytest.MonkeyPatch) -> Iterator:
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     from web import serving
 
-    with serving(FILES) as server:
+    with serving(dict(FILES)) as server:
         yield server
 
 
@@ -104,6 +105,18 @@ def test_a_file_that_came_short_is_damaged_where_it_says_its_length(tmp_path, we
     for name in ("a.parquet", "a.jsonl.gz"):
         with pytest.raises(SourceDamagedError, match=name):
             add(tmp_path, web.url("short", name))
+
+
+@pytest.mark.filterwarnings("ignore:.*Connection.__del__")  # aiohttp's own, where the other side hung up
+def test_a_file_that_is_shorter_when_its_reading_goes_on_is_no_short_file(web, monkeypatch):
+    monkeypatch.setattr(remote, "BUFFER_BYTES", 1000)
+    with remote.opened(web.url("hangs-up", "a.jsonl")) as file:
+        assert file.read(5000) == FILES["a.jsonl"][:5000]
+        web.files["a.jsonl"] = b"less"
+        web.hang_up.set()
+        with pytest.raises(UnavailableError, match="less than it had before"):
+            file.read()
+    gc.collect()
 
 
 @pytest.mark.parametrize(

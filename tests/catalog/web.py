@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-WAYS = ("range", "whole", "chunked", "cut", "flaky", "moved", "down", "denied", "short")
+WAYS = ("range", "whole", "chunked", "cut", "flaky", "moved", "down", "denied", "short", "hangs-up")
+HALF_WAY = 20_000
 
 
 class Web(ThreadingHTTPServer):
@@ -19,6 +20,7 @@ class Web(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.files = files
         self.asked: Counter[str] = Counter()
+        self.hang_up = threading.Event()
 
     def url(self, way: str, name: str) -> str:
         """The address of a file, answered in this way."""
@@ -61,6 +63,8 @@ class _Handler(BaseHTTPRequestHandler):
             headers["Accept-Ranges"] = "bytes"
         if way == "chunked":
             self._chunked(data if body else None)
+        elif way == "hangs-up":  # half way, when it is told to; what is short it says whole
+            self._chunked(data[:HALF_WAY] if body else None, ended=len(data) <= HALF_WAY)
         elif way == "cut":
             self._head(200, data, headers, body and len(data) // 2)
             self.close_connection = True
@@ -78,14 +82,18 @@ class _Handler(BaseHTTPRequestHandler):
         if body is not False:
             self.wfile.write(data if body is True else data[:body])
 
-    def _chunked(self, data: bytes | None) -> None:
+    def _chunked(self, data: bytes | None, *, ended: bool = True) -> None:
         self.send_response(200)
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         for at in range(0, len(data or b""), 1000):
             piece = (data or b"")[at : at + 1000]
             self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
-        if data is not None:
+        if data is not None and not ended:
+            self.wfile.flush()
+            self.server.hang_up.wait(10)
+            self.close_connection = True
+        if data is not None and ended:
             self.wfile.write(b"0\r\n\r\n")
 
     def log_message(self, *_: object) -> None:
