@@ -302,6 +302,8 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         return lambda: reader
 
     def _opened(self) -> Reader:
+        if torch.utils.data.get_worker_info() is not None:
+            forks.end_with_parent()
         if self._endpoint is None:
             return EmbeddedReader(self._home, self._recipe, self._columns)
         from choline_data.client.remote import RemoteReader

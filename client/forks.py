@@ -7,8 +7,10 @@ process stops its thread and closes its channel; it goes on from where it was wh
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import sys
+import threading
 import time
 import weakref
 from collections.abc import Iterator
@@ -31,6 +33,7 @@ _OFF = ("0", "false", "f", "no", "n")  # what GRPC_ENABLE_FORK_SUPPORT is where 
 _GRPC_THREADS = ("event_engine", "lifeguard", "grpc_", "timer_manager")
 _LEAVE_SECONDS, _STILL_SECONDS = 5.0, 0.5
 _staying: frozenset[str] = frozenset()  # gRPC's threads that were still there after so long without a change
+_bound = False  # this worker ends with the process that started it
 
 
 def watch(stream: Pausable) -> None:
@@ -51,6 +54,25 @@ def unsafe() -> bool:
 def under_way() -> bool:
     """Whether a thread of this process is about to fork: streams are at rest, and none may start."""
     return _forks > 0
+
+
+def end_with_parent() -> None:
+    """Has this process, a DataLoader's worker, end as soon as the one that started it is gone, whatever it is doing.
+
+    torch's own watchdog looks every five seconds, sees nothing where the parent died before it first looked, and
+    cannot end a worker whose batches fill a pipe that nobody reads any more.
+    """
+    global _bound
+    parent = multiprocessing.parent_process()
+    if parent is None or _bound:
+        return
+    _bound = True
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, name="ends with its parent", daemon=True).start()
 
 
 @dataclass(frozen=True)
@@ -168,8 +190,8 @@ def _in_parent() -> None:
 
 
 def _in_child() -> None:
-    global _forks
-    _forks = 0
+    global _bound, _forks
+    _bound, _forks = False, 0
     _live.clear()
 
 

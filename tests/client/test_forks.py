@@ -82,7 +82,7 @@ import sys, time, warnings
 from torch.utils.data import DataLoader
 from choline_data.client import FirehoseDataset
 
-dataset = FirehoseDataset({"web": 5, "code": 3}, server=sys.argv[1], batch_size=8)
+dataset = FirehoseDataset({"web": 5, "code": 3}, server=sys.argv[1], batch_size=int(sys.argv[3]))
 batches = iter(DataLoader(dataset, batch_size=None, num_workers=2, multiprocessing_context=sys.argv[2]))
 next(batches)
 print(*[worker.pid for worker in batches._workers], flush=True)
@@ -91,9 +91,10 @@ time.sleep(60)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("context", ["fork", "spawn"])
-def test_a_killed_trainer_leaves_no_worker(server: Server, context: str):
-    command = [sys.executable, "-W", "ignore", "-c", ORPHANS, server.address, context]
+@pytest.mark.parametrize(("context", "batch"), [("fork", 8), ("fork", 20_000), ("forkserver", 20_000), ("spawn", 8)])
+def test_a_killed_trainer_leaves_no_worker(server: Server, context: str, batch: int):
+    """Nor where it was yet starting, nor with batches on their way that no pipe holds."""
+    command = [sys.executable, "-W", "ignore", "-c", ORPHANS, server.address, context, str(batch)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as trainer:
         assert trainer.stdout is not None
         workers = [int(pid) for pid in trainer.stdout.readline().split()]
