@@ -133,7 +133,10 @@ def _dealt(home: str, workers: int) -> list[int]:
     accelerator = Accelerator(cpu=True, dataloader_config=DataLoaderConfiguration(dispatch_batches=True))
     assert accelerator.num_processes == 2
     dataset = FirehoseDataset({"web": 5, "code": 3}, home=home, repeat=False, max_samples=384)
-    loader = DataLoader(dataset, batch_size=8, num_workers=workers, collate_fn=_numbers)
+    context = "fork" if workers else None  # in a process that was spawned itself, the default is spawn
+    loader = DataLoader(
+        dataset, batch_size=8, num_workers=workers, collate_fn=_numbers, multiprocessing_context=context
+    )
     return [p for batch in accelerator.prepare(loader) for p in batch["position"].tolist()]
 
 
