@@ -9,6 +9,7 @@ import io
 import tempfile
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, BinaryIO, TypeVar, cast
 
 from choline_data.errors import (
@@ -66,7 +67,10 @@ def remote_error(location: str, error: Exception, fault: str) -> CholineDataErro
 def _status(error: BaseException | None) -> int:
     """The HTTP status in an error or in what it came from; 0 where there is none."""
     while error is not None:
-        for holder in (error, getattr(error, "response", None)):
+        response = getattr(error, "response", None)
+        if isinstance(response, dict):  # botocore's
+            response = SimpleNamespace(status=response.get("ResponseMetadata", {}).get("HTTPStatusCode"))
+        for holder in (error, response):
             for name in ("status", "status_code", "code"):
                 value = getattr(holder, name, None)
                 # A body that was cut comes as a 400 of the client's own making.
