@@ -36,10 +36,12 @@ def resolved(
     tokens: Mapping[str, Any],
     columns: Sequence[str] | None,
 ) -> tuple[Recipe, Described]:
-    """The recipe that a server makes of a mix, over a channel that is closed at once."""
+    """The recipe that a server makes of a mix, over a channel that is closed at once; a recipe is what it is."""
     from choline_data.mix import parse_mix
     from choline_data.v1 import firehose_pb2 as pb
 
+    if isinstance(mix, Recipe):
+        return mix, _described_by_sample(endpoint, mix, columns)
     text = mix if isinstance(mix, str) else parse_mix(mix, files=True).to_text()
     request = pb.ResolveMixRequest(
         mix=text,
@@ -77,6 +79,25 @@ def _described(recipe: Recipe, schema: bytes, count: int) -> Described:
     if count != (-1 if length is None else length):
         raise SourceDamagedError(f"The server says that the stream has {count} positions; its recipe has {length}.")
     return Described(recipe, _schema(schema), datasets, length)
+
+
+def _described_by_sample(endpoint: Endpoint, recipe: Recipe, columns: Sequence[str] | None) -> Described:
+    """What a recipe made elsewhere looks like on this server: its first sample says."""
+    from choline_data.v1 import firehose_pb2 as pb
+
+    request = pb.GetSamplesRequest(recipe_json=recipe.to_json(), positions=[0], columns=list(columns or ()))
+    connection = Connection(endpoint)
+    try:
+        answer = called(
+            connection,
+            lambda stub, seconds: stub.GetSamples(request, timeout=seconds, metadata=connection.metadata()),
+            min(endpoint.budget, CALL_SECONDS),
+        )
+    finally:
+        connection.close()
+    length = recipe.plan().length
+    # A stream says its schema before its samples.
+    return _described(recipe, answer.serialized_stream, -1 if length is None else length)
 
 
 def _schema(raw: bytes) -> pa.Schema:
