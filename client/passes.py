@@ -20,9 +20,11 @@ from choline_data.client.reading import Chunk, Reader
 from choline_data.client.samples import Batch, collate, to_samples
 from choline_data.columns import plain
 from choline_data.errors import CholineDataError, DataError, InvalidOptionError
+from choline_data.memory import keep_freed
 
 log = logging.getLogger("choline_data")
 BAD_IN_A_ROW = 100
+KEPT_BYTES = 64 << 20  # of freed memory: some batches and messages
 
 
 @dataclass
@@ -132,6 +134,7 @@ class Pass:
         ahead: int,
         done: Callable[[], None],
     ) -> None:
+        keep_freed(KEPT_BYTES)
         self.progress = progress
         self._make = make
         self._plain = make.plain
