@@ -32,7 +32,7 @@ class Prefetch:
         self._read = read
         self._index = index  # of the first sample that is not in the queue yet
         self._limit = limit
-        self._queue: deque[Chunk] = deque()
+        self._queue: deque[tuple[Chunk, int]] = deque()  # and its bytes, which take Arrow a while to count
         self._bytes = 0
         self._change = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -48,8 +48,8 @@ class Prefetch:
             if not self._queue and not self._ended and self._failed is None:
                 self._wait()
             if self._queue:
-                chunk = self._queue.popleft()
-                self._bytes -= chunk.batch.nbytes
+                chunk, size = self._queue.popleft()
+                self._bytes -= size
                 self._change.notify_all()
                 return chunk
             if self._failed is not None:
@@ -84,13 +84,14 @@ class Prefetch:
     def _run(self) -> None:
         try:
             for chunk in self._read(self._reader(), self._index):
+                size = chunk.batch.nbytes
                 with self._change:
-                    while self._bytes and self._bytes + chunk.batch.nbytes > self._limit and not self._stopping:
+                    while self._bytes and self._bytes + size > self._limit and not self._stopping:
                         self._change.wait(_LOOK_SECONDS)
                     if self._stopping:
                         return
-                    self._queue.append(chunk)
-                    self._bytes += chunk.batch.nbytes
+                    self._queue.append((chunk, size))
+                    self._bytes += size
                     self._index += chunk.batch.num_rows
                     self._change.notify_all()
             with self._change:

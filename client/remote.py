@@ -27,6 +27,8 @@ from choline_data.recipe import Recipe
 
 _DAMAGED_TRIES = 3
 _AT_ONCE = 256
+# A packed row costs no more than its bytes to make, so what a message costs beside them is dealt to more rows.
+_TOKENS_MESSAGE = 2 << 20
 
 
 def resolved(
@@ -272,6 +274,7 @@ class RemoteReader:
             batch_size=asked.batch,
             columns=self._columns,
             max_row_count=0 if end is None or asked.wider else end - index,
+            target_message_bytes=_TOKENS_MESSAGE if recipe.view == "tokens" else 0,
         )
         if asked.base:
             request.base_position = asked.base

@@ -114,3 +114,25 @@ def test_a_tokenizer_file_gives_its_own_ids(shared_data):
     tokenizer = Tokenizer(str(shared_data / "tokenizers" / "gpt-neo-test-tokenizer.json"))
     assert tokenizer.encode(["Hello world"])[0].tolist() == [12092, 1533]
     assert tokenizer.vocabulary <= 65536
+
+
+@pytest.mark.parametrize("packing", ["concat", "bfd"])
+@pytest.mark.parametrize("seq_len", [5, 30, 4000])
+def test_a_row_is_the_tokens_of_its_pieces_whatever_is_mixed(shelf, packing, seq_len):
+    shelf.add("web", {"text": TEXTS})
+    shelf.add("code", {"text": ["y" * n for n in range(1, 60)]})
+    batch = open_tokens(
+        shelf, {"web": 0.5, "code": 0.5}, shuffle=True, repeat=True, seq_len=seq_len, packing=packing
+    ).read(0, 200)
+    texts = {0: ["y" * n for n in range(1, 60)], 1: TEXTS}
+    rows = np.asarray(batch["tokens"].values).reshape(200, seq_len + 1)
+    columns = (batch["dataset"].to_pylist(), rows, batch["length"].to_pylist(), batch["pieces"].to_pylist())
+    for dataset, row, length, pieces in zip(*columns, strict=True):
+        at = 0
+        for piece in pieces:
+            document = bytes(texts[dataset][piece["row"]], "utf-8")
+            got = row[at : at + piece["tokens"]].tolist()
+            spelled = bytes(t for t in got if t < 256)
+            assert spelled in document and 256 not in got[:-1]
+            at += piece["tokens"]
+        assert at == length and not row[length:].any()

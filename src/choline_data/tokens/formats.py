@@ -44,17 +44,24 @@ class Arrays(NamedTuple):
     tokens: npt.NDArray[Any]  # [B, R], padded with 0
     length: npt.NDArray[np.int32]  # [B], tokens before the padding
     codes: npt.NDArray[np.int16]  # [B], of the datasets
+    assistant: Bools | None  # [B, R], where the assistant speaks; None where there are no chats
+    full: bool  # no row has padding
 
     @classmethod
     def of(cls, batch: pa.RecordBatch) -> Arrays:
         """Those of a batch of the tokens view."""
         length, codes = batch.column("length").to_numpy(), batch.column("dataset").to_numpy()
-        return cls(_places(batch.column("tokens")), length, codes)
+        tokens = _places(batch.column("tokens"))
+        assistant = _places(batch.column("mask")) != 0 if "mask" in batch.schema.names else None
+        return cls(tokens, length, codes, assistant, _full(length, tokens.shape[1]))
 
     def part(self, first: int, count: int) -> Arrays:
         """Those of some rows."""
-        stop = first + count
-        return Arrays(self.tokens[first:stop], self.length[first:stop], self.codes[first:stop])
+        rows = slice(first, first + count)
+        length = self.length[rows]
+        assistant = None if self.assistant is None else self.assistant[rows]
+        full = self.full or _full(length, self.tokens.shape[1])
+        return Arrays(self.tokens[rows], length, self.codes[rows], assistant, full)
 
 
 class Packed:
@@ -62,13 +69,7 @@ class Packed:
 
     def __init__(self, batch: pa.RecordBatch, arrays: Arrays) -> None:
         self._batch = batch
-        self.tokens, self.length = arrays.tokens, arrays.length
-        self.full = bool(len(self.length)) and min(self.length.tolist()) == self.tokens.shape[1]
-
-    @cached_property
-    def assistant(self) -> Bools | None:
-        """True where the assistant speaks; None where there are no chats."""
-        return _places(self._batch.column("mask")) != 0 if "mask" in self._batch.schema.names else None
+        self.tokens, self.length, _, self.assistant, self.full = arrays
 
     @cached_property
     def filled(self) -> Bools:
@@ -106,6 +107,10 @@ class Packed:
         if not self.full:
             out[~self.filled[:, 1:]] = padding
         return out
+
+
+def _full(length: npt.NDArray[np.int32], room: int) -> bool:
+    return bool(len(length)) and min(length.tolist()) == room
 
 
 def _places(column: pa.Array) -> npt.NDArray[Any]:

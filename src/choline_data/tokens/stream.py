@@ -8,6 +8,7 @@ source is chats, `mask` (1 where the assistant speaks, and at each token of what
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,6 +28,7 @@ from choline_data.tokens.tokenizers import Tokenizer
 
 Ints = npt.NDArray[np.int64]
 ROWS_A_BLOCK = 64
+_WINDOWS_HELD = 8
 AT_FIRST_USE_BYTES = 256 << 20
 PIECE = pa.struct([pa.field("row", pa.int64()), pa.field("tokens", pa.int32())])
 
@@ -92,6 +94,8 @@ class _Packed:
                 f"{source.dataset}: the stored tokens are of other rows.", remedy="Tokenize it again."
             )
         self.documents = Documents(self.array, self._chosen(store, source))
+        self.windows = _windows(self.array.flat, self.seq_len + 1)
+        self.mask_windows = None if self.array.mask is None else _windows(self.array.mask, self.seq_len + 1)
         self._index = None
         if self.packing == "bfd":
             part = "/".join((source.config, source.split, source.where))
@@ -151,6 +155,7 @@ class TokenStream:
             SourceOrder(s.rows, s.block_rows, seed=recipe.seed, key=f"tokens/{s.key}", shuffle=recipe.shuffle)
             for s in recipe.sources
         ]
+        self._held: OrderedDict[tuple[int, int, int], Ints] = OrderedDict()
         self.datasets = tuple(sorted({s.dataset for s in recipe.sources}))
         self._codes = np.array([self.datasets.index(s.dataset) for s in recipe.sources], np.int16)
         self.masked = any(p.array.mask is not None for p in self._packed)
@@ -201,9 +206,13 @@ class TokenStream:
             length[places] = sizes
             piece_counts[places] = rows.offsets[1:] - rows.offsets[:-1]
             held.append((places, rows))
-            _fill(packed.array.flat, rows, sizes, places, tokens)
+            got = _taken(packed.array.flat, packed.windows, rows, sizes, room)
+            if len(places) == count:
+                tokens = got.astype(self._dtype, copy=False)
+            else:
+                tokens[places] = got
             if mask is not None and packed.array.mask is not None:
-                _fill(packed.array.mask, rows, sizes, places, mask)
+                mask[places] = _taken(packed.array.mask, packed.mask_windows, rows, sizes, room)
             elif mask is not None:
                 mask[places] = np.arange(room) < sizes[:, None]
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(piece_counts)])
@@ -228,16 +237,25 @@ class TokenStream:
         return pa.record_batch(arrays, schema=self.wire_schema)
 
     def _rows(self, number: int, ranks: Ints) -> Ints:
-        order = self._orders[number]
+        """The packed rows of a source at these ascending ranks."""
         out = np.empty(len(ranks), np.int64)
         with self._lock:
-            for run in order.runs(ranks):
-                starts = np.array([a for a, _ in order.ranges(run.epoch, run.window)], np.int64)
-                sizes = np.array([b - a for a, b in order.ranges(run.epoch, run.window)], np.int64)
-                ends = np.cumsum(sizes)
-                block = np.searchsorted(ends, run.rows, side="right")
-                out[run.at] = starts[block] + run.rows - (ends - sizes)[block]
+            for run in self._orders[number].runs(ranks):
+                out[run.at] = self._window(number, run.epoch, run.window)[run.rows]
         return out
+
+    def _window(self, number: int, epoch: int, window: int) -> Ints:
+        """The packed rows at the places of a window of a source."""
+        key = (number, epoch, window)
+        found = self._held.get(key)
+        if found is None:
+            ranges = self._orders[number].ranges(epoch, window)
+            found = self._held[key] = np.concatenate([np.arange(a, b, dtype=np.int64) for a, b in ranges])
+            while len(self._held) > _WINDOWS_HELD + len(self._orders):
+                self._held.popitem(last=False)
+        else:
+            self._held.move_to_end(key)
+        return found
 
     def read(self, start: int, stop: int) -> pa.RecordBatch:
         """The packed rows at positions start … stop-1."""
@@ -246,26 +264,34 @@ class TokenStream:
         return self.read_at(np.arange(start, stop, dtype=np.int64))
 
 
-def _fill(flat: npt.NDArray[Any], rows: Rows, sizes: Ints, places: Ints, out: npt.NDArray[Any]) -> None:
-    """Copies rows out of the flat array to their places: a full row of one run is one slice of it."""
-    room = out.shape[1]
-    follows = np.ones(len(rows.start), bool)
-    follows[1:] = rows.start[1:] == rows.start[:-1] + rows.length[:-1]
+def _windows(flat: npt.NDArray[Any], room: int) -> npt.NDArray[Any] | None:
+    """Every slice of `room` values as a view; None where the array is shorter."""
+    return np.lib.stride_tricks.sliding_window_view(flat, room) if len(flat) >= room else None
+
+
+def _taken(
+    flat: npt.NDArray[Any], windows: npt.NDArray[Any] | None, rows: Rows, sizes: Ints, room: int
+) -> npt.NDArray[Any]:
+    """Rows out of the flat array, padded with 0: a full row of one run is one window of it."""
     heads = rows.offsets[:-1]
-    follows[heads] = True
     whole = sizes == room
     if len(rows.start) > len(heads):
+        follows = np.ones(len(rows.start), bool)
+        np.equal(rows.start[1:], rows.start[:-1] + rows.length[:-1], out=follows[1:])
+        follows[heads] = True
         whole &= np.logical_and.reduceat(follows, heads)
-    # A loop over rows: one fancy index would make the rows twice, which costs more than the loop from 100 tokens a row on.
-    for place, first in zip(places[whole].tolist(), rows.start[heads[whole]].tolist(), strict=True):
-        out[place] = flat[first : first + room]
-    if whole.all():
-        return
-    out[places[~whole]] = 0
-    kept = np.repeat(~whole, rows.offsets[1:] - heads)
+    starts = rows.start[heads]
+    if windows is not None and whole.all():
+        return np.asarray(windows[starts])
+    out = np.zeros((len(heads), room), flat.dtype)
+    if windows is not None and whole.any():
+        out[whole] = windows[starts[whole]]
+    counts = rows.offsets[1:] - heads
+    kept = np.repeat(~whole, counts)
     start, length = rows.start[kept], rows.length[kept]
     before = np.cumsum(length) - length
-    into = places[~whole] * room - (np.cumsum(sizes[~whole]) - sizes[~whole])
-    into = np.repeat(into, (rows.offsets[1:] - heads)[~whole]) + before
+    into = np.flatnonzero(~whole) * room - (np.cumsum(sizes[~whole]) - sizes[~whole])
+    into = np.repeat(into, counts[~whole]) + before
     step = np.arange(int(length.sum())) - np.repeat(before, length)
     out.reshape(-1)[np.repeat(into, length) + step] = flat[np.repeat(start, length) + step]
+    return out
