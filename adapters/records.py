@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.json as pj
 
 from choline_data.adapters.base import BATCH_BYTES, BATCH_ROWS, Chunk, Reject
+from choline_data.columns import constant, filled, numbers
 from choline_data.errors import SourceFormatError, SourceTooLargeError, one_line
 
 MAX_COLUMNS = 2000
@@ -412,8 +413,12 @@ def decoded(batch: pa.RecordBatch, name: str, max_row_bytes: int) -> Iterator[pa
     for column in batch.columns:
         if pa.types.is_dictionary(column.type) and not pa.types.is_primitive(column.type.value_type):
             plain = column.dictionary
-            lengths = pc.binary_length(plain) if _is_bytes(plain.type) else pa.repeat(plain.nbytes, len(plain))
-            sizes += lengths.take(column.indices).fill_null(0).to_numpy(zero_copy_only=False)
+            lengths = (
+                pc.binary_length(plain)
+                if _is_bytes(plain.type)
+                else pa.repeat(constant(plain.nbytes, pa.int64()), len(plain))
+            )
+            sizes += numbers(filled(lengths.take(column.indices), 0))
     if len(sizes) and sizes.max() > max_row_bytes:
         raise SourceTooLargeError(
             f"{name}: a row has {int(sizes.max()):,} bytes; the limit (max_row_bytes) is {max_row_bytes:,}."
@@ -448,7 +453,7 @@ def with_partitions(batch: pa.RecordBatch, values: dict[str, str | None]) -> pa.
     """The batch with these constants as text columns, where it has no such column itself."""
     for key, value in values.items():
         if key not in batch.schema.names:
-            batch = batch.append_column(key, pa.repeat(pa.scalar(value, pa.string()), batch.num_rows))
+            batch = batch.append_column(key, pa.repeat(constant(value, pa.string()), batch.num_rows))
     return batch
 
 

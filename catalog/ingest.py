@@ -18,6 +18,7 @@ from choline_data import schema as one
 from choline_data.adapters.base import Reject, Shard
 from choline_data.adapters.mapping import Normalised
 from choline_data.catalog.planning import Plan, Unit, guarded
+from choline_data.columns import array_of, constant
 from choline_data.errors import DataError, TooManyRejectsError
 from choline_data.home import Home
 from choline_data.identity import sample_ids
@@ -45,8 +46,8 @@ def samples_of(columns: tuple[str, ...], kind: str, shard: Shard, normalised: No
     """The normalised rows in these stored columns, with ids and origins."""
     batch, chunk = normalised.batch, normalised.chunk
     rows = batch.num_rows
-    numbers = pa.array(chunk.rows)
-    files = chunk.files if chunk.files is not None else pa.repeat(pa.scalar(shard.origin, pa.string()), len(chunk.rows))
+    numbers = array_of(chunk.rows)
+    files = chunk.files if chunk.files is not None else pa.repeat(constant(shard.origin, pa.string()), len(chunk.rows))
     if normalised.keep is not None:
         numbers, files = numbers.filter(normalised.keep), files.filter(normalised.keep)
     schema = one.stored_schema(columns)
@@ -60,7 +61,7 @@ def samples_of(columns: tuple[str, ...], kind: str, shard: Shard, normalised: No
             values = batch[column.name]
             arrays.append(values if values.type == column.type else values.cast(column.type))
         elif column.name == "kind":
-            arrays.append(pa.repeat(pa.scalar(kind, pa.string()), rows))
+            arrays.append(pa.repeat(constant(kind, pa.string()), rows))
         else:
             arrays.append(pa.nulls(rows, column.type))
     return pa.record_batch(arrays, schema=schema)
