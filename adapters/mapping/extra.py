@@ -166,9 +166,10 @@ def _quoted(column: pa.Array) -> pa.Array:
 
 def _float(column: pa.Array) -> pa.Array:
     text = column.cast(TEXT)
-    # "1" would read back as an integer.
-    whole = pc.match_substring_regex(text, r"^-?[0-9]+$")
-    text = pc.if_else(whole, concat(text, ".0"), text)
+    wide = column.cast(pa.float64())
+    if pc.any(pc.equal(pc.trunc(wide), wide)).as_py():  # "1" would read back as an integer
+        whole = pc.match_substring_regex(text, r"^-?[0-9]+$")
+        text = pc.if_else(whole, concat(text, ".0"), text)
     if pc.any(pc.invert(pc.is_finite(column))).as_py():
         text = pc.if_else(pc.is_nan(column), '"NaN"', text)
         words = pc.if_else(pc.greater(column.cast(pa.float64()), 0), '"Infinity"', '"-Infinity"')

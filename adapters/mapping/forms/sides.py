@@ -54,6 +54,11 @@ def _time(fields: Fields, name: str) -> None:
         made.kept.add(name)
         return
     text = column.cast(TEXT)
+    if _all_exact(text) and not text.null_count:
+        times = _cast(text, _UTC)
+        if not times.null_count:  # the usual case: nothing is left of the column
+            made.columns["time"] = times
+            return
     times = parse_times(text)
     made.columns["time"] = times
     # Row by row, so that it does not depend on where a chunk ends: what is not written back the same stays.
@@ -65,7 +70,7 @@ def _time(fields: Fields, name: str) -> None:
 
 def parse_times(text: pa.Array) -> pa.Array:
     """ISO 8601 text as UTC times, without a zone taken as UTC; null for all else. Never raises for a row."""
-    if pc.all(pc.match_substring_regex(text, _EXACT)).as_py():
+    if _all_exact(text):
         return _cast(text, _UTC)  # the usual case, in a third of the time
     fits = filled(pc.match_substring_regex(text, ISO), False)
     text = pc.if_else(fits, text, constant(None, TEXT))
@@ -75,6 +80,10 @@ def parse_times(text: pa.Array) -> pa.Array:
     bare = pc.if_else(zoned, constant(None, TEXT), text)
     with_zone = pc.if_else(zoned, text, constant(None, TEXT))
     return pc.coalesce(_cast(with_zone, _UTC), _cast(bare, pa.timestamp("us")).cast(_UTC))
+
+
+def _all_exact(text: pa.Array) -> bool:
+    return bool(pc.all(pc.match_substring_regex(text, _EXACT)).as_py())
 
 
 def _cast(text: pa.Array, kind: pa.DataType) -> pa.Array:
