@@ -78,7 +78,7 @@ class BudgetPass(Pass):
             step, count = self._step()
             if step is None:
                 self._end()
-            progress.index += step.batch.num_rows
+            progress.given += step.batch.num_rows
             if progress.skip:
                 progress.skip -= 1
                 continue

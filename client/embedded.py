@@ -14,8 +14,8 @@ from choline_data.order.interleave import MIXING_BLOCK
 from choline_data.recipe import Recipe
 from choline_data.stream import Store, Stream
 
-TARGET_BYTES = 4 << 20
-MOST_ROWS = 8192
+TARGET_BYTES = 4 << 20  # of what is made at a time: values, or samples of values that are read where they lie
+MOST_ROWS, ROWS_AT_ONCE = 8192, 512
 FIRST_ROWS = 32
 WINDOWS_A_SOURCE = 8  # a map view jumps among them; a loop needs two
 
@@ -29,8 +29,11 @@ class EmbeddedReader:
 
         self._stream = open_stream(Store(Home(location), windows_a_source=WINDOWS_A_SOURCE), recipe, columns)
         # What stays in this process is read where it lies: a column nobody looks at is never copied.
+        direct = isinstance(self._stream, Stream)
         self._read = self._stream.views_at if isinstance(self._stream, Stream) else self._stream.read_at
-        self._rows = int(min(MOST_ROWS, max(1, TARGET_BYTES // max(self._stream.mean_row_bytes(), 1))))
+        near = int(max(1, TARGET_BYTES // max(self._stream.mean_row_bytes(), 1)))
+        self._rows = min(MOST_ROWS, near * 8 if direct else near)
+        self._at_once = min(ROWS_AT_ONCE, near)
 
     def describe(self) -> Described:
         """The stream's recipe, schema, dataset names and length."""
@@ -46,7 +49,7 @@ class EmbeddedReader:
             take = max(rows // lane.block, 1) * lane.block
             take = take if count is None else min(take, count)
             positions = lane.positions(index, take)
-            yield Chunk(self._read(positions), positions)
+            yield Chunk(self._read(positions), positions, at_once=self._at_once)
             index += take
             count = None if count is None else count - take
             rows = min(rows * 2, self._rows)

@@ -8,6 +8,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from operator import length_hint
 from typing import Any, NoReturn
 
 import pyarrow as pa
@@ -17,12 +18,14 @@ from choline_data.client.media_tensors import MediaTensors
 from choline_data.client.prefetch import Prefetch
 from choline_data.client.ranks import Lane
 from choline_data.client.reading import Chunk, Reader
-from choline_data.client.samples import Batch, collate, to_samples
+from choline_data.client.samples import Batch, collate, sample_lists
 from choline_data.columns import plain
 from choline_data.errors import CholineDataError, DataError, InvalidOptionError
+from choline_data.memory import keep_freed
 
 log = logging.getLogger("choline_data")
 BAD_IN_A_ROW = 100
+KEPT_BYTES = 64 << 20  # of freed memory: some batches and messages
 
 
 @dataclass
@@ -34,7 +37,7 @@ class Progress:
     group: int  # positions from one of this rank's batches to the next
     end: int | None  # the position at which the pass ends
     epoch: int = 0
-    index: int = 0  # samples of the lane that were yielded
+    given: int = 0  # samples of the lane that were yielded, or are in `left`
     finished: bool = False
     worker: int = 0
     workers: int = 1
@@ -43,6 +46,12 @@ class Progress:
     waited: float = 0.0
     began: float = field(default_factory=time.monotonic)
     skipped: int = 0
+    left: Iterator[Any] = field(default_factory=lambda: iter(()))  # made already; knows how many they are
+
+    @property
+    def index(self) -> int:
+        """Samples of the lane that were yielded."""
+        return self.given - length_hint(self.left)
 
     def position(self) -> int:
         """Where the step begins that this reader yields next."""
@@ -132,6 +141,7 @@ class Pass:
         ahead: int,
         done: Callable[[], None],
     ) -> None:
+        keep_freed(KEPT_BYTES)
         self.progress = progress
         self._make = make
         self._plain = make.plain
@@ -154,7 +164,8 @@ class Pass:
             weakref.finalize(self, self._ahead.drop)
         self._held: Chunk | None = None
         self._at = 0
-        self._rows: Iterator[Any] = iter(())
+        self._left = progress.left
+        self._made_ahead: Iterator[list[Any]] = iter(())
         self._at_rows: Iterator[tuple[Chunk, int, Any]] = iter(())  # where each is decoded or transformed
         self._bad = 0
 
@@ -162,26 +173,32 @@ class Pass:
         return self
 
     def __next__(self) -> Any:
-        progress = self.progress
-        if self._plain:
-            for sample in self._rows:  # none where batches are made
-                progress.index += 1
-                return sample
+        for sample in self._left:  # a list's iterator counts for us: nothing else is done for a sample
+            return sample
+        return self._further()
+
+    def _further(self) -> Any:
+        """The next one where no sample is at hand: none ever is where batches are made."""
         if self._batch is not None:
             return self._next_batch(self._batch)
+        progress = self.progress
         while True:
             for chunk, row, sample in self._at_rows:
-                progress.index += 1
+                progress.given += 1
                 made = self._finished(chunk, row, sample)
                 if made is not None:
                     return made
+            for samples in self._made_ahead:
+                progress.given += len(samples)
+                progress.left = self._left = iter(samples)
+                return next(self)
             fetched = self._fetch()
             if fetched is None:
                 self._end()
             if self._plain:
-                self._rows = iter(self._make.samples(fetched))
-                return next(self)
-            self._at_rows = self._numbered(fetched)
+                self._made_ahead = iter(self._make.lists(fetched))
+            else:
+                self._at_rows = self._numbered(fetched)
 
     def _end(self) -> NoReturn:
         self.progress.finished = True
@@ -242,7 +259,7 @@ class Pass:
             chunk = self._gathered(size)
             if chunk is None:
                 self._end()
-            self.progress.index += chunk.batch.num_rows
+            self.progress.given += chunk.batch.num_rows
             made = self._made(chunk)
             if made is not None:
                 return made
@@ -323,11 +340,15 @@ class Maker:
         """Whether samples go out as they come."""
         return self.decode is None and self.transform is None and self.media is None
 
-    def samples(self, chunk: Chunk) -> Iterable[dict[str, Any]]:
-        """The samples of a chunk."""
+    def lists(self, chunk: Chunk) -> Iterator[list[Any]]:
+        """The samples of a chunk, some at a time."""
         if self.form is not None:
-            return self.form.samples(chunk, self.datasets)
-        return to_samples(chunk.batch, chunk.positions, self.datasets)
+            return iter([self.form.samples(chunk, self.datasets)])
+        return sample_lists(chunk.batch, chunk.positions, self.datasets, chunk.at_once)
+
+    def samples(self, chunk: Chunk) -> Iterable[Any]:
+        """The samples of a chunk."""
+        return itertools.chain.from_iterable(self.lists(chunk))
 
     def batch(self, chunk: Chunk) -> Any:
         """The chunk as one batch."""

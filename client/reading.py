@@ -19,6 +19,7 @@ class Chunk:
     batch: pa.RecordBatch
     positions: Ints
     part_of: tuple[pa.RecordBatch, int] | None = None  # the batch that this is a slice of, and from which row
+    at_once: int = 512  # samples that are made of it at a time: so few that they are still near when they are used
 
 
 @dataclass(frozen=True)

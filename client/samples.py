@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain, pairwise, repeat
+from itertools import pairwise, repeat
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,6 @@ import pyarrow as pa
 from choline_data.client.ranks import Ints
 from choline_data.columns import numbers, plain
 from choline_data.schema import KINDS
-
-SAMPLES_AT_ONCE = 512
 
 
 def _coded(column: pa.Array, names: Sequence[str]) -> list[str]:
@@ -30,9 +28,7 @@ def to_list(name: str, column: pa.Array, datasets: Sequence[str]) -> list[Any]:
         return [None] * len(column)
     kind = column.type
     if pa.types.is_fixed_size_binary(kind) and not column.null_count:
-        width, start = kind.byte_width, column.offset * kind.byte_width
-        raw = column.buffers()[1].slice(start, len(column) * width).to_pybytes()
-        return [raw[at : at + width] for at in range(0, len(raw), width)]
+        return list(numbers(column).tolist())
     if pa.types.is_struct(kind):
         # A dict a row from whole columns: several times faster than a struct scalar a row.
         fields = [to_list(f.name, column.field(i), ()) for i, f in enumerate(kind)]
@@ -54,11 +50,12 @@ def to_list(name: str, column: pa.Array, datasets: Sequence[str]) -> list[Any]:
     return list(column.to_pylist())
 
 
-def to_samples(batch: pa.RecordBatch, positions: Ints, datasets: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """The rows as dicts that carry their position; made some hundred at a time, so that they are still near when used."""
-    size = SAMPLES_AT_ONCE
-    parts = (_made(batch.slice(at, size), positions[at : at + size], datasets) for at in range(0, len(positions), size))
-    return chain.from_iterable(parts)
+def sample_lists(
+    batch: pa.RecordBatch, positions: Ints, datasets: Sequence[str], at_once: int
+) -> Iterator[list[dict[str, Any]]]:
+    """The rows as dicts that carry their position, `at_once` at a time."""
+    for at in range(0, len(positions), at_once):
+        yield list(_made(batch.slice(at, at_once), positions[at : at + at_once], datasets))
 
 
 def _made(batch: pa.RecordBatch, positions: Ints, datasets: Sequence[str]) -> Iterator[dict[str, Any]]:

@@ -18,9 +18,11 @@ from typing import Any
 
 from choline_data.errors import CholineDataError, InvalidOptionError
 from choline_data.home import Home
+from choline_data.memory import keep_freed
 from choline_data.service.limits import Limits
 
 LOG = logging.getLogger("choline_data.service")
+KEPT_BYTES = 128 << 20  # of freed memory
 
 
 @dataclass(frozen=True)
@@ -277,21 +279,9 @@ def bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host and not host.startswith("[") else host
 
 
-def keep_memory() -> None:
-    """Asks the C library to keep freed memory, where it can: messages come and go by the megabyte, and each time that
-    one is given back to the system its pages are faulted in and zeroed again for the next."""
-    import ctypes
-
-    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of glibc's malloc.h
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(mmap_threshold, 32 << 20)
-        mallopt(trim_threshold, 128 << 20)
-
-
 async def serve_until_signal(home: Home, settings: Settings, limits: Limits, *, shared_port: bool = False) -> int:
     """Serves until SIGTERM or SIGINT, then drains. SIGHUP reads tokens and certificates again."""
-    keep_memory()
+    keep_freed(KEPT_BYTES)
     server = Server(home, settings, limits, shared_port=shared_port)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

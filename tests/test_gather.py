@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from choline_data.gather import Piece, assemble, node_of
 from choline_data.ipc import Encoder
+from choline_data.parts import ArrowParts
 from choline_data.schema import LABEL, MEDIUM, ORIGIN, TURN
 
 texts = st.none() | st.text(max_size=40)
@@ -49,7 +50,7 @@ def test_rows_of_several_sources_come_out_where_they_were_put(kind, data):
     nodes, flats = [], []
     for parts in sources:
         arrays = [pa.array([None, *part, None], kind).slice(1, len(part)) for part in parts]
-        nodes.append(node_of(kind, arrays))
+        nodes.append(node_of(kind, ArrowParts(kind, arrays)))
         flats.append([value for array in arrays for value in array.to_pylist()])
     count = data.draw(st.integers(1, 12))
     chosen = [data.draw(st.integers(0, len(nodes) - 1)) for _ in range(count)]
@@ -66,12 +67,20 @@ def test_rows_of_several_sources_come_out_where_they_were_put(kind, data):
     batch = pa.record_batch([got], names=["c"])
     for joined_from in (0, 1 << 20):  # value by value, and by Arrow's cast
         assert Encoder(batch.schema, joined_from).encode([column], count).to_bytes() == batch.serialize().to_pybytes()
+    start = data.draw(st.integers(0, count - 1))
+    stop = data.draw(st.integers(start + 1, count))
+    part = column.part(start, stop)
+    assert part.to_arrow().to_pylist() == got.to_pylist()[start:stop]
+    assert part.to_views().to_pylist() == got.to_pylist()[start:stop]
+    alone = pa.record_batch([pa.concat_arrays([got.slice(start, stop - start), got.slice(0, 0)])], names=["c"])
+    for joined_from in (0, 1 << 20):
+        assert Encoder(alone.schema, joined_from).encode([part], stop - start).to_bytes() == alone.serialize()
 
 
 def test_values_that_lie_in_a_mapped_file_are_read_through_it():
     whole = pa.array(["a long value that is not inlined", "b" * 50, "short"] * 3, pa.large_string())
     mapped = whole.buffers()[2]
-    node = node_of(pa.large_string(), [whole.slice(3, 3), whole.slice(0, 2)], [mapped])
+    node = node_of(pa.large_string(), ArrowParts(pa.large_string(), [whole.slice(3, 3), whole.slice(0, 2)], [mapped]))
     assert len(node.bases) == 1 and node.bases[0] is mapped
     rows = np.array([4, 2, 0, 3], np.int64)
     got = assemble(pa.large_string(), [Piece(node, rows, np.arange(4))], 4).to_arrow()

@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from choline_data.columns import INLINE, WHOLE, Column, Ints, Mask, Values, dtype_of, is_bytes, is_large, numbers
+from choline_data.columns import INLINE, WHOLE, Column, Ints, Mask, Values, dtype_of, is_bytes, is_large
+from choline_data.parts import Parts
 
 _KEPT = np.where(np.arange(INLINE) < np.arange(INLINE + 1)[:, None], 255, 0).astype(np.uint8).view(np.int32)
 _SAME = 256  # the longest value that is looked at for being that of all rows
-_BASE_LIMIT = (1 << 31) - 1
 
 
 @dataclass(frozen=True)
@@ -43,54 +43,22 @@ class Node:
 class Fixed(Node):
     """Values of one width."""
 
-    def __init__(self, kind: pa.DataType, parts: Sequence[pa.Array]) -> None:
-        self.valid = _valid(parts)
-        dtype = dtype_of(kind)
-        values = []
-        for part in parts:
-            if pa.types.is_boolean(kind):
-                values.append(numbers(part.fill_null(False)))
-                continue
-            data = part.buffers()[1]
-            values.append(np.frombuffer(data, dtype, count=len(part), offset=part.offset * dtype.itemsize))
-        self.values = np.concatenate(values) if len(values) != 1 else values[0]
+    def __init__(self, parts: Parts) -> None:
+        self.valid = parts.valid
+        self.values = parts.fixed()
         self.nbytes = self.values.nbytes
 
 
 class Bytes(Node):
     """Strings and binary values, as views into the buffers `bases`."""
 
-    def __init__(self, kind: pa.DataType, parts: Sequence[pa.Array], maps: Sequence[pa.Buffer]) -> None:
-        self.valid = _valid(parts)
-        self.bases: list[pa.Buffer] = []
-        known: dict[int, int] = {}
-        spans = [
-            (mapped.address, mapped.address + mapped.size, mapped) for mapped in maps if mapped.size <= _BASE_LIMIT
-        ]
-        width = np.dtype("<i8") if is_large(kind) else np.dtype("<i4")
-        count = sum(len(p) for p in parts)
-        lengths, starts, buffers = np.empty(count, np.int64), np.empty(count, np.int64), np.zeros(count, np.int32)
-        at = 0
-        for part in parts:  # a block each, so what is done in here is kept to views and sums
-            size = len(part)
-            if not size:
-                continue
-            _, offsets, data = part.buffers()
-            ends: npt.NDArray[Any] = np.frombuffer(offsets, width, count=size + 1, offset=part.offset * width.itemsize)
-            upto = at + size
-            np.subtract(ends[1:], ends[:-1], out=lengths[at:upto])
-            if data is not None:
-                base, shift = _base_of(data, int(ends[0]), int(ends[-1]), spans)
-                number = known.get(base.address)
-                if number is None:
-                    number = known[base.address] = len(self.bases)
-                    self.bases.append(base)
-                    if not any(base is mapped for _, _, mapped in spans):
-                        self.nbytes += base.size
-                np.add(ends[:-1], shift, out=starts[at:upto])
-                if number:
-                    buffers[at:upto] = number
-            at = upto
+    def __init__(self, parts: Parts) -> None:
+        self.valid = parts.valid
+        spans = parts.spans()
+        lengths, starts, buffers = spans.lengths, spans.starts, spans.buffers
+        self.bases = spans.bases
+        self.nbytes = spans.held
+        count = len(lengths)
         if self.valid is not None:
             lengths[~self.valid] = 0
         if self.valid is None and count and (lengths == lengths[0]).all() and lengths[0] <= _SAME:
@@ -121,45 +89,33 @@ class Bytes(Node):
 class Lists(Node):
     """Lists, as ranges of the rows of `child`."""
 
-    def __init__(self, kind: pa.DataType, parts: Sequence[pa.Array], maps: Sequence[pa.Buffer]) -> None:
-        self.valid = _valid(parts)
-        starts, lengths, children = [], [], []
-        at = 0
-        for part in parts:
-            ends = numbers(part.offsets).astype(np.int64)
-            first, last = (int(ends[0]), int(ends[-1])) if len(ends) else (0, 0)
-            starts.append(ends[:-1] - first + at)
-            lengths.append(ends[1:] - ends[:-1])
-            children.append(part.values.slice(first, last - first))
-            at += last - first
-        self.starts = np.concatenate(starts) if starts else np.empty(0, np.int64)
-        self.lengths = np.concatenate(lengths) if lengths else np.empty(0, np.int64)
+    def __init__(self, kind: pa.DataType, parts: Parts) -> None:
+        self.valid = parts.valid
+        self.starts, self.lengths, items = parts.lists()
         if self.valid is not None:
             self.lengths = np.where(self.valid, self.lengths, 0)
-        self.child = node_of(kind.value_type, children, maps)
+        self.child = node_of(kind.value_type, items)
         self.nbytes = self.starts.nbytes + self.lengths.nbytes + self.child.nbytes
 
 
 class Structs(Node):
     """Structs, as a node for each field."""
 
-    def __init__(self, kind: pa.DataType, parts: Sequence[pa.Array], maps: Sequence[pa.Buffer]) -> None:
-        self.valid = _valid(parts)
-        self.children = [
-            node_of(kind.field(i).type, [part.field(i) for part in parts], maps) for i in range(kind.num_fields)
-        ]
+    def __init__(self, kind: pa.DataType, parts: Parts) -> None:
+        self.valid = parts.valid
+        self.children = [node_of(kind.field(i).type, parts.field(i)) for i in range(kind.num_fields)]
         self.nbytes = sum(child.nbytes for child in self.children)
 
 
-def node_of(kind: pa.DataType, parts: Sequence[pa.Array], maps: Sequence[pa.Buffer] = ()) -> Any:
-    """The node for these arrays, one after the other. `maps` are mapped files that their buffers may lie in."""
+def node_of(kind: pa.DataType, parts: Parts) -> Any:
+    """The node for a column of this type."""
     if is_bytes(kind):
-        return Bytes(kind, parts, maps)
+        return Bytes(parts)
     if pa.types.is_list(kind):
-        return Lists(kind, parts, maps)
+        return Lists(kind, parts)
     if pa.types.is_struct(kind):
-        return Structs(kind, parts, maps)
-    return Fixed(kind, parts)
+        return Structs(kind, parts)
+    return Fixed(parts)
 
 
 def assemble(kind: pa.DataType, pieces: Sequence[Any], count: int) -> Column:
@@ -255,28 +211,11 @@ def _inline(views: npt.NDArray[np.int32], rows: Ints, lengths: Ints, starts: Int
     views[rows, 1:] = windows[starts].view(np.int32).reshape(-1, 3) & _KEPT[lengths]
 
 
-def _base_of(
-    data: pa.Buffer, first: int, last: int, spans: Sequence[tuple[int, int, pa.Buffer]]
-) -> tuple[pa.Buffer, int]:
-    """A buffer of at most 2 GiB that holds bytes [first, last) of `data`, and how far `data` begins from its start."""
-    address = data.address
-    for start, end, mapped in spans:
-        if start <= address < end:
-            return mapped, address - start
-    return data.slice(first, last - first), -first
-
-
 def _within(sizes: Ints) -> Ints:
     """0 … size-1 for each size, one after the other."""
     ends = np.cumsum(sizes)
     total = int(ends[-1]) if len(ends) else 0
     return np.arange(total, dtype=np.int64) - np.repeat(ends - sizes, sizes)
-
-
-def _valid(parts: Sequence[pa.Array]) -> Mask | None:
-    if not any(part.null_count for part in parts):
-        return None
-    return np.concatenate([numbers(part.is_valid()) for part in parts])
 
 
 def _gathered_validity(pieces: Sequence[Any], count: int) -> Mask | None:

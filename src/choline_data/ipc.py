@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import xxhash
 
-from choline_data.columns import JOINED_FROM, Column, Values, is_large
+from choline_data.columns import JOINED_FROM, Column, Ints, Values, is_large
 
 _ALIGN = 8
 _PADDING = [bytes(n) for n in range(_ALIGN)]
@@ -67,6 +68,9 @@ class Header:
         batch = pa.record_batch([pa.nulls(1, field.type) for field in schema], schema=schema)
         self._template = message_of(batch).header
         self._body_length, self._rows, self._nodes, self._buffers = _places(memoryview(self._template)[8:])
+        self._node_count, self._buffer_count = (
+            int.from_bytes(self._template[8 + at - 4 : 8 + at], "little") for at in (self._nodes, self._buffers)
+        )
 
     def filled(self, rows: int, nodes: Sequence[int], spans: Sequence[int], body_size: int) -> bytes:
         """For a body with these nodes (length and nulls of each column) and buffers (offset and size of each)."""
@@ -76,6 +80,31 @@ class Header:
         struct.pack_into(f"<{len(nodes)}q", header, 8 + self._nodes, *nodes)
         struct.pack_into(f"<{len(spans)}q", header, 8 + self._buffers, *spans)
         return bytes(header)
+
+    @property
+    def size(self) -> int:
+        """Bytes of every header of this layout."""
+        return len(self._template)
+
+    def read(self, headers: npt.NDArray[np.uint8]) -> tuple[Ints, Ints] | None:
+        """What `filled` put into each of these: its nodes and its spans; None where one is of another layout."""
+        places = (
+            (self._body_length, 8),
+            (self._rows, 8),
+            (self._nodes, 16 * self._node_count),
+            (self._buffers, 16 * self._buffer_count),
+        )
+        given = np.ones(self.size, np.bool_)
+        for at, size in places:
+            given[8 + at : 8 + at + size] = False
+        template = np.frombuffer(self._template, np.uint8)
+        if (headers[:, given] != template[given]).any():
+            return None
+        nodes, spans = (
+            np.ascontiguousarray(headers[:, 8 + at : 8 + at + size]).view("<i8").reshape(len(headers), -1, 2)
+            for at, size in places[2:]
+        )
+        return nodes, spans
 
 
 class Encoder:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -26,6 +26,7 @@ from choline_data.home import Home
 from choline_data.order import SourceOrder
 from choline_data.order.permute import Ints
 from choline_data.order.source import WindowRows
+from choline_data.parts import ArrowParts, Parts
 from choline_data.recipe import Recipe, RecipeSource
 from choline_data.store import Revision, open_revision
 
@@ -33,11 +34,9 @@ from choline_data.store import Revision, open_revision
 class Window:
     """The rows of one window of one source: views into mapped blocks, or into blocks that were fetched."""
 
-    def __init__(self, schema: pa.Schema, parts: list[pa.RecordBatch], maps: Sequence[pa.Buffer]) -> None:
-        self.nodes = {f.name: node_of(f.type, [part[f.name] for part in parts], maps) for f in schema}
+    def __init__(self, schema: pa.Schema, columns: Mapping[str, Parts]) -> None:
+        self.nodes = {name: node_of(schema.field(name).type, parts) for name, parts in columns.items()}
         self.nbytes = sum(node.nbytes for node in self.nodes.values())
-        # Nested buffers are kept alive by the nodes' bases; a mapped file by its map.
-        self._maps = maps
         self.opened_next = False  # whether somebody was already sent for the window after it
 
 
@@ -226,47 +225,49 @@ class Stream:
                 continue
             if field.name == "kind":
                 codes["kind"] = one.KINDS.index(revision.constants["kind"])
-                constants["kind"] = node_of(pa.string(), [_one(revision.constants["kind"], pa.string())])
+                constants["kind"] = _same(revision.constants["kind"], pa.string())
             else:
                 value = revision.constants.get(field.name)
                 if (field.name, value) not in shared:
-                    shared[field.name, value] = node_of(field.type, [_one(value, field.type)])
+                    shared[field.name, value] = _same(value, field.type)
                 constants[field.name] = shared[field.name, value]
         names = [f.name for f in revision.schema if f.name in self.schema.names]
         key = (served.spec.key, self.recipe.seed, self.recipe.shuffle, served.spec.block_rows, *names)
         return replace(served, codes=codes, constants=constants, window_key=key)
 
-    def _range(self, served: _Served, start: int, stop: int, columns: Sequence[str]) -> list[pa.RecordBatch]:
-        """Rows [start, stop) of what the source serves, which may be a part of its revision."""
-        if served.selection is not None:
-            rows = served.selection[start:stop]
-            if not len(rows):
-                return []
-            low, high = int(rows[0]), int(rows[-1]) + 1
-            parts = served.revision.read(low, high, columns)
-            flat = parts[0] if len(parts) == 1 else pa.concat_batches(parts)
-            return [flat.take(pa.array(rows - low))]
-        out: list[pa.RecordBatch] = []
+    def _ranges(self, served: _Served, start: int, stop: int) -> list[tuple[int, int]]:
+        """Rows [start, stop) of what the source serves as row ranges of its revision, of which it may be a part."""
+        out: list[tuple[int, int]] = []
         at = 0
         for first, last in served.spans:
             size = last - first
             low, high = max(start, at), min(stop, at + size)
             if low < high:
-                out += served.revision.read(first + low - at, first + high - at, columns)
+                out.append((first + low - at, first + high - at))
             at += size
         return out
 
+    def _parts(self, served: _Served, epoch: int, window: int, names: Sequence[str]) -> dict[str, Parts]:
+        """The columns of a window, where they lie."""
+        ranges, revision = served.order.ranges(epoch, window), served.revision
+        if served.selection is None:
+            return revision.columns_of(
+                [its for start, stop in ranges for its in self._ranges(served, start, stop)], names
+            )
+        picked: list[pa.RecordBatch] = []
+        for start, stop in ranges:
+            rows = served.selection[start:stop]
+            low, high = int(rows[0]), int(rows[-1]) + 1
+            parts = revision.read(low, high, names)
+            flat = parts[0] if len(parts) == 1 else pa.concat_batches(parts)
+            picked.append(flat.take(pa.array(rows - low)))
+        return {name: ArrowParts(revision.schema.field(name).type, [b[name] for b in picked]) for name in names}
+
     def _load(self, served: _Served, epoch: int, window: int) -> Window:
-        stored = [f for f in served.revision.schema if f.name in self.schema.names]
-        names = [f.name for f in stored]
+        names = [name for name in served.revision.schema.names if name in self.schema.names]
 
         def load() -> Window:
-            parts = [
-                part
-                for start, stop in served.order.ranges(epoch, window)
-                for part in self._range(served, start, stop, names)
-            ]
-            return Window(pa.schema(stored), parts, served.revision.maps())
+            return Window(served.revision.schema, self._parts(served, epoch, window, names))
 
         return self._store.windows.get(self._key(served, epoch, window), load)
 
@@ -403,13 +404,14 @@ class Stream:
         )
 
 
-def _one(value: str | None, kind: pa.DataType) -> pa.Array:
-    """A column of one row. Not by pa.array or pa.scalar, which import pandas where it is installed."""
+def _same(value: str | None, kind: pa.DataType) -> Any:
+    """The node of one row with this value. Not by pa.array or pa.scalar, which import pandas where it is installed."""
     if value is None:
-        return pa.nulls(1, kind)
+        return node_of(kind, ArrowParts(kind, [pa.nulls(1, kind)]))
     raw = value.encode()
     ends = np.array([0, len(raw)], np.int64 if is_large(kind) else np.int32)
-    return pa.Array.from_buffers(kind, 1, [None, pa.py_buffer(ends), pa.py_buffer(raw)])
+    row = pa.Array.from_buffers(kind, 1, [None, pa.py_buffer(ends), pa.py_buffer(raw)])
+    return node_of(kind, ArrowParts(kind, [row]))
 
 
 def _empty(schema: pa.Schema) -> pa.RecordBatch:

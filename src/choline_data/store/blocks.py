@@ -18,8 +18,11 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
+from choline_data.columns import Ints
 from choline_data.errors import DamagedStoreError
 from choline_data.home import Home
+from choline_data.ipc import Header
+from choline_data.parts import BASE_LIMIT
 from choline_data.store.messages import Messages, Piece, cut, rows_of
 
 _INDEX = np.dtype([("offset", "<u8"), ("length", "<u8"), ("xxh3", "<u8")])
@@ -258,6 +261,9 @@ class BlockFile:
 
     def block(self, block: int, fetched: bytes | None = None) -> pa.RecordBatch:
         """Block `block`: a view of the mapped file, or of `fetched`, its bytes; DamagedStoreError if they are wrong."""
+        return pa.ipc.read_record_batch(pa.ipc.read_message(self._checked_body(block, fetched)), self._schema)
+
+    def _checked_body(self, block: int, fetched: bytes | None = None) -> pa.Buffer:
         offset, length, checksum = self._index[block].tolist()
         if self.mapped is not None:
             body = self.mapped.slice(offset, length)
@@ -270,4 +276,26 @@ class BlockFile:
         if body.size != length or (not self._checked[block] and xxhash.xxh3_64_intdigest(body) != checksum):
             raise self._damaged(f"block {block} does not have its checksum")
         self._checked[block] = True
-        return pa.ipc.read_record_batch(pa.ipc.read_message(body), self._schema)
+        return body
+
+    def numbers(self, blocks: Ints, header: Header) -> tuple[Ints, Ints] | None:
+        """Of these blocks of the mapped file the nulls of each node, and where in the file each buffer begins.
+
+        None where they can't be read together: not mapped, too long for a view's offset, compressed, or written by others.
+        """
+        if self.mapped is None or self.mapped.size > BASE_LIMIT:
+            return None
+        for block in np.unique(blocks[~self._checked[blocks]]).tolist():
+            self._checked_body(block)
+        offsets, lengths = (self._index[name][blocks].astype(np.int64) for name in ("offset", "length"))
+        if (lengths < header.size).any() or (offsets % 8).any():
+            return None
+        memory = np.frombuffer(self.mapped, np.uint8)
+        found = header.read(memory[offsets[:, None] + np.arange(header.size)])
+        if found is None:
+            return None
+        nodes, spans = found
+        room = (lengths - header.size)[:, None]
+        if (spans < 0).any() or (spans.sum(axis=2) > room).any() or (spans[:, :, 0] % 8).any():
+            raise self._damaged("a block has a buffer outside itself")
+        return nodes[:, :, 1], spans[:, :, 0] + (offsets + header.size)[:, None]

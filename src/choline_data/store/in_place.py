@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import threading
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -248,9 +249,9 @@ class InPlaceRevision(Revision):
             raise OutOfRangeError(f"Rows {start} to {stop} of a revision of {self.rows} rows.")
         extra = "extra" in self.columns and (columns is None or "extra" in columns)
         out: list[pa.RecordBatch] = []
-        number = int(np.searchsorted(self._starts, start, side="right")) - 1
+        number = bisect_right(self._starts, start) - 1
         while start < stop:
-            base, end = int(self._starts[number]), int(self._starts[number + 1])
+            base, end = self._starts[number], self._starts[number + 1]
             if start < end:
                 last = min(stop, end)
                 with self._lock:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import builtins
 import hashlib
 import threading
+from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -16,9 +17,11 @@ import orjson
 import pyarrow as pa
 
 from choline_data import schema as one
-from choline_data.columns import array_of, numbers, strings
+from choline_data.columns import Ints, array_of, numbers, strings
 from choline_data.errors import DamagedStoreError, OutOfRangeError
 from choline_data.home import Home
+from choline_data.ipc import Header
+from choline_data.parts import ArrowParts, BlockParts, Blocks, Parts, places_of
 from choline_data.store.blocks import BlockFile
 
 _FILES = pa.schema(
@@ -159,15 +162,17 @@ class Revision:
             raise damaged_manifest(revision) from error
         self._table = table
         self._schema = one.stored_schema(self.columns)
+        self._places = None if self.in_place else places_of(self._schema)
+        self._header = Header(self._schema)
         self.file_rows = numbers(table["rows"])
-        self._starts = np.concatenate([[0], np.cumsum(self.file_rows)])
+        self._starts: list[int] = [0, *np.cumsum(self.file_rows).tolist()]
         self._open: OrderedDict[int, BlockFile] = OrderedDict()
         self._lock = threading.Lock()
 
     @property
     def rows(self) -> int:
         """Samples in the revision."""
-        return int(self._starts[-1])
+        return self._starts[-1]
 
     @property
     def bytes(self) -> int:
@@ -196,7 +201,7 @@ class Revision:
         for number, (its_split, its_config) in enumerate(zip(splits, configs, strict=True)):
             if (split and its_split not in wanted) or (config and its_config != config):
                 continue
-            start, end = int(self._starts[number]), int(self._starts[number + 1])
+            start, end = self._starts[number], self._starts[number + 1]
             if out and out[-1][1] == start:
                 out[-1] = (out[-1][0], end)
             else:
@@ -238,19 +243,57 @@ class Revision:
         if columns is not None and len(names := [c for c in self._schema.names if c in columns]) < len(self._schema):
             wanted = names
         out: list[pa.RecordBatch] = []
-        number = int(np.searchsorted(self._starts, start, side="right")) - 1
-        while start < stop:
-            base, end = int(self._starts[number]), int(self._starts[number + 1])
-            if start < end:
-                file = self._file(number)
-                last = min(stop, end)
-                for block in range((start - base) // self.block_rows, (last - 1 - base) // self.block_rows + 1):
-                    first = base + block * self.block_rows
-                    batch = file.block(block)
-                    if wanted is not None:
-                        batch = batch.select(wanted)
-                    low, high = max(start, first), min(last, first + batch.num_rows)
-                    out.append(batch if high - low == batch.num_rows else batch.slice(low - first, high - low))
-                start = last
-            number += 1
+        for number, block, low, high in self._pieces(start, stop):
+            batch = self._file(number).block(block)
+            if wanted is not None:
+                batch = batch.select(wanted)
+            out.append(batch if high - low == batch.num_rows else batch.slice(low, high - low))
         return out
+
+    def _pieces(self, start: int, stop: int) -> Iterator[tuple[int, int, int, int]]:
+        """Rows start … stop-1 as file, block of it, and rows from … to of that."""
+        number = bisect_right(self._starts, start) - 1
+        while start < stop:
+            base, end = self._starts[number], self._starts[number + 1]
+            last = min(stop, end)
+            while start < last:
+                block, low = divmod(start - base, self.block_rows)
+                high = min(low + last - start, self.block_rows)
+                yield number, block, low, high
+                start += high - low
+            number += 1
+
+    def columns_of(self, ranges: Sequence[tuple[int, int]], columns: Sequence[str]) -> dict[str, Parts]:
+        """These columns of the rows of all of these ranges, one after the other."""
+        found = self._in_blocks(ranges, columns)
+        if found is not None:
+            return found
+        batches = [batch for start, stop in ranges for batch in self.read(start, stop, columns)]
+        maps = self.maps()
+        return {name: ArrowParts(self.schema.field(name).type, [b[name] for b in batches], maps) for name in columns}
+
+    def _in_blocks(self, ranges: Sequence[tuple[int, int]], columns: Sequence[str]) -> dict[str, Parts] | None:
+        """The same from the headers of mapped blocks alone; None where these are not to be had."""
+        pieces = [piece for start, stop in ranges for piece in self._pieces(start, stop)]
+        if self._places is None or not pieces:
+            return None
+        files, blocks, lows, highs = (list(numbers) for numbers in zip(*pieces, strict=True))
+        maps: list[pa.Buffer] = []
+        which = np.empty(len(pieces), np.int64)
+        buffers: Ints | None = None
+        nulls: Ints | None = None
+        for number in dict.fromkeys(files):
+            file = self._file(number)
+            mine = np.flatnonzero(np.array(files) == number)
+            found = file.numbers(np.array(blocks)[mine], self._header)
+            if found is None or file.mapped is None:
+                return None
+            if buffers is None or nulls is None:
+                nulls, buffers = (np.empty((len(pieces), part.shape[1]), np.int64) for part in found)
+            nulls[mine], buffers[mine] = found
+            which[mine] = len(maps)
+            maps.append(file.mapped)
+        assert buffers is not None and nulls is not None
+        held = Blocks(maps, which.tolist(), buffers, nulls)
+        counts = [high - low for low, high in zip(lows, highs, strict=True)]
+        return {name: BlockParts(held, self._places[name], lows, counts) for name in columns}
