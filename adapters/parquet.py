@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -66,39 +66,39 @@ class Parquet:
             records.check_columns(parquet.schema_arrow, shard.name)
             meta = parquet.metadata
         row = sum(meta.row_group(i).num_rows for i in range(shard.start))
-        for group in range(shard.start, shard.end if shard.end >= 0 else meta.num_row_groups):
-            count = meta.row_group(group).num_rows
-            if row + count > start:
-                for chunk in self.row_group(shard, meta, group, row):
-                    if not chunk.batch.num_rows:
-                        rejects = tuple(r for r in chunk.rejects if r.row >= start)
-                        yield replace(chunk, rejects=rejects)
-                        continue
-                    skip = min(max(start - int(chunk.rows[0]), 0), chunk.batch.num_rows)
-                    if skip < chunk.batch.num_rows:
-                        yield chunk_of(chunk.batch.slice(skip), int(chunk.rows[skip]))
-            row += count
+        with _Reopened(shard, meta) as files:
+            for group in range(shard.start, shard.end if shard.end >= 0 else meta.num_row_groups):
+                count = meta.row_group(group).num_rows
+                if row + count > start:
+                    for chunk in self._chunks(files, group, row):
+                        yield from _from_row(start, chunk)
+                row += count
 
     def row_group(self, shard: Shard, meta: pq.FileMetaData, group: int, row: int) -> Iterator[Chunk]:
         """One row group, whose first row has the number `row`, of a file whose footer is known.
 
         A few rows that are too large to read are rejects; a group of many of them is an error.
         """
-        about = meta.row_group(group)
+        with _Reopened(shard, meta) as files:
+            yield from self._chunks(files, group, row)
+
+    def _chunks(self, files: _Reopened, group: int, row: int) -> Iterator[Chunk]:
+        shard = files.shard
+        about = files.footer.row_group(group)
         if about.total_byte_size > self.max_row_bytes * max(1, about.num_rows) and 0 < about.num_rows <= FEW_ROWS:
             why = f"a row of row group {group} has over {self.max_row_bytes:,} bytes (max_row_bytes)"
             rejects = tuple(Reject(shard.origin, row + n, why) for n in range(about.num_rows))
             yield chunk_of(pa.record_batch({}), row, rejects)
             return
         folders = records.partitions(shard.name)
-        for batch in self._row_group(shard, meta, group):
+        for batch in self._row_group(files, group):
             if batch.num_rows:
                 yield chunk_of(records.with_partitions(batch, folders), row)
                 row += batch.num_rows
 
-    def _row_group(self, shard: Shard, footer: pq.FileMetaData, group: int) -> Iterator[pa.RecordBatch]:
+    def _row_group(self, files: _Reopened, group: int) -> Iterator[pa.RecordBatch]:
         """The row group in batches of bounded size, its columns as storage types."""
-        meta = footer.row_group(group)
+        shard, meta = files.shard, files.footer.row_group(group)
         if meta.total_byte_size > self.max_row_bytes * max(1, meta.num_rows):
             raise SourceTooLargeError(
                 f"{shard.name}: a row of row group {group} has over {self.max_row_bytes:,} bytes; "
@@ -109,7 +109,8 @@ class Parquet:
         rows = max(1, min(BATCH_ROWS, BATCH_BYTES * meta.num_rows // max(1, meta.total_byte_size)))
         expanded = seen = 0
         buffered = meta.total_byte_size > BUFFERED_ROW_GROUP
-        with _opened(shard.path, shard.name, repeated, buffered, footer) as file:
+        file = files.opened(repeated, buffered)
+        with _damage(shard.name):
             for batch in file.iter_batches(rows, row_groups=[group], columns=self._wanted(file)):
                 batch = records.storage(batch)
                 for piece in records.decoded(batch, shard.name, self.max_row_bytes):
@@ -147,6 +148,42 @@ class Parquet:
 ADAPTER = Parquet
 
 
+class _Reopened:
+    """A file whose footer is known, kept open from one row group to the next; opened anew where they are read otherwise."""
+
+    def __init__(self, shard: Shard, footer: pq.FileMetaData) -> None:
+        self.shard = shard
+        self.footer = footer
+        self._how: tuple[tuple[str, ...], bool] | None = None
+        self._file: pq.ParquetFile | None = None
+        self._stack = ExitStack()
+
+    def __enter__(self) -> _Reopened:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def opened(self, dictionaries: tuple[str, ...], buffered: bool) -> pq.ParquetFile:
+        """The file, open for columns read as dictionaries, and for column chunks through a buffer or whole."""
+        if self._file is None or self._how != (dictionaries, buffered):
+            self._stack.close()
+            path, name = self.shard.path, self.shard.name
+            self._file = self._stack.enter_context(_opened(path, name, dictionaries, buffered, self.footer))
+            self._how = dictionaries, buffered
+        return self._file
+
+
+def _from_row(start: int, chunk: Chunk) -> Iterator[Chunk]:
+    """The chunk without the rows and rejects before row `start`."""
+    if not chunk.batch.num_rows:
+        yield replace(chunk, rejects=tuple(r for r in chunk.rejects if r.row >= start))
+        return
+    skip = min(max(start - int(chunk.rows[0]), 0), chunk.batch.num_rows)
+    if skip < chunk.batch.num_rows:
+        yield chunk_of(chunk.batch.slice(skip), int(chunk.rows[skip])) if skip else chunk
+
+
 def _runs(meta: pq.FileMetaData) -> Iterator[tuple[int, int, int]]:
     """(first row group, the one after the last, compressed bytes) of runs of about SHARD_BYTES."""
     first = size = 0
@@ -181,26 +218,31 @@ def _opened(
     footer: pq.FileMetaData | None = None,
 ) -> Iterator[pq.ParquetFile]:
     """The file, checked; every way in which it can be broken is a SourceDamagedError that names it."""
-    with io.open_raw(path) as raw:
-        try:
-            source = io.arrow_input(raw, path)
-            with pq.ParquetFile(
-                source,
-                metadata=footer,
-                read_dictionary=list(dictionaries),
-                pre_buffer=False,
-                buffer_size=(1 << 20) if buffered else 0,
-                page_checksum_verification=True,
-                thrift_string_size_limit=64 << 20,
-                thrift_container_size_limit=1 << 20,
-                arrow_extensions_enabled=False,
-            ) as file:
-                yield file
-        except (pa.ArrowException, OSError, MemoryError, UnicodeDecodeError) as error:
-            raise SourceDamagedError(
-                f"{name}: not readable as Parquet: {one_line(str(error).strip(), 200)}.",
-                remedy="Fetch it again.",
-            ) from error
+    with io.open_raw(path) as raw, _damage(name):
+        source = io.arrow_input(raw, path)
+        with pq.ParquetFile(
+            source,
+            metadata=footer,
+            read_dictionary=list(dictionaries),
+            pre_buffer=False,
+            buffer_size=(1 << 20) if buffered else 0,
+            page_checksum_verification=True,
+            thrift_string_size_limit=64 << 20,
+            thrift_container_size_limit=1 << 20,
+            arrow_extensions_enabled=False,
+        ) as file:
+            yield file
+
+
+@contextmanager
+def _damage(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError, MemoryError, UnicodeDecodeError) as error:
+        raise SourceDamagedError(
+            f"{name}: not readable as Parquet: {one_line(str(error).strip(), 200)}.",
+            remedy="Fetch it again.",
+        ) from error
 
 
 def footer_of(path: str, name: str) -> tuple[str, pq.FileMetaData]:

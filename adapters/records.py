@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.json as pj
 
 from choline_data.adapters.base import BATCH_BYTES, BATCH_ROWS, Chunk, Reject
+from choline_data.columns import array_of, byte_lengths, constant, filled, numbers
 from choline_data.errors import SourceFormatError, SourceTooLargeError, one_line
 
 MAX_COLUMNS = 2000
@@ -408,12 +409,18 @@ def decoded(batch: pa.RecordBatch, name: str, max_row_bytes: int) -> Iterator[pa
     if not any(pa.types.is_dictionary(c.type) for c in batch.columns):
         yield batch
         return
+    lengths = [
+        (_lengths(column.dictionary), column.indices)
+        for column in batch.columns
+        if pa.types.is_dictionary(column.type) and not pa.types.is_primitive(column.type.value_type)
+    ]
+    longest = sum(int(each.max()) for each, _ in lengths if len(each))
+    if longest * batch.num_rows <= BATCH_BYTES and longest <= max_row_bytes:
+        yield _decoded(batch)
+        return
     sizes = np.zeros(batch.num_rows, np.int64)
-    for column in batch.columns:
-        if pa.types.is_dictionary(column.type) and not pa.types.is_primitive(column.type.value_type):
-            plain = column.dictionary
-            lengths = pc.binary_length(plain) if _is_bytes(plain.type) else pa.repeat(plain.nbytes, len(plain))
-            sizes += lengths.take(column.indices).fill_null(0).to_numpy(zero_copy_only=False)
+    for each, indices in lengths:
+        sizes += numbers(filled(array_of(each).take(indices), 0))
     if len(sizes) and sizes.max() > max_row_bytes:
         raise SourceTooLargeError(
             f"{name}: a row has {int(sizes.max()):,} bytes; the limit (max_row_bytes) is {max_row_bytes:,}."
@@ -423,10 +430,18 @@ def decoded(batch: pa.RecordBatch, name: str, max_row_bytes: int) -> Iterator[pa
     while at < batch.num_rows:
         before = int(ends[at - 1]) if at else 0
         to = max(at + 1, int(np.searchsorted(ends, before + BATCH_BYTES, side="right")))
-        piece = batch.slice(at, to - at)
-        columns = [c.dictionary_decode() if pa.types.is_dictionary(c.type) else c for c in piece.columns]
-        yield pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+        yield _decoded(batch.slice(at, to - at))
         at = to
+
+
+def _decoded(batch: pa.RecordBatch) -> pa.RecordBatch:
+    columns = [c.dictionary_decode() if pa.types.is_dictionary(c.type) else c for c in batch.columns]
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+
+
+def _lengths(values: pa.Array) -> npt.NDArray[np.int64]:
+    """The bytes of each value; those of all of them where they are nested."""
+    return byte_lengths(values) if _is_bytes(values.type) else np.full(len(values), values.nbytes, np.int64)
 
 
 def _is_bytes(kind: pa.DataType) -> bool:
@@ -448,7 +463,7 @@ def with_partitions(batch: pa.RecordBatch, values: dict[str, str | None]) -> pa.
     """The batch with these constants as text columns, where it has no such column itself."""
     for key, value in values.items():
         if key not in batch.schema.names:
-            batch = batch.append_column(key, pa.repeat(pa.scalar(value, pa.string()), batch.num_rows))
+            batch = batch.append_column(key, pa.repeat(constant(value, pa.string()), batch.num_rows))
     return batch
 
 

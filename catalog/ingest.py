@@ -18,6 +18,7 @@ from choline_data import schema as one
 from choline_data.adapters.base import Reject, Shard
 from choline_data.adapters.mapping import Normalised
 from choline_data.catalog.planning import Plan, Unit, guarded
+from choline_data.columns import array_of, constant
 from choline_data.errors import DataError, TooManyRejectsError
 from choline_data.home import Home
 from choline_data.identity import sample_ids
@@ -45,8 +46,8 @@ def samples_of(columns: tuple[str, ...], kind: str, shard: Shard, normalised: No
     """The normalised rows in these stored columns, with ids and origins."""
     batch, chunk = normalised.batch, normalised.chunk
     rows = batch.num_rows
-    numbers = pa.array(chunk.rows)
-    files = chunk.files if chunk.files is not None else pa.repeat(pa.scalar(shard.origin, pa.string()), len(chunk.rows))
+    numbers = array_of(chunk.rows)
+    files = chunk.files if chunk.files is not None else pa.repeat(constant(shard.origin, pa.string()), len(chunk.rows))
     if normalised.keep is not None:
         numbers, files = numbers.filter(normalised.keep), files.filter(normalised.keep)
     schema = one.stored_schema(columns)
@@ -60,77 +61,132 @@ def samples_of(columns: tuple[str, ...], kind: str, shard: Shard, normalised: No
             values = batch[column.name]
             arrays.append(values if values.type == column.type else values.cast(column.type))
         elif column.name == "kind":
-            arrays.append(pa.repeat(pa.scalar(kind, pa.string()), rows))
+            arrays.append(pa.repeat(constant(kind, pa.string()), rows))
         else:
             arrays.append(pa.nulls(rows, column.type))
     return pa.record_batch(arrays, schema=schema)
 
 
+class Running:
+    """A unit being read, mapped and written. Its last file may still be on its way to the disk when all is read."""
+
+    def __init__(self, plan: Plan, home: Home, unit: Unit) -> None:
+        self._plan = plan
+        self._home = home
+        self._unit = unit
+        self._schema = one.stored_schema(plan.columns)
+        self._writer: BlockWriter | None = None
+        self._ended: BlockWriter | None = None
+        self._files: list[StoredFile] = []
+        self._rejects: list[Reject] = []
+        self._rejected = 0
+        self.rows = 0
+
+    def read(self, progress: Progress | None = None) -> None:
+        """Reads the unit to its end, or up to the limit."""
+        limit = self._plan.limit
+        try:
+            for number, shard in self._unit.shards:
+                told = 0
+                for rows, size in self._shard(number, shard):
+                    if progress is not None:
+                        step = min(size, max(shard.size - told, 0))
+                        told += step
+                        progress(rows, step)
+                    if limit and self.rows >= limit:
+                        break
+                if progress is not None:
+                    progress(0, max(shard.size - told, 0))
+                if limit and self.rows >= limit:
+                    break
+            self._end_file()
+        except BaseException:
+            self.abandon()
+            raise
+
+    def _shard(self, number: int, shard: Shard) -> Iterator[tuple[int, int]]:
+        """Writes the shard's rows; gives the rows and the source bytes of each chunk."""
+        part = self._plan.parts[number]
+        for chunk in guarded(part.adapter, shard):
+            if not chunk.batch.num_rows:  # rejects alone: there is nothing to map, not even columns
+                self._reject(chunk.rejects)
+                continue
+            normalised = part.mapping.apply(chunk, shard)
+            self._reject((*chunk.rejects, *normalised.rejects))
+            rows = normalised.batch.num_rows
+            if rows:
+                if self._writer is None:
+                    compression = self._plan.compression or None
+                    self._writer = BlockWriter(self._home, self._schema, self._plan.block_rows, compression=compression)
+                self._writer.write(samples_of(self._plan.columns, part.mapping.kind, shard, normalised))
+                self.rows += rows
+                if self._writer.bytes >= FILE_BYTES:
+                    self._end_file()
+            yield rows, chunk.batch.nbytes
+
+    def _reject(self, rejects: Sequence[Reject]) -> None:
+        self._rejected += len(rejects)
+        self._rejects += rejects[: MAX_REJECTS_KEPT - len(self._rejects)]
+
+    def _end_file(self) -> None:
+        # One file at a time: the next is written while this one is synced.
+        self._await_file()
+        self._ended, self._writer = self._writer, None
+        if self._ended is not None:
+            self._ended.end()
+
+    def _await_file(self) -> None:
+        done = self._ended.close() if self._ended is not None else None
+        self._ended = None
+        if done is not None:
+            source, unit = self._unit.shards[0][1].name, self._unit
+            self._files.append(StoredFile(done.sha256, done.rows, done.bytes, source, unit.split, unit.config))
+
+    def result(self) -> UnitResult:
+        """What the unit came to, when all its files are in the home and synced."""
+        try:
+            self._await_file()
+        except BaseException:
+            self.abandon()
+            raise
+        return UnitResult(self._unit.number, tuple(self._files), self.rows, tuple(self._rejects), self._rejected)
+
+    def abandon(self) -> None:
+        """Drops what is not in the home yet."""
+        for writer in (self._writer, self._ended):
+            if writer is not None:
+                writer.abandon()
+
+
 def run_unit(plan: Plan, home: Home, unit: Unit, progress: Progress | None = None) -> UnitResult:
     """Reads, maps and writes one unit. A rerun writes the same files again, under the same names."""
-    schema = one.stored_schema(plan.columns)
-    compression = plan.compression or None
-    writer: BlockWriter | None = None
-    files: list[StoredFile] = []
-    rejects: list[Reject] = []
-    rejected = rows = 0
-    source = unit.shards[0][1].name
-
-    def finish() -> None:
-        nonlocal writer
-        if writer is not None:
-            done = writer.close()
-            writer = None
-            if done is not None:
-                files.append(StoredFile(done.sha256, done.rows, done.bytes, source, unit.split, unit.config))
-
-    try:
-        for number, shard in unit.shards:
-            part = plan.parts[number]
-            told = 0
-            for chunk in guarded(part.adapter, shard):
-                if not chunk.batch.num_rows:  # rejects alone: there is nothing to map, not even columns
-                    rejected += len(chunk.rejects)
-                    rejects += chunk.rejects[: MAX_REJECTS_KEPT - len(rejects)]
-                    continue
-                normalised = part.mapping.apply(chunk, shard)
-                bad = (*chunk.rejects, *normalised.rejects)
-                rejected += len(bad)
-                rejects += bad[: MAX_REJECTS_KEPT - len(rejects)]
-                batch = normalised.batch
-                if batch.num_rows:
-                    writer = writer or BlockWriter(home, schema, plan.block_rows, compression=compression)
-                    writer.write(samples_of(plan.columns, part.mapping.kind, shard, normalised))
-                    rows += batch.num_rows
-                    if writer.bytes >= FILE_BYTES:
-                        finish()
-                if progress is not None:
-                    step = min(chunk.batch.nbytes, max(shard.size - told, 0))
-                    told += step
-                    progress(batch.num_rows, step)
-                if plan.limit and rows >= plan.limit:
-                    break
-            if progress is not None:
-                progress(0, max(shard.size - told, 0))
-            if plan.limit and rows >= plan.limit:
-                break
-        finish()
-    except BaseException:
-        if writer is not None:
-            writer.abandon()
-        raise
-    return UnitResult(unit.number, tuple(files), rows, tuple(rejects), rejected)
+    running = Running(plan, home, unit)
+    running.read(progress)
+    return running.result()
 
 
 def run_here(plan: Plan, home: Home, units: Iterable[Unit], progress: Progress | None = None) -> Iterator[UnitResult]:
-    """The units one after the other in this process; ends early once `--limit` is reached."""
+    """The units one after the other in this process, each read while the one before is synced.
+
+    Ends early once `--limit` is reached.
+    """
     rows = 0
-    for unit in units:
-        result = run_unit(plan, home, unit, progress)
-        rows += result.rows
-        yield result
-        if plan.limit and rows >= plan.limit:
-            return
+    open_: list[Running] = []
+    try:
+        for unit in units:
+            open_.append(Running(plan, home, unit))
+            open_[-1].read(progress)
+            rows += open_[-1].rows
+            if len(open_) > 1:
+                yield open_.pop(0).result()
+            if plan.limit and rows >= plan.limit:
+                break
+        for running in open_:
+            yield running.result()
+    except BaseException:
+        for running in open_:
+            running.abandon()
+        raise
 
 
 @dataclass(frozen=True)

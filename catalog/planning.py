@@ -11,12 +11,14 @@ from collections.abc import Iterator, Sequence
 from collections.abc import Mapping as MappingOf
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import pyarrow as pa
 
 from choline_data.adapters.base import Adapter, Chunk, Claim, Shard, Source, SourceFile
 from choline_data.adapters.mapping import Mapping
 from choline_data.adapters.registry import claims
 from choline_data.catalog.warned import Sampled, Warned, warned_of
+from choline_data.columns import array_of, numbers
 from choline_data.errors import (
     CholineDataError,
     SourceDamagedError,
@@ -53,11 +55,21 @@ class Unit:
 
 @dataclass(frozen=True)
 class Preview:
-    """A source row beside the sample that becomes of it."""
+    """A source row beside the sample that becomes of it, each a batch of one row: made Python values when looked at."""
 
-    raw: MappingOf[str, object]
-    sample: MappingOf[str, object]
+    source: pa.RecordBatch = field(repr=False)
+    stored: pa.RecordBatch = field(repr=False)
     kind: str
+
+    @property
+    def raw(self) -> MappingOf[str, object]:
+        """The source row."""
+        return dict(self.source.to_pylist()[0])
+
+    @property
+    def sample(self) -> MappingOf[str, object]:
+        """The sample."""
+        return dict(self.stored.to_pylist()[0])
 
 
 @dataclass(frozen=True)
@@ -305,15 +317,13 @@ def _looked_at(
         except CholineDataError:
             continue
         batch: pa.RecordBatch = normalised.batch
-        rows_of = chunk.rows if normalised.keep is None else chunk.rows[normalised.keep.to_numpy(zero_copy_only=False)]
+        rows_of = chunk.rows if normalised.keep is None else chunk.rows[numbers(normalised.keep)]
         by_part.setdefault(part.mapping, []).append(Sampled(shard.origin, batch, rows_of))
         # A slice counts its whole parent's buffers in nbytes on some types; a copy of the few rows does not.
-        size += batch.take(pa.array(range(batch.num_rows))).nbytes
+        size += batch.take(array_of(np.arange(batch.num_rows))).nbytes
         rows += batch.num_rows
         if batch.num_rows and len(out) < 3:
-            out.append(
-                Preview(chunk.batch.slice(0, 1).to_pylist()[0], batch.slice(0, 1).to_pylist()[0], part.mapping.kind)
-            )
+            out.append(Preview(chunk.batch.slice(0, 1), batch.slice(0, 1), part.mapping.kind))
     warned = tuple(itertools.chain.from_iterable(warned_of(sampled) for sampled in by_part.values()))
     return tuple(out), size / max(rows, 1), warned
 

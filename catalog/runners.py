@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import orjson
@@ -36,6 +36,7 @@ def run(
 ) -> list[UnitResult]:
     """All units of the plan, by the runner of this name; "" is this process, or `workers` processes."""
     units = plan.units()
+    plan = replace(plan, previews=())  # they hold rows, which no worker needs
     if not runner:
         if workers <= 1 or len(units) <= 1:
             return list(run_here(plan, home, units, progress))

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from choline_data.columns import byte_lengths, constant, filled, numbers
 from choline_data.identity import sample_ids
 
 MIN_ROWS = 20  # of fewer rows no share says anything
@@ -57,8 +58,8 @@ def _texts(batch: pa.RecordBatch) -> tuple[pa.Array, np.ndarray]:
         return batch["text"], np.arange(batch.num_rows)
     if "turns" in batch.schema.names:
         turns = batch["turns"]
-        return pc.struct_field(turns.flatten(), "content"), pc.list_parent_indices(turns).to_numpy()
-    return pa.array([], pa.large_string()), np.empty(0, np.int64)
+        return pc.struct_field(turns.flatten(), "content"), numbers(pc.list_parent_indices(turns))
+    return pa.nulls(0, pa.large_string()), np.empty(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ _SIGNS = (
         "have an empty text",
         "Leave them out with a predicate.",
         EMPTY_SHARE,
-        lambda texts: pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(texts)), 0),
+        lambda texts: pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(texts)), constant(0, pa.int64())),
         all_turns=True,  # a turn of tool calls has no content
     ),
     _Sign(
@@ -105,7 +106,7 @@ def _share(sampled: Sequence[Sampled], sign: _Sign) -> Warned | None:
     for s in sampled:
         texts, rows = _texts(s.batch)
         every = np.unique(rows)
-        mask = pc.fill_null(sign.test(texts), False).to_numpy(zero_copy_only=False).astype(bool)
+        mask = numbers(filled(sign.test(texts), False))
         having = np.setdiff1d(every, rows[~mask]) if sign.all_turns else np.unique(rows[mask])
         total += len(every)
         count += len(having)
@@ -143,7 +144,7 @@ def _bytes(batch: pa.RecordBatch) -> np.ndarray:
     """The bytes of text in each row."""
     sizes = np.zeros(batch.num_rows, np.int64)
     texts, rows = _texts(batch)
-    np.add.at(sizes, rows, pc.fill_null(pc.binary_length(texts), 0).to_numpy(zero_copy_only=False))
+    np.add.at(sizes, rows, byte_lengths(texts))
     if "extra" in batch.schema.names:
-        sizes += pc.fill_null(pc.binary_length(batch["extra"]), 0).to_numpy(zero_copy_only=False)
+        sizes += byte_lengths(batch["extra"])
     return sizes

@@ -28,6 +28,8 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from choline_data.columns import array_of, constant, filled, numbers
+
 TEXT = pa.large_string()
 JSON_METADATA = {b"json": b"1"}
 
@@ -88,20 +90,20 @@ def json_object(pieces: Sequence[pa.Array | Piece], rows: int) -> pa.Array:
         elif begun is None:
             comma = ""
         else:
-            comma = pc.if_else(begun, pa.scalar(",", TEXT), pa.scalar("", TEXT))
+            comma = pc.if_else(begun, constant(",", TEXT), constant("", TEXT))
         if isinstance(piece, tuple):
             everywhere = True
             parts += [comma, *piece]
         elif piece.null_count:
             there = pc.is_valid(piece)
-            piece = pc.fill_null(concat(comma, piece), pa.scalar("", TEXT))
+            piece = filled(concat(comma, piece), "")
             begun = there if begun is None else pc.or_(begun, there)
             parts.append(piece)
         else:
             everywhere = True
             parts += [comma, piece]
     made = concat(*parts, "}")
-    return made if everywhere else pc.if_else(begun, made, pa.scalar(None, TEXT))
+    return made if everywhere else pc.if_else(begun, made, constant(None, TEXT))
 
 
 def concat(*parts: pa.Array | str) -> pa.Array:
@@ -112,8 +114,8 @@ def concat(*parts: pa.Array | str) -> pa.Array:
             joined[-1] += part
         else:
             joined.append(part)
-    ends = [pa.scalar(part, TEXT) if isinstance(part, str) else part for part in joined]
-    return pc.binary_join_element_wise(*ends, pa.scalar("", TEXT))
+    ends = [constant(part, TEXT) if isinstance(part, str) else part for part in joined]
+    return pc.binary_join_element_wise(*ends, constant("", TEXT))
 
 
 def json_text(column: pa.Array, field: pa.Field | None = None) -> pa.Array:
@@ -122,7 +124,7 @@ def json_text(column: pa.Array, field: pa.Field | None = None) -> pa.Array:
         made = _embedded(column)
     else:
         made = _writer(column.type)(column)
-    return pc.fill_null(made, pa.scalar("null", TEXT)) if made.null_count else made
+    return filled(made, "null")
 
 
 def escaped(column: pa.Array) -> pa.Array:
@@ -164,9 +166,10 @@ def _quoted(column: pa.Array) -> pa.Array:
 
 def _float(column: pa.Array) -> pa.Array:
     text = column.cast(TEXT)
-    # "1" would read back as an integer.
-    whole = pc.match_substring_regex(text, r"^-?[0-9]+$")
-    text = pc.if_else(whole, concat(text, ".0"), text)
+    wide = column.cast(pa.float64())
+    if pc.any(pc.equal(pc.trunc(wide), wide)).as_py():  # "1" would read back as an integer
+        whole = pc.match_substring_regex(text, r"^-?[0-9]+$")
+        text = pc.if_else(whole, concat(text, ".0"), text)
     if pc.any(pc.invert(pc.is_finite(column))).as_py():
         text = pc.if_else(pc.is_nan(column), '"NaN"', text)
         words = pc.if_else(pc.greater(column.cast(pa.float64()), 0), '"Infinity"', '"-Infinity"')
@@ -216,12 +219,12 @@ def _map(column: pa.Array) -> pa.Array:
 
 def json_lists(column: pa.Array, values: pa.Array, opening: str, closing: str) -> pa.Array:
     """The values of each list within brackets; null where the list is."""
-    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
+    lengths = numbers(filled(pc.list_value_length(column), 0))
     offsets = np.zeros(len(column) + 1, np.int64)
     np.cumsum(lengths, out=offsets[1:])
-    rows = pc.binary_join(pa.LargeListArray.from_arrays(pa.array(offsets), values), pa.scalar(",", TEXT))
+    rows = pc.binary_join(pa.LargeListArray.from_arrays(array_of(offsets), values), constant(",", TEXT))
     made = concat(opening, rows, closing)
-    return pc.if_else(pc.is_valid(column), made, pa.scalar(None, TEXT)) if column.null_count else made
+    return pc.if_else(pc.is_valid(column), made, constant(None, TEXT)) if column.null_count else made
 
 
 def _struct(column: pa.Array) -> pa.Array:
@@ -233,8 +236,8 @@ def _struct(column: pa.Array) -> pa.Array:
         ]
         made = json_object(pieces, len(column))
     else:
-        made = pa.array(["{}"] * len(column), TEXT)
-    return pc.if_else(pc.is_valid(column), made, pa.scalar(None, TEXT)) if column.null_count else made
+        made = pa.repeat(constant("{}", TEXT), len(column))
+    return pc.if_else(pc.is_valid(column), made, constant(None, TEXT)) if column.null_count else made
 
 
 def _embedded(column: pa.Array) -> pa.Array:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -148,6 +148,41 @@ def dtype_of(kind: pa.DataType) -> np.dtype[Any]:
     return np.dtype(_FLOATS.get(name, name))
 
 
+@lru_cache(1024)
+def constant(value: str | bool | int | None, kind: pa.DataType) -> pa.Scalar:
+    """One value of a type as Arrow's scalar; `pa.scalar` and `pa.array` import pandas where that is installed."""
+    if value is None:
+        return pa.nulls(1, kind)[0]
+    if isinstance(value, str):
+        data = value.encode()
+        offsets = np.array([0, len(data)], np.int64 if is_large(kind) else np.int32)
+        return pa.Array.from_buffers(kind, 1, [None, pa.py_buffer(offsets), pa.py_buffer(data)])[0]
+    if isinstance(value, bool):
+        return pa.Array.from_buffers(kind, 1, [None, pa.py_buffer(bytes([value]))])[0]
+    return pa.Array.from_buffers(kind, 1, [None, pa.py_buffer(np.array([value], dtype_of(kind)))])[0]
+
+
+def filled(array: pa.Array, value: str | bool | int) -> pa.Array:
+    """The array with this in the place of nulls; itself where it has none."""
+    return pc.fill_null(array, constant(value, array.type)) if array.null_count else array
+
+
+def array_of(values: npt.NDArray[Any]) -> pa.Array:
+    """NumPy's numbers, not its booleans, as an Arrow array where they lie."""
+    values = np.ascontiguousarray(values)
+    return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, pa.py_buffer(values)])
+
+
+def strings(values: Sequence[str]) -> pa.Array:
+    """Python's strings as an Arrow array."""
+    encoded = [value.encode() for value in values]
+    offsets = np.zeros(len(encoded) + 1, np.int32)
+    np.cumsum([len(value) for value in encoded], out=offsets[1:])
+    return pa.Array.from_buffers(
+        pa.string(), len(encoded), [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded))]
+    )
+
+
 def numbers(array: pa.Array | pa.ChunkedArray) -> npt.NDArray[Any]:
     """An array of numbers or booleans without nulls as NumPy's, where it lies.
 
@@ -168,7 +203,7 @@ def numbers(array: pa.Array | pa.ChunkedArray) -> npt.NDArray[Any]:
 def byte_lengths(array: pa.Array) -> Ints:
     """How many bytes each string has, 0 where it is null; views too, for which Arrow has no `binary_length`."""
     if array.type not in (pa.string_view(), pa.binary_view()):
-        return numbers(pc.binary_length(array).fill_null(0)).astype(np.int64)
+        return numbers(filled(pc.binary_length(array), 0)).astype(np.int64)
     views = np.frombuffer(array.buffers()[1], np.int32, 4 * len(array), array.offset * WHOLE.itemsize)
     lengths = views[::4].astype(np.int64)
     return lengths if not array.null_count else np.where(numbers(array.is_valid()), lengths, 0)

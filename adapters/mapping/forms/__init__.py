@@ -37,12 +37,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from choline_data.adapters.base import Chunk, Reject, Shard
 from choline_data.adapters.mapping.extra import extra_json
 from choline_data.adapters.mapping.forms import chats, media, questions, sides, texts
 from choline_data.adapters.mapping.forms.fields import Fields, labels_of
+from choline_data.columns import filled, numbers
 from choline_data.errors import InvalidOptionError
 from choline_data.schema import STORED
 
@@ -139,7 +139,7 @@ def _rejected(
 ) -> tuple[pa.Array | None, tuple[Reject, ...]]:
     reasons: dict[int, str] = {}
     for mask, reason in bad:
-        flags = mask if isinstance(mask, np.ndarray) else pc.fill_null(mask, True).to_numpy(zero_copy_only=False)
+        flags = mask if isinstance(mask, np.ndarray) else numbers(filled(mask, True))
         for index in np.flatnonzero(flags):
             reasons.setdefault(int(index), reason)
     if not reasons:

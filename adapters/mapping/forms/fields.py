@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from choline_data.adapters.mapping.extra import TEXT, concat, is_json, is_text, json_text
+from choline_data.columns import array_of, byte_lengths, constant, filled, numbers
 from choline_data.errors import MissingFieldError
 from choline_data.schema import LABEL, TURN
 
@@ -85,13 +86,13 @@ class Fields:
             return pa.nulls(len(column), TEXT)
         self.made.kept.add(name)
         if _is_list(column.type) and is_text(column.type.value_type):
-            return pc.binary_join(_filled(column), pa.scalar("\n", TEXT))
+            return pc.binary_join(_filled(column), constant("\n", TEXT))
         if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
             return _utf8(column)
         text = json_text(column, kind)
         if pa.types.is_date(column.type) or pa.types.is_timestamp(column.type) or pa.types.is_decimal(column.type):
             text = pc.replace_substring(text, pattern='"', replacement="")
-        return pc.if_else(pc.is_valid(column), text, pa.scalar(None, TEXT))
+        return pc.if_else(pc.is_valid(column), text, constant(None, TEXT))
 
     def _json_as_text(self, name: str, column: pa.Array) -> pa.Array:
         self.made.kept.add(name)
@@ -172,9 +173,9 @@ def _filled(column: pa.Array) -> pa.Array:
     """A list<large_string> whose null strings are empty."""
     column = column.cast(pa.large_list(TEXT))
     offsets = np.zeros(len(column) + 1, np.int64)
-    np.cumsum(pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False), out=offsets[1:])
+    np.cumsum(numbers(filled(pc.list_value_length(column), 0)), out=offsets[1:])
     mask = pc.is_null(column) if column.null_count else None
-    return pa.LargeListArray.from_arrays(pa.array(offsets), pc.fill_null(column.flatten(), ""), mask=mask)
+    return pa.LargeListArray.from_arrays(array_of(offsets), filled(column.flatten(), ""), mask=mask)
 
 
 def _utf8(column: pa.Array) -> pa.Array:
@@ -198,16 +199,16 @@ def turns_of(parts: Sequence[tuple[str, pa.Array, bool]]) -> pa.Array:
     there = np.ones((rows, len(parts)), bool)
     for i, (_, content, optional) in enumerate(parts):
         if optional:
-            there[:, i] = pc.fill_null(pc.greater(pc.binary_length(content), 0), False).to_numpy(zero_copy_only=False)
+            there[:, i] = byte_lengths(content) > 0
     which = np.arange(len(parts))[None, :] * rows + np.arange(rows)[:, None]
-    take = pa.array(which[there])
+    take = array_of(which[there])
     contents = pa.concat_arrays([content for _, content, _ in parts]).take(take)
     part = np.broadcast_to(np.arange(len(parts), dtype=np.int32), there.shape)[there]
-    roles = pa.array([role for role, _, _ in parts], pa.string()).take(pa.array(part))
+    roles = pa.array([role for role, _, _ in parts], pa.string()).take(array_of(part))
     offsets = np.zeros(rows + 1, np.int32)
     np.cumsum(there.sum(1), out=offsets[1:])
     turns = pa.StructArray.from_arrays([roles, contents], fields=list(TURN))
-    return pa.ListArray.from_arrays(pa.array(offsets), turns, type=pa.list_(TURN))
+    return pa.ListArray.from_arrays(array_of(offsets), turns, type=pa.list_(TURN))
 
 
 def class_names(batch: pa.RecordBatch, column: str) -> list[str] | None:
@@ -239,12 +240,12 @@ def labels_of(fields: Fields, batch: pa.RecordBatch, role: str = "label") -> pa.
     if not several:
         return made[0]
     rows = fields.rows
-    there = np.stack([pc.is_valid(m.flatten().field("value")).to_numpy(zero_copy_only=False) for m in made], axis=1)
+    there = np.stack([numbers(pc.is_valid(m.flatten().field("value"))) for m in made], axis=1)
     which = (np.arange(len(made))[None, :] * rows + np.arange(rows)[:, None])[there]
     offsets = np.zeros(rows + 1, np.int32)
     np.cumsum(there.sum(1), out=offsets[1:])
-    values = pa.concat_arrays([m.flatten() for m in made]).take(pa.array(which))
-    return pa.ListArray.from_arrays(pa.array(offsets), values, type=pa.list_(LABEL))
+    values = pa.concat_arrays([m.flatten() for m in made]).take(array_of(which))
+    return pa.ListArray.from_arrays(array_of(offsets), values, type=pa.list_(LABEL))
 
 
 def _one_label(fields: Fields, batch: pa.RecordBatch, name: str, several: bool) -> pa.Array:
@@ -257,15 +258,15 @@ def _one_label(fields: Fields, batch: pa.RecordBatch, name: str, several: bool) 
             fields.made.kept.add(name)
         text = Fields([], pa.RecordBatch.from_arrays([values], ["v"]), "").text("v")
         offsets = np.zeros(len(lists) + 1, np.int32)
-        np.cumsum(pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False), out=offsets[1:])
+        np.cumsum(numbers(filled(pc.list_value_length(lists), 0)), out=offsets[1:])
         mask = pc.is_null(lists) if lists.null_count else None
         return pa.ListArray.from_arrays(
-            pa.array(offsets), _labels(values, text, classes, ""), type=pa.list_(LABEL), mask=mask
+            array_of(offsets), _labels(values, text, classes, ""), type=pa.list_(LABEL), mask=mask
         )
     text = fields.text(name)
     if not pa.types.is_nested(column.type) and not is_json(kind) and not pa.types.is_temporal(column.type):
         fields.made.kept.discard(name)  # its text is all there is to a number
-    offsets = pa.array(np.arange(len(text) + 1, dtype=np.int32))
+    offsets = array_of(np.arange(len(text) + 1, dtype=np.int32))
     mask = pc.is_null(text) if text.null_count and not several else None
     return pa.ListArray.from_arrays(
         offsets, _labels(column, text, classes, name if several else ""), type=pa.list_(LABEL), mask=mask
@@ -276,11 +277,11 @@ def _labels(values: pa.Array, text: pa.Array, classes: list[str] | None, name: s
     numeric = pa.types.is_floating(values.type) or (bool(name) and pa.types.is_integer(values.type))
     scores = values.cast(pa.float64()) if numeric else pa.nulls(len(text), pa.float64())
     if name:
-        called = pa.array([name] * len(text), pa.string())
+        called = pa.repeat(constant(name, pa.string()), len(text))
     elif classes and pa.types.is_integer(values.type):
         known = pa.array(classes, pa.string())
         inside = pc.and_(pc.greater_equal(values, 0), pc.less(values, len(classes)))
-        index = pc.if_else(inside, values, pa.scalar(None, values.type)).cast(pa.int64())
+        index = pc.if_else(inside, values, constant(None, values.type)).cast(pa.int64())
         called = pc.coalesce(known.take(index), text.cast(pa.string()))
     else:
         called = text.cast(pa.string())

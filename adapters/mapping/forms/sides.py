@@ -7,6 +7,7 @@ import pyarrow.compute as pc
 
 from choline_data.adapters.mapping.extra import TEXT, is_json, is_text, json_text
 from choline_data.adapters.mapping.forms.fields import Fields
+from choline_data.columns import constant, filled
 
 ROLES = ("license", "language", "url", "time")
 
@@ -53,27 +54,36 @@ def _time(fields: Fields, name: str) -> None:
         made.kept.add(name)
         return
     text = column.cast(TEXT)
+    if _all_exact(text) and not text.null_count:
+        times = _cast(text, _UTC)
+        if not times.null_count:  # the usual case: nothing is left of the column
+            made.columns["time"] = times
+            return
     times = parse_times(text)
     made.columns["time"] = times
     # Row by row, so that it does not depend on where a chunk ends: what is not written back the same stays.
-    exact = pc.fill_null(pc.and_(pc.match_substring_regex(text, _EXACT), pc.is_valid(times)), False)
+    exact = filled(pc.and_(pc.match_substring_regex(text, _EXACT), pc.is_valid(times)), False)
     if "." not in name and name not in made.kept:
-        left = pc.if_else(exact, pa.scalar(None, TEXT), json_text(column, kind))
+        left = pc.if_else(exact, constant(None, TEXT), json_text(column, kind))
         made.rest[name] = left
 
 
 def parse_times(text: pa.Array) -> pa.Array:
     """ISO 8601 text as UTC times, without a zone taken as UTC; null for all else. Never raises for a row."""
-    if pc.all(pc.match_substring_regex(text, _EXACT)).as_py():
+    if _all_exact(text):
         return _cast(text, _UTC)  # the usual case, in a third of the time
-    fits = pc.fill_null(pc.match_substring_regex(text, ISO), False)
-    text = pc.if_else(fits, text, pa.scalar(None, TEXT))
-    zoned = pc.fill_null(pc.match_substring_regex(text, r"[0-9](Z|[+-][0-9]{2}:?[0-9]{2})$"), False)
+    fits = filled(pc.match_substring_regex(text, ISO), False)
+    text = pc.if_else(fits, text, constant(None, TEXT))
+    zoned = filled(pc.match_substring_regex(text, r"[0-9](Z|[+-][0-9]{2}:?[0-9]{2})$"), False)
     # A plain date ends in "-18" too, which only a time before it makes a zone.
-    zoned = pc.and_(zoned, pc.fill_null(pc.match_substring(text, ":"), False))
-    bare = pc.if_else(zoned, pa.scalar(None, TEXT), text)
-    with_zone = pc.if_else(zoned, text, pa.scalar(None, TEXT))
+    zoned = pc.and_(zoned, filled(pc.match_substring(text, ":"), False))
+    bare = pc.if_else(zoned, constant(None, TEXT), text)
+    with_zone = pc.if_else(zoned, text, constant(None, TEXT))
     return pc.coalesce(_cast(with_zone, _UTC), _cast(bare, pa.timestamp("us")).cast(_UTC))
+
+
+def _all_exact(text: pa.Array) -> bool:
+    return bool(pc.all(pc.match_substring_regex(text, _EXACT)).as_py())
 
 
 def _cast(text: pa.Array, kind: pa.DataType) -> pa.Array:

@@ -10,6 +10,7 @@ import hashlib
 import os
 import queue
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +64,7 @@ class _Output:
     def __init__(self, path: str) -> None:
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
         self._parts: queue.SimpleQueue[tuple[list[Any], int, bool] | None] = queue.SimpleQueue()
+        self._at_end: Callable[[], None] | None = None
         self._room = threading.Condition()
         self._waiting = 0
         self._failed: BaseException | None = None
@@ -80,9 +82,14 @@ class _Output:
             raise self._failed
         self._parts.put((parts, size, block))
 
-    def finish(self) -> None:
-        """Returns when all is written and hashed, and raises what went wrong on the way."""
-        self.stop()
+    def end(self, then: Callable[[], None]) -> None:
+        """Nothing more comes: the thread closes the file when all is written and hashed, and does what is left to do."""
+        self._at_end = then
+        self._parts.put(None)
+
+    def wait(self) -> None:
+        """Returns when all of that is done, and raises what went wrong on the way."""
+        self._thread.join()
         if self._failed is not None:
             raise self._failed
 
@@ -90,9 +97,6 @@ class _Output:
         """Ends the thread and closes the file, whatever became of it."""
         self._parts.put(None)
         self._thread.join()
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
 
     def _run(self) -> None:
         try:
@@ -109,10 +113,14 @@ class _Output:
                 with self._room:
                     self._waiting -= size
                     self._room.notify()
+            if self._at_end is not None:
+                self._at_end()
         except BaseException as error:  # noqa: BLE001 - carried to the writer's thread, which raises it
             with self._room:
                 self._failed = error
                 self._room.notify()
+        finally:
+            os.close(self._fd)
 
 
 def _write(fd: int, parts: list[Any]) -> None:
@@ -145,6 +153,8 @@ class BlockWriter:
         self._blocks: list[tuple[int, int, int]] = []  # offset, bytes of the header, bytes of the body
         self._pending: list[Piece] = []
         self._pending_rows = 0
+        self._ended = False
+        self._digest = ""
         self.bytes = 0
         self.rows = 0
 
@@ -177,28 +187,41 @@ class BlockWriter:
         self._output.add(parts, size, block=block)
         self.bytes += size
 
-    def close(self) -> Written | None:
-        """Finishes the file and adopts it into the home; None (and no file) where no row was written."""
+    def end(self) -> None:
+        """No more rows come: the file is finished and adopted into the home in the background, where there are any."""
+        if self._ended:
+            return
         if self._pending_rows:
             self._block(self._pending)
+            self._pending, self._pending_rows = [], 0
+        self._ended = True
         if not self.rows:
             self.abandon()
-            return None
+            return
         ending = self._messages.ending(self._blocks)
         self._add([ending], len(ending))
-        self._output.finish()
-        digest = self._output.sha256.hexdigest()
+        self._output.end(self._adopt)
+
+    def close(self) -> Written | None:
+        """Returns when the file is in the home, synced; None (and no file) where no row was written."""
+        self.end()
+        if not self.rows:
+            return None
+        self._output.wait()
+        return Written(self._digest, self.rows, self.bytes)
+
+    def _adopt(self) -> None:
+        self._digest = self._output.sha256.hexdigest()
         table = np.zeros(len(self._blocks), _INDEX)
         table["offset"] = [offset for offset, _, _ in self._blocks]
         table["length"] = [header + body for _, header, body in self._blocks]
         table["xxh3"] = np.array(self._output.checksums, np.uint64)
         index = table.tobytes()
-        self._home.create(index_name(digest), _MAGIC + index + xxhash.xxh3_64_digest(index))
-        self._home.adopt(self._staged, data_name(digest))
-        return Written(digest, self.rows, self.bytes)
+        self._home.create(index_name(self._digest), _MAGIC + index + xxhash.xxh3_64_digest(index))
+        self._home.adopt(self._staged, data_name(self._digest))
 
     def abandon(self) -> None:
-        """Drops what was written."""
+        """Drops what was written; waits for what is under way."""
         self._output.stop()
         if os.path.exists(self._staged):
             os.unlink(self._staged)

@@ -57,7 +57,7 @@ class Messages:
         self._schema = schema
         self._compression = compression
         self._header = Header(schema)
-        self._empty = pa.record_batch([pa.array([], f.type) for f in schema], schema=schema)
+        self._empty = pa.record_batch([pa.nulls(0, f.type) for f in schema], schema=schema)
         self.preamble = MAGIC + schema.serialize().to_pybytes()
 
     def encode(self, pieces: Sequence[Piece]) -> Message:

@@ -17,7 +17,7 @@ import orjson
 import pyarrow as pa
 
 from choline_data import schema as one
-from choline_data.columns import Ints, numbers
+from choline_data.columns import Ints, array_of, numbers, strings
 from choline_data.errors import DamagedStoreError, OutOfRangeError
 from choline_data.home import Home
 from choline_data.ipc import Header
@@ -85,13 +85,14 @@ class Manifest:
 
     def encode(self) -> builtins.bytes:
         """The manifest as an Arrow IPC file: 10^5 files in some 12 MB, read in milliseconds."""
+        digests = b"".join(bytes.fromhex(f.sha256) for f in self.files)
         columns: list[pa.Array] = [
-            pa.array([bytes.fromhex(f.sha256) for f in self.files], pa.binary(32)),
-            pa.array([f.rows for f in self.files], pa.int64()),
-            pa.array([f.bytes for f in self.files], pa.int64()),
-            pa.array([f.source for f in self.files], pa.string()),
-            pa.array([f.split for f in self.files], pa.string()),
-            pa.array([f.config for f in self.files], pa.string()),
+            pa.Array.from_buffers(pa.binary(32), len(self.files), [None, pa.py_buffer(digests)]),
+            array_of(np.array([f.rows for f in self.files], np.int64)),
+            array_of(np.array([f.bytes for f in self.files], np.int64)),
+            strings([f.source for f in self.files]),
+            strings([f.split for f in self.files]),
+            strings([f.config for f in self.files]),
         ]
         head = {
             "columns": list(self.columns),
