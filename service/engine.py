@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 from choline_data import wire
+from choline_data.columns import Column
 from choline_data.cursor import Cursor
 from choline_data.errors import InvalidOptionError, OutOfRangeError, RecipeMismatchError
 from choline_data.home import Home
@@ -35,6 +36,7 @@ from choline_data.views import Readable, open_stream
 T = TypeVar("T")
 MIN_MESSAGE, MAX_MESSAGE = 64 << 10, wire.MAX_BYTES
 MAX_ROWS = 1 << 16
+GATHERED_AHEAD = 8  # messages
 FIREHOSE, FLIGHT = "firehose", "flight"
 
 
@@ -112,6 +114,26 @@ class MessageCache:
         while self._bytes > self.limit and len(self._held) > 1:
             _, gone = self._held.popitem(last=False)
             self._bytes -= sum(len(m.frame) for m in gone)
+
+
+class Gathered:
+    """Samples that one stream gathered for several messages: which, and a column for each field."""
+
+    def __init__(self) -> None:
+        self.start = self.stop = -1
+        self._columns: list[Column] = []
+
+    def take(self, start: int, stop: int, columns: list[Column]) -> None:
+        """Holds these in place of what was held."""
+        self.start, self.stop, self._columns = start, stop, columns
+
+    def part(self, start: int, stop: int) -> list[Column] | None:
+        """Samples start … stop-1, where all of them are held."""
+        if not self.start <= start < stop <= self.stop:
+            return None
+        if (start, stop) == (self.start, self.stop):
+            return self._columns
+        return [column.part(start - self.start, stop - self.start) for column in self._columns]
 
 
 class Opened:
@@ -262,12 +284,22 @@ class Engine:
                 del self._reading[key]
 
     def at_once(
-        self, opened: Opened, deal: Deal, start: int, stop: int, *, sequence: int, face: str
+        self,
+        opened: Opened,
+        deal: Deal,
+        start: int,
+        stop: int,
+        end: int | None,
+        gathered: Gathered,
+        *,
+        sequence: int,
+        face: str,
     ) -> tuple[frames.Framed, ...] | None:
         """The reader's samples start … stop-1 without a wait: held already, or gathered from windows in memory.
 
         Handing a message of a millisecond's work to a thread and back costs about as much as making it, so what only
-        moves memory is done in the loop; None where something has to be read first.
+        moves memory is done in the loop; None where something has to be read first. A stream that goes on, up to `end`,
+        gathers for some messages at a time: to find and to pick many samples costs little more than to do so for few.
         """
         key = (opened.digest, opened.columns, deal, start, stop, face)
         held = self._messages.get(key)
@@ -282,16 +314,31 @@ class Engine:
             return self._kept(key, tuple(self._framed(opened, deal, start, sequence, face, rows)))
         if opened.direct is None:
             return None
-        located = opened.direct.locate(deal.positions(start, stop))
-        if not opened.direct.ready(located):
-            return None
+        columns = gathered.part(start, stop)
+        if columns is None:
+            alone = self._reading[(*key[:3], face)] == 1
+            far = start + GATHERED_AHEAD * (stop - start) if alone and gathered.stop == start else stop
+            far = far if end is None else min(far, end)
+            # Where the windows of all these are not there yet, those of the first message may be.
+            if not any(self._gather(opened.direct, deal, start, to, gathered) for to in dict.fromkeys((far, stop))):
+                return None
+            columns = gathered.part(start, stop)
+            assert columns is not None
         self.metrics.cache_misses.inc()
-        message = opened.encoder.encode(opened.direct.gather(located), located.count)
+        message = opened.encoder.encode(columns, stop - start)
         if message.size > MAX_MESSAGE:
             return None
-        for load in opened.direct.upcoming(located):
+        return self._kept(key, (self._frame(opened, deal, start, stop - start, sequence, face, message),))
+
+    def _gather(self, stream: Stream, deal: Deal, start: int, stop: int, gathered: Gathered) -> bool:
+        """Gathers these samples where their windows are in memory, and has the next ones loaded."""
+        located = stream.locate(deal.positions(start, stop))
+        if not stream.ready(located):
+            return False
+        gathered.take(start, stop, stream.gather(located))
+        for load in stream.upcoming(located):
             self._readers.submit(load)
-        return self._kept(key, (self._frame(opened, deal, start, located.count, sequence, face, message),))
+        return True
 
     def _kept(self, key: tuple[object, ...], made: tuple[frames.Framed, ...]) -> tuple[frames.Framed, ...]:
         """The messages, kept where another reader may want them."""

@@ -15,7 +15,7 @@ class Limits:
     max_streams: int = 1000
     max_streams_per_token: int = 512
     memory: int = 512 << 20  # cached windows and messages
-    message_bytes: int = 512 << 10  # what a message should have, where the request does not say
+    message_bytes: int = 1 << 20  # what a message should have, where the request does not say
     row_bytes: int = 16 << 20  # the biggest single sample; it travels in a message of its own above 4 MiB
     recipe_bytes: int = 1 << 20
     sources: int = 256

@@ -13,7 +13,7 @@ from choline_data.cursor import Cursor
 from choline_data.service import frames
 from choline_data.service.auth import Principal
 from choline_data.service.calls import Calls
-from choline_data.service.engine import FIREHOSE, MAX_MESSAGE, Deal, Opened
+from choline_data.service.engine import FIREHOSE, MAX_MESSAGE, Deal, Gathered, Opened
 from choline_data.service.fairness import Share
 from choline_data.service.limits import reached
 
@@ -51,6 +51,7 @@ class Reading:
         self._face = face
         self._recheck = recheck
         self._share = Share()
+        self._gathered = Gathered()
         self._inline = opened.direct is not None or opened.packed
         self._index = deal.index(start)
         length = opened.stream.length
@@ -80,7 +81,14 @@ class Reading:
     def _at_once(self) -> tuple[frames.Framed, ...] | None:
         stop = self._next_stop(self._index)
         return self._calls.engine.at_once(
-            self._opened, self._deal, self._index, stop, sequence=self.batches, face=self._face
+            self._opened,
+            self._deal,
+            self._index,
+            stop,
+            self._end,
+            self._gathered,
+            sequence=self.batches,
+            face=self._face,
         )
 
     def _fetch(self, index: int, sequence: int) -> asyncio.Task[tuple[frames.Framed, ...]]:

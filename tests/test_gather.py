@@ -67,6 +67,14 @@ def test_rows_of_several_sources_come_out_where_they_were_put(kind, data):
     batch = pa.record_batch([got], names=["c"])
     for joined_from in (0, 1 << 20):  # value by value, and by Arrow's cast
         assert Encoder(batch.schema, joined_from).encode([column], count).to_bytes() == batch.serialize().to_pybytes()
+    start = data.draw(st.integers(0, count - 1))
+    stop = data.draw(st.integers(start + 1, count))
+    part = column.part(start, stop)
+    assert part.to_arrow().to_pylist() == got.to_pylist()[start:stop]
+    assert part.to_views().to_pylist() == got.to_pylist()[start:stop]
+    alone = pa.record_batch([pa.concat_arrays([got.slice(start, stop - start), got.slice(0, 0)])], names=["c"])
+    for joined_from in (0, 1 << 20):
+        assert Encoder(alone.schema, joined_from).encode([part], stop - start).to_bytes() == alone.serialize()
 
 
 def test_values_that_lie_in_a_mapped_file_are_read_through_it():

@@ -82,6 +82,26 @@ class Column:
         """Which rows are not null, as Arrow has it."""
         return None if self.valid is None else pa.py_buffer(np.packbits(self.valid, bitorder="little"))
 
+    def part(self, start: int, stop: int) -> Column:
+        """Rows start … stop-1, as slices of the same memory."""
+        valid = None if self.valid is None else self.valid[start:stop]
+        if valid is not None and valid.all():
+            valid = None
+        if isinstance(self.values, Values):
+            values: Any = Values(self.values.views[start:stop], self.values.bases)
+            return Column(self.kind, stop - start, valid, None, values)
+        if self.offsets is None:
+            values = None if self.values is None else self.values[start:stop]
+            return Column(
+                self.kind, stop - start, valid, None, values, tuple(child.part(start, stop) for child in self.children)
+            )
+        first, last = int(self.offsets[start]), int(self.offsets[stop])
+        values = None if self.values is None else self.values[first:last]
+        offsets = self.offsets[start : stop + 1] - self.offsets.dtype.type(first)
+        return Column(
+            self.kind, stop - start, valid, offsets, values, tuple(child.part(first, last) for child in self.children)
+        )
+
     def to_views(self) -> pa.Array:
         """The column as an Arrow array whose strings and bytes stay where they lie: views into the store's files."""
         if isinstance(self.values, Values):
