@@ -6,8 +6,9 @@
 
 Two sources of documents of about 2.4 KB, mixed 70/30 and shuffled. The ceiling gathers random rows of an Arrow table in
 memory, 512 at a time, and makes Python of them with `to_pylist`. "Batches" are of 64; ours become lists of strings when
-they are looked at, and "looked at" is when they are. The first sample after a resume counts the construction of
-everything but imports, in a mix of 200,000 documents of 240 bytes.
+they are looked at, and "looked at" is when they are. A service is compared in batches with ours through the server,
+looked at: both are in another process and deliver lists of Python objects. The first sample after a resume counts the
+construction of everything but imports, in a mix of 200,000 documents of 240 bytes.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ AT = ("--at", str(RESUME_AT))
 # As its documentation recommends; of its ways on two cores, the one that was fastest here.
 ONE = {"datasets": TWO, "grain": (), "litdata": (), "mosaicml": TWO, "webdataset": ()}
 BATCHES = {"datasets": TWO, "grain": (), "litdata": (), "mosaicml": TWO, "webdataset": TWO}
+SERVICE = "tf.data service"
 RESUMES = ("datasets", "grain", "litdata", "mosaicml")  # webdataset has no resume but reading again
 
 CASES = {
@@ -34,6 +36,7 @@ CASES = {
         Case("ours, one by one", "ours", "texts"),
         Case("ours, one by one, server", "ours", "texts", served=True),
         *(Case(f"{name}, one by one", f"with_{name}", "texts", how, name) for name, how in ONE.items()),
+        Case(f"{SERVICE}, one by one", "with_tfdata", "texts", (), "tfdata"),
     ],
     "batches": [
         Case("ours, batches", "ours", "texts", BATCH),
@@ -41,6 +44,7 @@ CASES = {
         Case("ours, batches, server", "ours", "texts", BATCH, served=True),
         Case("ours, batches, looked at, server", "ours", "texts", (*BATCH, "--lists"), served=True),
         *(Case(f"{name}, batches", f"with_{name}", "texts", (*BATCH, *how), name) for name, how in BATCHES.items()),
+        Case(f"{SERVICE}, batches", "with_tfdata", "texts", BATCH, "tfdata"),
     ],
     "resume": [
         Case(f"ours, resumed at {RESUME_AT:,}{FIRST}", "ours", "resume", AT, first=True),
@@ -63,6 +67,12 @@ TARGETS = [
     Target("batches to one by one", 2, "ours, batches", ["ours, one by one"]),
     Target("batches, looked at, to one by one", 2, "ours, batches, looked at", ["ours, one by one"]),
     Target("batches through the server to one by one", 2, "ours, batches, server", ["ours, one by one, server"]),
+    Target(
+        f"batches, looked at, through the server to {SERVICE}",
+        4,
+        "ours, batches, looked at, server",
+        [f"{SERVICE}, batches"],
+    ),
     Target(f"first sample after a resume{FIRST}", 0.15, f"ours, resumed at {RESUME_AT:,}{FIRST}", seconds=True),
     Target(
         f"first sample after a resume, server{FIRST}",
