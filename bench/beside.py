@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -178,8 +178,20 @@ def folder_of(kept: Path | None) -> Iterator[Path]:
         yield Path(made)
 
 
-def options(parser: argparse.ArgumentParser) -> None:
-    """The options that all these benches have."""
+def groups_of(
+    parser: argparse.ArgumentParser, told: argparse.Namespace, cases: Mapping[str, Sequence[Case]]
+) -> list[str]:
+    """The groups of cases that `--only` names."""
+    groups = [name.strip() for name in told.only.split(",")]
+    if unknown := set(groups) - set(cases):
+        parser.error(f"--only: {', '.join(sorted(unknown))} is none of {', '.join(cases)}")
+    return groups
+
+
+def options(parser: argparse.ArgumentParser, cases: Mapping[str, Sequence[Case]] | None = None) -> None:
+    """The options that all these benches have; `--only` where they have several groups of cases."""
+    if cases is not None:
+        parser.add_argument("--only", default=",".join(cases), help="some of: " + ",".join(cases))
     parser.add_argument("--peers", type=Path, help="the folder that `bench/peers/setup.py --into` filled")
     parser.add_argument("--keep", type=Path, help="keep what is prepared in this folder, and use what is there")
     parser.add_argument("--seconds", type=float, default=1.0, help="of each case in a round")

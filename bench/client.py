@@ -87,12 +87,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=125_000)
     parser.add_argument("--bytes", type=int, default=2400)
-    parser.add_argument("--only", default=",".join(CASES), help="some of: " + ",".join(CASES))
-    beside.options(parser)
+    beside.options(parser, CASES)
     told = parser.parse_args()
-    groups = [name.strip() for name in told.only.split(",")]
-    if unknown := set(groups) - set(CASES):
-        parser.error(f"--only: {', '.join(sorted(unknown))} is none of {', '.join(CASES)}")
+    groups = beside.groups_of(parser, told, CASES)
     with beside.folder_of(told.keep) as work:
         beside.corpus(work, "texts", partial(beside.write_texts, rows=told.rows, mean=told.bytes))
         if "resume" in groups:

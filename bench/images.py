@@ -77,12 +77,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=6000)
     parser.add_argument("--bytes", type=int, default=35_000)
-    parser.add_argument("--only", default=",".join(CASES), help="some of: " + ",".join(CASES))
-    beside.options(parser)
+    beside.options(parser, CASES)
     told = parser.parse_args()
-    groups = [name.strip() for name in told.only.split(",")]
-    if unknown := set(groups) - set(CASES):
-        parser.error(f"--only: {', '.join(sorted(unknown))} is none of {', '.join(CASES)}")
+    groups = beside.groups_of(parser, told, CASES)
     with beside.folder_of(told.keep) as work:
         beside.corpus(work, "images", partial(write, count=told.images, size=told.bytes))
         bench = Bench(work, told.peers, told.seconds, told.rounds, quiet=told.json)
