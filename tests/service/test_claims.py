@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,13 @@ import pytest
 
 from choline_data.v1 import firehose_pb2 as pb
 
-from .conftest import Serve, Served, refusal, resolve
+from ..conftest import Shelf  # noqa: TID252 - tests are no package
+from .conftest import Serve, Served, filled, refusal, resolve
 from .proxy import Fault, Proxy
 from .test_access import READER, TRAINER, bearer, token_file
 
 ONE, TWO = b"1" * 16, b"2" * 16
+HASTY = ("--limit", "claim_wait=0.3")  # refuses sooner
 TAKEN = (grpc.StatusCode.ALREADY_EXISTS, "RANK_TAKEN")
 
 
@@ -26,20 +28,42 @@ def claim(who: bytes, run: str = "exp", **part: int) -> pb.ReaderClaim:
     return pb.ReaderClaim(run=run, claimant=who, **part)
 
 
-def opened(served: Served, told: pb.ReaderClaim | None, *, metadata: Any = None, **options: Any) -> Iterator[Any]:
-    """An endless stream on a connection of its own, its header and first batch read."""
-    stub = served.stub(("grpc.http2.lookahead_bytes", 65536))
-    recipe = stub.ResolveMix(pb.ResolveMixRequest(mix="web", repeat=True), timeout=20, metadata=metadata).recipe_json
-    request = pb.ReadStreamRequest(recipe_json=recipe, claim=told, **options)
-    stream = stub.ReadStream(request, timeout=120, metadata=metadata)
-    assert [next(stream).WhichOneof("frame") for _ in range(2)] == ["header", "batch"]
-    return stream
+Open = Callable[..., Iterator[Any]]
 
 
-def test_a_second_reader_of_a_rank_is_refused_while_the_first_reads_on(serve: Serve, home: str) -> None:
-    served = serve(home)
-    first = opened(served, claim(ONE, rank=3))
-    code, reason, told = refusal(lambda: opened(served, claim(TWO, rank=3)))
+@pytest.fixture
+def opened(serve: Serve) -> Iterator[Open]:
+    """Opens an endless stream on a connection of its own and reads its header and first batch."""
+    streams: list[Any] = []
+
+    def start(served: Served, told: pb.ReaderClaim | None, *, metadata: Any = None, **options: Any) -> Iterator[Any]:
+        stub = served.stub(("grpc.http2.lookahead_bytes", 65536))
+        mix = pb.ResolveMixRequest(mix="web", repeat=True)
+        recipe = stub.ResolveMix(mix, timeout=20, metadata=metadata).recipe_json
+        request = pb.ReadStreamRequest(recipe_json=recipe, claim=told, **options)
+        streams.append(stub.ReadStream(request, timeout=120, metadata=metadata))
+        assert [next(streams[-1]).WhichOneof("frame") for _ in range(2)] == ["header", "batch"]
+        return streams[-1]
+
+    yield start
+    for stream in streams:
+        stream.cancel()
+
+
+@pytest.fixture(scope="module")
+def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A server that refuses sooner."""
+    served = Served(filled(Shelf(tmp_path_factory.mktemp("hasty") / "home")), *HASTY)
+    yield served
+    served.terminate()
+    for pipe in (served.process.stdout, served.process.stderr):
+        if pipe is not None:
+            pipe.close()
+
+
+def test_a_second_reader_of_a_rank_is_refused_while_the_first_reads_on(hasty: Served, opened: Open) -> None:
+    first = opened(hasty, claim(ONE, rank=3))
+    code, reason, told = refusal(lambda: opened(hasty, claim(TWO, rank=3)))
     assert (code, reason) == TAKEN
     assert (told["run"], told["rank"]) == ("exp", "3")
     assert told["message"] == "Rank 3 of run 'exp' has a reader already, which reads on."
@@ -47,27 +71,30 @@ def test_a_second_reader_of_a_rank_is_refused_while_the_first_reads_on(serve: Se
     assert next(first).WhichOneof("frame") == "batch"
 
 
-def test_a_claim_is_on_one_part_of_one_run(serve: Serve, home: str) -> None:
-    served = serve(home)
-    first = opened(served, claim(ONE, rank=3))
-    others = [claim(TWO, rank=4), claim(TWO, rank=3, worker=1), claim(TWO, rank=3, peer=1), claim(TWO, "other", rank=3)]
-    streams = [opened(served, other) for other in others]
-    anyone = opened(served, None)  # as clients from before there were claims
+def test_a_claim_is_on_one_part_of_one_run(hasty: Served, opened: Open) -> None:
+    first = opened(hasty, claim(ONE, "parts", rank=3))
+    others = [
+        claim(TWO, "parts", rank=4),
+        claim(TWO, "parts", rank=3, worker=1),
+        claim(TWO, "parts", rank=3, peer=1),
+        claim(TWO, "other", rank=3),
+    ]
+    streams = [opened(hasty, other) for other in others]
+    anyone = opened(hasty, None)  # as clients from before there were claims
     assert all(next(stream).HasField("batch") for stream in [first, anyone, *streams])
-    assert refusal(lambda: opened(served, claim(ONE, rank=3, worker=1)))[:2] == TAKEN
+    assert refusal(lambda: opened(hasty, claim(ONE, "parts", rank=3, worker=1)))[:2] == TAKEN
 
 
-def test_the_same_reader_may_come_back_before_its_last_stream_is_seen_to_be_gone(serve: Serve, home: str) -> None:
-    served = serve(home)
-    first = opened(served, claim(ONE))
-    second = opened(served, claim(ONE))
-    first.cancel()
-    assert refusal(lambda: opened(served, claim(TWO)))[:2] == TAKEN  # the end of the first does not free the second's
+def test_the_same_reader_may_come_back_before_its_last_stream_is_seen_to_be_gone(hasty: Served, opened: Open) -> None:
+    first = opened(hasty, claim(ONE, "back"))
+    second = opened(hasty, claim(ONE, "back"))
+    first.cancel()  # which does not free what is the second's now
+    assert refusal(lambda: opened(hasty, claim(TWO, "back")))[:2] == TAKEN
     assert next(second).HasField("batch")
 
 
 @pytest.mark.parametrize("end", ["cancelled", "complete", "its connection closed"])
-def test_a_claim_whose_stream_has_ended_is_free_at_once(serve: Serve, home: str, end: str) -> None:
+def test_a_claim_whose_stream_has_ended_is_free_at_once(serve: Serve, home: str, end: str, opened: Open) -> None:
     served = serve(home, "--limit", "claim_wait=0.001")
     if end == "complete":
         list(opened(served, claim(ONE), max_row_count=10))
@@ -89,7 +116,7 @@ def test_a_claim_whose_stream_has_ended_is_free_at_once(serve: Serve, home: str,
             assert time.monotonic() < until
 
 
-def test_a_reader_waits_for_the_one_before_it_to_leave(serve: Serve, home: str) -> None:
+def test_a_reader_waits_for_the_one_before_it_to_leave(serve: Serve, home: str, opened: Open) -> None:
     served = serve(home, "--limit", "claim_wait=60", "--limit", "heartbeat=0.05")
     first = opened(served, claim(ONE))
     stub = served.stub()
@@ -100,8 +127,8 @@ def test_a_reader_waits_for_the_one_before_it_to_leave(serve: Serve, home: str) 
     assert next(frame for frame in second if not frame.HasField("heartbeat")).HasField("header")
 
 
-def test_nobody_slips_in_while_a_reader_that_was_sent_away_comes_back(serve: Serve, home: str) -> None:
-    served = serve(home, "--limit", "max_age=1")
+def test_nobody_slips_in_while_a_reader_that_was_sent_away_comes_back(serve: Serve, home: str, opened: Open) -> None:
+    served = serve(home, "--limit", "max_age=1", *HASTY)
     first = opened(served, claim(ONE))
     ends = [frame.end.reason for frame in first if frame.HasField("end")]
     assert ends == [pb.END_REASON_MAX_AGE]
@@ -109,8 +136,8 @@ def test_nobody_slips_in_while_a_reader_that_was_sent_away_comes_back(serve: Ser
     assert next(opened(served, claim(ONE))).HasField("batch")
 
 
-def test_servers_and_workers_of_one_home_know_each_others_claims(serve: Serve, home: str) -> None:
-    one, two = serve(home, "--workers", "2"), serve(home)
+def test_servers_and_workers_of_one_home_know_each_others_claims(serve: Serve, home: str, opened: Open) -> None:
+    one, two = serve(home, "--workers", "2", *HASTY), serve(home, *HASTY)
     first = opened(one, claim(ONE))
     for _ in range(4):  # the kernel gives each connection to any of the workers
         assert refusal(lambda: opened(one, claim(TWO)))[:2] == TAKEN
@@ -118,14 +145,14 @@ def test_servers_and_workers_of_one_home_know_each_others_claims(serve: Serve, h
     assert next(first).HasField("batch")
 
 
-def test_claims_die_with_their_server(serve: Serve, home: str) -> None:
+def test_claims_die_with_their_server(serve: Serve, home: str, opened: Open) -> None:
     one, two = serve(home), serve(home)
     opened(one, claim(ONE))
     one.kill()
     assert next(opened(two, claim(TWO))).HasField("batch")
 
 
-def test_a_reader_takes_its_claim_along_from_a_frozen_server(serve: Serve, home: str) -> None:
+def test_a_reader_takes_its_claim_along_from_a_frozen_server(serve: Serve, home: str, opened: Open) -> None:
     one, two = serve(home), serve(home)
     opened(one, claim(ONE))
     one.process.send_signal(signal.SIGSTOP)
@@ -139,7 +166,9 @@ def test_a_reader_takes_its_claim_along_from_a_frozen_server(serve: Serve, home:
 
 
 @pytest.mark.slow
-def test_a_reader_that_vanished_without_a_word_keeps_nobody_out_for_longer_than_keepalive(serve: Serve, home: str):
+def test_a_reader_that_vanished_without_a_word_keeps_nobody_out_for_longer_than_keepalive(
+    serve: Serve, home: str, opened: Open
+):
     served = serve(home)
     proxy = Proxy(served.port)
     try:
@@ -163,18 +192,18 @@ def test_a_reader_that_vanished_without_a_word_keeps_nobody_out_for_longer_than_
         proxy.close()
 
 
-def test_each_token_has_runs_of_its_own(serve: Serve, home: str, tmp_path: Path) -> None:
+def test_each_token_has_runs_of_its_own(serve: Serve, home: str, tmp_path: Path, opened: Open) -> None:
     """Or one user could keep another's runs from starting."""
-    served = serve(home, "--token-file", token_file(tmp_path))
+    served = serve(home, "--token-file", token_file(tmp_path), *HASTY)
     first = opened(served, claim(ONE), metadata=bearer(TRAINER))
     second = opened(served, claim(TWO), metadata=bearer(READER))
     assert next(first).HasField("batch") and next(second).HasField("batch")
     assert refusal(lambda: opened(served, claim(TWO), metadata=bearer(TRAINER)))[:2] == TAKEN
 
 
-def test_a_home_that_can_hold_no_claims_leaves_them_to_each_server(serve: Serve, home: str) -> None:
+def test_a_home_that_can_hold_no_claims_leaves_them_to_each_server(serve: Serve, home: str, opened: Open) -> None:
     (Path(home) / "claims").write_bytes(b"in the way")
-    served = serve(home)
+    served = serve(home, *HASTY)
     first = opened(served, claim(ONE))
     assert refusal(lambda: opened(served, claim(TWO)))[:2] == TAKEN
     assert next(first).HasField("batch")
@@ -194,21 +223,24 @@ BAD = {
 
 
 @pytest.mark.parametrize("what", BAD)
-def test_a_claim_that_no_reader_makes_is_refused(standing: Served, what: str) -> None:
-    code, reason, told = refusal(lambda: opened(standing, BAD[what]))
+def test_a_claim_that_no_reader_makes_is_refused(hasty: Served, what: str, opened: Open) -> None:
+    code, reason, told = refusal(lambda: opened(hasty, BAD[what]))
     assert (code, reason) == (grpc.StatusCode.INVALID_ARGUMENT, "OPTION_INVALID")
     assert told["option"] in ("claim", "run")
 
 
-@pytest.mark.parametrize("run", ["../../../../etc/passwd", "lock", "a/b", "run 𝄞 ñ", "x" * 64])
-def test_any_printable_run_is_a_name_and_never_a_path(serve: Serve, home: str, run: str) -> None:
-    served = serve(home)
-    first = opened(served, claim(ONE, run))
-    assert refusal(lambda: opened(served, claim(TWO, run)))[:2] == TAKEN
-    names = sorted(os.listdir(Path(home) / "claims"))
-    assert len(names) == 2 and names[1] == "lock" and len(names[0]) == 64
-    first.cancel()
+def test_any_printable_run_is_a_name_and_never_a_path(serve: Serve, home: str, opened: Open) -> None:
+    served = serve(home, *HASTY)
+    folder = Path(home) / "claims"
+    runs = ["../../../../etc/passwd", "lock", "a/b", "run 𝄞 ñ", "x" * 64]
+    streams = [opened(served, claim(ONE, run)) for run in runs]
+    for run in runs:
+        assert refusal(lambda run=run: opened(served, claim(TWO, run)))[:2] == TAKEN
+    names = sorted(os.listdir(folder))
+    assert [len(name) for name in names] == [64] * 5 + [4]
+    for stream in streams:
+        stream.cancel()
     until = time.monotonic() + 10
-    while os.listdir(Path(home) / "claims") != ["lock"]:
+    while os.listdir(folder) != ["lock"]:
         assert time.monotonic() < until
         time.sleep(0.01)
