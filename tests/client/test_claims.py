@@ -89,7 +89,7 @@ def test_a_dataset_is_never_in_its_own_way(make: Make):
     loader = iter(dataset.loader(batch_size=4))
     assert next(loader)["position"].tolist() == [1, 2, 3, 4]
     assert (next(again)["position"], next(kept)["position"]) == (2, 1)
-    assert dataset.as_map()[3]["position"] == dataset.peek(1)["position"].item() + 1 == 3
+    assert (dataset.as_map()[3]["position"], dataset.peek(1)["position"].tolist()) == (3, [1])
 
 
 def test_the_claim_goes_with_the_iteration(make: Make):
@@ -119,7 +119,12 @@ def test_workers_claim_for_their_rank_and_a_second_loader_is_told_so(make: Make,
         begun(make())
     second = iter(DataLoader(dataset, **settings))  # as the next epoch begins before the last one's workers are gone
     assert positions([next(second)]) == [0, 1, 2, 3]
-    assert got + positions(next(first) for _ in range(5)) == list(range(40))
+    got += positions(next(first) for _ in range(5))
+    del (
+        first,
+        second,
+    )  # the error's traceback holds this frame, and torch waits for workers whose queues went before them
+    assert got == list(range(40))
 
 
 def test_a_dataset_that_was_sent_to_another_process_is_another_reader_there(make: Make):
@@ -132,7 +137,7 @@ def test_a_dataset_that_was_sent_to_another_process_is_another_reader_there(make
     found, go = context.Queue(), context.Event()
     child = context.Process(target=_said_by, args=(dataset, go, found))
     child.start()
-    assert [next(first)["position"] for _ in range(2000)] == list(range(1, 2001))  # it rested during the fork
+    assert [next(first)["position"] for _ in range(140_000)] == list(range(1, 140_001))  # it rested during the fork
     go.set()
     said = found.get(timeout=60)
     child.join(60)
