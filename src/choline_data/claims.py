@@ -169,7 +169,9 @@ class Claims:
                     ) from error
                 time.sleep(_LOOK_SECONDS)
             except OSError as error:
-                raise UnavailableError("The home can't keep claims on runs now.", remedy="Read without a run.") from error
+                raise UnavailableError(
+                    "The home can't keep claims on runs now.", remedy="Read without a run."
+                ) from error
         if held is None:
             raise claim.taken()
         try:
