@@ -52,14 +52,15 @@ def begun(dataset: FirehoseDataset, count: int = 1) -> Iterator[Any]:
 
 
 def test_a_second_reader_of_a_rank_is_told_so_while_the_first_reads_on(make: Make):
-    first = begun(make(run="exp 7", rank=1, world_size=2))
+    dataset = make(rank=1, world_size=2)
+    first = begun(dataset)
     with pytest.raises(RankTakenError) as caught:
-        begun(make(run="exp 7", rank=1, world_size=2))
+        begun(make(rank=1, world_size=2))
     assert str(caught.value) == (
-        "Rank 1 of run 'exp 7' has a reader already, which reads on. "
+        f"Rank 1 of run '{dataset.run}' has a reader already, which reads on. "
         "End that one, or give this one a rank or a run name of its own."
     )
-    assert caught.value.metadata == {"run": "exp 7", "rank": "1"}
+    assert caught.value.metadata == {"run": dataset.run, "rank": "1"}
     assert [next(first)["position"] for _ in range(2000)] == list(range(3, 4003, 2))
 
 
@@ -73,8 +74,9 @@ def test_another_mix_seed_or_world_size_makes_it_no_other_rank(make: Make):
 
 
 def test_other_ranks_other_runs_and_readers_without_one_are_let_be(make: Make):
-    first = begun(make(rank=0, world_size=2))
-    others = [make(rank=1, world_size=2), make(run="another"), make(run=None), make(run=None)]
+    dataset = make(rank=0, world_size=2)
+    first = begun(dataset)
+    others = [make(rank=1, world_size=2), make(run=f"not {dataset.run[:50]}"), make(run=None), make(run=None)]
     kept = [begun(dataset) for dataset in others]
     assert [next(samples)["position"] for samples in (first, *kept)] == [2, 3, 1, 1, 1]
 
@@ -157,7 +159,7 @@ import sys, time
 from choline_data.client import FirehoseDataset
 
 place = {"server": sys.argv[2]} if sys.argv[1] == "remote" else {"home": sys.argv[2]}
-samples = iter(FirehoseDataset("web", run="killed", **place))
+samples = iter(FirehoseDataset("web", run="killed " + sys.argv[1], **place))
 next(samples)
 print("reads", flush=True)
 time.sleep(120)
@@ -171,10 +173,10 @@ def test_the_claim_of_a_killed_process_is_free(request: pytest.FixtureRequest, h
         assert reader.stdout is not None and reader.stdout.readline() == "reads\n"
         make = request.getfixturevalue(place)
         with pytest.raises(RankTakenError):
-            begun(make(run="killed"))
+            begun(make(run=f"killed {place}"))
         reader.kill()
         reader.wait()
-        assert next(begun(make(run="killed")))["position"] == 1
+        assert next(begun(make(run=f"killed {place}")))["position"] == 1
 
 
 def test_a_reader_keeps_its_rank_when_its_server_is_killed_and_comes_back(home: Path, free_port: int):
