@@ -10,21 +10,26 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from choline_data.claims import Claim, Claims
 from choline_data.client import forks, formats
 from choline_data.client import state as states
+from choline_data.client.claiming import Claimant, Claimed
 from choline_data.client.connection import BUDGET_SECONDS, STALL_SECONDS, Endpoint
 from choline_data.client.embedded import EmbeddedReader
 from choline_data.client.embedded import resolved as resolved_here
+from choline_data.client.meshes import placed
 from choline_data.client.options import budgeted, media_tensors, one_of, weighted
 from choline_data.client.passes import Maker, Pass, Progress, Share, share_of
 from choline_data.client.prefetch import QUEUE_BYTES
 from choline_data.client.ranks import find_rank
 from choline_data.client.reading import Chunk, Described, Reader
 from choline_data.errors import InvalidOptionError, MissingDependencyError, OutOfRangeError
-from choline_data.home import default_home
+from choline_data.home import Home, default_home
 from choline_data.recipe import Recipe
 
 if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+
     from choline_data.client.loader import Loader
     from choline_data.client.maps import FirehoseMap
 
@@ -62,6 +67,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         boundary: str = "eos",
         rank: int | None = None,
         world_size: int | None = None,
+        mesh: DeviceMesh | None = None,
         columns: Sequence[str] | None = None,
         where: str | None = None,
         repeat: bool = True,
@@ -89,14 +95,11 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         for name, number in (("batch_size", batch_size), ("max_samples", max_samples), ("seq_len", seq_len)):
             if number is not None and (type(number) is not int or number < 1):
                 raise InvalidOptionError(f"{name} is {number!r}.", remedy="Give a whole number above 0.", option=name)
-        if rank is not None or world_size is not None:
-            find_rank(rank, world_size)
-        if run is not None and not (isinstance(run, str) and 0 < len(run) <= 64 and run.isprintable()):
-            raise InvalidOptionError(f"run is {run!r}.", remedy="Give a name of at most 64 characters.", option="run")
+        self._rank, peer = placed(rank, world_size, mesh)
+        self._claimant = None if run is None else Claimant(run, peer)
         self.batch_size, self.batch_tokens = budgeted(batch_size, batch_tokens, view, seq_len)
         self.found_batch_size: int | None = None
         self.run = run
-        self._rank = None if rank is None or world_size is None else (rank, world_size)
         self._columns = None if columns is None else tuple(columns)
         self._max_samples = max_samples
         self._last = last_batch
@@ -219,10 +222,13 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         rank = self._rank or find_rank()
         return Share(*rank, self.batch_size)
 
-    def _share(self) -> Share:
+    def _found_rank(self) -> tuple[int, int]:
         info = torch.utils.data.get_worker_info()
         # A worker knows no process group: its rank is that of the process which started it.
-        rank = self._rank or (self._parent_rank if info is not None and self._parent_rank else find_rank())
+        return self._rank or (self._parent_rank if info is not None and self._parent_rank else find_rank())
+
+    def _share(self) -> Share:
+        rank = self._found_rank()
         batch = self.batch_size or (None if self.batch_tokens is None else 1)
         return share_of(forks.iterating(self), self._expected, rank, self._rank is not None, batch)
 
@@ -295,20 +301,24 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         return Maker(self.describe().datasets, form, self._decode, self._transform, self._media, self._on_error)
 
     def _reader_for_pass(self) -> Callable[[], Reader]:
+        claim = None if self._claimant is None else self._claimant.claim(self._found_rank()[0])
         if self._endpoint is None:
             reader = self.reader()
+            claims = None if claim is None else Claims.of(Home(self._home))
+            if claim is not None and claims is not None:
+                reader = Claimed(reader, claims, claim)
         else:
-            reader = self._opened()  # each pass has a stream of its own
+            reader = self._opened(claim)  # each pass has a stream of its own
         return lambda: reader
 
-    def _opened(self) -> Reader:
+    def _opened(self, claim: Claim | None = None) -> Reader:
         if torch.utils.data.get_worker_info() is not None:
             forks.end_with_parent()
         if self._endpoint is None:
             return EmbeddedReader(self._home, self._recipe, self._columns)
         from choline_data.client.remote import RemoteReader
 
-        return RemoteReader(self._endpoint, self.describe(), self._columns)
+        return RemoteReader(self._endpoint, self.describe(), self._columns, claim)
 
     def reader(self) -> Reader:
         """The reader of this process: a forked one opens its own."""
@@ -320,6 +330,8 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
 
     def expect(self, found: forks.Found) -> None:
         """Notes which loader starts workers for this dataset, and the rank of the process that does."""
+        if self._claimant is not None:
+            self._claimant.settle()
         if found.loader or found.shard_group or found.dispatcher:
             self._expected = found
             self._parent_rank = self._rank or find_rank()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from choline_data import wire
+from choline_data.claims import Claim
 from choline_data.client.connection import CALL_SECONDS, Connection, Endpoint, Patience, called, error_of
 from choline_data.client.ranks import Lane
 from choline_data.client.reading import Chunk, Described
@@ -142,11 +143,14 @@ class _Request:
 class RemoteReader:
     """A stream that servers give. Used by one thread at a time; `close` may come from any."""
 
-    def __init__(self, endpoint: Endpoint, described: Described, columns: Sequence[str] | None) -> None:
+    def __init__(
+        self, endpoint: Endpoint, described: Described, columns: Sequence[str] | None, claim: Claim | None = None
+    ) -> None:
         self.endpoint = endpoint
         self._described = described
         self._wire_schema = wire.schema_on_the_wire(described.schema)
         self._columns = list(columns or ())
+        self._claim = claim
         self._connection = Connection(endpoint)
         self._call: Any = None
         self._closed = 0
@@ -278,6 +282,8 @@ class RemoteReader:
         )
         if asked.base:
             request.base_position = asked.base
+        if self._claim is not None:
+            request.claim.CopyFrom(pb.ReaderClaim(**asdict(self._claim)))
         where = f"{self._connection.address}: stream"
         rows = batches = 0
         headed = False

@@ -19,6 +19,7 @@ from choline_data.mix import resolve_mix
 from choline_data.recipe import VIEWS, Recipe
 from choline_data.service.audit import CURRENT, Audit, Progress
 from choline_data.service.auth import Gate, Principal, check_read
+from choline_data.service.claims import RunClaims
 from choline_data.service.engine import Engine, Opened
 from choline_data.service.fairness import Turns
 from choline_data.service.limits import Limits, reached
@@ -42,6 +43,7 @@ class Calls:
         self.audit = Audit(audit)
         self.turns = Turns(limits.writes_in_flight)
         self.draining = asyncio.Event()
+        self.claims = RunClaims(home, limits, self.draining)
         self.drain_by: float | None = None
         self.open_streams = 0
         self._by_principal: Counter[str] = Counter()

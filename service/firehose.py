@@ -13,6 +13,7 @@ from choline_data.errors import InvalidOptionError, OutOfRangeError
 from choline_data.service import frames
 from choline_data.service.auth import Principal, check_read
 from choline_data.service.calls import Calls, view_options
+from choline_data.service.claims import claim_of
 from choline_data.service.engine import FIREHOSE, MAX_MESSAGE, MIN_MESSAGE, Deal, Opened
 from choline_data.service.guard import CutError, parse, principal_of, streaming, unary
 from choline_data.service.reading import Ended, Reading
@@ -125,6 +126,7 @@ class Firehose:
         if request.max_row_count < 0:
             raise InvalidOptionError(f"max_row_count {request.max_row_count} can't be.", option="max_row_count")
         deal = Deal.of(request.rank, request.world_size, request.batch_size, request.base_position)
+        claim = claim_of(request)
         calls.entered(FIREHOSE, principal)
         try:
             opened = await self._engine.opening(
@@ -142,7 +144,15 @@ class Firehose:
                 most=request.max_row_count,
                 recheck=lambda: principal_of(calls, context),
             )
-            await self._serve(reading, opened, start, context)
+
+            async def alive() -> None:
+                await reading.send(context.write, _beat(reading))
+
+            held = await calls.claims.take(claim, principal.id, alive)
+            try:
+                await self._serve(reading, opened, start, context)
+            finally:
+                calls.claims.leave(held, sent_away=reading.ended is not Ended.COMPLETE)
         finally:
             calls.left(FIREHOSE, principal)
 
@@ -161,8 +171,7 @@ class Firehose:
             await reading.send(context.write, pb.ReadStreamResponse(header=header).SerializeToString())
             async for message in reading.batches_in_order():
                 if message is None:
-                    beat = pb.StreamHeartbeat(cursor=reading.cursor)
-                    await reading.send(context.write, pb.ReadStreamResponse(heartbeat=beat).SerializeToString())
+                    await reading.send(context.write, _beat(reading))
                     continue
                 numbered = frames.with_sequence(message, reading.batches)
                 await reading.send(context.write, numbered.frame, rows=message.rows)
@@ -213,6 +222,11 @@ class Firehose:
         opened = self._engine.open(recipe, request.columns)
         rows = self._calls.rows_of_ids(entry, request.ids)  # they are positions too: of all rows, in their own order
         return _samples(opened, opened.stream.read_at(rows[:POSITIONS]))
+
+
+def _beat(reading: Reading) -> bytes:
+    beat = pb.StreamHeartbeat(cursor=reading.cursor)
+    return pb.ReadStreamResponse(heartbeat=beat).SerializeToString()
 
 
 def _samples(opened: Opened, batch: pa.RecordBatch) -> bytes:

@@ -24,6 +24,7 @@ class Limits:
     max_age: float = 3600.0  # of a stream; it ends with its cursor and the client goes on elsewhere
     drain: float = 8.0  # from SIGTERM to the last stream's end
     recheck: float = 30.0  # how often a stream's grants are looked up again
+    claim_wait: float = 2.0  # how long a reader waits for the one that has its rank of a run to leave
     open_timeout: float = 60.0  # for resolving a mix or opening a stream
     read_threads: int = 8  # that make messages from a remote home; a local one has one, as they only share the GIL
     writes_in_flight: int = 2  # more, and the transport's own queue decides who is next

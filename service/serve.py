@@ -253,6 +253,7 @@ class Server:
         await self.server.stop(0.5)
         self.calls.metrics.close()
         self.calls.engine.close()
+        self.calls.claims.close()
         self.calls.audit.close()
         if self.settings.unix:
             Path(unix_path(self.settings.host)).unlink(missing_ok=True)

@@ -14,7 +14,8 @@ CholineDataError
 │   ├── ForbiddenLocationError  LOCATION_FORBIDDEN
 │   ├── UnauthenticatedError    UNAUTHENTICATED
 │   ├── PermissionDeniedError   PERMISSION_DENIED
-│   └── AlreadyExistsError      DATASET_EXISTS
+│   ├── AlreadyExistsError      DATASET_EXISTS
+│   └── RankTakenError          RANK_TAKEN
 ├── ChoiceNeededError       choose: two readings are as good          CHOICE_NEEDED (exit code 3)
 ├── DataError               fix the data
 │   ├── SourceNotFoundError     SOURCE_NOT_FOUND
@@ -179,6 +180,12 @@ class AlreadyExistsError(RequestError):
     """A dataset of that name is there already, with other content."""
 
     reason = "DATASET_EXISTS"
+
+
+class RankTakenError(RequestError):
+    """Another reader has this rank of the run, and reads on."""
+
+    reason = "RANK_TAKEN"
 
 
 class ChoiceNeededError(CholineDataError):

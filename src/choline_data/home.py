@@ -1,7 +1,8 @@
 """The home: where cards, revisions and runs live as plain files, under a local path or an fsspec URL.
 
-Everything in it is written once and never changed, but for `catalog/HEAD`, which is only a hint. A file appears whole
-or not at all; the next numbered catalog file is created exclusively, so of two writers one wins and the other is told.
+Everything in it is written once and never changed, but for `catalog/HEAD`, which is only a hint, and for locks. A file
+appears whole or not at all; the next numbered catalog file is created exclusively, so of two writers one wins and the
+other is told.
 """
 
 from __future__ import annotations

@@ -83,6 +83,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The server can't serve now."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 14
     """The server has a fault; the request id finds it in the server's log. Keys: request_id."""
+    ERROR_REASON_RANK_TAKEN: _ErrorReason.ValueType  # 15
+    """Another reader has this part of the run. Keys: run, rank."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reasons of errors, as they stand in google.rpc.ErrorInfo.reason with the domain "choline-data". Messages may change
@@ -119,6 +121,8 @@ ERROR_REASON_UNAVAILABLE: ErrorReason.ValueType  # 13
 """The server can't serve now."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 14
 """The server has a fault; the request id finds it in the server's log. Keys: request_id."""
+ERROR_REASON_RANK_TAKEN: ErrorReason.ValueType  # 15
+"""Another reader has this part of the run. Keys: run, rank."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 @_typing.final
@@ -446,6 +450,7 @@ class ReadStreamRequest(_message.Message):
     MAX_ROW_COUNT_FIELD_NUMBER: _builtins.int
     TARGET_MESSAGE_BYTES_FIELD_NUMBER: _builtins.int
     BASE_POSITION_FIELD_NUMBER: _builtins.int
+    CLAIM_FIELD_NUMBER: _builtins.int
     recipe_json: _builtins.bytes
     """The recipe as canonical JSON, at most 1 MiB."""
     recipe_digest: _builtins.str
@@ -474,6 +479,12 @@ class ReadStreamRequest(_message.Message):
     def columns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The columns to send beside id and dataset; none for all."""
 
+    @_builtins.property
+    def claim(self) -> Global___ReaderClaim:
+        """Who reads; unset for a stream that anyone may read beside this one. With it the server refuses, as RANK_TAKEN, a
+        stream of the same run, rank, worker and peer by another claimant, for as long as this stream is open.
+        """
+
     def __init__(
         self,
         *,
@@ -488,14 +499,57 @@ class ReadStreamRequest(_message.Message):
         max_row_count: _builtins.int = ...,
         target_message_bytes: _builtins.int = ...,
         base_position: _builtins.int = ...,
+        claim: Global___ReaderClaim | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["claim", b"claim"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_position", b"base_position", "batch_size", b"batch_size", "columns", b"columns", "cursor", b"cursor", "max_row_count", b"max_row_count", "rank", b"rank", "recipe_digest", b"recipe_digest", "recipe_json", b"recipe_json", "start_position", b"start_position", "target_message_bytes", b"target_message_bytes", "world_size", b"world_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_position", b"base_position", "batch_size", b"batch_size", "claim", b"claim", "columns", b"columns", "cursor", b"cursor", "max_row_count", b"max_row_count", "rank", b"rank", "recipe_digest", b"recipe_digest", "recipe_json", b"recipe_json", "start_position", b"start_position", "target_message_bytes", b"target_message_bytes", "world_size", b"world_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReadStreamRequest: _TypeAlias = ReadStreamRequest  # noqa: Y015
+
+@_typing.final
+class ReaderClaim(_message.Message):
+    """The part of a run that one reader has to itself. Runs of other tokens are other runs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: _builtins.int
+    RANK_FIELD_NUMBER: _builtins.int
+    WORKER_FIELD_NUMBER: _builtins.int
+    PEER_FIELD_NUMBER: _builtins.int
+    CLAIMANT_FIELD_NUMBER: _builtins.int
+    run: _builtins.str
+    """The run's name: 1 to 64 printable characters."""
+    rank: _builtins.int
+    """The data-parallel rank in the run, below 1048576."""
+    worker: _builtins.int
+    """Which of the processes that share out this rank's samples; 0 where there is one. Below 1048576."""
+    peer: _builtins.int
+    """Which of the processes that read the same samples on purpose, as tensor-parallel peers do; 0 where there is one.
+    Below 1048576.
+    """
+    claimant: _builtins.bytes
+    """16 random bytes, the same in all streams of one reader: by them a reader that comes back is known as the one that
+    has the claim.
+    """
+    def __init__(
+        self,
+        *,
+        run: _builtins.str = ...,
+        rank: _builtins.int = ...,
+        worker: _builtins.int = ...,
+        peer: _builtins.int = ...,
+        claimant: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claimant", b"claimant", "peer", b"peer", "rank", b"rank", "run", b"run", "worker", b"worker"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReaderClaim: _TypeAlias = ReaderClaim  # noqa: Y015
 
 @_typing.final
 class ReadStreamResponse(_message.Message):

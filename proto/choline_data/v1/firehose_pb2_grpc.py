@@ -27,7 +27,8 @@ if _version_not_supported:
 
 class FirehoseServiceStub:
     """Serves datasets of one catalog as mixed streams. A stream is a pure function of its recipe: any server that has the
-    same revisions gives the same samples at the same positions, so servers hold no state of any reader.
+    same revisions gives the same samples at the same positions, so servers hold no state of any reader, but for who reads
+    a named run right now.
     """
 
     def __init__(self, channel):
@@ -65,7 +66,8 @@ class FirehoseServiceStub:
 
 class FirehoseServiceServicer:
     """Serves datasets of one catalog as mixed streams. A stream is a pure function of its recipe: any server that has the
-    same revisions gives the same samples at the same positions, so servers hold no state of any reader.
+    same revisions gives the same samples at the same positions, so servers hold no state of any reader, but for who reads
+    a named run right now.
     """
 
     def ListDatasets(self, request, context):
@@ -142,7 +144,8 @@ def add_FirehoseServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class FirehoseService:
     """Serves datasets of one catalog as mixed streams. A stream is a pure function of its recipe: any server that has the
-    same revisions gives the same samples at the same positions, so servers hold no state of any reader.
+    same revisions gives the same samples at the same positions, so servers hold no state of any reader, but for who reads
+    a named run right now.
     """
 
     @staticmethod

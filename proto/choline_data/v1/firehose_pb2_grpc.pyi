@@ -28,7 +28,8 @@ GRPC_VERSION: str
 
 class FirehoseServiceStub:
     """Serves datasets of one catalog as mixed streams. A stream is a pure function of its recipe: any server that has the
-    same revisions gives the same samples at the same positions, so servers hold no state of any reader.
+    same revisions gives the same samples at the same positions, so servers hold no state of any reader, but for who reads
+    a named run right now.
     """
 
     @_typing.overload
@@ -51,7 +52,8 @@ class FirehoseServiceStub:
 @_typing.type_check_only
 class FirehoseServiceAsyncStub(FirehoseServiceStub):
     """Serves datasets of one catalog as mixed streams. A stream is a pure function of its recipe: any server that has the
-    same revisions gives the same samples at the same positions, so servers hold no state of any reader.
+    same revisions gives the same samples at the same positions, so servers hold no state of any reader, but for who reads
+    a named run right now.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -70,7 +72,8 @@ class FirehoseServiceAsyncStub(FirehoseServiceStub):
 
 class FirehoseServiceServicer(metaclass=_abc_1.ABCMeta):
     """Serves datasets of one catalog as mixed streams. A stream is a pure function of its recipe: any server that has the
-    same revisions gives the same samples at the same positions, so servers hold no state of any reader.
+    same revisions gives the same samples at the same positions, so servers hold no state of any reader, but for who reads
+    a named run right now.
     """
 
     @_abc_1.abstractmethod
