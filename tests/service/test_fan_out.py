@@ -103,6 +103,7 @@ def read_all(readers: list[FirehoseDataset]) -> int:
     return count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ranks", [False, True], ids=["whole", "ranks"])
 def test_64_consumers_of_one_mix_read_the_origin_once(origin: Origin, serve: Any, ranks: bool):
     sent = {}
@@ -116,6 +117,7 @@ def test_64_consumers_of_one_mix_read_the_origin_once(origin: Origin, serve: Any
     assert sent[64] <= 1.1 * sent[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ranks", "workers"), [(16, 0), (2, 2)])
 def test_calls_to_the_origin_at_the_start_do_not_grow_with_ranks_or_workers(
     origin: Origin, serve: Any, ranks: int, workers: int
