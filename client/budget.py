@@ -87,9 +87,19 @@ class BudgetPass(Pass):
             mine = Chunk(step.batch.slice(first, count), step.positions[first : first + count])
             if not mine.batch.num_rows:
                 self._end()
-            made = self._made(mine)
+            made = self._made(self._without_banned(mine))
             if made is not None:
                 return made
+
+    def skip(self, steps: int) -> None:
+        """Goes on this many steps after the last one that was given, which have to be read to know where they end."""
+        progress = self.progress
+        assert isinstance(progress, BudgetProgress)
+        for _ in range(steps * self._share.workers):
+            step, _ = self._step()
+            if step is None:
+                break
+            progress.given += step.batch.num_rows
 
     def _step(self) -> tuple[Chunk | None, int]:
         """What all ranks have in the next step, and how many samples each of them has."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
@@ -13,12 +12,15 @@ import numpy as np
 from choline_data.claims import Claim, Claims
 from choline_data.client import forks, formats
 from choline_data.client import state as states
+from choline_data.client.bans import Bans
 from choline_data.client.claiming import Claimant, Claimed
 from choline_data.client.connection import BUDGET_SECONDS, STALL_SECONDS, Endpoint
 from choline_data.client.embedded import EmbeddedReader
 from choline_data.client.embedded import resolved as resolved_here
+from choline_data.client.feedback import Feedback
 from choline_data.client.meshes import placed
 from choline_data.client.options import budgeted, media_tensors, one_of, weighted
+from choline_data.client.outliers import Outliers
 from choline_data.client.passes import Maker, Pass, Progress, Share, share_of
 from choline_data.client.prefetch import QUEUE_BYTES
 from choline_data.client.ranks import find_rank
@@ -42,7 +44,7 @@ except ImportError as missing:
 LAST = ("short", "drop", "wrap")
 
 
-class FirehoseDataset(IterableDataset):  # type: ignore[misc]
+class FirehoseDataset(Feedback, IterableDataset):  # type: ignore[misc]
     """The samples of a mix, of a home in this process (`server=None`) or of servers, shared out over ranks and workers.
 
     Iterating begins at position 0, or where `load_state_dict` or `seek` put it; after a finished pass at 0 again.
@@ -138,10 +140,14 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         self._progress: Progress | None = None
         self._expected: forks.Found | None = None
         self._elsewhere = False  # workers read it, and how far they are is not known here
+        self._begun_elsewhere = False  # workers read it, of a loader that is not ours
         self._parent_rank: tuple[int, int] | None = None
         self._readers: tuple[int, Reader] | None = None
-        self._summary = states.summary(self._recipe)
         self._length = self.describe().length
+        self._running: weakref.ref[Pass] | None = None
+        self._bans = Bans()
+        self.feedback = Outliers(self.describe().datasets)
+        self._summary = (0, states.summary(self._recipe))
         forks.watch_dataset(self)
 
     def _connect(
@@ -174,6 +180,11 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         if self._max_samples is None:
             return self._length
         return self._max_samples if self._length is None else min(self._length, self._max_samples)
+
+    @property
+    def epoch(self) -> int:
+        """The pass that it is in, from 0."""
+        return self._epoch
 
     @property
     def is_remote(self) -> bool:
@@ -277,7 +288,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         return self._pass(BudgetPass, progress, share=share, budget=budget, last=self._last)
 
     def _pass(self, kind: type[Pass], progress: Progress, **options: Any) -> Pass:
-        self._progress, self._elsewhere = progress, False
+        self._progress, self._elsewhere, self._begun_elsewhere = progress, False, False
         myself = weakref.ref(self)
 
         def done() -> None:
@@ -285,7 +296,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
             if dataset is not None and dataset._progress is progress:
                 dataset._start, dataset._epoch = 0, progress.epoch + 1
 
-        return kind(
+        made = kind(
             progress,
             self._reader_for_pass(),
             self.maker(),
@@ -293,7 +304,12 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
             length=self.length,
             ahead=self._ahead if self._endpoint is not None else 0,
             done=done,
+            bans=self._bans,
+            outliers=self.feedback,
+            other=self.reader,
         )
+        self._running = weakref.ref(made)
+        return made
 
     def maker(self) -> Maker:
         """What turns chunks into samples and batches."""
@@ -336,10 +352,11 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
             self._expected = found
             self._parent_rank = self._rank or find_rank()
             self._elsewhere = found.stateless
+            self._begun_elsewhere = found.workers > 0 and not found.ours
 
     def __getstate__(self) -> dict[str, Any]:
         self.expect(forks.iterating(self))
-        return {**self.__dict__, "_readers": None, "_progress": None}
+        return {**self.__dict__, "_readers": None, "_progress": None, "_running": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -360,16 +377,22 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
             )
         return self._state()
 
-    def _state(self) -> dict[str, Any]:
-        progress = self._progress
+    def lasting_state(self) -> dict[str, Any]:
+        """What of the state is the same at every position: the recipe, and which samples are banned."""
+        banned = self._bans.packed()
+        if self._summary[0] != len(banned):
+            self._summary = len(banned), states.summary(self._recipe, len(banned))
         state = {
             "version": states.VERSION,
             "recipe": self._recipe.digest,
-            "position": self._start,
-            "epoch": self._epoch,
             "seed": self._recipe.seed,
-            "summary": self._summary,
+            "summary": self._summary[1],
         }
+        return {**state, "banned": banned} if banned else state
+
+    def _state(self) -> dict[str, Any]:
+        progress = self._progress
+        state = {**self.lasting_state(), "position": self._start, "epoch": self._epoch}
         if self.run is not None:
             state["run"] = self.run
         if self.found_batch_size is not None:
@@ -395,11 +418,13 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         """
         state = states.flattened(state)
         position, epoch = states.check(state, self._recipe)
+        self._bans.load(state)
         worker = state.get("workers") is not None
         self._begun = dict(state) if worker else None
         if not worker and self.length is not None and position >= self.length:
             position, epoch = 0, epoch + 1
-        self._start, self._epoch, self._progress, self._elsewhere = position, epoch, None, False
+        self._start, self._epoch, self._progress = position, epoch, None
+        self._elsewhere = self._begun_elsewhere = False
         found = state.get("batch_size")
         if self.batch_size is None and type(found) is int and found > 0:
             self.batch_size = self.found_batch_size = found
@@ -412,28 +437,13 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
                 f"Position {position} is not in the stream.",
                 remedy=f"It has positions 0 to {length - 1}." if length else "Positions begin at 0.",
             )
-        self._start, self._begun, self._progress, self._elsewhere = position, None, None, False
+        self.rewind(self._epoch)
+        self._start = position
 
     def rewind(self, epoch: int) -> None:
         """The next iteration is pass `epoch`, from its beginning."""
-        self._start, self._epoch, self._begun, self._progress, self._elsewhere = 0, epoch, None, None, False
-
-    def stats(self) -> dict[str, Any]:
-        """What this process has read so far: rows, seconds waited, samples skipped, and samples served by source."""
-        progress = self._progress
-        position = self._state()["position"]
-        served = self._recipe.plan().served(position) if position else [0] * len(self._recipe.sources)
-        seconds = max(time.monotonic() - progress.began, 1e-9) if progress else 1.0
-        return {
-            "run": self.run,
-            "position": position,
-            "epoch": self._epoch,
-            "rows": progress.rows if progress else 0,
-            "rows_per_second": progress.rows / seconds if progress else 0.0,
-            "wait_share": progress.waited / seconds if progress else 0.0,
-            "skipped": progress.skipped if progress else 0,
-            "served": dict(zip([s.name for s in self._recipe.sources], served, strict=True)),
-        }
+        self._start, self._epoch, self._begun, self._progress = 0, epoch, None, None
+        self._elsewhere = self._begun_elsewhere = False
 
     def explain(self, step: int) -> list[dict[str, Any]]:
         """The rows of step `step` of all ranks: dataset, revision, row and epoch of each, from the recipe alone."""

@@ -84,6 +84,7 @@ class Found:
     loader: bool = False
     dispatcher: bool = False  # Accelerate reads everything on one rank and deals it to the others
     stateless: bool = False  # the loader has workers, and nobody asks them how far they are
+    ours: bool = False  # it is dataset.loader(), which knows how far its workers are and can begin them again
     shard_group: int = 0  # Accelerate lets each rank read everything and keep its part: samples in a step of all ranks
 
 
@@ -113,7 +114,7 @@ def iterating(dataset: object) -> Found:
     data = sys.modules.get("torch.utils.data")
     if data is None:
         return Found()
-    loader_batch, workers, loader, dispatcher, group, stateless = None, 0, False, False, 0, False
+    loader_batch, workers, loader, dispatcher, group, stateless, ours = None, 0, False, False, 0, False, False
     for value in _objects():
         kind = type(value).__name__
         if kind == "IterableDatasetShard" and _reaches(value, dataset):
@@ -123,9 +124,10 @@ def iterating(dataset: object) -> Found:
             dispatcher = True
         elif isinstance(value, data.DataLoader) and not loader and _reaches(value, dataset):
             loader_batch, workers, loader = value.batch_size, value.num_workers, True
-            counted = hasattr(value, "state_dict") or hasattr(value.dataset, "counts_steps")
+            ours = hasattr(value.dataset, "counts_steps")
+            counted = hasattr(value, "state_dict") or ours
             stateless = workers > 0 and not counted
-    return Found(loader_batch, workers, loader, dispatcher, stateless, group)
+    return Found(loader_batch, workers, loader, dispatcher, stateless, ours, group)
 
 
 def fetcher() -> Any:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import copy
+import time
 import weakref
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import DataLoader, IterableDataset
 
 from choline_data.client import forks
+from choline_data.client.passes import Progress
+from choline_data.client.ranks import Lane
+from choline_data.client.samples import Batch
 from choline_data.errors import InvalidOptionError
 
 if TYPE_CHECKING:
     from choline_data.client.dataset import FirehoseDataset
     from choline_data.client.passes import Pass
+    from choline_data.client.telemetry import Metrics
 
 WORKER_SECONDS = 600.0  # a worker that is silent for longer than this is reported, not waited for
 
@@ -80,6 +85,7 @@ class Loader:
             raise InvalidOptionError(f"num_workers is {num_workers!r}.", remedy='Give 0 or more, or "auto".')
         if multiprocessing_context is None and num_workers and dataset.is_remote:
             multiprocessing_context = "forkserver"  # gRPC and fork go together, but not by its own promise
+        self.num_workers = num_workers
         self._loader: DataLoader[Any] = DataLoader(
             _Numbered(self.dataset),
             batch_size=None,
@@ -92,6 +98,7 @@ class Loader:
             timeout=timeout if num_workers else 0,
         )
         self._state = self.dataset.state_dict()
+        self._steps: weakref.ref[_Steps] | None = None
 
     @property
     def batch_size(self) -> int | None:
@@ -105,16 +112,59 @@ class Loader:
         # The dataset of this process stays at the beginning; how far its copies in the workers are is counted here.
         start = self.dataset.state_dict()
         self._state = start
-        return _Steps(self, iter(self._loader), start)
+        steps = _Steps(self, iter(self._loader), start)
+        self._steps = weakref.ref(steps)
+        return steps
 
     def state_dict(self) -> dict[str, Any]:
         """Where the loop stands, by the batches that it got."""
-        return dict(self._state)
+        state = {name: value for name, value in self._state.items() if name != "banned"}
+        return {**state, **self.dataset.lasting_state()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes to where `state` was taken, whatever the ranks and workers were then and are now."""
         self.dataset.load_state_dict(state)
         self._state = self.dataset.state_dict()
+
+    def skip(self, steps: int) -> None:
+        """Goes on as if the next `steps` batches had been given to each rank."""
+        running = None if self._steps is None else self._steps()
+        if running is not None:
+            running.skip(steps)
+            return
+        self.dataset.load_state_dict(self.state_dict())
+        self.dataset.skip(steps)
+        self._state = self.dataset.state_dict()
+
+    def report(self, ids: Any, losses: Any) -> bool:
+        """Takes in the loss of each row of a batch: see `FirehoseDataset.report`."""
+        return self.dataset.report(ids, losses)
+
+    def outliers(self, count: int = 10) -> list[dict[str, Any]]:
+        """The rows of the last spike that stand out most."""
+        return self.dataset.outliers(count)
+
+    def ban(self, ids: Iterable[object]) -> None:
+        """Leaves these samples out from the next batch on; workers begin again from there."""
+        self.dataset.ban(ids)
+
+    def stats(self) -> dict[str, Any]:
+        """What came into this process in this pass, and what all ranks were given by source."""
+        from choline_data.client import telemetry
+
+        running = None if self._steps is None else self._steps()
+        progress = self.dataset._progress if running is None or not self.num_workers else running.progress
+        return telemetry.stats(self.dataset, progress, self._state["position"])
+
+    def progress(self) -> dict[str, str]:
+        """The same in a few short words: `bar.set_postfix(loader.progress())`."""
+        from choline_data.client import telemetry
+
+        return telemetry.postfix(self.stats())
+
+    def metrics(self, port: int | None = None, host: str = "127.0.0.1") -> Metrics:
+        """The same for Prometheus: see `FirehoseDataset.metrics`."""
+        return self.dataset.metrics(port, host, of=self)
 
     def set_epoch(self, epoch: int) -> None:
         """Does nothing: the order of a pass is decided by its positions."""
@@ -128,13 +178,40 @@ class _Steps:
         # Weakly: the fetcher holds these steps, and a cycle would leave the workers to the garbage collector.
         self._fetcher = None if (fetcher := forks.fetcher()) is None else weakref.ref(fetcher)
         self._after: deque[int] = deque([start["position"]], maxlen=16)  # each batch that was asked for
+        self.progress = Progress(Lane(0), 0, 0, None)  # what came out of workers
+        loader.dataset._bans.watch(self)
 
     def __iter__(self) -> _Steps:
         return self
 
+    def skip(self, steps: int) -> None:
+        """Begins the workers again where the batches that were asked for end, and so many steps after."""
+        loader, dataset = self._loader, self._loader.dataset
+        if not steps and not loader.num_workers:
+            return  # the pass in this process knows its bans
+        begun = dataset.state_dict()
+        dataset.seek(self._after[-1])
+        dataset.skip(steps)
+        after = dataset.state_dict()
+        self._batches = iter(())  # lets go of the workers
+        loader._loader._iterator = None  # persistent ones, too
+        if after["epoch"] == begun["epoch"]:
+            self._batches = iter(loader._loader)
+            self._after[-1] = after["position"]
+        loader._state = after
+        dataset._start, dataset._epoch = begun["position"], begun["epoch"]
+
+    def _count(self, batch: Any, waited: float) -> None:
+        self.progress.waited += waited
+        if isinstance(batch, Mapping) and "position" in batch and "dataset" in batch:
+            self.progress.rows += len(batch["position"])
+            self.progress.size += batch.nbytes if isinstance(batch, Batch) else 0
+            self._loader.dataset.feedback.saw(batch)
+
     def __next__(self) -> Any:
         fetcher = None if self._fetcher is None else self._fetcher()
         held = 0 if fetcher is None else len(fetcher.batches)
+        began = time.monotonic()
         try:
             position, batch = next(self._batches)
         except StopIteration:
@@ -145,4 +222,6 @@ class _Steps:
         given = position if fetcher is None else self._after[-1 - held]
         self._after.append(position)
         self._loader._state = {**self._start, "position": given}
+        if self._loader.num_workers:
+            self._count(batch, time.monotonic() - began)
         return batch

@@ -14,7 +14,9 @@ from typing import Any, NoReturn
 import pyarrow as pa
 
 from choline_data.client import forks, formats
+from choline_data.client.bans import Bans, part
 from choline_data.client.media_tensors import MediaTensors
+from choline_data.client.outliers import Outliers
 from choline_data.client.prefetch import Prefetch
 from choline_data.client.ranks import Lane
 from choline_data.client.reading import Chunk, Reader
@@ -25,6 +27,7 @@ from choline_data.memory import keep_freed
 
 log = logging.getLogger("choline_data")
 BAD_IN_A_ROW = 100
+_LOOK_AHEAD, _MOST_AHEAD = 64, 1 << 14  # positions looked through where a whole step is banned
 KEPT_BYTES = 64 << 20  # of freed memory: some batches and messages
 
 
@@ -46,6 +49,10 @@ class Progress:
     waited: float = 0.0
     began: float = field(default_factory=time.monotonic)
     skipped: int = 0
+    banned: int = 0
+    size: int = 0  # in bytes, of what came from workers
+    reader: Callable[[], Reader] | None = None
+    ahead: Callable[[], Prefetch | None] | None = None  # weakly: what was read ahead goes with the pass
     left: Iterator[Any] = field(default_factory=lambda: iter(()))  # made already; knows how many they are
 
     @property
@@ -57,6 +64,16 @@ class Progress:
         """Where the step begins that this reader yields next."""
         position = self.lane.position(self.index) - self.offset
         return max(position, self.end) if self.finished and self.end is not None else position
+
+    def received(self) -> int:
+        """Bytes that came from servers; what the rows take up in the store, about, where they are read there."""
+        reader = self.reader() if self.reader is not None else None
+        return self.size if reader is None else reader.received_bytes(self.rows)
+
+    def queue(self) -> tuple[int, int]:
+        """Bytes that were read ahead, and the most there may be."""
+        ahead = self.ahead() if self.ahead is not None else None
+        return (0, 0) if ahead is None else ahead.fill()
 
     def after(self) -> int:
         """Where the rank's step begins that follows the last one yielded here, whichever worker has it."""
@@ -140,6 +157,9 @@ class Pass:
         length: int | None,
         ahead: int,
         done: Callable[[], None],
+        bans: Bans,
+        outliers: Outliers,
+        other: Callable[[], Reader],
     ) -> None:
         keep_freed(KEPT_BYTES)
         self.progress = progress
@@ -147,6 +167,8 @@ class Pass:
         self._plain = make.plain
         self._batch = batch
         self._done = done
+        self._bans, self._outliers = bans, outliers
+        self._other, self._length = other, length
         lane, end = progress.lane, progress.end
         count = None if end is None else lane.below(end)
         self._total = count
@@ -162,12 +184,16 @@ class Pass:
         if ahead:
             self._ahead = Prefetch(reader, read, progress.index, limit=ahead)
             weakref.finalize(self, self._ahead.drop)
+            progress.ahead = weakref.ref(self._ahead)
+        progress.reader = reader
         self._held: Chunk | None = None
         self._at = 0
         self._left = progress.left
         self._made_ahead: Iterator[list[Any]] = iter(())
         self._at_rows: Iterator[tuple[Chunk, int, Any]] = iter(())  # where each is decoded or transformed
         self._bad = 0
+        self._passed_over = 0  # banned samples after those that were made last
+        bans.watch(self)
 
     def __iter__(self) -> Pass:
         return self
@@ -192,13 +218,55 @@ class Pass:
                 progress.given += len(samples)
                 progress.left = self._left = iter(samples)
                 return next(self)
-            fetched = self._fetch()
-            if fetched is None:
+            allowed = self._allowed()
+            if allowed is None:
                 self._end()
+            self._outliers.saw(allowed)
             if self._plain:
-                self._made_ahead = iter(self._make.lists(fetched))
+                self._made_ahead = iter(self._make.lists(allowed))
             else:
-                self._at_rows = self._numbered(fetched)
+                self._at_rows = self._numbered(allowed)
+
+    def _allowed(self) -> Chunk | None:
+        """The next samples up to one that is banned, all of which are counted when what follows them is asked for."""
+        self.progress.given += self._passed_over
+        self.progress.banned += self._passed_over
+        self._passed_over = 0
+        while (chunk := self._rest()) is not None:
+            rows = self._bans.rows(chunk.batch).tolist() if self._bans.ids else []
+            if not rows:
+                return chunk
+            first = rows[0]
+            if first + 1 < chunk.batch.num_rows:
+                self._held, self._at = chunk, first + 1
+            if first:
+                self._passed_over = 1
+                return part(chunk, 0, first)
+            self.progress.given += 1
+            self.progress.banned += 1
+        return None
+
+    def _rest(self) -> Chunk | None:
+        """What is left of the chunk at hand, or the next."""
+        held, self._held = self._held, None
+        return self._fetch() if held is None else part(held, self._at, held.batch.num_rows)
+
+    def skip(self, steps: int) -> None:
+        """Goes on this many steps after the last one that was given; what was read ahead is forgotten."""
+        if not steps and self._batch is not None:
+            return  # bans are looked for when a step is made
+        progress = self.progress
+        index = progress.index + steps * (self._batch or 1)
+        self._go_to(index if self._total is None else min(index, self._total))
+
+    def _go_to(self, index: int) -> None:
+        progress = self.progress
+        progress.given, progress.left = index, iter(())
+        self._left, self._made_ahead, self._at_rows = progress.left, iter(()), iter(())
+        self._held, self._chunks, self._passed_over = None, None, 0
+        self._fetched = index
+        if self._ahead is not None:
+            self._ahead.restart(index)
 
     def _end(self) -> NoReturn:
         self.progress.finished = True
@@ -260,9 +328,33 @@ class Pass:
             if chunk is None:
                 self._end()
             self.progress.given += chunk.batch.num_rows
-            made = self._made(chunk)
+            made = self._made(self._without_banned(chunk))
             if made is not None:
                 return made
+
+    def _without_banned(self, chunk: Chunk) -> Chunk:
+        """A step's samples without those that are banned; where all are, the next that is not, as no step is empty."""
+        if self._bans.ids:
+            kept = self._bans.kept(chunk)
+            left = sum(k.batch.num_rows for k in kept)
+            self.progress.banned += chunk.batch.num_rows - left
+            if left < chunk.batch.num_rows:
+                chunk = joined(kept) if kept else self._next_allowed(int(chunk.positions[-1]) + 1)
+        self._outliers.saw(chunk)
+        return chunk
+
+    def _next_allowed(self, position: int) -> Chunk:
+        """The first sample from this position of the stream on that is not banned, whoever else is given it."""
+        import numpy as np
+
+        for start in range(position, position + _MOST_AHEAD, _LOOK_AHEAD):
+            positions = np.arange(start, start + _LOOK_AHEAD, dtype=np.int64) % (self._length or 1 << 62)
+            kept = self._bans.kept(Chunk(self._other().at(positions.tolist()), positions))
+            if kept:
+                return part(kept[0], 0, 1)
+        raise DataError(
+            f"Every sample from position {position} on is banned.", remedy="Lift the bans with dataset.unban()."
+        )
 
     def _made(self, chunk: Chunk) -> Any:
         """The chunk as a batch; None where each of its samples is skipped."""

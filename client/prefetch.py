@@ -127,6 +127,13 @@ class Prefetch:
             self._change.notify_all()
         return stopped
 
+    def restart(self, index: int) -> None:
+        """Forgets what was read, and goes on from the lane's sample number `index`."""
+        if not self.pause():
+            raise UnavailableError("The reader thread did not stop.", remedy="Load the last state, and go on from it.")
+        self._queue.clear()
+        self._bytes, self._index, self._ended, self._failed = 0, index, False, None
+
     def drop(self) -> None:
         """Has the thread stop and close what it reads, without waiting for it: for a finalizer, which may run in it."""
         self._dropped = self._stopping = True

@@ -44,5 +44,8 @@ class Reader(Protocol):
     def at(self, positions: Sequence[int]) -> pa.RecordBatch:
         """The samples at these positions, in this order, in the wire schema."""
 
+    def received_bytes(self, rows: int) -> int:
+        """Bytes that `rows` samples, which it has given, came in."""
+
     def close(self) -> None:
         """Lets go of everything; a chunk that is being waited for ends with UnavailableError."""

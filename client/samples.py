@@ -127,6 +127,12 @@ class Batch(dict[str, Any]):
         column = self._columns.get(name)
         return None if column is None else plain(column)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its tensors, and of the Arrow columns that have not been made lists yet."""
+        made = sum(getattr(dict.__getitem__(self, name), "nbytes", 0) for name in dict.__iter__(self))
+        return int(made + sum(column.nbytes for column in self._columns.values()))
+
     def __getitem__(self, name: str) -> Any:
         return self._made(name) if name in self._columns else dict.__getitem__(self, name)
 

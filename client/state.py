@@ -28,8 +28,8 @@ def _shortened(recipe: Recipe) -> Recipe:
     return replace(recipe, sources=tuple(replace(s, revision=s.revision[:_SHORT]) for s in recipe.sources))
 
 
-def summary(recipe: Recipe) -> str:
-    """What of a recipe fits beside a position, so that a state that does not fit can say how it differs."""
+def summary(recipe: Recipe, taken: int = 0) -> str:
+    """What of a recipe fits beside a position and `taken` other bytes, so that a state can say how it differs."""
     body = orjson.loads(_shortened(recipe).to_json())
     for left_out in _LEFT_OUT:
         kept = {
@@ -37,7 +37,7 @@ def summary(recipe: Recipe) -> str:
             "sources": [{k: v for k, v in s.items() if k not in left_out} for s in body["sources"]],
         }
         packed = base64.b85encode(zlib.compress(orjson.dumps(kept), 9)).decode()
-        if len(packed) <= _SUMMARY_BYTES:
+        if len(packed) + taken <= _SUMMARY_BYTES:
             return packed
     return ""
 

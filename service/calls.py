@@ -16,7 +16,7 @@ from choline_data.errors import InvalidMixError, InvalidOptionError, Unavailable
 from choline_data.home import Home
 from choline_data.id_index import index_name, rows_of
 from choline_data.mix import resolve_mix
-from choline_data.recipe import VIEWS, Recipe
+from choline_data.recipe import VIEWS, Recipe, RecipeSource
 from choline_data.service.audit import CURRENT, Audit, Progress
 from choline_data.service.auth import Gate, Principal, check_read
 from choline_data.service.claims import RunClaims
@@ -144,9 +144,16 @@ class Calls:
             from choline_data.tokens.stream import token_rows
 
             rows_of["rows_of"] = token_rows()
-        entries = self.engine.entries()
-        seen = frozenset(principal.visible("read", entries))
-        recipe = resolve_mix(mix, self.engine.store, allowed=seen, **{**options, "view": view}, **rows_of)
+
+        def resolve(entries: dict[str, Entry]) -> Recipe:
+            seen = frozenset(principal.visible("read", entries))
+            more = {**options, **rows_of, "view": view, "allowed": seen, "entries": entries}
+            return resolve_mix(mix, self.engine.store, **more)
+
+        try:
+            recipe = resolve(self.engine.entries())
+        except UnknownDatasetError:
+            recipe = resolve(self.engine.entries(now=True))
         if principal.asked is not None:
             principal.asked.recipe = recipe
         return self.engine.remember(recipe)
@@ -154,10 +161,11 @@ class Calls:
     def admitted(self, principal: Principal, recipe: Recipe) -> None:
         """Refuses a recipe with a source that may not be read, or whose name does not go with its revision."""
         entries = self.engine.entries()
+        if any(not _holds(entries, source) for source in recipe.sources):
+            entries = self.engine.entries(now=True)
         check_read(principal, (source.dataset for source in recipe.sources), entries)
         for source in recipe.sources:
-            entry = entries.get(source.dataset)
-            if entry is None or source.revision not in (entry.revision, *entry.earlier):
+            if not _holds(entries, source):
                 raise UnknownDatasetError(source.dataset, principal.visible("list", entries))
 
     def opened(self, principal: Principal, raw: bytes, digest: str, columns: Sequence[str]) -> Opened:
@@ -181,6 +189,12 @@ class Calls:
             return rows_of(self.home, revision, ids)
         finally:
             self._indexing.release()
+
+
+def _holds(entries: Mapping[str, Entry], source: RecipeSource) -> bool:
+    """Whether the catalog has the source's dataset with this revision."""
+    entry = entries.get(source.dataset)
+    return entry is not None and source.revision in (entry.revision, *entry.earlier)
 
 
 def view_options(options: Mapping[str, str]) -> dict[str, str]:

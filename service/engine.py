@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -37,6 +38,7 @@ T = TypeVar("T")
 MIN_MESSAGE, MAX_MESSAGE = 64 << 10, wire.MAX_BYTES
 MAX_ROWS = 1 << 16
 GATHERED_AHEAD = 8  # messages
+CATALOG_SECONDS = 2.0
 FIREHOSE, FLIGHT = "firehose", "flight"
 
 
@@ -178,6 +180,8 @@ class Engine:
         self._recipes: OrderedDict[str, Recipe] = OrderedDict()
         self._opened: OrderedDict[tuple[object, ...], Opened] = OrderedDict()
         self._entries: tuple[int, dict[str, Entry]] = (-1, {})
+        self._looking = threading.Lock()
+        self._looked = -CATALOG_SECONDS
         self._lock = threading.Lock()
         self._readers = ThreadPoolExecutor(1 if home.local else limits.read_threads, thread_name_prefix="choline-read")
         self._openers = ThreadPoolExecutor(limits.read_threads, thread_name_prefix="choline-open")
@@ -195,12 +199,20 @@ class Engine:
         except TimeoutError as error:
             raise reached("open_timeout", self.limits.open_timeout, "Opening took too long.") from error
 
-    def entries(self) -> dict[str, Entry]:
-        """The catalog's datasets as they are now; read again only when there is a newer snapshot."""
-        number = self.catalog.newest()
-        if number != self._entries[0]:
-            self._entries = (number, self.catalog.entries(number))
-        return self._entries[1]
+    def entries(self, *, now: bool = False) -> dict[str, Entry]:
+        """The catalog's datasets as they are now; read again only when there is a newer snapshot.
+
+        A remote home is asked once in CATALOG_SECONDS, however many ranks begin at once, and `now` where what is sought
+        is not there.
+        """
+        with self._looking:
+            began = time.monotonic()
+            if now or self.catalog.home.local or began - self._looked >= CATALOG_SECONDS:
+                number = self.catalog.newest()
+                if number != self._entries[0]:
+                    self._entries = (number, self.catalog.entries(number))
+                self._looked = began
+            return self._entries[1]
 
     def remember(self, recipe: Recipe) -> Recipe:
         """Keeps the recipe so that it can be asked for by its digest."""

@@ -64,10 +64,11 @@ def resolve_mix(
     on_exhausted: str = "renormalize",
     unit: str = "",
     allowed: Container[str] | None = None,
+    entries: Mapping[str, Entry] | None = None,
     options: Mapping[str, str] | None = None,
     rows_of: RowsOf = sample_rows,
 ) -> Recipe:
-    """The recipe of a mix against the catalog as it is now.
+    """The recipe of a mix against the catalog as it is now, or against `entries` of it.
 
     `where` narrows every source; without `repeat` each is served once unless its own `max_epochs` says otherwise. A
     source without a `split` is its training split, where it has one: no test data come into a training unasked.
@@ -80,8 +81,9 @@ def resolve_mix(
         raise InvalidMixError(f"There is no unit {unit!r}.", remedy=f"Units: {', '.join(UNITS)}.")
     if parsed.unit and unit != parsed.unit:
         raise InvalidMixError(f"The mix counts {parsed.unit}, the request {unit}.", remedy="Leave one of them out.")
-    entries = {n: e for n, e in Catalog(store.home).entries().items() if allowed is None or n in allowed}
-    resolver = _Resolver(store, entries, unit, view, dict(options or {}), repeat, rows_of)
+    there = Catalog(store.home).entries() if entries is None else entries
+    seen = {n: e for n, e in there.items() if allowed is None or n in allowed}
+    resolver = _Resolver(store, seen, unit, view, dict(options or {}), repeat, rows_of)
     resolver.level(parsed, Fraction(1), _Inherited(where=_joined(where, "")))
     leaves = resolver.merged()
     weights = integer_weights({leaf.source.name: leaf.share / resolver.per_sample(leaf.measure) for leaf in leaves})

@@ -1,0 +1,188 @@
+"""What a reader has done, in numbers: for a progress bar, for Prometheus, for anyone who asks. Counted when asked."""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from choline_data.client.passes import Progress
+from choline_data.errors import InvalidOptionError
+from choline_data.recipe import Recipe
+
+if TYPE_CHECKING:
+    from choline_data.client.feedback import Feedback
+
+
+class Counted(Protocol):
+    """A dataset or a loader."""
+
+    def stats(self) -> dict[str, Any]:
+        """What was read so far."""
+
+
+def stats(dataset: Feedback, progress: Progress | None, position: int) -> dict[str, Any]:
+    """What was read by this process in this pass, and what all ranks were given up to `position`."""
+    length = dataset.length
+    return {
+        "run": dataset.run,
+        "position": position,
+        "epoch": dataset.epoch,
+        **reading(progress),
+        **served(dataset.recipe, position if length is None else min(position, length)),
+        "spikes": dataset.feedback.spikes,
+        "losses": dataset.feedback.losses(),
+    }
+
+
+def reading(progress: Progress | None) -> dict[str, Any]:
+    """What a pass has read in this process: rows, bytes, seconds waited for them, and how full its queue is."""
+    seconds = max(time.monotonic() - progress.began, 1e-9) if progress else 1.0
+    rows = progress.rows if progress else 0
+    received = progress.received() if progress else 0
+    queued, room = progress.queue() if progress else (0, 0)
+    return {
+        "rows": rows,
+        "rows_per_second": rows / seconds,
+        "bytes": received,
+        "bytes_per_second": received / seconds,
+        "wait_share": min(progress.waited / seconds, 1.0) if progress else 0.0,
+        "queue_bytes": queued,
+        "queue_fill": min(queued / room, 1.0) if room else 0.0,  # one message may be larger than the queue
+        "skipped": progress.skipped if progress else 0,
+        "banned": progress.banned if progress else 0,
+    }
+
+
+def served(recipe: Recipe, position: int) -> dict[str, Any]:
+    """What all ranks together were given before `position`, by source: rows, epochs and, in the tokens view, tokens."""
+    counts = recipe.plan().served(position) if position else [0] * len(recipe.sources)
+    by_source = dict(zip([s.name for s in recipe.sources], counts, strict=True))
+    out: dict[str, Any] = {
+        "served": by_source,
+        "epochs": {s.name: by_source[s.name] / s.rows for s in recipe.sources},
+    }
+    if recipe.view == "tokens":
+        length = int(recipe.options["seq_len"])
+        out["tokens"] = {name: count * length for name, count in by_source.items()}
+    return out
+
+
+def postfix(stats: Mapping[str, Any]) -> dict[str, str]:
+    """The same in a few short words, for `tqdm.set_postfix`."""
+    out = {
+        "rows/s": _short(stats["rows_per_second"]),
+        "B/s": _short(stats["bytes_per_second"]),
+        "wait": f"{stats['wait_share']:.0%}",
+        "queue": f"{stats['queue_fill']:.0%}",
+        "position": _short(stats["position"]),
+        "epochs": " ".join(f"{name}:{epochs:.2g}" for name, epochs in list(stats["epochs"].items())[:4]),
+    }
+    for name in ("skipped", "banned", "spikes"):
+        if stats[name]:
+            out[name] = str(stats[name])
+    return out
+
+
+def _short(number: float) -> str:
+    power = min(len(str(int(abs(number)))) - 1, 12) // 3
+    return f"{number / 1000**power:.3g}{('', 'k', 'M', 'G', 'T')[power]}"
+
+
+_GAUGES = (
+    ("position", "choline_client_position", "Position of the next step in the stream."),
+    ("epoch", "choline_client_pass", "Passes over the stream that were finished."),
+    ("rows_per_second", "choline_client_rows_per_second", "Rows read in a second of this pass."),
+    ("bytes_per_second", "choline_client_bytes_per_second", "Bytes read in a second of this pass."),
+    ("wait_share", "choline_client_wait_share", "Share of this pass that was spent waiting for samples."),
+    ("queue_bytes", "choline_client_queue_bytes", "Bytes that were read ahead."),
+    ("queue_fill", "choline_client_queue_fill", "Share of the queue that is full."),
+    ("rows", "choline_client_rows", "Rows read in this pass."),
+    ("bytes", "choline_client_bytes", "Bytes read in this pass."),
+    ("skipped", "choline_client_skipped", "Samples of this pass left out by on_error."),
+    ("banned", "choline_client_banned", "Samples of this pass left out by ban()."),
+    ("spikes", "choline_client_spikes", "Spikes of the loss that were reported."),
+)
+_BY_SOURCE = (
+    ("served", "choline_client_served_rows", "Rows of a source given to all ranks."),
+    ("epochs", "choline_client_served_epochs", "Epochs of a source given to all ranks."),
+    ("tokens", "choline_client_served_tokens", "Tokens of a source given to all ranks."),
+)
+
+
+class Metrics:
+    """A dataset's or a loader's stats for Prometheus, read when they are scraped. Does not keep it alive."""
+
+    def __init__(self, counted: Counted, labels: Mapping[str, str]) -> None:
+        from prometheus_client import CollectorRegistry
+
+        self._counted = weakref.ref(counted)
+        self._labels = dict(labels)
+        self.registry = CollectorRegistry()
+        self.registry.register(self)
+        self.port: int | None = None
+        self._server: tuple[Any, threading.Thread] | None = None
+
+    def collect(self) -> Iterator[Any]:
+        """The metrics as they are now."""
+        from prometheus_client.core import GaugeMetricFamily
+
+        counted = self._counted()
+        if counted is None:
+            return
+        stats = counted.stats()
+        names, values = list(self._labels), list(self._labels.values())
+        for key, name, help_text in _GAUGES:
+            family = GaugeMetricFamily(name, help_text, labels=names)
+            family.add_metric(values, stats[key])
+            yield family
+        for key, name, help_text in _BY_SOURCE:
+            yield _by(GaugeMetricFamily(name, help_text, labels=[*names, "source"]), values, stats.get(key, {}))
+        for key in ("median", "deviation"):
+            name = f"choline_client_loss_{key}"
+            family = GaugeMetricFamily(name, f"The {key} of a dataset's last losses.", labels=[*names, "dataset"])
+            yield _by(family, values, {dataset: of[key] for dataset, of in stats["losses"].items()})
+
+    def describe(self) -> Sequence[Any]:
+        """Nothing: registering asks for no stats."""
+        return []
+
+    def serve(self, port: int, host: str) -> None:
+        """Answers scrapes on this port, 0 for any that is free, in a thread."""
+        from prometheus_client import start_http_server
+
+        try:
+            server, thread = start_http_server(port, addr=host, registry=self.registry)
+        except (OSError, OverflowError) as error:
+            raise InvalidOptionError(
+                f"Metrics can't be served on {host}:{port}: {error}.",
+                remedy="Give another port, or 0 for any that is free; each rank needs its own.",
+                option="port",
+            ) from error
+        self._server = (server, thread)
+        self.port = int(server.server_port)
+
+    def close(self) -> None:
+        """Stops answering."""
+        if self._server is not None:
+            server, thread = self._server
+            self._server = None
+            server.shutdown()
+            server.server_close()
+            thread.join(timeout=5)
+
+
+def _by(family: Any, labels: Sequence[str], values: Mapping[str, float]) -> Any:
+    for name, value in values.items():
+        family.add_metric([*labels, name], value)
+    return family
+
+
+def metrics_of(counted: Counted, port: int | None, host: str, *, rank: int, run: str | None) -> Metrics:
+    """Metrics on a registry of their own, answering scrapes where a port is given."""
+    metrics = Metrics(counted, {"rank": str(rank), "run": run or ""})
+    if port is not None:
+        metrics.serve(port, host)
+    return metrics
