@@ -110,8 +110,9 @@ class Parquet:
         expanded = seen = 0
         buffered = meta.total_byte_size > BUFFERED_ROW_GROUP
         file = files.opened(repeated, buffered)
+        wanted, threads = self._wanted(file), _worth_threads(meta)
         with _damage(shard.name):
-            for batch in file.iter_batches(rows, row_groups=[group], columns=self._wanted(file)):
+            for batch in file.iter_batches(rows, row_groups=[group], columns=wanted, use_threads=threads):
                 batch = records.storage(batch)
                 for piece in records.decoded(batch, shard.name, self.max_row_bytes):
                     _validate(piece, shard.name, group)
@@ -193,6 +194,12 @@ def _runs(meta: pq.FileMetaData) -> Iterator[tuple[int, int, int]]:
         if size >= SHARD_BYTES or i == meta.num_row_groups - 1:
             yield first, i + 1, size
             first, size = i + 1, 0
+
+
+def _worth_threads(meta: pq.RowGroupMetaData) -> bool:
+    """Whether a thread a column gains anything: not where one column, such as a document's text, is most of it all."""
+    sizes = [meta.column(i).total_uncompressed_size for i in range(meta.num_columns)]
+    return bool(2 * max(sizes, default=0) < sum(sizes))
 
 
 def _repeated(meta: pq.RowGroupMetaData) -> tuple[str, ...]:

@@ -43,7 +43,6 @@ def prepare(
     revision: str = "",
 ) -> Prepared:
     """Resolves and plans; writes nothing. A name of a card stands for the card's source, mapping and licence."""
-    from choline_data.catalog.cards import packaged_cards
     from choline_data.catalog.resolve import resolve
 
     wishes = wishes or Wishes()
@@ -51,6 +50,8 @@ def prepare(
     tags: tuple[str, ...] = ()
     place = location
     if not os.path.exists(location) and "/" not in location and ":" not in location:
+        from choline_data.catalog.cards import packaged_cards
+
         known = packaged_cards().get(location)
         if known is not None:
             card = {"card": known.name}
