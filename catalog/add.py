@@ -9,7 +9,7 @@ from typing import Any
 from choline_data.adapters.base import Source
 from choline_data.catalog.ingest import Ingested, Progress, check_limit, publish
 from choline_data.catalog.planning import Plan, Wishes, plan_source
-from choline_data.errors import AlreadyExistsError
+from choline_data.errors import AlreadyExistsError, UnavailableError
 from choline_data.home import Home
 from choline_data.store import Catalog
 from choline_data.store.catalog import check_name, name_from
@@ -91,19 +91,22 @@ def ingest(
     from choline_data.catalog.runners import run
 
     plan = prepared.plan
-    results = check_limit(
-        run(plan, home, runner=runner, workers=workers, scheduler=scheduler, flags=flags, progress=progress), plan, home
-    )
-    done = publish(
-        plan,
-        home,
-        results,
-        replaces=prepared.replaces if replace_existing else None,
-        dedup=dedup,
-        card=prepared.card,
-        tags=prepared.tags,
-    )
-    return done
+    try:
+        results = run(plan, home, runner=runner, workers=workers, scheduler=scheduler, flags=flags, progress=progress)
+        return publish(
+            plan,
+            home,
+            check_limit(results, plan, home),
+            replaces=prepared.replaces if replace_existing else None,
+            dedup=dedup,
+            card=prepared.card,
+            tags=prepared.tags,
+        )
+    except OSError as error:  # those of reading the source are errors of ours by now
+        raise UnavailableError(
+            f"{home.location} can't be written: {error.strerror or error}.",
+            remedy="Make room there, or name another place with --home. Nothing was published.",
+        ) from error
 
 
 def refuse_existing(home: Home, name: str) -> None:
