@@ -12,7 +12,7 @@ from typing import BinaryIO
 import numpy as np
 import pyarrow as pa
 
-from choline_data.adapters import io, records
+from choline_data.adapters import batches, io
 from choline_data.adapters.base import (
     BATCH_ROWS,
     MAX_ROW_BYTES,
@@ -49,7 +49,7 @@ class ArrowFile:
 
     def _chunks(self, shard: Shard) -> Iterator[Chunk]:
         row = 0
-        folders = records.partitions(shard.name)
+        folders = batches.partitions(shard.name)
         for batch in self._batches(shard):
             try:
                 batch.validate(full=True)
@@ -58,11 +58,11 @@ class ArrowFile:
                 raise SourceDamagedError(
                     f"{shard.name}: the batch after row {row} is not valid: {why}.", remedy="Write it again."
                 ) from error
-            plain = records.storage(batch)
+            plain = batches.storage(batch)
             for at in range(0, plain.num_rows, BATCH_ROWS):
-                for piece in records.decoded(plain.slice(at, BATCH_ROWS), shard.name, self.max_row_bytes):
-                    whole = records.with_partitions(piece, folders)
-                    yield from records.bounded(whole, np.arange(row, row + whole.num_rows, dtype=np.int64))
+                for piece in batches.decoded(plain.slice(at, BATCH_ROWS), shard.name, self.max_row_bytes):
+                    whole = batches.with_partitions(piece, folders)
+                    yield from batches.bounded(whole, np.arange(row, row + whole.num_rows, dtype=np.int64))
                     row += whole.num_rows
 
     def _batches(self, shard: Shard) -> Iterator[pa.RecordBatch]:
@@ -82,14 +82,14 @@ class ArrowFile:
             source = io.arrow_input(raw, shard.path)
             if in_file and damage is None:
                 with pa.ipc.open_file(source) as reader:
-                    records.check_columns(reader.schema, shard.name)
+                    batches.check_columns(reader.schema, shard.name)
                     for i in range(reader.num_record_batches):
                         yield reader.get_batch(i)
                 return
             if in_file:
                 source.seek(8)
             with pa.ipc.open_stream(source) as stream:
-                records.check_columns(stream.schema, shard.name)
+                batches.check_columns(stream.schema, shard.name)
                 for _ in range(damage[0] if damage else 1 << 62):
                     try:
                         yield stream.read_next_batch()
@@ -102,24 +102,24 @@ class ArrowFile:
         self, raw: BinaryIO, at: int, size: int, name: str, in_file: bool
     ) -> tuple[int, SourceDamagedError] | None:
         """Walks the messages. (whole batches before the damage, the damage); None where all is well."""
-        batches = 0
+        whole = 0
         while at < size:
             raw.seek(at)
             prefix = raw.read(8)
             if prefix[:4] != _CONTINUATION or len(prefix) < 8:
                 why = f"bytes that are no message at byte {at:,}"
-                return None if in_file and batches else (batches, _damaged(name, why))
+                return None if in_file and whole else (whole, _damaged(name, why))
             (length,) = struct.unpack("<i", prefix[4:])
             if length == 0:
                 return None  # the end of the stream; what follows is the footer of a file, or nothing of ours
             if length < 0 or at + 8 + length > size:
-                return batches, _damaged(name, f"a message of {length:,} bytes at byte {at:,}")
+                return whole, _damaged(name, f"a message of {length:,} bytes at byte {at:,}")
             try:
                 kind, body, declared = _header(raw.read(length), raw, at + 8 + length)
             except (struct.error, IndexError) as error:
                 raise _damaged(name, f"a broken message at byte {at:,}") from error
             if body < 0 or at + 8 + length + body > size:
-                return batches, _damaged(name, f"the message at byte {at:,} is cut")
+                return whole, _damaged(name, f"the message at byte {at:,} is cut")
             if any(n < -1 for n in declared):
                 raise _damaged(name, f"a buffer of negative length in the message at byte {at:,}")
             if sum(declared) > self.max_batch_bytes:
@@ -128,9 +128,9 @@ class ArrowFile:
                     f"the limit (max_batch_bytes) is {self.max_batch_bytes:,}.",
                     remedy="Write it again with smaller batches.",
                 )
-            batches += kind == _BATCH
+            whole += kind == _BATCH
             at += 8 + length + body
-        return (batches, _damaged(name, "no footer")) if in_file else None
+        return (whole, _damaged(name, "no footer")) if in_file else None
 
 
 ADAPTER = ArrowFile

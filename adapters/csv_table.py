@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pv
 
-from choline_data.adapters import io, records
+from choline_data.adapters import batches, io
 from choline_data.adapters.base import (
     MAX_ROW_BYTES,
     Chunk,
@@ -79,7 +79,7 @@ class Delimited:
 
     def _chunks(self, shard: Shard) -> Iterator[Chunk]:
         dialect, encoding = self.dialect(shard.path, shard.name)
-        records.check_columns(pa.schema([pa.field(n, pa.string()) for n in dialect.names]), shard.name)
+        batches.check_columns(pa.schema([pa.field(n, pa.string()) for n in dialect.names]), shard.name)
         text = _Utf8(shard.path, shard.name, encoding, dialect)
         types: dict[str, str] = {}
         bad: list[Reject] = []
@@ -109,7 +109,7 @@ class Delimited:
             now = [r for r in bad if r.row <= rows[-1]]
             bad[:] = [r for r in bad if r.row > rows[-1]]
             _raise_unclosed(now, shard.name)
-            yield from records.bounded(_typed(batch, types), rows, tuple(sorted(now, key=lambda r: r.row)))
+            yield from batches.bounded(_typed(batch, types), rows, tuple(sorted(now, key=lambda r: r.row)))
         if text.quotes % 2 and last is not None and _ends_in_open_quote(last):
             raise SourceDamagedError(f"{shard.name}: {_UNCLOSED.format(at + dialect.skip)}.", remedy=_CLOSE)
         _raise_unclosed(bad, shard.name)

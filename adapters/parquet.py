@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from choline_data.adapters import io, records
+from choline_data.adapters import batches, io
 from choline_data.adapters.base import (
     BATCH_BYTES,
     BATCH_ROWS,
@@ -63,7 +63,7 @@ class Parquet:
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[Chunk]:
         """The shard's rows from row `start` of the file on."""
         with _opened(shard.path, shard.name) as parquet:
-            records.check_columns(parquet.schema_arrow, shard.name)
+            batches.check_columns(parquet.schema_arrow, shard.name)
             meta = parquet.metadata
         row = sum(meta.row_group(i).num_rows for i in range(shard.start))
         with _Reopened(shard, meta) as files:
@@ -90,10 +90,10 @@ class Parquet:
             rejects = tuple(Reject(shard.origin, row + n, why) for n in range(about.num_rows))
             yield chunk_of(pa.record_batch({}), row, rejects)
             return
-        folders = records.partitions(shard.name)
+        folders = batches.partitions(shard.name)
         for batch in self._row_group(files, group):
             if batch.num_rows:
-                yield chunk_of(records.with_partitions(batch, folders), row)
+                yield chunk_of(batches.with_partitions(batch, folders), row)
                 row += batch.num_rows
 
     def _row_group(self, files: _Reopened, group: int) -> Iterator[pa.RecordBatch]:
@@ -110,17 +110,18 @@ class Parquet:
         expanded = seen = 0
         buffered = meta.total_byte_size > BUFFERED_ROW_GROUP
         file = files.opened(repeated, buffered)
+        wanted, threads = self._wanted(file), _worth_threads(meta)
         with _damage(shard.name):
-            for batch in file.iter_batches(rows, row_groups=[group], columns=self._wanted(file)):
-                batch = records.storage(batch)
-                for piece in records.decoded(batch, shard.name, self.max_row_bytes):
+            for batch in file.iter_batches(rows, row_groups=[group], columns=wanted, use_threads=threads):
+                batch = batches.storage(batch)
+                for piece in batches.decoded(batch, shard.name, self.max_row_bytes):
                     _validate(piece, shard.name, group)
                     if repeated:
                         expanded += piece.nbytes
                         self._check_expansion(expanded, shard.name, group)
                     seen += piece.num_rows
                     if piece.nbytes > BATCH_BYTES and piece.num_rows > 1:
-                        for small in records.bounded(piece, np.arange(piece.num_rows)):
+                        for small in batches.bounded(piece, np.arange(piece.num_rows)):
                             yield small.batch
                     else:
                         yield piece
@@ -193,6 +194,12 @@ def _runs(meta: pq.FileMetaData) -> Iterator[tuple[int, int, int]]:
         if size >= SHARD_BYTES or i == meta.num_row_groups - 1:
             yield first, i + 1, size
             first, size = i + 1, 0
+
+
+def _worth_threads(meta: pq.RowGroupMetaData) -> bool:
+    """Whether a thread a column gains anything: not where one column, such as a document's text, is most of it all."""
+    sizes = [meta.column(i).total_uncompressed_size for i in range(meta.num_columns)]
+    return bool(2 * max(sizes, default=0) < sum(sizes))
 
 
 def _repeated(meta: pq.RowGroupMetaData) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from urllib.parse import quote
 import numpy as np
 import pyarrow as pa
 
-from choline_data.adapters import io, records
+from choline_data.adapters import batches, io, records
 from choline_data.adapters.base import (
     BATCH_ROWS,
     MAX_ROW_BYTES,
@@ -62,12 +62,12 @@ class Sqlite:
                 raise SourceDamagedError(f"{shard.name} has no table {one_line(shard.member, 60)!r}.")
             cursor = base.execute(f"SELECT * FROM {_quoted(shard.member)} ORDER BY {_order(base, shard.member)}")
             names = [column[0] for column in cursor.description]
-            records.check_columns(pa.schema([pa.field(n, pa.null()) for n in names]), shard.origin)
+            batches.check_columns(pa.schema([pa.field(n, pa.null()) for n in names]), shard.origin)
             row = 0
             while rows := cursor.fetchmany(min(_FETCH_ROWS, BATCH_ROWS)):
                 made = [_column(name, values) for name, values in zip(names, zip(*rows, strict=True), strict=True)]
                 batch = pa.RecordBatch.from_arrays([c for _, c in made], schema=pa.schema([f for f, _ in made]))
-                yield from records.bounded(batch, np.arange(row, row + len(rows), dtype=np.int64))
+                yield from batches.bounded(batch, np.arange(row, row + len(rows), dtype=np.int64))
                 row += len(rows)
 
     @contextmanager

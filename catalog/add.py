@@ -9,7 +9,7 @@ from typing import Any
 from choline_data.adapters.base import Source
 from choline_data.catalog.ingest import Ingested, Progress, check_limit, publish
 from choline_data.catalog.planning import Plan, Wishes, plan_source
-from choline_data.errors import AlreadyExistsError
+from choline_data.errors import AlreadyExistsError, UnavailableError
 from choline_data.home import Home
 from choline_data.store import Catalog
 from choline_data.store.catalog import check_name, name_from
@@ -43,7 +43,6 @@ def prepare(
     revision: str = "",
 ) -> Prepared:
     """Resolves and plans; writes nothing. A name of a card stands for the card's source, mapping and licence."""
-    from choline_data.catalog.cards import packaged_cards
     from choline_data.catalog.resolve import resolve
 
     wishes = wishes or Wishes()
@@ -51,6 +50,8 @@ def prepare(
     tags: tuple[str, ...] = ()
     place = location
     if not os.path.exists(location) and "/" not in location and ":" not in location:
+        from choline_data.catalog.cards import packaged_cards
+
         known = packaged_cards().get(location)
         if known is not None:
             card = {"card": known.name}
@@ -90,19 +91,22 @@ def ingest(
     from choline_data.catalog.runners import run
 
     plan = prepared.plan
-    results = check_limit(
-        run(plan, home, runner=runner, workers=workers, scheduler=scheduler, flags=flags, progress=progress), plan, home
-    )
-    done = publish(
-        plan,
-        home,
-        results,
-        replaces=prepared.replaces if replace_existing else None,
-        dedup=dedup,
-        card=prepared.card,
-        tags=prepared.tags,
-    )
-    return done
+    try:
+        results = run(plan, home, runner=runner, workers=workers, scheduler=scheduler, flags=flags, progress=progress)
+        return publish(
+            plan,
+            home,
+            check_limit(results, plan, home),
+            replaces=prepared.replaces if replace_existing else None,
+            dedup=dedup,
+            card=prepared.card,
+            tags=prepared.tags,
+        )
+    except OSError as error:  # those of reading the source are errors of ours by now
+        raise UnavailableError(
+            f"{home.location} can't be written: {error.strerror or error}.",
+            remedy="Make room there, or name another place with --home. Nothing was published.",
+        ) from error
 
 
 def refuse_existing(home: Home, name: str) -> None:

@@ -6,13 +6,12 @@ import multiprocessing
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
 
-# Loaded once and not in each worker; pyarrow loads pandas at the first array it makes, where there is one.
+# Loaded once and not in each worker.
 PRELOADED = (
-    "choline_data.catalog.ingest",
+    "choline_data.catalog.crew",
     "choline_data.adapters.mapping.forms",
     "choline_data.adapters.parquet",
     "choline_data.adapters.jsonl",
-    "pandas",
 )
 
 

@@ -8,15 +8,13 @@ download a binary, so the SDK's own in-memory runner is always named.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
 import orjson
 
 from choline_data.adapters.base import Reject
-from choline_data.catalog import processes
 from choline_data.catalog.ingest import Progress, UnitResult, run_here, run_unit
 from choline_data.catalog.planning import Plan, Unit
 from choline_data.errors import InvalidOptionError, MissingDependencyError
@@ -40,24 +38,10 @@ def run(
     if not runner:
         if workers <= 1 or len(units) <= 1:
             return list(run_here(plan, home, units, progress))
-        return list(_processes(plan, home, units, workers, progress))
+        from choline_data.catalog.crew import run_beside
+
+        return list(run_beside(plan, home, units, workers, progress))
     return _beam(plan, home, units, runner, workers, scheduler, flags)
-
-
-def _processes(
-    plan: Plan, home: Home, units: list[Unit], workers: int, progress: Progress | None
-) -> Iterator[UnitResult]:
-    with ProcessPoolExecutor(workers, mp_context=processes.context()) as pool:
-        waiting = {pool.submit(run_unit, plan, home, unit): unit for unit in units}
-        try:
-            for done in as_completed(waiting):
-                result = done.result()
-                if progress is not None:
-                    progress(result.rows, sum(max(s.size, 0) for _, s in waiting[done].shards))
-                yield result
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
 
 
 def job_name(plan: Plan, units: Sequence[Unit]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -267,6 +268,71 @@ sys.exit(main())
     collect(home)
     assert verify(home, Catalog(home).entry("web"))["files"] == 1
     assert home.names("staging") == []
+
+
+@pytest.mark.parametrize("step", ["sync", "link"])
+def test_killed_while_a_file_is_closed_in_the_background_the_next_run_completes_it(tmp_path, source, small_units, step):
+    # The second file's thread kills the process as the file is synced, or between its sync and its place in the home,
+    # once the main thread has written of the file after it.
+    script = f"""
+import os, signal, sys, threading
+from choline_data.catalog import planning
+from choline_data.store import blocks
+planning.UNIT_BYTES = 1
+begun, closing = [], threading.Event()
+begin = blocks.BlockWriter.__init__
+def beginning(self, *arguments, **options):
+    begin(self, *arguments, **options)
+    begun.append(self)
+    if len(begun) == 3:
+        closing.set()
+def dying(method):
+    def before(*arguments):
+        if len(begun) > 1 and begun[1]._digest and threading.current_thread() is begun[1]._output._thread:
+            if not os.path.exists(begun[1]._staged) or closing.wait(60):
+                os.kill(os.getpid(), signal.SIGKILL)
+        return method(*arguments)
+    return before
+blocks.BlockWriter.__init__ = beginning
+os.{step if step == "link" else "fsync"} = dying(os.{step if step == "link" else "fsync"})
+from choline_data.cli import main
+sys.exit(main())
+"""
+    arguments = command(tmp_path / "home", source)
+    done = subprocess.run([arguments[0], "-c", script, *arguments[3:]], capture_output=True, timeout=60)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    home = Home(tmp_path / "home")
+    assert Catalog(home).entries() == {}
+    assert len(home.names("staging")) >= 2  # the file being closed, and the one being written
+    for name in home.names("data"):  # a store file that is there is whole
+        if name.endswith(".arrow"):
+            assert hashlib.sha256(home.read(name)).hexdigest() == Path(name).stem
+    expected = add(Home(tmp_path / "calm"), source).entry.revision
+    assert add(home, source).entry.revision == expected
+    collect(home)
+    assert verify(home, Catalog(home).entry("web"))["files"] == 6
+    assert home.names("staging") == []
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_home_that_takes_no_more_bytes_is_one_line_and_leaves_nothing(tmp_path, workers):
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in "ab":
+        lines(source / f"{name}.jsonl", 0, good=20_000)
+    # As on a full disk, a write fails in the middle of a file: here where a process may write no more than 256 KiB.
+    script = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 18, 1 << 18)); " + (
+        "from choline_data.catalog import planning; planning.UNIT_BYTES = 1; " + ADD
+    )
+    home = Home(tmp_path / "home")
+    arguments = [sys.executable, "-c", script, *command(tmp_path / "home", source, "--workers", workers)[3:]]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1, done.stderr
+    (line,) = done.stderr.splitlines()
+    error = json.loads(line)["error"]
+    assert (error["reason"], error["message"]) == ("UNAVAILABLE", f"{home.location} can't be written: File too large.")
+    assert Catalog(home).entries() == {}
+    assert home.names("staging") == home.names("data") == []
 
 
 @pytest.mark.slow

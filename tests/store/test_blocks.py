@@ -103,6 +103,19 @@ def test_an_abandoned_file_leaves_nothing(tmp_path):
     assert home.names("staging") == home.names("data") == []
 
 
+def test_a_file_that_fails_as_it_is_closed_in_the_background_is_told_of_and_dropped(tmp_path):
+    home = Home(tmp_path)
+    (tmp_path / "data").write_text("where the folder of store files would be")
+    writer = BlockWriter(home, SCHEMA, 4)
+    writer.write(rows(0, 9))
+    writer.end()  # what fails does so in the writer's thread, after this
+    with pytest.raises(OSError, match="data"):
+        writer.close()
+    writer.abandon()
+    assert home.names("staging") == []
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["data"]
+
+
 @pytest.mark.parametrize(("row_bytes", "expected"), [(1, 4096), (128, 4096), (2400, 128), (300_000, 1), (10**7, 1)])
 def test_a_block_has_a_power_of_two_rows_within_its_bytes(row_bytes, expected):
     assert block_rows_for(row_bytes) == expected

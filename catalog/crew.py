@@ -1,0 +1,110 @@
+"""An ingestion in several processes of this machine.
+
+Each asks for a unit, reads it, and asks for the next while its last file is synced. So a slow one holds nobody up, and
+no core waits for the disk.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerProcess
+from typing import Any
+
+from choline_data.catalog import processes
+from choline_data.catalog.ingest import Progress, UnitResult, run_here
+from choline_data.catalog.planning import Plan, Unit
+from choline_data.errors import UnavailableError
+from choline_data.home import Home
+
+
+def run_beside(
+    plan: Plan, home: Home, units: Sequence[Unit], workers: int, progress: Progress | None = None
+) -> Iterator[UnitResult]:
+    """The units in so many processes, in whatever order they are done. An error in one of them ends all."""
+    left = iter(in_turn(plan, units))
+    sizes = {unit.number: _size(unit) for unit in units}
+    crew: dict[Connection[Any, Any], ForkServerProcess] = {}
+    try:
+        for _ in range(min(workers, len(units))):
+            connection, process = _started(plan, home)
+            crew[connection] = process
+        while crew:
+            for ready in wait(list(crew)):
+                assert isinstance(ready, Connection)
+                try:
+                    said = ready.recv()
+                    if said is None:
+                        ready.send(next(left, None))
+                except (EOFError, OSError):
+                    _check_ended(crew.pop(ready))
+                    continue
+                if isinstance(said, Exception):
+                    raise said
+                if said is not None:
+                    if progress is not None:
+                        progress(said.rows, sizes[said.number])
+                    yield said
+    finally:
+        for process in crew.values():
+            process.terminate()
+        for process in crew.values():
+            process.join()
+
+
+def in_turn(plan: Plan, units: Sequence[Unit]) -> list[Unit]:
+    """The units as they are dealt: the biggest first, so that none is left to one worker at the end.
+
+    A limit wants the first rows, and so the first units.
+    """
+    return list(units) if plan.limit else sorted(units, key=_size, reverse=True)
+
+
+def _size(unit: Unit) -> int:
+    return sum(max(shard.size, 0) for _, shard in unit.shards)
+
+
+def _started(plan: Plan, home: Home) -> tuple[Connection[Any, Any], ForkServerProcess]:
+    made = processes.context()
+    ours, theirs = made.Pipe()
+    process = made.Process(target=_work, args=(plan, home, theirs), daemon=True)
+    process.start()
+    theirs.close()
+    return ours, process
+
+
+def _check_ended(process: ForkServerProcess) -> None:
+    process.join()
+    if process.exitcode:
+        how = f"signal {-process.exitcode}" if process.exitcode < 0 else f"exit code {process.exitcode}"
+        raise UnavailableError(
+            f"A worker process ended before its work was done ({how}). Nothing was published.",
+            remedy="If memory ran out, take fewer --workers; else run it again.",
+        )
+
+
+def _work(plan: Plan, home: Home, parent: Connection[Any, Any]) -> None:
+    """What a worker does until there are no units left, the parent ends it, or the parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it too, and ends its workers
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # staged files are dropped on the way
+    try:
+        try:
+            for result in run_here(plan, home, _asked(parent)):
+                parent.send(result)
+        except (EOFError, BrokenPipeError):
+            return
+        except Exception as error:  # noqa: BLE001 - carried to the parent, which raises it
+            parent.send(error)
+    finally:
+        parent.close()
+
+
+def _asked(parent: Connection[Any, Any]) -> Iterator[Unit]:
+    while True:
+        parent.send(None)
+        unit = parent.recv()
+        if unit is None:
+            return
+        yield unit
