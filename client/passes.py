@@ -140,13 +140,32 @@ class Pass:
         length: int | None,
         ahead: int,
         done: Callable[[], None],
+        error: CholineDataError | None = None,
     ) -> None:
         keep_freed(KEPT_BYTES)
         self.progress = progress
-        self._make = make
-        self._plain = make.plain
         self._batch = batch
         self._done = done
+        self._bad = 0
+        self._drop: Callable[[], object] = lambda: None
+        self.read_on(reader, make, length=length, ahead=ahead, error=error)
+
+    def read_on(
+        self,
+        reader: Callable[[], Reader],
+        make: Maker,
+        *,
+        length: int | None,
+        ahead: int,
+        error: CholineDataError | None,
+    ) -> None:
+        """Reads what follows the last sample yielded from this reader; forgets what was read ahead of another."""
+        self._drop()
+        progress = self.progress
+        progress.given, progress.left = progress.index, iter(())
+        self._make = make
+        self._plain = make.plain
+        self._error = error  # what is raised at the end
         lane, end = progress.lane, progress.end
         count = None if end is None else lane.below(end)
         self._total = count
@@ -161,13 +180,12 @@ class Pass:
         self._fetched = progress.index
         if ahead:
             self._ahead = Prefetch(reader, read, progress.index, limit=ahead)
-            weakref.finalize(self, self._ahead.drop)
+            self._drop = weakref.finalize(self, self._ahead.drop)
         self._held: Chunk | None = None
         self._at = 0
         self._left = progress.left
         self._made_ahead: Iterator[list[Any]] = iter(())
         self._at_rows: Iterator[tuple[Chunk, int, Any]] = iter(())  # where each is decoded or transformed
-        self._bad = 0
 
     def __iter__(self) -> Pass:
         return self
@@ -203,6 +221,8 @@ class Pass:
     def _end(self) -> NoReturn:
         self.progress.finished = True
         self._done()
+        if self._error is not None:
+            raise self._error
         raise StopIteration
 
     def _fetch(self) -> Chunk | None:

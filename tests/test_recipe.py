@@ -240,7 +240,9 @@ def changed(**fields):
         changed(sources__0__revision="AB" * 32), changed(sources__0__name=5), changed(sources__0__surprise=1),
         changed(sources__0__max_epochs="1e999999999"), changed(sources__0__max_epochs="-1"),
         changed(sources__0__max_epochs="1/0"), changed(sources__0__max_epochs="0"), changed(sources__0__max_epochs=2),
-        changed(sources__0__where=7), changed(source_batch="8"), changed(source_batch=True), changed(source_batch=0), changed(sources__0__split=None), changed(sources__0__config=[]),
+        changed(sources__0__where=7),
+        changed(source_batch="8"), changed(source_batch=True), changed(source_batch=0),
+        changed(sources__0__split=None), changed(sources__0__config=[]),
     ],
 )  # fmt: skip
 def test_json_that_is_no_recipe_is_refused(raw):

@@ -190,8 +190,10 @@ class Recipe:
 
     def exhaustion(self) -> SourceExhaustedError | None:
         """What a stream that is to say so raises after its last position; None where it just ends, or never does."""
+        if self.on_exhausted != "error":
+            return None
         plan = self.plan()
-        missing = plan.missing() if self.on_exhausted == "error" else []
+        missing = plan.missing()
         if not missing:
             return None
         source, length = self.sources[missing[0]], plan.length

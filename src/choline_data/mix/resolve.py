@@ -82,7 +82,7 @@ def resolve_mix(
         raise InvalidMixError(f"The mix counts {parsed.unit}, the request {unit}.", remedy="Leave one of them out.")
     entries = {n: e for n, e in Catalog(store.home).entries().items() if allowed is None or n in allowed}
     resolver = _Resolver(store, entries, unit, view, dict(options or {}), repeat, rows_of)
-    resolver.level(parsed, Fraction(1), _Inherited(where=_joined(where, "")))
+    resolver.level(parsed, Fraction(1), _Inherited(where=joined_where(where, "")))
     leaves = resolver.merged()
     weights = integer_weights({leaf.source.name: leaf.share / resolver.per_sample(leaf.measure) for leaf in leaves})
     return Recipe(
@@ -133,7 +133,7 @@ class _Resolver:
         for part in mix.parts:
             own = share * part.weight / total
             below = _Inherited(
-                where=_joined(above.where, part.where),
+                where=joined_where(above.where, part.where),
                 max_epochs=part.max_epochs if part.max_epochs is not None else above.max_epochs,
                 split=part.split or above.split,
                 config=part.config or above.config,
@@ -322,7 +322,8 @@ def training_splits(splits: Collection[str]) -> list[str]:
     return ["train"] if "train" in splits else sorted(s for s in splits if s.startswith(_TRAINS))
 
 
-def _joined(one: str, other: str) -> str:
+def joined_where(one: str, other: str) -> str:
+    """Both filters at once."""
     texts = [text for text in (one.strip(), other.strip()) if text]
     return texts[0] if len(texts) == 1 else " and ".join(f"({text})" for text in texts)
 
