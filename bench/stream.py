@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from choline_data.views import open_stream
 
 ROW = 2400
 MESSAGE = 1 << 20
+SLOW_MESSAGE = 64 << 10
 TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -87,7 +89,8 @@ class Process:
         began = time.monotonic()
         self.process = subprocess.Popen([sys.executable, *argv], stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
-        self.address = json.loads(self.process.stdout.readline())["address"]
+        told = json.loads(self.process.stdout.readline())
+        self.address, self.metrics = told["address"], told.get("metrics", "")
         self.ready_seconds = time.monotonic() - began
 
     def cpu(self) -> float:
@@ -99,6 +102,12 @@ class Process:
         """Resident bytes."""
         lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
         return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmRSS"))
+
+    def sent(self) -> float:
+        """Bytes sent so far, by the server's own count."""
+        with urllib.request.urlopen(f"http://{self.metrics}/metrics", timeout=10) as answer:
+            lines = answer.read().decode().splitlines()
+        return sum(float(line.split()[1]) for line in lines if line.startswith("choline_bytes_total"))
 
     def __enter__(self) -> Process:
         return self
@@ -210,6 +219,16 @@ def together(address: str, tickets: list[flight.Ticket], seconds: float) -> list
     return got
 
 
+def settled(server: Process, rate: float, seconds: float = 60) -> None:
+    """Waits until the server sends no more than `rate`: at first slow readers take all that their transport holds."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        before = server.sent()
+        time.sleep(2)
+        if (server.sent() - before) / 2 <= rate:
+            return
+
+
 async def slow_readers(address: str, recipe: Recipe, readers: int) -> None:
     """Readers that take one message a second each; says when all have begun."""
     import grpc
@@ -223,10 +242,11 @@ async def slow_readers(address: str, recipe: Recipe, readers: int) -> None:
         nonlocal begun
         await asyncio.sleep(number / 100)
         options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", 8 << 20)]
+        options.append(("grpc.http2.bdp_probe", 0))  # else they first fill windows of many MB as fast as they can
         async with grpc.aio.insecure_channel(address, options) as channel:
             stub = firehose_pb2_grpc.FirehoseServiceStub(channel)
             request = pb.ReadStreamRequest(
-                recipe_json=recipe.to_json(), start_position=number * 64, target_message_bytes=256 << 10
+                recipe_json=recipe.to_json(), start_position=number * 64, target_message_bytes=SLOW_MESSAGE
             )
             stream = stub.ReadStream(request)
             for turn in range(1000):
@@ -237,7 +257,7 @@ async def slow_readers(address: str, recipe: Recipe, readers: int) -> None:
                         print(json.dumps({"address": address}), flush=True)
                 await asyncio.sleep(1)
 
-    await asyncio.gather(*(one_reader(n) for n in range(readers)), return_exceptions=True)
+    await asyncio.gather(*(one_reader(n) for n in range(readers)))  # one that is dropped ends the run: it says why
 
 
 def measure(home: Home, size: float, *, consumers: tuple[int, int, int]) -> dict[str, Any]:
@@ -279,24 +299,20 @@ def measure(home: Home, size: float, *, consumers: tuple[int, int, int]) -> dict
         told[f"consumers_{crowd}_mb_s"] = sum(shares) / 10 / 1e6
         told[f"consumers_{crowd}_least_of_mean"] = min(shares) / (sum(shares) / crowd)
         told[f"consumers_{crowd}_without_any"] = sum(1 for s in shares if not s)
-    with ours(home) as server:
-        alone, took = drained(server.address, ticket_of(endless), 4)
-        fast = alone / took
+    with ours(home, "--metrics-port", "0") as server:
+        alone = [drained(server.address, ticket_of(endless), 4)]
         base = server.rss()
-        role = (
-            "--role",
-            "slow",
-            "--home",
-            home.location,
-            "--server",
-            server.address,
-            "--consumers",
-            str(sluggish),
-        )
-        with Process(__file__, *role):
-            got, took = drained(server.address, ticket_of(endless), 4)
+        reading = ("--home", home.location, "--server", server.address, "--consumers", str(sluggish))
+        with Process(__file__, "--role", "slow", *reading):
+            settled(server, 1.2 * sluggish * SLOW_MESSAGE)
+            before, began = server.sent(), time.monotonic()
+            got, took = drained(server.address, ticket_of(endless), 8)
+            rest = (server.sent() - before - got) / (time.monotonic() - began)
             told[f"slow_{sluggish}_mb_each"] = max(server.rss() - base, 0) / sluggish / 1e6
-            told[f"slow_{sluggish}_fast_kept"] = got / took / fast
+        alone.append(drained(server.address, ticket_of(endless), 4))
+        fast = sum(size for size, _ in alone) / sum(seconds for _, seconds in alone)
+        told[f"slow_{sluggish}_mb_s"] = rest / 1e6
+        told[f"slow_{sluggish}_fast_kept"] = got / took / fast
     with tempfile.TemporaryDirectory() as folder, ours(make_shards(folder, 100_000)) as server:
         with flight.connect(f"grpc://{server.address}") as client:
             client.get_flight_info(flight.FlightDescriptor.for_path("big"))

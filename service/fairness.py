@@ -1,27 +1,35 @@
-"""Turns: who may send next. Deficit round robin over the streams that have a message ready.
+"""Turns: who may send next. Start-time fair queueing over the streams that have a message ready.
 
 A bare server lets whichever stream is ready send on, and with hundreds of streams some send nothing for many seconds.
-Here a stream that has used its share waits behind all others that are ready, and only a few writes are under way at
+Here the stream that has sent the fewest bytes of those that are ready is next, and only a few writes are under way at
 once, so the transport's own queue stays short. A reader that does not read holds its place for `PATIENCE` only.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from heapq import heappop, heappush
+from itertools import count
 
-QUANTUM = 512 << 10
+IDLE = 0.004
 PATIENCE = 0.02
+MEMORY = 16  # times the wait
+LONGEST = 60.0
+SAVED = 1 << 20  # bytes by which a stream that had nothing to send may be behind the others
 
 
 class Share:
-    """One stream's account. `slow` is set while its reader keeps it waiting."""
+    """One stream's account: how far it is. It is slow while its reader keeps it waiting, and for some time after."""
 
-    __slots__ = ("credit", "slow")
+    __slots__ = ("at", "slow_until")
 
     def __init__(self) -> None:
-        self.credit = 0
-        self.slow = False
+        self.at = 0
+        self.slow_until = 0.0
+
+    def slow(self, now: float) -> bool:
+        """Whether its write may take long."""
+        return now < self.slow_until
 
 
 class Turn:
@@ -36,14 +44,21 @@ class Turn:
         self._loop = asyncio.get_running_loop()
         self._since = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
-        if share.slow:  # its write may take long: it keeps nobody else waiting
+        if share.slow(self._since):  # it keeps nobody else waiting
             self._give_back()
         else:
-            self._timer = self._loop.call_later(PATIENCE, self._stalled)
+            self._timer = self._loop.call_later(IDLE, self._waited)
 
-    def _stalled(self) -> None:
-        self._share.slow = True
-        self._give_back()
+    def _waited(self) -> None:
+        """Where nothing at all is written the readers are what is waited for; else the transport is only busy."""
+        now = self._loop.time()
+        if now - self._since >= PATIENCE:
+            self._share.slow_until = self._since + LONGEST
+            self._give_back()
+        elif now - max(self._turns.written, self._since) >= IDLE:
+            self._give_back()
+        if self._held or now - self._since < PATIENCE:
+            self._timer = self._loop.call_later(IDLE, self._waited)
 
     def _give_back(self) -> None:
         if self._held:
@@ -54,8 +69,9 @@ class Turn:
         """The write is over."""
         if self._timer is not None:
             self._timer.cancel()
-        if self._loop.time() - self._since < PATIENCE:
-            self._share.slow = False
+        self._turns.written = now = self._loop.time()
+        if now - self._since >= PATIENCE:
+            self._share.slow_until = now + min(MEMORY * (now - self._since), LONGEST)
         self._give_back()
 
 
@@ -63,17 +79,22 @@ class Turns:
     """Deals turns to streams, `at_once` at a time."""
 
     def __init__(self, at_once: int) -> None:
+        self.written = 0.0
         self._free = at_once
-        self._waiting: deque[tuple[Share, int, asyncio.Future[None]]] = deque()
+        self._at = 0
+        self._order = count()
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
 
     async def take(self, share: Share, size: int) -> Turn:
         """Waits for the turn to send `size` bytes."""
+        start = max(share.at, self._at - SAVED)
+        share.at = start + size
         if self._free and not self._waiting:
-            share.credit = max(share.credit, 0)
+            self._at = start
             self._free -= 1
             return Turn(self, share)
         granted = asyncio.get_running_loop().create_future()
-        self._waiting.append((share, size, granted))
+        heappush(self._waiting, (start, next(self._order), granted))
         try:
             await granted
         except asyncio.CancelledError:
@@ -83,16 +104,11 @@ class Turns:
         return Turn(self, share)
 
     def free(self) -> None:
-        """A turn is back: the next stream whose credit covers its message gets it."""
+        """A turn is back: the stream that is least far gets it."""
         self._free += 1
         while self._free and self._waiting:
-            share, size, granted = self._waiting.popleft()
-            if granted.cancelled():
-                continue
-            share.credit += QUANTUM
-            if share.credit < size and self._waiting:
-                self._waiting.append((share, size, granted))
-                continue
-            share.credit = min(max(share.credit - size, 0), QUANTUM)
-            self._free -= 1
-            granted.set_result(None)
+            start, _, granted = heappop(self._waiting)
+            if not granted.cancelled():
+                self._at = start
+                self._free -= 1
+                granted.set_result(None)

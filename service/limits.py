@@ -26,7 +26,7 @@ class Limits:
     recheck: float = 30.0  # how often a stream's grants are looked up again
     open_timeout: float = 60.0  # for resolving a mix or opening a stream
     read_threads: int = 8  # that make messages from a remote home; a local one has one, as they only share the GIL
-    writes_in_flight: int = 16
+    writes_in_flight: int = 2  # more, and the transport's own queue decides who is next
     http_streams: int = 64
     auth_failures: int = 30  # bad tokens a minute from one address
 

@@ -131,7 +131,7 @@ class Reading:
                             continue
                     messages = made.result()
                     after = messages[-1].stop
-                    if not self._inline and (self._end is None or after < self._end) and not self._share.slow:
+                    if not self._inline and (self._end is None or after < self._end) and not self._share.slow(now):
                         self._ahead = self._fetch(after, self.batches + len(messages))
                 for message in messages:
                     yield message

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -77,12 +78,19 @@ class Server:
             text=True,
         )
         assert self.process.stdout is not None
-        self.address: str = json.loads(self.process.stdout.readline())["address"]
+        told = json.loads(self.process.stdout.readline())
+        self.address: str = told["address"]
+        self._metrics: str = told.get("metrics", "")
         self.port = int(self.address.rpartition(":")[2])
 
     def signal(self, number: int) -> None:
         """Sends the process a signal."""
         self.process.send_signal(number)
+
+    def scraped(self) -> str:
+        """What the metrics port answers, where there is one."""
+        with urllib.request.urlopen(f"http://{self._metrics}/metrics", timeout=5) as answer:
+            return answer.read().decode()
 
     def stop(self) -> None:
         """Kills the process."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from tests.client.conftest import MIX, Server, positions
+from tests.conftest import Shelf
 from torch.utils.data import DataLoader
 
 from choline_data.client import FirehoseDataset, collate
@@ -159,6 +160,25 @@ def test_a_frozen_server_is_left_for_another(home: Path):
         one.signal(signal.SIGCONT)
         one.stop()
         two.stop()
+
+
+def test_a_loop_that_pauses_until_the_server_drops_it_goes_on_where_it_was(tmp_path: Path):
+    """As when a run evaluates for minutes: the reader keeps what it has, and asks again from there."""
+    shelf = Shelf(tmp_path / "home")
+    shelf.add("wide", {"text": [f"{n} " + "x" * 60_000 for n in range(600)]})
+    served = Server(tmp_path / "home", 0, "--limit", "stall=0.3", "--metrics-port", "0")
+    try:
+        dataset = FirehoseDataset("wide", server=served.address, repeat=True, seed=7, prefetch_bytes=1)
+        samples = iter(dataset)
+        got = [next(samples)["position"] for _ in range(10)]
+        until = time.monotonic() + 20
+        while "choline_stalls_total 1.0" not in served.scraped():
+            assert time.monotonic() < until, "the stream was not dropped"
+            time.sleep(0.05)
+        got += [next(samples)["position"] for _ in range(1500)]
+        assert got == list(range(1510))
+    finally:
+        served.stop()
 
 
 def test_a_frozen_address_takes_only_its_part_of_the_time(home: Path, monkeypatch: pytest.MonkeyPatch):

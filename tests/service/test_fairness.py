@@ -1,0 +1,82 @@
+"""Who may send next: equal shares for those who read, and nothing taken from them by those who do not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+from choline_data.service.fairness import IDLE, PATIENCE, Share, Turns
+
+SIZE = 1 << 20
+
+
+def sent(streams: dict[str, tuple[int, float]], seconds: float) -> Counter[str]:
+    """Messages that each stream got through; a stream is the size of its messages and how long a write of it waits."""
+
+    async def run() -> Counter[str]:
+        turns, count = Turns(2), Counter[str]()
+
+        async def stream(name: str, size: int, wait: float) -> None:
+            share = Share()
+            while True:
+                turn = await turns.take(share, size)
+                await asyncio.sleep(wait)
+                turn.done()
+                count[name] += 1
+
+        tasks = [asyncio.ensure_future(stream(name, *about)) for name, about in streams.items()]
+        await asyncio.sleep(seconds)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return count
+
+    return asyncio.run(run())
+
+
+def test_streams_that_read_have_equal_shares():
+    got = sent({f"s{n}": (SIZE, 0.0005) for n in range(20)}, 0.5)
+    assert len(got) == 20
+    assert min(got.values()) >= 0.8 * max(got.values())
+
+
+def test_shares_are_of_bytes_not_of_messages():
+    got = sent({"small": (SIZE // 8, 0.0005), **{f"big{n}": (SIZE, 0.0005) for n in range(8)}}, 0.5)
+    assert got["small"] >= 3 * max(got[f"big{n}"] for n in range(8))
+
+
+def test_readers_that_do_not_read_take_no_turns_from_one_that_does():
+    fast = {"fast": (SIZE, 0.0005)}
+    alone = sent(fast, 1)["fast"]
+    beside = sent({**fast, **{f"slow{n}": (SIZE, 30.0) for n in range(50)}}, 1)
+    assert beside["fast"] >= 0.5 * alone  # 50 first waits of PATIENCE would be half of this second
+    assert 50 * PATIENCE / 2 >= 0.5
+
+
+def test_a_stream_that_is_late_is_slow_for_many_times_as_long():
+    async def run() -> tuple[bool, bool, bool]:
+        turns, share = Turns(1), Share()
+        loop = asyncio.get_running_loop()
+        turn = await turns.take(share, SIZE)
+        await asyncio.sleep(PATIENCE + 3 * IDLE)
+        waiting = share.slow(loop.time())
+        turn.done()
+        return waiting, share.slow(loop.time() + 5 * PATIENCE), share.slow(loop.time() + 60)
+
+    assert asyncio.run(run()) == (True, True, False)
+
+
+def test_a_stream_that_goes_while_it_waits_leaves_its_turn_to_the_next():
+    async def run() -> bool:
+        turns = Turns(1)
+        held = await turns.take(Share(), SIZE)
+        waiting = [asyncio.ensure_future(turns.take(Share(), SIZE)) for _ in range(3)]
+        await asyncio.sleep(0)
+        held.done()  # the first of them is granted
+        waiting[0].cancel()
+        second = await asyncio.wait_for(waiting[1], 1)
+        second.done()
+        (await asyncio.wait_for(waiting[2], 1)).done()
+        return await asyncio.wait_for(turns.take(Share(), SIZE), 1) is not None
+
+    assert asyncio.run(run())
