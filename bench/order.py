@@ -44,9 +44,9 @@ def positions(repeats: int) -> dict[str, float]:
     source = SourceOrder(10**7, 512, seed=0, key="web")
     first = iter(range(1 << 30))
 
-    def deal() -> None:
+    def deal(count: int) -> None:
         start = next(first) * 16 * MIXING_BLOCK
-        for _ in Plan([(0, weights_of(8))], [None] * 8, seed=0).place(start, start + 16 * MIXING_BLOCK):
+        for _ in Plan([(0, weights_of(count))], [None] * count, seed=0).place(start, start + 16 * MIXING_BLOCK):
             pass
 
     def rows() -> None:
@@ -56,7 +56,8 @@ def positions(repeats: int) -> dict[str, float]:
     return {
         "permutation of 10^12, ns": seconds(lambda: permutation(some), repeats) / len(some) * 1e9,
         "permutation of 200,000, ns": seconds(lambda: small(some), repeats) / len(some) * 1e9,
-        "interleaving 8 sources, ns": seconds(deal, repeats) / (16 * MIXING_BLOCK) * 1e9,
+        "interleaving 8 sources, ns": seconds(lambda: deal(8), repeats) / (16 * MIXING_BLOCK) * 1e9,
+        "interleaving 1,000 sources, ns": seconds(lambda: deal(1000), repeats) / (16 * MIXING_BLOCK) * 1e9,
         "rows of a source, ns": seconds(rows, repeats) / len(some) * 1e9,
     }
 

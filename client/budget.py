@@ -68,6 +68,10 @@ class BudgetPass(Pass):
     def __init__(self, progress: BudgetProgress, *arguments: Any, share: Share, budget: int, last: str, **options: Any):
         super().__init__(progress, *arguments, batch=1, **options)
         self._share, self._budget, self._last = share, budget, last
+
+    def read_on(self, *arguments: Any, **options: Any) -> None:
+        """Reads what follows the last step from this reader; forgets what was read ahead of another."""
+        super().read_on(*arguments, **options)
         self._ready: Chunk | None = None  # what all ranks read next
         self._tokens: Ints = np.zeros(0, np.int64)
 

@@ -52,6 +52,10 @@ class Claimed:
         with self._claims.held(self._claim):
             yield from self._reader.chunks(lane, index, count)
 
+    def received_bytes(self, rows: int) -> int:
+        """About what so many rows have."""
+        return self._reader.received_bytes(rows)
+
     def at(self, positions: Sequence[int]) -> pa.RecordBatch:
         """The samples at these positions, which need no claim."""
         return self._reader.at(positions)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from choline_data.claims import Claim, Claims
-from choline_data.client import forks, formats
+from choline_data.client import forks, formats, mixing
 from choline_data.client import state as states
 from choline_data.client.bans import Bans
 from choline_data.client.claiming import Claimant, Claimed
@@ -77,6 +77,7 @@ class FirehoseDataset(Feedback, IterableDataset):  # type: ignore[misc]
         last_batch: str = "short",
         unit: str | None = None,
         on_exhausted: str = "renormalize",
+        source_batches: bool | int = False,
         weights: Sequence[object] | None = None,
         probabilities: Sequence[object] | None = None,
         transform: Callable[[dict[str, Any]], Any] | None = None,
@@ -128,26 +129,27 @@ class FirehoseDataset(Feedback, IterableDataset):  # type: ignore[misc]
             from choline_data.mix import parse_mix
 
             mix = parse_mix(mix, files=True)
+        self._origin = mixing.Origin(settings, tokens, unit or ("" if isinstance(mix, Recipe) else mix.unit))
         self._described: Described | None = None
         if server is None:
-            self._recipe = mix if isinstance(mix, Recipe) else resolved_here(self._home, mix, settings, tokens)
+            recipe = mix if isinstance(mix, Recipe) else resolved_here(self._home, mix, settings, tokens)
         else:
             reached = {"token": token, "tls": tls, "budget": retry_seconds, "stall": stall_seconds}
-            self._connect(server, mix, settings, reached)
+            recipe = self._connect(server, mix, settings, reached)
         self._start = 0
         self._epoch = 0
         self._begun: Mapping[str, Any] | None = None  # the state of one worker, until it iterates
         self._progress: Progress | None = None
         self._expected: forks.Found | None = None
         self._elsewhere = False  # workers read it, and how far they are is not known here
-        self._begun_elsewhere = False  # workers read it, of a loader that is not ours
+        self._in_workers = False  # workers read it
+        self._begun_elsewhere = False  # those of a loader that is not ours
         self._parent_rank: tuple[int, int] | None = None
         self._readers: tuple[int, Reader] | None = None
-        self._length = self.describe().length
-        self._running: weakref.ref[Pass] | None = None
+        self._live: tuple[weakref.ref[Pass], Share] | None = None
         self._bans = Bans()
-        self.feedback = Outliers(self.describe().datasets)
-        self._summary = (0, states.summary(self._recipe))
+        self.feedback = Outliers()
+        self._follow(mixing.in_batches(recipe, source_batches, self.batch_size))
         forks.watch_dataset(self)
 
     def _connect(
@@ -156,7 +158,7 @@ class FirehoseDataset(Feedback, IterableDataset):  # type: ignore[misc]
         mix: object,
         settings: Mapping[str, Any],
         reached: Mapping[str, Any],
-    ) -> None:
+    ) -> Recipe:
         from choline_data.client import remote
 
         self._endpoint = Endpoint.of(server, **reached)
@@ -165,7 +167,26 @@ class FirehoseDataset(Feedback, IterableDataset):  # type: ignore[misc]
             from choline_data.tokens.stream import token_options
 
             tokens = token_options(**self._view_settings)
-        self._recipe, self._described = remote.resolved(self._endpoint, mix, settings, tokens, self._columns)
+        recipe, self._described = remote.resolved(self._endpoint, mix, settings, tokens, self._columns)
+        return recipe
+
+    def _follow(self, recipe: Recipe) -> None:
+        """Reads by this recipe from now on, also in a pass that is under way."""
+        self._error = mixing.exhaustion(recipe, self._max_samples)
+        if self._endpoint is not None and self._described is not None:
+            self._described = mixing.described(recipe, self._described, self._endpoint, self._columns)
+        else:
+            self._described = None
+        if self._readers is not None:
+            self._readers[1].close()
+        self._recipe, self._readers = recipe, None
+        self._summary = -1, ""  # made when the state is asked for, beside as many bytes of bans as there are then
+        self._length = self.describe().length
+        self.feedback.follow(self.describe().datasets)
+        live = None if self._live is None else self._live[0]()
+        if self._live is not None and live is not None and not live.progress.finished:
+            live.progress.end = self._live[1].end(self._start, self.length, self._last_step)
+            live.read_on(self._reader_for_pass(), self.maker(), **self._reading())
 
     # --- What it is
 
@@ -196,6 +217,11 @@ class FirehoseDataset(Feedback, IterableDataset):  # type: ignore[misc]
         """Whether each sample is decoded or transformed by Python."""
         return self._transform is not None or self._decode is not None or self._media is not None
 
+    @property
+    def _last_step(self) -> str:
+        """What becomes of the last step: an end that is an error comes to all ranks after as many steps."""
+        return "drop" if self._error is not None and self._last == "wrap" else self._last
+
     def describe(self) -> Described:
         """The recipe, the Arrow schema, the names of the datasets and the length."""
         if self._described is None:
@@ -216,7 +242,7 @@ class FirehoseDataset(Feedback, IterableDataset):  # type: ignore[misc]
             raise TypeError("How many batches a budget of tokens makes is known only when they are made.")
         share = self._share_here()
         lane, _ = share.lane(self._start)
-        count = lane.below(share.end(self._start, self.length, self._last) or 0)
+        count = lane.below(share.end(self._start, self.length, self._last_step) or 0)
         return count if self.batch_size is None else -(-count // self.batch_size)
 
     def __bool__(self) -> bool:
@@ -255,6 +281,7 @@ class FirehoseDataset(Feedback, IterableDataset):  # type: ignore[misc]
     def begin(self) -> Pass:
         """A pass from where the dataset stands."""
         share = self._share()
+        mixing.check_batches(self._recipe, self._start, share.batch, self.batch_tokens)
         lane, offset = share.lane(self._start)
         begun, self._begun = self._begun, None
         fits = begun is not None and (begun.get("workers"), begun.get("worker")) == (share.workers, share.worker)
@@ -273,43 +300,40 @@ class FirehoseDataset(Feedback, IterableDataset):  # type: ignore[misc]
             lane,
             offset,
             share.group,
-            share.end(self._start, self.length, self._last),
+            share.end(self._start, self.length, self._last_step),
             self._epoch,
             worker=share.worker,
             workers=share.workers,
             split="samples" if share.batch is None and share.workers > 1 and share.loader_batch is None else "",
         )
-        return self._pass(Pass, progress, batch=self.batch_size)
+        return self._pass(Pass, progress, share, batch=self.batch_size)
 
     def _begin_budget(self, share: Share, begun: Mapping[str, Any] | None, budget: int) -> Pass:
         from choline_data.client.budget import BudgetPass, progress_of
 
         progress = progress_of(share, self._start, self.length, self._epoch, begun)
-        return self._pass(BudgetPass, progress, share=share, budget=budget, last=self._last)
+        return self._pass(BudgetPass, progress, share, share=share, budget=budget, last=self._last_step)
 
-    def _pass(self, kind: type[Pass], progress: Progress, **options: Any) -> Pass:
-        self._progress, self._elsewhere, self._begun_elsewhere = progress, False, False
+    def _pass(self, kind: type[Pass], progress: Progress, whole: Share, **options: Any) -> Pass:
+        self.forget_pass()
+        self._progress = progress
         myself = weakref.ref(self)
 
         def done() -> None:
             dataset = myself()
             if dataset is not None and dataset._progress is progress:
                 dataset._start, dataset._epoch = 0, progress.epoch + 1
+                if dataset._error is not None:  # the stream stands at its end until its mix is changed
+                    dataset._start, dataset._epoch = dataset._length or 0, progress.epoch
 
-        made = kind(
-            progress,
-            self._reader_for_pass(),
-            self.maker(),
-            **options,
-            length=self.length,
-            ahead=self._ahead if self._endpoint is not None else 0,
-            done=done,
-            bans=self._bans,
-            outliers=self.feedback,
-            other=self.reader,
-        )
-        self._running = weakref.ref(made)
+        options |= {"bans": self._bans, "outliers": self.feedback, "other": self.reader}
+        made = kind(progress, self._reader_for_pass(), self.maker(), **options, **self._reading(), done=done)
+        self._live = (weakref.ref(made), whole)
         return made
+
+    def _reading(self) -> dict[str, Any]:
+        ahead = self._ahead if self._endpoint is not None else 0
+        return {"length": self.length, "ahead": ahead, "error": self._error}
 
     def maker(self) -> Maker:
         """What turns chunks into samples and batches."""
@@ -351,12 +375,12 @@ class FirehoseDataset(Feedback, IterableDataset):  # type: ignore[misc]
         if found.loader or found.shard_group or found.dispatcher:
             self._expected = found
             self._parent_rank = self._rank or find_rank()
-            self._elsewhere = found.stateless
-            self._begun_elsewhere = found.workers > 0 and not found.ours
+            self._elsewhere, self._in_workers = found.stateless, found.workers > 0
+            self._begun_elsewhere = self._in_workers and not found.ours
 
     def __getstate__(self) -> dict[str, Any]:
         self.expect(forks.iterating(self))
-        return {**self.__dict__, "_readers": None, "_progress": None, "_running": None}
+        return {**self.__dict__, "_readers": None, "_progress": None, "_live": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -417,14 +441,18 @@ class FirehoseDataset(Feedback, IterableDataset):  # type: ignore[misc]
         Takes what `state_dict` gave, here or of a `loader()`, or the whole state of a StatefulDataLoader.
         """
         state = states.flattened(state)
+        recipe = states.followed(state, self._recipe)
+        if recipe is not self._recipe:
+            self._progress = self._live = None
+            self._follow(recipe)
         position, epoch = states.check(state, self._recipe)
         self._bans.load(state)
         worker = state.get("workers") is not None
         self._begun = dict(state) if worker else None
-        if not worker and self.length is not None and position >= self.length:
+        if not worker and self.length is not None and position >= self.length and self._error is None:
             position, epoch = 0, epoch + 1
-        self._start, self._epoch, self._progress = position, epoch, None
-        self._elsewhere = self._begun_elsewhere = False
+        self._start, self._epoch = position, epoch
+        self.forget_pass()
         found = state.get("batch_size")
         if self.batch_size is None and type(found) is int and found > 0:
             self.batch_size = self.found_batch_size = found
@@ -437,13 +465,46 @@ class FirehoseDataset(Feedback, IterableDataset):  # type: ignore[misc]
                 f"Position {position} is not in the stream.",
                 remedy=f"It has positions 0 to {length - 1}." if length else "Positions begin at 0.",
             )
-        self.rewind(self._epoch)
-        self._start = position
+        self._start, self._begun = position, None
+        self.forget_pass()
 
     def rewind(self, epoch: int) -> None:
         """The next iteration is pass `epoch`, from its beginning."""
-        self._start, self._epoch, self._begun, self._progress = 0, epoch, None, None
-        self._elsewhere = self._begun_elsewhere = False
+        self._start, self._epoch, self._begun = 0, epoch, None
+        self.forget_pass()
+
+    def forget_pass(self) -> None:
+        """No pass is under way, here or in workers."""
+        self._progress, self._live = None, None
+        self._elsewhere = self._in_workers = self._begun_elsewhere = False
+
+    def change_mix(
+        self, mix: object, *, at: int | None = None, until: int | None = None, steps: int = 16, read_to: int = 0
+    ) -> Recipe:
+        """Another mix from the next sample on, or from position `at`; in `steps` steps up to `until`, where that is given.
+
+        Every source goes on from where it stands. The loop that is under way, the state and `explain` follow; ranks all
+        have to do it alike, and at the same step. Returns the recipe, which makes the same stream again.
+        """
+        if self._in_workers or torch.utils.data.get_worker_info() is not None:
+            raise InvalidOptionError(
+                "Workers of a DataLoader read this dataset ahead, with the mix that they were started with.",
+                remedy="Leave the loop, dataset.load_state_dict(loader.state_dict()), change the mix, and loop again.",
+                option="num_workers",
+            )
+        recipe = mixing.change(
+            self._recipe,
+            mix,
+            self._origin,
+            home=self._home,
+            endpoint=self._endpoint,
+            position=max(self._state()["position"], read_to),
+            at=at,
+            until=until,
+            steps=steps,
+        )
+        self._follow(recipe)
+        return recipe
 
     def explain(self, step: int) -> list[dict[str, Any]]:
         """The rows of step `step` of all ranks: dataset, revision, row and epoch of each, from the recipe alone."""
@@ -486,4 +547,6 @@ class FirehoseDataset(Feedback, IterableDataset):  # type: ignore[misc]
         """The same samples by index, for samplers that index."""
         from choline_data.client.maps import FirehoseMap
 
+        if self._error is not None:
+            raise self._error
         return FirehoseMap(self)

@@ -17,7 +17,7 @@ from choline_data.recipe import Recipe
 
 if TYPE_CHECKING:
     from choline_data.client.loader import Loader
-    from choline_data.client.passes import Pass, Progress
+    from choline_data.client.passes import Pass, Progress, Share
     from choline_data.client.telemetry import Metrics
 
 
@@ -31,7 +31,7 @@ class Feedback:
     _start: int
     _epoch: int
     _progress: Progress | None
-    _running: weakref.ref[Pass] | None
+    _live: tuple[weakref.ref[Pass], Share] | None
     _begun_elsewhere: bool
     _rank: tuple[int, int] | None
 
@@ -53,7 +53,7 @@ class Feedback:
         if type(steps) is not int or steps < 0:
             raise InvalidOptionError(f"steps is {steps!r}.", remedy="Give a whole number.", option="steps")
         self._check_here("skip")
-        running = None if self._running is None else self._running()
+        running = None if self._live is None else self._live[0]()
         if running is not None and running.progress is self._progress and not self._progress.finished:
             running.skip(steps)
             return

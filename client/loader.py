@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from choline_data.client.dataset import FirehoseDataset
     from choline_data.client.passes import Pass
     from choline_data.client.telemetry import Metrics
+    from choline_data.recipe import Recipe
 
 WORKER_SECONDS = 600.0  # a worker that is silent for longer than this is reported, not waited for
 
@@ -98,7 +99,7 @@ class Loader:
             timeout=timeout if num_workers else 0,
         )
         self._state = self.dataset.state_dict()
-        self._steps: weakref.ref[_Steps] | None = None
+        self._steps: weakref.ref[_Steps] | None = None  # of the loop that is under way
 
     @property
     def batch_size(self) -> int | None:
@@ -166,6 +167,22 @@ class Loader:
         """The same for Prometheus: see `FirehoseDataset.metrics`."""
         return self.dataset.metrics(port, host, of=self)
 
+    def change_mix(self, mix: object, *, at: int | None = None, until: int | None = None, steps: int = 16) -> Recipe:
+        """`FirehoseDataset.change_mix` where the loop stands; InvalidOptionError while workers read ahead."""
+        loop = None if self._steps is None else self._steps()
+        if self._loader.num_workers and (self._loader.persistent_workers or (loop is not None and not loop.finished)):
+            raise InvalidOptionError(
+                "The loader's workers have read ahead, with the mix that they were started with.",
+                remedy="Leave the loop, load_state_dict(state_dict()), change the mix, and loop again; without "
+                "persistent_workers.",
+                option="num_workers",
+            )
+        if self._loader.num_workers:
+            self.dataset.forget_pass()
+        recipe = self.dataset.change_mix(mix, at=at, until=until, steps=steps, read_to=self._state["position"])
+        self._state = {**self._state, **self.dataset.lasting_state()}
+        return recipe
+
     def set_epoch(self, epoch: int) -> None:
         """Does nothing: the order of a pass is decided by its positions."""
 
@@ -175,6 +192,7 @@ class _Steps:
         self._loader = loader
         self._batches = batches
         self._start = start
+        self.finished = False
         # Weakly: the fetcher holds these steps, and a cycle would leave the workers to the garbage collector.
         self._fetcher = None if (fetcher := forks.fetcher()) is None else weakref.ref(fetcher)
         self._after: deque[int] = deque([start["position"]], maxlen=16)  # each batch that was asked for
@@ -215,13 +233,14 @@ class _Steps:
         try:
             position, batch = next(self._batches)
         except StopIteration:
+            self.finished = True
             self._loader.dataset.rewind(self._start["epoch"] + 1)
             self._loader._state = self._loader.dataset.state_dict()
             raise
         # Lightning asks for a batch before it hands out the last one: that one and what it holds are not yet trained on.
         given = position if fetcher is None else self._after[-1 - held]
         self._after.append(position)
-        self._loader._state = {**self._start, "position": given}
+        self._loader._state = {**self._start, **self._loader.dataset.lasting_state(), "position": given}
         if self._loader.num_workers:
             self._count(batch, time.monotonic() - began)
         return batch

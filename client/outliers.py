@@ -111,6 +111,14 @@ class Windows:
             self.deviation[stale] = _medians(np.abs(values - median[:, None]), filled) * _SIGMA
             self._known[stale] = self.seen[stale]
 
+    def take(self, source: int, other: Windows, its: int) -> None:
+        """Goes on with what another has of a dataset."""
+        for ours, theirs in zip(self._kept(), other._kept(), strict=True):
+            ours[source] = theirs[its]
+
+    def _kept(self) -> tuple[npt.NDArray[Any], ...]:
+        return self._losses, self.seen, self._known, self.median, self.deviation
+
     def score(self, sources: Ints, losses: Floats) -> Floats:
         """How many deviations each loss is above what is usual; 0 where that is not known yet."""
         median = self.median[sources]
@@ -130,9 +138,9 @@ def _medians(values: Floats, filled: Ints) -> Floats:
 class Outliers:
     """Losses as they were reported, and the rows of the last spike. Shared by a dataset and the loaders made from it."""
 
-    def __init__(self, datasets: Sequence[str]) -> None:
-        self._names = tuple(datasets)
-        self._windows = Windows(len(self._names))
+    def __init__(self) -> None:
+        self._names: tuple[str, ...] = ()
+        self._windows = Windows(0)
         self._steps = Windows(1)
         self._last: Chunk | Mapping[str, Any] | None = None
         self._given: deque[Given] | None = None  # begins with the first report: until then the last rows will do
@@ -142,6 +150,17 @@ class Outliers:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_last": None, "_given": None, "_rows": 0}
+
+    def follow(self, datasets: Sequence[str]) -> None:
+        """Numbers datasets as the stream does from now on; what was seen of those that stay is kept."""
+        if tuple(datasets) == self._names:
+            return
+        windows, before = Windows(len(datasets)), {name: number for number, name in enumerate(self._names)}
+        for number, name in enumerate(datasets):
+            if name in before:
+                windows.take(number, self._windows, before[name])
+        self._names, self._windows = tuple(datasets), windows
+        self._last, self._given, self._rows = None, None, 0
 
     def saw(self, rows: Chunk | Mapping[str, Any]) -> None:
         """Notes what was given last."""

@@ -157,18 +157,38 @@ class Pass:
         length: int | None,
         ahead: int,
         done: Callable[[], None],
+        error: CholineDataError | None = None,
         bans: Bans,
         outliers: Outliers,
         other: Callable[[], Reader],
     ) -> None:
         keep_freed(KEPT_BYTES)
         self.progress = progress
-        self._make = make
-        self._plain = make.plain
         self._batch = batch
         self._done = done
-        self._bans, self._outliers = bans, outliers
-        self._other, self._length = other, length
+        self._bans, self._outliers, self._other = bans, outliers, other
+        self._bad = 0
+        self._drop: Callable[[], object] = lambda: None
+        self.read_on(reader, make, length=length, ahead=ahead, error=error)
+        bans.watch(self)
+
+    def read_on(
+        self,
+        reader: Callable[[], Reader],
+        make: Maker,
+        *,
+        length: int | None,
+        ahead: int,
+        error: CholineDataError | None,
+    ) -> None:
+        """Reads what follows the last sample yielded from this reader; forgets what was read ahead of another."""
+        self._drop()
+        progress = self.progress
+        progress.given, progress.left = progress.index, iter(())
+        self._make = make
+        self._plain = make.plain
+        self._length = length
+        self._error = error  # what is raised at the end
         lane, end = progress.lane, progress.end
         count = None if end is None else lane.below(end)
         self._total = count
@@ -183,7 +203,7 @@ class Pass:
         self._fetched = progress.index
         if ahead:
             self._ahead = Prefetch(reader, read, progress.index, limit=ahead)
-            weakref.finalize(self, self._ahead.drop)
+            self._drop = weakref.finalize(self, self._ahead.drop)
             progress.ahead = weakref.ref(self._ahead)
         progress.reader = reader
         self._held: Chunk | None = None
@@ -191,9 +211,7 @@ class Pass:
         self._left = progress.left
         self._made_ahead: Iterator[list[Any]] = iter(())
         self._at_rows: Iterator[tuple[Chunk, int, Any]] = iter(())  # where each is decoded or transformed
-        self._bad = 0
         self._passed_over = 0  # banned samples after those that were made last
-        bans.watch(self)
 
     def __iter__(self) -> Pass:
         return self
@@ -271,6 +289,8 @@ class Pass:
     def _end(self) -> NoReturn:
         self.progress.finished = True
         self._done()
+        if self._error is not None:
+            raise self._error
         raise StopIteration
 
     def _fetch(self) -> Chunk | None:

@@ -10,8 +10,8 @@ from typing import Any
 
 import orjson
 
-from choline_data.errors import InvalidCursorError, RecipeMismatchError
-from choline_data.recipe import Recipe, difference
+from choline_data.errors import CholineDataError, InvalidCursorError, RecipeMismatchError
+from choline_data.recipe import Recipe, Segment, difference
 
 VERSION = 1
 _SUMMARY_BYTES = 3300
@@ -61,6 +61,25 @@ def _missing(own: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
     return {key: own[key] for key in ("rows", "block_rows", "revision", "dataset") if key in own and key not in told}
 
 
+def followed(state: Mapping[str, Any], recipe: Recipe) -> Recipe:
+    """The recipe with the changes of its mix that the state's run had made since, as far as the state tells them.
+
+    Nothing is taken on trust: with the changes, the recipe has the digest that the state names.
+    """
+    digest, packed = state.get("recipe"), state.get("summary")
+    if digest == recipe.digest or not isinstance(packed, str) or len(packed) > 4096:
+        return recipe
+    try:
+        told = orjson.loads(zlib.decompressobj().decompress(base64.b85decode(packed), 1 << 22))["segments"]
+        segments = tuple(Segment(s["start"], dict(s["weights"])) for s in told)
+        if len(segments) <= len(recipe.segments) or segments[: len(recipe.segments)] != recipe.segments:
+            return recipe
+        later = Recipe.from_json(replace(recipe, segments=segments).to_json())
+        return later if later.digest == digest else recipe
+    except (ValueError, KeyError, TypeError, AttributeError, zlib.error, CholineDataError):
+        return recipe
+
+
 def check(state: Mapping[str, Any], recipe: Recipe) -> tuple[int, int]:
     """Position and pass of a state of this recipe; RecipeMismatchError, with the difference, for another's."""
     version = state.get("version")
@@ -86,7 +105,7 @@ def check(state: Mapping[str, Any], recipe: Recipe) -> tuple[int, int]:
         raise RecipeMismatchError(
             f"The state belongs to another stream ({digest[:12]}… there, {recipe.digest[:12]}… here): "
             f"{told or 'what differs, the state does not tell'}.",
-            remedy="Load it with the mix, seed and options of the run that wrote it.",
+            remedy="Load it with the mix, seed and options of the run that wrote it, or with its recipe.",
             expected=recipe.digest,
             found=digest,
         ) from error

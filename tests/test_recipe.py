@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from choline_data.errors import InvalidMixError, RecipeMismatchError
-from choline_data.recipe import MAX_SEGMENTS, MAX_SOURCES, Recipe, RecipeSource, Segment, difference
+from choline_data.errors import InvalidMixError, RecipeMismatchError, SourceExhaustedError
+from choline_data.recipe import MAX_SEGMENTS, MAX_SOURCE_BATCH, MAX_SOURCES, Recipe, RecipeSource, Segment, difference
 
 REVISION = "ab" * 32
 
@@ -55,6 +55,33 @@ def test_the_digest_is_that_of_the_canonical_json():
     assert Recipe.from_json(one.to_json().decode()).digest == one.digest
 
 
+def test_a_recipe_without_batches_of_one_source_says_nothing_of_them_and_keeps_its_digest():
+    old = b'{"on_exhausted":"renormalize","options":{},"seed":0,"segments":[{"start":0,"weights":{"code":1,"web":1}}],'
+    old += b'"shuffle":true,"sources":[{"block_rows":4,"dataset":"code","name":"code","revision":"%s","rows":10},'
+    old += b'{"block_rows":4,"dataset":"web","name":"web","revision":"%s","rows":100}],"version":1,"view":"samples"}'
+    old %= (REVISION.encode(), REVISION.encode())
+    assert recipe().to_json() == old
+    assert Recipe.from_json(old) == recipe()
+    batched = recipe(source_batch=8)
+    assert orjson.loads(batched.to_json())["source_batch"] == 8
+    assert Recipe.from_json(batched.to_json()) == batched
+    assert batched.digest != recipe().digest
+
+
+def test_a_stream_that_must_not_lose_a_source_says_which_one_runs_out_and_where():
+    one = recipe(source("web"), source("code", 10, max_epochs="3/2"), on_exhausted="error")
+    told = one.exhaustion()
+    assert isinstance(told, SourceExhaustedError)
+    assert told.metadata == {"source": "code", "position": str(one.plan().length)}
+    assert str(told).startswith(f"code runs out at position {one.plan().length}, after 15 samples of its 10 rows.")
+    for ends in (
+        recipe(on_exhausted="error"),  # never
+        recipe(source("code", 10, max_epochs="1"), on_exhausted="error"),  # all at once
+        replace(one, on_exhausted="stop"),
+    ):
+        assert ends.exhaustion() is None
+
+
 def test_the_order_of_sources_and_weights_does_not_matter():
     a, b = source("a"), source("b")
     assert recipe(a, b, weights={"a": 1, "b": 2}).digest == recipe(b, a, weights={"b": 2, "a": 1}).digest
@@ -82,6 +109,7 @@ def test_a_digest_that_was_read_before_does_not_become_part_of_the_recipe():
         {"shuffle": False},
         {"view": "text"},
         {"on_exhausted": "stop"},
+        {"source_batch": 2},
         {"options": {"template": "x"}},
         {"segments": (Segment(0, {"web": 2, "code": 1}),)},
         {"sources": (source("web", 101), source("code", 10))},
@@ -137,6 +165,10 @@ def test_a_fraction_of_epochs_caps_whole_samples(epochs, cap):
         (lambda: recipe(source(rows=0)), "no rows to serve"),
         (lambda: recipe(source(block_rows=0)), "no rows to serve"),
         (lambda: recipe().with_segment(1 << 60, {"web": 1}), "below position 2\\^60"),
+        (lambda: recipe(source_batch=0), "can't have 0 positions"),
+        (lambda: recipe(source_batch=MAX_SOURCE_BATCH + 1), "can't have 1048577 positions"),
+        (lambda: recipe(source_batch=8).with_segment(12, {"web": 1}), "multiple of 8"),
+        (lambda: recipe(source(rows=7, max_epochs="1"), source_batch=8), "7 samples are less than one batch of 8"),
     ],
 )
 def test_what_can_not_be_a_recipe_is_refused(make, says):
@@ -208,7 +240,9 @@ def changed(**fields):
         changed(sources__0__revision="AB" * 32), changed(sources__0__name=5), changed(sources__0__surprise=1),
         changed(sources__0__max_epochs="1e999999999"), changed(sources__0__max_epochs="-1"),
         changed(sources__0__max_epochs="1/0"), changed(sources__0__max_epochs="0"), changed(sources__0__max_epochs=2),
-        changed(sources__0__where=7), changed(sources__0__split=None), changed(sources__0__config=[]),
+        changed(sources__0__where=7),
+        changed(source_batch="8"), changed(source_batch=True), changed(source_batch=0),
+        changed(sources__0__split=None), changed(sources__0__config=[]),
     ],
 )  # fmt: skip
 def test_json_that_is_no_recipe_is_refused(raw):
@@ -241,7 +275,7 @@ def test_any_json_is_a_recipe_or_a_stated_error(body):
 
 
 RANGE = "A recipe has 1 to 1024 sources with names of their own. Check the mix."
-SETTINGS = "Views: samples, text, tokens; on_exhausted: renormalize, stop; a 64-bit seed."
+SETTINGS = "Views: samples, text, tokens; on_exhausted: renormalize, stop, repeat, error; a 64-bit seed."
 NO_ROWS = "web: there are no rows to serve. Take it out of the mix, or widen its `where`, split or config."
 
 

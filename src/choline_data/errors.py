@@ -9,6 +9,7 @@ CholineDataError
 │   ├── InvalidCursorError      CURSOR_INVALID
 │   ├── RecipeMismatchError     RECIPE_MISMATCH
 │   ├── OutOfRangeError         POSITION_OUT_OF_RANGE
+│   ├── SourceExhaustedError    SOURCE_EXHAUSTED
 │   ├── InvalidNameError        NAME_INVALID
 │   ├── InvalidOptionError      OPTION_INVALID
 │   ├── ForbiddenLocationError  LOCATION_FORBIDDEN
@@ -144,6 +145,12 @@ class OutOfRangeError(RequestError):
     """The position lies outside the stream."""
 
     reason = "POSITION_OUT_OF_RANGE"
+
+
+class SourceExhaustedError(RequestError):
+    """A source of a mix that must not change by itself has given all it has: `source` and `position` in the metadata."""
+
+    reason = "SOURCE_EXHAUSTED"
 
 
 class InvalidNameError(RequestError):

@@ -13,14 +13,15 @@ from typing import Any, TypeVar
 
 import orjson
 
-from choline_data.errors import InvalidMixError, RecipeMismatchError
-from choline_data.order import Plan
+from choline_data.errors import InvalidMixError, RecipeMismatchError, SourceExhaustedError
+from choline_data.order import Plan, RunPlan
 
 VERSION = 1
 VIEWS = ("samples", "text", "tokens")
-ON_EXHAUSTED = ("renormalize", "stop")
+ON_EXHAUSTED = ("renormalize", "stop", "repeat", "error")
 MAX_SOURCES = 1024
 MAX_SEGMENTS = 1024
+MAX_SOURCE_BATCH = 1 << 20
 _T = TypeVar("_T")
 
 
@@ -73,6 +74,7 @@ class Recipe:
     view: str = "samples"
     on_exhausted: str = "renormalize"
     options: Mapping[str, str] = ()  # type: ignore[assignment]  # of the view: tokenizer digest, seq_len, packing …
+    source_batch: int = 1  # so many consecutive positions have one source
 
     def __post_init__(self) -> None:
         names = [source.name for source in self.sources]
@@ -87,6 +89,11 @@ class Recipe:
                 f"view {self.view!r}, on_exhausted {self.on_exhausted!r} or seed {self.seed} can't be.",
                 remedy=f"Views: {', '.join(VIEWS)}; on_exhausted: {', '.join(ON_EXHAUSTED)}; a 64-bit seed.",
             )
+        if not 1 <= self.source_batch <= MAX_SOURCE_BATCH:
+            raise InvalidMixError(
+                f"Batches of one source can't have {self.source_batch} positions.",
+                remedy=f"1 to {MAX_SOURCE_BATCH}.",
+            )
         starts = [segment.start for segment in self.segments]
         if not starts or starts[0] != 0 or any(b <= a for a, b in itertools.pairwise(starts)):
             raise InvalidMixError(
@@ -96,6 +103,11 @@ class Recipe:
             raise InvalidMixError(
                 f"A recipe has at most {MAX_SEGMENTS} segments, below position 2^60.",
                 remedy="Start a new stream.",
+            )
+        if any(start % self.source_batch for start in starts):
+            raise InvalidMixError(
+                f"Batches of {self.source_batch} positions have one source each: a segment can't begin within one.",
+                remedy=f"Begin it at a multiple of {self.source_batch}.",
             )
         unnamed = set(names).difference(*(segment.weights for segment in self.segments))
         if unnamed:  # `before` tells by the weights which sources there were
@@ -112,6 +124,12 @@ class Recipe:
                     remedy="Take it out of the mix, or widen its `where`, split or config.",
                     source=source.name,
                 )
+            if source.cap is not None and source.cap < self.source_batch:
+                raise InvalidMixError(
+                    f"{source.name}: {source.cap} samples are less than one batch of {self.source_batch} of one source.",
+                    remedy="Make batches smaller, raise its max_epochs, or take it out of the mix.",
+                    source=source.name,
+                )
 
     def to_json(self) -> bytes:
         """The canonical form: sorted keys, no blanks, integers and strings only."""
@@ -125,6 +143,8 @@ class Recipe:
             "on_exhausted": self.on_exhausted,
             "options": dict(self.options),
         }
+        if self.source_batch != 1:  # left out where it says nothing: recipes that are older keep their digests
+            body["source_batch"] = self.source_batch
         return orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
 
     @classmethod
@@ -150,6 +170,7 @@ class Recipe:
                 view=_typed(body["view"], str),
                 on_exhausted=_typed(body["on_exhausted"], str),
                 options={k: _typed(v, str) for k, v in body["options"].items()},
+                source_batch=_typed(body.get("source_batch", 1), int),
             )
         except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
             raise InvalidMixError("This is not a recipe.", remedy="Resolve the mix again.") from error
@@ -159,11 +180,31 @@ class Recipe:
         """The stream's name: sha256 of the canonical JSON."""
         return hashlib.sha256(self.to_json()).hexdigest()
 
-    def plan(self) -> Plan:
+    def plan(self) -> Plan | RunPlan:
         """The arithmetic of this recipe's stream."""
         weights = [(s.start, [s.weights.get(source.name, 0) for source in self.sources]) for s in self.segments]
         caps = [source.cap for source in self.sources]
+        if self.source_batch > 1:
+            return RunPlan(self.source_batch, weights, caps, seed=self.seed, on_exhausted=self.on_exhausted)
         return Plan(weights, caps, seed=self.seed, on_exhausted=self.on_exhausted)
+
+    def exhaustion(self) -> SourceExhaustedError | None:
+        """What a stream that is to say so raises after its last position; None where it just ends, or never does."""
+        if self.on_exhausted != "error":
+            return None
+        plan = self.plan()
+        missing = plan.missing()
+        if not missing:
+            return None
+        source, length = self.sources[missing[0]], plan.length
+        given = (source.cap or 0) // self.source_batch * self.source_batch
+        return SourceExhaustedError(
+            f"{source.name} runs out at position {length}, after {given} samples of its {source.rows} rows.",
+            remedy=f"Stop there (max_samples={length}), raise its max_epochs, change the mix there, or choose another "
+            "on_exhausted: renormalize, stop, repeat.",
+            source=source.name,
+            position=length,
+        )
 
     def with_segment(self, start: int, weights: Mapping[str, int], sources: Sequence[RecipeSource] = ()) -> Recipe:
         """The recipe that changes to `weights` at `start`; everything before stays as it was."""
@@ -218,7 +259,7 @@ def difference(ours: Recipe, theirs: Mapping[str, Any]) -> str:
     """In words, how a recipe (as parsed JSON) differs from ours: the first few fields, ours and theirs."""
     own: dict[str, Any] = orjson.loads(ours.to_json())
     told: list[str] = []
-    for key in ("seed", "shuffle", "view", "on_exhausted", "options", "segments"):
+    for key in ("seed", "shuffle", "view", "on_exhausted", "source_batch", "options", "segments"):
         if own.get(key) != theirs.get(key):
             told.append(f"{key}: {own.get(key)} here, {theirs.get(key)} there")
     here = {s["name"]: s for s in own["sources"]}

@@ -391,7 +391,8 @@ def test_what_is_kept_of_losses_is_bounded(firehose: Any):
 @pytest.mark.parametrize("sources", [3, 64])
 def test_a_report_costs_less_than_a_hundredth_of_a_step_of_100_ms(sources: int):
     turn = np.random.default_rng(1)
-    outliers = Outliers([f"source {n}" for n in range(sources)])
+    outliers = Outliers()
+    outliers.follow([f"source {n}" for n in range(sources)])
     outliers._given = kept = deque()
     rows = 256
     batches = [
@@ -420,3 +421,20 @@ def test_bans_and_skips_say_the_same_from_any_recipe_form(firehose: Any):
         one.ban(ids(firehose())[:6])
         one.skip(1)
     assert ids(dataset) == ids(again) == ids(firehose())[6:]
+
+
+def test_losses_stay_with_their_datasets_when_another_joins(firehose: Any):
+    dataset = firehose({"web": 1, "code": 1}, repeat=True, batch_size=8)
+    batches = iter(dataset)
+    for _ in range(20):
+        batch = next(batches)
+        dataset.report(batch, [1.0 if name == "web" else 2.0 for name in batch["dataset"]])
+    before = dataset.feedback.losses()
+    dataset.change_mix({"web": 1, "code": 1, "chat": 2})
+    after = dataset.feedback.losses()
+    assert {name: after[name] for name in before} == before
+    assert after["chat"]["rows"] == 0
+    batch = next(batches)
+    assert "chat" in batch["dataset"]
+    dataset.report(batch, [1.0] * 8)
+    assert dataset.feedback.losses()["chat"]["rows"] == list(batch["dataset"]).count("chat")

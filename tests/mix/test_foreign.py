@@ -67,7 +67,27 @@ ds = interleave_datasets(
     assert (third.dataset, third.weight) == ("other", Fraction(1, 10))
     assert imported.seed == 42
     assert any("other is a variable" in note for note in imported.notes)
-    assert imported.on_exhausted == "renormalize"
+    assert imported.on_exhausted == "repeat"
+    assert any("on_exhausted='repeat'" in note for note in imported.notes)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "ours"),
+    [
+        ("first_exhausted", "stop"),
+        ("all_exhausted", "repeat"),
+        ("all_exhausted_without_replacement", "renormalize"),
+    ],
+)
+def test_each_stopping_strategy_has_a_name_of_ours(strategy, ours):
+    imported = import_mix(f"interleave_datasets([a, b], stopping_strategy='{strategy}')")
+    assert imported.on_exhausted == ours
+    assert [part.max_epochs for part in imported.mix.parts] == [1, 1]
+
+
+def test_a_stopping_strategy_that_is_none_is_refused():
+    with pytest.raises(InvalidMixError, match="no stopping_strategy 'sometimes'"):
+        import_mix("interleave_datasets([a, b], stopping_strategy='sometimes')")
 
 
 def test_first_exhausted_becomes_stop_after_one_epoch():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import time
 from collections import Counter
 from fractions import Fraction
 
@@ -202,6 +203,53 @@ def test_stop_ends_where_the_first_source_runs_out():
         assert any(cap is not None and count > cap for cap, count in zip(caps, one_more, strict=True))
 
 
+def test_error_has_the_positions_of_stop_and_names_what_ran_out():
+    for caps in itertools.product([1, 2, 5, 40, None], repeat=2):
+        of, stopped = plan([3, 1], list(caps), on_exhausted="error"), plan([3, 1], list(caps), on_exhausted="stop")
+        assert of.length == stopped.length
+        if of.length is None:
+            assert of.missing() == []
+            continue
+        assert np.array_equal(placed(of, 0, of.length), placed(stopped, 0, of.length))
+        out = [n for n, (cap, got) in enumerate(zip(caps, of.served(of.length), strict=True)) if cap == got]
+        assert of.missing() == (out if len(out) == 1 else [])
+
+
+def test_what_has_run_out_is_missed_only_where_the_mix_still_asks_for_it():
+    assert plan([(0, (1, 1)), (10, (1, 0))], [None, 5], on_exhausted="error").missing() == []
+    assert plan([(0, (1, 1)), (100, (1, 0))], [None, 5], on_exhausted="error").missing() == [1]
+    assert plan([1], [7], on_exhausted="error").missing() == []
+
+
+def test_repeat_begins_again_until_each_source_has_been_through():
+    for caps in itertools.product([1, 2, 5, 40], repeat=3):
+        of = plan([5, 2, 1], list(caps), on_exhausted="repeat")
+        rows = placed(of, 0, of.length)
+        counts = np.bincount(rows[:, 0], minlength=3).tolist()
+        assert all(count >= cap for count, cap in zip(counts, caps, strict=True))
+        assert ranks_are_whole(rows)
+        # with one slot less, some source would not have been through
+        fewer = Quotas([5, 2, 1]).after(of.length - 1)
+        assert any(count < cap for count, cap in zip(fewer, caps, strict=True))
+        assert of.ends() == [None, None, None]
+
+
+def test_repeat_keeps_the_mix_to_its_end():
+    of = plan([1, 3], [10_000, 100], on_exhausted="repeat")
+    assert of.length == pytest.approx(40_000, abs=12)
+    rows = placed(of, 0, of.length)
+    assert abs(int((rows[:, 0] == 1).sum()) - 30_000) <= 12
+    assert np.array_equal(placed(of, 5000, 9000), rows[5000:9000])
+    assert np.array_equal(placed(of, 5000, 9000), placed(plan([1, 3]), 5000, 9000))
+
+
+def test_a_source_without_an_end_or_without_weight_decides_no_end_of_a_stream_that_repeats():
+    assert plan([1, 1], [10, None], on_exhausted="repeat").length is None
+    assert plan([1, 0], [10, None], on_exhausted="repeat").length == 10
+    assert plan([(0, (1, 1)), (100, (1, 0))], [10, 5], on_exhausted="repeat").length < 25
+    assert plan([(0, (1, 0)), (6, (1, 1))], [10, 5], on_exhausted="repeat").length == pytest.approx(16, abs=3)
+
+
 def test_after_one_runs_out_the_others_share_its_slots():
     of = plan([2, 1, 1], [1000, None, None])
     rows = placed(of, 2000, 2000 + 4 * MIXING_BLOCK)[:, 0]
@@ -260,6 +308,14 @@ def test_a_thousand_sources_that_end_are_served_to_the_last_sample():
     rows = placed(of, 0, of.length)
     assert np.bincount(rows[:, 0], minlength=1000).tolist() == caps
     assert of.served(of.length) == caps
+
+
+def test_a_position_of_a_thousand_sources_costs_less_than_10_microseconds():
+    of = plan([random.Random(place).randint(1, 10**6) for place in range(1000)])
+    begun = time.process_time()  # not the clock: the machine that runs the tests has other work
+    for _ in of.place(10**12, 10**12 + 16 * MIXING_BLOCK):
+        pass
+    assert (time.process_time() - begun) / (16 * MIXING_BLOCK) < 10e-6
 
 
 def test_a_far_position_is_found_without_what_lies_before():

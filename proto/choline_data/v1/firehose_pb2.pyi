@@ -362,7 +362,9 @@ class ResolveMixRequest(_message.Message):
     where: _builtins.str
     """A filter over every source, in the `where` language; empty for none."""
     on_exhausted: _builtins.str
-    """renormalize or stop: what happens when a source has given all it may; empty for renormalize."""
+    """What happens when a source has given all it may: renormalize, stop, repeat (until each has) or error (the stream
+    ends as with stop, and its reader says which source ran out); empty for renormalize.
+    """
     unit: _builtins.str
     """The unit of the weights: samples, tokens or bytes; empty for the view's own."""
     @_builtins.property

@@ -21,6 +21,13 @@ from choline_data.store.catalog import name_from
 
 _NUMBER = re.compile(r"\d{1,40}(\.\d{0,40})?([eE][+-]?\d{1,3})?|\.\d{1,40}")
 
+# What `datasets` calls each of ours, where every source is served once.
+_STRATEGIES = {
+    "first_exhausted": "stop",
+    "all_exhausted": "repeat",
+    "all_exhausted_without_replacement": "renormalize",
+}
+
 
 @dataclass(frozen=True)
 class Imported:
@@ -235,14 +242,19 @@ def _hugging_face(text: str, sizes: Mapping[str, int]) -> Imported:
         for source in found:
             source.weight = Fraction(1)
     strategy = _constant(given.get("stopping_strategy")) or "first_exhausted"
-    if strategy == "first_exhausted":
-        for source in found:
-            source.epochs = Fraction(1)
-    else:
-        found[0].notes.append(f"stopping_strategy {strategy}: ours repeats without end; set max_epochs for an end.")
+    if strategy not in _STRATEGIES:
+        raise InvalidMixError(
+            f"There is no stopping_strategy {strategy!r}.", remedy=f"There are: {', '.join(_STRATEGIES)}."
+        )
+    for source in found:
+        source.epochs = Fraction(1)
     seed = _constant(given.get("seed"))
-    stop = "stop" if strategy == "first_exhausted" else "renormalize"
-    return _finished("datasets", found, sizes, on_exhausted=stop, seed=seed if type(seed) is int else None)
+    seed = seed if type(seed) is int else None
+    if _STRATEGIES[strategy] != "renormalize":
+        found[0].notes.append(
+            f"stopping_strategy {strategy}: pass on_exhausted={_STRATEGIES[strategy]!r} with the mix."
+        )
+    return _finished("datasets", found, sizes, on_exhausted=_STRATEGIES[strategy], seed=seed)
 
 
 def _calls(tree: ast.AST) -> Iterator[ast.Call]:

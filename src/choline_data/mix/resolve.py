@@ -84,7 +84,7 @@ def resolve_mix(
     there = Catalog(store.home).entries() if entries is None else entries
     seen = {n: e for n, e in there.items() if allowed is None or n in allowed}
     resolver = _Resolver(store, seen, unit, view, dict(options or {}), repeat, rows_of)
-    resolver.level(parsed, Fraction(1), _Inherited(where=_joined(where, "")))
+    resolver.level(parsed, Fraction(1), _Inherited(where=joined_where(where, "")))
     leaves = resolver.merged()
     weights = integer_weights({leaf.source.name: leaf.share / resolver.per_sample(leaf.measure) for leaf in leaves})
     return Recipe(
@@ -135,7 +135,7 @@ class _Resolver:
         for part in mix.parts:
             own = share * part.weight / total
             below = _Inherited(
-                where=_joined(above.where, part.where),
+                where=joined_where(above.where, part.where),
                 max_epochs=part.max_epochs if part.max_epochs is not None else above.max_epochs,
                 split=part.split or above.split,
                 config=part.config or above.config,
@@ -324,7 +324,8 @@ def training_splits(splits: Collection[str]) -> list[str]:
     return ["train"] if "train" in splits else sorted(s for s in splits if s.startswith(_TRAINS))
 
 
-def _joined(one: str, other: str) -> str:
+def joined_where(one: str, other: str) -> str:
+    """Both filters at once."""
     texts = [text for text in (one.strip(), other.strip()) if text]
     return texts[0] if len(texts) == 1 else " and ".join(f"({text})" for text in texts)
 

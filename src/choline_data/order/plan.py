@@ -71,12 +71,32 @@ def _first_exhaustion(quotas: Quotas, left: Sequence[int | None]) -> int | None:
     return low
 
 
+def _completion(quotas: Quotas, left: Sequence[int | None]) -> int | None:
+    """The fewest slots in which every source with weight gives all that it has left; None where one has no end."""
+    pairs = [(rest, index) for index, (rest, weight) in enumerate(zip(left, quotas.weights, strict=True)) if weight]
+    wanted = [(rest, index) for rest, index in pairs if rest is not None and rest > 0]
+    if any(rest is None for rest, _ in pairs):
+        return None
+    total = sum(quotas.weights)
+    paths = [(quotas.path(index), rest) for rest, index in wanted]
+    low = max(((rest - _QUOTA_BOUND) * total // quotas.weights[index] for rest, index in wanted), default=0)
+    high = max(((rest + _QUOTA_BOUND) * total // quotas.weights[index] + 1 for rest, index in wanted), default=0)
+    low = max(low, 0)
+    while low < high:
+        middle = (low + high) // 2
+        through = all(share_on(path, middle) >= rest for path, rest in paths)
+        low, high = (low, middle) if through else (middle + 1, high)
+    return low
+
+
 class Plan:
     """The phases of a stream, and `place`, the function from positions to (source, rank).
 
     `segments` are (start, weight of each source); `caps[i]` is the most samples that source i gives, None for no end.
-    `on_exhausted` is "renormalize" (the others share its slots) or "stop". `length` is the number of positions, None
-    for no end: exact, and known before the phases are, which are reckoned as far as they are asked for.
+    Of a source that runs out, `on_exhausted` says: "renormalize", the others share its slots; "stop" and "error", the
+    stream has no further position; "repeat", it begins again, and the stream ends when all have given what they have.
+    `length` is the number of positions, None for no end: exact, and known before the phases are, which are reckoned as
+    far as they are asked for.
     """
 
     def __init__(
@@ -90,7 +110,8 @@ class Plan:
         self.seed = seed
         self.length: int | None = None
         self._caps = caps
-        self._stops = on_exhausted == "stop"
+        self._stops = on_exhausted in ("stop", "error")
+        self._repeats = on_exhausted == "repeat"
         self._phases: list[Phase] = []
         self._starts: list[int] = []
         self._blocks: OrderedDict[tuple[int, int], tuple[npt.NDArray[np.uint16], Ints]] = OrderedDict()
@@ -99,7 +120,7 @@ class Plan:
             last = number + 1 == len(segments)
             self._segment = (None if last else segments[number + 1][0], weights)
             self._open = (start, served)
-            if last and not self._stops:
+            if last and not self._stops and not self._repeats:
                 self.length = self._rest(start, served, weights)
                 break
             while self._grow():
@@ -134,8 +155,8 @@ class Plan:
         live = [weight if rest is None or rest > 0 else 0 for weight, rest in zip(weights, left, strict=True)]
         if not any(live) or (self._stops and live != list(weights)):
             return False
-        quotas = Quotas(live)
-        slots = _first_exhaustion(quotas, left)
+        quotas = Quotas(weights if self._repeats else live)
+        slots = _completion(quotas, left) if self._repeats else _first_exhaustion(quotas, left)
         natural = end = None if slots is None else position + slots
         if until is not None and (end is None or end > until):
             end = until
@@ -163,16 +184,27 @@ class Plan:
         return self._served_in(self._phase(max(position - 1, 0)), position) if position else [0] * len(self._caps)
 
     def ends(self) -> list[int | None]:
-        """Where each source has run out: the position from which on the others share its slots; None for never."""
+        """Where each source has run out: the position from which on it gives nothing; None for never."""
+        out: list[int | None] = [None] * len(self._caps)
+        if self._repeats:
+            return out
         while self._grow():
             pass
-        out: list[int | None] = [None] * len(self._caps)
         for phase in self._phases:
             if phase.end is not None:
                 for index, rest in enumerate(self._left(self._caps, self._served_in(phase, phase.end))):
                     if rest == 0 and out[index] is None:
                         out[index] = phase.end
         return out
+
+    def missing(self) -> list[int]:
+        """The sources that have run out where the stream ends though others of its mix have more."""
+        if self.length is None or self._repeats:
+            return []
+        left = self._left(self._caps, self.served(self.length))
+        weighed = [index for index, weight in enumerate(self._segment[1]) if weight]
+        out = [index for index in weighed if left[index] == 0]
+        return out if len(out) < len(weighed) else []
 
     def _phase(self, position: int) -> Phase:
         if position < 0 or (self.length is not None and position >= self.length):

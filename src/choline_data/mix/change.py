@@ -1,0 +1,134 @@
+"""Another mix from a position on, at once or step by step: segments of a recipe whose sources stay as they are pinned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from fractions import Fraction
+
+from choline_data.errors import InvalidMixError, InvalidOptionError
+from choline_data.mix.grammar import Mix, Part
+from choline_data.mix.resolve import ALL_SPLITS, integer_weights, joined_where
+from choline_data.order.interleave import MIXING_BLOCK
+from choline_data.recipe import Recipe, RecipeSource, Segment
+
+
+def spelled_out(mix: Mix, recipe: Recipe, where: str = "") -> Mix:
+    """The mix with each name of a source of the recipe as what that source is; `where` narrows all the others."""
+    known = {source.name: source for source in recipe.sources}
+    return Mix(tuple(_spelled_out(part, known.get(part.name), where) for part in mix.parts), mix.unit)
+
+
+def _spelled_out(part: Part, source: RecipeSource | None, where: str) -> Part:
+    own = part.where or part.split or part.config or part.revision
+    if source is None or own or part.dataset not in (part.name, source.dataset):
+        return replace(part, where=joined_where(where, part.where))
+    return replace(
+        part,
+        dataset=source.dataset,
+        revision=source.revision,
+        split=source.split or ALL_SPLITS,
+        config=source.config,
+        where=source.where,
+    )
+
+
+def _parts(mix: Mix) -> Iterator[Part]:
+    for part in mix.parts:
+        yield part
+        if part.mix is not None:
+            yield from _parts(part.mix)
+
+
+def weights_in(recipe: Recipe, mix: Mix, resolved: Recipe) -> tuple[dict[str, int], list[RecipeSource]]:
+    """The weights of a mix by the names of the recipe's sources, and the sources that join it.
+
+    A source of the recipe is met by its dataset, split, config and filter: it keeps its revision, whatever was published
+    since, unless the mix names another.
+    """
+    exact = {(*_what(source), source.revision): source for source in recipe.sources}
+    loose = {_what(source): source for source in reversed(recipe.sources)}
+    named = {part.dataset for part in _parts(mix) if part.revision}
+    capped = {part.max_epochs for part in _parts(mix)} - {None}
+    taken = {source.name for source in recipe.sources}
+    weights: dict[str, int] = {}
+    joining: list[RecipeSource] = []
+    for source in resolved.sources:
+        ours = exact.get((*_what(source), source.revision))
+        if ours is None and source.dataset not in named:
+            ours = loose.get(_what(source))
+        if ours is None:
+            ours = replace(source, name=_free(source.name, taken))
+            taken.add(ours.name)
+            joining.append(ours)
+        elif source.max_epochs != ours.max_epochs and source.max_epochs in {str(epochs) for epochs in capped}:
+            raise InvalidMixError(
+                f"max_epochs of {ours.name} is {ours.max_epochs or 'endless'} in the stream, {source.max_epochs} here.",
+                remedy="It counts from the first position: leave it out of a change.",
+                source=ours.name,
+            )
+        weights[ours.name] = weights.get(ours.name, 0) + resolved.segments[0].weights.get(source.name, 0)
+    return weights, joining
+
+
+def _what(source: RecipeSource) -> tuple[str, ...]:
+    return source.dataset, source.split, source.config, source.where
+
+
+def _free(name: str, taken: set[str]) -> str:
+    number = 2
+    free = name
+    while free in taken:
+        free, number = f"{name}.{number}", number + 1
+    return free
+
+
+def changed(
+    recipe: Recipe,
+    weights: Mapping[str, int],
+    joining: list[RecipeSource],
+    at: int,
+    until: int | None = None,
+    steps: int = 1,
+) -> Recipe:
+    """The recipe with these weights from `at` on, or in `steps` equal changes of all shares from `at` to `until`.
+
+    A change at the position of the last one takes its place.
+    """
+    last = len(recipe.segments) - 1
+    again = at == recipe.segments[last].start
+    before = recipe.segments[max(last - 1, 0) if again else last].weights
+    found = [(at, dict(weights))] if until is None else ramp(before, weights, at, until, steps, recipe.source_batch)
+    segments = recipe.segments[:last] if again else recipe.segments
+    segments = (*segments, *(Segment(start, its) for start, its in found))
+    named = {name for segment in segments for name in segment.weights}
+    sources = tuple(source for source in (*recipe.sources, *joining) if source.name in named)
+    return replace(recipe, sources=sources, segments=segments)
+
+
+def ramp(
+    before: Mapping[str, int], after: Mapping[str, int], start: int, stop: int, steps: int, grain: int = 1
+) -> list[tuple[int, dict[str, int]]]:
+    """`steps` mixes on the line from one to the other: the first begins at `start`, the last, `after`, at `stop`.
+
+    The steps are equally far apart, in shares and in positions: whole mixing blocks, at whose ends shares are exact, where
+    there is room for them, and multiples of `grain` in any case.
+    """
+    if type(stop) is not int or type(steps) is not int or steps < 2 or stop // grain - start // grain < steps - 1:
+        raise InvalidOptionError(
+            f"A mix can't change in {steps} steps from position {start} to {stop}.",
+            remedy="Give 2 steps or more, and until a position that is further away than they are many.",
+            option="until",
+        )
+    names = sorted({*before, *after})
+    old = {name: Fraction(before.get(name, 0), sum(before.values())) for name in names}
+    new = {name: Fraction(after.get(name, 0), sum(after.values())) for name in names}
+    block = grain * MIXING_BLOCK
+    unit = block if (stop - start) // (steps - 1) >= block else grain
+    out = []
+    for step in range(1, steps + 1):
+        passed = (stop - start) * (step - 1) // (steps - 1)
+        passed -= passed % (unit if step < steps else grain)
+        shares = {name: old[name] + (new[name] - old[name]) * step / steps for name in names}
+        out.append((start + passed, integer_weights(shares)))
+    return out

@@ -1,0 +1,71 @@
+"""A stream dealt by runs of positions instead of single ones: each run of `size` positions has one source.
+
+The plan underneath deals the runs as it would deal samples, so quotas, changes of the mix and seeks are the same
+arithmetic, counted in runs. What a source that ends has left beyond whole runs is not served.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from choline_data.errors import OutOfRangeError
+from choline_data.order.plan import Placed, Plan
+
+
+class RunPlan:
+    """`Plan`, in runs: position p has the source of run p // size, whose samples follow one another."""
+
+    def __init__(
+        self,
+        size: int,
+        segments: Sequence[tuple[int, Sequence[int]]],
+        caps: Sequence[int | None],
+        *,
+        seed: int,
+        on_exhausted: str = "renormalize",
+    ) -> None:
+        if size < 1 or any(start % size for start, _ in segments):
+            raise ValueError(f"runs of {size}: segments begin where runs do")
+        self._size = size
+        self._runs = Plan(
+            [(start // size, weights) for start, weights in segments],
+            [None if cap is None else cap // size for cap in caps],
+            seed=seed,
+            on_exhausted=on_exhausted,
+        )
+        self.seed = seed
+        self.length = None if self._runs.length is None else self._runs.length * size
+
+    def served(self, position: int) -> list[int]:
+        """How many samples of each source stand before `position`."""
+        runs, rest = divmod(position, self._size)
+        counts = [count * self._size for count in self._runs.served(runs)]
+        if rest:
+            (run,) = self._runs.place(runs, runs + 1)
+            counts[int(run.source[0])] += rest
+        return counts
+
+    def ends(self) -> list[int | None]:
+        """Where each source has run out: the position from which on it gives nothing; None for never."""
+        return [None if end is None else end * self._size for end in self._runs.ends()]
+
+    def missing(self) -> list[int]:
+        """The sources that have run out where the stream ends though others of its mix have more."""
+        return self._runs.missing()
+
+    def place(self, start: int, stop: int) -> Iterator[Placed]:
+        """Positions start … stop-1 in order, in pieces that each lie in one mixing block of runs."""
+        if start < 0 or (self.length is not None and stop > self.length):
+            extent = "no end" if self.length is None else f"{self.length} positions"
+            raise OutOfRangeError(f"Positions {start} to {stop} are not all in the stream, which has {extent}.")
+        size = self._size
+        inside = np.arange(size, dtype=np.int64)
+        if start >= stop:
+            return
+        for piece in self._runs.place(start // size, -(-stop // size)):
+            first = piece.start * size
+            low, high = max(start - first, 0), min(stop - first, len(piece.source) * size)
+            rank = (piece.rank[:, None] * size + inside).reshape(-1)
+            yield Placed(first + low, np.repeat(piece.source, size)[low:high], rank[low:high])
