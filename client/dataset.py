@@ -478,34 +478,6 @@ class FirehoseDataset(Feedback, IterableDataset):  # type: ignore[misc]
         self._progress, self._live = None, None
         self._elsewhere = self._in_workers = self._begun_elsewhere = False
 
-    def change_mix(
-        self, mix: object, *, at: int | None = None, until: int | None = None, steps: int = 16, read_to: int = 0
-    ) -> Recipe:
-        """Another mix from the next sample on, or from position `at`; in `steps` steps up to `until`, where that is given.
-
-        Every source goes on from where it stands. The loop that is under way, the state and `explain` follow; ranks all
-        have to do it alike, and at the same step. Returns the recipe, which makes the same stream again.
-        """
-        if self._in_workers or torch.utils.data.get_worker_info() is not None:
-            raise InvalidOptionError(
-                "Workers of a DataLoader read this dataset ahead, with the mix that they were started with.",
-                remedy="Leave the loop, dataset.load_state_dict(loader.state_dict()), change the mix, and loop again.",
-                option="num_workers",
-            )
-        recipe = mixing.change(
-            self._recipe,
-            mix,
-            self._origin,
-            home=self._home,
-            endpoint=self._endpoint,
-            position=max(self._state()["position"], read_to),
-            at=at,
-            until=until,
-            steps=steps,
-        )
-        self._follow(recipe)
-        return recipe
-
     def explain(self, step: int) -> list[dict[str, Any]]:
         """The rows of step `step` of all ranks: dataset, revision, row and epoch of each, from the recipe alone."""
         from choline_data.client.explain import explain

@@ -1,4 +1,4 @@
-"""What training tells a dataset and asks of it: losses, bans, steps to go past, and figures of what was read."""
+"""What training tells a dataset and asks of it: losses, bans, another mix, steps to go past, figures of what was read."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from choline_data.client import mixing
 from choline_data.client.bans import Bans
 from choline_data.client.outliers import Outliers
 from choline_data.client.ranks import find_rank
@@ -16,6 +17,7 @@ from choline_data.errors import InvalidOptionError
 from choline_data.recipe import Recipe
 
 if TYPE_CHECKING:
+    from choline_data.client.connection import Endpoint
     from choline_data.client.loader import Loader
     from choline_data.client.passes import Pass, Progress, Share
     from choline_data.client.telemetry import Metrics
@@ -33,6 +35,10 @@ class Feedback:
     _progress: Progress | None
     _live: tuple[weakref.ref[Pass], Share] | None
     _begun_elsewhere: bool
+    _in_workers: bool
+    _origin: mixing.Origin
+    _home: str
+    _endpoint: Endpoint | None
     _rank: tuple[int, int] | None
 
     if TYPE_CHECKING:
@@ -47,6 +53,7 @@ class Feedback:
         def begin(self) -> Pass: ...
         def rewind(self, epoch: int) -> None: ...
         def _state(self) -> dict[str, Any]: ...
+        def _follow(self, recipe: Recipe) -> None: ...
 
     def skip(self, steps: int) -> None:
         """Goes on as if the next `steps` batches (without a batch size, samples) had been given to each rank."""
@@ -66,6 +73,34 @@ class Feedback:
             position, epoch = 0, epoch + 1
         self.rewind(epoch)
         self._start = position
+
+    def change_mix(
+        self, mix: object, *, at: int | None = None, until: int | None = None, steps: int = 16, read_to: int = 0
+    ) -> Recipe:
+        """Another mix from the next sample on, or from position `at`; in `steps` steps up to `until`, where that is given.
+
+        Every source goes on from where it stands. The loop that is under way, the state and `explain` follow; ranks all
+        have to do it alike, and at the same step. Returns the recipe, which makes the same stream again.
+        """
+        if self._in_workers or torch.utils.data.get_worker_info() is not None:
+            raise InvalidOptionError(
+                "Workers of a DataLoader read this dataset ahead, with the mix that they were started with.",
+                remedy="Leave the loop, dataset.load_state_dict(loader.state_dict()), change the mix, and loop again.",
+                option="num_workers",
+            )
+        recipe = mixing.change(
+            self._recipe,
+            mix,
+            self._origin,
+            home=self._home,
+            endpoint=self._endpoint,
+            position=max(self._state()["position"], read_to),
+            at=at,
+            until=until,
+            steps=steps,
+        )
+        self._follow(recipe)
+        return recipe
 
     # --- What training says
 
