@@ -20,7 +20,7 @@ demo: $(VENV)/.core
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 exhaustive: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -m exhaustive

@@ -42,7 +42,8 @@ def opened(serve: Serve) -> Iterator[Open]:
         recipe = stub.ResolveMix(mix, timeout=20, metadata=metadata).recipe_json
         request = pb.ReadStreamRequest(recipe_json=recipe, claim=told, **options)
         streams.append(stub.ReadStream(request, timeout=120, metadata=metadata))
-        assert [next(streams[-1]).WhichOneof("frame") for _ in range(2)] == ["header", "batch"]
+        frames = (frame for frame in streams[-1] if not frame.HasField("heartbeat"))
+        assert [next(frames).WhichOneof("frame") for _ in range(2)] == ["header", "batch"]
         return streams[-1]
 
     yield start
