@@ -27,10 +27,12 @@ def run_beside(
     left = iter(in_turn(plan, units))
     sizes = {unit.number: _size(unit) for unit in units}
     crew: dict[Connection[Any, Any], ForkServerProcess] = {}
+    begun: list[ForkServerProcess] = []
     try:
         for _ in range(min(workers, len(units))):
             connection, process = _started(plan, home)
             crew[connection] = process
+            begun.append(process)
         while crew:
             for ready in wait(list(crew)):
                 assert isinstance(ready, Connection)
@@ -50,8 +52,9 @@ def run_beside(
     finally:
         for process in crew.values():
             process.terminate()
-        for process in crew.values():
+        for process in begun:
             process.join()
+            home.drop_staged(process.pid or 0)  # the signal may have come where nothing could drop it
 
 
 def in_turn(plan: Plan, units: Sequence[Unit]) -> list[Unit]:
@@ -88,7 +91,7 @@ def _check_ended(process: ForkServerProcess) -> None:
 def _work(plan: Plan, home: Home, parent: Connection[Any, Any]) -> None:
     """What a worker does until there are no units left, the parent ends it, or the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it too, and ends its workers
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # staged files are dropped on the way
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         try:
             for result in run_here(plan, home, _asked(parent)):

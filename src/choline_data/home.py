@@ -123,12 +123,19 @@ class Home:
 
     def staged(self) -> str:
         """A fresh local path for a file to be written and then `adopt`ed; on the home's own disk where that is local."""
-        if self.local:
-            folder = self.path("staging")
-        else:
-            folder = os.path.join(os.environ.get("TMPDIR", "/tmp"), f"choline-data-{os.getuid()}")
+        folder = self._staging()
         os.makedirs(folder, mode=0o700, exist_ok=True)
         return os.path.join(folder, f"{os.getpid()}-{uuid.uuid4().hex}")
+
+    def _staging(self) -> str:
+        if self.local:
+            return self.path("staging")
+        return os.path.join(os.environ.get("TMPDIR", "/tmp"), f"choline-data-{os.getuid()}")
+
+    def drop_staged(self, pid: int) -> None:
+        """Removes what a process that has ended left staged, wherever it was when it was ended."""
+        for left in Path(self._staging()).glob(f"{pid}-*"):
+            left.unlink(missing_ok=True)
 
     def adopt(self, staged: str, name: str) -> None:
         """Makes a staged local file the object `name`, whole; where there is one already the staged file goes."""

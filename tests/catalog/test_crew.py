@@ -73,11 +73,14 @@ def test_a_process_that_is_killed_is_named_and_nothing_is_published(tmp_path, so
         if not killed:
             killed.append(process.pid)
             os.kill(process.pid, signal.SIGKILL)
+            os.makedirs(home.path("staging"), exist_ok=True)
+            Path(home.path("staging"), f"{process.pid}-begun").touch()
         return connection, process
 
     monkeypatch.setattr(crew, "_started", doomed)
     with pytest.raises(UnavailableError, match=r"ended before its work was done \(signal 9\).*fewer --workers"):
         ingest(home, prepare(home, str(source), name="a"), workers=2)
+    assert home.names("staging") == []
     assert Catalog(home).entries() == {}
 
 
