@@ -96,7 +96,9 @@ def _hostile() -> list[dict[str, str]]:
     if not REAL.is_dir():
         return []
     listed = json.loads((REAL / "hostile/manifest.json").read_text())
-    return [entry for entry in listed if entry["file"].split("/")[0] in ("tar", "zip", "image")]
+    elsewhere = "tar/many_members.tar.gz"  # in tests/test_hostile.py, once is enough for 100,000 members
+    ours = [entry for entry in listed if entry["file"].split("/")[0] in ("tar", "zip", "image")]
+    return [entry for entry in ours if entry["file"] != elsewhere]
 
 
 @real
