@@ -211,16 +211,16 @@ def line_blocks(
 
     With a range, the lines whose first byte lies in it. A damaged file raises after its last whole line.
     """
-    buffer = bytearray()
-    skipped = 0
+    held: list[bytes] = []  # pieces that follow each other, joined once
+    size = skipped = 0
     stream = _range(path, name, start, end)
     while True:
         try:
             piece = next(stream, b"")
         except SourceDamagedError:
-            cut = buffer.rfind(b"\n")
-            if cut >= 0:
-                yield bytes(buffer[: cut + 1])
+            block, _ = _whole_lines(held)
+            if block:
+                yield block
             raise
         if not piece:
             break
@@ -234,26 +234,41 @@ def line_blocks(
             yield skipped
             skipped = 0
             piece = piece[at + 1 :]
-        seen = len(buffer)
-        buffer += piece
-        if len(buffer) < BLOCK_BYTES:
+        seen, size = size, size + len(piece)
+        held.append(piece)
+        if size < BLOCK_BYTES:
             continue
-        first = buffer.find(b"\n", seen) if seen >= BLOCK_BYTES else 0
-        if first > max_row_bytes:
-            yield first
-            del buffer[: first + 1]
-        cut = buffer.rfind(b"\n", 0 if seen < BLOCK_BYTES else seen)
-        if cut >= 0 and first >= 0:
-            block = bytes(memoryview(buffer)[: cut + 1])  # one copy; a slice of the bytearray would be another
+        if seen >= BLOCK_BYTES:  # a single line until here: only this piece may end it
+            at = piece.find(b"\n")
+            if at >= 0 and seen + at > max_row_bytes:
+                yield seen + at
+                held = [piece[at + 1 :]]
+                size = len(held[0])
+                continue
+            block, rest = _whole_lines(held) if at >= 0 else (b"", held)
+        else:
+            block, rest = _whole_lines(held)
+        if block:
             yield block
-            del buffer[: cut + 1]
-        elif len(buffer) > max_row_bytes:
-            skipped = len(buffer)
-            buffer.clear()
+            held = rest
+            size -= len(block)
+        elif size > max_row_bytes:
+            skipped, size = size, 0
+            held = []
     if skipped:
         yield skipped
-    elif buffer:
-        yield bytes(buffer)
+    elif size:
+        yield b"".join(held)
+
+
+def _whole_lines(held: list[bytes]) -> tuple[bytes, list[bytes]]:
+    """The pieces up to the end of their last line, as one, and what follows it."""
+    for number in range(len(held) - 1, -1, -1):
+        end = held[number].rfind(b"\n") + 1
+        if end:
+            block = b"".join([*held[:number], memoryview(held[number])[:end]])
+            return block, [held[number][end:], *held[number + 1 :]]
+    return b"", held
 
 
 def _endless(name: str, limit: int) -> SourceTooLargeError:

@@ -80,7 +80,7 @@ class JsonLines:
                 lambda place, why, numbers=numbers, line=line: f"line {line + numbers[place]}{where}: {why}",  # type: ignore[misc]
             )
             row += sum(r.batch.num_rows + len(r.refused) for r in found)
-            line += block.count(b"\n")
+            line += records.line_count(block)
 
 
 ADAPTER = JsonLines

@@ -28,12 +28,14 @@ MAX_FIELDS = 1000  # fields within one nested column; an object that is a dictio
 JSON_FIELD = {b"json": b"1"}
 
 _MANY_BRACKETS = 2000  # RapidJSON descends on the stack: 20,000 levels end the process
+_END_BYTES = 64  # of a block, which say whether its last line is whole
 _FIRST_BYTES = 16 << 10  # of a block, which say what columns it has
 _PIECE = 128 << 10
 _LONG_INTEGER = re.compile(rb"\d{19,}")
 _BIG = float(1 << 53)
 
 Bytes = npt.NDArray[np.uint8]
+Test = Callable[[Bytes], npt.NDArray[np.bool_]]
 
 
 @dataclass(frozen=True)
@@ -152,8 +154,7 @@ def _called(value: object) -> str:
 
 def _whole(block: bytes) -> pa.Table | None:
     """The block as pyarrow reads it, where every line is one object and no value is changed; else None."""
-    ends = block.rstrip(b"\r\n")
-    if not ends.startswith(b"{") or not ends.endswith(b"}"):
+    if not block.startswith(b"{") or not block[-_END_BYTES:].rstrip(b"\r\n").endswith(b"}"):
         return None
     # No JSON object goes on after "}\n{", so with as many rows as lines each line is exactly one object.
     if b"\r" in block:
@@ -162,18 +163,18 @@ def _whole(block: bytes) -> pa.Table | None:
             return None
     else:
         text = np.frombuffer(block, np.uint8)
-        breaks = _places(text, lambda piece: piece == 0x0A)
+        breaks = _places(text, _is_break)
         lines = len(breaks) + (not block.endswith(b"\n"))
         between = breaks[: lines - 1]
         if (text[between - 1] != 0x7D).any() or (text[between + 1] != 0x7B).any():
             return None
-    table = _arrow(block)
+    table = _arrow(block, lines)
     return table if table is not None and table.num_rows == lines and table.num_columns else None
 
 
-def _arrow(block: bytes) -> pa.Table | None:
-    """What pyarrow.json makes of the block, with text as text; None where it can't, or not without loss."""
-    if not _shallow(block) or not _is_utf8(block):
+def _arrow(block: bytes, lines: int) -> pa.Table | None:
+    """What pyarrow.json makes of a block of so many objects, with text as text; None where it can't without loss."""
+    if not _shallow(block, lines) or not _is_utf8(block):
         return None
     first, known = _dates(block)
     try:
@@ -220,13 +221,13 @@ def _read(block: bytes, fields: tuple[pa.Field, ...]) -> pa.Table:
     return table
 
 
-def _shallow(block: bytes) -> bool:
-    """Whether no line is nested so deeply that a recursive parser would run out of stack."""
+def _shallow(block: bytes, lines: int) -> bool:
+    """Whether none of so many objects is nested so deeply that a recursive parser would run out of stack."""
     text = np.frombuffer(block, np.uint8)
-    brackets = _places(text, lambda piece: piece | 0x20 == 0x7B)  # { and [ differ in one bit
-    if len(brackets) <= _MANY_BRACKETS:
+    if _count(text, _is_bracket) - lines < _MANY_BRACKETS:  # each of the others has one at least
         return True
-    line_of = np.searchsorted(_places(text, lambda piece: piece == 0x0A), brackets)
+    brackets = _places(text, _is_bracket)
+    line_of = np.searchsorted(_places(text, _is_break), brackets)
     if (line_of[_MANY_BRACKETS:] != line_of[:-_MANY_BRACKETS]).all():
         return True
     try:
@@ -248,10 +249,35 @@ def _is_utf8(block: bytes) -> bool:
     return True
 
 
-def _places(text: Bytes, test: Callable[[Bytes], npt.NDArray[np.bool_]]) -> npt.NDArray[np.int64]:
-    """Where the bytes are that pass; looked for in pieces that stay in the processor's cache."""
-    found = [np.flatnonzero(test(text[at : at + _PIECE])) + at for at in range(0, len(text), _PIECE)]
+def _is_break(piece: Bytes) -> npt.NDArray[np.bool_]:
+    found: npt.NDArray[np.bool_] = piece == 0x0A
+    return found
+
+
+def _is_bracket(piece: Bytes) -> npt.NDArray[np.bool_]:
+    found: npt.NDArray[np.bool_] = piece | 0x20 == 0x7B  # { and [ differ in one bit
+    return found
+
+
+def _pieces(text: Bytes) -> Iterator[tuple[int, Bytes]]:
+    """The text in pieces that stay in the processor's cache, and where they begin."""
+    return ((at, text[at : at + _PIECE]) for at in range(0, len(text), _PIECE))
+
+
+def _count(text: Bytes, test: Test) -> int:
+    """How many bytes pass."""
+    return sum(int(np.count_nonzero(test(piece))) for _, piece in _pieces(text))
+
+
+def _places(text: Bytes, test: Test) -> npt.NDArray[np.int64]:
+    """Where the bytes are that pass."""
+    found = [np.flatnonzero(test(piece)) + at for at, piece in _pieces(text)]
     return np.concatenate(found) if found else np.empty(0, np.int64)
+
+
+def line_count(block: bytes) -> int:
+    """How many lines end in the block."""
+    return _count(np.frombuffer(block, np.uint8), _is_break)
 
 
 def _without_times(kind: pa.DataType) -> pa.DataType:
@@ -289,7 +315,7 @@ def _columns(lines: list[bytes], rows: list[dict[str, Any]]) -> Iterator[pa.Reco
         yield from _columns(lines[:half], rows[:half])
         yield from _columns(lines[half:], rows[half:])
         return
-    table = _arrow(b"\n".join(lines))
+    table = _arrow(b"\n".join(lines), len(lines))
     if table is not None and table.num_rows == len(rows) and table.num_columns:
         yield _one_batch(table)
         return
@@ -310,7 +336,7 @@ def _column(values: list[Any]) -> pa.Array | None:
     """The values as one typed column; None where they have no common type."""
     block = b"\n".join(dumps({"v": v}) for v in values)
     try:
-        found = _read(block, ()) if _shallow(block) else None
+        found = _read(block, ()) if _shallow(block, len(values)) else None
         if found is None:
             return None
         text = _without_times(found.schema[0].type)

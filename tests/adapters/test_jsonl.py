@@ -6,7 +6,7 @@ import json
 import orjson
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from choline_data.adapters import io, jsonl, records
@@ -158,6 +158,31 @@ def test_an_endless_line_ends_with_an_error(write, monkeypatch):
         list(io.line_blocks(str(path), max_row_bytes=1 << 20))
 
 
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    lengths=st.lists(st.integers(0, 70), max_size=40),
+    ended=st.booleans(),
+    read=st.integers(1, 40),
+    more=st.integers(1, 40),
+)
+def test_blocks_are_whole_lines_however_the_file_comes(tmp_path, lengths, ended, read, more):
+    lines = [bytes([97 + number % 26]) * length for number, length in enumerate(lengths)]
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"\n".join(lines) + b"\n" * (ended and bool(lines)))
+    limit, block = 45, read + more
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(io, "READ_BYTES", read)
+        patch.setattr(io, "BLOCK_BYTES", block)
+        found = list(io.line_blocks(str(path), max_row_bytes=limit))
+    got = []
+    for piece in found:
+        got += [piece] if isinstance(piece, int) else piece.removesuffix(b"\n").split(b"\n")
+    wanted = lines if ended or not lines or lines[-1] else lines[:-1]  # a file ends with its last line feed, or without
+    assert [line if isinstance(line, int) else len(line) for line in got] == [len(line) for line in wanted]
+    assert all(line == there or line == len(there) > limit for line, there in zip(got, wanted, strict=True))
+    assert all(isinstance(piece, int) or len(piece) < block + read + limit for piece in found)
+
+
 def test_orjson_refuses_what_rfc_8259_refuses():
     for text in (b"NaN", b"[1e999]", b"Infinity", b'"\\ud800"', b'"\x01"'):
         with pytest.raises(orjson.JSONDecodeError):
@@ -192,7 +217,7 @@ def test_dates_stay_the_text_they_are_wherever_in_a_block_they_begin(first, late
 @pytest.mark.parametrize("brackets", [1999, 2000, 2001])
 def test_brackets_are_counted_in_each_line(brackets):
     line = orjson.dumps({"text": "[{" * (brackets // 2) + "[" * (brackets % 2 - 1)})
-    assert records._shallow(b"\n".join([line] * 50))
+    assert records._shallow(b"\n".join([line] * 50), 50)
 
 
 def test_a_line_nested_too_deeply_is_a_reject_and_its_neighbours_are_rows():

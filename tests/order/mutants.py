@@ -22,7 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "src/choline_data"
 MODULES = (
-    *(f"order/{name}" for name in ("permute", "interleave", "source", "plan", "quality")),
+    *(f"order/{name}" for name in ("permute", "interleave", "source", "runs", "plan", "quality")),
     "recipe",
     "cursor",
 )
