@@ -39,6 +39,22 @@ def test_every_run_has_one_source_and_its_next_samples(size):
         assert mine.tolist() == list(range(len(mine)))
 
 
+@pytest.mark.parametrize("start", [0, 5, 12, 8 * MIXING_BLOCK - 3])
+def test_pieces_say_where_they_begin_and_follow_one_another(start):
+    at = start
+    for piece in runs([5, 3]).place(start, start + 9 * MIXING_BLOCK):
+        assert piece.start == at
+        assert len(piece.source) == len(piece.rank)
+        at += len(piece.source)
+    assert at == start + 9 * MIXING_BLOCK
+
+
+def test_what_was_served_counts_part_of_a_run_at_the_end_of_a_mixing_block_too():
+    of, last = runs([5, 3], size=2), 2 * MIXING_BLOCK - 1
+    counts = np.bincount(placed(of, 0, last)[:, 0], minlength=2)
+    assert of.served(last) == counts.tolist()
+
+
 def test_runs_are_dealt_as_samples_are():
     got = placed(runs([5, 3, 2], size=16), 0, 16 * 500)[::16, 0]
     plain = placed(Plan([(0, [5, 3, 2])], [None] * 3, seed=3), 0, 500)[:, 0]
