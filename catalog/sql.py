@@ -69,7 +69,13 @@ def query_home(home: Home, query: str) -> pa.Table:
         return table
     except duckdb.Error as error:
         raise InvalidOptionError(
-            f"The query failed: {one_line(error, 300)}", remedy='Quote names with a dash: SELECT * FROM "my-data".'
+            f"The query failed: {one_line(_told(error), 300)}",
+            remedy='Quote names with a dash: SELECT * FROM "my-data".',
         ) from error
     finally:
         connection.close()
+
+
+def _told(error: Exception) -> str:
+    """What DuckDB says, without the lines and the caret that draw it on a terminal."""
+    return " ".join(str(error).split()).rstrip(" ^") + "."

@@ -118,6 +118,11 @@ def test_sql_sees_the_catalog_and_every_dataset(place):
     assert got == [{"name": "talk"}]
 
 
+def test_a_query_that_is_wrong_is_told_on_one_line(place):
+    (told,) = run(place, "sql", "SELEC 1").stderr.splitlines()
+    assert told.startswith('The query failed: Parser Error: syntax error at or near "SELEC" LINE 1: SELEC 1.')
+
+
 def test_sql_opens_no_file(place):
     done = run(place, "sql", "SELECT * FROM read_text('/etc/hostname')", "--json")
     assert done.returncode == 1 and json.loads(done.stderr)["error"]["reason"] == "OPTION_INVALID"

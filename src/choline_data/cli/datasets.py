@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from choline_data.cli.output import emit, shown, size
+from choline_data.cli.output import counted, emit, shown, size
 from choline_data.errors import UnknownDatasetError
 from choline_data.home import Home
 from choline_data.store import Catalog, Entry, open_revision
@@ -138,7 +138,7 @@ def verify_datasets(home: str, name: str, *, as_json: bool) -> None:
             emit({"name": entry.name, "revision": entry.revision, "rows": entry.rows, "ok": True, **checked})
         else:
             sys.stdout.write(
-                f"{entry.name}@{entry.revision[:12]}: {checked['files']} files, {checked['blocks']} blocks, "
+                f"{entry.name}@{entry.revision[:12]}: {counted(checked['files'], 'file')}, {counted(checked['blocks'], 'block')}, "
                 f"{size(checked['bytes'])}: good\n"
             )
 
@@ -160,7 +160,7 @@ def collect_garbage(home: str, *, as_json: bool) -> None:
     if as_json:
         emit({"files": files, "bytes": freed})
     else:
-        sys.stdout.write(f"{files} files deleted, {size(freed)} freed.\n")
+        sys.stdout.write(f"{counted(files, 'file')} deleted, {size(freed)} freed.\n")
 
 
 def run_sql(home: str, query: str, *, as_json: bool) -> None:
@@ -188,4 +188,6 @@ def export_dataset(home: str, name: str, to: str, out: str, *, as_json: bool) ->
     if as_json:
         emit(done)
     else:
-        sys.stdout.write(f"{done['rows']:,} samples in {done['files']} files under {done['out']}.\n")
+        sys.stdout.write(
+            f"{counted(done['rows'], 'sample')} in {counted(done['files'], 'file')} under {done['out']}.\n"
+        )

@@ -65,3 +65,8 @@ def size(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     return ""
+
+
+def counted(number: int, what: str) -> str:
+    """So many of these: "1 file", "20 files"."""
+    return f"{number:,} {what}{'s' * (number != 1)}"
