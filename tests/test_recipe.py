@@ -73,7 +73,12 @@ def test_a_stream_that_must_not_lose_a_source_says_which_one_runs_out_and_where(
     told = one.exhaustion()
     assert isinstance(told, SourceExhaustedError)
     assert told.metadata == {"source": "code", "position": str(one.plan().length)}
-    assert str(told).startswith(f"code runs out at position {one.plan().length}, after 15 samples of its 10 rows.")
+    at = one.plan().length
+    assert str(told) == (
+        f"code runs out at position {at}, after 15 samples of its 10 rows. Stop there (max_samples={at}), raise its "
+        "max_epochs, change the mix there, or choose another on_exhausted: renormalize, stop, repeat."
+    )
+    assert "after 14 samples of its 10 rows" in str(replace(one, source_batch=7).exhaustion())
     for ends in (
         recipe(on_exhausted="error"),  # never
         recipe(source("code", 10, max_epochs="1"), on_exhausted="error"),  # all at once
@@ -179,6 +184,8 @@ def test_what_can_not_be_a_recipe_is_refused(make, says):
 def test_the_edges_of_the_limits_are_recipes():
     recipe(*[source(f"s{n}") for n in range(MAX_SOURCES)])
     recipe(seed=-(1 << 63))
+    recipe(source_batch=MAX_SOURCE_BATCH)
+    recipe(source(rows=8, max_epochs="1"), source_batch=8)
     recipe(weights={"web": (1 << 62) - 1, "code": 0})
     many = Recipe((source(),), tuple(Segment(n, {"web": 1}) for n in range(MAX_SEGMENTS)))
     with pytest.raises(InvalidMixError, match="at most 1024 segments"):
@@ -297,6 +304,15 @@ NO_ROWS = "web: there are no rows to serve. Take it out of the mix, or widen its
         ),
         (lambda: recipe(weights={"web": 1}), "No segment weighs code. Give it a weight; 0 will do."),
         (lambda: recipe(source(rows=0)), NO_ROWS),
+        (
+            lambda: recipe(source_batch=0),
+            f"Batches of one source can't have 0 positions. 1 to {MAX_SOURCE_BATCH}.",
+        ),
+        (
+            lambda: recipe(source(rows=7, max_epochs="1"), source_batch=8),
+            "web: 7 samples are less than one batch of 8 of one source. "
+            "Make batches smaller, raise its max_epochs, or take it out of the mix.",
+        ),
         (lambda: Recipe.from_json(b"{}"), "This is not a recipe. Resolve the mix again."),
         (lambda: Recipe.from_json(changed(seed="1")), "This is not a recipe. Resolve the mix again."),
     ],
@@ -336,6 +352,21 @@ def test_the_plan_has_the_seed_the_weights_and_the_end_of_the_recipe():
     assert one.plan().length is None
     stopped = replace(one, on_exhausted="stop").plan().length
     assert 10 <= stopped < 40
+
+
+def test_so_has_the_plan_of_batches_of_one_source():
+    def sources_of(one, stop=400):
+        return [n for piece in one.plan().place(0, stop) for n in piece.source.tolist()]
+
+    one = recipe(source("code", 10, max_epochs="2"), source("web"), weights={"code": 3, "web": 1}, source_batch=4)
+    got = sources_of(one)
+    assert got[::4] == got[3::4]
+    assert got.count(0) == 20
+    assert got[:24].count(0) > got[:24].count(1)
+    assert got != sources_of(replace(one, seed=1))
+    assert set(sources_of(one.with_segment(100, {"web": 1}))[100:]) == {1}
+    assert one.plan().length is None
+    assert replace(one, on_exhausted="stop").plan().length < 100
 
 
 def test_a_difference_shows_both_values_and_at_most_six():
