@@ -1,7 +1,8 @@
 """Banned samples: rows that are left out at their positions, whichever rank, worker or epoch comes to them.
 
 A stream with bans is a function of the recipe, the position and the set of banned ids, so that a state which holds all
-three goes on the same way anywhere. Positions stay what they were: a banned sample is passed over, never replaced.
+three goes on the same way anywhere. Positions stay what they were: a banned sample is passed over. Only where all that a
+rank has in a step is banned, the next sample that is not stands in.
 """
 
 from __future__ import annotations

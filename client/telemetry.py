@@ -87,6 +87,7 @@ def postfix(stats: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _short(number: float) -> str:
+    number = float(f"{number:.3g}")  # first, as it may have a digit more then
     power = min(len(str(int(abs(number)))) - 1, 12) // 3
     return f"{number / 1000**power:.3g}{('', 'k', 'M', 'G', 'T')[power]}"
 

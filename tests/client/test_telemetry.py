@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from tests.client.conftest import MIX
 
+from choline_data.client import telemetry
 from choline_data.errors import InvalidOptionError
 
 
@@ -110,6 +111,14 @@ def test_a_port_that_is_taken_says_so(firehose: Any):
             dataset.metrics(port=metrics.port)
     finally:
         metrics.close()
+
+
+@pytest.mark.parametrize(
+    ("number", "short"),
+    [(0, "0"), (0.25, "0.25"), (999, "999"), (999.7, "1k"), (999_999, "1M"), (12_345, "12.3k"), (4e14, "400T")],
+)
+def test_figures_are_short_at_any_size(number: float, short: str):
+    assert telemetry._short(number) == short
 
 
 def test_a_progress_bar_has_its_figures_in_short(firehose: Any):
