@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from dataclasses import asdict, fields, replace
 from typing import Any
 
@@ -20,6 +21,7 @@ from choline_data.service.limits import Limits
 from choline_data.service.serve import Server, Settings, parse_bytes, serve_until_signal
 
 RESTARTS = 20
+ALONE_SECONDS = 0.6  # that a worker has for its readers' end frames when the parent is gone
 
 
 def reserved(host: str, port: int) -> tuple[socket.socket, int]:
@@ -41,8 +43,28 @@ def reserved(host: str, port: int) -> tuple[socket.socket, int]:
     return held, int(held.getsockname()[1])
 
 
+def end_with_parent() -> None:
+    """Ends this worker when its parent is gone, however that ended: the parent holds the other end of its input.
+
+    Nobody would replace the worker or pass signals on to it, and a new parent could not have the port.
+    """
+
+    def watch() -> None:
+        try:
+            while os.read(0, 4096):
+                pass
+        except OSError:
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)  # readers get their end frames as far as the time goes
+        threading.Event().wait(ALONE_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="choline-parent", daemon=True).start()
+
+
 def run_worker(home: str, max_streams: int, memory: str, limits: dict[str, str], **settings: Any) -> int:
     """What a worker process runs."""
+    end_with_parent()
     bounds = replace(Limits.of({"max_streams": max_streams, **limits}), memory=parse_bytes(memory))
     return asyncio.run(serve_until_signal(Home(home or None), Settings(**settings), bounds, shared_port=True))
 
@@ -94,7 +116,11 @@ class _Parent:
         """Runs worker `number`, and another when it dies."""
         for _ in range(RESTARTS):
             child = await asyncio.create_subprocess_exec(
-                *self._command(number), stdout=asyncio.subprocess.PIPE, env=os.environ, start_new_session=True
+                *self._command(number),
+                stdin=asyncio.subprocess.PIPE,  # held open: its end tells the worker that this process is gone
+                stdout=asyncio.subprocess.PIPE,
+                env=os.environ,
+                start_new_session=True,
             )
             stop = asyncio.ensure_future(self._stopping.wait())
             self._running.add(child)

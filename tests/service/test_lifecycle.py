@@ -176,6 +176,39 @@ def test_a_dead_worker_is_replaced(serve: Serve, home: str) -> None:
     assert kinds(read(stub, resolve(stub, MIX).recipe_json))[-1] == "end"
 
 
+def running(pids: list[int]) -> list[int]:
+    """Which of these processes are there and have not ended."""
+    states = []
+    for pid in pids:
+        try:
+            states.append((pid, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]))
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return [pid for pid, state in states if state not in "ZX"]
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_workers_end_when_their_parent_has_ended_however_it_ended(serve: Serve, home: str, number: int) -> None:
+    served = serve(home, "--workers", "2")
+    workers = children_of(served.process.pid)
+    assert len(workers) == 2
+    reader = endless(served, target_message_bytes=4 << 20)  # it reads no further: no drain ends it
+    served.process.send_signal(number)
+    served.process.wait(30)
+    until = time.monotonic() + 20  # it takes below a second; a busy machine may take longer
+    while left := running(workers):
+        assert time.monotonic() < until, f"workers {left} go on"
+        threading.Event().wait(0.01)
+    with socket.socket() as free:  # nobody listens there any more
+        free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        free.bind(("127.0.0.1", served.port))
+    reader.cancel()
+
+
 def test_reflection_lists_our_service_only_when_asked(serve: Serve, standing: Served, home: str) -> None:
     from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
