@@ -164,9 +164,9 @@ class FirehoseDataset(Feedback, IterableDataset):  # type: ignore[misc]
         self._endpoint = Endpoint.of(server, **reached)
         tokens = {}
         if settings["view"] == "tokens":
-            from choline_data.tokens.stream import token_options
+            from choline_data.tokens.stream import remote_options
 
-            tokens = token_options(**self._view_settings)
+            tokens = remote_options(**self._view_settings)
         recipe, self._described = remote.resolved(self._endpoint, mix, settings, tokens, self._columns)
         return recipe
 

@@ -78,9 +78,9 @@ class Origin:
             return read, resolved_here(home, spelled, settings, self.tokens)
         tokens = {}
         if recipe.view == "tokens":
-            from choline_data.tokens.stream import token_options
+            from choline_data.tokens.stream import remote_options
 
-            tokens = token_options(**self.tokens)
+            tokens = remote_options(**self.tokens)
         return read, remote.resolved(endpoint, spelled, settings, tokens, None)[0]
 
 

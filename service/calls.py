@@ -6,7 +6,7 @@ import asyncio
 import random
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from choline_data.service.fairness import Turns
 from choline_data.service.limits import Limits, reached
 from choline_data.service.metrics import Metrics
 from choline_data.store import Entry
+from choline_data.tokens.allowed import Allowed
 
 MIX_BYTES = 64 << 10
 INDEX_WAIT = 5.0
@@ -33,11 +34,14 @@ INDEX_WAIT = 5.0
 class Calls:
     """The state of one server process: engine, gate, turns, and the streams that are open."""
 
-    def __init__(self, home: Home, limits: Limits, token_file: str = "", audit: str = "") -> None:
+    def __init__(
+        self, home: Home, limits: Limits, token_file: str = "", audit: str = "", tokenizers: Iterable[str] = ()
+    ) -> None:
         self.home = home
         self.limits = limits
         self.metrics = Metrics()
         self.engine = Engine(home, limits, self.metrics)
+        self.tokenizers = self.engine.store.tokenizers = Allowed.of(tokenizers)
         self.gate = Gate(token_file, limits)
         self._indexing = threading.Lock()
         self.audit = Audit(audit)
@@ -144,6 +148,7 @@ class Calls:
             from choline_data.tokens.stream import token_rows
 
             rows_of["rows_of"] = token_rows()
+            options["options"] = self.tokenizers.settled(self.home, options.get("options") or {})
 
         def resolve(entries: dict[str, Entry]) -> Recipe:
             seen = frozenset(principal.visible("read", entries))

@@ -10,7 +10,7 @@ import signal
 import socket
 import stat
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from pathlib import Path
@@ -42,6 +42,7 @@ class Settings:
     reflection: bool = False
     as_json: bool = False
     audit: str = ""
+    tokenizers: tuple[str, ...] = ()
 
     @property
     def unix(self) -> bool:
@@ -174,7 +175,7 @@ class Server:
 
         self.settings = settings
         self.limits = limits
-        self.calls = Calls(home, limits, settings.token_file, settings.audit)
+        self.calls = Calls(home, limits, settings.token_file, settings.audit, settings.tokenizers)
         self.certificates = (
             Certificates(settings.tls_cert, settings.tls_key, settings.client_ca) if settings.tls_cert else None
         )
@@ -313,6 +314,7 @@ def run(
     reflection: bool = False,
     as_json: bool = False,
     audit: str = "",
+    tokenizers: Sequence[str] = (),
     limits: Mapping[str, str | float | int] | None = None,
 ) -> int:
     """Serves a home until a signal; the exit code. Prints one line when it is ready."""
@@ -330,6 +332,7 @@ def run(
         reflection,
         as_json,
         audit,
+        tuple(tokenizers),
     )
     try:
         check(settings)

@@ -105,6 +105,7 @@ class _Parent:
             if settings[name] is not None:
                 argv += [f"--{name.replace('_', '-')}", str(settings[name] + number if settings[name] else 0)]
         argv += [f"--{name}" for name in ("insecure", "reflection") if settings[name]]
+        argv += [f"--tokenizer={name}" for name in settings["tokenizers"]]
         argv += ["--memory", str(max(self._limits.memory // settings["workers"], 1 << 20))]
         argv += ["--max-streams", str(self._limits.max_streams)]
         for field in fields(self._limits):

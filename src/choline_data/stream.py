@@ -10,7 +10,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,9 @@ from choline_data.order.source import WindowRows
 from choline_data.parts import ArrowParts, Parts
 from choline_data.recipe import Recipe, RecipeSource
 from choline_data.store import Revision, open_revision
+
+if TYPE_CHECKING:
+    from choline_data.tokens.allowed import Allowed
 
 
 class Window:
@@ -116,6 +119,7 @@ class Store:
     def __init__(self, home: Home, *, cache_bytes: int = 512 << 20, windows_a_source: int = 0) -> None:
         self.home = home
         self.windows = WindowCache(cache_bytes, windows_a_source)
+        self.tokenizers: Allowed | None = None  # which ones a recipe may name; None for those of this process's user
         self._revisions: dict[str, Revision] = {}
         self._lock = threading.Lock()
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
+
 import numpy as np
 import pytest
 
-from choline_data.errors import InvalidOptionError, SourceNotFoundError
+from choline_data.errors import InvalidOptionError, SourceNotFoundError, SourceTooLargeError
 from choline_data.mix import resolve_mix
 from choline_data.stream import Store
+from choline_data.tokens import tokenizers
 from choline_data.tokens.packing import Documents, best_fit
 from choline_data.tokens.store import tokenize
 from choline_data.tokens.stream import TokenStream, token_options, token_rows
@@ -136,3 +140,75 @@ def test_a_row_is_the_tokens_of_its_pieces_whatever_is_mixed(shelf, packing, seq
             assert spelled in document and 256 not in got[:-1]
             at += piece["tokens"]
         assert at == length and not row[length:].any()
+
+
+@pytest.fixture
+def words(tmp_path):
+    """Writes a tokenizer.json of words with these changes; its path."""
+
+    def write(**changes):
+        model = {"type": "WordLevel", "vocab": {"a": 0, "[UNK]": 1}, "unk_token": "[UNK]"}
+        whole = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "normalizer": None}
+        whole |= {"pre_tokenizer": None, "post_processor": None, "decoder": None, "model": model, **changes}
+        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.json"
+        path.write_text(json.dumps(whole))
+        return str(path)
+
+    return write
+
+
+def test_a_tokenizer_is_a_regular_file_of_a_bounded_size(tmp_path, monkeypatch):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    for path in ("/dev/zero", str(fifo), str(tmp_path)):
+        with pytest.raises(InvalidOptionError):
+            _ = Tokenizer(path).digest
+    monkeypatch.setattr(tokenizers, "FILE_BYTES", 1 << 20)
+    (tmp_path / "big.json").write_bytes(b" " * ((1 << 20) + 1))
+    with pytest.raises(SourceTooLargeError, match="more than 1 MiB"):
+        _ = Tokenizer(str(tmp_path / "big.json")).digest
+
+
+def test_a_hostile_tokenizer_gives_one_typed_error(tmp_path, words, capfd):
+    empty = {"type": "Precompiled", "precompiled_charsmap": "AAAAAA=="}
+    back = {"type": "Split", "pattern": {"Regex": "(a+)+b"}, "behavior": "Isolated", "invert": False}
+    for path in (words(normalizer=empty), words(pre_tokenizer=back)):  # both panic at a text
+        with pytest.raises(InvalidOptionError, match="fails on a text"):
+            Tokenizer(path).encode(["a" * 40 + "c"])
+    for raw in (b"", b"{", b"[" * 200_000, b"\xff", b'{"version": "1.0"}'):
+        (tmp_path / "t.json").write_bytes(raw)
+        with pytest.raises(InvalidOptionError, match=r"t\.json is not a tokenizer\.json"):
+            _ = Tokenizer(str(tmp_path / "t.json")).vocabulary
+    capfd.readouterr()  # what the library prints of its panics
+
+
+def test_a_tokenizer_that_cuts_or_pads_texts_is_refused(words):
+    cuts = {"direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0}
+    pads = {"strategy": {"Fixed": 1 << 31}, "direction": "Right", "pad_to_multiple_of": None}
+    pads |= {"pad_id": 0, "pad_type_id": 0, "pad_token": "a"}
+    for what, path in (("truncation", words(truncation=cuts)), ("padding", words(padding=pads))):
+        with pytest.raises(InvalidOptionError, match=what):
+            Tokenizer(path).encode(["a"])
+
+
+def test_ids_with_gaps_are_stored_as_they_are(shelf, words):
+    web = shelf.add("web", {"text": ["a", "b"]})
+    model = {"type": "WordLevel", "vocab": {"a": 70_000, "[UNK]": 1}, "unk_token": "[UNK]"}
+    array = tokenize(shelf.home, web.revision, Tokenizer(words(model=model)), "none")
+    assert array.flat.tolist() == [70_000, 1]
+
+
+def test_several_processes_make_the_tokens_of_one(shelf, words):
+    web = shelf.add("web", {"text": ["a b"[: n % 4] for n in range(5000)]})
+    code = shelf.add("code", {"text": ["a b"[: n % 4] for n in range(5000)] + ["a"]})
+    alone = tokenize(shelf.home, web.revision, Tokenizer(words()), "none")
+    together = tokenize(shelf.home, code.revision, Tokenizer(words()), "none", workers=2)
+    assert together.flat[:-1].tolist() == alone.flat.tolist()
+
+
+def test_a_recipe_names_no_path_here_either(shelf, words):
+    shelf.add("web", {"text": ["a", "b"]})
+    path = words()
+    options = {**token_options(path, boundary="none"), "tokenizer_name": path}
+    with pytest.raises(InvalidOptionError, match="not tokenized"):
+        resolve_mix("web", shelf.home, view="tokens", options=options, rows_of=token_rows())

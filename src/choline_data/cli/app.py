@@ -204,6 +204,9 @@ def serve(
     metrics_port: Annotated[int, typer.Option(help="Prometheus metrics; -1 is off.", min=-1)] = -1,
     reflection: Annotated[bool, typer.Option("--reflection", help="Answer gRPC reflection.")] = False,
     audit: Annotated[str, typer.Option(help="Record who opened what in this file; - is standard error.")] = "",
+    tokenizer: Annotated[
+        list[str] | None, typer.Option(help="NAME=tokenizer.json or tiktoken:NAME that readers may name.")
+    ] = None,
     limit: Annotated[list[str] | None, typer.Option(help="NAME=VALUE of docs/serving.md, Limits.")] = None,
     home: HomeOption = "",
     as_json: JsonOption = False,
@@ -228,6 +231,7 @@ def serve(
             metrics_port=None if metrics_port < 0 else metrics_port,
             reflection=reflection,
             audit=audit,
+            tokenizers=tokenizer or (),
             limits=dict(item.partition("=")[::2] for item in limit or ()),
             as_json=as_json,
         )

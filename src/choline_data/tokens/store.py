@@ -18,10 +18,11 @@ import numpy.typing as npt
 import orjson
 import pyarrow as pa
 
-from choline_data.errors import DamagedStoreError
+from choline_data.errors import DamagedStoreError, InvalidOptionError
 from choline_data.home import Home
 from choline_data.rendering import render
 from choline_data.store import Revision, open_revision
+from choline_data.tokens.allowed import stored_name
 from choline_data.tokens.tokenizers import Tokenizer, Tokens
 
 Progress = Callable[[int, int], None]  # documents and tokens done since the last call
@@ -80,10 +81,11 @@ def _batches(revision: Revision) -> Iterator[tuple[int, int]]:
         yield start, min(start + STEP_ROWS, revision.rows)
 
 
-def _encoded(home: Home, digest: str, name: str, boundary: str, start: int, stop: int) -> tuple[Tokens, Any, Any]:
+def _encoded(
+    home: Home, digest: str, tokenizer: Tokenizer, boundary: str, start: int, stop: int
+) -> tuple[Tokens, Any, Any]:
     """Rows start … stop-1 of a revision as flat tokens, document lengths, and the assistant mask where they are chats."""
     revision = _revision(home, digest)
-    tokenizer = _tokenizer(name)
     before, after = (np.asarray(t, np.uint32) for t in tokenizer.boundary(boundary))
     pieces: list[Tokens] = []
     masks: list[npt.NDArray[np.uint8]] = []
@@ -127,7 +129,7 @@ def _texts(batch: pa.RecordBatch, kind: str) -> tuple[list[list[str]], list[list
 
 
 _OPENED: dict[tuple[str, str], Revision] = {}
-_TOKENIZERS: dict[str, Tokenizer] = {}
+_HELD: list[Tokenizer] = []  # of a process that encodes for another: the tokenizer, sent to it once
 
 
 def _revision(home: Home, digest: str) -> Revision:
@@ -138,10 +140,12 @@ def _revision(home: Home, digest: str) -> Revision:
     return _OPENED[key]
 
 
-def _tokenizer(name: str) -> Tokenizer:
-    if name not in _TOKENIZERS:
-        _TOKENIZERS[name] = Tokenizer(name)
-    return _TOKENIZERS[name]
+def _hold(tokenizer: Tokenizer) -> None:
+    _HELD[:] = [tokenizer]
+
+
+def _encoded_elsewhere(home: Home, digest: str, boundary: str, start: int, stop: int) -> tuple[Tokens, Any, Any]:
+    return _encoded(home, digest, _HELD[0], boundary, start, stop)
 
 
 def tokenize(
@@ -158,13 +162,19 @@ def tokenize(
     if stored(home, key):
         return TokenArray(home, key)
     opened = open_revision(home, revision)
-    dtype = np.dtype("<u2") if tokenizer.vocabulary <= 1 << 16 else np.dtype("<u4")
+    vocabulary = tokenizer.vocabulary
+    dtype = np.dtype("<u2") if vocabulary <= 1 << 16 else np.dtype("<u4")
     staged = {name: home.staged() for name in ("tokens", "mask", "starts")}
     starts = np.zeros(opened.rows + 1, np.int64)
     documents = tokens = masked = 0
     try:
         with open(staged["tokens"], "wb") as flat, open(staged["mask"], "wb") as mask:
             for got, lengths, spoken in _all(home, opened, tokenizer, boundary, workers):
+                if len(got) and int(got.max()) >= vocabulary:
+                    raise InvalidOptionError(
+                        f"The tokenizer gives token {int(got.max())}, and its vocabulary has {vocabulary}.",
+                        remedy="Use another tokenizer.json.",
+                    )
                 flat.write(got.astype(dtype).tobytes())
                 if spoken is not None:
                     masked += len(spoken)
@@ -192,8 +202,10 @@ def tokenize(
         "tokenizer": tokenizer.digest,
         "name": os.path.basename(tokenizer.name),
         "boundary": boundary,
-        "vocabulary": tokenizer.vocabulary,
+        "vocabulary": vocabulary,
     }
+    if tokenizer.kind == "file":  # so that it can be named by its digest
+        home.create(stored_name(tokenizer.digest), tokenizer.raw)
     home.create(f"{key.folder}/meta.json", orjson.dumps(meta))
     return TokenArray(home, key)
 
@@ -202,14 +214,14 @@ def _all(home: Home, revision: Revision, tokenizer: Tokenizer, boundary: str, wo
     spans = list(_batches(revision))
     if workers <= 1 or len(spans) < 4:
         for start, stop in spans:
-            yield _encoded(home, revision.revision, tokenizer.name, boundary, start, stop)
+            yield _encoded(home, revision.revision, tokenizer, boundary, start, stop)
         return
     import multiprocessing
 
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("forkserver")) as pool:
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("forkserver"), _hold, (tokenizer,)) as pool:
         pending: list[Any] = []
         for start, stop in spans:
-            pending.append(pool.submit(_encoded, home, revision.revision, tokenizer.name, boundary, start, stop))
+            pending.append(pool.submit(_encoded_elsewhere, home, revision.revision, boundary, start, stop))
             if len(pending) >= workers * 4:
                 yield pending.pop(0).result()
         for future in pending:

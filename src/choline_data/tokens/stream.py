@@ -7,6 +7,7 @@ source is chats, `mask` (1 where the assistant speaks, and at each token of what
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -22,9 +23,10 @@ from choline_data.mix.resolve import RowsOf, sample_rows
 from choline_data.order import SourceOrder
 from choline_data.recipe import Recipe, RecipeSource
 from choline_data.stream import Store
+from choline_data.tokens.allowed import DIGEST, ENCODING, NAME, Allowed
 from choline_data.tokens.packing import Documents, Rows, check_packing, concat, concat_rows, stored_best_fit
 from choline_data.tokens.store import TokenArray, TokenKey, stored, tokenize
-from choline_data.tokens.tokenizers import Tokenizer
+from choline_data.tokens.tokenizers import Tokenizer, check_boundary
 
 Ints = npt.NDArray[np.int64]
 ROWS_A_BLOCK = 64
@@ -51,6 +53,28 @@ def token_options(
     }
 
 
+def remote_options(
+    tokenizer: str | Tokenizer = "bytes", seq_len: int = 1024, packing: str = "concat", boundary: str = "eos"
+) -> dict[str, str]:
+    """The options of a tokens recipe as a server is asked for them.
+
+    A file of this machine is read here and named by its digest. A word or a digest that is no file here is the server's
+    to know.
+    """
+    if isinstance(tokenizer, str) and tokenizer != "bytes" and not os.path.exists(tokenizer):
+        if tokenizer.startswith(ENCODING):
+            digest = Tokenizer(tokenizer).digest
+            told = {"tokenizer": digest, "tokenizer_name": tokenizer}
+        elif DIGEST.fullmatch(tokenizer) or (NAME.fullmatch(tokenizer) and not tokenizer.endswith(".json")):
+            told = {"tokenizer": tokenizer}
+        else:
+            return token_options(tokenizer, seq_len, packing, boundary)  # says that there is no such file
+        check_packing(packing, seq_len)
+        check_boundary(boundary)
+        return {**told, "seq_len": str(seq_len), "packing": packing, "boundary": boundary}
+    return token_options(tokenizer, seq_len, packing, boundary)
+
+
 def _settings(options: Mapping[str, str]) -> tuple[str, str, int, str, str]:
     try:
         seq_len = int(options["seq_len"])
@@ -70,12 +94,14 @@ def _array(
     if stored(store.home, key):
         return TokenArray(store.home, key)
     small = store.revision(source.revision).bytes <= AT_FIRST_USE_BYTES
-    tokenizer = tokenizer or (Tokenizer(name) if name else None)
+    if tokenizer is None and small:
+        tokenizer = (store.tokenizers or Allowed()).known(store.home, digest, name)
     if small and tokenizer is not None and tokenizer.digest == digest:
         return tokenize(store.home, source.revision, tokenizer, boundary)
+    shown = name if NAME.fullmatch(name) else "FILE"
     raise InvalidOptionError(
-        f"{source.dataset} is not tokenized with this tokenizer and boundary {boundary!r}.",
-        remedy=f"Run `choline-data tokenize {source.dataset} --tokenizer {name or 'FILE'} --boundary {boundary}`.",
+        f"{source.dataset} is not tokenized with this tokenizer and boundary {boundary[:20]!r}.",
+        remedy=f"Run `choline-data tokenize {source.dataset} --tokenizer {shown} --boundary {boundary[:20]}`.",
         dataset=source.dataset,
     )
 

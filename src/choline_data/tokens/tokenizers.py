@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from choline_data.errors import InvalidOptionError, MissingDependencyError, SourceNotFoundError
+from choline_data.errors import (
+    InvalidOptionError,
+    MissingDependencyError,
+    SourceNotFoundError,
+    SourceTooLargeError,
+    UnavailableError,
+)
 
 Tokens = npt.NDArray[np.uint32]
+FILE_BYTES = 128 << 20  # of a tokenizer.json; the largest known ones have about 40 MiB
 BOUNDARIES = ("eos", "bos", "bos+eos", "none")
 
 # The names that tokenizers give the end of a text, and its begin, most telling first.
@@ -22,26 +30,57 @@ _EOS = ("<|endoftext|>", "</s>", "<|end_of_text|>", "<eos>", "<|eos|>", "[SEP]",
 _BOS = ("<|startoftext|>", "<s>", "<|begin_of_text|>", "<bos>", "<|bos|>", "[CLS]", "<|endoftext|>")
 
 
-@dataclass(frozen=True)
-class Tokenizer:
-    """A tokenizer by name: `bytes`, a path to a `tokenizer.json`, or `tiktoken:NAME`. Picklable."""
+def check_boundary(boundary: str) -> None:
+    """InvalidOptionError where this is no boundary."""
+    if boundary not in BOUNDARIES:
+        raise InvalidOptionError(f"No boundary {boundary[:40]!r}.", remedy=f"There are: {', '.join(BOUNDARIES)}.")
 
-    name: str = "bytes"
 
-    @cached_property
-    def _raw(self) -> bytes:
-        try:
-            with open(self.name, "rb") as file:
-                return file.read()
-        except FileNotFoundError as error:
+def file_content(path: str) -> bytes:
+    """The content of a tokenizer.json: a regular file of at most `FILE_BYTES`. Never waits for a FIFO or a device."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError) as error:
+        if isinstance(error, FileNotFoundError):
             raise SourceNotFoundError(
-                f"There is no tokenizer {self.name!r}.",
+                f"There is no tokenizer {path!r}.",
                 remedy="Name `bytes`, a path to a tokenizer.json, or `tiktoken:NAME` such as tiktoken:gpt2.",
             ) from error
+        raise InvalidOptionError(
+            f"The tokenizer {path!r} can't be read.", remedy="Name a tokenizer.json that this user may read."
+        ) from error
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise InvalidOptionError(f"{path} is not a regular file.", remedy="Name a tokenizer.json.")
+    with os.fdopen(fd, "rb") as file:
+        content = file.read(FILE_BYTES + 1)
+    if len(content) > FILE_BYTES:
+        raise SourceTooLargeError(
+            f"{path} has more than {FILE_BYTES >> 20} MiB.", remedy="Name a tokenizer.json.", setting="FILE_BYTES"
+        )
+    return content
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """A tokenizer by name: `bytes`, a path to a `tokenizer.json`, or `tiktoken:NAME`. Picklable.
+
+    `content` is that of the `tokenizer.json` where it does not come from a file; `name` is then only shown.
+    """
+
+    name: str = "bytes"
+    content: bytes | None = field(default=None, repr=False)
+
+    @cached_property
+    def raw(self) -> bytes:
+        """The `tokenizer.json`, read once."""
+        return file_content(self.name) if self.content is None else self.content
 
     @property
     def kind(self) -> str:
         """bytes, tiktoken or file."""
+        if self.content is not None:
+            return "file"
         if self.name == "bytes":
             return "bytes"
         return "tiktoken" if self.name.startswith("tiktoken:") else "file"
@@ -50,40 +89,26 @@ class Tokenizer:
     def digest(self) -> str:
         """Names the tokenizer by its content, so that two paths of one file are one tokenizer."""
         if self.kind == "file":
-            return hashlib.sha256(self._raw).hexdigest()
+            return hashlib.sha256(self.raw).hexdigest()
         return hashlib.sha256(self.name.encode()).hexdigest()
 
     @cached_property
     def _engine(self) -> Any:
-        if self.kind == "tiktoken":
-            try:
-                import tiktoken
-            except ModuleNotFoundError as error:
-                raise MissingDependencyError("tokenize", "Tokenizing with tiktoken") from error
-            try:
-                return tiktoken.get_encoding(self.name.removeprefix("tiktoken:"))
-            except ValueError as error:
-                raise InvalidOptionError(f"tiktoken has no encoding {self.name[9:]!r}.") from error
-        try:
-            import tokenizers
-        except ModuleNotFoundError as error:
-            raise MissingDependencyError("tokenize", "Tokenizing") from error
-        try:
-            return tokenizers.Tokenizer.from_str(self._raw.decode())
-        except Exception as error:
-            raise InvalidOptionError(
-                f"{os.path.basename(self.name)} is not a tokenizer.json.", remedy="Save it with the tokenizers library."
-            ) from error
+        return _encoding(self.name) if self.kind == "tiktoken" else _from_json(self.raw, os.path.basename(self.name))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"name": self.name}
+        """The name, and the content of a file: it may change before another process reads it."""
+        return {"name": self.name, "content": self.raw if self.kind == "file" else None}
 
     @cached_property
     def vocabulary(self) -> int:
         """Token ids are below this."""
         if self.kind == "bytes":
             return 258
-        return int(self._engine.n_vocab) if self.kind == "tiktoken" else int(self._engine.get_vocab_size())
+        if self.kind == "tiktoken":
+            return int(self._engine.n_vocab)
+        # Ids may have gaps: the largest one counts, not how many there are.
+        return max(self._engine.get_vocab(with_added_tokens=True).values(), default=0) + 1
 
     def _special(self, names: Sequence[str], what: str) -> int:
         if self.kind == "bytes":
@@ -100,8 +125,7 @@ class Tokenizer:
 
     def boundary(self, boundary: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """The tokens before and after each document."""
-        if boundary not in BOUNDARIES:
-            raise InvalidOptionError(f"No boundary {boundary!r}.", remedy=f"There are: {', '.join(BOUNDARIES)}.")
+        check_boundary(boundary)
         before = (self._special(_BOS, "bos"),) if "bos" in boundary else ()
         after = (self._special(_EOS, "eos"),) if "eos" in boundary else ()
         return before, after
@@ -114,5 +138,62 @@ class Tokenizer:
             return [
                 np.asarray(ids, np.uint32) for ids in self._engine.encode_ordinary_batch(list(texts), num_threads=2)
             ]
-        encoded = self._engine.encode_batch_fast(list(texts), add_special_tokens=False)
+        engine = self._engine
+        try:
+            encoded = engine.encode_batch_fast(list(texts), add_special_tokens=False)
+        except BaseException as error:
+            if not _is_fault(error):
+                raise
+            raise InvalidOptionError(
+                f"{os.path.basename(self.name)} fails on a text: {type(error).__name__}.",
+                remedy="Use another tokenizer.json.",
+            ) from error
         return [np.asarray(one.ids, np.uint32) for one in encoded]
+
+
+def _is_fault(error: BaseException) -> bool:
+    """Whether the tokenizers library failed; a panic of its Rust code is no `Exception`."""
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
+
+
+def _encoding(name: str) -> Any:
+    """An encoding of tiktoken, which fetches it at its first use on a machine."""
+    try:
+        import tiktoken
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError("tokenize", "Tokenizing with tiktoken") from error
+    plain = name.removeprefix("tiktoken:")
+    if plain not in tiktoken.list_encoding_names():
+        raise InvalidOptionError(
+            f"tiktoken has no encoding {plain[:80]!r}.", remedy=f"It has {', '.join(tiktoken.list_encoding_names())}."
+        )
+    try:
+        return tiktoken.get_encoding(plain)
+    except Exception as error:
+        raise UnavailableError(
+            f"tiktoken could not load the encoding {plain!r}.",
+            remedy="Its first use on a machine fetches it: check the network, or set TIKTOKEN_CACHE_DIR to a filled cache.",
+        ) from error
+
+
+def _from_json(raw: bytes, shown: str) -> Any:
+    """The tokenizer of this `tokenizer.json`; InvalidOptionError where it is none, or cuts or pads texts."""
+    try:
+        import tokenizers
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError("tokenize", "Tokenizing") from error
+    try:
+        engine = tokenizers.Tokenizer.from_str(raw.decode())
+        changes = [what for what in ("truncation", "padding") if getattr(engine, what) is not None]
+    except BaseException as error:
+        if not _is_fault(error):
+            raise
+        raise InvalidOptionError(
+            f"{shown} is not a tokenizer.json.", remedy="Save it with the tokenizers library."
+        ) from error
+    if changes:
+        raise InvalidOptionError(
+            f"{shown} has {' and '.join(changes)} switched on, so that tokens would be lost or made up.",
+            remedy="Load it with the tokenizers library, call no_truncation() and no_padding(), and save it.",
+        )
+    return engine
