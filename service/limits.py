@@ -29,6 +29,7 @@ class Limits:
     read_threads: int = 8  # that make messages from a remote home; a local one has one, as they only share the GIL
     writes_in_flight: int = 2  # more, and the transport's own queue decides who is next
     http_streams: int = 64
+    http_connections: int = 256  # to the HTTP port, and as many to the metrics port; more are closed at once
     auth_failures: int = 30  # bad tokens a minute from one address
 
     @classmethod

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-import threading
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
+from urllib.parse import urlsplit
+
+from choline_data.errors import CholineDataError
+from choline_data.service.auth import Gate
+from choline_data.service.limits import Limits
+from choline_data.service.web import WebFace, body_of, code_of, common_names, peer_of
 
 
 class Metrics:
@@ -25,24 +32,59 @@ class Metrics:
         self.audit_failures = Counter("choline_audit_failures", "Requests that could not be recorded.", **made)
         self._loads = Gauge("choline_window_loads", "Windows read from the store.", **made)
         self._loaded = Gauge("choline_window_bytes", "Bytes of the windows read from the store.", **made)
-        self._server: tuple[Any, threading.Thread] | None = None
 
     def window_loads(self, loads: int, size: int) -> None:
         """What the window cache has read so far."""
         self._loads.set(loads)
         self._loaded.set(size)
 
-    def serve(self, host: str, port: int) -> int:
-        """Answers scrapes on this port, in a thread; the port that it got."""
-        from prometheus_client import start_http_server
+    def values(self) -> list[Any]:
+        """All of it as plain values, for another process: see `labelled`."""
+        return [
+            [metric.name, metric.documentation, metric.type, [[s.name, s.labels, s.value] for s in metric.samples]]
+            for metric in self.registry.collect()
+        ]
 
-        server, thread = start_http_server(port, addr=host, registry=self.registry)
-        self._server = (server, thread)
-        return int(server.server_port)
 
-    def close(self) -> None:
-        """Stops answering."""
-        if self._server is not None:
-            self._server[0].shutdown()
-            self._server[0].server_close()
-            self._server[1].join(timeout=5)
+class Collected:
+    """A registry of what several workers count, each with a label of its own."""
+
+    def __init__(self, of_workers: Iterable[tuple[int, list[Any]]]) -> None:
+        from prometheus_client.core import Metric
+        from prometheus_client.samples import Sample
+
+        made: dict[str, Metric] = {}
+        for number, values in of_workers:
+            for name, documentation, kind, samples in values:
+                metric = made.setdefault(name, Metric(name, documentation, kind))
+                metric.samples += [Sample(s, {**labels, "worker": str(number)}, value) for s, labels, value in samples]
+        self._made = list(made.values())
+
+    def collect(self) -> list[Any]:
+        """What the encoders of prometheus_client ask for."""
+        return self._made
+
+
+class MetricsFace(WebFace):
+    """The metrics port. Who may read it is decided as on the other ports: by token or certificate where there are any."""
+
+    flag = "--metrics-port"
+
+    def __init__(self, registry: Callable[[], Awaitable[Any]], gate: Gate, settings: Any, limits: Limits) -> None:
+        super().__init__(settings, limits)
+        self._registry = registry
+        self._gate = gate
+
+    async def answer(self, target: str, headers: dict[str, list[str]], writer: asyncio.StreamWriter) -> None:
+        """Answers a scrape."""
+        from prometheus_client.exposition import choose_encoder
+
+        if urlsplit(target).path not in ("/", "/metrics"):
+            return await self.end_with(writer, "404 Not Found")
+        try:
+            names = common_names(writer.get_extra_info("peercert"))
+            self._gate.admit(headers.get("authorization", []), names, peer_of(writer))
+        except CholineDataError as error:
+            return await self.end_with(writer, code_of(error), body_of(error))
+        encode, kind = choose_encoder(",".join(headers.get("accept", [])))
+        await self.end_with(writer, "200 OK", encode(await self._registry()), kind)

@@ -10,16 +10,19 @@ import signal
 import socket
 import stat
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from choline_data.errors import CholineDataError, InvalidOptionError
 from choline_data.home import Home
 from choline_data.memory import keep_freed
 from choline_data.service.limits import Limits
+
+if TYPE_CHECKING:
+    from choline_data.service.web import WebFace
 
 LOG = logging.getLogger("choline_data.service")
 KEPT_BYTES = 128 << 20  # of freed memory
@@ -79,6 +82,7 @@ def check(settings: Settings) -> None:
         raise _usage("--client-ca needs --tls-cert and --tls-key.", "client_ca")
     if settings.unix:
         _check_unix(settings)
+    _check_ports(settings)
     if settings.insecure or settings.unix or is_loopback(settings.host):
         return
     if not (settings.tls_cert and settings.token_file):
@@ -87,6 +91,18 @@ def check(settings: Settings) -> None:
             remedy="Set --tls-cert, --tls-key and --token-file, or --insecure.",
             option="host",
         )
+
+
+def _check_ports(settings: Settings) -> None:
+    """Refuses a port that is stated for two things."""
+    stated = {"--port": 0 if settings.unix else settings.port}
+    stated |= {"--http-port": settings.http_port or 0, "--metrics-port": settings.metrics_port or 0}
+    for flag, port in stated.items():
+        if not 0 <= port < 1 << 16:
+            raise _usage(f"{flag} {port} is no port: they are 1 to 65535, and 0 for a free one.", flag[2:])
+        others = [other for other, its in stated.items() if port and its == port and other != flag]
+        if others:
+            raise _usage(f"{flag} and {others[0]} are both {port}: each needs a port of its own.", flag[2:])
 
 
 def _check_unix(settings: Settings) -> None:
@@ -179,13 +195,15 @@ class Server:
         self.certificates = (
             Certificates(settings.tls_cert, settings.tls_key, settings.client_ca) if settings.tls_cert else None
         )
+        self._shared_port = shared_port
         self.server = grpc.aio.server(options=channel_options(limits, shared_port=shared_port))
         self.server.add_generic_rpc_handlers((Firehose(self.calls).handler(), Flight(self.calls).handler()))
         self._add_health()
+        self._bound = False
         self.port = 0
         self.http_port: int | None = None
         self.metrics_port: int | None = None
-        self._http: Any = None
+        self._faces: list[WebFace] = []
 
     def _add_health(self) -> None:
         from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -208,7 +226,23 @@ class Server:
             )
 
     async def start(self) -> None:
-        """Binds and serves."""
+        """Binds and serves. Nothing is left open where one of the ports can't be had."""
+        binding = [(self.settings.port, self._bind)]
+        if self.settings.http_port is not None:
+            binding.append((self.settings.http_port, self._bind_http))
+        if self.settings.metrics_port is not None:
+            binding.append((self.settings.metrics_port, self._bind_metrics))
+        try:
+            for _, bind in sorted(binding, key=lambda its: its[0] == 0):  # a free one must not be one that is stated
+                await bind()
+            for name in self._names:
+                await self._health.set(name, self._serving)
+            await self.server.start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _bind(self) -> None:
         settings = self.settings
         address = f"unix:{unix_path(settings.host)}" if settings.unix else f"{bracketed(settings.host)}:{settings.port}"
         mask = os.umask(0o177) if settings.unix else None  # the socket is for this user only
@@ -222,17 +256,26 @@ class Server:
         finally:
             if mask is not None:
                 os.umask(mask)
-        for name in self._names:
-            await self._health.set(name, self._serving)
-        await self.server.start()
-        if settings.metrics_port is not None:
-            self.metrics_port = self.calls.metrics.serve(settings.beside, settings.metrics_port)
-        if settings.http_port is not None:
-            from choline_data.service.http import HttpFace
+        self._bound = True
 
-            self._http = HttpFace(self.calls, settings)
-            tls = self.certificates.for_http() if self.certificates is not None else None
-            self.http_port = await self._http.start(settings.beside, settings.http_port, tls)
+    async def _bind_http(self) -> None:
+        from choline_data.service.http import HttpFace
+
+        self.http_port = await self._bind_face(HttpFace(self.calls, self.settings), self.settings.http_port)
+
+    async def _bind_metrics(self) -> None:
+        from choline_data.service.metrics import MetricsFace
+
+        async def registry() -> Any:
+            return self.calls.metrics.registry
+
+        face = MetricsFace(registry, self.calls.gate, self.settings, self.limits)
+        self.metrics_port = await self._bind_face(face, self.settings.metrics_port)
+
+    async def _bind_face(self, face: WebFace, port: int | None) -> int:
+        self._faces.append(face)
+        tls = self.certificates.for_http() if self.certificates is not None else None
+        return await face.start(self.settings.beside, port or 0, tls, shared_port=self._shared_port)
 
     def reload(self) -> None:
         """Reads the token file and the TLS files again. Both are also read when they change."""
@@ -249,31 +292,31 @@ class Server:
         until = loop.time() + self.limits.drain + 1
         while self.calls.open_streams and loop.time() < until:
             await asyncio.sleep(0.02)
-        if self._http is not None:
-            await self._http.stop()
+        for face in self._faces:
+            await face.stop()
         await self.server.stop(0.5)
-        self.calls.metrics.close()
         self.calls.engine.close()
         self.calls.claims.close()
         self.calls.audit.close()
-        if self.settings.unix:
+        if self.settings.unix and self._bound:
             Path(unix_path(self.settings.host)).unlink(missing_ok=True)
 
     def ready_line(self) -> str:
         """The one line that says where the server is."""
-        host, shown = self.settings.host, bracketed(self.settings.beside)
-        told = {"address": f"unix:{unix_path(host)}" if self.settings.unix else f"{shown}:{self.port}"}
-        if self.http_port is not None:
-            told["http"] = f"{shown}:{self.http_port}"
-        if self.metrics_port is not None:
-            told["metrics"] = f"{shown}:{self.metrics_port}"
-        return json.dumps(told) if self.settings.as_json else self.shown(told)
+        return ready_line(self.settings, self.port, self.http_port, self.metrics_port)
 
-    @staticmethod
-    def shown(told: Mapping[str, str]) -> str:
-        """The addresses of a server on one line."""
-        others = [f"{name} on {at}" for name, at in told.items() if name != "address"]
-        return ", ".join([f"Serving on {told['address']}", *others])
+
+def ready_line(settings: Settings, port: int, http_port: int | None, metrics_port: int | None) -> str:
+    """The one line that says where a server is."""
+    shown = bracketed(settings.beside)
+    at = {"address": f"unix:{unix_path(settings.host)}" if settings.unix else f"{shown}:{port}"}
+    if http_port is not None:
+        at["http"] = f"{shown}:{http_port}"
+    if metrics_port is not None:
+        at["metrics"] = f"{shown}:{metrics_port}"
+    if settings.as_json:
+        return json.dumps(at)
+    return ", ".join([f"Serving on {at.pop('address')}", *(f"{name} on {address}" for name, address in at.items())])
 
 
 def bracketed(host: str) -> str:
@@ -281,7 +324,14 @@ def bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host and not host.startswith("[") else host
 
 
-async def serve_until_signal(home: Home, settings: Settings, limits: Limits, *, shared_port: bool = False) -> int:
+async def serve_until_signal(
+    home: Home,
+    settings: Settings,
+    limits: Limits,
+    *,
+    shared_port: bool = False,
+    ready: Callable[[Server], None] = lambda server: None,
+) -> int:
     """Serves until SIGTERM or SIGINT, then drains. SIGHUP reads tokens and certificates again."""
     keep_freed(KEPT_BYTES)
     server = Server(home, settings, limits, shared_port=shared_port)
@@ -291,6 +341,7 @@ async def serve_until_signal(home: Home, settings: Settings, limits: Limits, *, 
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGHUP, server.reload)
     await server.start()
+    ready(server)
     print(server.ready_line(), flush=True)
     await stop.wait()
     await server.stop()

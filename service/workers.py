@@ -1,30 +1,38 @@
 """Several server processes on one port: the kernel spreads connections over them, and each is a server of its own.
 
-The parent serves nothing: it holds the port, starts the workers, replaces one that dies, and passes signals on.
+The parent serves no samples: it holds the ports, starts the workers, replaces one that dies, passes signals on, and
+answers scrapes of the metrics with what it asks its workers for.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import socket
 import sys
 import threading
 from dataclasses import asdict, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import orjson
 
 from choline_data.errors import InvalidOptionError
 from choline_data.home import Home
 from choline_data.service.limits import Limits
-from choline_data.service.serve import Server, Settings, parse_bytes, serve_until_signal
+from choline_data.service.serve import Server, Settings, parse_bytes, ready_line, serve_until_signal
+
+if TYPE_CHECKING:
+    from choline_data.service.auth import Gate
+    from choline_data.service.certificates import Certificates
 
 RESTARTS = 20
 ALONE_SECONDS = 0.6  # that a worker has for its readers' end frames when the parent is gone
+SCRAPE_SECONDS = 2.0  # that a worker has to say what it counts
+LINE_BYTES = 4 << 20
 
 
-def reserved(host: str, port: int) -> tuple[socket.socket, int]:
+def reserved(host: str, port: int, flag: str = "--port") -> tuple[socket.socket, int]:
     """The port, bound and never listened on, so that it stays ours while workers come and go."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     held = socket.socket(family, socket.SOCK_STREAM)
@@ -36,37 +44,50 @@ def reserved(host: str, port: int) -> tuple[socket.socket, int]:
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         held.bind((host.strip("[]"), port))
     except OSError as error:
+        from choline_data.service.web import in_use
+
         held.close()
-        raise InvalidOptionError(
-            f"The server can't listen on {host}:{port}: the port is in use or not allowed.", option="port"
-        ) from error
+        raise in_use(host, port, flag) from error
     return held, int(held.getsockname()[1])
 
 
-def end_with_parent() -> None:
-    """Ends this worker when its parent is gone, however that ended: the parent holds the other end of its input.
+class _Link:
+    """A worker's end of the pipes to its parent: it says what it counts when asked, and ends when the parent is gone.
 
-    Nobody would replace the worker or pass signals on to it, and a new parent could not have the port.
+    The parent holds the other end of the worker's input, so that end closes however the parent ends. Nobody would
+    replace the worker or pass signals on to it then, and a new parent could not have the port.
     """
 
-    def watch() -> None:
+    def __init__(self) -> None:
+        self._server: Server | None = None
+        threading.Thread(target=self._run, name="choline-parent", daemon=True).start()
+
+    def ready(self, server: Server) -> None:
+        """From now on there is something to count."""
+        self._server = server
+
+    def _run(self) -> None:
         try:
-            while os.read(0, 4096):
-                pass
-        except OSError:
+            with open(0, "rb", closefd=False) as asked:
+                while line := asked.readline():
+                    server = self._server
+                    values = [] if server is None else server.calls.metrics.values()
+                    sys.stdout.buffer.write(orjson.dumps({"number": int(line), "values": values}) + b"\n")
+                    sys.stdout.buffer.flush()
+        except (OSError, ValueError):
             pass
         os.kill(os.getpid(), signal.SIGTERM)  # readers get their end frames as far as the time goes
         threading.Event().wait(ALONE_SECONDS)
         os._exit(1)
 
-    threading.Thread(target=watch, name="choline-parent", daemon=True).start()
-
 
 def run_worker(home: str, max_streams: int, memory: str, limits: dict[str, str], **settings: Any) -> int:
     """What a worker process runs."""
-    end_with_parent()
+    link = _Link()
     bounds = replace(Limits.of({"max_streams": max_streams, **limits}), memory=parse_bytes(memory))
-    return asyncio.run(serve_until_signal(Home(home or None), Settings(**settings), bounds, shared_port=True))
+    return asyncio.run(
+        serve_until_signal(Home(home or None), Settings(**settings), bounds, shared_port=True, ready=link.ready)
+    )
 
 
 def run_workers(home: Home, settings: Settings, limits: Limits) -> int:
@@ -74,17 +95,62 @@ def run_workers(home: Home, settings: Settings, limits: Limits) -> int:
     return asyncio.run(_Parent(home, settings, limits).run())
 
 
+class _Worker:
+    """A worker process as its parent sees it."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self._number = 0
+        self._asked: dict[int, asyncio.Future[list[Any]]] = {}
+
+    async def listen(self) -> None:
+        """Takes what the worker says it counts, until it has ended."""
+        assert self.process.stdout is not None
+        while line := await self.process.stdout.readline():
+            reply = orjson.loads(line)
+            asked = self._asked.pop(reply["number"], None)
+            if asked is not None and not asked.done():
+                asked.set_result(reply["values"])
+
+    async def values(self) -> list[Any]:
+        """What the worker counts; nothing where it does not say so in time."""
+        assert self.process.stdin is not None
+        self._number += 1
+        number = self._number
+        self._asked[number] = asyncio.get_running_loop().create_future()
+        try:
+            self.process.stdin.write(b"%d\n" % number)
+            return await asyncio.wait_for(self._asked[number], SCRAPE_SECONDS)
+        except (TimeoutError, ConnectionError):
+            return []
+        finally:
+            self._asked.pop(number, None)
+
+
 class _Parent:
     def __init__(self, home: Home, settings: Settings, limits: Limits) -> None:
         self._home = home
-        self._held, port = reserved(settings.host, settings.port)
-        self._settings = replace(settings, port=port)
+        self._settings = settings
         self._limits = limits
         self._stopping = asyncio.Event()
         self._failed = False
-        self._running: set[asyncio.subprocess.Process] = set()
+        self._running: dict[int, _Worker] = {}
+        self._held: list[socket.socket] = []
+        self._gate: Gate | None = None
+        self._certificates: Certificates | None = None
+        self._scrape: asyncio.Task[Any] | None = None
 
-    def _command(self, number: int) -> list[str]:
+    def _reserve(self) -> None:
+        """Takes the ports that the workers share, the stated ones first: a free one must not be one that is stated."""
+        settings = self._settings
+        ports: dict[str, int | None] = {"--port": settings.port, "--http-port": settings.http_port}
+        for flag, stated in sorted(ports.items(), key=lambda item: not item[1]):
+            if stated is not None:
+                held, ports[flag] = reserved(settings.host, stated, flag)
+                self._held.append(held)
+        self._settings = replace(settings, port=ports["--port"] or 0, http_port=ports["--http-port"])
+
+    def _command(self) -> list[str]:
         settings = asdict(self._settings)
         argv = [
             sys.executable,
@@ -95,15 +161,9 @@ class _Parent:
             "--home",
             self._home.location,
         ]
-        for name in ("host", "port", "token_file", "tls_cert", "tls_key", "client_ca", "audit"):
+        for name in ("host", "port", "http_port", "token_file", "tls_cert", "tls_key", "client_ca", "audit"):
             if settings[name]:
                 argv += [f"--{name.replace('_', '-')}", str(settings[name])]
-        for name in (
-            "metrics_port",
-            "http_port",
-        ):  # ports of their own: the first worker's, then one up for each
-            if settings[name] is not None:
-                argv += [f"--{name.replace('_', '-')}", str(settings[name] + number if settings[name] else 0)]
         argv += [f"--{name}" for name in ("insecure", "reflection") if settings[name]]
         argv += [f"--tokenizer={name}" for name in settings["tokenizers"]]
         argv += ["--memory", str(max(self._limits.memory // settings["workers"], 1 << 20))]
@@ -113,67 +173,114 @@ class _Parent:
                 argv += ["--limit", f"{field.name}={getattr(self._limits, field.name)}"]
         return argv
 
-    async def _keep(self, number: int, ready: asyncio.Future[dict[str, str]]) -> None:
+    async def _keep(self, number: int, ready: asyncio.Future[None]) -> None:
         """Runs worker `number`, and another when it dies."""
         for _ in range(RESTARTS):
             child = await asyncio.create_subprocess_exec(
-                *self._command(number),
-                stdin=asyncio.subprocess.PIPE,  # held open: its end tells the worker that this process is gone
+                *self._command(),
+                stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 env=os.environ,
                 start_new_session=True,
+                limit=LINE_BYTES,
             )
             stop = asyncio.ensure_future(self._stopping.wait())
-            self._running.add(child)
+            worker = _Worker(child)
+            listening: asyncio.Future[None] | None = None
             try:
                 assert child.stdout is not None
-                first = await child.stdout.readline()
-                if first and not ready.done():
-                    ready.set_result(json.loads(first))
+                if await child.stdout.readline():
+                    self._running[number] = worker
+                    listening = asyncio.ensure_future(worker.listen())
+                    if not ready.done():
+                        ready.set_result(None)
                 gone = asyncio.ensure_future(child.wait())
                 await asyncio.wait({gone, stop}, return_when=asyncio.FIRST_COMPLETED)
                 if not gone.done():
-                    child.send_signal(signal.SIGTERM)
-                    try:
-                        await asyncio.wait_for(gone, self._limits.drain + 5)
-                    except TimeoutError:
-                        child.kill()
-                        await child.wait()
+                    await self._end(child, gone)
                     return
                 if not ready.done():
                     ready.set_exception(InvalidOptionError("A worker did not start.", remedy="Its log says why."))
                     return
             finally:
                 stop.cancel()
-                self._running.discard(child)
+                if listening is not None:
+                    listening.cancel()
+                self._running.pop(number, None)
                 if child.returncode is None:
                     child.kill()
         self._failed = True
         self._stopping.set()
 
+    async def _end(self, child: asyncio.subprocess.Process, gone: asyncio.Future[int]) -> None:
+        child.send_signal(signal.SIGTERM)
+        try:
+            await asyncio.wait_for(gone, self._limits.drain + 5)
+        except TimeoutError:
+            child.kill()
+            await child.wait()
+
     def _reload(self) -> None:
-        for child in self._running:
-            if child.returncode is None:
-                child.send_signal(signal.SIGHUP)
+        for worker in self._running.values():
+            if worker.process.returncode is None:
+                worker.process.send_signal(signal.SIGHUP)
+        if self._gate is not None:
+            self._gate.reload()
+        if self._certificates is not None:
+            self._certificates.reload()
+
+    async def _registry(self) -> Any:
+        """What all workers count; scrapes that come together ask once."""
+        if self._scrape is None or self._scrape.done():
+            self._scrape = asyncio.ensure_future(self._collected())
+        return await asyncio.shield(self._scrape)
+
+    async def _collected(self) -> Any:
+        from choline_data.service.metrics import Collected
+
+        running = sorted(self._running.items())
+        return Collected(zip(dict(running), await asyncio.gather(*(w.values() for _, w in running)), strict=True))
+
+    async def _listen(self) -> Any:
+        """Opens the metrics port, where there is to be one."""
+        settings = self._settings
+        if settings.metrics_port is None:
+            return None
+        from choline_data.service.auth import Gate
+        from choline_data.service.certificates import Certificates
+        from choline_data.service.metrics import MetricsFace
+
+        self._gate = Gate(settings.token_file, self._limits)
+        tls = None
+        if settings.tls_cert:
+            self._certificates = Certificates(settings.tls_cert, settings.tls_key, settings.client_ca)
+            tls = self._certificates.for_http()
+        face = MetricsFace(self._registry, self._gate, settings, self._limits)
+        port = await face.start(settings.beside, settings.metrics_port, tls)
+        self._settings = replace(settings, metrics_port=port)
+        return face
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
-        ready = [loop.create_future() for _ in range(self._settings.workers)]
-        keepers = [asyncio.ensure_future(self._keep(n, r)) for n, r in enumerate(ready)]
+        keepers: list[asyncio.Future[None]] = []
+        face = None
         try:
-            told = await asyncio.gather(*ready)
-            print(self._line(told[0]), flush=True)
+            self._reserve()
+            face = await self._listen()
+            ready = [loop.create_future() for _ in range(self._settings.workers)]
+            keepers = [asyncio.ensure_future(self._keep(n, r)) for n, r in enumerate(ready)]
+            await asyncio.gather(*ready)
+            its = self._settings
+            print(ready_line(its, its.port, its.http_port, its.metrics_port), flush=True)
             await self._stopping.wait()
         finally:
             self._stopping.set()
             await asyncio.gather(*keepers, return_exceptions=True)
-            self._held.close()
+            if face is not None:
+                await face.stop()
+            for held in self._held:
+                held.close()
         return int(self._failed)
-
-    def _line(self, first: dict[str, str]) -> str:
-        if self._settings.as_json:
-            return json.dumps(first)
-        return Server.shown(first)
