@@ -12,7 +12,8 @@ The token file is YAML:
         grants: {"*": [list, describe]}
 
 The file is read again when it changes, so a grant is taken back by an edit: open streams look again within
-`recheck` seconds.
+`recheck` seconds. A file that can't be read any more, or that others may write, changes nothing: the last good one holds,
+and the log says so. To take back every grant, write `tokens: []`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import hmac
+import logging
 import os
+import stat
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
@@ -29,6 +32,7 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 from choline_data.errors import (
+    DataError,
     InvalidOptionError,
     PermissionDeniedError,
     UnauthenticatedError,
@@ -37,8 +41,10 @@ from choline_data.errors import (
 from choline_data.service.audit import Asked
 from choline_data.service.limits import Limits, reached
 
+LOG = logging.getLogger("choline_data.service")
 ACTIONS = ("list", "describe", "read")
 _TOKEN_CHARS = 4096
+_FILE_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -76,63 +82,79 @@ def check_read(principal: Principal, datasets: Iterable[str], known: Iterable[st
         raise UnknownDatasetError(name, principal.visible("list", known))
 
 
-def _file_error(path: str, what: str) -> InvalidOptionError:
-    return InvalidOptionError(
-        f"Token file {os.path.basename(path)}: {what}.",
-        remedy="docs/serving.md shows one.",
-        option="token_file",
-    )
+def _file_error(path: str, what: str, remedy: str = "docs/serving.md shows one.") -> InvalidOptionError:
+    return InvalidOptionError(f"Token file {os.path.basename(path)}: {what}.", remedy=remedy, option="token_file")
+
+
+Stamp = tuple[int, ...]
 
 
 class TokenFile:
-    """The principals of a token file, as it is now."""
+    """The principals of a token file: as it is now, or as it was when it could be read last."""
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._stamp: tuple[int, int, int] | None = None
+        self._seen: Stamp | None = None  # of the file that was taken, or that was looked at in vain
         self._by_digest: dict[str, Principal] = {}
         self._by_certificate: dict[str, Principal] = {}
-        self.refresh(strict=True)
+        self._seen, text = self._read()
+        self._take(text)
 
-    def refresh(self, *, strict: bool = False) -> None:
-        """Reads the file again where it has changed. A file that can't be read any more grants nothing."""
+    def refresh(self) -> None:
+        """Reads the file again where it has changed. A file that is no good changes nothing, and is logged once."""
+        seen: Stamp = ()
         try:
-            at = os.stat(self._path)
-            stamp = (at.st_mtime_ns, at.st_size, at.st_ino)
-            if stamp == self._stamp:
+            seen = _stamp(os.stat(self._path))
+            if seen == self._seen:
                 return
-            with open(self._path, encoding="utf-8") as file:
-                text = file.read(4 << 20)
+            seen, text = self._read()
             self._take(text)
-            self._stamp = stamp
-        except (OSError, UnicodeDecodeError, InvalidOptionError) as error:
-            self._by_digest, self._by_certificate, self._stamp = {}, {}, None
-            if strict:
-                if isinstance(error, InvalidOptionError):
-                    raise
-                raise _file_error(self._path, "it can't be read") from error
+        except (OSError, InvalidOptionError) as error:
+            if seen != self._seen:
+                why = error.message if isinstance(error, InvalidOptionError) else _unreadable(self._path).message
+                LOG.error("%s The grants stay as they were before the change.", why)
+        else:
+            LOG.info("The token file was read again.")
+        self._seen = seen
 
     def reload(self) -> None:
         """Reads the file again even where its size and time are as they were."""
-        self._stamp = None
+        self._seen = None
         self.refresh()
 
+    def _read(self) -> tuple[Stamp, str]:
+        """The file's stamp and text; InvalidOptionError for one that others may write, or that is no regular file."""
+        try:
+            fd = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            with os.fdopen(fd, "rb") as file:
+                at = os.fstat(fd)
+                _check_owner(self._path, at)
+                raw = file.read(_FILE_BYTES + 1)
+            text = raw.decode()
+        except (OSError, UnicodeDecodeError) as error:
+            raise _unreadable(self._path) from error
+        if len(raw) > _FILE_BYTES:
+            raise _file_error(self._path, f"it has more than {_FILE_BYTES >> 20} MiB", "Split it over several servers.")
+        return _stamp(at), text
+
     def _take(self, text: str) -> None:
-        import yaml
+        from choline_data.yaml_safe import safe_load
 
         try:
-            body = yaml.safe_load(text)
-            tokens = body["tokens"]
+            tokens = safe_load(text, os.path.basename(self._path))["tokens"]
             read = [self._principal(token) for token in tokens]
-        except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-            raise _file_error(self._path, "it is not the YAML of one") from error
+        except (DataError, KeyError, TypeError, ValueError, AttributeError) as error:
+            line = f": {error.message}" if isinstance(error, DataError) else ""
+            raise _file_error(self._path, f"it is not the YAML of one{line}") from error
         by_digest: dict[str, Principal] = {}
         by_certificate: dict[str, Principal] = {}
         for token, principal in zip(tokens, read, strict=True):
-            if "sha256" in token:
-                by_digest[str(token["sha256"]).lower()] = principal
-            if "certificate" in token:
-                by_certificate[str(token["certificate"])] = principal
+            for key, held in (("sha256", by_digest), ("certificate", by_certificate)):
+                name = str(token.get(key, "")).lower() if key == "sha256" else str(token.get(key, ""))
+                if key in token and name in held:
+                    raise _file_error(self._path, f"two entries have the {key} of {principal.id!r}", "Join them.")
+                if key in token:
+                    held[name] = principal
         self._by_digest, self._by_certificate = by_digest, by_certificate
 
     def _principal(self, token: Mapping[str, Any]) -> Principal:
@@ -165,16 +187,48 @@ class TokenFile:
         return found if found is not None and _current(found) else None
 
 
+def _stamp(at: os.stat_result) -> Stamp:
+    return at.st_mtime_ns, at.st_ctime_ns, at.st_size, at.st_ino
+
+
+def _unreadable(path: str) -> InvalidOptionError:
+    return _file_error(path, "it can't be read", "Name a file of text that this user may read.")
+
+
+def _check_owner(path: str, at: os.stat_result) -> None:
+    """Refuses a file that another user could have written: who may write it may grant anything."""
+    name = os.path.abspath(path)
+    if not stat.S_ISREG(at.st_mode):
+        raise _file_error(path, "it is not a regular file", "Name a file.")
+    if at.st_uid not in (0, os.geteuid()):
+        raise _file_error(
+            path, "it belongs to another user", f"As root: `chown {os.geteuid()} {name}`, or serve as its owner."
+        )
+    if at.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise _file_error(path, "others may write it", f"Run `chmod go-w {name}`.")
+    folder = os.path.dirname(os.path.realpath(path))
+    above = os.stat(folder)
+    if above.st_mode & stat.S_IWOTH and not above.st_mode & stat.S_ISVTX:
+        raise _file_error(path, "others may replace it, as they may write its folder", f"Run `chmod o-w {folder}`.")
+
+
 def _seconds(expires: object) -> float | None:
     if expires is None:
         return None
     if isinstance(expires, str):
-        expires = datetime.fromisoformat(expires)
+        expires = _moment(expires)
     if isinstance(expires, datetime):
         return (expires if expires.tzinfo else expires.replace(tzinfo=UTC)).timestamp()
     if isinstance(expires, date):
         return datetime(expires.year, expires.month, expires.day, tzinfo=UTC).timestamp()
     raise ValueError("expires is a date or a time")
+
+
+def _moment(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return datetime.strptime(text, "%Y-%m-%d")
 
 
 def _current(principal: Principal) -> bool:
@@ -194,37 +248,41 @@ class Gate:
         if self._tokens is None:
             return ANYONE
         self._tokens.refresh()
-        failures = self._recent(peer)
-        if len(failures) >= self._limits.auth_failures:
-            raise reached("auth_failures", self._limits.auth_failures, "Too many bad tokens from this address.")
-        if len(authorizations) == 1:
-            scheme, _, token = authorizations[0].partition(" ")
-            if scheme.lower() == "bearer" and 0 < len(token) <= _TOKEN_CHARS:
-                found = self._tokens.of_token(token.strip())
-                if found is not None:
-                    return found
-        elif not authorizations:
-            for name in certificates:
-                found = self._tokens.of_certificate(name)
-                if found is not None:
-                    return found
+        found = self._found(self._tokens, authorizations, certificates)
+        if found is not None:
+            return found
         if authorizations:
-            failures.append(time.monotonic())
+            self._count(peer)
         raise UnauthenticatedError(
             "The request has no valid token.", remedy="Send it as `authorization: Bearer TOKEN`."
         )
+
+    @staticmethod
+    def _found(tokens: TokenFile, authorizations: list[str], certificates: Iterable[str]) -> Principal | None:
+        if len(authorizations) == 1:
+            scheme, _, token = authorizations[0].partition(" ")
+            if scheme.lower() == "bearer" and 0 < len(token) <= _TOKEN_CHARS:
+                return tokens.of_token(token.strip())
+        elif not authorizations:
+            for name in certificates:
+                found = tokens.of_certificate(name)
+                if found is not None:
+                    return found
+        return None
 
     def reload(self) -> None:
         """Reads the token file again, whether it looks changed or not."""
         if self._tokens is not None:
             self._tokens.reload()
 
-    def _recent(self, peer: str) -> list[float]:
-        """The failures of an address in the last minute; ports of one address count together."""
-        address = peer.rpartition(":")[0]
+    def _count(self, peer: str) -> None:
+        """Counts a bad token against its address; LimitError where it had too many. Good tokens never come here."""
+        address = peer.rpartition(":")[0]  # ports of one address count together
         failures = self._failures.setdefault(address, [])
         self._failures.move_to_end(address)
         failures[:] = [at for at in failures if at > time.monotonic() - 60]
         while len(self._failures) > 4096:
             self._failures.popitem(last=False)
-        return failures
+        if len(failures) >= self._limits.auth_failures:
+            raise reached("auth_failures", self._limits.auth_failures, "Too many bad tokens from this address.")
+        failures.append(time.monotonic())

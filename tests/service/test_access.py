@@ -6,6 +6,8 @@ import hashlib
 import http.client
 import json
 import ssl
+import subprocess
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import grpc
 import pytest
 import trustme
 
-from choline_data.errors import InvalidOptionError, UnauthenticatedError
+from choline_data.errors import InvalidOptionError, LimitError, UnauthenticatedError
 from choline_data.service.auth import Gate, TokenFile, check_read
 from choline_data.service.limits import Limits
 from choline_data.v1 import firehose_pb2 as pb
@@ -41,6 +43,7 @@ tokens:
   - {{id: machine, certificate: trainer.example.org, grants: {{"*": [list, describe, read]}}}}
 """
     )
+    path.chmod(0o600)
     return str(path)
 
 
@@ -118,14 +121,34 @@ def test_a_grant_taken_back_ends_the_stream(serve: Serve, home: str, tmp_path: P
     assert time.monotonic() - began < 10
 
 
-def test_guessing_is_slowed_down(tmp_path: Path) -> None:
+def test_guessing_is_slowed_down_and_valid_tokens_of_the_address_are_not(tmp_path: Path) -> None:
     gate = Gate(token_file(tmp_path), Limits(auth_failures=3))
     for _ in range(3):
         with pytest.raises(UnauthenticatedError):
             gate.admit(["Bearer guess"], (), "ipv4:10.0.0.1:99")
-    with pytest.raises(Exception, match="Too many bad tokens"):
-        gate.admit([f"Bearer {TRAINER}"], (), "ipv4:10.0.0.1:100")
-    assert gate.admit([f"Bearer {TRAINER}"], (), "ipv4:10.0.0.2:1").id == "trainer"
+    with pytest.raises(LimitError, match="Too many bad tokens"):
+        gate.admit(["Bearer guess"], (), "ipv4:10.0.0.1:100")
+    assert gate.admit([f"Bearer {TRAINER}"], (), "ipv4:10.0.0.1:100").id == "trainer"
+    with pytest.raises(UnauthenticatedError):
+        gate.admit(["Bearer guess"], (), "ipv4:10.0.0.2:1")
+
+
+def test_bad_tokens_neither_lock_out_a_neighbour_nor_cut_its_stream(serve: Serve, home: str, tmp_path: Path) -> None:
+    served = serve(home, "--token-file", token_file(tmp_path), "--limit", "recheck=0.05", "--limit", "auth_failures=3")
+    stub = served.stub()
+    options = {"metadata": bearer(TRAINER), "timeout": 30}
+    recipe = stub.ResolveMix(pb.ResolveMixRequest(mix="web", repeat=True), **options).recipe_json
+    stream = stub.ReadStream(pb.ReadStreamRequest(recipe_json=recipe), **options)
+    next(stream)
+    reasons = [
+        refusal(lambda: stub.ListDatasets(pb.ListDatasetsRequest(), metadata=bearer("guess"), timeout=10))[1]
+        for _ in range(6)
+    ]
+    assert reasons == ["UNAUTHENTICATED"] * 3 + ["LIMIT_REACHED"] * 3
+    assert stub.ListDatasets(pb.ListDatasetsRequest(), **options).datasets
+    threading.Event().wait(0.1)  # past a recheck
+    assert sum(1 for _, frame in zip(range(200), stream, strict=False) if frame.WhichOneof("frame") == "batch") > 100
+    stream.cancel()
 
 
 @pytest.mark.parametrize(
@@ -146,13 +169,74 @@ def test_a_token_file_that_is_none_is_refused(tmp_path: Path, text: str) -> None
         TokenFile(str(path))
 
 
-def test_a_token_file_that_breaks_later_grants_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", ["nonsense", "[", "empty", "gone", "binary", "big", "writable", "folder"])
+def test_a_token_file_that_breaks_later_keeps_the_last_good_one(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
     path = Path(token_file(tmp_path))
     tokens = TokenFile(str(path))
-    assert tokens.of_token(TRAINER)
-    path.write_text("nonsense")
+    if damage == "gone":
+        path.unlink()
+    elif damage == "folder":
+        path.unlink()
+        path.mkdir()
+    elif damage == "writable":
+        token_file(tmp_path, trainer="{}")
+        path.chmod(0o666)
+    else:
+        path.write_bytes({"empty": b"", "binary": b"\xff", "big": b"#" * (5 << 20)}.get(damage, damage.encode()))
+    for _ in range(3):
+        tokens.refresh()
+    tokens.reload()
+    kept = tokens.of_token(TRAINER)
+    assert kept is not None and kept.may("read", "web")
+    told = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert len(told) == 2  # once, and once more for the reload
+    assert all("tokens.yaml" in record.getMessage() and "stay as they were" in record.getMessage() for record in told)
+    if damage == "folder":
+        path.rmdir()
+    token_file(tmp_path, trainer="{}")
     tokens.refresh()
-    assert tokens.of_token(TRAINER) is None
+    mended = tokens.of_token(TRAINER)
+    assert mended is not None and not mended.may("read", "web")
+
+
+def test_a_stream_outlives_a_token_file_that_breaks(serve: Serve, home: str, tmp_path: Path) -> None:
+    path = Path(token_file(tmp_path))
+    served = serve(home, "--token-file", str(path), "--limit", "recheck=0.05")
+    stub = served.stub()
+    options = {"metadata": bearer(TRAINER), "timeout": 30}
+    recipe = stub.ResolveMix(pb.ResolveMixRequest(mix="web", repeat=True), **options).recipe_json
+    stream = stub.ReadStream(pb.ReadStreamRequest(recipe_json=recipe), **options)
+    next(stream)
+    path.write_text("tokens: [")
+    threading.Event().wait(0.1)  # past a recheck
+    assert sum(1 for _, frame in zip(range(200), stream, strict=False) if frame.WhichOneof("frame") == "batch") > 100
+    stream.cancel()
+    assert served.terminate() == 0
+    assert "The grants stay as they were" in served.errors()
+
+
+def test_a_token_file_that_others_may_write_is_refused_and_the_remedy_works(tmp_path: Path) -> None:
+    path = Path(token_file(tmp_path))
+    for mode in (0o602, 0o620, 0o666):
+        path.chmod(mode)
+        with pytest.raises(InvalidOptionError, match="others may write it") as caught:
+            TokenFile(str(path))
+        subprocess.run(caught.value.remedy.split("`")[1], shell=True, check=True)
+        assert TokenFile(str(path)).of_token(TRAINER)
+    tmp_path.chmod(0o777)
+    with pytest.raises(InvalidOptionError, match="may replace it") as caught:
+        TokenFile(str(path))
+    subprocess.run(caught.value.remedy.split("`")[1], shell=True, check=True)
+    assert TokenFile(str(path)).of_token(TRAINER)
+
+
+def test_two_entries_of_one_token_are_refused(tmp_path: Path) -> None:
+    path = Path(token_file(tmp_path))
+    path.write_text(path.read_text() + f"  - {{id: again, sha256: {sha256(TRAINER)}, grants: {{}}}}\n")
+    with pytest.raises(InvalidOptionError, match="two entries"):
+        TokenFile(str(path))
 
 
 def test_one_source_that_may_not_be_read_refuses_the_whole(tmp_path: Path) -> None:
