@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -24,14 +23,21 @@ from choline_data.adapters.base import Reject, Shard
 from choline_data.adapters.mapping import Mapping
 from choline_data.adapters.parquet import Parquet, footer_of
 from choline_data.catalog.add import Prepared
-from choline_data.catalog.ingest import MAX_REJECTS_KEPT, Ingested, check_rejects, entry_of, samples_of
+from choline_data.catalog.ingest import (
+    MAX_REJECTS_KEPT,
+    Ingested,
+    check_rejects,
+    entry_of,
+    rejects_as_lines,
+    samples_of,
+)
 from choline_data.catalog.planning import Part, Plan
 from choline_data.errors import CholineDataError, DamagedStoreError, InvalidOptionError, SourceDamagedError
 from choline_data.home import Home
 from choline_data.locations import filesystem, is_url
 from choline_data.store import Catalog
 from choline_data.store.in_place import FileInPlace, ManifestInPlace
-from choline_data.store.revision import manifest_name, rejects_name
+from choline_data.store.manifest import store_manifest
 
 BLOCK_BYTES = 4 << 20  # a window of 64 blocks stays within 256 MiB
 SMALL_BLOCK_BYTES = 512 << 10
@@ -109,10 +115,7 @@ def register(home: Home, prepared: Prepared, *, replace_existing: bool = False) 
         },
     )
     revision = manifest.revision
-    if rejects:
-        lines = (orjson.dumps({"file": r.file, "row": r.row, "reason": r.reason}) for r in rejects)
-        home.create(rejects_name(revision), b"\n".join(lines) + b"\n")
-    home.create(manifest_name(revision), manifest.encode())
+    store_manifest(home, manifest, rejects_as_lines(rejects))
     entry = Catalog(home).publish(
         entry_of(plan, revision, rows, manifest.bytes, rejected, tags=prepared.tags, card=prepared.card),
         replaces=prepared.replaces if replace_existing else None,

@@ -23,7 +23,7 @@ from choline_data.errors import DataError, TooManyRejectsError
 from choline_data.home import Home
 from choline_data.identity import sample_ids
 from choline_data.store import BlockWriter, Catalog, Entry, Manifest, StoredFile
-from choline_data.store.revision import manifest_name, rejects_name
+from choline_data.store.manifest import store_manifest
 
 FILE_BYTES = 512 << 20
 MAX_REJECTS_KEPT = 100_000
@@ -237,6 +237,11 @@ def entry_of(
     )
 
 
+def rejects_as_lines(rejects: Sequence[Reject]) -> bytes:
+    """The rejects as they are stored: one JSON object a line; nothing where there are none."""
+    return b"".join(orjson.dumps({"file": r.file, "row": r.row, "reason": r.reason}) + b"\n" for r in rejects)
+
+
 def publish(
     plan: Plan,
     home: Home,
@@ -277,10 +282,7 @@ def publish(
             **(about or {}),
         },
     )
-    if rejects:
-        lines = (orjson.dumps({"file": r.file, "row": r.row, "reason": r.reason}) for r in rejects)
-        home.create(rejects_name(manifest.revision), b"\n".join(lines) + b"\n")
-    home.create(manifest_name(manifest.revision), manifest.encode())
+    store_manifest(home, manifest, rejects_as_lines(rejects))
     entry = Catalog(home).publish(
         entry_of(plan, manifest.revision, manifest.rows, manifest.bytes, rejected, tags=tags, card=card),
         replaces=replaces,

@@ -1,12 +1,13 @@
 """The home: where cards, revisions and runs live as plain files, under a local path or an fsspec URL.
 
-Everything in it is written once and never changed, but for `catalog/HEAD`, which is only a hint, and for locks. A file
-appears whole or not at all; the next numbered catalog file is created exclusively, so of two writers one wins and the
-other is told.
+Everything in it is written once and never changed, but for `catalog/HEAD`, which is only a hint, and for locks. A damaged
+file is replaced by a sound one. A file appears whole or not at all; the next numbered catalog file is created
+exclusively, so of two writers one wins and the other is told.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import uuid
@@ -17,6 +18,8 @@ import pyarrow as pa
 
 from choline_data.errors import SourceNotFoundError
 from choline_data.locations import check_location, filesystem, is_url
+
+_COMPARED = 8 << 20  # bytes of two files that are compared at once
 
 
 def default_home() -> str:
@@ -107,6 +110,41 @@ class Home:
         finally:
             os.unlink(staged)
 
+    def put(self, name: str, content: bytes) -> None:
+        """Makes `content` the object `name`. An object of that name with other content is damaged, and is replaced whole.
+
+        For objects whose content follows from their name. The next catalog file is created with `create` instead.
+        """
+        if self._holds(name, content):
+            return
+        if self.local:
+            staged = self.staged()
+            try:
+                with open(staged, "wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+                self._replace(staged, name)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.unlink(staged)
+                raise
+        else:
+            self.fs.pipe_file(self.path(name), content)
+
+    def _holds(self, name: str, content: bytes) -> bool:
+        try:
+            return self.exists(name) and self.size(name) == len(content) and self.read(name) == content
+        except (OSError, SourceNotFoundError):  # it can't be read, or has just gone
+            return False
+
+    def _replace(self, staged: str, name: str) -> None:
+        """Renames a staged file over the object. A reader that has the old file mapped keeps the old file."""
+        target = self.path(name)
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        os.replace(staged, target)
+        _sync_folder(os.path.dirname(target))
+
     def _link(self, staged: str, name: str) -> bool:
         target = self.path(name)
         os.makedirs(os.path.dirname(target), exist_ok=True)
@@ -114,11 +152,7 @@ class Home:
             os.link(staged, target)
         except FileExistsError:
             return False
-        folder = os.open(os.path.dirname(target), os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        _sync_folder(os.path.dirname(target))
         return True
 
     def staged(self) -> str:
@@ -138,16 +172,38 @@ class Home:
             left.unlink(missing_ok=True)
 
     def adopt(self, staged: str, name: str) -> None:
-        """Makes a staged local file the object `name`, whole; where there is one already the staged file goes."""
+        """Makes a staged local file the object `name`, whole.
+
+        Where an object of that name has the same content, it stays and the staged file goes. One with other content is
+        damaged, because the name says what the content is: the staged file takes its place.
+        """
+        same = self._same(staged, name)
         if self.local:
             fd = os.open(staged, os.O_RDONLY)
             os.fsync(fd)
             os.close(fd)
             os.chmod(staged, 0o444)
-            self._link(staged, name)
-        elif not self.exists(name):
+            if not same and not self._link(staged, name):
+                self._replace(staged, name)
+                return
+        elif not same:
             self.fs.put_file(staged, self.path(name))
         os.unlink(staged)
+
+    def _same(self, staged: str, name: str) -> bool:
+        """Whether the object is there and has the bytes of the staged file."""
+        size = os.path.getsize(staged)
+        try:
+            if not self.exists(name) or self.size(name) != size:
+                return False
+            with open(staged, "rb") as file:
+                for start in range(0, size, _COMPARED):
+                    wanted = file.read(_COMPARED)
+                    if self.read_range(name, start, start + len(wanted)) != wanted:
+                        return False
+        except (OSError, SourceNotFoundError):
+            return False
+        return True
 
     def hint(self, name: str, content: bytes) -> None:
         """Replaces a small object that is only a hint."""
@@ -178,3 +234,12 @@ class Home:
             )
         root = self.path("")
         return sorted(p[len(root) :].lstrip("/") for p in self.fs.find(self.path(folder)))
+
+
+def _sync_folder(path: str) -> None:
+    """Syncs a folder, so that the names in it survive a power cut."""
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

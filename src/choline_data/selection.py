@@ -72,7 +72,7 @@ def selected_rows(home: Home, revision: Revision, where: str) -> Rows:
     with pa.ipc.new_file(sink, schema) as writer:
         writer.write_batch(pa.record_batch([pa.array(rows)], schema=schema))
     with contextlib.suppress(PermissionError):  # a home that may only be read is evaluated each time
-        home.create(name, bytes(sink.getvalue()))
+        home.put(name, bytes(sink.getvalue()))
     return rows
 
 

@@ -2,6 +2,7 @@
 
 from choline_data.store.blocks import BlockFile, BlockWriter
 from choline_data.store.catalog import Catalog, Entry
-from choline_data.store.revision import Manifest, Revision, StoredFile, open_revision
+from choline_data.store.manifest import Manifest, StoredFile
+from choline_data.store.revision import Revision, open_revision
 
 __all__ = ["BlockFile", "BlockWriter", "Catalog", "Entry", "Manifest", "Revision", "StoredFile", "open_revision"]

@@ -217,7 +217,7 @@ class BlockWriter:
         table["length"] = [header + body for _, header, body in self._blocks]
         table["xxh3"] = np.array(self._output.checksums, np.uint64)
         index = table.tobytes()
-        self._home.create(index_name(self._digest), _MAGIC + index + xxhash.xxh3_64_digest(index))
+        self._home.put(index_name(self._digest), _MAGIC + index + xxhash.xxh3_64_digest(index))
         self._home.adopt(self._staged, data_name(self._digest))
 
     def abandon(self) -> None:

@@ -12,8 +12,8 @@ import importlib
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -23,7 +23,9 @@ import pyarrow as pa
 from choline_data import schema as one
 from choline_data.errors import DamagedStoreError, OutOfRangeError, SourceDamagedError
 from choline_data.home import Home
-from choline_data.store.revision import Revision, damaged_manifest
+from choline_data.store import sealed as sealing
+from choline_data.store.manifest import damaged_manifest, manifest_name
+from choline_data.store.revision import Revision
 
 HEAD = b"choline_data.in_place"
 CACHE_BYTES = 64 << 20
@@ -101,13 +103,20 @@ class ManifestInPlace:
 
     def encode(self) -> bytes:
         """The manifest as an Arrow IPC file."""
-        head = orjson.dumps({**self._head(), "about": self.about})
-        schema = _FILES.with_metadata({HEAD: head})
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_file(sink, schema) as writer:
-            writer.write_table(pa.Table.from_pylist([vars(file) for file in self.files], schema=schema))
-        raw: bytes = sink.getvalue().to_pybytes()
-        return raw
+        table = pa.Table.from_pylist([vars(file) for file in self.files], schema=_FILES)
+
+        def encode(stated: str) -> bytes:
+            head = orjson.dumps({sealing.KEY: stated, **self._head(), "about": self.about})
+            sink = pa.BufferOutputStream()
+            with pa.ipc.new_file(sink, _FILES.with_metadata({HEAD: head})) as writer:
+                writer.write_table(table)
+            return bytes(sink.getvalue())
+
+        return sealing.sealed(manifest_name(self.revision), encode)
+
+    def with_about(self, about: dict[str, Any]) -> ManifestInPlace:
+        """The same manifest with other words about how it came to be."""
+        return replace(self, about=about)
 
     @property
     def rows(self) -> int:
@@ -122,10 +131,23 @@ class ManifestInPlace:
     @property
     def revision(self) -> str:
         """The digest over where the files are, what they were like, and how they are read."""
-        digest = hashlib.sha256(orjson.dumps(self._head(), option=orjson.OPT_SORT_KEYS))
-        for file in self.files:
-            digest.update(orjson.dumps(vars(file), option=orjson.OPT_SORT_KEYS))
-        return digest.hexdigest()
+        return _digest(self._head(), [vars(file) for file in self.files])
+
+
+def _digest(head: dict[str, Any], files: Iterable[dict[str, Any]]) -> str:
+    digest = hashlib.sha256(orjson.dumps(head, option=orjson.OPT_SORT_KEYS))
+    for file in files:
+        digest.update(orjson.dumps(file, option=orjson.OPT_SORT_KEYS))
+    return digest.hexdigest()
+
+
+def digest_of(table: pa.Table) -> str:
+    """The revision that a manifest without a seal has."""
+    if not table.schema.equals(_FILES):
+        raise ValueError("not the columns of a manifest")
+    head = orjson.loads((table.schema.metadata or {})[HEAD])
+    head = {key: head[key] for key in ("schema", "columns", "block_rows", "constants", "reader", "parts")}
+    return _digest(head, table.to_pylist())
 
 
 class _Group:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import builtins
-import hashlib
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,121 +13,24 @@ import orjson
 import pyarrow as pa
 
 from choline_data import schema as one
-from choline_data.columns import Ints, array_of, numbers, strings
-from choline_data.errors import DamagedStoreError, OutOfRangeError
+from choline_data.columns import Ints, numbers
+from choline_data.errors import OutOfRangeError
 from choline_data.home import Home
 from choline_data.ipc import Header
 from choline_data.parts import ArrowParts, BlockParts, Blocks, Parts, places_of
 from choline_data.store.blocks import BlockFile
-
-_FILES = pa.schema(
-    [
-        pa.field("sha256", pa.binary(32)),
-        pa.field("rows", pa.int64()),
-        pa.field("bytes", pa.int64()),
-        pa.field("source", pa.string()),
-        pa.field("split", pa.string()),
-        pa.field("config", pa.string()),
-    ]
+from choline_data.store.manifest import (
+    Manifest,
+    StoredFile,
+    damaged_manifest,
+    manifest_name,
+    read_manifest,
+    rejects_name,
 )
+
+__all__ = ["Manifest", "Revision", "StoredFile", "manifest_name", "open_revision", "rejects_name"]
+
 _OPEN_FILES = 256
-
-
-@dataclass(frozen=True)
-class StoredFile:
-    """A store file of a revision, and the source, split and config whose rows it holds."""
-
-    sha256: str
-    rows: int
-    bytes: int
-    source: str = ""
-    split: str = ""
-    config: str = ""
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What a revision is: its files in order, the columns they have, and the values that hold for every row."""
-
-    files: tuple[StoredFile, ...]
-    columns: tuple[str, ...]
-    block_rows: int
-    constants: dict[str, str]
-    about: dict[str, Any] = field(default_factory=dict)  # how it came to be; no part of the digest
-
-    @property
-    def rows(self) -> int:
-        """Samples in the revision."""
-        return sum(f.rows for f in self.files)
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of its store files."""
-        return sum(f.bytes for f in self.files)
-
-    @cached_property
-    def revision(self) -> str:
-        """The digest of the content: equal for equal samples in equal order, whatever made them."""
-        head = {
-            "schema": one.VERSION,
-            "columns": list(self.columns),
-            "block_rows": self.block_rows,
-            "constants": self.constants,
-        }
-        digest = hashlib.sha256(orjson.dumps(head, option=orjson.OPT_SORT_KEYS))
-        for file in self.files:
-            digest.update(orjson.dumps([file.sha256, file.rows, file.split, file.config]))
-        return digest.hexdigest()
-
-    def encode(self) -> builtins.bytes:
-        """The manifest as an Arrow IPC file: 10^5 files in some 12 MB, read in milliseconds."""
-        digests = b"".join(bytes.fromhex(f.sha256) for f in self.files)
-        columns: list[pa.Array] = [
-            pa.Array.from_buffers(pa.binary(32), len(self.files), [None, pa.py_buffer(digests)]),
-            array_of(np.array([f.rows for f in self.files], np.int64)),
-            array_of(np.array([f.bytes for f in self.files], np.int64)),
-            strings([f.source for f in self.files]),
-            strings([f.split for f in self.files]),
-            strings([f.config for f in self.files]),
-        ]
-        head = {
-            "columns": list(self.columns),
-            "block_rows": self.block_rows,
-            "constants": self.constants,
-            "about": self.about,
-        }
-        schema = _FILES.with_metadata({"choline_data.manifest": orjson.dumps(head)})
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_file(sink, schema) as writer:
-            writer.write_batch(pa.record_batch(columns, schema=schema))
-        return bytes(sink.getvalue())
-
-
-def manifest_name(revision: str) -> str:
-    """The object that holds a revision's manifest."""
-    return f"revisions/{revision}/manifest.arrow"
-
-
-def rejects_name(revision: str) -> str:
-    """The object that holds the rows that were rejected on the way, one JSON object a line."""
-    return f"revisions/{revision}/rejects.jsonl"
-
-
-def damaged_manifest(revision: str) -> DamagedStoreError:
-    """That the manifest of this revision is of no use."""
-    return DamagedStoreError(
-        f"The manifest of revision {revision[:12]}… can't be read.", remedy="Add the dataset again."
-    )
-
-
-def read_manifest(home: Home, revision: str) -> pa.Table:
-    """The revision's manifest as a table of its files, what else it says in the schema's metadata."""
-    try:
-        table = pa.ipc.open_file(pa.py_buffer(home.read(manifest_name(revision)))).read_all()
-        table.validate(full=True)
-    except (pa.ArrowException, OSError) as error:
-        raise damaged_manifest(revision) from error
-    return table
 
 
 def open_revision(home: Home, revision: str) -> Revision:

@@ -151,8 +151,8 @@ def stored_best_fit(home: Home, documents: Documents, seq_len: int, part: str) -
     if not home.exists(f"{name}.json"):
         made = best_fit(documents, seq_len)
         table = np.concatenate([made.rows.offsets, made.rows.start, made.rows.length, made.rows.document])
-        home.create(f"{name}.bin", table.astype("<i8").tobytes())
-        home.create(f"{name}.json", orjson.dumps({"rows": len(made), "pieces": len(made.rows.start)}))
+        home.put(f"{name}.bin", table.astype("<i8").tobytes())
+        home.put(f"{name}.json", orjson.dumps({"rows": len(made), "pieces": len(made.rows.start)}))
     meta: dict[str, Any] = orjson.loads(home.read(f"{name}.json"))
     table = np.frombuffer(home.read(f"{name}.bin"), "<i8")
     ends = np.cumsum([meta["rows"] + 1, meta["pieces"], meta["pieces"], meta["pieces"]])

@@ -206,7 +206,7 @@ def tokenize(
     }
     if tokenizer.kind == "file":  # so that it can be named by its digest
         home.create(stored_name(tokenizer.digest), tokenizer.raw)
-    home.create(f"{key.folder}/meta.json", orjson.dumps(meta))
+    home.put(f"{key.folder}/meta.json", orjson.dumps(meta))
     return TokenArray(home, key)
 
 

@@ -1,0 +1,222 @@
+"""The manifest of a revision: which store files it has, and what holds for all of its rows. One Arrow IPC file.
+
+It has a seal over all of its bytes. A manifest of an older version has none: there the revision, which is a digest over
+the files and their rows, is computed again when it is opened.
+"""
+
+from __future__ import annotations
+
+import builtins
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Protocol, Self
+
+import numpy as np
+import orjson
+import pyarrow as pa
+
+from choline_data import schema as one
+from choline_data.columns import array_of, strings
+from choline_data.errors import CholineDataError, DamagedStoreError
+from choline_data.home import Home
+from choline_data.store import sealed as sealing
+
+_FILES = pa.schema(
+    [
+        pa.field("sha256", pa.binary(32)),
+        pa.field("rows", pa.int64()),
+        pa.field("bytes", pa.int64()),
+        pa.field("source", pa.string()),
+        pa.field("split", pa.string()),
+        pa.field("config", pa.string()),
+    ]
+)
+HEAD = b"choline_data.manifest"
+_REJECTS = "rejects_xxh3"
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A store file of a revision, and the source, split and config whose rows it holds."""
+
+    sha256: str
+    rows: int
+    bytes: int
+    source: str = ""
+    split: str = ""
+    config: str = ""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a revision is: its files in order, the columns they have, and the values that hold for every row."""
+
+    files: tuple[StoredFile, ...]
+    columns: tuple[str, ...]
+    block_rows: int
+    constants: dict[str, str]
+    about: dict[str, Any] = field(default_factory=dict)  # how it came to be; no part of the digest
+
+    @property
+    def rows(self) -> int:
+        """Samples in the revision."""
+        return sum(f.rows for f in self.files)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of its store files."""
+        return sum(f.bytes for f in self.files)
+
+    @cached_property
+    def revision(self) -> str:
+        """The digest of the content: equal for equal samples in equal order, whatever made them."""
+        rows = ((file.sha256, file.rows, file.split, file.config) for file in self.files)
+        return _digest(self.columns, self.block_rows, self.constants, rows)
+
+    def with_about(self, about: dict[str, Any]) -> Manifest:
+        """The same manifest with other words about how it came to be."""
+        return replace(self, about=about)
+
+    def encode(self) -> builtins.bytes:
+        """The manifest as an Arrow IPC file: 10^5 files in some 12 MB, read in milliseconds."""
+        digests = b"".join(bytes.fromhex(f.sha256) for f in self.files)
+        columns: list[pa.Array] = [
+            pa.Array.from_buffers(pa.binary(32), len(self.files), [None, pa.py_buffer(digests)]),
+            array_of(np.array([f.rows for f in self.files], np.int64)),
+            array_of(np.array([f.bytes for f in self.files], np.int64)),
+            strings([f.source for f in self.files]),
+            strings([f.split for f in self.files]),
+            strings([f.config for f in self.files]),
+        ]
+        head = {
+            "columns": list(self.columns),
+            "block_rows": self.block_rows,
+            "constants": self.constants,
+            "about": self.about,
+        }
+
+        def encode(stated: str) -> builtins.bytes:
+            metadata = {HEAD: orjson.dumps({sealing.KEY: stated, **head})}
+            schema = _FILES.with_metadata(metadata)
+            sink = pa.BufferOutputStream()
+            with pa.ipc.new_file(sink, schema) as writer:
+                writer.write_batch(pa.record_batch(columns, schema=schema))
+            return bytes(sink.getvalue())
+
+        return sealing.sealed(manifest_name(self.revision), encode)
+
+
+def manifest_name(revision: str) -> str:
+    """The object that holds a revision's manifest."""
+    return f"revisions/{revision}/manifest.arrow"
+
+
+def rejects_name(revision: str) -> str:
+    """The object that holds the rows that were rejected on the way, one JSON object a line."""
+    return f"revisions/{revision}/rejects.jsonl"
+
+
+def damaged_manifest(revision: str) -> DamagedStoreError:
+    """That the manifest of this revision is of no use."""
+    return DamagedStoreError(
+        f"The manifest of revision {revision[:12]}… is damaged.", remedy="Run `choline-data repair`."
+    )
+
+
+def read_manifest(home: Home, revision: str) -> pa.Table:
+    """The revision's manifest as a table of its files, what else it says in the schema's metadata."""
+    name = manifest_name(revision)
+    raw = home.read(name)
+    intact = sealing.is_intact(name, raw)
+    if intact is False:
+        raise damaged_manifest(revision)
+    try:
+        table = pa.ipc.open_file(pa.py_buffer(raw)).read_all()
+        table.validate(full=True)
+        if intact is None and _digest_of(table) != revision:
+            raise damaged_manifest(revision)
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+        raise damaged_manifest(revision) from error
+    return table
+
+
+def _digest(
+    columns: Iterable[str], block_rows: int, constants: dict[str, str], files: Iterable[tuple[str, int, str, str]]
+) -> str:
+    head = {
+        "schema": one.VERSION,
+        "columns": list(columns),
+        "block_rows": block_rows,
+        "constants": constants,
+    }
+    digest = hashlib.sha256(orjson.dumps(head, option=orjson.OPT_SORT_KEYS))
+    for file in files:
+        digest.update(orjson.dumps(file))
+    return digest.hexdigest()
+
+
+def _digest_of(table: pa.Table) -> str:
+    """The revision that a manifest without a seal has: some 0.1 s for 10^5 files."""
+    from choline_data.store import in_place
+
+    metadata = table.schema.metadata or {}
+    if in_place.HEAD in metadata:
+        return in_place.digest_of(table)
+    if not table.schema.equals(_FILES):
+        raise ValueError("not the columns of a manifest")
+    (raw,) = metadata.values()
+    head = orjson.loads(raw)
+    files = ((row["sha256"].hex(), row["rows"], row["split"], row["config"]) for row in table.to_pylist())
+    return _digest(head["columns"], head["block_rows"], head["constants"], files)
+
+
+class AnyManifest(Protocol):
+    """What the manifests of stored and of in-place revisions have in common."""
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """How the revision came to be."""
+
+    @property
+    def revision(self) -> str:
+        """Its digest."""
+
+    def encode(self) -> builtins.bytes:
+        """The object that is stored."""
+
+    def with_about(self, about: dict[str, Any]) -> Self:
+        """The same manifest with other words about how it came to be."""
+
+
+def store_manifest(home: Home, manifest: AnyManifest, rejects: builtins.bytes = b"") -> None:
+    """Puts a manifest, and the rejects beside it, into the home. Those that are there and sound stay as they are."""
+    revision = manifest.revision
+    if rejects_fault(home, revision) is None and _is_sealed(home, revision):
+        return
+    about = dict(manifest.about)
+    if rejects:
+        about[_REJECTS] = sealing.checksum(rejects_name(revision), rejects)
+        home.put(rejects_name(revision), rejects)
+    home.put(manifest_name(revision), manifest.with_about(about).encode())
+
+
+def _is_sealed(home: Home, revision: str) -> bool:
+    name = manifest_name(revision)
+    return home.exists(name) and sealing.is_intact(name, home.read(name)) is True
+
+
+def rejects_fault(home: Home, revision: str) -> str | None:
+    """What is wrong with the revision's rejects; None where they are as its manifest says."""
+    name = rejects_name(revision)
+    try:
+        (raw,) = (read_manifest(home, revision).schema.metadata or {}).values()
+        stated = orjson.loads(raw)["about"].get(_REJECTS)
+    except (CholineDataError, KeyError, TypeError, ValueError):
+        return "the manifest that has its checksum can't be read"
+    if stated is None:
+        return None
+    if not home.exists(name):
+        return "it is missing"
+    return None if sealing.checksum(name, home.read(name)) == stated else "it does not have its checksum"

@@ -1,0 +1,68 @@
+"""Seals: a checksum inside a small object of the home, over its name and all of its other bytes.
+
+The name is part of it, so that an object that was copied over another one of its kind is found as well. Objects that an
+older version wrote have no seal; they are read as before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import orjson
+import xxhash
+
+KEY = "xxh3"
+_DIGITS = 16
+_BLANK = "0" * _DIGITS
+_MARK = b'"xxh3":"'
+
+
+class BrokenSealError(ValueError):
+    """The object's bytes are not those that were sealed under this name."""
+
+
+def checksum(name: str, content: bytes) -> str:
+    """The checksum of an object with this name and content."""
+    digest = xxhash.xxh3_64(name.encode() + b"\0")
+    digest.update(content)
+    return digest.hexdigest()
+
+
+def sealed(name: str, encode: Callable[[str], bytes]) -> bytes:
+    """The object that `encode` makes with its own checksum in it. `encode` puts its argument into JSON under KEY."""
+    return encode(checksum(name, encode(_BLANK)))
+
+
+def is_intact(name: str, raw: bytes) -> bool | None:
+    """Whether the object has the bytes that were sealed; None where it has no seal."""
+    at = raw.rfind(_MARK)
+    if at < 0:
+        return None
+    stated = raw[at : at + len(_MARK) + _DIGITS]
+    return checksum(name, raw.replace(stated, _MARK + _BLANK.encode())) == stated[len(_MARK) :].decode(
+        "ascii", "replace"
+    )
+
+
+def sealed_json(name: str, body: Mapping[str, Any]) -> bytes:
+    """The body as JSON with its seal."""
+    return sealed(name, lambda stated: orjson.dumps({KEY: stated, **body}))
+
+
+def unsealed_json(name: str, raw: bytes, *, before: bytes) -> dict[str, Any]:
+    """The body that `sealed_json` wrote; BrokenSealError where it is damaged.
+
+    An object without a seal begins with the bytes `before`, as older versions wrote it.
+    """
+    intact = is_intact(name, raw)
+    if intact is False or (intact is None and not raw.startswith(before)):
+        raise BrokenSealError(name)
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise BrokenSealError(name) from error
+    if not isinstance(body, dict):
+        raise BrokenSealError(name)
+    body.pop(KEY, None)
+    return body
