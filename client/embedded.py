@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
-from choline_data.client.ranks import Ints, Lane
+from choline_data.client.ranks import Lane
 from choline_data.client.reading import Chunk, Described
-from choline_data.order.interleave import MIXING_BLOCK
 from choline_data.recipe import Recipe
 from choline_data.stream import Store, Stream
 
@@ -56,13 +54,9 @@ class EmbeddedReader:
 
     def at(self, positions: Sequence[int]) -> pa.RecordBatch:
         """The samples at these positions, in this order."""
-        wanted = np.asarray(positions, dtype=np.int64)
-        ascending, back = np.unique(wanted, return_inverse=True)
-        # Far positions are planned apart, or everything between them would be planned too.
-        cuts: Ints = np.flatnonzero(np.diff(ascending) > MIXING_BLOCK) + 1
-        parts = [self._stream.read_at(part) for part in np.split(ascending, cuts)]
-        batch = parts[0] if len(parts) == 1 else pa.concat_batches(parts)
-        return batch if np.array_equal(ascending, wanted) else batch.take(pa.array(back))
+        from choline_data.views import read_positions
+
+        return read_positions(self._stream, positions)
 
     def received_bytes(self, rows: int) -> int:
         """About what this many rows take up in the store: they are read where they lie, and nobody counts."""

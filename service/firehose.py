@@ -6,6 +6,7 @@ from typing import Any
 
 import grpc
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from choline_data import wire
@@ -19,6 +20,7 @@ from choline_data.service.guard import CutError, parse, principal_of, streaming,
 from choline_data.service.reading import Ended, Reading
 from choline_data.store import Entry
 from choline_data.v1 import firehose_pb2 as pb
+from choline_data.views import TooManyBytesError, read_positions
 
 NAME = "choline_data.v1.FirehoseService"
 PAGE, PAGES = 500, 5000
@@ -204,13 +206,7 @@ class Firehose:
         length = opened.stream.length
         if asked.min() < 0 or (length is not None and asked.max() >= length):
             raise OutOfRangeError("A position lies outside the stream.", remedy=f"It has {length} positions.")
-        parts = []
-        back = np.argsort(np.argsort(asked, kind="stable"), kind="stable")
-        for position in np.split(np.sort(asked), np.flatnonzero(np.diff(np.sort(asked)) > 1 << 20) + 1):
-            unique, where = np.unique(position, return_inverse=True)
-            parts.append(opened.stream.read_at(unique).take(pa.array(where)))
-        batch = parts[0] if len(parts) == 1 else pa.concat_batches(parts)
-        return _samples(opened, batch.take(pa.array(back)))
+        return _samples(opened, _gathered(opened, asked))
 
     def _by_ids(self, principal: Principal, request: pb.GetSamplesRequest) -> bytes:
         if any(len(sample) != 16 for sample in request.ids):
@@ -221,12 +217,27 @@ class Firehose:
         recipe = self._calls.resolved(principal, whole, shuffle=False, repeat=False)
         opened = self._engine.open(recipe, request.columns)
         rows = self._calls.rows_of_ids(entry, request.ids)  # they are positions too: of all rows, in their own order
-        return _samples(opened, opened.stream.read_at(rows[:POSITIONS]))
+        return _samples(opened, _gathered(opened, rows[:POSITIONS]))
 
 
 def _beat(reading: Reading) -> bytes:
     beat = pb.StreamHeartbeat(cursor=reading.cursor)
     return pb.ReadStreamResponse(heartbeat=beat).SerializeToString()
+
+
+def _gathered(opened: Opened, positions: npt.NDArray[np.int64]) -> pa.RecordBatch:
+    """The rows at these positions, where they have room in one message."""
+    try:
+        return read_positions(opened.stream, positions, MAX_MESSAGE)
+    except TooManyBytesError as error:
+        raise _too_many_bytes("more than") from error
+
+
+def _too_many_bytes(count: object) -> InvalidOptionError:
+    return InvalidOptionError(
+        f"The samples have {count} {MAX_MESSAGE} bytes, which is more than a message may have.",
+        remedy="Ask for fewer, or for fewer columns.",
+    )
 
 
 def _samples(opened: Opened, batch: pa.RecordBatch) -> bytes:
@@ -237,10 +248,7 @@ def _samples(opened: Opened, batch: pa.RecordBatch) -> bytes:
         writer.write_batch(whole)
     encoded = sink.getvalue()
     if encoded.size > MAX_MESSAGE - 1024:
-        raise InvalidOptionError(
-            f"The samples have {encoded.size} bytes, more than a message may have.",
-            remedy="Ask for fewer, or for fewer columns.",
-        )
+        raise _too_many_bytes("about")
     response = pb.GetSamplesResponse(serialized_stream=encoded.to_pybytes(), row_count=batch.num_rows)
     return response.SerializeToString()
 

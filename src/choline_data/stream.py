@@ -23,7 +23,7 @@ from choline_data.columns import Column, dtype_of, is_large, numbers
 from choline_data.errors import DamagedStoreError, OutOfRangeError, UnknownFieldError
 from choline_data.gather import Piece, assemble, node_of
 from choline_data.home import Home
-from choline_data.order import SourceOrder
+from choline_data.order import Plan, RunPlan, SourceOrder
 from choline_data.order.permute import Ints
 from choline_data.order.source import WindowRows
 from choline_data.parts import ArrowParts, Parts
@@ -149,14 +149,20 @@ class _Served:
 
 
 class _Picked:
-    """What a source gives to a batch: runs of rows in its windows, and the places they go to."""
+    """What a source gives to a batch: runs of rows in its windows, and the places they go to.
 
-    __slots__ = ("places", "runs", "served", "windows")
+    Scattered rows have no windows: `apart` are the row ranges that hold them, which make one window for this batch.
+    """
 
-    def __init__(self, served: _Served, places: Ints, runs: list[WindowRows]) -> None:
+    __slots__ = ("apart", "places", "runs", "served", "windows")
+
+    def __init__(
+        self, served: _Served, places: Ints, runs: list[WindowRows], apart: list[tuple[int, int]] | None = None
+    ) -> None:
         self.served = served
         self.places = places
         self.runs = runs
+        self.apart = apart
         self.windows: list[Window | None] = [None] * len(runs)
 
 
@@ -251,9 +257,9 @@ class Stream:
             at += size
         return out
 
-    def _parts(self, served: _Served, epoch: int, window: int, names: Sequence[str]) -> dict[str, Parts]:
-        """The columns of a window, where they lie."""
-        ranges, revision = served.order.ranges(epoch, window), served.revision
+    def _parts(self, served: _Served, ranges: Sequence[tuple[int, int]], names: Sequence[str]) -> dict[str, Parts]:
+        """The columns of these ranges of what the source serves, where they lie."""
+        revision = served.revision
         if served.selection is None:
             return revision.columns_of(
                 [its for start, stop in ranges for its in self._ranges(served, start, stop)], names
@@ -267,11 +273,13 @@ class Stream:
             picked.append(flat.take(pa.array(rows - low)))
         return {name: ArrowParts(revision.schema.field(name).type, [b[name] for b in picked]) for name in names}
 
-    def _load(self, served: _Served, epoch: int, window: int) -> Window:
+    def _window(self, served: _Served, ranges: Sequence[tuple[int, int]]) -> Window:
         names = [name for name in served.revision.schema.names if name in self.schema.names]
+        return Window(served.revision.schema, self._parts(served, ranges, names))
 
+    def _load(self, served: _Served, epoch: int, window: int) -> Window:
         def load() -> Window:
-            return Window(served.revision.schema, self._parts(served, epoch, window, names))
+            return self._window(served, served.order.ranges(epoch, window))
 
         return self._store.windows.get(self._key(served, epoch, window), load)
 
@@ -280,14 +288,8 @@ class Stream:
 
     def placed(self, positions: Ints) -> tuple[npt.NDArray[np.uint16], Ints]:
         """The source (its place in `recipe.sources`) and the rank of each of these ascending positions."""
-        start, stop = int(positions[0]), int(positions[-1]) + 1
         with self._lock:
-            pieces = list(self.plan.place(start, stop))
-        source = pieces[0].source if len(pieces) == 1 else np.concatenate([p.source for p in pieces])
-        rank = pieces[0].rank if len(pieces) == 1 else np.concatenate([p.rank for p in pieces])
-        if len(source) == len(positions):
-            return source, rank
-        return source[positions - start], rank[positions - start]
+            return placed(self.plan, positions)
 
     def locate(self, positions: Ints) -> Located:
         """Where the samples at these ascending positions lie: arithmetic alone, nothing is read."""
@@ -299,9 +301,12 @@ class Stream:
         for served, end in zip(self._served, ends.tolist(), strict=True):
             if end > first:
                 places = by_source[first:end]
+                ranks = rank[places]
                 with self._lock:  # the order keeps the permutations that it last made
-                    runs = list(served.order.runs(rank[places]))
-                picked.append(_Picked(served, places, runs))
+                    if served.order.scattered(ranks):
+                        picked.append(_apart(served, places, served.order.rows_at(ranks)))
+                    else:
+                        picked.append(_Picked(served, places, list(served.order.runs(ranks))))
             first = end
         return Located(len(positions), picked)
 
@@ -310,6 +315,8 @@ class Stream:
         for picked in located.picked:
             for number, run in enumerate(picked.runs):
                 if picked.windows[number] is None:
+                    if picked.apart is not None:
+                        return False
                     found = self._store.windows.held(self._key(picked.served, run.epoch, run.window))
                     if found is None:
                         return False
@@ -320,7 +327,11 @@ class Stream:
         """Brings the windows of these samples into memory."""
         for picked in located.picked:
             for number, run in enumerate(picked.runs):
-                if picked.windows[number] is None:
+                if picked.windows[number] is not None:
+                    continue
+                if picked.apart is not None:
+                    picked.windows[number] = self._window(picked.served, picked.apart)
+                else:
                     picked.windows[number] = self._load(picked.served, run.epoch, run.window)
 
     def upcoming(self, located: Located) -> list[Callable[[], object]]:
@@ -329,7 +340,7 @@ class Stream:
         for picked in located.picked:
             run, order = picked.runs[-1], picked.served.order
             window = picked.windows[-1]
-            if window is None or window.opened_next or not order.past_half(run):
+            if picked.apart is not None or window is None or window.opened_next or not order.past_half(run):
                 continue
             window.opened_next = True
             after = order.following(run, self.plan.length is None)
@@ -406,6 +417,30 @@ class Stream:
         return sum(
             weights.get(s.spec.name, 0) / total * s.revision.bytes / max(s.revision.rows, 1) for s in self._served
         )
+
+
+def placed(plan: Plan | RunPlan, positions: Ints) -> tuple[npt.NDArray[np.uint16], Ints]:
+    """The source and the rank of each of these ascending positions; a range of them costs no copy."""
+    start, stop = int(positions[0]), int(positions[-1]) + 1
+    if stop - start > len(positions):
+        return plan.at(positions)
+    pieces = list(plan.place(start, stop))
+    if len(pieces) == 1:
+        return pieces[0].source, pieces[0].rank
+    return np.concatenate([p.source for p in pieces]), np.concatenate([p.rank for p in pieces])
+
+
+def _apart(served: _Served, places: Ints, rows: Ints) -> _Picked:
+    """Rows of what a source serves, far from one another: of each block that holds some, the range from first to last."""
+    ascending, back = np.unique(rows, return_inverse=True)
+    block = ascending // served.spec.block_rows
+    cuts = np.flatnonzero(np.diff(block)) + 1
+    firsts = ascending[np.concatenate([[0], cuts])]
+    lasts = ascending[np.concatenate([cuts - 1, [len(ascending) - 1]])]
+    counts = lasts - firsts + 1
+    shift = np.repeat(np.cumsum(counts) - counts - firsts, np.diff([0, *cuts, len(ascending)]))
+    run = WindowRows(0, 0, slice(0, len(rows)), (ascending + shift)[back], 0)
+    return _Picked(served, places, [run], [*zip(firsts.tolist(), (lasts + 1).tolist(), strict=True)])
 
 
 def _same(value: str | None, kind: pa.DataType) -> Any:

@@ -39,6 +39,43 @@ class Readable(Protocol):
         """The rows at positions start … stop-1, in `wire_schema`."""
 
 
+PART_BYTES = 4 << 20  # of the rows that `read_positions` reads at a time
+MOST_AT_ONCE = 2048
+
+
+class TooManyBytesError(Exception):
+    """The rows at these positions have more bytes than the caller has room for."""
+
+
+def read_positions(
+    stream: Readable, positions: Sequence[int] | npt.NDArray[np.int64], most_bytes: int | None = None
+) -> pa.RecordBatch:
+    """The rows at these positions, in this order; a position may stand more than once.
+
+    Far positions cost no more than near ones: nothing between them is planned or read. Raises TooManyBytesError as
+    soon as the rows have more than `most_bytes`.
+    """
+    wanted = np.asarray(positions, dtype=np.int64)
+    if not len(wanted):
+        return stream.read_at(wanted)
+    ascending, back = np.unique(wanted, return_inverse=True)
+    at_once = int(min(max(PART_BYTES // max(stream.mean_row_bytes(), 1.0), 1), MOST_AT_ONCE))
+    parts, held = [], 0
+    for start in range(0, len(ascending), at_once):
+        parts.append(stream.read_at(ascending[start : start + at_once]))
+        held += parts[-1].nbytes
+        if most_bytes is not None and held > most_bytes:
+            raise TooManyBytesError
+    batch = parts[0] if len(parts) == 1 else pa.concat_batches(parts)
+    if np.array_equal(ascending, wanted):
+        return batch
+    if most_bytes is not None and len(wanted) > len(ascending):
+        sizes = np.array([batch.slice(row, 1).nbytes for row in range(batch.num_rows)])
+        if int(sizes[back].sum()) > most_bytes:
+            raise TooManyBytesError
+    return batch.take(pa.array(back))
+
+
 class TextStream:
     """Every sample rendered as text: the columns id, dataset and text."""
 

@@ -108,3 +108,12 @@ def test_the_scrambler_is_the_published_one():
 def test_a_table_has_every_number_once():
     assert sorted(shuffled(100, 5).tolist()) == list(range(100))
     assert shuffled(100, 5).tolist() != shuffled(100, 6).tolist()
+
+
+@given(SIZES, st.integers(0, (1 << 64) - 1), st.data())
+@settings(deadline=None)
+def test_one_position_is_permuted_as_an_array_is(n, key, data):
+    there, x = Permutation(n, key), data.draw(st.integers(0, n - 1))
+    y = there.one(x)
+    assert [y] == there(np.array([x])).tolist()
+    assert there.inverse_of_one(y) == x

@@ -382,3 +382,32 @@ def test_pieces_follow_one_another_and_lie_in_one_block_each():
         at += len(piece.source)
     assert at == 14_000
     assert [piece.start for piece in pieces] == [100, 4096, 5000, 9096, 13_192]
+
+
+@given(CHANGES, st.sampled_from(["renormalize", "repeat", "stop"]), st.data())
+@settings(deadline=None, max_examples=60)
+def test_positions_far_apart_are_dealt_as_the_whole_stream_is(changes, on_exhausted, data):
+    segments = [(0, (4, 2, 1))]
+    for step, weights in changes:
+        segments.append((segments[-1][0] + step, tuple(weights)))
+    assume(segments[-1][0] < 30_000)
+    of = plan(segments, [4000, None, 900], on_exhausted=on_exhausted)
+    end = min(40_000, of.length if of.length is not None else 40_000)
+    whole = placed(of, 0, end)
+    asked = np.unique(data.draw(st.lists(st.integers(0, end - 1), min_size=1, max_size=60)))
+    near = np.unique(np.minimum(asked[0] + np.arange(50), end - 1))
+    for positions in (asked, near, np.unique(np.concatenate([asked, near]))):
+        source, rank = plan(segments, [4000, None, 900], on_exhausted=on_exhausted).at(positions)
+        assert np.array_equal(np.column_stack([source, rank]), whole[positions])
+
+
+def test_positions_far_apart_deal_only_the_mixing_blocks_that_hold_them():
+    of, far = plan([3, 1]), np.arange(200, dtype=np.int64) * 10**12
+    alone = [of.at(far[n : n + 1]) for n in range(0, 200, 23)]
+    source, rank = of.at(far)
+    assert [(int(s[0]), int(r[0])) for s, r in alone] == [(source[n], rank[n]) for n in range(0, 200, 23)]
+    assert not of._blocks  # a block that was dealt whole is kept
+    of.at(np.arange(300, dtype=np.int64))
+    assert [*of._blocks] == [(0, 0)]
+    with pytest.raises(OutOfRangeError):
+        plan([1, 1], [5, 5]).at(np.array([3, 10]))

@@ -119,3 +119,17 @@ def test_where_sources_end_is_told_in_positions():
     assert of.served(big)[2] == 8000
     assert runs([1, 1], [80, None], on_exhausted="error").missing() == [0]
     assert runs([1, 1], [80, 80], on_exhausted="error").missing() == []
+
+
+@given(st.lists(st.integers(0, 20_000), min_size=1, max_size=40), st.sampled_from([2, 8, 100]))
+def test_positions_far_apart_are_dealt_as_the_whole_stream_is(asked, size):
+    whole = placed(runs([5, 3, 2], size=size), 0, 20_001)
+    positions = np.unique(asked)
+    source, rank = runs([5, 3, 2], size=size).at(positions)
+    assert np.array_equal(np.column_stack([source, rank]), whole[positions])
+
+
+def test_a_position_outside_of_the_stream_is_refused():
+    for positions in ([-1, 4], [4, 80]):
+        with pytest.raises(OutOfRangeError, match="80 positions"):
+            runs([1, 1], [40, 40]).at(np.array(positions))

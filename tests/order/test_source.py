@@ -198,3 +198,26 @@ def test_a_run_is_past_half_from_the_middle_rank_of_its_window_on(shuffle):
             (whole,) = source.runs(np.arange(start, start + size))
             assert whole.last == start + size - 1 and source.past_half(whole)
             start += size
+
+
+@given(
+    st.integers(1, 5000),
+    st.integers(1, 90),
+    st.booleans(),
+    st.lists(st.integers(0, 15_000), min_size=1, max_size=80),
+)
+@settings(deadline=None)
+def test_the_rows_of_scattered_ranks_are_those_of_the_whole_order(rows, block_rows, shuffle, asked):
+    whole = order(rows, block_rows, shuffle=shuffle).rows_of(0, 15_001)
+    ranks = np.unique(asked)
+    assert np.array_equal(order(rows, block_rows, shuffle=shuffle).rows_at(ranks), whole[ranks])
+    dense = np.unique(np.minimum(ranks[0] + np.arange(60), 15_000))
+    assert np.array_equal(order(rows, block_rows, shuffle=shuffle).rows_at(dense), whole[dense])
+
+
+def test_ranks_are_scattered_where_they_are_few_in_each_of_many_windows():
+    of = order(1_000_000, 16)
+    assert of.scattered(np.arange(0, 10**9, 10**6))
+    assert not of.scattered(np.arange(100_000))
+    assert not of.scattered(np.array([7]))
+    assert not of.scattered(np.array([0, 3000]))

@@ -131,6 +131,43 @@ def test_samples_are_found_by_position_and_by_id(standing: Served) -> None:
     assert [r["text"] for r in pa.ipc.open_stream(told.serialized_stream).read_all().to_pylist()] == [wanted["text"]]
 
 
+def test_samples_far_apart_are_those_of_the_stream_and_cost_no_more(standing: Served) -> None:
+    import pyarrow as pa
+
+    stub = standing.stub()
+    recipe = resolve(stub, MIX, repeat=True).recipe_json
+    near = rows_of(read(stub, recipe, max_row_count=50))
+    far = [3, 10**12, 49, 10**9 + 7, *(n * 10**14 for n in range(1, 40))]
+    told = stub.GetSamples(pb.GetSamplesRequest(recipe_json=recipe, positions=far), timeout=60)
+    got = pa.ipc.open_stream(told.serialized_stream).read_all().to_pylist()
+    assert [got[0], got[2]] == [near[3], near[49]]
+    for at in (1, 3, 20):
+        alone = rows_of(read(stub, recipe, start_position=far[at], max_row_count=1))
+        assert got[at : at + 1] == alone
+
+
+def test_samples_that_have_no_room_in_a_message_are_refused_before_they_are_copied(standing: Served) -> None:
+    stub = standing.stub()
+    recipe = resolve(stub, "web").recipe_json
+    for positions in ([0] * 10_000, [*range(2500)] * 4):
+        request = pb.GetSamplesRequest(recipe_json=recipe, positions=positions)
+        code, _, info = refusal(lambda request=request: stub.GetSamples(request, timeout=60))
+        assert code == grpc.StatusCode.INVALID_ARGUMENT
+        assert "Ask for fewer" in info["remedy"]
+
+
+def test_one_reader_of_a_million_gets_its_own_positions(standing: Served) -> None:
+    stub = standing.stub()
+    recipe = resolve(stub, MIX, repeat=True).recipe_json
+    deal = Deal.of(777_777, 1 << 20, 0)
+    frames = read(stub, recipe, rank=777_777, world_size=1 << 20, max_row_count=150)
+    rows = rows_of(frames)
+    assert len(rows) == 150
+    for index in (0, 63, 149):
+        alone = rows_of(read(stub, recipe, start_position=deal.position(index), max_row_count=1))
+        assert rows[index : index + 1] == alone
+
+
 def test_a_sample_of_any_split_is_found_by_its_id_and_the_home_keeps_where(serve: Serve, shelf: Shelf) -> None:
     import pyarrow as pa
 

@@ -16,10 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from choline_data.errors import OutOfRangeError
-from choline_data.order.interleave import MIXING_BLOCK, Quotas, block_key, dealt, share_on
+from choline_data.order.interleave import MIXING_BLOCK, Quotas, block_key, dealt, dealt_at, share_on
 from choline_data.order.permute import Ints
 
 _DEALT_KEPT = 32
+_FEW_SLOTS = 32  # of a mixing block: up to here it is cheaper to find these than to deal the whole block
 _QUOTA_BOUND = 3  # how far a quota may be from its ideal; the tests hold the tree to it
 
 
@@ -222,13 +223,8 @@ class Plan:
         """The block's slots: source and rank of each."""
         found = self._blocks.get((phase.start, block))
         if found is None:
-            first = block * MIXING_BLOCK
-            last = first + MIXING_BLOCK
-            if phase.dealt_to is not None:
-                last = min(last, phase.dealt_to - phase.start)
-            before, after = phase.quotas.after(first), phase.quotas.after(last)
-            source, nth = dealt([*map(sub, after, before)], block_key(self.seed, phase.start, block))
-            base = np.array([*map(add, phase.base, before)], dtype=np.int64)
+            quota, base = self._shares(phase, block)
+            source, nth = dealt(quota, block_key(self.seed, phase.start, block))
             nth += base[source]
             found = (source, nth)
             self._blocks[phase.start, block] = found
@@ -236,10 +232,52 @@ class Plan:
                 self._blocks.popitem(last=False)
         return found
 
-    def place(self, start: int, stop: int) -> Iterator[Placed]:
-        """Positions start … stop-1 in order, in pieces that each lie in one mixing block."""
+    @staticmethod
+    def _shares(phase: Phase, block: int) -> tuple[list[int], Ints]:
+        """How many of the block's slots each source has, and how many samples of it stand before the block."""
+        first = block * MIXING_BLOCK
+        last = first + MIXING_BLOCK
+        if phase.dealt_to is not None:
+            last = min(last, phase.dealt_to - phase.start)
+        before, after = phase.quotas.after(first), phase.quotas.after(last)
+        return [*map(sub, after, before)], np.array([*map(add, phase.base, before)], dtype=np.int64)
+
+    def at(self, positions: Ints) -> tuple[npt.NDArray[np.uint16], Ints]:
+        """The source and the rank of each of these ascending positions.
+
+        Only the mixing blocks that hold some of them are dealt, however far apart they are.
+        """
+        self._check(int(positions[0]), int(positions[-1]) + 1)
+        count = len(positions)
+        source, rank = np.empty(count, dtype=np.uint16), np.empty(count, dtype=np.int64)
+        done = 0
+        while done < count:
+            first = int(positions[done])
+            phase = self._phase(first)
+            block = (first - phase.start) // MIXING_BLOCK
+            begin = phase.start + block * MIXING_BLOCK
+            end = begin + MIXING_BLOCK if phase.end is None else min(begin + MIXING_BLOCK, phase.end)
+            stop = bisect.bisect_left(positions, end, done + 1)
+            slots = positions[done:stop] - begin
+            held = self._blocks.get((phase.start, block))
+            if held is None and stop - done <= _FEW_SLOTS:
+                quota, base = self._shares(phase, block)
+                its_source, its_rank = dealt_at(quota, block_key(self.seed, phase.start, block), slots)
+                its_rank += base[its_source]
+            else:
+                of_block = held or self._dealt(phase, block)
+                its_source, its_rank = of_block[0][slots], of_block[1][slots]
+            source[done:stop], rank[done:stop] = its_source, its_rank
+            done = stop
+        return source, rank
+
+    def _check(self, start: int, stop: int) -> None:
         if start < 0 or (self.length is not None and stop > self.length):
             raise OutOfRangeError(f"Positions {start} to {stop} are not all in the stream, which has {self._extent}.")
+
+    def place(self, start: int, stop: int) -> Iterator[Placed]:
+        """Positions start … stop-1 in order, in pieces that each lie in one mixing block."""
+        self._check(start, stop)
         while start < stop:
             phase = self._phase(start)
             block, offset = divmod(start - phase.start, MIXING_BLOCK)

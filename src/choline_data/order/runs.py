@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from choline_data.errors import OutOfRangeError
+from choline_data.order.permute import Ints
 from choline_data.order.plan import Placed, Plan
 
 
@@ -55,11 +57,22 @@ class RunPlan:
         """The sources that have run out where the stream ends though others of its mix have more."""
         return self._runs.missing()
 
-    def place(self, start: int, stop: int) -> Iterator[Placed]:
-        """Positions start … stop-1 in order, in pieces that each lie in one mixing block of runs."""
+    def at(self, positions: Ints) -> tuple[npt.NDArray[np.uint16], Ints]:
+        """The source and the rank of each of these ascending positions, however far apart they are."""
+        self._check(int(positions[0]), int(positions[-1]) + 1)
+        number, within = np.divmod(positions, self._size)
+        runs, which = np.unique(number, return_inverse=True)
+        source, rank = self._runs.at(runs)
+        return source[which], rank[which] * self._size + within
+
+    def _check(self, start: int, stop: int) -> None:
         if start < 0 or (self.length is not None and stop > self.length):
             extent = "no end" if self.length is None else f"{self.length} positions"
             raise OutOfRangeError(f"Positions {start} to {stop} are not all in the stream, which has {extent}.")
+
+    def place(self, start: int, stop: int) -> Iterator[Placed]:
+        """Positions start … stop-1 in order, in pieces that each lie in one mixing block of runs."""
+        self._check(start, stop)
         size = self._size
         inside = np.arange(size, dtype=np.int64)
         if start >= stop:

@@ -10,6 +10,7 @@ The order depends on the number of rows and on `block_rows`, never on how files 
 
 from __future__ import annotations
 
+import bisect
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ import numpy as np
 from choline_data.order.permute import Ints, Permutation, key_of
 
 WINDOW_BLOCKS = 64
+_MANY_WINDOWS = 4
+_FEW_RANKS = 16  # of a window: up to here one by one is faster than arrays
 
 
 @dataclass(frozen=True)
@@ -54,8 +57,7 @@ class SourceOrder:
         found = self._epochs.get(epoch)
         if found is None:
             order = Permutation(self._blocks, key_of("blocks", self._seed, self._key, epoch))
-            last = np.array([self._blocks - 1], dtype=np.int64)
-            found = (order, int(order.inverse(last)[0]))
+            found = (order, order.inverse_of_one(self._blocks - 1))
             self._epochs[epoch] = found
             while len(self._epochs) > 4:
                 self._epochs.popitem(last=False)
@@ -110,6 +112,46 @@ class SourceOrder:
             yield WindowRows(epoch, window, slice(done, stop), picked, int(ranks[stop - 1]))
             done = stop
 
+    def scattered(self, ranks: Ints) -> bool:
+        """Whether these ascending ranks lie in many windows and are few in each: then windows are not worth loading."""
+        window_rows = min(WINDOW_BLOCKS * self.block_rows, self.rows)
+        windows = (int(ranks[-1]) - int(ranks[0])) // window_rows + 1
+        return windows > _MANY_WINDOWS and len(ranks) < windows * WINDOW_BLOCKS
+
+    def rows_at(self, ranks: Ints) -> Ints:
+        """The rows of the revision at these ascending ranks; no window is ordered whole, however many they lie in."""
+        if not self.shuffle:
+            return ranks % self.rows
+        out = np.empty(len(ranks), dtype=np.int64)
+        done = 0
+        while done < len(ranks):
+            epoch, place = divmod(int(ranks[done]), self.rows)
+            window = self._window_of(epoch, place)
+            start, size = self._window_start(epoch, window), self.window_size(epoch, window)
+            first = epoch * self.rows + start
+            stop = bisect.bisect_left(ranks, first + size, done + 1)
+            picks = Permutation(size, key_of("rows", self._seed, self._key, epoch, window))
+            if stop - done <= _FEW_RANKS:
+                for at in range(done, stop):
+                    out[at] = self._row(epoch, start + picks.one(int(ranks[at]) - first))
+            else:
+                places = self._places(epoch, window)
+                out[done:stop] = places[picks(ranks[done:stop] - first)]
+            done = stop
+        return out
+
+    def _row(self, epoch: int, place: int) -> int:
+        """The row of the revision at this place in the epoch's order of blocks."""
+        order, short = self._epoch(epoch)
+        block, within = divmod(place, self.block_rows)
+        if block >= short and place >= short * self.block_rows + self._last:  # the short block lies before
+            block, within = divmod(place + self.block_rows - self._last, self.block_rows)
+        return order.one(block) * self.block_rows + within
+
+    def _places(self, epoch: int, window: int) -> Ints:
+        """The rows of the revision at the places of a window."""
+        return np.concatenate([np.arange(a, b, dtype=np.int64) for a, b in self.ranges(epoch, window)])
+
     def past_half(self, run: WindowRows) -> bool:
         """Whether these ranks end in the second half of their window."""
         start = run.epoch * self.rows + self._window_start(run.epoch, run.window)
@@ -125,6 +167,5 @@ class SourceOrder:
         """The rows of the revision at these ranks: what the runs and ranges come to, for explanations and tests."""
         out = np.empty(count, dtype=np.int64)
         for run in self.runs(np.arange(first, first + count, dtype=np.int64)):
-            places = np.concatenate([np.arange(a, b, dtype=np.int64) for a, b in self.ranges(run.epoch, run.window)])
-            out[run.at] = places[run.rows]
+            out[run.at] = self._places(run.epoch, run.window)[run.rows]
         return out

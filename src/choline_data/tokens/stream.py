@@ -22,7 +22,7 @@ from choline_data.errors import DamagedStoreError, InvalidOptionError, OutOfRang
 from choline_data.mix.resolve import RowsOf, sample_rows
 from choline_data.order import SourceOrder
 from choline_data.recipe import Recipe, RecipeSource
-from choline_data.stream import Store
+from choline_data.stream import Store, placed
 from choline_data.tokens.allowed import DIGEST, ENCODING, NAME, Allowed
 from choline_data.tokens.packing import Documents, Rows, check_packing, concat, concat_rows, stored_best_fit
 from choline_data.tokens.store import TokenArray, TokenKey, stored, tokenize
@@ -208,12 +208,8 @@ class TokenStream:
 
     def placed(self, positions: Ints) -> tuple[npt.NDArray[np.uint16], Ints]:
         """The source and the rank of each of these ascending positions."""
-        start, stop = int(positions[0]), int(positions[-1]) + 1
         with self._lock:
-            pieces = list(self.plan.place(start, stop))
-        source = np.concatenate([p.source for p in pieces])[positions - start]
-        rank = np.concatenate([p.rank for p in pieces])[positions - start]
-        return source, rank
+            return placed(self.plan, positions)
 
     def read_at(self, positions: Ints) -> pa.RecordBatch:
         """The packed rows at these ascending positions, in the wire schema."""
@@ -266,6 +262,8 @@ class TokenStream:
         """The packed rows of a source at these ascending ranks."""
         out = np.empty(len(ranks), np.int64)
         with self._lock:
+            if self._orders[number].scattered(ranks):
+                return self._orders[number].rows_at(ranks)
             for run in self._orders[number].runs(ranks):
                 out[run.at] = self._window(number, run.epoch, run.window)[run.rows]
         return out
