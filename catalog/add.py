@@ -9,7 +9,7 @@ from typing import Any
 from choline_data.adapters.base import Source
 from choline_data.catalog.ingest import Ingested, Progress, check_limit, publish
 from choline_data.catalog.planning import Plan, Wishes, plan_source
-from choline_data.errors import AlreadyExistsError, UnavailableError
+from choline_data.errors import AlreadyExistsError, HomeError, UnavailableError
 from choline_data.home import Home
 from choline_data.store import Catalog
 from choline_data.store.catalog import check_name, name_from
@@ -102,6 +102,10 @@ def ingest(
             card=prepared.card,
             tags=prepared.tags,
         )
+    except HomeError as error:
+        error.remedy = f"{error.remedy} Nothing was published."
+        error.args = (f"{error.message} {error.remedy}",)
+        raise
     except OSError as error:  # those of reading the source are errors of ours by now
         raise UnavailableError(
             f"{home.location} can't be written: {error.strerror or error}.",

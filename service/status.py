@@ -33,6 +33,7 @@ _CODES: dict[type[errors.CholineDataError], grpc.StatusCode] = {
     errors.RequestError: grpc.StatusCode.INVALID_ARGUMENT,
     errors.ChoiceNeededError: grpc.StatusCode.INVALID_ARGUMENT,
     errors.DataError: grpc.StatusCode.DATA_LOSS,
+    errors.HomeError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.MissingDependencyError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.LimitError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.ConflictError: grpc.StatusCode.ABORTED,

@@ -26,6 +26,7 @@ CholineDataError
 │   ├── MissingFieldError       FIELD_MISSING
 │   ├── TooManyRejectsError     TOO_MANY_REJECTS
 │   └── DamagedStoreError       STORE_DAMAGED
+├── HomeError               give the home room, or rights              HOME_UNUSABLE
 ├── MissingDependencyError  install an extra                          DEPENDENCY_MISSING
 └── TransientError          wait and retry
     ├── UnavailableError        UNAVAILABLE
@@ -255,6 +256,12 @@ class DamagedStoreError(DataError):
     """A file of the store is missing, cut or does not have its checksum."""
 
     reason = "STORE_DAMAGED"
+
+
+class HomeError(CholineDataError):
+    """The system lets this process not write, or not read, in the home: `errno` and `path` in the metadata."""
+
+    reason = "HOME_UNUSABLE"
 
 
 class MissingDependencyError(CholineDataError):

@@ -11,12 +11,14 @@ import contextlib
 import os
 import shutil
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from choline_data.errors import SourceNotFoundError
+from choline_data.disk import reading, writing
+from choline_data.errors import HomeError, SourceNotFoundError
 from choline_data.locations import check_location, filesystem, is_url
 
 _COMPARED = 8 << 20  # bytes of two files that are compared at once
@@ -58,57 +60,81 @@ class Home:
 
     def exists(self, name: str) -> bool:
         """Whether there is such an object now."""
-        return os.path.exists(self.path(name)) if self.local else bool(self.fs.exists(self.path(name)))
+        if not self.local:
+            with self.reading(name):
+                return bool(self.fs.exists(self.path(name)))
+        try:
+            with self.reading(name):
+                os.stat(self.path(name))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
+
+    def writing(self, name: str) -> contextlib.AbstractContextManager[None]:
+        """Turns what the system refuses in the block into a HomeError that names the object, or the staged file."""
+        return writing(self.location, name)
+
+    def reading(self, name: str) -> contextlib.AbstractContextManager[None]:
+        """The same for reading; FileNotFoundError passes."""
+        return reading(self.location, name)
 
     def size(self, name: str) -> int:
         """The object's size in bytes."""
         try:
-            return os.path.getsize(self.path(name)) if self.local else int(self.fs.size(self.path(name)))
+            with self.reading(name):
+                return os.path.getsize(self.path(name)) if self.local else int(self.fs.size(self.path(name)))
         except FileNotFoundError as error:
             raise SourceNotFoundError(f"The home has no {name}.", remedy="`choline-data verify` tells more.") from error
 
     def read(self, name: str) -> bytes:
         """The whole object."""
         try:
-            if self.local:
-                return Path(self.path(name)).read_bytes()
-            return bytes(self.fs.cat_file(self.path(name)))
+            with self.reading(name):
+                if self.local:
+                    return Path(self.path(name)).read_bytes()
+                return bytes(self.fs.cat_file(self.path(name)))
         except FileNotFoundError as error:
             raise SourceNotFoundError(f"The home has no {name}.", remedy="`choline-data verify` tells more.") from error
 
     def read_range(self, name: str, start: int, end: int) -> bytes:
         """Bytes [start, end) of the object: one ranged read."""
-        if self.local:
-            with open(self.path(name), "rb") as file:
-                return os.pread(file.fileno(), end - start, start)
-        return bytes(self.fs.cat_file(self.path(name), start=start, end=end))
+        with self.reading(name):
+            if self.local:
+                with open(self.path(name), "rb") as file:
+                    return os.pread(file.fileno(), end - start, start)
+            return bytes(self.fs.cat_file(self.path(name), start=start, end=end))
 
     def map(self, name: str) -> pa.Buffer:
         """A local object as memory, mapped and not read."""
-        with pa.memory_map(self.path(name)) as file:
+        with self.reading(name), pa.memory_map(self.path(name)) as file:
             return file.read_buffer()
 
     def create(self, name: str, content: bytes) -> bool:
         """Creates the object whole; False where there is one of that name already, which stays as it is."""
-        if not self.local:
-            if self.fs.exists(self.path(name)):
-                return False
-            try:
-                self.fs.pipe_file(self.path(name), content, mode="create")
-            except FileExistsError:
-                return False
-            except TypeError:  # a file system without conditional writes
-                self.fs.pipe_file(self.path(name), content)
-            return True
-        staged = self.staged()
-        with open(staged, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        with self.writing(name):
+            return self._created(name, content) if self.local else self._put(name, content)
+
+    def _put(self, name: str, content: bytes) -> bool:
+        if self.fs.exists(self.path(name)):
+            return False
         try:
+            self.fs.pipe_file(self.path(name), content, mode="create")
+        except FileExistsError:
+            return False
+        except TypeError:  # a file system without conditional writes
+            self.fs.pipe_file(self.path(name), content)
+        return True
+
+    def _created(self, name: str, content: bytes) -> bool:
+        staged = self.staged()
+        try:
+            with open(staged, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
             return self._link(staged, name)
         finally:
-            os.unlink(staged)
+            _drop(staged)
 
     def put(self, name: str, content: bytes) -> None:
         """Makes `content` the object `name`. An object of that name with other content is damaged, and is replaced whole.
@@ -117,7 +143,10 @@ class Home:
         """
         if self._holds(name, content):
             return
-        if self.local:
+        with self.writing(name):
+            if not self.local:
+                self.fs.pipe_file(self.path(name), content)
+                return
             staged = self.staged()
             try:
                 with open(staged, "wb") as file:
@@ -126,16 +155,13 @@ class Home:
                     os.fsync(file.fileno())
                 self._replace(staged, name)
             except BaseException:
-                with contextlib.suppress(OSError):
-                    os.unlink(staged)
+                _drop(staged)
                 raise
-        else:
-            self.fs.pipe_file(self.path(name), content)
 
     def _holds(self, name: str, content: bytes) -> bool:
         try:
             return self.exists(name) and self.size(name) == len(content) and self.read(name) == content
-        except (OSError, SourceNotFoundError):  # it can't be read, or has just gone
+        except (OSError, HomeError, SourceNotFoundError):  # it can't be read, or has just gone
             return False
 
     def _replace(self, staged: str, name: str) -> None:
@@ -158,7 +184,8 @@ class Home:
     def staged(self) -> str:
         """A fresh local path for a file to be written and then `adopt`ed; on the home's own disk where that is local."""
         folder = self._staging()
-        os.makedirs(folder, mode=0o700, exist_ok=True)
+        with self.writing(folder):
+            os.makedirs(folder, mode=0o700, exist_ok=True)
         return os.path.join(folder, f"{os.getpid()}-{uuid.uuid4().hex}")
 
     def _staging(self) -> str:
@@ -177,18 +204,21 @@ class Home:
         Where an object of that name has the same content, it stays and the staged file goes. One with other content is
         damaged, because the name says what the content is: the staged file takes its place.
         """
-        same = self._same(staged, name)
-        if self.local:
-            fd = os.open(staged, os.O_RDONLY)
-            os.fsync(fd)
-            os.close(fd)
-            os.chmod(staged, 0o444)
-            if not same and not self._link(staged, name):
-                self._replace(staged, name)
-                return
-        elif not same:
-            self.fs.put_file(staged, self.path(name))
-        os.unlink(staged)
+        with self.writing(name):
+            same = self._same(staged, name)
+            if self.local:
+                fd = os.open(staged, os.O_RDONLY)
+                try:
+                    os.fsync(fd)
+                finally:
+                    os.close(fd)
+                os.chmod(staged, 0o444)
+                if not same and not self._link(staged, name):
+                    self._replace(staged, name)
+                    return
+            elif not same:
+                self.fs.put_file(staged, self.path(name))
+            os.unlink(staged)
 
     def _same(self, staged: str, name: str) -> bool:
         """Whether the object is there and has the bytes of the staged file."""
@@ -201,39 +231,58 @@ class Home:
                     wanted = file.read(_COMPARED)
                     if self.read_range(name, start, start + len(wanted)) != wanted:
                         return False
-        except (OSError, SourceNotFoundError):
+        except (OSError, HomeError, SourceNotFoundError):
             return False
         return True
 
     def hint(self, name: str, content: bytes) -> None:
         """Replaces a small object that is only a hint."""
-        if self.local:
+        with self.writing(name):
+            if not self.local:
+                self.fs.pipe_file(self.path(name), content)
+                return
             staged = self.staged()
-            Path(staged).write_bytes(content)
-            os.makedirs(os.path.dirname(self.path(name)), exist_ok=True)
-            os.replace(staged, self.path(name))
-        else:
-            self.fs.pipe_file(self.path(name), content)
+            try:
+                Path(staged).write_bytes(content)
+                os.makedirs(os.path.dirname(self.path(name)), exist_ok=True)
+                os.replace(staged, self.path(name))
+            finally:
+                _drop(staged)
 
     def remove(self, name: str) -> None:
         """Removes the object, or the folder of objects; nothing where there is none."""
-        if not self.local:
-            if self.fs.exists(self.path(name)):
-                self.fs.rm(self.path(name), recursive=True)
-        elif os.path.isdir(self.path(name)):
-            shutil.rmtree(self.path(name))
-        elif os.path.exists(self.path(name)):
-            os.unlink(self.path(name))
+        with self.writing(name):
+            if not self.local:
+                if self.fs.exists(self.path(name)):
+                    self.fs.rm(self.path(name), recursive=True)
+            elif os.path.isdir(self.path(name)):
+                shutil.rmtree(self.path(name))
+            elif os.path.exists(self.path(name)):
+                os.unlink(self.path(name))
 
     def names(self, folder: str) -> list[str]:
         """The names under a folder, sorted. Only `gc` and `verify` list; serving never does."""
         if self.local:
-            top = self.path(folder)
-            return sorted(
-                os.path.relpath(os.path.join(at, f), self._root) for at, _, files in os.walk(top) for f in files
-            )
+            return sorted(os.path.relpath(path, self._root) for path in self._files(folder))
         root = self.path("")
-        return sorted(p[len(root) :].lstrip("/") for p in self.fs.find(self.path(folder)))
+        with self.reading(folder):
+            return sorted(p[len(root) :].lstrip("/") for p in self.fs.find(self.path(folder)))
+
+    def _files(self, folder: str) -> Iterator[str]:
+        def refused(error: OSError) -> None:
+            """A folder that can't be listed is an error: `gc` and `verify` must not take it for an empty one."""
+            if not isinstance(error, FileNotFoundError):
+                raise error
+
+        with self.reading(folder):
+            for at, _, files in os.walk(self.path(folder), onerror=refused):
+                yield from (os.path.join(at, file) for file in files)
+
+
+def _drop(staged: str) -> None:
+    """Removes a staged file, also after a fault: that fault is the one to report."""
+    with contextlib.suppress(OSError):
+        os.unlink(staged)
 
 
 def _sync_folder(path: str) -> None:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import xxhash
 
-from choline_data.errors import DamagedStoreError
+from choline_data.errors import DamagedStoreError, HomeError
 from choline_data.home import Home
 from choline_data.store import Revision
 
@@ -45,7 +45,7 @@ def rows_of(home: Home, revision: Revision, ids: Sequence[bytes]) -> Rows:
     if not home.exists(name):
         try:
             make(home, revision)
-        except OSError:  # a home that may only be read, or is full
+        except HomeError:  # a home that may only be read, or is full
             return scanned(revision, ids)
     return IdIndex(home, revision).rows_of(ids)
 
@@ -101,7 +101,8 @@ def make(home: Home, revision: Revision, *, at_once: int = _AT_ONCE) -> None:
     """Writes the revision's index: one scan, `at_once` rows in memory, and 24 bytes of disk for each row above that."""
     staged = home.staged()
     try:
-        _write(staged, revision, at_once)
+        with home.writing(staged):
+            _write(staged, revision, at_once)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(staged)

@@ -14,7 +14,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from choline_data.errors import DamagedStoreError, UnknownFieldError
+from choline_data.errors import DamagedStoreError, HomeError, UnknownFieldError
 from choline_data.home import Home
 from choline_data.store import Revision
 from choline_data.where import (
@@ -71,7 +71,7 @@ def selected_rows(home: Home, revision: Revision, where: str) -> Rows:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, schema) as writer:
         writer.write_batch(pa.record_batch([pa.array(rows)], schema=schema))
-    with contextlib.suppress(PermissionError):  # a home that may only be read is evaluated each time
+    with contextlib.suppress(HomeError):  # where the home may only be read, or is full, it is evaluated each time
         home.put(name, bytes(sink.getvalue()))
     return rows
 

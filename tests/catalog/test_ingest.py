@@ -330,7 +330,9 @@ def test_a_home_that_takes_no_more_bytes_is_one_line_and_leaves_nothing(tmp_path
     assert done.returncode == 1, done.stderr
     (line,) = done.stderr.splitlines()
     error = json.loads(line)["error"]
-    assert (error["reason"], error["message"]) == ("UNAVAILABLE", f"{home.location} can't be written: File too large.")
+    assert error["reason"] == "HOME_UNUSABLE"
+    assert error["message"].startswith(f"{home.location} can't be written (staging/")
+    assert error["message"].endswith(": File too large.")
     assert Catalog(home).entries() == {}
     assert home.names("staging") == home.names("data") == []
 

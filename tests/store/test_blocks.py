@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from choline_data import schema as one
-from choline_data.errors import DamagedStoreError
+from choline_data.errors import DamagedStoreError, HomeError
 from choline_data.home import Home
 from choline_data.identity import sample_ids
 from choline_data.store import BlockFile, BlockWriter
@@ -109,7 +109,7 @@ def test_a_file_that_fails_as_it_is_closed_in_the_background_is_told_of_and_drop
     writer = BlockWriter(home, SCHEMA, 4)
     writer.write(rows(0, 9))
     writer.end()  # what fails does so in the writer's thread, after this
-    with pytest.raises(OSError, match="data"):
+    with pytest.raises(HomeError, match="data"):
         writer.close()
     writer.abandon()
     assert home.names("staging") == []

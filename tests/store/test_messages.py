@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from choline_data import schema as one
+from choline_data.errors import HomeError
 from choline_data.home import Home
 from choline_data.store import BlockWriter
 from choline_data.store.blocks import data_name
@@ -135,7 +136,7 @@ def test_a_write_that_fails_is_told_and_leaves_nothing(tmp_path):
     os.dup2(unwritable, writer._output._fd)
     os.close(unwritable)
     writer.write(batch.slice(0, 3))  # less than a block: nothing is written yet
-    with pytest.raises(OSError, match="Bad file descriptor"):
+    with pytest.raises(HomeError, match="Bad file descriptor"):
         writer.close()
     writer.abandon()
     assert home.names("staging") == home.names("data") == []

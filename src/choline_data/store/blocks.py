@@ -61,8 +61,11 @@ class Written:
 class _Output:
     """Writes a staged file and hashes what it writes, in a thread of its own: sha256 of it all, xxh3 of each block."""
 
-    def __init__(self, path: str) -> None:
-        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    def __init__(self, home: Home, path: str) -> None:
+        self._home = home
+        self._path = path
+        with home.writing(path):
+            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
         self._parts: queue.SimpleQueue[tuple[list[Any], int, bool] | None] = queue.SimpleQueue()
         self._at_end: Callable[[], None] | None = None
         self._room = threading.Condition()
@@ -102,7 +105,8 @@ class _Output:
         try:
             while (item := self._parts.get()) is not None:
                 parts, size, block = item
-                _write(self._fd, parts)
+                with self._home.writing(self._path):
+                    _write(self._fd, parts)
                 quick = xxhash.xxh3_64()
                 for part in parts:
                     self.sha256.update(part)
@@ -149,7 +153,7 @@ class BlockWriter:
         self._block_rows = block_rows
         self._messages = Messages(schema, compression)
         self._staged = home.staged()
-        self._output = _Output(self._staged)
+        self._output = _Output(home, self._staged)
         self._blocks: list[tuple[int, int, int]] = []  # offset, bytes of the header, bytes of the body
         self._pending: list[Piece] = []
         self._pending_rows = 0

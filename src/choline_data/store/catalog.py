@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -17,6 +18,7 @@ from choline_data.errors import (
     AlreadyExistsError,
     ConflictError,
     DamagedStoreError,
+    HomeError,
     InvalidNameError,
     UnknownDatasetError,
 )
@@ -120,7 +122,8 @@ class Catalog:
                 {"version": 1, "datasets": {name: asdict(entry) for name, entry in sorted(after.items())}}
             )
             if self.home.create(self._name(number + 1), body):
-                self.home.hint("catalog/HEAD", str(number + 1).encode())
+                with suppress(HomeError):  # the snapshot is there, and readers find it without the hint
+                    self.home.hint("catalog/HEAD", str(number + 1).encode())
                 return
         raise ConflictError("Other writers keep changing the catalog.", remedy="Try again.")
 

@@ -168,7 +168,7 @@ def tokenize(
     starts = np.zeros(opened.rows + 1, np.int64)
     documents = tokens = masked = 0
     try:
-        with open(staged["tokens"], "wb") as flat, open(staged["mask"], "wb") as mask:
+        with home.writing(staged["tokens"]), open(staged["tokens"], "wb") as flat, open(staged["mask"], "wb") as mask:
             for got, lengths, spoken in _all(home, opened, tokenizer, boundary, workers):
                 if len(got) and int(got.max()) >= vocabulary:
                     raise InvalidOptionError(
@@ -185,7 +185,7 @@ def tokenize(
                 if progress is not None:
                     progress(len(lengths), len(got))
         np.cumsum(starts, out=starts)
-        with open(staged["starts"], "wb") as file:
+        with home.writing(staged["starts"]), open(staged["starts"], "wb") as file:
             file.write(starts.astype("<i8").tobytes())
         has_mask = bool(masked) and masked == tokens
         for name in ("tokens", "starts", *(("mask",) if has_mask else ())):
