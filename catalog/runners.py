@@ -12,14 +12,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-import orjson
-
 from choline_data.adapters.base import Reject
 from choline_data.catalog.ingest import Progress, UnitResult, run_here, run_unit
 from choline_data.catalog.planning import Plan, Unit
-from choline_data.errors import InvalidOptionError, MissingDependencyError
+from choline_data.errors import DamagedStoreError, InvalidOptionError, MissingDependencyError
 from choline_data.home import Home
 from choline_data.store import StoredFile
+from choline_data.store import sealed as sealing
 
 
 def run(
@@ -49,14 +48,17 @@ def job_name(plan: Plan, units: Sequence[Unit]) -> str:
     return hashlib.sha256(repr((plan, tuple(units))).encode()).hexdigest()[:32]
 
 
-def encode_result(result: UnitResult) -> bytes:
-    """A unit's result as JSON."""
-    return orjson.dumps(asdict(result))
+def encode_result(name: str, result: UnitResult) -> bytes:
+    """A unit's result as the object `name`: JSON with its seal."""
+    return sealing.sealed_json(name, asdict(result))
 
 
-def decode_result(raw: bytes) -> UnitResult:
+def decode_result(name: str, raw: bytes) -> UnitResult:
     """The result that `encode_result` wrote."""
-    body: dict[str, Any] = orjson.loads(raw)
+    try:
+        body = sealing.unsealed_json(name, raw, before=b'{"number":')
+    except sealing.BrokenSealError as error:
+        raise DamagedStoreError(f"The result {name} is damaged.", remedy="Run the command again.") from error
     return UnitResult(
         body["number"],
         tuple(StoredFile(**f) for f in body["files"]),
@@ -69,7 +71,7 @@ def decode_result(raw: bytes) -> UnitResult:
 def _to_home(unit: Unit, plan: Plan, home: Home, job: str) -> int:
     name = f"jobs/{job}/{unit.number:06d}.json"
     home.remove(name)
-    home.create(name, encode_result(run_unit(plan, home, unit)))
+    home.create(name, encode_result(name, run_unit(plan, home, unit)))
     return unit.number
 
 
@@ -88,7 +90,8 @@ def _beam(
         # Only the units' descriptions are spread over the workers; rows stay where they are read.
         apart = pipeline | "Units" >> beam.Create(units) | "Apart" >> beam.Reshuffle()
         _ = apart | "Ingest" >> beam.Map(_to_home, plan, home, job)
-    results = [decode_result(home.read(f"jobs/{job}/{unit.number:06d}.json")) for unit in units]
+    names = [f"jobs/{job}/{unit.number:06d}.json" for unit in units]
+    results = [decode_result(name, home.read(name)) for name in names]
     home.remove(f"jobs/{job}")
     return results
 

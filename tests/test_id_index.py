@@ -91,7 +91,7 @@ def test_a_spoiled_index_never_gives_other_rows(shelf, revision):
         spoiled[at] ^= 1 << chance.randrange(8)
         with open(path, "wb") as file:
             file.write(spoiled)
-        with pytest.raises(DamagedStoreError, match="Remove the file"):
+        with pytest.raises(DamagedStoreError, match="choline-data repair"):
             IdIndex(shelf.home, revision).rows_of(ids)
         refused += 1
     for length in (0, 10, 40, len(whole) - 1):

@@ -26,7 +26,7 @@ from choline_data.store import Revision
 Rows = npt.NDArray[np.int64]
 
 _HEAD = struct.Struct("<8sQQQ")  # magic, rows, buckets, xxh3 of the directory
-_MAGIC = b"CHLIDX01"
+_MAGIC, _OLD_MAGIC = b"CHLIDX02", b"CHLIDX01"  # the old one's digest does not cover the revision
 _RECORD = np.dtype([("high", "<u8"), ("low", "<u8"), ("row", "<u8")])  # the two halves of an id as numbers
 _BUCKET = np.dtype([("end", "<u8"), ("xxh3", "<u8")])
 _IN_BUCKET = 1024
@@ -66,17 +66,19 @@ class IdIndex:
         head = home.read_range(self._name, 0, _HEAD.size)
         magic, rows, buckets, digest = _HEAD.unpack(head) if len(head) == _HEAD.size else (b"", 0, 0, 0)
         size = buckets * _BUCKET.itemsize
-        if magic != _MAGIC or rows != revision.rows or buckets != 1 << _bits(rows):
+        if magic not in (_MAGIC, _OLD_MAGIC) or rows != revision.rows or buckets != 1 << _bits(rows):
             raise self._damaged()
         raw = home.read_range(self._name, _HEAD.size, _HEAD.size + size)
-        if len(raw) != size or xxhash.xxh3_64_intdigest(raw) != digest:
+        if len(raw) != size or _digest(self._name if magic == _MAGIC else "", raw) != digest:
             raise self._damaged()
         self._directory = np.frombuffer(raw, _BUCKET)
         self._shift = np.uint64(64 - _bits(rows))
         self._records_at = _HEAD.size + size
 
     def _damaged(self) -> DamagedStoreError:
-        return DamagedStoreError(f"The index {self._name} is damaged.", remedy="Remove the file: it is made again.")
+        return DamagedStoreError(
+            f"The index {self._name} is damaged.", remedy="Run `choline-data repair`: it is made again."
+        )
 
     def rows_of(self, ids: Sequence[bytes]) -> Rows:
         """The rows that have one of these ids, ascending."""
@@ -95,6 +97,22 @@ class IdIndex:
         if xxhash.xxh3_64_intdigest(raw) != int(self._directory["xxh3"][bucket]):
             raise self._damaged()
         return np.frombuffer(raw, _RECORD)
+
+    def check_all(self) -> None:
+        """DamagedStoreError where any of its records is not as it was written."""
+        if len(self._directory) and int(
+            self._directory["end"][-1]
+        ) * _RECORD.itemsize + self._records_at != self._home.size(self._name):
+            raise self._damaged()
+        for bucket in range(len(self._directory)):
+            self._bucket(bucket)
+
+
+def _digest(name: str, directory: bytes) -> int:
+    """The checksum of a directory; with the index's name, so that it can't stand for another revision."""
+    digest = xxhash.xxh3_64(name.encode())
+    digest.update(directory)
+    return digest.intdigest()
 
 
 def make(home: Home, revision: Revision, *, at_once: int = _AT_ONCE) -> None:
@@ -127,7 +145,7 @@ def _write(staged: str, revision: Revision, at_once: int) -> None:
                 written += len(records)
         _fill_empty(directory)
         file.seek(0)
-        digest = xxhash.xxh3_64_intdigest(directory.tobytes())
+        digest = _digest(index_name(revision.revision), directory.tobytes())
         file.write(_HEAD.pack(_MAGIC, revision.rows, len(directory), digest) + directory.tobytes())
 
 

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from choline_data.errors import DamagedStoreError, HomeError, UnknownFieldError
 from choline_data.home import Home
 from choline_data.store import Revision
+from choline_data.store import sealed as sealing
 from choline_data.where import (
     And,
     Compare,
@@ -36,6 +37,7 @@ from choline_data.where import (
 
 Rows = npt.NDArray[np.int64]
 
+_HEAD = b"choline_data.selection"
 _ROWS_AT_ONCE = 16_384
 _ARROW = {
     "=": pc.equal,
@@ -67,32 +69,58 @@ def selected_rows(home: Home, revision: Revision, where: str) -> Rows:
     if home.exists(name):
         return _read(home, name, revision, predicate)
     rows = evaluated(revision, predicate)
-    schema = pa.schema([pa.field("row", pa.int64(), nullable=False)], metadata={"where": predicate.text})
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, schema) as writer:
-        writer.write_batch(pa.record_batch([pa.array(rows)], schema=schema))
     with contextlib.suppress(HomeError):  # where the home may only be read, or is full, it is evaluated each time
-        home.put(name, bytes(sink.getvalue()))
+        home.put(name, encoded(name, predicate.text, rows))
     return rows
 
 
-def _read(home: Home, name: str, revision: Revision, predicate: Predicate) -> Rows:
+def encoded(name: str, where: str, rows: Rows) -> bytes:
+    """The object that holds these rows, with its seal."""
+
+    def encode(stated: str) -> bytes:
+        metadata = {_HEAD: orjson.dumps({sealing.KEY: stated, "where": where})}
+        schema = pa.schema([pa.field("row", pa.int64(), nullable=False)], metadata=metadata)
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_file(sink, schema) as writer:
+            writer.write_batch(pa.record_batch([pa.array(rows)], schema=schema))
+        return bytes(sink.getvalue())
+
+    return sealing.sealed(name, encode)
+
+
+def read_selection(home: Home, name: str, count: int) -> tuple[str, Rows]:
+    """The `where` of a stored selection and its rows, all below `count`; DamagedStoreError where it is damaged."""
+    raw = home.read(name)
+    intact = sealing.is_intact(name, raw)
+    if intact is False:
+        raise _damaged(name)
     try:
-        table = pa.ipc.open_file(pa.py_buffer(home.read(name))).read_all()
+        table = pa.ipc.open_file(pa.py_buffer(raw)).read_all()
         table.validate(full=True)
+        metadata = table.schema.metadata or {}
+        if intact is None and set(metadata) != {b"where"}:
+            raise _damaged(name)
+        where = metadata[b"where"].decode() if intact is None else orjson.loads(metadata[_HEAD])["where"]
         rows: Rows = table["row"].to_numpy()
-        sound = (table.schema.metadata or {}).get(b"where") == predicate.text.encode() and rows.dtype == np.int64
-        if sound and len(rows):
-            sound = bool(rows[0] >= 0 and rows[-1] < revision.rows and np.all(rows[1:] > rows[:-1]))
-    except (pa.ArrowException, KeyError, OSError) as error:
+    except (pa.ArrowException, KeyError, ValueError, OSError) as error:
         raise _damaged(name) from error
+    sound = rows.dtype == np.int64
+    if sound and len(rows):
+        sound = bool(rows[0] >= 0 and rows[-1] < count and np.all(rows[1:] > rows[:-1]))
     if not sound:
+        raise _damaged(name)
+    return where, rows
+
+
+def _read(home: Home, name: str, revision: Revision, predicate: Predicate) -> Rows:
+    where, rows = read_selection(home, name, revision.rows)
+    if where != predicate.text:
         raise _damaged(name)
     return rows
 
 
 def _damaged(name: str) -> DamagedStoreError:
-    return DamagedStoreError(f"The selection {name} is damaged.", remedy="Remove the file: it is made again.")
+    return DamagedStoreError(f"The selection {name} is damaged.", remedy="Run `choline-data repair`: it is made again.")
 
 
 def within(rows: Rows, spans: Sequence[tuple[int, int]]) -> Rows:

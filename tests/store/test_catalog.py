@@ -85,15 +85,35 @@ def test_a_lost_or_lying_hint_costs_nothing_but_time(tmp_path):
         assert len(catalog.entries()) == 3
 
 
-def test_a_damaged_snapshot_is_named(tmp_path):
+def test_a_damaged_snapshot_is_read_from_its_copy_and_named_where_that_is_damaged_too(tmp_path):
     home = Home(tmp_path)
     Catalog(home).publish(entry("web"))
-    path = home.path("catalog/00000001.json")
-    os.chmod(path, 0o644)
-    with open(path, "w") as file:
-        file.write("{")
+    os.chmod(home.path("catalog/00000001.json"), 0o644)
+    Path(home.path("catalog/00000001.json")).write_text("{")
+    assert list(Catalog(home).entries()) == ["web"]
+    Path(home.path("copies/00000001.json")).write_text("{")
     with pytest.raises(DamagedStoreError, match="snapshot 1"):
         Catalog(home).entries()
+
+
+def test_every_bit_of_a_snapshot_is_covered(tmp_path):
+    home = Home(tmp_path)
+    Catalog(home).publish(entry("web"))
+    Path(home.path("copies/00000001.json")).unlink()
+    path = Path(home.path("catalog/00000001.json"))
+    good = path.read_bytes()
+    for at in range(len(good)):
+        path.write_bytes(good[:at] + bytes([good[at] ^ (1 << at % 8)]) + good[at + 1 :])
+        with pytest.raises(DamagedStoreError):
+            Catalog(home).entries()
+
+
+def test_a_snapshot_under_another_number_is_refused(tmp_path):
+    home = Home(tmp_path)
+    Catalog(home).publish(entry("web"))
+    Catalog(home).publish(entry("code"))
+    Path(home.path("catalog/00000002.json")).write_bytes(home.read("catalog/00000001.json"))
+    assert list(Catalog(home).entries()) == ["code", "web"]
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", "A", "a..b", "-a", "a" * 129, "a\n", "é", "a b"])

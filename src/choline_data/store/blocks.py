@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import xxhash
 
@@ -26,7 +27,7 @@ from choline_data.parts import BASE_LIMIT
 from choline_data.store.messages import Messages, Piece, cut, rows_of
 
 _INDEX = np.dtype([("offset", "<u8"), ("length", "<u8"), ("xxh3", "<u8")])
-_MAGIC = b"CHLBLK01"
+_MAGIC, _OLD_MAGIC = b"CHLBLK02", b"CHLBLK01"  # the old one's checksum does not cover the name
 _IOV_MAX = 1024
 WAITING_BYTES = 32 << 20  # of blocks that are encoded and not yet written
 
@@ -220,8 +221,7 @@ class BlockWriter:
         table["offset"] = [offset for offset, _, _ in self._blocks]
         table["length"] = [header + body for _, header, body in self._blocks]
         table["xxh3"] = np.array(self._output.checksums, np.uint64)
-        index = table.tobytes()
-        self._home.put(index_name(self._digest), _MAGIC + index + xxhash.xxh3_64_digest(index))
+        self._home.put(index_name(self._digest), encoded_index(self._digest, table))
         self._home.adopt(self._staged, data_name(self._digest))
 
     def abandon(self) -> None:
@@ -229,6 +229,18 @@ class BlockWriter:
         self._output.stop()
         if os.path.exists(self._staged):
             os.unlink(self._staged)
+
+
+def encoded_index(sha256: str, table: npt.NDArray[Any]) -> bytes:
+    """The object that holds this block index of the store file with this digest."""
+    content = table.tobytes()
+    return _MAGIC + content + _index_check(sha256, content)
+
+
+def _index_check(sha256: str, content: bytes) -> bytes:
+    digest = xxhash.xxh3_64(sha256.encode())
+    digest.update(content)
+    return digest.digest()
 
 
 class BlockFile:
@@ -239,8 +251,9 @@ class BlockFile:
         self._schema = schema
         self.sha256 = sha256
         raw = home.read(index_name(sha256))
-        table, check = raw[len(_MAGIC) : -8], raw[-8:]
-        if not raw.startswith(_MAGIC) or len(table) % _INDEX.itemsize or xxhash.xxh3_64_digest(table) != check:
+        magic, table, check = raw[: len(_MAGIC)], raw[len(_MAGIC) : -8], raw[-8:]
+        sound = len(raw) >= len(_MAGIC) + 8 and magic in (_MAGIC, _OLD_MAGIC) and not len(table) % _INDEX.itemsize
+        if not sound or _index_check(sha256 if magic == _MAGIC else "", table) != check:
             raise self._damaged("its block index does not have its checksum")
         self._index = np.frombuffer(table, dtype=_INDEX)
         self._checked = np.zeros(len(self._index), dtype=bool)
@@ -253,10 +266,13 @@ class BlockFile:
     def __len__(self) -> int:
         return len(self._index)
 
+    def check_rows(self, rows: int, block_rows: int) -> None:
+        """DamagedStoreError where it has more or fewer blocks than a file of `rows` rows."""
+        if not rows <= len(self._index) * block_rows < rows + block_rows:
+            raise self._damaged(f"its block index has {len(self._index)} blocks, which is not right for {rows} rows")
+
     def _damaged(self, how: str) -> DamagedStoreError:
-        return DamagedStoreError(
-            f"Store file {self.sha256[:12]}…: {how}.", remedy="Run `choline-data verify`, then add the dataset again."
-        )
+        return DamagedStoreError(f"Store file {self.sha256[:12]}…: {how}.", remedy="Run `choline-data repair`.")
 
     def span(self, block: int) -> tuple[int, int]:
         """Where block `block` lies: from byte, to byte."""

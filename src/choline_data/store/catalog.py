@@ -1,18 +1,17 @@
 """The catalog: which datasets there are, and which revision each has. A log of whole snapshots, one JSON file each.
 
-A change writes the next number exclusively. `catalog/HEAD` hints at the newest number, so a reader needs no listing.
+A change writes the next number exclusively, and then a copy of it. `catalog/HEAD` hints at the newest number, so a reader
+needs no listing. Each snapshot has a seal; those of an older version have neither seal nor copy.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 import unicodedata
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
-
-import orjson
 
 from choline_data.errors import (
     AlreadyExistsError,
@@ -20,12 +19,15 @@ from choline_data.errors import (
     DamagedStoreError,
     HomeError,
     InvalidNameError,
+    SourceNotFoundError,
     UnknownDatasetError,
 )
 from choline_data.home import Home
+from choline_data.store import sealed as sealing
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
 _TRIES = 50
+HEAD = "catalog/HEAD"
 
 
 def check_name(name: str) -> str:
@@ -72,40 +74,67 @@ class Entry:
         return cls(**kept)
 
 
+def snapshot_name(number: int) -> str:
+    """The object that holds a snapshot of the catalog."""
+    return f"catalog/{number:08d}.json"
+
+
+def copy_name(number: int) -> str:
+    """The object that holds the same bytes a second time: a snapshot is small, and nothing else says what it says."""
+    return f"copies/{number:08d}.json"
+
+
+def encoded(number: int, entries: Mapping[str, Entry], **more: Any) -> bytes:
+    """The snapshot of this number, with its seal."""
+    datasets = {name: asdict(entry) for name, entry in sorted(entries.items())}
+    return sealing.sealed_json(snapshot_name(number), {"version": 1, **more, "datasets": datasets})
+
+
+def decoded(number: int, raw: bytes) -> dict[str, Entry]:
+    """The datasets of a snapshot by name; BrokenSealError where it is not as it was written."""
+    body = sealing.unsealed_json(snapshot_name(number), raw, before=b'{"version":1,"datasets":')
+    try:
+        return {name: Entry.from_json(entry) for name, entry in sorted(body["datasets"].items())}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise sealing.BrokenSealError(snapshot_name(number)) from error
+
+
 class Catalog:
     """The datasets of a home. Every read sees one whole snapshot."""
 
     def __init__(self, home: Home) -> None:
         self.home = home
 
-    def _name(self, number: int) -> str:
-        return f"catalog/{number:08d}.json"
-
     def newest(self) -> int:
-        """The number of the newest snapshot; 0 where there is none."""
+        """The number of the newest snapshot; 0 where there is none. The hint in `catalog/HEAD` may be of any content."""
         number = 0
-        if self.home.exists("catalog/HEAD"):
-            hint = self.home.read("catalog/HEAD").strip()
-            number = int(hint) if hint.isdigit() else 0
-            if number and not self.home.exists(self._name(number)):
-                number = 0
-        while self.home.exists(self._name(number + 1)):
+        if self.home.exists(HEAD):
+            hint = self.home.read(HEAD).strip()
+            number = int(hint) if hint.isdigit() and len(hint) < 12 else 0
+            if not number or not self.home.exists(snapshot_name(number)):
+                number = max(self.numbers(), default=0)
+        while self.home.exists(snapshot_name(number + 1)):
             number += 1
         return number
 
+    def numbers(self) -> list[int]:
+        """The numbers of all snapshots, by a listing."""
+        names = (name.removeprefix("catalog/").removesuffix(".json") for name in self.home.names("catalog"))
+        return sorted(int(name) for name in names if name.isdigit())
+
     def entries(self, number: int | None = None) -> dict[str, Entry]:
-        """The datasets by name, in order of name."""
+        """The datasets by name, in order of name. A snapshot that is damaged is read from its copy."""
         number = self.newest() if number is None else number
         if not number:
             return {}
-        try:
-            raw = orjson.loads(self.home.read(self._name(number)))
-            return {name: Entry.from_json(entry) for name, entry in sorted(raw["datasets"].items())}
-        except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-            raise DamagedStoreError(
-                f"Catalog snapshot {number} of {self.home.location} can't be read.",
-                remedy=f"Remove catalog/{number:08d}.json to go back to the one before.",
-            ) from error
+        for name in (snapshot_name(number), copy_name(number)):
+            try:
+                return decoded(number, self.home.read(name))
+            except (sealing.BrokenSealError, SourceNotFoundError):
+                continue
+        raise DamagedStoreError(
+            f"Catalog snapshot {number} of {self.home.location} is damaged.", remedy="Run `choline-data repair`."
+        )
 
     def entry(self, name: str) -> Entry:
         """The dataset of this name; UnknownDatasetError, with the nearest, where there is none."""
@@ -118,12 +147,11 @@ class Catalog:
         for _ in range(_TRIES):
             number = self.newest()
             after = change(self.entries(number))
-            body = orjson.dumps(
-                {"version": 1, "datasets": {name: asdict(entry) for name, entry in sorted(after.items())}}
-            )
-            if self.home.create(self._name(number + 1), body):
-                with suppress(HomeError):  # the snapshot is there, and readers find it without the hint
-                    self.home.hint("catalog/HEAD", str(number + 1).encode())
+            body = encoded(number + 1, after)
+            if self.home.create(snapshot_name(number + 1), body):
+                with contextlib.suppress(HomeError):  # the snapshot is there, and readers find it without copy and hint
+                    self.home.put(copy_name(number + 1), body)
+                    self.home.hint(HEAD, str(number + 1).encode())
                 return
         raise ConflictError("Other writers keep changing the catalog.", remedy="Try again.")
 

@@ -123,6 +123,7 @@ class Revision:
                 return found
         sha256 = self._table["sha256"][number].as_py().hex()
         opened = BlockFile(self._home, sha256, self._schema, self._table["bytes"][number].as_py())
+        opened.check_rows(int(self.file_rows[number]), self.block_rows)
         with self._lock:
             self._open[number] = opened
             while len(self._open) > _OPEN_FILES:

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import orjson
 
-from choline_data.errors import InvalidOptionError
+from choline_data.errors import DamagedStoreError, InvalidOptionError, SourceNotFoundError
 from choline_data.home import Home
+from choline_data.store import sealed as sealing
 from choline_data.tokens.store import TokenArray
 
 Ints = npt.NDArray[np.int64]
@@ -151,13 +150,43 @@ def stored_best_fit(home: Home, documents: Documents, seq_len: int, part: str) -
     if not home.exists(f"{name}.json"):
         made = best_fit(documents, seq_len)
         table = np.concatenate([made.rows.offsets, made.rows.start, made.rows.length, made.rows.document])
-        home.put(f"{name}.bin", table.astype("<i8").tobytes())
-        home.put(f"{name}.json", orjson.dumps({"rows": len(made), "pieces": len(made.rows.start)}))
-    meta: dict[str, Any] = orjson.loads(home.read(f"{name}.json"))
-    table = np.frombuffer(home.read(f"{name}.bin"), "<i8")
-    ends = np.cumsum([meta["rows"] + 1, meta["pieces"], meta["pieces"], meta["pieces"]])
-    offsets, start, length, document = np.split(table, ends[:-1])
+        raw = table.astype("<i8").tobytes()
+        home.put(f"{name}.bin", raw)
+        body = {"rows": len(made), "pieces": len(made.rows.start), "table": sealing.checksum(f"{name}.bin", raw)}
+        home.put(f"{name}.json", sealing.sealed_json(f"{name}.json", body))
+    return read_best_fit(home, name, documents.array, seq_len)
+
+
+def read_best_fit(home: Home, name: str, array: TokenArray, seq_len: int) -> BestFit:
+    """The index of `bfd` that is stored under this name; DamagedStoreError where it is not as it was written."""
+    try:
+        meta = sealing.unsealed_json(f"{name}.json", home.read(f"{name}.json"), before=b'{"rows":')
+        raw = home.read(f"{name}.bin")
+        sound = "table" not in meta or sealing.checksum(f"{name}.bin", raw) == meta["table"]
+        counts = [meta["rows"] + 1, meta["pieces"], meta["pieces"], meta["pieces"]]
+        offsets, start, length, document = np.split(np.frombuffer(raw, "<i8"), np.cumsum(counts)[:-1])
+        sound = sound and [len(offsets), len(start), len(length), len(document)] == counts
+        if sound and "table" not in meta:
+            sound = _possible(offsets, start, length, document, array)
+    except (sealing.BrokenSealError, SourceNotFoundError, KeyError, TypeError, ValueError) as error:
+        raise _damaged(name) from error
+    if not sound:
+        raise _damaged(name)
     return BestFit(Rows(offsets, start, length, document), seq_len)
+
+
+def _possible(offsets: Ints, start: Ints, length: Ints, document: Ints, array: TokenArray) -> bool:
+    """Whether an index without a checksum can be one of these tokens."""
+    if int(offsets[0]) or int(offsets[-1]) != len(start) or (offsets[1:] < offsets[:-1]).any():
+        return False
+    if not len(start):
+        return True
+    inside = start.min() >= 0 and length.min() > 0 and int((start + length).max()) <= array.tokens
+    return bool(inside and document.min() >= 0 and document.max() < array.documents)
+
+
+def _damaged(name: str) -> DamagedStoreError:
+    return DamagedStoreError(f"The packing index {name}.bin is damaged.", remedy="Run `choline-data repair`.")
 
 
 def check_packing(packing: str, seq_len: int) -> None:

@@ -6,6 +6,7 @@ byte a token. Published by its `meta.json`, written last; a killed run leaves no
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Iterator
@@ -15,14 +16,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import orjson
 import pyarrow as pa
 
-from choline_data.errors import DamagedStoreError, InvalidOptionError
+from choline_data.errors import DamagedStoreError, InvalidOptionError, SourceNotFoundError
 from choline_data.home import Home
 from choline_data.rendering import render
 from choline_data.store import Revision, open_revision
+from choline_data.store import sealed as sealing
 from choline_data.tokens.allowed import stored_name
+from choline_data.tokens.checked import PIECE_BYTES, Pieces, SummingFile, pieces_of
 from choline_data.tokens.tokenizers import Tokenizer, Tokens
 
 Progress = Callable[[int, int], None]  # documents and tokens done since the last call
@@ -48,27 +50,75 @@ class TokenArray:
     """Stored tokens for reading: mapped where the home is local."""
 
     def __init__(self, home: Home, key: TokenKey) -> None:
-        meta = orjson.loads(home.read(f"{key.folder}/meta.json"))
         self.key = key
-        self.documents = int(meta["documents"])
-        self.tokens = int(meta["tokens"])
-        self.dtype = np.dtype(meta["dtype"])
-        self.masked = bool(meta["masked"])
-        self.starts: npt.NDArray[np.int64] = self._array(home, "starts", np.dtype("<i8"), self.documents + 1)
-        self.flat: npt.NDArray[Any] = self._array(home, "tokens", self.dtype, self.tokens)
-        self.mask: npt.NDArray[np.uint8] | None = (
-            self._array(home, "mask", np.dtype("u1"), self.tokens) if self.masked else None
+        self._pieces: dict[str, Pieces] = {}
+        try:
+            meta = _meta(home, key)
+            self.sealed = "sums" in meta
+            self.documents = int(meta["documents"])
+            self.tokens = int(meta["tokens"])
+            self.dtype = np.dtype(meta["dtype"])
+            self.masked = bool(meta["masked"])
+            shapes = {"tokens": (self.dtype, self.tokens), "starts": (np.dtype("<i8"), self.documents + 1)}
+            if self.masked:
+                shapes["mask"] = (np.dtype("u1"), self.tokens)
+            arrays = {name: self._array(home, name, dtype, count) for name, (dtype, count) in shapes.items()}
+            if self.sealed:
+                self._read_sums(home, meta, arrays)
+        except (sealing.BrokenSealError, SourceNotFoundError, KeyError, TypeError, ValueError) as error:
+            raise self._damaged() from error
+        self.flat: npt.NDArray[Any] = arrays["tokens"]
+        self.starts: npt.NDArray[np.int64] = arrays["starts"]
+        self.mask: npt.NDArray[np.uint8] | None = arrays.get("mask")
+        if self.sealed:
+            self._pieces["starts"].check_all()
+            if not home.local:
+                self.check_all()
+        starts = self.starts
+        if int(starts[0]) or int(starts[-1]) != self.tokens or (not self.sealed and (starts[1:] < starts[:-1]).any()):
+            raise self._damaged()
+
+    def _read_sums(self, home: Home, meta: dict[str, Any], arrays: dict[str, npt.NDArray[Any]]) -> None:
+        place = f"{self.key.folder}/sums.bin"
+        raw = home.read(place)
+        if sealing.checksum(place, raw) != meta["sums"] or meta["piece_bytes"] != PIECE_BYTES:
+            raise self._damaged()
+        sums = np.frombuffer(raw, "<u8")
+        for name, array in arrays.items():
+            count = pieces_of(array.nbytes)
+            self._pieces[name] = Pieces(array, sums[:count], self._damaged)
+            sums = sums[count:]
+
+    def check(self, start: npt.NDArray[np.int64], length: npt.NDArray[np.int64]) -> None:
+        """DamagedStoreError where one of these ranges of tokens is not as it was written. Each piece is read once for it."""
+        for name in ("tokens", "mask"):
+            if name in self._pieces:
+                self._pieces[name].check(start, length)
+
+    def check_all(self) -> None:
+        """The same for all tokens."""
+        for pieces in self._pieces.values():
+            pieces.check_all()
+
+    def _damaged(self) -> DamagedStoreError:
+        return DamagedStoreError(
+            f"The stored tokens of revision {self.key.revision[:12]}… are damaged ({self.key.folder}).",
+            remedy="Run `choline-data repair`.",
         )
 
     def _array(self, home: Home, name: str, dtype: np.dtype[Any], count: int) -> npt.NDArray[Any]:
         place = f"{self.key.folder}/{name}.bin"
-        size = home.size(place)
-        if size != count * dtype.itemsize:
-            raise DamagedStoreError(
-                f"The stored tokens of {self.key.revision[:12]}… are cut.", remedy="Run `choline-data tokenize` again."
-            )
+        if home.size(place) != count * dtype.itemsize or count < 0:
+            raise self._damaged()
+        if not count:
+            return np.empty(0, dtype)
         buffer = home.map(place) if home.local else pa.py_buffer(home.read(place))
         return np.frombuffer(buffer, dtype, count=count)
+
+
+def _meta(home: Home, key: TokenKey) -> dict[str, Any]:
+    name = f"{key.folder}/meta.json"
+    return sealing.unsealed_json(name, home.read(name), before=b'{"documents":')
 
 
 def stored(home: Home, key: TokenKey) -> bool:
@@ -160,7 +210,10 @@ def tokenize(
     """The stored tokens of a revision, made now where they are not there yet."""
     key = TokenKey(revision, tokenizer.digest, boundary)
     if stored(home, key):
-        return TokenArray(home, key)
+        with contextlib.suppress(DamagedStoreError):
+            array = TokenArray(home, key)
+            array.check_all()
+            return array
     opened = open_revision(home, revision)
     vocabulary = tokenizer.vocabulary
     dtype = np.dtype("<u2") if vocabulary <= 1 << 16 else np.dtype("<u4")
@@ -168,7 +221,12 @@ def tokenize(
     starts = np.zeros(opened.rows + 1, np.int64)
     documents = tokens = masked = 0
     try:
-        with home.writing(staged["tokens"]), open(staged["tokens"], "wb") as flat, open(staged["mask"], "wb") as mask:
+        with (
+            home.writing(staged["tokens"]),
+            open(staged["tokens"], "wb") as flat_file,
+            open(staged["mask"], "wb") as mask_file,
+        ):
+            flat, mask = SummingFile(flat_file), SummingFile(mask_file)
             for got, lengths, spoken in _all(home, opened, tokenizer, boundary, workers):
                 if len(got) and int(got.max()) >= vocabulary:
                     raise InvalidOptionError(
@@ -186,10 +244,13 @@ def tokenize(
                     progress(len(lengths), len(got))
         np.cumsum(starts, out=starts)
         with home.writing(staged["starts"]), open(staged["starts"], "wb") as file:
-            file.write(starts.astype("<i8").tobytes())
+            summed = SummingFile(file)
+            summed.write(starts.astype("<i8").tobytes())
         has_mask = bool(masked) and masked == tokens
         for name in ("tokens", "starts", *(("mask",) if has_mask else ())):
             home.adopt(staged.pop(name), f"{key.folder}/{name}.bin")
+        sums = np.concatenate([flat.sums(), summed.sums(), *((mask.sums(),) if has_mask else ())]).tobytes()
+        home.put(f"{key.folder}/sums.bin", sums)
     finally:
         for path in staged.values():
             if os.path.exists(path):
@@ -203,10 +264,12 @@ def tokenize(
         "name": os.path.basename(tokenizer.name),
         "boundary": boundary,
         "vocabulary": vocabulary,
+        "piece_bytes": PIECE_BYTES,
+        "sums": sealing.checksum(f"{key.folder}/sums.bin", sums),
     }
     if tokenizer.kind == "file":  # so that it can be named by its digest
-        home.create(stored_name(tokenizer.digest), tokenizer.raw)
-    home.put(f"{key.folder}/meta.json", orjson.dumps(meta))
+        home.put(stored_name(tokenizer.digest), tokenizer.raw)
+    home.put(f"{key.folder}/meta.json", sealing.sealed_json(f"{key.folder}/meta.json", meta))
     return TokenArray(home, key)
 
 

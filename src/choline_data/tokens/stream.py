@@ -228,6 +228,7 @@ class TokenStream:
             length[places] = sizes
             piece_counts[places] = rows.offsets[1:] - rows.offsets[:-1]
             held.append((places, rows))
+            packed.array.check(rows.start, rows.length)
             got = _taken(packed.array.flat, packed.windows, rows, sizes, room)
             if len(places) == count:
                 tokens = got.astype(self._dtype, copy=False)

@@ -1,0 +1,98 @@
+"""Checksums of the stored token arrays, by pieces of PIECE_BYTES. A piece is checked when it is first touched.
+
+The object `sums.bin` holds the xxh3-64 of each piece of `tokens.bin`, `starts.bin` and, where it is there, `mask.bin`, one
+array after the other. The seal of `meta.json` covers `sums.bin`, so one small read at opening ties all of them together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+Ints = npt.NDArray[np.int64]
+Sums = npt.NDArray[np.uint64]
+
+PIECE_BYTES = 1 << 17  # about what 64 packed rows of 1,024 tokens take: little is read that is not asked for
+
+
+def pieces_of(size: int) -> int:
+    """How many pieces an array of `size` bytes has."""
+    return -(-size // PIECE_BYTES)
+
+
+class SummingFile:
+    """Writes to a file, and keeps the checksum of each piece that it has written."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._sums: list[int] = []
+        self._digest = xxhash.xxh3_64()
+        self._held = 0
+
+    def write(self, content: bytes) -> None:
+        """Writes more bytes."""
+        self._file.write(content)
+        left = memoryview(content)
+        while left:
+            step = left[: PIECE_BYTES - self._held]
+            self._digest.update(step)
+            self._held += len(step)
+            left = left[len(step) :]
+            if self._held == PIECE_BYTES:
+                self._end_piece()
+
+    def _end_piece(self) -> None:
+        self._sums.append(self._digest.intdigest())
+        self._digest.reset()
+        self._held = 0
+
+    def sums(self) -> Sums:
+        """The checksums of all pieces; nothing is written after this."""
+        if self._held:
+            self._end_piece()
+        return np.array(self._sums, "<u8")
+
+
+class Pieces:
+    """The pieces of an array in memory or mapped, and which of them have been checked."""
+
+    def __init__(self, array: npt.NDArray[Any], sums: Sums, damaged: Callable[[], Exception]) -> None:
+        self._bytes = memoryview(array.view(np.uint8).data)
+        self._width = array.itemsize
+        self._sums = sums
+        self._damaged = damaged
+        self._checked = np.zeros(len(sums), np.bool_)
+        self._left = len(sums)
+
+    def check(self, start: Ints, length: Ints) -> None:
+        """Checks the pieces that hold these ranges of values, where that has not been done yet."""
+        if not self._left:
+            return
+        some = length > 0
+        first = start[some] * self._width // PIECE_BYTES
+        last = ((start[some] + length[some]) * self._width - 1) // PIECE_BYTES
+        if len(first) and int((last - first).max()) > 1:
+            wide = np.flatnonzero(last - first > 1).tolist()
+            inner = [np.arange(first[i] + 1, last[i]) for i in wide]
+            touched = np.concatenate([first, last, *inner])
+        else:
+            touched = np.concatenate([first, last])
+        new = touched[~self._checked[touched]]
+        if len(new):
+            self._check(np.unique(new))
+
+    def check_all(self) -> None:
+        """Checks every piece that has not been checked yet."""
+        self._check(np.flatnonzero(~self._checked))
+
+    def _check(self, pieces: Ints) -> None:
+        for piece in pieces.tolist():
+            content = self._bytes[piece * PIECE_BYTES : (piece + 1) * PIECE_BYTES]
+            if xxhash.xxh3_64_intdigest(content) != int(self._sums[piece]):
+                raise self._damaged()
+            self._checked[piece] = True
+        self._left = int(len(self._checked) - np.count_nonzero(self._checked))
