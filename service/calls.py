@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from choline_data.derived import Derived
 from choline_data.errors import InvalidMixError, InvalidOptionError, UnavailableError, UnknownDatasetError
 from choline_data.home import Home
 from choline_data.id_index import index_name, rows_of
@@ -39,6 +40,9 @@ class Calls:
     ) -> None:
         self.home = home
         self.limits = limits
+        home.derived = Derived(
+            limits.derived_bytes, limits.derived_files, limits.request_tokens, limits.packing_pieces, wait=INDEX_WAIT
+        )
         self.metrics = Metrics()
         self.engine = Engine(home, limits, self.metrics)
         self.tokenizers = self.engine.store.tokenizers = Allowed.of(tokenizers)

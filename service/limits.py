@@ -30,6 +30,10 @@ class Limits:
     writes_in_flight: int = 2  # more, and the transport's own queue decides who is next
     http_streams: int = 64
     http_connections: int = 256  # to the HTTP port, and as many to the metrics port; more are closed at once
+    derived_bytes: int = 32 << 30  # of the home: selections, indexes and tokens that requests made
+    derived_files: int = 10_000
+    request_tokens: int = 256 << 20  # bytes of a dataset that is tokenized on request
+    packing_pieces: int = 4_000_000  # of an index of packed rows that is made on request
     auth_failures: int = 30  # bad tokens a minute from one address
 
     @classmethod

@@ -40,9 +40,10 @@ class Home:
         self.local = not is_url(self.location) or self.location.startswith("file://")
         self._root = self.location.removeprefix("file://") if self.local else ""
         self._fs: Any = None
+        self.derived: Any = None  # the quota of what can be made again: see derived.py
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_fs": None}
+        return {**self.__dict__, "_fs": None, "derived": None}
 
     @property
     def fs(self) -> Any:

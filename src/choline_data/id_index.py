@@ -19,7 +19,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import xxhash
 
-from choline_data.errors import DamagedStoreError, HomeError
+from choline_data import derived
+from choline_data.errors import DamagedStoreError, SourceNotFoundError
 from choline_data.home import Home
 from choline_data.store import Revision
 
@@ -40,14 +41,20 @@ def index_name(revision: str) -> str:
 
 
 def rows_of(home: Home, revision: Revision, ids: Sequence[bytes]) -> Rows:
-    """The rows that have one of these ids, ascending. Without an index, and where none can be written, by a scan."""
+    """The rows that have one of these ids, ascending. Without an index, and where none can be kept, by a scan."""
     name = index_name(revision.revision)
-    if not home.exists(name):
-        try:
-            make(home, revision)
-        except HomeError:  # a home that may only be read, or is full
-            return scanned(revision, ids)
-    return IdIndex(home, revision).rows_of(ids)
+    if not home.exists(name) and not derived.kept(home, size_of(revision.rows), lambda: make(home, revision)):
+        return scanned(revision, ids)
+    derived.of(home).mark(home, name)
+    try:
+        return IdIndex(home, revision).rows_of(ids)
+    except (FileNotFoundError, SourceNotFoundError):  # it was evicted just now
+        return scanned(revision, ids)
+
+
+def size_of(rows: int) -> int:
+    """The bytes of the index of so many rows."""
+    return _HEAD.size + (_BUCKET.itemsize << _bits(rows)) + rows * _RECORD.itemsize
 
 
 def scanned(revision: Revision, ids: Sequence[bytes]) -> Rows:
@@ -121,11 +128,11 @@ def make(home: Home, revision: Revision, *, at_once: int = _AT_ONCE) -> None:
     try:
         with home.writing(staged):
             _write(staged, revision, at_once)
+        home.adopt(staged, index_name(revision.revision))
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(staged)
         raise
-    home.adopt(staged, index_name(revision.revision))
 
 
 def _write(staged: str, revision: Revision, at_once: int) -> None:

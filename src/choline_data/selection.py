@@ -14,7 +14,8 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from choline_data.errors import DamagedStoreError, HomeError, UnknownFieldError
+from choline_data import derived
+from choline_data.errors import DamagedStoreError, SourceNotFoundError, UnknownFieldError
 from choline_data.home import Home
 from choline_data.store import Revision
 from choline_data.store import sealed as sealing
@@ -63,14 +64,16 @@ def selection_name(revision: str, predicate: Predicate) -> str:
 
 
 def selected_rows(home: Home, revision: Revision, where: str) -> Rows:
-    """The rows that the `where` keeps, ascending. Evaluated at most once for each revision and predicate."""
+    """The rows that the `where` keeps, ascending. Evaluated once for each revision and predicate, while it is kept."""
     predicate = parse_where(where)
     name = selection_name(revision.revision, predicate)
     if home.exists(name):
-        return _read(home, name, revision, predicate)
+        derived.of(home).mark(home, name)
+        with contextlib.suppress(SourceNotFoundError):  # it was evicted just now
+            return _read(home, name, revision, predicate)
     rows = evaluated(revision, predicate)
-    with contextlib.suppress(HomeError):  # where the home may only be read, or is full, it is evaluated each time
-        home.put(name, encoded(name, predicate.text, rows))
+    content = encoded(name, predicate.text, rows)
+    derived.kept(home, len(content), lambda: home.put(name, content))
     return rows
 
 

@@ -9,11 +9,13 @@ longer ones cut into full rows and a rest; rows are padded. The index is made on
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_left, insort
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from choline_data import derived
 from choline_data.errors import DamagedStoreError, InvalidOptionError, SourceNotFoundError
 from choline_data.home import Home
 from choline_data.store import sealed as sealing
@@ -101,60 +103,83 @@ class BestFit:
         return Rows(offsets, self.rows.start[at], self.rows.length[at], self.rows.document[at])
 
 
+def pieces_of(documents: Documents, seq_len: int) -> int:
+    """How many pieces `bfd` cuts the documents into."""
+    lengths = documents.virtual[1:] - documents.virtual[:-1]
+    return int((-(-lengths // (seq_len + 1))).sum())
+
+
 def best_fit(documents: Documents, seq_len: int) -> BestFit:
     """Packs the documents: longest first, each into the fullest row that still has room for it."""
     room = seq_len + 1
     lengths = documents.virtual[1:] - documents.virtual[:-1]
-    pieces: list[tuple[int, int, int]] = []  # (tokens, document, from)
-    for index in np.flatnonzero(lengths > 0).tolist():
-        left, at = int(lengths[index]), 0
-        while left > 0:
-            take = min(left, room)
-            pieces.append((take, index, at))
-            at += take
-            left -= take
-    order = sorted(range(len(pieces)), key=lambda i: (-pieces[i][0], i))
-    bins: list[list[int]] = []
-    by_room: list[list[int]] = [[] for _ in range(room + 1)]
-    full = (1 << (room + 1)) - 1
-    open_rooms = 0  # bit r is set while some row has r places left
-    for number in order:
-        size = pieces[number][0]
-        fitting = open_rooms & (full ^ ((1 << size) - 1))
-        if fitting:
-            space = (fitting & -fitting).bit_length() - 1
-            place = by_room[space].pop()
-            if not by_room[space]:
-                open_rooms &= ~(1 << space)
-        else:
-            space, place = room, len(bins)
-            bins.append([])
-        bins[place].append(number)
-        rest = space - size
-        if rest:
-            by_room[rest].append(place)
-            open_rooms |= 1 << rest
-    counts = np.array([len(b) for b in bins], np.int64)
+    whole, rest = lengths // room, lengths % room
+    # A piece that fills a row is a row of its own, and the longest; only what is left of a document looks for one.
+    filling = np.repeat(np.arange(len(lengths)), whole)
+    begins = (np.arange(len(filling)) - np.repeat(np.cumsum(whole) - whole, whole)) * room
+    left = np.flatnonzero(rest)
+    left = left[np.argsort(-rest[left], kind="stable")]
+    bins = _fitted(rest[left].tolist(), room)
+    by_bin = np.argsort(bins, kind="stable")
+    counts = np.concatenate([np.ones(len(filling), np.int64), np.bincount(bins).astype(np.int64)])
+    left = left[by_bin]
+    which = np.concatenate([filling, left])
+    start = documents.first[which] + np.concatenate([begins, whole[left] * room])
+    length = np.concatenate([np.full(len(filling), room, np.int64), rest[left]])
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
-    flat = [pieces[number] for held in bins for number in held]
-    which = np.array([p[1] for p in flat], np.int64)
-    start = documents.first[which] + np.array([p[2] for p in flat], np.int64) if flat else np.empty(0, np.int64)
-    rows = Rows(offsets, start, np.array([p[0] for p in flat], np.int64), documents.number(which))
-    return BestFit(rows, seq_len)
+    return BestFit(Rows(offsets, start, length, documents.number(which)), seq_len)
+
+
+def _fitted(sizes: list[int], room: int) -> Ints:
+    """The row of each piece, from 0; the pieces come longest first. A loop, as each piece's row decides the next one's."""
+    rows: list[int] = []
+    by_space: dict[int, list[int]] = {}  # rows by the places that they have left
+    spaces: list[int] = []  # the keys of by_space, ascending
+    count = 0
+    for size in sizes:
+        at = bisect_left(spaces, size)
+        if at < len(spaces):
+            space = spaces[at]
+            held = by_space[space]
+            row = held.pop()
+            if not held:
+                del by_space[space], spaces[at]
+        else:
+            space, row = room, count
+            count += 1
+        rows.append(row)
+        if space > size:
+            held = by_space.setdefault(space - size, [])
+            if not held:
+                insort(spaces, space - size)
+            held.append(row)
+    return np.array(rows, np.int64)
 
 
 def stored_best_fit(home: Home, documents: Documents, seq_len: int, part: str) -> BestFit:
-    """The index of `bfd` for this part of the tokens, from the home, made now where it is not there."""
+    """The index of `bfd` for this part of the tokens, from the home; made now, and kept, where it is not there."""
     key = hashlib.sha256(f"{part}/{seq_len}".encode()).hexdigest()[:32]
     name = f"{documents.array.key.folder}/bfd-{key}"
-    if not home.exists(f"{name}.json"):
-        made = best_fit(documents, seq_len)
-        table = np.concatenate([made.rows.offsets, made.rows.start, made.rows.length, made.rows.document])
-        raw = table.astype("<i8").tobytes()
+    if home.exists(f"{name}.json"):
+        derived.of(home).mark(home, f"{name}.json")
+        try:
+            return read_best_fit(home, name, documents.array, seq_len)
+        except DamagedStoreError:
+            if home.exists(f"{name}.json") and home.exists(f"{name}.bin"):
+                raise
+            # it was evicted just now
+    derived.check_packing(home, pieces_of(documents, seq_len))
+    made = best_fit(documents, seq_len)
+    table = np.concatenate([made.rows.offsets, made.rows.start, made.rows.length, made.rows.document])
+    raw = table.astype("<i8").tobytes()
+
+    def write() -> None:
         home.put(f"{name}.bin", raw)
         body = {"rows": len(made), "pieces": len(made.rows.start), "table": sealing.checksum(f"{name}.bin", raw)}
         home.put(f"{name}.json", sealing.sealed_json(f"{name}.json", body))
-    return read_best_fit(home, name, documents.array, seq_len)
+
+    derived.kept(home, len(raw), write)
+    return made
 
 
 def read_best_fit(home: Home, name: str, array: TokenArray, seq_len: int) -> BestFit:

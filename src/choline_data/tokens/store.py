@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from choline_data import derived
 from choline_data.errors import DamagedStoreError, InvalidOptionError, SourceNotFoundError
 from choline_data.home import Home
 from choline_data.rendering import render
@@ -45,12 +46,18 @@ class TokenKey:
         name = hashlib.sha256(f"{self.tokenizer}/{self.boundary}".encode()).hexdigest()[:32]
         return f"tokens/{self.revision}/{name}"
 
+    @property
+    def marker(self) -> str:
+        """The object that says that they were made on request."""
+        return f"{self.folder}/{derived.ON_REQUEST}"
+
 
 class TokenArray:
     """Stored tokens for reading: mapped where the home is local."""
 
     def __init__(self, home: Home, key: TokenKey) -> None:
         self.key = key
+        self.on_request = False
         self._pieces: dict[str, Pieces] = {}
         try:
             meta = _meta(home, key)
@@ -206,14 +213,23 @@ def tokenize(
     *,
     workers: int = 1,
     progress: Progress | None = None,
+    on_request: bool = False,
 ) -> TokenArray:
-    """The stored tokens of a revision, made now where they are not there yet."""
+    """The stored tokens of a revision, made now where they are not there yet.
+
+    `on_request` makes them of those that the home's quota counts, and that are evicted; without it they are so no more.
+    """
     key = TokenKey(revision, tokenizer.digest, boundary)
     if stored(home, key):
         with contextlib.suppress(DamagedStoreError):
             array = TokenArray(home, key)
             array.check_all()
+            if not on_request:
+                home.remove(key.marker)
             return array
+    tokenizer.boundary(boundary)
+    if on_request:
+        home.put(key.marker, b"")  # first: where `choline-data tokenize` makes the same meanwhile, it takes it away
     opened = open_revision(home, revision)
     vocabulary = tokenizer.vocabulary
     dtype = np.dtype("<u2") if vocabulary <= 1 << 16 else np.dtype("<u4")
@@ -247,6 +263,8 @@ def tokenize(
             summed = SummingFile(file)
             summed.write(starts.astype("<i8").tobytes())
         has_mask = bool(masked) and masked == tokens
+        if on_request:
+            derived.room_for_tokens(home, sum(os.path.getsize(path) for path in staged.values()))
         for name in ("tokens", "starts", *(("mask",) if has_mask else ())):
             home.adopt(staged.pop(name), f"{key.folder}/{name}.bin")
         sums = np.concatenate([flat.sums(), summed.sums(), *((mask.sums(),) if has_mask else ())]).tobytes()
@@ -270,6 +288,8 @@ def tokenize(
     if tokenizer.kind == "file":  # so that it can be named by its digest
         home.put(stored_name(tokenizer.digest), tokenizer.raw)
     home.put(f"{key.folder}/meta.json", sealing.sealed_json(f"{key.folder}/meta.json", meta))
+    if not on_request:
+        home.remove(key.marker)
     return TokenArray(home, key)
 
 

@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from choline_data import wire
+from choline_data import derived, wire
 from choline_data.errors import DamagedStoreError, InvalidOptionError, OutOfRangeError
+from choline_data.home import Home
 from choline_data.mix.resolve import RowsOf, sample_rows
 from choline_data.order import SourceOrder
 from choline_data.recipe import Recipe, RecipeSource
@@ -31,7 +32,6 @@ from choline_data.tokens.tokenizers import Tokenizer, check_boundary
 Ints = npt.NDArray[np.int64]
 ROWS_A_BLOCK = 64
 _WINDOWS_HELD = 8
-AT_FIRST_USE_BYTES = 256 << 20
 PIECE = pa.struct([pa.field("row", pa.int64()), pa.field("tokens", pa.int32())])
 
 
@@ -92,18 +92,35 @@ def _array(
     digest, name, _, _, boundary = _settings(options)
     key = TokenKey(source.revision, digest, boundary)
     if stored(store.home, key):
-        return TokenArray(store.home, key)
-    small = store.revision(source.revision).bytes <= AT_FIRST_USE_BYTES
+        try:
+            return _held(store.home, key)
+        except DamagedStoreError:  # perhaps evicted just now, or in part
+            if store.home.exists(key.marker):
+                store.home.remove(key.folder)
+            elif stored(store.home, key):
+                raise
+    quota = derived.of(store.home)
+    small = store.revision(source.revision).bytes <= quota.tokens
     if tokenizer is None and small:
         tokenizer = (store.tokenizers or Allowed()).known(store.home, digest, name)
     if small and tokenizer is not None and tokenizer.digest == digest:
-        return tokenize(store.home, source.revision, tokenizer, boundary)
+        with quota.making(f"The tokens of {source.dataset}"):
+            return tokenize(store.home, source.revision, tokenizer, boundary, on_request=True)
     shown = name if NAME.fullmatch(name) else "FILE"
     raise InvalidOptionError(
         f"{source.dataset} is not tokenized with this tokenizer and boundary {boundary[:20]!r}.",
         remedy=f"Run `choline-data tokenize {source.dataset} --tokenizer {shown} --boundary {boundary[:20]}`.",
         dataset=source.dataset,
     )
+
+
+def _held(home: Home, key: TokenKey) -> TokenArray:
+    """The stored tokens; a use of those that were made on request is marked."""
+    array = TokenArray(home, key)
+    if home.exists(key.marker):
+        array.on_request = True
+        derived.of(home).mark(home, key.marker)
+    return array
 
 
 class _Packed:
@@ -177,6 +194,8 @@ class TokenStream:
                     f"{source.name}: the recipe has {source.rows} packed rows, the store has {len(packed)}.",
                     remedy="Resolve the mix again.",
                 )
+        self._home = store.home
+        self._marked = [packed.array.key.marker for packed in self._packed if packed.array.on_request]
         self._orders = [
             SourceOrder(s.rows, s.block_rows, seed=recipe.seed, key=f"tokens/{s.key}", shuffle=recipe.shuffle)
             for s in recipe.sources
@@ -213,6 +232,8 @@ class TokenStream:
 
     def read_at(self, positions: Ints) -> pa.RecordBatch:
         """The packed rows at these ascending positions, in the wire schema."""
+        for name in self._marked:
+            derived.of(self._home).mark(self._home, name)
         count, room = len(positions), self.seq_len + 1
         tokens = np.empty((count, room), self._dtype)
         mask = np.empty((count, room), np.uint8) if self.masked else None
