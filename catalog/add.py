@@ -13,6 +13,7 @@ from choline_data.errors import AlreadyExistsError, HomeError, UnavailableError
 from choline_data.home import Home
 from choline_data.store import Catalog
 from choline_data.store.catalog import check_name, name_from
+from choline_data.store.leases import writing
 
 
 @dataclass(frozen=True)
@@ -91,17 +92,19 @@ def ingest(
     from choline_data.catalog.runners import run
 
     plan = prepared.plan
+    options: dict[str, Any] = {"workers": workers, "scheduler": scheduler, "flags": flags, "progress": progress}
     try:
-        results = run(plan, home, runner=runner, workers=workers, scheduler=scheduler, flags=flags, progress=progress)
-        return publish(
-            plan,
-            home,
-            check_limit(results, plan, home),
-            replaces=prepared.replaces if replace_existing else None,
-            dedup=dedup,
-            card=prepared.card,
-            tags=prepared.tags,
-        )
+        with writing(home, f"add {plan.name}") as held:
+            results = run(plan, held, runner=runner, **options)
+            return publish(
+                plan,
+                held,
+                check_limit(results, plan, held),
+                replaces=prepared.replaces if replace_existing else None,
+                dedup=dedup,
+                card=prepared.card,
+                tags=prepared.tags,
+            )
     except HomeError as error:
         error.remedy = f"{error.remedy} Nothing was published."
         error.args = (f"{error.message} {error.remedy}",)

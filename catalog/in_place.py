@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -37,7 +38,8 @@ from choline_data.home import Home
 from choline_data.locations import filesystem, is_url
 from choline_data.store import Catalog
 from choline_data.store.in_place import FileInPlace, ManifestInPlace
-from choline_data.store.manifest import store_manifest
+from choline_data.store.leases import check_written, writing
+from choline_data.store.manifest import manifest_name, store_manifest
 
 BLOCK_BYTES = 4 << 20  # a window of 64 blocks stays within 256 MiB
 SMALL_BLOCK_BYTES = 512 << 10
@@ -115,11 +117,13 @@ def register(home: Home, prepared: Prepared, *, replace_existing: bool = False) 
         },
     )
     revision = manifest.revision
-    store_manifest(home, manifest, rejects_as_lines(rejects))
-    entry = Catalog(home).publish(
-        entry_of(plan, revision, rows, manifest.bytes, rejected, tags=prepared.tags, card=prepared.card),
-        replaces=prepared.replaces if replace_existing else None,
-    )
+    with writing(home, f"add {plan.name}") as held:
+        store_manifest(held, manifest, rejects_as_lines(rejects))
+        entry = Catalog(held).publish(
+            entry_of(plan, revision, rows, manifest.bytes, rejected, tags=prepared.tags, card=prepared.card),
+            replaces=prepared.replaces if replace_existing else None,
+            check=partial(check_written, held, [manifest_name(revision)]),
+        )
     return Ingested(entry, rows, rejected, rejects=tuple(rejects[:20]))
 
 

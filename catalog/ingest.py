@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import orjson
@@ -23,7 +24,9 @@ from choline_data.errors import DataError, TooManyRejectsError
 from choline_data.home import Home
 from choline_data.identity import sample_ids
 from choline_data.store import BlockWriter, Catalog, Entry, Manifest, StoredFile
-from choline_data.store.manifest import store_manifest
+from choline_data.store.blocks import data_name, index_name
+from choline_data.store.leases import check_written, writing
+from choline_data.store.manifest import manifest_name, store_manifest
 
 FILE_BYTES = 512 << 20
 MAX_REJECTS_KEPT = 100_000
@@ -254,6 +257,20 @@ def publish(
     tags: tuple[str, ...] = (),
 ) -> Ingested:
     """Makes one revision of the units' files and puts it into the catalog, all or nothing."""
+    with writing(home, f"add {plan.name}") as held:
+        return _publish(plan, held, results, replaces, dedup, about or {}, card or {}, tags)
+
+
+def _publish(
+    plan: Plan,
+    home: Home,
+    results: Iterable[UnitResult],
+    replaces: str | None,
+    dedup: str,
+    about: dict[str, Any],
+    card: dict[str, Any],
+    tags: tuple[str, ...],
+) -> Ingested:
     ordered = sorted(results, key=lambda r: r.number)
     files = [file for result in ordered for file in result.files]
     rejects = [reject for result in ordered for reject in result.rejects]
@@ -279,15 +296,22 @@ def publish(
             "mappings": [
                 {"kind": p.mapping.kind, "form": p.mapping.form, "fields": dict(p.mapping.fields)} for p in plan.parts
             ],
-            **(about or {}),
+            **about,
         },
     )
     store_manifest(home, manifest, rejects_as_lines(rejects))
     entry = Catalog(home).publish(
         entry_of(plan, manifest.revision, manifest.rows, manifest.bytes, rejected, tags=tags, card=card),
         replaces=replaces,
+        check=partial(check_written, home, names_of(manifest)),
     )
     return Ingested(entry, manifest.rows, rejected, duplicates, tuple(rejects[:20]))
+
+
+def names_of(manifest: Manifest) -> list[str]:
+    """The objects of the home that a revision needs."""
+    files = [name(file.sha256) for file in manifest.files for name in (data_name, index_name)]
+    return [manifest_name(manifest.revision), *files]
 
 
 def check_limit(results: list[UnitResult], plan: Plan, home: Home) -> list[UnitResult]:

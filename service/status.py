@@ -29,6 +29,7 @@ _CODES: dict[type[errors.CholineDataError], grpc.StatusCode] = {
     errors.UnauthenticatedError: grpc.StatusCode.UNAUTHENTICATED,
     errors.PermissionDeniedError: grpc.StatusCode.PERMISSION_DENIED,
     errors.AlreadyExistsError: grpc.StatusCode.ALREADY_EXISTS,
+    errors.RevisionGoneError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.RankTakenError: grpc.StatusCode.ALREADY_EXISTS,
     errors.RequestError: grpc.StatusCode.INVALID_ARGUMENT,
     errors.ChoiceNeededError: grpc.StatusCode.INVALID_ARGUMENT,

@@ -11,7 +11,7 @@ import pytest
 from choline_data.errors import DamagedStoreError
 from choline_data.id_index import IdIndex, index_name, make, rows_of, scanned
 from choline_data.store import open_revision
-from choline_data.store.verify import collect
+from choline_data.store.garbage import collect
 
 
 @pytest.fixture
@@ -104,8 +104,8 @@ def test_a_spoiled_index_never_gives_other_rows(shelf, revision):
 
 def test_the_index_goes_with_its_revision_and_not_before(shelf, revision):
     make(shelf.home, revision)
-    collect(shelf.home)
+    collect(shelf.home, keep_days=0)
     assert shelf.home.exists(index_name(revision.revision))
     shelf.add("web", {"text": ["new"]})
-    collect(shelf.home)
+    collect(shelf.home, keep_days=0)
     assert not shelf.home.exists(index_name(revision.revision))

@@ -16,6 +16,7 @@ CholineDataError
 │   ├── UnauthenticatedError    UNAUTHENTICATED
 │   ├── PermissionDeniedError   PERMISSION_DENIED
 │   ├── AlreadyExistsError      DATASET_EXISTS
+│   ├── RevisionGoneError       REVISION_GONE
 │   └── RankTakenError          RANK_TAKEN
 ├── ChoiceNeededError       choose: two readings are as good          CHOICE_NEEDED (exit code 3)
 ├── DataError               fix the data
@@ -188,6 +189,21 @@ class AlreadyExistsError(RequestError):
     """A dataset of that name is there already, with other content."""
 
     reason = "DATASET_EXISTS"
+
+
+class RevisionGoneError(RequestError):
+    """The recipe, or the reader's state, names a revision that was removed: `dataset` and `revision` in the metadata."""
+
+    reason = "REVISION_GONE"
+
+    def __init__(self, dataset: str, revision: str) -> None:
+        name = f"{dataset}@{revision[:12]}" if dataset else f"Revision {revision[:12]}"
+        super().__init__(
+            f"{name} is gone: it was removed from the catalog.",
+            remedy="Add the same source again, which makes the same revision; or start a new stream.",
+            dataset=dataset,
+            revision=revision,
+        )
 
 
 class RankTakenError(RequestError):

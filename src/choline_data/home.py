@@ -11,7 +11,8 @@ import contextlib
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +42,11 @@ class Home:
         self._root = self.location.removeprefix("file://") if self.local else ""
         self._fs: Any = None
         self.derived: Any = None  # the quota of what can be made again: see derived.py
+        self.lease: Any = None  # of the writer in this process that uses this very object
+        self.holder = ""  # the id of that lease, in this process and in those that work for it
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_fs": None, "derived": None}
+        return {**self.__dict__, "_fs": None, "derived": None, "lease": None}
 
     @property
     def fs(self) -> Any:
@@ -187,7 +190,7 @@ class Home:
         folder = self._staging()
         with self.writing(folder):
             os.makedirs(folder, mode=0o700, exist_ok=True)
-        return os.path.join(folder, f"{os.getpid()}-{uuid.uuid4().hex}")
+        return os.path.join(folder, f"{os.getpid()}-{self.holder or 'none'}-{uuid.uuid4().hex}")
 
     def _staging(self) -> str:
         if self.local:
@@ -267,6 +270,7 @@ class Home:
             return sorted(os.path.relpath(path, self._root) for path in self._files(folder))
         root = self.path("")
         with self.reading(folder):
+            self.fs.invalidate_cache()
             return sorted(p[len(root) :].lstrip("/") for p in self.fs.find(self.path(folder)))
 
     def _files(self, folder: str) -> Iterator[str]:
@@ -279,11 +283,54 @@ class Home:
             for at, _, files in os.walk(self.path(folder), onerror=refused):
                 yield from (os.path.join(at, file) for file in files)
 
+    def listed(self, folder: str) -> dict[str, tuple[int, float]]:
+        """The size and the time of the last write of every object under a folder, as the storage states them."""
+        if not self.local:
+            root = self.path("")
+            with self.reading(folder):
+                self.fs.invalidate_cache()
+                found = self.fs.find(self.path(folder), detail=True)
+            return {p[len(root) :].lstrip("/"): (int(i.get("size") or 0), _written(i)) for p, i in found.items()}
+        out: dict[str, tuple[int, float]] = {}
+        for name in self.names(folder):
+            with contextlib.suppress(FileNotFoundError):
+                stat = os.stat(self.path(name))
+                out[name] = (stat.st_size, stat.st_mtime)
+        return out
+
+    def modified(self, name: str) -> float:
+        """When the object was last written, in seconds, by the clock of the storage. FileNotFoundError: it is gone."""
+        with self.reading(name):
+            if self.local:
+                return os.stat(self.path(name)).st_mtime
+            self.fs.invalidate_cache()
+            return _written(self.fs.info(self.path(name)))
+
+    def missing(self, names: Sequence[str]) -> list[str]:
+        """Which of these objects are not there. A remote folder is listed once, however many are in it."""
+        if self.local:
+            return [name for name in names if not os.path.exists(self.path(name))]
+        folders = {name.rpartition("/")[0] for name in names}
+        there = {name for folder in sorted(folders) for name in self.names(folder)}
+        return [name for name in names if name not in there]
+
 
 def _drop(staged: str) -> None:
     """Removes a staged file, also after a fault: that fault is the one to report."""
     with contextlib.suppress(OSError):
         os.unlink(staged)
+
+def _written(info: dict[str, Any]) -> float:
+    """The time of the last write in what a remote file system says about an object."""
+    for key in ("LastModified", "last_modified", "mtime", "updated", "modified", "created"):
+        stated = info.get(key)
+        if isinstance(stated, str):
+            stated = datetime.fromisoformat(stated)
+        if isinstance(stated, datetime):
+            return stated.timestamp()
+        if isinstance(stated, int | float):
+            return float(stated)
+    raise OSError(f"The storage does not say when {info.get('name', 'an object')} was written.")
 
 
 def _sync_folder(path: str) -> None:

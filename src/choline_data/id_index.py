@@ -23,6 +23,7 @@ from choline_data import derived
 from choline_data.errors import DamagedStoreError, SourceNotFoundError
 from choline_data.home import Home
 from choline_data.store import Revision
+from choline_data.store.leases import writing
 
 Rows = npt.NDArray[np.int64]
 
@@ -124,15 +125,16 @@ def _digest(name: str, directory: bytes) -> int:
 
 def make(home: Home, revision: Revision, *, at_once: int = _AT_ONCE) -> None:
     """Writes the revision's index: one scan, `at_once` rows in memory, and 24 bytes of disk for each row above that."""
-    staged = home.staged()
-    try:
-        with home.writing(staged):
-            _write(staged, revision, at_once)
-        home.adopt(staged, index_name(revision.revision))
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(staged)
-        raise
+    with writing(home, f"index {revision.revision[:12]}") as held:
+        staged = held.staged()
+        try:
+            with held.writing(staged):
+                _write(staged, revision, at_once)
+            held.adopt(staged, index_name(revision.revision))
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(staged)
+            raise
 
 
 def _write(staged: str, revision: Revision, at_once: int) -> None:

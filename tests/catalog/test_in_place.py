@@ -23,8 +23,9 @@ from choline_data.errors import DamagedStoreError, InvalidOptionError, TooManyRe
 from choline_data.home import Home
 from choline_data.mix.resolve import resolve_mix
 from choline_data.store import Catalog, open_revision
+from choline_data.store.garbage import collect
 from choline_data.store.in_place import InPlaceRevision
-from choline_data.store.verify import collect, verify
+from choline_data.store.verify import verify
 from choline_data.stream import Store, Stream
 
 
@@ -148,7 +149,7 @@ def test_sql_verify_export_and_gc_work_on_it(tmp_path, folder):
     both(home, folder)
     assert query_home(home, "SELECT count(DISTINCT id) AS n FROM there").to_pylist() == [{"n": 65}]
     assert verify(home, Catalog(home).entry("there"))["files"] == 2
-    collect(home)
+    collect(home, keep_days=0)
     assert export(home, Catalog(home).entry("there"), "jsonl", str(tmp_path / "out"))["rows"] == 65
     assert sorted(os.listdir(folder)) == ["part-0.parquet", "part-1.parquet"]
 

@@ -24,7 +24,8 @@ from choline_data.catalog.planning import Wishes
 from choline_data.errors import AlreadyExistsError, TooManyRejectsError
 from choline_data.home import Home
 from choline_data.store import Catalog, open_revision
-from choline_data.store.verify import collect, verify
+from choline_data.store.garbage import collect
+from choline_data.store.verify import verify
 
 ADD = "import sys; from choline_data.cli import main; sys.exit(main())"
 
@@ -231,7 +232,7 @@ def test_killed_anywhere_and_run_again_the_result_is_the_same_and_nothing_half_d
             Catalog(home).remove(entry.name)
     assert killed
     assert add(home, source).entry.revision == expected.revision
-    collect(home)
+    collect(home, keep_days=0)
     verify(home, Catalog(home).entry("web"))
     assert home.names("staging") == []
     assert len(home.names("data")) == 2 * len(open_revision(home, expected.revision).file_rows)
@@ -269,7 +270,7 @@ sys.exit(main())
 def assert_the_next_run_completes(home, source, files):
     expected = add(Home(Path(home.location).with_name("calm")), source).entry.revision
     assert add(home, source).entry.revision == expected
-    collect(home)
+    collect(home, keep_days=0)
     assert verify(home, Catalog(home).entry("web"))["files"] == files
     assert home.names("staging") == []
 

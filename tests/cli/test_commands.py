@@ -150,7 +150,8 @@ def test_verify_rm_and_gc_tell_what_they_did(tmp_path, place):
     assert run(tmp_path, "add", str(place / "rivers.jsonl"), "--yes").returncode == 0
     assert lines(run(tmp_path, "verify", "--json"))[0]["ok"] is True
     assert lines(run(tmp_path, "rm", "rivers", "--json"))[0]["name"] == "rivers"
-    assert lines(run(tmp_path, "gc", "--json"))[0]["files"] >= 3
+    assert lines(run(tmp_path, "gc", "--json"))[0]["files"] == 0
+    assert lines(run(tmp_path, "gc", "--keep-days", "0", "--json"))[0]["files"] >= 3
     assert lines(run(tmp_path, "list", "--json")) == []
 
 

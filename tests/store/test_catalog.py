@@ -18,7 +18,8 @@ from choline_data.errors import (
 from choline_data.home import Home
 from choline_data.store import Catalog, Entry, Revision
 from choline_data.store.catalog import check_name, name_from
-from choline_data.store.verify import collect, verify
+from choline_data.store.garbage import collect
+from choline_data.store.verify import verify
 
 
 def entry(name: str, revision: str = "a" * 64) -> Entry:
@@ -149,13 +150,13 @@ def test_gc_frees_what_nothing_names_and_nothing_else(shelf, numbered):
     shelf.add("web", numbered("page", 50))
     kept = shelf.add("code", numbered("line", 20))
     Catalog(shelf.home).remove("web")
-    staged = os.path.join(shelf.home.path("staging"), "999999999-dead")
+    staged = os.path.join(shelf.home.path("staging"), f"999999999-{'0' * 32}-left")
     os.makedirs(os.path.dirname(staged), exist_ok=True)
     Path(staged).touch()
-    files, freed = collect(shelf.home)
-    assert files >= 4 and freed > 0
+    done = collect(shelf.home, keep_days=0)
+    assert done.files >= 4 and done.bytes > 0
     verify(shelf.home, kept)
-    assert collect(shelf.home) == (0, 0)
+    assert collect(shelf.home, keep_days=0).files == 0
 
 
 def test_a_revision_reads_any_range_over_files_and_blocks(shelf):

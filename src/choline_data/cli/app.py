@@ -153,11 +153,39 @@ def rm(name: str, home: HomeOption = "", as_json: JsonOption = False) -> None:
 
 
 @app.command()
-def gc(home: HomeOption = "", as_json: JsonOption = False) -> None:
-    """Delete files that no dataset of the catalog needs."""
-    from choline_data.cli.datasets import collect_garbage
+def gc(
+    keep_days: Annotated[
+        float, typer.Option(help="Keep what was removed, replaced or read in so many days; 0 frees it now.", min=0)
+    ] = 30,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, delete nothing.")] = False,
+    wait: Annotated[float, typer.Option(help="Wait so many seconds for writers at work.", min=0)] = 0,
+    home: HomeOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Delete files that nothing needs any more, and say what is kept and why."""
+    from choline_data.cli.garbage import collect_garbage
 
-    collect_garbage(home, as_json=as_json)
+    collect_garbage(home, keep_days=keep_days, dry_run=dry_run, wait=wait, as_json=as_json)
+
+
+@app.command()
+def pin(
+    name: Annotated[str, typer.Argument(help="NAME or NAME@REVISION; without, the pins are listed.")] = "",
+    home: HomeOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Keep a revision of a dataset from `gc`."""
+    from choline_data.cli.garbage import pin_dataset
+
+    pin_dataset(home, name, as_json=as_json)
+
+
+@app.command()
+def unpin(name: str, home: HomeOption = "", as_json: JsonOption = False) -> None:
+    """Let `gc` free a pinned revision once nothing else needs it."""
+    from choline_data.cli.garbage import unpin_dataset
+
+    unpin_dataset(home, name, as_json=as_json)
 
 
 @app.command()

@@ -11,6 +11,7 @@ from choline_data.cli.output import counted, emit, shown, size
 from choline_data.errors import UnknownDatasetError
 from choline_data.home import Home
 from choline_data.store import Catalog, Entry, open_revision
+from choline_data.store.retention import KEEP_DAYS
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -149,18 +150,10 @@ def remove_dataset(home: str, name: str, *, as_json: bool) -> None:
     if as_json:
         emit(_summary(gone))
     else:
-        sys.stdout.write(f"{name} is out of the catalog. `choline-data gc` frees its {size(gone.bytes)}.\n")
-
-
-def collect_garbage(home: str, *, as_json: bool) -> None:
-    """`choline-data gc`."""
-    from choline_data.store.verify import collect
-
-    files, freed = collect(Home(home or None))
-    if as_json:
-        emit({"files": files, "bytes": freed})
-    else:
-        sys.stdout.write(f"{counted(files, 'file')} deleted, {size(freed)} freed.\n")
+        sys.stdout.write(
+            f"{name} is out of the catalog. `choline-data gc` frees its {size(gone.bytes)} after {KEEP_DAYS} days, "
+            "`choline-data gc --keep-days 0` now.\n"
+        )
 
 
 def run_sql(home: str, query: str, *, as_json: bool) -> None:

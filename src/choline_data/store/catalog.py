@@ -143,11 +143,15 @@ class Catalog:
             raise UnknownDatasetError(name, entries)
         return entries[name]
 
-    def _commit(self, change: Callable[[dict[str, Entry]], dict[str, Entry]]) -> None:
+    def _commit(
+        self, change: Callable[[dict[str, Entry]], dict[str, Entry]], check: Callable[[], None] | None = None
+    ) -> None:
         for _ in range(_TRIES):
             number = self.newest()
             after = change(self.entries(number))
             body = encoded(number + 1, after)
+            if check is not None:
+                check()
             if self.home.create(snapshot_name(number + 1), body):
                 with contextlib.suppress(HomeError):  # the snapshot is there, and readers find it without copy and hint
                     self.home.put(copy_name(number + 1), body)
@@ -155,8 +159,8 @@ class Catalog:
                 return
         raise ConflictError("Other writers keep changing the catalog.", remedy="Try again.")
 
-    def publish(self, entry: Entry, *, replaces: str | None = None) -> Entry:
-        """Makes `entry` the dataset of its name.
+    def publish(self, entry: Entry, *, replaces: str | None = None, check: Callable[[], None] | None = None) -> Entry:
+        """Makes `entry` the dataset of its name. `check` is called right before, and refuses by what it raises.
 
         `replaces` is the revision that the writer saw under this name when it began (None: there was none). If another
         writer has put other content there since, AlreadyExistsError; the same content again is no error.
@@ -179,7 +183,7 @@ class Catalog:
             published = Entry(**{**{f.name: getattr(entry, f.name) for f in fields(Entry)}, "earlier": earlier})
             return {**now, entry.name: published}
 
-        self._commit(change)
+        self._commit(change, check)
         return published
 
     def remove(self, name: str) -> Entry:

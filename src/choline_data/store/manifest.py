@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from choline_data import schema as one
 from choline_data.columns import array_of, strings
-from choline_data.errors import CholineDataError, DamagedStoreError
+from choline_data.errors import CholineDataError, DamagedStoreError, RevisionGoneError, SourceNotFoundError
 from choline_data.home import Home
 from choline_data.store import sealed as sealing
 
@@ -125,10 +125,27 @@ def damaged_manifest(revision: str) -> DamagedStoreError:
     )
 
 
+def missing_manifest(home: Home, revision: str) -> CholineDataError:
+    """What it means that a revision has no manifest: damage where the catalog has it, else that it was removed."""
+    from choline_data.store.catalog import Catalog
+
+    entries = Catalog(home).entries().values()
+    for entry in entries:
+        if entry.revision == revision:
+            return DamagedStoreError(
+                f"The manifest of {entry.name}@{revision[:12]} is missing.",
+                remedy=f"Run `choline-data repair {entry.name}`.",
+            )
+    return RevisionGoneError(next((e.name for e in entries if revision in e.earlier), ""), revision)
+
+
 def read_manifest(home: Home, revision: str) -> pa.Table:
     """The revision's manifest as a table of its files, what else it says in the schema's metadata."""
     name = manifest_name(revision)
-    raw = home.read(name)
+    try:
+        raw = home.read(name)
+    except SourceNotFoundError as error:
+        raise missing_manifest(home, revision) from error
     intact = sealing.is_intact(name, raw)
     if intact is False:
         raise damaged_manifest(revision)

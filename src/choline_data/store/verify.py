@@ -1,17 +1,16 @@
-"""Checking a home against its checksums, and freeing what nothing refers to."""
+"""Checking a home against its checksums."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 from typing import Any
 
-from choline_data.errors import CholineDataError, DamagedStoreError, SourceNotFoundError
+from choline_data.errors import DamagedStoreError, SourceNotFoundError
 from choline_data.home import Home
-from choline_data.store.blocks import BlockFile, data_name, index_name
-from choline_data.store.catalog import Catalog, Entry
+from choline_data.store.blocks import BlockFile, data_name
+from choline_data.store.catalog import Entry
 from choline_data.store.in_place import InPlaceRevision, verify_in_place
-from choline_data.store.revision import Manifest, manifest_name, open_revision, rejects_name
+from choline_data.store.revision import Manifest, open_revision
 
 _READ = 8 << 20
 
@@ -55,51 +54,3 @@ def verify(home: Home, entry: Entry) -> dict[str, Any]:
             raise DamagedStoreError(f"{where} has {rows} rows, not {file.rows}.", remedy=remedy)
         blocks += len(opened)
     return {"files": len(files), "blocks": blocks, "bytes": revision.bytes}
-
-
-def collect(home: Home) -> tuple[int, int]:
-    """Deletes store files, manifests and staged files that no dataset refers to; (files, bytes)."""
-    catalog = Catalog(home)
-    newest = catalog.newest()
-    kept: set[str] = {f"catalog/{newest:08d}.json", "catalog/HEAD"}
-    for entry in catalog.entries(newest).values():
-        kept |= {manifest_name(entry.revision), rejects_name(entry.revision)}
-        try:
-            files = open_revision(home, entry.revision).files()
-        except CholineDataError as error:
-            raise DamagedStoreError(
-                f"{entry.name}: its manifest can't be read, so what it needs is not known; nothing was deleted.",
-                remedy=f"Run `choline-data verify {entry.name}`.",
-            ) from error
-        for file in files:
-            kept |= {data_name(file.sha256), index_name(file.sha256)}
-    count = freed = 0
-    for folder in ("data", "revisions", "selections", "ids", "jobs", "staging"):
-        for name in home.names(folder):
-            if name in kept or (folder == "staging" and _writer_lives(name)):
-                continue
-            if folder == "selections" and any(name.startswith(f"selections/{e}/") for e in _revisions(kept)):
-                continue
-            if folder == "ids" and name.removeprefix("ids/").removesuffix(".index") in _revisions(kept):
-                continue
-            freed += home.size(name)
-            home.remove(name)
-            count += 1
-    return count, freed
-
-
-def _revisions(kept: set[str]) -> set[str]:
-    return {name.split("/")[1] for name in kept if name.startswith("revisions/")}
-
-
-def _writer_lives(name: str) -> bool:
-    pid = name.rsplit("/", 1)[-1].split("-")[0]
-    if not pid.isdigit():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -24,6 +24,7 @@ from choline_data.home import Home
 from choline_data.rendering import render
 from choline_data.store import Revision, open_revision
 from choline_data.store import sealed as sealing
+from choline_data.store.leases import writing
 from choline_data.tokens.allowed import stored_name
 from choline_data.tokens.checked import PIECE_BYTES, Pieces, SummingFile, pieces_of
 from choline_data.tokens.tokenizers import Tokenizer, Tokens
@@ -228,8 +229,19 @@ def tokenize(
                 home.remove(key.marker)
             return array
     tokenizer.boundary(boundary)
-    if on_request:
-        home.put(key.marker, b"")  # first: where `choline-data tokenize` makes the same meanwhile, it takes it away
+    with writing(home, f"tokenize {revision[:12]}") as held:
+        if on_request:
+            held.put(key.marker, b"")  # first: where `choline-data tokenize` makes the same meanwhile, it takes it away
+        _make(held, key, tokenizer, workers, progress, on_request=on_request)
+        if not on_request:
+            held.remove(key.marker)
+    return TokenArray(home, key)
+
+
+def _make(
+    home: Home, key: TokenKey, tokenizer: Tokenizer, workers: int, progress: Progress | None, *, on_request: bool
+) -> None:
+    revision, boundary = key.revision, key.boundary
     opened = open_revision(home, revision)
     vocabulary = tokenizer.vocabulary
     dtype = np.dtype("<u2") if vocabulary <= 1 << 16 else np.dtype("<u4")
@@ -288,9 +300,6 @@ def tokenize(
     if tokenizer.kind == "file":  # so that it can be named by its digest
         home.put(stored_name(tokenizer.digest), tokenizer.raw)
     home.put(f"{key.folder}/meta.json", sealing.sealed_json(f"{key.folder}/meta.json", meta))
-    if not on_request:
-        home.remove(key.marker)
-    return TokenArray(home, key)
 
 
 def _all(home: Home, revision: Revision, tokenizer: Tokenizer, boundary: str, workers: int) -> Iterator[Any]:

@@ -1,0 +1,165 @@
+"""Which revisions a home keeps, and why: those of the catalog, of pins, and those removed or read not long ago."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+import orjson
+
+from choline_data.errors import (
+    ConflictError,
+    DamagedStoreError,
+    InvalidOptionError,
+    RevisionGoneError,
+    SourceNotFoundError,
+    UnknownDatasetError,
+)
+from choline_data.home import Home
+from choline_data.store.catalog import Catalog, check_name, snapshot_name
+from choline_data.store.leases import check_written, writing
+from choline_data.store.manifest import manifest_name
+
+KEEP_DAYS = 30
+DAY = 86_400.0
+PINS, READ = "pins", "read"
+_REVISION = re.compile(r"[0-9a-f]{64}")
+_PART = re.compile(r"[0-9a-f]{8,64}")
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a revision stays: a phrase that holds for many, and the revision's name."""
+
+    why: str
+    label: str
+
+
+def label(name: str, revision: str) -> str:
+    """A revision as it is shown: NAME@ABCDEF012345."""
+    return f"{name}@{revision[:12]}" if name else revision[:12]
+
+
+def kept_revisions(home: Home, keep_days: float, now: float) -> dict[str, Reason]:
+    """Every revision that stays, with the first reason for it. `now` is the time by the clock of the storage."""
+    kept: dict[str, Reason] = {}
+    for why, revisions in (
+        ("in the catalog", ((e.revision, e.name) for e in Catalog(home).entries().values())),
+        ("pinned", ((pin.revision, pin.name) for pin in pins(home))),
+        (f"removed or replaced in the last {keep_days:g} days", _recent(home, keep_days, now)),
+        (f"read in the last {keep_days:g} days", _used(home, keep_days, now)),
+    ):
+        for revision, name in revisions:
+            kept.setdefault(revision, Reason(why, label(name, revision)))
+    return kept
+
+
+def _recent(home: Home, keep_days: float, now: float) -> Iterator[tuple[str, str]]:
+    """Revisions that a catalog snapshot named which was the newest within these days.
+
+    A snapshot ends to be the newest when the next one is written, so the time of that one counts.
+    """
+    if keep_days <= 0:
+        return
+    catalog = Catalog(home)
+    written = {name: at for name, (_, at) in home.listed("catalog").items()}
+    for number in range(catalog.newest() - 1, 0, -1):
+        ended = written.get(snapshot_name(number + 1))
+        if ended is not None and now - ended > keep_days * DAY:
+            return
+        try:
+            for entry in catalog.entries(number).values():
+                yield entry.revision, entry.name
+        except SourceNotFoundError:
+            continue
+        except DamagedStoreError:  # it may have named any of them
+            for name in home.names("revisions"):
+                yield name.split("/")[1], ""
+
+
+def _used(home: Home, keep_days: float, now: float) -> Iterator[tuple[str, str]]:
+    if keep_days <= 0:
+        return
+    for name, (_, at) in home.listed(READ).items():
+        if now - at <= (keep_days + 1) * DAY:  # a use is recorded once a day
+            yield name.rpartition("/")[2], ""
+
+
+@dataclass(frozen=True)
+class Pin:
+    """A revision that stays until it is unpinned, and the dataset that it is of."""
+
+    name: str
+    revision: str
+
+    @property
+    def object(self) -> str:
+        """The object in the home that stands for the pin."""
+        return f"{PINS}/{self.name}@{self.revision}"
+
+
+def pins(home: Home) -> list[Pin]:
+    """The pins there are, by name."""
+    out = []
+    for name in home.names(PINS):
+        dataset, _, revision = name.removeprefix(f"{PINS}/").rpartition("@")
+        if _REVISION.fullmatch(revision):
+            out.append(Pin(dataset, revision))
+    return out
+
+
+def pin(home: Home, name: str, revision: str = "") -> Pin:
+    """Keeps a revision of a dataset: its newest one, or the one that begins with `revision`."""
+    check_name(name)
+    with writing(home, f"pin {name}") as held:
+        made = Pin(name, _one_of(name, revision, _revisions_of(held, name)))
+        try:
+            check_written(held, [manifest_name(made.revision)])
+        except ConflictError as error:
+            raise RevisionGoneError(name, made.revision) from error
+        held.put(made.object, orjson.dumps({"version": 1, "name": name, "revision": made.revision}))
+    return made
+
+
+def unpin(home: Home, name: str, revision: str = "") -> list[Pin]:
+    """Removes the pins of a dataset, or the one whose revision begins with `revision`."""
+    found = [p for p in pins(home) if p.name == name and p.revision.startswith(revision)]
+    if not found:
+        raise InvalidOptionError(
+            f"There is no pin {label(name, revision)}.", remedy="`choline-data pin` lists the pins."
+        )
+    for gone in found:
+        home.remove(gone.object)
+    return found
+
+
+def _revisions_of(home: Home, name: str) -> list[str]:
+    """The revisions that the catalog's snapshots name for this dataset, the newest first."""
+    catalog = Catalog(home)
+    out: dict[str, None] = {}
+    known: Iterable[str] = ()
+    for number in range(catalog.newest(), 0, -1):
+        with suppress(DamagedStoreError, SourceNotFoundError):
+            entries = catalog.entries(number)
+            known = known or list(entries)
+            if name in entries:
+                out |= dict.fromkeys((entries[name].revision, *reversed(entries[name].earlier)))
+                break  # `earlier` has those before
+    if not out:
+        raise UnknownDatasetError(name, known)
+    return list(out)
+
+
+def _one_of(name: str, wanted: str, revisions: list[str]) -> str:
+    if not wanted:
+        return revisions[0]
+    found = [r for r in revisions if r.startswith(wanted)] if _PART.fullmatch(wanted) else []
+    if len(found) != 1:
+        raise InvalidOptionError(
+            f"{wanted[:64]!r} names {len(found) or 'no'} revision{'s' * (len(found) > 1)} of {name}.",
+            remedy=f"Give 8 to 64 digits of one of: {', '.join(r[:12] for r in revisions[:8])}.",
+            option="revision",
+        )
+    return found[0]
