@@ -320,6 +320,7 @@ def _drop(staged: str) -> None:
     with contextlib.suppress(OSError):
         os.unlink(staged)
 
+
 def _written(info: dict[str, Any]) -> float:
     """The time of the last write in what a remote file system says about an object."""
     for key in ("LastModified", "last_modified", "mtime", "updated", "modified", "created"):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from choline_data.derived import Derived
 from choline_data.errors import (
     ConflictError,
     DamagedStoreError,
@@ -20,11 +21,14 @@ from choline_data.errors import (
     UnknownDatasetError,
 )
 from choline_data.home import Home
+from choline_data.selection import selected_rows
 from choline_data.store import Catalog, leases, open_revision
 from choline_data.store.garbage import STAGED_SECONDS, collect
 from choline_data.store.leases import DEAD_SECONDS, GC, Lease, check_written, writing
 from choline_data.store.retention import pin, pins, unpin
 from choline_data.store.verify import verify
+from choline_data.tokens.store import tokenize
+from choline_data.tokens.tokenizers import Tokenizer
 
 
 def age(home: Home, name: str, seconds: float) -> None:
@@ -288,3 +292,30 @@ def test_a_gc_that_was_killed_leaves_no_manifest_without_its_files(shelf, number
             verify(shelf.home, web)
     collect(shelf.home, keep_days=0)
     assert shelf.home.names("data") == shelf.home.names("revisions") == []
+
+
+def test_gc_evicts_what_is_above_the_quota_of_derived_data(shelf, numbered):
+    web = shelf.add("web", numbered("page", 50))
+    revision = open_revision(shelf.home, web.revision)
+    for number in range(4):
+        selected_rows(shelf.home, revision, f"len(text) > {number}")
+    assert collect(shelf.home).files == 0
+    shelf.home.derived = Derived(files=2)
+    assert collect(shelf.home).files == 2
+    assert len(shelf.home.names("selections")) == 2
+    Catalog(shelf.home).remove("web")
+    collect(shelf.home, keep_days=0)
+    assert shelf.home.names("selections") == []
+
+
+def test_tokens_that_were_begun_and_not_finished_go_and_others_stay_with_their_revision(shelf, numbered):
+    web = shelf.add("web", numbered("page", 50))
+    tokenize(shelf.home, web.revision, Tokenizer("bytes"), boundary="none")
+    tokenize(shelf.home, web.revision, Tokenizer("bytes"))
+    whole = shelf.home.names("tokens")
+    shelf.home.remove(next(name for name in whole if name.endswith("/meta.json")))
+    assert collect(shelf.home).files == len(whole) // 2 - 1
+    assert len(shelf.home.names("tokens")) == len(whole) // 2
+    Catalog(shelf.home).remove("web")
+    collect(shelf.home, keep_days=0)
+    assert shelf.home.names("tokens") == []

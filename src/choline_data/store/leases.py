@@ -218,6 +218,7 @@ def writing(home: Home, what: str) -> Iterator[Home]:
     try:
         lease.wait_for_gc()
         held = copy.copy(home)
+        held.__dict__ |= home.__dict__  # also what is left out when it is sent to another process
         held.lease, held.holder = lease, lease.id
         yield held
     finally:
