@@ -24,6 +24,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", dest="as_json")
     parser.add_argument("--limit", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--tokenizer", action="append", default=[], metavar="NAME=PATH", dest="tokenizers")
+    parser.add_argument("--http-host", action="append", default=[], metavar="NAME", dest="http_hosts")
     parser.add_argument("--shared-port", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--check-audit", metavar="FILE", default="", help="say where an audit log was changed")
     parser.add_argument("--new-token", action="store_true", help="print a token and its sha256")

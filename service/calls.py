@@ -13,13 +13,19 @@ import numpy as np
 import numpy.typing as npt
 
 from choline_data.derived import Derived
-from choline_data.errors import InvalidMixError, InvalidOptionError, UnavailableError, UnknownDatasetError
+from choline_data.errors import (
+    InvalidMixError,
+    InvalidOptionError,
+    PermissionDeniedError,
+    UnavailableError,
+    UnknownDatasetError,
+)
 from choline_data.home import Home
 from choline_data.id_index import index_name, rows_of
 from choline_data.mix import resolve_mix
 from choline_data.recipe import VIEWS, Recipe, RecipeSource
 from choline_data.service.audit import CURRENT, Audit, Progress
-from choline_data.service.auth import Gate, Principal, check_read
+from choline_data.service.auth import ACTIONS, Gate, Principal, check_read
 from choline_data.service.claims import RunClaims
 from choline_data.service.engine import Engine, Opened
 from choline_data.service.fairness import Turns
@@ -130,11 +136,27 @@ class Calls:
         return [entries[name] for name in sorted(principal.visible("list", entries))]
 
     def described(self, principal: Principal, name: str) -> Entry:
-        """A dataset that the principal may see; to the others there is none of that name."""
+        """A dataset that the principal may look at closely; to who may not see it there is none of that name."""
+        entry = self._seen(principal, name, ("describe", "list"))
+        if not principal.may("describe", name):
+            raise PermissionDeniedError(
+                f"The token does not grant describing {name!r}.",
+                remedy="Ask the server's operator for it.",
+                dataset=name,
+            )
+        return entry
+
+    def readable(self, principal: Principal, name: str) -> Entry:
+        """A dataset that the principal may read."""
+        entry = self._seen(principal, name, ACTIONS)
+        check_read(principal, [name], self.engine.entries())
+        return entry
+
+    def _seen(self, principal: Principal, name: str, actions: Sequence[str]) -> Entry:
         if principal.asked is not None:
             principal.asked.dataset = name
         entries = self.engine.entries()
-        if name not in entries or not (principal.may("describe", name) or principal.may("list", name)):
+        if name not in entries or not any(principal.may(action, name) for action in actions):
             raise UnknownDatasetError(name[:200], principal.visible("list", entries))
         return entries[name]
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 from choline_data import wire
 from choline_data.errors import InvalidOptionError, OutOfRangeError
 from choline_data.service import frames
-from choline_data.service.auth import Principal, check_read
+from choline_data.service.auth import Principal
 from choline_data.service.calls import Calls, view_options
 from choline_data.service.claims import claim_of
 from choline_data.service.engine import FIREHOSE, MAX_MESSAGE, MIN_MESSAGE, Deal, Opened
@@ -205,14 +205,14 @@ class Firehose:
         asked = np.array(request.positions, dtype=np.int64)
         length = opened.stream.length
         if asked.min() < 0 or (length is not None and asked.max() >= length):
-            raise OutOfRangeError("A position lies outside the stream.", remedy=f"It has {length} positions.")
+            remedy = "Positions begin with 0." if length is None else f"It has {length} positions."
+            raise OutOfRangeError("A position lies outside the stream.", remedy=remedy)
         return _samples(opened, _gathered(opened, asked))
 
     def _by_ids(self, principal: Principal, request: pb.GetSamplesRequest) -> bytes:
         if any(len(sample) != 16 for sample in request.ids):
             raise InvalidOptionError("An id has 16 bytes.", option="ids")
-        entry = self._calls.described(principal, request.dataset)
-        check_read(principal, [entry.name], [entry.name])
+        entry = self._calls.readable(principal, request.dataset)
         whole = {entry.name: {"split": "all"}}
         recipe = self._calls.resolved(principal, whole, shuffle=False, repeat=False)
         opened = self._engine.open(recipe, request.columns)

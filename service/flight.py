@@ -56,7 +56,7 @@ class Flight:
             elif field == 3 and isinstance(value, bytes):
                 path.append(value.decode("utf-8", "replace"))
         if kind == PATH and len(path) == 1:
-            entry = self._calls.described(principal, path[0])
+            entry = self._calls.readable(principal, path[0])
             recipe = self._calls.resolved(principal, {entry.name: 1}, shuffle=False, repeat=False)
         elif kind == COMMAND and command.lstrip().startswith(b"{") and b'"sources"' in command:
             return self._calls.opened(principal, command, "", ())

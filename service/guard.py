@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
+from ipaddress import ip_address
 from typing import Any, TypeVar
+from urllib.parse import unquote
 
 import grpc
 from google.protobuf.message import DecodeError, Message
 
 from choline_data import errors
+from choline_data.locations import redacted
 from choline_data.service import status
 from choline_data.service.audit import CURRENT, Asked
 from choline_data.service.auth import Principal
@@ -19,6 +22,7 @@ from choline_data.service.calls import Calls
 M = TypeVar("M", bound=Message)
 Unary = Callable[[bytes, Principal], Awaitable[bytes]]
 METADATA_BYTES = 8 << 10
+_PROXIED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "x-envoy-external-address", "via")
 
 
 class CutError(Exception):
@@ -57,14 +61,42 @@ def of_request(principal: Principal) -> Principal:
     return replace(principal, asked=asked)
 
 
+def is_near(peer: str, headers: Iterable[str] = ()) -> bool:
+    """Whether a request comes from this machine, and not through a proxy on it: such a caller may know paths."""
+    if any(name.lower() in _PROXIED for name in headers):
+        return False
+    host = unquote(peer).removeprefix("ipv4:").removeprefix("ipv6:").rpartition(":")[0].strip("[]")
+    try:
+        return peer.startswith("unix:") or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def told_to(calls: Calls, error: BaseException, *, near: bool) -> errors.CholineDataError:
+    """What a peer may know of an error. Who is near learns which home was searched; to others it is only `the home`."""
+    told = status.public(error)
+    home, shown = calls.home.location, redacted(calls.home.location)
+    if near:
+        if told.reason == errors.UnknownDatasetError.reason:
+            told.message = told.message.replace("in the catalog.", f"in the catalog of {shown}.")
+            told.metadata["home"] = shown
+    else:
+        for place in (home, shown):
+            told.message = told.message.replace(f"in the catalog of {place}.", "in the catalog.").replace(
+                place, "the home"
+            )
+            told.remedy = told.remedy.replace(place, "the home")
+            told.metadata = {key: value.replace(place, "the home") for key, value in told.metadata.items()}
+    told.args = (f"{told.message} {told.remedy}".strip(),)
+    return told
+
+
 async def failed(calls: Calls, context: grpc.aio.ServicerContext[Any, Any], error: BaseException) -> None:
-    """Ends the call with the status of `error`; text that names the home is not passed on."""
+    """Ends the call with the status of `error`; text that names the home is passed on to this machine only."""
     cause, cursor = (error.cause, error.cursor) if isinstance(error, CutError) else (error, "")
     try:
-        told = status.public(cause)
-        for text in ("message", "remedy"):
-            setattr(told, text, getattr(told, text).replace(calls.home.location, "the home"))
-        told.args = (f"{told.message} {told.remedy}".strip(),)
+        keys = (str(key) for key, _ in context.invocation_metadata() or ())
+        told = told_to(calls, cause, near=is_near(context.peer(), keys))
         calls.metrics.refused.labels(told.reason).inc()
         asked = CURRENT.get()
         if asked is not None:

@@ -12,15 +12,14 @@ import orjson
 import pyarrow as pa
 
 from choline_data import errors, wire
-from choline_data.service import status
 from choline_data.service.audit import CURRENT, Asked
 from choline_data.service.auth import Principal
 from choline_data.service.calls import Calls
 from choline_data.service.engine import Deal, Opened
-from choline_data.service.guard import of_request
+from choline_data.service.guard import is_near, of_request, told_to
 from choline_data.service.limits import reached
 from choline_data.service.reading import Reading
-from choline_data.service.web import WebFace, body_of, code_of, common_names, peer_of
+from choline_data.service.web import GUARDS, WebFace, body_of, code_of, common_names, peer_of
 
 FACE = "http"
 
@@ -41,6 +40,16 @@ def whole(query: dict[str, list[str]], name: str) -> int:
     return int(text)
 
 
+def parameters(text: str) -> dict[str, list[str]]:
+    """The parameters of a request, at most 32."""
+    try:
+        return parse_qs(text, keep_blank_values=True, max_num_fields=32)
+    except ValueError as error:
+        raise errors.InvalidOptionError(
+            "The request has more than 32 parameters.", remedy="mix, n, view, start, seed, where."
+        ) from error
+
+
 class HttpFace(WebFace):
     """The HTTP port of a server."""
 
@@ -55,7 +64,7 @@ class HttpFace(WebFace):
         except ConnectionError:
             raise
         except Exception as error:  # noqa: BLE001 - the edge: becomes a status, its text stays here
-            told = status.public(error)
+            told = told_to(self._calls, error, near=is_near(peer_of(writer), headers))
             self._calls.metrics.refused.labels(told.reason).inc()
             self._recorded(told)
             await self.end_with(writer, code_of(told), body_of(told))
@@ -74,7 +83,7 @@ class HttpFace(WebFace):
 
         CURRENT.set(Asked("Http.stream", peer))
         principal = admitted()
-        query = parse_qs(url.query, keep_blank_values=True, max_num_fields=32)
+        query = parameters(url.query)
         mix, view = one_of(query, "mix"), one_of(query, "view", "samples")
         count, start, seed = whole(query, "n"), whole(query, "start"), whole(query, "seed")
         where = one_of(query, "where")
@@ -132,7 +141,8 @@ class HttpFace(WebFace):
         writer.transport.set_write_buffer_limits(high=128 << 10)
         writer.write(
             b"HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\ntransfer-encoding: chunked\r\n"
-            b"x-content-type-options: nosniff\r\nconnection: close\r\n\r\n"
+            + GUARDS.encode()
+            + b"connection: close\r\n\r\n"
         )
         try:
             async for message in reading.batches_in_order():
@@ -147,7 +157,7 @@ class HttpFace(WebFace):
         except (ConnectionError, asyncio.CancelledError):
             raise
         except Exception as error:  # noqa: BLE001 - the edge: the status is sent already, so the error is a line
-            told = status.public(error)
+            told = told_to(self._calls, error, near=False)
             self._recorded(told)
             if not isinstance(error, errors.LimitError):
                 last = {"error": {"reason": told.reason, "message": told.message, "cursor": reading.cursor}}

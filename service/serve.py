@@ -46,6 +46,7 @@ class Settings:
     as_json: bool = False
     audit: str = ""
     tokenizers: tuple[str, ...] = ()
+    http_hosts: tuple[str, ...] = ()
 
     @property
     def unix(self) -> bool:
@@ -366,6 +367,7 @@ def run(
     as_json: bool = False,
     audit: str = "",
     tokenizers: Sequence[str] = (),
+    http_hosts: Sequence[str] = (),
     limits: Mapping[str, str | float | int] | None = None,
 ) -> int:
     """Serves a home until a signal; the exit code. Prints one line when it is ready."""
@@ -384,6 +386,7 @@ def run(
         as_json,
         audit,
         tuple(tokenizers),
+        tuple(name.lower() for name in http_hosts),
     )
     try:
         check(settings)

@@ -7,8 +7,10 @@ headers of a request in bytes and in time.
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Mapping
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,6 +22,9 @@ from choline_data.service.limits import Limits
 
 HEADER_BYTES = 16 << 10
 HEADER_SECONDS = 10.0
+
+# For browsers: no page of another site may show or run an answer.
+GUARDS = "x-content-type-options: nosniff\r\ncross-origin-resource-policy: same-origin\r\n"
 
 _CODES = {
     "NOT_FOUND": "404 Not Found",
@@ -33,7 +38,13 @@ _CODES = {
 
 
 class RefusedError(Exception):
-    """A request that is answered with a status line only."""
+    """A request that is answered with a status line, and with what to do where that helps."""
+
+    def __init__(self, line: str, message: str = "", remedy: str = "") -> None:
+        super().__init__(line)
+        self.line = line
+        told = errors.InvalidOptionError(message, remedy=remedy)
+        self.body = body_of(told) if message else b""
 
 
 class WebFace:
@@ -105,7 +116,7 @@ class WebFace:
         except asyncio.LimitOverrunError:
             return await self.end_with(writer, "431 Request Header Fields Too Large")
         except RefusedError as error:
-            return await self.end_with(writer, str(error))
+            return await self.end_with(writer, error.line, error.body)
         await self.answer(target, headers, writer)
 
     def _parsed(self, head: bytes) -> tuple[str, dict[str, list[str]]]:
@@ -124,20 +135,48 @@ class WebFace:
                 headers.setdefault(name.lower(), []).append(value.strip())
         if "transfer-encoding" in headers or headers.get("content-length", ["0"]) != ["0"]:
             raise RefusedError("400 Bad Request")
-        self._check_host(headers)
+        self._check_site(headers)
+        try:
+            urlsplit(words[1])
+        except ValueError as error:
+            raise RefusedError("400 Bad Request") from error
         if not words[1].startswith("/"):
             raise RefusedError("400 Bad Request")
         return words[1], headers
 
-    def _check_host(self, headers: dict[str, list[str]]) -> None:
-        """Refuses what a page in a browser could send by a name of its own that points here."""
+    def _check_site(self, headers: dict[str, list[str]]) -> None:
+        """Refuses what a page of another site sends from a browser, also by a name of its own that points here."""
         hosts = headers.get("host", [])
-        name = urlsplit(f"//{hosts[0]}").hostname if len(hosts) == 1 else None
-        exposed = self._settings.tls_cert or self._settings.insecure  # then it is reached by names we do not know
-        if name is None or (not exposed and name.lower() not in self._hosts):
-            raise RefusedError("421 Misdirected Request")
-        if "origin" in headers:
-            raise RefusedError("403 Forbidden")
+        try:
+            name = urlsplit(f"//{hosts[0]}").hostname if len(hosts) == 1 else None
+        except ValueError:
+            name = None
+        if not name:
+            raise RefusedError(
+                "400 Bad Request", "A request has one host.", "Send one `Host` header, such as localhost."
+            )
+        if not self._known(name.lower()):
+            raise RefusedError(
+                "421 Misdirected Request",
+                f"The server does not know that {name[:80]!r} is a name of its own.",
+                f"Ask for it by its address, or start it with --http-host {name[:80]}.",
+            )
+        sites = headers.get("sec-fetch-site", [])
+        if "origin" in headers or any(site.lower() not in ("none", "same-origin") for site in sites):
+            raise RefusedError(
+                "403 Forbidden", "Pages of other sites can't read from here.", "Ask from a program, not from a page."
+            )
+
+    def _known(self, name: str) -> bool:
+        """Whether the server may be asked by this name. A page can make any name of its own point here, but no address."""
+        settings = self._settings
+        if name in self._hosts or name in settings.http_hosts:
+            return True
+        if not settings.tls_cert and not settings.insecure:
+            return False
+        if settings.tls_cert or settings.token_file:  # a page has no certificate for the name, and no token
+            return True
+        return _is_address(name) or name in (socket.gethostname().lower(), socket.gethostname().lower().split(".")[0])
 
     @staticmethod
     async def end_with(
@@ -147,11 +186,19 @@ class WebFace:
         kind = kind if body else "text/plain"
         writer.write(
             f"HTTP/1.1 {line}\r\ncontent-type: {kind}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n"
-            "x-content-type-options: nosniff\r\n\r\n".encode()
+            f"{GUARDS}\r\n".encode()
             + body
         )
         async with asyncio.timeout(HEADER_SECONDS):
             await writer.drain()
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def code_of(error: errors.CholineDataError) -> str:

@@ -166,6 +166,7 @@ class _Parent:
                 argv += [f"--{name.replace('_', '-')}", str(settings[name])]
         argv += [f"--{name}" for name in ("insecure", "reflection") if settings[name]]
         argv += [f"--tokenizer={name}" for name in settings["tokenizers"]]
+        argv += [f"--http-host={name}" for name in settings["http_hosts"]]
         argv += ["--memory", str(max(self._limits.memory // settings["workers"], 1 << 20))]
         argv += ["--max-streams", str(self._limits.max_streams)]
         for field in fields(self._limits):

@@ -99,11 +99,12 @@ class UnknownDatasetError(RequestError):
 
     reason = "DATASET_UNKNOWN"
 
-    def __init__(self, name: str, known: Iterable[str] = ()) -> None:
+    def __init__(self, name: str, known: Iterable[str] = (), *, home: str = "") -> None:
         known = list(known)
         near = nearest(name, known)
         remedy = f"Did you mean {near!r}?" if near else "`choline-data list` shows what there is."
-        super().__init__(f"No dataset {one_line(name, 80)!r} in the catalog.", remedy=remedy, dataset=name)
+        place = f"in the catalog of {home}" if home else "in the catalog"
+        super().__init__(f"No dataset {one_line(name, 80)!r} {place}.", remedy=remedy, dataset=name)
 
 
 class UnknownFieldError(RequestError):

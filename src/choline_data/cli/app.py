@@ -235,6 +235,9 @@ def serve(
     tokenizer: Annotated[
         list[str] | None, typer.Option(help="NAME=tokenizer.json or tiktoken:NAME that readers may name.")
     ] = None,
+    http_host: Annotated[
+        list[str] | None, typer.Option(help="A name by which the HTTP port may be asked, beside its addresses.")
+    ] = None,
     limit: Annotated[list[str] | None, typer.Option(help="NAME=VALUE of docs/serving.md, Limits.")] = None,
     home: HomeOption = "",
     as_json: JsonOption = False,
@@ -260,6 +263,7 @@ def serve(
             reflection=reflection,
             audit=audit,
             tokenizers=tokenizer or (),
+            http_hosts=http_host or (),
             limits=dict(item.partition("=")[::2] for item in limit or ()),
             as_json=as_json,
         )

@@ -15,6 +15,7 @@ from fractions import Fraction
 from choline_data.errors import InvalidMixError, UnknownDatasetError, UnknownFieldError, nearest
 from choline_data.home import Home
 from choline_data.licenses import CLASSES, license_class
+from choline_data.locations import redacted
 from choline_data.mix.grammar import UNITS, Mix, Part, parse_mix
 from choline_data.mix.measure import Measure, measured
 from choline_data.recipe import MAX_SOURCES, Recipe, RecipeSource, Segment
@@ -150,7 +151,7 @@ class _Resolver:
 
     def _entry(self, part: Part) -> Entry:
         if part.dataset not in self._entries:
-            raise UnknownDatasetError(part.dataset, self._entries)
+            raise UnknownDatasetError(part.dataset, self._entries, home=redacted(self._store.home.location))
         return self._entries[part.dataset]
 
     def _group(self, part: Part, share: Fraction, below: _Inherited) -> None:

@@ -23,6 +23,7 @@ from choline_data.errors import (
     UnknownDatasetError,
 )
 from choline_data.home import Home
+from choline_data.locations import redacted
 from choline_data.store import sealed as sealing
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
@@ -140,7 +141,7 @@ class Catalog:
         """The dataset of this name; UnknownDatasetError, with the nearest, where there is none."""
         entries = self.entries()
         if name not in entries:
-            raise UnknownDatasetError(name, entries)
+            raise UnknownDatasetError(name, entries, home=redacted(self.home.location))
         return entries[name]
 
     def _commit(
