@@ -431,6 +431,8 @@ def _wrapped(
         for chunk in reader.chunks(lane, index, None if whole is None else whole - index):
             index += chunk.batch.num_rows
             yield chunk
+        if whole is not None and index < whole:
+            return  # the reader was closed: what is left is not asked for
     if count is not None and length and index < count:
         positions = lane.positions(index, count - index) % length
         yield Chunk(reader.at(positions.tolist()), positions)
