@@ -21,12 +21,13 @@ from choline_data.client.feedback import Feedback
 from choline_data.client.meshes import placed
 from choline_data.client.options import budgeted, media_tensors, one_of, weighted
 from choline_data.client.outliers import Outliers
-from choline_data.client.passes import Maker, Pass, Progress, Share, share_of
+from choline_data.client.passes import KEPT_BYTES, Maker, Pass, Progress, Share, share_of
 from choline_data.client.prefetch import QUEUE_BYTES
 from choline_data.client.ranks import find_rank
 from choline_data.client.reading import Chunk, Described, Reader
 from choline_data.errors import InvalidOptionError, MissingDependencyError, OutOfRangeError
 from choline_data.home import Home, default_home
+from choline_data.memory import keep_freed
 from choline_data.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ class FirehoseDataset(Feedback, IterableDataset):  # type: ignore[misc]
         stall_seconds: float = STALL_SECONDS,
     ) -> None:
         super().__init__()
+        keep_freed(KEPT_BYTES)  # before there are threads
         one_of("on_error", on_error, ("raise", "skip"))
         one_of("last_batch", last_batch, LAST)
         one_of("decode", decode, (None, "pil", "torch"))
