@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from choline_data.adapters.base import Source
@@ -11,6 +11,7 @@ from choline_data.catalog.ingest import Ingested, Progress, check_limit, publish
 from choline_data.catalog.planning import Plan, Wishes, plan_source
 from choline_data.errors import AlreadyExistsError, HomeError, UnavailableError
 from choline_data.home import Home
+from choline_data.locations import is_url, redacted
 from choline_data.store import Catalog
 from choline_data.store.catalog import check_name, name_from
 from choline_data.store.leases import writing
@@ -25,6 +26,7 @@ class Prepared:
     replaces: str | None
     card: dict[str, Any]
     tags: tuple[str, ...] = ()
+    added: dict[str, Any] = field(default_factory=dict)  # the source and the options, as `repair` uses them
 
 
 def _default_name(source: Source, typed: str) -> str:
@@ -73,7 +75,20 @@ def prepare(
     name = check_name(name) if name else _default_name(source, place)
     there = Catalog(home).entries().get(name)
     plan = plan_source(source, name, wishes)
-    return Prepared(plan, source, there.revision if there else None, card, tags)
+    added = _added(place, source.revision or revision, wishes)
+    return Prepared(plan, source, there.revision if there else None, card, tags, added)
+
+
+def _added(place: str, revision: str, wishes: Wishes) -> dict[str, Any]:
+    """How the dataset is added, so that the same can be done again. An address that holds a secret is not kept."""
+    if is_url(place) and redacted(place) != place:
+        return {}
+    default = vars(Wishes())
+    options = {key: value for key, value in vars(wishes).items() if value != default[key]}
+    if "fields" in options:
+        options["fields"] = dict(options["fields"])
+    location = os.path.abspath(place) if os.path.exists(place) or place.startswith((".", "/", "~")) else place
+    return {"source": location, "revision": revision, "options": options}
 
 
 def ingest(
@@ -104,6 +119,7 @@ def ingest(
                 dedup=dedup,
                 card=prepared.card,
                 tags=prepared.tags,
+                added={**prepared.added, "dedup": dedup} if prepared.added else {},
             )
     except HomeError as error:
         error.remedy = f"{error.remedy} Nothing was published."

@@ -120,7 +120,16 @@ def register(home: Home, prepared: Prepared, *, replace_existing: bool = False) 
     with writing(home, f"add {plan.name}") as held:
         store_manifest(held, manifest, rejects_as_lines(rejects))
         entry = Catalog(held).publish(
-            entry_of(plan, revision, rows, manifest.bytes, rejected, tags=prepared.tags, card=prepared.card),
+            entry_of(
+                plan,
+                revision,
+                rows,
+                manifest.bytes,
+                rejected,
+                tags=prepared.tags,
+                card=prepared.card,
+                added={**prepared.added, "in_place": True} if prepared.added else {},
+            ),
             replaces=prepared.replaces if replace_existing else None,
             check=partial(check_written, held, [manifest_name(revision)]),
         )

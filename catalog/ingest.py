@@ -223,6 +223,7 @@ def entry_of(
     *,
     tags: tuple[str, ...] = (),
     card: dict[str, Any] | None = None,
+    added: dict[str, Any] | None = None,
 ) -> Entry:
     """The catalog's entry for a revision that this plan came to."""
     return Entry(
@@ -237,6 +238,7 @@ def entry_of(
         source=plan.source,
         tags=tags,
         card=card or {},
+        added=added or {},
     )
 
 
@@ -255,10 +257,11 @@ def publish(
     about: dict[str, Any] | None = None,
     card: dict[str, Any] | None = None,
     tags: tuple[str, ...] = (),
+    added: dict[str, Any] | None = None,
 ) -> Ingested:
     """Makes one revision of the units' files and puts it into the catalog, all or nothing."""
     with writing(home, f"add {plan.name}") as held:
-        return _publish(plan, held, results, replaces, dedup, about or {}, card or {}, tags)
+        return _publish(plan, held, results, replaces, dedup, about or {}, card or {}, tags, added or {})
 
 
 def _publish(
@@ -270,6 +273,7 @@ def _publish(
     about: dict[str, Any],
     card: dict[str, Any],
     tags: tuple[str, ...],
+    added: dict[str, Any],
 ) -> Ingested:
     ordered = sorted(results, key=lambda r: r.number)
     files = [file for result in ordered for file in result.files]
@@ -301,7 +305,7 @@ def _publish(
     )
     store_manifest(home, manifest, rejects_as_lines(rejects))
     entry = Catalog(home).publish(
-        entry_of(plan, manifest.revision, manifest.rows, manifest.bytes, rejected, tags=tags, card=card),
+        entry_of(plan, manifest.revision, manifest.rows, manifest.bytes, rejected, tags=tags, card=card, added=added),
         replaces=replaces,
         check=partial(check_written, home, names_of(manifest)),
     )

@@ -155,6 +155,22 @@ def test_verify_rm_and_gc_tell_what_they_did(tmp_path, place):
     assert lines(run(tmp_path, "list", "--json")) == []
 
 
+def test_verify_names_each_fault_and_repair_mends_them(tmp_path, place):
+    assert run(tmp_path, "add", str(place / "rivers.jsonl"), "--yes").returncode == 0
+    for path in (tmp_path / "home" / "data").rglob("*.*"):
+        path.chmod(0o644)
+        path.write_bytes(path.read_bytes()[:-3])
+    shown = run(tmp_path, "verify")
+    assert shown.returncode == 1 and shown.stderr == ""
+    assert "damaged: rivers: data/" in shown.stdout and "Run `choline-data repair rivers`." in shown.stdout
+    told = run(tmp_path, "verify", "--json")
+    faults = [json.loads(line) for line in told.stdout.splitlines() if "remedy" in line]
+    assert told.returncode == 1 and faults[0]["dataset"] == "rivers" and faults[0]["kind"] == "data"
+    assert run(tmp_path, "repair", "rivers").returncode == 0
+    assert run(tmp_path, "verify").returncode == 0
+    assert run(tmp_path, "repair").stdout == "Nothing was damaged.\n"
+
+
 def test_search_finds_cards_by_words_and_licence(place):
     found = lines(run(place, "search", "code", "license:mit", "--json"))
     assert found and all(card["license"] == "MIT" for card in found)

@@ -138,10 +138,23 @@ def verify(
     home: HomeOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Check every checksum."""
+    """Check every checksum, and list every fault with what to do about it."""
     from choline_data.cli.datasets import verify_datasets
 
-    verify_datasets(home, name, as_json=as_json)
+    raise typer.Exit(verify_datasets(home, name, as_json=as_json))
+
+
+@app.command()
+def repair(
+    name: Annotated[str, typer.Argument(help="A dataset; the whole home without.")] = "",
+    workers: Annotated[int, typer.Option(help="Processes that ingest.", min=1)] = 1,
+    home: HomeOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Put back what is damaged, from the sources and from what is sound."""
+    from choline_data.cli.datasets import repair_datasets
+
+    raise typer.Exit(repair_datasets(home, name, workers=workers, as_json=as_json))
 
 
 @app.command()

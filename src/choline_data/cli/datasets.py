@@ -11,6 +11,7 @@ from choline_data.cli.output import counted, emit, shown, size
 from choline_data.errors import UnknownDatasetError
 from choline_data.home import Home
 from choline_data.store import Catalog, Entry, open_revision
+from choline_data.store.faults import Fault
 from choline_data.store.retention import KEEP_DAYS
 
 
@@ -126,22 +127,69 @@ def head_dataset(home: str, name: str, count: int, *, as_json: bool) -> None:
         sys.stdout.write("\n")
 
 
-def verify_datasets(home: str, name: str, *, as_json: bool) -> None:
-    """`choline-data verify`: every byte of every file, every block, every count."""
-    from choline_data.store.verify import verify
+def verify_datasets(home: str, name: str, *, as_json: bool) -> int:
+    """`choline-data verify`: every byte of every file, every block, every count. The exit code: 1 where one is wrong."""
+    from choline_data.store.check import check
 
-    where = Home(home or None)
-    catalog = Catalog(where)
-    entries = [catalog.entry(name)] if name else list(catalog.entries().values())
-    for entry in entries:
-        checked = verify(where, entry)
+    report = check(Home(home or None), name)
+    for told in report.datasets:
         if as_json:
-            emit({"name": entry.name, "revision": entry.revision, "rows": entry.rows, "ok": True, **checked})
-        else:
+            emit(told)
+        elif told["ok"]:
             sys.stdout.write(
-                f"{entry.name}@{entry.revision[:12]}: {counted(checked['files'], 'file')}, {counted(checked['blocks'], 'block')}, "
-                f"{size(checked['bytes'])}: good\n"
+                f"{told['name']}@{told['revision'][:12]}: {counted(told['files'], 'file')}, "
+                f"{counted(told['blocks'], 'block')}, {size(told['bytes'])}: good\n"
             )
+    for note in report.notes:
+        if as_json:
+            emit({"note": note})
+        else:
+            sys.stdout.write(f"note: {shown(note, 600)}\n")
+    _show_faults(report.faults, as_json=as_json)
+    return 1 if report.faults else 0
+
+
+def _show_faults(faults: Sequence[Fault], *, as_json: bool) -> None:
+    for fault in faults:
+        if as_json:
+            emit(fault.as_json())
+        else:
+            sys.stdout.write(f"damaged: {shown(fault, 400)} {shown(fault.remedy, 400)}\n")
+
+
+def _say(step: str) -> None:
+    sys.stderr.write(f"{shown(step, 400)}\n")
+
+
+def repair_datasets(home: str, name: str, *, workers: int, as_json: bool) -> int:
+    """`choline-data repair`. The exit code: 1 where something is still wrong."""
+    from choline_data.catalog.repair import repair
+
+    done = repair(
+        Home(home or None),
+        name,
+        workers=workers,
+        said=None if as_json else _say,
+    )
+    for file, what in done.done:
+        if as_json:
+            emit({"file": file, "done": what})
+        else:
+            sys.stdout.write(f"{shown(file, 200)}: {what}\n")
+    for lost in done.lost:
+        if as_json:
+            emit({"lost": lost})
+        else:
+            sys.stdout.write(f"lost: {shown(lost, 600)}\n")
+    for error in done.failed:
+        if as_json:
+            emit({"error": error.reason, "message": error.message, "remedy": error.remedy})
+        else:
+            sys.stderr.write(f"error: {error.message} {error.remedy}\n")
+    _show_faults(done.left, as_json=as_json)
+    if not (as_json or done.done or done.left):
+        sys.stdout.write("Nothing was damaged.\n")
+    return 1 if done.left or done.failed else 0
 
 
 def remove_dataset(home: str, name: str, *, as_json: bool) -> None:

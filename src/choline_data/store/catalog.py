@@ -65,6 +65,7 @@ class Entry:
     source: str = ""
     earlier: tuple[str, ...] = ()  # revisions that this name had before; kept until `gc`
     card: dict[str, Any] = field(default_factory=dict)
+    added: dict[str, Any] = field(default_factory=dict)  # the source and the options of `add`, for `repair`
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> Entry:

@@ -256,14 +256,30 @@ class InPlaceRevision(Revision):
                     self._sources.popitem(last=False)
         return found
 
+    def manifest(self) -> ManifestInPlace:
+        """Its manifest as a value."""
+        head = self._head
+        return ManifestInPlace(
+            files=tuple(self.sources()),
+            columns=self.columns,
+            block_rows=self.block_rows,
+            constants=self.constants,
+            reader=head["reader"],
+            parts=tuple(head["parts"]),
+            about=self.about,
+        )
+
     def maps(self) -> list[pa.Buffer]:
         """None: nothing is mapped."""
         return []
 
-    def check(self) -> None:
-        """DamagedStoreError for the first file that is not as it was registered."""
-        for file in self.sources():
-            self._reader.check(file)
+    def check(self, file: FileInPlace) -> None:
+        """DamagedStoreError where the file is not as it was registered."""
+        self._reader.check(file)
+
+    def first_row(self, number: int) -> int:
+        """The first row of the file with this number."""
+        return self._starts[number]
 
     def read(self, start: int, stop: int, columns: Sequence[str] | None = None) -> list[pa.RecordBatch]:
         """Rows start … stop-1 as slices of decoded batches."""
@@ -342,17 +358,19 @@ class InPlaceRevision(Revision):
         return gone
 
 
-def verify_in_place(revision: InPlaceRevision) -> dict[str, Any]:
-    """Reads every sample from its file; DamagedStoreError for the first thing that is not as it was registered."""
-    groups = 0
-    for file, base in zip(revision.sources(), np.cumsum([0, *revision.file_rows]).tolist(), strict=False):
-        at = base
-        for count in file.groups:
-            for low in range(at, at + count, 4096):
-                for batch in revision.read(low, min(low + 4096, at + count)):
+def check_in_place(revision: InPlaceRevision) -> Iterator[tuple[str, int, DamagedStoreError | None]]:
+    """Reads every sample from its file: for each file where it is, its groups, and the first thing that is wrong."""
+    for number, file in enumerate(revision.sources()):
+        problem = None
+        try:
+            at = revision.first_row(number)
+            for low in range(at, at + file.rows, 4096):
+                for batch in revision.read(low, min(low + 4096, at + file.rows)):
                     batch.validate(full=True)
-            at += count
-            groups += 1
-        if not file.rows:
-            revision.check()
-    return {"files": len(revision.file_rows), "blocks": groups, "bytes": revision.bytes}
+            if not file.rows:
+                revision.check(file)
+        except DamagedStoreError as error:
+            problem = error
+        except pa.ArrowInvalid as error:
+            problem = DamagedStoreError(f"{file.location}: {error}", remedy="Bring the file back as it was.")
+        yield file.location, len(file.groups), problem

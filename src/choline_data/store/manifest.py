@@ -34,7 +34,7 @@ _FILES = pa.schema(
     ]
 )
 HEAD = b"choline_data.manifest"
-_REJECTS = "rejects_xxh3"
+REJECTS = "rejects_xxh3"
 
 
 @dataclass(frozen=True)
@@ -214,7 +214,7 @@ def store_manifest(home: Home, manifest: AnyManifest, rejects: builtins.bytes = 
         return
     about = dict(manifest.about)
     if rejects:
-        about[_REJECTS] = sealing.checksum(rejects_name(revision), rejects)
+        about[REJECTS] = sealing.checksum(rejects_name(revision), rejects)
         home.put(rejects_name(revision), rejects)
     home.put(manifest_name(revision), manifest.with_about(about).encode())
 
@@ -229,7 +229,7 @@ def rejects_fault(home: Home, revision: str) -> str | None:
     name = rejects_name(revision)
     try:
         (raw,) = (read_manifest(home, revision).schema.metadata or {}).values()
-        stated = orjson.loads(raw)["about"].get(_REJECTS)
+        stated = orjson.loads(raw)["about"].get(REJECTS)
     except (CholineDataError, KeyError, TypeError, ValueError):
         return "the manifest that has its checksum can't be read"
     if stated is None:

@@ -89,6 +89,15 @@ class Messages:
             footer[start : start + places.nbytes] = places.tobytes()
         return made[-18 - size : -10 - size] + bytes(footer) + made[-10:]
 
+    @staticmethod
+    def places(file: memoryview) -> npt.NDArray[Any]:
+        """Where a whole file has its messages, by its footer: offset, header length and body length of each."""
+        size = int.from_bytes(file[-10:-6], "little")
+        footer = file[len(file) - 10 - size : len(file) - 10]
+        start = _blocks_in(footer)
+        count = int.from_bytes(footer[start - 4 : start], "little")
+        return np.frombuffer(footer, _PLACES, count, start)
+
     def _together(self, pieces: Sequence[Piece]) -> Piece:
         # With the empty batch it is a copy even of one slice.
         batch = pa.concat_batches([*(rows.batch.slice(start, end - start) for rows, start, end in pieces), self._empty])

@@ -5,12 +5,16 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from choline_data.errors import DamagedStoreError, SourceNotFoundError
+import pyarrow as pa
+
+from choline_data.errors import DamagedStoreError, RevisionGoneError, SourceNotFoundError
 from choline_data.home import Home
-from choline_data.store.blocks import BlockFile, data_name
+from choline_data.store.blocks import BlockFile, data_name, index_name
 from choline_data.store.catalog import Entry
-from choline_data.store.in_place import InPlaceRevision, verify_in_place
-from choline_data.store.revision import Manifest, open_revision
+from choline_data.store.faults import Report
+from choline_data.store.in_place import InPlaceRevision, check_in_place
+from choline_data.store.manifest import StoredFile, manifest_name, rejects_fault, rejects_name
+from choline_data.store.revision import Revision, open_revision
 
 _READ = 8 << 20
 
@@ -25,32 +29,79 @@ def _sha256(home: Home, name: str) -> str:
 
 def verify(home: Home, entry: Entry) -> dict[str, Any]:
     """Reads every byte of the dataset's revision; DamagedStoreError for the first thing that is not as it was written."""
-    revision = open_revision(home, entry.revision)
+    report = Report()
+    counts = check_revision(home, entry.revision, report, dataset=entry.name, seen={})
+    if report.faults:
+        raise DamagedStoreError(str(report.faults[0]), remedy=report.faults[0].remedy, dataset=entry.name)
+    return counts
+
+
+def check_revision(
+    home: Home, digest: str, report: Report, *, dataset: str, seen: dict[str, tuple[str, int]]
+) -> dict[str, Any]:
+    """Reads every byte of a revision, adds each fault to the report, and counts what was read.
+
+    `seen` holds the store files that were read for another revision: what is wrong with them, and their blocks.
+    """
+    counts = {"files": 0, "blocks": 0, "bytes": 0}
+    where = {"dataset": dataset, "revision": digest}
+    try:
+        revision = open_revision(home, digest)
+    except (DamagedStoreError, RevisionGoneError):
+        what = "is damaged" if home.exists(manifest_name(digest)) else "is missing"
+        report.add("manifest", manifest_name(digest), what, **where)
+        return counts
+    fault = rejects_fault(home, digest)
+    if fault:
+        report.add("rejects", rejects_name(digest), fault, **where)
+    counts["bytes"] = revision.bytes
     if isinstance(revision, InPlaceRevision):
-        return verify_in_place(revision)
-    files = revision.files()
-    manifest = Manifest(tuple(files), revision.columns, revision.block_rows, revision.constants)
-    if manifest.revision != entry.revision:
-        raise DamagedStoreError(
-            f"{entry.name}: the manifest does not have the digest {entry.revision[:12]}….", remedy="Add it again."
-        )
-    blocks = 0
-    for file in files:
-        where = f"{entry.name}: store file {file.sha256[:12]}… (from {file.source})"
-        remedy = "`choline-data rm` it and add it again."
-        try:
-            found = _sha256(home, data_name(file.sha256))
-        except (SourceNotFoundError, FileNotFoundError) as error:
-            raise DamagedStoreError(f"{where} is missing.", remedy=remedy) from error
-        if found != file.sha256:
-            raise DamagedStoreError(f"{where} does not have its checksum.", remedy=remedy)
+        for location, groups, problem in check_in_place(revision):
+            counts["files"] += 1
+            counts["blocks"] += groups
+            if problem is not None:
+                report.add("source", location, f"is damaged: {problem.message}", remedy=problem.remedy, **where)
+        return counts
+    for file in revision.files():
+        counts["files"] += 1
+        if file.sha256 not in seen:
+            seen[file.sha256] = _check_file(home, file, revision, report, where)
+        elif seen[file.sha256][0]:
+            report.add("data", data_name(file.sha256), seen[file.sha256][0], **where)
+        counts["blocks"] += seen[file.sha256][1]
+    return counts
+
+
+def _check_file(
+    home: Home, file: StoredFile, revision: Revision, report: Report, where: dict[str, str]
+) -> tuple[str, int]:
+    """What is wrong with a store file, and how many blocks it has. Faults of the file and of its index go to the report."""
+    name = data_name(file.sha256)
+    from_where = f" (from {file.source})" if file.source else ""
+    what = ""
+    try:
+        if _sha256(home, name) != file.sha256:
+            what = "does not have its checksum"
+    except (SourceNotFoundError, FileNotFoundError):
+        what = "is missing"
+    except OSError as error:
+        what = f"can't be read: {error.strerror or error}"
+    if what:
+        report.add("data", name, what + from_where, **where)
+        return what, 0
+    try:
         opened = BlockFile(home, file.sha256, revision.schema, file.bytes)
+        opened.check_rows(file.rows, revision.block_rows)
         rows = 0
         for number in range(len(opened)):
             block = opened.block(number)
             block.validate(full=True)
             rows += block.num_rows
         if rows != file.rows:
-            raise DamagedStoreError(f"{where} has {rows} rows, not {file.rows}.", remedy=remedy)
-        blocks += len(opened)
-    return {"files": len(files), "blocks": blocks, "bytes": revision.bytes}
+            report.add("data", name, f"has {rows} rows, not {file.rows}" + from_where, **where)
+        return "", len(opened)
+    except (DamagedStoreError, SourceNotFoundError, pa.ArrowException, ValueError, IndexError) as error:
+        # The file has its digest, so what can be wrong is its index.
+        what = "is missing" if isinstance(error, SourceNotFoundError) else "is damaged"
+        report.add("index", index_name(file.sha256), what, **where)
+        return "", 0

@@ -61,7 +61,7 @@ class TokenArray:
         self.on_request = False
         self._pieces: dict[str, Pieces] = {}
         try:
-            meta = _meta(home, key)
+            meta = read_meta(home, key.folder)
             self.sealed = "sums" in meta
             self.documents = int(meta["documents"])
             self.tokens = int(meta["tokens"])
@@ -109,10 +109,7 @@ class TokenArray:
             pieces.check_all()
 
     def _damaged(self) -> DamagedStoreError:
-        return DamagedStoreError(
-            f"The stored tokens of revision {self.key.revision[:12]}… are damaged ({self.key.folder}).",
-            remedy="Run `choline-data repair`.",
-        )
+        return damaged(self.key.folder)
 
     def _array(self, home: Home, name: str, dtype: np.dtype[Any], count: int) -> npt.NDArray[Any]:
         place = f"{self.key.folder}/{name}.bin"
@@ -124,9 +121,27 @@ class TokenArray:
         return np.frombuffer(buffer, dtype, count=count)
 
 
-def _meta(home: Home, key: TokenKey) -> dict[str, Any]:
-    name = f"{key.folder}/meta.json"
+def read_meta(home: Home, folder: str) -> dict[str, Any]:
+    """What `meta.json` says of the tokens in this folder; BrokenSealError where it is damaged."""
+    name = f"{folder}/meta.json"
     return sealing.unsealed_json(name, home.read(name), before=b'{"documents":')
+
+
+def key_of(home: Home, folder: str) -> TokenKey:
+    """The key of the tokens that lie in this folder; DamagedStoreError where they do not say it."""
+    try:
+        meta = read_meta(home, folder)
+        key = TokenKey(folder.split("/")[1], str(meta["tokenizer"]), str(meta["boundary"]))
+    except (sealing.BrokenSealError, KeyError) as error:
+        raise damaged(folder) from error
+    if key.folder != folder:
+        raise damaged(folder)
+    return key
+
+
+def damaged(folder: str) -> DamagedStoreError:
+    """That the tokens in this folder are not as they were written."""
+    return DamagedStoreError(f"The stored tokens in {folder} are damaged.", remedy="Run `choline-data repair`.")
 
 
 def stored(home: Home, key: TokenKey) -> bool:

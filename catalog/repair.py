@@ -1,0 +1,241 @@
+"""`choline-data repair`: puts back what is damaged in a home, and says what can't be put back.
+
+A dataset's own files come from its source again, by the options of its `add`: the same revision or none. What can be
+computed from them is computed again, or removed so that the next reader makes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import orjson
+
+from choline_data.catalog.add import ingest, prepare
+from choline_data.catalog.planning import Wishes
+from choline_data.errors import (
+    AlreadyExistsError,
+    ChoiceNeededError,
+    CholineDataError,
+    SourceDamagedError,
+    SourceNotFoundError,
+)
+from choline_data.home import Home
+from choline_data.store.blocks import index_name, index_of
+from choline_data.store.catalog import HEAD, Catalog, Entry, copy_name, decoded, encoded, snapshot_name
+from choline_data.store.check import check, check_catalog
+from choline_data.store.faults import Fault, Report
+from choline_data.store.in_place import InPlaceRevision
+from choline_data.store.manifest import REJECTS, AnyManifest, Manifest, manifest_name, read_manifest, rejects_name
+from choline_data.store.revision import Revision, open_revision
+from choline_data.store.sealed import BrokenSealError
+
+_FROM_SOURCE = {"data", "manifest", "rejects", "source"}
+
+
+@dataclass
+class Repaired:
+    """What a repair came to."""
+
+    done: list[tuple[str, str]] = field(default_factory=list)  # (file, what became of it)
+    lost: list[str] = field(default_factory=list)  # what could not be put back, and what to do
+    failed: list[CholineDataError] = field(default_factory=list)
+    left: list[Fault] = field(default_factory=list)  # what is still wrong
+
+
+def repair(home: Home, name: str = "", *, workers: int = 1, said: Callable[[str], None] | None = None) -> Repaired:
+    """Repairs the home, or what one dataset has in it. `said` is told of each long step before it begins."""
+    out = Repaired()
+    report = Report()
+    check_catalog(home, home.names(""), report)
+    _repair_catalog(home, report, out)
+    report = check(home, name)  # the catalog is whole now, so it is known which dataset has what
+    for fault in [f for f in report.faults if f.kind == "index"]:
+        _repair_index(home, fault, out)
+    entries = Catalog(home).entries()
+    for dataset in sorted({f.dataset for f in report.faults if f.kind in _FROM_SOURCE and f.dataset}):
+        if said is not None:
+            said(f"{dataset}: reading its source again")
+        _restore(home, entries[dataset], [f for f in report.faults if f.dataset == dataset], out, workers)
+    _drop_unowned(home, report, out)
+    for fault in report.faults:
+        if fault.kind in ("selection", "ids", "packing", "tokenizer", "job", "tokens"):
+            _repair_derived(home, fault, out)
+    out.left = check(home, name).faults
+    return out
+
+
+def _repair_catalog(home: Home, report: Report, out: Repaired) -> None:
+    catalog = Catalog(home)
+    for fault in report.faults:
+        if fault.kind == "hint":
+            home.hint(HEAD, str(catalog.newest()).encode())
+            out.done.append((fault.file, "written again"))
+        if fault.kind not in ("catalog", "copy"):
+            continue
+        number = int(fault.file.rsplit("/", 1)[-1].split(".")[0])
+        place, copy = snapshot_name(number), copy_name(number)
+        sound = next((raw for raw in map(_content(home, number), (place, copy)) if raw is not None), None)
+        if sound is not None:
+            home.put(place, sound)
+            home.put(copy, sound)
+            out.done.append((fault.file, "put back from its copy" if fault.kind == "catalog" else "written again"))
+            continue
+        before, entries = _before(home, number)
+        raw = encoded(number, entries, lost=True)
+        home.put(place, raw)
+        home.put(copy, raw)
+        out.done.append(
+            (fault.file, f"replaced by what snapshot {before} says" if before else "replaced by an empty one")
+        )
+        out.lost.append(
+            f"Catalog snapshot {number} is lost: the change that made it is undone where no later one holds it."
+        )
+    if out.lost:
+        out.lost += _unnamed(home)
+
+
+def _content(home: Home, number: int) -> Callable[[str], bytes | None]:
+    def sound(name: str) -> bytes | None:
+        """The object's bytes, where they are the snapshot's."""
+        try:
+            raw = home.read(name)
+            decoded(number, raw)
+        except (SourceNotFoundError, BrokenSealError):
+            return None
+        return raw
+
+    return sound
+
+
+def _before(home: Home, number: int) -> tuple[int, dict[str, Entry]]:
+    for earlier in range(number - 1, 0, -1):
+        for name in (snapshot_name(earlier), copy_name(earlier)):
+            raw = _content(home, earlier)(name)
+            if raw is not None:
+                return earlier, decoded(earlier, raw)
+    return 0, {}
+
+
+def _unnamed(home: Home) -> list[str]:
+    """The revisions that are in the home and that no dataset has or had: what a lost snapshot may have named."""
+    entries = Catalog(home).entries().values()
+    named = {digest for entry in entries for digest in (entry.revision, *entry.earlier)}
+    out = []
+    for name in home.names("revisions"):
+        digest = name.split("/")[1]
+        if not name.endswith("/manifest.arrow") or digest in named:
+            continue
+        try:
+            (raw,) = (read_manifest(home, digest).schema.metadata or {}).values()
+            source = orjson.loads(raw)["about"].get("source", "")
+        except CholineDataError:
+            continue
+        out.append(
+            f"Revision {digest[:12]}… is in the home and no dataset has it. `choline-data add {source or 'SOURCE'}` "
+            "puts it back into the catalog."
+        )
+    return out
+
+
+def _repair_index(home: Home, fault: Fault, out: Repaired) -> None:
+    """Makes a block index again from its store file, which is sound."""
+    digest = fault.file.rsplit("/", 1)[-1].split(".")[0]
+    home.put(index_name(digest), index_of(home, digest))
+    out.done.append((fault.file, "made again from its store file"))
+
+
+def _restore(home: Home, entry: Entry, faults: list[Fault], out: Repaired, workers: int) -> None:
+    """Reads the dataset's source again and puts back the files whose digests are wanted."""
+    added = entry.added or {"source": entry.source, "options": {}}
+    unsure = "" if entry.added else " An older version added it and kept no options, so the defaults were taken."
+    again = f"`choline-data add SOURCE --name {entry.name} --replace` takes what the source holds now."
+    try:
+        _ingest_again(home, entry, added, workers)
+    except AlreadyExistsError:
+        error: CholineDataError = SourceDamagedError(
+            f"{entry.name}: its source {added['source']} does not make revision {entry.revision[:12]}… any more.{unsure}",
+            remedy=f"Bring the source back as it was and run this again, or {again}",
+        )
+    except (ChoiceNeededError, CholineDataError, TypeError) as found:
+        error = SourceDamagedError(
+            f"{entry.name}: its source {added['source'] or '(not recorded)'} can't be read again: "
+            f"{found.message if isinstance(found, CholineDataError) else found}{unsure}",
+            remedy=f"Bring the source back and run this again, or {again}",
+        )
+    else:
+        out.done += [(f.file, "put back from the source") for f in faults if f.kind in _FROM_SOURCE]
+        return
+    out.failed.append(error)
+
+
+def _ingest_again(home: Home, entry: Entry, added: dict[str, Any], workers: int) -> None:
+    wishes = Wishes(**added.get("options", {}))
+    prepared = prepare(home, added["source"], name=entry.name, wishes=wishes, revision=added.get("revision", ""))
+    prepared = replace(prepared, card=entry.card, tags=entry.tags, added=added if entry.added else prepared.added)
+    if added.get("in_place"):
+        from choline_data.catalog.in_place import register
+
+        register(home, prepared)
+    else:
+        ingest(home, prepared, workers=workers, dedup=added.get("dedup", ""))
+
+
+def _drop_unowned(home: Home, report: Report, out: Repaired) -> None:
+    """Removes what is damaged of revisions that no dataset has now: there is no source that they can be made from."""
+    unowned = [f for f in report.faults if f.kind in _FROM_SOURCE and not f.dataset]
+    for digest in sorted({f.revision for f in unowned}):
+        faults = [f for f in unowned if f.revision == digest]
+        if {f.kind for f in faults} == {"rejects"}:
+            revision = open_revision(home, digest)
+            home.remove(rejects_name(digest))
+            home.put(manifest_name(digest), without_rejects(revision).encode())
+            out.lost.append(f"The rejects of revision {digest[:12]}…, which no dataset has now, are lost.")
+        else:
+            home.remove(manifest_name(digest).rsplit("/", 1)[0])
+            for fault in faults:
+                if fault.kind == "data":
+                    home.remove(fault.file)
+            out.lost.append(
+                f"Revision {digest[:12]}…, which no dataset has now, is lost: recipes that name it are refused."
+            )
+        out.done += [(f.file, "removed") for f in faults if f.kind != "source"]
+
+
+def _repair_derived(home: Home, fault: Fault, out: Repaired) -> None:
+    if fault.kind == "tokens":
+        out.done.append((fault.file, _repair_tokens(home, fault)))
+        return
+    home.remove(fault.file)
+    if fault.kind == "packing":
+        home.remove(fault.file.removesuffix(".bin") + ".json")
+    if fault.kind == "tokenizer":
+        out.lost.append(f"{fault.file} is lost: `choline-data tokenize` with that tokenizer.json stores it again.")
+    out.done.append((fault.file, "removed; it is made again when it is needed"))
+
+
+def _repair_tokens(home: Home, fault: Fault) -> str:
+    """Makes damaged tokens again where their tokenizer is at hand, and removes them otherwise."""
+    from choline_data.errors import DamagedStoreError
+    from choline_data.tokens.allowed import Allowed
+    from choline_data.tokens.store import key_of, read_meta, tokenize
+
+    try:
+        key = key_of(home, fault.file)
+        tokenizer = Allowed().known(home, key.tokenizer, str(read_meta(home, fault.file).get("name", "")))
+        if tokenizer is not None:
+            tokenize(home, key.revision, tokenizer, key.boundary)
+            return "made again"
+    except (DamagedStoreError, SourceNotFoundError):
+        pass
+    home.remove(fault.file)
+    return f"removed; `choline-data tokenize {fault.dataset or 'NAME'}` makes it again"
+
+
+def without_rejects(revision: Revision) -> AnyManifest:
+    """The revision's manifest without the checksum of its rejects."""
+    about = {key: value for key, value in revision.about.items() if key != REJECTS}
+    if isinstance(revision, InPlaceRevision):
+        return revision.manifest().with_about(about)
+    return Manifest(tuple(revision.files()), revision.columns, revision.block_rows, revision.constants, about)
