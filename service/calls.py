@@ -6,7 +6,8 @@ import asyncio
 import random
 import threading
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -27,15 +28,17 @@ from choline_data.recipe import VIEWS, Recipe, RecipeSource
 from choline_data.service.audit import CURRENT, Audit, Progress
 from choline_data.service.auth import ACTIONS, Gate, Principal, check_read
 from choline_data.service.claims import RunClaims
-from choline_data.service.engine import Engine, Opened
+from choline_data.service.engine import Engine
 from choline_data.service.fairness import Turns
 from choline_data.service.limits import Limits, reached
 from choline_data.service.metrics import Metrics
+from choline_data.service.opened import Opened
 from choline_data.store import Entry
 from choline_data.tokens.allowed import Allowed
 
 MIX_BYTES = 64 << 10
 INDEX_WAIT = 5.0
+HELD_BYTES = 64 << 10  # of a request or an answer: above, it is counted while it is held
 
 
 class Calls:
@@ -62,6 +65,8 @@ class Calls:
         self.open_streams = 0
         self._by_principal: Counter[str] = Counter()
         self._waits: set[asyncio.Timeout] = set()
+        self._calls: Counter[str] = Counter()
+        self._held = 0
 
     # What is recorded
 
@@ -127,6 +132,47 @@ class Calls:
             when = wait.when()
             if when is not None and when > self.drain_by:
                 wait.reschedule(self.drain_by)
+
+    # Calls that are under way
+
+    @contextmanager
+    def call(self, peer: str) -> Iterator[None]:
+        """Counts a call that is no stream, or refuses it at once."""
+        if self._calls.total() >= self.limits.calls:
+            raise reached("calls", self.limits.calls, "The server answers as many calls as it may.")
+        asked = CURRENT.get()
+        caller = asked.principal if asked is not None and asked.principal not in ("", "anyone") else peer
+        if self._calls[caller] >= self.limits.calls_per_token:
+            raise reached("calls_per_token", self.limits.calls_per_token, "The caller has as many calls as it may.")
+        self._calls[caller] += 1
+        try:
+            yield
+        finally:
+            self._calls[caller] -= 1
+            if not self._calls[caller]:
+                del self._calls[caller]
+
+    @contextmanager
+    def holding(self, size: int) -> Iterator[None]:
+        """Counts the bytes of a request or an answer while they are held, or refuses them. Small ones pass."""
+        if size < HELD_BYTES:
+            yield
+            return
+        if self._held + size > self.limits.held_bytes:
+            raise reached("held_bytes", self.limits.held_bytes, "The server holds as many bytes of requests as it may.")
+        self._held += size
+        try:
+            yield
+        finally:
+            self._held -= size
+
+    def check_size(self, raw: bytes) -> None:
+        """Refuses a request that is too long, before it is parsed."""
+        most = self.limits.request_bytes + self.limits.recipe_bytes
+        if len(raw) > most:
+            raise reached(
+                "request_bytes", self.limits.request_bytes, f"The request has {len(raw)} bytes; at most {most} can be."
+            )
 
     # What may be seen and read
 

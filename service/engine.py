@@ -9,161 +9,41 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections import Counter, OrderedDict
+import weakref
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import numpy as np
 import pyarrow as pa
 
 from choline_data import wire
-from choline_data.columns import Column
 from choline_data.cursor import Cursor
 from choline_data.errors import InvalidOptionError, OutOfRangeError, RecipeMismatchError
 from choline_data.home import Home
-from choline_data.ipc import Encoder, Message, message_of
+from choline_data.ipc import Message, message_of
 from choline_data.recipe import Recipe
 from choline_data.service import frames
-from choline_data.service.limits import Limits, reached
+from choline_data.service.audit import CURRENT
+from choline_data.service.deal import Deal
+from choline_data.service.limits import Limits, bounds, reached
 from choline_data.service.metrics import Metrics
+from choline_data.service.opened import ROWS_IN_LOOP, Gathered, MessageCache, Opened
+from choline_data.service.opening import Openings
 from choline_data.store import Catalog, Entry
 from choline_data.stream import Store, Stream
-from choline_data.views import Readable, open_stream
+from choline_data.views import open_stream
+from choline_data.work import Work
 
 T = TypeVar("T")
 MIN_MESSAGE, MAX_MESSAGE = 64 << 10, wire.MAX_BYTES
-MAX_ROWS = 1 << 16
-GATHERED_AHEAD = 8  # messages
+RECIPE_BYTES = 2 << 20  # of recipes that are known by their digests, as JSON
+COLUMNS = 64
+OPENED = 128
 CATALOG_SECONDS = 2.0
 FIREHOSE, FLIGHT = "firehose", "flight"
-
-
-@dataclass(frozen=True)
-class Deal:
-    """How positions are dealt to ranks: step j is positions base + [j*G, (j+1)*G), rank r has its contiguous part."""
-
-    rank: int = 0
-    world: int = 1
-    batch: int = 1
-    base: int = 0
-
-    @classmethod
-    def of(cls, rank: int, world: int, batch: int, base: int = 0) -> Deal:
-        """The deal that a request states; 0 for the defaults. One reader of all is the same deal at any batch."""
-        world = world or 1
-        if not 1 <= world <= 1 << 20 or not 0 <= rank < world:
-            raise InvalidOptionError(
-                f"rank {rank} of world_size {world} can't be.",
-                remedy="world_size is 1 to 1048576, rank is 0 to world_size - 1.",
-                option="rank",
-            )
-        if not 0 <= batch <= 1 << 24:
-            raise InvalidOptionError(
-                f"batch_size {batch} can't be.", remedy="batch_size is 0 to 16777216.", option="batch_size"
-            )
-        if base < 0:
-            raise InvalidOptionError(
-                f"base_position {base} can't be.", remedy="It is 0 or more.", option="base_position"
-            )
-        return cls() if world == 1 else cls(rank, world, batch or 1, base % (world * (batch or 1)))
-
-    def positions(self, start: int, stop: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """The positions behind indexes start … stop-1."""
-        index = np.arange(start, stop, dtype=np.int64)
-        if self.world == 1:
-            return index
-        step, within = np.divmod(index, self.batch)
-        return self.base + step * (self.world * self.batch) + self.rank * self.batch + within
-
-    def position(self, index: int) -> int:
-        """The position behind one index."""
-        step, within = divmod(index, self.batch)
-        return self.base + step * self.world * self.batch + self.rank * self.batch + within
-
-    def index(self, position: int) -> int:
-        """The first index whose position is not before `position`."""
-        if position <= self.base:
-            return 0
-        step, within = divmod(position - self.base, self.world * self.batch)
-        return step * self.batch + min(max(within - self.rank * self.batch, 0), self.batch)
-
-
-class MessageCache:
-    """Encoded messages in use, bounded in bytes."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self._held: OrderedDict[tuple[object, ...], tuple[frames.Framed, ...]] = OrderedDict()
-        self._bytes = 0
-
-    def get(self, key: tuple[object, ...]) -> tuple[frames.Framed, ...] | None:
-        """The messages of this key, if they are held."""
-        held = self._held.get(key)
-        if held is not None:
-            self._held.move_to_end(key)
-        return held
-
-    def put(self, key: tuple[object, ...], messages: tuple[frames.Framed, ...]) -> None:
-        """Holds the messages; the ones least lately used go."""
-        if key in self._held:
-            return
-        self._held[key] = messages
-        self._bytes += sum(len(m.frame) for m in messages)
-        while self._bytes > self.limit and len(self._held) > 1:
-            _, gone = self._held.popitem(last=False)
-            self._bytes -= sum(len(m.frame) for m in gone)
-
-
-class Gathered:
-    """Samples that one stream gathered for several messages: which, and a column for each field."""
-
-    def __init__(self) -> None:
-        self.start = self.stop = -1
-        self._columns: list[Column] = []
-
-    def take(self, start: int, stop: int, columns: list[Column]) -> None:
-        """Holds these in place of what was held."""
-        self.start, self.stop, self._columns = start, stop, columns
-
-    def part(self, start: int, stop: int) -> list[Column] | None:
-        """Samples start … stop-1, where all of them are held."""
-        if not self.start <= start < stop <= self.stop:
-            return None
-        if (start, stop) == (self.start, self.stop):
-            return self._columns
-        return [column.part(start - self.start, stop - self.start) for column in self._columns]
-
-
-class Opened:
-    """A recipe opened for some columns: its stream, its schema as bytes, and how many rows make a message."""
-
-    def __init__(self, stream: Readable, columns: tuple[str, ...] | None) -> None:
-        self.stream = stream
-        self.digest = stream.recipe.digest
-        self.columns = columns
-        self.schema_bytes = stream.schema.serialize().to_pybytes()
-        self.encoder = Encoder(stream.wire_schema)
-        self.direct = stream if isinstance(stream, Stream) else None  # moves memory alone once its windows are there
-        self.packed = stream.recipe.view == "tokens"  # slices of mapped arrays: there is nothing to load
-        self._row_bytes = max(stream.mean_row_bytes(), 1.0)
-        self._settled = False
-
-    def rows_a_message(self, target: int) -> int:
-        """Rows so that a message has about `target` bytes: a power of two, by what rows came to so far."""
-        rows = 1
-        while rows < MAX_ROWS and rows * 1.5 * self._row_bytes <= target:
-            rows *= 2
-        return rows
-
-    def settle(self, rows: int, size: int) -> None:
-        """Takes the size of the first message for all that follow, so that the grid stays what it is."""
-        if not self._settled and rows:
-            self._settled = True
-            self._row_bytes = max(size / rows, 1.0)
 
 
 class Engine:
@@ -177,27 +57,47 @@ class Engine:
         self._messages = MessageCache(limits.memory // 3)
         self._reading: Counter[tuple[object, ...]] = Counter()  # streams that are dealt the same messages
         self._making: dict[tuple[object, ...], asyncio.Future[tuple[frames.Framed, ...]]] = {}
-        self._recipes: OrderedDict[str, Recipe] = OrderedDict()
+        self._recipes: OrderedDict[str, tuple[Recipe, int]] = OrderedDict()
+        self._recipe_bytes = 0
         self._opened: OrderedDict[tuple[object, ...], Opened] = OrderedDict()
         self._entries: tuple[int, dict[str, Entry]] = (-1, {})
         self._looking = threading.Lock()
         self._looked = -CATALOG_SECONDS
         self._lock = threading.Lock()
-        self._readers = ThreadPoolExecutor(1 if home.local else limits.read_threads, thread_name_prefix="choline-read")
-        self._openers = ThreadPoolExecutor(limits.read_threads, thread_name_prefix="choline-open")
+        threads = 1 if home.local else limits.read_threads
+        self._readers = ThreadPoolExecutor(threads, thread_name_prefix="choline-read")
+        self._makers = ThreadPoolExecutor(threads, thread_name_prefix="choline-make")
+        self._near = 0  # streams whose messages are made in the loop
+        self._held = 0  # bytes of streams that are open
+        self._gone: deque[int] = deque()  # bytes of those that nobody has any more
+        self._closed = False
+
+        def openings(name: str, threads: int, a_caller: int) -> Openings:
+            return Openings(name, threads, a_caller, limits.open_timeout, bounds(limits), lambda: bool(self._reading))
+
+        threads = limits.open_threads if home.local else limits.read_threads
+        self._openings = openings("choline-open", threads, max(threads // 2, 1))
+        self._lookups = openings("choline-look", 2 if home.local else limits.read_threads, 1 if home.local else 2)
 
     def close(self) -> None:
         """Lets the threads go."""
-        self._readers.shutdown(wait=False, cancel_futures=True)
-        self._openers.shutdown(wait=False, cancel_futures=True)
+        self._closed = True
+        for pool in (self._readers, self._makers):
+            pool.shutdown(wait=False, cancel_futures=True)
+        for openings in (self._openings, self._lookups):
+            openings.close()
 
     async def opening(self, work: Callable[..., T], *arguments: object, **options: object) -> T:
-        """Runs what opens or resolves in a thread, within its time."""
-        job = asyncio.get_running_loop().run_in_executor(self._openers, partial(work, *arguments, **options))
-        try:
-            return await asyncio.wait_for(job, self.limits.open_timeout)
-        except TimeoutError as error:
-            raise reached("open_timeout", self.limits.open_timeout, "Opening took too long.") from error
+        """Runs what opens, resolves or gathers in a thread, in the caller's turn and within its time."""
+        return await self._openings.run(_caller(), partial(work, *arguments, **options))
+
+    async def looking(self, work: Callable[..., T], *arguments: object, **options: object) -> T:
+        """Runs what only looks at the catalog in a thread: it does not wait for what is opened."""
+        return await self._lookups.run(_caller(), partial(work, *arguments, **options))
+
+    async def aside(self, work: Callable[..., T], *arguments: object) -> T:
+        """Runs what turns a message into another form in a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._makers, partial(work, *arguments))
 
     def entries(self, *, now: bool = False) -> dict[str, Entry]:
         """The catalog's datasets as they are now; read again only when there is a newer snapshot.
@@ -218,11 +118,15 @@ class Engine:
         """Keeps the recipe so that it can be asked for by its digest."""
         if len(recipe.sources) > self.limits.sources:
             raise reached("sources", self.limits.sources, f"The mix has {len(recipe.sources)} sources.")
+        size = len(recipe.to_json())
         with self._lock:
-            self._recipes[recipe.digest] = recipe
+            if recipe.digest not in self._recipes:
+                self._recipe_bytes += size
+            self._recipes[recipe.digest] = (recipe, size)
             self._recipes.move_to_end(recipe.digest)
-            while len(self._recipes) > 1024:
-                self._recipes.popitem(last=False)
+            while self._recipe_bytes > RECIPE_BYTES and len(self._recipes) > 1:
+                _, (_, least) = self._recipes.popitem(last=False)
+                self._recipe_bytes -= least
         return recipe
 
     def recipe(self, raw: bytes, digest: str) -> Recipe:
@@ -245,10 +149,14 @@ class Engine:
                 remedy="Send recipe_json.",
                 found=digest[:64],
             )
-        return found
+        return found[0]
 
     def open(self, recipe: Recipe, columns: Sequence[str] = ()) -> Opened:
         """The recipe's stream with these columns beside id and dataset; all of them for none."""
+        if len(columns) > COLUMNS:
+            raise InvalidOptionError(
+                f"The request names {len(columns)} columns.", remedy=f"At most {COLUMNS}.", option="columns"
+            )
         wanted = tuple(sorted(set(columns))) or None
         key = (recipe.digest, wanted)
         with self._lock:
@@ -258,10 +166,26 @@ class Engine:
                 return found
         opened = Opened(open_stream(self.store, recipe, wanted), wanted)
         with self._lock:
-            opened = self._opened.setdefault(key, opened)
-            while len(self._opened) > 128:
+            found = self._opened.setdefault(key, opened)
+        if found is opened:
+            self._holds(opened)
+        return found
+
+    def _holds(self, opened: Opened) -> None:
+        """Counts the bytes of what was opened while anybody has it; refuses it where open streams hold too much."""
+        with self._lock:
+            while self._gone:
+                self._held -= self._gone.popleft()
+            self._held += opened.nbytes
+            weakref.finalize(opened, self._gone.append, opened.nbytes).atexit = False
+            while len(self._opened) > OPENED or (self._held > self.limits.opened_bytes and len(self._opened) > 1):
                 self._opened.popitem(last=False)
-        return opened
+                while self._gone:
+                    self._held -= self._gone.popleft()
+        if self._held > self.limits.opened_bytes and self._held > opened.nbytes:
+            with self._lock:
+                self._opened.pop((opened.digest, opened.columns), None)
+            raise reached("opened_bytes", self.limits.opened_bytes, "The streams that are open hold too much.")
 
     @staticmethod
     def start_of(recipe: Recipe, length: int | None, cursor: str, position: int) -> int:
@@ -288,9 +212,12 @@ class Engine:
         """Counts a stream: messages are kept only where another may want them, or the cache would only be cold memory."""
         key = (opened.digest, opened.columns, deal, face)
         self._reading[key] += 1
+        near = not self._alone(opened, deal, 0, 1 << 10)
+        self._near += near
         try:
             yield
         finally:
+            self._near -= near
             self._reading[key] -= 1
             if not self._reading[key]:
                 del self._reading[key]
@@ -318,7 +245,12 @@ class Engine:
         if held is not None:
             self.metrics.cache_hits.inc()
             return held
-        if key in self._making or start >= stop:
+        if (
+            key in self._making
+            or start >= stop
+            or stop - start > ROWS_IN_LOOP
+            or self._alone(opened, deal, start, stop)
+        ):
             return None
         if opened.packed:
             self.metrics.cache_misses.inc()
@@ -329,7 +261,7 @@ class Engine:
         columns = gathered.part(start, stop)
         if columns is None:
             alone = self._reading[(*key[:3], face)] == 1
-            far = start + GATHERED_AHEAD * (stop - start) if alone and gathered.stop == start else stop
+            far = start + opened.ahead(stop - start) * (stop - start) if alone and gathered.stop == start else stop
             far = far if end is None else min(far, end)
             # Where the windows of all these are not there yet, those of the first message may be.
             if not any(self._gather(opened.direct, deal, start, to, gathered) for to in dict.fromkeys((far, stop))):
@@ -367,12 +299,23 @@ class Engine:
         if making is None:
             self.metrics.cache_misses.inc()
             loop = asyncio.get_running_loop()
-            making = loop.run_in_executor(self._readers, self._make, opened, deal, start, stop, sequence, face)
+            apart = opened.direct is None or self._alone(opened, deal, start, stop)
+            threads = self._makers if apart else self._readers
+            making = loop.run_in_executor(threads, self._make, opened, deal, start, stop, sequence, face)
             self._making[key] = making
             making.add_done_callback(partial(self._made, key))
         else:
             self.metrics.cache_hits.inc()
         return await asyncio.shield(making)
+
+    @staticmethod
+    def _alone(opened: Opened, deal: Deal, start: int, stop: int) -> bool:
+        """Whether a message costs so much that it is made apart from those of others."""
+        return opened.many or deal.far(start, stop)
+
+    def _crowded(self) -> bool:
+        """Whether streams that cost little are served."""
+        return self._near > 0
 
     def _made(self, key: tuple[object, ...], making: asyncio.Future[tuple[frames.Framed, ...]]) -> None:
         self._making.pop(key, None)
@@ -382,7 +325,8 @@ class Engine:
     def _make(
         self, opened: Opened, deal: Deal, start: int, stop: int, sequence: int, face: str
     ) -> tuple[frames.Framed, ...]:
-        batch = opened.stream.read_at(deal.positions(start, stop))
+        with Work({}, self._crowded).under_way():
+            batch = opened.stream.read_at(deal.positions(start, stop))
         self.metrics.window_loads(self.store.windows.loads, self.store.windows.bytes_loaded)
         return tuple(self._framed(opened, deal, start, sequence, face, batch))
 
@@ -423,3 +367,11 @@ class Engine:
             checksum=message.checksum(),
             sequence=sequence,
         )
+
+
+def _caller() -> str:
+    """Whose turn a request takes: that of its token, or of its connection where anyone may read."""
+    asked = CURRENT.get()
+    if asked is None:
+        return ""
+    return asked.principal if asked.principal not in ("", "anyone") else asked.peer

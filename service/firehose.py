@@ -15,8 +15,10 @@ from choline_data.service import frames
 from choline_data.service.auth import Principal
 from choline_data.service.calls import Calls, view_options
 from choline_data.service.claims import claim_of
-from choline_data.service.engine import FIREHOSE, MAX_MESSAGE, MIN_MESSAGE, Deal, Opened
+from choline_data.service.deal import Deal
+from choline_data.service.engine import FIREHOSE, MAX_MESSAGE, MIN_MESSAGE
 from choline_data.service.guard import CutError, parse, principal_of, streaming, unary
+from choline_data.service.opened import Opened
 from choline_data.service.reading import Ended, Reading
 from choline_data.store import Entry
 from choline_data.v1 import firehose_pb2 as pb
@@ -53,13 +55,16 @@ class Firehose:
                 f"page_size {request.page_size} can't be.", remedy=f"0 to {PAGES}.", option="page_size"
             )
         size = request.page_size or PAGE
-        entries = await self._engine.opening(self._calls.listed, principal)
-        left = [entry for entry in entries if entry.name > request.page_token]
-        page, more = left[:size], len(left) > size
-        response = pb.ListDatasetsResponse(
-            datasets=[self._told(entry) for entry in page], next_page_token=page[-1].name if more else ""
-        )
-        return response.SerializeToString()
+
+        def listed() -> bytes:
+            left = [entry for entry in self._calls.listed(principal) if entry.name > request.page_token]
+            page, more = left[:size], len(left) > size
+            response = pb.ListDatasetsResponse(
+                datasets=[self._told(entry) for entry in page], next_page_token=page[-1].name if more else ""
+            )
+            return response.SerializeToString()
+
+        return await self._engine.looking(listed)
 
     async def _get(self, raw: bytes, principal: Principal) -> bytes:
         request = parse(pb.GetDatasetRequest, raw)
@@ -71,7 +76,7 @@ class Firehose:
                 told.splits.add(config=config, split=split, row_count=rows)
             return told
 
-        return pb.GetDatasetResponse(dataset=await self._engine.opening(described)).SerializeToString()
+        return pb.GetDatasetResponse(dataset=await self._engine.looking(described)).SerializeToString()
 
     @staticmethod
     def _told(entry: Entry) -> pb.Dataset:
@@ -131,12 +136,7 @@ class Firehose:
         claim = claim_of(request)
         calls.entered(FIREHOSE, principal)
         try:
-            opened = await self._engine.opening(
-                calls.opened, principal, request.recipe_json, request.recipe_digest, tuple(request.columns)
-            )
-            start = self._engine.start_of(
-                opened.stream.recipe, opened.stream.length, request.cursor, request.start_position
-            )
+            opened, start = await self._engine.opening(self._opened_at, principal, request)
             reading = Reading(
                 calls,
                 opened,
@@ -157,6 +157,12 @@ class Firehose:
                 calls.claims.leave(held, sent_away=reading.ended is not Ended.COMPLETE)
         finally:
             calls.left(FIREHOSE, principal)
+
+    def _opened_at(self, principal: Principal, request: pb.ReadStreamRequest) -> tuple[Opened, int]:
+        """The stream that a request asks for, and the position that it begins with."""
+        opened = self._calls.opened(principal, request.recipe_json, request.recipe_digest, request.columns)
+        recipe, length = opened.stream.recipe, opened.stream.length
+        return opened, self._engine.start_of(recipe, length, request.cursor, request.start_position)
 
     async def _serve(
         self, reading: Reading, opened: Opened, start: int, context: grpc.aio.ServicerContext[Any, Any]
@@ -201,7 +207,7 @@ class Firehose:
         return await self._engine.opening(work, principal, request)
 
     def _at_positions(self, principal: Principal, request: pb.GetSamplesRequest) -> bytes:
-        opened = self._calls.opened(principal, request.recipe_json, "", tuple(request.columns))
+        opened = self._calls.opened(principal, request.recipe_json, "", request.columns)
         asked = np.array(request.positions, dtype=np.int64)
         length = opened.stream.length
         if asked.min() < 0 or (length is not None and asked.max() >= length):

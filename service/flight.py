@@ -19,8 +19,10 @@ from choline_data.errors import InvalidOptionError
 from choline_data.service import frames
 from choline_data.service.auth import Principal
 from choline_data.service.calls import Calls
-from choline_data.service.engine import FLIGHT, Deal, Opened
-from choline_data.service.guard import CutError, principal_of, streaming, unary
+from choline_data.service.deal import Deal
+from choline_data.service.engine import FLIGHT
+from choline_data.service.guard import CutError, answered, principal_of, streaming, unary
+from choline_data.service.opened import Opened
 from choline_data.service.reading import Reading
 
 NAME = "arrow.flight.protocol.FlightService"
@@ -86,8 +88,10 @@ class Flight:
         )
 
     async def _info(self, raw: bytes, principal: Principal) -> bytes:
-        opened = await self._engine.opening(self._opened, principal, raw)
-        return self._told(opened, raw)
+        return await self._engine.opening(self._answer, principal, raw)
+
+    def _answer(self, principal: Principal, descriptor: bytes) -> bytes:
+        return self._told(self._opened(principal, descriptor), descriptor)
 
     async def _schema(self, raw: bytes, principal: Principal) -> bytes:
         opened = await self._engine.opening(self._opened, principal, raw)
@@ -95,12 +99,13 @@ class Flight:
 
     async def _list(self, raw: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         principal = principal_of(self._calls, context)
-        for entry in await self._engine.opening(self._calls.listed, principal):
-            if not principal.may("read", entry.name):
-                continue
-            descriptor = frames.number(1, PATH) + frames.chunk(3, entry.name)
-            opened = await self._engine.opening(self._opened, principal, descriptor)
-            await context.write(self._told(opened, descriptor))
+        with self._calls.call(context.peer()):
+            for entry in await self._engine.looking(self._calls.listed, principal):
+                if not principal.may("read", entry.name):
+                    continue
+                descriptor = frames.number(1, PATH) + frames.chunk(3, entry.name)
+                answer = await self._engine.opening(self._answer, principal, descriptor)
+                await answered(self._calls, context, answer)
 
     def _ticket(self, principal: Principal, raw: bytes) -> tuple[Opened, int, int | None]:
         ticket = next((value for field, value in frames.parsed(raw) if field == 1), b"")

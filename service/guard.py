@@ -18,6 +18,7 @@ from choline_data.service import status
 from choline_data.service.audit import CURRENT, Asked
 from choline_data.service.auth import Principal
 from choline_data.service.calls import Calls
+from choline_data.service.limits import reached
 
 M = TypeVar("M", bound=Message)
 Unary = Callable[[bytes, Principal], Awaitable[bytes]]
@@ -113,20 +114,43 @@ async def failed(calls: Calls, context: grpc.aio.ServicerContext[Any, Any], erro
 def unary(calls: Calls, work: Unary) -> grpc.RpcMethodHandler[Any, Any]:
     """A method with one response."""
 
-    async def handle(raw: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
+    async def handle(raw: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         CURRENT.set(Asked(_action(work), context.peer()))
         try:
             principal = principal_of(calls, context)
-            response = await work(raw, principal)
-            calls.grant(principal)
-            return response
+            with calls.call(context.peer()):
+                with calls.holding(len(raw)):
+                    calls.check_size(raw)
+                    response = await work(raw, principal)
+                calls.grant(principal)
+                with calls.holding(len(response)):
+                    await answered(calls, context, response)
         except asyncio.CancelledError:
             raise
-        except Exception as error:
-            await failed(calls, context, error)
-            raise AssertionError("abort raises") from error
+        except Exception as error:  # noqa: BLE001 - the edge: becomes a status, its text stays here
+            if not _left(context, error):
+                await failed(calls, context, error)
 
-    return grpc.unary_unary_rpc_method_handler(handle)
+    # On the wire a stream of one message is a single answer, and its handler sees when the caller takes it.
+    return grpc.unary_stream_rpc_method_handler(handle)
+
+
+async def answered(calls: Calls, context: grpc.aio.ServicerContext[Any, Any], response: bytes) -> None:
+    """Sends an answer; LimitError where the caller does not take it for `stall` seconds."""
+    wait = calls.waiting(calls.limits.stall)
+    calls.track(wait)
+    try:
+        async with wait:
+            await context.write(response)
+    except TimeoutError:
+        raise reached("stall", calls.limits.stall, "The caller does not take its answer.") from None
+    finally:
+        calls.untrack(wait)
+
+
+def _left(context: grpc.aio.ServicerContext[Any, Any], error: BaseException) -> bool:
+    """Whether the caller is gone: nobody to tell."""
+    return context.cancelled() or type(error).__name__ == "ExecuteBatchError"
 
 
 def _action(work: Callable[..., object]) -> str:
@@ -144,16 +168,18 @@ def streaming(calls: Calls, work: Streaming) -> grpc.RpcMethodHandler[Any, Any]:
         asked = Asked(_action(work), context.peer())
         CURRENT.set(asked)
         try:
-            await work(raw, context)
+            with calls.holding(len(raw)):
+                calls.check_size(raw)
+                await work(raw, context)
             calls.audit.ended(asked, "ended")
         except asyncio.CancelledError:
             calls.audit.ended(asked, "cancelled")
             raise
         except Exception as error:  # noqa: BLE001 - the edge: becomes a status, its text stays here
             cause = error.cause if isinstance(error, CutError) else error
-            if context.cancelled() or type(cause).__name__ == "ExecuteBatchError":
+            if _left(context, cause):
                 calls.audit.ended(asked, "cancelled")
-                return  # the reader is gone: nobody to tell
+                return
             await failed(calls, context, error)
 
     return grpc.unary_stream_rpc_method_handler(handle)

@@ -15,9 +15,10 @@ from choline_data import errors, wire
 from choline_data.service.audit import CURRENT, Asked
 from choline_data.service.auth import Principal
 from choline_data.service.calls import Calls
-from choline_data.service.engine import Deal, Opened
+from choline_data.service.deal import Deal
 from choline_data.service.guard import is_near, of_request, told_to
 from choline_data.service.limits import reached
+from choline_data.service.opened import Opened
 from choline_data.service.reading import Reading
 from choline_data.service.web import GUARDS, WebFace, body_of, code_of, common_names, peer_of
 
@@ -145,9 +146,10 @@ class HttpFace(WebFace):
             + b"connection: close\r\n\r\n"
         )
         try:
+            engine = self._calls.engine
             async for message in reading.batches_in_order():
                 if message is not None:
-                    text = await asyncio.to_thread(lines, opened, memoryview(message.frame)[slice(*message.body)])
+                    text = await engine.aside(lines, opened, memoryview(message.frame)[slice(*message.body)])
                     await reading.send(write, text, rows=message.rows)
             if reading.ended.name != "COMPLETE":
                 raise errors.UnavailableError("The server ended the stream before its end.", remedy="Go on from start.")

@@ -19,6 +19,14 @@ class Limits:
     row_bytes: int = 16 << 20  # the biggest single sample; it travels in a message of its own above 4 MiB
     recipe_bytes: int = 1 << 20
     sources: int = 256
+    recipe_weights: int = 1 << 16  # sources × segments: what a plan of them costs grows with it
+    request_bytes: int = 256 << 10  # of a request, beside its recipe
+    held_bytes: int = 32 << 20  # of requests under way and answers that are not taken yet, those of 64 KiB or more
+    calls: int = 256  # at once, beside streams
+    calls_per_token: int = 128
+    opened_bytes: int = 128 << 20  # of recipes, plans and selections and plans that open streams hold
+    where_work: int = 1 << 36  # bytes that a `where` reads, times the parts that read them
+    packed_pieces: int = 1 << 19  # of documents, for an index of packing `bfd` that is made for a request
     heartbeat: float = 5.0
     stall: float = 60.0  # how long a consumer may leave a message unread
     max_age: float = 3600.0  # of a stream; it ends with its cursor and the client goes on elsewhere
@@ -26,6 +34,7 @@ class Limits:
     recheck: float = 30.0  # how often a stream's grants are looked up again
     claim_wait: float = 2.0  # how long a reader waits for the one that has its rank of a run to leave
     open_timeout: float = 60.0  # for resolving a mix or opening a stream
+    open_threads: int = 2  # for that, in a local home; a remote one has read_threads
     read_threads: int = 8  # that make messages from a remote home; a local one has one, as they only share the GIL
     writes_in_flight: int = 2  # more, and the transport's own queue decides who is next
     http_streams: int = 64
@@ -56,6 +65,11 @@ class Limits:
             if not 0 < changed[name] < 1 << 50:
                 raise InvalidOptionError(f"The limit {name} must be above 0.", option=name)
         return replace(cls(), **changed)  # type: ignore[arg-type]  # each has the type of its field
+
+
+def bounds(limits: Limits) -> dict[str, float]:
+    """The limits that the work itself asks for, by `choline_data.work.allow`."""
+    return {name: getattr(limits, name) for name in ("recipe_weights", "where_work", "packed_pieces")}
 
 
 def reached(setting: str, limit: object, what: str) -> LimitError:

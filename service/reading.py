@@ -13,9 +13,11 @@ from choline_data.cursor import Cursor
 from choline_data.service import frames
 from choline_data.service.auth import Principal
 from choline_data.service.calls import Calls
-from choline_data.service.engine import FIREHOSE, MAX_MESSAGE, Deal, Gathered, Opened
+from choline_data.service.deal import Deal
+from choline_data.service.engine import FIREHOSE, MAX_MESSAGE
 from choline_data.service.fairness import Share
 from choline_data.service.limits import reached
+from choline_data.service.opened import Gathered, Opened
 
 Write = Callable[[bytes], Awaitable[object]]
 
@@ -74,7 +76,7 @@ class Reading:
         return Cursor(self._opened.digest, position if length is None else min(position, length)).encode()
 
     def _next_stop(self, index: int) -> int:
-        rows = self._opened.rows_a_message(self._target)
+        rows = min(self._opened.rows_a_message(self._target), self._deal.most_rows)
         stop = (index // rows + 1) * rows
         return stop if self._end is None else min(stop, self._end)
 
@@ -105,7 +107,7 @@ class Reading:
 
     async def _batches(self) -> AsyncIterator[frames.Framed | None]:
         loop = asyncio.get_running_loop()
-        limits = self._calls.limits
+        limits, engine = self._calls.limits, self._calls.engine
         ages_at = self._calls.ages_at()
         check_at = loop.time() + limits.recheck
         try:
@@ -119,7 +121,7 @@ class Reading:
                     return
                 if now >= check_at and self._recheck is not None:
                     check_at = now + limits.recheck
-                    self._calls.admitted(self._recheck(), self._opened.stream.recipe)
+                    await engine.looking(self._calls.admitted, self._recheck(), self._opened.stream.recipe)
                 messages = self._at_once() if self._ahead is None else None
                 if messages is None:
                     made, self._ahead = self._ahead or self._fetch(self._index, self.batches), None

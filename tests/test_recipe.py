@@ -378,3 +378,20 @@ def test_a_difference_shows_both_values_and_at_most_six():
         "seed: 0 here, None there; shuffle: True here, None there; view: samples here"
     )
     assert difference(one, {}).count(";") == 5
+
+
+@given(st.integers(2, 6), st.booleans(), st.integers(1, 3), st.data())
+def test_a_cursor_of_any_earlier_form_is_taken_up_to_the_segment_that_ended_it(count, shuffle, size, data):
+    one = recipe(source("web"), source("é", 10), source("x", 9), shuffle=shuffle, source_batch=size, options={"a": "b"})
+    for number in range(1, count):
+        weights = data.draw(st.dictionaries(st.sampled_from(["web", "é", "x", "new"]), st.integers(1, 9), min_size=1))
+        one = one.with_segment(number * 60, weights, [source("new", 7)] if "new" in weights else [])
+    for number in range(1, count):
+        earlier = one.before(number).digest
+        one.check_digest(earlier, number * 60)
+        with pytest.raises(RecipeMismatchError):
+            one.check_digest(earlier, number * 60 + 1)
+    one.check_digest(one.digest, 10**9)
+    for other in ("", "0" * 64, one.digest.upper()):
+        with pytest.raises(RecipeMismatchError):
+            one.check_digest(other, 0)

@@ -24,6 +24,7 @@ from choline_data.errors import DamagedStoreError, SourceNotFoundError
 from choline_data.home import Home
 from choline_data.store import Revision
 from choline_data.store.leases import writing
+from choline_data.work import pause
 
 Rows = npt.NDArray[np.int64]
 
@@ -183,6 +184,7 @@ def _among(part: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> npt.NDArray[np.b
 def _records(revision: Revision) -> Iterator[npt.NDArray[Any]]:
     """Every row's record, in row order."""
     for start in range(0, revision.rows, _ROWS_READ):
+        pause()
         stop = min(start + _ROWS_READ, revision.rows)
         columns = [batch["id"] for batch in revision.read(start, stop, ["id"])]
         ids = pa.concat_arrays(columns)

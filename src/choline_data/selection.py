@@ -35,11 +35,15 @@ from choline_data.where import (
     moment,
     parse_where,
 )
+from choline_data.where_work import work_of
+from choline_data.work import allow, pause
 
 Rows = npt.NDArray[np.int64]
 
 _HEAD = b"choline_data.selection"
 _ROWS_AT_ONCE = 16_384
+_ROWS_SAMPLED = 256  # of whose size the work is estimated
+_WORK_AT_ONCE = 20e6  # units of `where_work`, about nanoseconds
 _ARROW = {
     "=": pc.equal,
     "!=": pc.not_equal,
@@ -140,8 +144,10 @@ def evaluated(revision: Revision, predicate: Predicate) -> Rows:
     keys: set[str] = set()
     kept = [np.empty(0, dtype=np.int64)]
     at = 0
-    for start in range(0, revision.rows, _ROWS_AT_ONCE):
-        for batch in revision.read(start, min(start + _ROWS_AT_ONCE, revision.rows), columns):
+    at_once = _rows_at_once(revision, predicate, columns)
+    for start in range(0, revision.rows, at_once):
+        for batch in revision.read(start, min(start + at_once, revision.rows), columns):
+            pause()
             held = _Batch(batch, revision.constants)
             mask = pc.fill_null(held.mask(predicate.tree), False)
             kept.append(np.flatnonzero(mask.to_numpy(zero_copy_only=False)).astype(np.int64) + at)
@@ -152,6 +158,21 @@ def evaluated(revision: Revision, predicate: Predicate) -> Rows:
     for path in sorted(sought - seen):
         raise UnknownFieldError(str(Field("extra", path)), [f"extra.{key}" for key in sorted(keys)], where="where")
     return np.concatenate(kept)
+
+
+def _rows_at_once(revision: Revision, predicate: Predicate, columns: Sequence[str]) -> int:
+    """How many rows are evaluated together, so that it takes some milliseconds; LimitError for too much work in all."""
+    sample = revision.read(0, min(_ROWS_SAMPLED, revision.rows), columns)
+    rows = max(sum(batch.num_rows for batch in sample), 1)
+    sizes = {name: sum(batch[name].nbytes for batch in sample) / rows for name in sample[0].schema.names if sample}
+    a_row = work_of(predicate, sizes)
+    allow(
+        "where_work",
+        a_row * revision.rows,
+        f"A where over {revision.rows:,} rows takes too much work",
+        "Narrow it to fewer parts, or run `choline-data stream MIX --where … -n 1` once on the server's home.",
+    )
+    return int(min(max(_WORK_AT_ONCE / a_row, 16), _ROWS_AT_ONCE))
 
 
 class _Batch:

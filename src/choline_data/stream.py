@@ -23,15 +23,18 @@ from choline_data.columns import Column, dtype_of, is_large, numbers
 from choline_data.errors import DamagedStoreError, OutOfRangeError, UnknownFieldError
 from choline_data.gather import Piece, assemble, node_of
 from choline_data.home import Home
-from choline_data.order import Plan, RunPlan, SourceOrder
+from choline_data.order import Picks, Plan, RunPlan, SourceOrder
 from choline_data.order.permute import Ints
 from choline_data.order.source import WindowRows
 from choline_data.parts import ArrowParts, Parts
 from choline_data.recipe import Recipe, RecipeSource
 from choline_data.store import Revision, open_revision
+from choline_data.work import pause
 
 if TYPE_CHECKING:
     from choline_data.tokens.allowed import Allowed
+
+PICKS_BYTES = 32 << 20  # of the orders within windows, of all streams of a store
 
 
 class Window:
@@ -119,6 +122,7 @@ class Store:
     def __init__(self, home: Home, *, cache_bytes: int = 512 << 20, windows_a_source: int = 0) -> None:
         self.home = home
         self.windows = WindowCache(cache_bytes, windows_a_source)
+        self.picks = Picks(PICKS_BYTES)
         self.tokenizers: Allowed | None = None  # which ones a recipe may name; None for those of this process's user
         self._revisions: dict[str, Revision] = {}
         self._lock = threading.Lock()
@@ -203,6 +207,7 @@ class Stream:
         return self.plan.length
 
     def _open(self, source: RecipeSource) -> _Served:
+        pause()
         revision = self._store.revision(source.revision)
         spans = tuple(revision.spans(source.split, source.config))
         selection = None
@@ -221,7 +226,12 @@ class Stream:
                 remedy="Run `choline-data verify`, or resolve the mix again.",
             )
         order = SourceOrder(
-            source.rows, source.block_rows, seed=self.recipe.seed, key=source.key, shuffle=self.recipe.shuffle
+            source.rows,
+            source.block_rows,
+            seed=self.recipe.seed,
+            key=source.key,
+            shuffle=self.recipe.shuffle,
+            picks=self._store.picks,
         )
         return _Served(source, order, revision, spans, selection, {}, {}, ())
 

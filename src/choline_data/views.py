@@ -13,6 +13,7 @@ from choline_data import wire
 from choline_data.errors import InvalidOptionError, UnknownFieldError
 from choline_data.recipe import Recipe
 from choline_data.stream import Store, Stream
+from choline_data.work import pause
 
 TEXT_COLUMNS = ("id", "dataset", "text")
 
@@ -62,6 +63,7 @@ def read_positions(
     at_once = int(min(max(PART_BYTES // max(stream.mean_row_bytes(), 1.0), 1), MOST_AT_ONCE))
     parts, held = [], 0
     for start in range(0, len(ascending), at_once):
+        pause()
         parts.append(stream.read_at(ascending[start : start + at_once]))
         held += parts[-1].nbytes
         if most_bytes is not None and held > most_bytes:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from choline_data.order.quality import adjacent_correlation, mixedness
-from choline_data.order.source import WINDOW_BLOCKS, SourceOrder
+from choline_data.order.source import WINDOW_BLOCKS, Picks, SourceOrder
 
 
 def order(rows, block_rows, **options):
@@ -102,17 +102,19 @@ def test_windows_have_orders_of_their_own():
     assert not np.array_equal(picks[1], picks[2])
 
 
-def test_orders_are_reckoned_once_and_the_last_few_are_kept():
-    source = order(64 * 4 * 12, 4)  # 12 windows of 256 rows
+def test_the_orders_of_windows_are_shared_and_bounded_in_bytes():
+    picks = Picks(8 * 256 * 8)  # eight windows of 256 rows
+    source = order(64 * 4 * 12, 4, picks=picks)
+    whole = source.rows_of(0, source.rows)
     for window in range(12):
         list(source.runs(np.array([window * 256])))
-    assert list(source._picks) == [(0, window) for window in range(4, 12)]
-    rows, epoch = source._picks[0, 11], source._epochs[0]
-    assert next(source.runs(np.array([11 * 256 + 7]))).rows.tolist() == [rows[7]]
-    assert (source._picks[0, 11] is rows, source._epochs[0] is epoch) == (True, True)
-    for later in range(6):
-        list(source.runs(np.array([later * source.rows])))
-    assert list(source._epochs) == [2, 3, 4, 5]
+    held = [window for window in range(12) if picks.get((1, "web", source.rows, 4, 0, window)) is not None]
+    assert held == [*range(4, 12)]
+    again = order(64 * 4 * 12, 4, picks=picks)
+    assert np.array_equal(again.rows_of(0, source.rows), whole)
+    assert np.array_equal(
+        order(64 * 4 * 12, 4, picks=picks, key="other").rows_of(0, 9), order(64 * 4 * 12, 4, key="other").rows_of(0, 9)
+    )
 
 
 def test_no_rows_or_no_block_rows_are_refused():

@@ -13,7 +13,7 @@ import pytest
 from choline_data.cursor import Cursor
 from choline_data.home import Home
 from choline_data.mix import resolve_mix
-from choline_data.service.engine import Deal
+from choline_data.service.deal import Deal
 from choline_data.stream import Store
 from choline_data.v1 import firehose_pb2 as pb
 from choline_data.views import open_stream

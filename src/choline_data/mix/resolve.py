@@ -21,6 +21,7 @@ from choline_data.mix.measure import Measure, measured
 from choline_data.recipe import MAX_SOURCES, Recipe, RecipeSource, Segment
 from choline_data.store import Catalog, Entry
 from choline_data.stream import Store
+from choline_data.work import pause
 
 RowsOf = Callable[[Store, RecipeSource, str, Mapping[str, str]], tuple[int, int]]
 
@@ -198,6 +199,7 @@ class _Resolver:
 
     def _leaf(self, name: str, entry: Entry, revision: str, share: Fraction, below: _Inherited) -> _Leaf | None:
         """The source, with its rows counted; None where it has none."""
+        pause()
         pinned = _pinned(entry, revision)
         opened = self._store.revision(pinned)
         split = _chosen_split(name, opened.splits(), below.split, below.config)

@@ -7,6 +7,6 @@ and `quality` measures how well an order is mixed.
 
 from choline_data.order.plan import Placed, Plan
 from choline_data.order.runs import RunPlan
-from choline_data.order.source import SourceOrder, WindowRows
+from choline_data.order.source import Picks, SourceOrder, WindowRows
 
-__all__ = ["Placed", "Plan", "RunPlan", "SourceOrder", "WindowRows"]
+__all__ = ["Picks", "Placed", "Plan", "RunPlan", "SourceOrder", "WindowRows"]

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from choline_data.errors import OutOfRangeError
 from choline_data.order.interleave import MIXING_BLOCK, Quotas, block_key, dealt, dealt_at, share_on
 from choline_data.order.permute import Ints
+from choline_data.work import pause
 
 _DEALT_KEPT = 32
 _FEW_SLOTS = 32  # of a mixing block: up to here it is cheaper to find these than to deal the whole block
@@ -79,10 +80,12 @@ def _completion(quotas: Quotas, left: Sequence[int | None]) -> int | None:
     if any(rest is None for rest, _ in pairs):
         return None
     total = sum(quotas.weights)
-    paths = [(quotas.path(index), rest) for rest, index in wanted]
     low = max(((rest - _QUOTA_BOUND) * total // quotas.weights[index] for rest, index in wanted), default=0)
-    high = max(((rest + _QUOTA_BOUND) * total // quotas.weights[index] + 1 for rest, index in wanted), default=0)
     low = max(low, 0)
+    # A source that has given all by `low` at the latest does not decide.
+    latest = [((rest + _QUOTA_BOUND) * total // quotas.weights[index] + 1, rest, index) for rest, index in wanted]
+    paths = [(quotas.path(index), rest) for last, rest, index in latest if last >= low]
+    high = max((last for last, _, _ in latest), default=0)
     while low < high:
         middle = (low + high) // 2
         through = all(share_on(path, middle) >= rest for path, rest in paths)
@@ -156,6 +159,7 @@ class Plan:
         live = [weight if rest is None or rest > 0 else 0 for weight, rest in zip(weights, left, strict=True)]
         if not any(live) or (self._stops and live != list(weights)):
             return False
+        pause()
         quotas = Quotas(weights if self._repeats else live)
         slots = _completion(quotas, left) if self._repeats else _first_exhaustion(quotas, left)
         natural = end = None if slots is None else position + slots
@@ -252,6 +256,7 @@ class Plan:
         source, rank = np.empty(count, dtype=np.uint16), np.empty(count, dtype=np.int64)
         done = 0
         while done < count:
+            pause()
             first = int(positions[done])
             phase = self._phase(first)
             block = (first - phase.start) // MIXING_BLOCK

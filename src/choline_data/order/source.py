@@ -11,6 +11,7 @@ The order depends on the number of rows and on `block_rows`, never on how files 
 from __future__ import annotations
 
 import bisect
+import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,10 +36,39 @@ class WindowRows:
     last: int  # the last of the ranks
 
 
+class Picks:
+    """The orders of the windows that were read last, bounded in bytes. Safe to share between threads."""
+
+    def __init__(self, limit: int = 16 << 20) -> None:
+        self._limit = limit
+        self._bytes = 0
+        self._held: OrderedDict[tuple[object, ...], Ints] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: tuple[object, ...]) -> Ints | None:
+        """The order of this window, where it is held."""
+        with self._lock:
+            found = self._held.get(key)
+            if found is not None:
+                self._held.move_to_end(key)
+            return found
+
+    def put(self, key: tuple[object, ...], order: Ints) -> None:
+        """Holds the order; those that were used least lately go."""
+        with self._lock:
+            if key not in self._held:
+                self._held[key] = order
+                self._bytes += order.nbytes
+            while self._bytes > self._limit and len(self._held) > 1:
+                self._bytes -= self._held.popitem(last=False)[1].nbytes
+
+
 class SourceOrder:
     """Maps the ranks of one source to windows of row ranges. `key` names the source: equal keys, equal orders."""
 
-    def __init__(self, rows: int, block_rows: int, *, seed: int, key: str, shuffle: bool = True) -> None:
+    def __init__(
+        self, rows: int, block_rows: int, *, seed: int, key: str, shuffle: bool = True, picks: Picks | None = None
+    ) -> None:
         if rows < 1 or block_rows < 1:
             raise ValueError(f"a source of {rows} rows in blocks of {block_rows}: both must be at least 1")
         self.rows = rows
@@ -50,7 +80,7 @@ class SourceOrder:
         self._last = rows - (self._blocks - 1) * block_rows  # rows of the one short block
         self.windows = -(-self._blocks // WINDOW_BLOCKS)
         self._epochs: OrderedDict[int, tuple[Permutation, int]] = OrderedDict()
-        self._picks: OrderedDict[tuple[int, int], Ints] = OrderedDict()
+        self._picks = picks or Picks()
 
     def _epoch(self, epoch: int) -> tuple[Permutation, int]:
         """The epoch's order of blocks, and the place of the short block in it."""
@@ -89,14 +119,13 @@ class SourceOrder:
 
     def _pick(self, epoch: int, window: int) -> Ints:
         """The window's places in the order in which they are served."""
-        found = self._picks.get((epoch, window))
+        key = (self._seed, self._key, self.rows, self.block_rows, epoch, window)
+        found = self._picks.get(key)
         if found is None:
             size = self.window_size(epoch, window)
             every = np.arange(size, dtype=np.int64)
             found = Permutation(size, key_of("rows", self._seed, self._key, epoch, window))(every)
-            self._picks[epoch, window] = found
-            while len(self._picks) > 8:
-                self._picks.popitem(last=False)
+            self._picks.put(key, found)
         return found
 
     def runs(self, ranks: Ints) -> Iterator[WindowRows]:

@@ -20,8 +20,10 @@ from choline_data.errors import DamagedStoreError, InvalidOptionError, SourceNot
 from choline_data.home import Home
 from choline_data.store import sealed as sealing
 from choline_data.tokens.store import TokenArray
+from choline_data.work import allow, pause
 
 Ints = npt.NDArray[np.int64]
+_PIECES_A_TURN = 1024
 PACKINGS = ("concat", "bfd")
 
 
@@ -114,6 +116,12 @@ def best_fit(documents: Documents, seq_len: int) -> BestFit:
     room = seq_len + 1
     lengths = documents.virtual[1:] - documents.virtual[:-1]
     whole, rest = lengths // room, lengths % room
+    allow(
+        "packed_pieces",
+        int(whole.sum() + np.count_nonzero(rest)),
+        f"An index of packing bfd for seq_len {seq_len} has too many pieces",
+        "Choose packing concat, or read it once without a server, from the server's home.",
+    )
     # A piece that fills a row is a row of its own, and the longest; only what is left of a document looks for one.
     filling = np.repeat(np.arange(len(lengths)), whole)
     begins = (np.arange(len(filling)) - np.repeat(np.cumsum(whole) - whole, whole)) * room
@@ -136,7 +144,9 @@ def _fitted(sizes: list[int], room: int) -> Ints:
     by_space: dict[int, list[int]] = {}  # rows by the places that they have left
     spaces: list[int] = []  # the keys of by_space, ascending
     count = 0
-    for size in sizes:
+    for turn, size in enumerate(sizes):
+        if turn % _PIECES_A_TURN == 0:
+            pause()
         at = bisect_left(spaces, size)
         if at < len(spaces):
             space = spaces[at]

@@ -28,6 +28,7 @@ from choline_data.store.leases import writing
 from choline_data.tokens.allowed import stored_name
 from choline_data.tokens.checked import PIECE_BYTES, Pieces, SummingFile, pieces_of
 from choline_data.tokens.tokenizers import Tokenizer, Tokens
+from choline_data.work import pause
 
 Progress = Callable[[int, int], None]  # documents and tokens done since the last call
 STEP_ROWS = 1024
@@ -271,6 +272,7 @@ def _make(
         ):
             flat, mask = SummingFile(flat_file), SummingFile(mask_file)
             for got, lengths, spoken in _all(home, opened, tokenizer, boundary, workers):
+                pause()
                 if len(got) and int(got.max()) >= vocabulary:
                     raise InvalidOptionError(
                         f"The tokenizer gives token {int(got.max())}, and its vocabulary has {vocabulary}.",

@@ -28,6 +28,7 @@ from choline_data.tokens.allowed import DIGEST, ENCODING, NAME, Allowed
 from choline_data.tokens.packing import Documents, Rows, check_packing, concat, concat_rows, stored_best_fit
 from choline_data.tokens.store import TokenArray, TokenKey, stored, tokenize
 from choline_data.tokens.tokenizers import Tokenizer, check_boundary
+from choline_data.work import pause
 
 Ints = npt.NDArray[np.int64]
 ROWS_A_BLOCK = 64
@@ -129,6 +130,7 @@ class _Packed:
     def __init__(
         self, store: Store, source: RecipeSource, options: Mapping[str, str], tokenizer: Tokenizer | None = None
     ) -> None:
+        pause()
         _, _, self.seq_len, self.packing, _ = _settings(options)
         self.array = _array(store, source, options, tokenizer)
         revision = store.revision(source.revision)

@@ -1,0 +1,105 @@
+"""A recipe that is open for some columns, and the messages and samples of its streams that are held."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from choline_data.columns import Column
+from choline_data.ipc import Encoder
+from choline_data.service import frames
+from choline_data.stream import Stream
+from choline_data.views import Readable
+
+MAX_ROWS = 1 << 16
+GATHERED_AHEAD = 8  # messages
+AHEAD_BYTES = 8 << 20
+ROWS_IN_LOOP = 1 << 14  # more take so long to gather that others would wait for it
+SOURCES_IN_LOOP = 32
+
+
+class MessageCache:
+    """Encoded messages in use, bounded in bytes."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._held: OrderedDict[tuple[object, ...], tuple[frames.Framed, ...]] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, key: tuple[object, ...]) -> tuple[frames.Framed, ...] | None:
+        """The messages of this key, if they are held."""
+        held = self._held.get(key)
+        if held is not None:
+            self._held.move_to_end(key)
+        return held
+
+    def put(self, key: tuple[object, ...], messages: tuple[frames.Framed, ...]) -> None:
+        """Holds the messages; the ones least lately used go."""
+        if key in self._held:
+            return
+        self._held[key] = messages
+        self._bytes += sum(len(m.frame) for m in messages)
+        while self._bytes > self.limit and len(self._held) > 1:
+            _, gone = self._held.popitem(last=False)
+            self._bytes -= sum(len(m.frame) for m in gone)
+
+
+class Gathered:
+    """Samples that one stream gathered for several messages: which, and a column for each field."""
+
+    def __init__(self) -> None:
+        self.start = self.stop = -1
+        self._columns: list[Column] = []
+
+    def take(self, start: int, stop: int, columns: list[Column]) -> None:
+        """Holds these in place of what was held."""
+        self.start, self.stop, self._columns = start, stop, columns
+
+    def part(self, start: int, stop: int) -> list[Column] | None:
+        """Samples start … stop-1, where all of them are held."""
+        if not self.start <= start < stop <= self.stop:
+            return None
+        if (start, stop) == (self.start, self.stop):
+            return self._columns
+        return [column.part(start - self.start, stop - self.start) for column in self._columns]
+
+
+class Opened:
+    """A recipe opened for some columns: its stream, its schema as bytes, and how many rows make a message."""
+
+    def __init__(self, stream: Readable, columns: tuple[str, ...] | None) -> None:
+        self.stream = stream
+        self.digest = stream.recipe.digest
+        self.columns = columns
+        self.schema_bytes = stream.schema.serialize().to_pybytes()
+        self.encoder = Encoder(stream.wire_schema)
+        self.direct = stream if isinstance(stream, Stream) else None  # moves memory alone once its windows are there
+        self.packed = stream.recipe.view == "tokens"  # slices of mapped arrays: there is nothing to load
+        self.many = len(stream.recipe.sources) > SOURCES_IN_LOOP
+        self._row_bytes = max(stream.mean_row_bytes(), 1.0)
+        self._settled = False
+        self.nbytes = held_by(stream)
+
+    def ahead(self, rows: int) -> int:
+        """How many messages of so many rows are gathered at a time."""
+        return int(min(GATHERED_AHEAD, max(AHEAD_BYTES / (rows * self._row_bytes), 1), max(ROWS_IN_LOOP // rows, 1)))
+
+    def rows_a_message(self, target: int) -> int:
+        """Rows so that a message has about `target` bytes: a power of two, by what rows came to so far."""
+        rows = 1
+        while rows < MAX_ROWS and rows * 1.5 * self._row_bytes <= target:
+            rows *= 2
+        return rows
+
+    def settle(self, rows: int, size: int) -> None:
+        """Takes the size of the first message for all that follow, so that the grid stays what it is."""
+        if not self._settled and rows:
+            self._settled = True
+            self._row_bytes = max(size / rows, 1.0)
+
+
+def held_by(stream: Readable) -> int:
+    """About how many bytes an open stream holds beside what all share: its recipe, its plan, and what a `where` keeps."""
+    recipe = stream.recipe
+    weights = len(recipe.sources) * len(recipe.segments)
+    selected = sum(8 * source.rows for source in recipe.sources if source.where)
+    return 4096 * len(recipe.sources) + 256 * weights + selected

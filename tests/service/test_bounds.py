@@ -1,0 +1,218 @@
+"""What a request may cause is bounded before it is done: each refusal names its setting, and others go on meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import grpc
+import orjson
+import pytest
+
+from choline_data.errors import LimitError
+from choline_data.service.deal import MOST_BLOCKS, Deal
+from choline_data.service.engine import COLUMNS
+from choline_data.service.limits import Limits, bounds
+from choline_data.service.opening import Openings
+from choline_data.v1 import firehose_pb2 as pb
+from choline_data.work import Work, allow, pause
+
+from ..conftest import Shelf  # noqa: TID252 - tests are no package
+from .conftest import Serve, Served, kinds, read, refusal, resolve, rows_of
+from .test_limits import MIX, limited
+
+
+def with_segments(recipe: bytes, count: int) -> bytes:
+    """The recipe with so many segments, each the first one again."""
+    body = orjson.loads(recipe)
+    weights = body["segments"][0]["weights"]
+    body["segments"] = [{"start": 100 * n, "weights": weights} for n in range(count)]
+    return orjson.dumps(body)
+
+
+def test_the_weights_of_a_plan_are_limited(serve: Serve, home: str) -> None:
+    stub = serve(home, "--limit", "recipe_weights=20").stub()
+    recipe = resolve(stub, MIX).recipe_json
+    assert kinds(read(stub, with_segments(recipe, 10), max_row_count=5))[-1] == "end"
+    assert limited(lambda: read(stub, with_segments(recipe, 11))) == ("recipe_weights", "20")
+
+
+def test_the_work_of_a_where_is_limited_and_what_is_kept_already_costs_nothing(serve: Serve, home: str) -> None:
+    narrow = serve(home, "--limit", "where_work=1000").stub()
+    where = "text like '%9%' and len(text) > 3"
+    assert limited(lambda: resolve(narrow, "web", where=where)) == ("where_work", "1000")
+    whole = resolve(serve(home).stub(), "web", where=where)
+    assert resolve(narrow, "web", where=where).recipe_digest == whole.recipe_digest
+
+
+def test_the_pieces_of_an_index_of_packing_are_limited(serve: Serve, home: str) -> None:
+    stub = serve(home, "--limit", "packed_pieces=5000").stub()
+
+    def packed(packing: str) -> Any:
+        options = {"tokenizer": "bytes", "seq_len": "1", "packing": packing, "boundary": "eos"}
+        return resolve(stub, "web", view="tokens", view_options=options)
+
+    assert packed("concat").position_count > 5000
+    assert limited(lambda: packed("bfd")) == ("packed_pieces", "5000")
+
+
+def test_a_request_is_measured_before_it_is_read(serve: Serve, home: str) -> None:
+    stub = serve(home, "--limit", "request_bytes=1000", "--limit", "recipe_bytes=1000").stub()
+    assert limited(lambda: resolve(stub, "web" + " " * 2000)) == ("request_bytes", "1000")
+    assert limited(lambda: read(stub, b" " * 2000)) == ("request_bytes", "1000")
+    assert resolve(stub, "web" + " " * 500).position_count == 3000
+
+
+def test_the_columns_of_a_request_are_limited(standing: Served) -> None:
+    stub = standing.stub()
+    recipe = resolve(stub, MIX).recipe_json
+    assert len(rows_of(read(stub, recipe, columns=["text"] * COLUMNS, max_row_count=3))) == 3
+    for call in (
+        lambda: read(stub, recipe, columns=["text"] * (COLUMNS + 1)),
+        lambda: resolve(stub, MIX, columns=[""] * 100_000),
+    ):
+        code, _, info = refusal(call)
+        assert (code, info["option"]) == (grpc.StatusCode.INVALID_ARGUMENT, "columns")
+
+
+def test_large_requests_that_are_held_are_limited_and_small_ones_pass(serve: Serve, home: str) -> None:
+    stub = serve(home, "--limit", "held_bytes=150000").stub()
+    recipe = resolve(stub, MIX, repeat=True).recipe_json
+    large = with_segments(recipe, 1) + b" " * 100_000
+    stream = stub.ReadStream(pb.ReadStreamRequest(recipe_json=large), timeout=60)
+    next(stream)
+    assert limited(lambda: read(stub, large)) == ("held_bytes", "150000")
+    assert kinds(read(stub, recipe, max_row_count=5))[-1] == "end"
+    assert len(stub.ListDatasets(pb.ListDatasetsRequest(), timeout=20).datasets) == 2
+    stream.cancel()
+
+
+def test_streams_that_hold_too_much_are_refused_and_those_that_hold_little_are_not(serve: Serve, shelf: Shelf) -> None:
+    shelf.add("web", {"text": [f"web {n}" for n in range(20_000)]}, block_rows=64)
+    stub = serve(str(shelf.home.location), "--limit", "opened_bytes=400000").stub()
+    streams = []
+    for number in range(2):  # a selection has 8 bytes a row
+        recipe = resolve(stub, "web", where=f"origin.row >= {number}", repeat=True).recipe_json
+        streams.append(stub.ReadStream(pb.ReadStreamRequest(recipe_json=recipe), timeout=60))
+        next(streams[-1])
+    third = "origin.row >= 7"
+    assert limited(lambda: resolve(stub, "web", where=third)) == ("opened_bytes", "400000")
+    for stream in streams:
+        stream.cancel()
+    for _ in range(100):  # what was cancelled is let go soon
+        try:
+            assert resolve(stub, "web", where=third).position_count == 19_993
+            return
+        except grpc.RpcError:
+            threading.Event().wait(0.1)
+    raise AssertionError("what ended streams held was not let go")
+
+
+def test_a_message_is_planned_from_few_mixing_blocks_however_many_readers_there_are() -> None:
+    for world in (1, 2, 100, 1024, 4096, 1 << 20):
+        for batch in (1, 8, 1000, 1 << 24):
+            deal = Deal.of(world - 1, world, batch)
+            rows = min(deal.most_rows, 1 << 14)
+            blocks = {int(p) // 4096 for p in deal.positions(0, rows)}
+            assert 1 <= len(blocks) <= 2 * MOST_BLOCKS + 2
+            assert world < 100 or batch > 1 or deal.far(0, rows)
+    assert not Deal().far(0, 1 << 16)
+
+
+def openings(threads: int = 1, a_caller: int = 1, seconds: float = 60.0) -> Openings:
+    """Threads that stop for nobody."""
+    return Openings("test", threads, a_caller, seconds, bounds(Limits()), lambda: False)
+
+
+def test_a_caller_that_asks_for_much_waits_for_itself() -> None:
+    async def story() -> list[str]:
+        turns, order, go = openings(), [], threading.Event()
+
+        def work(name: str) -> None:
+            go.wait(30)
+            order.append(name)
+
+        jobs = [asyncio.ensure_future(turns.run("many", lambda n=n: work(f"many {n}"))) for n in range(20)]
+        await asyncio.sleep(0)
+        jobs += [asyncio.ensure_future(turns.run(name, lambda name=name: work(name))) for name in ("one", "other")]
+        await asyncio.sleep(0)
+        go.set()
+        await asyncio.gather(*jobs)
+        turns.close()
+        return order
+
+    order = asyncio.run(story())
+    assert order[0] == "many 0"
+    assert set(order[1:4]) == {"one", "other", "many 1"}
+    assert [name for name in order if name.startswith("many")] == [f"many {n}" for n in range(20)]
+
+
+def test_a_thread_stays_with_a_caller_that_has_left_until_its_work_ends() -> None:
+    async def story() -> None:
+        turns, go, begun = openings(threads=2), threading.Event(), threading.Event()
+
+        def slow() -> None:
+            begun.set()
+            go.wait(30)
+
+        left = asyncio.ensure_future(turns.run("many", slow))
+        await asyncio.to_thread(begun.wait, 30)
+        left.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await left
+        later = asyncio.ensure_future(turns.run("many", lambda: "late"))
+        assert await turns.run("other", lambda: "now") == "now"
+        assert not later.done()
+        go.set()
+        assert await later == "late"
+        turns.close()
+
+    asyncio.run(story())
+
+
+def test_work_that_nobody_waits_for_ends_at_its_next_pause() -> None:
+    ended = threading.Event()
+
+    def endless() -> None:
+        try:
+            while True:
+                pause()
+                threading.Event().wait(0.001)
+        except LimitError:
+            ended.set()
+            raise
+
+    async def story() -> None:
+        turns = openings(seconds=0.05)
+        with pytest.raises(LimitError, match="open_timeout"):
+            await turns.run("", endless)
+        assert await asyncio.to_thread(ended.wait, 30)
+        turns.close()
+
+    asyncio.run(story())
+
+
+def test_work_is_bounded_where_somebody_waits_for_it_and_not_in_a_process_of_its_own() -> None:
+    allow("where_work", 1e30, "A where")
+    pause()
+    with Work({"where_work": 10}, lambda: False).under_way():
+        allow("where_work", 10, "A where")
+        allow("packed_pieces", 1e30, "An index")
+        with pytest.raises(LimitError, match=r"A where: 11, above the limit of 10") as caught:
+            allow("where_work", 11, "A where")
+    assert caught.value.metadata["setting"] == "where_work"
+    allow("where_work", 11, "A where")
+
+
+def test_work_rests_while_others_are_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, slept = [0.0], []
+    monkeypatch.setattr("choline_data.work.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("choline_data.work.time.sleep", slept.append)
+    for crowded, rests in ((True, [0.02, 0.05]), (False, [])):
+        with Work({}, lambda crowded=crowded: crowded).under_way():
+            for busy in (0.001, 0.009, 0.4):
+                now[0] += busy
+                pause()
+        assert slept == pytest.approx(rests)
+        slept.clear()
