@@ -26,7 +26,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--tokenizer", action="append", default=[], metavar="NAME=PATH", dest="tokenizers")
     parser.add_argument("--http-host", action="append", default=[], metavar="NAME", dest="http_hosts")
     parser.add_argument("--shared-port", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--check-audit", metavar="FILE", default="", help="say where an audit log was changed")
+    parser.add_argument(
+        "--check-audit", metavar="FILE", nargs="+", help="say where an audit log was changed; its files, oldest first"
+    )
+    parser.add_argument("--audit-head", metavar="FILE", default="", help="a copy of the log's head file")
     parser.add_argument("--new-token", action="store_true", help="print a token and its sha256")
     options = vars(parser.parse_args(argv))
     if options.pop("new_token"):
@@ -36,8 +39,9 @@ def main(argv: list[str] | None = None) -> int:
         token = secrets.token_urlsafe(32)
         print(f"token: {token}\nsha256: {hashlib.sha256(token.encode()).hexdigest()}")
         return 0
-    if checked := options.pop("check_audit"):
-        return check_audit(checked)
+    head = options.pop("audit_head")
+    if files := options.pop("check_audit"):
+        return check_audit(files, head)
     options["limits"] = dict(item.partition("=")[::2] for item in options.pop("limit"))
     if options.pop("shared_port"):
         from choline_data.service.workers import run_worker
@@ -48,21 +52,27 @@ def main(argv: list[str] | None = None) -> int:
     return run(options.pop("home") or None, **options)
 
 
-def check_audit(path: str) -> int:
-    """Prints the lines at which an audit log was changed; 3 where there is one."""
-    from choline_data.service.audit import broken
+def check_audit(paths: list[str], head: str = "") -> int:
+    """Prints where an audit log was changed; 3 where it was."""
+    from choline_data.service.audit_check import checked
 
-    count = 0
     try:
-        with open(path, "rb") as file:
-            for number, what in broken(file):
-                count += 1
-                print(f"line {number} {what}")
+        faults, notes = checked(paths, head)
     except OSError:
         print("The audit log can't be read. Check its path.", file=sys.stderr)
         return 2
-    print(f"{count} places where the log is not as it was written" if count else "The log is as it was written.")
-    return 3 if count else 0
+    except ValueError:
+        print("The log's head file is damaged. Give a copy of it with --audit-head.", file=sys.stderr)
+        return 3
+    for fault in faults:
+        print(fault)
+    for note in notes:
+        print(f"note: {note}")
+    if faults:
+        print(f"The log is not as it was written: {len(faults)} {'place' if len(faults) == 1 else 'places'}.")
+        return 3
+    print("The log is as it was written.")
+    return 0
 
 
 if __name__ == "__main__":

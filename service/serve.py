@@ -279,8 +279,9 @@ class Server:
         return await face.start(self.settings.beside, port or 0, tls, shared_port=self._shared_port)
 
     def reload(self) -> None:
-        """Reads the token file and the TLS files again. Both are also read when they change."""
+        """Reads the token file and the TLS files again, which are also read when they change; reopens the audit log."""
         self.calls.gate.reload()
+        self.calls.audit.reopen()
         if self.certificates is not None:
             self.certificates.reload()
 

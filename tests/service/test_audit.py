@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import signal
 import subprocess
 import sys
 import threading
@@ -16,7 +17,7 @@ import grpc
 import pyarrow.flight as flight
 import pytest
 
-from choline_data.service.audit import FIRST, broken
+from choline_data.service.audit_check import FIRST, SLOT_BYTES, broken, checked
 from choline_data.v1 import firehose_pb2 as pb
 
 from .conftest import Serve, kinds, read, refusal, resolve
@@ -161,3 +162,108 @@ def test_a_line_that_was_changed_or_taken_out_shows(serve: Serve, home: str, log
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 3
     assert done.stdout.startswith("line 2 does not follow")
+
+
+def check(*paths: Path) -> tuple[int, str]:
+    command = [sys.executable, "-m", "choline_data.service", "--check-audit", *map(str, paths)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return done.returncode, done.stdout
+
+
+def test_an_end_that_was_cut_off_shows(serve: Serve, home: str, log: Path) -> None:
+    for _ in range(2):
+        served = serve(home, "--audit", str(log))
+        resolve(served.stub(), "web")
+        assert served.terminate() == 0
+    head = Path(f"{log}.head")
+    assert head.stat().st_mode & 0o777 == 0o600 and head.stat().st_size == 2 * SLOT_BYTES
+    whole, heads = log.read_bytes().splitlines(keepends=True), head.read_bytes()
+    assert check(log) == (0, "The log is as it was written.\n")
+    for left in range(len(whole)):  # each end, down to no line at all
+        log.write_bytes(b"".join(whole[:left]))
+        faults, _ = checked([str(log)])
+        assert any("cut off" in fault for fault in faults), left
+    log.write_bytes(b"".join(whole[:4]))
+    code, told = check(log)
+    assert code == 3 and "has 1 lines of 3" in told
+    log.write_bytes(b"".join(whole))
+    head.unlink()
+    assert "head file is missing" in check(log)[1]
+    for damage in (heads[SLOT_BYTES:], heads[:40], b"\xff" * SLOT_BYTES):
+        head.write_bytes(damage)
+        assert check(log)[0] == 3
+
+
+def test_an_end_that_is_cut_off_while_the_server_runs_shows(serve: Serve, home: str, log: Path) -> None:
+    served = serve(home, "--audit", str(log))
+    for _ in range(3):
+        resolve(served.stub(), "web")
+    assert checked([str(log)]) == ([], [])  # of a server at work
+    whole = log.read_bytes().splitlines(keepends=True)
+    with log.open("r+b") as file:
+        file.truncate(len(b"".join(whole[:2])))
+    assert "cut off" in checked([str(log)])[0][0]
+    resolve(served.stub(), "web")
+    assert "does not follow" in checked([str(log)])[0][0]
+    served.kill()  # a server that had no time for a last line is none that was cut
+    log.write_bytes(b"")
+    Path(f"{log}.head").unlink()
+    killed = serve(home, "--audit", str(log))
+    resolve(killed.stub(), "web")
+    killed.kill()
+    assert checked([str(log)]) == ([], [])
+
+
+def test_a_log_is_rotated_and_its_files_are_checked_together(serve: Serve, home: str, log: Path) -> None:
+    served = serve(home, "--audit", str(log))
+    stub = served.stub()
+    for number in (1, 2):
+        resolve(stub, "web")
+        log.rename(f"{log}.{number}")
+        resolve(stub, "code")  # still into the file that was renamed
+        served.process.send_signal(signal.SIGHUP)
+        assert until(log, lambda line: line["outcome"] == "continued")["before"] != FIRST
+    served.process.send_signal(signal.SIGHUP)  # of the same file: nothing changes
+    resolve(stub, "web")
+    assert served.terminate() == 0
+    files = [Path(f"{log}.1"), Path(f"{log}.2"), log]
+    assert [len(lines(file)) for file in files] == [3, 3, 3]
+    assert check(*files) == (0, "The log is as it was written.\n")
+    code, told = check(*files[1:])
+    assert code == 0 and "note: run" in told
+    for wrong in (files[:1] + files[2:], files[1::-1] + files[2:]):
+        assert check(*wrong)[0] == 3
+    assert checked([str(files[0]), str(files[1])], f"{log}.head")[0] != []  # the last file is missing
+    kept = files[1].read_bytes()
+    files[1].write_bytes(b"".join(kept.splitlines(keepends=True)[:-1]))
+    assert check(*files)[0] == 3
+
+
+def test_a_new_file_that_can_not_be_opened_leaves_the_old_one(serve: Serve, home: str, log: Path) -> None:
+    served = serve(home, "--audit", str(log))
+    stub = served.stub()
+    log.rename(f"{log}.1")
+    log.mkdir()
+    served.process.send_signal(signal.SIGHUP)
+    threading.Event().wait(0.2)
+    resolve(stub, "web")
+    assert len(lines(Path(f"{log}.1"))) == 2
+    assert served.terminate() == 0
+    assert "The old file goes on" in served.errors()
+
+
+def test_workers_write_one_log_that_is_rotated(serve: Serve, home: str, log: Path) -> None:
+    served = serve(home, "--audit", str(log), "--workers", "2")
+    resolve(served.stub(), "web")
+    log.rename(f"{log}.1")
+    served.process.send_signal(signal.SIGHUP)
+    end = time.monotonic() + 30
+    while sum(line["outcome"] == "continued" for line in lines(log)) < 2:
+        assert time.monotonic() < end, lines(log)
+        threading.Event().wait(0.05)
+    assert served.terminate() == 0
+    first = Path(f"{log}.1")
+    assert checked([str(first), str(log)]) == ([], [])
+    whole = log.read_bytes().splitlines(keepends=True)
+    log.write_bytes(b"".join(whole[:-1]))
+    assert "cut off" in checked([str(first), str(log)])[0][0]
