@@ -25,7 +25,8 @@ class EmbeddedReader:
         from choline_data.home import Home
         from choline_data.views import open_stream
 
-        self._stream = open_stream(Store(Home(location), windows_a_source=WINDOWS_A_SOURCE), recipe, columns)
+        self._store = Store(Home(location), windows_a_source=WINDOWS_A_SOURCE)
+        self._stream = open_stream(self._store, recipe, columns)
         # What stays in this process is read where it lies: a column nobody looks at is never copied.
         direct = isinstance(self._stream, Stream)
         self._read = self._stream.views_at if isinstance(self._stream, Stream) else self._stream.read_at
@@ -48,6 +49,7 @@ class EmbeddedReader:
             take = take if count is None else min(take, count)
             positions = lane.positions(index, take)
             yield Chunk(self._read(positions), positions, at_once=self._at_once)
+            self._store.mark_read(self._stream.recipe)
             index += take
             count = None if count is None else count - take
             rows = min(rows * 2, self._rows)

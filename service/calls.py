@@ -18,6 +18,7 @@ from choline_data.errors import (
     InvalidMixError,
     InvalidOptionError,
     PermissionDeniedError,
+    RevisionGoneError,
     UnavailableError,
     UnknownDatasetError,
 )
@@ -243,7 +244,7 @@ class Calls:
         check_read(principal, (source.dataset for source in recipe.sources), entries)
         for source in recipe.sources:
             if not _holds(entries, source):
-                raise UnknownDatasetError(source.dataset, principal.visible("list", entries))
+                raise RevisionGoneError(source.dataset, source.revision)
 
     def opened(self, principal: Principal, raw: bytes, digest: str, columns: Sequence[str]) -> Opened:
         """The stream that a request asks for, once it is allowed."""

@@ -163,7 +163,9 @@ class Engine:
             found = self._opened.get(key)
             if found is not None:
                 self._opened.move_to_end(key)
-                return found
+        if found is not None:
+            self.store.mark_read(recipe)  # it may have been opened days ago
+            return found
         opened = Opened(open_stream(self.store, recipe, wanted), wanted)
         with self._lock:
             found = self._opened.setdefault(key, opened)

@@ -6,8 +6,10 @@ The server and the embedded client run this very code; a test holds both to byte
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -20,7 +22,7 @@ import pyarrow.compute as pc
 from choline_data import schema as one
 from choline_data import wire
 from choline_data.columns import Column, dtype_of, is_large, numbers
-from choline_data.errors import DamagedStoreError, OutOfRangeError, UnknownFieldError
+from choline_data.errors import DamagedStoreError, OutOfRangeError, RevisionGoneError, UnknownFieldError
 from choline_data.gather import Piece, assemble, node_of
 from choline_data.home import Home
 from choline_data.order import Picks, Plan, RunPlan, SourceOrder
@@ -29,12 +31,14 @@ from choline_data.order.source import WindowRows
 from choline_data.parts import ArrowParts, Parts
 from choline_data.recipe import Recipe, RecipeSource
 from choline_data.store import Revision, open_revision
+from choline_data.store.retention import DAY, mark_read
 from choline_data.work import pause
 
 if TYPE_CHECKING:
     from choline_data.tokens.allowed import Allowed
 
 PICKS_BYTES = 32 << 20  # of the orders within windows, of all streams of a store
+MARKED = 4096  # recipes
 
 
 class Window:
@@ -125,6 +129,7 @@ class Store:
         self.picks = Picks(PICKS_BYTES)
         self.tokenizers: Allowed | None = None  # which ones a recipe may name; None for those of this process's user
         self._revisions: dict[str, Revision] = {}
+        self._marked: dict[str, float] = {}  # when a recipe is next to be marked as read
         self._lock = threading.Lock()
 
     def revision(self, digest: str) -> Revision:
@@ -136,6 +141,25 @@ class Store:
             with self._lock:
                 found = self._revisions.setdefault(digest, found)
         return found
+
+    def mark_read(self, recipe: Recipe) -> None:
+        """Says that a stream of this recipe is read, so that `gc` keeps its revisions for a while. Once a day does."""
+        now = time.monotonic()
+        if now < self._marked.get(recipe.digest, 0.0):
+            return
+        if len(self._marked) > MARKED:
+            self._marked.clear()
+        self._marked[recipe.digest] = now + DAY / 2
+        mark_read(self.home, {source.revision for source in recipe.sources})
+
+
+@contextmanager
+def _of_dataset(source: RecipeSource) -> Iterator[None]:
+    """Gives the error about a revision that is gone the name of its dataset."""
+    try:
+        yield
+    except RevisionGoneError as error:
+        raise RevisionGoneError(source.dataset, source.revision) from error
 
 
 @dataclass(frozen=True)
@@ -186,7 +210,10 @@ class Stream:
         self.plan = recipe.plan()
         self._store = store
         self._lock = threading.Lock()
-        self._served = [self._open(source) for source in recipe.sources]
+        self._served = []
+        for source in recipe.sources:
+            with _of_dataset(source):
+                self._served.append(self._open(source))
         stored = {c for s in self._served for c in (*s.revision.columns, *s.revision.constants)}
         there = {"id", "dataset", "kind", "origin"} | stored
         if columns is not None:
@@ -285,7 +312,8 @@ class Stream:
 
     def _window(self, served: _Served, ranges: Sequence[tuple[int, int]]) -> Window:
         names = [name for name in served.revision.schema.names if name in self.schema.names]
-        return Window(served.revision.schema, self._parts(served, ranges, names))
+        with _of_dataset(served.spec):
+            return Window(served.revision.schema, self._parts(served, ranges, names))
 
     def _load(self, served: _Served, epoch: int, window: int) -> Window:
         def load() -> Window:

@@ -10,8 +10,15 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from choline_data import wire
-from choline_data.errors import InvalidOptionError, UnknownFieldError
+from choline_data.errors import (
+    DamagedStoreError,
+    InvalidOptionError,
+    RevisionGoneError,
+    SourceNotFoundError,
+    UnknownFieldError,
+)
 from choline_data.recipe import Recipe
+from choline_data.store.manifest import manifest_name
 from choline_data.stream import Store, Stream
 from choline_data.work import pause
 
@@ -135,4 +142,13 @@ def open_stream(store: Store, recipe: Recipe, columns: Sequence[str] | None = No
     """The stream of a recipe in the recipe's view; `columns` beside id and dataset, None for all."""
     if recipe.view not in _VIEWS:
         raise InvalidOptionError(f"There is no view {recipe.view!r}.", remedy=f"Views: {', '.join(_VIEWS)}.")
-    return _VIEWS[recipe.view](store, recipe, columns)
+    try:
+        opened = _VIEWS[recipe.view](store, recipe, columns)
+    except (RevisionGoneError, SourceNotFoundError, FileNotFoundError, DamagedStoreError):
+        # Of two reasons for a file that is not there the first is that `gc` has just taken the revision away.
+        for source in recipe.sources:
+            if not store.home.exists(manifest_name(source.revision)):
+                raise RevisionGoneError(source.dataset, source.revision) from None
+        raise
+    store.mark_read(recipe)
+    return opened

@@ -101,7 +101,8 @@ def test_a_recipe_cannot_rename_a_revision_that_is_not_granted(serve: Serve, hom
     raw = stub.ResolveMix(pb.ResolveMixRequest(mix="code"), metadata=bearer(TRAINER), timeout=10).recipe_json
     forged = raw.replace(b'"dataset":"code"', b'"dataset":"web"')
     assert forged != raw
-    assert refusal(lambda: read(stub, forged, metadata=bearer(READER)))[0] == grpc.StatusCode.NOT_FOUND
+    code, reason, _ = refusal(lambda: read(stub, forged, metadata=bearer(READER)))
+    assert (code, reason) == (grpc.StatusCode.FAILED_PRECONDITION, "REVISION_GONE")
 
 
 def test_a_grant_taken_back_ends_the_stream(serve: Serve, home: str, tmp_path: Path) -> None:

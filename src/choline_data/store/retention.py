@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import orjson
 
@@ -98,6 +101,26 @@ class Pin:
     def object(self) -> str:
         """The object in the home that stands for the pin."""
         return f"{PINS}/{self.name}@{self.revision}"
+
+
+def mark_read(home: Home, revisions: Iterable[str]) -> None:
+    """Says that these revisions are read now. Never an error: a home that may only be read is read without.
+
+    The storage's times and this host's are compared only to save work: where they differ, a mark comes sooner or later.
+    """
+    with suppress(Exception):
+        wanted = {f"{READ}/{revision}" for revision in revisions}
+        there = home.listed(READ) if not home.local else {}
+        for name in wanted:
+            with suppress(FileNotFoundError):
+                at = there[name][1] if name in there else home.modified(name) if home.local else 0.0
+                if 0 <= time.time() - at < DAY / 2:
+                    continue
+            if home.local:
+                os.makedirs(home.path(READ), exist_ok=True)
+                Path(home.path(name)).touch()
+            else:
+                home.hint(name, b"")
 
 
 def pins(home: Home) -> list[Pin]:

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from choline_data import schema as one
 from choline_data.columns import Ints, numbers
-from choline_data.errors import OutOfRangeError
+from choline_data.errors import CholineDataError, DamagedStoreError, OutOfRangeError, SourceNotFoundError
 from choline_data.home import Home
 from choline_data.ipc import Header
 from choline_data.parts import ArrowParts, BlockParts, Blocks, Parts, places_of
@@ -24,6 +24,7 @@ from choline_data.store.manifest import (
     StoredFile,
     damaged_manifest,
     manifest_name,
+    missing_manifest,
     read_manifest,
     rejects_name,
 )
@@ -122,13 +123,24 @@ class Revision:
                 self._open.move_to_end(number)
                 return found
         sha256 = self._table["sha256"][number].as_py().hex()
-        opened = BlockFile(self._home, sha256, self._schema, self._table["bytes"][number].as_py())
+        try:
+            opened = BlockFile(self._home, sha256, self._schema, self._table["bytes"][number].as_py())
+        except (SourceNotFoundError, FileNotFoundError) as error:
+            raise self._missing() from error
         opened.check_rows(int(self.file_rows[number]), self.block_rows)
         with self._lock:
             self._open[number] = opened
             while len(self._open) > _OPEN_FILES:
                 self._open.popitem(last=False)
         return opened
+
+    def _missing(self) -> CholineDataError:
+        """What it means that a store file is not there: the revision is gone, or damaged."""
+        if not self._home.exists(manifest_name(self.revision)):
+            return missing_manifest(self._home, self.revision)
+        return DamagedStoreError(
+            f"A store file of revision {self.revision[:12]}… is missing.", remedy="Run `choline-data repair`."
+        )
 
     def maps(self) -> list[pa.Buffer]:
         """The mapped files that are open now, the last used first."""
@@ -144,7 +156,10 @@ class Revision:
             wanted = names
         out: list[pa.RecordBatch] = []
         for number, block, low, high in self._pieces(start, stop):
-            batch = self._file(number).block(block)
+            try:
+                batch = self._file(number).block(block)
+            except FileNotFoundError as error:  # of an object store: a mapped file stays
+                raise self._missing() from error
             if wanted is not None:
                 batch = batch.select(wanted)
             out.append(batch if high - low == batch.num_rows else batch.slice(low, high - low))
