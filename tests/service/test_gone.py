@@ -25,10 +25,10 @@ from choline_data.views import open_stream
 from .conftest import refusal, resolve
 
 
-def two_files(shelf: Any, word: str, rows: int = 400, size: int = 1) -> Any:
+def two_files(shelf: Any, word: str, rows: int = 400, size: int = 1, **options: Any) -> Any:
     """A dataset whose windows lie in two store files."""
     text = {split: {"text": [f"{word} {split} {n} " * size for n in range(rows)]} for split in ("train", "test")}
-    return shelf.add("web", parts={("", split): columns for split, columns in text.items()})
+    return shelf.add("web", parts={("", split): columns for split, columns in text.items()}, **options)
 
 
 def removed(home: Home) -> None:
@@ -102,7 +102,7 @@ def test_tokens_of_it_are_gone_with_it(shelf):
 
 
 def test_a_server_answers_failed_precondition_to_who_opens_it_and_in_mid_stream(serve, shelf):
-    web = two_files(shelf, "page", size=4000)
+    web = two_files(shelf, "page", 600, size=4000, block_rows=1)  # a window has 64 rows
     stub = serve(shelf.home.location).stub()
     raw = resolve(stub, "web/all", in_source_order=True).recipe_json
     begun = stub.ReadStream(pb.ReadStreamRequest(recipe_json=raw), timeout=60)
@@ -111,7 +111,7 @@ def test_a_server_answers_failed_precondition_to_who_opens_it_and_in_mid_stream(
     assert collect(shelf.home, keep_days=0).revisions == 1
 
     def again() -> None:
-        next(stub.ReadStream(pb.ReadStreamRequest(recipe_json=raw, start_position=600), timeout=30))
+        next(stub.ReadStream(pb.ReadStreamRequest(recipe_json=raw, start_position=1100), timeout=30))
 
     code, reason, info = refusal(lambda: deque(begun))
     assert (code, reason) == (grpc.StatusCode.FAILED_PRECONDITION, "REVISION_GONE")
