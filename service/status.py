@@ -40,9 +40,16 @@ _CODES: dict[type[errors.CholineDataError], grpc.StatusCode] = {
     errors.ConflictError: grpc.StatusCode.ABORTED,
     errors.TransientError: grpc.StatusCode.UNAVAILABLE,
 }
+# What stands before a secret. `tiktoken:gpt2` and `monkey: …` are none, `accessToken=…` and `api_key: …` are.
+_NAMES = (
+    r"x-amz-[a-z-]+|signature|password|passwd|secret[a-z_-]*|(?-i:Token|TOKEN|Key|KEY)"
+    r"|(?<![a-z])(?:sig|token|(?:api|access|auth|private)?key)"
+)
+# What a remedy of ours says in place of a value.
+_PLACEHOLDERS = r"(?!(?-i:TOKEN|NAME|FILE|PATH|VALUE|value)(?!\w)|…)"
 _SECRETS = re.compile(
-    r"(?i)(?<=://)[^/\s@]+@|bearer\s+\S+|hf_\w{8,}|AKIA\w{12,}(:\S+)?"
-    r"|(x-amz-[a-z-]+|sig|signature|token|password|secret|key)[\"']?\s*[=:]\s*[\"']?(?!…)[^&\s\"',}]+"
+    rf"(?i)(?<=://)[^/\s@]+@|bearer\s+{_PLACEHOLDERS}\S+|(?-i:hf_[A-Za-z0-9]{{8,}})|AKIA\w{{12,}}(:\S+)?"
+    rf"|(?:{_NAMES})[\"']?\s*[=:]\s*[\"']?{_PLACEHOLDERS}[^&\s\"',}}]+"
     r"|-----BEGIN [A-Z ]+-----[\s\S]*?-----END [A-Z ]+-----"
 )
 

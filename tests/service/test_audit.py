@@ -186,6 +186,12 @@ def test_an_end_that_was_cut_off_shows(serve: Serve, home: str, log: Path) -> No
     log.write_bytes(b"".join(whole[:4]))
     code, told = check(log)
     assert code == 3 and "has 1 lines of 3" in told
+    copy = log.with_name("copy")
+    copy.write_bytes(heads[:SLOT_BYTES])  # made before the second run
+    faults, notes = checked([str(log)], str(copy))
+    assert faults == [] and "began after this copy" in notes[0]
+    log.write_bytes(b"".join(whole[:2]))
+    assert "cut off" in checked([str(log)], str(copy))[0][0]
     log.write_bytes(b"".join(whole))
     head.unlink()
     assert "head file is missing" in check(log)[1]
