@@ -26,6 +26,7 @@ from choline_data.adapters.base import (
 from choline_data.errors import SourceDamagedError, SourceFormatError, SourceTooLargeError, one_line
 
 MAX_BATCH_BYTES = 256 << 20
+MAX_BATCH_ROWS = 1 << 27
 _MAGIC = b"ARROW1"
 _FEATHER_1 = b"FEA1"
 _CONTINUATION = b"\xff\xff\xff\xff"
@@ -51,6 +52,12 @@ class ArrowFile:
         row = 0
         folders = batches.partitions(shard.name)
         for batch in self._batches(shard):
+            if batch.num_rows > MAX_BATCH_ROWS:  # rows of null take no bytes, so the file's size bounds nothing
+                raise SourceTooLargeError(
+                    f"{shard.name}: the batch after row {row} says it has {batch.num_rows:,} rows; "
+                    f"the limit (MAX_BATCH_ROWS) is {MAX_BATCH_ROWS:,}.",
+                    remedy="Write it again with smaller batches.",
+                )
             try:
                 batch.validate(full=True)
             except pa.ArrowInvalid as error:
@@ -58,9 +65,9 @@ class ArrowFile:
                 raise SourceDamagedError(
                     f"{shard.name}: the batch after row {row} is not valid: {why}.", remedy="Write it again."
                 ) from error
-            plain = batches.storage(batch)
-            for at in range(0, plain.num_rows, BATCH_ROWS):
-                for piece in batches.decoded(plain.slice(at, BATCH_ROWS), shard.name, self.max_row_bytes):
+            for at in range(0, batch.num_rows, BATCH_ROWS):
+                plain = batches.storage(batch.slice(at, BATCH_ROWS))
+                for piece in batches.decoded(plain, shard.name, self.max_row_bytes):
                     whole = batches.with_partitions(piece, folders)
                     yield from batches.bounded(whole, np.arange(row, row + whole.num_rows, dtype=np.int64))
                     row += whole.num_rows

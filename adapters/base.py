@@ -8,11 +8,14 @@ between calls, so the same shard gives the same rows in the same order, always.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
+
+from choline_data.errors import CholineDataError, SourceDamagedError, SourceTooLargeError, one_line
 
 BATCH_BYTES = 8 << 20
 BATCH_ROWS = 4096
@@ -118,6 +121,23 @@ class Claim:
     config: str = ""
     license: str = ""
     passed_over: tuple[tuple[str, str], ...] = ()  # (file, why): sidecars and duplicates that hold no samples
+
+
+@contextmanager
+def foreign(name: str) -> Iterator[None]:
+    """Within it foreign bytes are taken apart: anything but our own errors becomes SourceDamagedError with this name."""
+    try:
+        yield
+    except CholineDataError:
+        raise
+    except MemoryError as error:
+        raise SourceTooLargeError(
+            f"{name}: reading it takes more memory than there is.", remedy="Split it, or give the process more memory."
+        ) from error
+    except Exception as error:
+        raise SourceDamagedError(
+            f"{name}: can't be read ({type(error).__name__}: {one_line(error, 200)}).", remedy="Fetch the file again."
+        ) from error
 
 
 def chunk_of(batch: pa.RecordBatch, first_row: int, rejects: tuple[Reject, ...] = ()) -> Chunk:

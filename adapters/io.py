@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, Protocol
 
 import pyarrow as pa
 
+from choline_data.apart import note
 from choline_data.errors import (
     MissingDependencyError,
     SourceDamagedError,
@@ -52,6 +53,7 @@ def open_raw(path: str) -> Iterator[BinaryIO]:
             with members.open_member(path) as file:
                 yield file
             return
+    note(path)
     try:
         with open_location(path) as file:
             yield file

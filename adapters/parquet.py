@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from choline_data.adapters import batches, io
+from choline_data.adapters import batches, int96, io
 from choline_data.adapters.base import (
     BATCH_BYTES,
     BATCH_ROWS,
@@ -109,7 +109,7 @@ class Parquet:
         rows = max(1, min(BATCH_ROWS, BATCH_BYTES * meta.num_rows // max(1, meta.total_byte_size)))
         expanded = seen = 0
         buffered = meta.total_byte_size > BUFFERED_ROW_GROUP
-        file = files.opened(repeated, buffered)
+        file = files.opened(repeated, buffered, self._time_unit(files, group))
         wanted, threads = self._wanted(file), _worth_threads(meta)
         with _damage(shard.name):
             for batch in file.iter_batches(rows, row_groups=[group], columns=wanted, use_threads=threads):
@@ -130,6 +130,14 @@ class Parquet:
                 f"{shard.name}: row group {group} has {seen:,} rows, its footer says {meta.num_rows:,}.",
                 remedy="Fetch it again.",
             )
+
+    def _time_unit(self, files: _Reopened, group: int) -> str:
+        times = int96.columns_of(files.footer.row_group(group))
+        wanted = [name for name in times if not self.columns or name in self.columns]
+        if not wanted:
+            return "ns"
+        with _damage(files.shard.name):
+            return int96.unit_of(files.read_in, group, wanted, files.shard.name)
 
     def _wanted(self, file: pq.ParquetFile) -> list[str] | None:
         if not self.columns:
@@ -155,7 +163,7 @@ class _Reopened:
     def __init__(self, shard: Shard, footer: pq.FileMetaData) -> None:
         self.shard = shard
         self.footer = footer
-        self._how: tuple[tuple[str, ...], bool] | None = None
+        self._how: tuple[tuple[str, ...], bool, str] | None = None
         self._file: pq.ParquetFile | None = None
         self._stack = ExitStack()
 
@@ -165,13 +173,17 @@ class _Reopened:
     def __exit__(self, *error: object) -> None:
         self._stack.close()
 
-    def opened(self, dictionaries: tuple[str, ...], buffered: bool) -> pq.ParquetFile:
-        """The file, open for columns read as dictionaries, and for column chunks through a buffer or whole."""
-        if self._file is None or self._how != (dictionaries, buffered):
+    def read_in(self, unit: str) -> AbstractContextManager[pq.ParquetFile]:
+        """The file anew, its INT96 times in this unit."""
+        return _opened(self.shard.path, self.shard.name, (), True, self.footer, unit)
+
+    def opened(self, dictionaries: tuple[str, ...], buffered: bool, unit: str) -> pq.ParquetFile:
+        """The file, open for columns read as dictionaries, for column chunks through a buffer or whole, in a time unit."""
+        if self._file is None or self._how != (dictionaries, buffered, unit):
             self._stack.close()
             path, name = self.shard.path, self.shard.name
-            self._file = self._stack.enter_context(_opened(path, name, dictionaries, buffered, self.footer))
-            self._how = dictionaries, buffered
+            self._file = self._stack.enter_context(_opened(path, name, dictionaries, buffered, self.footer, unit))
+            self._how = dictionaries, buffered, unit
         return self._file
 
 
@@ -223,6 +235,7 @@ def _opened(
     dictionaries: Sequence[str] = (),
     buffered: bool = False,
     footer: pq.FileMetaData | None = None,
+    unit: str = "ns",
 ) -> Iterator[pq.ParquetFile]:
     """The file, checked; every way in which it can be broken is a SourceDamagedError that names it."""
     with io.open_raw(path) as raw, _damage(name):
@@ -234,6 +247,7 @@ def _opened(
             pre_buffer=False,
             buffer_size=(1 << 20) if buffered else 0,
             page_checksum_verification=True,
+            coerce_int96_timestamp_unit=unit,
             thrift_string_size_limit=64 << 20,
             thrift_container_size_limit=1 << 20,
             arrow_extensions_enabled=False,

@@ -15,8 +15,9 @@ from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
 from types import ModuleType
 
-from choline_data.adapters.base import Adapter, Claim, Source
+from choline_data.adapters.base import Adapter, Claim, Source, foreign
 from choline_data.errors import MissingDependencyError, SourceFormatError
+from choline_data.locations import redacted
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,10 @@ def claims(source: Source, only: str = "") -> tuple[list[Claim], Source]:
     for fmt in sorted(asked, key=lambda f: not f.layout):
         if not rest.files:
             break
-        for claim in fmt.load().detect(rest):
+        module = fmt.load()
+        with foreign(redacted(rest.location)):
+            found = module.detect(rest)
+        for claim in found:
             taken.append(claim)
             gone = {f.name for f in claim.files} | {name for name, _ in claim.passed_over}
             rest = replace(rest, files=tuple(f for f in rest.files if f.name not in gone))

@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from typing import Any
 
+from choline_data import apart
 from choline_data.catalog import processes
 from choline_data.catalog.ingest import Progress, UnitResult, run_here
 from choline_data.catalog.planning import Plan, Unit
@@ -27,11 +28,13 @@ def run_beside(
     left = iter(in_turn(plan, units))
     sizes = {unit.number: _size(unit) for unit in units}
     crew: dict[Connection[Any, Any], ForkServerProcess] = {}
+    notes: dict[ForkServerProcess, Any] = {}
     begun: list[ForkServerProcess] = []
     try:
         for _ in range(min(workers, len(units))):
-            connection, process = _started(plan, home)
+            connection, process, notes_here = _started(plan, home)
             crew[connection] = process
+            notes[process] = notes_here
             begun.append(process)
         while crew:
             for ready in wait(list(crew)):
@@ -41,7 +44,8 @@ def run_beside(
                     if said is None:
                         ready.send(next(left, None))
                 except (EOFError, OSError):
-                    _check_ended(crew.pop(ready))
+                    ended = crew.pop(ready)
+                    _check_ended(ended, notes[ended])
                     continue
                 if isinstance(said, Exception):
                     raise said
@@ -69,18 +73,22 @@ def _size(unit: Unit) -> int:
     return sum(max(shard.size, 0) for _, shard in unit.shards)
 
 
-def _started(plan: Plan, home: Home) -> tuple[Connection[Any, Any], ForkServerProcess]:
+def _started(plan: Plan, home: Home) -> tuple[Connection[Any, Any], ForkServerProcess, Any]:
+    """A worker: the connection to it, its process, and the buffer in which it notes the file that it reads."""
     made = processes.context()
     ours, theirs = made.Pipe()
-    process = made.Process(target=_work, args=(plan, home, theirs), daemon=True)
+    note = made.RawArray("c", apart.NOTE_BYTES)
+    process = made.Process(target=_work, args=(plan, home, theirs, note), daemon=True)
     process.start()
     theirs.close()
-    return ours, process
+    return ours, process, note
 
 
-def _check_ended(process: ForkServerProcess) -> None:
+def _check_ended(process: ForkServerProcess, note: Any) -> None:
     process.join()
     if process.exitcode:
+        if -process.exitcode in apart.CRASHES:
+            raise apart.crash_error(-process.exitcode, apart.noted(note))
         how = f"signal {-process.exitcode}" if process.exitcode < 0 else f"exit code {process.exitcode}"
         raise UnavailableError(
             f"A worker process ended before its work was done ({how}). Nothing was published.",
@@ -88,8 +96,9 @@ def _check_ended(process: ForkServerProcess) -> None:
         )
 
 
-def _work(plan: Plan, home: Home, parent: Connection[Any, Any]) -> None:
+def _work(plan: Plan, home: Home, parent: Connection[Any, Any], note: Any) -> None:
     """What a worker does until there are no units left, the parent ends it, or the parent is gone."""
+    apart.note_in(note)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it too, and ends its workers
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:

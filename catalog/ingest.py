@@ -16,7 +16,7 @@ import orjson
 import pyarrow as pa
 
 from choline_data import schema as one
-from choline_data.adapters.base import Reject, Shard
+from choline_data.adapters.base import Reject, Shard, foreign
 from choline_data.adapters.mapping import Normalised
 from choline_data.catalog.planning import Plan, Unit, guarded
 from choline_data.columns import array_of, constant
@@ -114,14 +114,16 @@ class Running:
             if not chunk.batch.num_rows:  # rejects alone: there is nothing to map, not even columns
                 self._reject(chunk.rejects)
                 continue
-            normalised = part.mapping.apply(chunk, shard)
+            with foreign(shard.origin):
+                normalised = part.mapping.apply(chunk, shard)
+                rows = normalised.batch.num_rows
+                samples = samples_of(self._plan.columns, part.mapping.kind, shard, normalised) if rows else None
             self._reject((*chunk.rejects, *normalised.rejects))
-            rows = normalised.batch.num_rows
-            if rows:
+            if samples is not None:
                 if self._writer is None:
                     compression = self._plan.compression or None
                     self._writer = BlockWriter(self._home, self._schema, self._plan.block_rows, compression=compression)
-                self._writer.write(samples_of(self._plan.columns, part.mapping.kind, shard, normalised))
+                self._writer.write(samples)
                 self.rows += rows
                 if self._writer.bytes >= FILE_BYTES:
                     self._end_file()

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pyarrow as pa
 
-from choline_data.adapters.base import Adapter, Chunk, Claim, Shard, Source, SourceFile
+from choline_data.adapters.base import Adapter, Chunk, Claim, Shard, Source, SourceFile, foreign
 from choline_data.adapters.mapping import Mapping
 from choline_data.adapters.registry import claims
 from choline_data.catalog.warned import Sampled, Warned, warned_of
@@ -64,7 +64,9 @@ class Preview:
     @property
     def raw(self) -> MappingOf[str, object]:
         """The source row."""
-        return dict(self.source.to_pylist()[0])
+        from choline_data.adapters.mapping.extra import values_of
+
+        return {name: values_of(self.source.column(at))[0] for at, name in enumerate(self.source.schema.names)}
 
     @property
     def sample(self) -> MappingOf[str, object]:
@@ -145,16 +147,8 @@ class Wishes:
 
 def guarded(adapter: Adapter, shard: Shard) -> Iterator[Chunk]:
     """The adapter's chunks; anything but our own errors out of a parser of foreign bytes becomes SourceDamagedError."""
-    try:
+    with foreign(shard.origin):
         yield from adapter.read(shard)
-    except CholineDataError:
-        raise
-    except MemoryError as error:
-        raise SourceTooLargeError(f"{shard.origin}: reading it takes more memory than there is.") from error
-    except Exception as error:
-        raise SourceDamagedError(
-            f"{shard.origin}: can't be read ({type(error).__name__}: {error}).", remedy="Fetch the file again."
-        ) from error
 
 
 def _first_chunks(adapter: Adapter, shard: Shard, rows: int) -> list[Chunk]:
@@ -184,7 +178,8 @@ def _parts_of(claim: Claim, wishes: Wishes, name: str) -> tuple[list[Part], list
     """The claim's parts, one for each mapping that its files need, and the sampled chunks."""
     from choline_data.adapters.mapping.infer import choice_needed, infer, unsure
 
-    shards = claim.adapter.shards(claim.files)
+    with foreign(claim.files[0].name):
+        shards = claim.adapter.shards(claim.files)
     if claim.split or claim.config:
         shards = [replace(s, split=s.split or claim.split, config=s.config or claim.config) for s in shards]
     shards = [
@@ -212,7 +207,10 @@ def _parts_of(claim: Claim, wishes: Wishes, name: str) -> tuple[list[Part], list
     empty: list[list[Shard]] = [group for group, _ in schemas.pop((), [])]
     for members in schemas.values():
         batches = [c.batch for _, chunks in members[:SAMPLED_FILES] for c in chunks if c.batch.num_rows]
-        found = infer(batches, kind_hint=claim.kind, as_kind=wishes.as_kind, overrides=dict(wishes.fields), name=name)
+        with foreign(members[0][0][0].origin):
+            found = infer(
+                batches, kind_hint=claim.kind, as_kind=wishes.as_kind, overrides=dict(wishes.fields), name=name
+            )
         if not found:
             raise SourceFormatError(
                 f"{members[0][0][0].origin}: none of its columns can be mapped.",
@@ -313,7 +311,8 @@ def _looked_at(
     ordered = sorted(range(len(samples)), key=lambda n: (n not in firsts.values(), n))
     for part, chunk, shard in (samples[n] for n in ordered[:64]):
         try:
-            normalised = part.mapping.apply(chunk, shard)
+            with foreign(shard.origin):
+                normalised = part.mapping.apply(chunk, shard)
         except CholineDataError:
             continue
         batch: pa.RecordBatch = normalised.batch

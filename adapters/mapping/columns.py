@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
-from choline_data.adapters.mapping.extra import is_json
+from choline_data.adapters.mapping.extra import is_json, values_of
 from choline_data.adapters.mapping.forms.fields import class_names
 from choline_data.adapters.mapping.roles import CONTENT_KEYS, ROLE_KEYS
 from choline_data.adapters.media import mime_of
@@ -212,7 +212,7 @@ class Look:
 def _values(column: pa.Array, kind: pa.Field) -> list[Any]:
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
-    values = column.to_pylist()
+    values = values_of(column)
     return [_parsed_json(v) for v in values] if is_json(kind) else values
 
 

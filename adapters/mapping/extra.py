@@ -9,10 +9,12 @@ float                the shortest digits that read back as the same float of the
                      `"NaN"`, `"Infinity"` and `"-Infinity"` as strings, which JSON lacks numbers for
 decimal              a string of its digits
 text                 a string; the bytes are UTF-8, only what JSON demands is escaped
-date, time           a string, ISO 8601; a timestamp with a zone ends in `Z` or its offset
+date, time           a string, ISO 8601; a timestamp with a zone ends in `Z` or its offset; where the year is
+                     beyond 32,767 `{"$date": 2147483647, "unit": "d"}`, `{"$timestamp": …, "unit": "us"}`
 duration             `{"$duration": 5, "unit": "s"}`
 binary               `{"$binary": "base64"}`
-list, struct, map    array, object, object (an array of pairs where the map's keys aren't strings)
+interval             `{"$interval": {"months": 1, "days": 2, "nanoseconds": 3}}`
+list, struct, map    array, object, object (an array of pairs where the map's keys aren't strings, or one is there twice)
 JSON text            as it is: a column whose field metadata says `{b"json": b"1"}`
 ==================== ===============================================================================
 """
@@ -24,6 +26,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -177,9 +180,25 @@ def _float(column: pa.Array) -> pa.Array:
     return text.cast(TEXT)
 
 
+def _date(column: pa.Array) -> pa.Array:
+    unit = "d" if pa.types.is_date32(column.type) else "ms"
+    return _or_number(column, column.cast(TEXT), '{"$date":', f',"unit":"{unit}"}}')
+
+
 def _timestamp(column: pa.Array) -> pa.Array:
     text = column.cast(TEXT)
-    return concat('"', pc.replace_substring(text, pattern=" ", replacement="T", max_replacements=1), '"')
+    text = pc.replace_substring(text, pattern=" ", replacement="T", max_replacements=1)
+    return _or_number(column, text, '{"$timestamp":', f',"unit":"{column.type.unit}"}}')
+
+
+def _or_number(column: pa.Array, text: pa.Array, opening: str, closing: str) -> pa.Array:
+    """The text in quotes; where Arrow has none, since the year is beyond 32,767, the number that it is stored as."""
+    quoted = concat('"', text, '"')
+    beyond = pc.starts_with(text, "<")
+    if not pc.any(beyond).as_py():
+        return quoted
+    stored = column.cast(pa.int32() if pa.types.is_date32(column.type) else pa.int64())
+    return pc.if_else(beyond, concat(opening, stored.cast(TEXT), closing), quoted)
 
 
 def _duration(column: pa.Array) -> pa.Array:
@@ -212,9 +231,26 @@ def _map(column: pa.Array) -> pa.Array:
     column = column.cast(pa.large_list(pa.struct([kind.key_field, kind.item_field])))
     entries = column.flatten()
     keys, items = entries.field(0), json_text(entries.field(1), kind.item_field)
-    if is_text(kind.key_type):
-        return json_lists(column, concat(_string(keys), ":", items), "{", "}")
-    return json_lists(column, concat("[", json_text(keys), ",", items, "]"), "[", "]")
+    if not is_text(kind.key_type):
+        return json_lists(column, concat("[", json_text(keys), ",", items, "]"), "[", "]")
+    objects = json_lists(column, concat(_string(keys), ":", items), "{", "}")
+    repeats = _rows_that_repeat(column, keys)
+    if not len(repeats):
+        return objects
+    pairs = json_lists(column, concat("[", _string(keys), ",", items, "]"), "[", "]")
+    there = np.zeros(len(column), np.bool_)
+    there[repeats] = True
+    return pc.if_else(array_of(there), pairs, objects)
+
+
+def _rows_that_repeat(column: pa.Array, keys: pa.Array) -> npt.NDArray[np.int64]:
+    """The rows that have one key twice: an object would keep only one of its values."""
+    lengths = numbers(filled(pc.list_value_length(column), 0))
+    codes = numbers(keys.dictionary_encode().indices).astype(np.int64)
+    count = int(codes.max(initial=0)) + 1
+    rows = np.repeat(np.arange(len(lengths), dtype=np.int64), lengths)
+    each, times = np.unique(rows * count + codes, return_counts=True)
+    return np.unique(each[times > 1] // count)
 
 
 def json_lists(column: pa.Array, values: pa.Array, opening: str, closing: str) -> pa.Array:
@@ -263,6 +299,15 @@ def _by_row(column: pa.Array) -> pa.Array:
     return pa.array([None if v is None else dumps(v) for v in column.to_pylist()], TEXT)
 
 
+def values_of(column: pa.Array) -> list[Any]:
+    """The values as Python has them, or as JSON has them where Python has none for one, such as the year 12,000."""
+    try:
+        values: list[Any] = column.to_pylist()
+    except Exception:  # noqa: BLE001 - of many kinds; a value that JSON has none for either raises again
+        values = [orjson.loads(text) for text in json_text(column).to_pylist()]
+    return values
+
+
 def dumps(value: Any) -> str:
     """A Python value as JSON text by the rules above."""
     return orjson.dumps(value, default=_default, option=orjson.OPT_NON_STR_KEYS).decode()
@@ -271,6 +316,8 @@ def dumps(value: Any) -> str:
 def _default(value: Any) -> Any:
     if isinstance(value, bytes):
         return {"$binary": base64.b64encode(value).decode()}
+    if isinstance(value, pa.MonthDayNano):
+        return {"$interval": {"months": value.months, "days": value.days, "nanoseconds": value.nanoseconds}}
     return str(value)
 
 
@@ -290,7 +337,9 @@ def _writer(kind: pa.DataType) -> Callable[[pa.Array], pa.Array]:
         return _float
     if t.is_timestamp(kind):
         return _timestamp
-    if t.is_decimal(kind) or t.is_date(kind) or t.is_time(kind):
+    if t.is_date(kind):
+        return _date
+    if t.is_decimal(kind) or t.is_time(kind):
         return _quoted
     if t.is_duration(kind):
         return _duration

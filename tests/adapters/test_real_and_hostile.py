@@ -29,7 +29,6 @@ COUNTS = {
         "parquet_testing/nonnullable.impala.parquet": 1,
         "parquet_testing/delta_byte_array.parquet": 1000,
         "parquet_testing/byte_stream_split.zstd.parquet": 300,
-        "parquet_testing/int96_from_spark.parquet": 6,
         "parquet_testing/datapage_v2.snappy.parquet": 5,
         "parquet_testing/concatenated_gzip_members.parquet": 513,
     },

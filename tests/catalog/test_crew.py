@@ -69,13 +69,13 @@ def test_a_process_that_is_killed_is_named_and_nothing_is_published(tmp_path, so
     killed: list[int] = []
 
     def doomed(*arguments):
-        connection, process = started(*arguments)
+        connection, process, note = started(*arguments)
         if not killed:
             killed.append(process.pid)
             os.kill(process.pid, signal.SIGKILL)
             os.makedirs(home.path("staging"), exist_ok=True)
             Path(home.path("staging"), f"{process.pid}-begun").touch()
-        return connection, process
+        return connection, process, note
 
     monkeypatch.setattr(crew, "_started", doomed)
     with pytest.raises(UnavailableError, match=r"ended before its work was done \(signal 9\).*fewer --workers"):

@@ -12,7 +12,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from choline_data.adapters.mapping.extra import TEXT, concat, is_json, is_text, json_text
+from choline_data.adapters.mapping.extra import TEXT, concat, is_json, is_text, json_text, values_of
 from choline_data.columns import array_of, byte_lengths, constant, filled, numbers
 from choline_data.errors import MissingFieldError
 from choline_data.schema import LABEL, TURN
@@ -101,7 +101,7 @@ class Fields:
     def values(self, name: str) -> list[Any]:
         """A column as Python values, JSON text parsed: for forms that have to look into each row."""
         column, kind = self.column(name)
-        return parsed(column) if is_json(kind) else column.to_pylist()
+        return parsed(column) if is_json(kind) else values_of(column)
 
     def joined(self, role: str, separator: str) -> pa.Array:
         """The role's columns as one text a row. Several are parted by `separator`, empty ones left out, and kept."""

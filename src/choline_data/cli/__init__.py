@@ -26,5 +26,6 @@ def main() -> None:
 
 
 def _interrupted(number: int, frame: object) -> None:
+    signal.signal(number, signal.SIG_IGN)  # a second one must not break the cleaning up after the first
     sys.stderr.write("Interrupted. Nothing half-done was published.\n")
     sys.exit(130)

@@ -57,38 +57,48 @@ def add(
 
     Flags for a Beam runner follow after `--`.
     """
-    if workers > 1 and not (runner or dry_run or in_place):
-        from choline_data.catalog.processes import start_server
+    from choline_data.apart import run_apart
 
-        start_server()  # before the imports that follow: it imports the same beside them
-    from choline_data.cli.add import add as run
+    def work() -> None:
+        if workers > 1 and not (runner or dry_run or in_place):
+            from choline_data.catalog.processes import start_server
 
-    run(
-        source,
-        home=home,
-        name=name,
-        as_kind=as_kind,
-        field_map=field_map or [],
-        format_=format_,
-        config=config,
-        split=split,
-        license_=license_,
-        language=language,
-        revision=revision,
-        limit=limit,
-        dedup=dedup,
-        max_rejects=max_rejects,
-        compression=compression,
-        in_place=in_place,
-        replace_existing=replace,
-        dry_run=dry_run,
-        yes=yes,
-        runner=runner,
-        workers=workers,
-        scheduler=scheduler,
-        flags=tuple(ctx.args),
-        as_json=as_json,
-    )
+            start_server()  # before the imports that follow: it imports the same beside them
+        from choline_data.cli.add import add as run
+
+        run(
+            source,
+            home=home,
+            name=name,
+            as_kind=as_kind,
+            field_map=field_map or [],
+            format_=format_,
+            config=config,
+            split=split,
+            license_=license_,
+            language=language,
+            revision=revision,
+            limit=limit,
+            dedup=dedup,
+            max_rejects=max_rejects,
+            compression=compression,
+            in_place=in_place,
+            replace_existing=replace,
+            dry_run=dry_run,
+            yes=yes,
+            runner=runner,
+            workers=workers,
+            scheduler=scheduler,
+            flags=tuple(ctx.args),
+            as_json=as_json,
+        )
+
+    def on_crash(pid: int) -> None:
+        from choline_data.home import Home
+
+        Home(home or None).drop_staged(pid)
+
+    run_apart(work, on_crash)
 
 
 @app.command("list")
