@@ -1,7 +1,7 @@
 """INT96, the old timestamp of Parquet: days and nanoseconds, which hold more than any Arrow timestamp does.
 
 Arrow wraps what does not fit, without a word. So each row group with such columns is read in the finest unit that holds
-all of its times exactly, and refused where there is none.
+its times exactly, and a row with a time that fits into no unit is rejected.
 """
 
 from __future__ import annotations
@@ -10,13 +10,16 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from choline_data.adapters.base import BATCH_ROWS
 from choline_data.columns import filled, numbers
-from choline_data.errors import SourceFormatError, one_line
 
+REASON = "holds an INT96 time that the timestamps of its row group don't hold exactly"
+Integers = npt.NDArray[np.int64]
 _NANOSECONDS = (2**63 - 1) // 10**9 - 1  # seconds to either side of 1970 that fit into nanoseconds
 _MICROSECONDS = (2**63 - 1) // 10**6 - 1
 
@@ -28,46 +31,45 @@ def columns_of(meta: pq.RowGroupMetaData) -> list[str]:
 
 
 def unit_of(
-    opened: Callable[[str], AbstractContextManager[pq.ParquetFile]], group: int, columns: list[str], name: str
-) -> str:
-    """ "ns" where the group's times fit into nanoseconds, "us" where only that holds them all; else SourceFormatError."""
-    beyond = coarse = ""  # a column with times that nanoseconds do not hold; one with times that need them
+    opened: Callable[[str], AbstractContextManager[pq.ParquetFile]], group: int, columns: list[str]
+) -> tuple[str, Integers]:
+    """The unit for the times of a row group, and the rows of it that have a time which the unit doesn't hold exactly.
+
+    "us" where a time does not fit into nanoseconds, else "ns".
+    """
+    lost: dict[str, list[Integers]] = {"ns": [], "us": []}
+    beyond = False
+    first = 0
     with ExitStack() as stack:
         files = [stack.enter_context(opened(each)) for each in ("s", "us", "ns")]
         read = (f.iter_batches(BATCH_ROWS, row_groups=[group], columns=columns, use_threads=False) for f in files)
         for batches in zip(*read, strict=True):
-            for number, column in enumerate(batches[0].schema.names):
-                for seconds, micro, nano in zip(*(_times(batch.column(number)) for batch in batches), strict=True):
-                    far = int(np.abs(seconds).max(initial=0))
-                    if far > _MICROSECONDS:
-                        raise _not_exact(name, column)
-                    if far > _NANOSECONDS:
-                        beyond = column
+            for number in range(batches[0].num_columns):
+                told = zip(*(_times(batch.column(number)) for batch in batches), strict=True)
+                for (rows, seconds), (_, micro), (_, nano) in told:
+                    far = np.abs(seconds)
+                    outside = far > _MICROSECONDS
+                    beyond |= bool(np.any((far > _NANOSECONDS) & ~outside))
                     # Both wrap alike, so this difference is that of the true values.
-                    if np.any(nano.view(np.uint64) - micro.view(np.uint64) * np.uint64(1000)):
-                        coarse = column
-    if beyond and coarse:
-        raise _not_exact(name, beyond)
-    return "us" if beyond else "ns"
+                    inexact = nano.view(np.uint64) != micro.view(np.uint64) * np.uint64(1000)
+                    lost["us"].append(first + rows[inexact | outside])
+                    lost["ns"].append(first + rows[far > _NANOSECONDS])
+            first += batches[0].num_rows
+    unit = "us" if beyond else "ns"
+    return unit, np.unique(np.concatenate([np.empty(0, np.int64), *lost[unit]]))
 
 
-def _not_exact(name: str, column: str) -> SourceFormatError:
-    return SourceFormatError(
-        f"{name}: column {one_line(column, 60)!r} holds INT96 times that no one Arrow timestamp holds exactly.",
-        remedy="Write the file again with timestamps of microseconds, or without that column.",
-    )
-
-
-def _times(column: pa.Array) -> Iterator[np.ndarray]:
-    """The timestamps at every leaf of a column, as integers; 0 for null."""
+def _times(column: pa.Array, rows: Integers | None = None) -> Iterator[tuple[Integers, Integers]]:
+    """The timestamps at every leaf of a column as integers, 0 for null, and the row of each."""
     kind = column.type
+    rows = np.arange(len(column), dtype=np.int64) if rows is None else rows
     if pa.types.is_timestamp(kind):
-        yield numbers(filled(column.cast(pa.int64()), 0))
+        yield rows, numbers(filled(column.cast(pa.int64()), 0))
     elif pa.types.is_struct(kind):
         for child in column.flatten():
-            yield from _times(child)
-    elif pa.types.is_map(kind):
-        yield from _times(column.keys)
-        yield from _times(column.items)
+            yield from _times(child, rows)
     elif pa.types.is_nested(kind):
-        yield from _times(column.flatten())
+        if pa.types.is_map(kind):
+            column = column.cast(pa.large_list(pa.struct([kind.key_field, kind.item_field])))
+        lengths = numbers(filled(pc.list_value_length(column), 0))
+        yield from _times(column.flatten(), np.repeat(rows, lengths))

@@ -28,6 +28,7 @@ from choline_data.adapters.base import (
     SourceFile,
     chunk_of,
 )
+from choline_data.columns import array_of
 from choline_data.errors import SourceDamagedError, SourceTooLargeError, one_line
 
 SHARD_BYTES = 128 << 20
@@ -91,12 +92,21 @@ class Parquet:
             yield chunk_of(pa.record_batch({}), row, rejects)
             return
         folders = batches.partitions(shard.name)
-        for batch in self._row_group(files, group):
+        unit, lost = self._times(files, group)
+        lost += row
+        if len(lost):
+            rejects = tuple(Reject(shard.origin, int(each), int96.REASON) for each in lost)
+            yield chunk_of(pa.record_batch({}), row, rejects)
+        for batch in self._row_group(files, group, unit):
+            rows = np.arange(row, row + batch.num_rows, dtype=np.int64)
+            row += batch.num_rows
+            if len(lost):
+                keep = np.isin(rows, lost, invert=True)
+                batch, rows = batch.take(array_of(np.flatnonzero(keep))), rows[keep]
             if batch.num_rows:
-                yield chunk_of(batches.with_partitions(batch, folders), row)
-                row += batch.num_rows
+                yield Chunk(batches.with_partitions(batch, folders), rows)
 
-    def _row_group(self, files: _Reopened, group: int) -> Iterator[pa.RecordBatch]:
+    def _row_group(self, files: _Reopened, group: int, unit: str) -> Iterator[pa.RecordBatch]:
         """The row group in batches of bounded size, its columns as storage types."""
         shard, meta = files.shard, files.footer.row_group(group)
         if meta.total_byte_size > self.max_row_bytes * max(1, meta.num_rows):
@@ -109,7 +119,7 @@ class Parquet:
         rows = max(1, min(BATCH_ROWS, BATCH_BYTES * meta.num_rows // max(1, meta.total_byte_size)))
         expanded = seen = 0
         buffered = meta.total_byte_size > BUFFERED_ROW_GROUP
-        file = files.opened(repeated, buffered, self._time_unit(files, group))
+        file = files.opened(repeated, buffered, unit)
         wanted, threads = self._wanted(file), _worth_threads(meta)
         with _damage(shard.name):
             for batch in file.iter_batches(rows, row_groups=[group], columns=wanted, use_threads=threads):
@@ -131,13 +141,13 @@ class Parquet:
                 remedy="Fetch it again.",
             )
 
-    def _time_unit(self, files: _Reopened, group: int) -> str:
-        times = int96.columns_of(files.footer.row_group(group))
-        wanted = [name for name in times if not self.columns or name in self.columns]
+    def _times(self, files: _Reopened, group: int) -> tuple[str, np.ndarray]:
+        """The unit for INT96 times in a row group, and the rows of it that have one that the unit does not hold."""
+        wanted = int96.columns_of(files.footer.row_group(group))
         if not wanted:
-            return "ns"
+            return "ns", np.empty(0, np.int64)
         with _damage(files.shard.name):
-            return int96.unit_of(files.read_in, group, wanted, files.shard.name)
+            return int96.unit_of(files.read_in, group, wanted)
 
     def _wanted(self, file: pq.ParquetFile) -> list[str] | None:
         if not self.columns:
@@ -192,9 +202,9 @@ def _from_row(start: int, chunk: Chunk) -> Iterator[Chunk]:
     if not chunk.batch.num_rows:
         yield replace(chunk, rejects=tuple(r for r in chunk.rejects if r.row >= start))
         return
-    skip = min(max(start - int(chunk.rows[0]), 0), chunk.batch.num_rows)
+    skip = int(np.searchsorted(chunk.rows, start))
     if skip < chunk.batch.num_rows:
-        yield chunk_of(chunk.batch.slice(skip), int(chunk.rows[skip])) if skip else chunk
+        yield Chunk(chunk.batch.slice(skip), chunk.rows[skip:]) if skip else chunk
 
 
 def _runs(meta: pq.FileMetaData) -> Iterator[tuple[int, int, int]]:

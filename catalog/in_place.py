@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from choline_data import schema as one
+from choline_data.adapters import int96
 from choline_data.adapters.base import Reject, Shard
 from choline_data.adapters.mapping import Mapping
 from choline_data.adapters.parquet import Parquet, footer_of
@@ -208,6 +209,9 @@ def _counted(part: Part, file: _File) -> tuple[list[int], list[Reject]]:
     for group in range(meta.num_row_groups):
         kept = 0
         for chunk in adapter.row_group(file.shard, meta, group, row):
+            rejects += chunk.rejects
+            if not chunk.batch.num_rows:
+                continue
             normalised = part.mapping.apply(chunk, file.shard)
             kept += normalised.batch.num_rows
             rejects += normalised.rejects
@@ -218,6 +222,8 @@ def _counted(part: Part, file: _File) -> tuple[list[int], list[Reject]]:
 
 def _keeps_all(mapping: Mapping, meta: pq.FileMetaData) -> bool:
     """Whether the footer proves that no row is rejected: a table, or a document whose text is never null."""
+    if any(int96.columns_of(meta.row_group(number)) for number in range(meta.num_row_groups)):
+        return False
     if mapping.form == "table":
         return True
     texts = [column for role, column in mapping.fields if role == "text"]

@@ -238,9 +238,9 @@ def _map(column: pa.Array) -> pa.Array:
     if not len(repeats):
         return objects
     pairs = json_lists(column, concat("[", _string(keys), ",", items, "]"), "[", "]")
-    there = np.zeros(len(column), np.bool_)
-    there[repeats] = True
-    return pc.if_else(array_of(there), pairs, objects)
+    there = np.zeros(len(column), np.int8)
+    there[repeats] = 1
+    return pc.if_else(pc.equal(array_of(there), 1), pairs, objects)
 
 
 def _rows_that_repeat(column: pa.Array, keys: pa.Array) -> npt.NDArray[np.int64]:

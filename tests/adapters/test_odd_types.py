@@ -15,7 +15,11 @@ from choline_data.adapters import arrow
 from choline_data.adapters.base import SourceFile
 from choline_data.adapters.mapping.extra import json_text, values_of
 from choline_data.adapters.registry import adapter_named
+from choline_data.catalog.add import ingest, prepare
+from choline_data.catalog.in_place import register
+from choline_data.catalog.planning import Wishes
 from choline_data.errors import SourceFormatError, SourceTooLargeError
+from choline_data.home import Home
 
 FAR = 2**62
 KEYS = pa.array([0, 1, None, 1], pa.int8())
@@ -122,8 +126,8 @@ COLUMNS: dict[str, tuple[pa.Array, list[Any]]] = {
         [[[1, "x"]], None, [], [[2, "y"]]],
     ),
     "map that repeats a key": (
-        pa.array([[("a", 1), ("a", 2)], None, [], [("b", 2)]], pa.map_(pa.string(), pa.int32())),
-        [[["a", 1], ["a", 2]], None, {}, {"b": 2}],
+        pa.array([[("b", 2)], None, [], [("a", 1), ("a", 2)]], pa.map_(pa.string(), pa.int32())),
+        [{"b": 2}, None, {}, [["a", 1], ["a", 2]]],
     ),
     "map with struct keys": (
         pa.array([[({"k": 1}, "x")], None, [], []], pa.map_(pa.struct([("k", pa.int8())]), pa.string())),
@@ -219,7 +223,29 @@ def test_int96_times_beyond_nanoseconds_are_read_in_microseconds(tmp_path):
     assert batch["flat"].cast(pa.int64()).to_pylist() == [10**18, None, 5000]
 
 
-def test_int96_times_that_no_timestamp_holds_are_refused_by_name(shared_data):
+def test_a_row_with_an_int96_time_that_no_timestamp_holds_is_rejected(shared_data, tmp_path):
     path = shared_data / "parquet_testing" / "int96_from_spark.parquet"
-    with pytest.raises(SourceFormatError, match=r"int96_from_spark\.parquet: column 'a' holds INT96 times"):
-        _read(path, "parquet")
+    reader = adapter_named("parquet")
+    (shard,) = reader.shards([SourceFile(str(path), path.name, path.stat().st_size)])
+    chunks = list(reader.read(shard))
+    (reject,) = [reject for chunk in chunks for reject in chunk.rejects]
+    assert (reject.row, "INT96" in reject.reason) == (5, True)
+    (chunk,) = [chunk for chunk in chunks if chunk.batch.num_rows]
+    assert chunk.rows.tolist() == [0, 1, 2, 3, 4]
+    year_9999 = 253402225200 * 10**6
+    assert chunk.batch["a"].cast(pa.int64()).to_pylist()[1:] == [
+        1704070800 * 10**6,
+        year_9999,
+        1735599600 * 10**6,
+        None,
+    ]
+    assert [chunk.rows.tolist() for chunk in reader.read(shard, start=3) if chunk.batch.num_rows] == [[3, 4]]
+
+
+@pytest.mark.parametrize("flags", [{}, {"in_place": True}])
+def test_such_a_row_is_left_out_of_a_dataset_in_place_too(shared_data, tmp_path, flags):
+    home = Home(tmp_path / "home")
+    path = shared_data / "parquet_testing" / "int96_from_spark.parquet"
+    prepared = prepare(home, str(path), name="old", wishes=Wishes(max_rejects=0.5))
+    done = register(home, prepared) if flags else ingest(home, prepared)
+    assert (done.rows, done.rejected) == (5, 1)
