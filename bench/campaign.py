@@ -1,0 +1,357 @@
+"""Rounds of random adds, removals, collections, tokenizations and reads by processes that are killed at random.
+
+    python bench/campaign.py                            # 500 rounds of 8 processes on one local home
+    python bench/campaign.py --rounds 40 --store s3     # on an object store (needs moto[s3] and s3fs)
+
+After each round every dataset of the catalog and every pinned revision must verify. A reader must get exactly the rows
+of its revision, or be told that the revision is gone. Every twentieth round the processes pretend to be on three hosts,
+so that no lock of the kernel says who lives. Prints one JSON object; the exit code is 1 where something was not so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from choline_data.catalog.add import ingest, prepare
+from choline_data.errors import (
+    AlreadyExistsError,
+    CholineDataError,
+    ConflictError,
+    InvalidMixError,
+    InvalidOptionError,
+    RevisionGoneError,
+    UnknownDatasetError,
+)
+from choline_data.home import Home
+from choline_data.mix import resolve_mix
+from choline_data.store import Catalog, leases, open_revision
+from choline_data.store.garbage import collect
+from choline_data.store.retention import pin, pins, unpin
+from choline_data.store.verify import verify
+from choline_data.stream import Store, Stream
+from choline_data.tokens.store import tokenize
+from choline_data.tokens.stream import TokenStream, token_options, token_rows
+from choline_data.tokens.tokenizers import Tokenizer
+
+NAMES = ("code", "news", "web")
+VERSIONS = 4
+ROWS = 40
+LIMIT_SECONDS = 60  # for one process; more is a hang
+# Where a process may be killed: before or after one of its calls of these.
+POINTS = ("link", "unlink", "replace", "rename", "fsync", "utime", "makedirs", "open", "stat")
+REMOTE_POINTS = ("pipe_file", "put_file", "rm", "find", "info", "cat_file")
+# What an operation may end with, beside its success.
+TOLD = (AlreadyExistsError, ConflictError, RevisionGoneError, UnknownDatasetError)
+
+Expected = dict[str, list[str]]
+
+
+def sources(folder: Path) -> list[Path]:
+    """Folders to add. All of them have one file in common, and so one store file."""
+    common = "".join(json.dumps({"text": f"A common line {row} of some words."}) + "\n" for row in range(ROWS))
+    out = []
+    for version in range(VERSIONS):
+        place = folder / f"version-{version}"
+        place.mkdir()
+        (place / "test.jsonl").write_text(common)
+        own = ({"text": f"Line {row} of version {version}, with some words."} for row in range(ROWS + version))
+        (place / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in own))
+        out.append(place)
+    return out
+
+
+def add(home: Home, name: str, source: Path) -> str:
+    prepared = prepare(home, str(source), name=name)
+    return ingest(home, prepared, replace_existing=True).entry.revision
+
+
+def expected_of(folder: Path, places: list[Path]) -> Expected:
+    """The texts of the revision that each source makes."""
+    home, out = Home(folder / "calm"), {}
+    for place in places:
+        revision = add(home, "calm", place)
+        batches = open_revision(home, revision).read(0, open_revision(home, revision).rows, ["text"])
+        out[revision] = [text for batch in batches for text in batch["text"].to_pylist()]
+    return out
+
+
+class Actor:
+    """One process of a round: what it does, and with what it may end."""
+
+    def __init__(self, home: Home, places: list[Path], expected: Expected, dice: random.Random) -> None:
+        self.home, self.places, self.expected, self.dice = home, places, expected, dice
+        self.name = dice.choice(NAMES)
+
+    def add(self) -> None:
+        """Adds, or replaces."""
+        add(self.home, self.name, self.dice.choice(self.places))
+
+    def rm(self) -> None:
+        """Takes a dataset out of the catalog."""
+        Catalog(self.home).remove(self.name)
+
+    def gc(self) -> None:
+        """Collects: at once, or what was removed some seconds ago, or with the usual retention."""
+        collect(self.home, keep_days=self.dice.choice((0, 0, 0, 2 / 86400, 30)))
+
+    def pin(self) -> None:
+        """Pins a dataset, or takes its pins away."""
+        if self.dice.random() < 0.5:
+            pin(self.home, self.name)
+        else:
+            try:
+                unpin(self.home, self.name)
+            except InvalidOptionError:  # there is none
+                return
+
+    def tokenize(self) -> None:
+        """Makes tokens, and holds them to the texts."""
+        revision = Catalog(self.home).entry(self.name).revision
+        made = tokenize(self.home, revision, Tokenizer("bytes"), self.dice.choice(("eos", "none")))
+        texts = self.expected[revision]
+        assert made.documents == len(texts), f"{made.documents} documents of {len(texts)}"
+
+    def read(self) -> None:
+        """Reads a stream to its end, slowly."""
+        store = Store(Home(self.home.location))
+        recipe = resolve_mix(f"{self.name}/all", store, shuffle=False, repeat=False)
+        stream = Stream(store, recipe)
+        texts = self.expected[recipe.sources[0].revision]
+        found: list[str] = []
+        for start in range(0, len(texts), 16):
+            found += stream.read(start, min(start + 16, len(texts)))["text"].to_pylist()
+            assert found == texts[: len(found)], "other rows"
+            time.sleep(self.dice.random() * 0.03)
+
+    def read_tokens(self) -> None:
+        """Reads packed rows, of tokens that may be made now."""
+        store = Store(Home(self.home.location))
+        options = token_options(seq_len=32)
+        rows = token_rows(Tokenizer("bytes"))
+        recipe = resolve_mix(f"{self.name}/all", store, view="tokens", options=options, rows_of=rows, shuffle=False)
+        stream = TokenStream(store, recipe)
+        text = self.expected[recipe.sources[0].revision][0]
+        first = bytes(stream.read(0, 1)["tokens"].to_pylist()[0][: min(len(text), 32)])
+        assert first == text.encode()[: len(first)], "other tokens"
+
+
+OPERATIONS: tuple[tuple[str, int], ...] = (
+    ("add", 6),
+    ("rm", 2),
+    ("gc", 4),
+    ("pin", 1),
+    ("tokenize", 2),
+    ("read", 4),
+    ("read_tokens", 1),
+)
+
+
+def killed_at(home: Home, dice: random.Random) -> None:
+    """Makes this process kill itself at a call of the operating system, or of the object store, that is drawn now."""
+    system: Any = os if home.local else home.fs
+    point, left = dice.choice(POINTS if home.local else REMOTE_POINTS), dice.randrange(1, 30 if home.local else 8)
+    real = getattr(system, point)
+    before = dice.random() < 0.5
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if not left and before:
+            os.kill(os.getpid(), signal.SIGKILL)
+        try:
+            return real(*arguments, **options)
+        finally:
+            if not left:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    setattr(system, point, call)
+
+
+def child(actor: Actor, operation: str, report: Path) -> None:
+    """Runs an operation; writes to `report` what was not as it should be."""
+    try:
+        getattr(actor, operation)()
+    except TOLD:
+        os._exit(3)
+    except InvalidMixError as error:
+        if not error.message.endswith("no rows to serve."):
+            report.write_text(traceback.format_exc())
+            os._exit(1)
+    except BaseException:  # noqa: BLE001 - it goes into the report
+        report.write_text(f"{operation}\n{traceback.format_exc()}")
+        os._exit(1)
+    os._exit(0)
+
+
+class Campaign:
+    """The rounds, and what they came to."""
+
+    def __init__(self, home: Home, folder: Path, *, processes: int, seed: int, quiet: bool) -> None:
+        self.home, self.folder, self.processes, self.quiet = home, folder, processes, quiet
+        self.dice = random.Random(seed)
+        self.places = sources(folder)
+        self.expected = expected_of(folder, self.places)
+        self.counts: Counter[str] = Counter()
+        self.faults: list[str] = []
+
+    def round(self, number: int, *, hosts: bool) -> None:
+        """Some processes at once; then everything is verified."""
+        begun: dict[int, tuple[str, Path]] = {}
+        kills: list[tuple[float, int]] = []
+        names, weights = zip(*OPERATIONS, strict=True)
+        began = time.monotonic()
+        for index in range(self.processes):
+            operation = self.dice.choices(names, weights)[0]
+            dice = random.Random(self.dice.getrandbits(64))
+            fate = self.dice.random()
+            report = self.folder / f"fault-{number}-{index}"
+            pid = os.fork()
+            if not pid:
+                logging.disable()
+                if hosts:
+                    leases._kernel = partial(str, f"host {index % 3}")
+                home = Home(self.home.location)
+                if fate < 0.25:
+                    killed_at(home, dice)
+                child(Actor(home, self.places, self.expected, dice), operation, report)
+            begun[pid] = (operation, report)
+            if 0.25 <= fate < 0.45:
+                kills.append((began + self.dice.random() * (0.4 if self.home.local else 3), pid))
+        self._await(begun, sorted(kills), began)
+        self._verify(number)
+
+    def _await(self, begun: dict[int, tuple[str, Path]], kills: list[tuple[float, int]], began: float) -> None:
+        left = set(begun)
+        while left:
+            now = time.monotonic()
+            while kills and kills[0][0] <= now:
+                _, pid = kills.pop(0)
+                if pid in left:
+                    os.kill(pid, signal.SIGKILL)
+            if now - began > LIMIT_SECONDS:
+                self.faults.append(f"hangs: {[begun[pid][0] for pid in left]}")
+                for pid in left:
+                    os.kill(pid, signal.SIGKILL)
+                    os.waitpid(pid, 0)
+                return
+            for pid in list(left):
+                ended, status = os.waitpid(pid, os.WNOHANG)
+                if ended:
+                    left.discard(pid)
+                    self._count(begun[pid][0], begun[pid][1], status)
+            time.sleep(0.002)
+
+    def _count(self, operation: str, report: Path, status: int) -> None:
+        code = os.waitstatus_to_exitcode(status)
+        self.counts[f"{operation}: {'done' if code == 0 else 'told' if code == 3 else 'killed'}"] += 1
+        if report.exists():
+            self.faults.append(report.read_text())
+            report.unlink()
+        elif code not in (0, 3, -signal.SIGKILL):
+            self.faults.append(f"{operation} ended with {code}")
+
+    def _verify(self, number: int) -> None:
+        home = Home(self.home.location)
+        try:
+            for entry in Catalog(home).entries().values():
+                verify(home, entry)
+                self.counts["verified"] += 1
+            for kept in pins(home):
+                texts = self.expected[kept.revision]
+                batches = open_revision(home, kept.revision).read(0, len(texts), ["text"])
+                assert [text for batch in batches for text in batch["text"].to_pylist()] == texts
+                self.counts["pins verified"] += 1
+        except (CholineDataError, AssertionError):
+            self.faults.append(f"after round {number}: {traceback.format_exc()}")
+
+    def end(self) -> None:
+        """With nobody at work, a last collection leaves what is referred to and nothing else."""
+        home = Home(self.home.location)
+        if not home.local:
+            time.sleep(leases.DEAD_SECONDS + 1)
+        collect(home, keep_days=0)
+        self._verify(-1)
+        keep = {e.revision for e in Catalog(home).entries().values()} | {p.revision for p in pins(home)}
+        there = {name.split("/")[1] for name in home.names("revisions")}
+        files = {f.sha256 for revision in keep for f in open_revision(home, revision).files()}
+        stored = {Path(name).stem for name in home.names("data")}
+        if there != keep or stored != files or home.names("leases"):
+            self.faults.append(f"left over: {there ^ keep} {stored ^ files} {home.names('leases')}")
+
+
+def on_s3(run: Callable[[Home], None]) -> None:
+    """Runs on an object store that a server on this machine keeps in memory."""
+    import subprocess
+
+    script = (
+        "from moto.server import ThreadedMotoServer as S; import sys; s = S('127.0.0.1', port=0, verbose=False); s.start();"
+        "print('http://{}:{}'.format(*s.get_host_and_port()), flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as server:
+        assert server.stdout is not None and server.stdin is not None
+        told = {"AWS_ENDPOINT_URL": server.stdout.readline().decode().strip(), "AWS_DEFAULT_REGION": "us-east-1"}
+        os.environ |= {**told, "AWS_ACCESS_KEY_ID": "me", "AWS_SECRET_ACCESS_KEY": "none"}
+        # In a process of its own: the file system's threads must not be there when others are forked.
+        made = "import boto3; boto3.resource('s3').create_bucket(Bucket='shelf')"
+        subprocess.run([sys.executable, "-c", made], check=True)
+        try:
+            run(Home("s3://shelf/home"))
+        finally:
+            server.stdin.close()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=500)
+    parser.add_argument("--processes", type=int, default=8)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--store", choices=("local", "s3"), default="local")
+    parser.add_argument("--quiet", action="store_true")
+    told = parser.parse_args()
+    began, ends = time.monotonic(), {}
+    # A writer that is not heard of is dead soon, so that the rounds go on; the shares are those of the real times.
+    times = (0.3, 1.2, 4.0) if told.store == "local" else (1.0, 4.0, 10.0)
+    leases.RENEW_SECONDS, leases.TRUST_SECONDS, leases.DEAD_SECONDS = times
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+
+        def run(home: Home) -> None:
+            campaign = Campaign(home, folder, processes=told.processes, seed=told.seed, quiet=told.quiet)
+            for number in range(told.rounds):
+                campaign.round(number, hosts=number % 20 == 19)
+                if not told.quiet and number % 25 == 24:
+                    sys.stderr.write(f"{number + 1} rounds, {len(campaign.faults)} faults\n")
+                if len(campaign.faults) > 20:
+                    break
+            campaign.end()
+            ends.update(counts=dict(sorted(campaign.counts.items())), faults=campaign.faults)
+
+        if told.store == "s3":
+            on_s3(run)
+        else:
+            run(Home(folder / "home"))
+    sys.stdout.write(
+        json.dumps({"rounds": told.rounds, "seed": told.seed, "seconds": round(time.monotonic() - began, 1), **ends})
+        + "\n"
+    )
+    return bool(ends["faults"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
