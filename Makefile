@@ -1,20 +1,22 @@
-# make demo | test | lint | bench | mutants: each sets up what it needs in .venv, from constraints.txt.
+# make demo | test | lint | bench | mutants: each sets up what it needs in .venv, from the files in locks/.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+EXTRAS := all,dask
+SLICE := tests/order tests/store tests/mix tests/cli tests/test_cursor.py tests/test_recipe.py \
+  tests/service/test_streams.py tests/catalog/test_ingest.py -m "not slow and not exhaustive"
 
-.PHONY: demo test exhaustive lint bench mutants proto clean
+.PHONY: demo test exhaustive lint bench mutants proto lock test-newest test-oldest newest-slice oldest-slice slice-newest slice-oldest clean
 
-$(VENV)/.core: pyproject.toml constraints.txt
+$(VENV)/.core: locks/demo.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) torch==2.13.0
-	$(PIP) -e '.[webdataset,torch,tokenize,image,audio]' scikit-learn
+	locks/install.sh $(BIN)/python demo
 	touch $@
 
-$(VENV)/.dev: $(VENV)/.core
-	$(PIP) -e '.[all,dask]' -r requirements-dev.txt
-	touch $@
+$(VENV)/.dev: locks/dev.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	locks/install.sh $(BIN)/python dev
+	touch $@ $(VENV)/.core
 
 demo: $(VENV)/.core
 	$(BIN)/python examples/demo.py
@@ -41,5 +43,42 @@ proto: $(VENV)/.dev
 	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python -m grpc_tools.protoc -I proto --python_out=proto --grpc_python_out=proto \
 	  --mypy_out=proto --mypy_grpc_out=proto proto/choline_data/v1/*.proto
 
+lock:
+	$(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/python -m pip install --quiet --disable-pip-version-check uv
+	$(VENV)-lock/bin/python locks/renew.py
+	rm -rf $(VENV)-lock
+
+# The bounds of pyproject.toml are true: the suite against the newest releases, and against the oldest (on Python 3.11).
+$(VENV)-newest/.done: pyproject.toml
+	$(PYTHON) -m venv --clear $(VENV)-newest
+	$(VENV)-newest/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(VENV)-newest/bin/python -m pip install --quiet -e '.[$(EXTRAS)]' --group dev
+	touch $@
+
+$(VENV)-oldest/.done: locks/oldest.txt
+	$(PYTHON) -m venv --clear $(VENV)-oldest
+	locks/install.sh $(VENV)-oldest/bin/python oldest
+	touch $@
+
+$(VENV)-newest-slice/.done: pyproject.toml
+	$(PYTHON) -m venv --clear $(VENV)-newest-slice
+	$(VENV)-newest-slice/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(VENV)-newest-slice/bin/python -m pip install --quiet -e . --group test
+	touch $@
+
+$(VENV)-oldest-slice/.done: locks/oldest-slice.txt
+	$(PYTHON) -m venv --clear $(VENV)-oldest-slice
+	locks/install.sh $(VENV)-oldest-slice/bin/python oldest-slice
+	touch $@
+
+newest-slice oldest-slice: %-slice: $(VENV)-%-slice/.done
+
+test-newest test-oldest: test-%: $(VENV)-%/.done
+	$(VENV)-$*/bin/python -m pytest -q -n 2 --dist loadfile
+
+slice-newest slice-oldest: slice-%: $(VENV)-%-slice/.done
+	$(VENV)-$*-slice/bin/python -m pytest -q $(SLICE)
+
 clean:
-	rm -rf $(VENV) build dist src/*.egg-info
+	rm -rf $(VENV) $(VENV)-* build dist src/*.egg-info

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+import torch
+from torch.utils.data import IterableDataset
 
 from choline_data.claims import Claim, Claims
 from choline_data.client import forks, formats, mixing
@@ -25,7 +27,7 @@ from choline_data.client.passes import KEPT_BYTES, Maker, Pass, Progress, Share,
 from choline_data.client.prefetch import QUEUE_BYTES
 from choline_data.client.ranks import find_rank
 from choline_data.client.reading import Chunk, Described, Reader
-from choline_data.errors import InvalidOptionError, MissingDependencyError, OutOfRangeError
+from choline_data.errors import InvalidOptionError, OutOfRangeError
 from choline_data.home import Home, default_home
 from choline_data.memory import keep_freed
 from choline_data.recipe import Recipe
@@ -36,11 +38,6 @@ if TYPE_CHECKING:
     from choline_data.client.loader import Loader
     from choline_data.client.maps import FirehoseMap
 
-try:
-    import torch
-    from torch.utils.data import IterableDataset
-except ImportError as missing:
-    raise MissingDependencyError("torch", "FirehoseDataset") from missing
 
 LAST = ("short", "drop", "wrap")
 

@@ -11,6 +11,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
+pytest.importorskip("torch")
+
 from tests.client.conftest import Server
 
 from choline_data.catalog.add import ingest, prepare

@@ -130,6 +130,8 @@ def test_sql_opens_no_file(place):
 
 @pytest.mark.parametrize("to", ["parquet", "jsonl", "webdataset", "croissant"])
 def test_an_export_added_again_has_every_sample(place, tmp_path, to):
+    if to == "webdataset":
+        pytest.importorskip("webdataset")
     out = tmp_path / "out"
     done = lines(run(place, "export", "rivers", "--to", to, "--out", str(out), "--json"))[0]
     assert done["rows"] == 20
@@ -140,6 +142,7 @@ def test_an_export_added_again_has_every_sample(place, tmp_path, to):
 
 
 def test_ids_are_hexadecimal_in_the_stream_as_over_http(place):
+    pytest.importorskip("torch")
     streamed = {s["text"]: s["id"] for s in lines(run(place, "stream", "rivers"))}
     assert all(len(i) == 32 and set(i) <= set("0123456789abcdef") for i in streamed.values())
     known = {s["text"]: base64.b64decode(s["id"]) for s in lines(run(place, "head", "rivers", "-n", "20", "--json"))}
@@ -190,3 +193,13 @@ def test_hostile_text_reaches_the_terminal_escaped(tmp_path):
     for out in (shown.stderr, shown.stdout, headed.stdout):
         assert "\x1b" not in out and "\x07" not in out and "\u202e" not in out
     assert "\\x1b[31mred" in headed.stdout
+
+
+def test_a_stream_without_torch_names_the_extra_to_install(place):
+    hidden = "import sys; sys.modules['torch'] = None; import choline_data.cli; choline_data.cli.main()"
+    done = subprocess.run(
+        [sys.executable, "-c", hidden, "stream", "rivers", "--home", str(place / "home")],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1 and "choline-data[torch]" in done.stderr and "Traceback" not in done.stderr
