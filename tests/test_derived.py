@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from choline_data import derived
+from choline_data.catalog.repair import repair
 from choline_data.derived import Derived, Item, collectable, items, remove
 from choline_data.errors import InvalidOptionError, LimitError, UnavailableError
 from choline_data.home import Home
@@ -16,6 +17,7 @@ from choline_data.id_index import index_name, rows_of, size_of
 from choline_data.mix import resolve_mix
 from choline_data.selection import selected_rows
 from choline_data.store import open_revision
+from choline_data.store.leases import GC, Lease
 from choline_data.stream import Store
 from choline_data.tokens.packing import Documents, pieces_of
 from choline_data.tokens.store import TokenKey, stored, tokenize
@@ -250,3 +252,27 @@ def test_on_an_object_store_the_last_use_is_an_object_beside(shelf):
         assert any(item.files == (f"used/{listed[0]}",) for item in collectable(shelf.home, {web.revision}))
     finally:
         shelf.home.remove("")
+
+
+def test_a_request_does_not_wait_for_gc_as_long_as_a_command_does(shelf):
+    shelf.add("web", TEXTS)
+    shelf.home.derived = Derived(wait=0.01)
+    gc = Lease(shelf.home, GC, "gc")
+    try:
+        with pytest.raises(UnavailableError, match="gc has been at work"):
+            token_stream(shelf.home)
+    finally:
+        gc.release()
+    assert token_stream(shelf.home).length
+
+
+def test_repair_leaves_tokens_of_a_request_what_they_are(shelf):
+    shelf.add("web", TEXTS)
+    rows = token_stream(shelf.home).read(0, 5)
+    (item,) = items(shelf.home)
+    path = Path(shelf.home.path(next(name for name in item.files if name.endswith("tokens.bin"))))
+    path.chmod(0o644)
+    path.write_bytes(bytes(path.stat().st_size))
+    repair(shelf.home)
+    assert token_stream(shelf.home).read(0, 5).equals(rows)
+    assert [found.name for found in items(shelf.home)] == [item.name]

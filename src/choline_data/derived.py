@@ -26,8 +26,6 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any
 
 from choline_data.errors import HomeError, InvalidOptionError, LimitError, UnavailableError
 from choline_data.home import Home
@@ -37,6 +35,7 @@ TOKENS_BYTES = 256 << 20  # of a dataset that is tokenized on request
 VARIABLE = "CHOLINE_DATA_DERIVED_BYTES"
 ON_REQUEST = "on-request"
 MAPPED_SECONDS = 900.0
+GC_SECONDS = 900.0
 _MARK_SECONDS = 300.0  # how long a use is not marked again
 _BLIND_WRITES = 16  # so many are written on the last listing's word
 _FULL = 0.9  # what is left of the quota once something had to go
@@ -115,6 +114,11 @@ class Derived:
             else:
                 home.hint(f"used/{name}", b"")
 
+    @property
+    def patience(self) -> float:
+        """Seconds that who makes something waits for `gc` to end."""
+        return GC_SECONDS if self.wait is None else self.wait
+
     @contextlib.contextmanager
     def making(self, what: str) -> Iterator[None]:
         """One thread at a time makes something big; UnavailableError for who would wait too long."""
@@ -185,7 +189,7 @@ def items(home: Home) -> list[Item]:
     """Everything derived that the home has, least lately used first."""
     found: dict[str, tuple[int, float]] = {}
     for folder in ("selections", "ids", "tokens") if home.local else ("selections", "ids", "tokens", "used"):
-        found |= _listed(home, folder)
+        found |= home.listed(folder)
     out: list[Item] = []
     folders: dict[str, list[str]] = {}
     for name in found:
@@ -247,34 +251,6 @@ def remove(home: Home, item: Item) -> None:
     if home.local:
         with contextlib.suppress(OSError):  # others may have put something into it
             os.rmdir(os.path.dirname(home.path(item.name)))
-
-
-def _listed(home: Home, folder: str) -> dict[str, tuple[int, float]]:
-    """The size and modification time of everything in a folder of the home."""
-    if not home.local:
-        found = home.fs.find(home.path(folder), detail=True)
-        root = home.path("")
-        return {path[len(root) :].lstrip("/"): (int(told["size"] or 0), _seconds(told)) for path, told in found.items()}
-    out: dict[str, tuple[int, float]] = {}
-    for at, _, files in os.walk(home.path(folder)):
-        for file in files:
-            with contextlib.suppress(FileNotFoundError):
-                told = os.stat(os.path.join(at, file))
-                out[os.path.relpath(os.path.join(at, file), home.path(""))] = (told.st_size, told.st_mtime)
-    return out
-
-
-def _seconds(told: dict[str, Any]) -> float:
-    """When an object was written, in the words of whichever store it is in."""
-    for key in ("LastModified", "last_modified", "updated", "mtime", "modified", "created"):
-        value = told.get(key)
-        if isinstance(value, datetime):
-            return value.timestamp()
-        if isinstance(value, int | float):
-            return float(value)
-        with contextlib.suppress(ValueError):
-            return datetime.fromisoformat(str(value or "")).timestamp()
-    return 0.0
 
 
 def _now(home: Home) -> float:

@@ -126,7 +126,7 @@ def _digest(name: str, directory: bytes) -> int:
 
 def make(home: Home, revision: Revision, *, at_once: int = _AT_ONCE) -> None:
     """Writes the revision's index: one scan, `at_once` rows in memory, and 24 bytes of disk for each row above that."""
-    with writing(home, f"index {revision.revision[:12]}") as held:
+    with writing(home, f"index {revision.revision[:12]}", patience=derived.of(home).patience) as held:
         staged = held.staged()
         try:
             with held.writing(staged):

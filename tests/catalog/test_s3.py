@@ -14,8 +14,10 @@ from tests.conftest import Shelf
 
 from choline_data.catalog.add import ingest, prepare
 from choline_data.client import FirehoseDataset
+from choline_data.derived import Derived, items
 from choline_data.errors import AlreadyExistsError, SourceNotFoundError, UnavailableError
 from choline_data.home import Home
+from choline_data.selection import selected_rows
 from choline_data.store import Catalog, open_revision
 
 TEXTS = [f"A line number {number} with words in it." for number in range(900)]
@@ -128,3 +130,19 @@ def test_an_s3_that_does_not_answer_is_unavailable(tmp_path: Path, bucket: Any, 
     s3fs.S3FileSystem.clear_instance_cache()
     with pytest.raises(UnavailableError, match=r"s3://shelf/a\.parquet"):
         ingest(Home(tmp_path), prepare(Home(tmp_path), "s3://shelf/a.parquet", name="none"))
+
+
+def test_what_requests_leave_in_a_home_on_s3_has_a_quota(bucket: Any):
+    shelf = Shelf(Path("unused"))
+    shelf.home = Home("s3://shelf/home")
+    web = open_revision(shelf.home, shelf.add("web", {"text": TEXTS}, block_rows=500).revision)
+    rows = [selected_rows(shelf.home, web, f"len(text) > {number}").tolist() for number in range(6)]
+    first = items(shelf.home)[0]
+    mine = Home("s3://shelf/home")  # of another host
+    mine.derived = Derived(limit=sum(item.size for item in items(mine)))
+    mine.derived.mark(mine, first.name)
+    selected_rows(mine, web, "len(text) > 30")
+    left = items(shelf.home)
+    assert sum(item.size for item in left) <= mine.derived.limit
+    assert first.name in [item.name for item in left] and left[-1].name != first.name
+    assert [selected_rows(shelf.home, web, f"len(text) > {number}").tolist() for number in range(6)] == rows

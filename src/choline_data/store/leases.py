@@ -171,16 +171,16 @@ class Lease:
             remedy="Run the same command again.",
         )
 
-    def wait_for_gc(self) -> None:
-        """Returns when no `gc` is at work."""
-        until, pause, told = clock() + WAIT_SECONDS, _LOOK_SECONDS, False
+    def wait_for_gc(self, seconds: float = WAIT_SECONDS) -> None:
+        """Returns when no `gc` is at work; UnavailableError where one is for so many seconds more."""
+        until, pause, told = clock() + seconds, _LOOK_SECONDS, False
         while others(self.home, GC, self):
             if not told:
                 LOG.warning("gc is at work in %s; waiting for its end.", self.home.location)
                 told = True
             if clock() > until:
                 raise UnavailableError(
-                    f"gc has been at work in {self.home.location} for {WAIT_SECONDS / 60:.0f} minutes.",
+                    f"gc has been at work in {self.home.location} for {seconds:.0f} seconds.",
                     remedy="Try again when it has ended. Nothing was published.",
                 )
             self._ended.wait(pause)
@@ -206,8 +206,8 @@ class Lease:
 
 
 @contextmanager
-def writing(home: Home, what: str) -> Iterator[Home]:
-    """The home for a writer: what it writes is safe from `gc` as long as the block runs.
+def writing(home: Home, what: str, *, patience: float = WAIT_SECONDS) -> Iterator[Home]:
+    """The home for a writer: what it writes is safe from `gc` as long as the block runs. It waits for a `gc` at work.
 
     Within the block of another, in this process or in one that works for it, nothing is taken.
     """
@@ -216,7 +216,7 @@ def writing(home: Home, what: str) -> Iterator[Home]:
         return
     lease = Lease(home, WRITE, what)
     try:
-        lease.wait_for_gc()
+        lease.wait_for_gc(patience)
         held = copy.copy(home)
         held.__dict__ |= home.__dict__  # also what is left out when it is sent to another process
         held.lease, held.holder = lease, lease.id

@@ -245,7 +245,8 @@ def tokenize(
                 home.remove(key.marker)
             return array
     tokenizer.boundary(boundary)
-    with writing(home, f"tokenize {revision[:12]}") as held:
+    patience = derived.of(home).patience if on_request else derived.GC_SECONDS
+    with writing(home, f"tokenize {revision[:12]}", patience=patience) as held:
         if on_request:
             held.put(key.marker, b"")  # first: where `choline-data tokenize` makes the same meanwhile, it takes it away
         _make(held, key, tokenizer, workers, progress, on_request=on_request)
