@@ -17,6 +17,7 @@ import os
 import stat
 import sys
 import threading
+import time
 import uuid
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -28,6 +29,9 @@ from choline_data.errors import CholineDataError, InvalidOptionError, Unavailabl
 from choline_data.recipe import Recipe
 from choline_data.service import status
 from choline_data.service.audit_check import FIRST, SLOT_BYTES, SUFFIX, slot
+from choline_data.service.peers import network_of
+
+GUESSES_SECONDS = 60.0
 
 
 class Progress(Protocol):
@@ -81,6 +85,7 @@ class Audit:
         self._lines = 0
         self._torn = False  # whether the file ends within a line
         self.failures = 0
+        self._guesses: dict[str, tuple[float, int]] = {}  # by address: when one was recorded, and how many came since
         self._run = uuid.uuid4().hex[:16]
         self._head: Head | None = None
         if self.on:
@@ -106,9 +111,25 @@ class Audit:
         if not self.on:
             return
         told = {**asked.told(), "outcome": "refused", "reason": error.reason, **_sent(asked)}
+        if error.metadata.get("setting") == "auth_failures":
+            refusals = self._guessed(asked.peer)
+            if not refusals:
+                return
+            told["refusals"] = refusals
         if not asked.dataset and "dataset" in error.metadata:
             told["dataset"] = one_line(status.redacted(error.metadata["dataset"]), 128)
         self._record_late(told)
+
+    def _guessed(self, peer: str) -> int:
+        """How many throttled guesses of an address to record now as one line, or 0 to wait: guessing must not fill the disk."""
+        address, now = network_of(peer), time.monotonic()
+        with self._lock:
+            at, count = self._guesses.pop(address, (-GUESSES_SECONDS, 0))
+            due = now - at >= GUESSES_SECONDS
+            self._guesses[address] = (now, 0) if due else (at, count + 1)
+            while len(self._guesses) > 1024:
+                del self._guesses[next(iter(self._guesses))]
+        return count + 1 if due else 0
 
     def ended(self, asked: Asked, outcome: str) -> None:
         """Records what a stream that was granted came to."""

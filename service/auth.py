@@ -40,6 +40,7 @@ from choline_data.errors import (
 )
 from choline_data.service.audit import Asked
 from choline_data.service.limits import Limits, reached
+from choline_data.service.peers import network_of
 
 LOG = logging.getLogger("choline_data.service")
 ACTIONS = ("list", "describe", "read")
@@ -277,7 +278,7 @@ class Gate:
 
     def _count(self, peer: str) -> None:
         """Counts a bad token against its address; LimitError where it had too many. Good tokens never come here."""
-        address = peer.rpartition(":")[0]  # ports of one address count together
+        address = network_of(peer)
         failures = self._failures.setdefault(address, [])
         self._failures.move_to_end(address)
         failures[:] = [at for at in failures if at > time.monotonic() - 60]

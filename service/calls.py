@@ -39,6 +39,7 @@ from choline_data.tokens.allowed import Allowed
 
 MIX_BYTES = 64 << 10
 INDEX_WAIT = 5.0
+MAKING_WAIT = 0.5  # for tokens that another request makes; clients ask again
 HELD_BYTES = 64 << 10  # of a request or an answer: above, it is counted while it is held
 
 
@@ -51,7 +52,7 @@ class Calls:
         self.home = home
         self.limits = limits
         home.derived = Derived(
-            limits.derived_bytes, limits.derived_files, limits.request_tokens, limits.packing_pieces, wait=INDEX_WAIT
+            limits.derived_bytes, limits.derived_files, limits.request_tokens, limits.packing_pieces, wait=MAKING_WAIT
         )
         self.metrics = Metrics()
         self.engine = Engine(home, limits, self.metrics)

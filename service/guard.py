@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from ipaddress import ip_address
 from typing import Any, TypeVar
-from urllib.parse import unquote
 
 import grpc
 from google.protobuf.message import DecodeError, Message
@@ -19,11 +17,11 @@ from choline_data.service.audit import CURRENT, Asked
 from choline_data.service.auth import Principal
 from choline_data.service.calls import Calls
 from choline_data.service.limits import reached
+from choline_data.service.peers import is_near
 
 M = TypeVar("M", bound=Message)
 Unary = Callable[[bytes, Principal], Awaitable[bytes]]
 METADATA_BYTES = 8 << 10
-_PROXIED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "x-envoy-external-address", "via")
 
 
 class CutError(Exception):
@@ -60,17 +58,6 @@ def of_request(principal: Principal) -> Principal:
     if asked is not None:
         asked.principal = principal.id
     return replace(principal, asked=asked)
-
-
-def is_near(peer: str, headers: Iterable[str] = ()) -> bool:
-    """Whether a request comes from this machine, and not through a proxy on it: such a caller may know paths."""
-    if any(name.lower() in _PROXIED for name in headers):
-        return False
-    host = unquote(peer).removeprefix("ipv4:").removeprefix("ipv6:").rpartition(":")[0].strip("[]")
-    try:
-        return peer.startswith("unix:") or ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def told_to(calls: Calls, error: BaseException, *, near: bool) -> errors.CholineDataError:

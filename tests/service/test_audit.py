@@ -273,3 +273,14 @@ def test_workers_write_one_log_that_is_rotated(serve: Serve, home: str, log: Pat
     whole = log.read_bytes().splitlines(keepends=True)
     log.write_bytes(b"".join(whole[:-1]))
     assert "cut off" in checked([str(first), str(log)])[0][0]
+
+
+def test_guessing_does_not_fill_the_log(serve: Serve, home: str, tmp_path: Path, log: Path) -> None:
+    flags = ("--token-file", token_file(tmp_path), "--audit", str(log), "--limit", "auth_failures=3")
+    served = serve(home, *flags)
+    stub = served.stub()
+    for _ in range(40):
+        refusal(lambda: stub.ListDatasets(pb.ListDatasetsRequest(), metadata=bearer("guess"), timeout=20))
+    assert served.terminate() == 0
+    refused = [line["reason"] for line in lines(log) if line["outcome"] == "refused"]
+    assert refused == ["UNAUTHENTICATED"] * 3 + ["LIMIT_REACHED"]

@@ -15,7 +15,7 @@ import pytest
 
 from choline_data.errors import UnknownDatasetError
 from choline_data.mix import resolve_mix
-from choline_data.service.guard import is_near
+from choline_data.service.peers import is_near, network_of
 from choline_data.store import Catalog
 from choline_data.v1 import firehose_pb2 as pb
 
@@ -185,6 +185,14 @@ def test_without_a_server_the_home_is_named_too(shelf: Shelf) -> None:
 def test_who_is_near(peer: str, near: bool) -> None:
     assert is_near(peer) is near
     assert not is_near(peer, ["X-Forwarded-For"])
+
+
+def test_whose_bad_tokens_count_together() -> None:
+    one_site = ["ipv6:[2001:db8::1]:5", "ipv6:%5B2001:db8::2%5D:6", "2001:db8::3:"]
+    assert len({network_of(peer) for peer in one_site}) == 1
+    others = ["ipv6:[2001:db8:0:1::1]:5", "ipv4:10.0.0.1:5", "ipv4:10.0.0.2:5", "unix:", "unix:/run/x"]
+    assert len({network_of(peer) for peer in others}) >= 4
+    assert network_of("ipv6:[::ffff:10.0.0.1]:5") == network_of("ipv4:10.0.0.1:99")
 
 
 def test_a_reader_beside_many_bad_requests_goes_on(face: Served) -> None:
