@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from torch.utils.data import IterableDataset
 
-from choline_data.claims import Claim, Claims
-from choline_data.client import forks, formats, mixing
+from choline_data.client import forks, mixing
 from choline_data.client import state as states
 from choline_data.client.bans import Bans
-from choline_data.client.claiming import Claimant, Claimed
-from choline_data.client.connection import BUDGET_SECONDS, STALL_SECONDS, Endpoint
-from choline_data.client.embedded import EmbeddedReader
-from choline_data.client.embedded import resolved as resolved_here
-from choline_data.client.feedback import Feedback
-from choline_data.client.meshes import placed
-from choline_data.client.options import budgeted, media_tensors, one_of, weighted
+from choline_data.client.options import Making, Reading, Streamed
 from choline_data.client.outliers import Outliers
 from choline_data.client.passes import KEPT_BYTES, Maker, Pass, Progress, Share, share_of
-from choline_data.client.prefetch import QUEUE_BYTES
 from choline_data.client.ranks import find_rank
 from choline_data.client.reading import Chunk, Described, Reader
+from choline_data.client.source import Place, SampleSource
+from choline_data.client.standing import Standing
 from choline_data.errors import InvalidOptionError, OutOfRangeError
-from choline_data.home import Home, default_home
 from choline_data.memory import keep_freed
 from choline_data.recipe import Recipe
 
@@ -37,12 +30,10 @@ if TYPE_CHECKING:
 
     from choline_data.client.loader import Loader
     from choline_data.client.maps import FirehoseMap
+    from choline_data.client.telemetry import Metrics
 
 
-LAST = ("short", "drop", "wrap")
-
-
-class FirehoseDataset(Feedback, IterableDataset):  # type: ignore[misc]
+class FirehoseDataset(IterableDataset):  # type: ignore[misc]
     """The samples of a mix, of a home in this process (`server=None`) or of servers, shared out over ranks and workers.
 
     Iterating begins at position 0, or where `load_state_dict` or `seek` put it; after a finished pass at 0 again.
@@ -63,8 +54,8 @@ class FirehoseDataset(Feedback, IterableDataset):  # type: ignore[misc]
         seq_len: int | None = None,
         size: int | Sequence[int] | None = None,
         rate: int | None = None,
-        packing: str = "concat",
-        boundary: str = "eos",
+        packing: str | None = None,
+        boundary: str | None = None,
         rank: int | None = None,
         world_size: int | None = None,
         mesh: DeviceMesh | None = None,
@@ -85,107 +76,56 @@ class FirehoseDataset(Feedback, IterableDataset):  # type: ignore[misc]
         tls: bool | str | Mapping[str, str] | None = None,
         home: str | os.PathLike[str] | None = None,
         run: str | None = None,
-        prefetch_bytes: int = QUEUE_BYTES,
-        retry_seconds: float = BUDGET_SECONDS,
-        stall_seconds: float = STALL_SECONDS,
+        prefetch_bytes: int | None = None,
+        retry_seconds: float | None = None,
+        stall_seconds: float | None = None,
     ) -> None:
         super().__init__()
         keep_freed(KEPT_BYTES)  # before there are threads
-        one_of("on_error", on_error, ("raise", "skip"))
-        one_of("last_batch", last_batch, LAST)
-        one_of("decode", decode, (None, "pil", "torch"))
-        for name, number in (("batch_size", batch_size), ("max_samples", max_samples), ("seq_len", seq_len)):
-            if number is not None and (type(number) is not int or number < 1):
-                raise InvalidOptionError(f"{name} is {number!r}.", remedy="Give a whole number above 0.", option=name)
-        self._rank, peer = placed(rank, world_size, mesh)
-        self._claimant = None if run is None else Claimant(run, peer)
-        self.batch_size, self.batch_tokens = budgeted(batch_size, batch_tokens, view, seq_len)
-        self.found_batch_size: int | None = None
+        made = {"size": size, "rate": rate, "decode": decode, "transform": transform, "on_error": on_error}
+        packed = {"tokenizer": tokenizer, "seq_len": seq_len, "packing": packing, "boundary": boundary}
+        self._making = Making.of(format, view, **made, **packed)  # type: ignore[arg-type]
+        steps = {"batch_size": batch_size, "batch_tokens": batch_tokens, "last_batch": last_batch}
+        self._reading = Reading.of(rank, world_size, mesh, run=run, view=view, seq_len=seq_len, **steps)  # type: ignore[arg-type]
+        settings = {"seed": seed, "shuffle": shuffle, "view": view, "repeat": repeat, "where": where}
+        self._streamed = Streamed.of(
+            mix,
+            tokens=self._making.tokens,
+            max_samples=max_samples,
+            columns=columns,
+            weights=weights,
+            probabilities=probabilities,
+            unit=unit,
+            on_exhausted=on_exhausted,
+            **settings,
+        )
+        waits = {"prefetch_bytes": prefetch_bytes, "retry_seconds": retry_seconds, "stall_seconds": stall_seconds}
+        place = Place.of(home, server, token=token, tls=tls, **waits)  # type: ignore[arg-type]
         self.run = run
-        self._columns = None if columns is None else tuple(columns)
-        self._max_samples = max_samples
-        self._last = last_batch
-        self._transform, self._decode, self._on_error = transform, decode, on_error
-        self._ahead = prefetch_bytes
-        self._home = os.fspath(home) if home is not None else default_home()
-        self._endpoint: Endpoint | None = None
-        self._media = media_tensors(format, view, size, rate, decode)
-        self._format = format if self._media is None else None
-        formats.format_of(self._format, view, {})
-        tokens = formats.token_settings(self._format, tokenizer, seq_len, packing, boundary)
-        self._view_settings = tokens
-        settings = {
-            "seed": seed,
-            "shuffle": shuffle,
-            "view": view,
-            "repeat": bool(repeat),
-            "where": where or "",
-            "on_exhausted": on_exhausted,
-            "unit": unit or "",
-        }
-        mix = weighted(mix, weights, probabilities)
-        if not isinstance(mix, Recipe):
-            from choline_data.mix import parse_mix
-
-            mix = parse_mix(mix, files=True)
-        self._origin = mixing.Origin(settings, tokens, unit or ("" if isinstance(mix, Recipe) else mix.unit))
-        self._described: Described | None = None
-        if server is None:
-            recipe = mix if isinstance(mix, Recipe) else resolved_here(self._home, mix, settings, tokens)
-        else:
-            reached = {"token": token, "tls": tls, "budget": retry_seconds, "stall": stall_seconds}
-            recipe = self._connect(server, mix, settings, reached)
-        self._start = 0
-        self._epoch = 0
-        self._begun: Mapping[str, Any] | None = None  # the state of one worker, until it iterates
-        self._progress: Progress | None = None
-        self._expected: forks.Found | None = None
-        self._elsewhere = False  # workers read it, and how far they are is not known here
-        self._in_workers = False  # workers read it
-        self._begun_elsewhere = False  # those of a loader that is not ours
-        self._parent_rank: tuple[int, int] | None = None
-        self._readers: tuple[int, Reader] | None = None
-        self._live: tuple[weakref.ref[Pass], Share] | None = None
+        self.batch_size, self.batch_tokens = self._reading.batch_size, self._reading.batch_tokens
+        self.found_batch_size: int | None = None
+        self._standing = Standing()
+        self._source = SampleSource(place, self._streamed.columns, self._reading.claimant)
         self._bans = Bans()
         self.feedback = Outliers()
-        self._follow(mixing.in_batches(recipe, source_batches, self.batch_size))
+        origin = self._streamed.origin
+        recipe, described = place.recipe_of(self._streamed.mix, origin.settings, origin.tokens, self._streamed.columns)
+        self._follow(mixing.in_batches(recipe, source_batches, self.batch_size), described)
         forks.watch_dataset(self)
 
-    def _connect(
-        self,
-        server: str | Sequence[str],
-        mix: object,
-        settings: Mapping[str, Any],
-        reached: Mapping[str, Any],
-    ) -> Recipe:
-        from choline_data.client import remote
-
-        self._endpoint = Endpoint.of(server, **reached)
-        tokens = {}
-        if settings["view"] == "tokens":
-            from choline_data.tokens.stream import remote_options
-
-            tokens = remote_options(**self._view_settings)
-        recipe, self._described = remote.resolved(self._endpoint, mix, settings, tokens, self._columns)
-        return recipe
-
-    def _follow(self, recipe: Recipe) -> None:
+    def _follow(self, recipe: Recipe, described: Described | None = None) -> None:
         """Reads by this recipe from now on, also in a pass that is under way."""
-        self._error = mixing.exhaustion(recipe, self._max_samples)
-        if self._endpoint is not None and self._described is not None:
-            self._described = mixing.described(recipe, self._described, self._endpoint, self._columns)
-        else:
-            self._described = None
-        if self._readers is not None:
-            self._readers[1].close()
-        self._recipe, self._readers = recipe, None
+        self._error = mixing.exhaustion(recipe, self._streamed.max_samples)
+        self._source.follow(recipe, described)
+        self._recipe = recipe
         self._summary = -1, ""  # made when the state is asked for, beside as many bytes of bans as there are then
         self._length = self.describe().length
         self.feedback.follow(self.describe().datasets)
-        live = None if self._live is None else self._live[0]()
-        if self._live is not None and live is not None and not live.progress.finished:
-            live.progress.end = self._live[1].end(self._start, self.length, self._last_step)
-            live.read_on(self._reader_for_pass(), self.maker(), **self._reading())
+        live = self._standing.live
+        running = None if live is None else live[0]()
+        if live is not None and running is not None and not running.progress.finished:
+            running.progress.end = live[1].end(self._standing.start, self.length, self._last_step)
+            running.read_on(self._reader_for_pass(), self.maker(), **self._pass_options())
 
     # --- What it is
 
@@ -197,35 +137,33 @@ class FirehoseDataset(Feedback, IterableDataset):  # type: ignore[misc]
     @property
     def length(self) -> int | None:
         """Positions in the stream, of all ranks together; None where it has no end."""
-        if self._max_samples is None:
-            return self._length
-        return self._max_samples if self._length is None else min(self._length, self._max_samples)
+        most = self._streamed.max_samples
+        return self._length if most is None else most if self._length is None else min(self._length, most)
 
     @property
     def epoch(self) -> int:
         """The pass that it is in, from 0."""
-        return self._epoch
+        return self._standing.epoch
 
     @property
     def is_remote(self) -> bool:
         """Whether samples come from a server."""
-        return self._endpoint is not None
+        return self._source.place.endpoint is not None
 
     @property
     def needs_python(self) -> bool:
         """Whether each sample is decoded or transformed by Python."""
-        return self._transform is not None or self._decode is not None or self._media is not None
+        return self._making.needs_python
 
     @property
     def _last_step(self) -> str:
         """What becomes of the last step: an end that is an error comes to all ranks after as many steps."""
-        return "drop" if self._error is not None and self._last == "wrap" else self._last
+        last = self._reading.last_batch
+        return "drop" if self._error is not None and last == "wrap" else last
 
     def describe(self) -> Described:
         """The recipe, the Arrow schema, the names of the datasets and the length."""
-        if self._described is None:
-            self._described = self.reader().describe()
-        return self._described
+        return self._source.describe()
 
     @property
     def features(self) -> list[str]:
@@ -239,34 +177,29 @@ class FirehoseDataset(Feedback, IterableDataset):  # type: ignore[misc]
             )
         if self.batch_tokens is not None:
             raise TypeError("How many batches a budget of tokens makes is known only when they are made.")
-        share = self._share_here()
-        lane, _ = share.lane(self._start)
-        count = lane.below(share.end(self._start, self.length, self._last_step) or 0)
+        share, start = self._share_here(), self._standing.start
+        lane, _ = share.lane(start)
+        count = lane.below(share.end(start, self.length, self._last_step) or 0)
         return count if self.batch_size is None else -(-count // self.batch_size)
 
     def __bool__(self) -> bool:
         return True
 
     def __repr__(self) -> str:
-        where = ",".join(self._endpoint.addresses) if self._endpoint else self._home
+        where = self._source.place
         sources = ", ".join(s.name for s in self._recipe.sources[:8])
         return f"FirehoseDataset({sources}; {self._recipe.view}, recipe {self._recipe.digest[:12]}…, from {where})"
 
     # --- Iterating
 
     def _share_here(self) -> Share:
-        rank = self._rank or find_rank()
-        return Share(*rank, self.batch_size)
-
-    def _found_rank(self) -> tuple[int, int]:
-        info = torch.utils.data.get_worker_info()
-        # A worker knows no process group: its rank is that of the process which started it.
-        return self._rank or (self._parent_rank if info is not None and self._parent_rank else find_rank())
+        return Share(*(self._reading.rank or find_rank()), self.batch_size)
 
     def _share(self) -> Share:
-        rank = self._found_rank()
+        chosen = self._reading.rank
         batch = self.batch_size or (None if self.batch_tokens is None else 1)
-        return share_of(forks.iterating(self), self._expected, rank, self._rank is not None, batch)
+        rank = self._standing.rank(chosen)
+        return share_of(forks.iterating(self), self._standing.expected, rank, chosen is not None, batch)
 
     def __iter__(self) -> Iterator[Any]:
         fetcher = forks.fetcher()
@@ -279,107 +212,60 @@ class FirehoseDataset(Feedback, IterableDataset):  # type: ignore[misc]
 
     def begin(self) -> Pass:
         """A pass from where the dataset stands."""
-        share = self._share()
-        mixing.check_batches(self._recipe, self._start, share.batch, self.batch_tokens)
-        lane, offset = share.lane(self._start)
-        begun, self._begun = self._begun, None
-        fits = begun is not None and (begun.get("workers"), begun.get("worker")) == (share.workers, share.worker)
-        if self.batch_tokens is not None and (begun is None or fits):
-            return self._begin_budget(share, begun, self.batch_tokens)
-        if begun is not None and fits:
-            lane, offset = Share(share.rank, share.world, share.batch, 0, share.workers, share.loader_batch).lane(
-                begun["position"]
-            )
-        elif begun is not None:
-            raise InvalidOptionError(
-                f"This is the state of worker {begun.get('worker')} of {begun.get('workers')}.",
-                remedy="Load the whole state of the loader into the dataset: dataset.load_state_dict(loader_state).",
-            )
-        progress = Progress(
-            lane,
-            offset,
-            share.group,
-            share.end(self._start, self.length, self._last_step),
-            self._epoch,
-            worker=share.worker,
-            workers=share.workers,
-            split="samples" if share.batch is None and share.workers > 1 and share.loader_batch is None else "",
-        )
+        share, standing = self._share(), self._standing
+        mixing.check_batches(self._recipe, standing.start, share.batch, self.batch_tokens)
+        state = standing.take_worker_state(share)
+        if self.batch_tokens is not None:
+            return self._begin_budget(share, state, self.batch_tokens)
+        progress = standing.first_progress(share, state, self.length, self._last_step)
         return self._pass(Pass, progress, share, batch=self.batch_size)
 
     def _begin_budget(self, share: Share, begun: Mapping[str, Any] | None, budget: int) -> Pass:
         from choline_data.client.budget import BudgetPass, progress_of
 
-        progress = progress_of(share, self._start, self.length, self._epoch, begun)
+        progress = progress_of(share, self._standing.start, self.length, self._standing.epoch, begun)
         return self._pass(BudgetPass, progress, share, share=share, budget=budget, last=self._last_step)
 
     def _pass(self, kind: type[Pass], progress: Progress, whole: Share, **options: Any) -> Pass:
-        self.forget_pass()
-        self._progress = progress
+        standing = self._standing
+        standing.forget_pass()
+        standing.progress = progress
         myself = weakref.ref(self)
 
         def done() -> None:
             dataset = myself()
-            if dataset is not None and dataset._progress is progress:
-                dataset._start, dataset._epoch = 0, progress.epoch + 1
+            if dataset is not None and dataset._standing.progress is progress:
+                standing.start, standing.epoch = 0, progress.epoch + 1
                 if dataset._error is not None:  # the stream stands at its end until its mix is changed
-                    dataset._start, dataset._epoch = dataset._length or 0, progress.epoch
+                    standing.start, standing.epoch = dataset._length or 0, progress.epoch
 
-        options |= {"bans": self._bans, "outliers": self.feedback, "other": self.reader}
-        made = kind(progress, self._reader_for_pass(), self.maker(), **options, **self._reading(), done=done)
-        self._live = (weakref.ref(made), whole)
+        options |= {"bans": self._bans, "outliers": self.feedback, "other": self._source.reader}
+        made = kind(progress, self._reader_for_pass(), self.maker(), **options, **self._pass_options(), done=done)
+        standing.live = (weakref.ref(made), whole)
         return made
 
-    def _reading(self) -> dict[str, Any]:
-        ahead = self._ahead if self._endpoint is not None else 0
-        return {"length": self.length, "ahead": ahead, "error": self._error}
+    def _pass_options(self) -> dict[str, Any]:
+        return {"length": self.length, "ahead": self._source.place.read_ahead, "error": self._error}
+
+    def _reader_for_pass(self) -> Callable[[], Reader]:
+        return self._source.for_pass(self._standing.rank(self._reading.rank)[0])
 
     def maker(self) -> Maker:
         """What turns chunks into samples and batches."""
-        form = formats.format_of(self._format, self._recipe.view, self._view_settings)
-        return Maker(self.describe().datasets, form, self._decode, self._transform, self._media, self._on_error)
-
-    def _reader_for_pass(self) -> Callable[[], Reader]:
-        claim = None if self._claimant is None else self._claimant.claim(self._found_rank()[0])
-        if self._endpoint is None:
-            reader = self.reader()
-            claims = None if claim is None else Claims.of(Home(self._home))
-            if claim is not None and claims is not None:
-                reader = Claimed(reader, claims, claim)
-        else:
-            reader = self._opened(claim)  # each pass has a stream of its own
-        return lambda: reader
-
-    def _opened(self, claim: Claim | None = None) -> Reader:
-        if torch.utils.data.get_worker_info() is not None:
-            forks.end_with_parent()
-        if self._endpoint is None:
-            return EmbeddedReader(self._home, self._recipe, self._columns)
-        from choline_data.client.remote import RemoteReader
-
-        return RemoteReader(self._endpoint, self.describe(), self._columns, claim)
+        return self._making.maker(self.describe().datasets, self._recipe.view)
 
     def reader(self) -> Reader:
         """The reader of this process: a forked one opens its own."""
-        if self._readers is None or self._readers[0] != os.getpid():
-            self._readers = (os.getpid(), self._opened())
-            if self.is_remote:
-                forks.watch(cast(forks.Pausable, self._readers[1]))
-        return self._readers[1]
+        return self._source.reader()
 
-    def expect(self, found: forks.Found) -> None:
+    def expect(self, loader: forks.Found) -> None:
         """Notes which loader starts workers for this dataset, and the rank of the process that does."""
-        if self._claimant is not None:
-            self._claimant.settle()
-        if found.loader or found.shard_group or found.dispatcher:
-            self._expected = found
-            self._parent_rank = self._rank or find_rank()
-            self._elsewhere, self._in_workers = found.stateless, found.workers > 0
-            self._begun_elsewhere = self._in_workers and not found.ours
+        self._source.settle()
+        self._standing.expect(loader, self._reading.rank)
 
     def __getstate__(self) -> dict[str, Any]:
         self.expect(forks.iterating(self))
-        return {**self.__dict__, "_readers": None, "_progress": None, "_live": None}
+        return {**self.__dict__, "_standing": self._standing.detached(), "_source": copy.copy(self._source)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -392,12 +278,7 @@ class FirehoseDataset(Feedback, IterableDataset):  # type: ignore[misc]
 
         InvalidOptionError where workers of a plain DataLoader read: how far they are is known to nobody.
         """
-        if self._elsewhere and torch.utils.data.get_worker_info() is None:
-            raise InvalidOptionError(
-                "Workers of a DataLoader read this dataset, and how far they are is not known here.",
-                remedy="Use dataset.loader(), whose state_dict() follows them, or torchdata's StatefulDataLoader.",
-                option="num_workers",
-            )
+        self._standing.check_known()
         return self._state()
 
     def lasting_state(self) -> dict[str, Any]:
@@ -414,25 +295,13 @@ class FirehoseDataset(Feedback, IterableDataset):  # type: ignore[misc]
         return {**state, "banned": banned} if banned else state
 
     def _state(self) -> dict[str, Any]:
-        progress = self._progress
-        state = {**self.lasting_state(), "position": self._start, "epoch": self._epoch}
+        place = self._standing.place()
+        state = {**self.lasting_state(), "position": place.pop("position"), "epoch": place.pop("epoch")}
         if self.run is not None:
             state["run"] = self.run
         if self.found_batch_size is not None:
             state["batch_size"] = self.found_batch_size
-        if progress is None:
-            return state
-        state["step"] = progress.group
-        if progress.workers > 1 or torch.utils.data.get_worker_info() is not None:
-            state.update(worker=progress.worker, workers=progress.workers, position=progress.position())
-            state["epoch"] = progress.epoch
-            if progress.split:
-                state["split"] = progress.split
-            if (skip := getattr(progress, "skip", None)) is not None:
-                state["skip"] = skip
-        elif not progress.finished:
-            state["position"], state["epoch"] = progress.position(), progress.epoch
-        return state
+        return {**state, **place}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes to where `state` was taken, whatever the ranks and workers were then and are now.
@@ -442,16 +311,15 @@ class FirehoseDataset(Feedback, IterableDataset):  # type: ignore[misc]
         state = states.flattened(state)
         recipe = states.followed(state, self._recipe)
         if recipe is not self._recipe:
-            self._progress = self._live = None
+            self._standing.forget_pass()
             self._follow(recipe)
         position, epoch = states.check(state, self._recipe)
         self._bans.load(state)
         worker = state.get("workers") is not None
-        self._begun = dict(state) if worker else None
         if not worker and self.length is not None and position >= self.length and self._error is None:
             position, epoch = 0, epoch + 1
-        self._start, self._epoch = position, epoch
-        self.forget_pass()
+        self._standing.go_to(position, epoch)
+        self._standing.worker_state = dict(state) if worker else None
         found = state.get("batch_size")
         if self.batch_size is None and type(found) is int and found > 0:
             self.batch_size = self.found_batch_size = found
@@ -464,18 +332,7 @@ class FirehoseDataset(Feedback, IterableDataset):  # type: ignore[misc]
                 f"Position {position} is not in the stream.",
                 remedy=f"It has positions 0 to {length - 1}." if length else "Positions begin at 0.",
             )
-        self._start, self._begun = position, None
-        self.forget_pass()
-
-    def rewind(self, epoch: int) -> None:
-        """The next iteration is pass `epoch`, from its beginning."""
-        self._start, self._epoch, self._begun = 0, epoch, None
-        self.forget_pass()
-
-    def forget_pass(self) -> None:
-        """No pass is under way, here or in workers."""
-        self._progress, self._live = None, None
-        self._elsewhere = self._in_workers = self._begun_elsewhere = False
+        self._standing.go_to(position)
 
     def explain(self, step: int) -> list[dict[str, Any]]:
         """The rows of step `step` of all ranks: dataset, revision, row and epoch of each, from the recipe alone."""
@@ -492,12 +349,110 @@ class FirehoseDataset(Feedback, IterableDataset):  # type: ignore[misc]
         stop = (step + 1) * size if self.length is None else min((step + 1) * size, self.length)
         return explain(self._recipe, step * size, stop, batch=self.batch_size or 1, world=share.world)
 
+    # --- What training says
+
+    def skip(self, steps: int) -> None:
+        """Goes on as if the next `steps` batches (without a batch size, samples) had been given to each rank."""
+        if type(steps) is not int or steps < 0:
+            raise InvalidOptionError(f"steps is {steps!r}.", remedy="Give a whole number.", option="steps")
+        standing = self._standing
+        standing.check_reachable("skip")
+        running = standing.running()
+        if running is not None:
+            running.skip(steps)
+            return
+        state = self._state()
+        standing.start, standing.epoch = state["position"], state["epoch"]
+        following = self.begin()
+        following.skip(steps)
+        position, epoch = following.progress.position(), standing.epoch
+        if self.length is not None and position >= self.length:
+            position, epoch = 0, epoch + 1
+        standing.go_to(position, epoch)
+
+    def change_mix(
+        self, mix: object, *, at: int | None = None, until: int | None = None, steps: int = 16, read_to: int = 0
+    ) -> Recipe:
+        """Another mix from the next sample on, or from position `at`; in `steps` steps up to `until`, where that is given.
+
+        Every source goes on from where it stands. The loop that is under way, the state and `explain` follow; ranks all
+        have to do it alike, and at the same step. Returns the recipe, which makes the same stream again.
+        """
+        self._standing.check_unread()
+        recipe = mixing.change(
+            self._recipe,
+            mix,
+            self._streamed.origin,
+            home=self._source.place.home,
+            endpoint=self._source.place.endpoint,
+            position=max(self._state()["position"], read_to),
+            at=at,
+            until=until,
+            steps=steps,
+        )
+        self._follow(recipe)
+        return recipe
+
+    # --- What training says
+
+    def report(self, ids: Any, losses: Any) -> bool:
+        """Takes in the loss of each row of a batch, named by its id, its position or the batch; whether it is a spike."""
+        return self.feedback.report(ids, losses)
+
+    def outliers(self, count: int = 10) -> list[dict[str, Any]]:
+        """The rows of the last spike that stand out most from their own dataset, worst first."""
+        return self.feedback.worst(count)
+
+    def ban(self, ids: Iterable[object]) -> None:
+        """Leaves these samples out from here on, in every epoch; the state remembers it.
+
+        Their positions stay: a batch is shorter by them, and a step is never empty. Call it with the same ids on all ranks.
+        """
+        self._standing.check_reachable("ban")
+        if "id" not in self.describe().schema.names:
+            raise InvalidOptionError(
+                f"Rows of the view {self._recipe.view!r} hold several samples, and have no id.",
+                remedy="Leave the samples out with `where=`, or go past the rows by skip(steps).",
+                option="view",
+            )
+        self._bans.add(ids)
+
+    def unban(self) -> None:
+        """Leaves out nothing any more."""
+        self._standing.check_reachable("unban")
+        self._bans.lift()
+
+    @property
+    def banned(self) -> list[bytes]:
+        """The ids of the samples that are left out."""
+        return list(self._bans.ids)
+
+    # --- What it has done
+
+    def stats(self) -> dict[str, Any]:
+        """What this process has read in this pass, and what all ranks were given by source; see docs/training.md."""
+        from choline_data.client import telemetry
+
+        return telemetry.stats(self, self._standing.progress, self._state()["position"])
+
+    def progress(self) -> dict[str, str]:
+        """The same in a few short words: `bar.set_postfix(dataset.progress())`."""
+        from choline_data.client import telemetry
+
+        return telemetry.postfix(self.stats())
+
+    def metrics(self, port: int | None = None, host: str = "127.0.0.1", *, of: Loader | None = None) -> Metrics:
+        """The same for Prometheus: a collector, which answers scrapes where a port is given, 0 for any that is free."""
+        from choline_data.client import telemetry
+
+        return telemetry.metrics_of(of or self, port, host, rank=(self._reading.rank or find_rank())[0], run=self.run)
+
     # --- Other ways to use it
 
     def peek(self, size: int) -> Any:
         """A batch of `size` samples from where the dataset stands, which is not moved."""
-        length = self.length
-        positions = [p if length is None else p % length for p in range(self._start, self._start + size)]
+        length, start = self.length, self._standing.start
+        positions = [p if length is None else p % length for p in range(start, start + size)]
         chunk = Chunk(self.reader().at(positions), np.asarray(positions, dtype=np.int64))
         make = self.maker()
         return make.batch(chunk) if make.plain else make.collated([make.finished(s) for s in make.samples(chunk)])

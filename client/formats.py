@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -77,9 +76,8 @@ class Tokens:
         return end_to_end(rows) if token_format(self.name).flat else collate(rows)
 
 
-def format_of(name: str | None, view: str, settings: Mapping[str, Any]) -> Format | None:
+def format_of(name: str | None, view: str) -> Format | None:
     """The format of this name for a view; None for samples as they are."""
-    del settings
     if name is None:
         return Tensors() if view == "tokens" else None
     token_format(name)

@@ -154,7 +154,7 @@ class Loader:
         from choline_data.client import telemetry
 
         running = None if self._steps is None else self._steps()
-        progress = self.dataset._progress if running is None or not self.num_workers else running.progress
+        progress = self.dataset._standing.progress if running is None or not self.num_workers else running.progress
         return telemetry.stats(self.dataset, progress, self._state["position"])
 
     def progress(self) -> dict[str, str]:
@@ -178,7 +178,7 @@ class Loader:
                 option="num_workers",
             )
         if self._loader.num_workers:
-            self.dataset.forget_pass()
+            self.dataset._standing.forget_pass()
         recipe = self.dataset.change_mix(mix, at=at, until=until, steps=steps, read_to=self._state["position"])
         self._state = {**self._state, **self.dataset.lasting_state()}
         return recipe
@@ -217,7 +217,7 @@ class _Steps:
             self._batches = iter(loader._loader)
             self._after[-1] = after["position"]
         loader._state = after
-        dataset._start, dataset._epoch = begun["position"], begun["epoch"]
+        dataset._standing.start, dataset._standing.epoch = begun["position"], begun["epoch"]
 
     def _count(self, batch: Any, waited: float) -> None:
         self.progress.waited += waited
@@ -234,7 +234,7 @@ class _Steps:
             position, batch = next(self._batches)
         except StopIteration:
             self.finished = True
-            self._loader.dataset.rewind(self._start["epoch"] + 1)
+            self._loader.dataset._standing.go_to(0, self._start["epoch"] + 1)
             self._loader._state = self._loader.dataset.state_dict()
             raise
         # Lightning asks for a batch before it hands out the last one: that one and what it holds are not yet trained on.

@@ -1,11 +1,152 @@
-"""Options of a FirehoseDataset that depend on each other: checked together, refused with what to set instead."""
+"""The options of a FirehoseDataset by what they decide: each group is a value that checks itself."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
+from choline_data.client import formats
+from choline_data.client.claiming import Claimant
 from choline_data.client.media_tensors import MediaTensors
+from choline_data.client.meshes import placed
+from choline_data.client.mixing import Origin
+from choline_data.client.passes import Maker
 from choline_data.errors import InvalidMixError, InvalidOptionError
+from choline_data.recipe import Recipe
+
+LAST = ("short", "drop", "wrap")
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """What is streamed: the mix, what its recipe is made with, and how much of the stream is read."""
+
+    mix: object  # read already, or a recipe
+    origin: Origin
+    max_samples: int | None
+    columns: tuple[str, ...] | None
+
+    @classmethod
+    def of(
+        cls,
+        mix: object,
+        *,
+        tokens: Mapping[str, Any],
+        max_samples: int | None,
+        columns: Sequence[str] | None,
+        weights: Sequence[object] | None,
+        probabilities: Sequence[object] | None,
+        unit: str | None,
+        **settings: Any,
+    ) -> Streamed:
+        """The stream that these options name; `settings` are those of the recipe."""
+        whole_number("max_samples", max_samples)
+        mix = weighted(mix, weights, probabilities)
+        if not isinstance(mix, Recipe):
+            from choline_data.mix import parse_mix
+
+            mix = parse_mix(mix, files=True)
+        settings["where"] = settings["where"] or ""
+        settings["repeat"] = bool(settings["repeat"])
+        settings["unit"] = unit or ""
+        origin = Origin(settings, tokens, unit or ("" if isinstance(mix, Recipe) else mix.unit))
+        return cls(mix, origin, max_samples, None if columns is None else tuple(columns))
+
+
+@dataclass(frozen=True)
+class Making:
+    """How samples are made of rows: their format, decoding, and the user's transform."""
+
+    format: str | None
+    media: MediaTensors | None
+    decode: str | None
+    transform: Callable[[dict[str, Any]], Any] | None
+    on_error: str
+    tokens: Mapping[str, Any]  # the settings of packed rows
+
+    @classmethod
+    def of(
+        cls,
+        format: str | None,
+        view: str,
+        *,
+        size: object,
+        rate: object,
+        decode: str | None,
+        transform: Callable[[dict[str, Any]], Any] | None,
+        on_error: str,
+        tokenizer: str | None,
+        seq_len: int | None,
+        packing: str | None,
+        boundary: str | None,
+    ) -> Making:
+        """How samples of this view are made; InvalidOptionError for an option that has no meaning for it."""
+        one_of("on_error", on_error, ("raise", "skip"))
+        one_of("decode", decode, (None, "pil", "torch"))
+        whole_number("seq_len", seq_len)
+        media = media_tensors(format, view, size, rate, decode)
+        format = format if media is None else None
+        formats.format_of(format, view)
+        if view != "tokens":
+            of_tokens = {"tokenizer": tokenizer, "seq_len": seq_len, "packing": packing, "boundary": boundary}
+            for name, value in of_tokens.items():
+                if value is not None:
+                    raise InvalidOptionError(
+                        f"{name} has no meaning in the view {view!r}.",
+                        remedy=f'Set view="tokens", or leave {name} out.',
+                        option=name,
+                    )
+        tokens = formats.token_settings(format, tokenizer, seq_len, packing or "concat", boundary or "eos")
+        return cls(format, media, decode, transform, on_error, tokens)
+
+    @property
+    def needs_python(self) -> bool:
+        """Whether each sample is decoded or transformed by Python."""
+        return self.transform is not None or self.decode is not None or self.media is not None
+
+    def maker(self, datasets: tuple[str, ...], view: str) -> Maker:
+        """What turns chunks of this view into samples and batches."""
+        form = formats.format_of(self.format, view)
+        return Maker(datasets, form, self.decode, self.transform, self.media, self.on_error)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Who reads: the rank, where it is given, the run, and how the rank's samples are cut into steps."""
+
+    rank: tuple[int, int] | None
+    claimant: Claimant | None
+    batch_size: int | None
+    batch_tokens: int | None
+    last_batch: str
+
+    @classmethod
+    def of(
+        cls,
+        rank: int | None,
+        world_size: int | None,
+        mesh: Any,
+        *,
+        run: str | None,
+        batch_size: int | None,
+        batch_tokens: int | None,
+        last_batch: str,
+        view: str,
+        seq_len: int | None,
+    ) -> Reading:
+        """The reader that these options name."""
+        one_of("last_batch", last_batch, LAST)
+        whole_number("batch_size", batch_size)
+        place, peer = placed(rank, world_size, mesh)
+        batch_size, budget = budgeted(batch_size, batch_tokens, view, seq_len)
+        return cls(place, None if run is None else Claimant(run, peer), batch_size, budget, last_batch)
+
+
+def whole_number(name: str, value: object) -> None:
+    """InvalidOptionError for what is neither None nor a whole number above 0."""
+    if value is not None and (type(value) is not int or value < 1):
+        raise InvalidOptionError(f"{name} is {value!r}.", remedy="Give a whole number above 0.", option=name)
 
 
 def budgeted(batch_size: int | None, tokens: object, view: str, seq_len: int | None) -> tuple[int | None, int | None]:

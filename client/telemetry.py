@@ -6,14 +6,12 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
+from choline_data.client.outliers import Outliers
 from choline_data.client.passes import Progress
 from choline_data.errors import InvalidOptionError
 from choline_data.recipe import Recipe
-
-if TYPE_CHECKING:
-    from choline_data.client.feedback import Feedback
 
 
 class Counted(Protocol):
@@ -23,7 +21,21 @@ class Counted(Protocol):
         """What was read so far."""
 
 
-def stats(dataset: Feedback, progress: Progress | None, position: int) -> dict[str, Any]:
+class Watched(Protocol):
+    """What `stats` asks of a dataset."""
+
+    run: str | None
+    feedback: Outliers
+
+    @property
+    def recipe(self) -> Recipe: ...
+    @property
+    def length(self) -> int | None: ...
+    @property
+    def epoch(self) -> int: ...
+
+
+def stats(dataset: Watched, progress: Progress | None, position: int) -> dict[str, Any]:
     """What was read by this process in this pass, and what all ranks were given up to `position`."""
     length = dataset.length
     return {

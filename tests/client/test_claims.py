@@ -38,7 +38,7 @@ def server(home: Path) -> Iterator[Server]:
 def make(request: pytest.FixtureRequest) -> Make:
     """Makes endless datasets of a run of this test's own, embedded and remote."""
     run = hashlib.sha256(request.node.nodeid.encode()).hexdigest()
-    options = {"repeat": True, "run": run, "prefetch_bytes": 1}
+    options = {"repeat": True, "run": run, **({"prefetch_bytes": 1} if request.param == "remote" else {})}
     made = request.getfixturevalue(request.param)
     return lambda **more: made(**{**options, **more})
 

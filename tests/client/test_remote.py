@@ -75,7 +75,7 @@ def test_a_worker_asks_for_little_more_than_it_uses(remote: Any, world: int, wor
     dataset = remote()
     share = {"rank": 1, "world": world, "worker": workers - 1, "workers": workers, "group": 5}
     lane = Lane.dealt(start, **share)
-    reader = dataset._opened()
+    reader = dataset._source.opened()
     got = [p for chunk in reader.chunks(lane, 0, None) for p in chunk.positions.tolist()]
     assert got == lane.positions(0, lane.below(450)).tolist()
     wide = _Request.of(lane).wider or lane

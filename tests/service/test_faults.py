@@ -268,7 +268,8 @@ def through(address: str, count: int, **options: Any) -> FirehoseDataset:
     dataset = FirehoseDataset(
         MIX, server=address, seed=5, batch_size=64, max_samples=count, prefetch_bytes=1, **options
     )
-    dataset._endpoint = dataclasses.replace(dataset._endpoint, stall=2.0)
+    place = dataset._source.place
+    dataset._source.place = dataclasses.replace(place, endpoint=dataclasses.replace(place.endpoint, stall=2.0))
     return dataset
 
 
