@@ -232,3 +232,25 @@ def test_seek_goes_to_a_position(firehose: Any):
     assert positions(dataset) == list(range(440, 450))
     with pytest.raises(OutOfRangeError):
         dataset.seek(451)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("token", "secret"), ("tls", True), ("prefetch_bytes", 1), ("retry_seconds", 1.0), ("stall_seconds", 1.0)],
+)
+def test_an_option_of_servers_is_refused_without_a_server(firehose: Any, option: str, value: object):
+    with pytest.raises(InvalidOptionError, match=f"{option} has no meaning without a server"):
+        firehose(**{option: value})
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("tokenizer", "bytes"), ("seq_len", 8), ("packing", "bfd"), ("boundary", "bos")]
+)
+def test_an_option_of_packed_tokens_is_refused_in_another_view(firehose: Any, option: str, value: object):
+    with pytest.raises(InvalidOptionError, match=f"{option} has no meaning in the view 'text'"):
+        firehose(view="text", **{option: value})
+
+
+def test_a_home_and_a_server_are_not_given_together(firehose: Any):
+    with pytest.raises(InvalidOptionError, match="Give one of them"):
+        firehose(server="localhost:9000")

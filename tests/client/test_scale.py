@@ -107,7 +107,7 @@ def resident():
     with open("/proc/self/status") as file:  # without mapped files: page cache, which the kernel takes back
         return next(int(line.split()[1]) / 1e3 for line in file if line.startswith("RssAnon"))
 
-dataset = FirehoseDataset("b", batch_size=4096, columns=["text"], prefetch_bytes=8 << 20, **json.loads(sys.argv[1]))
+dataset = FirehoseDataset("b", batch_size=4096, columns=["text"], **json.loads(sys.argv[1]))
 seen, held = 0, []
 for batch in dataset:
     seen += len(batch["text"])
@@ -124,7 +124,7 @@ print(json.dumps(held))
 def test_memory_does_not_grow_over_ten_million_rows(large: Path, place: str):
     running = Server(large) if place == "server" else None
     try:
-        at = {"server": running.address} if running else {"home": str(large)}
+        at = {"server": running.address, "prefetch_bytes": 8 << 20} if running else {"home": str(large)}
         command = [sys.executable, "-c", MEMORY, json.dumps(at)]
         held = json.loads(subprocess.run(command, check=True, capture_output=True, text=True, timeout=280).stdout)
     finally:
