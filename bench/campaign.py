@@ -42,10 +42,11 @@ from choline_data.store import Catalog, leases, open_revision
 from choline_data.store.garbage import collect
 from choline_data.store.retention import pin, pins, unpin
 from choline_data.store.verify import verify
-from choline_data.stream import Store, Stream
+from choline_data.stream import Store
 from choline_data.tokens.store import tokenize
-from choline_data.tokens.stream import TokenStream, token_options, token_rows
+from choline_data.tokens.stream import token_options, token_rows
 from choline_data.tokens.tokenizers import Tokenizer
+from choline_data.views import open_stream
 
 NAMES = ("code", "news", "web")
 VERSIONS = 4
@@ -133,7 +134,7 @@ class Actor:
         """Reads a stream to its end, slowly."""
         store = Store(Home(self.home.location))
         recipe = resolve_mix(f"{self.name}/all", store, shuffle=False, repeat=False)
-        stream = Stream(store, recipe)
+        stream = open_stream(store, recipe)
         texts = self.expected[recipe.sources[0].revision]
         found: list[str] = []
         for start in range(0, len(texts), 16):
@@ -147,7 +148,7 @@ class Actor:
         options = token_options(seq_len=32)
         rows = token_rows(Tokenizer("bytes"))
         recipe = resolve_mix(f"{self.name}/all", store, view="tokens", options=options, rows_of=rows, shuffle=False)
-        stream = TokenStream(store, recipe)
+        stream = open_stream(store, recipe)
         text = self.expected[recipe.sources[0].revision][0]
         first = bytes(stream.read(0, 1)["tokens"].to_pylist()[0][: min(len(text), 32)])
         assert first == text.encode()[: len(first)], "other tokens"

@@ -12,7 +12,6 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -30,6 +29,7 @@ from choline_data.catalog.ingest import (
     Ingested,
     check_rejects,
     entry_of,
+    published,
     rejects_as_lines,
     samples_of,
 )
@@ -37,9 +37,8 @@ from choline_data.catalog.planning import Part, Plan
 from choline_data.errors import CholineDataError, DamagedStoreError, InvalidOptionError, SourceDamagedError
 from choline_data.home import Home
 from choline_data.locations import filesystem, is_url
-from choline_data.store import Catalog
 from choline_data.store.in_place import FileInPlace, ManifestInPlace
-from choline_data.store.leases import check_written, writing
+from choline_data.store.leases import writing
 from choline_data.store.manifest import manifest_name, store_manifest
 
 BLOCK_BYTES = 4 << 20  # a window of 64 blocks stays within 256 MiB
@@ -120,7 +119,8 @@ def register(home: Home, prepared: Prepared, *, replace_existing: bool = False) 
     revision = manifest.revision
     with writing(home, f"add {plan.name}") as held:
         store_manifest(held, manifest, rejects_as_lines(rejects))
-        entry = Catalog(held).publish(
+        entry = published(
+            held,
             entry_of(
                 plan,
                 revision,
@@ -131,8 +131,8 @@ def register(home: Home, prepared: Prepared, *, replace_existing: bool = False) 
                 card=prepared.card,
                 added={**prepared.added, "in_place": True} if prepared.added else {},
             ),
-            replaces=prepared.replaces if replace_existing else None,
-            check=partial(check_written, held, [manifest_name(revision)]),
+            [manifest_name(revision)],
+            prepared.replaces if replace_existing else None,
         )
     return Ingested(entry, rows, rejected, rejects=tuple(rejects[:20]))
 

@@ -25,7 +25,7 @@ from choline_data.home import Home
 from choline_data.identity import sample_ids
 from choline_data.store import BlockWriter, Catalog, Entry, Manifest, StoredFile
 from choline_data.store.blocks import data_name, index_name
-from choline_data.store.leases import check_written, writing
+from choline_data.store.leases import check_published, check_written, writing
 from choline_data.store.manifest import manifest_name, store_manifest
 
 FILE_BYTES = 512 << 20
@@ -306,12 +306,18 @@ def _publish(
         },
     )
     store_manifest(home, manifest, rejects_as_lines(rejects))
-    entry = Catalog(home).publish(
-        entry_of(plan, manifest.revision, manifest.rows, manifest.bytes, rejected, tags=tags, card=card, added=added),
-        replaces=replaces,
-        check=partial(check_written, home, names_of(manifest)),
+    entry = entry_of(
+        plan, manifest.revision, manifest.rows, manifest.bytes, rejected, tags=tags, card=card, added=added
     )
+    entry = published(home, entry, names_of(manifest), replaces)
     return Ingested(entry, manifest.rows, rejected, duplicates, tuple(rejects[:20]))
+
+
+def published(home: Home, entry: Entry, names: Sequence[str], replaces: str | None) -> Entry:
+    """Makes `entry` the dataset of its name, where these objects that its revision needs are there."""
+    made = Catalog(home).publish(entry, replaces=replaces, check=partial(check_written, home, names))
+    check_published(home, names)
+    return made
 
 
 def names_of(manifest: Manifest) -> list[str]:

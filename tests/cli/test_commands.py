@@ -174,6 +174,23 @@ def test_verify_names_each_fault_and_repair_mends_them(tmp_path, place):
     assert run(tmp_path, "repair").stdout == "Nothing was damaged.\n"
 
 
+def test_gc_says_what_it_keeps_and_why_and_rm_says_what_gc_will_do(tmp_path, place):
+    assert run(tmp_path, "add", str(place / "rivers.jsonl"), "--yes").returncode == 0
+    (revision,) = [entry["revision"] for entry in lines(run(tmp_path, "list", "--json"))]
+    assert f"rivers@{revision[:12]} is pinned" in run(tmp_path, "pin", "rivers").stdout
+    assert lines(run(tmp_path, "pin", "--json")) == [{"name": "rivers", "revision": revision}]
+    assert "`choline-data gc --keep-days 0` now" in run(tmp_path, "rm", "rivers").stdout
+    kept = run(tmp_path, "gc", "--keep-days", "0").stdout
+    assert f"pinned: rivers@{revision[:12]}" in kept and "0 files deleted" in kept
+    assert run(tmp_path, "unpin", f"rivers@{revision[:8]}").returncode == 0
+    kept = run(tmp_path, "gc").stdout
+    assert "removed or replaced in the last 30 days: rivers@" in kept and "0 files deleted" in kept
+    assert "would be deleted" in run(tmp_path, "gc", "--keep-days", "0", "--dry-run").stdout
+    assert lines(run(tmp_path, "gc", "--keep-days", "0", "--json"))[0]["revisions"] == 1
+    refused = json.loads(run(tmp_path, "unpin", "rivers", "--json").stderr)["error"]
+    assert refused["reason"] == "OPTION_INVALID" and "lists the pins" in refused["remedy"]
+
+
 def test_search_finds_cards_by_words_and_licence(place):
     found = lines(run(place, "search", "code", "license:mit", "--json"))
     assert found and all(card["license"] == "MIT" for card in found)

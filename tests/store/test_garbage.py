@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,7 @@ from choline_data.derived import Derived
 from choline_data.errors import (
     ConflictError,
     DamagedStoreError,
+    HomeError,
     InvalidOptionError,
     RevisionGoneError,
     UnavailableError,
@@ -24,7 +28,7 @@ from choline_data.home import Home
 from choline_data.selection import selected_rows
 from choline_data.store import Catalog, leases, open_revision
 from choline_data.store.garbage import STAGED_SECONDS, collect
-from choline_data.store.leases import DEAD_SECONDS, GC, Lease, check_written, writing
+from choline_data.store.leases import DEAD_SECONDS, GC, Lease, check_published, check_written, writing
 from choline_data.store.retention import pin, pins, unpin
 from choline_data.store.verify import verify
 from choline_data.tokens.store import tokenize
@@ -319,3 +323,52 @@ def test_tokens_that_were_begun_and_not_finished_go_and_others_stay_with_their_r
     Catalog(shelf.home).remove("web")
     collect(shelf.home, keep_days=0)
     assert shelf.home.names("tokens") == []
+
+
+def test_gc_works_where_there_is_no_room_and_a_writer_is_refused(shelf, numbered, monkeypatch):
+    names = unreferenced(shelf, numbered)
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(HomeError, match="No space left"), writing(shelf.home, "add web"):
+        pass
+    assert collect(shelf.home, keep_days=0).files == len(names)
+    assert shelf.home.names("leases") == shelf.home.names("staging") == []
+
+
+def test_a_writer_that_was_stopped_while_it_published_looks_again(shelf, numbered, monkeypatch):
+    names = unreferenced(shelf, numbered)
+    with writing(shelf.home, "add web") as held:
+        shelf.home.remove(names[0])
+        check_published(held, names)  # its lease is good: `gc` has not been there
+        monkeypatch.setattr(leases, "clock", partial(float.__add__, DEAD_SECONDS, leases.clock()))
+        with pytest.raises(ConflictError, match="was stopped while it published"):
+            check_published(held, names)
+
+
+def test_two_collections_at_once_delete_the_same(shelf, numbered):
+    names = unreferenced(shelf, numbered)
+    kept = shelf.add("web", numbered("page", 9))
+    with ThreadPoolExecutor(4) as pool:
+        done = list(pool.map(lambda _: collect(Home(shelf.home.location), keep_days=0), range(4)))
+    assert all(d.files <= len(names) for d in done)
+    assert shelf.home.missing(names) == names
+    verify(shelf.home, kept)
+
+
+def test_on_an_object_store_a_lease_is_an_object_whose_time_the_store_gives(numbered, monkeypatch):
+    home = Home(f"memory://leases-{os.getpid()}")
+    home.put("data/00/none.arrow", b"left")
+    with writing(home, "add web") as held:
+        assert collect(home, keep_days=0).files == 0
+        monkeypatch.setattr(leases, "RENEW_SECONDS", 0.0)
+        held.lease.renew()
+    assert home.names("leases") == []
+    gone = Lease(home, "write", "add web")
+    gone._ended.set()
+    assert collect(home, keep_days=0).files == 0
+    monkeypatch.setattr(leases, "DEAD_SECONDS", -1.0)
+    assert collect(home, keep_days=0).files == 1
+    assert home.names("leases") == []

@@ -85,6 +85,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The server has a fault; the request id finds it in the server's log. Keys: request_id."""
     ERROR_REASON_RANK_TAKEN: _ErrorReason.ValueType  # 15
     """Another reader has this part of the run. Keys: run, rank."""
+    ERROR_REASON_REVISION_GONE: _ErrorReason.ValueType  # 16
+    """The recipe names a revision that was removed from the catalog. Keys: dataset, revision."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reasons of errors, as they stand in google.rpc.ErrorInfo.reason with the domain "choline-data". Messages may change
@@ -123,6 +125,8 @@ ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 14
 """The server has a fault; the request id finds it in the server's log. Keys: request_id."""
 ERROR_REASON_RANK_TAKEN: ErrorReason.ValueType  # 15
 """Another reader has this part of the run. Keys: run, rank."""
+ERROR_REASON_REVISION_GONE: ErrorReason.ValueType  # 16
+"""The recipe names a revision that was removed from the catalog. Keys: dataset, revision."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 @_typing.final

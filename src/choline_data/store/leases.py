@@ -241,6 +241,21 @@ def check_written(home: Home, names: Sequence[str]) -> None:
         )
 
 
+def check_published(home: Home, names: Sequence[str]) -> None:
+    """The same right after something refers to them, where this process may have been stopped in between."""
+    if home.lease is None or home.lease.valid:
+        return
+    home.lease.secure()
+    missing = home.missing(names)
+    if missing:
+        raise ConflictError(
+            f"This process was stopped while it published, and {len(missing)} of the {len(names)} files are gone from "
+            f"{home.location}, such as {missing[0]}.",
+            remedy="Run the same command again: it writes what is missing.",
+            missing=len(missing),
+        )
+
+
 def others(home: Home, kind: str, own: Lease) -> list[Holder]:
     """The holders of this kind of lease that live, as the holder of `own` sees them."""
     return [holder for holder, lives in look(home, own) if lives and holder.kind == kind]

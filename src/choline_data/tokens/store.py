@@ -25,6 +25,7 @@ from choline_data.rendering import render
 from choline_data.store import Revision, open_revision
 from choline_data.store import sealed as sealing
 from choline_data.store.leases import writing
+from choline_data.store.manifest import manifest_name, missing_manifest
 from choline_data.tokens.allowed import stored_name
 from choline_data.tokens.checked import PIECE_BYTES, Pieces, SummingFile, pieces_of
 from choline_data.tokens.tokenizers import Tokenizer, Tokens
@@ -75,6 +76,8 @@ class TokenArray:
             if self.sealed:
                 self._read_sums(home, meta, arrays)
         except (sealing.BrokenSealError, SourceNotFoundError, KeyError, TypeError, ValueError) as error:
+            if not home.exists(manifest_name(key.revision)):
+                raise missing_manifest(home, key.revision) from error
             raise self._damaged() from error
         self.flat: npt.NDArray[Any] = arrays["tokens"]
         self.starts: npt.NDArray[np.int64] = arrays["starts"]
