@@ -51,9 +51,7 @@ class Calls:
     ) -> None:
         self.home = home
         self.limits = limits
-        home.derived = Derived(
-            limits.derived_bytes, limits.derived_files, limits.request_tokens, limits.packing_pieces, wait=MAKING_WAIT
-        )
+        home.derived = Derived(limits.derived_bytes, limits.derived_files, limits.request_tokens, wait=MAKING_WAIT)
         self.metrics = Metrics()
         self.engine = Engine(home, limits, self.metrics)
         self.tokenizers = self.engine.store.tokenizers = Allowed.of(tokenizers)

@@ -42,7 +42,6 @@ class Limits:
     derived_bytes: int = 32 << 30  # of the home: selections, indexes and tokens that requests made
     derived_files: int = 10_000
     request_tokens: int = 256 << 20  # bytes of a dataset that is tokenized on request
-    packing_pieces: int = 4_000_000  # of an index of packed rows that is made on request
     auth_failures: int = 30  # bad tokens a minute from one address
 
     @classmethod

@@ -102,4 +102,5 @@ def held_by(stream: Readable) -> int:
     recipe = stream.recipe
     weights = len(recipe.sources) * len(recipe.segments)
     selected = sum(8 * source.rows for source in recipe.sources if source.where)
-    return 4096 * len(recipe.sources) + 256 * weights + selected
+    packed = int(getattr(stream, "held_bytes", 0))
+    return 4096 * len(recipe.sources) + 256 * weights + selected + packed

@@ -19,7 +19,6 @@ from choline_data.selection import selected_rows
 from choline_data.store import open_revision
 from choline_data.store.leases import GC, Lease
 from choline_data.stream import Store
-from choline_data.tokens.packing import Documents, pieces_of
 from choline_data.tokens.store import TokenKey, stored, tokenize
 from choline_data.tokens.stream import TokenStream, token_options, token_rows
 from choline_data.tokens.tokenizers import Tokenizer
@@ -163,13 +162,13 @@ def test_an_index_of_packed_rows_is_one_item_and_is_made_again(shelf):
     assert token_stream(shelf.home, packing="bfd").read(0, stream.length).equals(rows)
 
 
-def test_a_packing_that_takes_too_much_is_refused_before_it_is_begun(shelf):
+def test_a_stream_says_what_it_holds(shelf):
     web = shelf.add("web", TEXTS)
-    array = tokenize(shelf.home, web.revision, Tokenizer("bytes"))
-    shelf.home.derived = Derived(pieces=pieces_of(Documents(array), 16))
-    assert token_stream(shelf.home, packing="bfd").length
-    with pytest.raises(LimitError, match="packing_pieces"):
-        token_stream(shelf.home, packing="bfd", seq_len=1)
+    tokenize(shelf.home, web.revision, Tokenizer("bytes"))
+    assert token_stream(shelf.home).held_bytes == 0
+    assert token_stream(shelf.home, packing="bfd", seq_len=4).held_bytes > 32 * 500
+    filtered = {"web": {"weight": 1, "where": WHERE.format(20)}}
+    assert token_stream(shelf.home, filtered).held_bytes >= 3 * 8 * 300
 
 
 def test_a_dataset_above_what_is_tokenized_on_request_says_the_command(shelf):

@@ -66,7 +66,6 @@ class Derived:
     limit: int = BYTES
     files: int = FILES
     tokens: int = TOKENS_BYTES
-    pieces: int | None = None  # that documents are packed in on request; None for any number
     wait: float | None = None  # for another thread's making; None for as long as it takes
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _making: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -170,18 +169,6 @@ def room_for_tokens(home: Home, size: int) -> None:
             f"{VARIABLE} without one.",
             setting="derived_bytes",
             limit=quota.limit,
-        )
-
-
-def check_packing(home: Home, pieces: int) -> None:
-    """LimitError where an index of so many pieces is not made on request."""
-    most = of(home).pieces
-    if most is not None and pieces > most:
-        raise LimitError(
-            f"To pack the documents so would take {pieces} pieces; on request at most {most} are.",
-            remedy="Raise seq_len, choose packing concat, or raise --limit packing_pieces=… on the server.",
-            setting="packing_pieces",
-            limit=most,
         )
 
 

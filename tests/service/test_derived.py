@@ -67,15 +67,15 @@ def test_what_a_reader_makes_stays_within_the_quota_and_its_neighbour_reads_on(s
 
 
 def test_a_setting_that_stops_a_request_is_named(serve: Serve, home: str) -> None:
-    flags = {"request_tokens": 100, "derived_bytes": 100, "packing_pieces": 10}
+    flags = {"request_tokens": 100, "derived_bytes": 100, "packed_pieces": 10}
     tokenize(Home(home), Catalog(Home(home)).entry("code").revision, Tokenizer("bytes"))
-    served = serve(home, "--limit", "derived_bytes=100", "--limit", "packing_pieces=10")
+    served = serve(home, "--limit", "derived_bytes=100", "--limit", "packed_pieces=10")
     stub = served.stub()
     _, reason, info = refusal(lambda: resolve(stub, "web", view="tokens", view_options=TOKENS))
     assert (reason, info["setting"], info["limit"]) == ("LIMIT_REACHED", "derived_bytes", str(flags["derived_bytes"]))
     packed = {**TOKENS, "packing": "bfd", "seq_len": "1"}
     _, reason, info = refusal(lambda: resolve(stub, "code", view="tokens", view_options=packed))
-    assert (reason, info["setting"], info["limit"]) == ("LIMIT_REACHED", "packing_pieces", "10")
+    assert (reason, info["setting"], info["limit"]) == ("LIMIT_REACHED", "packed_pieces", "10")
     small = serve(home, "--limit", "request_tokens=100").stub()
     _, reason, info = refusal(lambda: resolve(small, "web", view="tokens", view_options=TOKENS))
     assert reason == "OPTION_INVALID" and "choline-data tokenize web" in info["remedy"]

@@ -52,6 +52,11 @@ class Documents:
             self.virtual = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
 
     @property
+    def nbytes(self) -> int:
+        """Bytes that it holds beside the array."""
+        return 0 if self.chosen is None else self.chosen.nbytes + self.first.nbytes + self.virtual.nbytes
+
+    @property
     def tokens(self) -> int:
         """Tokens of all of them."""
         return int(self.virtual[-1])
@@ -93,6 +98,12 @@ class BestFit:
         return len(self.rows.offsets) - 1
 
     @property
+    def nbytes(self) -> int:
+        """Bytes that it holds."""
+        rows = self.rows
+        return rows.offsets.nbytes + rows.start.nbytes + rows.length.nbytes + rows.document.nbytes
+
+    @property
     def padding(self) -> float:
         """The share of places that hold no token."""
         return 1 - float(self.rows.length.sum()) / max(len(self) * (self.seq_len + 1), 1)
@@ -103,12 +114,6 @@ class BestFit:
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
         at = np.arange(int(offsets[-1])) - np.repeat(offsets[:-1] - self.rows.offsets[rows], counts)
         return Rows(offsets, self.rows.start[at], self.rows.length[at], self.rows.document[at])
-
-
-def pieces_of(documents: Documents, seq_len: int) -> int:
-    """How many pieces `bfd` cuts the documents into."""
-    lengths = documents.virtual[1:] - documents.virtual[:-1]
-    return int((-(-lengths // (seq_len + 1))).sum())
 
 
 def best_fit(documents: Documents, seq_len: int) -> BestFit:
@@ -178,7 +183,6 @@ def stored_best_fit(home: Home, documents: Documents, seq_len: int, part: str) -
             if home.exists(f"{name}.json") and home.exists(f"{name}.bin"):
                 raise
             # it was evicted just now
-    derived.check_packing(home, pieces_of(documents, seq_len))
     made = best_fit(documents, seq_len)
     table = np.concatenate([made.rows.offsets, made.rows.start, made.rows.length, made.rows.document])
     raw = table.astype("<i8").tobytes()

@@ -61,6 +61,7 @@ class TokenArray:
     def __init__(self, home: Home, key: TokenKey) -> None:
         self.key = key
         self.on_request = False
+        self.local = home.local
         self._pieces: dict[str, Pieces] = {}
         try:
             meta = read_meta(home, key.folder)

@@ -158,6 +158,15 @@ class _Packed:
             return None
         return np.concatenate([np.arange(a, b, dtype=np.int64) for a, b in spans] or [np.empty(0, np.int64)])
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it holds in memory; the tokens of a local home are mapped."""
+        array = self.array
+        held = (
+            0 if array.local else array.flat.nbytes + array.starts.nbytes + (0 if array.mask is None else array.tokens)
+        )
+        return held + self.documents.nbytes + (0 if self._index is None else self._index.nbytes)
+
     def __len__(self) -> int:
         return len(self._index) if self._index is not None else concat_rows(self.documents, self.seq_len)
 
@@ -222,6 +231,11 @@ class TokenStream:
     def length(self) -> int | None:
         """How many positions the stream has; None for no end."""
         return self.plan.length
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes that the stream holds as long as it is open."""
+        return sum(packed.nbytes for packed in self._packed)
 
     def mean_row_bytes(self) -> float:
         """Bytes of a packed row."""
