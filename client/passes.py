@@ -22,7 +22,7 @@ from choline_data.client.ranks import Lane
 from choline_data.client.reading import Chunk, Reader
 from choline_data.client.samples import Batch, collate, sample_lists
 from choline_data.columns import plain
-from choline_data.errors import CholineDataError, DataError, InvalidOptionError
+from choline_data.errors import CholineDataError, DataError, InvalidOptionError, UnavailableError
 from choline_data.memory import keep_freed
 
 log = logging.getLogger("choline_data")
@@ -311,6 +311,11 @@ class Pass:
         if chunk is not None:
             self._fetched += chunk.batch.num_rows
             self.progress.rows += chunk.batch.num_rows
+        elif self._total is not None and self._fetched < self._total:
+            raise UnavailableError(
+                f"The reader ended {self._total - self._fetched} samples before the end of the pass.",
+                remedy="Load the last state, and go on from it.",
+            )
         return chunk
 
     def _numbered(self, chunk: Chunk) -> Iterator[tuple[Chunk, int, Any]]:

@@ -13,7 +13,13 @@ from tests.client.conftest import ids, positions
 from torch.utils.data import DataLoader
 
 from choline_data.client import FirehoseDataset, collate
-from choline_data.errors import InvalidMixError, InvalidOptionError, OutOfRangeError, UnknownDatasetError
+from choline_data.errors import (
+    InvalidMixError,
+    InvalidOptionError,
+    OutOfRangeError,
+    UnavailableError,
+    UnknownDatasetError,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
 
@@ -254,3 +260,12 @@ def test_an_option_of_packed_tokens_is_refused_in_another_view(firehose: Any, op
 def test_a_home_and_a_server_are_not_given_together(firehose: Any):
     with pytest.raises(InvalidOptionError, match="Give one of them"):
         firehose(server="localhost:9000")
+
+
+def test_a_reader_that_ends_early_is_an_error_and_never_a_short_pass(firehose: Any, monkeypatch: pytest.MonkeyPatch):
+    from choline_data.client.embedded import EmbeddedReader
+
+    whole = EmbeddedReader.chunks
+    monkeypatch.setattr(EmbeddedReader, "chunks", lambda *arguments: itertools.islice(whole(*arguments), 1))
+    with pytest.raises(UnavailableError, match="before the end of the pass"):
+        list(firehose())
