@@ -3,12 +3,18 @@
 set -eu
 python=$1
 here=$(cd "$(dirname "$0")" && pwd)
-pip() { "$python" -m pip --disable-pip-version-check install --quiet --no-deps "$@"; }
+pip() { "$python" -m pip --disable-pip-version-check "$@"; }
+locked() { pip install --quiet --no-deps --require-hashes --only-binary :all: "$@"; }
 
-pip --require-hashes --only-binary :all: -r "$here/$2.txt"
-# A CPU build of torch needs no more. A CUDA build needs its libraries, which dev.txt and demo.txt leave out.
+locked -r "$here/$2.txt"
 case $2 in dev | demo)
-  if "$python" -c 'import sys, importlib.metadata as m; sys.exit(not any("nvidia" in r or "cuda" in r for r in m.requires("torch") or []))'
-  then pip --require-hashes --only-binary :all: -r "$here/cuda.txt"; fi
+  # pip that checks hashes takes a build of PyPI, which needs gigabytes of CUDA, before a CPU build that lies in a folder.
+  # So pip first chooses torch as it does without hashes, and the hash is checked when that file is installed.
+  folder=$(mktemp -d)
+  trap 'rm -rf "$folder"' EXIT
+  pip download --quiet --no-deps --only-binary :all: --dest "$folder" "$(sed -n 's/^\(torch==[^ ]*\).*/\1/p' "$here/torch.txt")"
+  locked --no-index --find-links "$folder" -r "$here/torch.txt"
+  if "$python" -c 'import sys, importlib.metadata as m; sys.exit(not any("cuda" in r for r in m.requires("torch") or []))'
+  then locked -r "$here/cuda.txt"; fi
 esac
-pip --no-build-isolation -e "$here/.."
+pip install --quiet --no-deps --no-build-isolation -e "$here/.."

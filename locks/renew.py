@@ -2,6 +2,7 @@
 
 - `dev.txt`: what `make test`, `make lint` and CI install: every extra, and the development tools.
 - `demo.txt`: what `make demo` installs, at the same versions.
+- `torch.txt`: torch for both. The hashes are those of PyPI's builds and of the CPU build that pip prefers here.
 - `cuda.txt`: the libraries that a CUDA build of torch needs. `install.sh` installs them only for such a build.
 - `oldest.txt`: the oldest releases that pyproject.toml allows, with the tools of `dev.txt`. It is for Python 3.11.
 - `oldest-slice.txt`: the part of `oldest.txt` that the fast slice needs: no extra, no torch.
@@ -55,8 +56,8 @@ def packages(text: str) -> dict[str, list[str]]:
     return found
 
 
-def torch_of_this_index(held: dict[str, list[str]], file: Path) -> None:
-    """Adds the hashes of the torch that pip finds here, and those that the lock file had before for the same release."""
+def torch_of_this_index(held: dict[str, list[str]], file: Path) -> dict[str, list[str]]:
+    """The entry of torch with the hashes of the file that pip finds here, and those that the lock file has for this release."""
     name = next(name for name in held if name.startswith("torch=="))
     before = packages(file.read_text()) if file.exists() else {}
     with tempfile.TemporaryDirectory() as folder:
@@ -64,7 +65,7 @@ def torch_of_this_index(held: dict[str, list[str]], file: Path) -> None:
         subprocess.run(command, check=True)
         here = [hashlib.sha256(wheel.read_bytes()).hexdigest() for wheel in Path(folder).iterdir()]
     hashes = {*held[name], *before.get(name, []), *(f"--hash=sha256:{digest}" for digest in here)}
-    held[name] = sorted(hashes)
+    return {name: sorted(hashes)}
 
 
 def write(name: str, held: dict[str, list[str]]) -> None:
@@ -91,15 +92,17 @@ def direct(group: str) -> set[str]:
 def main() -> None:
     """Renews each lock file."""
     dev = compiled(*EVERY_PYTHON, "--group=dev", *EXTRAS, constraints=[TORCH])
-    torch_of_this_index(dev, HERE / "dev.txt")
+    torch = torch_of_this_index(dev, HERE / "torch.txt")
     cuda = {name: hashes for name, hashes in dev.items() if CUDA.match(name)}
     demo = compiled(*EVERY_PYTHON, "--group=demo", *DEMO, constraints=list(dev))
     tools = [name for name in dev if name.split("==")[0] in direct("dev")]
     oldest = compiled(*OLDEST, "--group=dev", *EXTRAS, constraints=tools)
     oldest_slice = compiled(*OLDEST, "--group=test", constraints=tools)
 
-    write("dev.txt", {name: hashes for name, hashes in dev.items() if name not in cuda})
-    write("demo.txt", {name: dev.get(name, hashes) for name, hashes in demo.items() if not CUDA.match(name)})
+    apart = {*cuda, *torch}
+    write("dev.txt", {name: hashes for name, hashes in dev.items() if name not in apart})
+    write("demo.txt", {name: hashes for name, hashes in demo.items() if name not in torch and not CUDA.match(name)})
+    write("torch.txt", torch)
     write("cuda.txt", cuda)
     write("oldest.txt", oldest)
     write("oldest-slice.txt", oldest_slice)
