@@ -37,6 +37,7 @@ from choline_data.catalog.planning import Part, Plan
 from choline_data.errors import CholineDataError, DamagedStoreError, InvalidOptionError, SourceDamagedError
 from choline_data.home import Home
 from choline_data.locations import filesystem, is_url
+from choline_data.store.faults import IN_PLACE_REMEDY
 from choline_data.store.in_place import FileInPlace, ManifestInPlace
 from choline_data.store.leases import writing
 from choline_data.store.manifest import manifest_name, store_manifest
@@ -45,7 +46,6 @@ BLOCK_BYTES = 4 << 20  # a window of 64 blocks stays within 256 MiB
 SMALL_BLOCK_BYTES = 512 << 10
 _READS = 16  # footers read at once
 _FOOTERS = 256  # footers kept by a reader
-_AGAIN = "Bring it back, or register it again with `choline-data add --in-place`."
 
 
 @dataclass(frozen=True)
@@ -266,9 +266,13 @@ class ParquetInPlace:
         try:
             size, stamp = _state(file.location)
         except (OSError, CholineDataError) as error:
-            raise DamagedStoreError(f"{file.location} is gone: it was registered in place.", remedy=_AGAIN) from error
+            raise DamagedStoreError(
+                f"{file.location} is gone: it was registered in place.", remedy=IN_PLACE_REMEDY
+            ) from error
         if size != file.bytes or stamp != file.stamp:
-            raise DamagedStoreError(f"{file.location} has changed since it was registered in place.", remedy=_AGAIN)
+            raise DamagedStoreError(
+                f"{file.location} has changed since it was registered in place.", remedy=IN_PLACE_REMEDY
+            )
         self._footer(file)
 
     def _footer(self, file: FileInPlace) -> pq.FileMetaData:
@@ -279,7 +283,9 @@ class ParquetInPlace:
                 return found
         digest, meta = footer_of(file.location, file.name)
         if digest != file.footer or meta.num_row_groups != len(file.groups):
-            raise DamagedStoreError(f"{file.location} has changed since it was registered in place.", remedy=_AGAIN)
+            raise DamagedStoreError(
+                f"{file.location} has changed since it was registered in place.", remedy=IN_PLACE_REMEDY
+            )
         with self._lock:
             self._footers[file.location] = meta
             while len(self._footers) > _FOOTERS:

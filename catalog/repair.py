@@ -225,7 +225,9 @@ def _repair_tokens(home: Home, fault: Fault) -> str:
         key = key_of(home, fault.file)
         tokenizer = Allowed().known(home, key.tokenizer, str(read_meta(home, fault.file).get("name", "")))
         if tokenizer is not None:
-            tokenize(home, key.revision, tokenizer, key.boundary, on_request=home.exists(key.marker))
+            on_request = home.exists(key.marker)
+            home.remove(fault.file)
+            tokenize(home, key.revision, tokenizer, key.boundary, on_request=on_request)
             return "made again"
     except (DamagedStoreError, SourceNotFoundError):
         pass

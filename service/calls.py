@@ -35,6 +35,7 @@ from choline_data.service.limits import Limits, reached
 from choline_data.service.metrics import Metrics
 from choline_data.service.opened import Opened
 from choline_data.store import Entry
+from choline_data.store.faults import naming
 from choline_data.tokens.allowed import Allowed
 
 MIX_BYTES = 64 << 10
@@ -257,6 +258,10 @@ class Calls:
 
     def rows_of_ids(self, entry: Entry, ids: Sequence[bytes]) -> npt.NDArray[np.int64]:
         """The rows of a dataset with these ids. Its index is made at first need; who comes meanwhile is sent away."""
+        with naming(entry.name):
+            return self._rows_of_ids(entry, ids)
+
+    def _rows_of_ids(self, entry: Entry, ids: Sequence[bytes]) -> npt.NDArray[np.int64]:
         revision = self.engine.store.revision(entry.revision)
         if self.home.exists(index_name(entry.revision)):
             return rows_of(self.home, revision, ids)

@@ -88,7 +88,7 @@ class Home:
             with self.reading(name):
                 return os.path.getsize(self.path(name)) if self.local else int(self.fs.size(self.path(name)))
         except FileNotFoundError as error:
-            raise SourceNotFoundError(f"The home has no {name}.", remedy="`choline-data verify` tells more.") from error
+            raise SourceNotFoundError(f"The home has no {name}.", remedy="Run `choline-data repair`.") from error
 
     def read(self, name: str) -> bytes:
         """The whole object."""
@@ -98,7 +98,7 @@ class Home:
                     return Path(self.path(name)).read_bytes()
                 return bytes(self.fs.cat_file(self.path(name)))
         except FileNotFoundError as error:
-            raise SourceNotFoundError(f"The home has no {name}.", remedy="`choline-data verify` tells more.") from error
+            raise SourceNotFoundError(f"The home has no {name}.", remedy="Run `choline-data repair`.") from error
 
     def read_range(self, name: str, start: int, end: int) -> bytes:
         """Bytes [start, end) of the object: one ranged read."""

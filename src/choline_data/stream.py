@@ -31,6 +31,7 @@ from choline_data.order.source import WindowRows
 from choline_data.parts import ArrowParts, Parts
 from choline_data.recipe import Recipe, RecipeSource
 from choline_data.store import Revision, open_revision
+from choline_data.store.faults import naming
 from choline_data.store.retention import DAY, mark_read
 from choline_data.work import pause
 
@@ -155,9 +156,10 @@ class Store:
 
 @contextmanager
 def _of_dataset(source: RecipeSource) -> Iterator[None]:
-    """Gives the error about a revision that is gone the name of its dataset."""
+    """Gives the error about a revision that is gone, or damaged, the name of its dataset."""
     try:
-        yield
+        with naming(source.dataset):
+            yield
     except RevisionGoneError as error:
         raise RevisionGoneError(source.dataset, source.revision) from error
 
@@ -250,7 +252,7 @@ class Stream:
         if rows != source.rows:
             raise DamagedStoreError(
                 f"{source.name}: the recipe has {source.rows} rows, the store has {rows}.",
-                remedy="Run `choline-data verify`, or resolve the mix again.",
+                remedy="Run `choline-data repair`. If nothing is damaged, the recipe is of another home: resolve the mix again.",
             )
         order = SourceOrder(
             source.rows,

@@ -161,7 +161,7 @@ def test_a_file_that_changed_is_named_and_so_is_the_remedy(tmp_path, folder):
     assert len(rows(there, 0, 40)) == 40
     with pytest.raises(DamagedStoreError, match=r"part-1.parquet has changed") as caught:
         rows(there, 40, 41)
-    assert "choline-data add --in-place" in caught.value.remedy
+    assert f"choline-data add {folder} --in-place --name" in caught.value.remedy
     with pytest.raises(DamagedStoreError, match=r"part-1.parquet has changed"):
         verify(home, Catalog(home).entry("there"))
 

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import json
 import os
 import random
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -37,6 +39,7 @@ from choline_data.catalog.in_place import register
 from choline_data.catalog.ingest import UnitResult
 from choline_data.catalog.planning import Wishes
 from choline_data.catalog.runners import encode_result
+from choline_data.client.dataset import FirehoseDataset
 from choline_data.errors import CholineDataError
 from choline_data.home import Home
 from choline_data.mix import resolve_mix
@@ -51,6 +54,7 @@ from choline_data.views import open_stream
 
 WHERE = "len(text) > 21"
 WAYS = ("flip", "flip", "flip", "cut", "zeros", "empty", "swap", "gone")
+_UNSEEN = ("claims", "catalog HEAD")  # what a claim holds is free, and an older number is a good hint too
 Outcome = tuple[str, str]  # ("rows", digest) or ("error", the error's class)
 
 
@@ -157,13 +161,41 @@ def reads(home: Home) -> dict[str, Outcome]:
         read(f"export {name}", lambda name=name: _exported(home, name))
     everything = {"web": 2.0, "chats": 1.0, "small": 1.0, "pages": 1.0}
     read("samples", lambda: _stream(home, everything, "samples"))
-    read("text", lambda: _stream(home, everything, "text"))
-    read("where", lambda: _stream(home, {"web": {"weight": 1.0, "where": WHERE}, "pages": 1.0}, "samples"))
+    read("text", lambda: _stream(home, {"web": 1.0, "small": 1.0}, "text"))
+    read("where", lambda: _stream(home, {"web": {"weight": 1.0, "where": WHERE}}, "samples"))
     for packing in ("concat", "bfd"):
         options = token_options("bytes", 32, packing)
         read(f"tokens {packing}", lambda options=options: _stream(home, {"web": 1, "chats": 1}, "tokens", options))
     for name in ("web", "pages"):
         read(f"by id {name}", lambda name=name: _by_id(home, name))
+    return out
+
+
+def served_reads(home: Home) -> dict[str, Outcome]:
+    """What a client gets from a server of the home that is started now."""
+    words = [sys.executable, "-m", "choline_data.service", "--home", home.location, "--json", "--port", "0"]
+    server = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    out: dict[str, Outcome] = {}
+    try:
+        assert server.stdout is not None and server.stderr is not None
+        line = server.stdout.readline()
+        if not line:
+            kind = "traceback" if "Traceback" in (said := server.stderr.read()) else "error"
+            return dict.fromkeys(("served samples", "served tokens"), (kind, said[-300:]))
+        address = json.loads(line)["address"]
+        for name, more in (("samples", {}), ("tokens", {"view": "tokens", "tokenizer": "bytes", "seq_len": 32})):
+            try:
+                dataset = FirehoseDataset({"web": 1.0, "chats": 1.0}, server=address, seed=5, **more)
+                rows = [str(row) for row in itertools.islice(dataset, 100)]
+            except CholineDataError as error:
+                out[f"served {name}"] = ("error", type(error).__name__)
+            except Exception as error:  # noqa: BLE001 - what is to be found
+                out[f"served {name}"] = ("traceback", f"{type(error).__name__}: {error}")
+            else:
+                out[f"served {name}"] = ("rows", hashlib.sha256(repr(rows).encode()).hexdigest())
+    finally:
+        server.kill()
+        server.communicate()
     return out
 
 
@@ -271,12 +303,23 @@ def follow(campaign: Campaign, remedies: list[str], times: dict[str, int]) -> st
 
 
 def run(
-    folder: Path, flips: int, remedies: int, seed: int, said: Callable[[str], None] = lambda line: None
+    folder: Path,
+    flips: int,
+    remedies: int,
+    seed: int,
+    served: int = 0,
+    said: Callable[[str], None] = lambda line: None,
 ) -> list[str]:
-    """Damages the home `flips` times, and follows the remedy in the first `remedies` of them. Gives what went wrong."""
+    """Damages the home `flips` times. Gives what went wrong.
+
+    In the first `remedies` of them it follows the remedy; in the last `served` of them it also reads through a server.
+    """
     campaign = build(folder)
     chance = random.Random(seed)
     times = {path: os.stat(path).st_mtime_ns for path in campaign.files}
+    if served:
+        campaign.outcomes.update(served_reads(campaign.home))
+        restore(campaign, times)
     wrong: list[str] = []
     tally: Counter[str] = Counter()
     for number in range(flips):
@@ -284,6 +327,8 @@ def run(
         what = damage(campaign, chance, way)
         got = reads(campaign.home)
         printed = list(_REMEDIES)
+        if number >= flips - served:
+            got.update(served_reads(campaign.home))
         for name, outcome in got.items():
             tally[outcome[0] if outcome[0] != "rows" else "the same rows"] += outcome == campaign.outcomes[name] or (
                 outcome[0] != "rows"
@@ -304,6 +349,8 @@ def _remedied(campaign: Campaign, printed: list[str], times: dict[str, int], wha
     """What is wrong after the remedy: nothing, where it repairs."""
     report = check(campaign.home)
     remedies = printed + [fault.remedy for fault in report.faults]
+    if "gone" not in what and not what.startswith(_UNSEEN) and not report.faults:
+        return ["verify does not see it"]
     if not remedies:
         return []
     did = follow(campaign, remedies, times)
@@ -319,12 +366,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--flips", type=int, default=1000)
     parser.add_argument("--remedies", type=int, default=100)
+    parser.add_argument("--served", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     flags = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="choline-flips-"))
     began = time.monotonic()
     try:
-        wrong = run(folder, flags.flips, flags.remedies, flags.seed, lambda line: print(line, flush=True))
+        wrong = run(folder, flags.flips, flags.remedies, flags.seed, flags.served, lambda line: print(line, flush=True))
     finally:
         shutil.rmtree(folder)
     for line in wrong[:40]:

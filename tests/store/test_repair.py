@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from choline_data.catalog.add import ingest, prepare
+from choline_data.catalog.in_place import register
 from choline_data.catalog.planning import Wishes
 from choline_data.catalog.repair import repair
-from choline_data.errors import UnknownDatasetError
+from choline_data.cli.app import app
+from choline_data.errors import DamagedStoreError, UnknownDatasetError
 from choline_data.home import Home
+from choline_data.mix import resolve_mix
 from choline_data.store import Catalog, Entry
 from choline_data.store.catalog import encoded
 from choline_data.store.check import check
 from choline_data.store.manifest import manifest_name, rejects_name
+from choline_data.stream import Store
+from choline_data.tokens.stream import token_options, token_rows
+from choline_data.tokens.tokenizers import Tokenizer
+from choline_data.views import open_stream
 
 from .flips import run
 
@@ -192,3 +204,53 @@ def test_an_unknown_name_is_an_error(home, source):
 def test_a_home_with_damage_of_any_kind_gives_the_same_rows_or_an_error_and_the_remedy_repairs(tmp_path):
     damages = int(os.environ.get("CHOLINE_FLIPS", "16"))
     assert run(tmp_path, damages, damages // 2, seed=int(os.environ.get("CHOLINE_SEED", "7"))) == []
+
+
+@pytest.mark.parametrize("kind", ["data", "index", "manifest", "selection", "tokens", "packing"])
+def test_what_a_stream_says_of_damage_names_the_dataset_and_the_command(home, source, kind):
+    entry = add(home, source)
+    where = "len(text) > 16"
+    mix = {"web": {"weight": 1.0, "where": where}}
+    options = token_options("bytes", 16, "bfd")
+
+    def read(view: str) -> None:
+        store = Store(home)
+        more = {"options": options, "rows_of": token_rows(Tokenizer("bytes"))} if view == "tokens" else {}
+        recipe = resolve_mix(mix if view == "samples" else "web", store, view=view, **more)
+        open_stream(store, recipe, None).read_at(np.arange(20))
+
+    read("samples")
+    read("tokens")
+    tokens = home.names("tokens")
+    name = {
+        "data": data_of(home)[0],
+        "index": data_of(home, ".blocks")[0],
+        "manifest": manifest_name(entry.revision),
+        "selection": home.names("selections")[0],
+        "tokens": next(n for n in tokens if n.endswith("tokens.bin")),
+        "packing": next(n for n in tokens if "bfd-" in n and n.endswith(".bin")),
+    }[kind]
+    raw = home.read(name)
+    Path(home.path(name)).unlink()
+    half = len(raw) // 2
+    Path(home.path(name)).write_bytes(raw[:half] + bytes([raw[half] ^ 1]) + raw[half + 1 :])
+    with pytest.raises(DamagedStoreError, match=r"^web: ") as caught:
+        read("tokens" if kind in ("tokens", "packing") else "samples")
+    assert "`choline-data repair web`" in caught.value.remedy
+    assert not repair(home, "web").left
+    read("samples")
+    read("tokens")
+
+
+def test_the_remedy_of_a_file_in_place_that_changed_takes_what_it_holds_now(home, tmp_path):
+    path = tmp_path / "pages.parquet"
+    pq.write_table(pa.table({"text": [f"page {n}" for n in range(8)]}), path)
+    register(home, prepare(home, str(path), name="mine"))
+    pq.write_table(pa.table({"text": [f"another page {n}" for n in range(5)]}), path)
+    (fault,) = check(home).faults
+    assert (fault.kind, fault.dataset) == ("source", "mine")
+    found = re.search(r"`choline-data (add [^`]*)`", fault.remedy)
+    assert found is not None
+    app([*shlex.split(found[1]), "--yes", "--json", "--home", home.location], standalone_mode=False)
+    assert Catalog(home).entry("mine").rows == 5
+    assert check(home).faults == []

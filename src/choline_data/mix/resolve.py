@@ -20,6 +20,7 @@ from choline_data.mix.grammar import UNITS, Mix, Part, parse_mix
 from choline_data.mix.measure import Measure, measured
 from choline_data.recipe import MAX_SOURCES, Recipe, RecipeSource, Segment
 from choline_data.store import Catalog, Entry
+from choline_data.store.faults import naming
 from choline_data.stream import Store
 from choline_data.work import pause
 
@@ -201,7 +202,8 @@ class _Resolver:
         """The source, with its rows counted; None where it has none."""
         pause()
         pinned = _pinned(entry, revision)
-        opened = self._store.revision(pinned)
+        with naming(entry.name):
+            opened = self._store.revision(pinned)
         split = _chosen_split(name, opened.splits(), below.split, below.config)
         epochs = below.max_epochs if below.max_epochs is not None else None if self._repeat else Fraction(1)
         source = RecipeSource(
@@ -215,7 +217,8 @@ class _Resolver:
             where=_normal(below.where),
             max_epochs="" if epochs is None else str(epochs),
         )
-        rows, block_rows = self._rows_of(self._store, source, self._view, self._options)
+        with naming(entry.name):
+            rows, block_rows = self._rows_of(self._store, source, self._view, self._options)
         if rows < 1:
             return None
         source = replace(source, rows=rows, block_rows=block_rows)

@@ -111,7 +111,8 @@ def _check_derived(
             elif kind == "ids":
                 _check_ids(home, name, held.get(found[digest]), whose, report)
             elif found[3] == "meta.json":
-                _check_tokens(home, found[1], [n for n in names if n.startswith(found[1] + "/")], whose, report)
+                inside = [n for n in names if n.startswith(found[1] + "/")]
+                _check_tokens(home, found[1], inside, held.get(found[2]), whose, report)
 
 
 class _Revisions:
@@ -152,7 +153,9 @@ def _check_ids(home: Home, name: str, revision: Revision | None, whose: dict[str
         report.add("ids", name, "is damaged", **whose)
 
 
-def _check_tokens(home: Home, folder: str, names: list[str], whose: dict[str, str], report: Report) -> None:
+def _check_tokens(
+    home: Home, folder: str, names: list[str], revision: Revision | None, whose: dict[str, str], report: Report
+) -> None:
     from choline_data.tokens.packing import read_best_fit
     from choline_data.tokens.store import TokenArray, key_of
 
@@ -161,6 +164,9 @@ def _check_tokens(home: Home, folder: str, names: list[str], whose: dict[str, st
         array.check_all()
     except (DamagedStoreError, SourceNotFoundError):
         report.add("tokens", folder, "is damaged", **whose)
+        return
+    if revision is not None and array.documents != revision.rows:
+        report.add("tokens", folder, f"has {array.documents} documents, not {revision.rows}", **whose)
         return
     if not array.sealed:
         report.notes.append(f"{folder} has no checksums: an older version made it. `choline-data tokenize` keeps it.")

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from choline_data.errors import DamagedStoreError
+
+IN_PLACE_REMEDY = (
+    "Bring it back as it was, or take what it holds now: `choline-data add SOURCE --in-place --name NAME --replace`."
+)
 
 Kind = Literal[
     "catalog", "copy", "hint", "manifest", "rejects", "data", "index", "source", "selection", "ids", "tokens", "packing",
@@ -43,3 +51,18 @@ class Report:
         """Adds a fault; without a remedy of its own `repair` is the remedy."""
         remedy = remedy or f"Run `choline-data repair{' ' + dataset if dataset else ''}`."
         self.faults.append(Fault(kind, file, what, remedy, dataset, revision))
+
+
+@contextmanager
+def naming(dataset: str) -> Iterator[None]:
+    """Puts the dataset's name into damage that the block finds, and into its remedy."""
+    try:
+        yield
+    except DamagedStoreError as error:
+        if error.metadata.get("dataset"):
+            raise
+        remedy = error.remedy.replace("`choline-data repair`", f"`choline-data repair {dataset}`")
+        remedy = remedy.replace("--name NAME", f"--name {dataset}")
+        raise DamagedStoreError(
+            f"{dataset}: {error.message}", remedy=remedy, **{**error.metadata, "dataset": dataset}
+        ) from error

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import shlex
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast
 
@@ -24,6 +26,7 @@ from choline_data import schema as one
 from choline_data.errors import DamagedStoreError, OutOfRangeError, SourceDamagedError
 from choline_data.home import Home
 from choline_data.store import sealed as sealing
+from choline_data.store.faults import IN_PLACE_REMEDY
 from choline_data.store.manifest import damaged_manifest, manifest_name
 from choline_data.store.revision import Revision
 
@@ -202,7 +205,7 @@ class _Group:
     def _miscounted(self) -> DamagedStoreError:
         return DamagedStoreError(
             f"{self._where} does not hold the {self._rows} samples that were registered.",
-            remedy="Register it again with `choline-data add --in-place`.",
+            remedy=IN_PLACE_REMEDY,
         )
 
 
@@ -275,7 +278,19 @@ class InPlaceRevision(Revision):
 
     def check(self, file: FileInPlace) -> None:
         """DamagedStoreError where the file is not as it was registered."""
-        self._reader.check(file)
+        with self._with_source():
+            self._reader.check(file)
+
+    @contextmanager
+    def _with_source(self) -> Iterator[None]:
+        """Puts the source into the remedy of damage that the block finds."""
+        try:
+            yield
+        except DamagedStoreError as error:
+            source = shlex.quote(str(self.about.get("source") or "SOURCE"))
+            error.remedy = error.remedy.replace("add SOURCE --in-place", f"add {source} --in-place")
+            error.args = (f"{error.message} {error.remedy}",)
+            raise
 
     def first_row(self, number: int) -> int:
         """The first row of the file with this number."""
@@ -294,7 +309,7 @@ class InPlaceRevision(Revision):
                 last = min(stop, end)
                 with self._lock:
                     using = self._using.setdefault(number, threading.Lock())
-                with using:
+                with using, self._with_source():
                     out += self._of_file(number, start - base, last - base, extra)
                 start = last
             number += 1
@@ -319,7 +334,7 @@ class InPlaceRevision(Revision):
         except SourceDamagedError as error:
             raise DamagedStoreError(
                 f"{file.location} can't be read any more: {error.message}",
-                remedy="Bring it back, or register it again with `choline-data add --in-place`.",
+                remedy=IN_PLACE_REMEDY,
             ) from error
 
     def _of_group(
@@ -372,5 +387,5 @@ def check_in_place(revision: InPlaceRevision) -> Iterator[tuple[str, int, Damage
         except DamagedStoreError as error:
             problem = error
         except pa.ArrowInvalid as error:
-            problem = DamagedStoreError(f"{file.location}: {error}", remedy="Bring the file back as it was.")
+            problem = DamagedStoreError(f"{file.location}: {error}", remedy=IN_PLACE_REMEDY)
         yield file.location, len(file.groups), problem

@@ -23,6 +23,7 @@ from choline_data.home import Home
 from choline_data.mix.resolve import RowsOf, sample_rows
 from choline_data.order import SourceOrder
 from choline_data.recipe import Recipe, RecipeSource
+from choline_data.store.faults import naming
 from choline_data.stream import Store, placed
 from choline_data.tokens.allowed import DIGEST, ENCODING, NAME, Allowed
 from choline_data.tokens.packing import Documents, Rows, check_packing, concat, concat_rows, stored_best_fit
@@ -136,7 +137,7 @@ class _Packed:
         revision = store.revision(source.revision)
         if self.array.documents != revision.rows:
             raise DamagedStoreError(
-                f"{source.dataset}: the stored tokens are of other rows.", remedy="Tokenize it again."
+                f"{source.dataset}: the stored tokens are of other rows.", remedy="Run `choline-data repair`."
             )
         self.documents = Documents(self.array, self._chosen(store, source))
         self.windows = _windows(self.array.flat, self.seq_len + 1)
@@ -175,6 +176,11 @@ class _Packed:
         return self._index.pick(rows) if self._index is not None else concat(self.documents, rows, self.seq_len)
 
 
+def _packed(store: Store, source: RecipeSource, options: Mapping[str, str]) -> _Packed:
+    with naming(source.dataset):
+        return _Packed(store, source, options)
+
+
 def token_rows(tokenizer: Tokenizer | None = None) -> RowsOf:
     """The hook that `resolve_mix` takes as `rows_of`: counts packed rows in the tokens view, samples in the others.
 
@@ -198,12 +204,13 @@ class TokenStream:
         self.plan = recipe.plan()
         self._lock = threading.Lock()
         _, _, self.seq_len, _, _ = _settings(recipe.options)
-        self._packed = [_Packed(store, source, recipe.options) for source in recipe.sources]
+        self._packed = [_packed(store, source, recipe.options) for source in recipe.sources]
         for source, packed in zip(recipe.sources, self._packed, strict=True):
             if len(packed) != source.rows:
                 raise DamagedStoreError(
                     f"{source.name}: the recipe has {source.rows} packed rows, the store has {len(packed)}.",
-                    remedy="Resolve the mix again.",
+                    remedy="Run `choline-data repair`. If nothing is damaged, the recipe is of another home: "
+                    "resolve the mix again.",
                 )
         self._home = store.home
         self._marked = [packed.array.key.marker for packed in self._packed if packed.array.on_request]
@@ -265,7 +272,8 @@ class TokenStream:
             length[places] = sizes
             piece_counts[places] = rows.offsets[1:] - rows.offsets[:-1]
             held.append((places, rows))
-            packed.array.check(rows.start, rows.length)
+            with naming(self.recipe.sources[number].dataset):
+                packed.array.check(rows.start, rows.length)
             got = _taken(packed.array.flat, packed.windows, rows, sizes, room)
             if len(places) == count:
                 tokens = got.astype(self._dtype, copy=False)
