@@ -68,6 +68,7 @@ class Calls:
         self._waits: set[asyncio.Timeout] = set()
         self._calls: Counter[str] = Counter()
         self._held = 0
+        self.unread = 0
 
     # What is recorded
 
@@ -129,6 +130,7 @@ class Calls:
         """Ends every stream at its next message, and waits for readers for `drain` seconds only."""
         self.drain_by = asyncio.get_running_loop().time() + self.limits.drain
         self.draining.set()
+        self.engine.drain()
         for wait in self._waits:
             when = wait.when()
             if when is not None and when > self.drain_by:

@@ -41,6 +41,7 @@ T = TypeVar("T")
 MIN_MESSAGE, MAX_MESSAGE = 64 << 10, wire.MAX_BYTES
 RECIPE_BYTES = 2 << 20  # of recipes that are known by their digests, as JSON
 COLUMNS = 64
+DRAIN_SECONDS = 1.0  # that what is being opened has when the server drains
 OPENED = 128
 CATALOG_SECONDS = 2.0
 FIREHOSE, FLIGHT = "firehose", "flight"
@@ -53,8 +54,8 @@ class Engine:
         self.limits = limits
         self.metrics = metrics
         self.catalog = Catalog(home)
-        self.store = Store(home, cache_bytes=limits.memory * 2 // 3)
-        self._messages = MessageCache(limits.memory // 3)
+        self.store = Store(home, cache_bytes=limits.memory // 2)  # and a quarter of that for orders within windows
+        self._messages = MessageCache(limits.memory * 3 // 8)
         self._reading: Counter[tuple[object, ...]] = Counter()  # streams that are dealt the same messages
         self._making: dict[tuple[object, ...], asyncio.Future[tuple[frames.Framed, ...]]] = {}
         self._recipes: OrderedDict[str, tuple[Recipe, int]] = OrderedDict()
@@ -86,6 +87,10 @@ class Engine:
             pool.shutdown(wait=False, cancel_futures=True)
         for openings in (self._openings, self._lookups):
             openings.close()
+
+    def drain(self) -> None:
+        """Calls off what is still being opened, soon."""
+        asyncio.get_running_loop().call_later(min(DRAIN_SECONDS, self.limits.drain / 4), self._openings.call_off)
 
     async def opening(self, work: Callable[..., T], *arguments: object, **options: object) -> T:
         """Runs what opens, resolves or gathers in a thread, in the caller's turn and within its time."""

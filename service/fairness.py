@@ -21,15 +21,16 @@ SAVED = 1 << 20  # bytes by which a stream that had nothing to send may be behin
 class Share:
     """One stream's account: how far it is. It is slow while its reader keeps it waiting, and for some time after."""
 
-    __slots__ = ("at", "slow_until")
+    __slots__ = ("at", "proven", "slow_until")
 
-    def __init__(self) -> None:
+    def __init__(self, *, proven: bool = True) -> None:
         self.at = 0
         self.slow_until = 0.0
+        self.proven = proven  # whether its reader has taken enough to be waited for
 
     def slow(self, now: float) -> bool:
         """Whether its write may take long."""
-        return now < self.slow_until
+        return not self.proven or now < self.slow_until
 
 
 class Turn:

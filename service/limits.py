@@ -21,7 +21,7 @@ class Limits:
     sources: int = 256
     recipe_weights: int = 1 << 16  # sources × segments: what a plan of them costs grows with it
     request_bytes: int = 256 << 10  # of a request, beside its recipe
-    held_bytes: int = 32 << 20  # of requests under way and answers that are not taken yet, those of 64 KiB or more
+    held_bytes: int = 16 << 20  # of requests under way and answers that are not taken yet, those of 64 KiB or more
     calls: int = 256  # at once, beside streams
     calls_per_token: int = 128
     opened_bytes: int = 128 << 20  # of recipes, plans and selections and plans that open streams hold
@@ -36,6 +36,7 @@ class Limits:
     open_timeout: float = 60.0  # for resolving a mix or opening a stream
     open_threads: int = 2  # for that, in a local home; a remote one has read_threads
     read_threads: int = 8  # that make messages from a remote home; a local one has one, as they only share the GIL
+    unread_bytes: int = 96 << 20  # of messages that readers leave unread, all together
     writes_in_flight: int = 2  # more, and the transport's own queue decides who is next
     http_streams: int = 64
     http_connections: int = 256  # to the HTTP port, and as many to the metrics port; more are closed at once

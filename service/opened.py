@@ -10,7 +10,7 @@ from choline_data.service import frames
 from choline_data.stream import Stream
 from choline_data.views import Readable
 
-MAX_ROWS = 1 << 16
+MAX_ROWS = 1 << 14
 GATHERED_AHEAD = 8  # messages
 AHEAD_BYTES = 8 << 20
 ROWS_IN_LOOP = 1 << 14  # more take so long to gather that others would wait for it
@@ -103,4 +103,4 @@ def held_by(stream: Readable) -> int:
     weights = len(recipe.sources) * len(recipe.segments)
     selected = sum(8 * source.rows for source in recipe.sources if source.where)
     packed = int(getattr(stream, "held_bytes", 0))
-    return 4096 * len(recipe.sources) + 256 * weights + selected + packed
+    return 4096 * len(recipe.sources) + 512 * weights + selected + packed

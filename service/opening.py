@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from choline_data.errors import UnavailableError
 from choline_data.service.limits import reached
 from choline_data.work import Work
 
@@ -41,10 +42,19 @@ class Openings:
         self._works: set[Work] = set()
         self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()  # the next caller first
 
-    def close(self) -> None:
-        """Calls off what is under way, and lets the threads go."""
+    def call_off(self) -> None:
+        """Ends what is under way at its next pause, and what waits at once: the server shuts down."""
         for work in self._works:
             work.call_off()
+        for queue in self._waiting.values():
+            for granted in queue:
+                if not granted.done():
+                    granted.set_exception(UnavailableError("The server shuts down.", remedy="Ask another, or later."))
+        self._waiting.clear()
+
+    def close(self) -> None:
+        """Calls off everything, and lets the threads go."""
+        self.call_off()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def run(self, caller: str, work: Callable[[], T]) -> T:

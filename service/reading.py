@@ -14,10 +14,12 @@ from choline_data.service import frames
 from choline_data.service.auth import Principal
 from choline_data.service.calls import Calls
 from choline_data.service.deal import Deal
-from choline_data.service.engine import FIREHOSE, MAX_MESSAGE
+from choline_data.service.engine import FIREHOSE, MAX_MESSAGE, MIN_MESSAGE
 from choline_data.service.fairness import Share
 from choline_data.service.limits import reached
 from choline_data.service.opened import Gathered, Opened
+
+PROOF_BYTES = 1 << 20  # that a reader has taken before others wait for it
 
 Write = Callable[[bytes], Awaitable[object]]
 
@@ -52,7 +54,8 @@ class Reading:
         self._target = min(target, MAX_MESSAGE)
         self._face = face
         self._recheck = recheck
-        self._share = Share()
+        self._share = Share(proven=False)
+        self._taken = 0
         self._gathered = Gathered()
         self._inline = opened.direct is not None or opened.packed
         self._index = deal.index(start)
@@ -75,8 +78,13 @@ class Reading:
         length = self._opened.stream.length
         return Cursor(self._opened.digest, position if length is None else min(position, length)).encode()
 
+    def _size(self) -> int:
+        """Bytes of the next message: small at first and for a slow reader, as it is held until the reader takes it."""
+        slow = self._share.proven and self._share.slow(asyncio.get_running_loop().time())
+        return min(self._target, MIN_MESSAGE if slow else max(MIN_MESSAGE, self._taken // 4))
+
     def _next_stop(self, index: int) -> int:
-        rows = min(self._opened.rows_a_message(self._target), self._deal.most_rows)
+        rows = min(self._opened.rows_a_message(self._size()), self._deal.most_rows)
         stop = (index // rows + 1) * rows
         return stop if self._end is None else min(stop, self._end)
 
@@ -150,15 +158,21 @@ class Reading:
         turn = await calls.turns.take(self._share, len(frame))
         wait = calls.waiting(calls.limits.stall)
         calls.track(wait)
+        calls.unread += len(frame)
         try:
+            if calls.unread > calls.limits.unread_bytes and self._share.slow(asyncio.get_running_loop().time()):
+                raise reached("unread_bytes", calls.limits.unread_bytes, "Readers leave too much unread.")
             async with wait:
                 await write(frame)
         except TimeoutError:
             calls.metrics.stalls.inc()
             raise reached("stall", calls.limits.stall, "The consumer is too slow and was dropped.") from None
         finally:
+            calls.unread -= len(frame)
             calls.untrack(wait)
             turn.done()
+        self._taken += len(frame)
+        self._share.proven = self._share.proven or self._taken >= PROOF_BYTES
         calls.metrics.bytes.labels(self._face).inc(len(frame))
         if rows:
             calls.metrics.rows.labels(self._face).inc(rows)

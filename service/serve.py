@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("choline_data.service")
 KEPT_BYTES = 128 << 20  # of freed memory
+REQUEST_BYTES = 2 << 20  # up to here a request that is too long is refused by its setting, above by the transport
+SWITCH_SECONDS = 0.0005  # for which a thread that opens or gathers may keep the loop waiting
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,7 @@ def channel_options(limits: Limits, *, shared_port: bool) -> list[tuple[str, int
     """The transport's settings: a port of one's own, dead peers noticed, floods refused."""
     return [
         ("grpc.so_reuseport", int(shared_port)),
-        ("grpc.max_receive_message_length", 4 << 20),
+        ("grpc.max_receive_message_length", max(limits.recipe_bytes + limits.request_bytes, REQUEST_BYTES)),
         ("grpc.max_send_message_length", -1),
         ("grpc.max_metadata_size", 8 << 10),
         ("grpc.absolute_max_metadata_size", 16 << 10),
@@ -336,6 +338,7 @@ async def serve_until_signal(
 ) -> int:
     """Serves until SIGTERM or SIGINT, then drains. SIGHUP reads tokens and certificates again."""
     keep_freed(KEPT_BYTES)
+    sys.setswitchinterval(SWITCH_SECONDS)
     server = Server(home, settings, limits, shared_port=shared_port)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

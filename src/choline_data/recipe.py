@@ -158,11 +158,9 @@ class Recipe:
                     f"The recipe has version {body['version']}, this software reads {VERSION}.",
                     remedy="Upgrade choline-data.",
                 )
+            _check_weights(len(body["sources"]), len(body["segments"]))
             sources = tuple(_checked(RecipeSource(**source)) for source in body["sources"])
-            segments = tuple(
-                Segment(_typed(s["start"], int), {k: _typed(v, int) for k, v in s["weights"].items()})
-                for s in body["segments"]
-            )
+            segments = tuple(map(_segment, body["segments"]))
             return cls(
                 sources,
                 segments,
@@ -183,12 +181,7 @@ class Recipe:
 
     def plan(self) -> Plan | RunPlan:
         """The arithmetic of this recipe's stream."""
-        allow(
-            "recipe_weights",
-            len(self.sources) * len(self.segments),
-            f"The plan of {len(self.sources)} sources in {len(self.segments)} segments has too many weights",
-            "Begin a new run: its recipe has one segment.",
-        )
+        _check_weights(len(self.sources), len(self.segments))
         weights = [(s.start, [s.weights.get(source.name, 0) for source in self.sources]) for s in self.segments]
         caps = [source.cap for source in self.sources]
         if self.source_batch > 1:
@@ -262,8 +255,22 @@ class Recipe:
         )
 
 
+def _check_weights(sources: int, segments: int) -> None:
+    allow(
+        "recipe_weights",
+        sources * segments,
+        f"The plan of {sources} sources in {segments} segments has too many weights",
+        "Begin a new run: its recipe has one segment.",
+    )
+
+
 _EPOCHS = re.compile(r"(?:[1-9][0-9]{0,17}(?:/[1-9][0-9]{0,17})?)?")
 _REVISION = re.compile(r"[0-9a-f]{64}")
+
+
+def _segment(body: Any) -> Segment:
+    pause()
+    return Segment(_typed(body["start"], int), {k: _typed(v, int) for k, v in body["weights"].items()})
 
 
 def _typed(value: Any, kind: type[_T]) -> _T:

@@ -127,7 +127,7 @@ class Store:
     def __init__(self, home: Home, *, cache_bytes: int = 512 << 20, windows_a_source: int = 0) -> None:
         self.home = home
         self.windows = WindowCache(cache_bytes, windows_a_source)
-        self.picks = Picks(PICKS_BYTES)
+        self.picks = Picks(min(PICKS_BYTES, cache_bytes // 4))
         self.tokenizers: Allowed | None = None  # which ones a recipe may name; None for those of this process's user
         self._revisions: dict[str, Revision] = {}
         self._marked: dict[str, float] = {}  # when a recipe is next to be marked as read
@@ -340,6 +340,7 @@ class Stream:
         first = 0
         for served, end in zip(self._served, ends.tolist(), strict=True):
             if end > first:
+                pause()
                 places = by_source[first:end]
                 ranks = rank[places]
                 with self._lock:  # the order keeps the permutations that it last made
@@ -407,6 +408,7 @@ class Stream:
 
     def _column(self, field: pa.Field, picked: Sequence[_Picked], count: int) -> Column:
         """One column of the batch: each source's rows at their places, constants and nulls where it has none."""
+        pause()
         coded = field.name in ("dataset", "kind")
         if coded and all(field.name in its.served.codes for its in picked):
             codes = np.empty(count, dtype_of(field.type))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from choline_data.errors import LimitError
+from choline_data.errors import LimitError, UnavailableError
 
 STEP = 0.002  # seconds of work between two rests
 REST = 2.0  # times the work, while others are served
@@ -44,9 +44,9 @@ class Work:
             _CURRENT.reset(token)
 
     def pause(self) -> None:
-        """Rests for a while where others wait for the interpreter; LimitError where the work was called off."""
+        """Rests for a while where others wait for the interpreter; UnavailableError where the work was called off."""
         if self._gone:
-            raise LimitError("Nobody waits for this any more.", remedy="Ask again.", setting="open_timeout", limit=0)
+            raise UnavailableError("Nobody waits for this any more, or the server shuts down.", remedy="Ask again.")
         busy = time.monotonic() - self._since
         if busy >= STEP:
             if self._crowded():

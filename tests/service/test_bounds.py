@@ -10,7 +10,7 @@ import grpc
 import orjson
 import pytest
 
-from choline_data.errors import LimitError
+from choline_data.errors import LimitError, UnavailableError
 from choline_data.service.deal import MOST_BLOCKS, Deal
 from choline_data.service.engine import COLUMNS
 from choline_data.service.limits import Limits, bounds
@@ -179,7 +179,7 @@ def test_work_that_nobody_waits_for_ends_at_its_next_pause() -> None:
             while True:
                 pause()
                 threading.Event().wait(0.001)
-        except LimitError:
+        except UnavailableError:
             ended.set()
             raise
 
