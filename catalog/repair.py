@@ -60,7 +60,7 @@ def repair(home: Home, name: str = "", *, workers: int = 1, said: Callable[[str]
         _restore(home, entries[dataset], [f for f in report.faults if f.dataset == dataset], out, workers)
     _drop_unowned(home, report, out)
     for fault in report.faults:
-        if fault.kind in ("selection", "ids", "packing", "tokenizer", "job", "tokens"):
+        if fault.kind in ("selection", "ids", "packing", "tokenizer", "job", "tokens", "unused"):
             _repair_derived(home, fault, out)
     out.left = check(home, name).faults
     return out
@@ -184,7 +184,7 @@ def _ingest_again(home: Home, entry: Entry, added: dict[str, Any], workers: int)
 
 def _drop_unowned(home: Home, report: Report, out: Repaired) -> None:
     """Removes what is damaged of revisions that no dataset has now: there is no source that they can be made from."""
-    unowned = [f for f in report.faults if f.kind in _FROM_SOURCE and not f.dataset]
+    unowned = [f for f in report.faults if f.kind in _FROM_SOURCE and f.revision and not f.dataset]
     for digest in sorted({f.revision for f in unowned}):
         faults = [f for f in unowned if f.revision == digest]
         if {f.kind for f in faults} == {"rejects"}:

@@ -54,7 +54,7 @@ from choline_data.views import open_stream
 
 WHERE = "len(text) > 21"
 WAYS = ("flip", "flip", "flip", "cut", "zeros", "empty", "swap", "gone")
-_UNSEEN = ("claims", "catalog HEAD")  # what a claim holds is free, and an older number is a good hint too
+_UNSEEN = ("claims", "read", "catalog HEAD")  # their content is free; an older number is a good hint too
 Outcome = tuple[str, str]  # ("rows", digest) or ("error", the error's class)
 
 

@@ -14,11 +14,12 @@ from choline_data.errors import (
 )
 from choline_data.home import Home
 from choline_data.store import sealed as sealing
+from choline_data.store.blocks import BlockFile, data_name
 from choline_data.store.catalog import HEAD, Entry, copy_name, decoded, snapshot_name
 from choline_data.store.faults import Report
 from choline_data.store.manifest import manifest_name
 from choline_data.store.revision import Revision, open_revision
-from choline_data.store.verify import check_revision
+from choline_data.store.verify import check_revision, sha256_of
 
 _DIGEST = "[0-9a-f]{64}"
 _KINDS = {
@@ -58,6 +59,7 @@ def check(home: Home, name: str = "") -> Report:
             check_revision(home, digest, report, dataset="", seen=seen)
     _check_derived(home, names, owners, {entry.revision for entry in wanted.values()} if name else None, report)
     if not name:
+        _check_unused(home, names, seen, report)
         _check_others(home, names, report)
     return report
 
@@ -175,6 +177,27 @@ def _check_tokens(
             read_best_fit(home, index, array, 1)
         except (DamagedStoreError, SourceNotFoundError):
             report.add("packing", f"{index}.bin", "is damaged", **whose)
+
+
+def _check_unused(home: Home, names: Iterable[str], seen: Iterable[str], report: Report) -> None:
+    """Store files that no manifest names: `gc` takes them away, and a later `add` may find them."""
+    known = set(seen)
+    for name in names:
+        digest = name.rsplit("/", 1)[-1].split(".")[0]
+        if digest in known or _KINDS["data"].fullmatch(name) is None:
+            continue
+        try:
+            if name.endswith(".arrow"):
+                sound = sha256_of(home, name) == digest
+            else:
+                BlockFile(home, digest, None, home.size(data_name(digest)))
+                sound = True
+        except SourceNotFoundError:
+            continue  # an index is written before its file; or gc was here meanwhile
+        except DamagedStoreError:
+            sound = False
+        if not sound:
+            report.add("unused", name, "does not have its checksum, and no dataset needs it")
 
 
 def _check_others(home: Home, names: Iterable[str], report: Report) -> None:

@@ -15,7 +15,7 @@ IN_PLACE_REMEDY = (
 
 Kind = Literal[
     "catalog", "copy", "hint", "manifest", "rejects", "data", "index", "source", "selection", "ids", "tokens", "packing",
-    "tokenizer", "job",
+    "tokenizer", "job", "unused",
 ]  # fmt: skip
 
 

@@ -19,7 +19,8 @@ from choline_data.store.revision import Revision, open_revision
 _READ = 8 << 20
 
 
-def _sha256(home: Home, name: str) -> str:
+def sha256_of(home: Home, name: str) -> str:
+    """The digest of an object's content, read in pieces."""
     digest = hashlib.sha256()
     size = home.size(name)
     for at in range(0, size, _READ):
@@ -88,7 +89,7 @@ def _check_file(
     from_where = f" (from {file.source})" if file.source else ""
     what = ""
     try:
-        if _sha256(home, name) != file.sha256:
+        if sha256_of(home, name) != file.sha256:
             what = "does not have its checksum"
     except (SourceNotFoundError, FileNotFoundError):
         what = "is missing"
