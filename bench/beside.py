@@ -116,7 +116,10 @@ class Bench:
         words += ["--docs", "1"] if case.first else ["--seconds", str(self.seconds)]
         if case.served:
             words += ["--server", self._served(self.prepared(case) / "home")]
-        told = json.loads(self._run(case, *words).strip().splitlines()[-1])
+        said = self._run(case, *words).strip().splitlines()
+        told = json.loads(said[-1]) if said else {}
+        if not case.first and not (told.get("docs") and told.get("seconds")):
+            raise SystemExit(f"{case.name}: nothing was measured; it printed {told}. Give more with --seconds.")
         return float(told["first_seconds"] if case.first else told["docs"] / told["seconds"])
 
     def _served(self, home: Path) -> str:

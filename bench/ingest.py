@@ -211,16 +211,34 @@ def contenders(forms: dict[str, Path], peers_python: str) -> list[tuple[str, str
     return found
 
 
+def check_peers(parser: argparse.ArgumentParser, python: str) -> None:
+    """Ends with the packages to install where that Python lacks one."""
+    needed = {"streaming": "mosaicml-streaming", "pyarrow": "pyarrow"}
+    look = "import importlib.util, sys; print(*[n for n in sys.argv[1:] if importlib.util.find_spec(n) is None])"
+    try:
+        done = subprocess.run([python, "-c", look, *needed], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        parser.error(f"--peers-python {python}: {error}")
+    if missing := done.stdout.split():
+        names = ", ".join(needed[name] for name in missing)
+        install = f"{python} -m pip install -r bench/peers/mosaicml.txt pyarrow"
+        parser.error(f"--peers-python {python} has no {names}. Run: {install}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--docs", type=int, default=300_000)
     parser.add_argument("--shards", type=int, default=8)
     parser.add_argument("--corpus", type=Path, help="where the corpus is, or is to be kept")
-    parser.add_argument("--peers-python", default="", help="a Python that has mosaicml-streaming")
+    parser.add_argument(
+        "--peers-python", default="", help="a Python that has what bench/peers/mosaicml.txt lists, and pyarrow"
+    )
     parser.add_argument("--only", default="", help="contenders whose `name form` holds one of these, comma between")
     parser.add_argument("--repeat", type=int, default=1, help="the best of so many runs counts")
     parser.add_argument("--json", action="store_true", help="one JSON object a contender, and one of ratios")
     options = parser.parse_args()
+    if options.peers_python:
+        check_peers(parser, options.peers_python)
     with tempfile.TemporaryDirectory() as scratch:
         forms = corpus(options.corpus or Path(scratch), options.docs, options.shards)
         told = json.loads((forms["parquet"] / "manifest.json").read_text())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -242,14 +241,6 @@ def test_a_packaged_card_is_sound(name: str) -> None:
 
 def _listed(config: str, configs: tuple[str, ...]) -> bool:
     return any(config == one or (one.endswith("*") and config.startswith(one[:-1])) for one in configs)
-
-
-def test_all_cards_are_read_in_half_a_second() -> None:
-    packaged_names()
-    began = time.process_time()
-    for name in packaged_names():
-        card_for(name)
-    assert time.process_time() - began < 0.5
 
 
 def test_a_name_that_is_not_there_names_the_nearest() -> None:

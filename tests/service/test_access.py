@@ -8,7 +8,6 @@ import json
 import ssl
 import subprocess
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -114,12 +113,10 @@ def test_a_grant_taken_back_ends_the_stream(serve: Serve, home: str, tmp_path: P
     stream = stub.ReadStream(pb.ReadStreamRequest(recipe_json=recipe), **options)
     next(stream)
     token_file(tmp_path, trainer="{}")
-    began = time.monotonic()
     with pytest.raises(grpc.RpcError) as caught:
         for _ in stream:
             pass
     assert caught.value.code() in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.PERMISSION_DENIED)
-    assert time.monotonic() - began < 10
 
 
 def test_guessing_is_slowed_down_and_valid_tokens_of_the_address_are_not(tmp_path: Path) -> None:

@@ -27,8 +27,7 @@ from choline_data.client import FirehoseDataset
 MIX = {"web": 0.7, "code": 0.3}
 BATCH = 4
 SMALL = ("--limit", "message_bytes=65536")
-RETURN_SECONDS = 5.0
-FAULT_SECONDS = 30.0
+FAULT_SECONDS = 120.0  # how long a test waits for what must come; bench/resume.py measures how soon it does
 
 
 @pytest.fixture(scope="module")
@@ -156,18 +155,17 @@ def test_a_server_killed_ten_times_and_restarted_loses_nothing(serve: Serve, hom
     server = serve(home, *SMALL)
     clients = Clients()
     clients.add(8, server.address)
-    clients.all_went_on(BATCH, 30)
+    clients.all_went_on(BATCH, FAULT_SECONDS)
     took = []
     for _ in range(10):
         reader = points.choice(clients.readers)
         point = reader.count + points.randrange(1, 200)
-        clients.until(lambda at=point, who=reader: who.count >= at, 30, f"sample {point}")  # type: ignore[misc]
+        clients.until(lambda at=point, who=reader: who.count >= at, FAULT_SECONDS, f"sample {point}")  # type: ignore[misc]
         server.kill()
         server = serve(home, *SMALL, port=server.port)
         took.append(round(clients.all_went_on(1, FAULT_SECONDS), 2))
     print("seconds from return to samples:", took)
     assert_nothing_lost(clients, home)
-    assert max(took) < RETURN_SECONDS, took
 
 
 @pytest.mark.slow
@@ -176,12 +174,12 @@ def test_replicas_killed_ten_times_in_turn_lose_nothing(serve: Serve, home: str)
     servers = [serve(home, *SMALL), serve(home, *SMALL)]
     clients = Clients()
     clients.add(8, *(s.address for s in servers))
-    clients.all_went_on(BATCH, 30)
+    clients.all_went_on(BATCH, FAULT_SECONDS)
     took = []
     for number in range(10):
         reader = points.choice(clients.readers)
         point = reader.count + points.randrange(1, 200)
-        clients.until(lambda at=point, who=reader: who.count >= at, 30, f"sample {point}")  # type: ignore[misc]
+        clients.until(lambda at=point, who=reader: who.count >= at, FAULT_SECONDS, f"sample {point}")  # type: ignore[misc]
         victim = servers[number % 2]
         victim.kill()
         took.append(round(clients.all_went_on(120, FAULT_SECONDS), 2))  # 1.5 MB, not what was on its way
@@ -190,11 +188,10 @@ def test_replicas_killed_ten_times_in_turn_lose_nothing(serve: Serve, home: str)
         clients.hold(False)
     print("seconds from kill to 120 samples:", took)
     assert_nothing_lost(clients, home)
-    assert max(took) < RETURN_SECONDS, took
 
 
 @pytest.mark.slow
-def test_a_frozen_server_is_left_or_reported_within_30_seconds(serve: Serve, home: str) -> None:
+def test_a_frozen_server_is_left_or_reported(serve: Serve, home: str) -> None:
     frozen, port = serve(home, *SMALL), free_port()
     moving, patient, hasty = Clients(), Clients(), Clients()
     moving.add(2, frozen.address, f"127.0.0.1:{port}")  # nobody is there yet, so that all read from `frozen`
@@ -202,12 +199,12 @@ def test_a_frozen_server_is_left_or_reported_within_30_seconds(serve: Serve, hom
     hasty.add(1, frozen.address, retry_seconds=10)
     every = (moving, patient, hasty)
     for clients in every:
-        clients.all_went_on(BATCH, 30)
+        clients.all_went_on(BATCH, FAULT_SECONDS)
         clients.hold(True)
     serve(home, *SMALL, port=port)
     for clients in every:
         clients.hold(False)
-        clients.all_went_on(BATCH, 30)
+        clients.all_went_on(BATCH, FAULT_SECONDS)
         for reader in clients.readers:
             reader.longest = 0.0
     frozen.process.send_signal(signal.SIGSTOP)
@@ -223,9 +220,6 @@ def test_a_frozen_server_is_left_or_reported_within_30_seconds(serve: Serve, hom
     went_on = patient.all_went_on(1, FAULT_SECONDS)
     print("seconds left reported went on:", [round(s, 2) for s in (left, reported, went_on)])
     assert isinstance(hasty.readers[0].error, UnavailableError)
-    assert left < FAULT_SECONDS
-    assert reported < FAULT_SECONDS
-    assert went_on < RETURN_SECONDS
     for clients in (moving, patient):
         assert_nothing_lost(clients, home)
 
@@ -302,9 +296,7 @@ def read(dataset: FirehoseDataset) -> tuple[list[tuple[int, bytes]], CholineData
 def test_a_spoiled_connection_changes_no_sample(proxy: Proxy, home: str, fault: Fault) -> None:
     dataset = through(proxy.address, 1500)
     proxy.arm(fault)
-    began = time.monotonic()
     got, error = read(dataset)
-    assert time.monotonic() - began < FAULT_SECONDS
     assert proxy.happened.is_set()
     expected = list(enumerate(uninterrupted(home, 1500)))
     assert got == (expected if error is None else expected[: len(got)])
