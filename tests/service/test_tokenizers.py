@@ -102,6 +102,14 @@ def test_a_tokenizer_that_the_home_stores_is_named_by_its_digest(serve: Serve, h
     assert refusal(lambda: tokens(stub, "web", tokenizer=tokenizer.digest, boundary="none"))[1] == "OPTION_INVALID"
 
 
+def test_a_tokenizer_that_the_server_does_not_have_says_what_can_be_done(serve: Serve, home: str, words: Path) -> None:
+    stub = serve(home, "--tokenizer", f"words={words}").stub()
+    _, _, info = refusal(lambda: tokens(stub, "code", tokenizer="b" * 64))
+    assert "choline-data tokenize code --tokenizer FILE" in info["remedy"] and "bytes, words" in info["remedy"]
+    _, _, info = refusal(lambda: resolve(stub, "code", view="tokens"))
+    assert "needs tokenizer, seq_len, packing and boundary" in info["message"]
+
+
 def test_the_client_reads_its_file_itself(serve: Serve, home: str, words: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     from choline_data.client import FirehoseDataset

@@ -59,6 +59,11 @@ class Allowed:
                 return tokenizer
         return stored_tokenizer(home, digest)
 
+    @property
+    def names(self) -> list[str]:
+        """What a request may name."""
+        return ["bytes", *sorted(self.named)]
+
     def _by_name(self, name: str) -> Tokenizer | None:
         if name == "bytes" or (self.encodings and name.startswith(ENCODING)):
             return Tokenizer(name)
@@ -73,6 +78,8 @@ class Allowed:
         digest, name = out.get("tokenizer", ""), out.pop("tokenizer_name", "")
         if not DIGEST.fullmatch(digest):
             name, digest = digest or name, ""
+        if not name and not digest:
+            return out  # the view says what it needs
         if name and not NAME.fullmatch(name):
             raise InvalidOptionError(
                 "A tokenizer is named by a word here, not by a path.",
@@ -83,7 +90,7 @@ class Allowed:
         if named is None and not digest:
             raise InvalidOptionError(
                 f"There is no tokenizer {name!r} here.",
-                remedy=f"There are: {', '.join(['bytes', *sorted(self.named)])}.",
+                remedy=f"There are: {', '.join(self.names)}.",
                 option="tokenizer",
             )
         if named is not None and digest in ("", named.digest):

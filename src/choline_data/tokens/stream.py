@@ -109,9 +109,12 @@ def _array(
         with quota.making(f"The tokens of {source.dataset}"):
             return tokenize(store.home, source.revision, tokenizer, boundary, on_request=True)
     shown = name if NAME.fullmatch(name) else "FILE"
+    allowed = (
+        "" if store.tokenizers is None else f", or name a tokenizer of the server: {', '.join(store.tokenizers.names)}"
+    )
     raise InvalidOptionError(
         f"{source.dataset} is not tokenized with this tokenizer and boundary {boundary[:20]!r}.",
-        remedy=f"Run `choline-data tokenize {source.dataset} --tokenizer {shown} --boundary {boundary[:20]}`.",
+        remedy=f"Run `choline-data tokenize {source.dataset} --tokenizer {shown} --boundary {boundary[:20]}`{allowed}.",
         dataset=source.dataset,
     )
 
