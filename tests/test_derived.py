@@ -149,6 +149,25 @@ def test_tokens_that_were_evicted_in_part_are_made_again(shelf):
     assert token_stream(shelf.home).read(0, stream.length).equals(rows)
 
 
+def test_an_eviction_that_met_a_making_leaves_nothing_that_is_damaged_for_ever(shelf):
+    shelf.add("web", TEXTS)
+    stream = token_stream(shelf.home)
+    rows = stream.read(0, stream.length)
+    for lost in (
+        ("tokens.bin", "on-request"),
+        ("sums.bin", "on-request"),
+        ("meta.json",),
+        ("on-request", "starts.bin"),
+    ):
+        (item,) = items(shelf.home)
+        for name in item.files:
+            if name.endswith(lost):
+                shelf.home.remove(name)
+        again = token_stream(shelf.home)
+        assert again.read(0, stream.length).equals(rows)
+        assert len(again._marked) == 1  # a use of it is marked from then on
+
+
 def test_an_index_of_packed_rows_is_one_item_and_is_made_again(shelf):
     web = shelf.add("web", TEXTS)
     tokenize(shelf.home, web.revision, Tokenizer("bytes"))

@@ -154,6 +154,11 @@ def stored(home: Home, key: TokenKey) -> bool:
     return home.exists(f"{key.folder}/meta.json")
 
 
+def torn(home: Home, key: TokenKey) -> bool:
+    """Whether files of stored tokens are missing, as when an eviction and a making met."""
+    return bool(home.missing([f"{key.folder}/{name}.bin" for name in ("tokens", "starts", "sums")]))
+
+
 def _batches(revision: Revision) -> Iterator[tuple[int, int]]:
     for start in range(0, revision.rows, STEP_ROWS):
         yield start, min(start + STEP_ROWS, revision.rows)

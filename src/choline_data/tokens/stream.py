@@ -27,7 +27,7 @@ from choline_data.store.faults import naming
 from choline_data.stream import Store, placed
 from choline_data.tokens.allowed import DIGEST, ENCODING, NAME, Allowed
 from choline_data.tokens.packing import Documents, Rows, check_packing, concat, concat_rows, stored_best_fit
-from choline_data.tokens.store import TokenArray, TokenKey, stored, tokenize
+from choline_data.tokens.store import TokenArray, TokenKey, stored, tokenize, torn
 from choline_data.tokens.tokenizers import Tokenizer, check_boundary
 from choline_data.work import pause
 
@@ -93,21 +93,28 @@ def _array(
 ) -> TokenArray:
     digest, name, _, _, boundary = _settings(options)
     key = TokenKey(source.revision, digest, boundary)
-    if stored(store.home, key):
-        try:
-            return _held(store.home, key)
-        except DamagedStoreError:  # perhaps evicted just now, or in part
-            if store.home.exists(key.marker):
-                store.home.remove(key.folder)
-            elif stored(store.home, key):
-                raise
     quota = derived.of(store.home)
-    small = store.revision(source.revision).bytes <= quota.tokens
-    if tokenizer is None and small:
-        tokenizer = (store.tokenizers or Allowed()).known(store.home, digest, name)
-    if small and tokenizer is not None and tokenizer.digest == digest:
-        with quota.making(f"The tokens of {source.dataset}"):
-            return tokenize(store.home, source.revision, tokenizer, boundary, on_request=True)
+    for tries_left in (2, 1, 0):
+        try:
+            if stored(store.home, key):
+                return _held(store.home, key)
+        except DamagedStoreError:
+            if stored(store.home, key) and not store.home.exists(key.marker) and not torn(store.home, key):
+                raise
+            # Otherwise they are made again: they were evicted just now, or in part.
+        small = store.revision(source.revision).bytes <= quota.tokens
+        if tokenizer is None and small:
+            tokenizer = (store.tokenizers or Allowed()).known(store.home, digest, name)
+        if not small or tokenizer is None or tokenizer.digest != digest:
+            break
+        try:
+            with quota.making(f"The tokens of {source.dataset}"):
+                array = tokenize(store.home, source.revision, tokenizer, boundary, on_request=True)
+            array.on_request = store.home.exists(key.marker)
+            return array
+        except DamagedStoreError:
+            if not tries_left or not (torn(store.home, key) or not stored(store.home, key)):
+                raise
     shown = name if NAME.fullmatch(name) else "FILE"
     allowed = (
         "" if store.tokenizers is None else f", or name a tokenizer of the server: {', '.join(store.tokenizers.names)}"
