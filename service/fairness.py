@@ -45,7 +45,7 @@ class Turn:
         self._loop = asyncio.get_running_loop()
         self._since = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
-        if share.slow(self._since):  # it keeps nobody else waiting
+        if share.proven and share.slow(self._since):  # it keeps nobody else waiting
             self._give_back()
         else:
             self._timer = self._loop.call_later(IDLE, self._waited)
@@ -56,7 +56,7 @@ class Turn:
         if now - self._since >= PATIENCE:
             self._share.slow_until = self._since + LONGEST
             self._give_back()
-        elif now - max(self._turns.written, self._since) >= IDLE:
+        elif not self._share.proven or now - max(self._turns.written, self._since) >= IDLE:
             self._give_back()
         if self._held or now - self._since < PATIENCE:
             self._timer = self._loop.call_later(IDLE, self._waited)
@@ -88,7 +88,7 @@ class Turns:
 
     async def take(self, share: Share, size: int) -> Turn:
         """Waits for the turn to send `size` bytes."""
-        start = max(share.at, self._at - SAVED)
+        start = max(share.at, self._at - (SAVED if share.proven else 0))
         share.at = start + size
         if self._free and not self._waiting:
             self._at = start

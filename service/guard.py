@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -79,9 +80,17 @@ def told_to(calls: Calls, error: BaseException, *, near: bool) -> errors.Choline
     return told
 
 
+def forget(error: BaseException | None) -> None:
+    """Frees what an error's frames still hold, such as the request: errors and frames hold each other for long."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
+
+
 async def failed(calls: Calls, context: grpc.aio.ServicerContext[Any, Any], error: BaseException) -> None:
     """Ends the call with the status of `error`; text that names the home is passed on to this machine only."""
     cause, cursor = (error.cause, error.cursor) if isinstance(error, CutError) else (error, "")
+    forget(cause)
     try:
         keys = (str(key) for key, _ in context.invocation_metadata() or ())
         told = told_to(calls, cause, near=is_near(context.peer(), keys))
