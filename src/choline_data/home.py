@@ -18,6 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from choline_data import folders
 from choline_data.disk import reading, writing
 from choline_data.errors import HomeError, SourceNotFoundError
 from choline_data.locations import check_location, filesystem, is_url
@@ -145,9 +146,11 @@ class Home:
 
         For objects whose content follows from their name. The next catalog file is created with `create` instead.
         """
-        if self._holds(name, content):
-            return
         with self.writing(name):
+            if self._holds(name, content):
+                if self.local:
+                    self._settle(name)
+                return
             if not self.local:
                 self.fs.pipe_file(self.path(name), content)
                 return
@@ -171,25 +174,30 @@ class Home:
     def _replace(self, staged: str, name: str) -> None:
         """Renames a staged file over the object. A reader that has the old file mapped keeps the old file."""
         target = self.path(name)
-        os.makedirs(os.path.dirname(target), exist_ok=True)
+        folders.make(os.path.dirname(target))
         os.replace(staged, target)
-        _sync_folder(os.path.dirname(target))
+        self._settle(name)
 
     def _link(self, staged: str, name: str) -> bool:
         target = self.path(name)
-        os.makedirs(os.path.dirname(target), exist_ok=True)
+        folders.make(os.path.dirname(target))
         try:
             os.link(staged, target)
         except FileExistsError:
             return False
-        _sync_folder(os.path.dirname(target))
+        finally:
+            self._settle(name)  # also of one that is there: its writer may have died before it was settled
         return True
+
+    def _settle(self, name: str) -> None:
+        """Makes the name of a local object survive a power cut."""
+        folders.settle(os.path.dirname(self.path(name)), self._root)
 
     def staged(self) -> str:
         """A fresh local path for a file to be written and then `adopt`ed; on the home's own disk where that is local."""
         folder = self._staging()
         with self.writing(folder):
-            os.makedirs(folder, mode=0o700, exist_ok=True)
+            folders.make(folder, mode=0o700)
         return os.path.join(folder, f"{os.getpid()}-{self.holder or 'none'}-{uuid.uuid4().hex}")
 
     def _staging(self) -> str:
@@ -217,7 +225,9 @@ class Home:
                 finally:
                     os.close(fd)
                 os.chmod(staged, 0o444)
-                if not same and not self._link(staged, name):
+                if same:
+                    self._settle(name)
+                elif not self._link(staged, name):
                     self._replace(staged, name)
                     return
             elif not same:
@@ -247,8 +257,11 @@ class Home:
                 return
             staged = self.staged()
             try:
-                Path(staged).write_bytes(content)
-                os.makedirs(os.path.dirname(self.path(name)), exist_ok=True)
+                with open(staged, "wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())  # else a power cut may leave the name without its bytes
+                folders.make(os.path.dirname(self.path(name)))
                 os.replace(staged, self.path(name))
             finally:
                 _drop(staged)
@@ -332,12 +345,3 @@ def _written(info: dict[str, Any]) -> float:
         if isinstance(stated, int | float):
             return float(stated)
     raise OSError(f"The storage does not say when {info.get('name', 'an object')} was written.")
-
-
-def _sync_folder(path: str) -> None:
-    """Syncs a folder, so that the names in it survive a power cut."""
-    folder = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

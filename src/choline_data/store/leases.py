@@ -25,6 +25,7 @@ from typing import Any
 
 import orjson
 
+from choline_data import folders
 from choline_data.errors import ConflictError, HomeError, SourceNotFoundError, UnavailableError
 from choline_data.home import Home
 
@@ -107,7 +108,7 @@ class Lease:
             except OSError as error:
                 if self._kind != GC or error.errno not in (errno.ENOSPC, errno.EDQUOT):
                     raise  # `gc` has to work where there is no room: its lease says enough by its name
-            os.makedirs(os.path.dirname(path), exist_ok=True)
+            folders.make(os.path.dirname(path))
             os.rename(staged, path)
         except BaseException:
             os.close(file)
