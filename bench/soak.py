@@ -137,6 +137,8 @@ class Client:
             if not np.array_equal(heads(batch.arrow("id")), ids[start : start + BATCH]):
                 raise AssertionError(f"other rows at {start}")
             self.rows += BATCH
+            if self.rows == BATCH:
+                print("reading", flush=True)
             if self._stop.is_set():
                 break
         self.visits += 1
@@ -219,6 +221,9 @@ class Soak:
         self._ports = free_ports(2)
         self._servers = [server(home, port, options.memory) for port in self._ports]
         self._clients = [self._client(number) for number in range(options.clients)]
+        for client in self._clients:
+            assert client.process.stdout is not None
+            assert client.process.stdout.readline(), "a client ended before its first row"
         self._draw = random.Random(0)
         self._started = options.clients
         self.times: list[float] = []

@@ -24,6 +24,7 @@ from choline_data.cursor import Cursor
 from choline_data.errors import InvalidOptionError, OutOfRangeError, RecipeMismatchError
 from choline_data.home import Home
 from choline_data.ipc import Message, message_of
+from choline_data.pages import PAGES
 from choline_data.recipe import Recipe
 from choline_data.service import frames
 from choline_data.service.audit import CURRENT
@@ -43,6 +44,7 @@ RECIPE_BYTES = 2 << 20  # of recipes that are known by their digests, as JSON
 COLUMNS = 64
 DRAIN_SECONDS = 1.0  # that what is being opened has when the server drains
 OPENED = 128
+TOUCHED_BYTES = 96 << 20  # the system maps up to a megabyte of a file around each row that is read
 CATALOG_SECONDS = 2.0
 FIREHOSE, FLIGHT = "firehose", "flight"
 
@@ -79,6 +81,10 @@ class Engine:
         threads = limits.open_threads if home.local else limits.read_threads
         self._openings = openings("choline-open", threads, max(threads // 2, 1))
         self._lookups = openings("choline-look", 2 if home.local else limits.read_threads, 1 if home.local else 2)
+
+    def room_for_pages(self) -> int:
+        """Bytes of mapped files that may be in memory: what windows leave of a half, less what one message touches."""
+        return max(self.limits.memory // 2 - self.store.windows.bytes - TOUCHED_BYTES, self.limits.memory // 16)
 
     def close(self) -> None:
         """Lets the threads go."""
@@ -356,6 +362,7 @@ class Engine:
         opened: Opened, deal: Deal, start: int, rows: int, sequence: int, face: str, message: Message
     ) -> frames.Framed:
         opened.settle(rows, message.size)
+        PAGES.look()
         after = deal.position(start + rows)
         if opened.stream.length is not None:
             after = min(after, opened.stream.length)

@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Any
 from choline_data.errors import CholineDataError, InvalidOptionError
 from choline_data.home import Home
 from choline_data.memory import keep_freed
+from choline_data.pages import PAGES
 from choline_data.service.limits import Limits
 
 if TYPE_CHECKING:
     from choline_data.service.web import WebFace
 
 LOG = logging.getLogger("choline_data.service")
-KEPT_BYTES = 128 << 20  # of freed memory
+KEPT_BYTES = 64 << 20  # of freed memory
 REQUEST_BYTES = 2 << 20  # up to here a request that is too long is refused by its setting, above by the transport
 SWITCH_SECONDS = 0.0005  # for which a thread that opens or gathers may keep the loop waiting
 
@@ -340,6 +341,7 @@ async def serve_until_signal(
     keep_freed(KEPT_BYTES)
     sys.setswitchinterval(SWITCH_SECONDS)
     server = Server(home, settings, limits, shared_port=shared_port)
+    PAGES.bound(server.calls.engine.room_for_pages)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -20,6 +20,7 @@ from choline_data.columns import INLINE, WHOLE, Column, Ints, Mask, Values, dtyp
 from choline_data.parts import Parts
 
 _KEPT = np.where(np.arange(INLINE) < np.arange(INLINE + 1)[:, None], 255, 0).astype(np.uint8).view(np.int32)
+_HEADS = 1500  # bytes of a node's Python objects and the heads of its arrays
 _SAME = 256  # the longest value that is looked at for being that of all rows
 
 
@@ -46,7 +47,7 @@ class Fixed(Node):
     def __init__(self, parts: Parts) -> None:
         self.valid = parts.valid
         self.values = parts.fixed()
-        self.nbytes = self.values.nbytes
+        self.nbytes = _HEADS + _size(self.valid, self.values)
 
 
 class Bytes(Node):
@@ -81,7 +82,7 @@ class Bytes(Node):
             for number, base in enumerate(self.bases):
                 short = np.flatnonzero(~long & (lengths > 0) & (buffers == number))
                 _inline(views, short, lengths[short], starts[short], np.frombuffer(base, np.uint8))
-        self.nbytes += views.nbytes
+        self.nbytes += _HEADS + _size(self.valid, views, self.long)
         whole = views.view(WHOLE).reshape(-1)
         self.views = whole if self.same is None else np.broadcast_to(whole, count)
 
@@ -95,7 +96,7 @@ class Lists(Node):
         if self.valid is not None:
             self.lengths = np.where(self.valid, self.lengths, 0)
         self.child = node_of(kind.value_type, items)
-        self.nbytes = self.starts.nbytes + self.lengths.nbytes + self.child.nbytes
+        self.nbytes = _HEADS + _size(self.valid, self.starts, self.lengths) + self.child.nbytes
 
 
 class Structs(Node):
@@ -104,7 +105,11 @@ class Structs(Node):
     def __init__(self, kind: pa.DataType, parts: Parts) -> None:
         self.valid = parts.valid
         self.children = [node_of(kind.field(i).type, parts.field(i)) for i in range(kind.num_fields)]
-        self.nbytes = sum(child.nbytes for child in self.children)
+        self.nbytes = _HEADS + _size(self.valid) + sum(child.nbytes for child in self.children)
+
+
+def _size(*arrays: npt.NDArray[Any] | None) -> int:
+    return sum(array.nbytes for array in arrays if array is not None)
 
 
 def node_of(kind: pa.DataType, parts: Parts) -> Any:

@@ -22,6 +22,7 @@ from choline_data import folders
 from choline_data.disk import reading, writing
 from choline_data.errors import HomeError, SourceNotFoundError
 from choline_data.locations import check_location, filesystem, is_url
+from choline_data.pages import PAGES
 
 _COMPARED = 8 << 20  # bytes of two files that are compared at once
 
@@ -112,7 +113,7 @@ class Home:
     def map(self, name: str) -> pa.Buffer:
         """A local object as memory, mapped and not read."""
         with self.reading(name), pa.memory_map(self.path(name)) as file:
-            return file.read_buffer()
+            return PAGES.watch(file.read_buffer())
 
     def create(self, name: str, content: bytes) -> bool:
         """Creates the object whole; False where there is one of that name already, which stays as it is."""

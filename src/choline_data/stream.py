@@ -28,6 +28,7 @@ from choline_data.home import Home
 from choline_data.order import Picks, Plan, RunPlan, SourceOrder
 from choline_data.order.permute import Ints
 from choline_data.order.source import WindowRows
+from choline_data.pages import PAGES
 from choline_data.parts import ArrowParts, Parts
 from choline_data.recipe import Recipe, RecipeSource
 from choline_data.store import Revision, open_revision
@@ -107,6 +108,11 @@ class WindowCache:
         finally:
             with self._lock:
                 self._loading.pop(key).set()
+
+    @property
+    def bytes(self) -> int:
+        """What its windows hold."""
+        return self._bytes
 
     def _bound(self, key: tuple[object, ...]) -> None:
         """Lets windows go: the oldest of this one's source beyond `a_source`, and the ones least lately used."""
@@ -321,7 +327,9 @@ class Stream:
         def load() -> Window:
             return self._window(served, served.order.ranges(epoch, window))
 
-        return self._store.windows.get(self._key(served, epoch, window), load)
+        found = self._store.windows.get(self._key(served, epoch, window), load)
+        PAGES.look()
+        return found
 
     def _key(self, served: _Served, epoch: int, window: int) -> tuple[object, ...]:
         return (*served.window_key, epoch, window)

@@ -23,6 +23,7 @@ from choline_data.columns import Ints
 from choline_data.errors import DamagedStoreError
 from choline_data.home import Home
 from choline_data.ipc import Header
+from choline_data.pages import PAGES
 from choline_data.parts import BASE_LIMIT
 from choline_data.store.messages import Messages, Piece, cut, rows_of
 
@@ -308,6 +309,7 @@ class BlockFile:
         if body.size != length or (not self._checked[block] and xxhash.xxh3_64_intdigest(body) != checksum):
             raise self._damaged(f"block {block} does not have its checksum")
         self._checked[block] = True
+        PAGES.look()
         return body
 
     def numbers(self, blocks: Ints, header: Header) -> tuple[Ints, Ints] | None:
