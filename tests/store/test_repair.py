@@ -202,7 +202,7 @@ def test_an_unknown_name_is_an_error(home, source):
 
 
 def test_a_home_with_damage_of_any_kind_gives_the_same_rows_or_an_error_and_the_remedy_repairs(tmp_path):
-    damages = int(os.environ.get("CHOLINE_FLIPS", "16"))
+    damages = int(os.environ.get("CHOLINE_FLIPS", "10"))
     assert run(tmp_path, damages, damages // 2, seed=int(os.environ.get("CHOLINE_SEED", "7"))) == []
 
 

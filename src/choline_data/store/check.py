@@ -171,7 +171,7 @@ def _check_tokens(
         report.add("tokens", folder, f"has {array.documents} documents, not {revision.rows}", **whose)
         return
     if not array.sealed:
-        report.notes.append(f"{folder} has no checksums: an older version made it. `choline-data tokenize` keeps it.")
+        report.notes.append(f"{folder} has no checksums, because an older version made it. It is read as before.")
     for index in sorted({name.rsplit(".", 1)[0] for name in names if "/bfd-" in name and name.endswith(".json")}):
         try:
             read_best_fit(home, index, array, 1)
