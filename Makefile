@@ -6,7 +6,7 @@ EXTRAS := all,dask
 SLICE := tests/order tests/store tests/mix tests/cli tests/test_cursor.py tests/test_recipe.py \
   tests/service/test_streams.py tests/catalog/test_ingest.py -m "not slow and not exhaustive"
 
-.PHONY: demo test exhaustive lint bench mutants proto lock test-newest test-oldest newest-slice oldest-slice slice-newest slice-oldest clean
+.PHONY: demo test exhaustive lint bench mutants proto lock resolve wheel fresh test-newest test-oldest newest-slice oldest-slice slice-newest slice-oldest clean
 
 $(VENV)/.core: locks/demo.txt
 	$(PYTHON) -m venv $(VENV)
@@ -48,6 +48,17 @@ lock:
 	$(VENV)-lock/bin/python -m pip install --quiet --disable-pip-version-check uv
 	$(VENV)-lock/bin/python locks/renew.py
 	rm -rf $(VENV)-lock
+
+# Each extra resolves in a minute with pip alone; the wheel works in an environment of its own.
+resolve: $(VENV)/.dev
+	$(BIN)/python locks/resolve.py $(RESOLVE)
+
+wheel: $(VENV)/.dev
+	locks/try_wheel.sh $(BIN)/python
+
+# A new user's machine: a clone, an empty HOME, no environment but what pip needs.
+fresh:
+	locks/fresh.sh $(FRESH)
 
 # The bounds of pyproject.toml are true: the suite against the newest releases, and against the oldest (on Python 3.11).
 $(VENV)-newest/.done: pyproject.toml

@@ -1,5 +1,6 @@
 #!/bin/sh
-# install.sh PYTHON LOCK: installs a lock file of this folder, and then this checkout, into the environment of PYTHON.
+# install.sh PYTHON LOCK [WHEEL]: installs a lock file of this folder, and then this checkout or a wheel of it, into the
+# environment of PYTHON.
 set -eu
 python=$1
 here=$(cd "$(dirname "$0")" && pwd)
@@ -17,4 +18,4 @@ case $2 in dev | demo)
   if "$python" -c 'import sys, importlib.metadata as m; sys.exit(not any("cuda" in r for r in m.requires("torch") or []))'
   then locked -r "$here/cuda.txt"; fi
 esac
-pip install --quiet --no-deps --no-build-isolation -e "$here/.."
+if [ $# -gt 2 ]; then pip install --quiet --no-deps "$3"; else pip install --quiet --no-deps --no-build-isolation -e "$here/.."; fi

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from choline_data.platforms import say_what_is_missing
+
 if TYPE_CHECKING:
     from choline_data.client import FirehoseDataset as FirehoseDataset
+
+say_what_is_missing()
 
 __version__ = "0.1.0"
 __all__ = ["FirehoseDataset", "__version__"]

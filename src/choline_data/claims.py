@@ -8,7 +8,9 @@ holds the claimant's random bytes, so that a reader which comes back by another 
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -181,6 +183,10 @@ class Claims:
 
 
 def _opened(path: str) -> int:
+    if importlib.util.find_spec("fcntl") is None:
+        raise InvalidOptionError(
+            f"run= needs locks on files, which {sys.platform} does not have.", remedy="Leave run out.", option="run"
+        )
     file = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_CREAT, _ANYBODYS)
     with suppress(OSError):  # another user's
         os.fchmod(file, _ANYBODYS)

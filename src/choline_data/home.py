@@ -106,8 +106,9 @@ class Home:
         """Bytes [start, end) of the object: one ranged read."""
         with self.reading(name):
             if self.local:
-                with open(self.path(name), "rb") as file:
-                    return os.pread(file.fileno(), end - start, start)
+                with open(self.path(name), "rb", buffering=0) as file:
+                    file.seek(start)
+                    return file.read(end - start)
             return bytes(self.fs.cat_file(self.path(name), start=start, end=end))
 
     def map(self, name: str) -> pa.Buffer:
@@ -204,7 +205,9 @@ class Home:
     def _staging(self) -> str:
         if self.local:
             return self.path("staging")
-        return os.path.join(os.environ.get("TMPDIR", "/tmp"), f"choline-data-{os.getuid()}")
+        return os.path.join(
+            os.environ.get("TMPDIR", "/tmp"), f"choline-data-{os.getuid() if hasattr(os, 'getuid') else os.getlogin()}"
+        )
 
     def drop_staged(self, pid: int) -> None:
         """Removes what a process that has ended left staged, wherever it was when it was ended."""

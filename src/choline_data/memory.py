@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from functools import cache
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # their names in glibc's malloc.h begin with M
@@ -22,7 +23,7 @@ def keep_freed(size: int) -> None:
     go, so memory would grow for hours until every arena has once had the biggest messages. ARENAS of them are enough for
     threads that mostly wait for one another.
     """
-    if _TUNABLES in os.environ:
+    if _TUNABLES in os.environ or not sys.platform.startswith("linux"):
         return
     import ctypes
 
