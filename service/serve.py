@@ -338,12 +338,15 @@ async def serve_until_signal(
     ready: Callable[[Server], None] = lambda server: None,
 ) -> int:
     """Serves until SIGTERM or SIGINT, then drains. SIGHUP reads tokens and certificates again."""
+    from choline_data.service.status import SHORTAGE
+
     keep_freed(KEPT_BYTES)
     sys.setswitchinterval(SWITCH_SECONDS)
     server = Server(home, settings, limits, shared_port=shared_port)
     PAGES.bound(server.calls.engine.room_for_pages)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(SHORTAGE.of_loop)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGHUP, server.reload)

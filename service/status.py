@@ -5,9 +5,11 @@ Text of an exception that is not ours stays in the server's log, under the reque
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import re
+import time
 import traceback
 import uuid
 from typing import Any
@@ -74,7 +76,7 @@ def public(error: BaseException, *, method: str = "") -> errors.CholineDataError
             {key: redacted(value) for key, value in error.metadata.items()},
         )
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _SHORT):
-        LOG.error("%s: out of open files or memory: %s", method, type(error).__name__)
+        SHORTAGE.found()
         return errors.LimitError(
             "The server has no open file or memory left.",
             remedy="Retry later, or raise `ulimit -n` on the server.",
@@ -89,6 +91,35 @@ def public(error: BaseException, *, method: str = "") -> errors.CholineDataError
         remedy=f"Its log has the cause under request {request}.",
         request_id=request,
     )
+
+
+class Shortage:
+    """Says once that the process has no open file or memory left, and again only where that lasts or comes back later."""
+
+    QUIET_SECONDS = 60.0
+
+    def __init__(self) -> None:
+        self._said = -self.QUIET_SECONDS
+
+    def found(self) -> None:
+        """There is a shortage now."""
+        now = time.monotonic()
+        if now - self._said >= self.QUIET_SECONDS:
+            self._said = now
+            LOG.error(
+                "The server has no open file or memory left: it waits, and open streams go on. Raise `ulimit -n`."
+            )
+
+    def of_loop(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """An event loop's handler of exceptions: asyncio tries again each second to accept, and would say so each time."""
+        error = context.get("exception")
+        if isinstance(error, OSError) and error.errno in _SHORT:
+            self.found()
+        else:
+            loop.default_exception_handler(context)
+
+
+SHORTAGE = Shortage()
 
 
 class InternalError(errors.CholineDataError):

@@ -218,6 +218,24 @@ def test_streams_that_are_opened_and_left_leave_nothing_behind(serve: Serve, hom
     settled(files + 2, threads + 2)
 
 
+def test_without_a_file_left_the_other_ports_wait_and_the_log_says_it_once(serve: Serve, home: str) -> None:
+    served = serve(home, "--http-port", "0", "--metrics-port", "0")
+    assert ask(served.told["metrics"], "/metrics")[0] == 200
+    soft, hard = resource.prlimit(served.process.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(served.process.pid, resource.RLIMIT_NOFILE, (3, hard))
+    host, _, port = served.told["metrics"].rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=30) as peer:
+        peer.sendall(f"GET /metrics HTTP/1.1\r\nhost: {host}\r\n\r\n".encode())
+        peer.settimeout(3)  # in which the server tries several times
+        with pytest.raises(TimeoutError):
+            peer.recv(1)
+        resource.prlimit(served.process.pid, resource.RLIMIT_NOFILE, (soft, hard))
+        peer.settimeout(30)
+        assert peer.recv(12) == b"HTTP/1.1 200"
+    assert served.terminate() == 0
+    assert served.errors().count("no open file") == 1
+
+
 def test_without_a_file_left_running_streams_go_on_and_the_server_recovers(serve: Serve, home: str) -> None:
     served = serve(home)
     stub = served.stub()
