@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -42,3 +43,18 @@ def test_the_wheel_has_one_top_level_name_and_all_that_is_read_at_run_time(wheel
     assert cards <= set(names)
     assert {"choline_data/py.typed", "choline_data/v1/firehose.proto", "choline_data/v1/firehose_pb2.pyi"} <= set(names)
     assert not any(name.startswith(("tests/", "bench/", "adapters/", "client/")) for name in names)
+
+
+def test_the_extra_all_is_what_its_extras_are_and_dask_has_ingest() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    parts = set(extras) - {"all", "dask", "lance"}  # dask is another runner, and lance is large
+    assert set(extras["all"]) == {asked for part in parts for asked in extras[part]}
+    assert set(extras["ingest"]) <= set(extras["dask"])
+
+
+def test_lock_files_have_a_hash_for_every_package_and_name_no_index() -> None:
+    for path in (ROOT / "locks").glob("*.txt"):
+        text = path.read_text()
+        entries = text.replace(" \\\n", " ").splitlines()[1:]
+        assert entries and all("==" in entry and "--hash=sha256:" in entry for entry in entries), path.name
+        assert "://" not in text and "index" not in text, path.name
