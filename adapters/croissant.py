@@ -41,6 +41,7 @@ from choline_data.errors import (
     SourceNotFoundError,
     SourceTooLargeError,
 )
+from choline_data.locations import redacted
 
 MAX_FILE_BYTES = 512 << 20
 _ROWS = 1024
@@ -210,7 +211,9 @@ class _Model:
                 yield {("field", k): v["bytes"] if isinstance(v, dict) and "bytes" in v else v for k, v in row.items()}
             return
         if node not in self.nodes:
-            raise SourceFormatError(f"{self.name}: {node!r} is not in the distribution.", remedy="Mend the descriptor.")
+            raise SourceFormatError(
+                f"{self.name}: {redacted(str(node))!r} is not in the distribution.", remedy="Mend the descriptor."
+            )
         for file in self._files(self.nodes[node]):
             yield from self._file_rows(file, extracts)
 
@@ -245,7 +248,7 @@ class _Model:
         place = self.files.get(str(self.folder / url)) if url else None
         if place is None:
             raise SourceNotFoundError(
-                f"{self.name}: {url or id_of(node)} is not there.",
+                f"{self.name}: {redacted(url) or id_of(node)} is not there.",
                 remedy="Fetch it to the place that the descriptor names, and add the folder.",
             )
         self._verify(place, str(node.get("sha256") or ""))

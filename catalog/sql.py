@@ -39,7 +39,7 @@ def _reader(home: Home, entry: Entry) -> pa.RecordBatchReader:
 
 
 def query_home(home: Home, query: str) -> pa.Table:
-    """The answer to a query over the view `catalog` and one view a dataset, by name."""
+    """The answer to a query over the view `catalog` and one view a dataset, by name; `dataset:catalog` for one named so."""
     import duckdb
 
     entries = Catalog(home).entries()
@@ -62,8 +62,10 @@ def query_home(home: Home, query: str) -> pa.Table:
         connection.register("catalog", listing)
         for entry in entries.values():
             # A reader is used up by one scan: only what the query names is opened.
-            if re.search(rf"(?<![\w.-]){re.escape(entry.name)}(?![\w-])", query):
-                connection.register(entry.name, _reader(home, entry))
+            # A dataset that is named as the listing has a prefix, which no name of a dataset can have.
+            view = "dataset:catalog" if entry.name == "catalog" else entry.name
+            if re.search(rf"(?<![\w.-]){re.escape(view)}(?![\w-])", query):
+                connection.register(view, _reader(home, entry))
         answer = connection.sql(query)
         table: pa.Table = pa.table({}) if answer is None else answer.to_arrow_table()
         return table
