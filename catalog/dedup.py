@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -17,15 +19,15 @@ BANDS = 16
 SHINGLE_WORDS = 5
 
 
-def _blocks(home: Home, manifest: Manifest, file: StoredFile) -> list[pa.RecordBatch]:
+def _blocks(home: Home, manifest: Manifest, file: StoredFile) -> Iterator[pa.RecordBatch]:
     opened = BlockFile(home, file.sha256, one.stored_schema(manifest.columns), file.bytes)
-    return [opened.block(number) for number in range(len(opened))]
+    yield from (opened.block(number) for number in range(len(opened)))
 
 
 def _exact(home: Home, manifest: Manifest) -> npt.NDArray[np.bool_]:
     """True for the first sample of each id, in source order."""
     ids = [
-        np.frombuffer(block["id"].buffers()[1], dtype="V16", count=block.num_rows, offset=block["id"].offset * 16)
+        np.frombuffer(block["id"].buffers()[1], "V16", block.num_rows, block["id"].offset * 16).copy()
         for file in manifest.files
         for block in _blocks(home, manifest, file)
     ]

@@ -11,6 +11,7 @@ import base64
 import hashlib
 import weakref
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -143,4 +144,4 @@ class Bans:
 
 def part(chunk: Chunk, start: int, stop: int) -> Chunk:
     """Rows start … stop-1 of a chunk."""
-    return Chunk(chunk.batch.slice(start, stop - start), chunk.positions[start:stop], at_once=chunk.at_once)
+    return replace(chunk.part(start, stop), part_of=None)

@@ -88,7 +88,7 @@ class BudgetPass(Pass):
                 continue
             progress.skip = self._share.workers - 1
             first = self._share.rank * count
-            mine = Chunk(step.batch.slice(first, count), step.positions[first : first + count])
+            mine = step.part(first, first + count)
             if not mine.batch.num_rows:
                 self._end()
             made = self._made(self._without_banned(mine))
@@ -132,9 +132,9 @@ class BudgetPass(Pass):
     def _taken(self, count: int) -> Chunk:
         ready = self._ready
         assert ready is not None
-        self._ready = Chunk(ready.batch.slice(count), ready.positions[count:])
+        self._ready = ready.part(count, ready.batch.num_rows)
         self._tokens = self._tokens[count:]
-        return Chunk(ready.batch.slice(0, count), ready.positions[:count])
+        return ready.part(0, count)
 
 
 def progress_of(

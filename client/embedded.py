@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from choline_data.client.ranks import Lane
+from choline_data.client.ranks import Ints, Lane
 from choline_data.client.reading import Chunk, Described
 from choline_data.recipe import Recipe
 from choline_data.stream import Store, Stream
@@ -27,9 +27,7 @@ class EmbeddedReader:
 
         self._store = Store(Home(location), windows_a_source=WINDOWS_A_SOURCE)
         self._stream = open_stream(self._store, recipe, columns)
-        # What stays in this process is read where it lies: a column nobody looks at is never copied.
         direct = isinstance(self._stream, Stream)
-        self._read = self._stream.views_at if isinstance(self._stream, Stream) else self._stream.read_at
         near = int(max(1, TARGET_BYTES // max(self._stream.mean_row_bytes(), 1)))
         self._rows = min(MOST_ROWS, near * 8 if direct else near)
         self._at_once = min(ROWS_AT_ONCE, near)
@@ -48,11 +46,18 @@ class EmbeddedReader:
             take = max(rows // lane.block, 1) * lane.block
             take = take if count is None else min(take, count)
             positions = lane.positions(index, take)
-            yield Chunk(self._read(positions), positions, at_once=self._at_once)
+            yield self._chunk(positions)
             self._store.mark_read(self._stream.recipe)
             index += take
             count = None if count is None else count - take
             rows = min(rows * 2, self._rows)
+
+    def _chunk(self, positions: Ints) -> Chunk:
+        if not isinstance(self._stream, Stream):
+            return Chunk(self._stream.read_at(positions), positions, at_once=self._at_once)
+        # What stays in this process is read where it lies: a column nobody looks at is never copied.
+        batch, files = self._stream.views_at(positions)
+        return Chunk(batch, positions, at_once=self._at_once, files=files)
 
     def at(self, positions: Sequence[int]) -> pa.RecordBatch:
         """The samples at these positions, in this order."""

@@ -38,7 +38,7 @@ class Tensors:
         """The chunk's rows as one batch."""
         import torch
 
-        out = Batch.of(chunk.batch, chunk.positions, datasets)
+        out = Batch.of(chunk, datasets)
         out["tokens"] = out["tokens"].to(torch.int64)  # torch can do little with unsigned ones
         return out
 

@@ -7,7 +7,8 @@ import logging
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from operator import length_hint
 from typing import Any, NoReturn
 
@@ -23,6 +24,7 @@ from choline_data.client.reading import Chunk, Reader
 from choline_data.client.samples import Batch, collate, sample_lists
 from choline_data.columns import plain
 from choline_data.errors import CholineDataError, DataError, InvalidOptionError, UnavailableError
+from choline_data.mapped import steady
 from choline_data.memory import keep_freed
 
 log = logging.getLogger("choline_data")
@@ -400,13 +402,7 @@ class Pass:
             whole = take == self._held.batch.num_rows
             stop = self._at + take
             parts.append(
-                self._held
-                if whole
-                else Chunk(
-                    self._held.batch.slice(self._at, take),
-                    self._held.positions[self._at : stop],
-                    (self._held.batch, self._at),
-                )
+                self._held if whole else replace(self._held.part(self._at, stop), part_of=(self._held.batch, self._at))
             )
             self._at = stop
             need -= take
@@ -423,9 +419,15 @@ def joined(parts: list[Chunk]) -> Chunk:
 
     batches = [p.batch for p in parts]
     if any(batch.schema != batches[0].schema for batch in batches):  # some hold views, some values of their own
-        batches = [pa.record_batch([plain(c) for c in b.columns], names=b.schema.names) for b in batches]
+        batches = [steady(partial(_of_its_own, p.batch), p.files) for p in parts]
         batches = [batch.cast(batches[0].schema) for batch in batches]
-    return Chunk(pa.concat_batches(batches), np.concatenate([p.positions for p in parts]))
+    files = tuple(dict.fromkeys(file for p in parts for file in p.files))
+    return Chunk(pa.concat_batches(batches), np.concatenate([p.positions for p in parts]), files=files)
+
+
+def _of_its_own(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch with its views as values."""
+    return pa.record_batch([plain(column) for column in batch.columns], names=batch.schema.names)
 
 
 def _wrapped(
@@ -463,7 +465,7 @@ class Maker:
         """The samples of a chunk, some at a time."""
         if self.form is not None:
             return iter([self.form.samples(chunk, self.datasets)])
-        return sample_lists(chunk.batch, chunk.positions, self.datasets, chunk.at_once)
+        return sample_lists(chunk, self.datasets)
 
     def samples(self, chunk: Chunk) -> Iterable[Any]:
         """The samples of a chunk."""
@@ -473,7 +475,7 @@ class Maker:
         """The chunk as one batch."""
         if self.form is not None:
             return self.form.batch(chunk, self.datasets)
-        return Batch.of(chunk.batch, chunk.positions, self.datasets)
+        return Batch.of(chunk, self.datasets)
 
     def collated(self, samples: list[Any]) -> Any:
         """Finished samples as one batch."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import pyarrow as pa
 
 from choline_data.client.ranks import Ints, Lane
+from choline_data.mapped import MappedFile
 from choline_data.recipe import Recipe
 
 
@@ -20,6 +21,11 @@ class Chunk:
     positions: Ints
     part_of: tuple[pa.RecordBatch, int] | None = None  # the batch that this is a slice of, and from which row
     at_once: int = 512  # samples that are made of it at a time: so few that they are still near when they are used
+    files: Sequence[MappedFile] = ()  # of the store, where its strings and bytes lie: `steady` makes values of them
+
+    def part(self, start: int, stop: int) -> Chunk:
+        """Rows start … stop-1."""
+        return replace(self, batch=self.batch.slice(start, stop - start), positions=self.positions[start:stop])
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import pairwise, repeat
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
 from choline_data.client.ranks import Ints
+from choline_data.client.reading import Chunk
 from choline_data.columns import numbers, plain
+from choline_data.errors import DamagedStoreError
+from choline_data.mapped import MappedFile, steady
 from choline_data.schema import KINDS
+
+T = TypeVar("T")
 
 
 def _coded(column: pa.Array, names: Sequence[str]) -> list[str]:
@@ -50,21 +56,20 @@ def to_list(name: str, column: pa.Array, datasets: Sequence[str]) -> list[Any]:
     return list(column.to_pylist())
 
 
-def sample_lists(
-    batch: pa.RecordBatch, positions: Ints, datasets: Sequence[str], at_once: int
-) -> Iterator[list[dict[str, Any]]]:
-    """The rows as dicts that carry their position, `at_once` at a time."""
-    for at in range(0, len(positions), at_once):
-        yield list(_made(batch.slice(at, at_once), positions[at : at + at_once], datasets))
+def sample_lists(chunk: Chunk, datasets: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
+    """The rows as dicts that carry their position, some at a time."""
+    for at in range(0, len(chunk.positions), chunk.at_once):
+        batch, positions = chunk.batch.slice(at, chunk.at_once), chunk.positions[at : at + chunk.at_once]
+        yield steady(partial(_made, batch, positions, datasets), chunk.files)
 
 
-def _made(batch: pa.RecordBatch, positions: Ints, datasets: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _made(batch: pa.RecordBatch, positions: Ints, datasets: Sequence[str]) -> list[dict[str, Any]]:
     names = [*batch.schema.names, "position"]
     columns = [to_list(name, batch[name], datasets) for name in batch.schema.names]
     columns.append(positions.tolist())
     if len(names) == 4:
-        return map(_dict_of_four(*names), *columns)
-    return map(dict, map(zip, repeat(names), zip(*columns, strict=True)))
+        return list(map(_dict_of_four(*names), *columns))
+    return list(map(dict, map(zip, repeat(names), zip(*columns, strict=True))))
 
 
 def _dict_of_four(one: str, two: str, three: str, four: str) -> Callable[..., dict[str, Any]]:
@@ -90,20 +95,24 @@ def _tensor(column: pa.Array) -> Any:
 class Batch(dict[str, Any]):
     """A batch as a dict. Tensors are there at once, a list is made of its Arrow column when it is first looked at."""
 
-    __slots__ = ("_columns", "_datasets")
+    __slots__ = ("_columns", "_datasets", "_error", "_files")
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
         self._columns: dict[str, pa.Array] = {}
         self._datasets: Sequence[str] = ()
+        self._files: Sequence[MappedFile] = ()  # of the store, where strings and bytes of the columns lie
+        self._error: DamagedStoreError | None = None  # what comes in place of the columns
 
     @classmethod
-    def of(cls, batch: pa.RecordBatch, positions: Ints, datasets: Sequence[str]) -> Batch:
+    def of(cls, chunk: Chunk, datasets: Sequence[str]) -> Batch:
         """The batch of these rows."""
         import torch
 
         out = cls()
         out._datasets = datasets
+        out._files = chunk.files
+        batch, positions = chunk.batch, chunk.positions
         for name in batch.schema.names:
             column = batch[name]
             value = None if name in ("dataset", "kind") else _tensor(column)
@@ -114,9 +123,15 @@ class Batch(dict[str, Any]):
         return out
 
     def _made(self, name: str) -> Any:
-        value = to_list(name, self._columns.pop(name), self._datasets)
+        value = self._steady(lambda: to_list(name, self._columns[name], self._datasets))
+        del self._columns[name]
         dict.__setitem__(self, name, value)
         return value
+
+    def _steady(self, read: Callable[[], T]) -> T:
+        if self._error is not None:
+            raise self._error
+        return steady(read, self._files)
 
     def _make_all(self) -> None:
         for name in list(self._columns):
@@ -125,7 +140,7 @@ class Batch(dict[str, Any]):
     def arrow(self, name: str) -> pa.Array | None:
         """The Arrow column of this name, where it has not been made a list yet."""
         column = self._columns.get(name)
-        return None if column is None else plain(column)
+        return None if column is None else self._steady(lambda: plain(column))
 
     @property
     def nbytes(self) -> int:
@@ -190,7 +205,14 @@ class Batch(dict[str, Any]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Columns that nobody looked at travel between processes as one Arrow message, not as pickled lists.
-        columns = {name: plain(column) for name, column in self._columns.items()}
+        try:
+            columns = self._steady(lambda: {name: plain(column) for name, column in self._columns.items()})
+        except DamagedStoreError as error:
+            # A queue between processes would drop what it can't send, and its reader would wait for ever.
+            made = [
+                (name, None if name in self._columns else dict.__getitem__(self, name)) for name in dict.__iter__(self)
+            ]
+            return _broken, (made, list(self._columns), error)
         made = [(name, None if name in columns else dict.__getitem__(self, name)) for name in dict.__iter__(self)]
         if not columns:
             return _rebuilt, (made, None, None, ())
@@ -211,6 +233,14 @@ def _rebuilt(
         batch = pa.ipc.read_record_batch(pa.py_buffer(message), pa.ipc.read_schema(pa.py_buffer(schema)))
         out._columns = {name: batch[name] for name in batch.schema.names}
         out._datasets = datasets
+    return out
+
+
+def _broken(made: list[tuple[str, Any]], names: list[str], error: DamagedStoreError) -> Batch:
+    """A batch that raises the error where one of these columns is asked for."""
+    out = Batch(made)
+    out._columns = {name: pa.nulls(0) for name in names}
+    out._error = error
     return out
 
 

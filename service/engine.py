@@ -24,6 +24,7 @@ from choline_data.cursor import Cursor
 from choline_data.errors import InvalidOptionError, OutOfRangeError, RecipeMismatchError
 from choline_data.home import Home
 from choline_data.ipc import Message, message_of
+from choline_data.mapped import mark, same
 from choline_data.pages import PAGES
 from choline_data.recipe import Recipe
 from choline_data.service import frames
@@ -172,7 +173,9 @@ class Engine:
         key = (recipe.digest, wanted)
         with self._lock:
             found = self._opened.get(key)
-            if found is not None:
+            if found is not None and found.stream.lost:
+                del self._opened[key]
+            elif found is not None:
                 self._opened.move_to_end(key)
         if found is not None:
             self.store.mark_read(recipe)  # it may have been opened days ago
@@ -265,6 +268,8 @@ class Engine:
             or self._alone(opened, deal, start, stop)
         ):
             return None
+        if opened.packed and not all(file.unchanged() for file in opened.files):
+            return None  # a thread looks what has become of them
         if opened.packed:
             self.metrics.cache_misses.inc()
             rows = opened.stream.read_at(deal.positions(start, stop))
@@ -285,14 +290,24 @@ class Engine:
         message = opened.encoder.encode(columns, stop - start)
         if message.size > MAX_MESSAGE:
             return None
-        return self._kept(key, (self._frame(opened, deal, start, stop - start, sequence, face, message),))
+        framed = self._frame(opened, deal, start, stop - start, sequence, face, message)
+        return (
+            self._kept(key, (framed,)) if gathered.whole() else None
+        )  # else a thread looks what has become of the files
 
     def _gather(self, stream: Stream, deal: Deal, start: int, stop: int, gathered: Gathered) -> bool:
         """Gathers these samples where their windows are in memory, and has the next ones loaded."""
         located = stream.locate(deal.positions(start, stop))
         if not stream.ready(located):
             return False
-        gathered.take(start, stop, stream.gather(located))
+        since, files = mark(), located.files
+        try:
+            columns = stream.gather(located)
+        except Exception:
+            if same(files, since):
+                raise
+            return False
+        gathered.take(start, stop, columns, files, since)
         for load in stream.upcoming(located):
             self._readers.submit(load)
         return True

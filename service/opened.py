@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 
 from choline_data.columns import Column
 from choline_data.ipc import Encoder
+from choline_data.mapped import MappedFile, same
 from choline_data.service import frames
 from choline_data.stream import Stream
 from choline_data.views import Readable
@@ -49,10 +51,19 @@ class Gathered:
     def __init__(self) -> None:
         self.start = self.stop = -1
         self._columns: list[Column] = []
+        self._files: Sequence[MappedFile] = ()
+        self._since = 0
 
-    def take(self, start: int, stop: int, columns: list[Column]) -> None:
-        """Holds these in place of what was held."""
-        self.start, self.stop, self._columns = start, stop, columns
+    def take(self, start: int, stop: int, columns: list[Column], files: Sequence[MappedFile], since: int) -> None:
+        """Holds these in place of what was held: read of these files, of which parts are still to be read, since then."""
+        self.start, self.stop, self._columns, self._files, self._since = start, stop, columns, files, since
+
+    def whole(self) -> bool:
+        """Whether the files did not change since then. What is held is dropped where one did."""
+        if same(self._files, self._since):
+            return True
+        self.take(-1, -1, [], (), 0)
+        return False
 
     def part(self, start: int, stop: int) -> list[Column] | None:
         """Samples start … stop-1, where all of them are held."""
@@ -76,6 +87,7 @@ class Opened:
         self.packed = stream.recipe.view == "tokens"  # slices of mapped arrays: there is nothing to load
         self.many = len(stream.recipe.sources) > SOURCES_IN_LOOP
         self._row_bytes = max(stream.mean_row_bytes(), 1.0)
+        self.files: Sequence[MappedFile] = getattr(stream, "files", ())
         self._settled = False
         self.nbytes = held_by(stream)
 

@@ -11,7 +11,7 @@ import contextlib
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,9 @@ import pyarrow as pa
 
 from choline_data import folders
 from choline_data.disk import reading, writing
-from choline_data.errors import HomeError, SourceNotFoundError
+from choline_data.errors import DamagedStoreError, HomeError, SourceNotFoundError
 from choline_data.locations import check_location, filesystem, is_url
-from choline_data.pages import PAGES
+from choline_data.mapped import MappedFile
 
 _COMPARED = 8 << 20  # bytes of two files that are compared at once
 
@@ -104,17 +104,22 @@ class Home:
 
     def read_range(self, name: str, start: int, end: int) -> bytes:
         """Bytes [start, end) of the object: one ranged read."""
-        with self.reading(name):
-            if self.local:
-                with open(self.path(name), "rb", buffering=0) as file:
-                    file.seek(start)
-                    return file.read(end - start)
-            return bytes(self.fs.cat_file(self.path(name), start=start, end=end))
+        try:
+            with self.reading(name):
+                if self.local:
+                    with open(self.path(name), "rb", buffering=0) as file:
+                        file.seek(start)
+                        return file.read(end - start)
+                return bytes(self.fs.cat_file(self.path(name), start=start, end=end))
+        except FileNotFoundError as error:
+            raise SourceNotFoundError(f"The home has no {name}.", remedy="`choline-data verify` tells more.") from error
 
-    def map(self, name: str) -> pa.Buffer:
-        """A local object as memory, mapped and not read."""
-        with self.reading(name), pa.memory_map(self.path(name)) as file:
-            return PAGES.watch(file.read_buffer())
+    def map(
+        self, name: str, damaged: Callable[[str], DamagedStoreError], recheck: Callable[[pa.Buffer], str]
+    ) -> MappedFile:
+        """A local object as memory, mapped and not read; `damaged` and `recheck` are those of `MappedFile`."""
+        with self.reading(name):
+            return MappedFile(self.path(name), damaged=damaged, recheck=recheck)
 
     def create(self, name: str, content: bytes) -> bool:
         """Creates the object whole; False where there is one of that name already, which stays as it is."""

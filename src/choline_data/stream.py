@@ -25,6 +25,7 @@ from choline_data.columns import Column, dtype_of, is_large, numbers
 from choline_data.errors import DamagedStoreError, OutOfRangeError, RevisionGoneError, UnknownFieldError
 from choline_data.gather import Piece, assemble, node_of
 from choline_data.home import Home
+from choline_data.mapped import MappedFile, steady
 from choline_data.order import Picks, Plan, RunPlan, SourceOrder
 from choline_data.order.permute import Ints
 from choline_data.order.source import WindowRows
@@ -46,7 +47,8 @@ MARKED = 4096  # recipes
 class Window:
     """The rows of one window of one source: views into mapped blocks, or into blocks that were fetched."""
 
-    def __init__(self, schema: pa.Schema, columns: Mapping[str, Parts]) -> None:
+    def __init__(self, schema: pa.Schema, columns: Mapping[str, Parts], files: Sequence[MappedFile]) -> None:
+        self.files = tuple(dict.fromkeys(files))  # mapped: what reads the nodes does it within `steady`
         self.nodes = {name: node_of(schema.field(name).type, parts) for name, parts in columns.items()}
         self.nbytes = sum(node.nbytes for node in self.nodes.values())
         self.opened_next = False  # whether somebody was already sent for the window after it
@@ -73,10 +75,17 @@ class WindowCache:
     def held(self, key: tuple[object, ...]) -> Window | None:
         """The window of this key, if it is in memory."""
         with self._lock:
-            found = self._held.get(key)
-            if found is not None:
-                self._held.move_to_end(key)
-            return found
+            return self._sound(key)
+
+    def _sound(self, key: tuple[object, ...]) -> Window | None:
+        """The window of this key; one whose file was found damaged goes, so that the file is opened anew."""
+        found = self._held.get(key)
+        if found is not None and any(file.lost for file in found.files):
+            self._bytes -= self._held.pop(key).nbytes
+            return None
+        if found is not None:
+            self._held.move_to_end(key)
+        return found
 
     def wanted(self, key: tuple[object, ...]) -> bool:
         """Whether nobody has this window or loads it."""
@@ -87,9 +96,8 @@ class WindowCache:
         """The window of this key; of several who ask at once, one loads it and the others wait."""
         while True:
             with self._lock:
-                held = self._held.get(key)
+                held = self._sound(key)
                 if held is not None:
-                    self._held.move_to_end(key)
                     return held
                 event = self._loading.get(key)
                 if event is None:
@@ -209,6 +217,12 @@ class Located:
     count: int
     picked: Sequence[_Picked]
 
+    @property
+    def files(self) -> list[MappedFile]:
+        """The mapped files that the windows of these samples lie in, once these are loaded."""
+        windows = dict.fromkeys(window for its in self.picked for window in its.windows if window is not None)
+        return list(dict.fromkeys(file for window in windows for file in window.files))
+
 
 class Stream:
     """The rows of a recipe by position. Thread-safe; holds no place: `read` is a function."""
@@ -302,26 +316,35 @@ class Stream:
             at += size
         return out
 
-    def _parts(self, served: _Served, ranges: Sequence[tuple[int, int]], names: Sequence[str]) -> dict[str, Parts]:
+    def _parts(
+        self, served: _Served, ranges: Sequence[tuple[int, int]], names: Sequence[str], touched: list[MappedFile]
+    ) -> dict[str, Parts]:
         """The columns of these ranges of what the source serves, where they lie."""
         revision = served.revision
         if served.selection is None:
             return revision.columns_of(
-                [its for start, stop in ranges for its in self._ranges(served, start, stop)], names
+                [its for start, stop in ranges for its in self._ranges(served, start, stop)], names, touched
             )
         picked: list[pa.RecordBatch] = []
         for start, stop in ranges:
             rows = served.selection[start:stop]
             low, high = int(rows[0]), int(rows[-1]) + 1
-            parts = revision.read(low, high, names)
+            parts = revision.views(low, high, names, touched)
             flat = parts[0] if len(parts) == 1 else pa.concat_batches(parts)
             picked.append(flat.take(pa.array(rows - low)))
         return {name: ArrowParts(revision.schema.field(name).type, [b[name] for b in picked]) for name in names}
 
     def _window(self, served: _Served, ranges: Sequence[tuple[int, int]]) -> Window:
         names = [name for name in served.revision.schema.names if name in self.schema.names]
+        touched: list[MappedFile] = []
+
+        def read() -> Window:
+            touched.clear()
+            parts = self._parts(served, ranges, names, touched)
+            return Window(served.revision.schema, parts, () if served.selection is not None else touched)
+
         with _of_dataset(served.spec):
-            return Window(served.revision.schema, self._parts(served, ranges, names))
+            return steady(read, touched)
 
     def _load(self, served: _Served, epoch: int, window: int) -> Window:
         def load() -> Window:
@@ -398,7 +421,10 @@ class Stream:
         return out
 
     def gather(self, located: Located) -> list[Column]:
-        """The samples that were located, in order: a column for each field of the wire schema."""
+        """The samples that were located, in order: a column for each field of the wire schema.
+
+        To be read within `steady`, over the files of `located`: the columns may lie in them.
+        """
         self.load(located)
         return [self._column(f, located.picked, located.count) for f in self.wire_schema]
 
@@ -406,13 +432,34 @@ class Stream:
         """The samples at these ascending positions, in order, in the wire schema."""
         if not len(positions):
             return _empty(self.wire_schema)
-        columns = [column.to_arrow() for column in self.gather(self.locate(positions))]
+        columns, _ = self._whole(positions, Column.to_arrow)
         return pa.record_batch(columns, schema=self.wire_schema)
 
-    def views_at(self, positions: Ints) -> pa.RecordBatch:
-        """The samples at these ascending positions with their strings and bytes left where they lie: for this process."""
-        columns = [column.to_views() for column in self.gather(self.locate(positions))]
-        return pa.record_batch(columns, names=self.wire_schema.names)
+    def views_at(self, positions: Ints) -> tuple[pa.RecordBatch, Sequence[MappedFile]]:
+        """The samples at these ascending positions with their strings and bytes left where they lie, and in which files.
+
+        For this process. Whoever makes values of them does it within `steady`.
+        """
+        columns, files = self._whole(positions, Column.to_views)
+        return pa.record_batch(columns, names=self.wire_schema.names), files
+
+    def _whole(
+        self, positions: Ints, made: Callable[[Column], pa.Array]
+    ) -> tuple[list[pa.Array], Sequence[MappedFile]]:
+        files: list[MappedFile] = []
+
+        def read() -> list[pa.Array]:
+            located = self.locate(positions)
+            self.load(located)
+            files[:] = located.files
+            return [made(column) for column in self.gather(located)]
+
+        try:
+            return steady(read, files), files
+        except DamagedStoreError:
+            if not any(file.replaced() for file in files):
+                raise
+        return steady(read, files), files  # from the file that has its name now
 
     def _column(self, field: pa.Field, picked: Sequence[_Picked], count: int) -> Column:
         """One column of the batch: each source's rows at their places, constants and nulls where it has none."""
@@ -459,6 +506,11 @@ class Stream:
         if not 0 <= start <= stop:
             raise OutOfRangeError(f"Positions {start} to {stop} make no range.")
         return self.read_at(np.arange(start, stop, dtype=np.int64))
+
+    @property
+    def lost(self) -> bool:
+        """No: files are opened as samples are asked for."""
+        return False
 
     def mean_row_bytes(self) -> float:
         """About how many bytes a sample has, by the shares of the first segment: what message sizes are planned by."""

@@ -37,6 +37,10 @@ class Readable(Protocol):
     def length(self) -> int | None:
         """How many positions there are; None for no end."""
 
+    @property
+    def lost(self) -> bool:
+        """Whether it is better opened anew, because a file that it holds is not as it was."""
+
     def mean_row_bytes(self) -> float:
         """About how many bytes a row has."""
 
@@ -106,6 +110,11 @@ class TextStream:
     def length(self) -> int | None:
         """How many positions there are; None for no end."""
         return self._samples.length
+
+    @property
+    def lost(self) -> bool:
+        """No: files are opened as samples are asked for."""
+        return False
 
     def mean_row_bytes(self) -> float:
         """About how many bytes a sample has, before it is rendered."""

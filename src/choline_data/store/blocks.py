@@ -12,6 +12,7 @@ import queue
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,10 @@ import pyarrow as pa
 import xxhash
 
 from choline_data.columns import Ints
-from choline_data.errors import DamagedStoreError
+from choline_data.errors import DamagedStoreError, SourceNotFoundError
 from choline_data.home import Home
 from choline_data.ipc import Header
+from choline_data.mapped import MappedFile, steady
 from choline_data.pages import PAGES
 from choline_data.parts import BASE_LIMIT
 from choline_data.store.messages import Messages, Piece, cut, rows_of
@@ -240,7 +242,13 @@ def encoded_index(sha256: str, table: npt.NDArray[Any]) -> bytes:
 
 def index_of(home: Home, sha256: str) -> bytes:
     """The block index of a store file that is sound, made again from its footer and its bytes."""
-    file = memoryview(home.map(data_name(sha256)) if home.local else home.read(data_name(sha256)))
+    if not home.local:
+        return _index_made(sha256, memoryview(home.read(data_name(sha256))))
+    mapped = home.map(data_name(sha256), partial(_damaged, sha256), lambda _: "it was changed while it was read")
+    return steady(lambda: _index_made(sha256, memoryview(mapped.buffer)), (mapped,))
+
+
+def _index_made(sha256: str, file: memoryview) -> bytes:
     places = Messages.places(file)
     table = np.zeros(len(places), _INDEX)
     table["offset"] = places["offset"]
@@ -256,8 +264,25 @@ def _index_check(sha256: str, content: bytes) -> bytes:
     return digest.digest()
 
 
+def _damaged(sha256: str, how: str) -> DamagedStoreError:
+    return DamagedStoreError(f"Store file {sha256[:12]}…: {how}.", remedy="Run `choline-data repair`.")
+
+
+def _recheck(index: npt.NDArray[Any], checked: npt.NDArray[np.bool_], memory: pa.Buffer) -> str:
+    """What is wrong with the blocks that were checked before, "" for nothing."""
+    for block in np.flatnonzero(checked).tolist():
+        offset, length, checksum = index[block].tolist()
+        if xxhash.xxh3_64_intdigest(memory.slice(offset, length)) != checksum:
+            return f"block {block} was changed while it was in use"
+    return ""
+
+
 class BlockFile:
-    """A store file for reading: blocks by number, checked against their checksum when first touched."""
+    """A store file for reading: blocks by number, checked against their checksum.
+
+    A block that is copied is checked each time, a block of the mapped file when it is first touched: whoever reads that
+    one does it within `steady` (`mapped.py`).
+    """
 
     def __init__(self, home: Home, sha256: str, schema: pa.Schema, size: int) -> None:
         self._home = home
@@ -270,11 +295,12 @@ class BlockFile:
             raise self._damaged("its block index does not have its checksum")
         self._index = np.frombuffer(table, dtype=_INDEX)
         self._checked = np.zeros(len(self._index), dtype=bool)
-        self.mapped: pa.Buffer | None = None
+        self.mapped: MappedFile | None = None
         if home.local:
             if home.size(data_name(sha256)) != size:
                 raise self._damaged(f"it has {home.size(data_name(sha256))} bytes, not {size}")
-            self.mapped = home.map(data_name(sha256))
+            recheck = partial(_recheck, self._index, self._checked)
+            self.mapped = home.map(data_name(sha256), partial(_damaged, sha256), recheck)
 
     def __len__(self) -> int:
         return len(self._index)
@@ -285,29 +311,39 @@ class BlockFile:
             raise self._damaged(f"its block index has {len(self._index)} blocks, which is not right for {rows} rows")
 
     def _damaged(self, how: str) -> DamagedStoreError:
-        return DamagedStoreError(f"Store file {self.sha256[:12]}…: {how}.", remedy="Run `choline-data repair`.")
+        return _damaged(self.sha256, how)
 
     def span(self, block: int) -> tuple[int, int]:
         """Where block `block` lies: from byte, to byte."""
         offset, length, _ = self._index[block].tolist()
         return offset, offset + length
 
-    def block(self, block: int, fetched: bytes | None = None) -> pa.RecordBatch:
-        """Block `block`: a view of the mapped file, or of `fetched`, its bytes; DamagedStoreError if they are wrong."""
-        return pa.ipc.read_record_batch(pa.ipc.read_message(self._checked_body(block, fetched)), self._schema)
-
-    def _checked_body(self, block: int, fetched: bytes | None = None) -> pa.Buffer:
+    def block(self, block: int) -> pa.RecordBatch:
+        """Block `block` in memory of its own; DamagedStoreError where its bytes are wrong."""
         offset, length, checksum = self._index[block].tolist()
-        if self.mapped is not None:
-            body = self.mapped.slice(offset, length)
-        else:
-            body = pa.py_buffer(
-                fetched
-                if fetched is not None
-                else self._home.read_range(data_name(self.sha256), offset, offset + length)
-            )
-        if body.size != length or (not self._checked[block] and xxhash.xxh3_64_intdigest(body) != checksum):
+        try:
+            fetched = self._home.read_range(data_name(self.sha256), offset, offset + length)
+        except SourceNotFoundError:
+            if self.mapped is None:
+                raise
+            view = self.mapped.buffer.slice(offset, length)  # whoever has a file mapped keeps it when it is removed
+            fetched = steady(view.to_pybytes, (self.mapped,))
+        if len(fetched) != length or xxhash.xxh3_64_intdigest(fetched) != checksum:
             raise self._damaged(f"block {block} does not have its checksum")
+        return self._batch(pa.py_buffer(fetched))
+
+    def view(self, block: int) -> pa.RecordBatch:
+        """Block `block` where it lies in the mapped file; a copy of it where there is none."""
+        return self.block(block) if self.mapped is None else self._batch(self._checked_view(self.mapped, block))
+
+    def _batch(self, message: pa.Buffer) -> pa.RecordBatch:
+        return pa.ipc.read_record_batch(pa.ipc.read_message(message), self._schema)
+
+    def _checked_view(self, mapped: MappedFile, block: int) -> pa.Buffer:
+        offset, length, checksum = self._index[block].tolist()
+        body = mapped.buffer.slice(offset, length)
+        if not self._checked[block] and xxhash.xxh3_64_intdigest(body) != checksum:
+            raise mapped.condemn(f"block {block} does not have its checksum")
         self._checked[block] = True
         PAGES.look()
         return body
@@ -320,11 +356,11 @@ class BlockFile:
         if self.mapped is None or self.mapped.size > BASE_LIMIT:
             return None
         for block in np.unique(blocks[~self._checked[blocks]]).tolist():
-            self._checked_body(block)
+            self._checked_view(self.mapped, block)
         offsets, lengths = (self._index[name][blocks].astype(np.int64) for name in ("offset", "length"))
         if (lengths < header.size).any() or (offsets % 8).any():
             return None
-        memory = np.frombuffer(self.mapped, np.uint8)
+        memory = np.frombuffer(self.mapped.buffer, np.uint8)
         found = header.read(memory[offsets[:, None] + np.arange(header.size)])
         if found is None:
             return None

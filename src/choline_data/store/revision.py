@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from choline_data.columns import Ints, numbers
 from choline_data.errors import CholineDataError, DamagedStoreError, OutOfRangeError, SourceNotFoundError
 from choline_data.home import Home
 from choline_data.ipc import Header
+from choline_data.mapped import MappedFile
 from choline_data.parts import ArrowParts, BlockParts, Blocks, Parts, places_of
 from choline_data.store.blocks import BlockFile
 from choline_data.store.manifest import (
@@ -116,10 +117,16 @@ class Revision:
             counts[key] = counts.get(key, 0) + row["rows"]
         return [(config, split, rows) for (config, split), rows in counts.items()]
 
-    def _file(self, number: int) -> BlockFile:
+    def _file(self, number: int, touched: list[MappedFile]) -> BlockFile:
+        file = self._opened(number)
+        if file.mapped is not None:
+            touched.append(file.mapped)
+        return file
+
+    def _opened(self, number: int) -> BlockFile:
         with self._lock:
             found = self._open.get(number)
-            if found is not None:
+            if found is not None and (found.mapped is None or not found.mapped.lost):
                 self._open.move_to_end(number)
                 return found
         sha256 = self._table["sha256"][number].as_py().hex()
@@ -145,25 +152,39 @@ class Revision:
     def maps(self) -> list[pa.Buffer]:
         """The mapped files that are open now, the last used first."""
         with self._lock:
-            return [file.mapped for file in reversed(self._open.values()) if file.mapped is not None]
+            return [file.mapped.buffer for file in reversed(self._open.values()) if file.mapped is not None]
 
     def read(self, start: int, stop: int, columns: Sequence[str] | None = None) -> list[pa.RecordBatch]:
-        """Rows start … stop-1 as slices of blocks, without a copy where the home is local and not compressed."""
+        """Rows start … stop-1 as slices of blocks, which are copied and checked: what happens to the file is no matter."""
+        return list(self._batches(start, stop, columns, BlockFile.block, []))
+
+    def views(
+        self, start: int, stop: int, columns: Sequence[str] | None, touched: list[MappedFile]
+    ) -> list[pa.RecordBatch]:
+        """The same where the blocks lie. Adds the mapped files to those that the caller reads within `steady`."""
+        return list(self._batches(start, stop, columns, BlockFile.view, touched))
+
+    def _batches(
+        self,
+        start: int,
+        stop: int,
+        columns: Sequence[str] | None,
+        block_of: Callable[[BlockFile, int], pa.RecordBatch],
+        touched: list[MappedFile],
+    ) -> Iterator[pa.RecordBatch]:
         if not 0 <= start <= stop <= self.rows:
             raise OutOfRangeError(f"Rows {start} to {stop} of a revision of {self.rows} rows.")
         wanted = None
         if columns is not None and len(names := [c for c in self._schema.names if c in columns]) < len(self._schema):
             wanted = names
-        out: list[pa.RecordBatch] = []
         for number, block, low, high in self._pieces(start, stop):
             try:
-                batch = self._file(number).block(block)
-            except FileNotFoundError as error:  # of an object store: a mapped file stays
+                batch = block_of(self._file(number, touched), block)
+            except (SourceNotFoundError, FileNotFoundError) as error:  # a mapped file stays
                 raise self._missing() from error
             if wanted is not None:
                 batch = batch.select(wanted)
-            out.append(batch if high - low == batch.num_rows else batch.slice(low, high - low))
-        return out
+            yield batch if high - low == batch.num_rows else batch.slice(low, high - low)
 
     def _pieces(self, start: int, stop: int) -> Iterator[tuple[int, int, int, int]]:
         """Rows start … stop-1 as file, block of it, and rows from … to of that."""
@@ -178,16 +199,20 @@ class Revision:
                 start += high - low
             number += 1
 
-    def columns_of(self, ranges: Sequence[tuple[int, int]], columns: Sequence[str]) -> dict[str, Parts]:
-        """These columns of the rows of all of these ranges, one after the other."""
-        found = self._in_blocks(ranges, columns)
+    def columns_of(
+        self, ranges: Sequence[tuple[int, int]], columns: Sequence[str], touched: list[MappedFile]
+    ) -> dict[str, Parts]:
+        """These columns of the rows of all of these ranges, one after the other, where they lie, as `views`."""
+        found = self._in_blocks(ranges, columns, touched)
         if found is not None:
             return found
-        batches = [batch for start, stop in ranges for batch in self.read(start, stop, columns)]
+        batches = [batch for start, stop in ranges for batch in self.views(start, stop, columns, touched)]
         maps = self.maps()
         return {name: ArrowParts(self.schema.field(name).type, [b[name] for b in batches], maps) for name in columns}
 
-    def _in_blocks(self, ranges: Sequence[tuple[int, int]], columns: Sequence[str]) -> dict[str, Parts] | None:
+    def _in_blocks(
+        self, ranges: Sequence[tuple[int, int]], columns: Sequence[str], touched: list[MappedFile]
+    ) -> dict[str, Parts] | None:
         """The same from the headers of mapped blocks alone; None where these are not to be had."""
         pieces = [piece for start, stop in ranges for piece in self._pieces(start, stop)]
         if self._places is None or not pieces:
@@ -198,7 +223,7 @@ class Revision:
         buffers: Ints | None = None
         nulls: Ints | None = None
         for number in dict.fromkeys(files):
-            file = self._file(number)
+            file = self._file(number, touched)
             mine = np.flatnonzero(np.array(files) == number)
             found = file.numbers(np.array(blocks)[mine], self._header)
             if found is None or file.mapped is None:
@@ -207,7 +232,7 @@ class Revision:
                 nulls, buffers = (np.empty((len(pieces), part.shape[1]), np.int64) for part in found)
             nulls[mine], buffers[mine] = found
             which[mine] = len(maps)
-            maps.append(file.mapped)
+            maps.append(file.mapped.buffer)
         assert buffers is not None and nulls is not None
         held = Blocks(maps, which.tolist(), buffers, nulls)
         counts = [high - low for low, high in zip(lows, highs, strict=True)]

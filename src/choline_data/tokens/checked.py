@@ -85,14 +85,20 @@ class Pieces:
         if len(new):
             self._check(np.unique(new))
 
+    def hold(self) -> bool:
+        """Whether the pieces that were checked are still as they were written."""
+        return all(self._sum(piece) == int(self._sums[piece]) for piece in np.flatnonzero(self._checked).tolist())
+
+    def _sum(self, piece: int) -> int:
+        return xxhash.xxh3_64_intdigest(self._bytes[piece * PIECE_BYTES : (piece + 1) * PIECE_BYTES])
+
     def check_all(self) -> None:
         """Checks every piece that has not been checked yet."""
         self._check(np.flatnonzero(~self._checked))
 
     def _check(self, pieces: Ints) -> None:
         for piece in pieces.tolist():
-            content = self._bytes[piece * PIECE_BYTES : (piece + 1) * PIECE_BYTES]
-            if xxhash.xxh3_64_intdigest(content) != int(self._sums[piece]):
+            if self._sum(piece) != int(self._sums[piece]):
                 raise self._damaged()
             self._checked[piece] = True
         self._left = int(len(self._checked) - np.count_nonzero(self._checked))

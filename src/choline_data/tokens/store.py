@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ import pyarrow as pa
 from choline_data import derived
 from choline_data.errors import DamagedStoreError, InvalidOptionError, SourceNotFoundError
 from choline_data.home import Home
+from choline_data.mapped import MappedFile
 from choline_data.rendering import render
 from choline_data.store import Revision, open_revision
 from choline_data.store import sealed as sealing
@@ -55,6 +57,20 @@ class TokenKey:
         return f"{self.folder}/{derived.ON_REQUEST}"
 
 
+def _damaged(key: TokenKey, how: str = "") -> DamagedStoreError:
+    return DamagedStoreError(
+        f"The stored tokens of revision {key.revision[:12]}… are damaged ({key.folder}){': ' if how else ''}{how}.",
+        remedy="Run `choline-data repair`.",
+    )
+
+
+def _recheck(pieces: dict[str, Pieces], name: str, _: pa.Buffer) -> str:
+    """What is wrong with the pieces of an array that were checked before, "" for nothing."""
+    if name in pieces and pieces[name].hold():
+        return ""
+    return f"{name}.bin was changed while it was in use"
+
+
 class TokenArray:
     """Stored tokens for reading: mapped where the home is local."""
 
@@ -62,6 +78,7 @@ class TokenArray:
         self.key = key
         self.on_request = False
         self.local = home.local
+        self.files: tuple[MappedFile, ...] = ()  # where the arrays lie: whoever reads these does it within `steady`
         self._pieces: dict[str, Pieces] = {}
         try:
             meta = read_meta(home, key.folder)
@@ -104,9 +121,14 @@ class TokenArray:
 
     def check(self, start: npt.NDArray[np.int64], length: npt.NDArray[np.int64]) -> None:
         """DamagedStoreError where one of these ranges of tokens is not as it was written. Each piece is read once for it."""
-        for name in ("tokens", "mask"):
-            if name in self._pieces:
-                self._pieces[name].check(start, length)
+        try:
+            for name in ("tokens", "mask"):
+                if name in self._pieces:
+                    self._pieces[name].check(start, length)
+        except DamagedStoreError:
+            for file in self.files:  # whoever asks again opens them again: they may have been repaired
+                file.condemn("a piece does not have its checksum")
+            raise
 
     def check_all(self) -> None:
         """The same for all tokens."""
@@ -114,7 +136,7 @@ class TokenArray:
             pieces.check_all()
 
     def _damaged(self) -> DamagedStoreError:
-        return damaged(self.key.folder)
+        return _damaged(self.key)
 
     def _array(self, home: Home, name: str, dtype: np.dtype[Any], count: int) -> npt.NDArray[Any]:
         place = f"{self.key.folder}/{name}.bin"
@@ -122,8 +144,11 @@ class TokenArray:
             raise self._damaged()
         if not count:
             return np.empty(0, dtype)
-        buffer = home.map(place) if home.local else pa.py_buffer(home.read(place))
-        return np.frombuffer(buffer, dtype, count=count)
+        if not home.local:
+            return np.frombuffer(home.read(place), dtype, count=count)
+        mapped = home.map(place, partial(_damaged, self.key), partial(_recheck, self._pieces, name))
+        self.files += (mapped,)
+        return np.frombuffer(mapped.buffer, dtype, count=count)
 
 
 def read_meta(home: Home, folder: str) -> dict[str, Any]:

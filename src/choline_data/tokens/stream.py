@@ -20,13 +20,14 @@ import pyarrow as pa
 from choline_data import derived, wire
 from choline_data.errors import DamagedStoreError, InvalidOptionError, OutOfRangeError
 from choline_data.home import Home
+from choline_data.mapped import steady
 from choline_data.mix.resolve import RowsOf, sample_rows
 from choline_data.order import SourceOrder
 from choline_data.recipe import Recipe, RecipeSource
 from choline_data.store.faults import naming
 from choline_data.stream import Store, placed
 from choline_data.tokens.allowed import DIGEST, ENCODING, NAME, Allowed
-from choline_data.tokens.packing import Documents, Rows, check_packing, concat, concat_rows, stored_best_fit
+from choline_data.tokens.packing import BestFit, Documents, Rows, check_packing, concat, concat_rows, stored_best_fit
 from choline_data.tokens.store import TokenArray, TokenKey, stored, tokenize, torn
 from choline_data.tokens.tokenizers import Tokenizer, check_boundary
 from choline_data.work import pause
@@ -149,13 +150,19 @@ class _Packed:
             raise DamagedStoreError(
                 f"{source.dataset}: the stored tokens are of other rows.", remedy="Run `choline-data repair`."
             )
-        self.documents = Documents(self.array, self._chosen(store, source))
         self.windows = _windows(self.array.flat, self.seq_len + 1)
         self.mask_windows = None if self.array.mask is None else _windows(self.array.mask, self.seq_len + 1)
-        self._index = None
-        if self.packing == "bfd":
-            part = "/".join((source.config, source.split, source.where))
-            self._index = stored_best_fit(store.home, self.documents, self.seq_len, part)
+        chosen = self._chosen(store, source)
+        part = "/".join((source.config, source.split, source.where))
+        self.documents, self._index, self._rows = steady(lambda: self._counted(store, chosen, part), self.array.files)
+
+    def _counted(self, store: Store, chosen: Ints | None, part: str) -> tuple[Documents, BestFit | None, int]:
+        """The documents, their index where the packing has one, and how many rows they make."""
+        documents = Documents(self.array, chosen)
+        if self.packing != "bfd":
+            return documents, None, concat_rows(documents, self.seq_len)
+        index = stored_best_fit(store.home, documents, self.seq_len, part)
+        return documents, index, len(index)
 
     @staticmethod
     def _chosen(store: Store, source: RecipeSource) -> Ints | None:
@@ -179,7 +186,7 @@ class _Packed:
         return held + self.documents.nbytes + (0 if self._index is None else self._index.nbytes)
 
     def __len__(self) -> int:
-        return len(self._index) if self._index is not None else concat_rows(self.documents, self.seq_len)
+        return self._rows
 
     def pick(self, rows: Ints) -> Rows:
         """The pieces of these rows."""
@@ -229,6 +236,7 @@ class TokenStream:
             for s in recipe.sources
         ]
         self._held: OrderedDict[tuple[int, int, int], Ints] = OrderedDict()
+        self.files = tuple(dict.fromkeys(file for packed in self._packed for file in packed.array.files))
         self.datasets = tuple(sorted({s.dataset for s in recipe.sources}))
         self._codes = np.array([self.datasets.index(s.dataset) for s in recipe.sources], np.int16)
         self.masked = any(p.array.mask is not None for p in self._packed)
@@ -254,6 +262,11 @@ class TokenStream:
         """Bytes that the stream holds as long as it is open."""
         return sum(packed.nbytes for packed in self._packed)
 
+    @property
+    def lost(self) -> bool:
+        """Whether a file of its tokens was damaged, removed or replaced."""
+        return not all(file.unchanged() for file in self.files)
+
     def mean_row_bytes(self) -> float:
         """Bytes of a packed row."""
         return float((self._dtype.itemsize + self.masked) * (self.seq_len + 1) + 24)
@@ -267,6 +280,9 @@ class TokenStream:
         """The packed rows at these ascending positions, in the wire schema."""
         for name in self._marked:
             derived.of(self._home).mark(self._home, name)
+        return steady(lambda: self._read_at(positions), self.files)
+
+    def _read_at(self, positions: Ints) -> pa.RecordBatch:
         count, room = len(positions), self.seq_len + 1
         tokens = np.empty((count, room), self._dtype)
         mask = np.empty((count, room), np.uint8) if self.masked else None
