@@ -11,7 +11,6 @@ import base64
 import hashlib
 import weakref
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -144,4 +143,4 @@ class Bans:
 
 def part(chunk: Chunk, start: int, stop: int) -> Chunk:
     """Rows start … stop-1 of a chunk."""
-    return replace(chunk.part(start, stop), part_of=None)
+    return chunk.part(start, stop)

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from choline_data.client.ranks import Ints, Lane
-from choline_data.client.reading import Chunk, Described
+from choline_data.client.reading import Chunk, Described, Looked
 from choline_data.recipe import Recipe
 from choline_data.stream import Store, Stream
 
@@ -57,7 +57,7 @@ class EmbeddedReader:
             return Chunk(self._stream.read_at(positions), positions, at_once=self._at_once)
         # What stays in this process is read where it lies: a column nobody looks at is never copied.
         batch, files = self._stream.views_at(positions)
-        return Chunk(batch, positions, at_once=self._at_once, files=files)
+        return Chunk(batch, positions, None, self._at_once, files, Looked(batch, files, self._at_once))
 
     def at(self, positions: Sequence[int]) -> pa.RecordBatch:
         """The samples at these positions, in this order."""

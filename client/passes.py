@@ -7,7 +7,7 @@ import logging
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from operator import length_hint
 from typing import Any, NoReturn
@@ -401,9 +401,7 @@ class Pass:
             take = min(need, self._held.batch.num_rows - self._at)
             whole = take == self._held.batch.num_rows
             stop = self._at + take
-            parts.append(
-                self._held if whole else replace(self._held.part(self._at, stop), part_of=(self._held.batch, self._at))
-            )
+            parts.append(self._held if whole else self._held.part(self._at, stop, (self._held.batch, self._at)))
             self._at = stop
             need -= take
             if stop == self._held.batch.num_rows:

@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import pyarrow as pa
 
 from choline_data.client.ranks import Ints, Lane
-from choline_data.mapped import MappedFile
+from choline_data.mapped import MappedFile, steady
 from choline_data.recipe import Recipe
+
+
+class Looked:
+    """A batch of views, and lists that were made of some of its rows: more than one step looks at, so that files are
+    asked seldom whether they changed."""
+
+    def __init__(self, batch: pa.RecordBatch, files: Sequence[MappedFile], at_once: int) -> None:
+        self._batch, self._files, self._at_once = batch, files, at_once
+        self._made: dict[str, tuple[int, list[Any]]] = {}
+
+    def rows(self, name: str, first: int, count: int, made: Callable[[pa.Array], list[Any]]) -> list[Any]:
+        """Rows from `first` on of a column, of which `made` makes lists."""
+        start, held = self._made.get(name, (0, []))
+        if not start <= first <= first + count <= start + len(held):
+            column = self._batch[name].slice(first, max(count, self._at_once))
+            start, held = self._made[name] = first, steady(lambda: made(column), self._files)
+        return held[first - start : first - start + count]
 
 
 @dataclass(frozen=True)
@@ -22,10 +39,13 @@ class Chunk:
     part_of: tuple[pa.RecordBatch, int] | None = None  # the batch that this is a slice of, and from which row
     at_once: int = 512  # samples that are made of it at a time: so few that they are still near when they are used
     files: Sequence[MappedFile] = ()  # of the store, where its strings and bytes lie: `steady` makes values of them
+    looked: Looked | None = None  # what it is a part of
+    first: int = 0  # its first row there
 
-    def part(self, start: int, stop: int) -> Chunk:
+    def part(self, start: int, stop: int, part_of: tuple[pa.RecordBatch, int] | None = None) -> Chunk:
         """Rows start … stop-1."""
-        return replace(self, batch=self.batch.slice(start, stop - start), positions=self.positions[start:stop])
+        batch, positions = self.batch.slice(start, stop - start), self.positions[start:stop]
+        return Chunk(batch, positions, part_of, self.at_once, self.files, self.looked, self.first + start)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from choline_data.client.ranks import Ints
-from choline_data.client.reading import Chunk
+from choline_data.client.reading import Chunk, Looked
 from choline_data.columns import numbers, plain
 from choline_data.errors import DamagedStoreError
 from choline_data.mapped import MappedFile, steady
@@ -95,13 +95,15 @@ def _tensor(column: pa.Array) -> Any:
 class Batch(dict[str, Any]):
     """A batch as a dict. Tensors are there at once, a list is made of its Arrow column when it is first looked at."""
 
-    __slots__ = ("_columns", "_datasets", "_error", "_files")
+    __slots__ = ("_columns", "_datasets", "_error", "_files", "_first", "_looked")
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
         self._columns: dict[str, pa.Array] = {}
         self._datasets: Sequence[str] = ()
         self._files: Sequence[MappedFile] = ()  # of the store, where strings and bytes of the columns lie
+        self._looked: Looked | None = None
+        self._first = 0
         self._error: DamagedStoreError | None = None  # what comes in place of the columns
 
     @classmethod
@@ -111,7 +113,7 @@ class Batch(dict[str, Any]):
 
         out = cls()
         out._datasets = datasets
-        out._files = chunk.files
+        out._files, out._looked, out._first = chunk.files, chunk.looked, chunk.first
         batch, positions = chunk.batch, chunk.positions
         for name in batch.schema.names:
             column = batch[name]
@@ -123,7 +125,11 @@ class Batch(dict[str, Any]):
         return out
 
     def _made(self, name: str) -> Any:
-        value = self._steady(lambda: to_list(name, self._columns[name], self._datasets))
+        column = self._columns[name]
+        if self._looked is not None:
+            value = self._looked.rows(name, self._first, len(column), lambda c: to_list(name, c, self._datasets))
+        else:
+            value = self._steady(lambda: to_list(name, column, self._datasets))
         del self._columns[name]
         dict.__setitem__(self, name, value)
         return value
