@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from choline_data.adapters import io, members
-from choline_data.adapters.base import Adapter, Chunk, Claim, Reject, Shard, Source, SourceFile
-from choline_data.adapters.names import is_about
+from choline_data.adapters.base import Adapter, FormatClaim, Reject, Shard, Source, SourceChunk, SourceFile
+from choline_data.adapters.reading import io, members
+from choline_data.adapters.reading.names import is_about
 from choline_data.errors import SourceFormatError
 
 
@@ -40,7 +40,7 @@ class Archive:
             shards += [Shard(f.path, f.name, size=0) for f, its in listed if any(m.refused for m in its)]
         return shards
 
-    def read(self, shard: Shard, *, start: int = 0) -> Iterator[Chunk]:
+    def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
         """What `inner` reads; of an archive itself, the members that it refuses."""
         file = SourceFile(shard.path, shard.name)
         if members.is_member(shard.path):
@@ -48,7 +48,7 @@ class Archive:
             return
         refused = [(at, m) for at, m in enumerate(members.listing(file)) if m.refused and at >= start]
         rejects = tuple(Reject(m.file.name, at, m.reason) for at, m in refused)
-        yield Chunk(pa.RecordBatch.from_arrays([], names=[]), np.empty(0, np.int64), rejects)
+        yield SourceChunk(pa.RecordBatch.from_arrays([], names=[]), np.empty(0, np.int64), rejects)
 
     def _inner(self, files: Sequence[SourceFile], found: Sequence[SourceFile]) -> Adapter:
         if self.inner is not None:
@@ -62,7 +62,7 @@ class Archive:
 ADAPTER = Archive
 
 
-def detect(source: Source) -> list[Claim]:
+def detect(source: Source) -> list[FormatClaim]:
     """Claims the archives of a source, once for each adapter that reads members of theirs."""
     archives = [f for f in source.files if members.is_archive(f)]
     if not archives:
@@ -86,14 +86,14 @@ def detect(source: Source) -> list[Claim]:
     return [replace(outer[0], passed_over=outer[0].passed_over + passed + about), *outer[1:]]
 
 
-def _claims_within(found: tuple[SourceFile, ...]) -> tuple[list[Claim], Source]:
+def _claims_within(found: tuple[SourceFile, ...]) -> tuple[list[FormatClaim], Source]:
     from choline_data.adapters.registry import claims
 
-    with io.with_heads(members.Heads(found)):
+    with io.with_heads(members.MemberHeads(found)):
         return claims(Source("", found, folder=True))
 
 
-def _outer(claim: Claim, archives: list[SourceFile], total: int, refuses: bool) -> Claim:
+def _outer(claim: FormatClaim, archives: list[SourceFile], total: int, refuses: bool) -> FormatClaim:
     only = frozenset(f.name for f in claim.files) if len(claim.files) < total else frozenset()
     return replace(
         claim,

@@ -12,17 +12,17 @@ from typing import BinaryIO
 import numpy as np
 import pyarrow as pa
 
-from choline_data.adapters import batches, io
 from choline_data.adapters.base import (
     BATCH_ROWS,
     MAX_ROW_BYTES,
-    Chunk,
-    Claim,
+    FormatClaim,
     Shard,
     Source,
+    SourceChunk,
     SourceFile,
     from_row,
 )
+from choline_data.adapters.reading import batches, io, plain_files
 from choline_data.errors import SourceDamagedError, SourceFormatError, SourceTooLargeError, one_line
 
 MAX_BATCH_BYTES = 256 << 20
@@ -44,11 +44,11 @@ class ArrowFile:
         """One shard a file."""
         return [Shard(file.path, file.name, size=file.size) for file in files]
 
-    def read(self, shard: Shard, *, start: int = 0) -> Iterator[Chunk]:
+    def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
         """The shard's rows from row `start` on; its batches are validated before anything touches them."""
         return from_row(start, self._chunks(shard))
 
-    def _chunks(self, shard: Shard) -> Iterator[Chunk]:
+    def _chunks(self, shard: Shard) -> Iterator[SourceChunk]:
         row = 0
         folders = batches.partitions(shard.name)
         for batch in self._batches(shard):
@@ -75,7 +75,7 @@ class ArrowFile:
     def _batches(self, shard: Shard) -> Iterator[pa.RecordBatch]:
         with _refusing(shard.name), io.open_raw(shard.path) as raw:
             head = raw.read(8)
-            if io.compression_of(head):
+            if plain_files.compression_of(head):
                 raise SourceFormatError(f"{shard.name} is compressed as a whole.", remedy="Decompress it first.")
             if head.startswith(_FEATHER_1):
                 raise SourceFormatError(
@@ -197,10 +197,10 @@ def _field(data: bytes, table: int, number: int) -> int:
     return table + offset if offset else 0
 
 
-def detect(source: Source) -> list[Claim]:
+def detect(source: Source) -> list[FormatClaim]:
     """Files that begin as Arrow IPC, whatever their name, and those named .arrow, .arrows or .feather."""
     files = tuple(f for f in source.files if _is_arrow(f))
-    return [Claim(ArrowFile(), files, 1.0, "the content is Arrow IPC")] if files else []
+    return [FormatClaim(ArrowFile(), files, 1.0, "the content is Arrow IPC")] if files else []
 
 
 def _is_arrow(file: SourceFile) -> bool:

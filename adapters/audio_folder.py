@@ -13,13 +13,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from choline_data.adapters import io, media, members
-from choline_data.adapters.base import Chunk, Claim, Shard, Source, SourceFile
-from choline_data.adapters.encodings import decoded
-from choline_data.adapters.folder_metadata import is_metadata, placed
+from choline_data.adapters.base import FormatClaim, Shard, Source, SourceChunk, SourceFile
 from choline_data.adapters.image_folder import media_shards, read_media
-from choline_data.adapters.media import MAX_MEDIUM_BYTES
-from choline_data.adapters.names import is_about, parts
+from choline_data.adapters.reading import io, media, members
+from choline_data.adapters.reading.encodings import decoded
+from choline_data.adapters.reading.folder_metadata import is_metadata, placed
+from choline_data.adapters.reading.media import MAX_MEDIUM_BYTES
+from choline_data.adapters.reading.names import is_about, parts
 
 MAX_TRANSCRIPT_BYTES = 64 << 20
 _LINE = re.compile(r"^(?P<name>[^:;#\t|][^:\t|]*)[:\t|]\s*(?P<text>.*\S)\s*$")
@@ -38,7 +38,7 @@ class AudioFolder:
         """Groups of clips by split, in order of name; each carries the transcript and metadata files."""
         return media_shards(files, "audio")
 
-    def read(self, shard: Shard, *, start: int = 0) -> Iterator[Chunk]:
+    def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
         """The clips of the shard; those that are none, or too large, are rejected."""
         beside = [f for f in shard.files if media.column_for(f.name) != "audio"]
         spoken = transcripts(beside) if self.labels == "transcripts" else {}
@@ -80,7 +80,7 @@ def _may_be_transcript(name: str) -> bool:
     return bool(re.search(r"\.(txt|trans\.txt|tsv|lst)(\.gz)?$", name.lower())) and not is_about(name)
 
 
-def detect(source: Source) -> list[Claim]:
+def detect(source: Source) -> list[FormatClaim]:
     """Claims the clips of a source in which they are the greater part."""
     clips = [f for f in source.files if media.column_for(f.name) == "audio"]
     about = [f for f in source.files if is_about(f.name)]
@@ -107,9 +107,9 @@ def detect(source: Source) -> list[Claim]:
 
 def _claim(
     labels: str, clips: list[SourceFile], beside: list[SourceFile], how: str, passed: list[tuple[str, str]]
-) -> Claim:
+) -> FormatClaim:
     evidence = f"{len(clips)} clips, {how}"
-    return Claim(AudioFolder(labels), (*clips, *beside), 1.0, evidence, kind="audio", passed_over=tuple(passed))
+    return FormatClaim(AudioFolder(labels), (*clips, *beside), 1.0, evidence, kind="audio", passed_over=tuple(passed))
 
 
 def _has_lines(file: SourceFile) -> bool:

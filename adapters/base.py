@@ -62,7 +62,7 @@ class Reject:
 
 
 @dataclass(frozen=True)
-class Chunk:
+class SourceChunk:
     """Rows in the source's own columns, with their row numbers in the shard.
 
     `rows[i]` is the number of the source row that `batch[i]` came from; rows that were rejected have no place in
@@ -87,7 +87,7 @@ class Adapter(Protocol):
         """The shards of these files, in source order; the same on every machine and for any number of workers."""
         ...
 
-    def read(self, shard: Shard, *, start: int = 0) -> Iterator[Chunk]:
+    def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
         """The shard's rows from row `start` on, in chunks of at most BATCH_BYTES and BATCH_ROWS (a bigger row alone).
 
         Raises SourceDamagedError, after the whole rows before the damage, where the shard is cut or corrupt.
@@ -109,7 +109,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Claim:
+class FormatClaim:
     """An adapter's word that it reads these files of a source."""
 
     adapter: Adapter
@@ -140,12 +140,12 @@ def foreign(name: str) -> Iterator[None]:
         ) from error
 
 
-def chunk_of(batch: pa.RecordBatch, first_row: int, rejects: tuple[Reject, ...] = ()) -> Chunk:
+def chunk_of(batch: pa.RecordBatch, first_row: int, rejects: tuple[Reject, ...] = ()) -> SourceChunk:
     """A chunk whose rows are consecutive from `first_row`."""
-    return Chunk(batch, np.arange(first_row, first_row + batch.num_rows, dtype=np.int64), rejects)
+    return SourceChunk(batch, np.arange(first_row, first_row + batch.num_rows, dtype=np.int64), rejects)
 
 
-def from_row(start: int, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+def from_row(start: int, chunks: Iterator[SourceChunk]) -> Iterator[SourceChunk]:
     """`chunks` without the rows before `start`: resume for formats that can't seek."""
     for chunk in chunks:
         if len(chunk.rows) and chunk.rows[0] >= start and not chunk.rejects:
@@ -155,4 +155,4 @@ def from_row(start: int, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
         rejects = tuple(r for r in chunk.rejects if r.row >= start)
         if first < len(chunk.rows) or rejects:
             files = chunk.files.slice(first) if chunk.files is not None else None
-            yield Chunk(chunk.batch.slice(first), chunk.rows[first:], rejects, files)
+            yield SourceChunk(chunk.batch.slice(first), chunk.rows[first:], rejects, files)

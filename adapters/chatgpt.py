@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from choline_data.adapters.base import Chunk, Claim, Shard, Source, SourceFile
-from choline_data.adapters.documents import chunks_of, document, json_files, one_shard_each
-from choline_data.adapters.records import dumps
+from choline_data.adapters.base import FormatClaim, Shard, Source, SourceChunk, SourceFile
+from choline_data.adapters.reading.documents import chunks_of, document, json_files, one_shard_each
+from choline_data.adapters.reading.records import dumps
 from choline_data.errors import SourceFormatError
 
 
@@ -20,7 +20,7 @@ class ChatGPT:
         """A shard for each export."""
         return one_shard_each(files)
 
-    def read(self, shard: Shard, *, start: int = 0) -> Iterator[Chunk]:
+    def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
         """The conversations from `start` on."""
         conversations = document(shard.path, shard.name)
         if not isinstance(conversations, list):
@@ -31,10 +31,14 @@ class ChatGPT:
 ADAPTER = ChatGPT
 
 
-def detect(source: Source) -> list[Claim]:
+def detect(source: Source) -> list[FormatClaim]:
     """A claim for all files that hold conversations with a `mapping`."""
     files = tuple(f for f, value in json_files(source, r'"mapping"\s*:') if _is_export(value))
-    return [Claim(ChatGPT(), files, 1.0, "conversations with mapping and current_node", kind="chat")] if files else []
+    return (
+        [FormatClaim(ChatGPT(), files, 1.0, "conversations with mapping and current_node", kind="chat")]
+        if files
+        else []
+    )
 
 
 def conversation(found: Any) -> Any:

@@ -9,9 +9,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from choline_data.adapters.base import MAX_ROW_BYTES, Chunk, Claim, Shard, Source, SourceFile
-from choline_data.adapters.documents import chunks_of, document, json_files
-from choline_data.adapters.io import open_raw
+from choline_data.adapters.base import MAX_ROW_BYTES, FormatClaim, Shard, Source, SourceChunk, SourceFile
+from choline_data.adapters.reading.documents import chunks_of, document, json_files
+from choline_data.adapters.reading.io import open_raw
 from choline_data.errors import SourceFormatError
 
 _RESULT_KEYS = ("category_id", "caption", "keypoints", "bbox", "segmentation")
@@ -28,7 +28,7 @@ class Coco:
         pictures = tuple(f for f in files if ".json" not in f.name)
         return [Shard(f.path, f.name, size=f.size, files=pictures) for f in files if ".json" in f.name]
 
-    def read(self, shard: Shard, *, start: int = 0) -> Iterator[Chunk]:
+    def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
         """The results or images from `start` on."""
         value = document(shard.path, shard.name)
         if isinstance(value, list):
@@ -49,25 +49,29 @@ class Coco:
                 names = [part[i].get("file_name") for i in chunk.rows]
                 column = pa.array([_picture(places.get(str(n)), n) for n in names], _IMAGE)
                 batch = chunk.batch.add_column(0, pa.field("image", _IMAGE), column)
-                yield Chunk(batch, chunk.rows + first, chunk.rejects)
+                yield SourceChunk(batch, chunk.rows + first, chunk.rejects)
 
 
 ADAPTER = Coco
 
 
-def detect(source: Source) -> list[Claim]:
+def detect(source: Source) -> list[FormatClaim]:
     """A claim for result files, and one for annotation files with the images that they name."""
     found = list(json_files(source, r'"(?:image_id|images|annotations)"\s*:'))
     results = tuple(f for f, value in found if _is_results(value))
     noted = [(f, value) for f, value in found if _is_annotations(value)]
     claims = []
     if results:
-        claims.append(Claim(Coco(), results, 1.0, "COCO results: image_id with boxes or captions", kind="annotation"))
+        claims.append(
+            FormatClaim(Coco(), results, 1.0, "COCO results: image_id with boxes or captions", kind="annotation")
+        )
     if noted:
         names = {str(i.get("file_name")) for _, value in noted for i in value["images"]}
         pictures = [f for f in source.files if f.name in names or f.name.rsplit("/", 1)[-1] in names]
         files = (*(f for f, _ in noted), *pictures)
-        claims.append(Claim(Coco(), files, 1.0, "COCO annotations joined to images by image_id", kind="annotation"))
+        claims.append(
+            FormatClaim(Coco(), files, 1.0, "COCO annotations joined to images by image_id", kind="annotation")
+        )
     return claims
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from choline_data.adapters import io
-from choline_data.adapters.base import Chunk, Claim, Shard, Source, SourceFile
-from choline_data.adapters.names import in_order, is_about, split_named, split_of
-from choline_data.adapters.rows import Rows
+from choline_data.adapters.base import FormatClaim, Shard, Source, SourceChunk, SourceFile
+from choline_data.adapters.reading import io
+from choline_data.adapters.reading.names import in_order, is_about, split_named, split_of
+from choline_data.adapters.reading.rows import SourceRows
 from choline_data.adapters.text import Text
 
 COLUMNS = ("ids", "tokens", "lemmas", "upos", "xpos", "feats", "heads", "deprels", "deps", "misc")
@@ -33,9 +33,9 @@ class ConllU:
         """One shard a file: a sentence belongs to the document that was named last."""
         return [Shard(f.path, f.name, size=f.size, split=_split(f.name)) for f in in_order(files)]
 
-    def read(self, shard: Shard, *, start: int = 0) -> Iterator[Chunk]:
+    def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
         """Sentences in order."""
-        rows = Rows(shard.origin, _TYPES)
+        rows = SourceRows(shard.origin, _TYPES)
         number, known = 0, {"document": None, "paragraph": None}
         for blocks, bad in Text("paragraph")._units(shard):
             first = number
@@ -85,13 +85,13 @@ def _split(name: str) -> str:
     return split_named(last) or split_of(name)
 
 
-def detect(source: Source) -> list[Claim]:
+def detect(source: Source) -> list[FormatClaim]:
     """Claims `.conllu` files, and what has ten columns a line under `# text =` comments."""
     found = [f for f in source.files if _named(f.name) or (f.name.endswith(".conll") and _looks(f))]
     if not found:
         return []
     passed = tuple((f.name, "tells about the data") for f in source.files if is_about(f.name))
-    return [Claim(ConllU(), tuple(found), 1.0, f"{len(found)} CoNLL-U file(s)", kind="text", passed_over=passed)]
+    return [FormatClaim(ConllU(), tuple(found), 1.0, f"{len(found)} CoNLL-U file(s)", kind="text", passed_over=passed)]
 
 
 def _named(name: str) -> bool:

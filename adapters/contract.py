@@ -20,10 +20,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from choline_data.adapters.base import BATCH_BYTES, BATCH_ROWS, Adapter, Chunk, Shard, SourceFile
+from choline_data.adapters.base import BATCH_BYTES, BATCH_ROWS, Adapter, Shard, SourceChunk, SourceFile
 
 
-def rows_of(chunks: Sequence[Chunk]) -> list[tuple[int, dict[str, Any]]]:
+def rows_of(chunks: Sequence[SourceChunk]) -> list[tuple[int, dict[str, Any]]]:
     """(row number, the row without its nulls) of every row."""
     return [
         (int(number), {k: v for k, v in row.items() if v is not None})

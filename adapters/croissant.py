@@ -19,11 +19,11 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
-from choline_data.adapters import text_columns
-from choline_data.adapters.base import BATCH_BYTES, Chunk, Claim, Shard, Source, SourceFile, from_row
-from choline_data.adapters.croissant_model import (
+from choline_data.adapters.base import BATCH_BYTES, FormatClaim, Shard, Source, SourceChunk, SourceFile, from_row
+from choline_data.adapters.reading import text_columns
+from choline_data.adapters.reading.croissant_model import (
+    CroissantField,
     Extract,
-    Field,
     fields_of,
     id_of,
     json_path,
@@ -32,8 +32,8 @@ from choline_data.adapters.croissant_model import (
     short,
     value_of,
 )
-from choline_data.adapters.documents import chunks_of, document, json_files
-from choline_data.adapters.io import open_raw
+from choline_data.adapters.reading.documents import chunks_of, document, json_files
+from choline_data.adapters.reading.io import open_raw
 from choline_data.errors import (
     InvalidOptionError,
     SourceDamagedError,
@@ -41,7 +41,7 @@ from choline_data.errors import (
     SourceNotFoundError,
     SourceTooLargeError,
 )
-from choline_data.locations import redacted
+from choline_data.places.locations import redacted
 
 MAX_FILE_BYTES = 512 << 20
 _ROWS = 1024
@@ -63,7 +63,7 @@ class Croissant:
         mine = self.descriptor
         return [Shard(mine.path, mine.name, member=self.record_set, files=tuple(files), size=mine.size)]
 
-    def read(self, shard: Shard, *, start: int = 0) -> Iterator[Chunk]:
+    def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
         """The record set's rows from `start` on."""
         model = _Model(plain(document(shard.path, shard.name, limit=64 << 20)), shard.name, shard.files)
         return from_row(start, _chunks(model.rows(self.record_set), shard.origin))
@@ -72,13 +72,13 @@ class Croissant:
 ADAPTER = Croissant
 
 
-def detect(source: Source) -> list[Claim]:
+def detect(source: Source) -> list[FormatClaim]:
     """A claim for each record set of each descriptor; what a descriptor's folder holds beside is passed over."""
-    from choline_data.stated_licence import spdx_of_stated
+    from choline_data.licenses import spdx_of_stated
 
     found = [(f, plain(v)) for f, v in json_files(source, _HINT) if _is_descriptor(v)]
     wanted = source.options.get("config")
-    claims: list[Claim] = []
+    claims: list[FormatClaim] = []
     over: dict[str, str] = {}
     known: list[str] = []
     for file, data in found:
@@ -94,7 +94,7 @@ def detect(source: Source) -> list[Claim]:
             if wanted and wanted not in (config, name):
                 continue
             claims.append(
-                Claim(
+                FormatClaim(
                     Croissant(file, name),
                     files,
                     1.0,
@@ -186,7 +186,7 @@ class _Model:
             for chosen in itertools.product(*partners):
                 yield self._row(fields, {base: row, **dict(zip(others, chosen, strict=True))})
 
-    def _row(self, fields: list[Field], rows: dict[str, Row]) -> dict[str, Any]:
+    def _row(self, fields: list[CroissantField], rows: dict[str, Row]) -> dict[str, Any]:
         out: dict[str, Any] = {}
         for f in fields:
             place = out
@@ -222,8 +222,8 @@ class _Model:
         within = [id_of(c) for c in listed(node.get("containedIn"))]
         archives = [pair for c in within for pair in self._files(self.nodes.get(c, {}))]
         if within:
-            from choline_data.adapters.members import listing
-            from choline_data.adapters.tar_stream import unsafe_name
+            from choline_data.adapters.reading.members import listing
+            from choline_data.adapters.reading.tar_stream import unsafe_name
 
             # A name that leads out of the archive is harmless here: members are read in place, by their number.
             members = [
@@ -326,7 +326,7 @@ class _Model:
     @staticmethod
     def _bytes(file: SourceFile) -> bytes:
         if "!/" in file.path:
-            from choline_data.adapters.members import contents
+            from choline_data.adapters.reading.members import contents
 
             data = next(data for _, data in contents([file], MAX_FILE_BYTES))
         else:
@@ -371,24 +371,24 @@ def _json(data: bytes, name: str) -> Any:
         raise SourceDamagedError(f"{name}: not JSON ({error}).", remedy="Fetch the file again.") from error
 
 
-def _chunks(rows: Iterator[dict[str, Any]], origin: str) -> Iterator[Chunk]:
+def _chunks(rows: Iterator[dict[str, Any]], origin: str) -> Iterator[SourceChunk]:
     """Rows as chunks; media become columns of struct<bytes, path>."""
     import numpy as np
 
     first, part, size = 0, list[dict[str, Any]](), 0
 
-    def flush() -> Iterator[Chunk]:
+    def flush() -> Iterator[SourceChunk]:
         media = list(dict.fromkeys(k for row in part for k, v in row.items() if _is_media(v)))
         others = [{k: v for k, v in row.items() if k not in media} for row in part]
         if not any(others):
             batch = pa.RecordBatch.from_arrays([pa.array([r.get(m) for r in part], _MEDIA) for m in media], names=media)
-            yield Chunk(batch, np.arange(first, first + len(part), dtype=np.int64))
+            yield SourceChunk(batch, np.arange(first, first + len(part), dtype=np.int64))
             return
         for chunk in chunks_of(others, origin):
             batch = chunk.batch
             for m in media:
                 batch = batch.append_column(m, pa.array([part[i].get(m) for i in chunk.rows], _MEDIA))
-            yield Chunk(batch, chunk.rows + first, chunk.rejects)
+            yield SourceChunk(batch, chunk.rows + first, chunk.rejects)
 
     for row in rows:
         part.append(row)

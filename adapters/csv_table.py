@@ -16,18 +16,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pv
 
-from choline_data.adapters import batches, io
 from choline_data.adapters.base import (
     MAX_ROW_BYTES,
-    Chunk,
-    Claim,
+    FormatClaim,
     Reject,
     Shard,
     Source,
+    SourceChunk,
     SourceFile,
     from_row,
 )
-from choline_data.adapters.csv_dialect import MISSING, Dialect, encoding_of, sniff
+from choline_data.adapters.reading import batches, io
+from choline_data.adapters.reading.csv_dialect import MISSING, Dialect, encoding_of, sniff
 from choline_data.errors import SourceDamagedError, SourceFormatError, SourceTooLargeError, one_line
 
 SNIFF_BYTES = 1 << 20
@@ -51,7 +51,7 @@ class Delimited:
         """One shard a file: where a quoted field may hold a line end, only the beginning is a safe place to start."""
         return [Shard(file.path, file.name, size=file.size) for file in files]
 
-    def read(self, shard: Shard, *, start: int = 0) -> Iterator[Chunk]:
+    def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
         """The shard's rows from row `start` on; rows count the lines after the header."""
         return from_row(start, self._chunks(shard))
 
@@ -77,7 +77,7 @@ class Delimited:
             found = Dialect(found.delimiter, tuple(first), max(found.skip, 1), True, found.blank_lines)
         return found, encoding
 
-    def _chunks(self, shard: Shard) -> Iterator[Chunk]:
+    def _chunks(self, shard: Shard) -> Iterator[SourceChunk]:
         dialect, encoding = self.dialect(shard.path, shard.name)
         batches.check_columns(pa.schema([pa.field(n, pa.string()) for n in dialect.names]), shard.name)
         text = _Utf8(shard.path, shard.name, encoding, dialect)
@@ -117,7 +117,7 @@ class Delimited:
             bad.pop()
         if bad:
             nothing = pa.RecordBatch.from_arrays([], names=[])
-            yield Chunk(nothing, np.empty(0, np.int64), tuple(sorted(bad, key=lambda r: r.row)))
+            yield SourceChunk(nothing, np.empty(0, np.int64), tuple(sorted(bad, key=lambda r: r.row)))
         if text.damage is not None:
             raise text.damage
 
@@ -297,10 +297,10 @@ def _all(values: pa.Array, pattern: str) -> bool:
     return bool(pc.all(pc.match_substring_regex(values, pattern)).as_py())
 
 
-def detect(source: Source) -> list[Claim]:
+def detect(source: Source) -> list[FormatClaim]:
     """Files named .csv, .tsv and alike, and .txt or .data files that are tables beyond doubt."""
     files = tuple(f for f in source.files if io.extension(f.name) in EXTENSIONS or _is_table(f))
-    return [Claim(Delimited(), files, 0.9, "delimited text")] if files else []
+    return [FormatClaim(Delimited(), files, 0.9, "delimited text")] if files else []
 
 
 _TABLE_LINES = 5  # fewer lines prove nothing

@@ -13,11 +13,11 @@ from typing import Any
 
 import orjson
 
-from choline_data.adapters.base import Claim, Source, SourceFile
-from choline_data.adapters.io import open_raw
+from choline_data.adapters.base import FormatClaim, Source, SourceFile
+from choline_data.adapters.reading.io import open_raw
 from choline_data.errors import SourceDamagedError, SourceFormatError, SourceNotFoundError
-from choline_data.locations import check_location, filesystem, is_url, redacted
-from choline_data.yaml_safe import safe_load
+from choline_data.places.locations import check_location, filesystem, is_url, redacted
+from choline_data.places.yaml_safe import safe_load
 
 _MD5 = re.compile(r"^[0-9a-f]{32}(?:\.dir)?$")
 
@@ -31,7 +31,7 @@ class _Out:
     stated_in: SourceFile
 
 
-def detect(source: Source) -> list[Claim]:
+def detect(source: Source) -> list[FormatClaim]:
     """The claims of what the targets hold; SourceNotFoundError names the hash of one that is nowhere."""
     from choline_data.adapters.registry import claims
 
@@ -52,7 +52,7 @@ def detect(source: Source) -> list[Claim]:
     taken, _ = claims(replace(source, files=tuple(sorted([*kept, *files], key=lambda f: f.name)), folder=True))
     left = {f.name for f in source.files} - {f.name for f in kept}
     over = tuple((name, "DVC's own file") for name in sorted(left))
-    return [*taken, Claim(_NoRows(), (), 1.0, f"DVC at {root}", passed_over=over)]
+    return [*taken, FormatClaim(_NoRows(), (), 1.0, f"DVC at {root}", passed_over=over)]
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
-from choline_data.adapters import text_columns
-from choline_data.adapters.base import Chunk, Claim, Shard, Source, SourceFile, from_row
-from choline_data.adapters.documents import chunks_of, document, one_shard_each
-from choline_data.adapters.io import open_raw, pieces
-from choline_data.adapters.text_columns import Table
+from choline_data.adapters.base import FormatClaim, Shard, Source, SourceChunk, SourceFile, from_row
+from choline_data.adapters.reading import text_columns
+from choline_data.adapters.reading.documents import chunks_of, document, one_shard_each
+from choline_data.adapters.reading.io import open_raw, pieces
+from choline_data.adapters.reading.text_columns import Table
 from choline_data.errors import InvalidOptionError, SourceFormatError, SourceNotFoundError
-from choline_data.yaml_safe import safe_load
+from choline_data.places.yaml_safe import safe_load
 
 _PLAIN = Table()
 _NAMES = ("datapackage.json", "datapackage.yml", "datapackage.yaml")
@@ -29,7 +29,7 @@ class Resource:
         """A shard for each file."""
         return one_shard_each(files)
 
-    def read(self, shard: Shard, *, start: int = 0) -> Iterator[Chunk]:
+    def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
         """The rows from `start` on."""
         return from_row(start, text_columns.chunks(self.table, pieces(shard.path, shard.name), shard.origin))
 
@@ -44,7 +44,7 @@ class Inline:
         """The descriptor."""
         return one_shard_each(files)
 
-    def read(self, shard: Shard, *, start: int = 0) -> Iterator[Chunk]:
+    def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
         """The rows from `start` on."""
         package = _package(SourceFile(shard.path, shard.name))
         data = package["resources"][self.resource]["data"]
@@ -56,9 +56,9 @@ class Inline:
 ADAPTER = Resource
 
 
-def detect(source: Source) -> list[Claim]:
+def detect(source: Source) -> list[FormatClaim]:
     """A claim for each resource of each package."""
-    found: list[Claim] = []
+    found: list[FormatClaim] = []
     for file in source.files:
         if file.name.rsplit("/", 1)[-1] in _NAMES:
             package = _package(file)
@@ -76,7 +76,7 @@ def _package(file: SourceFile) -> dict[str, Any]:
     return data if isinstance(data, dict) else {}
 
 
-def _claims(source: Source, file: SourceFile, package: dict[str, Any]) -> list[Claim]:
+def _claims(source: Source, file: SourceFile, package: dict[str, Any]) -> list[FormatClaim]:
     from choline_data.adapters.registry import claims
     from choline_data.licenses import spdx_of
 
@@ -85,7 +85,7 @@ def _claims(source: Source, file: SourceFile, package: dict[str, Any]) -> list[C
     stated = package.get("licenses") or [{}]
     first = stated[0] if isinstance(stated, list) and isinstance(stated[0], dict) else {}
     license_ = spdx_of(str(first.get("name") or first.get("path") or ""))
-    found: list[Claim] = []
+    found: list[FormatClaim] = []
     wanted = source.options.get("config")
     prefix = package.get("name") or folder.name
     several = sum(f.name.rsplit("/", 1)[-1] in _NAMES for f in source.files) > 1
@@ -102,13 +102,13 @@ def _claims(source: Source, file: SourceFile, package: dict[str, Any]) -> list[C
         config = f"{prefix}/{name}" if several else name
         evidence = f"resource {name!r} of {file.name}"
         if isinstance(resource.get("data"), list):
-            claims_here = [Claim(Inline(number), (file,), 1.0, evidence, kind="tabular")]
+            claims_here = [FormatClaim(Inline(number), (file,), 1.0, evidence, kind="tabular")]
             files: tuple[SourceFile, ...] = ()
         else:
             files = tuple(_file(p, folder, by_name, file.name, name) for p in _paths(resource))
             if _delimited(resource, files):
                 table = _table(resource, package, files[0].name)
-                claims_here = [Claim(Resource(table), files, 1.0, evidence, kind="tabular")]
+                claims_here = [FormatClaim(Resource(table), files, 1.0, evidence, kind="tabular")]
             else:
                 claims_here = [
                     replace(c, evidence=f"{evidence}: {c.evidence}")

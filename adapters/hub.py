@@ -11,12 +11,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from choline_data.adapters.base import Claim, Source, SourceFile
-from choline_data.adapters.class_labels import Labels, Named, labels_of_features
-from choline_data.adapters.hub_patterns import data_files, inferred_splits, matching
-from choline_data.adapters.io import open_raw
+from choline_data.adapters.base import FormatClaim, Source, SourceFile
+from choline_data.adapters.reading.class_labels import Labels, Named, labels_of_features
+from choline_data.adapters.reading.hub_patterns import data_files, inferred_splits, matching
+from choline_data.adapters.reading.io import open_raw
 from choline_data.errors import InvalidOptionError, SourceFormatError, SourceNotFoundError
-from choline_data.yaml_safe import front_matter
+from choline_data.places.yaml_safe import front_matter
 
 # Keys that only a dataset card has; any README may have a title and a licence.
 _CARD_KEYS = frozenset(
@@ -44,7 +44,7 @@ class _Group:
     files: tuple[SourceFile, ...]
 
 
-def detect(source: Source) -> list[Claim]:
+def detect(source: Source) -> list[FormatClaim]:
     """Claims of the inner adapters, each with its config, split and class names."""
     if source.options.get("layout") == "hub-parquet":
         return _claims(source, _converted(source), {}, ())
@@ -144,7 +144,7 @@ def _labels(card: dict[str, Any]) -> dict[str, Labels]:
 
 def _claims(
     source: Source, groups: Iterable[_Group], labels: dict[str, Labels], over: tuple[tuple[str, str], ...]
-) -> list[Claim]:
+) -> list[FormatClaim]:
     from choline_data.adapters.registry import claims
 
     groups = list(groups)
@@ -152,7 +152,7 @@ def _claims(
     if groups and not chosen:
         known = ", ".join(sorted({f"{g.config}/{g.split}" for g in groups}))
         raise InvalidOptionError("No such config or split.", remedy=f"There are: {known}.")
-    found: list[Claim] = []
+    found: list[FormatClaim] = []
     for group in chosen:
         inner = replace(source, files=group.files, options={})
         names = labels.get(group.config) or _parquet_labels(group.files[0])

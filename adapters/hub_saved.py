@@ -8,10 +8,19 @@ from typing import Any
 
 import pyarrow as pa
 
-from choline_data.adapters.base import BATCH_ROWS, Chunk, Claim, Shard, Source, SourceFile, chunk_of, from_row
-from choline_data.adapters.class_labels import Labels, labels_of_features, named
-from choline_data.adapters.documents import document, one_shard_each
-from choline_data.adapters.io import open_raw
+from choline_data.adapters.base import (
+    BATCH_ROWS,
+    FormatClaim,
+    Shard,
+    Source,
+    SourceChunk,
+    SourceFile,
+    chunk_of,
+    from_row,
+)
+from choline_data.adapters.reading.class_labels import Labels, labels_of_features, named
+from choline_data.adapters.reading.documents import document, one_shard_each
+from choline_data.adapters.reading.io import open_raw
 from choline_data.errors import SourceDamagedError, SourceFormatError, SourceNotFoundError, one_line
 
 
@@ -25,11 +34,11 @@ class Saved:
         """A shard for each Arrow file, in the order that state.json gives."""
         return one_shard_each([f for f in files if f.name.endswith(".arrow")])
 
-    def read(self, shard: Shard, *, start: int = 0) -> Iterator[Chunk]:
+    def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
         """The rows from `start` on."""
         return from_row(start, self._chunks(shard))
 
-    def _chunks(self, shard: Shard) -> Iterator[Chunk]:
+    def _chunks(self, shard: Shard) -> Iterator[SourceChunk]:
         row = 0
         try:
             with open_raw(shard.path) as file, pa.ipc.open_stream(file) as stream:
@@ -49,7 +58,7 @@ class Saved:
 ADAPTER = Saved
 
 
-def detect(source: Source) -> list[Claim]:
+def detect(source: Source) -> list[FormatClaim]:
     """A claim for each saved dataset; those of a `dataset_dict.json` bear its split names."""
     by_name = {f.name: f for f in source.files}
     found = []
@@ -67,7 +76,7 @@ def detect(source: Source) -> list[Claim]:
             split = prefix[:-1].rpartition("/")[2]
         over = tuple((f.name, "describes the saved dataset") for f in (state, info, table) if f is not None)
         found.append(
-            Claim(
+            FormatClaim(
                 Saved(labels),
                 files,
                 1.0,

@@ -8,11 +8,11 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from choline_data.adapters import io, media
-from choline_data.adapters.base import Chunk, Claim, Shard, Source, SourceFile
-from choline_data.adapters.names import in_order, is_about, parts, split_named
-from choline_data.adapters.rows import Rows
-from choline_data.adapters.tar_stream import PieceStream
+from choline_data.adapters.base import FormatClaim, Shard, Source, SourceChunk, SourceFile
+from choline_data.adapters.reading import io, media
+from choline_data.adapters.reading.names import in_order, is_about, parts, split_named
+from choline_data.adapters.reading.rows import SourceRows
+from choline_data.adapters.reading.tar_stream import PieceStream
 from choline_data.errors import SourceDamagedError, SourceFormatError
 
 _NAME = re.compile(r"(?P<stem>.*?)(?P<what>images|labels)[-._]idx[13][-._]ubyte", re.IGNORECASE)
@@ -40,14 +40,14 @@ class Idx:
             )
         return shards
 
-    def read(self, shard: Shard, *, start: int = 0) -> Iterator[Chunk]:
+    def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
         """Pictures as PNG and labels as their number."""
         stream = PieceStream(io.pieces(shard.path, shard.name))
         count, height, width = _header(stream, shard.name, 3)
         if height <= 0 or width <= 0 or height * width > media.MAX_PIXELS:
             raise SourceFormatError(f"{shard.name}: pictures of {width} x {height}.", remedy="Is it an IDX file?")
         labels = _labels(shard.files[0], count) if shard.files else None
-        rows = Rows(shard.origin, {"image": media.MEDIUM})
+        rows = SourceRows(shard.origin, {"image": media.MEDIUM})
         for number in range(count):
             pixels = stream.read(height * width)
             if len(pixels) < height * width:
@@ -115,10 +115,10 @@ def _split(name: str) -> str:
     return "test" if word.lower() == "t10k" else split_named(word)
 
 
-def detect(source: Source) -> list[Claim]:
+def detect(source: Source) -> list[FormatClaim]:
     """Claims the pairs by their names."""
     found = [f for f in source.files if _what(f.name)]
     if not any(_what(f.name) == "images" for f in found):
         return []
     passed = tuple((f.name, "tells about the data") for f in source.files if is_about(f.name))
-    return [Claim(Idx(), tuple(found), 1.0, f"{len(found)} IDX files", kind="image", passed_over=passed)]
+    return [FormatClaim(Idx(), tuple(found), 1.0, f"{len(found)} IDX files", kind="image", passed_over=passed)]

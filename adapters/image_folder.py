@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from choline_data.adapters import media, members
-from choline_data.adapters.base import Chunk, Claim, Shard, Source, SourceFile
-from choline_data.adapters.folder_metadata import is_metadata, metadata_of, placed
-from choline_data.adapters.media import MAX_MEDIUM_BYTES
-from choline_data.adapters.names import class_folders, in_order, is_about, parts, shared_folders, split_of
-from choline_data.adapters.rows import Rows, file_shards
+from choline_data.adapters.base import FormatClaim, Shard, Source, SourceChunk, SourceFile
+from choline_data.adapters.reading import media, members
+from choline_data.adapters.reading.folder_metadata import is_metadata, metadata_of, placed
+from choline_data.adapters.reading.media import MAX_MEDIUM_BYTES
+from choline_data.adapters.reading.names import class_folders, in_order, is_about, parts, shared_folders, split_of
+from choline_data.adapters.reading.rows import SourceRows, file_shards
 
 SHARE = 0.5
 
@@ -35,7 +35,7 @@ class ImageFolder:
         """Groups of pictures by split, in order of name; each carries the metadata files that speak of it."""
         return media_shards(files, "image")
 
-    def read(self, shard: Shard, *, start: int = 0) -> Iterator[Chunk]:
+    def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
         """The pictures of the shard; those that are none, or too large, are rejected."""
         return read_media(shard, "image", start, self.max_bytes, self._values)
 
@@ -73,11 +73,11 @@ def read_media(
     start: int,
     max_bytes: int,
     values_of: Callable[[SourceFile, list[str]], dict[str, Any]],
-) -> Iterator[Chunk]:
+) -> Iterator[SourceChunk]:
     """The media of a shard as rows: the column itself, what the metadata says, else what `values_of` makes of it."""
     found = [f for f in shard.files if media.column_for(f.name) == column]
     described = metadata_of([f for f in shard.files if media.column_for(f.name) != column], column)
-    rows = Rows(shard.origin, {column: media.MEDIUM, **(dict.fromkeys(described.columns))})
+    rows = SourceRows(shard.origin, {column: media.MEDIUM, **(dict.fromkeys(described.columns))})
     wanted = found[start:]
     for number, (file, data) in enumerate(members.contents(wanted, max_bytes, inflate=False), start):
         if rows.full(len(data or b"")):
@@ -105,7 +105,7 @@ def _mask_values(file: SourceFile) -> dict[str, Any]:
     return {"label": None, "mask_of": None}
 
 
-def detect(source: Source) -> list[Claim]:
+def detect(source: Source) -> list[FormatClaim]:
     """Claims the pictures of a source in which they are the greater part."""
     pictures = [f for f in source.files if media.column_for(f.name) == "image"]
     others = [f for f in source.files if media.column_for(f.name) != "image" and not is_about(f.name)]
@@ -118,7 +118,7 @@ def detect(source: Source) -> list[Claim]:
     passed = tuple((f.name, "tells about the data") for f in source.files if is_about(f.name))
     how = {"folders": "classes by folder", "masks": "pictures and masks", "none": "a folder of pictures"}[labels]
     evidence = f"{len(pictures)} pictures, " + ("a metadata file" if metadata else how)
-    return [Claim(ImageFolder(labels), kept, 1.0, evidence, kind="image", passed_over=passed)]
+    return [FormatClaim(ImageFolder(labels), kept, 1.0, evidence, kind="image", passed_over=passed)]
 
 
 def _how_labelled(pictures: Sequence[SourceFile]) -> str:

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from choline_data.adapters.base import BATCH_ROWS
-from choline_data.columns import filled, numbers
+from choline_data.columns.arrow_values import filled, numbers
 
 REASON = "holds an INT96 time that the timestamps of its row group don't hold exactly"
 Integers = npt.NDArray[np.int64]

@@ -15,9 +15,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from choline_data.adapters import io, records
-from choline_data.adapters.base import MAX_ROW_BYTES, Chunk, Claim, Shard, Source, SourceFile, from_row
+from choline_data.adapters.base import MAX_ROW_BYTES, FormatClaim, Shard, Source, SourceChunk, SourceFile, from_row
 from choline_data.adapters.jsonl import refuse_utf16
+from choline_data.adapters.reading import io, plain_files, records
 from choline_data.errors import SourceDamagedError, SourceFormatError, SourceTooLargeError, one_line
 
 MAX_DOCUMENT = 64 << 20
@@ -37,7 +37,7 @@ class JsonDocument:
         """One shard a file."""
         return [Shard(file.path, file.name, size=file.size) for file in files]
 
-    def read(self, shard: Shard, *, start: int = 0) -> Iterator[Chunk]:
+    def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
         """The document's rows from row `start` on."""
         found = records.records_of_rows(self._rows(shard))
         return from_row(start, records.chunks(found, shard.origin, 0))
@@ -93,11 +93,11 @@ class JsonDocument:
                     return
                 value, end = scan(text, at)
                 if end >= len(text) - 1 and more:  # a number at the end may go on
-                    wanted = len(text) - at + io.READ_BYTES
+                    wanted = len(text) - at + plain_files.READ_BYTES
                     continue
             except (ValueError, RecursionError) as error:
                 if more and len(text) - at <= self.max_row_bytes and not isinstance(error, RecursionError):
-                    wanted = 2 * (len(text) - at) + io.READ_BYTES
+                    wanted = 2 * (len(text) - at) + plain_files.READ_BYTES
                     continue
                 raise SourceDamagedError(
                     f"{name}: element {count} of the array is cut, not JSON, or over {self.max_row_bytes:,} bytes "
@@ -214,7 +214,7 @@ def _keyed(document: dict[str, Any]) -> list[Any] | None:
     return [{name: key, **value} for key, value in document.items()]
 
 
-def detect(source: Source) -> list[Claim]:
+def detect(source: Source) -> list[FormatClaim]:
     """Files named .json or .geojson, and others without an extension that begin as JSON."""
     files = tuple(f for f in source.files if _is_document(f))
     tokenizers = tuple(f for f in files if _is_tokenizer(f))
@@ -230,7 +230,7 @@ def detect(source: Source) -> list[Claim]:
     data = [n for n in beside if io.extension(n) not in ("md", "rst", "license", "")]
     described = tuple(f for f in files if len(files) < len(data) and _is_one_row(f))
     return [
-        Claim(
+        FormatClaim(
             JsonDocument(),
             tuple(f for f in files if f not in described),
             0.85,

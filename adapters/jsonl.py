@@ -13,17 +13,17 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
-from choline_data.adapters import io, records
 from choline_data.adapters.base import (
     MAX_ROW_BYTES,
-    Chunk,
-    Claim,
+    FormatClaim,
     Reject,
     Shard,
     Source,
+    SourceChunk,
     SourceFile,
     from_row,
 )
+from choline_data.adapters.reading import io, plain_files, records
 from choline_data.errors import SourceFormatError
 
 SHARD_BYTES = 128 << 20
@@ -41,7 +41,7 @@ class JsonLines:
         """One shard a file; a plain file of 256 MiB and more in ranges of 128 MiB."""
         found = []
         for file in files:
-            if file.size < 2 * SHARD_BYTES or io.compression_of(io.raw_head(file.path, 8)):
+            if file.size < 2 * SHARD_BYTES or plain_files.compression_of(io.raw_head(file.path, 8)):
                 found.append(Shard(file.path, file.name, size=file.size))
                 continue
             count = file.size // SHARD_BYTES
@@ -52,11 +52,11 @@ class JsonLines:
             ]
         return found
 
-    def read(self, shard: Shard, *, start: int = 0) -> Iterator[Chunk]:
+    def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
         """The shard's rows from row `start` on, one column a key; rows count the lines that are not blank."""
         return from_row(start, self._chunks(shard))
 
-    def _chunks(self, shard: Shard) -> Iterator[Chunk]:
+    def _chunks(self, shard: Shard) -> Iterator[SourceChunk]:
         row = line = 0
         where = f" from byte {shard.start:,}" if shard.start else ""
         blocks = io.line_blocks(
@@ -65,7 +65,7 @@ class JsonLines:
         for block in blocks:
             if isinstance(block, int):
                 why = f"line {line + 1}{where}: {block:,} bytes; the limit (max_row_bytes) is {self.max_row_bytes:,}"
-                yield Chunk(_NOTHING, np.empty(0, np.int64), (Reject(shard.origin, row, why),))
+                yield SourceChunk(_NOTHING, np.empty(0, np.int64), (Reject(shard.origin, row, why),))
                 row, line = row + 1, line + 1
                 continue
             if line == 0 and shard.start == 0:
@@ -118,7 +118,7 @@ def looks_like_lines(head: bytes, *, whole: bool) -> bool:
     return rest.startswith(b"{") if rest else whole
 
 
-def detect(source: Source) -> list[Claim]:
+def detect(source: Source) -> list[FormatClaim]:
     """Files named .jsonl or .ndjson, and others whose content is objects one a line."""
     named = tuple(f for f in source.files if io.extension(f.name) in EXTENSIONS)
     rest = [f for f in source.files if io.extension(f.name) in ("json", "log", "txt", "data", "")]
@@ -127,14 +127,14 @@ def detect(source: Source) -> list[Claim]:
         return []
     files = tuple(f for f in source.files if f in set(named) | set(found))
     evidence = "named .jsonl" if named else "one JSON object a line"
-    return [Claim(JsonLines(), files, 0.95 if named else 0.9, evidence)]
+    return [FormatClaim(JsonLines(), files, 0.95 if named else 0.9, evidence)]
 
 
 def _is_lines(file: SourceFile) -> bool:
     head = io.head(file.path)
     if not head.removeprefix(_BOM).lstrip().startswith(b"{"):
         return False
-    if b"\n" not in head and len(head) == io.HEAD_BYTES:  # one long first line: look as far as a row may go
+    if b"\n" not in head and len(head) == plain_files.HEAD_BYTES:  # one long first line: look as far as a row may go
         head = io.head(file.path, MAX_ROW_BYTES)
-    whole = len(head) < io.HEAD_BYTES and io.extension(file.name) != "json"
+    whole = len(head) < plain_files.HEAD_BYTES and io.extension(file.name) != "json"
     return looks_like_lines(head, whole=whole)

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from choline_data.adapters.base import Chunk, Claim, Shard, Source, SourceFile
-from choline_data.adapters.documents import chunks_of, document, json_files, one_shard_each
-from choline_data.adapters.io import head
+from choline_data.adapters.base import FormatClaim, Shard, Source, SourceChunk, SourceFile
+from choline_data.adapters.reading.documents import chunks_of, document, json_files, one_shard_each
+from choline_data.adapters.reading.io import head
 from choline_data.errors import CholineDataError, SourceFormatError
 
 
@@ -21,7 +21,7 @@ class LabelStudio:
         """A shard for each export."""
         return one_shard_each(files)
 
-    def read(self, shard: Shard, *, start: int = 0) -> Iterator[Chunk]:
+    def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
         """The tasks from `start` on."""
         tasks = document(shard.path, shard.name)
         if not isinstance(tasks, list):
@@ -32,7 +32,7 @@ class LabelStudio:
 ADAPTER = LabelStudio
 
 
-def detect(source: Source) -> list[Claim]:
+def detect(source: Source) -> list[FormatClaim]:
     """One claim for all exports of the source."""
     files = tuple(f for f, value in json_files(source, r'"(?:annotations|completions)"\s*:') if _is_export(value))
     if not files:
@@ -40,7 +40,9 @@ def detect(source: Source) -> list[Claim]:
     configs = [f for f in source.files if f.name.endswith(".xml") and _is_config(f)]
     configs += [f for f, value in json_files(source, r'"to_name"\s*:') if _is_parsed_config(value)]
     over = tuple((f.name, "a label configuration") for f in configs)
-    return [Claim(LabelStudio(), files, 1.0, "tasks with annotations[].result", kind="annotation", passed_over=over)]
+    return [
+        FormatClaim(LabelStudio(), files, 1.0, "tasks with annotations[].result", kind="annotation", passed_over=over)
+    ]
 
 
 def _is_export(value: Any) -> bool:

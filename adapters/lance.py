@@ -9,7 +9,16 @@ from typing import Any
 
 import pyarrow as pa
 
-from choline_data.adapters.base import BATCH_ROWS, Chunk, Claim, Shard, Source, SourceFile, chunk_of, from_row
+from choline_data.adapters.base import (
+    BATCH_ROWS,
+    FormatClaim,
+    Shard,
+    Source,
+    SourceChunk,
+    SourceFile,
+    chunk_of,
+    from_row,
+)
 from choline_data.errors import MissingDependencyError, SourceDamagedError, one_line
 
 
@@ -26,11 +35,11 @@ class Lance:
         name = self.root.rstrip("/").rsplit("/", 1)[-1]
         return [Shard(self.root, name, member=str(f.fragment_id)) for f in data.get_fragments()]
 
-    def read(self, shard: Shard, *, start: int = 0) -> Iterator[Chunk]:
+    def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
         """The fragment's rows from `start` on."""
         return from_row(start, self._chunks(shard))
 
-    def _chunks(self, shard: Shard) -> Iterator[Chunk]:
+    def _chunks(self, shard: Shard) -> Iterator[SourceChunk]:
         row = 0
         try:
             fragment = _dataset(shard.path, self.version).get_fragment(int(shard.member))
@@ -56,7 +65,7 @@ def _dataset(root: str, version: int = 0) -> Any:
         raise SourceDamagedError(f"{root}: {one_line(error, 160)}.", remedy="Fetch it again.") from error
 
 
-def detect(source: Source) -> list[Claim]:
+def detect(source: Source) -> list[FormatClaim]:
     """A claim for each folder with `_versions/*.manifest`; MissingDependencyError where pylance is not installed."""
     found = []
     manifests = [f for f in source.files if re.search(r"(?:^|/)_versions/[^/]+\.manifest$", f.name)]
@@ -65,5 +74,5 @@ def detect(source: Source) -> list[Claim]:
         root = first.path[: first.path.rindex("_versions/")]
         version = int(_dataset(root).version)
         files = tuple(f for f in source.files if f.name.startswith(prefix))
-        found.append(Claim(Lance(root, version), files, 1.0, f"a Lance dataset at {prefix or 'the root'}"))
+        found.append(FormatClaim(Lance(root, version), files, 1.0, f"a Lance dataset at {prefix or 'the root'}"))
     return found

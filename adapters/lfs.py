@@ -6,10 +6,10 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from choline_data.adapters.base import Claim, Source, SourceFile
-from choline_data.adapters.io import raw_head
+from choline_data.adapters.base import FormatClaim, Source, SourceFile
+from choline_data.adapters.reading.io import raw_head
 from choline_data.errors import CholineDataError, SourceNotFoundError
-from choline_data.locations import is_url
+from choline_data.places.locations import is_url
 
 _POINTER = re.compile(
     rb"\Aversion https://(?:git-lfs\.github\.com|hawser\.github\.com)/spec/v1\n(?:ext-[^\n]*\n)*"
@@ -18,7 +18,7 @@ _POINTER = re.compile(
 _SIZES = range(120, 1025)
 
 
-def detect(source: Source) -> list[Claim]:
+def detect(source: Source) -> list[FormatClaim]:
     """The claims of what the pointers stand for; SourceNotFoundError where the data were not pulled."""
     from choline_data.adapters.registry import claims
 

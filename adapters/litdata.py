@@ -10,11 +10,20 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
-from choline_data.adapters import media
-from choline_data.adapters.base import BATCH_ROWS, Chunk, Claim, Shard, Source, SourceFile, chunk_of, from_row
-from choline_data.adapters.names import in_order, is_about, parts, split_of
-from choline_data.adapters.packed_rows import beside, cells, count_of, index_of, shard_bytes
-from choline_data.adapters.rows import Rows
+from choline_data.adapters.base import (
+    BATCH_ROWS,
+    FormatClaim,
+    Shard,
+    Source,
+    SourceChunk,
+    SourceFile,
+    chunk_of,
+    from_row,
+)
+from choline_data.adapters.reading import media
+from choline_data.adapters.reading.names import in_order, is_about, parts, split_of
+from choline_data.adapters.reading.packed_rows import beside, cells, count_of, index_of, shard_bytes
+from choline_data.adapters.reading.rows import SourceRows
 from choline_data.errors import SourceDamagedError, SourceFormatError, SourceNotFoundError
 
 _ARROW_END = b"LDARW01\x00"
@@ -50,8 +59,8 @@ class LitData:
                 found.append(Shard(file.path, file.name, files=(index,), start=at, split=split_of(index.name)))
         return found
 
-    def read(self, shard: Shard, *, start: int = 0) -> Iterator[Chunk]:
-        """Rows in the columns that the index describes."""
+    def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
+        """SourceRows in the columns that the index describes."""
         index = index_of(shard.files[0])
         config, chunk = index["config"], index["chunks"][shard.start]
         formats = config["data_format"]
@@ -72,7 +81,7 @@ class LitData:
             yield from from_row(start, _arrow(arrow, shard.name, count_of(data)))
             return
         pictures = [n for n, f in zip(names, formats, strict=True) if f in ("jpeg", "file")]
-        rows = Rows(shard.origin, dict.fromkeys(pictures, media.MEDIUM))
+        rows = SourceRows(shard.origin, dict.fromkeys(pictures, media.MEDIUM))
         for row, found in cells(data, shard.name, [None] * len(formats), start):
             size = sum(map(len, found))
             if rows.full(size):
@@ -87,7 +96,7 @@ class LitData:
 ADAPTER = LitData
 
 
-def _arrow(data: bytes, name: str, count: int) -> Iterator[Chunk]:
+def _arrow(data: bytes, name: str, count: int) -> Iterator[SourceChunk]:
     """The rows of a chunk that holds an Arrow IPC file behind its offsets, as LitData writes flat rows since 0.2.7."""
     row = 0
     try:
@@ -129,9 +138,9 @@ def _names(spec: str | None, count: int) -> list[str]:
     return ["value"] if count == 1 else [f"value_{at}" for at in range(count)]
 
 
-def detect(source: Source) -> list[Claim]:
+def detect(source: Source) -> list[FormatClaim]:
     """Claims each folder whose `index.json` lists chunks and a data format."""
-    claims: list[Claim] = []
+    claims: list[FormatClaim] = []
     for index in source.files:
         if parts(index.name)[-1] != "index.json" or not _is_litdata(found := index_of(index)):
             continue
@@ -139,7 +148,7 @@ def detect(source: Source) -> list[Claim]:
         files = [f for f in source.files if "/".join(parts(f.name)) in wanted]
         about = tuple((f.name, "tells about the data") for f in source.files if is_about(f.name) and not claims)
         evidence = f"LitData index of {len(found['chunks'])} chunks"
-        claims.append(Claim(LitData(), (index, *files), 1.0, evidence, passed_over=about))
+        claims.append(FormatClaim(LitData(), (index, *files), 1.0, evidence, passed_over=about))
     return claims
 
 

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from choline_data.adapters import media
-from choline_data.adapters.base import Chunk, Claim, Shard, Source, SourceFile
-from choline_data.adapters.names import in_order, is_about, parts, split_of
-from choline_data.adapters.packed_rows import beside, cells, count_of, index_of, shard_bytes
-from choline_data.adapters.records import checked_loads
-from choline_data.adapters.rows import Rows
+from choline_data.adapters.base import FormatClaim, Shard, Source, SourceChunk, SourceFile
+from choline_data.adapters.reading import media
+from choline_data.adapters.reading.names import in_order, is_about, parts, split_of
+from choline_data.adapters.reading.packed_rows import beside, cells, count_of, index_of, shard_bytes
+from choline_data.adapters.reading.records import checked_loads
+from choline_data.adapters.reading.rows import SourceRows
 from choline_data.errors import SourceDamagedError, SourceFormatError, SourceNotFoundError
 
 _NUMBERS = {
@@ -47,15 +47,15 @@ class Mds:
                 )
         return found
 
-    def read(self, shard: Shard, *, start: int = 0) -> Iterator[Chunk]:
-        """Rows in the columns of the shard."""
+    def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
+        """SourceRows in the columns of the shard."""
         index = shard.files[0]
         entry = index_of(index)["shards"][shard.start]
         names, encodings = entry["column_names"], entry["column_encodings"]
         decode = [_decoder(e, n, index.name) for e, n in zip(encodings, names, strict=True)]
         data = shard_bytes(shard.path, shard.name)
         _check(entry, data, shard.name)
-        rows = Rows(shard.origin, {n: media.MEDIUM for n, e in zip(names, encodings, strict=True) if e in _MEDIA})
+        rows = SourceRows(shard.origin, {n: media.MEDIUM for n, e in zip(names, encodings, strict=True) if e in _MEDIA})
         for row, found in cells(data, shard.name, entry["column_sizes"], start):
             size = sum(map(len, found))
             if rows.full(size):
@@ -116,7 +116,7 @@ def _decoder(encoding: str, column: str, index: str) -> Callable[[bytes], Any]:
     )
 
 
-def detect(source: Source) -> list[Claim]:
+def detect(source: Source) -> list[FormatClaim]:
     """Claims each folder whose `index.json` lists MDS shards. Of a raw and a zstd copy each is a config of its own."""
     claims = []
     for index in source.files:
@@ -127,7 +127,7 @@ def detect(source: Source) -> list[Claim]:
         config = parts(index.name)[-2] if len(parts(index.name)) > 1 else ""
         rows = sum(int(entry.get("samples", 0)) for entry in found["shards"])
         kind = "image" if set(_MEDIA) & set(found["shards"][0]["column_encodings"]) else ""
-        claims.append(Claim(Mds(), (index, *files), 1.0, f"MDS index of {rows} rows", kind=kind, config=config))
+        claims.append(FormatClaim(Mds(), (index, *files), 1.0, f"MDS index of {rows} rows", kind=kind, config=config))
     if claims:
         about = tuple((f.name, "tells about the data") for f in source.files if is_about(f.name))
         claims[0] = replace(claims[0], passed_over=about)

@@ -15,20 +15,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from choline_data.adapters import batches, int96, io
+from choline_data.adapters import int96
 from choline_data.adapters.base import (
     BATCH_BYTES,
     BATCH_ROWS,
     MAX_ROW_BYTES,
-    Chunk,
-    Claim,
+    FormatClaim,
     Reject,
     Shard,
     Source,
+    SourceChunk,
     SourceFile,
     chunk_of,
 )
-from choline_data.columns import array_of
+from choline_data.adapters.reading import batches, io
+from choline_data.columns.arrow_values import array_of
 from choline_data.errors import SourceDamagedError, SourceTooLargeError, one_line
 
 SHARD_BYTES = 128 << 20
@@ -61,7 +62,7 @@ class Parquet:
                 ]
         return found
 
-    def read(self, shard: Shard, *, start: int = 0) -> Iterator[Chunk]:
+    def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
         """The shard's rows from row `start` of the file on."""
         with _opened(shard.path, shard.name) as parquet:
             batches.check_columns(parquet.schema_arrow, shard.name)
@@ -75,7 +76,7 @@ class Parquet:
                         yield from _from_row(start, chunk)
                 row += count
 
-    def row_group(self, shard: Shard, meta: pq.FileMetaData, group: int, row: int) -> Iterator[Chunk]:
+    def row_group(self, shard: Shard, meta: pq.FileMetaData, group: int, row: int) -> Iterator[SourceChunk]:
         """One row group, whose first row has the number `row`, of a file whose footer is known.
 
         A few rows that are too large to read are rejects; a group of many of them is an error.
@@ -83,7 +84,7 @@ class Parquet:
         with _Reopened(shard, meta) as files:
             yield from self._chunks(files, group, row)
 
-    def _chunks(self, files: _Reopened, group: int, row: int) -> Iterator[Chunk]:
+    def _chunks(self, files: _Reopened, group: int, row: int) -> Iterator[SourceChunk]:
         shard = files.shard
         about = files.footer.row_group(group)
         if about.total_byte_size > self.max_row_bytes * max(1, about.num_rows) and 0 < about.num_rows <= FEW_ROWS:
@@ -104,7 +105,7 @@ class Parquet:
                 keep = np.isin(rows, lost, invert=True)
                 batch, rows = batch.take(array_of(np.flatnonzero(keep))), rows[keep]
             if batch.num_rows:
-                yield Chunk(batches.with_partitions(batch, folders), rows)
+                yield SourceChunk(batches.with_partitions(batch, folders), rows)
 
     def _row_group(self, files: _Reopened, group: int, unit: str) -> Iterator[pa.RecordBatch]:
         """The row group in batches of bounded size, its columns as storage types."""
@@ -197,14 +198,14 @@ class _Reopened:
         return self._file
 
 
-def _from_row(start: int, chunk: Chunk) -> Iterator[Chunk]:
+def _from_row(start: int, chunk: SourceChunk) -> Iterator[SourceChunk]:
     """The chunk without the rows and rejects before row `start`."""
     if not chunk.batch.num_rows:
         yield replace(chunk, rejects=tuple(r for r in chunk.rejects if r.row >= start))
         return
     skip = int(np.searchsorted(chunk.rows, start))
     if skip < chunk.batch.num_rows:
-        yield Chunk(chunk.batch.slice(skip), chunk.rows[skip:]) if skip else chunk
+        yield SourceChunk(chunk.batch.slice(skip), chunk.rows[skip:]) if skip else chunk
 
 
 def _runs(meta: pq.FileMetaData) -> Iterator[tuple[int, int, int]]:
@@ -305,9 +306,9 @@ def _validate(batch: pa.RecordBatch, name: str, group: int) -> None:
         raise SourceDamagedError(f"{name}: row group {group}: {one_line(error, 200)}") from error
 
 
-def detect(source: Source) -> list[Claim]:
+def detect(source: Source) -> list[FormatClaim]:
     """Files that begin as Parquet, whatever their name, and those named .parquet."""
     files = tuple(
         f for f in source.files if io.extension(f.name) in ("parquet", "pq") or io.raw_head(f.path, 4) == _MAGIC
     )
-    return [Claim(Parquet(), files, 1.0, "the content is Parquet")] if files else []
+    return [FormatClaim(Parquet(), files, 1.0, "the content is Parquet")] if files else []

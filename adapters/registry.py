@@ -1,6 +1,6 @@
 """Which formats there are, and which of them reads a source.
 
-A format is a module with `detect(source) -> list[Claim]`. Layouts (a folder or a descriptor that means something as a
+A format is a module with `detect(source) -> list[FormatClaim]`. Layouts (a folder or a descriptor that means something as a
 whole) are asked first, in this order; each claim takes its files away from those that follow. What is left goes to the
 file formats, each of which claims the files that it knows by magic bytes or extension. Modules are imported when they
 are asked, and those of a file format only if an extension or magic hint says that they may be needed.
@@ -15,13 +15,13 @@ from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
 from types import ModuleType
 
-from choline_data.adapters.base import Adapter, Claim, Source, foreign
+from choline_data.adapters.base import Adapter, FormatClaim, Source, foreign
 from choline_data.errors import MissingDependencyError, SourceFormatError
-from choline_data.locations import redacted
+from choline_data.places.locations import redacted
 
 
 @dataclass(frozen=True)
-class Format:
+class RegisteredFormat:
     """A line of the registry. `extra` is what to install where the module's library is missing."""
 
     name: str
@@ -40,42 +40,42 @@ class Format:
 
 
 _HERE = "choline_data.adapters."
-FORMATS: tuple[Format, ...] = (
+FORMATS: tuple[RegisteredFormat, ...] = (
     # layouts: the whole folder or descriptor
-    Format("lfs", _HERE + "lfs", layout=True),
-    Format("dvc", _HERE + "dvc", layout=True),
-    Format("croissant", _HERE + "croissant", layout=True),
-    Format("frictionless", _HERE + "frictionless", layout=True),
-    Format("saved", _HERE + "hub_saved", layout=True, extra="hub"),
-    Format("lance", _HERE + "lance", layout=True, extra="lance"),
-    Format("mds", _HERE + "mds", layout=True),
-    Format("litdata", _HERE + "litdata", layout=True),
-    Format("hub", _HERE + "hub", layout=True, extra="hub"),
-    Format("label-studio", _HERE + "label_studio", layout=True),
-    Format("coco", _HERE + "coco", layout=True),
-    Format("chatgpt", _HERE + "chatgpt", layout=True),
-    Format("idx", _HERE + "idx", layout=True),
-    Format("webdataset", _HERE + "webdataset", layout=True),
-    Format("audio-folder", _HERE + "audio_folder", layout=True, extra="audio"),
-    Format("image-folder", _HERE + "image_folder", layout=True),
-    Format("source-tree", _HERE + "source_tree", layout=True),
-    Format("text-folder", _HERE + "text_folder", layout=True),
+    RegisteredFormat("lfs", _HERE + "lfs", layout=True),
+    RegisteredFormat("dvc", _HERE + "dvc", layout=True),
+    RegisteredFormat("croissant", _HERE + "croissant", layout=True),
+    RegisteredFormat("frictionless", _HERE + "frictionless", layout=True),
+    RegisteredFormat("saved", _HERE + "hub_saved", layout=True, extra="hub"),
+    RegisteredFormat("lance", _HERE + "lance", layout=True, extra="lance"),
+    RegisteredFormat("mds", _HERE + "mds", layout=True),
+    RegisteredFormat("litdata", _HERE + "litdata", layout=True),
+    RegisteredFormat("hub", _HERE + "hub", layout=True, extra="hub"),
+    RegisteredFormat("label-studio", _HERE + "label_studio", layout=True),
+    RegisteredFormat("coco", _HERE + "coco", layout=True),
+    RegisteredFormat("chatgpt", _HERE + "chatgpt", layout=True),
+    RegisteredFormat("idx", _HERE + "idx", layout=True),
+    RegisteredFormat("webdataset", _HERE + "webdataset", layout=True),
+    RegisteredFormat("audio-folder", _HERE + "audio_folder", layout=True, extra="audio"),
+    RegisteredFormat("image-folder", _HERE + "image_folder", layout=True),
+    RegisteredFormat("source-tree", _HERE + "source_tree", layout=True),
+    RegisteredFormat("text-folder", _HERE + "text_folder", layout=True),
     # files
-    Format("parquet", _HERE + "parquet"),
-    Format("arrow", _HERE + "arrow"),
-    Format("sqlite", _HERE + "sqlite"),
-    Format("tfrecord", _HERE + "tfrecord"),
-    Format("warc", _HERE + "warc"),
-    Format("conllu", _HERE + "conllu"),
-    Format("jsonl", _HERE + "jsonl"),
-    Format("json", _HERE + "json_document"),
-    Format("csv", _HERE + "csv_table"),
-    Format("archive", _HERE + "archive"),
-    Format("text", _HERE + "text"),
+    RegisteredFormat("parquet", _HERE + "parquet"),
+    RegisteredFormat("arrow", _HERE + "arrow"),
+    RegisteredFormat("sqlite", _HERE + "sqlite"),
+    RegisteredFormat("tfrecord", _HERE + "tfrecord"),
+    RegisteredFormat("warc", _HERE + "warc"),
+    RegisteredFormat("conllu", _HERE + "conllu"),
+    RegisteredFormat("jsonl", _HERE + "jsonl"),
+    RegisteredFormat("json", _HERE + "json_document"),
+    RegisteredFormat("csv", _HERE + "csv_table"),
+    RegisteredFormat("archive", _HERE + "archive"),
+    RegisteredFormat("text", _HERE + "text"),
 )
 
 
-def formats() -> tuple[Format, ...]:
+def formats() -> tuple[RegisteredFormat, ...]:
     """Our formats, then those of installed entry points in order of name. Two of one name are refused, naming both."""
     found = {f.name: f for f in FORMATS}
     for point in sorted(entry_points(group="choline_data.adapters"), key=lambda p: p.name):
@@ -84,11 +84,11 @@ def formats() -> tuple[Format, ...]:
                 f"Two adapters claim the name {point.name!r}: {found[point.name].module} and {point.value}.",
                 remedy="Uninstall one of them.",
             )
-        found[point.name] = Format(point.name, point.value)
+        found[point.name] = RegisteredFormat(point.name, point.value)
     return tuple(found.values())
 
 
-def format_named(name: str) -> Format:
+def format_named(name: str) -> RegisteredFormat:
     """The format of that name, as a card's `adapter:` gives it."""
     known = {f.name: f for f in formats()}
     if name not in known:
@@ -96,12 +96,12 @@ def format_named(name: str) -> Format:
     return known[name]
 
 
-def claims(source: Source, only: str = "") -> tuple[list[Claim], Source]:
+def claims(source: Source, only: str = "") -> tuple[list[FormatClaim], Source]:
     """Who reads what of this source, and the source of the files that nobody claimed.
 
     `only` asks one format alone (a card's `adapter:`, or `--format`).
     """
-    taken: list[Claim] = []
+    taken: list[FormatClaim] = []
     rest = source
     asked = (format_named(only),) if only else formats()
     for fmt in sorted(asked, key=lambda f: not f.layout):

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from choline_data.adapters import media, members
-from choline_data.adapters.base import MAX_ROW_BYTES, Chunk, Claim, Shard, Source, SourceFile
-from choline_data.adapters.encodings import decoded, looks_like_text
-from choline_data.adapters.media import suffix_of
-from choline_data.adapters.names import in_order, parts
-from choline_data.adapters.rows import Rows, file_shards
+from choline_data.adapters.base import MAX_ROW_BYTES, FormatClaim, Shard, Source, SourceChunk, SourceFile
+from choline_data.adapters.reading import media, members
+from choline_data.adapters.reading.encodings import decoded, looks_like_text
+from choline_data.adapters.reading.media import suffix_of
+from choline_data.adapters.reading.names import in_order, parts
+from choline_data.adapters.reading.rows import SourceRows, file_shards
 
 LANGUAGES = {
     "py": "Python", "pyi": "Python", "js": "JavaScript", "mjs": "JavaScript", "ts": "TypeScript", "tsx": "TypeScript",
@@ -65,9 +65,9 @@ class SourceTree:
         """Groups of files in order of name."""
         return file_shards(in_order(files))
 
-    def read(self, shard: Shard, *, start: int = 0) -> Iterator[Chunk]:
-        """Rows with text, path and language; pictures as `image`, other binaries as `content`."""
-        rows = Rows(shard.origin, _TYPES)
+    def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
+        """SourceRows with text, path and language; pictures as `image`, other binaries as `content`."""
+        rows = SourceRows(shard.origin, _TYPES)
         wanted = shard.files[start:]
         for number, (file, data) in enumerate(members.contents(wanted, self.max_bytes, inflate=False), start):
             if rows.full(len(data or b"")):
@@ -100,10 +100,10 @@ def language_of(name: str) -> str | None:
     return fixed.get(parts(name)[-1]) or LANGUAGES.get(suffix) or PROSE.get(suffix)
 
 
-def detect(source: Source) -> list[Claim]:
+def detect(source: Source) -> list[FormatClaim]:
     """Claims a folder of code: a fifth of its files or more are programs, and none is a file of data."""
     names = [f.name for f in source.files]
     code = sum(suffix_of(n) in LANGUAGES for n in names)
     if not code or code * 5 < len(names) or any(suffix_of(n) in _DATA for n in names):
         return []
-    return [Claim(SourceTree(), source.files, 0.9, f"{code} of {len(names)} files are programs", kind="text")]
+    return [FormatClaim(SourceTree(), source.files, 0.9, f"{code} of {len(names)} files are programs", kind="text")]

@@ -18,20 +18,20 @@ from urllib.parse import quote
 import numpy as np
 import pyarrow as pa
 
-from choline_data.adapters import batches, io, records
 from choline_data.adapters.base import (
     BATCH_ROWS,
     MAX_ROW_BYTES,
-    Chunk,
-    Claim,
+    FormatClaim,
     Shard,
     Source,
+    SourceChunk,
     SourceFile,
     from_row,
 )
-from choline_data.adapters.rows import as_json
+from choline_data.adapters.reading import batches, io, plain_files, records
+from choline_data.adapters.reading.rows import as_json
 from choline_data.errors import SourceDamagedError, SourceTooLargeError, one_line
-from choline_data.locations import local_path
+from choline_data.places.locations import local_path
 
 _MAGIC = b"SQLite format 3\x00"
 _FETCH_ROWS = 256
@@ -52,11 +52,11 @@ class Sqlite:
                 found += [Shard(file.path, file.name, member=name) for name in _tables(base)]
         return found
 
-    def read(self, shard: Shard, *, start: int = 0) -> Iterator[Chunk]:
+    def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
         """The table's rows from row `start` on."""
         return from_row(start, self._chunks(shard))
 
-    def _chunks(self, shard: Shard) -> Iterator[Chunk]:
+    def _chunks(self, shard: Shard) -> Iterator[SourceChunk]:
         with self._opened(shard.path, shard.name) as base:
             if shard.member not in _tables(base):
                 raise SourceDamagedError(f"{shard.name} has no table {one_line(shard.member, 60)!r}.")
@@ -75,7 +75,7 @@ class Sqlite:
         """The database read-only, from a local copy where it is remote or compressed."""
         with io.open_raw(path) as raw, tempfile.TemporaryDirectory() as folder:
             local = local_path(path)
-            if local is None or io.compression_of(raw.read(8)):
+            if local is None or plain_files.compression_of(raw.read(8)):
                 local = os.path.join(folder, "copy.sqlite")
                 with open(local, "wb") as copy:
                     for piece in io.pieces(path, name):
@@ -138,7 +138,7 @@ def _column(name: str, values: Sequence[Any]) -> tuple[pa.Field, pa.Array]:
     return records.json_field(name), records.json_column(as_json(v) for v in values)
 
 
-def detect(source: Source) -> list[Claim]:
+def detect(source: Source) -> list[FormatClaim]:
     """Files that begin as SQLite 3, whatever their name."""
     files = tuple(f for f in source.files if io.raw_head(f.path, 16) == _MAGIC)
-    return [Claim(Sqlite(), files, 1.0, "the content is SQLite 3")] if files else []
+    return [FormatClaim(Sqlite(), files, 1.0, "the content is SQLite 3")] if files else []

@@ -14,20 +14,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from choline_data.adapters import io, media, members
 from choline_data.adapters.base import (
     BATCH_ROWS,
     MAX_ROW_BYTES,
-    Chunk,
-    Claim,
+    FormatClaim,
     Reject,
     Shard,
     Source,
+    SourceChunk,
     SourceFile,
 )
-from choline_data.adapters.encodings import declared_in, decoded, looks_like_text
-from choline_data.adapters.names import in_order, is_about, parts, split_of
-from choline_data.adapters.rows import Rows, file_shards
+from choline_data.adapters.reading import io, media, members
+from choline_data.adapters.reading.encodings import declared_in, decoded, looks_like_text
+from choline_data.adapters.reading.names import in_order, is_about, parts, split_of
+from choline_data.adapters.reading.rows import SourceRows, file_shards
 from choline_data.errors import InvalidOptionError, SourceDamagedError, SourceFormatError, SourceTooLargeError
 
 UNITS = ("document", "line", "paragraph", "separator")
@@ -77,8 +77,8 @@ class Text:
         indexes = {f.name: f for f in files if _is_index(f.name)}
         return [Shard(f.path, f.name, files=_index_of(f, indexes), size=f.size, split=split_of(f.name)) for f in texts]
 
-    def read(self, shard: Shard, *, start: int = 0) -> Iterator[Chunk]:
-        """Rows with the column `text`; documents also have `path` and the `encoding` that they were read in."""
+    def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
+        """SourceRows with the column `text`; documents also have `path` and the `encoding` that they were read in."""
         if self.unit == "document":
             yield from self._documents(shard, start)
             return
@@ -87,7 +87,7 @@ class Text:
             rows = [n for n in range(first, first + len(texts)) if n not in rejects]
             first += len(texts)
             kept = [t for n, t in enumerate(texts, first - len(texts)) if n not in rejects]
-            chunk = Chunk(
+            chunk = SourceChunk(
                 pa.RecordBatch.from_pydict({"text": pa.array(kept, pa.large_string())}),
                 np.array(rows, dtype=np.int64),
                 tuple(Reject(shard.origin, n, why) for n, why in rejects.items() if n >= start),
@@ -97,8 +97,8 @@ class Text:
                 yield replace(chunk, batch=chunk.batch.slice(skip), rows=chunk.rows[skip:])
         self._check_count(shard, first)
 
-    def _documents(self, shard: Shard, start: int) -> Iterator[Chunk]:
-        rows = Rows(shard.origin, {"text": pa.large_string(), "path": pa.string(), "encoding": pa.string()})
+    def _documents(self, shard: Shard, start: int) -> Iterator[SourceChunk]:
+        rows = SourceRows(shard.origin, {"text": pa.large_string(), "path": pa.string(), "encoding": pa.string()})
         files = shard.files or (SourceFile(shard.path, shard.name, shard.size),)
         for number, (file, data) in enumerate(members.contents(files[start:], self.max_bytes), start):
             if data is None:
@@ -210,7 +210,7 @@ def _index_of(file: SourceFile, indexes: dict[str, SourceFile]) -> tuple[SourceF
     return (index,) if index else ()
 
 
-def detect(source: Source) -> list[Claim]:
+def detect(source: Source) -> list[FormatClaim]:
     """Claims what is text and no other format's: documents, line files and fortune files, each group by itself."""
     single = len(source.files) == 1 and not source.folder
     about = [] if single else [f for f in source.files if is_about(f.name)]
@@ -230,7 +230,7 @@ def detect(source: Source) -> list[Claim]:
         indexes = {f.name: f for f in source.files if _is_index(f.name)}
         beside = [i for f in files for i in _index_of(f, indexes)] if unit == "separator" else []
         claims.append(
-            Claim(
+            FormatClaim(
                 Text(unit),
                 (*files, *beside),
                 0.6,

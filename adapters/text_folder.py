@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 
 from choline_data.adapters import text
-from choline_data.adapters.base import Claim, Source, SourceFile
-from choline_data.adapters.media import suffix_of
-from choline_data.adapters.names import is_about, parts
+from choline_data.adapters.base import FormatClaim, Source, SourceFile
+from choline_data.adapters.reading.media import suffix_of
+from choline_data.adapters.reading.names import is_about, parts
 
 ADAPTER = text.Text
 _SIDECAR = re.compile(r"^(?P<of>.+?)[-_.](metadata|meta|info)\.(json|ya?ml)$", re.IGNORECASE)
 
 
-def detect(source: Source) -> list[Claim]:
+def detect(source: Source) -> list[FormatClaim]:
     """Claims texts whose only company are metadata sidecars named after them (`1342-metadata.json`, `1342-0.txt`)."""
     others = [f for f in source.files if not is_about(f.name)]
     texts = [f for f in others if suffix_of(f.name) in ("txt", "text", "md", "rst")]

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from choline_data.adapters import io, media
-from choline_data.adapters.base import Chunk, Claim, Shard, Source, SourceFile
-from choline_data.adapters.media import MAX_MEDIUM_BYTES
-from choline_data.adapters.names import in_order, is_about, split_of
-from choline_data.adapters.rows import Rows
-from choline_data.adapters.tar_stream import PieceStream
+from choline_data.adapters.base import FormatClaim, Shard, Source, SourceChunk, SourceFile
+from choline_data.adapters.reading import io, media
+from choline_data.adapters.reading.media import MAX_MEDIUM_BYTES
+from choline_data.adapters.reading.names import in_order, is_about, split_of
+from choline_data.adapters.reading.rows import SourceRows
+from choline_data.adapters.reading.tar_stream import PieceStream
 from choline_data.errors import SourceDamagedError, SourceTooLargeError
 
 
@@ -52,9 +52,9 @@ class TfRecord:
         """One shard a file."""
         return [Shard(f.path, f.name, size=f.size, split=split_of(f.name)) for f in in_order(files)]
 
-    def read(self, shard: Shard, *, start: int = 0) -> Iterator[Chunk]:
+    def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
         """Records in order; damage raises after the whole records before it."""
-        rows = Rows(shard.origin)
+        rows = SourceRows(shard.origin)
         try:
             for number, record in enumerate(self._records(shard)):
                 if number < start:
@@ -177,13 +177,13 @@ def _fields(data: bytes) -> Iterator[tuple[int, bytes | int]]:
         at += size
 
 
-def detect(source: Source) -> list[Claim]:
+def detect(source: Source) -> list[FormatClaim]:
     """Claims files whose first length has its right checksum."""
     found = [f for f in source.files if "tfrec" in f.name.lower() and _framed(f)]
     if not found:
         return []
     passed = tuple((f.name, "tells about the data") for f in source.files if is_about(f.name))
-    return [Claim(TfRecord(), tuple(found), 1.0, f"{len(found)} TFRecord file(s)", passed_over=passed)]
+    return [FormatClaim(TfRecord(), tuple(found), 1.0, f"{len(found)} TFRecord file(s)", passed_over=passed)]
 
 
 def _framed(file: SourceFile) -> bool:

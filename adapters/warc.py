@@ -13,12 +13,12 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
-from choline_data.adapters import io
-from choline_data.adapters.base import Chunk, Claim, Shard, Source, SourceFile
-from choline_data.adapters.encodings import decoded
-from choline_data.adapters.names import in_order, is_about, split_of
-from choline_data.adapters.rows import Rows
-from choline_data.adapters.tar_stream import PieceStream
+from choline_data.adapters.base import FormatClaim, Shard, Source, SourceChunk, SourceFile
+from choline_data.adapters.reading import io
+from choline_data.adapters.reading.encodings import decoded
+from choline_data.adapters.reading.names import in_order, is_about, split_of
+from choline_data.adapters.reading.rows import SourceRows
+from choline_data.adapters.reading.tar_stream import PieceStream
 from choline_data.errors import SourceDamagedError
 
 MAX_HEADER_BYTES = 64 << 10
@@ -48,9 +48,9 @@ class Warc:
         """One shard a file."""
         return [Shard(f.path, f.name, size=f.size, split=split_of(f.name)) for f in in_order(files)]
 
-    def read(self, shard: Shard, *, start: int = 0) -> Iterator[Chunk]:
+    def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
         """Records in order; a cut file raises after the whole records before the cut."""
-        rows = Rows(shard.origin, _TYPES)
+        rows = SourceRows(shard.origin, _TYPES)
         try:
             for number, (headers, block) in enumerate(self._records(shard)):
                 if number < start:
@@ -173,10 +173,10 @@ def _unchunked(content: bytes) -> bytes:
     return b"".join(got)
 
 
-def detect(source: Source) -> list[Claim]:
+def detect(source: Source) -> list[FormatClaim]:
     """Claims files that begin as a WARC record."""
     found = [f for f in source.files if ".warc" in f.name.lower() and io.head(f.path, 8).startswith(b"WARC/")]
     if not found:
         return []
     passed = tuple((f.name, "tells about the data") for f in source.files if is_about(f.name))
-    return [Claim(Warc(), tuple(found), 1.0, f"{len(found)} WARC file(s)", kind="text", passed_over=passed)]
+    return [FormatClaim(Warc(), tuple(found), 1.0, f"{len(found)} WARC file(s)", kind="text", passed_over=passed)]

@@ -16,14 +16,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from choline_data.adapters import media, members
-from choline_data.adapters.base import Chunk, Claim, Shard, Source, SourceFile
-from choline_data.adapters.encodings import decoded
-from choline_data.adapters.media import MAX_MEDIUM_BYTES
-from choline_data.adapters.names import in_order, is_about, split_of
-from choline_data.adapters.records import checked_loads
-from choline_data.adapters.rows import Rows
-from choline_data.adapters.tar_stream import Member, body
+from choline_data.adapters.base import FormatClaim, Shard, Source, SourceChunk, SourceFile
+from choline_data.adapters.reading import media, members
+from choline_data.adapters.reading.encodings import decoded
+from choline_data.adapters.reading.media import MAX_MEDIUM_BYTES
+from choline_data.adapters.reading.names import in_order, is_about, split_of
+from choline_data.adapters.reading.records import checked_loads
+from choline_data.adapters.reading.rows import SourceRows
+from choline_data.adapters.reading.tar_stream import Member, body
 from choline_data.errors import SourceDamagedError
 
 HEAD_MEMBERS = 200
@@ -52,9 +52,9 @@ class WebDataset:
         """One shard a tar."""
         return [Shard(f.path, f.name, size=f.size, split=split_of(f.name)) for f in in_order(files)]
 
-    def read(self, shard: Shard, *, start: int = 0) -> Iterator[Chunk]:
+    def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
         """Samples in the order of the tar; a cut tar raises after the whole samples before the cut."""
-        rows = Rows(shard.origin, {"__key__": pa.string()})
+        rows = SourceRows(shard.origin, {"__key__": pa.string()})
         samples = self._samples(SourceFile(shard.path, shard.name))
         number = 0
         while True:
@@ -152,14 +152,14 @@ def _merge_json(values: dict[str, Any], data: bytes) -> str:
     return ""
 
 
-def detect(source: Source) -> list[Claim]:
+def detect(source: Source) -> list[FormatClaim]:
     """Claims the tars whose first members come in groups of one key."""
     found = [f for f in source.files if _may_be_tar(f) and members.is_archive(f) == "tar" and _grouped(f)]
     if not found:
         return []
     evidence = f"{len(found)} tar(s) whose members share keys"
     passed = tuple((f.name, "tells about the data") for f in source.files if is_about(f.name))
-    return [Claim(WebDataset(), tuple(found), 1.0, evidence, kind=_kind(found[0]), passed_over=passed)]
+    return [FormatClaim(WebDataset(), tuple(found), 1.0, evidence, kind=_kind(found[0]), passed_over=passed)]
 
 
 def _may_be_tar(file: SourceFile) -> bool:

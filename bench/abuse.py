@@ -43,10 +43,10 @@ Count = Synchronized  # of a number in shared memory
 def make_home(folder: str) -> None:
     """A home with a dataset of 20 MB, one of small rows, and thirty that are only there to be listed."""
     from choline_data import schema as one
-    from choline_data.home import Home
-    from choline_data.identity import sample_ids
+    from choline_data.places.home import Home
     from choline_data.store import BlockWriter, Catalog, Entry, Manifest, StoredFile
     from choline_data.store.revision import manifest_name
+    from choline_data.store.sample_ids import sample_ids
 
     home = Home(folder)
 

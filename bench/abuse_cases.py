@@ -179,7 +179,7 @@ def streams_of_256_sources(caller: Caller) -> Step:
 
 @case(4)
 def cursors_of_other_recipes(caller: Caller) -> Step:
-    from choline_data.cursor import Cursor
+    from choline_data.order.cursor import Cursor
 
     stub, recipe = firehose(caller), many(caller, 60, 1000)
     cursor = Cursor("0" * 64, 0).encode()

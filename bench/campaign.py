@@ -36,16 +36,16 @@ from choline_data.errors import (
     RevisionGoneError,
     UnknownDatasetError,
 )
-from choline_data.home import Home
 from choline_data.mix import resolve_mix
+from choline_data.places.home import Home
 from choline_data.store import Catalog, leases, open_revision
-from choline_data.store.garbage import collect
 from choline_data.store.retention import pin, pins, unpin
-from choline_data.store.verify import verify
-from choline_data.stream import Store
-from choline_data.tokens.store import tokenize
-from choline_data.tokens.stream import token_options, token_rows
+from choline_data.store.windows import Store
+from choline_data.tokens.token_store import tokenize
+from choline_data.tokens.token_stream import token_options, token_rows
 from choline_data.tokens.tokenizers import Tokenizer
+from choline_data.upkeep.garbage import collect
+from choline_data.upkeep.verify import verify
 from choline_data.views import open_stream
 
 NAMES = ("code", "news", "web")

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from choline_data.home import Home
+from choline_data.places.home import Home
 from choline_data.store import Manifest, StoredFile
-from choline_data.store.manifest import manifest_name, read_manifest, store_manifest
+from choline_data.store.manifest import read_manifest, store_manifest
+from choline_data.store.object_names import manifest_name
 from choline_data.store.sealed import is_intact
 from choline_data.tokens.checked import Pieces, SummingFile
 

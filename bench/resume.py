@@ -20,10 +20,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from choline_data import schema as one
-from choline_data.home import Home
-from choline_data.identity import sample_ids
+from choline_data.places.home import Home
 from choline_data.store import BlockWriter, Catalog, Entry, Manifest, StoredFile
 from choline_data.store.revision import manifest_name
+from choline_data.store.sample_ids import sample_ids
 
 MILLION = 1_000_000
 FILES = 1_100

@@ -34,10 +34,10 @@ import numpy as np
 import numpy.typing as npt
 from stream import make_home
 
-from choline_data.home import Home
 from choline_data.mix import resolve_mix
-from choline_data.service.serve import parse_bytes
-from choline_data.stream import Store
+from choline_data.places.home import Home
+from choline_data.service.server import parse_bytes
+from choline_data.store.windows import Store
 from choline_data.views import open_stream
 
 ROW = 8000

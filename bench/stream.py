@@ -27,12 +27,12 @@ import pyarrow as pa
 import pyarrow.flight as flight
 
 from choline_data import schema as one
-from choline_data.home import Home
 from choline_data.mix import resolve_mix
-from choline_data.recipe import Recipe
+from choline_data.order.recipe import Recipe
+from choline_data.places.home import Home
 from choline_data.store import BlockWriter, Catalog, Entry, Manifest, StoredFile
 from choline_data.store.revision import manifest_name
-from choline_data.stream import Store
+from choline_data.store.windows import Store
 from choline_data.views import open_stream
 
 ROW = 2400

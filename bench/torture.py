@@ -57,7 +57,13 @@ def preload() -> None:
 
     from choline_data.adapters.registry import FORMATS
 
-    modules = ["choline_data.cli.add", "choline_data.catalog.runners", "pandas", "pyarrow.parquet", "typer.main"]
+    modules = [
+        "choline_data.cli.add_command",
+        "choline_data.catalog.runners",
+        "pandas",
+        "pyarrow.parquet",
+        "typer.main",
+    ]
     for module in (*modules, *(form.module for form in FORMATS)):
         with contextlib.suppress(ImportError):
             importlib.import_module(module)

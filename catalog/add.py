@@ -8,20 +8,20 @@ from typing import Any
 
 from choline_data.adapters.base import Source
 from choline_data.catalog.ingest import Ingested, Progress, check_limit, publish
-from choline_data.catalog.planning import Plan, Wishes, plan_source
+from choline_data.catalog.planning import IngestPlan, Wishes, plan_source
 from choline_data.errors import AlreadyExistsError, HomeError, UnavailableError
-from choline_data.home import Home
-from choline_data.locations import is_url, redacted
+from choline_data.places.home import Home
+from choline_data.places.locations import is_url, redacted
 from choline_data.store import Catalog
-from choline_data.store.catalog import check_name, name_from
 from choline_data.store.leases import writing
+from choline_data.store.snapshots import check_name, name_from
 
 
 @dataclass(frozen=True)
 class Prepared:
     """A plan ready to run, and what the catalog had under its name when it was made."""
 
-    plan: Plan
+    plan: IngestPlan
     source: Source
     replaces: str | None
     card: dict[str, Any]
@@ -46,7 +46,7 @@ def prepare(
     revision: str = "",
 ) -> Prepared:
     """Resolves and plans; writes nothing. A name of a card stands for the card's source, mapping and licence."""
-    from choline_data.catalog.resolve import resolve
+    from choline_data.catalog.locate import resolve
 
     wishes = wishes or Wishes()
     card: dict[str, Any] = {}

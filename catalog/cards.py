@@ -27,7 +27,8 @@ from choline_data.errors import (
     nearest,
 )
 from choline_data.licenses import MIXED, NOASSERTION, license_class, spdx_of, strictest
-from choline_data.locations import check_location, is_url, open_location
+from choline_data.places.downloads import open_location
+from choline_data.places.locations import check_location, is_url
 from choline_data.schema import KINDS
 
 GATES: Final = ("no", "auto", "manual", "unknown")

@@ -13,16 +13,16 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from typing import Any
 
-from choline_data import apart
 from choline_data.catalog import processes
 from choline_data.catalog.ingest import Progress, UnitResult, run_here
-from choline_data.catalog.planning import Plan, Unit
+from choline_data.catalog.planning import IngestPlan, Unit
 from choline_data.errors import UnavailableError
-from choline_data.home import Home
+from choline_data.places.home import Home
+from choline_data.process import apart
 
 
 def run_beside(
-    plan: Plan, home: Home, units: Sequence[Unit], workers: int, progress: Progress | None = None
+    plan: IngestPlan, home: Home, units: Sequence[Unit], workers: int, progress: Progress | None = None
 ) -> Iterator[UnitResult]:
     """The units in so many processes, in whatever order they are done. An error in one of them ends all."""
     left = iter(in_turn(plan, units))
@@ -61,7 +61,7 @@ def run_beside(
             home.drop_staged(process.pid or 0)  # the signal may have come where nothing could drop it
 
 
-def in_turn(plan: Plan, units: Sequence[Unit]) -> list[Unit]:
+def in_turn(plan: IngestPlan, units: Sequence[Unit]) -> list[Unit]:
     """The units as they are dealt: the biggest first, so that none is left to one worker at the end.
 
     A limit wants the first rows, and so the first units.
@@ -73,9 +73,9 @@ def _size(unit: Unit) -> int:
     return sum(max(shard.size, 0) for _, shard in unit.shards)
 
 
-def _started(plan: Plan, home: Home) -> tuple[Connection[Any, Any], ForkServerProcess, Any]:
+def _started(plan: IngestPlan, home: Home) -> tuple[Connection[Any, Any], ForkServerProcess, Any]:
     """A worker: the connection to it, its process, and the buffer in which it notes the file that it reads."""
-    made = processes.context()
+    made = processes.context(__name__)
     ours, theirs = made.Pipe()
     note = made.RawArray("c", apart.NOTE_BYTES)
     process = made.Process(target=_work, args=(plan, home, theirs, note), daemon=True)
@@ -96,7 +96,7 @@ def _check_ended(process: ForkServerProcess, note: Any) -> None:
         )
 
 
-def _work(plan: Plan, home: Home, parent: Connection[Any, Any], note: Any) -> None:
+def _work(plan: IngestPlan, home: Home, parent: Connection[Any, Any], note: Any) -> None:
     """What a worker does until there are no units left, the parent ends it, or the parent is gone."""
     apart.note_in(note)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it too, and ends its workers

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from choline_data import schema as one
 from choline_data.errors import MissingDependencyError
-from choline_data.home import Home
+from choline_data.places.home import Home
 from choline_data.store import BlockFile, BlockWriter, Manifest, StoredFile
 
 PERMUTATIONS = 128
@@ -49,7 +49,7 @@ def _near(home: Home, manifest: Manifest) -> npt.NDArray[np.bool_]:
         from rensa import RMinHash
     except ModuleNotFoundError as error:
         raise MissingDependencyError("dedup", "Leaving out near repeats") from error
-    from choline_data.rendering import render
+    from choline_data.streams.rendering import render
 
     keep = _exact(home, manifest)
     bands: dict[bytes, list[int]] = {}

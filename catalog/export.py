@@ -12,9 +12,9 @@ import orjson
 import pyarrow as pa
 
 from choline_data import schema as one
-from choline_data.cli.output import plain
 from choline_data.errors import InvalidOptionError, MissingDependencyError
-from choline_data.home import Home
+from choline_data.json_values import plain
+from choline_data.places.home import Home
 from choline_data.store import Entry, Revision, open_revision
 
 FORMATS = ("parquet", "webdataset", "jsonl", "croissant")

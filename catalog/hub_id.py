@@ -21,8 +21,9 @@ CONVERTED = "refs/convert/parquet"
 
 def resolve_hub(name: str, *, revision: str = "", config: str = "", split: str = "") -> Source:
     """The dataset `OWNER/NAME` at a commit. One-line errors where it is gated, gone, empty, a script, or offline."""
-    from choline_data.catalog.resolve import in_order, wanted
-    from choline_data.stated_licence import NOASSERTION, spdx_of_stated
+    from choline_data.catalog.source_names import in_order, wanted
+    from choline_data.catalog.stated_licence import NOASSERTION
+    from choline_data.licenses import spdx_of_stated
 
     try:
         from huggingface_hub import HfApi

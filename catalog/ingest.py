@@ -13,20 +13,19 @@ from functools import partial
 from typing import Any
 
 import orjson
-import pyarrow as pa
 
 from choline_data import schema as one
 from choline_data.adapters.base import Reject, Shard, foreign
-from choline_data.adapters.mapping import Normalised
-from choline_data.catalog.planning import Plan, Unit, guarded
-from choline_data.columns import array_of, constant
+from choline_data.adapters.mapping import forms
+from choline_data.adapters.mapping.samples_of import samples_of
+from choline_data.catalog.planning import IngestPlan, Unit, guarded
 from choline_data.errors import DataError, TooManyRejectsError
-from choline_data.home import Home
-from choline_data.identity import sample_ids
+from choline_data.places.home import Home
 from choline_data.store import BlockWriter, Catalog, Entry, Manifest, StoredFile
 from choline_data.store.blocks import data_name, index_name
 from choline_data.store.leases import check_published, check_written, writing
-from choline_data.store.manifest import manifest_name, store_manifest
+from choline_data.store.manifest import store_manifest
+from choline_data.store.object_names import manifest_name
 
 FILE_BYTES = 512 << 20
 MAX_REJECTS_KEPT = 100_000
@@ -45,35 +44,10 @@ class UnitResult:
     rejected: int
 
 
-def samples_of(columns: tuple[str, ...], kind: str, shard: Shard, normalised: Normalised) -> pa.RecordBatch:
-    """The normalised rows in these stored columns, with ids and origins."""
-    batch, chunk = normalised.batch, normalised.chunk
-    rows = batch.num_rows
-    numbers = array_of(chunk.rows)
-    files = chunk.files if chunk.files is not None else pa.repeat(constant(shard.origin, pa.string()), len(chunk.rows))
-    if normalised.keep is not None:
-        numbers, files = numbers.filter(normalised.keep), files.filter(normalised.keep)
-    schema = one.stored_schema(columns)
-    arrays: list[pa.Array] = []
-    for column in schema:
-        if column.name == "id":
-            arrays.append(sample_ids(batch))
-        elif column.name == "origin":
-            arrays.append(pa.StructArray.from_arrays([files, numbers], fields=list(one.ORIGIN)))
-        elif column.name in batch.schema.names:
-            values = batch[column.name]
-            arrays.append(values if values.type == column.type else values.cast(column.type))
-        elif column.name == "kind":
-            arrays.append(pa.repeat(constant(kind, pa.string()), rows))
-        else:
-            arrays.append(pa.nulls(rows, column.type))
-    return pa.record_batch(arrays, schema=schema)
-
-
-class Running:
+class RunningUnit:
     """A unit being read, mapped and written. Its last file may still be on its way to the disk when all is read."""
 
-    def __init__(self, plan: Plan, home: Home, unit: Unit) -> None:
+    def __init__(self, plan: IngestPlan, home: Home, unit: Unit) -> None:
         self._plan = plan
         self._home = home
         self._unit = unit
@@ -115,7 +89,7 @@ class Running:
                 self._reject(chunk.rejects)
                 continue
             with foreign(shard.origin):
-                normalised = part.mapping.apply(chunk, shard)
+                normalised = forms.apply(part.mapping, chunk, shard)
                 rows = normalised.batch.num_rows
                 samples = samples_of(self._plan.columns, part.mapping.kind, shard, normalised) if rows else None
             self._reject((*chunk.rejects, *normalised.rejects))
@@ -163,23 +137,25 @@ class Running:
                 writer.abandon()
 
 
-def run_unit(plan: Plan, home: Home, unit: Unit, progress: Progress | None = None) -> UnitResult:
+def run_unit(plan: IngestPlan, home: Home, unit: Unit, progress: Progress | None = None) -> UnitResult:
     """Reads, maps and writes one unit. A rerun writes the same files again, under the same names."""
-    running = Running(plan, home, unit)
+    running = RunningUnit(plan, home, unit)
     running.read(progress)
     return running.result()
 
 
-def run_here(plan: Plan, home: Home, units: Iterable[Unit], progress: Progress | None = None) -> Iterator[UnitResult]:
+def run_here(
+    plan: IngestPlan, home: Home, units: Iterable[Unit], progress: Progress | None = None
+) -> Iterator[UnitResult]:
     """The units one after the other in this process, each read while the one before is synced.
 
     Ends early once `--limit` is reached.
     """
     rows = 0
-    open_: list[Running] = []
+    open_: list[RunningUnit] = []
     try:
         for unit in units:
-            open_.append(Running(plan, home, unit))
+            open_.append(RunningUnit(plan, home, unit))
             open_[-1].read(progress)
             rows += open_[-1].rows
             if len(open_) > 1:
@@ -205,7 +181,7 @@ class Ingested:
     rejects: tuple[Reject, ...] = field(default=(), repr=False)
 
 
-def check_rejects(plan: Plan, rows: int, rejected: int, rejects: Sequence[Reject]) -> None:
+def check_rejects(plan: IngestPlan, rows: int, rejected: int, rejects: Sequence[Reject]) -> None:
     """TooManyRejectsError where more rows were rejected than the plan allows."""
     if rejected and rejected > plan.max_rejects * (rows + rejected):
         first = rejects[0]
@@ -217,7 +193,7 @@ def check_rejects(plan: Plan, rows: int, rejected: int, rejects: Sequence[Reject
 
 
 def entry_of(
-    plan: Plan,
+    plan: IngestPlan,
     revision: str,
     rows: int,
     size: int,
@@ -250,7 +226,7 @@ def rejects_as_lines(rejects: Sequence[Reject]) -> bytes:
 
 
 def publish(
-    plan: Plan,
+    plan: IngestPlan,
     home: Home,
     results: Iterable[UnitResult],
     *,
@@ -267,7 +243,7 @@ def publish(
 
 
 def _publish(
-    plan: Plan,
+    plan: IngestPlan,
     home: Home,
     results: Iterable[UnitResult],
     replaces: str | None,
@@ -326,7 +302,7 @@ def names_of(manifest: Manifest) -> list[str]:
     return [manifest_name(manifest.revision), *files]
 
 
-def check_limit(results: list[UnitResult], plan: Plan, home: Home) -> list[UnitResult]:
+def check_limit(results: list[UnitResult], plan: IngestPlan, home: Home) -> list[UnitResult]:
     """With `--limit n`, exactly the first n samples, wherever the units' ends lie."""
     if not plan.limit:
         return results
@@ -346,7 +322,7 @@ def check_limit(results: list[UnitResult], plan: Plan, home: Home) -> list[UnitR
     return kept
 
 
-def _cut(home: Home, plan: Plan, file: StoredFile, rows: int) -> StoredFile:
+def _cut(home: Home, plan: IngestPlan, file: StoredFile, rows: int) -> StoredFile:
     from choline_data.store import BlockFile
 
     schema = one.stored_schema(plan.columns)

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pyarrow as pa
 
-from choline_data.adapters.base import Adapter, Chunk, Claim, Shard, Source, SourceFile, foreign
-from choline_data.adapters.mapping import Mapping
+from choline_data.adapters.base import Adapter, FormatClaim, Shard, Source, SourceChunk, SourceFile, foreign
+from choline_data.adapters.mapping import Mapping, forms
 from choline_data.adapters.registry import claims
 from choline_data.catalog.warned import Sampled, Warned, warned_of
-from choline_data.columns import array_of, numbers
+from choline_data.columns.arrow_values import array_of, numbers
 from choline_data.errors import (
     CholineDataError,
     SourceDamagedError,
@@ -34,7 +34,7 @@ UNIT_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
-class Part:
+class IngestPart:
     """Shards that one adapter reads and one mapping turns into samples."""
 
     adapter: Adapter
@@ -75,11 +75,11 @@ class Preview:
 
 
 @dataclass(frozen=True)
-class Plan:
+class IngestPlan:
     """All that decides the content of the revision that an ingestion makes."""
 
     name: str
-    parts: tuple[Part, ...]
+    parts: tuple[IngestPart, ...]
     columns: tuple[str, ...]
     block_rows: int
     constants: MappingOf[str, str]
@@ -145,15 +145,15 @@ class Wishes:
     split: str = ""
 
 
-def guarded(adapter: Adapter, shard: Shard) -> Iterator[Chunk]:
+def guarded(adapter: Adapter, shard: Shard) -> Iterator[SourceChunk]:
     """The adapter's chunks; anything but our own errors out of a parser of foreign bytes becomes SourceDamagedError."""
     with foreign(shard.origin):
         yield from adapter.read(shard)
 
 
-def _first_chunks(adapter: Adapter, shard: Shard, rows: int) -> list[Chunk]:
+def _first_chunks(adapter: Adapter, shard: Shard, rows: int) -> list[SourceChunk]:
     """Chunks with at least `rows` rows from the shard's start; what lies before the damage where it is damaged."""
-    got: list[Chunk] = []
+    got: list[SourceChunk] = []
     count = 0
     try:
         for chunk in guarded(adapter, shard):
@@ -174,7 +174,9 @@ def _spread(items: Sequence[Shard], count: int) -> list[Shard]:
     return [items[i * (len(items) - 1) // (count - 1)] for i in range(count)]
 
 
-def _parts_of(claim: Claim, wishes: Wishes, name: str) -> tuple[list[Part], list[tuple[Part, Chunk, Shard]]]:
+def _parts_of(
+    claim: FormatClaim, wishes: Wishes, name: str
+) -> tuple[list[IngestPart], list[tuple[IngestPart, SourceChunk, Shard]]]:
     """The claim's parts, one for each mapping that its files need, and the sampled chunks."""
     from choline_data.adapters.mapping.infer import choice_needed, infer, unsure
 
@@ -193,7 +195,7 @@ def _parts_of(claim: Claim, wishes: Wishes, name: str) -> tuple[list[Part], list
         by_file.setdefault((shard.path, shard.member), []).append(shard)
     groups = list(by_file.values())
     looked_at = {id(group) for group in groups} if len(groups) <= 256 else {id(g) for g in _spread_groups(groups)}
-    schemas: dict[tuple[str, ...], list[tuple[list[Shard], list[Chunk]]]] = {}
+    schemas: dict[tuple[str, ...], list[tuple[list[Shard], list[SourceChunk]]]] = {}
     unread: list[list[Shard]] = []
     for group in groups:
         if id(group) not in looked_at:
@@ -202,8 +204,8 @@ def _parts_of(claim: Claim, wishes: Wishes, name: str) -> tuple[list[Part], list
         chunks = [chunk for shard in _spread(group, 2) for chunk in _first_chunks(claim.adapter, shard, SAMPLE_ROWS)]
         names = tuple(sorted({n for chunk in chunks if chunk.batch.num_rows for n in chunk.batch.schema.names}))
         schemas.setdefault(names, []).append((group, chunks))
-    parts: dict[Mapping, Part] = {}
-    samples: list[tuple[Part, Chunk, Shard]] = []
+    parts: dict[Mapping, IngestPart] = {}
+    samples: list[tuple[IngestPart, SourceChunk, Shard]] = []
     empty: list[list[Shard]] = [group for group, _ in schemas.pop((), [])]
     for members in schemas.values():
         batches = [c.batch for _, chunks in members[:SAMPLED_FILES] for c in chunks if c.batch.num_rows]
@@ -223,7 +225,7 @@ def _parts_of(claim: Claim, wishes: Wishes, name: str) -> tuple[list[Part], list
         elif not wishes.as_kind and unsure(found):
             raise choice_needed(found, members[0][0][0].origin)
         best = found[0]
-        part = parts.get(best.mapping) or Part(claim.adapter, best.mapping, (), "; ".join(best.evidence))
+        part = parts.get(best.mapping) or IngestPart(claim.adapter, best.mapping, (), "; ".join(best.evidence))
         parts[best.mapping] = replace(part, shards=(*part.shards, *(s for group, _ in members for s in group)))
         samples += [(part, chunk, group[0]) for group, chunks in members for chunk in chunks if chunk.batch.num_rows]
     rest = [shard for group in (*unread, *empty) for shard in group]
@@ -233,7 +235,7 @@ def _parts_of(claim: Claim, wishes: Wishes, name: str) -> tuple[list[Part], list
     elif rest:
         # No rows at all: still a part, so that an empty file is 0 rows and not an unknown format.
         mapping = Mapping(wishes.as_kind or claim.kind or "text", "document", (("text", "text"),))
-        parts[mapping] = Part(claim.adapter, mapping, tuple(rest), "no rows")
+        parts[mapping] = IngestPart(claim.adapter, mapping, tuple(rest), "no rows")
     order = {(s.path, s.member, s.start): i for i, s in enumerate(shards)}
     ordered = [
         replace(p, shards=tuple(sorted(p.shards, key=lambda s: order[s.path, s.member, s.start])))
@@ -246,7 +248,7 @@ def _spread_groups(groups: list[list[Shard]]) -> list[list[Shard]]:
     return [groups[i * (len(groups) - 1) // 255] for i in range(256)]
 
 
-def plan_source(source: Source, name: str, wishes: Wishes) -> Plan:
+def plan_source(source: Source, name: str, wishes: Wishes) -> IngestPlan:
     """The plan for a resolved source. ChoiceNeededError where two kinds are about as likely."""
     taken, rest = claims(source, only=wishes.format)
     if not taken:
@@ -257,8 +259,8 @@ def plan_source(source: Source, name: str, wishes: Wishes) -> Plan:
         )
     passed = [item for claim in taken for item in claim.passed_over]
     passed += [(file.name, "no adapter knows it") for file in rest.files]
-    parts: list[Part] = []
-    samples: list[tuple[Part, Chunk, Shard]] = []
+    parts: list[IngestPart] = []
+    samples: list[tuple[IngestPart, SourceChunk, Shard]] = []
     for claim in taken:
         if not claim.files:
             continue
@@ -277,13 +279,13 @@ def plan_source(source: Source, name: str, wishes: Wishes) -> Plan:
         constants["kind"] = next(iter(kinds))
     if wishes.language:
         constants["language"] = wishes.language
-    columns = {"id", "origin", *itertools.chain.from_iterable(part.mapping.columns for part in parts)}
+    columns = {"id", "origin", *itertools.chain.from_iterable(forms.columns(part.mapping) for part in parts)}
     if len(kinds) > 1:
         columns.add("kind")
     previews, row_bytes, warned = _looked_at(samples)
     from choline_data import schema as one
 
-    return Plan(
+    return IngestPlan(
         name=name,
         parts=tuple(parts),
         columns=tuple(f.name for f in one.STORED if f.name in columns),
@@ -301,7 +303,7 @@ def plan_source(source: Source, name: str, wishes: Wishes) -> Plan:
 
 
 def _looked_at(
-    samples: list[tuple[Part, Chunk, Shard]],
+    samples: list[tuple[IngestPart, SourceChunk, Shard]],
 ) -> tuple[tuple[Preview, ...], float, tuple[Warned, ...]]:
     """Three rows beside their samples, about how many bytes a sample has, and what the user should know of them."""
     out: list[Preview] = []
@@ -312,7 +314,7 @@ def _looked_at(
     for part, chunk, shard in (samples[n] for n in ordered[:64]):
         try:
             with foreign(shard.origin):
-                normalised = part.mapping.apply(chunk, shard)
+                normalised = forms.apply(part.mapping, chunk, shard)
         except CholineDataError:
             continue
         batch: pa.RecordBatch = normalised.batch
@@ -327,7 +329,7 @@ def _looked_at(
     return tuple(out), size / max(rows, 1), warned
 
 
-def source_files(plan: Plan) -> list[SourceFile]:
+def source_files(plan: IngestPlan) -> list[SourceFile]:
     """The files that the plan reads."""
     seen: dict[str, SourceFile] = {}
     for part in plan.parts:

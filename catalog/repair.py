@@ -21,15 +21,17 @@ from choline_data.errors import (
     SourceDamagedError,
     SourceNotFoundError,
 )
-from choline_data.home import Home
+from choline_data.places.home import Home
 from choline_data.store.blocks import index_name, index_of
-from choline_data.store.catalog import HEAD, Catalog, Entry, copy_name, decoded, encoded, snapshot_name
-from choline_data.store.check import check, check_catalog
 from choline_data.store.faults import Fault, Report
 from choline_data.store.in_place import InPlaceRevision
-from choline_data.store.manifest import REJECTS, AnyManifest, Manifest, manifest_name, read_manifest, rejects_name
-from choline_data.store.revision import Revision, open_revision
+from choline_data.store.manifest import REJECTS, AnyManifest, Manifest, read_manifest
+from choline_data.store.object_names import manifest_name, rejects_name
+from choline_data.store.open_revision import open_revision
+from choline_data.store.revision import Revision
 from choline_data.store.sealed import BrokenSealError
+from choline_data.store.snapshots import HEAD, Catalog, Entry, copy_name, decoded, encoded, snapshot_name
+from choline_data.upkeep.check import check, check_catalog
 
 _FROM_SOURCE = {"data", "manifest", "rejects", "source"}
 
@@ -175,7 +177,7 @@ def _ingest_again(home: Home, entry: Entry, added: dict[str, Any], workers: int)
     prepared = prepare(home, added["source"], name=entry.name, wishes=wishes, revision=added.get("revision", ""))
     prepared = replace(prepared, card=entry.card, tags=entry.tags, added=added if entry.added else prepared.added)
     if added.get("in_place"):
-        from choline_data.catalog.in_place import register
+        from choline_data.catalog.register_in_place import register
 
         register(home, prepared)
     else:
@@ -219,7 +221,7 @@ def _repair_tokens(home: Home, fault: Fault) -> str:
     """Makes damaged tokens again where their tokenizer is at hand, and removes them otherwise."""
     from choline_data.errors import DamagedStoreError
     from choline_data.tokens.allowed import Allowed
-    from choline_data.tokens.store import key_of, read_meta, tokenize
+    from choline_data.tokens.token_store import key_of, read_meta, tokenize
 
     try:
         key = key_of(home, fault.file)

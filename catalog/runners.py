@@ -14,15 +14,15 @@ from typing import Any
 
 from choline_data.adapters.base import Reject
 from choline_data.catalog.ingest import Progress, UnitResult, run_here, run_unit
-from choline_data.catalog.planning import Plan, Unit
+from choline_data.catalog.planning import IngestPlan, Unit
 from choline_data.errors import DamagedStoreError, InvalidOptionError, MissingDependencyError
-from choline_data.home import Home
+from choline_data.places.home import Home
 from choline_data.store import StoredFile
 from choline_data.store import sealed as sealing
 
 
 def run(
-    plan: Plan,
+    plan: IngestPlan,
     home: Home,
     *,
     runner: str = "",
@@ -43,7 +43,7 @@ def run(
     return _beam(plan, home, units, runner, workers, scheduler, flags)
 
 
-def job_name(plan: Plan, units: Sequence[Unit]) -> str:
+def job_name(plan: IngestPlan, units: Sequence[Unit]) -> str:
     """Names a plan's results: equal work, equal name."""
     return hashlib.sha256(repr((plan, tuple(units))).encode()).hexdigest()[:32]
 
@@ -68,7 +68,7 @@ def decode_result(name: str, raw: bytes) -> UnitResult:
     )
 
 
-def _to_home(unit: Unit, plan: Plan, home: Home, job: str) -> int:
+def _to_home(unit: Unit, plan: IngestPlan, home: Home, job: str) -> int:
     name = f"jobs/{job}/{unit.number:06d}.json"
     home.remove(name)
     home.create(name, encode_result(name, run_unit(plan, home, unit)))
@@ -76,7 +76,7 @@ def _to_home(unit: Unit, plan: Plan, home: Home, job: str) -> int:
 
 
 def _beam(
-    plan: Plan, home: Home, units: list[Unit], runner: str, workers: int, scheduler: str, flags: Sequence[str]
+    plan: IngestPlan, home: Home, units: list[Unit], runner: str, workers: int, scheduler: str, flags: Sequence[str]
 ) -> list[UnitResult]:
     try:
         import apache_beam as beam

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from choline_data import schema as one
 from choline_data.errors import InvalidOptionError, one_line
-from choline_data.home import Home
+from choline_data.places.home import Home
 from choline_data.store import Catalog, Entry, open_revision
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from choline_data.columns import byte_lengths, constant, filled, numbers
-from choline_data.identity import sample_ids
+from choline_data.columns.arrow_values import byte_lengths, constant, filled, numbers
+from choline_data.store.sample_ids import sample_ids
 
 MIN_ROWS = 20  # of fewer rows no share says anything
 EMPTY_SHARE = 0.2

@@ -4,7 +4,7 @@ from choline_data.errors import MissingDependencyError
 
 try:
     from choline_data.client.dataset import FirehoseDataset
-    from choline_data.client.samples import collate
+    from choline_data.client.making.samples import collate
 except ModuleNotFoundError as missing:
     if missing.name != "torch":
         raise

@@ -11,26 +11,30 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch.utils.data import IterableDataset
 
-from choline_data.client import forks, mixing
 from choline_data.client import state as states
-from choline_data.client.bans import Bans
-from choline_data.client.options import Making, Reading, Streamed
-from choline_data.client.outliers import Outliers
-from choline_data.client.passes import KEPT_BYTES, Maker, Pass, Progress, Share, share_of
-from choline_data.client.ranks import find_rank
-from choline_data.client.reading import Chunk, Described, Reader
-from choline_data.client.source import Place, SampleSource
-from choline_data.client.standing import Standing
+from choline_data.client.feedback import mixing
+from choline_data.client.feedback.bans import Bans
+from choline_data.client.feedback.outliers import Outliers
+from choline_data.client.making.maker import Maker
+from choline_data.client.options import MakingOptions, ReaderOptions, StreamOptions
+from choline_data.client.passing.passes import KEPT_BYTES, Pass, PassProgress
+from choline_data.client.passing.standing import Standing
+from choline_data.client.ranks import frameworks
+from choline_data.client.ranks.found import find_rank
+from choline_data.client.ranks.share import Share, share_of
+from choline_data.client.readers import forks
+from choline_data.client.readers.reader import Chunk, Described, Reader
+from choline_data.client.sample_source import PlaceOptions, SampleSource
 from choline_data.errors import InvalidOptionError, OutOfRangeError
-from choline_data.memory import keep_freed
-from choline_data.recipe import Recipe
+from choline_data.order.recipe import Recipe
+from choline_data.process.memory import keep_freed
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
 
     from choline_data.client.loader import Loader
     from choline_data.client.maps import FirehoseMap
-    from choline_data.client.telemetry import Metrics
+    from choline_data.client.telemetry import ReaderMetrics
 
 
 class FirehoseDataset(IterableDataset):  # type: ignore[misc]
@@ -84,11 +88,11 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         keep_freed(KEPT_BYTES)  # before there are threads
         made = {"size": size, "rate": rate, "decode": decode, "transform": transform, "on_error": on_error}
         packed = {"tokenizer": tokenizer, "seq_len": seq_len, "packing": packing, "boundary": boundary}
-        self._making = Making.of(format, view, **made, **packed)  # type: ignore[arg-type]
+        self._making = MakingOptions.of(format, view, **made, **packed)  # type: ignore[arg-type]
         steps = {"batch_size": batch_size, "batch_tokens": batch_tokens, "last_batch": last_batch}
-        self._reading = Reading.of(rank, world_size, mesh, run=run, view=view, seq_len=seq_len, **steps)  # type: ignore[arg-type]
+        self._reading = ReaderOptions.of(rank, world_size, mesh, run=run, view=view, seq_len=seq_len, **steps)  # type: ignore[arg-type]
         settings = {"seed": seed, "shuffle": shuffle, "view": view, "repeat": repeat, "where": where}
-        self._streamed = Streamed.of(
+        self._streamed = StreamOptions.of(
             mix,
             tokens=self._making.tokens,
             max_samples=max_samples,
@@ -100,7 +104,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
             **settings,
         )
         waits = {"prefetch_bytes": prefetch_bytes, "retry_seconds": retry_seconds, "stall_seconds": stall_seconds}
-        place = Place.of(home, server, token=token, tls=tls, **waits)  # type: ignore[arg-type]
+        place = PlaceOptions.of(home, server, token=token, tls=tls, **waits)  # type: ignore[arg-type]
         self.run = run
         self.batch_size, self.batch_tokens = self._reading.batch_size, self._reading.batch_tokens
         self.found_batch_size: int | None = None
@@ -125,7 +129,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         running = None if live is None else live[0]()
         if live is not None and running is not None and not running.progress.finished:
             running.progress.end = live[1].end(self._standing.start, self.length, self._last_step)
-            running.read_on(self._reader_for_pass(), self.maker(), **self._pass_options())
+            running.read_on(self._reader_for_pass(), self._maker(), **self._pass_options())
 
     # --- What it is
 
@@ -199,18 +203,18 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         chosen = self._reading.rank
         batch = self.batch_size or (None if self.batch_tokens is None else 1)
         rank = self._standing.rank(chosen)
-        return share_of(forks.iterating(self), self._standing.expected, rank, chosen is not None, batch)
+        return share_of(frameworks.iterating(self), self._standing.expected, rank, chosen is not None, batch)
 
     def __iter__(self) -> Iterator[Any]:
-        fetcher = forks.fetcher()
-        if fetcher is not None and getattr(fetcher, "length", None) is None and not forks.iterating(self).loader:
+        fetcher = frameworks.fetcher()
+        if fetcher is not None and getattr(fetcher, "length", None) is None and not frameworks.iterating(self).loader:
             raise InvalidOptionError(
                 "Lightning takes a batch ahead, and its checkpoint would lose that batch.",
                 remedy="Give it dataset.loader() in place of the dataset.",
             )
-        return self.begin()
+        return self._begin()
 
-    def begin(self) -> Pass:
+    def _begin(self) -> Pass:
         """A pass from where the dataset stands."""
         share, standing = self._share(), self._standing
         mixing.check_batches(self._recipe, standing.start, share.batch, self.batch_tokens)
@@ -221,12 +225,12 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         return self._pass(Pass, progress, share, batch=self.batch_size)
 
     def _begin_budget(self, share: Share, begun: Mapping[str, Any] | None, budget: int) -> Pass:
-        from choline_data.client.budget import BudgetPass, progress_of
+        from choline_data.client.passing.budget import BudgetPass, progress_of
 
         progress = progress_of(share, self._standing.start, self.length, self._standing.epoch, begun)
         return self._pass(BudgetPass, progress, share, share=share, budget=budget, last=self._last_step)
 
-    def _pass(self, kind: type[Pass], progress: Progress, whole: Share, **options: Any) -> Pass:
+    def _pass(self, kind: type[Pass], progress: PassProgress, whole: Share, **options: Any) -> Pass:
         standing = self._standing
         standing.forget_pass()
         standing.progress = progress
@@ -240,7 +244,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
                     standing.start, standing.epoch = dataset._length or 0, progress.epoch
 
         options |= {"bans": self._bans, "outliers": self.feedback, "other": self._source.reader}
-        made = kind(progress, self._reader_for_pass(), self.maker(), **options, **self._pass_options(), done=done)
+        made = kind(progress, self._reader_for_pass(), self._maker(), **options, **self._pass_options(), done=done)
         standing.live = (weakref.ref(made), whole)
         return made
 
@@ -250,21 +254,21 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
     def _reader_for_pass(self) -> Callable[[], Reader]:
         return self._source.for_pass(self._standing.rank(self._reading.rank)[0])
 
-    def maker(self) -> Maker:
+    def _maker(self) -> Maker:
         """What turns chunks into samples and batches."""
         return self._making.maker(self.describe().datasets, self._recipe.view)
 
-    def reader(self) -> Reader:
+    def _reader(self) -> Reader:
         """The reader of this process: a forked one opens its own."""
         return self._source.reader()
 
-    def expect(self, loader: forks.Found) -> None:
+    def _expect(self, loader: frameworks.Found) -> None:
         """Notes which loader starts workers for this dataset, and the rank of the process that does."""
         self._source.settle()
         self._standing.expect(loader, self._reading.rank)
 
     def __getstate__(self) -> dict[str, Any]:
-        self.expect(forks.iterating(self))
+        self._expect(frameworks.iterating(self))
         return {**self.__dict__, "_standing": self._standing.detached(), "_source": copy.copy(self._source)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -281,7 +285,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         self._standing.check_known()
         return self._state()
 
-    def lasting_state(self) -> dict[str, Any]:
+    def _lasting_state(self) -> dict[str, Any]:
         """What of the state is the same at every position: the recipe, and which samples are banned."""
         banned = self._bans.packed()
         if self._summary[0] != len(banned):
@@ -296,7 +300,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
 
     def _state(self) -> dict[str, Any]:
         place = self._standing.place()
-        state = {**self.lasting_state(), "position": place.pop("position"), "epoch": place.pop("epoch")}
+        state = {**self._lasting_state(), "position": place.pop("position"), "epoch": place.pop("epoch")}
         if self.run is not None:
             state["run"] = self.run
         if self.found_batch_size is not None:
@@ -336,7 +340,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
 
     def explain(self, step: int) -> list[dict[str, Any]]:
         """The rows of step `step` of all ranks: dataset, revision, row and epoch of each, from the recipe alone."""
-        from choline_data.client.explain import explain
+        from choline_data.mix.rows_of_steps import explain
 
         if self.batch_tokens is not None:
             raise InvalidOptionError(
@@ -363,7 +367,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
             return
         state = self._state()
         standing.start, standing.epoch = state["position"], state["epoch"]
-        following = self.begin()
+        following = self._begin()
         following.skip(steps)
         position, epoch = following.progress.position(), standing.epoch
         if self.length is not None and position >= self.length:
@@ -441,7 +445,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
 
         return telemetry.postfix(self.stats())
 
-    def metrics(self, port: int | None = None, host: str = "127.0.0.1", *, of: Loader | None = None) -> Metrics:
+    def metrics(self, port: int | None = None, host: str = "127.0.0.1", *, of: Loader | None = None) -> ReaderMetrics:
         """The same for Prometheus: a collector, which answers scrapes where a port is given, 0 for any that is free."""
         from choline_data.client import telemetry
 
@@ -453,8 +457,8 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         """A batch of `size` samples from where the dataset stands, which is not moved."""
         length, start = self.length, self._standing.start
         positions = [p if length is None else p % length for p in range(start, start + size)]
-        chunk = Chunk(self.reader().at(positions), np.asarray(positions, dtype=np.int64))
-        make = self.maker()
+        chunk = Chunk(self._reader().at(positions), np.asarray(positions, dtype=np.int64))
+        make = self._maker()
         return make.batch(chunk) if make.plain else make.collated([make.finished(s) for s in make.samples(chunk)])
 
     def find_batch_size(self, step: Callable[[Any], object], *, start: int = 1, most: int = 1 << 16) -> int:

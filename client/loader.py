@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import DataLoader, IterableDataset
 
-from choline_data.client import forks
-from choline_data.client.passes import Progress
-from choline_data.client.ranks import Lane
-from choline_data.client.samples import Batch
+from choline_data.client.making.samples import Batch
+from choline_data.client.passing.passes import PassProgress
+from choline_data.client.ranks import frameworks
 from choline_data.errors import InvalidOptionError
+from choline_data.order.lanes import Lane
 
 if TYPE_CHECKING:
     from choline_data.client.dataset import FirehoseDataset
-    from choline_data.client.passes import Pass
-    from choline_data.client.telemetry import Metrics
-    from choline_data.recipe import Recipe
+    from choline_data.client.passing.passes import Pass
+    from choline_data.client.telemetry import ReaderMetrics
+    from choline_data.order.recipe import Recipe
 
 WORKER_SECONDS = 600.0  # a worker that is silent for longer than this is reported, not waited for
 
@@ -44,7 +44,7 @@ class _Numbered(IterableDataset):  # type: ignore[misc]
 
 class _Numbers:
     def __init__(self, dataset: FirehoseDataset) -> None:
-        self._pass: Pass = dataset.begin()
+        self._pass: Pass = dataset._begin()
 
     def __iter__(self) -> _Numbers:
         return self
@@ -120,7 +120,7 @@ class Loader:
     def state_dict(self) -> dict[str, Any]:
         """Where the loop stands, by the batches that it got."""
         state = {name: value for name, value in self._state.items() if name != "banned"}
-        return {**state, **self.dataset.lasting_state()}
+        return {**state, **self.dataset._lasting_state()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes to where `state` was taken, whatever the ranks and workers were then and are now."""
@@ -163,7 +163,7 @@ class Loader:
 
         return telemetry.postfix(self.stats())
 
-    def metrics(self, port: int | None = None, host: str = "127.0.0.1") -> Metrics:
+    def metrics(self, port: int | None = None, host: str = "127.0.0.1") -> ReaderMetrics:
         """The same for Prometheus: see `FirehoseDataset.metrics`."""
         return self.dataset.metrics(port, host, of=self)
 
@@ -180,7 +180,7 @@ class Loader:
         if self._loader.num_workers:
             self.dataset._standing.forget_pass()
         recipe = self.dataset.change_mix(mix, at=at, until=until, steps=steps, read_to=self._state["position"])
-        self._state = {**self._state, **self.dataset.lasting_state()}
+        self._state = {**self._state, **self.dataset._lasting_state()}
         return recipe
 
     def set_epoch(self, epoch: int) -> None:
@@ -194,9 +194,9 @@ class _Steps:
         self._start = start
         self.finished = False
         # Weakly: the fetcher holds these steps, and a cycle would leave the workers to the garbage collector.
-        self._fetcher = None if (fetcher := forks.fetcher()) is None else weakref.ref(fetcher)
+        self._fetcher = None if (fetcher := frameworks.fetcher()) is None else weakref.ref(fetcher)
         self._after: deque[int] = deque([start["position"]], maxlen=16)  # each batch that was asked for
-        self.progress = Progress(Lane(0), 0, 0, None)  # what came out of workers
+        self.progress = PassProgress(Lane(0), 0, 0, None)  # what came out of workers
         loader.dataset._bans.watch(self)
 
     def __iter__(self) -> _Steps:
@@ -240,7 +240,7 @@ class _Steps:
         # Lightning asks for a batch before it hands out the last one: that one and what it holds are not yet trained on.
         given = position if fetcher is None else self._after[-1 - held]
         self._after.append(position)
-        self._loader._state = {**self._start, **self._loader.dataset.lasting_state(), "position": given}
+        self._loader._state = {**self._start, **self._loader.dataset._lasting_state(), "position": given}
         if self._loader.num_workers:
             self._count(batch, time.monotonic() - began)
         return batch

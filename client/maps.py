@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch.utils.data import Dataset
 
-from choline_data.client.reading import Chunk
+from choline_data.client.readers.reader import Chunk
 
 if TYPE_CHECKING:
     from choline_data.client.dataset import FirehoseDataset
@@ -35,7 +35,7 @@ class FirehoseMap(Dataset):  # type: ignore[misc]
         positions = [int(i) + length if length is not None and i < 0 else int(i) for i in indexes]
         if any(p < 0 or (length is not None and p >= length) for p in positions):
             raise IndexError(f"There are {length} samples.")
-        make = self.dataset.maker()
-        batch = self.dataset.reader().at(positions)
+        make = self.dataset._maker()
+        batch = self.dataset._reader().at(positions)
         samples = make.samples(Chunk(batch, np.asarray(positions, dtype=np.int64)))
         return list(samples if make.plain else [make.finished(sample) for sample in samples])

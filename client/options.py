@@ -6,20 +6,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from choline_data.client import formats
-from choline_data.client.claiming import Claimant
-from choline_data.client.media_tensors import MediaTensors
-from choline_data.client.meshes import placed
-from choline_data.client.mixing import Origin
-from choline_data.client.passes import Maker
+from choline_data.client.feedback.mixing import Origin
+from choline_data.client.making import output_formats as formats
+from choline_data.client.making.maker import Maker
+from choline_data.client.making.media_tensors import MediaTensors
+from choline_data.client.ranks.meshes import placed
+from choline_data.client.readers.claiming import Claimant
 from choline_data.errors import InvalidMixError, InvalidOptionError
-from choline_data.recipe import Recipe
+from choline_data.order.recipe import Recipe
 
 LAST = ("short", "drop", "wrap")
 
 
 @dataclass(frozen=True)
-class Streamed:
+class StreamOptions:
     """What is streamed: the mix, what its recipe is made with, and how much of the stream is read."""
 
     mix: object  # read already, or a recipe
@@ -39,7 +39,7 @@ class Streamed:
         probabilities: Sequence[object] | None,
         unit: str | None,
         **settings: Any,
-    ) -> Streamed:
+    ) -> StreamOptions:
         """The stream that these options name; `settings` are those of the recipe."""
         whole_number("max_samples", max_samples)
         mix = weighted(mix, weights, probabilities)
@@ -55,7 +55,7 @@ class Streamed:
 
 
 @dataclass(frozen=True)
-class Making:
+class MakingOptions:
     """How samples are made of rows: their format, decoding, and the user's transform."""
 
     format: str | None
@@ -80,7 +80,7 @@ class Making:
         seq_len: int | None,
         packing: str | None,
         boundary: str | None,
-    ) -> Making:
+    ) -> MakingOptions:
         """How samples of this view are made; InvalidOptionError for an option that has no meaning for it."""
         one_of("on_error", on_error, ("raise", "skip"))
         one_of("decode", decode, (None, "pil", "torch"))
@@ -112,7 +112,7 @@ class Making:
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReaderOptions:
     """Who reads: the rank, where it is given, the run, and how the rank's samples are cut into steps."""
 
     rank: tuple[int, int] | None
@@ -134,7 +134,7 @@ class Reading:
         last_batch: str,
         view: str,
         seq_len: int | None,
-    ) -> Reading:
+    ) -> ReaderOptions:
         """The reader that these options name."""
         one_of("last_batch", last_batch, LAST)
         whole_number("batch_size", batch_size)

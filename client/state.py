@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from choline_data.errors import CholineDataError, InvalidCursorError, RecipeMismatchError
-from choline_data.recipe import Recipe, Segment, difference
+from choline_data.order.recipe import Recipe, Segment, difference
 
 VERSION = 1
 _SUMMARY_BYTES = 3300

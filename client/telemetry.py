@@ -8,10 +8,10 @@ import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from choline_data.client.outliers import Outliers
-from choline_data.client.passes import Progress
+from choline_data.client.feedback.outliers import Outliers
+from choline_data.client.passing.passes import PassProgress
 from choline_data.errors import InvalidOptionError
-from choline_data.recipe import Recipe
+from choline_data.order.recipe import Recipe
 
 
 class Counted(Protocol):
@@ -35,7 +35,7 @@ class Watched(Protocol):
     def epoch(self) -> int: ...
 
 
-def stats(dataset: Watched, progress: Progress | None, position: int) -> dict[str, Any]:
+def stats(dataset: Watched, progress: PassProgress | None, position: int) -> dict[str, Any]:
     """What was read by this process in this pass, and what all ranks were given up to `position`."""
     length = dataset.length
     return {
@@ -49,7 +49,7 @@ def stats(dataset: Watched, progress: Progress | None, position: int) -> dict[st
     }
 
 
-def reading(progress: Progress | None) -> dict[str, Any]:
+def reading(progress: PassProgress | None) -> dict[str, Any]:
     """What a pass has read in this process: rows, bytes, seconds waited for them, and how full its queue is."""
     seconds = max(time.monotonic() - progress.began, 1e-9) if progress else 1.0
     rows = progress.rows if progress else 0
@@ -125,7 +125,7 @@ _BY_SOURCE = (
 )
 
 
-class Metrics:
+class ReaderMetrics:
     """A dataset's or a loader's stats for Prometheus, read when they are scraped. Does not keep it alive."""
 
     def __init__(self, counted: Counted, labels: Mapping[str, str]) -> None:
@@ -170,7 +170,7 @@ class Metrics:
             server, thread = start_http_server(port, addr=host, registry=self.registry)
         except (OSError, OverflowError) as error:
             raise InvalidOptionError(
-                f"Metrics can't be served on {host}:{port}: {error}.",
+                f"ReaderMetrics can't be served on {host}:{port}: {error}.",
                 remedy="Give another port, or 0 for any that is free; each rank needs its own.",
                 option="port",
             ) from error
@@ -193,9 +193,9 @@ def _by(family: Any, labels: Sequence[str], values: Mapping[str, float]) -> Any:
     return family
 
 
-def metrics_of(counted: Counted, port: int | None, host: str, *, rank: int, run: str | None) -> Metrics:
-    """Metrics on a registry of their own, answering scrapes where a port is given."""
-    metrics = Metrics(counted, {"rank": str(rank), "run": run or ""})
+def metrics_of(counted: Counted, port: int | None, host: str, *, rank: int, run: str | None) -> ReaderMetrics:
+    """ReaderMetrics on a registry of their own, answering scrapes where a port is given."""
+    metrics = ReaderMetrics(counted, {"rank": str(rank), "run": run or ""})
     if port is not None:
         metrics.serve(port, host)
     return metrics

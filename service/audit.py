@@ -24,9 +24,9 @@ from typing import Any, Protocol
 
 import orjson
 
-from choline_data.cursor import Cursor
 from choline_data.errors import CholineDataError, InvalidOptionError, UnavailableError, one_line
-from choline_data.recipe import Recipe
+from choline_data.order.cursor import Cursor
+from choline_data.order.recipe import Recipe
 from choline_data.service import status
 from choline_data.service.audit_check import FIRST, SLOT_BYTES, SUFFIX, slot
 from choline_data.service.peers import network_of
@@ -34,7 +34,7 @@ from choline_data.service.peers import network_of
 GUESSES_SECONDS = 60.0
 
 
-class Progress(Protocol):
+class StreamProgress(Protocol):
     """What a stream has sent so far."""
 
     rows: int
@@ -56,7 +56,7 @@ class Asked:
         self.recipe: Recipe | None = None
         self.dataset = ""
         self.granted = False
-        self.stream: Progress | None = None
+        self.stream: StreamProgress | None = None
 
     def told(self) -> dict[str, Any]:
         """What is known of it by now."""

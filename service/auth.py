@@ -139,7 +139,7 @@ class TokenFile:
         return _stamp(at), text
 
     def _take(self, text: str) -> None:
-        from choline_data.yaml_safe import safe_load
+        from choline_data.places.yaml_safe import safe_load
 
         try:
             tokens = safe_load(text, os.path.basename(self._path))["tokens"]

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from choline_data.derived import Derived
 from choline_data.errors import (
     InvalidMixError,
     InvalidOptionError,
@@ -22,20 +21,21 @@ from choline_data.errors import (
     UnavailableError,
     UnknownDatasetError,
 )
-from choline_data.home import Home
-from choline_data.id_index import index_name, rows_of
 from choline_data.mix import resolve_mix
-from choline_data.recipe import VIEWS, Recipe, RecipeSource
-from choline_data.service.audit import CURRENT, Audit, Progress
+from choline_data.order.recipe import VIEWS, Recipe, RecipeSource
+from choline_data.places.home import Home
+from choline_data.service.audit import CURRENT, Audit, StreamProgress
 from choline_data.service.auth import ACTIONS, Gate, Principal, check_read
-from choline_data.service.claims import RunClaims
 from choline_data.service.engine import Engine
 from choline_data.service.fairness import Turns
 from choline_data.service.limits import Limits, reached
-from choline_data.service.metrics import Metrics
+from choline_data.service.metrics import ServerMetrics
 from choline_data.service.opened import Opened
+from choline_data.service.run_claims import RunClaims
 from choline_data.store import Entry
+from choline_data.store.derived import Derived
 from choline_data.store.faults import naming
+from choline_data.store.id_index import index_name, rows_of
 from choline_data.tokens.allowed import Allowed
 
 MIX_BYTES = 64 << 10
@@ -53,7 +53,7 @@ class Calls:
         self.home = home
         self.limits = limits
         home.derived = Derived(limits.derived_bytes, limits.derived_files, limits.request_tokens, wait=MAKING_WAIT)
-        self.metrics = Metrics()
+        self.metrics = ServerMetrics()
         self.engine = Engine(home, limits, self.metrics)
         self.tokenizers = self.engine.store.tokenizers = Allowed.of(tokenizers)
         self.gate = Gate(token_file, limits)
@@ -81,7 +81,7 @@ class Calls:
                 self.metrics.audit_failures.inc()
                 raise
 
-    def follow(self, stream: Progress) -> None:
+    def follow(self, stream: StreamProgress) -> None:
         """Makes this the stream of the request that is answered now, so that its end is recorded with what it sent."""
         asked = CURRENT.get()
         if asked is not None:
@@ -220,7 +220,7 @@ class Calls:
             raise InvalidOptionError(f"There is no view {str(view)[:40]!r}.", remedy=f"Views: {', '.join(VIEWS)}.")
         rows_of: dict[str, Any] = {}
         if view == "tokens":
-            from choline_data.tokens.stream import token_rows
+            from choline_data.tokens.token_stream import token_rows
 
             rows_of["rows_of"] = token_rows()
             options["options"] = self.tokenizers.settled(self.home, options.get("options") or {})

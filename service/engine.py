@@ -19,25 +19,26 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from choline_data import wire
-from choline_data.cursor import Cursor
+from choline_data.columns.ipc import Message, message_of
 from choline_data.errors import InvalidOptionError, OutOfRangeError, RecipeMismatchError
-from choline_data.home import Home
-from choline_data.ipc import Message, message_of
-from choline_data.mapped import mark, same
-from choline_data.pages import PAGES
-from choline_data.recipe import Recipe
+from choline_data.order.cursor import Cursor
+from choline_data.order.recipe import Recipe
+from choline_data.places.home import Home
+from choline_data.places.mapped import mark, same
+from choline_data.process.pages import PAGES
+from choline_data.process.work import Work
 from choline_data.service import frames
 from choline_data.service.audit import CURRENT
 from choline_data.service.deal import Deal
 from choline_data.service.limits import Limits, bounds, reached
-from choline_data.service.metrics import Metrics
+from choline_data.service.metrics import ServerMetrics
 from choline_data.service.opened import ROWS_IN_LOOP, Gathered, MessageCache, Opened
 from choline_data.service.opening import Openings
 from choline_data.store import Catalog, Entry
-from choline_data.stream import Store, Stream
+from choline_data.store.windows import Store
+from choline_data.streams import wire
+from choline_data.streams.sample_stream import SampleStream
 from choline_data.views import open_stream
-from choline_data.work import Work
 
 T = TypeVar("T")
 MIN_MESSAGE, MAX_MESSAGE = 64 << 10, wire.MAX_BYTES
@@ -53,7 +54,7 @@ FIREHOSE, FLIGHT = "firehose", "flight"
 class Engine:
     """Turns recipes into messages for all streams of a process."""
 
-    def __init__(self, home: Home, limits: Limits, metrics: Metrics) -> None:
+    def __init__(self, home: Home, limits: Limits, metrics: ServerMetrics) -> None:
         self.limits = limits
         self.metrics = metrics
         self.catalog = Catalog(home)
@@ -295,7 +296,7 @@ class Engine:
             self._kept(key, (framed,)) if gathered.whole() else None
         )  # else a thread looks what has become of the files
 
-    def _gather(self, stream: Stream, deal: Deal, start: int, stop: int, gathered: Gathered) -> bool:
+    def _gather(self, stream: SampleStream, deal: Deal, start: int, stop: int, gathered: Gathered) -> bool:
         """Gathers these samples where their windows are in memory, and has the next ones loaded."""
         located = stream.locate(deal.positions(start, stop))
         if not stream.ready(located):

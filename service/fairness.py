@@ -18,7 +18,7 @@ LONGEST = 60.0
 SAVED = 1 << 20  # bytes by which a stream that had nothing to send may be behind the others
 
 
-class Share:
+class FairShare:
     """One stream's account: how far it is. It is slow while its reader keeps it waiting, and for some time after."""
 
     __slots__ = ("at", "proven", "slow_until")
@@ -38,7 +38,7 @@ class Turn:
 
     __slots__ = ("_held", "_loop", "_share", "_since", "_timer", "_turns")
 
-    def __init__(self, turns: Turns, share: Share) -> None:
+    def __init__(self, turns: Turns, share: FairShare) -> None:
         self._turns = turns
         self._share = share
         self._held = True
@@ -86,7 +86,7 @@ class Turns:
         self._order = count()
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
 
-    async def take(self, share: Share, size: int) -> Turn:
+    async def take(self, share: FairShare, size: int) -> Turn:
         """Waits for the turn to send `size` bytes."""
         start = max(share.at, self._at - (SAVED if share.proven else 0))
         share.at = start + size

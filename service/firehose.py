@@ -9,18 +9,18 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from choline_data import wire
 from choline_data.errors import InvalidOptionError, OutOfRangeError
 from choline_data.service import frames
 from choline_data.service.auth import Principal
 from choline_data.service.calls import Calls, view_options
-from choline_data.service.claims import claim_of
 from choline_data.service.deal import Deal
 from choline_data.service.engine import FIREHOSE, MAX_MESSAGE, MIN_MESSAGE
 from choline_data.service.guard import CutError, parse, principal_of, streaming, unary
+from choline_data.service.open_stream import Ended, Reading
 from choline_data.service.opened import Opened
-from choline_data.service.reading import Ended, Reading
+from choline_data.service.run_claims import claim_of
 from choline_data.store import Entry
+from choline_data.streams import wire
 from choline_data.v1 import firehose_pb2 as pb
 from choline_data.views import TooManyBytesError, read_positions
 

@@ -13,17 +13,17 @@ import grpc
 import orjson
 import pyarrow as pa
 
-from choline_data import wire
-from choline_data.cursor import Cursor
 from choline_data.errors import InvalidOptionError
+from choline_data.order.cursor import Cursor
 from choline_data.service import frames
 from choline_data.service.auth import Principal
 from choline_data.service.calls import Calls
 from choline_data.service.deal import Deal
 from choline_data.service.engine import FLIGHT
 from choline_data.service.guard import CutError, answered, principal_of, streaming, unary
+from choline_data.service.open_stream import Reading
 from choline_data.service.opened import Opened
-from choline_data.service.reading import Reading
+from choline_data.streams import wire
 
 NAME = "arrow.flight.protocol.FlightService"
 PATH, COMMAND = 1, 2

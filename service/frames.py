@@ -11,8 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from choline_data.columns.ipc import Message
 from choline_data.errors import InvalidOptionError
-from choline_data.ipc import Message
 
 
 def varint(value: int) -> bytes:

@@ -12,7 +12,7 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from choline_data import errors
-from choline_data.locations import redacted
+from choline_data.places.locations import redacted
 from choline_data.service import status
 from choline_data.service.audit import CURRENT, Asked
 from choline_data.service.auth import Principal

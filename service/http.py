@@ -11,17 +11,18 @@ from urllib.parse import parse_qs, urlsplit
 import orjson
 import pyarrow as pa
 
-from choline_data import errors, wire
+from choline_data import errors
 from choline_data.service.audit import CURRENT, Asked
 from choline_data.service.auth import Principal
 from choline_data.service.calls import Calls
 from choline_data.service.deal import Deal
 from choline_data.service.guard import of_request, told_to
 from choline_data.service.limits import reached
+from choline_data.service.open_stream import Reading
 from choline_data.service.opened import Opened
 from choline_data.service.peers import is_near
-from choline_data.service.reading import Reading
 from choline_data.service.web import GUARDS, WebFace, body_of, code_of, common_names, peer_of
+from choline_data.streams import wire
 
 FACE = "http"
 

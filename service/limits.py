@@ -68,7 +68,7 @@ class Limits:
 
 
 def bounds(limits: Limits) -> dict[str, float]:
-    """The limits that the work itself asks for, by `choline_data.work.allow`."""
+    """The limits that the work itself asks for, by `choline_data.process.work.allow`."""
     return {name: getattr(limits, name) for name in ("recipe_weights", "where_work", "packed_pieces")}
 
 

@@ -13,7 +13,7 @@ from choline_data.service.limits import Limits
 from choline_data.service.web import WebFace, body_of, code_of, common_names, peer_of
 
 
-class Metrics:
+class ServerMetrics:
     """The counters of one process."""
 
     def __init__(self) -> None:

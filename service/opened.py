@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from choline_data.columns import Column
-from choline_data.ipc import Encoder
-from choline_data.mapped import MappedFile, same
+from choline_data.columns.gathered import Column
+from choline_data.columns.ipc import Encoder
+from choline_data.places.mapped import MappedFile, same
 from choline_data.service import frames
-from choline_data.stream import Stream
+from choline_data.streams.sample_stream import SampleStream
 from choline_data.views import Readable
 
 MAX_ROWS = 1 << 14
@@ -83,7 +83,9 @@ class Opened:
         self.columns = columns
         self.schema_bytes = stream.schema.serialize().to_pybytes()
         self.encoder = Encoder(stream.wire_schema)
-        self.direct = stream if isinstance(stream, Stream) else None  # moves memory alone once its windows are there
+        self.direct = (
+            stream if isinstance(stream, SampleStream) else None
+        )  # moves memory alone once its windows are there
         self.packed = stream.recipe.view == "tokens"  # slices of mapped arrays: there is nothing to load
         self.many = len(stream.recipe.sources) > SOURCES_IN_LOOP
         self._row_bytes = max(stream.mean_row_bytes(), 1.0)

@@ -14,8 +14,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from choline_data.errors import UnavailableError
+from choline_data.process.work import Work
 from choline_data.service.limits import reached
-from choline_data.work import Work
 
 T = TypeVar("T")
 

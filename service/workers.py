@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from choline_data.errors import InvalidOptionError
-from choline_data.home import Home
+from choline_data.places.home import Home
 from choline_data.service.limits import Limits
-from choline_data.service.serve import Server, Settings, parse_bytes, ready_line, serve_until_signal
+from choline_data.service.server import Server, Settings, parse_bytes, ready_line, serve_until_signal
 
 if TYPE_CHECKING:
     from choline_data.service.auth import Gate

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import Phase, settings
 
 from choline_data import schema as one
-from choline_data.home import Home
-from choline_data.identity import sample_ids
+from choline_data.places.home import Home
 from choline_data.store import BlockWriter, Catalog, Entry, Manifest, StoredFile
 from choline_data.store.revision import manifest_name
+from choline_data.store.sample_ids import sample_ids
 
 # Machines are shared: how long an example takes says nothing about it.
 settings.register_profile("choline", deadline=None, derandomize=bool(os.environ.get("CI")))

@@ -30,7 +30,7 @@ def fill(folder: Path, *names: str, rows: int = ROWS, row_bytes: int = ROW_BYTES
 
 def store_files(home: Path, name: str) -> list[Path]:
     """The store files of a dataset."""
-    from choline_data.home import Home
+    from choline_data.places.home import Home
     from choline_data.store import Catalog, open_revision
     from choline_data.store.blocks import data_name
 

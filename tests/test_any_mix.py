@@ -19,7 +19,7 @@ from tests.client.conftest import Server
 from choline_data.catalog.add import ingest, prepare
 from choline_data.catalog.planning import Wishes
 from choline_data.client import FirehoseDataset
-from choline_data.home import Home
+from choline_data.places.home import Home
 
 REAL = (
     "fortunes",

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from choline_data.cursor import Cursor
 from choline_data.errors import InvalidCursorError
+from choline_data.order.cursor import Cursor
 
 DIGEST = "0123456789abcdef" * 4
 

@@ -8,20 +8,19 @@ from typing import Any
 
 import pytest
 
-from choline_data import derived
 from choline_data.catalog.repair import repair
-from choline_data.derived import Derived, Item, collectable, items, remove
 from choline_data.errors import InvalidOptionError, LimitError, UnavailableError
-from choline_data.home import Home
-from choline_data.id_index import index_name, rows_of, size_of
 from choline_data.mix import resolve_mix
-from choline_data.selection import selected_rows
-from choline_data.store import open_revision
+from choline_data.places.home import Home
+from choline_data.store import derived, open_revision
+from choline_data.store.derived import Derived, Item, collectable, items, remove
+from choline_data.store.id_index import index_name, rows_of, size_of
 from choline_data.store.leases import GC, Lease
-from choline_data.stream import Store
-from choline_data.tokens.store import TokenKey, stored, tokenize
-from choline_data.tokens.stream import TokenStream, token_options, token_rows
+from choline_data.store.windows import Store
+from choline_data.tokens.token_store import TokenKey, stored, tokenize
+from choline_data.tokens.token_stream import TokenStream, token_options, token_rows
 from choline_data.tokens.tokenizers import Tokenizer
+from choline_data.where.selection import selected_rows
 
 TEXTS = {"text": [f"text {number} " + "w" * (number % 50) for number in range(500)]}
 WHERE = "len(text) > {}"

@@ -12,9 +12,10 @@ from typing import Any
 import orjson
 import pytest
 
+from choline_data.adapters.mapping import forms
 from choline_data.catalog.add import prepare
-from choline_data.catalog.planning import Part, guarded
-from choline_data.home import Home
+from choline_data.catalog.planning import IngestPart, guarded
+from choline_data.places.home import Home
 
 # name: (samples, kinds). The manifest's counts; what is counted is said where it gives more than one.
 ADDED: dict[str, tuple[int, str]] = {
@@ -140,13 +141,13 @@ def test_a_dataset_loses_no_column(shared_data: Path, tmp_path: Path, name: str)
         assert not _lost(part), (name, part.shards[0].origin)
 
 
-def _lost(part: Part) -> set[str]:
+def _lost(part: IngestPart) -> set[str]:
     """The columns of the part's first rows that are neither in a field of the schema nor in `extra`."""
     shard = part.shards[0]
     chunk = next((c for c in guarded(part.adapter, shard) if c.batch.num_rows), None)
     if chunk is None:
         return set()
-    made = part.mapping.apply(chunk, shard).batch
+    made = forms.apply(part.mapping, chunk, shard).batch
     held = {c for c, a in zip(chunk.batch.schema.names, chunk.batch.columns, strict=True) if a.null_count < len(a)}
     extra = {key for row in made["extra"].to_pylist() if row for key in orjson.loads(row)}
     return held - extra - {column for _, column in part.mapping.fields}

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from choline_data.gather import Piece, assemble, node_of
-from choline_data.ipc import Encoder
-from choline_data.parts import ArrowParts
+from choline_data.columns.gather import Piece, assemble, node_of
+from choline_data.columns.ipc import Encoder
+from choline_data.columns.parts import ArrowParts
 from choline_data.schema import LABEL, MEDIUM, ORIGIN, TURN
 
 texts = st.none() | st.text(max_size=40)

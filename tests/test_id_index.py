@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from choline_data.errors import DamagedStoreError
-from choline_data.id_index import IdIndex, index_name, make, rows_of, scanned
 from choline_data.store import open_revision
-from choline_data.store.garbage import collect
+from choline_data.store.id_index import IdIndex, index_name, make, rows_of, scanned
+from choline_data.upkeep.garbage import collect
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import xxhash
 
-from choline_data.identity import sample_ids
+from choline_data.store.sample_ids import sample_ids
 
 
 def test_a_row_of_a_table_has_the_digest_of_its_extra_whatever_is_beside_it():

@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from choline_data.errors import InvalidMixError, RecipeMismatchError, SourceExhaustedError
-from choline_data.recipe import MAX_SEGMENTS, MAX_SOURCE_BATCH, MAX_SOURCES, Recipe, RecipeSource, Segment, difference
+from choline_data.order.recipe import (
+    MAX_SEGMENTS,
+    MAX_SOURCE_BATCH,
+    MAX_SOURCES,
+    Recipe,
+    RecipeSource,
+    Segment,
+    difference,
+)
 
 REVISION = "ab" * 32
 

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pytest
 
 from choline_data.errors import InvalidOptionError
-from choline_data.rendering import CHATML, ChatTemplate, render, template_named
 from choline_data.schema import KINDS, SCHEMA
+from choline_data.streams.rendering import CHATML, ChatTemplate, render, template_named
 
 
 def batch(*rows: dict[str, Any]) -> pa.RecordBatch:

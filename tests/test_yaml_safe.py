@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from choline_data.errors import DataError, SourceFormatError, SourceTooLargeError
-from choline_data.yaml_safe import front_matter, safe_load
+from choline_data.places.yaml_safe import front_matter, safe_load
 
 
 def test_words_and_version_numbers_stay_what_was_written() -> None:

@@ -1,6 +1,6 @@
 """Which source columns become which schema fields: the mapping, its forms, and how it is inferred."""
 
 from choline_data.adapters.mapping.infer import Candidate, choice_needed, infer, unsure
-from choline_data.adapters.mapping.mapping import Mapping, Normalised
+from choline_data.adapters.mapping.mapping_value import Mapping, Normalised
 
 __all__ = ["Candidate", "Mapping", "Normalised", "choice_needed", "infer", "unsure"]

@@ -31,7 +31,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from choline_data.columns import array_of, constant, filled, numbers
+from choline_data.columns.arrow_values import array_of, constant, filled, numbers
 
 TEXT = pa.large_string()
 JSON_METADATA = {b"json": b"1"}

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from choline_data.adapters.mapping import rules
-from choline_data.adapters.mapping.columns import Look
 from choline_data.adapters.mapping.forms import COMMON, FORMS
 from choline_data.adapters.mapping.forms.sides import ISO
-from choline_data.adapters.mapping.mapping import Mapping
+from choline_data.adapters.mapping.mapped_columns import Look
+from choline_data.adapters.mapping.mapping_value import Mapping
 from choline_data.errors import ChoiceNeededError, InvalidOptionError, MissingFieldError, UnknownFieldError
 from choline_data.schema import KINDS
 

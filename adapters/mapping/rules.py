@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from choline_data.adapters.mapping import rules_of_content, rules_of_turns
-from choline_data.adapters.mapping.columns import Look
 from choline_data.adapters.mapping.find import Find
+from choline_data.adapters.mapping.mapped_columns import Look
 
 KIND_OF_FORM = {
     "document": "text",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from choline_data.adapters.mapping.columns import Column, Look
 from choline_data.adapters.mapping.find import Find
+from choline_data.adapters.mapping.mapped_columns import Look, MappedColumn
 
 _IMAGES = ("image", "img", "jpg", "jpeg", "png", "webp", "pixelvalues", "imagebytes", "photo", "picture", "images",
            "media", "tif", "tiff", "gif", "bmp")  # fmt: skip
@@ -37,7 +37,7 @@ _LANGUAGES = frozenset(
 
 
 def _parallel(look: Look) -> Iterable[Find]:
-    def translated(c: Column) -> bool:
+    def translated(c: MappedColumn) -> bool:
         return c.all_of(lambda v: isinstance(v, dict) and len(v) > 1 and all(
             isinstance(x, str) or x is None for x in v.values()))  # fmt: skip
 
@@ -53,14 +53,14 @@ def _parallel(look: Look) -> Iterable[Find]:
 
 
 def _classification(look: Look) -> Iterable[Find]:
-    def few(c: Column) -> bool:
+    def few(c: MappedColumn) -> bool:
         if c.classes or c.is_bool:
             return True
         if c.all_of(lambda v: isinstance(v, int)):
             return c.distinct <= max(20, len(c.there) // 2)
         return c.is_text and c.length < 60 and (c.distinct <= max(3, len(c.there) // 2) or c.name.lower() == "label")
 
-    def graded(c: Column) -> bool:
+    def graded(c: MappedColumn) -> bool:
         return few(c) or c.is_number
 
     for one, two, names in (
@@ -134,7 +134,7 @@ def _code(look: Look) -> Iterable[Find]:
     )
 
 
-def _is_program(column: Column) -> bool:
+def _is_program(column: MappedColumn) -> bool:
     if not column.is_text or column.length < 20:
         return False
     marks = sum(any(m in v for m in "{}();=\n") for v in column.there)
@@ -174,7 +174,7 @@ def _media(look: Look) -> Iterable[Find]:
         return
 
 
-def _is_caption(column: Column) -> bool:
+def _is_caption(column: MappedColumn) -> bool:
     return column.is_text or column.all_of(
         lambda v: isinstance(v, bytes) or (isinstance(v, list) and all(isinstance(x, str) or x is None for x in v))
     )
@@ -192,10 +192,10 @@ _LINK_SIGNS = ("clip*", "similarity", "punsafe", "watermarkscore", "aesthetic*",
 
 
 def _linked_image(look: Look) -> str:
-    def link(c: Column) -> bool:
+    def link(c: MappedColumn) -> bool:
         return c.all_of(lambda v: isinstance(v, str) and v.startswith(("http://", "https://")))
 
-    def items(c: Column) -> bool:
+    def items(c: MappedColumn) -> bool:
         return c.all_of(lambda v: isinstance(v, list)) and any(
             isinstance(x, str) and x.startswith("http") for v in c.there for x in v)  # fmt: skip
 
@@ -239,7 +239,7 @@ def _document(look: Look) -> Iterable[Find]:
         yield Find("text", "document", [("text", long[0].name)], 0.5, f"{long[0].name} is the longest text")
 
 
-def _is_document(column: Column, look: Look) -> bool:
+def _is_document(column: MappedColumn, look: Look) -> bool:
     if column.turns == "strings" or column.all_of(lambda v: isinstance(v, list) and all(isinstance(x, str) for x in v)):
         return (
             column.name.lower() in ("pages", "paragraphs", "text", "text_by_page_gen", "sections") and not column.media

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 
 import pyarrow as pa
 
-from choline_data.adapters.mapping.columns import Column, Look
 from choline_data.adapters.mapping.find import Find
+from choline_data.adapters.mapping.mapped_columns import Look, MappedColumn
 from choline_data.adapters.mapping.rules_of_content import DOCUMENTS
 
 _CHATS = ("messages", "conversations", "conversation", "dialog", "dialogue", "chat", "turns", "traj", "trajectory",
@@ -39,7 +39,7 @@ def _preference(look: Look) -> Iterable[Find]:
                         "history"), lambda c: c.is_text or bool(c.turns))  # fmt: skip
     before = [("prompt", prompt)] if prompt else []
 
-    def reply(c: Column) -> bool:
+    def reply(c: MappedColumn) -> bool:
         return c.is_text or bool(c.turns)
 
     for good, bad in (("chosen", "rejected"), ("chosenresponse", "rejectedresponse"), ("responsej", "responsek"),
@@ -98,12 +98,12 @@ def _chat(look: Look) -> Iterable[Find]:
         yield Find("chat", "messages", [("messages", alone)], 0.93, f"{alone} holds replies")
 
 
-def _holds_talk(column: Column) -> bool:
+def _holds_talk(column: MappedColumn) -> bool:
     return column.name.lower() not in ("history",)
 
 
 def _tree(look: Look) -> Iterable[Find]:
-    def rooted(c: Column) -> bool:
+    def rooted(c: MappedColumn) -> bool:
         return c.all_of(lambda v: isinstance(v, dict) and "text" in v and "replies" in v)
 
     root = look.find(("prompt", "tree", "root"), rooted)
@@ -157,7 +157,7 @@ def _choice(look: Look) -> Iterable[Find]:
     yield Find("qa", "multiple_choice", fields, 0.97 if answer else 0.9, f"{', '.join(columns)} are the choices")
 
 
-def _is_choices(column: Column) -> bool:
+def _is_choices(column: MappedColumn) -> bool:
     def choices(v: object) -> bool:
         if isinstance(v, dict):
             return isinstance(v.get("text"), list) or all(isinstance(x, str) or x is None for x in v.values())
@@ -231,7 +231,7 @@ def _instruction(look: Look) -> Iterable[Find]:
         yield Find("chat", "prompt_completion", [("prompt", alone)], 0.88, f"{alone} is a prompt without a reply")
 
 
-def _is_reply(column: Column) -> bool:
+def _is_reply(column: MappedColumn) -> bool:
     if column.is_text:
         return True
     listed = column.all_of(lambda v: isinstance(v, list))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 NOASSERTION: Final = "NOASSERTION"
 MIXED: Final = "mixed"
@@ -236,3 +236,52 @@ def _class_of_one(spdx: str) -> str:
     if "nc" in terms:
         return "non-commercial"
     return "share-alike" if "sa" in terms else "attribution"
+
+
+# A licence's text, by words that only it has, the more particular first.
+_TEXTS: tuple[tuple[str, str], ...] = (
+    (r"apache license,?\s+version 2\.0", "Apache-2.0"),
+    (r"permission is hereby granted, free of charge.{0,2000}the software is provided \"as is\"", "MIT"),
+    (r"redistribution and use in source and binary forms.{0,1500}neither the name", "BSD-3-Clause"),
+    (r"redistribution and use in source and binary forms", "BSD-2-Clause"),
+    (r"gnu affero general public license\s+version 3", "AGPL-3.0-only"),
+    (r"gnu lesser general public license\s+version 3", "LGPL-3.0-only"),
+    (r"gnu general public license\s+version 3", "GPL-3.0-only"),
+    (r"gnu general public license\s+version 2", "GPL-2.0-only"),
+    (r"mozilla public license,? version 2\.0", "MPL-2.0"),
+    (r"cc0 1\.0 universal", "CC0-1.0"),
+    (r"attribution-noncommercial-sharealike 4\.0", "CC-BY-NC-SA-4.0"),
+    (r"attribution-noncommercial-noderivatives 4\.0", "CC-BY-NC-ND-4.0"),
+    (r"attribution-noncommercial 4\.0", "CC-BY-NC-4.0"),
+    (r"attribution-sharealike 4\.0", "CC-BY-SA-4.0"),
+    (r"attribution-sharealike 3\.0", "CC-BY-SA-3.0"),
+    (r"attribution-noderivatives 4\.0", "CC-BY-ND-4.0"),
+    (r"attribution 4\.0 international", "CC-BY-4.0"),
+    (r"attribution 3\.0", "CC-BY-3.0"),
+    (r"odc public domain dedication and licen[cs]e", "PDDL-1.0"),
+    (r"odc attribution license", "ODC-By-1.0"),
+    (r"open database license", "ODbL-1.0"),
+    (r"free and unencumbered software released into the public domain", "Unlicense"),
+)
+
+
+def spdx_of_text(text: str) -> str:
+    """The licence whose text this is, or ''."""
+    plain = re.sub(r"[ \t\r\n]+", " ", text.lower())[:20_000]
+    return next((spdx for pattern, spdx in _TEXTS if re.search(pattern, plain)), "")
+
+
+def spdx_of_stated(stated: Any) -> str:
+    """The id for a publisher's word, URL, object or list of these; '' where it says nothing."""
+    if isinstance(stated, list):
+        ids = list(dict.fromkeys(filter(None, map(spdx_of_stated, stated))))
+        return " AND ".join(ids)
+    if isinstance(stated, dict):
+        return next((s for k in ("name", "@id", "url", "path", "title") if (s := spdx_of_stated(stated.get(k)))), "")
+    if not isinstance(stated, str) or not stated.strip():
+        return ""
+    web = re.search(r"creativecommons\.org/(?:licenses|publicdomain)/([a-z-]+)/([0-9.]+)", stated)
+    if web:
+        stated = "CC0-1.0" if web.group(1) == "zero" else f"CC-{web.group(1).upper()}-{web.group(2)}"
+    found = spdx_of(stated)
+    return "" if found == NOASSERTION else found

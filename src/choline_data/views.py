@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from choline_data import wire
 from choline_data.errors import (
     DamagedStoreError,
     InvalidOptionError,
@@ -17,10 +16,12 @@ from choline_data.errors import (
     SourceNotFoundError,
     UnknownFieldError,
 )
-from choline_data.recipe import Recipe
-from choline_data.store.manifest import manifest_name
-from choline_data.stream import Store, Stream
-from choline_data.work import pause
+from choline_data.order.recipe import Recipe
+from choline_data.process.work import pause
+from choline_data.store.object_names import manifest_name
+from choline_data.store.windows import Store
+from choline_data.streams import wire
+from choline_data.streams.sample_stream import SampleStream
 
 TEXT_COLUMNS = ("id", "dataset", "text")
 
@@ -96,7 +97,7 @@ class TextStream:
         for column in columns or ():
             if column not in TEXT_COLUMNS:
                 raise UnknownFieldError(column, TEXT_COLUMNS, where="columns of the text view")
-        self._samples = Stream(store, recipe)
+        self._samples = SampleStream(store, recipe)
         self.recipe = recipe
         self.datasets = self._samples.datasets
         inner = self._samples.schema
@@ -122,7 +123,7 @@ class TextStream:
 
     def read_at(self, positions: npt.NDArray[np.int64]) -> pa.RecordBatch:
         """The texts at these ascending positions."""
-        from choline_data.rendering import render
+        from choline_data.streams.rendering import render
 
         batch = self._samples.read_at(positions)
         names = wire.dictionaries(self.datasets)
@@ -135,13 +136,13 @@ class TextStream:
 
 
 def _tokens(store: Store, recipe: Recipe, columns: Sequence[str] | None) -> Readable:
-    from choline_data.tokens.stream import TokenStream
+    from choline_data.tokens.token_stream import TokenStream
 
     return TokenStream(store, recipe, columns)
 
 
 _VIEWS: dict[str, Callable[[Store, Recipe, Sequence[str] | None], Readable]] = {
-    "samples": Stream,
+    "samples": SampleStream,
     "text": TextStream,
     "tokens": _tokens,
 }

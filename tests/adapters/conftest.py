@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from choline_data.adapters.base import Adapter, Chunk, Reject, Source, SourceFile
+from choline_data.adapters.base import Adapter, Reject, Source, SourceChunk, SourceFile
 from choline_data.adapters.contract import rows_of
 from choline_data.errors import CholineDataError
 
@@ -18,7 +18,7 @@ from choline_data.errors import CholineDataError
 class Outcome:
     """The chunks that came, and the error that ended them, if any."""
 
-    chunks: list[Chunk] = field(default_factory=list)
+    chunks: list[SourceChunk] = field(default_factory=list)
     error: CholineDataError | None = None
 
     @property

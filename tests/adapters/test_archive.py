@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from choline_data.adapters import io as adapters_io
+from choline_data.adapters.reading import io as adapters_io
 from choline_data.catalog.add import ingest, prepare
 from choline_data.catalog.ingest import Ingested
 from choline_data.catalog.planning import Wishes
 from choline_data.errors import SourceDamagedError, TooManyRejectsError
-from choline_data.home import Home
+from choline_data.places.home import Home
 
 TEXTS = {f"doc/{name}.txt": f"The text of {name} is here." for name in "abcd"}
 LINK = 0o120777 << 16

@@ -9,7 +9,7 @@ import lzma
 import pyarrow as pa
 import pytest
 
-from choline_data.adapters import io
+from choline_data.adapters.reading import io
 from choline_data.errors import SourceDamagedError
 
 PLAIN = b"".join(b'{"text": "line %d"}\n' % number for number in range(2000))

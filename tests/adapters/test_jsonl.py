@@ -9,10 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from choline_data.adapters import io, jsonl, records
+from choline_data.adapters import jsonl
 from choline_data.adapters.base import Shard
 from choline_data.adapters.contract import AdapterContract
 from choline_data.adapters.jsonl import JsonLines
+from choline_data.adapters.reading import io, records
 from choline_data.errors import SourceDamagedError, SourceFormatError, SourceTooLargeError
 
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from choline_data.adapters.lance import detect
-from choline_data.catalog.resolve import resolve
+from choline_data.catalog.locate import resolve
 from choline_data.errors import SourceDamagedError
 
 pylance = pytest.importorskip("lance", reason="pylance (217 MB) is not installed: choline-data[lance]")

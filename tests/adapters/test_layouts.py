@@ -23,9 +23,9 @@ from choline_data.adapters import (
     lance,
     lfs,
 )
-from choline_data.adapters.base import Claim
-from choline_data.adapters.hub_patterns import glob_rule, inferred_splits
-from choline_data.catalog.resolve import resolve
+from choline_data.adapters.base import FormatClaim
+from choline_data.adapters.reading.hub_patterns import glob_rule, inferred_splits
+from choline_data.catalog.locate import resolve
 from choline_data.errors import (
     DataError,
     MissingDependencyError,
@@ -34,7 +34,7 @@ from choline_data.errors import (
 )
 
 
-def rows(claim: Claim, start: int = 0) -> list[dict[str, Any]]:
+def rows(claim: FormatClaim, start: int = 0) -> list[dict[str, Any]]:
     out: list[dict[str, Any]] = []
     for shard in claim.adapter.shards(claim.files):
         for chunk in claim.adapter.read(shard, start=start):
@@ -44,7 +44,7 @@ def rows(claim: Claim, start: int = 0) -> list[dict[str, Any]]:
     return out
 
 
-def counts(claims: list[Claim]) -> dict[str, int]:
+def counts(claims: list[FormatClaim]) -> dict[str, int]:
     return {"/".join(filter(None, (c.config, c.split))): len(rows(c)) for c in claims if c.files}
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from choline_data.adapters import registry
-from choline_data.adapters.base import Claim, Source, SourceFile
-from choline_data.adapters.media import probe
-from choline_data.adapters.tar_stream import PieceStream, members
+from choline_data.adapters.base import FormatClaim, Source, SourceFile
+from choline_data.adapters.reading.media import probe
+from choline_data.adapters.reading.tar_stream import PieceStream, members
 from choline_data.adapters.tfrecord import TfRecord, masked_crc32c
 from choline_data.errors import CholineDataError, SourceDamagedError, SourceTooLargeError
 
@@ -35,11 +35,11 @@ def _formats_that_are_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "FORMATS", tuple(f for f in registry.FORMATS if find_spec(f.module)))
 
 
-def claims(path: Path) -> list[Claim]:
+def claims(path: Path) -> list[FormatClaim]:
     return registry.claims(source(path))[0]
 
 
-def rows(claim: Claim, start: int = 0) -> list[dict[str, object]]:
+def rows(claim: FormatClaim, start: int = 0) -> list[dict[str, object]]:
     found = []
     for shard in claim.adapter.shards(claim.files):
         for chunk in claim.adapter.read(shard, start=start):

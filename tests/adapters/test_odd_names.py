@@ -9,7 +9,7 @@ import pytest
 from choline_data.catalog.add import ingest, prepare
 from choline_data.catalog.sql import query_home
 from choline_data.errors import SourceNotFoundError
-from choline_data.home import Home
+from choline_data.places.home import Home
 
 
 def test_a_croissant_error_shows_no_password_of_a_url(tmp_path):

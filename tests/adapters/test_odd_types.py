@@ -16,10 +16,10 @@ from choline_data.adapters.base import SourceFile
 from choline_data.adapters.mapping.extra import json_text, values_of
 from choline_data.adapters.registry import adapter_named
 from choline_data.catalog.add import ingest, prepare
-from choline_data.catalog.in_place import register
 from choline_data.catalog.planning import Wishes
+from choline_data.catalog.register_in_place import register
 from choline_data.errors import SourceFormatError, SourceTooLargeError
-from choline_data.home import Home
+from choline_data.places.home import Home
 
 FAR = 2**62
 KEYS = pa.array([0, 1, None, 1], pa.int8())

@@ -11,7 +11,7 @@ import pytest
 
 from choline_data.adapters import registry
 from choline_data.errors import DataError, ForbiddenLocationError, SourceDamagedError
-from choline_data.locations import check_location
+from choline_data.places.locations import check_location
 
 COUNTS = {
     "parquet": {

@@ -13,11 +13,11 @@ from typing import Any
 import orjson
 import pytest
 
-from choline_data.adapters.rows import as_json
+from choline_data.adapters.reading.rows import as_json
 from choline_data.catalog.add import ingest, prepare
 from choline_data.catalog.ingest import Ingested
 from choline_data.catalog.planning import Wishes
-from choline_data.home import Home
+from choline_data.places.home import Home
 from choline_data.store import open_revision
 
 Added = tuple[Ingested, list[dict[str, Any]]]

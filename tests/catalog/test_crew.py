@@ -18,7 +18,7 @@ from choline_data.catalog import crew, planning
 from choline_data.catalog.add import ingest, prepare
 from choline_data.catalog.planning import Wishes
 from choline_data.errors import SourceDamagedError, UnavailableError
-from choline_data.home import Home
+from choline_data.places.home import Home
 from choline_data.store import Catalog
 
 

@@ -16,17 +16,18 @@ import pytest
 
 from choline_data.catalog.add import ingest, prepare
 from choline_data.catalog.export import export
-from choline_data.catalog.in_place import register
 from choline_data.catalog.planning import Wishes
+from choline_data.catalog.register_in_place import register
 from choline_data.catalog.sql import query_home
 from choline_data.errors import DamagedStoreError, InvalidOptionError, TooManyRejectsError
-from choline_data.home import Home
 from choline_data.mix.resolve import resolve_mix
+from choline_data.places.home import Home
 from choline_data.store import Catalog, open_revision
-from choline_data.store.garbage import collect
 from choline_data.store.in_place import InPlaceRevision
-from choline_data.store.verify import verify
-from choline_data.stream import Store, Stream
+from choline_data.store.windows import Store
+from choline_data.streams.sample_stream import SampleStream
+from choline_data.upkeep.garbage import collect
+from choline_data.upkeep.verify import verify
 
 
 def documents(count: int, start: int = 0) -> dict[str, list[Any]]:
@@ -125,7 +126,7 @@ def test_a_stream_of_it_and_a_mix_with_stored_data_give_every_sample_once_an_epo
     home = Home(tmp_path / "home")
     both(home, folder)
     recipe = resolve_mix({"there": 0.5, "copy": 0.5}, home, seed=3)
-    stream = Stream(Store(home), recipe)
+    stream = SampleStream(Store(home), recipe)
     seen: dict[str, set[bytes]] = {"there": set(), "copy": set()}
     for start in range(0, 156, 13):
         batch = stream.read(start, start + 13)
@@ -139,8 +140,8 @@ def test_the_order_does_not_depend_on_how_it_is_read(tmp_path, folder):
     home = Home(tmp_path / "home")
     both(home, folder)
     recipe = resolve_mix("there", home, seed=3)
-    whole = Stream(Store(home), recipe).read(0, 100)["id"].to_pylist()
-    backwards = Stream(Store(home, cache_bytes=1), recipe)
+    whole = SampleStream(Store(home), recipe).read(0, 100)["id"].to_pylist()
+    backwards = SampleStream(Store(home, cache_bytes=1), recipe)
     assert [backwards.read(at, at + 1)["id"][0].as_py() for at in reversed(range(100))] == whole[::-1]
 
 

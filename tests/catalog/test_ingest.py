@@ -23,10 +23,10 @@ from choline_data.catalog.add import ingest, prepare
 from choline_data.catalog.ingest import Ingested
 from choline_data.catalog.planning import Wishes
 from choline_data.errors import AlreadyExistsError, TooManyRejectsError
-from choline_data.home import Home
+from choline_data.places.home import Home
 from choline_data.store import Catalog, open_revision
-from choline_data.store.garbage import collect
-from choline_data.store.verify import verify
+from choline_data.upkeep.garbage import collect
+from choline_data.upkeep.verify import verify
 
 ADD = "import sys; from choline_data.cli import main; sys.exit(main())"
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from choline_data.home import Home
+from choline_data.places.home import Home
 from choline_data.store import Catalog
-from choline_data.store.check import check
+from choline_data.upkeep.check import check
 
 _SPEC = importlib.util.spec_from_file_location("power_cut", Path(__file__).with_name("power_cut.py"))
 assert _SPEC is not None and _SPEC.loader is not None

@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from choline_data import remote
 from choline_data.catalog.add import ingest, prepare
 from choline_data.catalog.ingest import Ingested
 from choline_data.errors import (
@@ -24,7 +23,8 @@ from choline_data.errors import (
     SourceTooLargeError,
     UnavailableError,
 )
-from choline_data.home import Home
+from choline_data.places import downloads as remote
+from choline_data.places.home import Home
 from choline_data.store import open_revision
 
 TEXTS = [f"A line number {number} with words in it." for number in range(900)]

@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 
-from choline_data import remote
 from choline_data.catalog.add import ingest, prepare
-from choline_data.catalog.resolve import expanded, resolve
+from choline_data.catalog.locate import expanded, resolve
 from choline_data.errors import (
     ForbiddenLocationError,
     PermissionDeniedError,
@@ -22,7 +21,8 @@ from choline_data.errors import (
     SourceNotFoundError,
     UnavailableError,
 )
-from choline_data.home import Home
+from choline_data.places import downloads as remote
+from choline_data.places.home import Home
 from choline_data.store import open_revision
 
 

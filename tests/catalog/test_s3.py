@@ -14,11 +14,11 @@ from tests.conftest import Shelf
 
 from choline_data.catalog.add import ingest, prepare
 from choline_data.client import FirehoseDataset
-from choline_data.derived import Derived, items
 from choline_data.errors import AlreadyExistsError, SourceNotFoundError, UnavailableError
-from choline_data.home import Home
-from choline_data.selection import selected_rows
+from choline_data.places.home import Home
 from choline_data.store import Catalog, open_revision
+from choline_data.store.derived import Derived, items
+from choline_data.where.selection import selected_rows
 
 TEXTS = [f"A line number {number} with words in it." for number in range(900)]
 

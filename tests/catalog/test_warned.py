@@ -11,7 +11,7 @@ import pytest
 from choline_data.catalog.add import prepare
 from choline_data.cli import main
 from choline_data.errors import ChoiceNeededError
-from choline_data.home import Home
+from choline_data.places.home import Home
 
 GOOD = [f"A sentence with the number {number}, and é, “quotes” and 中文 in it." for number in range(40)]
 

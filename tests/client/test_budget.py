@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from choline_data.client import FirehoseDataset
-from choline_data.client.budget import tokens_of
+from choline_data.client.passing.budget import tokens_of
 from choline_data.errors import InvalidCursorError, InvalidOptionError
 
 pytestmark = [
@@ -142,7 +142,7 @@ def test_bad_samples_leave_the_others_of_their_batch(uneven: Any):
 
 
 def test_tokens_are_counted_in_every_column_that_text_is_in(uneven: Any):
-    from choline_data.client.reading import Reader
+    from choline_data.client.readers.reader import Reader
 
     reader: Reader = uneven().reader()
     batch = reader.at(list(range(299, 0, -7)))

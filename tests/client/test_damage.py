@@ -14,9 +14,9 @@ import pytest
 
 from choline_data.client import FirehoseDataset
 from choline_data.errors import CholineDataError, DamagedStoreError
-from choline_data.home import Home
+from choline_data.places.home import Home
 from choline_data.store import Catalog
-from choline_data.store.verify import verify
+from choline_data.upkeep.verify import verify
 
 from ..damage import DAMAGES, Kept, check_error, fill, store_files  # noqa: TID252 - tests are no package
 

@@ -263,7 +263,7 @@ def test_a_home_and_a_server_are_not_given_together(firehose: Any):
 
 
 def test_a_reader_that_ends_early_is_an_error_and_never_a_short_pass(firehose: Any, monkeypatch: pytest.MonkeyPatch):
-    from choline_data.client.embedded import EmbeddedReader
+    from choline_data.client.readers.embedded import EmbeddedReader
 
     whole = EmbeddedReader.chunks
     monkeypatch.setattr(EmbeddedReader, "chunks", lambda *arguments: itertools.islice(whole(*arguments), 1))

@@ -16,8 +16,8 @@ from tests.client.conftest import MIX, ids, positions
 from torch.utils.data import DataLoader
 from torchdata.stateful_dataloader import StatefulDataLoader
 
-from choline_data.client.bans import MOST
-from choline_data.client.outliers import NAMED, Given, Outliers
+from choline_data.client.feedback.bans import MOST
+from choline_data.client.feedback.outliers import NAMED, Given, Outliers
 from choline_data.errors import DataError, InvalidCursorError, InvalidOptionError
 
 pytestmark = [

@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from choline_data.client.passes import _wrapped
-from choline_data.client.ranks import Lane
-from choline_data.client.reading import Chunk
+from choline_data.client.passing.passes import _wrapped
+from choline_data.client.readers.reader import Chunk
+from choline_data.order.lanes import Lane
 
 from ..conftest import Shelf  # noqa: TID252 - tests are no package
 from .conftest import Server

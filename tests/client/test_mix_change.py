@@ -18,7 +18,7 @@ from choline_data.errors import (
     RecipeMismatchError,
     SourceExhaustedError,
 )
-from choline_data.recipe import Recipe
+from choline_data.order.recipe import Recipe
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning"),

@@ -14,9 +14,9 @@ from tests.conftest import Shelf
 from torch.utils.data import DataLoader
 
 from choline_data.client import FirehoseDataset, collate
-from choline_data.client.ranks import Lane
-from choline_data.client.remote import _Request
+from choline_data.client.readers.remote import _Request
 from choline_data.errors import InvalidOptionError, UnavailableError, UnknownDatasetError
+from choline_data.order.lanes import Lane
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
 

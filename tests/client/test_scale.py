@@ -18,10 +18,10 @@ from tests.client.conftest import Server
 
 from choline_data import schema as one
 from choline_data.client import FirehoseDataset
-from choline_data.home import Home
-from choline_data.identity import sample_ids
+from choline_data.places.home import Home
 from choline_data.store import BlockWriter, Catalog, Entry, Manifest, StoredFile
 from choline_data.store.revision import manifest_name
+from choline_data.store.sample_ids import sample_ids
 
 ROOT = Path(__file__).parents[2]
 

@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from choline_data.client import collate
-from choline_data.client.ranks import Lane
 from choline_data.errors import InvalidCursorError, InvalidOptionError, RecipeMismatchError
+from choline_data.order.lanes import Lane
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning"),
@@ -102,7 +102,7 @@ def test_a_state_is_flat_small_and_fresh(firehose: Any):
 
 def test_a_state_of_a_hundred_sources_has_at_most_4_kib(tmp_path: Any):
     from choline_data.client.state import summary
-    from choline_data.recipe import Recipe, RecipeSource, Segment
+    from choline_data.order.recipe import Recipe, RecipeSource, Segment
 
     turn = random.Random(1)
     sources = tuple(

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from choline_data.errors import CholineDataError, InvalidMixError
-from choline_data.mix import Mix, Part, parse_mix
+from choline_data.mix import Mix, MixPart, parse_mix
 from choline_data.mix.grammar import MAX_DEPTH
 
 
@@ -34,7 +34,7 @@ def parts(mix, **options):
         "sources:\n  web: 0.7\n  code:\n    weight: 0.30\n",
         "[web:0.7, {dataset: code, weight: 0.3}]",
         [{"name": "web", "weight": 0.7}, {"code": 0.3}],
-        Mix((Part("web", Fraction("0.7"), dataset="web"), Part("code", Fraction("0.3"), dataset="code"))),
+        Mix((MixPart("web", Fraction("0.7"), dataset="web"), MixPart("code", Fraction("0.3"), dataset="code"))),
     ],
 )
 def test_all_forms_say_the_same(mix):
@@ -60,7 +60,7 @@ def test_a_reference_names_revision_config_and_split():
     (part,) = parse_mix(
         {"long": {"dataset": "web:en", "where": "len(text) > 9", "split": "test", "max_epochs": 1.5}}
     ).parts
-    assert part == Part(
+    assert part == MixPart(
         "long", dataset="web", config="en", split="test", where="len(text) > 9", max_epochs=Fraction(3, 2)
     )
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from choline_data.errors import InvalidMixError, UnknownDatasetError, UnknownFieldError
 from choline_data.mix import resolve_mix
 from choline_data.mix.resolve import integer_weights
-from choline_data.stream import Store, Stream
+from choline_data.store.windows import Store
+from choline_data.streams.sample_stream import SampleStream
 
 
 def weights(recipe):
@@ -178,7 +179,7 @@ def splits(mix, home):
 
 def texts(recipe, home):
     """Every text that the recipe serves, sorted."""
-    stream = Stream(Store(home), recipe)
+    stream = SampleStream(Store(home), recipe)
     return sorted(stream.read(0, recipe.plan().length)["text"].to_pylist())
 
 
@@ -291,7 +292,7 @@ def test_a_view_counts_rows_of_its_own(library):
 
 def test_the_rows_of_the_recipe_are_those_of_the_stream(library):
     recipe = resolve_mix({"web": {"where": "text like '%7'"}, "books": 1}, library.home, repeat=False)
-    stream = Stream(Store(library.home), recipe)
+    stream = SampleStream(Store(library.home), recipe)
     texts = stream.read(0, stream.length)["text"].to_pylist()
     assert len(texts) == stream.length == 50
     assert {text for text in texts if text.startswith("page")} == {f"page {n}" for n in range(7, 100, 10)}

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from choline_data.errors import DamagedStoreError, InvalidPredicateError, UnknownFieldError
-from choline_data.selection import evaluated, selected_rows, selection_name, within
 from choline_data.store import Revision
-from choline_data.where import And, Compare, Field, In, IsNull, Length, Like, Not, Or, parse_where
+from choline_data.where.language import parse_where
+from choline_data.where.predicate import And, Compare, Field, In, IsNull, Length, Like, Not, Or
+from choline_data.where.selection import evaluated, selected_rows, selection_name, within
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from choline_data.where import parse_where
-from choline_data.where_work import work_of
+from choline_data.where.filter_work import work_of
+from choline_data.where.language import parse_where
 
 SIZES = {"text": 2000.0, "kind": 4.0, "extra": 100.0}
 

@@ -17,7 +17,7 @@ import grpc
 import pyarrow as pa
 import pytest
 
-from choline_data import wire
+from choline_data.streams import wire
 from choline_data.v1 import firehose_pb2 as pb
 from choline_data.v1 import firehose_pb2_grpc
 

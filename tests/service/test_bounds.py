@@ -11,12 +11,12 @@ import orjson
 import pytest
 
 from choline_data.errors import LimitError, UnavailableError
+from choline_data.process.work import Work, allow, pause
 from choline_data.service.deal import MOST_BLOCKS, Deal
 from choline_data.service.engine import COLUMNS
 from choline_data.service.limits import Limits, bounds
 from choline_data.service.opening import Openings
 from choline_data.v1 import firehose_pb2 as pb
-from choline_data.work import Work, allow, pause
 
 from ..conftest import Shelf  # noqa: TID252 - tests are no package
 from .conftest import Serve, Served, kinds, read, refusal, resolve, rows_of
@@ -207,8 +207,8 @@ def test_work_is_bounded_where_somebody_waits_for_it_and_not_in_a_process_of_its
 
 def test_work_rests_while_others_are_served(monkeypatch: pytest.MonkeyPatch) -> None:
     now, slept = [0.0], []
-    monkeypatch.setattr("choline_data.work.time.monotonic", lambda: now[0])
-    monkeypatch.setattr("choline_data.work.time.sleep", slept.append)
+    monkeypatch.setattr("choline_data.process.work.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("choline_data.process.work.time.sleep", slept.append)
     for crowded, rests in ((True, [0.02, 0.05]), (False, [])):
         with Work({}, lambda crowded=crowded: crowded).under_way():
             for busy in (0.001, 0.009, 0.4):

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import grpc
 
-from choline_data.derived import items
-from choline_data.home import Home
+from choline_data.places.home import Home
 from choline_data.store import Catalog
-from choline_data.tokens.store import tokenize
+from choline_data.store.derived import items
+from choline_data.tokens.token_store import tokenize
 from choline_data.tokens.tokenizers import Tokenizer
 from choline_data.v1 import firehose_pb2 as pb
 

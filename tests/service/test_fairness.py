@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from choline_data.service.fairness import IDLE, PATIENCE, Share, Turns
+from choline_data.service.fairness import IDLE, PATIENCE, FairShare, Turns
 
 SIZE = 1 << 20
 T = TypeVar("T")
@@ -41,7 +41,7 @@ def sent(streams: dict[str, tuple[int, float]], seconds: float) -> Counter[str]:
         turns, count = Turns(2), Counter[str]()
 
         async def stream(name: str, size: int, wait: float) -> None:
-            share = Share()
+            share = FairShare()
             while True:
                 turn = await turns.take(share, size)
                 await asyncio.sleep(wait)
@@ -79,7 +79,7 @@ def test_readers_that_do_not_read_take_no_turns_from_one_that_does():
 
 def test_a_stream_that_is_late_is_slow_for_many_times_as_long():
     async def run() -> tuple[bool, bool, bool]:
-        turns, share = Turns(1), Share()
+        turns, share = Turns(1), FairShare()
         loop = asyncio.get_running_loop()
         turn = await turns.take(share, SIZE)
         await asyncio.sleep(PATIENCE + 3 * IDLE)
@@ -93,14 +93,14 @@ def test_a_stream_that_is_late_is_slow_for_many_times_as_long():
 def test_a_stream_that_goes_while_it_waits_leaves_its_turn_to_the_next():
     async def run() -> bool:
         turns = Turns(1)
-        held = await turns.take(Share(), SIZE)
-        waiting = [asyncio.ensure_future(turns.take(Share(), SIZE)) for _ in range(3)]
+        held = await turns.take(FairShare(), SIZE)
+        waiting = [asyncio.ensure_future(turns.take(FairShare(), SIZE)) for _ in range(3)]
         await asyncio.sleep(0)
         held.done()  # the first of them is granted
         waiting[0].cancel()
         second = await asyncio.wait_for(waiting[1], 1)
         second.done()
         (await asyncio.wait_for(waiting[2], 1)).done()
-        return await asyncio.wait_for(turns.take(Share(), SIZE), 1) is not None
+        return await asyncio.wait_for(turns.take(FairShare(), SIZE), 1) is not None
 
     assert in_own_time(run())

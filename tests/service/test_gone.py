@@ -11,14 +11,15 @@ import pytest
 
 from choline_data.client import FirehoseDataset
 from choline_data.errors import DamagedStoreError, RevisionGoneError
-from choline_data.home import Home
 from choline_data.mix import resolve_mix
+from choline_data.places.home import Home
 from choline_data.store import Catalog, open_revision
-from choline_data.store.garbage import collect
-from choline_data.stream import Store, Stream
-from choline_data.tokens.store import tokenize
-from choline_data.tokens.stream import token_options, token_rows
+from choline_data.store.windows import Store
+from choline_data.streams.sample_stream import SampleStream
+from choline_data.tokens.token_store import tokenize
+from choline_data.tokens.token_stream import token_options, token_rows
 from choline_data.tokens.tokenizers import Tokenizer
+from choline_data.upkeep.garbage import collect
 from choline_data.v1 import firehose_pb2 as pb
 from choline_data.views import open_stream
 
@@ -50,7 +51,7 @@ def test_opening_it_names_the_dataset_and_the_revision(shelf, view):
 
 def test_what_a_stream_has_mapped_stays_and_what_it_has_not_is_gone(shelf):
     web = two_files(shelf, "page")
-    stream = Stream(Store(shelf.home), resolve_mix("web/all", shelf.home, shuffle=False))
+    stream = SampleStream(Store(shelf.home), resolve_mix("web/all", shelf.home, shuffle=False))
     before = stream.read(0, 10)
     removed(shelf.home)
     assert stream.read(0, 10).equals(before)
@@ -60,7 +61,7 @@ def test_what_a_stream_has_mapped_stays_and_what_it_has_not_is_gone(shelf):
 
 def test_a_file_that_is_missing_from_a_revision_of_the_catalog_is_damage(shelf):
     web = two_files(shelf, "page")
-    stream = Stream(Store(shelf.home), resolve_mix("web/all", shelf.home, shuffle=False))
+    stream = SampleStream(Store(shelf.home), resolve_mix("web/all", shelf.home, shuffle=False))
     for name in shelf.home.names("data"):
         shelf.home.remove(name)
     with pytest.raises(DamagedStoreError, match="missing"):

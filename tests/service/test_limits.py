@@ -16,7 +16,7 @@ import pytest
 
 from choline_data.errors import InvalidOptionError
 from choline_data.service.limits import Limits
-from choline_data.service.serve import channel_options
+from choline_data.service.server import channel_options
 from choline_data.v1 import firehose_pb2 as pb
 
 from ..conftest import Shelf  # noqa: TID252 - tests are no package

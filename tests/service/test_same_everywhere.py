@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.flight as flight
 import pytest
 
-from choline_data.home import Home
-from choline_data.recipe import Recipe
-from choline_data.stream import Store
+from choline_data.order.recipe import Recipe
+from choline_data.places.home import Home
+from choline_data.store.windows import Store
 from choline_data.views import open_stream
 
 from ..conftest import Shelf  # noqa: TID252 - tests are no package

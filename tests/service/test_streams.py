@@ -10,11 +10,11 @@ from typing import Any
 import grpc
 import pytest
 
-from choline_data.cursor import Cursor
-from choline_data.home import Home
 from choline_data.mix import resolve_mix
+from choline_data.order.cursor import Cursor
+from choline_data.places.home import Home
 from choline_data.service.deal import Deal
-from choline_data.stream import Store
+from choline_data.store.windows import Store
 from choline_data.v1 import firehose_pb2 as pb
 from choline_data.views import open_stream
 
@@ -322,7 +322,7 @@ def test_an_idle_stream_shows_signs_of_life(serve: Serve, home: str, monkeypatch
 
     from choline_data.service.calls import Calls
     from choline_data.service.limits import Limits
-    from choline_data.service.reading import Reading
+    from choline_data.service.open_stream import Reading
 
     async def beats() -> list[object]:
         calls = Calls(Home(home), Limits(heartbeat=0.01))

@@ -10,11 +10,11 @@ from typing import Any
 import grpc
 import pytest
 
-from choline_data.home import Home
+from choline_data.places.home import Home
 from choline_data.store import Catalog
 from choline_data.tokens.allowed import Allowed, stored_name
-from choline_data.tokens.store import tokenize
-from choline_data.tokens.stream import token_options
+from choline_data.tokens.token_store import tokenize
+from choline_data.tokens.token_stream import token_options
 from choline_data.tokens.tokenizers import Tokenizer
 from choline_data.v1 import firehose_pb2 as pb
 

@@ -32,24 +32,23 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from choline_data import id_index
 from choline_data.catalog.add import ingest, prepare
 from choline_data.catalog.export import export
-from choline_data.catalog.in_place import register
 from choline_data.catalog.ingest import UnitResult
 from choline_data.catalog.planning import Wishes
+from choline_data.catalog.register_in_place import register
 from choline_data.catalog.runners import encode_result
 from choline_data.client.dataset import FirehoseDataset
 from choline_data.errors import CholineDataError
-from choline_data.home import Home
 from choline_data.mix import resolve_mix
-from choline_data.recipe import Recipe
-from choline_data.store import Catalog, open_revision
-from choline_data.store.check import check
-from choline_data.stream import Store
-from choline_data.tokens.store import tokenize
-from choline_data.tokens.stream import token_options, token_rows
+from choline_data.order.recipe import Recipe
+from choline_data.places.home import Home
+from choline_data.store import Catalog, id_index, open_revision
+from choline_data.store.windows import Store
+from choline_data.tokens.token_store import tokenize
+from choline_data.tokens.token_stream import token_options, token_rows
 from choline_data.tokens.tokenizers import Tokenizer
+from choline_data.upkeep.check import check
 from choline_data.views import open_stream
 
 WHERE = "len(text) > 21"

@@ -10,10 +10,10 @@ import pytest
 
 from choline_data import schema as one
 from choline_data.errors import DamagedStoreError, HomeError
-from choline_data.home import Home
-from choline_data.identity import sample_ids
+from choline_data.places.home import Home
 from choline_data.store import BlockFile, BlockWriter
 from choline_data.store.blocks import block_rows_for, data_name, index_name
+from choline_data.store.sample_ids import sample_ids
 
 SCHEMA = one.stored_schema(["text"])
 

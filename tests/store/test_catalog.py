@@ -15,11 +15,11 @@ from choline_data.errors import (
     InvalidNameError,
     UnknownDatasetError,
 )
-from choline_data.home import Home
+from choline_data.places.home import Home
 from choline_data.store import Catalog, Entry, Revision
-from choline_data.store.catalog import check_name, name_from
-from choline_data.store.garbage import collect
-from choline_data.store.verify import verify
+from choline_data.store.snapshots import check_name, name_from
+from choline_data.upkeep.garbage import collect
+from choline_data.upkeep.verify import verify
 
 
 def entry(name: str, revision: str = "a" * 64) -> Entry:

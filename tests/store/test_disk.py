@@ -11,9 +11,9 @@ import signal
 import pytest
 
 from choline_data.errors import HomeError, LimitError, SourceNotFoundError
-from choline_data.home import Home
+from choline_data.places.home import Home
 from choline_data.store import Catalog
-from choline_data.store.catalog import Entry
+from choline_data.store.snapshots import Entry
 
 
 @pytest.fixture

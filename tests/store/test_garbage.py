@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from choline_data.derived import Derived
 from choline_data.errors import (
     ConflictError,
     DamagedStoreError,
@@ -24,15 +23,16 @@ from choline_data.errors import (
     UnavailableError,
     UnknownDatasetError,
 )
-from choline_data.home import Home
-from choline_data.selection import selected_rows
+from choline_data.places.home import Home
 from choline_data.store import Catalog, leases, open_revision
-from choline_data.store.garbage import STAGED_SECONDS, collect
+from choline_data.store.derived import Derived
 from choline_data.store.leases import DEAD_SECONDS, GC, Lease, check_published, check_written, writing
 from choline_data.store.retention import pin, pins, unpin
-from choline_data.store.verify import verify
-from choline_data.tokens.store import tokenize
+from choline_data.tokens.token_store import tokenize
 from choline_data.tokens.tokenizers import Tokenizer
+from choline_data.upkeep.garbage import STAGED_SECONDS, collect
+from choline_data.upkeep.verify import verify
+from choline_data.where.selection import selected_rows
 
 
 def age(home: Home, name: str, seconds: float) -> None:

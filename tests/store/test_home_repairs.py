@@ -11,10 +11,11 @@ import pytest
 from choline_data.catalog.add import ingest, prepare
 from choline_data.catalog.planning import Wishes
 from choline_data.errors import DamagedStoreError
-from choline_data.home import Home
+from choline_data.places.home import Home
 from choline_data.store import Catalog, open_revision
-from choline_data.store.manifest import manifest_name, read_manifest, rejects_name
-from choline_data.store.verify import verify
+from choline_data.store.manifest import read_manifest
+from choline_data.store.object_names import manifest_name, rejects_name
+from choline_data.upkeep.verify import verify
 
 
 @pytest.fixture

@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from choline_data.errors import AlreadyExistsError, ConflictError, UnknownDatasetError
-from choline_data.home import Home
+from choline_data.places.home import Home
 from choline_data.store import Catalog, Entry, Manifest, leases
-from choline_data.store.garbage import collect
 from choline_data.store.leases import check_written, writing
-from choline_data.store.manifest import manifest_name
-from choline_data.store.verify import verify
+from choline_data.store.object_names import manifest_name
+from choline_data.upkeep.garbage import collect
+from choline_data.upkeep.verify import verify
 
 STEPPED = ("create", "put", "exists", "read", "names", "listed", "hint", "missing", "remove")
 MANIFESTS = [Manifest((), ("text",), 4, {"kind": "text", "number": str(number)}) for number in range(3)]

@@ -13,9 +13,9 @@ import time
 import pyarrow as pa
 import pytest
 
-from choline_data import bus_errors
 from choline_data.errors import DamagedStoreError
-from choline_data.mapped import MappedFile, mark, same, steady
+from choline_data.places.mapped import MappedFile, mark, same, steady
+from choline_data.process import bus_errors
 
 pytestmark = pytest.mark.skipif(not bus_errors.SUPPORTED, reason="SIGBUS is taken on Linux alone")
 PAGES = 64

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from choline_data import schema as one
 from choline_data.errors import HomeError
-from choline_data.home import Home
+from choline_data.places.home import Home
 from choline_data.store import BlockWriter
 from choline_data.store.blocks import data_name
 from choline_data.store.messages import Messages, cut, rows_of

@@ -14,11 +14,12 @@ from choline_data.catalog.add import ingest, prepare
 from choline_data.catalog.planning import Wishes
 from choline_data.client.dataset import FirehoseDataset
 from choline_data.errors import DamagedStoreError
-from choline_data.home import Home
-from choline_data.id_index import IdIndex
+from choline_data.places.home import Home
 from choline_data.store import Catalog, open_revision
-from choline_data.store.manifest import manifest_name, read_manifest
-from choline_data.store.verify import verify
+from choline_data.store.id_index import IdIndex
+from choline_data.store.manifest import read_manifest
+from choline_data.store.object_names import manifest_name
+from choline_data.upkeep.verify import verify
 
 TEXTS = "".join(f'{{"text": "page {n} of the web", "score": {n}}}\n' for n in range(20)) + "{not json\n"
 WHERE = "len(text) > 16"
@@ -84,8 +85,8 @@ def test_a_manifest_without_a_seal_is_held_to_its_digest(old):
 def test_an_in_place_manifest_without_a_seal_is_held_to_its_digest(tmp_path):
     import pyarrow.parquet as pq
 
-    from choline_data.catalog.in_place import register
-    from choline_data.store.in_place import HEAD
+    from choline_data.catalog.register_in_place import register
+    from choline_data.store.manifest_in_place import HEAD
 
     pq.write_table(pa.table({"text": [f"page {n}" for n in range(8)]}), tmp_path / "web.parquet")
     home = Home(tmp_path / "home")

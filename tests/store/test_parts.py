@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from choline_data.columns.gather import Piece, assemble, node_of
+from choline_data.columns.parts import BlockParts, places_of
 from choline_data.errors import DamagedStoreError
-from choline_data.gather import Piece, assemble, node_of
-from choline_data.home import Home
-from choline_data.parts import BlockParts, places_of
+from choline_data.places.home import Home
 from choline_data.schema import LABEL, MEDIUM, ORIGIN, STORED, TURN, stored_schema
 from choline_data.store import BlockWriter, Manifest, Revision, StoredFile, blocks
 

@@ -9,19 +9,18 @@ import fsspec
 import numpy as np
 import pytest
 
-from choline_data import id_index
 from choline_data.catalog.add import ingest, prepare
 from choline_data.catalog.planning import Wishes
 from choline_data.catalog.repair import repair
 from choline_data.errors import CholineDataError
-from choline_data.home import Home
 from choline_data.mix import resolve_mix
-from choline_data.store import Catalog, open_revision
-from choline_data.store.check import check
-from choline_data.stream import Store
-from choline_data.tokens.store import tokenize
-from choline_data.tokens.stream import token_options, token_rows
+from choline_data.places.home import Home
+from choline_data.store import Catalog, id_index, open_revision
+from choline_data.store.windows import Store
+from choline_data.tokens.token_store import tokenize
+from choline_data.tokens.token_stream import token_options, token_rows
 from choline_data.tokens.tokenizers import Tokenizer
+from choline_data.upkeep.check import check
 from choline_data.views import open_stream
 
 KINDS = ("data/", "revisions/", "catalog/0", "copies/", "selections/", "ids/", "tokens/")

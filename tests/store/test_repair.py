@@ -13,20 +13,20 @@ import pyarrow.parquet as pq
 import pytest
 
 from choline_data.catalog.add import ingest, prepare
-from choline_data.catalog.in_place import register
 from choline_data.catalog.planning import Wishes
+from choline_data.catalog.register_in_place import register
 from choline_data.catalog.repair import repair
 from choline_data.cli.app import app
 from choline_data.errors import DamagedStoreError, UnknownDatasetError
-from choline_data.home import Home
 from choline_data.mix import resolve_mix
+from choline_data.places.home import Home
 from choline_data.store import Catalog, Entry
-from choline_data.store.catalog import encoded
-from choline_data.store.check import check
-from choline_data.store.manifest import manifest_name, rejects_name
-from choline_data.stream import Store
-from choline_data.tokens.stream import token_options, token_rows
+from choline_data.store.object_names import manifest_name, rejects_name
+from choline_data.store.snapshots import encoded
+from choline_data.store.windows import Store
+from choline_data.tokens.token_stream import token_options, token_rows
 from choline_data.tokens.tokenizers import Tokenizer
+from choline_data.upkeep.check import check
 from choline_data.views import open_stream
 
 from .flips import run

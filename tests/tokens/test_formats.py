@@ -12,10 +12,10 @@ from torch.nn import functional as F
 
 from choline_data.errors import InvalidOptionError
 from choline_data.mix import resolve_mix
-from choline_data.stream import Store
-from choline_data.tokens.formats import FORMATS, row_seq_len, to_format, to_rows
+from choline_data.store.windows import Store
 from choline_data.tokens.packing import Documents, best_fit, concat, concat_rows
-from choline_data.tokens.stream import TokenStream, token_options, token_rows
+from choline_data.tokens.token_stream import TokenStream, token_options, token_rows
+from choline_data.tokens.trainer_formats import FORMATS, row_seq_len, to_format, to_rows
 
 TEXTS = ["one", "a second text", "", "three of them, longer than a row is", "4", "and the end"]
 DOCUMENTS = [[*text.encode(), 256] for text in TEXTS]

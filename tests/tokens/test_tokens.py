@@ -10,11 +10,11 @@ import pytest
 
 from choline_data.errors import InvalidOptionError, SourceNotFoundError, SourceTooLargeError
 from choline_data.mix import resolve_mix
-from choline_data.stream import Store
+from choline_data.store.windows import Store
 from choline_data.tokens import tokenizers
 from choline_data.tokens.packing import Documents, best_fit
-from choline_data.tokens.store import tokenize
-from choline_data.tokens.stream import TokenStream, token_options, token_rows
+from choline_data.tokens.token_store import tokenize
+from choline_data.tokens.token_stream import TokenStream, token_options, token_rows
 from choline_data.tokens.tokenizers import Tokenizer
 
 TEXTS = ["", "a", "some words", "x" * 50, "ünï", "the end of it all"] * 3

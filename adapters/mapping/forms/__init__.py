@@ -33,21 +33,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
-from choline_data.adapters.base import Chunk, Reject, Shard
+from choline_data.adapters.base import Reject, Shard, SourceChunk
 from choline_data.adapters.mapping.extra import extra_json
-from choline_data.adapters.mapping.forms import chats, media, questions, sides, texts
+from choline_data.adapters.mapping.forms import chats, questions, sides, texts
+from choline_data.adapters.mapping.forms import media_forms as media
 from choline_data.adapters.mapping.forms.fields import Fields, labels_of
-from choline_data.columns import filled, numbers
+from choline_data.adapters.mapping.mapping_value import Mapping, Normalised
+from choline_data.columns.arrow_values import filled, numbers
 from choline_data.errors import InvalidOptionError
 from choline_data.schema import STORED
-
-if TYPE_CHECKING:
-    from choline_data.adapters.mapping.mapping import Mapping, Normalised
 
 
 @dataclass(frozen=True)
@@ -102,10 +100,8 @@ def columns(mapping: Mapping) -> tuple[str, ...]:
     return tuple(name for name in STORED.names if name in filled)
 
 
-def apply(mapping: Mapping, chunk: Chunk, shard: Shard) -> Normalised:
+def apply(mapping: Mapping, chunk: SourceChunk, shard: Shard) -> Normalised:
     """The chunk's rows as samples; rows that can't be are rejects with a reason."""
-    from choline_data.adapters.mapping.mapping import Normalised
-
     form = form_named(mapping.form)
     batch = chunk.batch
     fields = Fields(mapping.fields, batch, shard.origin)
@@ -135,7 +131,7 @@ def apply(mapping: Mapping, chunk: Chunk, shard: Shard) -> Normalised:
 
 
 def _rejected(
-    bad: list[tuple[pa.Array, str]], chunk: Chunk, shard: Shard
+    bad: list[tuple[pa.Array, str]], chunk: SourceChunk, shard: Shard
 ) -> tuple[pa.Array | None, tuple[Reject, ...]]:
     reasons: dict[int, str] = {}
     for mask, reason in bad:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from choline_data.adapters.mapping.extra import TEXT, concat, is_json, is_text, json_text, values_of
-from choline_data.columns import array_of, byte_lengths, constant, filled, numbers
+from choline_data.columns.arrow_values import array_of, byte_lengths, constant, filled, numbers
 from choline_data.errors import MissingFieldError
 from choline_data.schema import LABEL, TURN
 

@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 
 from choline_data.adapters.mapping.extra import TEXT, is_json, is_text, json_text
 from choline_data.adapters.mapping.forms.fields import Fields
-from choline_data.columns import constant, filled
+from choline_data.columns.arrow_values import constant, filled
 
 ROLES = ("license", "language", "url", "time")
 

@@ -57,14 +57,14 @@ def add(
 
     Flags for a Beam runner follow after `--`.
     """
-    from choline_data.apart import run_apart
+    from choline_data.process.apart import run_apart
 
     def work() -> None:
         if workers > 1 and not (runner or dry_run or in_place):
             from choline_data.catalog.processes import start_server
 
-            start_server()  # before the imports that follow: it imports the same beside them
-        from choline_data.cli.add import add as run
+            start_server("choline_data.catalog.crew")  # before the imports that follow: it imports the same beside them
+        from choline_data.cli.add_command import add as run
 
         run(
             source,
@@ -94,7 +94,7 @@ def add(
         )
 
     def on_crash(pid: int) -> None:
-        from choline_data.home import Home
+        from choline_data.places.home import Home
 
         Home(home or None).drop_staged(pid)
 
@@ -104,7 +104,7 @@ def add(
 @app.command("list")
 def list_(home: HomeOption = "", as_json: JsonOption = False) -> None:
     """The datasets of the catalog."""
-    from choline_data.cli.datasets import list_datasets
+    from choline_data.cli.dataset_commands import list_datasets
 
     list_datasets(home, as_json=as_json)
 
@@ -116,7 +116,7 @@ def search(
     as_json: JsonOption = False,
 ) -> None:
     """Find datasets among the packaged cards and those of the catalog."""
-    from choline_data.cli.datasets import search_datasets
+    from choline_data.cli.dataset_commands import search_datasets
 
     search_datasets(home, query, as_json=as_json)
 
@@ -124,7 +124,7 @@ def search(
 @app.command()
 def show(name: str, home: HomeOption = "", as_json: JsonOption = False) -> None:
     """All that is known about a dataset or a card."""
-    from choline_data.cli.datasets import show_dataset
+    from choline_data.cli.dataset_commands import show_dataset
 
     show_dataset(home, name, as_json=as_json)
 
@@ -137,7 +137,7 @@ def head(
     as_json: JsonOption = False,
 ) -> None:
     """The first samples of a dataset."""
-    from choline_data.cli.datasets import head_dataset
+    from choline_data.cli.dataset_commands import head_dataset
 
     head_dataset(home, name, count, as_json=as_json)
 
@@ -149,7 +149,7 @@ def verify(
     as_json: JsonOption = False,
 ) -> None:
     """Check every checksum, and list every fault with what to do about it."""
-    from choline_data.cli.datasets import verify_datasets
+    from choline_data.cli.dataset_commands import verify_datasets
 
     raise typer.Exit(verify_datasets(home, name, as_json=as_json))
 
@@ -162,7 +162,7 @@ def repair(
     as_json: JsonOption = False,
 ) -> None:
     """Put back what is damaged, from the sources and from what is sound."""
-    from choline_data.cli.datasets import repair_datasets
+    from choline_data.cli.dataset_commands import repair_datasets
 
     raise typer.Exit(repair_datasets(home, name, workers=workers, as_json=as_json))
 
@@ -170,7 +170,7 @@ def repair(
 @app.command()
 def rm(name: str, home: HomeOption = "", as_json: JsonOption = False) -> None:
     """Take a dataset out of the catalog; `gc` frees its bytes."""
-    from choline_data.cli.datasets import remove_dataset
+    from choline_data.cli.dataset_commands import remove_dataset
 
     remove_dataset(home, name, as_json=as_json)
 
@@ -186,7 +186,7 @@ def gc(
     as_json: JsonOption = False,
 ) -> None:
     """Delete files that nothing needs any more, and say what is kept and why."""
-    from choline_data.cli.garbage import collect_garbage
+    from choline_data.cli.garbage_commands import collect_garbage
 
     collect_garbage(home, keep_days=keep_days, dry_run=dry_run, wait=wait, as_json=as_json)
 
@@ -198,7 +198,7 @@ def pin(
     as_json: JsonOption = False,
 ) -> None:
     """Keep a revision of a dataset from `gc`."""
-    from choline_data.cli.garbage import pin_dataset
+    from choline_data.cli.garbage_commands import pin_dataset
 
     pin_dataset(home, name, as_json=as_json)
 
@@ -206,7 +206,7 @@ def pin(
 @app.command()
 def unpin(name: str, home: HomeOption = "", as_json: JsonOption = False) -> None:
     """Let `gc` free a pinned revision once nothing else needs it."""
-    from choline_data.cli.garbage import unpin_dataset
+    from choline_data.cli.garbage_commands import unpin_dataset
 
     unpin_dataset(home, name, as_json=as_json)
 
@@ -218,7 +218,7 @@ def sql(
     as_json: JsonOption = False,
 ) -> None:
     """Ask the catalog and its datasets in SQL."""
-    from choline_data.cli.datasets import run_sql
+    from choline_data.cli.dataset_commands import run_sql
 
     run_sql(home, query, as_json=as_json)
 
@@ -232,7 +232,7 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Write a dataset in another format."""
-    from choline_data.cli.datasets import export_dataset
+    from choline_data.cli.dataset_commands import export_dataset
 
     export_dataset(home, name, to, out, as_json=as_json)
 
@@ -266,7 +266,7 @@ def serve(
     as_json: JsonOption = False,
 ) -> None:
     """Serve the catalog's datasets as streams."""
-    from choline_data.cli.stream import serve as run
+    from choline_data.cli.stream_command import serve as run
 
     raise typer.Exit(
         run(
@@ -308,7 +308,7 @@ def stream(
     home: HomeOption = "",
 ) -> None:
     """The firehose on standard output."""
-    from choline_data.cli.stream import stream as run
+    from choline_data.cli.stream_command import stream as run
 
     run(
         home,
@@ -335,7 +335,7 @@ def tokenize(
     as_json: JsonOption = False,
 ) -> None:
     """Store the tokens of datasets, once for all runs."""
-    from choline_data.cli.stream import tokenize as run
+    from choline_data.cli.stream_command import tokenize as run
 
     run(home, names, tokenizer=tokenizer, boundary=boundary, workers=workers, as_json=as_json)
 
@@ -348,7 +348,7 @@ def mix_explain(
     as_json: JsonOption = False,
 ) -> None:
     """Each source's split, share, samples, tokens and epochs, when it runs out, its licence."""
-    from choline_data.cli.stream import explain as run
+    from choline_data.cli.stream_command import explain as run
 
     run(home, mix, tokens=tokens, as_json=as_json)
 
@@ -358,6 +358,6 @@ def mix_import(
     source: Annotated[str, typer.Argument(help="A file, the text itself, or - for standard input.")],
 ) -> None:
     """A mix of Megatron, datasets, MosaicML or Axolotl as ours."""
-    from choline_data.cli.stream import import_mix as run
+    from choline_data.cli.stream_command import import_mix as run
 
     run(source)

@@ -2,33 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import datetime
-import decimal
-import math
 import sys
 from typing import Any
 
 import orjson
 
 from choline_data.errors import CholineDataError, one_line
-
-
-def plain(value: Any) -> Any:
-    """The value as JSON can hold it: bytes as base64, times in ISO 8601."""
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode("ascii")
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, datetime.datetime | datetime.date | datetime.time):
-        return value.isoformat()
-    if isinstance(value, decimal.Decimal | datetime.timedelta):
-        return str(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value
+from choline_data.json_values import plain
 
 
 def emit(value: dict[str, Any]) -> None:

@@ -2,14 +2,14 @@
 
 from choline_data.mix.explain import Explanation, SourceExplained, explain
 from choline_data.mix.foreign import Imported, import_mix
-from choline_data.mix.grammar import Mix, Part, parse_mix
+from choline_data.mix.grammar import Mix, MixPart, parse_mix
 from choline_data.mix.resolve import resolve_mix
 
 __all__ = [
     "Explanation",
     "Imported",
     "Mix",
-    "Part",
+    "MixPart",
     "SourceExplained",
     "explain",
     "import_mix",

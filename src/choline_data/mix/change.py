@@ -7,10 +7,10 @@ from dataclasses import replace
 from fractions import Fraction
 
 from choline_data.errors import InvalidMixError, InvalidOptionError
-from choline_data.mix.grammar import Mix, Part
+from choline_data.mix.grammar import Mix, MixPart
 from choline_data.mix.resolve import ALL_SPLITS, integer_weights, joined_where
 from choline_data.order.interleave import MIXING_BLOCK
-from choline_data.recipe import Recipe, RecipeSource, Segment
+from choline_data.order.recipe import Recipe, RecipeSource, Segment
 
 
 def spelled_out(mix: Mix, recipe: Recipe, where: str = "") -> Mix:
@@ -19,7 +19,7 @@ def spelled_out(mix: Mix, recipe: Recipe, where: str = "") -> Mix:
     return Mix(tuple(_spelled_out(part, known.get(part.name), where) for part in mix.parts), mix.unit)
 
 
-def _spelled_out(part: Part, source: RecipeSource | None, where: str) -> Part:
+def _spelled_out(part: MixPart, source: RecipeSource | None, where: str) -> MixPart:
     own = part.where or part.split or part.config or part.revision
     if source is None or own or part.dataset not in (part.name, source.dataset):
         return replace(part, where=joined_where(where, part.where))
@@ -33,7 +33,7 @@ def _spelled_out(part: Part, source: RecipeSource | None, where: str) -> Part:
     )
 
 
-def _parts(mix: Mix) -> Iterator[Part]:
+def _parts(mix: Mix) -> Iterator[MixPart]:
     for part in mix.parts:
         yield part
         if part.mix is not None:

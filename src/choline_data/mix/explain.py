@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from choline_data.home import Home
 from choline_data.mix.measure import measured
 from choline_data.mix.resolve import resolve_mix
-from choline_data.recipe import Recipe
+from choline_data.order.recipe import Recipe
+from choline_data.places.home import Home
 from choline_data.store import Catalog
-from choline_data.stream import Store
+from choline_data.store.windows import Store
 
 # Up to about four passes, repeated data are nearly as good as new; beyond, their worth falls fast (Muennighoff 2023).
 REPETITION_TRAP = 4

@@ -17,7 +17,7 @@ import yaml
 
 from choline_data.errors import InvalidMixError, one_line
 from choline_data.mix.grammar import MAX_TEXT_BYTES, Mix, parse_mix, weight_of, yaml_value
-from choline_data.store.catalog import name_from
+from choline_data.store.snapshots import name_from
 
 _NUMBER = re.compile(r"\d{1,40}(\.\d{0,40})?([eE][+-]?\d{1,3})?|\.\d{1,40}")
 

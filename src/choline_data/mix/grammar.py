@@ -33,9 +33,9 @@ from typing import Any
 import yaml
 
 from choline_data.errors import InvalidMixError, InvalidNameError, nearest, one_line
-from choline_data.recipe import MAX_SOURCES
+from choline_data.order.recipe import MAX_SOURCES
 from choline_data.schema import KINDS
-from choline_data.store.catalog import check_name
+from choline_data.store.snapshots import check_name
 
 MAX_TEXT_BYTES = 64 << 10
 MAX_DEPTH = 8
@@ -49,7 +49,7 @@ _LARGEST = 1 << 1100  # above every float
 
 
 @dataclass(frozen=True)
-class Part:
+class MixPart:
     """One entry of a mix: a dataset, a group of datasets, or a mix of its own."""
 
     name: str
@@ -69,7 +69,7 @@ class Part:
 class Mix:
     """Weighted parts. `unit` is what the weights count; "" leaves it to the view."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[MixPart, ...]
     unit: str = ""
 
     def to_text(self) -> str:
@@ -83,7 +83,7 @@ class Mix:
         return {part.name: _told(part, int(part.weight * factor)) for part in self.parts}
 
 
-def _told(part: Part, weight: int) -> dict[str, Any]:
+def _told(part: MixPart, weight: int) -> dict[str, Any]:
     told: dict[str, Any] = {"weight": weight}
     if part.mix is not None:
         told["mix"] = part.mix._sources()
@@ -131,7 +131,7 @@ def _too_long() -> InvalidMixError:
 
 
 def _text_of(path: str | bytes) -> str:
-    from choline_data.locations import open_location
+    from choline_data.places.downloads import open_location
 
     try:
         with open_location(os.fsdecode(path)) as file:
@@ -282,7 +282,7 @@ class _Reader:
                 remedy="Use groups, such as 'kind:chat' or 'tag:web'.",
             )
 
-    def _from_text(self, item: str) -> Part:
+    def _from_text(self, item: str) -> MixPart:
         """`name:0.7`: what stands behind the last colon is the weight where it is a number."""
         head, colon, tail = item.strip().rpartition(":")
         if colon and _NUMBER.fullmatch(tail.strip()):
@@ -297,7 +297,7 @@ class _Reader:
             )
         return self._named(item.strip(), {})
 
-    def _item(self, item: object, depth: int) -> Part:
+    def _item(self, item: object, depth: int) -> MixPart:
         if isinstance(item, str):
             return self._from_text(item)
         if isinstance(item, Mapping):
@@ -312,7 +312,7 @@ class _Reader:
             remedy="An entry of a list is a name, or a mapping with `dataset`.",
         )
 
-    def _entry(self, name: object, value: object, depth: int) -> Part:
+    def _entry(self, name: object, value: object, depth: int) -> MixPart:
         if not isinstance(name, str):
             raise InvalidMixError(f"{_shown(name)} names no dataset.", remedy="Names are strings; quote it in YAML.")
         if isinstance(value, Mapping):
@@ -329,7 +329,7 @@ class _Reader:
             return self._named(name, {"mix": value}, depth)
         return self._named(name, {"weight": value}, depth)
 
-    def _named(self, name: str, options: Mapping[str, Any], depth: int = 1) -> Part:
+    def _named(self, name: str, options: Mapping[str, Any], depth: int = 1) -> MixPart:
         self._count()
         texts: dict[str, str] = {}
         options = {**options, "split": _splits(options.get("split"), name)}
@@ -351,11 +351,11 @@ class _Reader:
             if not name or len(name) > 128:
                 raise InvalidMixError("A mix within a mix needs a name of at most 128 characters.", remedy="Name it.")
             nested = self._level(options["mix"], depth + 1)
-            return Part(name, mix=nested, split=texts["split"], config=texts["config"], **common)
+            return MixPart(name, mix=nested, split=texts["split"], config=texts["config"], **common)
         reference = texts["dataset"] or name
         group, caret, exponent = reference.partition("^")
         if group == "*" or (group.partition(":")[0] in GROUPS and ":" in group):
-            return Part(
+            return MixPart(
                 name,
                 group=_checked_group(group),
                 temperature=_temperature(exponent, name) if caret else Fraction(1),
@@ -364,7 +364,7 @@ class _Reader:
                 **common,
             )
         dataset, revision, config, split = _reference(reference)
-        return Part(
+        return MixPart(
             name,
             dataset=dataset,
             split=texts["split"] or split,

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from choline_data.recipe import RecipeSource
-from choline_data.stream import Store
+from choline_data.order.recipe import RecipeSource
+from choline_data.store.windows import Store
 
 BYTES_A_TOKEN = Fraction(43, 10)  # English prose with a vocabulary of 50,000 to 130,000
 _PLACES = 16
@@ -36,7 +36,7 @@ def measured(store: Store, source: RecipeSource) -> Measure:
     revision = store.revision(source.revision)
     spans = revision.spans(source.split, source.config)
     if source.where:
-        from choline_data.selection import selected_rows, within
+        from choline_data.where.selection import selected_rows, within
 
         chosen = within(selected_rows(store.home, revision, source.where), spans)
     else:

@@ -13,16 +13,16 @@ from decimal import Context, Decimal
 from fractions import Fraction
 
 from choline_data.errors import InvalidMixError, UnknownDatasetError, UnknownFieldError, nearest
-from choline_data.home import Home
 from choline_data.licenses import CLASSES, license_class
-from choline_data.locations import redacted
-from choline_data.mix.grammar import UNITS, Mix, Part, parse_mix
+from choline_data.mix.grammar import UNITS, Mix, MixPart, parse_mix
 from choline_data.mix.measure import Measure, measured
-from choline_data.recipe import MAX_SOURCES, Recipe, RecipeSource, Segment
+from choline_data.order.recipe import MAX_SOURCES, Recipe, RecipeSource, Segment
+from choline_data.places.home import Home
+from choline_data.places.locations import redacted
+from choline_data.process.work import pause
 from choline_data.store import Catalog, Entry
 from choline_data.store.faults import naming
-from choline_data.stream import Store
-from choline_data.work import pause
+from choline_data.store.windows import Store
 
 RowsOf = Callable[[Store, RecipeSource, str, Mapping[str, str]], tuple[int, int]]
 
@@ -41,7 +41,7 @@ def sample_rows(store: Store, source: RecipeSource, view: str, options: Mapping[
     spans = revision.spans(source.split, source.config)
     if not source.where:
         return sum(end - start for start, end in spans), revision.block_rows
-    from choline_data.selection import selected_rows, within
+    from choline_data.where.selection import selected_rows, within
 
     return len(within(selected_rows(store.home, revision, source.where), spans)), revision.block_rows
 
@@ -151,12 +151,12 @@ class _Resolver:
             else:
                 self._add(part.name, self._entry(part), part.revision, own, below)
 
-    def _entry(self, part: Part) -> Entry:
+    def _entry(self, part: MixPart) -> Entry:
         if part.dataset not in self._entries:
             raise UnknownDatasetError(part.dataset, self._entries, home=redacted(self._store.home.location))
         return self._entries[part.dataset]
 
-    def _group(self, part: Part, share: Fraction, below: _Inherited) -> None:
+    def _group(self, part: MixPart, share: Fraction, below: _Inherited) -> None:
         members = [entry for entry in self._entries.values() if _in_group(entry, part.group)]
         found: list[_Leaf] = []
         unknown: UnknownFieldError | None = None
@@ -339,7 +339,7 @@ def joined_where(one: str, other: str) -> str:
 def _normal(where: str) -> str:
     if not where:
         return ""
-    from choline_data.where import parse_where
+    from choline_data.where.language import parse_where
 
     return parse_where(where).text
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from choline_data.errors import OutOfRangeError
 from choline_data.order.interleave import MIXING_BLOCK, Quotas, block_key, dealt, dealt_at, share_on
 from choline_data.order.permute import Ints
-from choline_data.work import pause
+from choline_data.process.work import pause
 
 _DEALT_KEPT = 32
 _FEW_SLOTS = 32  # of a mixing block: up to here it is cheaper to find these than to deal the whole block

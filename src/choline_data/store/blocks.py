@@ -20,13 +20,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import xxhash
 
-from choline_data.columns import Ints
+from choline_data.columns.arrow_values import Ints
+from choline_data.columns.ipc import Header
+from choline_data.columns.parts import BASE_LIMIT
 from choline_data.errors import DamagedStoreError, SourceNotFoundError
-from choline_data.home import Home
-from choline_data.ipc import Header
-from choline_data.mapped import MappedFile, steady
-from choline_data.pages import PAGES
-from choline_data.parts import BASE_LIMIT
+from choline_data.places.home import Home
+from choline_data.places.mapped import MappedFile, steady
+from choline_data.process.pages import PAGES
 from choline_data.store.messages import Messages, Piece, cut, rows_of
 
 _INDEX = np.dtype([("offset", "<u8"), ("length", "<u8"), ("xxh3", "<u8")])
@@ -281,7 +281,7 @@ class BlockFile:
     """A store file for reading: blocks by number, checked against their checksum.
 
     A block that is copied is checked each time, a block of the mapped file when it is first touched: whoever reads that
-    one does it within `steady` (`mapped.py`).
+    one does it within `steady` (`places/mapped.py`).
     """
 
     def __init__(self, home: Home, sha256: str, schema: pa.Schema, size: int) -> None:

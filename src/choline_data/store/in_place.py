@@ -7,71 +7,35 @@ for; what was decoded last is kept, bounded in bytes. A file that is not as it w
 
 from __future__ import annotations
 
-import hashlib
-import importlib
 import shlex
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from importlib.metadata import entry_points
 from typing import Any, Protocol, cast
 
 import numpy as np
-import orjson
 import pyarrow as pa
 
-from choline_data import schema as one
 from choline_data.errors import DamagedStoreError, OutOfRangeError, SourceDamagedError
-from choline_data.home import Home
-from choline_data.mapped import MappedFile
-from choline_data.store import sealed as sealing
+from choline_data.places.home import Home
+from choline_data.places.mapped import MappedFile
 from choline_data.store.faults import IN_PLACE_REMEDY
-from choline_data.store.manifest import damaged_manifest, manifest_name
+from choline_data.store.manifest import damaged_manifest
+from choline_data.store.manifest_in_place import FileInPlace, ManifestInPlace
 from choline_data.store.revision import Revision
 
-HEAD = b"choline_data.in_place"
 CACHE_BYTES = 64 << 20
 _SOURCES = 64
 _DECODING = 8  # groups that are decoded in part, each with a file open
 
-# The readers that there are, by the name in the manifest. Looked up here and nowhere else: a manifest names no code.
-_READERS = {"parquet": "choline_data.catalog.in_place"}
-
-_FILES = pa.schema(
-    [
-        pa.field("location", pa.string()),
-        pa.field("name", pa.string()),
-        pa.field("part", pa.int32()),
-        pa.field("split", pa.string()),
-        pa.field("config", pa.string()),
-        pa.field("bytes", pa.int64()),
-        pa.field("stamp", pa.string()),
-        pa.field("footer", pa.string()),
-        pa.field("rows", pa.int64()),
-        pa.field("groups", pa.list_(pa.int64())),
-    ]
-)
+# Readers are registered by entry points, so that a manifest names no code and the store knows no adapter.
+READERS = "choline_data.in_place_readers"
 
 
-@dataclass(frozen=True)
-class FileInPlace:
-    """A file of the revision as it was when it was registered, and the samples of each of its groups."""
-
-    location: str
-    name: str
-    part: int
-    split: str
-    config: str
-    bytes: int
-    stamp: str  # what changes when the file does: the time of its last change, or the store's etag
-    footer: str
-    rows: int
-    groups: tuple[int, ...]
-
-
-class Reader(Protocol):
+class GroupReader(Protocol):
     """What makes samples of a file's groups. Opened once for a revision, used by one thread at a time for a file."""
 
     def check(self, file: FileInPlace) -> None:
@@ -81,77 +45,6 @@ class Reader(Protocol):
     def samples(self, file: FileInPlace, group: int, *, extra: bool) -> Iterator[pa.RecordBatch]:
         """The group's samples in stored columns, in batches of bounded size; `extra` only where asked for."""
         ...
-
-
-@dataclass(frozen=True)
-class ManifestInPlace:
-    """What an in-place revision is: its files, how they are read, and the values that hold for every row."""
-
-    files: tuple[FileInPlace, ...]
-    columns: tuple[str, ...]
-    block_rows: int
-    constants: dict[str, str]
-    reader: str
-    parts: tuple[dict[str, Any], ...]  # the mapping of each part, for the reader
-    about: dict[str, Any]  # how it came to be; no part of the digest
-
-    def _head(self) -> dict[str, Any]:
-        return {
-            "schema": one.VERSION,
-            "columns": list(self.columns),
-            "block_rows": self.block_rows,
-            "constants": self.constants,
-            "reader": self.reader,
-            "parts": list(self.parts),
-        }
-
-    def encode(self) -> bytes:
-        """The manifest as an Arrow IPC file."""
-        table = pa.Table.from_pylist([vars(file) for file in self.files], schema=_FILES)
-
-        def encode(stated: str) -> bytes:
-            head = orjson.dumps({sealing.KEY: stated, **self._head(), "about": self.about})
-            sink = pa.BufferOutputStream()
-            with pa.ipc.new_file(sink, _FILES.with_metadata({HEAD: head})) as writer:
-                writer.write_table(table)
-            return bytes(sink.getvalue())
-
-        return sealing.sealed(manifest_name(self.revision), encode)
-
-    def with_about(self, about: dict[str, Any]) -> ManifestInPlace:
-        """The same manifest with other words about how it came to be."""
-        return replace(self, about=about)
-
-    @property
-    def rows(self) -> int:
-        """Samples in the revision."""
-        return sum(file.rows for file in self.files)
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of its files."""
-        return sum(file.bytes for file in self.files)
-
-    @property
-    def revision(self) -> str:
-        """The digest over where the files are, what they were like, and how they are read."""
-        return _digest(self._head(), [vars(file) for file in self.files])
-
-
-def _digest(head: dict[str, Any], files: Iterable[dict[str, Any]]) -> str:
-    digest = hashlib.sha256(orjson.dumps(head, option=orjson.OPT_SORT_KEYS))
-    for file in files:
-        digest.update(orjson.dumps(file, option=orjson.OPT_SORT_KEYS))
-    return digest.hexdigest()
-
-
-def digest_of(table: pa.Table) -> str:
-    """The revision that a manifest without a seal has."""
-    if not table.schema.equals(_FILES):
-        raise ValueError("not the columns of a manifest")
-    head = orjson.loads((table.schema.metadata or {})[HEAD])
-    head = {key: head[key] for key in ("schema", "columns", "block_rows", "constants", "reader", "parts")}
-    return _digest(head, table.to_pylist())
 
 
 class _Group:
@@ -230,8 +123,7 @@ class InPlaceRevision(Revision):
         self._using: dict[int, threading.Lock] = {}
         head = self._head
         try:
-            module = _READERS[head["reader"]]
-            self._reader = cast(Reader, importlib.import_module(module).reader(self.columns, head["parts"]))
+            self._reader = cast(GroupReader, _reader_named(head["reader"])(self.columns, head["parts"]))
         except KeyError as error:
             raise damaged_manifest(revision) from error
 
@@ -397,3 +289,13 @@ def check_in_place(revision: InPlaceRevision) -> Iterator[tuple[str, int, Damage
         except pa.ArrowInvalid as error:
             problem = DamagedStoreError(f"{file.location}: {error}", remedy=IN_PLACE_REMEDY)
         yield file.location, len(file.groups), problem
+
+
+def _reader_named(name: str) -> Callable[[Sequence[str], Sequence[Any]], object]:
+    """Makes the reader of this name; KeyError where no installed package registers one."""
+    found = sorted(
+        entry_points(group=READERS, name=name), key=lambda entry: not entry.value.startswith("choline_data.")
+    )
+    if not found:
+        raise KeyError(name)
+    return cast(Callable[[Sequence[str], Sequence[Any]], object], found[0].load())

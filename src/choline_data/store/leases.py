@@ -25,9 +25,9 @@ from typing import Any
 
 import orjson
 
-from choline_data import folders
 from choline_data.errors import ConflictError, HomeError, SourceNotFoundError, UnavailableError
-from choline_data.home import Home
+from choline_data.places import folders
+from choline_data.places.home import Home
 
 FOLDER, WRITE, GC = "leases", "write", "gc"
 RENEW_SECONDS = 30.0

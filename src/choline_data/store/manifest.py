@@ -18,10 +18,11 @@ import orjson
 import pyarrow as pa
 
 from choline_data import schema as one
-from choline_data.columns import array_of, strings
+from choline_data.columns.arrow_values import array_of, strings
 from choline_data.errors import CholineDataError, DamagedStoreError, RevisionGoneError, SourceNotFoundError
-from choline_data.home import Home
+from choline_data.places.home import Home
 from choline_data.store import sealed as sealing
+from choline_data.store.object_names import manifest_name, rejects_name
 
 _FILES = pa.schema(
     [
@@ -108,16 +109,6 @@ class Manifest:
         return sealing.sealed(manifest_name(self.revision), encode)
 
 
-def manifest_name(revision: str) -> str:
-    """The object that holds a revision's manifest."""
-    return f"revisions/{revision}/manifest.arrow"
-
-
-def rejects_name(revision: str) -> str:
-    """The object that holds the rows that were rejected on the way, one JSON object a line."""
-    return f"revisions/{revision}/rejects.jsonl"
-
-
 def damaged_manifest(revision: str) -> DamagedStoreError:
     """That the manifest of this revision is of no use."""
     return DamagedStoreError(
@@ -127,7 +118,7 @@ def damaged_manifest(revision: str) -> DamagedStoreError:
 
 def missing_manifest(home: Home, revision: str) -> CholineDataError:
     """What it means that a revision has no manifest: damage where the catalog has it, else that it was removed."""
-    from choline_data.store.catalog import Catalog
+    from choline_data.store.snapshots import Catalog
 
     entries = Catalog(home).entries().values()
     for entry in entries:
@@ -176,11 +167,11 @@ def _digest(
 
 def _digest_of(table: pa.Table) -> str:
     """The revision that a manifest without a seal has: some 0.1 s for 10^5 files."""
-    from choline_data.store import in_place
+    from choline_data.store import manifest_in_place
 
     metadata = table.schema.metadata or {}
-    if in_place.HEAD in metadata:
-        return in_place.digest_of(table)
+    if manifest_in_place.HEAD in metadata:
+        return manifest_in_place.digest_of(table)
     if not table.schema.equals(_FILES):
         raise ValueError("not the columns of a manifest")
     (raw,) = metadata.values()

@@ -1,4 +1,4 @@
-"""Rows of record batches as the IPC messages of a store file, from where their values lie.
+"""BlockRows of record batches as the IPC messages of a store file, from where their values lie.
 
 Arrow's writer pads a slice with its neighbours' bytes, so a block that it writes has to be copied to buffers of its own
 first. Here offsets and null bits are made anew, and all else is written from the source's memory. Tests hold the bytes
@@ -15,14 +15,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from choline_data.ipc import Header, Message, message_of
+from choline_data.columns.ipc import Header, Message, message_of
 
 MAGIC = b"ARROW1\0\0"
 _MANY_PIECES = 16  # a block out of more batches than this is copied together: many small writes cost more
 _PREFIX = 8  # of a message: the continuation mark and the header's length
 _PLACES = np.dtype([("offset", "<i8"), ("header", "<i4"), ("_", "<i4"), ("body", "<i8")])
 
-Piece = tuple["Rows", int, int]  # rows of a batch: from, to
+Piece = tuple["BlockRows", int, int]  # rows of a batch: from, to
 
 
 @dataclass(frozen=True)
@@ -37,17 +37,17 @@ class _Column:
 
 
 @dataclass(frozen=True)
-class Rows:
+class BlockRows:
     """A batch whose columns have been looked up once, for any number of slices of it."""
 
     batch: pa.RecordBatch
     columns: tuple[_Column, ...]
 
 
-def rows_of(batch: pa.RecordBatch) -> Rows:
+def rows_of(batch: pa.RecordBatch) -> BlockRows:
     """The batch, ready to be cut; no columns where they are not of the types that this module encodes."""
     columns = batch.columns
-    return Rows(batch, tuple(_column(c) for c in columns) if all(_simple(c.type) for c in columns) else ())
+    return BlockRows(batch, tuple(_column(c) for c in columns) if all(_simple(c.type) for c in columns) else ())
 
 
 class Messages:

@@ -20,10 +20,10 @@ from choline_data.errors import (
     SourceNotFoundError,
     UnknownDatasetError,
 )
-from choline_data.home import Home
-from choline_data.store.catalog import Catalog, check_name, snapshot_name
+from choline_data.places.home import Home
 from choline_data.store.leases import check_written, writing
-from choline_data.store.manifest import manifest_name
+from choline_data.store.object_names import manifest_name
+from choline_data.store.snapshots import Catalog, check_name, snapshot_name
 
 KEEP_DAYS = 30
 DAY = 86_400.0

@@ -13,35 +13,19 @@ import orjson
 import pyarrow as pa
 
 from choline_data import schema as one
-from choline_data.columns import Ints, numbers
+from choline_data.columns.arrow_values import Ints, numbers
+from choline_data.columns.ipc import Header
+from choline_data.columns.parts import ArrowParts, BlockParts, Blocks, Parts, places_of
 from choline_data.errors import CholineDataError, DamagedStoreError, OutOfRangeError, SourceNotFoundError
-from choline_data.home import Home
-from choline_data.ipc import Header
-from choline_data.mapped import MappedFile
-from choline_data.parts import ArrowParts, BlockParts, Blocks, Parts, places_of
+from choline_data.places.home import Home
+from choline_data.places.mapped import MappedFile
 from choline_data.store.blocks import BlockFile
-from choline_data.store.manifest import (
-    Manifest,
-    StoredFile,
-    damaged_manifest,
-    manifest_name,
-    missing_manifest,
-    read_manifest,
-    rejects_name,
-)
+from choline_data.store.manifest import Manifest, StoredFile, damaged_manifest, missing_manifest, read_manifest
+from choline_data.store.object_names import manifest_name, rejects_name
 
-__all__ = ["Manifest", "Revision", "StoredFile", "manifest_name", "open_revision", "rejects_name"]
+__all__ = ["Manifest", "Revision", "StoredFile", "manifest_name", "rejects_name"]
 
 _OPEN_FILES = 256
-
-
-def open_revision(home: Home, revision: str) -> Revision:
-    """The revision for reading, whether its samples are stored in the home or lie in files elsewhere."""
-    from choline_data.store.in_place import HEAD, InPlaceRevision
-
-    table = read_manifest(home, revision)
-    in_place = HEAD in (table.schema.metadata or {})
-    return InPlaceRevision(home, revision, table) if in_place else Revision(home, revision, table)
 
 
 class Revision:

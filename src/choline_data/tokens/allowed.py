@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from choline_data.errors import InvalidOptionError, SourceNotFoundError
-from choline_data.home import Home
+from choline_data.places.home import Home
 from choline_data.tokens.tokenizers import FILE_BYTES, Tokenizer
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from choline_data import derived
 from choline_data.errors import DamagedStoreError, InvalidOptionError, SourceNotFoundError
-from choline_data.home import Home
+from choline_data.places.home import Home
+from choline_data.process.work import allow, pause
+from choline_data.store import derived
 from choline_data.store import sealed as sealing
-from choline_data.tokens.store import TokenArray
-from choline_data.work import allow, pause
+from choline_data.tokens.token_store import TokenArray
 
 Ints = npt.NDArray[np.int64]
 _PIECES_A_TURN = 1024
@@ -28,7 +28,7 @@ PACKINGS = ("concat", "bfd")
 
 
 @dataclass(frozen=True)
-class Rows:
+class PackedRows:
     """Packed rows: for each, its pieces as (first token in the flat array, tokens, document)."""
 
     offsets: Ints  # pieces of row k are offsets[k] … offsets[k+1]-1
@@ -71,7 +71,7 @@ def concat_rows(documents: Documents, seq_len: int) -> int:
     return max(-(-(documents.tokens - 1) // seq_len), 0)
 
 
-def concat(documents: Documents, rows: Ints, seq_len: int) -> Rows:
+def concat(documents: Documents, rows: Ints, seq_len: int) -> PackedRows:
     """These rows of the documents one after the other."""
     low = rows * seq_len
     high = np.minimum(low + seq_len + 1, documents.tokens)
@@ -84,14 +84,14 @@ def concat(documents: Documents, rows: Ints, seq_len: int) -> Rows:
     begin = np.maximum(documents.virtual[index], low[row])
     end = np.minimum(documents.virtual[index + 1], high[row])
     start = documents.first[index] + begin - documents.virtual[index]
-    return Rows(offsets, start, end - begin, documents.number(index))
+    return PackedRows(offsets, start, end - begin, documents.number(index))
 
 
 @dataclass(frozen=True)
 class BestFit:
     """The rows of `bfd`, whole."""
 
-    rows: Rows
+    rows: PackedRows
     seq_len: int
 
     def __len__(self) -> int:
@@ -108,12 +108,12 @@ class BestFit:
         """The share of places that hold no token."""
         return 1 - float(self.rows.length.sum()) / max(len(self) * (self.seq_len + 1), 1)
 
-    def pick(self, rows: Ints) -> Rows:
+    def pick(self, rows: Ints) -> PackedRows:
         """Some of the rows."""
         counts = self.rows.offsets[rows + 1] - self.rows.offsets[rows]
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
         at = np.arange(int(offsets[-1])) - np.repeat(offsets[:-1] - self.rows.offsets[rows], counts)
-        return Rows(offsets, self.rows.start[at], self.rows.length[at], self.rows.document[at])
+        return PackedRows(offsets, self.rows.start[at], self.rows.length[at], self.rows.document[at])
 
 
 def best_fit(documents: Documents, seq_len: int) -> BestFit:
@@ -140,7 +140,7 @@ def best_fit(documents: Documents, seq_len: int) -> BestFit:
     start = documents.first[which] + np.concatenate([begins, whole[left] * room])
     length = np.concatenate([np.full(len(filling), room, np.int64), rest[left]])
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
-    return BestFit(Rows(offsets, start, length, documents.number(which)), seq_len)
+    return BestFit(PackedRows(offsets, start, length, documents.number(which)), seq_len)
 
 
 def _fitted(sizes: list[int], room: int) -> Ints:
@@ -211,7 +211,7 @@ def read_best_fit(home: Home, name: str, array: TokenArray, seq_len: int) -> Bes
         raise _damaged(name) from error
     if not sound:
         raise _damaged(name)
-    return BestFit(Rows(offsets, start, length, document), seq_len)
+    return BestFit(PackedRows(offsets, start, length, document), seq_len)
 
 
 def _possible(offsets: Ints, start: Ints, length: Ints, document: Ints, array: TokenArray) -> bool:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from choline_data.adapters.base import Shard, chunk_of
-from choline_data.adapters.mapping import Mapping, Normalised
+from choline_data.adapters.mapping import Mapping, Normalised, forms
 from choline_data.adapters.mapping.forms import FORMS
 from choline_data.errors import InvalidOptionError, MissingFieldError
 from choline_data.schema import STORED
@@ -21,9 +21,9 @@ def apply(form: str, fields: dict[str, Any], rows: list[dict[str, Any]] | pa.Rec
     batch = rows if isinstance(rows, pa.RecordBatch) else pa.RecordBatch.from_pylist(rows)
     pairs = [(r, c) for r, names in fields.items() for c in (names if isinstance(names, list) else [names])]
     mapping = Mapping("text", form, tuple(pairs))
-    made = mapping.apply(chunk_of(batch, 0), Shard("part.jsonl", "part.jsonl"))
+    made = forms.apply(mapping, chunk_of(batch, 0), Shard("part.jsonl", "part.jsonl"))
     made.batch.validate(full=True)
-    assert tuple(made.batch.schema.names) == mapping.columns
+    assert tuple(made.batch.schema.names) == forms.columns(mapping)
     assert all(field.type == STORED.field(field.name).type for field in made.batch.schema)
     return made
 

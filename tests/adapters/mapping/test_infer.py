@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from choline_data.adapters.base import Shard, chunk_of
-from choline_data.adapters.mapping import infer, unsure
+from choline_data.adapters.mapping import forms, infer, unsure
 from choline_data.errors import InvalidOptionError, MissingFieldError, UnknownFieldError
 
 
@@ -34,10 +34,10 @@ def test_a_known_layout_gets_its_kind_and_every_row_becomes_a_sample(
     batch = golden.batch_of(columns)
     best = infer([batch])[0]
     assert best.mapping.kind == kind, best
-    made = best.mapping.apply(chunk_of(batch, 0), Shard(name, name))
+    made = forms.apply(best.mapping, chunk_of(batch, 0), Shard(name, name))
     made.batch.validate(full=True)
     assert made.batch.num_rows == batch.num_rows
-    assert tuple(made.batch.schema.names) == best.mapping.columns
+    assert tuple(made.batch.schema.names) == forms.columns(best.mapping)
 
 
 def test_few_layouts_need_a_choice() -> None:

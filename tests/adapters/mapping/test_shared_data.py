@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from choline_data.adapters.base import Shard, chunk_of
-from choline_data.adapters.mapping import infer, unsure
+from choline_data.adapters.mapping import forms, infer, unsure
 
 FILES = [
     ("gsm8k/test.jsonl", "", "chat", 1319),
@@ -66,6 +66,6 @@ def test_a_real_file_gets_its_kind_and_every_row_becomes_a_sample(
     found = infer([batch.slice(0, 64)])
     assert found[0].mapping.kind == kind, found[0]
     assert not unsure(found)
-    made = found[0].mapping.apply(chunk_of(batch, 0), Shard(file, file))
+    made = forms.apply(found[0].mapping, chunk_of(batch, 0), Shard(file, file))
     made.batch.validate(full=True)
     assert made.batch.num_rows == count

@@ -1,0 +1,129 @@
+"""The form of pictures, sounds and films, and the media that stand beside any other form."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from choline_data.adapters.mapping.extra import dumps, is_text
+from choline_data.adapters.mapping.forms.fields import Fields
+from choline_data.adapters.reading import media as headers
+from choline_data.schema import MEDIUM
+
+# A JPEG's size may stand behind its thumbnail and colour profile; no header needs more than this.
+HEAD_BYTES = 64 << 10
+_BYTES = ("bytes", "data", "content")
+_PATHS = ("uri", "path", "url", "file_name", "filename")
+_EXACT = ("mime", "width", "height", "rate")
+
+
+def media(fields: Fields) -> None:
+    """The media, with the text that describes or transcribes them; a row without any is rejected."""
+    attach(fields)
+    made = fields.made
+    lacking = pc.fill_null(pc.equal(pc.list_value_length(made.columns["media"]), 0), True)
+    if pc.any(lacking).as_py():
+        made.reject(lacking, f"{' and '.join(fields.names('media'))} is null")
+    if fields.has("text"):
+        made.columns["text"] = fields.joined("text", "\n")
+
+
+def attach(fields: Fields) -> None:
+    """Fill `media` from the columns of that role, several in their order."""
+    parts = [_one(fields, name) for name in fields.names("media")]
+    if len(parts) == 1:
+        fields.made.columns["media"] = parts[0]
+        return
+    lengths = np.stack([pc.fill_null(pc.list_value_length(p), 0).to_numpy(zero_copy_only=False) for p in parts], axis=1)
+    starts = np.concatenate([[0], np.cumsum(lengths.T.reshape(-1))])[:-1].reshape(len(parts), -1).T
+    take = [np.arange(s, s + n) for s, n in zip(starts.reshape(-1), lengths.reshape(-1), strict=True)]
+    values = pa.concat_arrays([p.flatten() for p in parts]).take(pa.array(np.concatenate([np.arange(0), *take])))
+    offsets = np.zeros(fields.rows + 1, np.int32)
+    np.cumsum(lengths.sum(1), out=offsets[1:])
+    fields.made.columns["media"] = pa.ListArray.from_arrays(pa.array(offsets), values, type=pa.list_(MEDIUM))
+
+
+def _one(fields: Fields, name: str) -> pa.Array:
+    column, _ = fields.column(name)
+    t = pa.types
+    if t.is_list(column.type) or t.is_large_list(column.type):
+        items = column.flatten()
+        lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
+    else:
+        items = column.filter(pc.is_valid(column))
+        lengths = pc.is_valid(column).to_numpy(zero_copy_only=False).astype(np.int64)
+    offsets = np.zeros(len(column) + 1, np.int32)
+    np.cumsum(lengths, out=offsets[1:])
+    return pa.ListArray.from_arrays(pa.array(offsets), _media(fields, name, items), type=pa.list_(MEDIUM))
+
+
+def _media(fields: Fields, name: str, items: pa.Array) -> pa.Array:
+    """One medium an item: a struct of bytes and path, bytes alone, or a path or URL."""
+    rows = len(items)
+    given: dict[str, pa.Array] = {}
+    data, uri = pa.nulls(rows, pa.large_binary()), pa.nulls(rows, pa.string())
+    if pa.types.is_struct(items.type):
+        parts = dict(zip([f.name for f in items.type], items.flatten(), strict=True))
+        bytes_key = next((k for k in _BYTES if k in parts and not pa.types.is_nested(parts[k].type)), None)
+        path_key = next((k for k in _PATHS if k in parts), None)
+        if bytes_key:
+            data = parts[bytes_key].cast(pa.large_binary())
+        if path_key:
+            uri = parts[path_key].cast(pa.string())
+        given = {k: parts[k] for k in _EXACT if k in parts}
+        if "sampling_rate" in parts and pa.types.is_integer(parts["sampling_rate"].type):
+            given["rate"] = parts.pop("sampling_rate")
+        left = [k for k in parts if k not in (bytes_key, path_key, *_EXACT)]
+        if any(parts[k].null_count < rows for k in left):
+            _leave(fields, name, left)
+    elif is_text(items.type):
+        uri = items.cast(pa.string())
+    elif pa.types.is_null(items.type):
+        pass
+    elif pa.types.is_binary(items.type) or pa.types.is_large_binary(items.type):
+        data = items.cast(pa.large_binary())
+    else:
+        fields.made.kept.add(name)
+    return _described(data, uri, given)
+
+
+def _leave(fields: Fields, name: str, keys: list[str]) -> None:
+    """The struct's other keys stay in `extra`; row by row, since they are few and of any type."""
+    column, _ = fields.column(name)
+    if not pa.types.is_struct(column.type):
+        fields.made.kept.add(name)
+        return
+    parts = [column.flatten()[column.type.get_field_index(k)].to_pylist() for k in keys]
+    rows: list[dict[str, Any]] = [
+        {k: v for k, v in zip(keys, values, strict=True) if v is not None} for values in zip(*parts, strict=True)
+    ]
+    fields.made.rest[name] = pa.array([dumps(row) if row else None for row in rows], pa.large_string())
+
+
+def _described(data: pa.Array, uri: pa.Array, given: dict[str, pa.Array]) -> pa.Array:
+    """Media with type and size read from their first bytes, where the source does not state them."""
+    # Row by row: each header is of its own format. The bytes are looked at where they lie.
+    found = [headers.probe(head) for head in _heads(data)]
+    columns: dict[str, pa.Array] = {
+        "mime": pa.array([f.mime or None for f in found], pa.string()),
+        "width": pa.array([f.width or None for f in found], pa.int32()),
+        "height": pa.array([f.height or None for f in found], pa.int32()),
+        "rate": pa.array([f.rate or None for f in found], pa.int32()),
+        "data": data,
+        "uri": uri,
+    }
+    for key, stated in given.items():
+        columns[key] = pc.coalesce(stated.cast(columns[key].type, safe=False), columns[key])
+    return pa.StructArray.from_arrays([columns[f.name] for f in MEDIUM], fields=list(MEDIUM))
+
+
+def _heads(data: pa.Array) -> list[bytes]:
+    if not len(data) or data.null_count == len(data):
+        return [b""] * len(data)
+    offsets = np.frombuffer(data.buffers()[1], np.int64)[data.offset : data.offset + len(data) + 1]
+    view = memoryview(data.buffers()[2])
+    return [bytes(view[a : min(b, a + HEAD_BYTES)]) for a, b in itertools.pairwise(offsets)]

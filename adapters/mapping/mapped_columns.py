@@ -1,0 +1,223 @@
+"""What the columns of a sample of rows look like: their names, and the shape of their values."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import orjson
+import pyarrow as pa
+
+from choline_data.adapters.mapping.extra import is_json, values_of
+from choline_data.adapters.mapping.forms.fields import class_names
+from choline_data.adapters.mapping.roles import CONTENT_KEYS, ROLE_KEYS
+from choline_data.adapters.reading.media import mime_of
+
+ROWS = 64
+_SUFFIX = {
+    "image": re.compile(r"\.(jpe?g|png|gif|webp|bmp|tiff?)([?#]|$)", re.IGNORECASE),
+    "audio": re.compile(r"\.(wav|mp3|flac|ogg|opus|m4a)([?#]|$)", re.IGNORECASE),
+    "video": re.compile(r"\.(mp4|webm|avi|mov|mkv)([?#]|$)", re.IGNORECASE),
+}
+_OPAQUE = re.compile(r"^(https?://\S+|/?[\w.-]+(/[\w.@ -]+)+|[0-9a-f]{16,}|[A-Za-z0-9+/]{40,}={0,2}|[\w-]{1,64})$")
+
+
+def plain(name: str) -> str:
+    """A column name without case, blanks and punctuation, as the rules compare it."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+@dataclass(frozen=True)
+class MappedColumn:
+    """A column with some of its values, JSON text parsed."""
+
+    name: str
+    type: pa.DataType
+    values: tuple[Any, ...]
+    classes: bool = False
+
+    @cached_property
+    def there(self) -> list[Any]:
+        """The values that are not null."""
+        return [v for v in self.values if v is not None]
+
+    @cached_property
+    def is_text(self) -> bool:
+        """Whether all values are strings."""
+        return bool(self.there) and all(isinstance(v, str) for v in self.there)
+
+    @cached_property
+    def is_number(self) -> bool:
+        """Whether all values are numbers, truth values too."""
+        return bool(self.there) and all(isinstance(v, (int, float)) for v in self.there)
+
+    @cached_property
+    def is_bool(self) -> bool:
+        """Whether all values are truth values."""
+        return bool(self.there) and all(isinstance(v, bool) for v in self.there)
+
+    @cached_property
+    def length(self) -> float:
+        """The mean length of the texts; 0 where they are none."""
+        return statistics.fmean(len(v) for v in self.there) if self.is_text else 0.0
+
+    @cached_property
+    def distinct(self) -> int:
+        """How many different values there are."""
+        return len({repr(v) for v in self.there})
+
+    @cached_property
+    def is_prose(self) -> bool:
+        """Whether the texts can be read: more than names, numbers, paths, links, digests and encoded bytes."""
+        if not self.is_text:
+            return False
+        opaque = sum(bool(_OPAQUE.match(v.strip())) for v in self.there)
+        return opaque * 2 < len(self.there)
+
+    @cached_property
+    def media(self) -> str:
+        """ "image", "audio" or "video" where the values are such bytes, or name such files; else ""."""
+        kinds = {medium_of(v) for v in self.there[:8]}
+        return kinds.pop() if len(kinds) == 1 else ""
+
+    @cached_property
+    def media_bytes(self) -> bool:
+        """Whether the media are here as bytes, so that no name is needed to know them."""
+        return bool(self.media) and not isinstance(_first(self.there), str)
+
+    @cached_property
+    def turns(self) -> str:
+        """ "messages" for {role, content}, "sharegpt" for {from, value} and pairs, "strings" for a list of texts, or ""."""
+        return turns_shape(self.there)
+
+    def all_of(self, test: Callable[[Any], bool]) -> bool:
+        """Whether there are values and the test holds for each."""
+        return bool(self.there) and all(test(v) for v in self.there)
+
+
+def _first(values: list[Any]) -> Any:
+    value = values[0] if values else None
+    while isinstance(value, list):
+        value = next((v for v in value if v is not None), None)
+    return value
+
+
+def medium_of(value: Any) -> str:
+    """The kind of medium that a value is or names."""
+    if isinstance(value, list):
+        value = next((v for v in value if v is not None), None)
+    if isinstance(value, dict):
+        for key in ("bytes", "data"):
+            if isinstance(value.get(key), bytes) and value[key]:
+                return medium_of(value[key])
+        if {"array", "sampling_rate"} <= value.keys():
+            return "audio"
+        value = next((value[k] for k in ("path", "uri", "url") if isinstance(value.get(k), str)), None)
+    if isinstance(value, bytes):
+        mime = mime_of(value)
+        return mime.partition("/")[0] if mime.partition("/")[0] in _SUFFIX else ""
+    if isinstance(value, str) and len(value) < 2048:
+        return next((kind for kind, suffix in _SUFFIX.items() if suffix.search(value.strip())), "")
+    return ""
+
+
+def turns_shape(values: list[Any]) -> str:
+    """What conversations these values are, if each of them is one."""
+    shapes = {_turns_of(_parsed(v)) for v in values}
+    shapes.discard("empty")
+    return shapes.pop() if len(shapes) == 1 else ""
+
+
+def _turns_of(value: Any) -> str:
+    if isinstance(value, dict):
+        for key in ("messages", "conversations", "conversation"):
+            if isinstance(value.get(key), list):
+                return _turns_of(value[key])
+        if not {"role", "from"} & value.keys():  # a struct with a speaker and a text is no turn yet
+            return ""
+        value = [value]
+    if not isinstance(value, list):
+        return ""
+    if not value:
+        return "empty"
+    if all(isinstance(v, str) for v in value):
+        return "strings"
+    if all(isinstance(v, list) and len(v) == 2 and all(isinstance(s, str) for s in v) for v in value):
+        return "pairs"
+    if not all(isinstance(v, dict) for v in value):
+        return ""
+    keys = {k for v in value for k in v}
+    role = next((k for k in ROLE_KEYS if k in keys), None)
+    if role and any(k in keys for k in CONTENT_KEYS if k != role):
+        return "sharegpt" if role == "from" else "messages"
+    if {"user", "assistant"} <= keys:
+        return "pairs"
+    return "replies" if "turns" in keys and _turns_of(value[0].get("turns")) == "strings" else ""
+
+
+def _parsed(value: Any) -> Any:
+    if isinstance(value, str) and value[:1] in "[{":
+        try:
+            return orjson.loads(value)
+        except orjson.JSONDecodeError:
+            return value
+    return value
+
+
+class Look:
+    """A sample of rows, asked for columns by name and by shape."""
+
+    def __init__(self, batches: list[pa.RecordBatch]) -> None:
+        self.columns: dict[str, MappedColumn] = {}
+        values: dict[str, list[Any]] = {}
+        kinds: dict[str, tuple[pa.DataType, bool]] = {}
+        for batch in batches:
+            share = max(1, ROWS // max(1, len(batches)))
+            batch = batch.slice(0, share)
+            for index, kind in enumerate(batch.schema):
+                kinds.setdefault(kind.name, (kind.type, class_names(batch, kind.name) is not None))
+                values.setdefault(kind.name, []).extend(_values(batch.column(index), kind))
+        for name, (kind_, classes) in kinds.items():
+            self.columns[name] = MappedColumn(name, kind_, tuple(values[name]), classes)
+        self.plain = {plain(name): name for name in reversed(list(self.columns))}
+
+    def find(self, names: Iterable[str], test: Callable[[MappedColumn], bool] = lambda c: True) -> str:
+        """The first of these names that there is and whose column passes; "" where none does.
+
+        A trailing * stands for any ending.
+        """
+        for wanted in names:
+            if wanted.endswith("*"):
+                hits = [real for key, real in self.plain.items() if key.startswith(wanted[:-1])]
+            else:
+                hits = [self.plain[wanted]] if wanted in self.plain else []
+            for real in hits:
+                if test(self.columns[real]):
+                    return real
+        return ""
+
+    def text(self, *names: str) -> str:
+        """The first of these names whose values are texts."""
+        return self.find(names, lambda c: c.is_text)
+
+    def has(self, *names: str) -> bool:
+        """Whether one of these names is there at all."""
+        return bool(self.find(names))
+
+
+def _values(column: pa.Array, kind: pa.Field) -> list[Any]:
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    values = values_of(column)
+    return [_parsed_json(v) for v in values] if is_json(kind) else values
+
+
+def _parsed_json(value: Any) -> Any:
+    try:
+        return None if value is None else orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return value

@@ -1,0 +1,69 @@
+"""JSON documents that are read whole: within a limit, checked, and their records as chunks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from choline_data.adapters.base import Reject, Shard, Source, SourceChunk, SourceFile, from_row
+from choline_data.adapters.reading.io import head, pieces
+from choline_data.adapters.reading.records import checked_loads, records_of_rows
+from choline_data.errors import CholineDataError, SourceDamagedError, SourceTooLargeError
+
+MAX_DOCUMENT_BYTES = 512 << 20
+
+
+def document(path: str, name: str, *, limit: int = MAX_DOCUMENT_BYTES) -> Any:
+    """The JSON value in a file, decompressed where it is compressed."""
+    got = bytearray()
+    for piece in pieces(path, name):
+        got += piece
+        if len(got) > limit:
+            raise SourceTooLargeError(
+                f"{name}: a JSON document of more than {limit >> 20} MiB.",
+                remedy="Split it, or export it as JSON Lines.",
+            )
+    try:
+        return checked_loads(bytes(got).removeprefix(b"\xef\xbb\xbf"))
+    except ValueError as error:
+        raise SourceDamagedError(f"{name}: {error}.", remedy="Export the file again.") from error
+
+
+def document_or_none(file: SourceFile) -> Any:
+    """The JSON value of a file; None where it is none or too large: for `detect`, which refuses nothing."""
+    try:
+        return document(file.path, file.name)
+    except CholineDataError:
+        return None
+
+
+def json_files(source: Source, hint: str) -> Iterator[tuple[SourceFile, Any]]:
+    """The source's JSON documents whose first bytes match `hint`, each with its value."""
+    for file in source.files:
+        if re.search(r"\.json(?:\.(?:gz|zst|bz2|xz))?$", file.name) is None:
+            continue
+        try:
+            first = head(file.path).decode("utf-8", "replace")
+        except CholineDataError:
+            continue
+        if re.search(hint, first):
+            value = document_or_none(file)
+            if value is not None:
+                yield file, value
+
+
+def one_shard_each(files: Sequence[SourceFile]) -> list[Shard]:
+    """A shard for each file."""
+    return [Shard(f.path, f.name, size=f.size) for f in files]
+
+
+def chunks_of(rows: Iterable[object], file: str, *, start: int = 0) -> Iterator[SourceChunk]:
+    """Parsed records as chunks from row `start` on; what is no object is rejected."""
+
+    def all_chunks() -> Iterator[SourceChunk]:
+        for found in records_of_rows(rows):
+            rejects = tuple(Reject(file, place, why) for place, why in found.refused)
+            yield SourceChunk(found.batch, found.places, rejects)
+
+    return from_row(start, all_chunks())

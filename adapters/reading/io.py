@@ -1,0 +1,208 @@
+"""Bytes of a source: opened through fsspec, decompressed by what they are (not by their name), within limits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import BinaryIO, Protocol
+
+import pyarrow as pa
+
+from choline_data.adapters.reading import plain_files
+from choline_data.adapters.reading.plain_files import HEAD_BYTES, compression_of
+from choline_data.errors import (
+    SourceDamagedError,
+    SourceTooLargeError,
+)
+from choline_data.places.locations import local_path
+
+BLOCK_BYTES = 8 << 20
+SKIP_BYTES = 256 << 20
+
+
+@contextmanager
+def open_raw(path: str) -> Iterator[BinaryIO]:
+    """The file as it lies there. SourceNotFoundError where there is none.
+
+    A path `archive!/place/name`, as `members.listing` gives it, opens a member of a ZIP or tar.
+    """
+    if "!/" in path:
+        from choline_data.adapters.reading import members
+
+        if members.is_member(path):
+            with members.open_member(path) as file:
+                yield file
+            return
+    with plain_files.open_file(path) as file:
+        yield file
+
+
+def arrow_input(file: BinaryIO, path: str) -> pa.NativeFile:
+    """The opened file for pyarrow: a local one without a detour through Python."""
+    local = local_path(path)
+    return pa.OSFile(local) if local is not None else pa.PythonFile(file, "r")
+
+
+def pieces(path: str, name: str = "", start: int = 0, end: int = -1) -> Iterator[bytes]:
+    """The file's content, decompressed, in pieces of about a mebibyte, from byte `start` to `end` where it is plain.
+
+    A cut or corrupt stream raises SourceDamagedError, after everything before the damage was yielded.
+    """
+    with open_raw(path) as file:
+        yield from plain_files.pieces_of(file, name or path, start, end)
+
+
+class Heads(Protocol):
+    """First bytes that are at hand without opening the file."""
+
+    def get(self, path: str) -> bytes | None:
+        """Those of this file, as they lie there, or None."""
+        ...
+
+
+_HEADS: ContextVar[Heads | None] = ContextVar("heads", default=None)
+
+
+@contextmanager
+def with_heads(heads: Heads) -> Iterator[None]:
+    """Within it, `head` and `raw_head` take what `heads` has."""
+    token = _HEADS.set(heads)
+    try:
+        yield
+    finally:
+        _HEADS.reset(token)
+
+
+def _at_hand(path: str) -> bytes | None:
+    heads = _HEADS.get()
+    return heads.get(path) if heads is not None else None
+
+
+def head(path: str, limit: int = HEAD_BYTES) -> bytes:
+    """The first bytes of the decompressed content; what there is where the file is short or damaged."""
+    known = _at_hand(path)
+    if known is not None and not compression_of(known):
+        return known[:limit]
+    got = b""
+    try:
+        for piece in pieces(path):
+            got += piece
+            if len(got) >= limit:
+                break
+    except SourceDamagedError:
+        pass
+    return got[:limit]
+
+
+def raw_head(path: str, limit: int = 512) -> bytes:
+    """The first bytes as they lie there, compressed or not."""
+    known = _at_hand(path)
+    if known is not None:
+        return known[:limit]
+    with open_raw(path) as file:
+        return file.read(limit)
+
+
+def extension(name: str) -> str:
+    """The file name's extension in lower case, without that of a compression: "jsonl" for `A.JSONL.gz`."""
+    parts = name.rsplit("/", 1)[-1].lower().split(".")[1:]
+    while parts and parts[-1] in ("gz", "zst", "zstd", "bz2", "xz", "lz4", "gzip"):
+        parts.pop()
+    return parts[-1] if parts else ""
+
+
+def line_blocks(
+    path: str, name: str = "", *, start: int = 0, end: int = -1, max_row_bytes: int = 16 << 20
+) -> Iterator[bytes | int]:
+    """The file in blocks of whole lines; an int stands for a line of that many bytes that was over the limit.
+
+    With a range, the lines whose first byte lies in it. A damaged file raises after its last whole line.
+    """
+    held: list[bytes] = []  # pieces that follow each other, joined once
+    size = skipped = 0
+    stream = _range(path, name, start, end)
+    while True:
+        try:
+            piece = next(stream, b"")
+        except SourceDamagedError:
+            block, _ = _whole_lines(held)
+            if block:
+                yield block
+            raise
+        if not piece:
+            break
+        if skipped:
+            at = piece.find(b"\n")
+            skipped += at if at >= 0 else len(piece)
+            if at < 0:
+                if skipped > SKIP_BYTES:
+                    raise _endless(name or path, max_row_bytes)
+                continue
+            yield skipped
+            skipped = 0
+            piece = piece[at + 1 :]
+        seen, size = size, size + len(piece)
+        held.append(piece)
+        if size < BLOCK_BYTES:
+            continue
+        if seen >= BLOCK_BYTES:  # a single line until here: only this piece may end it
+            at = piece.find(b"\n")
+            if at >= 0 and seen + at > max_row_bytes:
+                yield seen + at
+                held = [piece[at + 1 :]]
+                size = len(held[0])
+                continue
+            block, rest = _whole_lines(held) if at >= 0 else (b"", held)
+        else:
+            block, rest = _whole_lines(held)
+        if block:
+            yield block
+            held = rest
+            size -= len(block)
+        elif size > max_row_bytes:
+            skipped, size = size, 0
+            held = []
+    if skipped:
+        yield skipped
+    elif size:
+        yield b"".join(held)
+
+
+def _whole_lines(held: list[bytes]) -> tuple[bytes, list[bytes]]:
+    """The pieces up to the end of their last line, as one, and what follows it."""
+    for number in range(len(held) - 1, -1, -1):
+        end = held[number].rfind(b"\n") + 1
+        if end:
+            block = b"".join([*held[:number], memoryview(held[number])[:end]])
+            return block, [held[number][end:], *held[number + 1 :]]
+    return b"", held
+
+
+def _endless(name: str, limit: int) -> SourceTooLargeError:
+    return SourceTooLargeError(
+        f"{name}: a line goes on for over {SKIP_BYTES >> 20} MiB; the limit (max_row_bytes) is {limit:,} bytes.",
+        remedy="Is it a file of lines? Name its format with --format.",
+    )
+
+
+def _range(path: str, name: str, start: int, end: int) -> Iterator[bytes]:
+    """The bytes of the lines whose first byte lies in [start, end)."""
+    at = max(start - 1, 0)
+    begun = start == 0
+    for piece in pieces(path, name, at):
+        here, at = at, at + len(piece)
+        if not begun:
+            cut = piece.find(b"\n")
+            if cut < 0:
+                continue
+            here, piece, begun = here + cut + 1, piece[cut + 1 :], True
+            if end >= 0 and here >= end:
+                return
+        if end >= 0 and at >= end:
+            cut = piece.find(b"\n", max(end - 1 - here, 0))
+            if cut >= 0:
+                yield piece[: cut + 1]
+                return
+        if piece:
+            yield piece

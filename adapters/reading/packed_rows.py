@@ -1,0 +1,86 @@
+"""What MDS and LitData shards have in common: a count, offsets, and rows of sized cells."""
+
+from __future__ import annotations
+
+import posixpath
+import struct
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import orjson
+
+from choline_data.adapters.base import SourceFile
+from choline_data.adapters.reading import io, members
+from choline_data.adapters.reading.names import parts
+from choline_data.errors import SourceDamagedError, SourceFormatError, SourceTooLargeError
+
+MAX_SHARD_BYTES = 1 << 30
+MAX_INDEX_BYTES = 256 << 20
+
+
+def index_of(file: SourceFile) -> dict[str, Any]:
+    """The `index.json` of a folder; empty where it is no JSON object."""
+    for _, data in members.contents([file], MAX_INDEX_BYTES):
+        try:
+            found = orjson.loads(data or b"")
+        except orjson.JSONDecodeError:
+            return {}
+        return found if isinstance(found, dict) else {}
+    return {}
+
+
+def beside(index: SourceFile, name: str) -> str:
+    """The name of a file that an index names; a name that leaves its folder is refused."""
+    if not name or name.startswith("/") or ".." in name.split("/") or "\x00" in name:
+        raise SourceFormatError(f"{index.name} names {name!r}, outside its folder.", remedy="Correct the index.")
+    return posixpath.join("/".join(parts(index.name)[:-1]), name)
+
+
+def shard_bytes(path: str, name: str) -> bytes:
+    """The whole shard, decompressed: its offsets point anywhere."""
+    got: list[bytes] = []
+    size = 0
+    for piece in io.pieces(path, name):
+        size += len(piece)
+        if size > MAX_SHARD_BYTES:
+            raise SourceTooLargeError(
+                f"{name} is above {MAX_SHARD_BYTES:,} bytes (MAX_SHARD_BYTES).",
+                remedy="Write smaller shards.",
+            )
+        got.append(piece)
+    return b"".join(got)
+
+
+def cells(data: bytes, name: str, sizes: Sequence[int | None], start: int) -> Iterator[tuple[int, list[bytes]]]:
+    """Row numbers and cells from row `start` on. A size of None stands before the cells, as 32 bits."""
+    if len(data) < 8:
+        raise _damaged(name, "it has no header")
+    (count,) = struct.unpack_from("<I", data)
+    if 4 + 4 * (count + 1) > len(data):
+        raise _damaged(name, f"{count} rows do not fit in {len(data)} bytes")
+    offsets = np.frombuffer(data, "<u4", count + 1, 4).astype(np.int64)
+    free = sum(size is None for size in sizes)
+    for row in range(start, count):
+        at, end = int(offsets[row]), int(offsets[row + 1])
+        if not 4 + 4 * (count + 1) <= at <= end <= len(data) or at + 4 * free > end:
+            raise _damaged(name, f"row {row} lies outside it")
+        stated = iter(struct.unpack_from(f"<{free}I", data, at))
+        at += 4 * free
+        found = []
+        for size in sizes:
+            length = next(stated) if size is None else size
+            found.append(data[at : at + length])
+            at += length
+        if at != end:
+            raise _damaged(name, f"the cells of row {row} do not fill it")
+        yield row, found
+
+
+def count_of(data: bytes) -> int:
+    """The number of rows that a shard states."""
+    return int.from_bytes(data[:4], "little")
+
+
+def _damaged(name: str, what: str) -> SourceDamagedError:
+    return SourceDamagedError(f"{name}: {what}.", remedy="Fetch the shard again.")

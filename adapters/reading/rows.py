@@ -1,0 +1,166 @@
+"""SourceRows gathered one by one into chunks: for formats whose rows are files, members or records, not columns."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from choline_data.adapters.base import BATCH_BYTES, BATCH_ROWS, Reject, Shard, SourceChunk, SourceFile
+from choline_data.adapters.reading.media import MEDIUM
+from choline_data.adapters.reading.records import json_column, json_field
+
+TYPES: Mapping[str, pa.DataType] = {
+    "image": MEDIUM,
+    "audio": MEDIUM,
+    "video": MEDIUM,
+    "text": pa.large_string(),
+    "caption": pa.string(),
+    "transcription": pa.string(),
+    "path": pa.string(),
+}
+
+
+class SourceRows:
+    """A chunk in the making. Columns keep the order in which they first came; what a row lacks is null.
+
+    `origin` is the shard's, for rows that come from no file of their own. A row with a lone surrogate, which is no
+    character, is rejected.
+    """
+
+    def __init__(self, origin: str, types: Mapping[str, pa.DataType] | None = None) -> None:
+        self._origin = origin
+        self._types = {**TYPES, **(types or {})}
+        self._columns: dict[str, None] = dict.fromkeys(types or ())
+        self._clear()
+
+    def _clear(self) -> None:
+        self._values: list[Mapping[str, Any]] = []
+        self._numbers: list[int] = []
+        self._files: list[str | None] = []
+        self._rejects: list[Reject] = []
+        self._bytes = 0
+
+    def add(self, row: int, values: Mapping[str, Any], size: int, file: str | None = None) -> None:
+        """Row number `row`, about `size` bytes, from `file` where that is not the shard itself."""
+        self._columns.update(dict.fromkeys(values))
+        self._values.append(values)
+        self._numbers.append(row)
+        self._files.append(file)
+        self._bytes += size
+
+    def reject(self, row: int, reason: str, file: str | None = None) -> None:
+        """Row number `row` was read and can't become a sample."""
+        self._rejects.append(Reject(file or self._origin, row, reason))
+
+    def full(self, more: int = 0) -> bool:
+        """Whether the chunk should go out before `more` bytes come in."""
+        count = len(self._values) + len(self._rejects)
+        return count >= BATCH_ROWS or (count > 0 and self._bytes + more > BATCH_BYTES)
+
+    def take(self) -> Iterator[SourceChunk]:
+        """What was gathered, as one chunk; none where there is nothing."""
+        if not self._values and not self._rejects:
+            return
+        try:
+            batch = self._batch()
+        except UnicodeEncodeError:
+            self._reject_surrogates()
+            batch = self._batch()
+        files = pa.array(self._files, pa.string()) if any(f is not None for f in self._files) else None
+        yield SourceChunk(batch, np.array(self._numbers, dtype=np.int64), tuple(self._rejects), files)
+        self._clear()
+
+    def _batch(self) -> pa.RecordBatch:
+        if not self._columns:
+            return pa.RecordBatch.from_pydict({"path": pa.nulls(len(self._values), pa.string())})
+        made = [column_of(name, [v.get(name) for v in self._values], self._types.get(name)) for name in self._columns]
+        return pa.RecordBatch.from_arrays([array for _, array in made], schema=pa.schema([field for field, _ in made]))
+
+    def _reject_surrogates(self) -> None:
+        kept = []
+        for at, values in enumerate(self._values):
+            bad = next((name for name, value in values.items() if _has_surrogate(value)), None)
+            if bad is None:
+                kept.append(at)
+            else:
+                self.reject(self._numbers[at], f"{bad}: a lone surrogate, which is no character", self._files[at])
+        self._rejects.sort(key=lambda r: r.row)
+        self._values = [self._values[at] for at in kept]
+        self._numbers = [self._numbers[at] for at in kept]
+        self._files = [self._files[at] for at in kept]
+
+
+def _of_one_type(values: Sequence[Any], kind: pa.DataType | None) -> pa.Array | None:
+    """The values as an Arrow array; None where they have no common type, which only Arrow's own attempt can tell."""
+    if {bytes, str} <= {type(v) for v in values}:  # Arrow takes the one for the other
+        return None
+    try:
+        return pa.array(values, kind)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
+        return None
+
+
+def column_of(name: str, values: Sequence[Any], kind: pa.DataType | None = None) -> tuple[pa.Field, pa.Array]:
+    """The values as one column; as JSON text where their types don't go together. UnicodeEncodeError at a surrogate."""
+    column = _of_one_type(values, kind)
+    if column is not None:
+        return pa.field(name, column.type), column
+    return json_field(name), json_column(as_json(v) for v in values)
+
+
+def as_json(value: Any) -> Any:
+    """The value with what JSON lacks written as in `extra`. UnicodeEncodeError at a lone surrogate."""
+    if isinstance(value, str):
+        value.encode()
+    elif isinstance(value, bytes):
+        return {"$binary": base64.b64encode(value).decode()}
+    elif isinstance(value, float):
+        return value if math.isfinite(value) else _NO_NUMBERS[str(value)]
+    elif isinstance(value, Mapping):
+        return {as_json(str(key)): as_json(item) for key, item in value.items()}
+    elif isinstance(value, (list, tuple)):
+        return [as_json(item) for item in value]
+    elif not isinstance(value, (int, type(None))):
+        return str(value)
+    return value
+
+
+_NO_NUMBERS = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
+
+
+def _has_surrogate(value: Any) -> bool:
+    try:
+        as_json(value)
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+SHARD_FILES = 4096
+SHARD_BYTES = 256 << 20
+
+
+def file_shards(files: Sequence[SourceFile], split: str = "", unit: str = "") -> list[Shard]:
+    """Shards whose rows are these files, in the given order, of at most SHARD_FILES files and SHARD_BYTES bytes."""
+    shards: list[Shard] = []
+    group: list[SourceFile] = []
+    size = 0
+
+    def close() -> None:
+        if group:
+            known = sum(max(f.size, 0) for f in group)
+            shards.append(Shard(group[0].path, group[0].name, files=tuple(group), size=known, split=split))
+
+    for file in files:
+        if group and (len(group) >= SHARD_FILES or size + max(file.size, 0) > SHARD_BYTES):
+            close()
+            group, size = [], 0
+        group.append(file)
+        size += max(file.size, 0)
+    close()
+    return shards

@@ -1,0 +1,281 @@
+"""What a user types, made a `Source`: a path, folder, glob, brace set, URL or hub id, with its files listed and sized.
+
+Files come in natural reading order of their names, which are relative to the source's root and parted by '/'. Only
+regular files count; a link that leads out of the root is refused, because what it names is not part of the source.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from choline_data.adapters.base import Source, SourceFile
+from choline_data.adapters.reading.names import in_utf8
+from choline_data.catalog.source_names import in_order, wanted
+from choline_data.catalog.stated_licence import license_of
+from choline_data.errors import (
+    ForbiddenLocationError,
+    PermissionDeniedError,
+    SourceNotFoundError,
+    SourceTooLargeError,
+    one_line,
+)
+from choline_data.places.downloads import persistently
+from choline_data.places.locations import check_location, filesystem, is_url, redacted
+
+MAX_FILES = 2_000_000
+MAX_BRACES = 100_000
+_HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}$")
+_FILE_LIKE = re.compile(
+    r"\.(?:jsonl?|csv|tsv|txt|parquet|arrow|feather|tar|tgz|zip|gz|zst|bz2|xz|db|sqlite|md|xml|yaml)$"
+)
+_HUB_PAGE = re.compile(r"^https://huggingface\.co/datasets/([^/?#]+/[^/?#]+)/?(?:tree/([^/?#]+)/?)?$")
+_BRACES = re.compile(r"\{([^{}]*)\}")
+
+
+def resolve(location: str, *, revision: str = "", config: str = "", split: str = "") -> Source:
+    """The source at `location`. SourceNotFoundError, with what to do, where there is nothing to read."""
+    location = location.strip()
+    check_location(location)
+    hub = _hub_id(location)
+    if hub is not None:
+        from choline_data.catalog.hub_id import resolve_hub
+
+        name, pinned = hub
+        return resolve_hub(name, revision=revision or pinned, config=config, split=split)
+    if is_url(location) and not location.lower().startswith("file://"):
+        source = _remote(location)
+    else:
+        source = _local(_local_path(location))
+    wishes = {key: value for key, value in (("config", config), ("split", split)) if value}
+    source = replace(source, revision=revision, options={**source.options, **wishes})
+    return replace(source, license=license_of(source))
+
+
+def expanded(pattern: str) -> list[str]:
+    """The names of a brace set, in the order written: `a-{000..127}.tar`, `{train,test}.csv`."""
+    match = _BRACES.search(pattern)
+    if match is None:
+        return [pattern]
+    body = match.group(1)
+    span = re.fullmatch(r"(\d+)\.\.(\d+)", body)
+    if span:
+        low, high = int(span.group(1)), int(span.group(2))
+        if abs(high - low) >= MAX_BRACES:
+            raise SourceTooLargeError(f"The set {{{body}}} has over {MAX_BRACES:,} names.", remedy="Name fewer files.")
+        width = len(span.group(1)) if span.group(1).startswith("0") or len(span.group(1)) > 1 else 0
+        words = [f"{n:0{width}d}" for n in range(low, high + 1)]
+    elif "," in body:
+        words = body.split(",")
+    else:
+        return [pattern]
+    names = [pattern[: match.start()] + word + rest for word in words for rest in expanded(pattern[match.end() :])]
+    if len(names) > MAX_BRACES:
+        raise SourceTooLargeError(
+            f"{one_line(pattern, 80)!r} has over {MAX_BRACES:,} names.", remedy="Name fewer files."
+        )
+    return names
+
+
+def _hub_id(location: str) -> tuple[str, str] | None:
+    """(OWNER/NAME, revision) where the location names a dataset of the hub as a whole."""
+    page = _HUB_PAGE.match(location)
+    if page:
+        return page.group(1), page.group(2) or ""
+    if location.startswith("hf://datasets/"):
+        name, _, revision = location.removeprefix("hf://datasets/").strip("/").partition("@")
+        return (name, unquote(revision)) if _HUB_ID.match(name) and "/" not in revision else None
+    if is_url(location) or not _HUB_ID.match(location) or os.path.lexists(location) or _FILE_LIKE.search(location):
+        return None
+    return None if os.path.isdir(location.split("/", 1)[0]) else (location, "")
+
+
+def _local_path(location: str) -> str:
+    if location.lower().startswith("file://"):
+        parts = urlsplit(location)
+        if parts.netloc not in ("", "localhost"):
+            raise ForbiddenLocationError(
+                f"{redacted(location)} names another host.",
+                remedy="Give file:///path, or copy the files here.",
+            )
+        return unquote(parts.path)
+    return os.path.expanduser(location)
+
+
+def _local(path: str) -> Source:
+    if os.path.lexists(path):
+        return _local_folder(path) if os.path.isdir(path) else _local_files(path, [path], folder=False)
+    if not re.search(r"[*?\[{]", path):
+        raise SourceNotFoundError(
+            f"{path}: there is no such file or folder.", remedy="Check the path; a hub dataset is OWNER/NAME."
+        )
+    found: list[str] = []
+    for name in expanded(path):
+        matches = _globbed(name) if re.search(r"[*?\[]", name) else [name] if os.path.isfile(name) else []
+        if not matches and "{" in path:
+            raise SourceNotFoundError(
+                f"{name}: there is no such file, though the set {path} names it.",
+                remedy="Name only files that are there.",
+            )
+        found += matches
+    if not found:
+        raise SourceNotFoundError(f"{path}: no file matches.", remedy="Quote the pattern and check the folder.")
+    return _local_files(path, found, folder=True)
+
+
+def _globbed(pattern: str) -> list[str]:
+    import glob
+
+    fixed = os.path.dirname(re.split(r"[*?\[]", pattern, maxsplit=1)[0])
+    names = (n for n in glob.iglob(pattern, recursive=True) if os.path.isfile(n))
+    return sorted((n for n in names if wanted(os.path.relpath(n, fixed or ".").replace(os.sep, "/"))), key=in_order)
+
+
+def _local_files(location: str, paths: list[str], *, folder: bool) -> Source:
+    absolute = [os.path.abspath(p) for p in paths]
+    root = (
+        os.path.dirname(absolute[0])
+        if len(absolute) == 1
+        else os.path.commonpath([os.path.dirname(p) for p in absolute])
+    )
+    files = []
+    for path in dict.fromkeys(absolute):
+        try:
+            status = os.stat(path)
+        except OSError as error:
+            raise _link_error(path, error) from error
+        if not stat.S_ISREG(status.st_mode):
+            raise ForbiddenLocationError(f"{path} is not a regular file.", remedy="Name a file or a folder of files.")
+        files.append(SourceFile(path, in_utf8(os.path.relpath(path, root).replace(os.sep, "/")), status.st_size))
+    return Source(location, tuple(files), name=_name_of(location), folder=folder)
+
+
+def _local_folder(path: str) -> Source:
+    root = os.path.abspath(path)
+    bound = _bound_of(root)
+    files: list[SourceFile] = []
+    for found, name in _walk(root, "", bound):
+        status = os.stat(found)
+        if stat.S_ISREG(status.st_mode):
+            files.append(SourceFile(found, in_utf8(name), status.st_size))
+        if len(files) > MAX_FILES:
+            raise SourceTooLargeError(f"{path} holds over {MAX_FILES:,} files.", remedy="Add its folders one by one.")
+    if not files:
+        raise SourceNotFoundError(f"{path}: the folder holds no files.", remedy="Name a folder that holds data.")
+    files.sort(key=lambda f: in_order(f.name))
+    return Source(path, tuple(files), name=_name_of(root), folder=True)
+
+
+def _walk(folder: str, prefix: str, bound: str) -> Iterator[tuple[str, str]]:
+    """(path, name) of the wanted files below `folder`; folders reached by a link are not entered twice."""
+    pending = [(folder, prefix)]
+    while pending:
+        here, before = pending.pop()
+        try:
+            entries = sorted(os.scandir(here), key=lambda e: e.name)
+        except PermissionError as error:
+            raise PermissionDeniedError(f"{here} may not be read.", remedy="Change its permissions.") from error
+        for entry in entries:
+            name = before + entry.name
+            if not _may_hold_wanted(name):
+                continue
+            if entry.is_symlink():
+                real = os.path.realpath(entry.path)
+                if os.path.commonpath([real, bound]) != bound:
+                    raise ForbiddenLocationError(
+                        f"{name} is a link that leads out of the folder, to {real}.",
+                        remedy="Copy what it names into the folder, or remove the link.",
+                    )
+                if os.path.isdir(real):
+                    continue  # what lies there is listed in its own place
+                if not os.path.exists(real):
+                    raise _link_error(entry.path, None)
+            if entry.is_dir(follow_symlinks=False):
+                pending.append((entry.path, name + "/"))
+            elif wanted(name):
+                yield entry.path, name
+
+
+def _may_hold_wanted(name: str) -> bool:
+    return wanted(name) or name.rsplit("/", 1)[-1] == ".dvc"
+
+
+def _bound_of(root: str) -> str:
+    """The folder that links may not leave: the root, or the repository's folder for a snapshot in the hub's cache."""
+    real = os.path.realpath(root)
+    cache = re.match(r"^(.*/(?:datasets|models)--[^/]+)/snapshots/[^/]+(?:/|$)", real)
+    return cache.group(1) if cache else real
+
+
+def _link_error(path: str, error: OSError | None) -> SourceNotFoundError:
+    target = os.readlink(path) if os.path.islink(path) else ""
+    told = f" is a link to {target}, which is not there" if target else " can't be read"
+    annex = " Run git annex get." if ".git/annex" in target else ""
+    return SourceNotFoundError(f"{path}{told}.", remedy=f"Fetch it, or remove the link.{annex}")
+
+
+def _name_of(location: str) -> str:
+    """The dataset's name that the location suggests."""
+    path = urlsplit(location).path if is_url(location) else location
+    parts = [p for p in re.split(r"[\\/]", path) if p and not re.search(r"[*?\[{]", p)]
+    stem = parts[-1] if parts else "dataset"
+    while True:
+        shorter = re.sub(r"\.(?:[A-Za-z][A-Za-z0-9]{0,7}|bz2)$", "", stem)
+        if shorter == stem or not shorter:
+            return stem
+        stem = shorter
+
+
+def _remote(location: str) -> Source:
+    fs: Any
+    fs, path = filesystem(location)
+    found = persistently(location, lambda: _remote_files(fs, location, path))
+    if not found:
+        raise SourceNotFoundError(f"{redacted(location)}: there are no files.", remedy="Check the address.")
+    names = sorted(found)
+    root = os.path.commonpath([os.path.dirname(n) for n in names]) if len(names) > 1 else os.path.dirname(names[0])
+    files = []
+    for name in names:
+        info = found[name]
+        short = name[len(root) :].lstrip("/") or os.path.basename(name)
+        short = unquote(urlsplit(short).path) if "?" in short else short
+        if not wanted(short):
+            continue
+        files.append(SourceFile(str(fs.unstrip_protocol(name)), short, int(info.get("size") or -1), _checksum(info)))
+    files.sort(key=lambda f: in_order(f.name))
+    return Source(redacted(location), tuple(files), name=_name_of(redacted(location)), folder=len(files) > 1)
+
+
+def _remote_files(fs: Any, location: str, path: str) -> dict[str, dict[str, Any]]:
+    web = location.lower().startswith(("http://", "https://"))
+    if web:
+        return {name: fs.info(name) for name in expanded(path)}
+    if re.search(r"[*?\[{]", path):
+        found: dict[str, dict[str, Any]] = {}
+        for name in expanded(path):
+            found |= fs.glob(name, detail=True)
+        return {name: info for name, info in found.items() if info.get("type") == "file"}
+    if fs.isdir(path):
+        return dict(fs.find(path, detail=True))
+    return {path: fs.info(path)}
+
+
+def _checksum(info: dict[str, Any]) -> str:
+    for key in ("sha256", "md5", "md5Hash", "ETag", "etag"):
+        if info.get(key):
+            return f"{key.lower().removesuffix('hash')}:{str(info[key]).strip(chr(34))}"
+    return ""
+
+
+def root_of(source: Source) -> Path | None:
+    """The local folder that the source's names are relative to; None for a remote one."""
+    first = source.files[0] if source.files else None
+    if first is None or is_url(first.path) or not first.path.endswith(first.name):
+        return None
+    return Path(first.path[: len(first.path) - len(first.name)] or ".")

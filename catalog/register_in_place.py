@@ -1,0 +1,213 @@
+"""`add --in-place`: a Parquet source becomes a revision without a copy, and how its row groups become samples.
+
+Registering reads the footers. Rows that a mapping may reject have to be counted, so the columns that it maps are read
+once as well, unless the footers' statistics prove that no row can be rejected.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import pyarrow.parquet as pq
+
+from choline_data.adapters import int96
+from choline_data.adapters.base import Reject, Shard
+from choline_data.adapters.mapping import Mapping, forms
+from choline_data.adapters.parquet import Parquet, footer_of
+from choline_data.adapters.parquet_in_place import _mapped_columns, _state
+from choline_data.catalog.add import Prepared
+from choline_data.catalog.ingest import MAX_REJECTS_KEPT, Ingested, check_rejects, entry_of, published, rejects_as_lines
+from choline_data.catalog.planning import IngestPart, IngestPlan
+from choline_data.errors import InvalidOptionError
+from choline_data.places.home import Home
+from choline_data.places.locations import is_url
+from choline_data.store.leases import writing
+from choline_data.store.manifest import store_manifest
+from choline_data.store.manifest_in_place import FileInPlace, ManifestInPlace
+from choline_data.store.object_names import manifest_name
+
+BLOCK_BYTES = 4 << 20  # a window of 64 blocks stays within 256 MiB
+SMALL_BLOCK_BYTES = 512 << 10
+_READS = 16  # footers read at once
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file of the source before it is registered."""
+
+    shard: Shard
+    part: int
+    footer: str
+    meta: pq.FileMetaData
+    location: str
+    bytes: int
+    stamp: str
+
+
+def register(home: Home, prepared: Prepared, *, replace_existing: bool = False) -> Ingested:
+    """Makes a revision of the plan's Parquet files where they lie, and puts it into the catalog."""
+    plan = prepared.plan
+    if plan.limit:
+        raise InvalidOptionError("--limit does not go with --in-place.", remedy="Leave one of them out.")
+    files = _files(plan)
+    with ThreadPoolExecutor(_READS) as pool:
+        found = list(pool.map(lambda item: _looked_at(*item), files))
+    rejects: list[Reject] = []
+    listed: list[FileInPlace] = []
+    rejected = 0
+    for file in found:
+        groups, bad = _counted(plan.parts[file.part], file)
+        rejected += len(bad)
+        rejects += bad[: MAX_REJECTS_KEPT - len(rejects)]
+        listed.append(
+            FileInPlace(
+                file.location,
+                file.shard.name,
+                file.part,
+                file.shard.split,
+                file.shard.config,
+                file.bytes,
+                file.stamp,
+                file.footer,
+                sum(groups),
+                tuple(groups),
+            )
+        )
+    rows = sum(file.rows for file in listed)
+    check_rejects(plan, rows, rejected, rejects)
+    group_bytes = _typical(
+        [meta.row_group(i).total_byte_size for meta in _metas(found) for i in range(meta.num_row_groups)]
+    )
+    manifest = ManifestInPlace(
+        files=tuple(listed),
+        columns=plan.columns,
+        block_rows=_block_rows(plan, found),
+        constants=dict(plan.constants),
+        reader="parquet",
+        parts=tuple(
+            {"kind": p.mapping.kind, "form": p.mapping.form, "fields": [list(f) for f in p.mapping.fields]}
+            for p in plan.parts
+        ),
+        about={
+            "source": plan.source,
+            "source_revision": plan.source_revision,
+            "in_place": True,
+            "rejected": rejected,
+            "row_group_bytes": group_bytes,
+            "mappings": [
+                {"kind": p.mapping.kind, "form": p.mapping.form, "fields": dict(p.mapping.fields)} for p in plan.parts
+            ],
+        },
+    )
+    revision = manifest.revision
+    with writing(home, f"add {plan.name}") as held:
+        store_manifest(held, manifest, rejects_as_lines(rejects))
+        entry = published(
+            held,
+            entry_of(
+                plan,
+                revision,
+                rows,
+                manifest.bytes,
+                rejected,
+                tags=prepared.tags,
+                card=prepared.card,
+                added={**prepared.added, "in_place": True} if prepared.added else {},
+            ),
+            [manifest_name(revision)],
+            prepared.replaces if replace_existing else None,
+        )
+    return Ingested(entry, rows, rejected, rejects=tuple(rejects[:20]))
+
+
+def _files(plan: IngestPlan) -> list[tuple[int, Shard]]:
+    """The plan's files in its order, each once; InvalidOptionError where one is no Parquet file."""
+    files: dict[tuple[int, str], tuple[int, Shard]] = {}
+    for number, part in enumerate(plan.parts):
+        for shard in part.shards:
+            if not isinstance(part.adapter, Parquet) or shard.member:
+                raise InvalidOptionError(
+                    f"{shard.origin}: only Parquet files can be streamed from where they lie.",
+                    remedy="Leave out --in-place: a copy is stored.",
+                )
+            files.setdefault((number, shard.path), (number, shard))
+    return list(files.values())
+
+
+def _looked_at(number: int, shard: Shard) -> _File:
+    location = shard.path if is_url(shard.path) else os.path.abspath(shard.path)
+    size, stamp = _state(location)
+    digest, meta = footer_of(location, shard.name)
+    return _File(shard, number, digest, meta, location, size, stamp)
+
+
+def _metas(files: Sequence[_File]) -> list[pq.FileMetaData]:
+    return [file.meta for file in files]
+
+
+def _typical(values: list[int]) -> int:
+    return sorted(values)[len(values) // 2] if values else 0
+
+
+def _block_rows(plan: IngestPlan, files: Sequence[_File]) -> int:
+    """Rows a block of the order: a row group, several where they are small, an even part of one where it is big.
+
+    A window of blocks is held decoded, so a block must not be big; each block of another row group costs the decoding
+    of that group, so it should not be much smaller either.
+    """
+    metas = _metas(files)
+    rows = _typical([m.row_group(i).num_rows for m in metas for i in range(m.num_row_groups)])
+    if not rows:
+        return plan.block_rows
+    size = _typical([m.row_group(i).total_byte_size for m in metas for i in range(m.num_row_groups)])
+    # The footer counts encoded bytes; the plan has measured samples, which fill half a small block or more.
+    size = max(size, rows * SMALL_BLOCK_BYTES // (2 * plan.block_rows), 1)
+    if size > BLOCK_BYTES:
+        return max(1, -(-rows // -(-size // BLOCK_BYTES)))
+    return rows * max(1, min(SMALL_BLOCK_BYTES // size, -(-4096 // rows)))
+
+
+def _counted(part: IngestPart, file: _File) -> tuple[list[int], list[Reject]]:
+    """How many samples each row group has, and the rows that are none."""
+    meta = file.meta
+    if _keeps_all(part.mapping, meta):
+        return [meta.row_group(i).num_rows for i in range(meta.num_row_groups)], []
+    counts: list[int] = []
+    rejects: list[Reject] = []
+    row = 0
+    adapter = Parquet(columns=_mapped_columns(part.mapping, meta))
+    for group in range(meta.num_row_groups):
+        kept = 0
+        for chunk in adapter.row_group(file.shard, meta, group, row):
+            rejects += chunk.rejects
+            if not chunk.batch.num_rows:
+                continue
+            normalised = forms.apply(part.mapping, chunk, file.shard)
+            kept += normalised.batch.num_rows
+            rejects += normalised.rejects
+        counts.append(kept)
+        row += meta.row_group(group).num_rows
+    return counts, rejects
+
+
+def _keeps_all(mapping: Mapping, meta: pq.FileMetaData) -> bool:
+    """Whether the footer proves that no row is rejected: a table, or a document whose text is never null."""
+    if any(int96.columns_of(meta.row_group(number)) for number in range(meta.num_row_groups)):
+        return False
+    if mapping.form == "table":
+        return True
+    texts = [column for role, column in mapping.fields if role == "text"]
+    if mapping.form != "document" or len(texts) != 1 or any(role in ("label", "media") for role, _ in mapping.fields):
+        return False
+    for number in range(meta.num_row_groups):
+        group = meta.row_group(number)
+        columns = [group.column(i) for i in range(group.num_columns) if group.column(i).path_in_schema == texts[0]]
+        if len(columns) != 1 or columns[0].physical_type != "BYTE_ARRAY":
+            return False
+        statistics = columns[0].statistics
+        if statistics is None or not statistics.has_null_count or statistics.null_count:
+            return False
+    return True

@@ -1,0 +1,146 @@
+"""Banned samples: rows that are left out at their positions, whichever rank, worker or epoch comes to them.
+
+A stream with bans is a function of the recipe, the position and the set of banned ids, so that a state which holds all
+three goes on the same way anywhere. Positions stay what they were: a banned sample is passed over. Only where all that a
+rank has in a step is banned, the next sample that is not stands in.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import weakref
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from choline_data.client.readers.reader import Chunk
+from choline_data.errors import InvalidCursorError, InvalidOptionError
+from choline_data.order.lanes import Ints
+
+MOST = 128  # ids of 16 bytes: what of them fits into a state of 4 KiB beside a position
+ID_BYTES = 16
+Words = npt.NDArray[np.uint64]
+
+
+class RunningPass(Protocol):
+    """What is reading: told when what it has read ahead is no longer what comes next."""
+
+    def skip(self, steps: int) -> None:
+        """Goes on this many steps after the last one that was given."""
+
+
+def id_bytes(one: object) -> bytes:
+    """An id as samples have it, or as logs and errors write it; InvalidOptionError for anything else."""
+    try:
+        raw = one if isinstance(one, bytes) else bytes.fromhex(one) if isinstance(one, str) else b""
+    except ValueError:
+        raw = b""
+    if len(raw) != ID_BYTES:
+        raise InvalidOptionError(
+            f"{one!r} is no sample's id.", remedy='Give sample["id"], or its 32 hexadecimal digits.', option="ids"
+        )
+    return raw
+
+
+def id_words(ids: pa.Array) -> Words:
+    """A column of ids as two numbers a row."""
+    width = ids.type.byte_width
+    data = ids.buffers()[1]
+    return np.frombuffer(data, np.uint64, len(ids) * 2, ids.offset * width).reshape(-1, 2)
+
+
+class Bans:
+    """A set of ids, shared by a dataset and the loaders made from it."""
+
+    def __init__(self) -> None:
+        self._set((), "")
+        self._running: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def _set(self, ids: Iterable[bytes], digest: str) -> None:
+        self.ids = tuple(ids)
+        self.digest = digest
+        # By their first halves, with the whole to make sure: two samples that share one are not heard of.
+        words = np.frombuffer(b"".join(self.ids), np.uint64).reshape(-1, 2)
+        self._words = words[np.argsort(words[:, 0], kind="stable")]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"ids": self.ids, "digest": self.digest}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self._set(state["ids"], state["digest"])
+        self._running = weakref.WeakSet()
+
+    def watch(self, running: RunningPass) -> None:
+        """Has `running` told of each change."""
+        self._running.add(running)
+
+    def add(self, ids: Iterable[object]) -> None:
+        """Bans these too; InvalidOptionError where a state could not hold them all."""
+        if isinstance(ids, (bytes, str)):
+            ids = [ids]
+        found = sorted({*self.ids, *map(id_bytes, ids)})
+        if len(found) > MOST:
+            raise InvalidOptionError(
+                f"{len(found)} samples would be banned, and a state holds {MOST}.",
+                remedy="Leave them out with `where=`, add the dataset again without them, or go past them by skip(steps).",
+                option="ids",
+                limit=MOST,
+            )
+        self._replace(tuple(found))
+
+    def lift(self) -> None:
+        """Bans nothing any more."""
+        self._replace(())
+
+    def _replace(self, ids: tuple[bytes, ...]) -> None:
+        if ids == self.ids:
+            return
+        self._set(ids, hashlib.sha256(b"".join(ids)).hexdigest()[:12] if ids else "")
+        for running in list(self._running):
+            running.skip(0)
+
+    def packed(self) -> str:
+        """The ids for a state: their digest, and they."""
+        return f"{self.digest}:{base64.b85encode(b''.join(self.ids)).decode()}" if self.ids else ""
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Bans what the state says, and nothing else."""
+        told = state.get("banned", "")
+        digest, _, packed = told.partition(":") if isinstance(told, str) else ("", "", "")
+        try:
+            raw = base64.b85decode(packed) if told and len(packed) <= ID_BYTES * MOST * 5 // 4 else b""
+        except ValueError:
+            raw = b""
+        if told and (not raw or len(raw) % ID_BYTES or hashlib.sha256(raw).hexdigest()[:12] != digest):
+            raise InvalidCursorError("The state's banned ids are damaged.", remedy="Pass what state_dict() gave.")
+        self._replace(tuple(raw[at : at + ID_BYTES] for at in range(0, len(raw), ID_BYTES)))
+
+    def rows(self, batch: pa.RecordBatch) -> Ints:
+        """Which rows are banned, ascending."""
+        ids = id_words(batch["id"])
+        at = np.searchsorted(self._words[:, 0], ids[:, 0])
+        held = self._words[np.minimum(at, len(self._words) - 1)]
+        rows: Ints = np.flatnonzero((held == ids).all(axis=1))
+        return rows
+
+    def kept(self, chunk: Chunk) -> list[Chunk]:
+        """The runs of rows between those that are banned."""
+        out = []
+        start = 0
+        for row in [*self.rows(chunk.batch).tolist(), chunk.batch.num_rows]:
+            if row > start:
+                out.append(part(chunk, start, row))
+            start = row + 1
+        return out
+
+
+def part(chunk: Chunk, start: int, stop: int) -> Chunk:
+    """Rows start … stop-1 of a chunk."""
+    return chunk.part(start, stop)

@@ -1,0 +1,119 @@
+"""How a dataset's mix is dealt and changed: batches of one source, and other weights from a position on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from choline_data.client.readers import remote
+from choline_data.client.readers.connection import Endpoint
+from choline_data.client.readers.embedded import resolved as resolved_here
+from choline_data.client.readers.reader import Described
+from choline_data.errors import InvalidOptionError, OutOfRangeError, SourceExhaustedError
+from choline_data.mix import parse_mix
+from choline_data.mix.change import changed, spelled_out, weights_in
+from choline_data.order.recipe import Recipe
+
+
+def in_batches(recipe: Recipe, told: object, batch_size: int | None) -> Recipe:
+    """The recipe whose batches have one source each: `told` is True for the batch size, or how many positions."""
+    if told is False:
+        return recipe
+    size = batch_size if told is True else told
+    if type(size) is not int or size < 1:
+        raise InvalidOptionError(
+            f"source_batches is {told!r}, batch_size {batch_size!r}.",
+            remedy="Set batch_size and source_batches=True, or give how many positions have one source.",
+            option="source_batches",
+        )
+    return replace(recipe, source_batch=size)
+
+
+def check_batches(recipe: Recipe, start: int, batch_size: int | None, batch_tokens: int | None) -> None:
+    """InvalidOptionError where batches from `start` on would take from two sources of a recipe that has one in each."""
+    whole = recipe.source_batch
+    if whole == 1:
+        return
+    if batch_tokens is not None or (batch_size is not None and (whole % batch_size or start % batch_size)):
+        size = f"of {batch_tokens} tokens" if batch_size is None else f"of {batch_size} samples from position {start}"
+        raise InvalidOptionError(
+            f"Batches {size} would take from two sources, where {whole} positions have one.",
+            remedy=f"Give a batch_size that divides {whole}, and begin at a multiple of it.",
+            option="batch_size",
+        )
+
+
+def exhaustion(recipe: Recipe, max_samples: int | None) -> SourceExhaustedError | None:
+    """What the stream raises at its end; raised at once where more than that is asked for."""
+    error = recipe.exhaustion()
+    if error is None or max_samples is None:
+        return error
+    if max_samples > int(error.metadata["position"]):
+        raise error
+    return None
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a recipe was made by, so that another mix is made the same way."""
+
+    settings: Mapping[str, Any]
+    tokens: Mapping[str, Any]
+    unit: str
+
+    def resolved(self, mix: object, recipe: Recipe, home: str, endpoint: Endpoint | None) -> tuple[Any, Recipe]:
+        """The mix, read, and what it comes to beside `recipe`, whose sources stay as they are pinned."""
+        read = parse_mix(mix, files=True)
+        settings = {
+            **self.settings,
+            "seed": recipe.seed,
+            "shuffle": recipe.shuffle,
+            "view": recipe.view,
+            "where": "",
+            "unit": "" if read.unit else self.unit,
+        }
+        spelled = spelled_out(read, recipe, self.settings["where"])
+        if endpoint is None:
+            return read, resolved_here(home, spelled, settings, self.tokens)
+        tokens = {}
+        if recipe.view == "tokens":
+            from choline_data.tokens.token_stream import remote_options
+
+            tokens = remote_options(**self.tokens)
+        return read, remote.resolved(endpoint, spelled, settings, tokens, None)[0]
+
+
+def change(
+    recipe: Recipe,
+    mix: object,
+    origin: Origin,
+    *,
+    home: str,
+    endpoint: Endpoint | None,
+    position: int,
+    at: int | None,
+    until: int | None,
+    steps: int,
+) -> Recipe:
+    """The recipe of a stream that has been read up to `position`, with another mix from `at` on."""
+    grain = recipe.source_batch
+    at = -(-position // grain) * grain if at is None else at
+    length, last = recipe.plan().length, recipe.segments[-1].start
+    if type(at) is not int or at < max(position, last) or (length is not None and at > length):
+        end = "" if length is None else f", and it ends at {length}"
+        raise OutOfRangeError(
+            f"The mix can't change at position {at}: the stream has been read to {position}, "
+            f"its last change is at {last}{end}.",
+            remedy="Leave `at` out to change it from the next sample on.",
+        )
+    read, resolved = origin.resolved(mix, recipe, home, endpoint)
+    weights, joining = weights_in(recipe, read, resolved)
+    return changed(recipe, weights, joining, at, until, steps)
+
+
+def described(recipe: Recipe, before: Described, endpoint: Endpoint, columns: Any) -> Described:
+    """What the stream of a server looks like after a change."""
+    if {s.dataset for s in recipe.sources} == set(before.datasets):
+        return replace(before, recipe=recipe, length=recipe.plan().length)
+    return remote.resolved(endpoint, recipe, {}, {}, columns)[1]

@@ -1,0 +1,314 @@
+"""Which rows are behind a spike of the loss: each is held against the usual losses of its own dataset.
+
+What is usual is the median and the median deviation of a dataset's last losses, which a spike does not move. A step's
+score is the mean of its rows' scores, and is held against the scores of the steps before it in the same way.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from choline_data.client.feedback.bans import ID_BYTES, id_bytes, id_words
+from choline_data.client.readers.reader import Chunk
+from choline_data.columns.arrow_values import numbers
+from choline_data.errors import InvalidOptionError
+from choline_data.order.lanes import Ints
+
+log = logging.getLogger("choline_data")
+WINDOW = 256  # losses that are kept of each dataset, and scores of steps
+ENOUGH = 16  # of a dataset's losses, or of steps, before one is held against them
+SPIKE = 6.0  # deviations above the usual
+NAMED = 100  # rows of a spike that are kept
+GIVEN_ROWS = 1 << 14  # rows that are kept to find ids among
+_SIGMA = 1.4826  # of a median deviation, to be one of a normal distribution
+_REFRESH = 16  # new losses until a dataset's median is worked out anew
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Given:
+    """Rows that were given: where each stood, its dataset's number, and its id where it has one."""
+
+    positions: Ints
+    datasets: Ints
+    ids: npt.NDArray[np.uint64] | None
+
+    @classmethod
+    def of(cls, chunk: Chunk) -> Given:
+        """The rows of a chunk; holds nothing of it."""
+        ids = id_words(chunk.batch["id"]).copy() if "id" in chunk.batch.schema.names else None
+        return cls(chunk.positions, numbers(chunk.batch["dataset"]).astype(np.int64), ids)
+
+    @classmethod
+    def of_batch(cls, batch: Mapping[str, Any], names: Sequence[str]) -> Given:
+        """The rows of a batch as a trainer has it; InvalidOptionError where it does not say which they are."""
+        if "position" not in batch or "dataset" not in batch:
+            raise InvalidOptionError(
+                "The batch says neither where its rows stood nor which dataset they are of.",
+                remedy='Report ids, or keep "position" and "dataset" in the batch.',
+                option="ids",
+            )
+        column = getattr(batch, "arrow", lambda name: None)("dataset")
+        codes = {name: number for number, name in enumerate(names)}
+        datasets = numbers(column) if column is not None else [codes.get(name, -1) for name in batch["dataset"]]
+        ids = batch.get("id")
+        words = None if ids is None else np.frombuffer(b"".join(ids), np.uint64).reshape(-1, 2)
+        return cls(np.asarray(batch["position"]).astype(np.int64), np.array(datasets, np.int64), words)
+
+    def where(self, wanted: npt.NDArray[Any], key: npt.NDArray[Any]) -> Ints:
+        """The row of each of `wanted` by `key`, which is one of ours; -1 for what is not here."""
+        order = np.argsort(key, kind="stable")
+        at = order[np.minimum(np.searchsorted(key, wanted, sorter=order), len(key) - 1)]
+        rows: Ints = np.where(key[at] == wanted, at, -1)
+        return rows
+
+    def take(self, rows: Ints) -> Given:
+        """These rows."""
+        return Given(self.positions[rows], self.datasets[rows], None if self.ids is None else self.ids[rows])
+
+
+def _joined(parts: Sequence[Given]) -> Given:
+    ids = [p.ids for p in parts if p.ids is not None]
+    return Given(
+        np.concatenate([p.positions for p in parts]),
+        np.concatenate([p.datasets for p in parts]),
+        np.concatenate(ids) if len(ids) == len(parts) else None,
+    )
+
+
+class Windows:
+    """The last losses of each dataset, their medians and deviations."""
+
+    def __init__(self, count: int) -> None:
+        self._losses = np.full((count, WINDOW), np.inf)
+        self.seen = np.zeros(count, np.int64)
+        self._known = np.zeros(count, np.int64)  # how many had been seen when the median was worked out
+        self.median: Floats = np.full(count, np.nan)
+        self.deviation: Floats = np.full(count, np.nan)
+
+    def add(self, sources: Ints, losses: Floats) -> None:
+        """Takes finite losses in, each to its dataset's window."""
+        order = np.argsort(sources, kind="stable")
+        counts = np.bincount(sources, minlength=len(self.seen))
+        starts = np.cumsum(counts) - counts
+        mine = sources[order]
+        slot = self.seen[mine] + np.arange(len(mine)) - starts[mine]
+        self._losses[mine, slot % WINDOW] = losses[order]
+        self.seen += counts
+        fresh = self.seen - self._known
+        stale = np.flatnonzero((fresh >= _REFRESH) | ((fresh > 0) & (self.seen < 4 * ENOUGH)))
+        if len(stale):
+            filled = np.minimum(self.seen[stale], WINDOW)
+            values = self._losses[stale]
+            self.median[stale] = median = _medians(values, filled)
+            self.deviation[stale] = _medians(np.abs(values - median[:, None]), filled) * _SIGMA
+            self._known[stale] = self.seen[stale]
+
+    def take(self, source: int, other: Windows, its: int) -> None:
+        """Goes on with what another has of a dataset."""
+        for ours, theirs in zip(self._kept(), other._kept(), strict=True):
+            ours[source] = theirs[its]
+
+    def _kept(self) -> tuple[npt.NDArray[Any], ...]:
+        return self._losses, self.seen, self._known, self.median, self.deviation
+
+    def score(self, sources: Ints, losses: Floats) -> Floats:
+        """How many deviations each loss is above what is usual; 0 where that is not known yet."""
+        median = self.median[sources]
+        scale = np.maximum(self.deviation[sources], np.maximum(np.abs(median) * 1e-3, 1e-9))
+        score: Floats = np.where(self.seen[sources] < ENOUGH, 0.0, (losses - median) / scale)
+        return np.where(np.isfinite(losses), score, np.inf)
+
+
+def _medians(values: Floats, filled: Ints) -> Floats:
+    """The median of the first `filled` of each row; the rest is infinite."""
+    values = np.sort(values, axis=1)
+    rows = np.arange(len(values))
+    median: Floats = (values[rows, (filled - 1) // 2] + values[rows, filled // 2]) / 2
+    return median
+
+
+class Outliers:
+    """Losses as they were reported, and the rows of the last spike. Shared by a dataset and the loaders made from it."""
+
+    def __init__(self) -> None:
+        self._names: tuple[str, ...] = ()
+        self._windows = Windows(0)
+        self._steps = Windows(1)
+        self._last: Chunk | Mapping[str, Any] | None = None
+        self._given: deque[Given] | None = None  # begins with the first report: until then the last rows will do
+        self._rows = 0
+        self._spike: list[dict[str, Any]] = []
+        self.reports = self.spikes = self.unknown = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_last": None, "_given": None, "_rows": 0}
+
+    def follow(self, datasets: Sequence[str]) -> None:
+        """Numbers datasets as the stream does from now on; what was seen of those that stay is kept."""
+        if tuple(datasets) == self._names:
+            return
+        windows, before = Windows(len(datasets)), {name: number for number, name in enumerate(self._names)}
+        for number, name in enumerate(datasets):
+            if name in before:
+                windows.take(number, self._windows, before[name])
+        self._names, self._windows = tuple(datasets), windows
+        self._last, self._given, self._rows = None, None, 0
+
+    def saw(self, rows: Chunk | Mapping[str, Any]) -> None:
+        """Notes what was given last."""
+        self._last = rows
+        if self._given is not None:
+            self._keep(self._given, rows)
+
+    def _keep(self, kept: deque[Given], rows: Chunk | Mapping[str, Any]) -> None:
+        given = Given.of(rows) if isinstance(rows, Chunk) else Given.of_batch(rows, self._names)
+        kept.appendleft(given)
+        self._rows += len(given.positions)
+        while self._rows - len(kept[-1].positions) >= GIVEN_ROWS:
+            self._rows -= len(kept.pop().positions)
+
+    def report(self, ids: Any, losses: Any) -> bool:
+        """Takes in the loss of each of these rows; whether they are a spike."""
+        values = _floats(losses)
+        if self._given is None:
+            self._given = deque()
+            if self._last is not None:
+                self._keep(self._given, self._last)
+        if isinstance(ids, Mapping):
+            found, there = Given.of_batch(ids, self._names), None
+        else:
+            wanted, by_id = _wanted(ids)
+            found, there = self._find(wanted, by_id, self._given)
+        count = len(found.positions) if there is None else len(there)
+        if count != len(values):
+            raise InvalidOptionError(
+                f"{count} rows and {len(values)} losses were reported.",
+                remedy='Give one loss a row: reduction="none", then the mean over each row.',
+                option="losses",
+            )
+        if there is not None:
+            values = values[there]
+        if (found.datasets < 0).any():
+            raise InvalidOptionError("The batch is of other datasets.", remedy="Report what this dataset gave.")
+        return self._judge(found, values) if len(values) else False
+
+    def _find(self, wanted: npt.NDArray[Any], by_id: bool, kept: deque[Given]) -> tuple[Given, npt.NDArray[np.bool_]]:
+        """The rows that are wanted among those that were given, newest first, and which of them there are."""
+        there = np.zeros(len(wanted), bool)
+        parts: list[Given] = []
+        places: list[Ints] = []
+        for given in kept:
+            key = (None if given.ids is None else given.ids[:, 0]) if by_id else given.positions
+            if key is None or not len(key):
+                continue
+            open_ = np.flatnonzero(~there)
+            rows = given.where(wanted[open_], key)
+            hit = rows >= 0
+            if hit.any():
+                parts.append(given.take(rows[hit]))
+                places.append(open_[hit])
+                there[open_[hit]] = True
+            if there.all():
+                break
+        missing = int((~there).sum())
+        if missing and not self.unknown:
+            log.warning(
+                "%d reported rows are not among the last that this process gave; report(batch, losses) says what they are",
+                missing,
+            )
+        self.unknown += missing
+        if not parts:
+            none = np.zeros(0, np.int64)
+            return Given(none, none, None), there
+        order = np.argsort(np.concatenate(places), kind="stable")
+        return _joined(parts).take(order), there
+
+    def _judge(self, rows: Given, losses: Floats) -> bool:
+        scores = self._windows.score(rows.datasets, losses)
+        finite = np.isfinite(losses)
+        self.reports += 1
+        one = np.zeros(1, np.int64)
+        known = finite & (self._windows.seen[rows.datasets] >= ENOUGH)
+        step = np.array([scores[known].mean()]) if known.any() else None
+        spike = not finite.all()
+        if step is not None:
+            usual = self._steps.median[0], max(self._steps.deviation[0], 0.05)
+            spike = spike or bool(self._steps.seen[0] >= ENOUGH and step[0] - usual[0] > SPIKE * usual[1])
+            self._steps.add(one, step)
+        if spike:
+            self.spikes += 1
+            self._spike = self._rows_of(rows, losses, scores)
+        self._windows.add(rows.datasets[finite], losses[finite])
+        return spike
+
+    def _rows_of(self, rows: Given, losses: Floats, scores: Floats) -> list[dict[str, Any]]:
+        highest = np.argsort(-scores, kind="stable")[:NAMED].tolist()
+        return [
+            {
+                "dataset": self._names[rows.datasets[row]],
+                "id": None if rows.ids is None else rows.ids[row].tobytes(),
+                "position": int(rows.positions[row]),
+                "loss": float(losses[row]),
+                "score": float(scores[row]),
+                "median": float(self._windows.median[rows.datasets[row]]),
+                "report": self.reports,
+            }
+            for row in highest
+        ]
+
+    def worst(self, count: int) -> list[dict[str, Any]]:
+        """The rows of the last spike that stand out most, worst first; none where there was no spike."""
+        return [dict(row) for row in self._spike[:count]]
+
+    def losses(self) -> dict[str, dict[str, float]]:
+        """Of each dataset that was reported: losses taken in, their median and their deviation."""
+        windows = self._windows
+        return {
+            name: {
+                "rows": int(windows.seen[number]),
+                "median": float(windows.median[number]),
+                "deviation": float(windows.deviation[number]),
+            }
+            for number, name in enumerate(self._names)
+            if windows.seen[number]
+        }
+
+
+def _floats(losses: Any) -> Floats:
+    """One number a row, from a tensor on any device, an array or a list."""
+    if hasattr(losses, "detach"):
+        losses = losses.detach().float().cpu().numpy()
+    try:
+        values = np.asarray(losses, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InvalidOptionError("The losses are no numbers.", remedy="Give a tensor or a list.") from error
+    if values.ndim != 1:
+        raise InvalidOptionError(
+            f"The losses have the shape {list(values.shape)}.",
+            remedy='Give one loss a row: reduction="none", then the mean over each row.',
+            option="losses",
+        )
+    return values
+
+
+def _wanted(ids: Any) -> tuple[npt.NDArray[Any], bool]:
+    """The ids as numbers to look for, or the positions; and whether they are ids."""
+    if hasattr(ids, "detach"):
+        ids = ids.detach().cpu().numpy()
+    if isinstance(ids, np.ndarray) and ids.dtype.kind in "iu":
+        return ids.astype(np.int64), False
+    ids = list(ids)
+    if all(type(one) is int for one in ids):
+        return np.array(ids, np.int64), False
+    raw = b"".join(ids) if all(type(one) is bytes for one in ids) else b"".join(map(id_bytes, ids))
+    if len(raw) != ID_BYTES * len(ids):
+        raise InvalidOptionError("These are no samples' ids.", remedy='Give batch["id"], or the batch.', option="ids")
+    return np.frombuffer(raw, np.uint64).reshape(-1, 2)[:, 0], True

@@ -1,0 +1,64 @@
+"""Makes samples and batches from chunks of rows."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from choline_data.client.making import output_formats as formats
+from choline_data.client.making.media_tensors import MediaTensors
+from choline_data.client.making.samples import Batch, collate, sample_lists
+from choline_data.client.readers.reader import Chunk
+
+
+@dataclass
+class Maker:
+    """Turns chunks into what the user asked for."""
+
+    datasets: tuple[str, ...]
+    form: formats.OutputFormat | None = None
+    decode: str | None = None
+    transform: Callable[[Any], Any] | None = None
+    media: MediaTensors | None = None
+    on_error: str = "raise"
+
+    @property
+    def plain(self) -> bool:
+        """Whether samples go out as they come."""
+        return self.decode is None and self.transform is None and self.media is None
+
+    def lists(self, chunk: Chunk) -> Iterator[list[Any]]:
+        """The samples of a chunk, some at a time."""
+        if self.form is not None:
+            return iter([self.form.samples(chunk, self.datasets)])
+        return sample_lists(chunk, self.datasets)
+
+    def samples(self, chunk: Chunk) -> Iterable[Any]:
+        """The samples of a chunk."""
+        return itertools.chain.from_iterable(self.lists(chunk))
+
+    def batch(self, chunk: Chunk) -> Any:
+        """The chunk as one batch."""
+        if self.form is not None:
+            return self.form.batch(chunk, self.datasets)
+        return Batch.of(chunk, self.datasets)
+
+    def collated(self, samples: list[Any]) -> Any:
+        """Finished samples as one batch."""
+        if self.form is not None:
+            return self.form.collate(samples)
+        if self.media is not None:
+            return self.media.collate(samples)
+        return collate(samples) if isinstance(samples[0], (dict, tuple)) else samples
+
+    def finished(self, sample: Any) -> Any:
+        """The sample decoded and transformed."""
+        if self.decode is not None:
+            from choline_data.client.making.decoding import decoded
+
+            sample = decoded(sample, self.decode)
+        if self.media is not None:
+            sample = self.media.sample(sample)
+        return sample if self.transform is None else self.transform(sample)

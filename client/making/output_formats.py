@@ -1,0 +1,102 @@
+"""The formats that trainers want: which fields, dtypes and shifts a packed row of tokens comes in."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from choline_data.client.making.samples import Batch, collate
+from choline_data.client.readers.reader import Chunk
+from choline_data.errors import InvalidOptionError
+from choline_data.tokens.trainer_formats import Arrays, end_to_end, row_seq_len, to_format, to_rows, token_format
+
+
+class OutputFormat(Protocol):
+    """Turns a chunk into samples or a batch of one trainer's form."""
+
+    def samples(self, chunk: Chunk, datasets: tuple[str, ...]) -> list[Any]:
+        """The chunk's rows one by one."""
+
+    def batch(self, chunk: Chunk, datasets: tuple[str, ...]) -> Any:
+        """The chunk's rows as one batch."""
+
+    def collate(self, rows: list[Any]) -> Any:
+        """Rows, which a transform may have changed, as one batch."""
+
+
+class Tensors:
+    """Packed rows as they are: `tokens` of seq_len + 1, int64, and the columns beside it."""
+
+    def samples(self, chunk: Chunk, datasets: tuple[str, ...]) -> list[Any]:
+        """The chunk's rows one by one: views of the chunk's tensors."""
+        batch = self.batch(chunk, datasets)
+        names = list(batch)
+        return [dict(zip(names, row, strict=True)) for row in zip(*batch.values(), strict=True)]
+
+    def batch(self, chunk: Chunk, datasets: tuple[str, ...]) -> Any:
+        """The chunk's rows as one batch."""
+        import torch
+
+        out = Batch.of(chunk, datasets)
+        out["tokens"] = out["tokens"].to(torch.int64)  # torch can do little with unsigned ones
+        return out
+
+    def collate(self, rows: list[Any]) -> Any:
+        """Rows, which a transform may have changed, as one batch."""
+        return collate(rows) if isinstance(rows[0], (dict, tuple)) else rows
+
+
+class Tokens:
+    """Packed rows in the format of this name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._held: tuple[pa.RecordBatch, Arrays] | None = None  # of the batch that slices come from
+
+    def samples(self, chunk: Chunk, datasets: tuple[str, ...]) -> list[Any]:
+        """The chunk's rows one by one."""
+        return to_rows(self.name, chunk.batch, chunk.positions, datasets)
+
+    def batch(self, chunk: Chunk, datasets: tuple[str, ...]) -> Any:
+        """The chunk's rows as one batch."""
+        if chunk.part_of is None:
+            return to_format(self.name, chunk.batch, chunk.positions, datasets)
+        whole, first = chunk.part_of
+        held = self._held
+        if held is None or held[0] is not whole:
+            held = self._held = (whole, Arrays.of(whole))
+        arrays = held[1].part(first, chunk.batch.num_rows)
+        return to_format(self.name, chunk.batch, chunk.positions, datasets, arrays=arrays)
+
+    def collate(self, rows: list[Any]) -> Any:
+        """Rows, which a transform may have changed, as one batch: one after the other where the format is flat."""
+        if not isinstance(rows[0], (dict, tuple)):
+            return rows
+        return end_to_end(rows) if token_format(self.name).flat else collate(rows)
+
+
+def format_of(name: str | None, view: str) -> OutputFormat | None:
+    """The format of this name for a view; None for samples as they are."""
+    if name is None:
+        return Tensors() if view == "tokens" else None
+    token_format(name)
+    if view != "tokens":
+        raise InvalidOptionError(
+            f"format {name!r} is one of packed tokens, not of the view {view!r}.",
+            remedy='Set view="tokens", or leave format unset.',
+            option="format",
+        )
+    return Tokens(name)
+
+
+def token_settings(
+    name: str | None, tokenizer: str | None, seq_len: int | None, packing: str, boundary: str
+) -> dict[str, Any]:
+    """The settings of the tokens view whose rows have `seq_len` tokens in the format of this name."""
+    return {
+        "tokenizer": tokenizer or "bytes",
+        "seq_len": row_seq_len(name, seq_len or 1024),
+        "packing": packing,
+        "boundary": boundary,
+    }

@@ -1,0 +1,268 @@
+"""Arrow to Python: samples as dicts, converted a whole message at a time, and batches as dicts of tensors and lists."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import pairwise, repeat
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from choline_data.client.readers.reader import Chunk, Looked
+from choline_data.columns.arrow_values import numbers, plain
+from choline_data.errors import DamagedStoreError
+from choline_data.order.lanes import Ints
+from choline_data.places.mapped import MappedFile, steady
+from choline_data.schema import KINDS
+
+T = TypeVar("T")
+
+
+def _coded(column: pa.Array, names: Sequence[str]) -> list[str]:
+    return [names[code] for code in numbers(column).tolist()]
+
+
+def to_list(name: str, column: pa.Array, datasets: Sequence[str]) -> list[Any]:
+    """The column as Python values; `dataset` and `kind` by their names instead of their codes."""
+    if name == "dataset":
+        return _coded(column, datasets)
+    if name == "kind":
+        return _coded(column, KINDS)
+    if column.null_count == len(column):
+        return [None] * len(column)
+    kind = column.type
+    if pa.types.is_fixed_size_binary(kind) and not column.null_count:
+        return list(numbers(column).tolist())
+    if pa.types.is_struct(kind):
+        # A dict a row from whole columns: several times faster than a struct scalar a row.
+        fields = [to_list(f.name, column.field(i), ()) for i, f in enumerate(kind)]
+        names = [f.name for f in kind]
+        rows: list[Any] = list(map(dict, map(zip, repeat(names), zip(*fields, strict=True))))
+        if column.null_count:
+            rows = [row if there else None for row, there in zip(rows, column.is_valid().to_pylist(), strict=True)]
+        return rows
+    if pa.types.is_list(kind):
+        offsets = column.offsets.to_pylist()
+        start = offsets[0]
+        items = to_list("", column.values.slice(start, offsets[-1] - start), ())
+        out: list[Any] = [items[a - start : b - start] for a, b in pairwise(offsets)]
+        if column.null_count:
+            out = [row if there else None for row, there in zip(out, column.is_valid().to_pylist(), strict=True)]
+        return out
+    if not column.null_count and (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+        return list(numbers(column).tolist())
+    return list(column.to_pylist())
+
+
+def sample_lists(chunk: Chunk, datasets: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
+    """The rows as dicts that carry their position, some at a time."""
+    for at in range(0, len(chunk.positions), chunk.at_once):
+        batch, positions = chunk.batch.slice(at, chunk.at_once), chunk.positions[at : at + chunk.at_once]
+        yield steady(partial(_made, batch, positions, datasets), chunk.files)
+
+
+def _made(batch: pa.RecordBatch, positions: Ints, datasets: Sequence[str]) -> list[dict[str, Any]]:
+    names = [*batch.schema.names, "position"]
+    columns = [to_list(name, batch[name], datasets) for name in batch.schema.names]
+    columns.append(positions.tolist())
+    if len(names) == 4:
+        return list(map(_dict_of_four(*names), *columns))
+    return list(map(dict, map(zip, repeat(names), zip(*columns, strict=True))))
+
+
+def _dict_of_four(one: str, two: str, three: str, four: str) -> Callable[..., dict[str, Any]]:
+    # A dict display is twice as fast as dict(zip()); four fields are what a loop over texts has.
+    return lambda a, b, c, d: {one: a, two: b, three: c, four: d}
+
+
+def _tensor(column: pa.Array) -> Any:
+    """A column without nulls of a fixed-width number type as a writable tensor: one copy; None for any other column."""
+    import torch
+
+    kind = column.type
+    if column.null_count:
+        return None
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
+        return torch.from_numpy(np.array(numbers(column)))
+    if pa.types.is_fixed_size_list(kind) and not column.values.null_count:
+        flat = numbers(column.flatten())
+        return torch.from_numpy(np.array(flat)).reshape(len(column), kind.list_size)
+    return None
+
+
+class Batch(dict[str, Any]):
+    """A batch as a dict. Tensors are there at once, a list is made of its Arrow column when it is first looked at."""
+
+    __slots__ = ("_columns", "_datasets", "_error", "_files", "_first", "_looked")
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self._columns: dict[str, pa.Array] = {}
+        self._datasets: Sequence[str] = ()
+        self._files: Sequence[MappedFile] = ()  # of the store, where strings and bytes of the columns lie
+        self._looked: Looked | None = None
+        self._first = 0
+        self._error: DamagedStoreError | None = None  # what comes in place of the columns
+
+    @classmethod
+    def of(cls, chunk: Chunk, datasets: Sequence[str]) -> Batch:
+        """The batch of these rows."""
+        import torch
+
+        out = cls()
+        out._datasets = datasets
+        out._files, out._looked, out._first = chunk.files, chunk.looked, chunk.first
+        batch, positions = chunk.batch, chunk.positions
+        for name in batch.schema.names:
+            column = batch[name]
+            value = None if name in ("dataset", "kind") else _tensor(column)
+            if value is None:
+                out._columns[name] = column
+            dict.__setitem__(out, name, value)
+        dict.__setitem__(out, "position", torch.from_numpy(np.array(positions)))
+        return out
+
+    def _made(self, name: str) -> Any:
+        column = self._columns[name]
+        if self._looked is not None:
+            value = self._looked.rows(name, self._first, len(column), lambda c: to_list(name, c, self._datasets))
+        else:
+            value = self._steady(lambda: to_list(name, column, self._datasets))
+        del self._columns[name]
+        dict.__setitem__(self, name, value)
+        return value
+
+    def _steady(self, read: Callable[[], T]) -> T:
+        if self._error is not None:
+            raise self._error
+        return steady(read, self._files)
+
+    def _make_all(self) -> None:
+        for name in list(self._columns):
+            self._made(name)
+
+    def arrow(self, name: str) -> pa.Array | None:
+        """The Arrow column of this name, where it has not been made a list yet."""
+        column = self._columns.get(name)
+        return None if column is None else self._steady(lambda: plain(column))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its tensors, and of the Arrow columns that have not been made lists yet."""
+        made = sum(getattr(dict.__getitem__(self, name), "nbytes", 0) for name in dict.__iter__(self))
+        return int(made + sum(column.nbytes for column in self._columns.values()))
+
+    def __getitem__(self, name: str) -> Any:
+        return self._made(name) if name in self._columns else dict.__getitem__(self, name)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self._columns.pop(name, None)
+        dict.__setitem__(self, name, value)
+
+    def __delitem__(self, name: str) -> None:
+        self._columns.pop(name, None)
+        dict.__delitem__(self, name)
+
+    # Iterating in Python makes dict(batch), {**batch} and model(**batch) take the way through __getitem__.
+    def __iter__(self) -> Iterator[str]:
+        return dict.__iter__(self)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The value of this name, or `default`."""
+        return self[name] if name in self else default  # noqa: SIM401 - dict.get looks past __getitem__
+
+    def values(self) -> Any:
+        """The values, lists made."""
+        self._make_all()
+        return dict.values(self)
+
+    def items(self) -> Any:
+        """The items, lists made."""
+        self._make_all()
+        return dict.items(self)
+
+    def pop(self, name: str, *default: Any) -> Any:
+        """Takes the value out."""
+        if name in self._columns:
+            self._made(name)
+        return dict.pop(self, name, *default)
+
+    def copy(self) -> dict[str, Any]:
+        """A plain dict of the same values."""
+        return dict(self.items())
+
+    def __eq__(self, other: object) -> bool:
+        self._make_all()
+        return dict.__eq__(self, other)
+
+    __hash__ = None
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __repr__(self) -> str:
+        self._make_all()
+        return dict.__repr__(self)
+
+    def __or__(self, other: Any) -> Any:
+        return {**self, **other}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Columns that nobody looked at travel between processes as one Arrow message, not as pickled lists.
+        try:
+            columns = self._steady(lambda: {name: plain(column) for name, column in self._columns.items()})
+        except DamagedStoreError as error:
+            # A queue between processes would drop what it can't send, and its reader would wait for ever.
+            made = [
+                (name, None if name in self._columns else dict.__getitem__(self, name)) for name in dict.__iter__(self)
+            ]
+            return _broken, (made, list(self._columns), error)
+        made = [(name, None if name in columns else dict.__getitem__(self, name)) for name in dict.__iter__(self)]
+        if not columns:
+            return _rebuilt, (made, None, None, ())
+        message = pa.record_batch(list(columns.values()), names=list(columns))
+        return _rebuilt, (
+            made,
+            message.schema.serialize().to_pybytes(),
+            message.serialize().to_pybytes(),
+            self._datasets,
+        )
+
+
+def _rebuilt(
+    made: list[tuple[str, Any]], schema: bytes | None, message: bytes | None, datasets: Sequence[str]
+) -> Batch:
+    out = Batch(made)
+    if schema is not None:
+        batch = pa.ipc.read_record_batch(pa.py_buffer(message), pa.ipc.read_schema(pa.py_buffer(schema)))
+        out._columns = {name: batch[name] for name in batch.schema.names}
+        out._datasets = datasets
+    return out
+
+
+def _broken(made: list[tuple[str, Any]], names: list[str], error: DamagedStoreError) -> Batch:
+    """A batch that raises the error where one of these columns is asked for."""
+    out = Batch(made)
+    out._columns = {name: pa.nulls(0) for name in names}
+    out._error = error
+    return out
+
+
+def collate(samples: Sequence[Any]) -> Any:
+    """Samples as one batch: numbers and tensors of one shape become tensors, everything else a list."""
+    if isinstance(samples[0], tuple):
+        return tuple(map(_collated, zip(*samples, strict=True)))
+    return {name: _collated([sample[name] for sample in samples]) for name in samples[0]}
+
+
+def _collated(values: Sequence[Any]) -> Any:
+    import torch
+
+    first = values[0]
+    if isinstance(first, torch.Tensor) and all(isinstance(v, torch.Tensor) and v.shape == first.shape for v in values):
+        return torch.stack(tuple(values))
+    if all(type(v) is int for v in values) or all(type(v) is float for v in values):
+        return torch.tensor(values)
+    return list(values)

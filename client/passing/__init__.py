@@ -1,0 +1,1 @@
+"""A pass over a dataset, and where the dataset stands between passes."""

@@ -1,0 +1,149 @@
+"""Batches by a budget of tokens: as many samples a rank as all ranks can take without one going over it.
+
+A step takes n samples for each rank, one rank's after the other's: n is the last number before some rank's n samples
+would come to more than the budget. So a step is a function of the position it begins at and of the world size, all
+ranks make equally many steps, and a state is one position. The price: each rank, and each worker of it, reads what all
+read. A sample that is over the budget by itself comes alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from choline_data.client.passing.passes import Pass, PassProgress, joined
+from choline_data.client.ranks.share import Share
+from choline_data.client.readers.reader import Chunk
+from choline_data.columns.arrow_values import byte_lengths, numbers
+from choline_data.mix.measure import BYTES_A_TOKEN
+from choline_data.order.lanes import Ints, Lane
+
+
+def tokens_of(batch: pa.RecordBatch) -> Ints:
+    """About how many tokens each sample has, reckoned from bytes of text as `unit="tokens"` does; at least one."""
+    names = batch.schema.names
+    count = byte_lengths(batch["text"]) if "text" in names else np.zeros(batch.num_rows, np.int64)
+    if "turns" in names:
+        turns = batch["turns"]
+        flat = byte_lengths(turns.flatten().field("content"))
+        ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(flat)])
+        sizes = numbers(pc.list_value_length(turns).fill_null(0)).astype(np.int64)
+        last = np.cumsum(sizes)
+        count = count + ends[last] - ends[last - sizes]
+    if "extra" in names:
+        count = np.where(count > 0, count, byte_lengths(batch["extra"]))
+    tokens: Ints = np.maximum(-(-count * BYTES_A_TOKEN.denominator // BYTES_A_TOKEN.numerator), 1)
+    return tokens
+
+
+def samples_a_rank(tokens: npt.NDArray[np.int64], world: int, budget: int) -> int | None:
+    """The samples that each rank takes of these; None where more of them could be taken than there are."""
+    most = len(tokens) // world
+    ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(tokens)])
+    each = np.arange(1, most + 1)
+    held = np.diff(ends[np.outer(each, np.arange(world + 1))], axis=1)
+    over = np.flatnonzero((held > budget).any(axis=1))
+    return max(int(over[0]), 1) if len(over) else None
+
+
+@dataclass
+class BudgetProgress(PassProgress):
+    """Counts samples of all ranks: where a step begins depends on how long the samples before it are."""
+
+    skip: int = 0  # steps of other workers before this reader's next
+
+    def after(self) -> int:
+        """Where the rank's step begins that follows the last one yielded here."""
+        return self.position()
+
+
+class BudgetPass(Pass):
+    """Yields one rank's batches, each of at most `budget` tokens."""
+
+    def __init__(self, progress: BudgetProgress, *arguments: Any, share: Share, budget: int, last: str, **options: Any):
+        super().__init__(progress, *arguments, batch=1, **options)
+        self._share, self._budget, self._last = share, budget, last
+
+    def read_on(self, *arguments: Any, **options: Any) -> None:
+        """Reads what follows the last step from this reader; forgets what was read ahead of another."""
+        super().read_on(*arguments, **options)
+        self._ready: Chunk | None = None  # what all ranks read next
+        self._tokens: Ints = np.zeros(0, np.int64)
+
+    def _next_batch(self, size: int) -> Any:
+        progress = self.progress
+        assert isinstance(progress, BudgetProgress)
+        while True:
+            step, count = self._step()
+            if step is None:
+                self._end()
+            progress.given += step.batch.num_rows
+            if progress.skip:
+                progress.skip -= 1
+                continue
+            progress.skip = self._share.workers - 1
+            first = self._share.rank * count
+            mine = step.part(first, first + count)
+            if not mine.batch.num_rows:
+                self._end()
+            made = self._made(self._without_banned(mine))
+            if made is not None:
+                return made
+
+    def skip(self, steps: int) -> None:
+        """Goes on this many steps after the last one that was given, which have to be read to know where they end."""
+        progress = self.progress
+        assert isinstance(progress, BudgetProgress)
+        for _ in range(steps * self._share.workers):
+            step, _ = self._step()
+            if step is None:
+                break
+            progress.given += step.batch.num_rows
+
+    def _step(self) -> tuple[Chunk | None, int]:
+        """What all ranks have in the next step, and how many samples each of them has."""
+        world = self._share.world
+        while True:
+            count = samples_a_rank(self._tokens, world, self._budget)
+            if count is not None:
+                return self._taken(count * world), count
+            more = self._fetch()
+            if more is not None:
+                parts = [self._ready, more] if self._ready is not None else [more]
+                self._ready = joined(parts)
+                self._tokens = np.concatenate([self._tokens, tokens_of(more.batch)])
+                continue
+            rest = len(self._tokens)
+            if rest >= world:
+                return self._taken(rest // world * world), rest // world
+            if not rest or self._last == "drop":
+                return None, 0
+            step = self._taken(rest)
+            if self._last == "wrap":
+                again = np.arange(world - rest, dtype=np.int64)
+                step = joined([step, Chunk(self._reader().at(again.tolist()), again)])
+            return step, 1
+
+    def _taken(self, count: int) -> Chunk:
+        ready = self._ready
+        assert ready is not None
+        self._ready = ready.part(count, ready.batch.num_rows)
+        self._tokens = self._tokens[count:]
+        return ready.part(0, count)
+
+
+def progress_of(
+    share: Share, start: int, end: int | None, epoch: int, begun: Mapping[str, Any] | None
+) -> BudgetProgress:
+    """A pass over everything from `start`, or from where the state of this worker says."""
+    progress = BudgetProgress(Lane(start), 0, 0, end, epoch, worker=share.worker, workers=share.workers, split="tokens")
+    progress.skip = share.worker
+    if begun is not None:
+        progress.lane, progress.skip = Lane(begun["position"]), int(begun.get("skip", 0))
+    return progress

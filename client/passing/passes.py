@@ -1,0 +1,378 @@
+"""A pass over a dataset: which samples this process has of it, and the iterator that yields them."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from operator import length_hint
+from typing import Any, NoReturn
+
+import pyarrow as pa
+
+from choline_data.client.feedback.bans import Bans, part
+from choline_data.client.feedback.outliers import Outliers
+from choline_data.client.making.maker import Maker
+from choline_data.client.readers.prefetch import Prefetch
+from choline_data.client.readers.reader import Chunk, Reader
+from choline_data.columns.arrow_values import plain
+from choline_data.errors import CholineDataError, DataError, UnavailableError
+from choline_data.order.lanes import Lane
+from choline_data.places.mapped import steady
+from choline_data.process.memory import keep_freed
+
+log = logging.getLogger("choline_data")
+BAD_IN_A_ROW = 100
+_LOOK_AHEAD, _MOST_AHEAD = 64, 1 << 14  # positions looked through where a whole step is banned
+KEPT_BYTES = 64 << 20  # of freed memory: some batches and messages
+
+
+@dataclass
+class PassProgress:
+    """How far a pass has come: what was yielded, never what was read ahead."""
+
+    lane: Lane
+    offset: int  # of this rank within a step
+    group: int  # positions from one of this rank's batches to the next
+    end: int | None  # the position at which the pass ends
+    epoch: int = 0
+    given: int = 0  # samples of the lane that were yielded, or are in `left`
+    finished: bool = False
+    worker: int = 0
+    workers: int = 1
+    split: str = ""
+    rows: int = 0
+    waited: float = 0.0
+    began: float = field(default_factory=time.monotonic)
+    skipped: int = 0
+    banned: int = 0
+    size: int = 0  # in bytes, of what came from workers
+    reader: Callable[[], Reader] | None = None
+    ahead: Callable[[], Prefetch | None] | None = None  # weakly: what was read ahead goes with the pass
+    left: Iterator[Any] = field(default_factory=lambda: iter(()))  # made already; knows how many they are
+
+    @property
+    def index(self) -> int:
+        """Samples of the lane that were yielded."""
+        return self.given - length_hint(self.left)
+
+    def position(self) -> int:
+        """Where the step begins that this reader yields next."""
+        position = self.lane.position(self.index) - self.offset
+        return max(position, self.end) if self.finished and self.end is not None else position
+
+    def received(self) -> int:
+        """Bytes that came from servers; what the rows take up in the store, about, where they are read there."""
+        reader = self.reader() if self.reader is not None else None
+        return self.size if reader is None else reader.received_bytes(self.rows)
+
+    def queue(self) -> tuple[int, int]:
+        """Bytes that were read ahead, and the most there may be."""
+        ahead = self.ahead() if self.ahead is not None else None
+        return (0, 0) if ahead is None else ahead.fill()
+
+    def after(self) -> int:
+        """Where the rank's step begins that follows the last one yielded here, whichever worker has it."""
+        block = (self.index - 1) // self.lane.block
+        return self.lane.first - self.offset + block * self.lane.period + self.group
+
+
+class Pass:
+    """Yields the samples or batches of a lane. Goes on after an exception: the next `next` gives what follows."""
+
+    def __init__(
+        self,
+        progress: PassProgress,
+        reader: Callable[[], Reader],
+        make: Maker,
+        *,
+        batch: int | None,
+        length: int | None,
+        ahead: int,
+        done: Callable[[], None],
+        error: CholineDataError | None = None,
+        bans: Bans,
+        outliers: Outliers,
+        other: Callable[[], Reader],
+    ) -> None:
+        keep_freed(KEPT_BYTES)
+        self.progress = progress
+        self._batch = batch
+        self._done = done
+        self._bans, self._outliers, self._other = bans, outliers, other
+        self._bad = 0
+        self._drop: Callable[[], object] = lambda: None
+        self.read_on(reader, make, length=length, ahead=ahead, error=error)
+        bans.watch(self)
+
+    def read_on(
+        self,
+        reader: Callable[[], Reader],
+        make: Maker,
+        *,
+        length: int | None,
+        ahead: int,
+        error: CholineDataError | None,
+    ) -> None:
+        """Reads what follows the last sample yielded from this reader; forgets what was read ahead of another."""
+        self._drop()
+        progress = self.progress
+        progress.given, progress.left = progress.index, iter(())
+        self._make = make
+        self._plain = make.plain
+        self._length = length
+        self._error = error  # what is raised at the end
+        lane, end = progress.lane, progress.end
+        count = None if end is None else lane.below(end)
+        self._total = count
+        whole = count if count is None or length is None else min(count, lane.below(length))
+
+        def read(source: Reader, index: int) -> Iterator[Chunk]:
+            return _wrapped(source, lane, index, whole, count, length)
+
+        self._ahead: Prefetch | None = None
+        self._chunks: Iterator[Chunk] | None = None
+        self._read, self._reader = read, reader
+        self._fetched = progress.index
+        if ahead:
+            self._ahead = Prefetch(reader, read, progress.index, limit=ahead)
+            self._drop = weakref.finalize(self, self._ahead.drop)
+            progress.ahead = weakref.ref(self._ahead)
+        progress.reader = reader
+        self._held: Chunk | None = None
+        self._at = 0
+        self._left = progress.left
+        self._made_ahead: Iterator[list[Any]] = iter(())
+        self._at_rows: Iterator[tuple[Chunk, int, Any]] = iter(())  # where each is decoded or transformed
+        self._passed_over = 0  # banned samples after those that were made last
+
+    def __iter__(self) -> Pass:
+        return self
+
+    def __next__(self) -> Any:
+        for sample in self._left:  # a list's iterator counts for us: nothing else is done for a sample
+            return sample
+        return self._further()
+
+    def _further(self) -> Any:
+        """The next one where no sample is at hand: none ever is where batches are made."""
+        if self._batch is not None:
+            return self._next_batch(self._batch)
+        progress = self.progress
+        while True:
+            for chunk, row, sample in self._at_rows:
+                progress.given += 1
+                made = self._finished(chunk, row, sample)
+                if made is not None:
+                    return made
+            for samples in self._made_ahead:
+                progress.given += len(samples)
+                progress.left = self._left = iter(samples)
+                return next(self)
+            allowed = self._allowed()
+            if allowed is None:
+                self._end()
+            self._outliers.saw(allowed)
+            if self._plain:
+                self._made_ahead = iter(self._make.lists(allowed))
+            else:
+                self._at_rows = self._numbered(allowed)
+
+    def _allowed(self) -> Chunk | None:
+        """The next samples up to one that is banned, all of which are counted when what follows them is asked for."""
+        self.progress.given += self._passed_over
+        self.progress.banned += self._passed_over
+        self._passed_over = 0
+        while (chunk := self._rest()) is not None:
+            rows = self._bans.rows(chunk.batch).tolist() if self._bans.ids else []
+            if not rows:
+                return chunk
+            first = rows[0]
+            if first + 1 < chunk.batch.num_rows:
+                self._held, self._at = chunk, first + 1
+            if first:
+                self._passed_over = 1
+                return part(chunk, 0, first)
+            self.progress.given += 1
+            self.progress.banned += 1
+        return None
+
+    def _rest(self) -> Chunk | None:
+        """What is left of the chunk at hand, or the next."""
+        held, self._held = self._held, None
+        return self._fetch() if held is None else part(held, self._at, held.batch.num_rows)
+
+    def skip(self, steps: int) -> None:
+        """Goes on this many steps after the last one that was given; what was read ahead is forgotten."""
+        if not steps and self._batch is not None:
+            return  # bans are looked for when a step is made
+        progress = self.progress
+        index = progress.index + steps * (self._batch or 1)
+        self._go_to(index if self._total is None else min(index, self._total))
+
+    def _go_to(self, index: int) -> None:
+        progress = self.progress
+        progress.given, progress.left = index, iter(())
+        self._left, self._made_ahead, self._at_rows = progress.left, iter(()), iter(())
+        self._held, self._chunks, self._passed_over = None, None, 0
+        self._fetched = index
+        if self._ahead is not None:
+            self._ahead.restart(index)
+
+    def _end(self) -> NoReturn:
+        self.progress.finished = True
+        self._done()
+        if self._error is not None:
+            raise self._error
+        raise StopIteration
+
+    def _fetch(self) -> Chunk | None:
+        if self.progress.finished or (self._total is not None and self.progress.index >= self._total):
+            return None
+        began = time.monotonic()
+        if self._ahead is not None:
+            chunk = self._ahead.next()
+        else:
+            if self._chunks is None:
+                self._chunks = self._read(self._reader(), self._fetched)
+            try:
+                chunk = next(self._chunks, None)
+            except BaseException:
+                self._chunks = None  # a generator that raised is dead: begin another where this one was
+                raise
+        self.progress.waited += time.monotonic() - began
+        if chunk is not None:
+            self._fetched += chunk.batch.num_rows
+            self.progress.rows += chunk.batch.num_rows
+        elif self._total is not None and self._fetched < self._total:
+            raise UnavailableError(
+                f"The reader ended {self._total - self._fetched} samples before the end of the pass.",
+                remedy="Load the last state, and go on from it.",
+            )
+        return chunk
+
+    def _numbered(self, chunk: Chunk) -> Iterator[tuple[Chunk, int, Any]]:
+        return ((chunk, row, sample) for row, sample in enumerate(self._make.samples(chunk)))
+
+    def _finished(self, chunk: Chunk, row: int, sample: Any) -> Any:
+        """The sample decoded and transformed; None for one that is skipped."""
+        try:
+            made = self._make.finished(sample)
+        except Exception as error:  # noqa: BLE001 - the user's code may raise anything; on_error decides
+            self._skip(chunk, row, error)
+            return None
+        self._bad = 0
+        return made
+
+    def _skip(self, chunk: Chunk, row: int, error: Exception) -> None:
+        if self._make.on_error != "skip":
+            raise error
+        self._bad += 1
+        self.progress.skipped += 1
+        # From the chunk, because a format's row need not say where it is from.
+        named = chunk.batch["id"][row].as_py().hex() if "id" in chunk.batch.schema.names else "none"
+        dataset = self._make.datasets[chunk.batch["dataset"][row].as_py()]
+        log.warning("skipped position %s of %s, id %s: %s", chunk.positions[row], dataset, named, error)
+        if self._bad >= BAD_IN_A_ROW:
+            self._bad = 0
+            raise DataError(
+                f"{BAD_IN_A_ROW} samples in a row could not be decoded or transformed; the last: {error}",
+                remedy="Check `decode` and `transform`.",
+            ) from error
+
+    def _next_batch(self, size: int) -> Any:
+        while True:
+            chunk = self._gathered(size)
+            if chunk is None:
+                self._end()
+            self.progress.given += chunk.batch.num_rows
+            made = self._made(self._without_banned(chunk))
+            if made is not None:
+                return made
+
+    def _without_banned(self, chunk: Chunk) -> Chunk:
+        """A step's samples without those that are banned; where all are, the next that is not, as no step is empty."""
+        if self._bans.ids:
+            kept = self._bans.kept(chunk)
+            left = sum(k.batch.num_rows for k in kept)
+            self.progress.banned += chunk.batch.num_rows - left
+            if left < chunk.batch.num_rows:
+                chunk = joined(kept) if kept else self._next_allowed(int(chunk.positions[-1]) + 1)
+        self._outliers.saw(chunk)
+        return chunk
+
+    def _next_allowed(self, position: int) -> Chunk:
+        """The first sample from this position of the stream on that is not banned, whoever else is given it."""
+        import numpy as np
+
+        for start in range(position, position + _MOST_AHEAD, _LOOK_AHEAD):
+            positions = np.arange(start, start + _LOOK_AHEAD, dtype=np.int64) % (self._length or 1 << 62)
+            kept = self._bans.kept(Chunk(self._other().at(positions.tolist()), positions))
+            if kept:
+                return part(kept[0], 0, 1)
+        raise DataError(
+            f"Every sample from position {position} on is banned.", remedy="Lift the bans with dataset.unban()."
+        )
+
+    def _made(self, chunk: Chunk) -> Any:
+        """The chunk as a batch; None where each of its samples is skipped."""
+        if self._plain:
+            return self._make.batch(chunk)
+        made = [m for m in itertools.starmap(self._finished, self._numbered(chunk)) if m is not None]
+        return self._make.collated(made) if made else None
+
+    def _gathered(self, size: int) -> Chunk | None:
+        parts: list[Chunk] = []
+        need = size
+        while need:
+            if self._held is None:
+                self._held, self._at = self._fetch(), 0
+                if self._held is None:
+                    break
+            take = min(need, self._held.batch.num_rows - self._at)
+            whole = take == self._held.batch.num_rows
+            stop = self._at + take
+            parts.append(self._held if whole else self._held.part(self._at, stop, (self._held.batch, self._at)))
+            self._at = stop
+            need -= take
+            if stop == self._held.batch.num_rows:
+                self._held = None
+        return joined(parts) if parts else None
+
+
+def joined(parts: list[Chunk]) -> Chunk:
+    """Chunks as one."""
+    if len(parts) == 1:
+        return parts[0]
+    import numpy as np
+
+    batches = [p.batch for p in parts]
+    if any(batch.schema != batches[0].schema for batch in batches):  # some hold views, some values of their own
+        batches = [steady(partial(_of_its_own, p.batch), p.files) for p in parts]
+        batches = [batch.cast(batches[0].schema) for batch in batches]
+    files = tuple(dict.fromkeys(file for p in parts for file in p.files))
+    return Chunk(pa.concat_batches(batches), np.concatenate([p.positions for p in parts]), files=files)
+
+
+def _of_its_own(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch with its views as values."""
+    return pa.record_batch([plain(column) for column in batch.columns], names=batch.schema.names)
+
+
+def _wrapped(
+    reader: Reader, lane: Lane, index: int, whole: int | None, count: int | None, length: int | None
+) -> Iterator[Chunk]:
+    """The lane's samples; from number `whole` to `count`, those from the stream's beginning once more."""
+    if whole is None or index < whole:
+        for chunk in reader.chunks(lane, index, None if whole is None else whole - index):
+            index += chunk.batch.num_rows
+            yield chunk
+        if whole is not None and index < whole:
+            return  # the reader was closed: what is left is not asked for
+    if count is not None and length and index < count:
+        positions = lane.positions(index, count - index) % length
+        yield Chunk(reader.at(positions.tolist()), positions)

@@ -1,0 +1,144 @@
+"""Where a dataset stands: the position and the pass that come next, and the pass that is under way."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from choline_data.client.passing.passes import Pass, PassProgress
+from choline_data.client.ranks.found import find_rank
+from choline_data.client.ranks.frameworks import Found
+from choline_data.client.ranks.share import Share
+from choline_data.errors import InvalidOptionError
+
+
+def in_worker() -> bool:
+    """Whether this process is a worker of a DataLoader."""
+    import torch.utils.data
+
+    return torch.utils.data.get_worker_info() is not None
+
+
+@dataclass
+class Standing:
+    """The one place that says where a dataset stands. A dataset and each loader made from it have one of their own."""
+
+    start: int = 0  # the position at which the next pass begins
+    epoch: int = 0
+    worker_state: Mapping[str, Any] | None = None  # the state of one DataLoader worker, until it iterates
+    progress: PassProgress | None = None
+    live: tuple[weakref.ref[Pass], Share] | None = None
+    expected: Found | None = None  # the loader that starts workers for this dataset
+    parent_rank: tuple[int, int] | None = None  # the rank of the process that starts them
+    unknown: bool = False  # workers read the dataset, and nobody counts how far they are
+    in_workers: bool = False
+    foreign_workers: bool = False  # the workers belong to a loader that is not ours
+
+    def detached(self) -> Standing:
+        """The same place without the pass: passes stay in the process, and with the object, that began them."""
+        return replace(self, progress=None, live=None)
+
+    def go_to(self, position: int, epoch: int | None = None) -> None:
+        """The next pass begins at this position; the pass that is under way ends."""
+        self.start, self.worker_state = position, None
+        self.epoch = self.epoch if epoch is None else epoch
+        self.forget_pass()
+
+    def forget_pass(self) -> None:
+        """No pass is under way, here or in workers."""
+        self.progress, self.live = None, None
+        self.unknown = self.in_workers = self.foreign_workers = False
+
+    def running(self) -> Pass | None:
+        """The pass that is under way in this process."""
+        made = None if self.live is None else self.live[0]()
+        return made if made is not None and made.progress is self.progress and not made.progress.finished else None
+
+    def expect(self, loader: Found, rank: tuple[int, int] | None) -> None:
+        """Notes which loader starts workers for this dataset, and the rank of the process that does."""
+        if loader.loader or loader.shard_group or loader.dispatcher:
+            self.expected = loader
+            self.parent_rank = rank or find_rank()
+            self.unknown, self.in_workers = loader.stateless, loader.workers > 0
+            self.foreign_workers = self.in_workers and not loader.ours
+
+    def rank(self, chosen: tuple[int, int] | None) -> tuple[int, int]:
+        """Rank and world size. A worker knows no process group: its rank is that of the process that started it."""
+        return chosen or (self.parent_rank if self.parent_rank and in_worker() else find_rank())
+
+    def check_known(self) -> None:
+        """InvalidOptionError where workers read, and how far they are is known to nobody."""
+        if self.unknown and not in_worker():
+            raise InvalidOptionError(
+                "Workers of a DataLoader read this dataset, and how far they are is not known here.",
+                remedy="Use dataset.loader(), whose state_dict() follows them, or torchdata's StatefulDataLoader.",
+                option="num_workers",
+            )
+
+    def check_reachable(self, call: str) -> None:
+        """InvalidOptionError where workers of a foreign loader read, which `call` would not reach."""
+        if self.foreign_workers or in_worker():
+            raise InvalidOptionError(
+                f"Workers of a DataLoader read this dataset, and {call}() would not reach them.",
+                remedy="Use dataset.loader(), or load the loader's state into the dataset, call it then, and iterate again.",
+                option="num_workers",
+            )
+
+    def check_unread(self) -> None:
+        """InvalidOptionError where workers have read ahead, with the mix that they were started with."""
+        if self.in_workers or in_worker():
+            raise InvalidOptionError(
+                "Workers of a DataLoader read this dataset ahead, with the mix that they were started with.",
+                remedy="Leave the loop, dataset.load_state_dict(loader.state_dict()), change the mix, and loop again.",
+                option="num_workers",
+            )
+
+    def take_worker_state(self, share: Share) -> Mapping[str, Any] | None:
+        """The state that one worker loaded, given once; InvalidOptionError where it belongs to another worker."""
+        state, self.worker_state = self.worker_state, None
+        if state is not None and (state.get("workers"), state.get("worker")) != (share.workers, share.worker):
+            raise InvalidOptionError(
+                f"This is the state of worker {state.get('worker')} of {state.get('workers')}.",
+                remedy="Load the whole state of the loader into the dataset: dataset.load_state_dict(loader_state).",
+            )
+        return state
+
+    def first_progress(
+        self, share: Share, state: Mapping[str, Any] | None, length: int | None, last_step: str
+    ) -> PassProgress:
+        """The progress of a pass that begins now: here, or where the state of this worker says."""
+        if state is None:
+            lane, offset = share.lane(self.start)
+        else:
+            first_worker = Share(share.rank, share.world, share.batch, 0, share.workers, share.loader_batch)
+            lane, offset = first_worker.lane(state["position"])
+        return PassProgress(
+            lane,
+            offset,
+            share.group,
+            share.end(self.start, length, last_step),
+            self.epoch,
+            worker=share.worker,
+            workers=share.workers,
+            split="samples" if share.batch is None and share.workers > 1 and share.loader_batch is None else "",
+        )
+
+    def place(self) -> dict[str, Any]:
+        """Position and pass, as a state has them; in a worker also which worker it is."""
+        progress = self.progress
+        place: dict[str, Any] = {"position": self.start, "epoch": self.epoch}
+        if progress is None:
+            return place
+        place["step"] = progress.group
+        if progress.workers > 1 or in_worker():
+            place.update(worker=progress.worker, workers=progress.workers, position=progress.position())
+            place["epoch"] = progress.epoch
+            if progress.split:
+                place["split"] = progress.split
+            if (skip := getattr(progress, "skip", None)) is not None:
+                place["skip"] = skip
+        elif not progress.finished:
+            place["position"], place["epoch"] = progress.position(), progress.epoch
+        return place

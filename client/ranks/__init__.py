@@ -1,0 +1,1 @@
+"""Which rank, worker and share of the stream this process reads."""

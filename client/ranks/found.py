@@ -1,0 +1,52 @@
+"""Who reads what: the rank of this process, and the lane of positions that a rank, or a worker of it, reads.
+
+With a batch size b and world ranks, G = world · b and step j is positions [j·G, (j+1)·G); rank r has its r-th part. A
+DataLoader worker w of W has steps w, w + W … of its rank: that is rank `w·world + r` of `world·W`, so that one
+arithmetic serves ranks and workers, here and on a server.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from choline_data.errors import InvalidOptionError
+
+
+def find_rank(rank: int | None = None, world_size: int | None = None) -> tuple[int, int]:
+    """Rank and world size: as told, else of the process group, else of `RANK` and `WORLD_SIZE`, else 0 of 1."""
+    if (rank is None) != (world_size is None):
+        raise InvalidOptionError(
+            "rank and world_size go together.",
+            remedy="Set both, or neither to have them found.",
+            option="rank",
+        )
+    if rank is None or world_size is None:
+        rank, world_size = _group() or _environment() or (0, 1)
+    if not 0 <= rank < world_size:
+        raise InvalidOptionError(
+            f"rank {rank} of world size {world_size} can't be.",
+            remedy="Ranks go from 0 to world_size - 1.",
+            option="rank",
+        )
+    return rank, world_size
+
+
+def _group() -> tuple[int, int] | None:
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is None or not distributed.is_available() or not distributed.is_initialized():
+        return None
+    return distributed.get_rank(), distributed.get_world_size()
+
+
+def _environment() -> tuple[int, int] | None:
+    rank, world = os.environ.get("RANK"), os.environ.get("WORLD_SIZE")
+    if not rank or not world:
+        return None
+    try:
+        return int(rank), int(world)
+    except ValueError as error:
+        raise InvalidOptionError(
+            f"RANK={rank!r} and WORLD_SIZE={world!r} are not numbers.",
+            remedy="Unset them, or set rank and world_size.",
+        ) from error

@@ -1,0 +1,1 @@
+"""Where samples come from: a home in this process, or servers."""

@@ -1,0 +1,90 @@
+"""Reads a home in this process: the order and store code of the server, without a server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from choline_data.client.readers.reader import Chunk, Described, Looked
+from choline_data.order.lanes import Ints, Lane
+from choline_data.order.recipe import Recipe
+from choline_data.store.windows import Store
+from choline_data.streams.sample_stream import SampleStream
+
+TARGET_BYTES = 4 << 20  # of what is made at a time: values, or samples of values that are read where they lie
+MOST_ROWS, ROWS_AT_ONCE = 8192, 512
+FIRST_ROWS = 32
+WINDOWS_A_SOURCE = 8  # a map view jumps among them; a loop needs two
+
+
+class EmbeddedReader:
+    """A stream of the home at `location`."""
+
+    def __init__(self, location: str, recipe: Recipe, columns: Sequence[str] | None) -> None:
+        from choline_data.places.home import Home
+        from choline_data.views import open_stream
+
+        self._store = Store(Home(location), windows_a_source=WINDOWS_A_SOURCE)
+        self._stream = open_stream(self._store, recipe, columns)
+        direct = isinstance(self._stream, SampleStream)
+        near = int(max(1, TARGET_BYTES // max(self._stream.mean_row_bytes(), 1)))
+        self._rows = min(MOST_ROWS, near * 8 if direct else near)
+        self._at_once = min(ROWS_AT_ONCE, near)
+
+    def describe(self) -> Described:
+        """The stream's recipe, schema, dataset names and length."""
+        stream = self._stream
+        return Described(stream.recipe, stream.schema, stream.datasets, stream.length)
+
+    def chunks(self, lane: Lane, index: int, count: int | None) -> Iterator[Chunk]:
+        """The lane's samples from number `index` on; small chunks first, so that the first sample comes soon."""
+        if count is None and self._stream.length is not None:
+            count = max(lane.below(self._stream.length) - index, 0)
+        rows = min(FIRST_ROWS, self._rows)
+        while count is None or count > 0:
+            take = max(rows // lane.block, 1) * lane.block
+            take = take if count is None else min(take, count)
+            positions = lane.positions(index, take)
+            yield self._chunk(positions)
+            self._store.mark_read(self._stream.recipe)
+            index += take
+            count = None if count is None else count - take
+            rows = min(rows * 2, self._rows)
+
+    def _chunk(self, positions: Ints) -> Chunk:
+        if not isinstance(self._stream, SampleStream):
+            return Chunk(self._stream.read_at(positions), positions, at_once=self._at_once)
+        # What stays in this process is read where it lies: a column nobody looks at is never copied.
+        batch, files = self._stream.views_at(positions)
+        return Chunk(batch, positions, None, self._at_once, files, Looked(batch, files, self._at_once))
+
+    def at(self, positions: Sequence[int]) -> pa.RecordBatch:
+        """The samples at these positions, in this order."""
+        from choline_data.views import read_positions
+
+        return read_positions(self._stream, positions)
+
+    def received_bytes(self, rows: int) -> int:
+        """About what this many rows take up in the store: they are read where they lie, and nobody counts."""
+        return int(rows * self._stream.mean_row_bytes())
+
+    def close(self) -> None:
+        """Nothing is held that others wait for."""
+
+
+def resolved(location: str, mix: object, settings: Mapping[str, Any], tokens: Mapping[str, Any]) -> Recipe:
+    """The recipe of a mix against the home's catalog as it is now; `tokens` are the settings of the tokens view."""
+    from choline_data.mix import resolve_mix
+    from choline_data.places.home import Home
+
+    store = Store(Home(location))
+    if settings.get("view") != "tokens":
+        return resolve_mix(mix, store, **settings)
+    from choline_data.tokens.token_stream import token_options, token_rows
+    from choline_data.tokens.tokenizers import Tokenizer
+
+    tokenizer = Tokenizer(tokens.get("tokenizer", "bytes"))
+    options = token_options(**{**tokens, "tokenizer": tokenizer})
+    return resolve_mix(mix, store, **settings, options=options, rows_of=token_rows(tokenizer))

@@ -1,0 +1,415 @@
+"""Reads from servers: one stream at a time, continued on another address from the exact sample when it is cut."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from choline_data.client.readers.connection import CALL_SECONDS, Connection, Endpoint, Patience, called, error_of
+from choline_data.client.readers.reader import Chunk, Described
+from choline_data.columns.arrow_values import numbers
+from choline_data.errors import (
+    CholineDataError,
+    RecipeMismatchError,
+    SourceDamagedError,
+    TransientError,
+    UnavailableError,
+)
+from choline_data.order.lanes import Lane
+from choline_data.order.recipe import Recipe
+from choline_data.places.claims import RunClaim
+from choline_data.streams import wire
+
+_DAMAGED_TRIES = 3
+_AT_ONCE = 256
+# A packed row costs no more than its bytes to make, so what a message costs beside them is dealt to more rows.
+_TOKENS_MESSAGE = 2 << 20
+
+
+def resolved(
+    endpoint: Endpoint,
+    mix: object,
+    settings: Mapping[str, Any],
+    tokens: Mapping[str, Any],
+    columns: Sequence[str] | None,
+) -> tuple[Recipe, Described]:
+    """The recipe that a server makes of a mix, over a channel that is closed at once; a recipe is what it is."""
+    from choline_data.mix import parse_mix
+    from choline_data.v1 import firehose_pb2 as pb
+
+    if isinstance(mix, Recipe):
+        return mix, _described_by_sample(endpoint, mix, columns)
+    text = mix if isinstance(mix, str) else parse_mix(mix, files=True).to_text()
+    request = pb.ResolveMixRequest(
+        mix=text,
+        seed=settings.get("seed", 0),
+        in_source_order=not settings.get("shuffle", True),
+        view=settings.get("view", "samples"),
+        repeat=settings.get("repeat", True),
+        where=settings.get("where", ""),
+        on_exhausted=settings.get("on_exhausted", ""),
+        unit=settings.get("unit", ""),
+        view_options={key: str(value) for key, value in tokens.items()},
+        columns=list(columns or ()),
+    )
+    connection = Connection(endpoint)
+    try:
+        answer = called(
+            connection,
+            lambda stub, seconds: stub.ResolveMix(request, timeout=seconds, metadata=connection.metadata()),
+            min(endpoint.budget, CALL_SECONDS),
+        )
+    finally:
+        connection.close()
+    recipe = Recipe.from_json(answer.recipe_json)
+    if recipe.digest != answer.recipe_digest:
+        raise RecipeMismatchError(
+            "The server's recipe does not have the digest that it says.",
+            remedy="Use the same release on both sides.",
+        )
+    return recipe, _described(recipe, answer.serialized_schema, answer.position_count)
+
+
+def _described(recipe: Recipe, schema: bytes, count: int) -> Described:
+    datasets = tuple(sorted({s.dataset for s in recipe.sources}))
+    length = recipe.plan().length
+    if count != (-1 if length is None else length):
+        raise SourceDamagedError(f"The server says that the stream has {count} positions; its recipe has {length}.")
+    return Described(recipe, _schema(schema), datasets, length)
+
+
+def _described_by_sample(endpoint: Endpoint, recipe: Recipe, columns: Sequence[str] | None) -> Described:
+    """What a recipe made elsewhere looks like on this server: its first sample says."""
+    from choline_data.v1 import firehose_pb2 as pb
+
+    request = pb.GetSamplesRequest(recipe_json=recipe.to_json(), positions=[0], columns=list(columns or ()))
+    connection = Connection(endpoint)
+    try:
+        answer = called(
+            connection,
+            lambda stub, seconds: stub.GetSamples(request, timeout=seconds, metadata=connection.metadata()),
+            min(endpoint.budget, CALL_SECONDS),
+        )
+    finally:
+        connection.close()
+    length = recipe.plan().length
+    # A stream says its schema before its samples.
+    return _described(recipe, answer.serialized_stream, -1 if length is None else length)
+
+
+def _schema(raw: bytes) -> pa.Schema:
+    try:
+        return pa.ipc.read_schema(pa.py_buffer(raw))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise SourceDamagedError(
+            "The server's schema can't be read.", remedy="Use the same release on both sides."
+        ) from error
+
+
+@dataclass(frozen=True)
+class _Request:
+    """A lane in the words of the wire, and whether the server's lane holds more than ours."""
+
+    rank: int
+    world: int
+    batch: int
+    base: int
+    wider: Lane | None = None
+
+    @classmethod
+    def of(cls, lane: Lane) -> _Request:
+        if lane.block > 1 and lane.step > 1:
+            # Several workers share a rank's single positions in groups: read the rank's, or what all ranks have in our
+            # groups, whichever is less, and keep ours.
+            workers = lane.period // (lane.block * lane.step)
+            if lane.step < workers:
+                first = lane.first - lane.first % lane.step
+                wide = Lane(first, lane.block * lane.step, lane.period)
+                return cls(0, workers, wide.block, first % lane.period, wide)
+            wide = Lane(lane.first % lane.step, 1, lane.step)
+            return cls(wide.first, wide.period, 1, 0, None if workers == 1 else wide)
+        world = lane.period // lane.block
+        if lane.first % lane.block == 0:
+            return cls(lane.first // lane.block % world, world, lane.block, 0)
+        return cls(0, world, lane.block, lane.first % lane.period)
+
+
+class RemoteReader:
+    """A stream that servers give. Used by one thread at a time; `close` may come from any."""
+
+    def __init__(
+        self, endpoint: Endpoint, described: Described, columns: Sequence[str] | None, claim: RunClaim | None = None
+    ) -> None:
+        self.endpoint = endpoint
+        self._described = described
+        self._wire_schema = wire.schema_on_the_wire(described.schema)
+        self._columns = list(columns or ())
+        self._claim = claim
+        self._connection = Connection(endpoint)
+        self._call: Any = None
+        self._closed = 0
+        self._waiting_since: float | None = None
+        self.retries = 0
+        self.received = 0
+
+    def describe(self) -> Described:
+        """The stream's recipe, schema, dataset names and length."""
+        return self._described
+
+    def received_bytes(self, rows: int) -> int:
+        """The bytes of the messages that came, those that were read ahead among them."""
+        del rows
+        return self.received
+
+    def check(self) -> None:
+        """Cuts a stream that has been silent for too long, so that the reader goes on elsewhere. For another thread."""
+        since, call = self._waiting_since, self._call
+        if since is not None and call is not None and time.monotonic() - since > self.endpoint.stall:
+            call.cancel()
+
+    def cancel(self) -> None:
+        """Ends the stream that is open. Takes no lock and waits for nothing: for finalizers, which run anywhere."""
+        self._closed += 1
+        call = self._call
+        if call is not None:
+            call.cancel()
+
+    def close(self) -> None:
+        """Ends the stream that is open and closes the channel."""
+        self.cancel()
+        self._connection.close()
+
+    def pause(self) -> bool:
+        """Closes the channel before a fork, where no stream is open; the next call opens another."""
+        self._connection.close()
+        return True
+
+    def chunks(self, lane: Lane, index: int, count: int | None) -> Iterator[Chunk]:
+        """The lane's samples from number `index` on, whatever happens to one server or another."""
+        import grpc
+
+        length = self._described.length
+        if length is not None:
+            rest = max(lane.below(length) - index, 0)
+            count = rest if count is None else min(count, rest)
+        end = None if count is None else index + count
+        generation = self._closed
+        patience = Patience(self._connection, lambda: self._closed != generation, self.endpoint.budget)
+        damaged = 0
+        while (end is None or index < end) and self._closed == generation:
+            begun = index
+            try:
+                for chunk in self._once(lane, index, end):
+                    index += chunk.batch.num_rows
+                    damaged = 0
+                    patience.progress()
+                    yield chunk
+                if index == begun:
+                    raise UnavailableError("The server ended the stream before its first sample.")
+            except grpc.RpcError as raised:
+                error = error_of(raised)
+                if self._closed != generation:
+                    return
+                if not isinstance(error, TransientError):
+                    raise error from None
+                patience.wait(error)
+                self.retries += 1
+            except SourceDamagedError as error:
+                damaged += 1
+                if damaged >= _DAMAGED_TRIES:
+                    raise
+                patience.wait(error)
+                self.retries += 1
+            except (
+                UnavailableError,
+                ValueError,
+            ) as error:  # grpcio raises ValueError for a channel closed under it
+                if self._closed != generation:
+                    return
+                patience.wait(error if isinstance(error, UnavailableError) else UnavailableError(str(error)))
+                self.retries += 1
+
+    @contextmanager
+    def _streaming(self, request: Any) -> Iterator[Any]:
+        """A call that is over afterwards, and heard out, until which gRPC keeps it, its channel and its own threads."""
+        import grpc
+
+        stub = self._connection.stub()
+        self._waiting_since = time.monotonic()
+        self._call = call = stub.ReadStream(request, metadata=self._connection.metadata())
+        try:
+            yield call
+        except BaseException as error:
+            call.cancel()
+            if isinstance(error, (grpc.RpcError, CholineDataError, GeneratorExit)):
+                _heard_out(call)
+            raise  # after a signal's, as Ctrl-C, gRPC has let go of the call, which must not be asked again
+        else:
+            call.cancel()
+            _heard_out(call)
+        finally:
+            self._call = None
+
+    def _frames(self, call: Any) -> Iterator[Any]:
+        while True:
+            self._waiting_since = time.monotonic()
+            try:
+                frame = next(call)
+            except StopIteration:
+                return
+            finally:
+                self._waiting_since = None
+            yield frame
+
+    def _once(self, lane: Lane, index: int, end: int | None) -> Iterator[Chunk]:
+        """One stream's chunks; UnavailableError where it stops without having said so."""
+        from choline_data.v1 import firehose_pb2 as pb
+
+        asked = _Request.of(lane)
+        recipe = self._described.recipe
+        first = index if asked.wider is None else asked.wider.below(lane.position(index))
+        seen = asked.wider or lane
+        request = pb.ReadStreamRequest(
+            recipe_json=recipe.to_json(),
+            start_position=lane.position(index),
+            rank=asked.rank,
+            world_size=asked.world,
+            batch_size=asked.batch,
+            columns=self._columns,
+            max_row_count=0 if end is None or asked.wider else end - index,
+            target_message_bytes=_TOKENS_MESSAGE if recipe.view == "tokens" else 0,
+        )
+        if asked.base:
+            request.base_position = asked.base
+        if self._claim is not None:
+            request.claim.CopyFrom(pb.ReaderClaim(**asdict(self._claim)))
+        where = f"{self._connection.address}: stream"
+        rows = batches = 0
+        headed = False
+        with self._streaming(request) as call:
+            for frame in self._frames(call):
+                kind = frame.WhichOneof("frame")
+                if kind == "header":
+                    self._check_header(frame.header, where)
+                    headed = True
+                elif kind == "batch" and headed:
+                    chunk = self._chunk(frame.batch, seen, first + rows, batches, where)
+                    rows += chunk.batch.num_rows
+                    batches += 1
+                    chunk = chunk if asked.wider is None else _kept(chunk, lane)
+                    if chunk.batch.num_rows:
+                        if end is not None and index + chunk.batch.num_rows > end:
+                            yield Chunk(chunk.batch.slice(0, end - index), chunk.positions[: end - index])
+                            return
+                        index += chunk.batch.num_rows
+                        yield chunk
+                elif kind == "end":
+                    if frame.end.row_count != rows or frame.end.batch_count != batches:
+                        raise SourceDamagedError(f"{where}: the end frame counts other samples than came.")
+                    if frame.end.reason == pb.END_REASON_COMPLETE and end is not None and index < end:
+                        raise SourceDamagedError(f"{where}: the stream says it is complete before its end.")
+                    if frame.end.reason != pb.END_REASON_COMPLETE:
+                        self._connection.advance()
+                    return
+            raise UnavailableError(f"{where} was cut.")
+
+    def _check_header(self, header: Any, where: str) -> None:
+        described = self._described
+        if header.recipe_digest != described.recipe.digest:
+            raise RecipeMismatchError(
+                f"{where}: the server serves another recipe than was asked for.",
+                expected=described.recipe.digest,
+            )
+        if tuple(header.dataset_names) != described.datasets or not _schema(header.serialized_schema).equals(
+            described.schema
+        ):
+            raise SourceDamagedError(f"{where}: the schema or the dataset names are not those of the recipe.")
+
+    def _chunk(self, message: Any, lane: Lane, index: int, sequence: int, where: str) -> Chunk:
+        if message.sequence != sequence:
+            raise SourceDamagedError(f"{where}: message {message.sequence} came where {sequence} was due.")
+        batch = wire.decode(message.serialized_batch, self._wire_schema, expected=message.checksum, where=where)
+        self.received += len(message.serialized_batch)
+        positions = lane.positions(index, batch.num_rows)
+        if not batch.num_rows or batch.num_rows != message.row_count or message.first_position != positions[0]:
+            raise SourceDamagedError(
+                f"{where}: {message.row_count} samples from {message.first_position} came where position "
+                f"{lane.position(index)} was due."
+            )
+        codes = numbers(batch["dataset"])
+        if codes.min() < 0 or codes.max() >= len(self._described.datasets):
+            raise SourceDamagedError(f"{where}: a message names a dataset that the recipe does not have.")
+        return Chunk(batch, positions)
+
+    def at(self, positions: Sequence[int]) -> pa.RecordBatch:
+        """The samples at these positions, in this order."""
+        from choline_data.v1 import firehose_pb2 as pb
+
+        wanted = np.asarray(positions, dtype=np.int64)
+        ascending, back = np.unique(wanted, return_inverse=True)
+        parts: list[pa.RecordBatch] = []
+        for start in range(0, len(ascending), _AT_ONCE):
+            request = pb.GetSamplesRequest(
+                recipe_json=self._described.recipe.to_json(),
+                positions=ascending[start : start + _AT_ONCE].tolist(),
+                columns=self._columns,
+            )
+            answer = called(
+                self._connection,
+                lambda stub, seconds, request=request: stub.GetSamples(  # type: ignore[misc]
+                    request, timeout=seconds, metadata=self._connection.metadata()
+                ),
+                self.endpoint.budget,
+            )
+            parts += self._decoded(answer, len(request.positions))
+        batch = parts[0] if len(parts) == 1 else pa.concat_batches(parts)
+        return batch if np.array_equal(ascending, wanted) else batch.take(pa.array(back))
+
+    def _decoded(self, answer: Any, count: int) -> list[pa.RecordBatch]:
+        where = f"{self._connection.address}: samples"
+        try:
+            table = pa.ipc.open_stream(pa.py_buffer(answer.serialized_stream)).read_all()
+            table.validate(full=True)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise SourceDamagedError(f"{where} can't be decoded.") from error
+        if table.num_rows != count or table.schema.names != self._wire_schema.names:
+            raise SourceDamagedError(f"{where}: {table.num_rows} came, {count} were asked for.")
+        return [self._coded(part) for part in table.to_batches()]
+
+    def _coded(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        names = wire.dictionaries(self._described.datasets)
+        arrays = []
+        for field in self._wire_schema:
+            column = batch[field.name]
+            if pa.types.is_dictionary(column.type):
+                column = pa.compute.index_in(column.cast(pa.string()), pa.array(names[field.name])).cast(field.type)
+            arrays.append(column)
+        return pa.record_batch(arrays, schema=self._wire_schema)
+
+
+def _heard_out(call: Any) -> None:
+    import grpc
+
+    # A cancelled call's iterator ends before the call has said all, and gives no other way to hear the rest: these are
+    # grpcio's own, private. One that it gave up itself, for a message it can't parse, goes on below unless it is cancelled
+    # there: without that the wait would have no end.
+    state, consume = getattr(call, "_state", None), getattr(call, "_consume_next_event", None)
+    below = getattr(call, "_call", None)
+    if state is None or consume is None or below is None:
+        return
+    below.cancel(grpc.StatusCode.CANCELLED.value[0], "the stream is no longer read")
+    while state.due:
+        consume()
+
+
+def _kept(chunk: Chunk, lane: Lane) -> Chunk:
+    """What of a wider lane's chunk is ours."""
+    after = chunk.positions - lane.first
+    mask = (after >= 0) & (after % lane.period < lane.block * lane.step) & (after % lane.step == 0)
+    return Chunk(chunk.batch.filter(pa.array(mask)), chunk.positions[mask])

@@ -1,0 +1,157 @@
+"""Opens readers of a stream: one that this process keeps, and one for each pass."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from choline_data.client.feedback import mixing
+from choline_data.client.passing.standing import in_worker
+from choline_data.client.readers import forks
+from choline_data.client.readers.claiming import Claimant, Claimed
+from choline_data.client.readers.connection import BUDGET_SECONDS, STALL_SECONDS, Endpoint
+from choline_data.client.readers.embedded import EmbeddedReader
+from choline_data.client.readers.embedded import resolved as resolved_here
+from choline_data.client.readers.prefetch import QUEUE_BYTES
+from choline_data.client.readers.reader import Described, Reader
+from choline_data.errors import InvalidOptionError
+from choline_data.order.recipe import Recipe
+from choline_data.places.claims import Claims, RunClaim
+from choline_data.places.home import Home, default_home
+
+
+@dataclass(frozen=True)
+class PlaceOptions:
+    """Where samples come from: a home that this process reads, or servers."""
+
+    home: str
+    endpoint: Endpoint | None
+    read_ahead: int  # bytes; 0 without a server
+
+    @classmethod
+    def of(
+        cls,
+        home: str | os.PathLike[str] | None,
+        server: str | Sequence[str] | None,
+        *,
+        token: str | None,
+        tls: bool | str | Mapping[str, str] | None,
+        prefetch_bytes: int | None,
+        retry_seconds: float | None,
+        stall_seconds: float | None,
+    ) -> PlaceOptions:
+        """The place that these options name; InvalidOptionError for an option that has no meaning there."""
+        if server is None:
+            of_servers = {
+                "token": token,
+                "tls": tls,
+                "prefetch_bytes": prefetch_bytes,
+                "retry_seconds": retry_seconds,
+                "stall_seconds": stall_seconds,
+            }
+            for name, value in of_servers.items():
+                if value is not None:
+                    raise InvalidOptionError(
+                        f"{name} has no meaning without a server.",
+                        remedy=f'Set server="host:port", or leave {name} out.',
+                        option=name,
+                    )
+            return cls(os.fspath(home) if home is not None else default_home(), None, 0)
+        if home is not None:
+            raise InvalidOptionError(
+                "home and server are two places to read from.", remedy="Give one of them.", option="home"
+            )
+        endpoint = Endpoint.of(
+            server,
+            token=token,
+            tls=tls,
+            budget=BUDGET_SECONDS if retry_seconds is None else retry_seconds,
+            stall=STALL_SECONDS if stall_seconds is None else stall_seconds,
+        )
+        return cls(default_home(), endpoint, QUEUE_BYTES if prefetch_bytes is None else prefetch_bytes)
+
+    def recipe_of(
+        self, mix: object, settings: Mapping[str, Any], tokens: Mapping[str, Any], columns: Sequence[str] | None
+    ) -> tuple[Recipe, Described | None]:
+        """The recipe of a mix, and what a server says of its stream."""
+        if self.endpoint is None:
+            return mix if isinstance(mix, Recipe) else resolved_here(self.home, mix, settings, tokens), None
+        from choline_data.client.readers import remote
+
+        options = {}
+        if settings["view"] == "tokens":
+            from choline_data.tokens.token_stream import remote_options
+
+            options = remote_options(**tokens)
+        return remote.resolved(self.endpoint, mix, settings, options, columns)
+
+    def __str__(self) -> str:
+        return ",".join(self.endpoint.addresses) if self.endpoint else self.home
+
+
+class SampleSource:
+    """The stream of one recipe at one place, for readers of this process. Picklable; opens nothing before it is used."""
+
+    def __init__(self, place: PlaceOptions, columns: tuple[str, ...] | None, claimant: Claimant | None) -> None:
+        self.place = place
+        self._columns = columns
+        self._claimant = claimant
+        self._recipe: Recipe | None = None
+        self._described: Described | None = None
+        self._kept: tuple[int, Reader] | None = None  # the reader of the process with this pid
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_kept": None}
+
+    def follow(self, recipe: Recipe, described: Described | None = None) -> None:
+        """Reads by this recipe from now on."""
+        before, endpoint = described or self._described, self.place.endpoint
+        changed = endpoint is not None and before is not None
+        self._described = mixing.described(recipe, before, endpoint, self._columns) if changed else None  # type: ignore[arg-type]
+        if self._kept is not None:
+            self._kept[1].close()
+        self._recipe, self._kept = recipe, None
+
+    def describe(self) -> Described:
+        """The recipe, the Arrow schema, the names of the datasets and the length."""
+        if self._described is None:
+            self._described = self.reader().describe()
+        return self._described
+
+    def reader(self) -> Reader:
+        """The reader of this process: a forked one opens its own."""
+        if self._kept is None or self._kept[0] != os.getpid():
+            self._kept = (os.getpid(), self.opened())
+            if self.place.endpoint is not None:
+                forks.watch(cast(forks.Pausable, self._kept[1]))
+        return self._kept[1]
+
+    def for_pass(self, rank: int) -> Callable[[], Reader]:
+        """The reader of one pass, with the rank's claim on its run where there is one."""
+        claim = None if self._claimant is None else self._claimant.claim(rank)
+        if self.place.endpoint is None:
+            reader = self.reader()
+            claims = None if claim is None else Claims.of(Home(self.place.home))
+            if claim is not None and claims is not None:
+                reader = Claimed(reader, claims, claim)
+        else:
+            reader = self.opened(claim)  # each pass has a stream of its own
+        return lambda: reader
+
+    def opened(self, claim: RunClaim | None = None) -> Reader:
+        """A new reader."""
+        if in_worker():
+            forks.end_with_parent()
+        assert self._recipe is not None
+        if self.place.endpoint is None:
+            return EmbeddedReader(self.place.home, self._recipe, self._columns)
+        from choline_data.client.readers.remote import RemoteReader
+
+        return RemoteReader(self.place.endpoint, self.describe(), self._columns, claim)
+
+    def settle(self) -> None:
+        """Becomes another claimant of its run where this is another process than the one that made it."""
+        if self._claimant is not None:
+            self._claimant.settle()

@@ -1,0 +1,178 @@
+"""One stream, whichever face it is for: messages in order, made one ahead, sent in turn, with a sign of life between.
+
+`Reading` makes and sends the batches; the faces only frame the header and the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from enum import Enum
+
+from choline_data.order.cursor import Cursor
+from choline_data.service import frames
+from choline_data.service.auth import Principal
+from choline_data.service.calls import Calls
+from choline_data.service.deal import Deal
+from choline_data.service.engine import FIREHOSE, MAX_MESSAGE, MIN_MESSAGE
+from choline_data.service.fairness import FairShare
+from choline_data.service.limits import reached
+from choline_data.service.opened import Gathered, Opened
+
+PROOF_BYTES = 1 << 20  # that a reader has taken before others wait for it
+
+Write = Callable[[bytes], Awaitable[object]]
+
+
+class Ended(Enum):
+    """Why a stream ended on purpose; the numbers are those of the wire."""
+
+    COMPLETE = 1
+    DRAINING = 2
+    MAX_AGE = 3
+
+
+class Reading:
+    """A stream to one reader. `cursor` is where to resume after what was sent so far."""
+
+    def __init__(
+        self,
+        calls: Calls,
+        opened: Opened,
+        deal: Deal,
+        start: int,
+        *,
+        target: int,
+        most: int = 0,
+        face: str = FIREHOSE,
+        stop: int | None = None,
+        recheck: Callable[[], Principal] | None = None,
+    ) -> None:
+        self._calls = calls
+        self._opened = opened
+        self._deal = deal
+        self._target = min(target, MAX_MESSAGE)
+        self._face = face
+        self._recheck = recheck
+        self._share = FairShare(proven=False)
+        self._taken = 0
+        self._gathered = Gathered()
+        self._inline = opened.direct is not None or opened.packed
+        self._index = deal.index(start)
+        length = opened.stream.length
+        ends = [deal.index(end) for end in (length, stop) if end is not None]
+        if most:
+            ends.append(self._index + most)
+        self._end = min(ends) if ends else None
+        self.start = start
+        self.rows = 0
+        self.batches = 0
+        self.ended = Ended.COMPLETE
+        self._ahead: asyncio.Task[tuple[frames.Framed, ...]] | None = None
+        calls.follow(self)
+
+    @property
+    def cursor(self) -> str:
+        """Where to resume after what was sent."""
+        position = self._deal.position(self._index) if self.rows else max(self.start, self._deal.position(self._index))
+        length = self._opened.stream.length
+        return Cursor(self._opened.digest, position if length is None else min(position, length)).encode()
+
+    def _size(self) -> int:
+        """Bytes of the next message: small at first and for a slow reader, as it is held until the reader takes it."""
+        slow = self._share.proven and self._share.slow(asyncio.get_running_loop().time())
+        return min(self._target, MIN_MESSAGE if slow else max(MIN_MESSAGE, self._taken // 4))
+
+    def _next_stop(self, index: int) -> int:
+        rows = min(self._opened.rows_a_message(self._size()), self._deal.most_rows)
+        stop = (index // rows + 1) * rows
+        return stop if self._end is None else min(stop, self._end)
+
+    def _at_once(self) -> tuple[frames.Framed, ...] | None:
+        stop = self._next_stop(self._index)
+        return self._calls.engine.at_once(
+            self._opened,
+            self._deal,
+            self._index,
+            stop,
+            self._end,
+            self._gathered,
+            sequence=self.batches,
+            face=self._face,
+        )
+
+    def _fetch(self, index: int, sequence: int) -> asyncio.Task[tuple[frames.Framed, ...]]:
+        stop = self._next_stop(index)
+        return asyncio.ensure_future(
+            self._calls.engine.messages(self._opened, self._deal, index, stop, sequence=sequence, face=self._face)
+        )
+
+    async def batches_in_order(self) -> AsyncIterator[frames.Framed | None]:
+        """The stream's messages; None where there was nothing for `heartbeat` seconds."""
+        with self._calls.engine.reading(self._opened, self._deal, self._face):
+            async for message in self._batches():
+                yield message
+
+    async def _batches(self) -> AsyncIterator[frames.Framed | None]:
+        loop = asyncio.get_running_loop()
+        limits, engine = self._calls.limits, self._calls.engine
+        ages_at = self._calls.ages_at()
+        check_at = loop.time() + limits.recheck
+        try:
+            while self._end is None or self._index < self._end:
+                if self._calls.draining.is_set():
+                    self.ended = Ended.DRAINING
+                    return
+                now = loop.time()
+                if now >= ages_at:
+                    self.ended = Ended.MAX_AGE
+                    return
+                if now >= check_at and self._recheck is not None:
+                    check_at = now + limits.recheck
+                    await engine.looking(self._calls.admitted, self._recheck(), self._opened.stream.recipe)
+                messages = self._at_once() if self._ahead is None else None
+                if messages is None:
+                    made, self._ahead = self._ahead or self._fetch(self._index, self.batches), None
+                    if not made.done():
+                        done, _ = await asyncio.wait({made}, timeout=limits.heartbeat)
+                        if not done:
+                            self._ahead = made
+                            yield None
+                            continue
+                    messages = made.result()
+                    after = messages[-1].stop
+                    if not self._inline and (self._end is None or after < self._end) and not self._share.slow(now):
+                        self._ahead = self._fetch(after, self.batches + len(messages))
+                for message in messages:
+                    yield message
+                    self._index = message.stop
+                    self.rows += message.rows
+                    self.batches += 1
+        finally:
+            if self._ahead is not None:
+                self._ahead.cancel()
+
+    async def send(self, write: Write, frame: bytes, *, rows: int = 0) -> None:
+        """Sends one frame when it is this stream's turn; LimitError where the reader does not read."""
+        calls = self._calls
+        turn = await calls.turns.take(self._share, len(frame))
+        wait = calls.waiting(calls.limits.stall)
+        calls.track(wait)
+        calls.unread += len(frame)
+        try:
+            if calls.unread > calls.limits.unread_bytes and self._share.slow(asyncio.get_running_loop().time()):
+                raise reached("unread_bytes", calls.limits.unread_bytes, "Readers leave too much unread.")
+            async with wait:
+                await write(frame)
+        except TimeoutError:
+            calls.metrics.stalls.inc()
+            raise reached("stall", calls.limits.stall, "The consumer is too slow and was dropped.") from None
+        finally:
+            calls.unread -= len(frame)
+            calls.untrack(wait)
+            turn.done()
+        self._taken += len(frame)
+        self._share.proven = self._share.proven or self._taken >= PROOF_BYTES
+        calls.metrics.bytes.labels(self._face).inc(len(frame))
+        if rows:
+            calls.metrics.rows.labels(self._face).inc(rows)

@@ -1,0 +1,91 @@
+"""Who reads which part of a named run: what a request claims, checked, taken and let go."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Awaitable, Callable
+
+from choline_data.errors import UnavailableError
+from choline_data.places.claims import Claims, Held, RunClaim
+from choline_data.places.home import Home
+from choline_data.service.limits import Limits
+from choline_data.v1 import firehose_pb2 as pb
+
+KEPT_SECONDS = 10.0  # for a reader that was sent away and comes back
+_FIRST_LOOK, _LONGEST_LOOK = 0.02, 0.5
+
+
+class RunClaims:
+    """The claims of a server process: those of its home, or its own where the home can't hold any."""
+
+    def __init__(self, home: Home, limits: Limits, draining: asyncio.Event) -> None:
+        self._home = home
+        self._limits = limits
+        self._draining = draining
+        self._claims: Claims | None = None
+        self._own: tempfile.TemporaryDirectory[str] | None = None
+
+    def close(self) -> None:
+        """Removes what was made for this process alone."""
+        if self._own is not None:
+            self._own.cleanup()
+
+    def _opened(self) -> Claims:
+        if self._claims is None:
+            self._claims = Claims.of(self._home)
+        if self._claims is None:
+            self._own = tempfile.TemporaryDirectory(prefix="choline-claims-")
+            self._claims = Claims(self._own.name)
+        return self._claims
+
+    async def take(self, claim: RunClaim | None, owner: str, alive: Callable[[], Awaitable[None]]) -> Held | None:
+        """The claim, held; RankTakenError where another claimant has it and does not leave; None where none is made.
+
+        `alive` is awaited every `heartbeat` seconds of the wait for the other.
+        """
+        if claim is None:
+            return None
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._limits.claim_wait
+        beat_at = loop.time() + self._limits.heartbeat
+        look = _FIRST_LOOK
+        while True:
+            busy = False
+            try:
+                held = self._opened().take(claim, owner)
+                if held is not None:
+                    return held
+            except BlockingIOError:
+                busy = True
+            except OSError as error:
+                raise UnavailableError(
+                    "The server can't keep claims on runs now.", remedy="Retry later, or read without a run."
+                ) from error
+            if self._draining.is_set():
+                raise UnavailableError("The server shuts down.", remedy="Resume on another, or here when it is back.")
+            now = loop.time()
+            if now >= until:
+                raise UnavailableError("The claims of the home stay locked.") if busy else claim.taken()
+            if now >= beat_at:
+                beat_at = now + self._limits.heartbeat
+                await alive()
+            await asyncio.sleep(min(look, until - now))
+            look = min(look * 2, _LONGEST_LOOK)
+
+    def leave(self, held: Held | None, *, sent_away: bool) -> None:
+        """Lets go of the claim, and a little later where the reader was sent away: nobody may slip in until it is back."""
+        if held is not None and sent_away:
+            asyncio.get_running_loop().call_later(KEPT_SECONDS, held.release)
+        elif held is not None:
+            held.release()
+
+
+def claim_of(request: pb.ReadStreamRequest) -> RunClaim | None:
+    """What the request claims; InvalidOptionError for what no reader may."""
+    if not request.HasField("claim"):
+        return None
+    told = request.claim
+    claim = RunClaim(told.run, told.rank, told.claimant, told.worker, told.peer)
+    claim.check()
+    return claim

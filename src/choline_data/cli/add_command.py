@@ -1,0 +1,221 @@
+"""`choline-data add`: shows what it understood, asks only when it is unsure, ingests with a progress bar."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from choline_data.catalog.add import Prepared, ingest, prepare
+from choline_data.catalog.planning import IngestPlan, Wishes
+from choline_data.cli.output import emit, shown, size
+from choline_data.errors import ChoiceNeededError, InvalidOptionError
+from choline_data.places.home import Home
+from choline_data.schema import KINDS
+
+
+def _fields(pairs: Sequence[str]) -> dict[str, str]:
+    out = {}
+    for pair in pairs:
+        field, equals, column = pair.partition("=")
+        if not equals or not field or not column:
+            raise InvalidOptionError(f"--map {pair!r} is not FIELD=COLUMN.", remedy="For example --map text=body.")
+        out[field] = column
+    return out
+
+
+def _show_plan(prepared: Prepared) -> None:
+    plan = prepared.plan
+    files = {shard.name for part in plan.parts for shard in part.shards}
+    out = sys.stderr.write
+    out(f"{plan.name}: {plan.kind}, {len(files)} file{'s' * (len(files) != 1)}, {size(plan.bytes)}\n")
+    told: set[str] = set()
+    for part in plan.parts:
+        adapter = type(part.adapter).__name__
+        fields = ", ".join(f"{role}={column}" for role, column in part.mapping.fields) or "-"
+        line = f"  {adapter}: {part.mapping.kind} as {part.mapping.form} ({fields}); {part.evidence}"
+        if line not in told and len(told) < 12:
+            told.add(line)
+            out(shown(line, 400) + "\n")
+    for name, why in plan.passed_over[:8]:
+        out(f"  passed over: {shown(name, 80)} ({shown(why, 120)})\n")
+    if len(plan.passed_over) > 8:
+        out(f"  passed over: {len(plan.passed_over) - 8} more\n")
+    for preview in plan.previews:
+        out(f"  raw     {shown(preview.raw, 160)}\n")
+        out(f"  sample  {shown(preview.sample, 160)}\n")
+    for warned in plan.warned[:8]:
+        out(shown(f"  warning: {warned.message} {warned.remedy}", 400) + "\n")
+    if plan.constants.get("license") == "NOASSERTION":
+        out("  no licence is stated; say it with --license\n")
+
+
+@contextmanager
+def _progress(plan: IngestPlan, *, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn(plan.name),
+        BarColumn(),
+        TextColumn("{task.fields[rows]:,} rows"),
+        DownloadColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=plan.bytes or None, rows=0)
+        rows = 0
+
+        def step(more_rows: int, more_bytes: int) -> None:
+            nonlocal rows
+            rows += more_rows
+            bar.update(task, advance=more_bytes, rows=rows)
+
+        yield step
+
+
+def _chosen(error: ChoiceNeededError) -> str:
+    """The kind that the user picks at the terminal."""
+    kinds = [kind for kind in KINDS if f"--as {kind}" in error.remedy]
+    sys.stderr.write(f"{error.message}\n")
+    for number, kind in enumerate(kinds, 1):
+        sys.stderr.write(f"  {number}. {kind}\n")
+    sys.stderr.write(f"Which? [1-{len(kinds)}] ")
+    sys.stderr.flush()
+    answer = sys.stdin.readline().strip()
+    if answer in kinds:
+        return answer
+    if answer.isdigit() and 1 <= int(answer) <= len(kinds):
+        return kinds[int(answer) - 1]
+    raise error
+
+
+def add(
+    source: str,
+    *,
+    home: str,
+    name: str,
+    as_kind: str,
+    field_map: Sequence[str],
+    format_: str,
+    config: str,
+    split: str,
+    license_: str,
+    language: str,
+    revision: str,
+    limit: int,
+    dedup: str,
+    max_rejects: float,
+    compression: str,
+    in_place: bool,
+    replace_existing: bool,
+    dry_run: bool,
+    yes: bool,
+    runner: str,
+    workers: int,
+    scheduler: str,
+    flags: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Runs the command."""
+    started = time.monotonic()
+    if compression not in ("", "none", "zstd", "lz4"):
+        raise InvalidOptionError(f"--compression {compression!r}: no such codec.", remedy="zstd, lz4 or none.")
+    if dedup not in ("", "exact", "near"):
+        raise InvalidOptionError(f"--dedup {dedup!r}: no such way.", remedy="exact or near.")
+    where = Home(home or None)
+    wishes = Wishes(
+        as_kind=as_kind,
+        fields=_fields(field_map),
+        format=format_,
+        license=license_,
+        language=language,
+        limit=limit,
+        compression="" if compression == "none" else compression,
+        max_rejects=max_rejects,
+        config=config,
+        split=split,
+    )
+    asking = sys.stdin.isatty() and sys.stderr.isatty() and not as_json and not yes
+    try:
+        prepared = prepare(where, source, name=name, wishes=wishes, revision=revision)
+    except ChoiceNeededError as error:
+        if not asking:
+            raise
+        kind = _chosen(error)
+        wishes = Wishes(**{**vars(wishes), "as_kind": kind})
+        prepared = prepare(where, source, name=name, wishes=wishes, revision=revision)
+    plan = prepared.plan
+    if not as_json:
+        _show_plan(prepared)
+    if dry_run:
+        if as_json:
+            emit({"name": plan.name, "kind": plan.kind, "bytes": plan.bytes, "dry_run": True, **_told(plan)})
+        return
+    if asking:
+        sys.stderr.write("Add it? [Y/n] ")
+        sys.stderr.flush()
+        if sys.stdin.readline().strip().lower() not in ("", "y", "yes"):
+            return
+    if in_place:
+        from choline_data.catalog.register_in_place import register
+
+        done = register(where, prepared, replace_existing=replace_existing)
+    else:
+        with _progress(plan, quiet=as_json) as step:
+            done = ingest(
+                where,
+                prepared,
+                runner=runner,
+                workers=workers,
+                scheduler=scheduler,
+                flags=flags,
+                dedup=dedup,
+                replace_existing=replace_existing,
+                progress=step,
+            )
+    entry = done.entry
+    if as_json:
+        emit(
+            {
+                "name": entry.name,
+                "revision": entry.revision,
+                "kind": entry.kind,
+                "rows": entry.rows,
+                "rejected": entry.rejected,
+                "bytes": entry.bytes,
+                "duplicates": done.duplicates,
+                "license": entry.license,
+                **_told(plan),
+            }
+        )
+        return
+    seconds = time.monotonic() - started
+    rejected = f", {entry.rejected:,} rejected" if entry.rejected else ""
+    duplicates = f", {done.duplicates:,} repeats left out" if done.duplicates else ""
+    sys.stdout.write(
+        f"{entry.name}@{entry.revision[:12]}: {entry.rows:,} {entry.kind} samples{rejected}{duplicates}, "
+        f"{size(entry.bytes)} in {seconds:.1f} s\n"
+        f"Stream it:  FirehoseDataset({entry.name!r})   or   choline-data stream {entry.name}\n"
+    )
+
+
+def _told(plan: IngestPlan) -> dict[str, object]:
+    parts = [
+        {
+            "adapter": type(p.adapter).__name__,
+            "kind": p.mapping.kind,
+            "form": p.mapping.form,
+            "fields": dict(p.mapping.fields),
+        }
+        for p in plan.parts
+    ]
+    return {
+        "parts": parts,
+        "passed_over": [{"file": name, "why": why} for name, why in plan.passed_over],
+        "warnings": [vars(warned) for warned in plan.warned],
+    }

@@ -1,0 +1,63 @@
+"""`gc`, `pin` and `unpin`: what a home keeps, and what it frees."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from choline_data.cli.output import counted, emit, shown, size
+from choline_data.places.home import Home
+from choline_data.store.retention import Pin, label, pin, pins, unpin
+from choline_data.upkeep.garbage import collect
+
+_NAMES = 6  # of datasets, on a line
+
+
+def collect_garbage(home: str, *, keep_days: float, dry_run: bool, wait: float, as_json: bool) -> None:
+    """`choline-data gc`."""
+    done = collect(Home(home or None), keep_days=keep_days, dry_run=dry_run, wait=wait)
+    if as_json:
+        kept = {
+            why: {"files": its.files, "bytes": its.bytes, "names": list(its.names)} for why, its in done.kept.items()
+        }
+        emit(
+            {
+                "files": done.files,
+                "bytes": done.bytes,
+                "revisions": done.revisions,
+                "dry_run": dry_run,
+                "kept": kept,
+            }
+        )
+        return
+    for why, its in done.kept.items():
+        more = f" and {len(its.names) - _NAMES} more" if len(its.names) > _NAMES else ""
+        names = f": {shown(', '.join(list(its.names)[:_NAMES]), 300)}{more}" if its.names else ""
+        sys.stdout.write(f"kept {counted(its.files, 'file')}, {size(its.bytes)}, {why}{names}\n")
+    deleted = "would be deleted" if dry_run else "deleted"
+    sys.stdout.write(f"{counted(done.files, 'file')} {deleted}, {size(done.bytes)} freed.\n")
+
+
+def pin_dataset(home: str, name: str, *, as_json: bool) -> None:
+    """`choline-data pin`: pins a revision, or lists the pins."""
+    where = Home(home or None)
+    if name:
+        _show_pins([pin(where, *name.partition("@")[::2])], "is pinned", as_json=as_json)
+        return
+    there = pins(where)
+    if not there and not as_json:
+        sys.stdout.write("Nothing is pinned. `choline-data pin NAME` keeps a dataset's revision from `gc`.\n")
+    _show_pins(there, "is pinned", as_json=as_json)
+
+
+def unpin_dataset(home: str, name: str, *, as_json: bool) -> None:
+    """`choline-data unpin`."""
+    _show_pins(unpin(Home(home or None), *name.partition("@")[::2]), "is not pinned any more", as_json=as_json)
+
+
+def _show_pins(shown_pins: Sequence[Pin], state: str, *, as_json: bool) -> None:
+    for shown_pin in shown_pins:
+        if as_json:
+            emit({"name": shown_pin.name, "revision": shown_pin.revision})
+        else:
+            sys.stdout.write(f"{label(shown_pin.name, shown_pin.revision)} {state}.\n")

@@ -1,0 +1,140 @@
+"""`serve`, `stream`, `tokenize` and `mix`: the commands around streams."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from choline_data.cli.output import emit, shown
+from choline_data.errors import InvalidOptionError
+from choline_data.places.home import Home
+
+
+def serve(**options: Any) -> int:
+    """`choline-data serve`: the exit code of the server."""
+    from choline_data.service.serve import run
+
+    home = options.pop("home")
+    code: int = run(Home(home or None), **options)
+    return code
+
+
+def stream(
+    home: str,
+    mix: str,
+    *,
+    server: str,
+    view: str,
+    start: int,
+    count: int,
+    form: str,
+    seed: int,
+    shuffle: bool,
+    where: str,
+    token_file: str,
+) -> None:
+    """`choline-data stream`: samples on standard output, to pipe into anything."""
+    import orjson
+
+    from choline_data.json_values import plain
+
+    if form not in ("jsonl", "text"):
+        raise InvalidOptionError(f"--format {form!r}: no such format.", remedy="jsonl or text.")
+    from choline_data.client import FirehoseDataset
+
+    dataset = FirehoseDataset(
+        _mix(mix),
+        server=server or None,
+        home=home or None,
+        view="text" if form == "text" and view == "samples" else view,
+        seed=seed,
+        shuffle=shuffle,
+        where=where or None,
+        token=Path(token_file).read_text().strip() if token_file else None,
+        max_samples=start + count if count else None,
+        repeat=bool(count),
+        rank=0,
+        world_size=1,
+    )
+    if start:
+        dataset.seek(start)
+    out = sys.stdout.buffer
+    for sample in dataset:
+        if form == "text":
+            out.write((sample.get("text") or "").encode() + b"\n")
+        else:
+            named = {"id": sample["id"].hex()} if "id" in sample else {}  # as over HTTP
+            out.write(orjson.dumps(plain({**sample, **named})) + b"\n")
+    out.flush()
+
+
+def _mix(text: str) -> str | Path:
+    return Path(text) if text.endswith((".yaml", ".yml", ".json")) and Path(text).is_file() else text
+
+
+def tokenize(home: str, names: list[str], *, tokenizer: str, boundary: str, workers: int, as_json: bool) -> None:
+    """`choline-data tokenize`: stores the tokens of datasets."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from choline_data.store import Catalog
+    from choline_data.tokens.token_store import tokenize as make
+    from choline_data.tokens.tokenizers import Tokenizer
+
+    where = Home(home or None)
+    catalog = Catalog(where)
+    engine = Tokenizer(tokenizer)
+    for name in names:
+        entry = catalog.entry(name)
+        with Progress(console=Console(stderr=True), transient=True, disable=as_json or not sys.stderr.isatty()) as bar:
+            task = bar.add_task(name, total=entry.rows)
+
+            def step(documents: int, _: int, task: Any = task, bar: Any = bar) -> None:
+                bar.update(task, advance=documents)
+
+            made = make(where, entry.revision, engine, boundary, workers=workers, progress=step)
+        if as_json:
+            emit({"name": name, "revision": entry.revision, "documents": made.documents, "tokens": made.tokens})
+        else:
+            sys.stdout.write(f"{name}: {made.tokens:,} tokens of {made.documents:,} samples\n")
+
+
+def explain(home: str, mix: str, *, tokens: float, as_json: bool) -> None:
+    """`choline-data mix explain`."""
+    from dataclasses import asdict
+
+    from choline_data.cli.dataset_commands import table
+    from choline_data.mix.explain import explain as told
+
+    answer = told(_mix(mix), Home(home or None), tokens=tokens)
+    if as_json:
+        for source in answer.sources:
+            emit(asdict(source))
+        return
+    headers = ("source", "split", "share", "of tokens", "samples", "tokens", "epochs", "runs out at", "licence")
+    rows = [
+        (
+            s.name,
+            shown(s.split or "-", 30),
+            f"{s.share:.2%}",
+            f"{s.token_share:.2%}",
+            f"{s.samples:,}",
+            f"{s.tokens:,}",
+            f"{s.epochs:,.2f}{' !' if s.repeated else ''}",
+            "-" if s.runs_out is None else f"{s.runs_out:,}",
+            shown(s.license, 30),
+        )
+        for s in answer.sources
+    ]
+    table(headers, rows)
+    for note in answer.notes:
+        sys.stdout.write(f"{shown(note, 400)}\n")
+
+
+def import_mix(text: str) -> None:
+    """`choline-data mix import`: a mix of another tool, from a file or standard input, as ours."""
+    from choline_data.mix.foreign import import_mix as read
+
+    raw = sys.stdin.read() if text == "-" else Path(text).read_text() if Path(text).is_file() else text
+    sys.stdout.write(read(raw).to_yaml())

@@ -1,0 +1,130 @@
+"""A gathered column between the store and what is made of it: an Arrow array for a trainer, a message for the wire.
+
+Its strings and bytes are still views (the 16 bytes of Arrow's view layout) into the files they lie in, so that they are
+copied once, to where they are wanted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from choline_data.columns.arrow_values import WHOLE, Mask, is_large, is_text
+
+INLINE = 12  # values up to here lie in the view itself
+# From this mean length on, joining values one by one costs less than Arrow's cast and one more copy.
+JOINED_FROM = 16 << 10
+
+
+@dataclass(frozen=True)
+class Values:
+    """The values of a column of strings or bytes, where they lie."""
+
+    views: npt.NDArray[Any]
+    bases: Sequence[pa.Buffer]
+
+    def lengths(self) -> npt.NDArray[np.int32]:
+        """The length of each value."""
+        return self.views.view(np.int32)[::4]
+
+    def in_one_piece(self, kind: pa.DataType) -> tuple[pa.Buffer, pa.Buffer]:
+        """Their offsets, in the width of `kind`, and their bytes."""
+        viewed = pa.Array.from_buffers(
+            pa.binary_view(), len(self.views), [None, pa.py_buffer(self.views), *self.bases]
+        ).cast(pa.large_binary() if is_large(kind) else pa.binary())
+        _, offsets, data = viewed.buffers()
+        return offsets, data
+
+    def one_by_one(self) -> list[memoryview]:
+        """Each value as a slice of the memory it lies in."""
+        fields = self.views.view(np.int32).reshape(-1, 4)
+        lengths = fields[:, 0]
+        places = [*(memoryview(base) for base in self.bases), self.views.view(np.uint8).data]
+        short = lengths <= INLINE
+        base, start = fields[:, 2], fields[:, 3].astype(np.int64)
+        if short.any():
+            base = np.where(short, len(places) - 1, base)
+            start = np.where(short, np.arange(len(fields)) * WHOLE.itemsize + 4, start)
+        ends = (start + lengths).tolist()
+        if len(places) == 2 and not short.any():
+            (only, _) = places
+            return [only[a:b] for a, b in zip(start.tolist(), ends, strict=True)]
+        return [places[n][a:b] for n, a, b in zip(base.tolist(), start.tolist(), ends, strict=True)]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of `count` rows; `valid` is None where nothing is null. `values` are an array, bytes or `Values`."""
+
+    kind: pa.DataType
+    count: int
+    valid: Mask | None = None
+    offsets: npt.NDArray[Any] | None = None
+    values: Any = None
+    children: tuple[Column, ...] = ()
+
+    @property
+    def nulls(self) -> int:
+        """How many rows are null."""
+        return 0 if self.valid is None else self.count - int(np.count_nonzero(self.valid))
+
+    @property
+    def bitmap(self) -> pa.Buffer | None:
+        """Which rows are not null, as Arrow has it."""
+        return None if self.valid is None else pa.py_buffer(np.packbits(self.valid, bitorder="little"))
+
+    def part(self, start: int, stop: int) -> Column:
+        """Rows start … stop-1, as slices of the same memory."""
+        valid = None if self.valid is None else self.valid[start:stop]
+        if valid is not None and valid.all():
+            valid = None
+        if isinstance(self.values, Values):
+            values: Any = Values(self.values.views[start:stop], self.values.bases)
+            return Column(self.kind, stop - start, valid, None, values)
+        if self.offsets is None:
+            values = None if self.values is None else self.values[start:stop]
+            return Column(
+                self.kind, stop - start, valid, None, values, tuple(child.part(start, stop) for child in self.children)
+            )
+        first, last = int(self.offsets[start]), int(self.offsets[stop])
+        values = None if self.values is None else self.values[first:last]
+        offsets = self.offsets[start : stop + 1] - self.offsets.dtype.type(first)
+        return Column(
+            self.kind, stop - start, valid, offsets, values, tuple(child.part(first, last) for child in self.children)
+        )
+
+    def to_views(self) -> pa.Array:
+        """The column as an Arrow array whose strings and bytes stay where they lie: views into the store's files."""
+        if isinstance(self.values, Values):
+            kind = pa.string_view() if is_text(self.kind) else pa.binary_view()
+            buffers = [self.bitmap, pa.py_buffer(self.values.views), *self.values.bases]
+            return pa.Array.from_buffers(kind, self.count, buffers)
+        if not self.children:
+            return self.to_arrow()
+        children = [child.to_views() for child in self.children]
+        if pa.types.is_struct(self.kind):
+            kind = pa.struct([field.with_type(child.type) for field, child in zip(self.kind, children, strict=True)])
+            return pa.Array.from_buffers(kind, self.count, [self.bitmap], children=children)
+        kind = pa.list_(self.kind.value_field.with_type(children[0].type))
+        return pa.Array.from_buffers(kind, self.count, [self.bitmap, pa.py_buffer(self.offsets)], children=children)
+
+    def to_arrow(self) -> pa.Array:
+        """The column as an Arrow array."""
+        kind = self.kind
+        buffers = [self.bitmap]
+        if isinstance(self.values, Values):
+            buffers += self.values.in_one_piece(kind)
+        elif self.offsets is not None:
+            buffers.append(pa.py_buffer(self.offsets))
+        if pa.types.is_boolean(kind):
+            buffers.append(pa.py_buffer(np.packbits(self.values, bitorder="little")))
+        elif self.values is not None and not isinstance(self.values, Values):
+            buffers.append(pa.py_buffer(self.values))
+        return pa.Array.from_buffers(
+            kind, self.count, buffers, children=[child.to_arrow() for child in self.children] or None
+        )

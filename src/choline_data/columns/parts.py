@@ -1,0 +1,280 @@
+"""A column of some rows, where its values lie: in the Arrow arrays of batches, or in the blocks of mapped store files.
+
+What picks rows (`columns/gather.py`) asks either the same few questions. Blocks answer them from the numbers in their headers,
+all of them at once: a batch for each block, and an array for each of its columns, would cost more than what they hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from choline_data.columns.arrow_values import Ints, Mask, dtype_of, is_bytes, is_large, numbers
+
+BASE_LIMIT = (1 << 31) - 1  # a view's offset into its buffer has 31 bits
+
+
+@dataclass(frozen=True)
+class Spans:
+    """Where strings or bytes lie: each one's length, its start in a buffer, and which of `bases` that is."""
+
+    lengths: Ints
+    starts: Ints
+    buffers: npt.NDArray[np.int32]
+    bases: list[pa.Buffer]
+    held: int  # bytes of the bases that are no mapped files
+
+
+class Parts(Protocol):
+    """A column of the rows."""
+
+    @property
+    def valid(self) -> Mask | None:
+        """Which rows are not null; None where all of them are."""
+
+    def fixed(self) -> npt.NDArray[Any]:
+        """Values of one width, one after the other."""
+
+    def spans(self) -> Spans:
+        """Where strings or bytes lie."""
+
+    def lists(self) -> tuple[Ints, Ints, Parts]:
+        """Where each list begins among the items of all of them, its length, and the items."""
+
+    def field(self, index: int) -> Parts:
+        """A field of structs."""
+
+
+class ArrowParts:
+    """The column as arrays, one after the other. `maps` are mapped files that their buffers may lie in."""
+
+    def __init__(self, kind: pa.DataType, arrays: Sequence[pa.Array], maps: Sequence[pa.Buffer] = ()) -> None:
+        self._kind = kind
+        self._arrays = arrays
+        self._maps = maps
+
+    @property
+    def valid(self) -> Mask | None:
+        """Which rows are not null; None where all of them are."""
+        if not any(array.null_count for array in self._arrays):
+            return None
+        return np.concatenate([numbers(array.is_valid()) for array in self._arrays])
+
+    def fixed(self) -> npt.NDArray[Any]:
+        """Values of one width, one after the other."""
+        if pa.types.is_boolean(self._kind):
+            return _joined([numbers(array.fill_null(False)) for array in self._arrays])
+        dtype = dtype_of(self._kind)
+        return _joined(
+            [
+                np.frombuffer(array.buffers()[1], dtype, len(array), array.offset * dtype.itemsize)
+                for array in self._arrays
+            ]
+        )
+
+    def spans(self) -> Spans:
+        """Where strings or bytes lie."""
+        bases: list[pa.Buffer] = []
+        held = 0
+        known: dict[int, int] = {}
+        maps = [(m.address, m.address + m.size, m) for m in self._maps if m.size <= BASE_LIMIT]
+        width = np.dtype("<i8") if is_large(self._kind) else np.dtype("<i4")
+        count = sum(len(array) for array in self._arrays)
+        lengths, starts, buffers = np.empty(count, np.int64), np.empty(count, np.int64), np.zeros(count, np.int32)
+        at = 0
+        for array in self._arrays:
+            size = len(array)
+            if not size:
+                continue
+            _, offsets, data = array.buffers()
+            ends: npt.NDArray[Any] = np.frombuffer(offsets, width, size + 1, array.offset * width.itemsize)
+            upto = at + size
+            np.subtract(ends[1:], ends[:-1], out=lengths[at:upto])
+            if data is not None:
+                base, shift = _base_of(data, int(ends[0]), int(ends[-1]), maps)
+                number = known.get(base.address)
+                if number is None:
+                    number = known[base.address] = len(bases)
+                    bases.append(base)
+                    if not any(base is mapped for _, _, mapped in maps):
+                        held += base.size
+                np.add(ends[:-1], shift, out=starts[at:upto])
+                if number:
+                    buffers[at:upto] = number
+            at = upto
+        return Spans(lengths, starts, buffers, bases, held)
+
+    def lists(self) -> tuple[Ints, Ints, Parts]:
+        """Where each list begins among the items of all of them, its length, and the items."""
+        starts, lengths, items = [], [], []
+        at = 0
+        for array in self._arrays:
+            ends = numbers(array.offsets).astype(np.int64)
+            first, last = (int(ends[0]), int(ends[-1])) if len(ends) else (0, 0)
+            starts.append(ends[:-1] - first + at)
+            lengths.append(ends[1:] - ends[:-1])
+            items.append(array.values.slice(first, last - first))
+            at += last - first
+        return _joined(starts), _joined(lengths), ArrowParts(self._kind.value_type, items, self._maps)
+
+    def field(self, index: int) -> Parts:
+        """A field of structs."""
+        return ArrowParts(self._kind.field(index).type, [array.field(index) for array in self._arrays], self._maps)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a header has a column's numbers: its node, its first buffer, and the places of its children."""
+
+    kind: pa.DataType
+    node: int
+    buffer: int
+    children: tuple[Place, ...] = ()
+
+
+def places_of(schema: pa.Schema) -> dict[str, Place] | None:
+    """The place of each column in the headers of a schema's messages; None where a type has other buffers than these."""
+    nodes = buffers = 0
+
+    def place(kind: pa.DataType) -> Place:
+        nonlocal nodes, buffers
+        node, buffer = nodes, buffers
+        nodes += 1
+        if pa.types.is_struct(kind):
+            buffers += 1
+            return Place(kind, node, buffer, tuple(place(field.type) for field in kind))
+        if pa.types.is_list(kind):
+            buffers += 2
+            return Place(kind, node, buffer, (place(kind.value_type),))
+        if is_bytes(kind):
+            buffers += 3
+        elif pa.types.is_fixed_size_binary(kind) or pa.types.is_primitive(kind):
+            buffers += 2
+        else:
+            raise NotImplementedError(kind)
+        return Place(kind, node, buffer)
+
+    try:
+        return {field.name: place(field.type) for field in schema}
+    except NotImplementedError:
+        return None
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Blocks of mapped files: where each one's buffers lie in its file, and the nulls of each of its columns."""
+
+    maps: list[pa.Buffer]
+    files: list[int]  # of each block, which of `maps`
+    buffers: npt.NDArray[np.int64]  # (block, buffer): its first byte in the file, a multiple of 8
+    nulls: npt.NDArray[np.int64]  # (block, node)
+
+    def memory(self, dtype: Any) -> list[npt.NDArray[Any]]:
+        """The files as arrays of numbers."""
+        size = np.dtype(dtype).itemsize
+        return [np.frombuffer(mapped, dtype, mapped.size // size) for mapped in self.maps]
+
+
+class BlockParts:
+    """The column in rows starts[i] … starts[i] + counts[i] - 1 of each block."""
+
+    def __init__(self, blocks: Blocks, place: Place, starts: list[int], counts: list[int]) -> None:
+        self._blocks = blocks
+        self._place = place
+        self._starts = starts
+        self._counts = counts
+
+    def _bits(self, buffer: int, among: Sequence[bool] | None = None) -> Mask:
+        """A bit a row; those of blocks that are not `among` them are set."""
+        memory = self._blocks.memory(np.uint8)
+        wanted = [True] * len(self._counts) if among is None else among
+        made: list[npt.NDArray[Any]] = []
+        for its, at, start, count, asked in zip(
+            self._blocks.files,
+            self._blocks.buffers[:, buffer].tolist(),
+            self._starts,
+            self._counts,
+            wanted,
+            strict=True,
+        ):
+            if not asked:
+                made.append(np.ones(count, np.uint8))
+                continue
+            first = start // 8
+            bits = np.unpackbits(memory[its][at + first : at + (start + count + 7) // 8], bitorder="little")
+            made.append(bits[start - 8 * first :][:count])
+        return _joined(made).view(np.bool_)
+
+    @property
+    def valid(self) -> Mask | None:
+        """Which rows are not null; None where all of them are."""
+        nulls = self._blocks.nulls[:, self._place.node]
+        return self._bits(self._place.buffer, (nulls > 0).tolist()) if nulls.any() else None
+
+    def fixed(self) -> npt.NDArray[Any]:
+        """Values of one width, one after the other."""
+        if pa.types.is_boolean(self._place.kind):
+            return self._bits(self._place.buffer + 1)
+        dtype = dtype_of(self._place.kind)
+        return _joined(self._slices(np.uint8, 1, dtype.itemsize, 0)).view(dtype)
+
+    def _slices(self, memory: Any, buffer: int, width: int, more: int) -> list[npt.NDArray[Any]]:
+        """Of each block the numbers of its rows, `width` to a row and `more` after them."""
+        arrays = self._blocks.memory(memory)
+        firsts = self._blocks.buffers[:, self._place.buffer + buffer] // arrays[0].itemsize
+        return [
+            arrays[its][at + start * width : at + (start + count) * width + more]
+            for its, at, start, count in zip(
+                self._blocks.files, firsts.tolist(), self._starts, self._counts, strict=True
+            )
+        ]
+
+    def _ends(self) -> list[npt.NDArray[Any]]:
+        wide = is_large(self._place.kind)
+        return self._slices(np.dtype("<i8") if wide else np.dtype("<i4"), 1, 1, 1)
+
+    def spans(self) -> Spans:
+        """Where strings or bytes lie."""
+        ends = self._ends()
+        starts = _joined([of_block[:-1] for of_block in ends]).astype(np.int64)
+        lengths = _joined([of_block[1:] for of_block in ends]).astype(np.int64) - starts
+        starts += np.repeat(self._blocks.buffers[:, self._place.buffer + 2], self._counts)
+        files = np.repeat(np.array(self._blocks.files, np.int32), self._counts)
+        return Spans(lengths, starts, files, self._blocks.maps, 0)
+
+    def lists(self) -> tuple[Ints, Ints, Parts]:
+        """Where each list begins among the items of all of them, its length, and the items."""
+        ends = self._ends()
+        firsts = [int(of_block[0]) for of_block in ends]
+        counts = [int(of_block[-1]) - first for of_block, first in zip(ends, firsts, strict=True)]
+        starts = _joined([of_block[:-1] for of_block in ends]).astype(np.int64)
+        lengths = _joined([of_block[1:] for of_block in ends]).astype(np.int64) - starts
+        before = np.cumsum([0, *counts[:-1]])
+        starts += np.repeat(before - np.array(firsts), self._counts)
+        return starts, lengths, BlockParts(self._blocks, self._place.children[0], firsts, counts)
+
+    def field(self, index: int) -> Parts:
+        """A field of structs."""
+        return BlockParts(self._blocks, self._place.children[index], self._starts, self._counts)
+
+
+def _joined(arrays: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    if not arrays:
+        return np.empty(0, np.int64)
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+
+def _base_of(
+    data: pa.Buffer, first: int, last: int, maps: Sequence[tuple[int, int, pa.Buffer]]
+) -> tuple[pa.Buffer, int]:
+    """A buffer of at most 2 GiB that holds bytes [first, last) of `data`, and how far `data` begins from its start."""
+    address = data.address
+    for start, end, mapped in maps:
+        if start <= address < end:
+            return mapped, address - start
+    return data.slice(first, last - first), -first

@@ -1,0 +1,52 @@
+"""Which rows made a step: worked out from the recipe alone, with no log and no store."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from choline_data.errors import OutOfRangeError
+from choline_data.order import SourceOrder
+from choline_data.order.recipe import Recipe
+
+
+def explain(recipe: Recipe, start: int, stop: int, *, batch: int = 1, world: int = 1) -> list[dict[str, Any]]:
+    """The rows at positions start … stop-1: position, rank, source, dataset, revision, row and epoch of each.
+
+    `row` counts the rows that the source serves: those of its split and `where`, or packed rows in the tokens view.
+    """
+    if not 0 <= start < stop:
+        raise OutOfRangeError(f"Positions {start} to {stop} are not in the stream.", remedy="Steps count from 0.")
+    placed = list(recipe.plan().place(start, stop))
+    source = np.concatenate([p.source for p in placed])
+    rank = np.concatenate([p.rank for p in placed])
+    rows = np.empty(len(rank), np.int64)
+    for number in np.unique(source).tolist():
+        spec = recipe.sources[number]
+        key = f"tokens/{spec.key}" if recipe.view == "tokens" else spec.key
+        order = SourceOrder(spec.rows, spec.block_rows, seed=recipe.seed, key=key, shuffle=recipe.shuffle)
+        places = np.flatnonzero(source == number)
+        found = np.empty(len(places), np.int64)
+        for run in order.runs(rank[places]):
+            ranges = order.ranges(run.epoch, run.window)
+            starts = np.array([a for a, _ in ranges], np.int64)
+            ends = np.cumsum(np.array([b - a for a, b in ranges], np.int64))
+            block = np.searchsorted(ends, run.rows, side="right")
+            found[run.at] = starts[block] + run.rows - np.concatenate([[0], ends])[block]
+        rows[places] = found
+    out: list[dict[str, Any]] = []
+    for offset, (number, nth, row) in enumerate(zip(source.tolist(), rank.tolist(), rows.tolist(), strict=True)):
+        spec, position = recipe.sources[number], start + offset
+        out.append(
+            {
+                "position": position,
+                "rank": position // batch % world,
+                "source": spec.name,
+                "dataset": spec.dataset,
+                "revision": spec.revision,
+                "row": row,
+                "epoch": nth // spec.rows,
+            }
+        )
+    return out

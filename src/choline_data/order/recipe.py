@@ -1,0 +1,309 @@
+"""The recipe: a mix made exact. Its canonical JSON says everything that decides the stream; its digest names it."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import cached_property
+from typing import Any, TypeVar
+
+import orjson
+
+from choline_data.errors import InvalidMixError, RecipeMismatchError, SourceExhaustedError
+from choline_data.order import Plan, RunPlan
+from choline_data.process.work import allow, pause
+
+VERSION = 1
+VIEWS = ("samples", "text", "tokens")
+ON_EXHAUSTED = ("renormalize", "stop", "repeat", "error")
+MAX_SOURCES = 1024
+MAX_SEGMENTS = 1024
+MAX_SOURCE_BATCH = 1 << 20
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class RecipeSource:
+    """A source of a recipe: a revision, the part of it that is served, and how its rows count and are ordered.
+
+    `rows` and `block_rows` are those of what is served: samples, or packed rows in the tokens view.
+    """
+
+    name: str
+    dataset: str
+    revision: str
+    rows: int
+    block_rows: int
+    split: str = ""
+    config: str = ""
+    where: str = ""
+    max_epochs: str = ""  # a fraction as text, such as "3/2"; "" for no end
+
+    @property
+    def key(self) -> str:
+        """What the order of this source's rows depends on beside the seed: never its name or its neighbours."""
+        return "/".join((self.revision, self.config, self.split, self.where))
+
+    @property
+    def cap(self) -> int | None:
+        """The most samples that it gives; None for no end."""
+        if not self.max_epochs:
+            return None
+        return int(self.rows * Fraction(self.max_epochs))
+
+
+@dataclass(frozen=True)
+class Segment:
+    """From position `start` on, these integer weights, in samples; a source that is not named has none."""
+
+    start: int
+    weights: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides a stream. Equal recipes, equal streams, on every machine."""
+
+    sources: tuple[RecipeSource, ...]
+    segments: tuple[Segment, ...]
+    seed: int = 0
+    shuffle: bool = True
+    view: str = "samples"
+    on_exhausted: str = "renormalize"
+    options: Mapping[str, str] = ()  # type: ignore[assignment]  # of the view: tokenizer digest, seq_len, packing …
+    source_batch: int = 1  # so many consecutive positions have one source
+
+    def __post_init__(self) -> None:
+        names = [source.name for source in self.sources]
+        if not names or len(names) > MAX_SOURCES or len(set(names)) != len(names):
+            raise InvalidMixError(
+                f"A recipe has 1 to {MAX_SOURCES} sources with names of their own.", remedy="Check the mix."
+            )
+        object.__setattr__(self, "sources", tuple(sorted(self.sources, key=lambda s: s.name)))
+        object.__setattr__(self, "options", dict(self.options))
+        if self.view not in VIEWS or self.on_exhausted not in ON_EXHAUSTED or not -(1 << 63) <= self.seed < 1 << 63:
+            raise InvalidMixError(
+                f"view {self.view!r}, on_exhausted {self.on_exhausted!r} or seed {self.seed} can't be.",
+                remedy=f"Views: {', '.join(VIEWS)}; on_exhausted: {', '.join(ON_EXHAUSTED)}; a 64-bit seed.",
+            )
+        if not 1 <= self.source_batch <= MAX_SOURCE_BATCH:
+            raise InvalidMixError(
+                f"Batches of one source can't have {self.source_batch} positions.",
+                remedy=f"1 to {MAX_SOURCE_BATCH}.",
+            )
+        starts = [segment.start for segment in self.segments]
+        if not starts or starts[0] != 0 or any(b <= a for a, b in itertools.pairwise(starts)):
+            raise InvalidMixError(
+                "Segments begin at position 0 and go up.", remedy="Append segments, never insert them."
+            )
+        if len(starts) > MAX_SEGMENTS or starts[-1] >= 1 << 60:
+            raise InvalidMixError(
+                f"A recipe has at most {MAX_SEGMENTS} segments, below position 2^60.",
+                remedy="Start a new stream.",
+            )
+        if any(start % self.source_batch for start in starts):
+            raise InvalidMixError(
+                f"Batches of {self.source_batch} positions have one source each: a segment can't begin within one.",
+                remedy=f"Begin it at a multiple of {self.source_batch}.",
+            )
+        unnamed = set(names).difference(*(segment.weights for segment in self.segments))
+        if unnamed:  # `before` tells by the weights which sources there were
+            raise InvalidMixError(f"No segment weighs {min(unnamed)}.", remedy="Give it a weight; 0 will do.")
+        for segment in self.segments:
+            if not set(segment.weights) <= set(names) or not sum(segment.weights.values()):
+                raise InvalidMixError(f"The segment at {segment.start} weighs sources that the recipe does not have.")
+            if any(weight < 0 or weight >= 1 << 62 for weight in segment.weights.values()):
+                raise InvalidMixError(f"The segment at {segment.start} has a weight below 0 or above 2^62.")
+        for source in self.sources:
+            if source.rows < 1 or source.block_rows < 1:
+                raise InvalidMixError(
+                    f"{source.name}: there are no rows to serve.",
+                    remedy="Take it out of the mix, or widen its `where`, split or config.",
+                    source=source.name,
+                )
+            if source.cap is not None and source.cap < self.source_batch:
+                raise InvalidMixError(
+                    f"{source.name}: {source.cap} samples are less than one batch of {self.source_batch} of one source.",
+                    remedy="Make batches smaller, raise its max_epochs, or take it out of the mix.",
+                    source=source.name,
+                )
+
+    def to_json(self) -> bytes:
+        """The canonical form: sorted keys, no blanks, integers and strings only."""
+        body = {
+            "version": VERSION,
+            "sources": [{key: value for key, value in vars(source).items() if value != ""} for source in self.sources],
+            "segments": [{"start": s.start, "weights": dict(s.weights)} for s in self.segments],
+            "seed": self.seed,
+            "shuffle": self.shuffle,
+            "view": self.view,
+            "on_exhausted": self.on_exhausted,
+            "options": dict(self.options),
+        }
+        if self.source_batch != 1:  # left out where it says nothing: recipes that are older keep their digests
+            body["source_batch"] = self.source_batch
+        return orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
+
+    @classmethod
+    def from_json(cls, raw: bytes | str) -> Recipe:
+        """The recipe of this JSON, which may come from anywhere: checked, InvalidMixError where it is none."""
+        try:
+            body = orjson.loads(raw)
+            if body["version"] != VERSION:
+                raise InvalidMixError(
+                    f"The recipe has version {body['version']}, this software reads {VERSION}.",
+                    remedy="Upgrade choline-data.",
+                )
+            _check_weights(len(body["sources"]), len(body["segments"]))
+            sources = tuple(_checked(RecipeSource(**source)) for source in body["sources"])
+            segments = tuple(map(_segment, body["segments"]))
+            return cls(
+                sources,
+                segments,
+                seed=_typed(body["seed"], int),
+                shuffle=_typed(body["shuffle"], bool),
+                view=_typed(body["view"], str),
+                on_exhausted=_typed(body["on_exhausted"], str),
+                options={k: _typed(v, str) for k, v in body["options"].items()},
+                source_batch=_typed(body.get("source_batch", 1), int),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
+            raise InvalidMixError("This is not a recipe.", remedy="Resolve the mix again.") from error
+
+    @cached_property
+    def digest(self) -> str:
+        """The stream's name: sha256 of the canonical JSON."""
+        return hashlib.sha256(self.to_json()).hexdigest()
+
+    def plan(self) -> Plan | RunPlan:
+        """The arithmetic of this recipe's stream."""
+        _check_weights(len(self.sources), len(self.segments))
+        weights = [(s.start, [s.weights.get(source.name, 0) for source in self.sources]) for s in self.segments]
+        caps = [source.cap for source in self.sources]
+        if self.source_batch > 1:
+            return RunPlan(self.source_batch, weights, caps, seed=self.seed, on_exhausted=self.on_exhausted)
+        return Plan(weights, caps, seed=self.seed, on_exhausted=self.on_exhausted)
+
+    def exhaustion(self) -> SourceExhaustedError | None:
+        """What a stream that is to say so raises after its last position; None where it just ends, or never does."""
+        if self.on_exhausted != "error":
+            return None
+        plan = self.plan()
+        missing = plan.missing()
+        if not missing:
+            return None
+        source, length = self.sources[missing[0]], plan.length
+        given = (source.cap or 0) // self.source_batch * self.source_batch
+        return SourceExhaustedError(
+            f"{source.name} runs out at position {length}, after {given} samples of its {source.rows} rows.",
+            remedy=f"Stop there (max_samples={length}), raise its max_epochs, change the mix there, or choose another "
+            "on_exhausted: renormalize, stop, repeat.",
+            source=source.name,
+            position=length,
+        )
+
+    def with_segment(self, start: int, weights: Mapping[str, int], sources: Sequence[RecipeSource] = ()) -> Recipe:
+        """The recipe that changes to `weights` at `start`; everything before stays as it was."""
+        known = {s.name for s in self.sources}
+        added = tuple(s for s in sources if s.name not in known)
+        return replace(self, sources=(*self.sources, *added), segments=(*self.segments, Segment(start, dict(weights))))
+
+    def before(self, segment: int) -> Recipe:
+        """The recipe as it was before its segment number `segment` was appended."""
+        kept = self.segments[:segment]
+        named = {name for s in kept for name in s.weights}
+        return replace(self, segments=kept, sources=tuple(s for s in self.sources if s.name in named))
+
+    def _earlier(self, position: int) -> Iterator[str]:
+        """The digests that this recipe had before each segment that starts at or after `position`.
+
+        They are those of `before`. What the canonical forms of two of them have in common is hashed once.
+        """
+        body = orjson.loads(self.to_json())
+        sources, segments = body.pop("sources"), body.pop("segments")
+        version_on = {key: body.pop(key) for key in ("version", "view")}
+        after = {key: body.pop(key) for key in ("shuffle", "source_batch") if key in body}
+        head = hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)[:-1] + b',"segments":[')
+        tail = b"]," + orjson.dumps(after, option=orjson.OPT_SORT_KEYS)[1:-1] + b',"sources":['
+        last = b"]," + orjson.dumps(version_on, option=orjson.OPT_SORT_KEYS)[1:]
+        texts = {source["name"]: orjson.dumps(source, option=orjson.OPT_SORT_KEYS) for source in sources}
+        named: set[str] = set()
+        for number, segment in enumerate(segments[:-1]):
+            pause()
+            head.update(b"," * (number > 0) + orjson.dumps(segment, option=orjson.OPT_SORT_KEYS))
+            named |= segment["weights"].keys()
+            if position <= segments[number + 1]["start"]:
+                whole = head.copy()
+                whole.update(tail + b",".join(text for name, text in texts.items() if name in named) + last)
+                yield whole.hexdigest()
+
+    def check_digest(self, digest: str, position: int) -> None:
+        """Accepts a cursor of this recipe, or of the recipe as it was before a segment that starts at or after it."""
+        if digest == self.digest:
+            return
+        if len(digest) == 64 and any(digest == earlier for earlier in self._earlier(position)):
+            return
+        raise RecipeMismatchError(
+            f"The cursor belongs to recipe {digest[:12]}…, this stream is {self.digest[:12]}….",
+            remedy="Resume with the mix, seed and options of the run that wrote it.",
+            expected=self.digest,
+            found=digest,
+        )
+
+
+def _check_weights(sources: int, segments: int) -> None:
+    allow(
+        "recipe_weights",
+        sources * segments,
+        f"The plan of {sources} sources in {segments} segments has too many weights",
+        "Begin a new run: its recipe has one segment.",
+    )
+
+
+_EPOCHS = re.compile(r"(?:[1-9][0-9]{0,17}(?:/[1-9][0-9]{0,17})?)?")
+_REVISION = re.compile(r"[0-9a-f]{64}")
+
+
+def _segment(body: Any) -> Segment:
+    pause()
+    return Segment(_typed(body["start"], int), {k: _typed(v, int) for k, v in body["weights"].items()})
+
+
+def _typed(value: Any, kind: type[_T]) -> _T:
+    """The value, of this very type; TypeError else."""
+    if type(value) is not kind:
+        raise TypeError(f"a {type(value).__name__} where a {kind.__name__} should be")
+    return value
+
+
+def _checked(source: RecipeSource) -> RecipeSource:
+    """A source from anywhere, where its fields are what they should be: a revision names a folder of the home."""
+    for name in ("name", "dataset", "revision", "split", "config", "where", "max_epochs"):
+        _typed(getattr(source, name), str)
+    if not _REVISION.fullmatch(source.revision) or not _EPOCHS.fullmatch(source.max_epochs):
+        raise ValueError("not a revision, or not a number of epochs")
+    if not (1 <= _typed(source.rows, int) < 1 << 60 and 1 <= _typed(source.block_rows, int) < 1 << 60):
+        raise ValueError("rows out of range")
+    return source
+
+
+def difference(ours: Recipe, theirs: Mapping[str, Any]) -> str:
+    """In words, how a recipe (as parsed JSON) differs from ours: the first few fields, ours and theirs."""
+    own: dict[str, Any] = orjson.loads(ours.to_json())
+    told: list[str] = []
+    for key in ("seed", "shuffle", "view", "on_exhausted", "source_batch", "options", "segments"):
+        if own.get(key) != theirs.get(key):
+            told.append(f"{key}: {own.get(key)} here, {theirs.get(key)} there")
+    here = {s["name"]: s for s in own["sources"]}
+    there = {s["name"]: s for s in theirs.get("sources", [])}
+    for name in sorted(set(here) ^ set(there)):
+        told.append(f"source {name} is only {'here' if name in here else 'there'}")
+    for name in sorted(set(here) & set(there)):
+        for key in sorted(set(here[name]) | set(there[name])):
+            if here[name].get(key) != there[name].get(key):
+                told.append(f"{name}.{key}: {here[name].get(key)} here, {there[name].get(key)} there")
+    return "; ".join(told[:6]) or "nothing that the recipes show"

@@ -1,0 +1,1 @@
+"""Where things are: the home, files elsewhere, and what guards them."""

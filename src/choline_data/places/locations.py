@@ -1,0 +1,135 @@
+"""Where bytes come from: paths and URLs, checked before fsspec sees a string, then opened through fsspec."""
+
+from __future__ import annotations
+
+import os
+import re
+from urllib.parse import urlsplit
+
+from choline_data.errors import ForbiddenLocationError, MissingDependencyError
+
+# Schemes that read one named thing. fsspec knows 55 more, and
+# chains: `simplecache::file:///etc/hostname` is one.
+SCHEMES = frozenset({"file", "http", "https", "s3", "gs", "gcs", "az", "abfs", "abfss", "hf", "memory"})
+EXTRAS = {
+    "s3": "s3",
+    "gs": "gcs",
+    "gcs": "gcs",
+    "az": "azure",
+    "abfs": "azure",
+    "abfss": "azure",
+    "hf": "hub",
+    "http": "http",
+    "https": "http",
+}
+NETWORK_SCHEMES = frozenset({"http", "https", "s3", "gs", "gcs", "az", "abfs", "abfss", "hf"})
+_PRIVATE_DOMAINS = frozenset({"local", "localhost", "internal", "intranet", "lan", "home", "corp", "invalid", "test"})
+_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
+_PLAIN = re.compile(r"[A-Za-z0-9._~/:=@+,%&?!()-]*$")
+_ODD_ESCAPE = re.compile(r"%([01]|2[eEfF5]|5[cC]|7[fF])")
+_SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*):")
+
+
+def redacted(location: str) -> str:
+    """The location without user, password, query and fragment: fit for errors, logs and manifests."""
+    if "://" not in location:
+        return location
+    try:
+        parts = urlsplit(location)
+        _ = parts.port
+    except ValueError:
+        return location.split("://", 1)[0] + "://…"
+    host = parts.hostname or ""
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.scheme}://{host}{port}{parts.path}"
+
+
+def is_url(location: str) -> bool:
+    """Whether this names a scheme; a Windows drive letter does not."""
+    match = _SCHEME.match(location)
+    return bool(match and len(match.group(1)) > 1 and "://" in location)
+
+
+def check_location(location: str, *, network: bool = False) -> str:
+    """`location`, where its form is allowed: a plain path, or one URL of a known scheme; no chains, no NUL.
+
+    `network` holds for what arrives from elsewhere (a card, a request): only https, http and object stores, only
+    hosts with a public name, no port but the usual one, no user, no odd escapes. Nothing is opened or resolved.
+    """
+    if any(c in location for c in "\x00\r\n") or "::" in location.split("://[", 1)[0] or location.startswith("|"):
+        raise ForbiddenLocationError(
+            f"{redacted(location)!r} is a chain of file systems, a command, or holds a control character.",
+            remedy="Give one path or one URL; archives are opened by their content.",
+        )
+    if network:
+        _check_from_network(location)
+    if not is_url(location):
+        return location
+    scheme = location.split(":", 1)[0].lower()
+    if scheme not in SCHEMES:
+        raise ForbiddenLocationError(
+            f"The scheme {scheme!r} is not allowed.", remedy=f"Allowed: {', '.join(sorted(SCHEMES))}."
+        )
+    return location
+
+
+def _check_from_network(location: str) -> None:
+    scheme, sign, rest = location.partition("://")
+    why = ""
+    if not sign or scheme.lower() not in NETWORK_SCHEMES:
+        why = f"only {', '.join(sorted(NETWORK_SCHEMES))} URLs may come over the network"
+    elif not _PLAIN.match(rest) or _ODD_ESCAPE.search(rest) or "//" in rest or ".." in rest:
+        why = "it holds a character or a sequence that a plain URL does not"
+    elif scheme.lower() in ("http", "https"):
+        why = _host_fault(rest.split("/", 1)[0])
+    elif "@" in rest or "?" in rest:
+        why = "an object's name with @ or ? may mean something else"
+    if why:
+        raise ForbiddenLocationError(
+            f"{redacted(location)!r} is refused: {why}.",
+            remedy="Add it on the machine itself, as its operator.",
+        )
+
+
+def _host_fault(host: str) -> str:
+    """Why this host may be a private one; "" where its form is that of a public name."""
+    name, sign, port = host.partition(":")
+    labels = name.lower().split(".")
+    if "@" in host or (sign and port not in ("80", "443")):
+        return "a user or a port stands in it"
+    if len(labels) < 2 or len(name) > 253 or not all(_LABEL.match(label) for label in labels):
+        return "its host is not a public name"
+    if not labels[-1].isalpha() or labels[-1] in _PRIVATE_DOMAINS:
+        return "its host is an address or a private name"
+    return ""
+
+
+def local_path(location: str) -> str | None:
+    """The path on this machine, or None where the location is elsewhere."""
+    if location.startswith("file://"):
+        return location.removeprefix("file://")
+    return None if is_url(location) else location
+
+
+def filesystem(location: str) -> tuple[object, str]:
+    """The fsspec file system of a checked location, and the path within it."""
+    import fsspec
+
+    check_location(location)
+    scheme = location.split(":", 1)[0].lower()
+    try:
+        fs, path = fsspec.core.url_to_fs(location, **_options(scheme))
+    except ImportError as error:
+        raise MissingDependencyError(EXTRAS.get(scheme, "all"), f"Reading {scheme}:// URLs") from error
+    return fs, path
+
+
+def _options(scheme: str) -> dict[str, object]:
+    if scheme == "hf" and os.environ.get("HF_ENDPOINT"):
+        return {"endpoint": os.environ["HF_ENDPOINT"]}
+    if scheme not in ("http", "https"):
+        return {}
+    import aiohttp
+
+    # Time without an end for a file, but not for a server that says nothing.
+    return {"client_kwargs": {"timeout": aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)}}

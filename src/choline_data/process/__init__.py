@@ -1,0 +1,1 @@
+"""What this process does with its memory, its children, and work that somebody waits for."""

@@ -1,0 +1,172 @@
+"""A child process for work that a hostile file may crash.
+
+Some files make a native library abort or touch memory that is not its own. No `except` catches that. So `add` does its
+work in a child. When a file crashes the child, the parent still lives and reports one error that names the file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from typing import IO, Any
+
+from choline_data.errors import CholineDataError, SourceDamagedError, UnavailableError, one_line
+from choline_data.places.locations import redacted
+
+NOTE_BYTES = 4096
+CRASHES = frozenset(
+    getattr(signal, name).value
+    for name in ("SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV", "SIGSYS", "SIGTRAP")
+    if hasattr(signal, name)
+)
+_PASSED_ON = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
+_SHOWN_BYTES = 64 << 10
+_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
+
+_note: Any = None
+
+
+def note_in(buffer: Any) -> None:
+    """From now on, `note` writes into this buffer of NOTE_BYTES, which a parent can read."""
+    global _note
+    _note = buffer
+
+
+def note(name: str) -> None:
+    """Notes the file that this process reads now. Costs next to nothing, so each file that is opened may be noted."""
+    if _note is not None:
+        raw = name.encode("utf-8", "replace")[: NOTE_BYTES - 2]
+        _note[: len(raw) + 2] = len(raw).to_bytes(2, "little") + raw
+
+
+def noted(buffer: Any) -> str:
+    """The file that the buffer names; "" where it names none."""
+    length = int.from_bytes(bytes(buffer[:2]), "little")
+    return redacted(bytes(buffer[2 : 2 + length]).decode("utf-8", "replace"))
+
+
+def crash_error(number: int, name: str, why: str = "") -> CholineDataError:
+    """The error for a process that ended by the crash signal `number` while it read the file `name`."""
+    how = signal.Signals(number).name
+    if not name:
+        return UnavailableError(
+            f"The process that did the work crashed ({how}){f': {why}' if why else ''}.",
+            remedy="Run it again; if it crashes again, report it.",
+        )
+    return SourceDamagedError(
+        f"{name}: the library that reads it crashed ({how}{f': {why}' if why else ''}). Nothing was published.",
+        remedy="The file is damaged, or uses what the library cannot read: leave it out, or write it again.",
+    )
+
+
+def run_apart(work: Callable[[], None], on_crash: Callable[[int], None] | None = None) -> None:
+    """Runs `work` in a child that becomes the program: it goes on from here, and this process only waits for it.
+
+    This process then ends as the child ended. Where the child crashed, `on_crash` gets its pid, and the error that names
+    the file is raised here. Without `fork`, and where the output is captured within Python or other threads run, the
+    work is done in this process.
+    """
+    if not _can_fork():
+        work()
+        return
+    buffer = mmap.mmap(-1, NOTE_BYTES)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with _unnamed_file() as said:
+        parent = os.getpid()
+        child = os.fork()
+        if not child:
+            _become_the_program(parent, said)
+            note_in(buffer)
+            try:
+                work()
+            finally:
+                note("")
+            return
+        status = _awaited(child)
+        _end_as(status, child, buffer, said, on_crash)
+
+
+def _can_fork() -> bool:
+    return (
+        hasattr(os, "fork")
+        and sys.platform != "darwin"  # its system libraries do not allow a fork without an exec
+        and threading.active_count() == 1
+        and sys.stdout is sys.__stdout__
+        and sys.stderr is sys.__stderr__
+        and sys.stderr is not None
+    )
+
+
+def _unnamed_file() -> IO[bytes]:
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("said"), "w+b")
+    return tempfile.TemporaryFile()
+
+
+def _become_the_program(parent: int, said: IO[bytes]) -> None:
+    """Ends with the parent, and keeps what native libraries write to standard error apart from what Python writes."""
+    import ctypes
+
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+    ours = os.dup(2)
+    os.dup2(said.fileno(), 2)
+    sys.stderr = open(ours, "w", buffering=1, errors="backslashreplace")  # noqa: SIM115 - for good
+
+
+def _awaited(child: int) -> int:
+    """The status with which the child ended; signals that end programs are passed on to it until then."""
+
+    def pass_on(number: int, frame: object) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, number)
+
+    for name in _PASSED_ON:
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), pass_on)
+    while True:
+        _, status = os.waitpid(child, 0)
+        if os.WIFEXITED(status) or os.WIFSIGNALED(status):
+            return status
+
+
+def _end_as(
+    status: int, child: int, buffer: mmap.mmap, said: IO[bytes], on_crash: Callable[[int], None] | None
+) -> None:
+    said.seek(0)
+    written = said.read(_SHOWN_BYTES)
+    if os.WIFSIGNALED(status) and os.WTERMSIG(status) in CRASHES:
+        if on_crash is not None:
+            on_crash(child)
+        raise crash_error(os.WTERMSIG(status), noted(buffer), _reason(written))
+    if os.WIFEXITED(status):
+        code = os.WEXITSTATUS(status)
+        if not code:  # else the error has been told on its one line
+            os.write(2, written)
+        os._exit(code)  # the child has done what is to be done at exit
+    number = os.WTERMSIG(status)
+    if number == signal.SIGKILL:
+        reading = noted(buffer)
+        where = f" while it read {one_line(reading, 200)}" if reading else ""
+        os.write(2, f"Killed{where}: perhaps memory ran out. Run it again.\n".encode())
+    else:
+        signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+    os._exit(128 + number)
+
+
+def _reason(written: bytes) -> str:
+    """What the library said before it ended, in short: the first line, without the place in its source code."""
+    for line in written.decode("utf-8", "replace").splitlines():
+        if line.strip():
+            return one_line(line.rpartition(": ")[2].strip() or line, 120)
+    return ""

@@ -1,0 +1,232 @@
+"""Where a revision has the samples of an id: an index beside it, made at first need by one scan in bounded memory.
+
+The object `ids/REVISION.index` is 32 bytes of head, a directory with 16 bytes a bucket (where its records end, and their
+xxh3), and 24 bytes a row: id and row number, by id. Ids are digests, so their first bits spread them evenly over buckets
+of about 1,000: to find one is to read the directory once and 24 KiB, from a disk or from an object store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+import tempfile
+from collections.abc import Iterator, Sequence
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import xxhash
+
+from choline_data.errors import DamagedStoreError, SourceNotFoundError
+from choline_data.places.home import Home
+from choline_data.process.work import pause
+from choline_data.store import Revision, derived
+from choline_data.store.leases import writing
+
+RowNumbers = npt.NDArray[np.int64]
+
+_HEAD = struct.Struct("<8sQQQ")  # magic, rows, buckets, xxh3 of the directory
+_MAGIC, _OLD_MAGIC = b"CHLIDX02", b"CHLIDX01"  # the old one's digest does not cover the revision
+_RECORD = np.dtype([("high", "<u8"), ("low", "<u8"), ("row", "<u8")])  # the two halves of an id as numbers
+_BUCKET = np.dtype([("end", "<u8"), ("xxh3", "<u8")])
+_IN_BUCKET = 1024
+_AT_ONCE = 1 << 22  # rows that are sorted together: 96 MiB
+_ROWS_READ = 1 << 18
+
+
+def index_name(revision: str) -> str:
+    """The object that holds the index of a revision's ids."""
+    return f"ids/{revision}.index"
+
+
+def rows_of(home: Home, revision: Revision, ids: Sequence[bytes]) -> RowNumbers:
+    """The rows that have one of these ids, ascending. Without an index, and where none can be kept, by a scan."""
+    name = index_name(revision.revision)
+    if not home.exists(name) and not derived.kept(home, size_of(revision.rows), lambda: make(home, revision)):
+        return scanned(revision, ids)
+    derived.of(home).mark(home, name)
+    try:
+        return IdIndex(home, revision).rows_of(ids)
+    except (FileNotFoundError, SourceNotFoundError):  # it was evicted just now
+        return scanned(revision, ids)
+
+
+def size_of(rows: int) -> int:
+    """The bytes of the index of so many rows."""
+    return _HEAD.size + (_BUCKET.itemsize << _bits(rows)) + rows * _RECORD.itemsize
+
+
+def scanned(revision: Revision, ids: Sequence[bytes]) -> RowNumbers:
+    """The same by reading every id."""
+    wanted = _of_ids(ids)
+    found = [part["row"][_among(part, wanted)] for part in _records(revision)]
+    return np.concatenate([np.empty(0, np.int64), *found]).astype(np.int64)
+
+
+class IdIndex:
+    """An index that is there, opened for reading; DamagedStoreError where it is not as it was written."""
+
+    def __init__(self, home: Home, revision: Revision) -> None:
+        self._home = home
+        self._name = index_name(revision.revision)
+        head = home.read_range(self._name, 0, _HEAD.size)
+        magic, rows, buckets, digest = _HEAD.unpack(head) if len(head) == _HEAD.size else (b"", 0, 0, 0)
+        size = buckets * _BUCKET.itemsize
+        if magic not in (_MAGIC, _OLD_MAGIC) or rows != revision.rows or buckets != 1 << _bits(rows):
+            raise self._damaged()
+        raw = home.read_range(self._name, _HEAD.size, _HEAD.size + size)
+        if len(raw) != size or _digest(self._name if magic == _MAGIC else "", raw) != digest:
+            raise self._damaged()
+        self._directory = np.frombuffer(raw, _BUCKET)
+        self._shift = np.uint64(64 - _bits(rows))
+        self._records_at = _HEAD.size + size
+
+    def _damaged(self) -> DamagedStoreError:
+        return DamagedStoreError(
+            f"The index {self._name} is damaged.", remedy="Run `choline-data repair`: it is made again."
+        )
+
+    def rows_of(self, ids: Sequence[bytes]) -> RowNumbers:
+        """The rows that have one of these ids, ascending."""
+        wanted = _of_ids(ids)
+        found = [np.empty(0, np.int64)]
+        for bucket in np.unique(wanted["high"] >> self._shift).tolist():
+            part = self._bucket(bucket)
+            found.append(part["row"][_among(part, wanted)].astype(np.int64))
+        return np.sort(np.concatenate(found))
+
+    def _bucket(self, bucket: int) -> npt.NDArray[Any]:
+        first = int(self._directory["end"][bucket - 1]) if bucket else 0
+        end = int(self._directory["end"][bucket])
+        at, stop = (self._records_at + n * _RECORD.itemsize for n in (first, end))
+        raw = self._home.read_range(self._name, at, stop) if end > first else b""
+        if xxhash.xxh3_64_intdigest(raw) != int(self._directory["xxh3"][bucket]):
+            raise self._damaged()
+        return np.frombuffer(raw, _RECORD)
+
+    def check_all(self) -> None:
+        """DamagedStoreError where any of its records is not as it was written."""
+        if len(self._directory) and int(
+            self._directory["end"][-1]
+        ) * _RECORD.itemsize + self._records_at != self._home.size(self._name):
+            raise self._damaged()
+        for bucket in range(len(self._directory)):
+            self._bucket(bucket)
+
+
+def _digest(name: str, directory: bytes) -> int:
+    """The checksum of a directory; with the index's name, so that it can't stand for another revision."""
+    digest = xxhash.xxh3_64(name.encode())
+    digest.update(directory)
+    return digest.intdigest()
+
+
+def make(home: Home, revision: Revision, *, at_once: int = _AT_ONCE) -> None:
+    """Writes the revision's index: one scan, `at_once` rows in memory, and 24 bytes of disk for each row above that."""
+    with writing(home, f"index {revision.revision[:12]}", patience=derived.of(home).patience) as held:
+        staged = held.staged()
+        try:
+            with held.writing(staged):
+                _write(staged, revision, at_once)
+            held.adopt(staged, index_name(revision.revision))
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(staged)
+            raise
+
+
+def _write(staged: str, revision: Revision, at_once: int) -> None:
+    bits = _bits(revision.rows)
+    cut = min(bits, (2 * revision.rows // at_once).bit_length()) if revision.rows > at_once else 0
+    directory = np.zeros(1 << bits, _BUCKET)
+    with open(staged, "wb") as file:
+        file.seek(_HEAD.size + directory.nbytes)
+        written = 0
+        for part in _parts(revision, cut, os.path.dirname(staged)):
+            order = np.lexsort((part["row"], part["low"], part["high"]))
+            part = part[order]
+            buckets = (part["high"] >> np.uint64(64 - bits)).astype(np.int64)
+            file.write(part.data)
+            for bucket, records in _by_bucket(buckets, part):
+                directory[bucket] = (written + len(records), xxhash.xxh3_64_intdigest(records.tobytes()))
+                written += len(records)
+        _fill_empty(directory)
+        file.seek(0)
+        digest = _digest(index_name(revision.revision), directory.tobytes())
+        file.write(_HEAD.pack(_MAGIC, revision.rows, len(directory), digest) + directory.tobytes())
+
+
+def _bits(rows: int) -> int:
+    """How many first bits of an id name its bucket: at least one."""
+    return max(1, (rows // _IN_BUCKET).bit_length())
+
+
+def _of_ids(ids: Sequence[bytes]) -> npt.NDArray[Any]:
+    """The ids as records, sorted, each once."""
+    wanted = np.zeros(len(set(ids)), _RECORD)
+    halves = np.frombuffer(b"".join(sorted(set(ids))), ">u8").reshape(-1, 2)
+    wanted["high"], wanted["low"] = halves[:, 0], halves[:, 1]
+    return wanted
+
+
+def _among(part: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Which records have one of the wanted ids: by the first half, then exactly, for the few that are left."""
+    hits = np.isin(part["high"], wanted["high"])
+    pairs = set(zip(wanted["high"].tolist(), wanted["low"].tolist(), strict=True))
+    at = np.flatnonzero(hits)
+    hits[at] = [pair in pairs for pair in zip(part["high"][at].tolist(), part["low"][at].tolist(), strict=True)]
+    return hits
+
+
+def _records(revision: Revision) -> Iterator[npt.NDArray[Any]]:
+    """Every row's record, in row order."""
+    for start in range(0, revision.rows, _ROWS_READ):
+        pause()
+        stop = min(start + _ROWS_READ, revision.rows)
+        columns = [batch["id"] for batch in revision.read(start, stop, ["id"])]
+        ids = pa.concat_arrays(columns)
+        halves = np.frombuffer(ids.buffers()[1], ">u8", 2 * len(ids), ids.offset * 16).reshape(-1, 2)
+        out = np.empty(len(ids), _RECORD)
+        out["high"], out["low"], out["row"] = halves[:, 0], halves[:, 1], np.arange(start, stop)
+        yield out
+
+
+def _parts(revision: Revision, cut: int, folder: str) -> Iterator[npt.NDArray[Any]]:
+    """The records in 2^cut parts by the first bits of their ids, each in memory in its turn."""
+    if not cut:
+        yield np.concatenate([np.empty(0, _RECORD), *_records(revision)]).astype(_RECORD)
+        return
+    spilled: list[IO[bytes]] = []
+    try:
+        spilled += [tempfile.TemporaryFile(dir=folder) for _ in range(1 << cut)]  # noqa: SIM115 - closed below
+        for records in _records(revision):
+            parts = (records["high"] >> np.uint64(64 - cut)).astype(np.int64)
+            ordered = records[np.argsort(parts, kind="stable")]
+            for part, chunk in _by_bucket(np.sort(parts), ordered):
+                spilled[part].write(chunk.tobytes())
+        for file in spilled:
+            file.seek(0)
+            yield np.frombuffer(file.read(), _RECORD)
+            file.truncate(0)
+    finally:
+        for file in spilled:
+            file.close()
+
+
+def _by_bucket(buckets: npt.NDArray[np.int64], records: npt.NDArray[Any]) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+    """The records of each bucket that has some; both are in the order of the buckets."""
+    cuts = np.flatnonzero(np.diff(buckets)) + 1
+    starts = np.concatenate([[0], cuts]).tolist()
+    ends = [*cuts.tolist(), len(buckets)]
+    for start, end in zip(starts, ends, strict=True):
+        if end > start:
+            yield int(buckets[start]), records[start:end]
+
+
+def _fill_empty(directory: npt.NDArray[Any]) -> None:
+    """Gives buckets without records the end of the one before, and the digest of nothing."""
+    empty = directory["end"] == 0
+    directory["end"] = np.maximum.accumulate(directory["end"])
+    directory["xxh3"][empty] = xxhash.xxh3_64_intdigest(b"")

@@ -1,0 +1,153 @@
+"""Windows of rows that readers share, and the opened revisions of a home."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from choline_data.columns.gather import node_of
+from choline_data.columns.parts import Parts
+from choline_data.order import Picks
+from choline_data.order.recipe import Recipe
+from choline_data.places.home import Home
+from choline_data.places.mapped import MappedFile
+from choline_data.store import Revision, open_revision
+from choline_data.store.retention import DAY, mark_read
+
+if TYPE_CHECKING:
+    from choline_data.tokens.allowed import Allowed
+
+
+PICKS_BYTES = 32 << 20  # of the orders within windows, of all streams of a store
+
+
+MARKED = 4096  # recipes
+
+
+class Window:
+    """The rows of one window of one source: views into mapped blocks, or into blocks that were fetched."""
+
+    def __init__(self, schema: pa.Schema, columns: Mapping[str, Parts], files: Sequence[MappedFile]) -> None:
+        self.files = tuple(dict.fromkeys(files))  # mapped: what reads the nodes does it within `steady`
+        self.nodes = {name: node_of(schema.field(name).type, parts) for name, parts in columns.items()}
+        self.nbytes = sum(node.nbytes for node in self.nodes.values())
+        self.opened_next = False  # whether somebody was already sent for the window after it
+
+
+class WindowCache:
+    """Windows in use, shared by all streams of a process, bounded in bytes. The origin is read once for all of them.
+
+    A process with one reader keeps `a_source` windows of each source, 0 for any number: it goes forward only, and every
+    epoch of a small source is a window of its own.
+    """
+
+    def __init__(self, limit: int = 512 << 20, a_source: int = 0) -> None:
+        self.limit = limit
+        self._a_source = a_source
+        self._of_source: dict[tuple[object, ...], deque[tuple[object, ...]]] = {}
+        self.loads = 0
+        self.bytes_loaded = 0
+        self._held: OrderedDict[tuple[object, ...], Window] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+        self._loading: dict[tuple[object, ...], threading.Event] = {}
+
+    def held(self, key: tuple[object, ...]) -> Window | None:
+        """The window of this key, if it is in memory."""
+        with self._lock:
+            return self._sound(key)
+
+    def _sound(self, key: tuple[object, ...]) -> Window | None:
+        """The window of this key; one whose file was found damaged goes, so that the file is opened anew."""
+        found = self._held.get(key)
+        if found is not None and any(file.lost for file in found.files):
+            self._bytes -= self._held.pop(key).nbytes
+            return None
+        if found is not None:
+            self._held.move_to_end(key)
+        return found
+
+    def wanted(self, key: tuple[object, ...]) -> bool:
+        """Whether nobody has this window or loads it."""
+        with self._lock:
+            return key not in self._held and key not in self._loading
+
+    def get(self, key: tuple[object, ...], load: Callable[[], Window]) -> Window:
+        """The window of this key; of several who ask at once, one loads it and the others wait."""
+        while True:
+            with self._lock:
+                held = self._sound(key)
+                if held is not None:
+                    return held
+                event = self._loading.get(key)
+                if event is None:
+                    self._loading[key] = threading.Event()
+                    break
+            event.wait(timeout=60)
+        try:
+            window = load()
+            with self._lock:
+                self.loads += 1
+                self.bytes_loaded += window.nbytes
+                self._held[key] = window
+                self._bytes += window.nbytes
+                self._bound(key)
+            return window
+        finally:
+            with self._lock:
+                self._loading.pop(key).set()
+
+    @property
+    def bytes(self) -> int:
+        """What its windows hold."""
+        return self._bytes
+
+    def _bound(self, key: tuple[object, ...]) -> None:
+        """Lets windows go: the oldest of this one's source beyond `a_source`, and the ones least lately used."""
+        if self._a_source:
+            windows = self._of_source.setdefault(key[:-2], deque())
+            windows.append(key)
+            if len(windows) > self._a_source:
+                gone = self._held.pop(windows.popleft(), None)
+                self._bytes -= gone.nbytes if gone is not None else 0
+        while self._bytes > self.limit and len(self._held) > 1:
+            _, least = self._held.popitem(last=False)
+            self._bytes -= least.nbytes
+
+
+class Store:
+    """The opened revisions of a home and their windows: what a process that reads streams holds once."""
+
+    def __init__(self, home: Home, *, cache_bytes: int = 512 << 20, windows_a_source: int = 0) -> None:
+        self.home = home
+        self.windows = WindowCache(cache_bytes, windows_a_source)
+        self.picks = Picks(min(PICKS_BYTES, cache_bytes // 4))
+        self.tokenizers: Allowed | None = None  # which ones a recipe may name; None for those of this process's user
+        self._revisions: dict[str, Revision] = {}
+        self._marked: dict[str, float] = {}  # when a recipe is next to be marked as read
+        self._lock = threading.Lock()
+
+    def revision(self, digest: str) -> Revision:
+        """The revision of this digest, opened once."""
+        with self._lock:
+            found = self._revisions.get(digest)
+        if found is None:
+            found = open_revision(self.home, digest)
+            with self._lock:
+                found = self._revisions.setdefault(digest, found)
+        return found
+
+    def mark_read(self, recipe: Recipe) -> None:
+        """Says that a stream of this recipe is read, so that `gc` keeps its revisions for a while. Once a day does."""
+        now = time.monotonic()
+        if now < self._marked.get(recipe.digest, 0.0):
+            return
+        if len(self._marked) > MARKED:
+            self._marked.clear()
+        self._marked[recipe.digest] = now + DAY / 2
+        mark_read(self.home, {source.revision for source in recipe.sources})

@@ -1,0 +1,430 @@
+"""Positions turned into rows: plans a range, takes rows from windows of blocks, and puts them in the stream's order.
+
+The server and the embedded client run this very code; a test holds both to byte-identical samples.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from choline_data import schema as one
+from choline_data.columns.arrow_values import dtype_of, is_large, numbers
+from choline_data.columns.gather import Piece, assemble, node_of
+from choline_data.columns.gathered import Column
+from choline_data.columns.parts import ArrowParts, Parts
+from choline_data.errors import DamagedStoreError, OutOfRangeError, RevisionGoneError, UnknownFieldError
+from choline_data.order import Plan, RunPlan, SourceOrder
+from choline_data.order.permute import Ints
+from choline_data.order.recipe import Recipe, RecipeSource
+from choline_data.order.source import WindowRows
+from choline_data.places.mapped import MappedFile, steady
+from choline_data.process.pages import PAGES
+from choline_data.process.work import pause
+from choline_data.store import Revision
+from choline_data.store.faults import naming
+from choline_data.store.windows import Store, Window
+from choline_data.streams import wire
+
+if TYPE_CHECKING:
+    pass
+
+
+@contextmanager
+def _of_dataset(source: RecipeSource) -> Iterator[None]:
+    """Gives the error about a revision that is gone, or damaged, the name of its dataset."""
+    try:
+        with naming(source.dataset):
+            yield
+    except RevisionGoneError as error:
+        raise RevisionGoneError(source.dataset, source.revision) from error
+
+
+@dataclass(frozen=True)
+class _Served:
+    """What one source adds to the stream: its order, where its rows lie, and its columns with their constants."""
+
+    spec: RecipeSource
+    order: SourceOrder
+    revision: Revision
+    spans: tuple[tuple[int, int], ...]
+    selection: npt.NDArray[np.int64] | None
+    codes: dict[str, int]  # of `dataset`, and of `kind` where it is one for all
+    constants: dict[str, Any]  # nodes of one row, for columns that are constant or that the source does not have
+    window_key: tuple[object, ...]  # what, with epoch and window, names a window among those of all streams
+
+
+class _Picked:
+    """What a source gives to a batch: runs of rows in its windows, and the places they go to.
+
+    Scattered rows have no windows: `apart` are the row ranges that hold them, which make one window for this batch.
+    """
+
+    __slots__ = ("apart", "places", "runs", "served", "windows")
+
+    def __init__(
+        self, served: _Served, places: Ints, runs: list[WindowRows], apart: list[tuple[int, int]] | None = None
+    ) -> None:
+        self.served = served
+        self.places = places
+        self.runs = runs
+        self.apart = apart
+        self.windows: list[Window | None] = [None] * len(runs)
+
+
+@dataclass(frozen=True)
+class Located:
+    """Samples of a stream whose places are known; `SampleStream.gather` makes them a batch."""
+
+    count: int
+    picked: Sequence[_Picked]
+
+    @property
+    def files(self) -> list[MappedFile]:
+        """The mapped files that the windows of these samples lie in, once these are loaded."""
+        windows = dict.fromkeys(window for its in self.picked for window in its.windows if window is not None)
+        return list(dict.fromkeys(file for window in windows for file in window.files))
+
+
+class SampleStream:
+    """The rows of a recipe by position. Thread-safe; holds no place: `read` is a function."""
+
+    def __init__(self, store: Store, recipe: Recipe, columns: Sequence[str] | None = None) -> None:
+        self.recipe = recipe
+        self.plan = recipe.plan()
+        self._store = store
+        self._lock = threading.Lock()
+        self._served = []
+        for source in recipe.sources:
+            with _of_dataset(source):
+                self._served.append(self._open(source))
+        stored = {c for s in self._served for c in (*s.revision.columns, *s.revision.constants)}
+        there = {"id", "dataset", "kind", "origin"} | stored
+        if columns is not None:
+            for column in columns:
+                if column not in one.SCHEMA.names:
+                    raise UnknownFieldError(column, one.SCHEMA.names, where="columns")
+            there = {"id", "dataset"} | set(columns)
+        self.datasets = tuple(sorted({s.spec.dataset for s in self._served}))
+        self.schema = pa.schema([f for f in one.SCHEMA if f.name in there], metadata=one.SCHEMA.metadata)
+        self.wire_schema = wire.schema_on_the_wire(self.schema)
+        self._shared_nodes: dict[tuple[str, str | None], Any] = {}
+        self._constant: dict[tuple[int, int], Column] = {}
+        self._served = [self._with_constants(served) for served in self._served]
+
+    @property
+    def length(self) -> int | None:
+        """How many positions the stream has; None for no end."""
+        return self.plan.length
+
+    def _open(self, source: RecipeSource) -> _Served:
+        pause()
+        revision = self._store.revision(source.revision)
+        spans = tuple(revision.spans(source.split, source.config))
+        selection = None
+        if source.where:
+            from choline_data.where.selection import selected_rows
+
+            selection = selected_rows(self._store.home, revision, source.where)
+            inside = np.zeros(len(selection), dtype=bool)
+            for start, end in spans:
+                inside |= (selection >= start) & (selection < end)
+            selection = selection[inside]
+        rows = len(selection) if selection is not None else sum(end - start for start, end in spans)
+        if rows != source.rows:
+            raise DamagedStoreError(
+                f"{source.name}: the recipe has {source.rows} rows, the store has {rows}.",
+                remedy="Run `choline-data repair`. If nothing is damaged, the recipe is of another home: resolve the mix again.",
+            )
+        order = SourceOrder(
+            source.rows,
+            source.block_rows,
+            seed=self.recipe.seed,
+            key=source.key,
+            shuffle=self.recipe.shuffle,
+            picks=self._store.picks,
+        )
+        return _Served(source, order, revision, spans, selection, {}, {}, ())
+
+    def _with_constants(self, served: _Served) -> _Served:
+        revision = served.revision
+        codes = {"dataset": self.datasets.index(served.spec.dataset)}
+        shared = self._shared_nodes
+        constants: dict[str, Any] = {}
+        for field in self.schema:
+            if field.name in revision.schema.names or field.name == "dataset":
+                continue
+            if field.name == "kind":
+                codes["kind"] = one.KINDS.index(revision.constants["kind"])
+                constants["kind"] = _same(revision.constants["kind"], pa.string())
+            else:
+                value = revision.constants.get(field.name)
+                if (field.name, value) not in shared:
+                    shared[field.name, value] = _same(value, field.type)
+                constants[field.name] = shared[field.name, value]
+        names = [f.name for f in revision.schema if f.name in self.schema.names]
+        key = (served.spec.key, self.recipe.seed, self.recipe.shuffle, served.spec.block_rows, *names)
+        return replace(served, codes=codes, constants=constants, window_key=key)
+
+    def _ranges(self, served: _Served, start: int, stop: int) -> list[tuple[int, int]]:
+        """Rows [start, stop) of what the source serves as row ranges of its revision, of which it may be a part."""
+        out: list[tuple[int, int]] = []
+        at = 0
+        for first, last in served.spans:
+            size = last - first
+            low, high = max(start, at), min(stop, at + size)
+            if low < high:
+                out.append((first + low - at, first + high - at))
+            at += size
+        return out
+
+    def _parts(
+        self, served: _Served, ranges: Sequence[tuple[int, int]], names: Sequence[str], touched: list[MappedFile]
+    ) -> dict[str, Parts]:
+        """The columns of these ranges of what the source serves, where they lie."""
+        revision = served.revision
+        if served.selection is None:
+            return revision.columns_of(
+                [its for start, stop in ranges for its in self._ranges(served, start, stop)], names, touched
+            )
+        picked: list[pa.RecordBatch] = []
+        for start, stop in ranges:
+            rows = served.selection[start:stop]
+            low, high = int(rows[0]), int(rows[-1]) + 1
+            parts = revision.views(low, high, names, touched)
+            flat = parts[0] if len(parts) == 1 else pa.concat_batches(parts)
+            picked.append(flat.take(pa.array(rows - low)))
+        return {name: ArrowParts(revision.schema.field(name).type, [b[name] for b in picked]) for name in names}
+
+    def _window(self, served: _Served, ranges: Sequence[tuple[int, int]]) -> Window:
+        names = [name for name in served.revision.schema.names if name in self.schema.names]
+        touched: list[MappedFile] = []
+
+        def read() -> Window:
+            touched.clear()
+            parts = self._parts(served, ranges, names, touched)
+            return Window(served.revision.schema, parts, () if served.selection is not None else touched)
+
+        with _of_dataset(served.spec):
+            return steady(read, touched)
+
+    def _load(self, served: _Served, epoch: int, window: int) -> Window:
+        def load() -> Window:
+            return self._window(served, served.order.ranges(epoch, window))
+
+        found = self._store.windows.get(self._key(served, epoch, window), load)
+        PAGES.look()
+        return found
+
+    def _key(self, served: _Served, epoch: int, window: int) -> tuple[object, ...]:
+        return (*served.window_key, epoch, window)
+
+    def placed(self, positions: Ints) -> tuple[npt.NDArray[np.uint16], Ints]:
+        """The source (its place in `recipe.sources`) and the rank of each of these ascending positions."""
+        with self._lock:
+            return placed(self.plan, positions)
+
+    def locate(self, positions: Ints) -> Located:
+        """Where the samples at these ascending positions lie: arithmetic alone, nothing is read."""
+        source, rank = self.placed(positions)
+        by_source = np.argsort(source, kind="stable")
+        ends = np.cumsum(np.bincount(source, minlength=len(self._served)))
+        picked: list[_Picked] = []
+        first = 0
+        for served, end in zip(self._served, ends.tolist(), strict=True):
+            if end > first:
+                pause()
+                places = by_source[first:end]
+                ranks = rank[places]
+                with self._lock:  # the order keeps the permutations that it last made
+                    if served.order.scattered(ranks):
+                        picked.append(_apart(served, places, served.order.rows_at(ranks)))
+                    else:
+                        picked.append(_Picked(served, places, list(served.order.runs(ranks))))
+            first = end
+        return Located(len(positions), picked)
+
+    def ready(self, located: Located) -> bool:
+        """Whether every window of these samples is in memory; it stays there for `gather`."""
+        for picked in located.picked:
+            for number, run in enumerate(picked.runs):
+                if picked.windows[number] is None:
+                    if picked.apart is not None:
+                        return False
+                    found = self._store.windows.held(self._key(picked.served, run.epoch, run.window))
+                    if found is None:
+                        return False
+                    picked.windows[number] = found
+        return True
+
+    def load(self, located: Located) -> None:
+        """Brings the windows of these samples into memory."""
+        for picked in located.picked:
+            for number, run in enumerate(picked.runs):
+                if picked.windows[number] is not None:
+                    continue
+                if picked.apart is not None:
+                    picked.windows[number] = self._window(picked.served, picked.apart)
+                else:
+                    picked.windows[number] = self._load(picked.served, run.epoch, run.window)
+
+    def upcoming(self, located: Located) -> list[Callable[[], object]]:
+        """What loads the windows that come after those of these samples, where they are past half and nobody does."""
+        out: list[Callable[[], object]] = []
+        for picked in located.picked:
+            run, order = picked.runs[-1], picked.served.order
+            window = picked.windows[-1]
+            if picked.apart is not None or window is None or window.opened_next or not order.past_half(run):
+                continue
+            window.opened_next = True
+            after = order.following(run, self.plan.length is None)
+            if after is not None and self._store.windows.wanted(self._key(picked.served, *after)):
+                out.append(partial(self._load, picked.served, *after))
+        return out
+
+    def gather(self, located: Located) -> list[Column]:
+        """The samples that were located, in order: a column for each field of the wire schema.
+
+        To be read within `steady`, over the files of `located`: the columns may lie in them.
+        """
+        self.load(located)
+        return [self._column(f, located.picked, located.count) for f in self.wire_schema]
+
+    def read_at(self, positions: Ints) -> pa.RecordBatch:
+        """The samples at these ascending positions, in order, in the wire schema."""
+        if not len(positions):
+            return _empty(self.wire_schema)
+        columns, _ = self._whole(positions, Column.to_arrow)
+        return pa.record_batch(columns, schema=self.wire_schema)
+
+    def views_at(self, positions: Ints) -> tuple[pa.RecordBatch, Sequence[MappedFile]]:
+        """The samples at these ascending positions with their strings and bytes left where they lie, and in which files.
+
+        For this process. Whoever makes values of them does it within `steady`.
+        """
+        columns, files = self._whole(positions, Column.to_views)
+        return pa.record_batch(columns, names=self.wire_schema.names), files
+
+    def _whole(
+        self, positions: Ints, made: Callable[[Column], pa.Array]
+    ) -> tuple[list[pa.Array], Sequence[MappedFile]]:
+        files: list[MappedFile] = []
+
+        def read() -> list[pa.Array]:
+            located = self.locate(positions)
+            self.load(located)
+            files[:] = located.files
+            return [made(column) for column in self.gather(located)]
+
+        try:
+            return steady(read, files), files
+        except DamagedStoreError:
+            if not any(file.replaced() for file in files):
+                raise
+        return steady(read, files), files  # from the file that has its name now
+
+    def _column(self, field: pa.Field, picked: Sequence[_Picked], count: int) -> Column:
+        """One column of the batch: each source's rows at their places, constants and nulls where it has none."""
+        pause()
+        coded = field.name in ("dataset", "kind")
+        if coded and all(field.name in its.served.codes for its in picked):
+            codes = np.empty(count, dtype_of(field.type))
+            for its in picked:
+                codes[its.places] = its.served.codes[field.name]
+            return Column(field.type, count, None, None, codes)
+        same = [its.served.constants.get(field.name) for its in picked]
+        if not coded and same[0] is not None and all(node is same[0] for node in same):
+            return self._repeated(field, same[0], count)
+        pieces: list[Piece] = []
+        kind = pa.string() if coded else field.type
+        for constant, its in zip(same, picked, strict=True):
+            places = its.places
+            if constant is not None:
+                pieces.append(Piece(constant, np.zeros(len(places), np.int64), places))
+                continue
+            for run, window in zip(its.runs, its.windows, strict=True):
+                assert window is not None
+                pieces.append(Piece(window.nodes[field.name], run.rows, places[run.at]))
+        column = assemble(kind, pieces, count)
+        if not coded:
+            return column
+        codes = numbers(pc.index_in(column.to_arrow(), pa.array(one.KINDS, pa.string())).cast(pa.int8()))
+        return Column(field.type, count, None, None, codes)
+
+    def _repeated(self, field: pa.Field, node: Any, count: int) -> Column:
+        """A column with one value for all rows, made once for the usual counts."""
+        key = (id(node), count)  # the stream holds the node
+        made = self._constant.get(key)
+        if made is None:
+            every = np.arange(count, dtype=np.int64)
+            made = assemble(field.type, [Piece(node, np.zeros(count, np.int64), every)], count)
+            if len(self._constant) > 256:
+                self._constant.clear()
+            self._constant[key] = made
+        return made
+
+    def read(self, start: int, stop: int) -> pa.RecordBatch:
+        """The samples at positions start … stop-1."""
+        if not 0 <= start <= stop:
+            raise OutOfRangeError(f"Positions {start} to {stop} make no range.")
+        return self.read_at(np.arange(start, stop, dtype=np.int64))
+
+    @property
+    def lost(self) -> bool:
+        """No: files are opened as samples are asked for."""
+        return False
+
+    def mean_row_bytes(self) -> float:
+        """About how many bytes a sample has, by the shares of the first segment: what message sizes are planned by."""
+        weights = self.recipe.segments[0].weights
+        total = sum(weights.values())
+        return sum(
+            weights.get(s.spec.name, 0) / total * s.revision.bytes / max(s.revision.rows, 1) for s in self._served
+        )
+
+
+def placed(plan: Plan | RunPlan, positions: Ints) -> tuple[npt.NDArray[np.uint16], Ints]:
+    """The source and the rank of each of these ascending positions; a range of them costs no copy."""
+    start, stop = int(positions[0]), int(positions[-1]) + 1
+    if stop - start > len(positions):
+        return plan.at(positions)
+    pieces = list(plan.place(start, stop))
+    if len(pieces) == 1:
+        return pieces[0].source, pieces[0].rank
+    return np.concatenate([p.source for p in pieces]), np.concatenate([p.rank for p in pieces])
+
+
+def _apart(served: _Served, places: Ints, rows: Ints) -> _Picked:
+    """Rows of what a source serves, far from one another: of each block that holds some, the range from first to last."""
+    ascending, back = np.unique(rows, return_inverse=True)
+    block = ascending // served.spec.block_rows
+    cuts = np.flatnonzero(np.diff(block)) + 1
+    firsts = ascending[np.concatenate([[0], cuts])]
+    lasts = ascending[np.concatenate([cuts - 1, [len(ascending) - 1]])]
+    counts = lasts - firsts + 1
+    shift = np.repeat(np.cumsum(counts) - counts - firsts, np.diff([0, *cuts, len(ascending)]))
+    run = WindowRows(0, 0, slice(0, len(rows)), (ascending + shift)[back], 0)
+    return _Picked(served, places, [run], [*zip(firsts.tolist(), (lasts + 1).tolist(), strict=True)])
+
+
+def _same(value: str | None, kind: pa.DataType) -> Any:
+    """The node of one row with this value. Not by pa.array or pa.scalar, which import pandas where it is installed."""
+    if value is None:
+        return node_of(kind, ArrowParts(kind, [pa.nulls(1, kind)]))
+    raw = value.encode()
+    ends = np.array([0, len(raw)], np.int64 if is_large(kind) else np.int32)
+    row = pa.Array.from_buffers(kind, 1, [None, pa.py_buffer(ends), pa.py_buffer(raw)])
+    return node_of(kind, ArrowParts(kind, [row]))
+
+
+def _empty(schema: pa.Schema) -> pa.RecordBatch:
+    return pa.record_batch([pa.array([], f.type) for f in schema], schema=schema)

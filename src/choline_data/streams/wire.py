@@ -1,0 +1,74 @@
+"""How a batch travels: one encapsulated Arrow IPC record batch message, checked before anyone touches it.
+
+On the wire `dataset` and `kind` are their codes; the names go once, in the stream's header. In the IPC format a
+dictionary column of a record batch *is* its codes, so the same bytes serve our own clients and any Flight client.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import xxhash
+
+from choline_data.columns.arrow_values import numbers
+from choline_data.errors import SourceDamagedError
+from choline_data.schema import KINDS
+
+TARGET_BYTES = 512 << 10
+MAX_BYTES = 4 << 20
+
+
+def schema_on_the_wire(schema: pa.Schema) -> pa.Schema:
+    """The schema with each dictionary field as its codes."""
+    return pa.schema(
+        [f.with_type(f.type.index_type) if pa.types.is_dictionary(f.type) else f for f in schema],
+        metadata=schema.metadata,
+    )
+
+
+def dictionaries(datasets: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The names behind the codes of each dictionary column."""
+    return {"dataset": tuple(datasets), "kind": KINDS}
+
+
+def with_dictionaries(batch: pa.RecordBatch, schema: pa.Schema, names: Mapping[str, Sequence[str]]) -> pa.RecordBatch:
+    """A batch of the wire schema in `schema`, codes joined with their names."""
+    arrays = [
+        pa.DictionaryArray.from_arrays(batch[f.name], pa.array(names[f.name], pa.string()))
+        if pa.types.is_dictionary(f.type)
+        else batch[f.name]
+        for f in schema
+    ]
+    return pa.record_batch(arrays, schema=schema)
+
+
+def encode(batch: pa.RecordBatch) -> pa.Buffer:
+    """The batch as one IPC message."""
+    return batch.serialize()
+
+
+def checksum(encoded: Any) -> int:
+    """What the reader compares: xxh3-64 of the message."""
+    return xxhash.xxh3_64_intdigest(encoded)
+
+
+def decode(encoded: Any, schema: pa.Schema, *, expected: int | None = None, where: str = "stream") -> pa.RecordBatch:
+    """The batch in a message from the network, fully validated; SourceDamagedError for anything else."""
+    if expected is not None and checksum(encoded) != expected:
+        raise SourceDamagedError(f"{where}: a message does not have its checksum.", remedy="It is read again.")
+    try:
+        message = pa.ipc.read_message(pa.py_buffer(encoded))
+        if message.type != "record batch":
+            raise SourceDamagedError(f"{where}: a message is a {message.type}, not a record batch.")
+        batch = pa.ipc.read_record_batch(message, schema)
+        batch.validate(full=True)
+    except (pa.ArrowException, OSError, EOFError, ValueError, UnicodeDecodeError) as error:
+        raise SourceDamagedError(f"{where}: a message can't be decoded.", remedy="It is read again.") from error
+    for name, names in (("kind", len(KINDS)),):
+        if name in batch.schema.names and batch.num_rows:
+            codes = numbers(batch[name])
+            if batch[name].null_count or codes.min() < 0 or codes.max() >= names:
+                raise SourceDamagedError(f"{where}: a message has a {name} that does not exist.")
+    return batch

@@ -1,0 +1,220 @@
+"""`verify`: every file of a home against its checksum, or those of one dataset. It lists all faults, not only the first."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+
+from choline_data.errors import (
+    CholineDataError,
+    DamagedStoreError,
+    SourceNotFoundError,
+    UnknownDatasetError,
+)
+from choline_data.places.home import Home
+from choline_data.store import sealed as sealing
+from choline_data.store.blocks import BlockFile, data_name
+from choline_data.store.faults import Report
+from choline_data.store.object_names import manifest_name
+from choline_data.store.open_revision import open_revision
+from choline_data.store.revision import Revision
+from choline_data.store.snapshots import HEAD, Entry, copy_name, decoded, snapshot_name
+from choline_data.upkeep.verify import check_revision, sha256_of
+
+_DIGEST = "[0-9a-f]{64}"
+_KINDS = {
+    "data": re.compile(rf"data/[0-9a-f]{{2}}/{_DIGEST}\.(arrow|blocks)"),
+    "manifest": re.compile(rf"revisions/({_DIGEST})/(manifest\.arrow|rejects\.jsonl)"),
+    "catalog": re.compile(r"(catalog|copies)/(\d{8,})\.json|catalog/HEAD"),
+    "selection": re.compile(rf"selections/({_DIGEST})/{_DIGEST}\.arrow"),
+    "ids": re.compile(rf"ids/({_DIGEST})\.index"),
+    "tokens": re.compile(
+        rf"(tokens/({_DIGEST})/[0-9a-f]{{32}})/((meta|bfd-[0-9a-f]{{32}})\.json|[a-z0-9-]+\.bin|on-request)"
+    ),
+    "tokenizer": re.compile(rf"tokenizers/({_DIGEST})\.json"),
+    "job": re.compile(r"jobs/[0-9a-f]{32}/\d{6,}\.json"),
+}
+# What writers and readers hold as long as they run, pins, and marks of use: only their names and times say something.
+PASSING = ("staging/", "claims/", "leases/", "pins/", "read/", "used/")
+
+
+def check(home: Home, name: str = "") -> Report:
+    """Reads every byte of the home, or what one dataset has in it, and reports what is not as it was written."""
+    report = Report()
+    names = home.names("")
+    entries = check_catalog(home, names, report)
+    if name and name not in entries:
+        raise UnknownDatasetError(name, entries)
+    wanted = {name: entries[name]} if name else entries
+    owners = {entry.revision: entry.name for entry in entries.values()}
+    seen: dict[str, tuple[str, int]] = {}
+    for entry in wanted.values():
+        before = len(report.faults)
+        counts = check_revision(home, entry.revision, report, dataset=entry.name, seen=seen)
+        good = len(report.faults) == before
+        told = {"name": entry.name, "revision": entry.revision, "rows": entry.rows, "ok": good}
+        report.datasets.append({**told, **counts})
+    if not name:
+        for digest in sorted({found[1] for found in map(_KINDS["manifest"].fullmatch, names) if found} - set(owners)):
+            check_revision(home, digest, report, dataset="", seen=seen)
+    _check_derived(home, names, owners, {entry.revision for entry in wanted.values()} if name else None, report)
+    if not name:
+        _check_unused(home, names, seen, report)
+        _check_others(home, names, report)
+    return report
+
+
+def check_catalog(home: Home, names: Iterable[str], report: Report) -> dict[str, Entry]:
+    """Checks each snapshot and its copy. Gives the datasets of the newest that can be read."""
+    there = set(names)
+    numbers = {int(found[2]) for found in map(_KINDS["catalog"].fullmatch, there) if found and found[2]}
+    newest: dict[str, Entry] = {}
+    for number in sorted(numbers):
+        place, copy = snapshot_name(number), copy_name(number)
+        states = {name: _snapshot(home, number, name) if name in there else "is missing" for name in (place, copy)}
+        sound = [state for state in states.values() if isinstance(state, dict)]
+        if sound:
+            newest = sound[0]
+        if isinstance(states[place], str):
+            other = "; its copy is sound" if sound else "; it has no sound copy"
+            report.add("catalog", place, f"{states[place]}{other}")
+        elif states[copy] == "is damaged":
+            report.add("copy", copy, "is damaged; what it is a copy of is sound")
+    hint = home.read(HEAD).strip() if HEAD in there else b""
+    if HEAD in there and not (hint.isdigit() and len(hint) < 12 and int(hint) <= max(numbers, default=0)):
+        report.add("hint", HEAD, "does not hold the number of a snapshot")
+    return newest
+
+
+def _snapshot(home: Home, number: int, name: str) -> dict[str, Entry] | str:
+    try:
+        return decoded(number, home.read(name))
+    except sealing.BrokenSealError:
+        return "is damaged"
+
+
+def _check_derived(
+    home: Home, names: Iterable[str], owners: dict[str, str], wanted: set[str] | None, report: Report
+) -> None:
+    """Selections, indexes by id, and tokens."""
+    held = _Revisions(home)
+    for name in names:
+        for kind, digest in (
+            ("selection", 1),
+            ("ids", 1),
+            ("tokens", 2),
+        ):
+            found = _KINDS[kind].fullmatch(name)
+            if found is None or (wanted is not None and found[digest] not in wanted):
+                continue
+            whose = {"dataset": owners.get(found[digest], ""), "revision": found[digest]}
+            if kind == "selection":
+                _check_selection(home, name, held.get(found[digest]), whose, report)
+            elif kind == "ids":
+                _check_ids(home, name, held.get(found[digest]), whose, report)
+            elif found[3] == "meta.json":
+                inside = [n for n in names if n.startswith(found[1] + "/")]
+                _check_tokens(home, found[1], inside, held.get(found[2]), whose, report)
+
+
+class _Revisions:
+    """Revisions by digest, the last one kept open."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._last: tuple[str, Revision | None] = ("", None)
+
+    def get(self, digest: str) -> Revision | None:
+        """The revision; None where it can't be opened, which is a fault of its own, or is no longer there."""
+        if self._last[0] != digest:
+            try:
+                opened = open_revision(self._home, digest) if self._home.exists(manifest_name(digest)) else None
+            except CholineDataError:
+                opened = None
+            self._last = (digest, opened)
+        return self._last[1]
+
+
+def _check_selection(home: Home, name: str, revision: Revision | None, whose: dict[str, str], report: Report) -> None:
+    from choline_data.where.selection import read_selection
+
+    try:
+        read_selection(home, name, revision.rows if revision is not None else 1 << 62)
+    except (DamagedStoreError, SourceNotFoundError):
+        report.add("selection", name, "is damaged", **whose)
+
+
+def _check_ids(home: Home, name: str, revision: Revision | None, whose: dict[str, str], report: Report) -> None:
+    from choline_data.store.id_index import IdIndex
+
+    if revision is None:
+        return
+    try:
+        IdIndex(home, revision).check_all()
+    except (DamagedStoreError, SourceNotFoundError):
+        report.add("ids", name, "is damaged", **whose)
+
+
+def _check_tokens(
+    home: Home, folder: str, names: list[str], revision: Revision | None, whose: dict[str, str], report: Report
+) -> None:
+    from choline_data.tokens.packing import read_best_fit
+    from choline_data.tokens.token_store import TokenArray, key_of
+
+    try:
+        array = TokenArray(home, key_of(home, folder))
+        array.check_all()
+    except (DamagedStoreError, SourceNotFoundError):
+        report.add("tokens", folder, "is damaged", **whose)
+        return
+    if revision is not None and array.documents != revision.rows:
+        report.add("tokens", folder, f"has {array.documents} documents, not {revision.rows}", **whose)
+        return
+    if not array.sealed:
+        report.notes.append(f"{folder} has no checksums, because an older version made it. It is read as before.")
+    for index in sorted({name.rsplit(".", 1)[0] for name in names if "/bfd-" in name and name.endswith(".json")}):
+        try:
+            read_best_fit(home, index, array, 1)
+        except (DamagedStoreError, SourceNotFoundError):
+            report.add("packing", f"{index}.bin", "is damaged", **whose)
+
+
+def _check_unused(home: Home, names: Iterable[str], seen: Iterable[str], report: Report) -> None:
+    """Store files that no manifest names: `gc` takes them away, and a later `add` may find them."""
+    known = set(seen)
+    for name in names:
+        digest = name.rsplit("/", 1)[-1].split(".")[0]
+        if digest in known or _KINDS["data"].fullmatch(name) is None:
+            continue
+        try:
+            if name.endswith(".arrow"):
+                sound = sha256_of(home, name) == digest
+            else:
+                BlockFile(home, digest, None, home.size(data_name(digest)))
+                sound = True
+        except SourceNotFoundError:
+            continue  # an index is written before its file; or gc was here meanwhile
+        except DamagedStoreError:
+            sound = False
+        if not sound:
+            report.add("unused", name, "does not have its checksum, and no dataset needs it")
+
+
+def _check_others(home: Home, names: Iterable[str], report: Report) -> None:
+    """Tokenizers, results of jobs, and files that are not of a home."""
+    unknown: list[str] = []
+    for name in names:
+        if (found := _KINDS["tokenizer"].fullmatch(name)) is not None:
+            if hashlib.sha256(home.read(name)).hexdigest() != found[1]:
+                report.add("tokenizer", name, "does not have its checksum")
+        elif _KINDS["job"].fullmatch(name) is not None:
+            try:
+                sealing.unsealed_json(name, home.read(name), before=b'{"number":')
+            except sealing.BrokenSealError:
+                report.add("job", name, "is damaged")
+        elif not name.startswith(PASSING) and not any(kind.fullmatch(name) for kind in _KINDS.values()):
+            unknown.append(name)
+    if unknown:
+        more = f" and {len(unknown) - 8} more" if len(unknown) > 8 else ""
+        report.notes.append(f"Files that are no part of a home: {', '.join(unknown[:8])}{more}.")

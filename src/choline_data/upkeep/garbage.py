@@ -1,0 +1,183 @@
+"""`gc`: deletes what nothing in the home refers to, and says what it keeps and why.
+
+It is safe beside writers, readers and another `gc`, and when it is killed: see `leases` and `retention`. A manifest goes
+before the files that it names, so a revision is there whole, or a reader is told that it is gone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from choline_data.errors import DamagedStoreError, InvalidOptionError, RevisionGoneError
+from choline_data.places.home import Home
+from choline_data.store import derived
+from choline_data.store.blocks import data_name, index_name
+from choline_data.store.leases import GC, WRITE, Holder, Lease, clock, look, others
+from choline_data.store.manifest import HEAD, read_manifest
+from choline_data.store.object_names import manifest_name, rejects_name
+from choline_data.store.retention import KEEP_DAYS, READ, Reason, kept_revisions
+
+STAGED_SECONDS = 3600.0  # a staged file without a lease was given up when nothing was written to it for so long
+_AT_ONCE = 256
+_DERIVED = ("selections", "ids", "tokens")
+_LOOK_SECONDS = 0.2
+Objects = dict[str, tuple[int, float]]
+
+
+@dataclass
+class Kept:
+    """What stays for one reason."""
+
+    files: int = 0
+    bytes: int = 0
+    names: dict[str, None] = field(default_factory=dict)
+
+
+@dataclass
+class GarbageReport:
+    """What `gc` deleted, or would delete, and what it kept for which reason."""
+
+    files: int = 0
+    bytes: int = 0
+    revisions: int = 0
+    kept: dict[str, Kept] = field(default_factory=dict)
+
+    def drop(self, name: str, size: int) -> None:
+        """Counts a file that goes."""
+        self.files += 1
+        self.bytes += size
+        self.revisions += name.endswith("/manifest.arrow")
+
+    def keep(self, why: str, size: int, name: str = "") -> None:
+        """Counts a file that stays."""
+        kept = self.kept.setdefault(why, Kept())
+        kept.files += 1
+        kept.bytes += size
+        if name:
+            kept.names[name] = None
+
+
+def collect(home: Home, *, keep_days: float = KEEP_DAYS, dry_run: bool = False, wait: float = 0) -> GarbageReport:
+    """Deletes what no kept revision needs. While a writer is at work it deletes nothing that may be the writer's.
+
+    With `wait` it first waits so many seconds for the writers that are at work; new ones wait for it.
+    """
+    if keep_days < 0:
+        raise InvalidOptionError("--keep-days is below 0.", remedy="0 frees at once.", option="keep_days")
+    own = Lease(home, "look" if dry_run else GC, "gc")
+    try:
+        until = clock() + wait
+        while others(home, WRITE, own) and clock() < until:
+            own._ended.wait(_LOOK_SECONDS)
+        holders = look(home, own)
+        done, garbage = _sorted_out(home, own, keep_days, holders)
+        if not dry_run:
+            # A holder that was taken for dead and lives after all finds its lease gone, and checks what it has written.
+            _delete(home, own, [holder.name for holder, lives in holders if not lives])
+            _delete(home, own, garbage)
+        return done
+    finally:
+        own.release()
+
+
+def _sorted_out(
+    home: Home, own: Lease, keep_days: float, holders: list[tuple[Holder, bool]]
+) -> tuple[GarbageReport, list[str]]:
+    """What is kept, and the objects to delete in the order in which they are to go."""
+    now = own.now()
+    living = [holder for holder, lives in holders if lives and holder.kind == WRITE]
+    kept = kept_revisions(home, keep_days, now)
+    needed = _needed(home, kept)
+    done = GarbageReport()
+    # What is above the quota of derived data goes as well, in an order of its own.
+    garbage = [] if living else [name for item in derived.collectable(home, kept) for name in item.files]
+    over = set(garbage)
+    for folder in ("revisions", *_DERIVED, READ, "jobs", "data"):
+        objects = home.listed(folder)
+        for name, why in _with_reasons(folder, objects, kept, needed):
+            size = objects[name][0]
+            if why is not None and name not in over:
+                done.keep(why.why, size, why.label)
+            elif living:
+                done.keep("a writer is at work", size, f"{living[0].what} on {living[0].host}")
+            else:
+                garbage += () if name in over else (name,)
+                done.drop(name, size)
+    alive = {holder.id for holder, lives in holders if lives}
+    for name, (size, at) in home.listed("staging").items():
+        if _is_staged_by(name, alive, now - at):
+            done.keep("being written", size)
+        else:
+            garbage.append(name)
+            done.drop(name, size)
+    return done, garbage
+
+
+def _needed(home: Home, kept: dict[str, Reason]) -> dict[str, Reason]:
+    """The objects of the revisions that are kept, with the reason for each."""
+    needed: dict[str, Reason] = {}
+    for revision, why in kept.items():
+        names = [manifest_name(revision), rejects_name(revision)]
+        try:
+            table = read_manifest(home, revision)
+        except RevisionGoneError:
+            continue  # it was freed before
+        except DamagedStoreError as error:
+            raise DamagedStoreError(
+                f"{why.label} is kept ({why.why}), but its manifest can't be read, so what it needs is not known. "
+                "Nothing was deleted.",
+                remedy=error.remedy if why.why == "in the catalog" else "`choline-data gc --keep-days 0`, or unpin it.",
+            ) from error
+        if HEAD in (table.schema.metadata or {}):
+            for digest in table["sha256"].to_pylist():
+                names += (data_name(digest.hex()), index_name(digest.hex()))
+        for name in names:
+            needed.setdefault(name, why)
+    return needed
+
+
+def _with_reasons(
+    folder: str, objects: Objects, kept: dict[str, Reason], needed: dict[str, Reason]
+) -> Iterator[tuple[str, Reason | None]]:
+    """Each object of a folder, and why it stays. What others need to find the rest comes first: it is to go first."""
+    for name in sorted(objects, key=lambda name: (not name.endswith(("/manifest.arrow", "/meta.json")), name)):
+        if folder in ("data", "revisions", "jobs"):
+            yield name, needed.get(name)
+            continue
+        why = kept.get(name.split("/")[1].removesuffix(".index"))
+        if folder == "tokens" and f"{name.rpartition('/')[0]}/meta.json" not in objects:
+            why = None  # begun and not finished
+        yield name, why
+
+
+def _is_staged_by(name: str, alive: set[str], age: float) -> bool:
+    """Whether somebody may still write or adopt this staged file."""
+    parts = os.path.basename(name).split("-")
+    holder = parts[1] if len(parts) == 3 else ""
+    return holder in alive if len(holder) == 32 else age <= STAGED_SECONDS
+
+
+def _delete(home: Home, own: Lease, names: list[str]) -> None:
+    for at in range(0, len(names), _AT_ONCE):
+        for name in names[at : at + _AT_ONCE] if home.local else ():
+            if not own.valid:
+                raise own.lost()
+            with suppress(FileNotFoundError):
+                os.unlink(home.path(name))
+        if not home.local:
+            if not own.valid:
+                raise own.lost()
+            _delete_remote(home, names[at : at + _AT_ONCE])
+
+
+def _delete_remote(home: Home, names: list[str]) -> None:
+    paths = [home.path(name) for name in names]
+    try:
+        home.fs.rm(paths)
+    except FileNotFoundError:  # another gc was first
+        for path in paths:
+            with suppress(FileNotFoundError):
+                home.fs.rm(path)

@@ -1,0 +1,1 @@
+"""Filters: the language of `where`, and the rows that a filter keeps."""

@@ -1,0 +1,316 @@
+"""Selections: which rows of a revision a `where` keeps, evaluated once by Arrow and kept in the home as data."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from choline_data.errors import DamagedStoreError, SourceNotFoundError, UnknownFieldError
+from choline_data.places.home import Home
+from choline_data.process.work import allow, pause
+from choline_data.store import Revision, derived
+from choline_data.store import sealed as sealing
+from choline_data.where.filter_work import work_of
+from choline_data.where.language import parse_where
+from choline_data.where.predicate import (
+    And,
+    Compare,
+    Field,
+    In,
+    IsNull,
+    Length,
+    Like,
+    Node,
+    Not,
+    Or,
+    Predicate,
+    Value,
+    moment,
+)
+
+RowNumbers = npt.NDArray[np.int64]
+
+_HEAD = b"choline_data.where.language.selection"
+_ROWS_AT_ONCE = 16_384
+_ROWS_SAMPLED = 256  # of whose size the work is estimated
+_WORK_AT_ONCE = 20e6  # units of `where_work`, about nanoseconds
+_ARROW = {
+    "=": pc.equal,
+    "!=": pc.not_equal,
+    "<": pc.less,
+    "<=": pc.less_equal,
+    ">": pc.greater,
+    ">=": pc.greater_equal,
+}
+_PYTHON: dict[str, Callable[[Any, Any], bool]] = {
+    "=": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+
+
+def selection_name(revision: str, predicate: Predicate) -> str:
+    """The object that holds the selection of a predicate from a revision."""
+    return f"selections/{revision}/{hashlib.sha256(predicate.text.encode()).hexdigest()}.arrow"
+
+
+def selected_rows(home: Home, revision: Revision, where: str) -> RowNumbers:
+    """The rows that the `where` keeps, ascending. Evaluated once for each revision and predicate, while it is kept."""
+    predicate = parse_where(where)
+    name = selection_name(revision.revision, predicate)
+    if home.exists(name):
+        derived.of(home).mark(home, name)
+        with contextlib.suppress(SourceNotFoundError):  # it was evicted just now
+            return _read(home, name, revision, predicate)
+    rows = evaluated(revision, predicate)
+    content = encoded(name, predicate.text, rows)
+    derived.kept(home, len(content), lambda: home.put(name, content))
+    return rows
+
+
+def encoded(name: str, where: str, rows: RowNumbers) -> bytes:
+    """The object that holds these rows, with its seal."""
+
+    def encode(stated: str) -> bytes:
+        metadata = {_HEAD: orjson.dumps({sealing.KEY: stated, "where": where})}
+        schema = pa.schema([pa.field("row", pa.int64(), nullable=False)], metadata=metadata)
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_file(sink, schema) as writer:
+            writer.write_batch(pa.record_batch([pa.array(rows)], schema=schema))
+        return bytes(sink.getvalue())
+
+    return sealing.sealed(name, encode)
+
+
+def read_selection(home: Home, name: str, count: int) -> tuple[str, RowNumbers]:
+    """The `where` of a stored selection and its rows, all below `count`; DamagedStoreError where it is damaged."""
+    raw = home.read(name)
+    intact = sealing.is_intact(name, raw)
+    if intact is False:
+        raise _damaged(name)
+    try:
+        table = pa.ipc.open_file(pa.py_buffer(raw)).read_all()
+        table.validate(full=True)
+        metadata = table.schema.metadata or {}
+        if intact is None and set(metadata) != {b"where"}:
+            raise _damaged(name)
+        where = metadata[b"where"].decode() if intact is None else orjson.loads(metadata[_HEAD])["where"]
+        rows: RowNumbers = table["row"].to_numpy()
+    except (pa.ArrowException, KeyError, ValueError, OSError) as error:
+        raise _damaged(name) from error
+    sound = rows.dtype == np.int64
+    if sound and len(rows):
+        sound = bool(rows[0] >= 0 and rows[-1] < count and np.all(rows[1:] > rows[:-1]))
+    if not sound:
+        raise _damaged(name)
+    return where, rows
+
+
+def _read(home: Home, name: str, revision: Revision, predicate: Predicate) -> RowNumbers:
+    where, rows = read_selection(home, name, revision.rows)
+    if where != predicate.text:
+        raise _damaged(name)
+    return rows
+
+
+def _damaged(name: str) -> DamagedStoreError:
+    return DamagedStoreError(f"The selection {name} is damaged.", remedy="Run `choline-data repair`: it is made again.")
+
+
+def within(rows: RowNumbers, spans: Sequence[tuple[int, int]]) -> RowNumbers:
+    """The ascending rows that lie in one of the ascending spans."""
+    cuts = np.searchsorted(rows, np.array(spans, dtype=np.int64).reshape(-1, 2))
+    return np.concatenate([rows[:0], *(rows[low:high] for low, high in cuts.tolist())])
+
+
+def evaluated(revision: Revision, predicate: Predicate) -> RowNumbers:
+    """The rows that the predicate keeps; UnknownFieldError for an `extra` key that no row has."""
+    columns = sorted({field.name.partition(".")[0] for field in predicate.fields})
+    sought = {field.path for field in predicate.fields if field.path}
+    seen: set[tuple[str, ...]] = set()
+    keys: set[str] = set()
+    kept = [np.empty(0, dtype=np.int64)]
+    at = 0
+    at_once = _rows_at_once(revision, predicate, columns)
+    for start in range(0, revision.rows, at_once):
+        for batch in revision.read(start, min(start + at_once, revision.rows), columns):
+            pause()
+            held = _Batch(batch, revision.constants)
+            mask = pc.fill_null(held.mask(predicate.tree), False)
+            kept.append(np.flatnonzero(mask.to_numpy(zero_copy_only=False)).astype(np.int64) + at)
+            at += batch.num_rows
+            seen |= {path for path in sought - seen if any(value is not None for value in held.values(path))}
+            if sought - seen and len(keys) < 1000:
+                keys.update(key for row in held.parsed for key in (row if isinstance(row, dict) else ()))
+    for path in sorted(sought - seen):
+        raise UnknownFieldError(str(Field("extra", path)), [f"extra.{key}" for key in sorted(keys)], where="where")
+    return np.concatenate(kept)
+
+
+def _rows_at_once(revision: Revision, predicate: Predicate, columns: Sequence[str]) -> int:
+    """How many rows are evaluated together, so that it takes some milliseconds; LimitError for too much work in all."""
+    sample = revision.read(0, min(_ROWS_SAMPLED, revision.rows), columns)
+    rows = max(sum(batch.num_rows for batch in sample), 1)
+    sizes = {name: sum(batch[name].nbytes for batch in sample) / rows for name in sample[0].schema.names if sample}
+    a_row = work_of(predicate, sizes)
+    allow(
+        "where_work",
+        a_row * revision.rows,
+        f"A where over {revision.rows:,} rows takes too much work",
+        "Narrow it to fewer parts, or run `choline-data stream MIX --where … -n 1` once on the server's home.",
+    )
+    return int(min(max(_WORK_AT_ONCE / a_row, 16), _ROWS_AT_ONCE))
+
+
+class _Batch:
+    """One batch of stored rows, with the columns that a predicate asks for."""
+
+    def __init__(self, batch: pa.RecordBatch, constants: Mapping[str, str]) -> None:
+        self._batch = batch
+        self._constants = constants
+        self._parsed: list[Any] | None = None
+        self._found: dict[tuple[str, ...], list[Any]] = {}
+
+    @property
+    def parsed(self) -> list[Any]:
+        """The `extra` of each row as Python values. A loop over rows: Arrow has no kernel that reads JSON text."""
+        if self._parsed is None:
+            texts = self._batch["extra"].to_pylist() if "extra" in self._batch.schema.names else []
+            self._parsed = [_json(text) for text in texts] or [None] * self._batch.num_rows
+        return self._parsed
+
+    def values(self, path: tuple[str, ...]) -> list[Any]:
+        """The value at the path in each row's `extra`; None where there is none."""
+        if path not in self._found:
+            self._found[path] = [_at(row, path) for row in self.parsed]
+        return self._found[path]
+
+    def mask(self, node: Node) -> pa.Array:
+        """Which rows the node holds for; null where that is not known."""
+        match node:
+            case And():
+                return _folded(pc.and_kleene, [self.mask(term) for term in node.terms])
+            case Or():
+                return _folded(pc.or_kleene, [self.mask(term) for term in node.terms])
+            case Not():
+                return pc.invert(self.mask(node.term))
+            case IsNull():
+                return pc.is_null(self._field(node.field))
+            case Like():
+                return pc.match_like(self._texts(node.field), node.pattern)
+            case In():
+                terms = [self._compared(node.operand, "=", value) for value in node.values]
+                return terms[0] if len(terms) == 1 else _folded(pc.or_kleene, terms)
+            case Compare():
+                return self._compared(node.operand, node.relation, node.value)
+
+    def _compared(self, operand: Field | Length, relation: str, value: Value) -> pa.Array:
+        if isinstance(operand, Field) and operand.path:
+            holds = _PYTHON[relation]
+            return pa.array(
+                [holds(found, value) if _alike(found, value) else None for found in self.values(operand.path)],
+                pa.bool_(),
+            )
+        if isinstance(operand, Length):
+            return _ARROW[relation](self._length(operand.field), pa.scalar(value))
+        column = self._field(operand)
+        if operand.type == "time":
+            return _ARROW[relation](column, pa.scalar(moment(str(value)), pa.timestamp("us", tz="UTC")))
+        return _ARROW[relation](column, pa.scalar(value))
+
+    def _texts(self, field: Field) -> pa.Array:
+        if not field.path:
+            return self._field(field)
+        found = self.values(field.path)
+        return pa.array([value if isinstance(value, str) else None for value in found], pa.large_string())
+
+    def _length(self, field: Field) -> pa.Array:
+        if field.path:
+            found = self.values(field.path)
+            return pa.array([len(v) if isinstance(v, str | list | dict) else None for v in found], pa.int64())
+        if field.name in ("turns", "media", "label"):
+            return pc.list_value_length(self._whole(field.name))
+        return pc.utf8_length(self._field(field))
+
+    def _whole(self, name: str) -> pa.Array:
+        """The column, its constant, or nulls."""
+        if name in self._batch.schema.names:
+            return self._batch[name]
+        rows = self._batch.num_rows
+        if name in self._constants:
+            return pa.repeat(pa.scalar(self._constants[name], pa.string()), rows)
+        return pa.nulls(rows, _ABSENT.get(name, pa.string()))
+
+    def _field(self, field: Field) -> pa.Array:
+        """The field as a flat column."""
+        if field.path:
+            return pa.array([None if value is None else True for value in self.values(field.path)], pa.bool_())
+        top, _, member = field.name.partition(".")
+        column = self._whole(top)
+        if top == "origin":
+            return pc.struct_field(column, member)
+        if top in ("label", "media") and pa.types.is_list(column.type):
+            if not member and top == "media":
+                return column
+            return _first(column, member or "name")
+        return column
+
+
+_ITEM = pa.struct([("name", pa.string()), ("value", pa.large_string()), ("score", pa.float64()), ("mime", pa.string())])
+_ABSENT = {
+    "label": pa.list_(_ITEM),
+    "media": pa.list_(_ITEM),
+    "turns": pa.list_(_ITEM),
+    "time": pa.timestamp("us", tz="UTC"),
+}
+
+
+def _first(column: pa.Array, member: str) -> pa.Array:
+    """A member of the first item of each row's list; null where it is empty."""
+    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    starts = np.cumsum(lengths) - lengths
+    members = pc.struct_field(pc.list_flatten(column), member)
+    return members.take(pa.array(starts, mask=lengths == 0))
+
+
+def _folded(kernel: Callable[..., pa.Array], masks: list[pa.Array]) -> pa.Array:
+    out = masks[0]
+    for mask in masks[1:]:
+        out = kernel(out, mask)
+    return out
+
+
+def _json(text: str | None) -> Any:
+    try:
+        return None if text is None else orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _at(value: Any, path: tuple[str, ...]) -> Any:
+    for step in path:
+        if not isinstance(value, dict):
+            return None
+        value = value.get(step)
+    return value
+
+
+def _alike(found: Any, value: Value) -> bool:
+    """Whether a JSON value has the type of the constant: numbers with numbers, text with text."""
+    if isinstance(found, bool) or isinstance(value, bool):
+        return isinstance(found, bool) and isinstance(value, bool)
+    if isinstance(value, str):
+        return isinstance(found, str)
+    return isinstance(found, int | float)
