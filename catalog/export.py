@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import orjson
@@ -123,7 +123,6 @@ def _webdataset(revision: Revision, entry: Entry, out: str) -> int:
 
 def _croissant(revision: Revision, entry: Entry, out: str) -> int:
     files = _parquet(revision, entry, out)
-    types = {"text": "sc:Text", "time": "sc:DateTime"}
     names = [f.name for f in one.STORED if f.name in revision.schema.names or f.name in revision.constants]
     objects = []
     for name in sorted(os.listdir(out)):
@@ -141,7 +140,16 @@ def _croissant(revision: Revision, entry: Entry, out: str) -> int:
                 "sha256": digest.hexdigest(),
             }
         )
-    descriptor = {
+    descriptor = _descriptor(entry, names, objects)
+    with open(os.path.join(out, "croissant.json"), "wb") as file:
+        file.write(orjson.dumps(descriptor, option=orjson.OPT_INDENT_2))
+    return files + 1
+
+
+def _descriptor(entry: Entry, names: Sequence[str], objects: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The Croissant description of exported Parquet files: `objects` are the files, `names` their columns."""
+    types = {"text": "sc:Text", "time": "sc:DateTime"}
+    return {
         "@context": {
             "@vocab": "https://schema.org/",
             "sc": "https://schema.org/",
@@ -193,6 +201,3 @@ def _croissant(revision: Revision, entry: Entry, out: str) -> int:
             }
         ],
     }
-    with open(os.path.join(out, "croissant.json"), "wb") as file:
-        file.write(orjson.dumps(descriptor, option=orjson.OPT_INDENT_2))
-    return files + 1

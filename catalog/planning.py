@@ -228,7 +228,17 @@ def _parts_of(
         part = parts.get(best.mapping) or IngestPart(claim.adapter, best.mapping, (), "; ".join(best.evidence))
         parts[best.mapping] = replace(part, shards=(*part.shards, *(s for group, _ in members for s in group)))
         samples += [(part, chunk, group[0]) for group, chunks in members for chunk in chunks if chunk.batch.num_rows]
-    rest = [shard for group in (*unread, *empty) for shard in group]
+    _take_rest(parts, [shard for group in (*unread, *empty) for shard in group], claim, wishes)
+    order = {(s.path, s.member, s.start): i for i, s in enumerate(shards)}
+    ordered = [
+        replace(p, shards=tuple(sorted(p.shards, key=lambda s: order[s.path, s.member, s.start])))
+        for p in parts.values()
+    ]
+    return ordered, samples
+
+
+def _take_rest(parts: dict[Mapping, IngestPart], rest: list[Shard], claim: FormatClaim, wishes: Wishes) -> None:
+    """Gives shards that were not sampled, or have no rows, to the part with the most shards."""
     if rest and parts:
         mapping = max(parts, key=lambda m: len(parts[m].shards))
         parts[mapping] = replace(parts[mapping], shards=(*parts[mapping].shards, *rest))
@@ -236,12 +246,6 @@ def _parts_of(
         # No rows at all: still a part, so that an empty file is 0 rows and not an unknown format.
         mapping = Mapping(wishes.as_kind or claim.kind or "text", "document", (("text", "text"),))
         parts[mapping] = IngestPart(claim.adapter, mapping, tuple(rest), "no rows")
-    order = {(s.path, s.member, s.start): i for i, s in enumerate(shards)}
-    ordered = [
-        replace(p, shards=tuple(sorted(p.shards, key=lambda s: order[s.path, s.member, s.start])))
-        for p in parts.values()
-    ]
-    return ordered, samples
 
 
 def _spread_groups(groups: list[list[Shard]]) -> list[list[Shard]]:

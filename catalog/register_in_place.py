@@ -78,10 +78,36 @@ def register(home: Home, prepared: Prepared, *, replace_existing: bool = False) 
         )
     rows = sum(file.rows for file in listed)
     check_rejects(plan, rows, rejected, rejects)
+    manifest = _manifest(plan, found, listed, rejected)
+    revision = manifest.revision
+    with writing(home, f"add {plan.name}") as held:
+        store_manifest(held, manifest, rejects_as_lines(rejects))
+        entry = published(
+            held,
+            entry_of(
+                plan,
+                revision,
+                rows,
+                manifest.bytes,
+                rejected,
+                tags=prepared.tags,
+                card=prepared.card,
+                added={**prepared.added, "in_place": True} if prepared.added else {},
+            ),
+            [manifest_name(revision)],
+            prepared.replaces if replace_existing else None,
+        )
+    return Ingested(entry, rows, rejected, rejects=tuple(rejects[:20]))
+
+
+def _manifest(
+    plan: IngestPlan, found: Sequence[_File], listed: Sequence[FileInPlace], rejected: int
+) -> ManifestInPlace:
+    """The manifest of the files, with the mapping of each part of the plan."""
     group_bytes = _typical(
         [meta.row_group(i).total_byte_size for meta in _metas(found) for i in range(meta.num_row_groups)]
     )
-    manifest = ManifestInPlace(
+    return ManifestInPlace(
         files=tuple(listed),
         columns=plan.columns,
         block_rows=_block_rows(plan, found),
@@ -102,25 +128,6 @@ def register(home: Home, prepared: Prepared, *, replace_existing: bool = False) 
             ],
         },
     )
-    revision = manifest.revision
-    with writing(home, f"add {plan.name}") as held:
-        store_manifest(held, manifest, rejects_as_lines(rejects))
-        entry = published(
-            held,
-            entry_of(
-                plan,
-                revision,
-                rows,
-                manifest.bytes,
-                rejected,
-                tags=prepared.tags,
-                card=prepared.card,
-                added={**prepared.added, "in_place": True} if prepared.added else {},
-            ),
-            [manifest_name(revision)],
-            prepared.replaces if replace_existing else None,
-        )
-    return Ingested(entry, rows, rejected, rejects=tuple(rejects[:20]))
 
 
 def _files(plan: IngestPlan) -> list[tuple[int, Shard]]:

@@ -12,11 +12,16 @@ import numpy as np
 from torch.utils.data import IterableDataset
 
 from choline_data.client import state as states
+from choline_data.client import telemetry
+from choline_data.client.batching import find_batch_size
 from choline_data.client.feedback import mixing
 from choline_data.client.feedback.bans import Bans
 from choline_data.client.feedback.outliers import Outliers
+from choline_data.client.loader import Loader
 from choline_data.client.making.maker import Maker
+from choline_data.client.maps import FirehoseMap
 from choline_data.client.options import MakingOptions, ReaderOptions, StreamOptions
+from choline_data.client.passing.budget import BudgetPass, progress_of
 from choline_data.client.passing.passes import KEPT_BYTES, Pass, PassProgress
 from choline_data.client.passing.standing import Standing
 from choline_data.client.ranks import frameworks
@@ -25,16 +30,14 @@ from choline_data.client.ranks.share import Share, share_of
 from choline_data.client.readers import forks
 from choline_data.client.readers.reader import Chunk, Described, Reader
 from choline_data.client.sample_source import PlaceOptions, SampleSource
+from choline_data.client.telemetry import ReaderMetrics
 from choline_data.errors import InvalidOptionError, OutOfRangeError
+from choline_data.mix.rows_of_steps import explain
 from choline_data.order.recipe import Recipe
 from choline_data.process.memory import keep_freed
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
-
-    from choline_data.client.loader import Loader
-    from choline_data.client.maps import FirehoseMap
-    from choline_data.client.telemetry import ReaderMetrics
 
 
 class FirehoseDataset(IterableDataset):  # type: ignore[misc]
@@ -122,7 +125,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         self._error = mixing.exhaustion(recipe, self._streamed.max_samples)
         self._source.follow(recipe, described)
         self._recipe = recipe
-        self._summary = -1, ""  # made when the state is asked for, beside as many bytes of bans as there are then
+        self._lasting = states.Lasting()
         self._length = self.describe().length
         self.feedback.follow(self.describe().datasets)
         live = self._standing.live
@@ -225,8 +228,6 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         return self._pass(Pass, progress, share, batch=self.batch_size)
 
     def _begin_budget(self, share: Share, begun: Mapping[str, Any] | None, budget: int) -> Pass:
-        from choline_data.client.passing.budget import BudgetPass, progress_of
-
         progress = progress_of(share, self._standing.start, self.length, self._standing.epoch, begun)
         return self._pass(BudgetPass, progress, share, share=share, budget=budget, last=self._last_step)
 
@@ -243,8 +244,8 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
                 if dataset._error is not None:  # the stream stands at its end until its mix is changed
                     standing.start, standing.epoch = dataset._length or 0, progress.epoch
 
-        options |= {"bans": self._bans, "outliers": self.feedback, "other": self._source.reader}
-        made = kind(progress, self._reader_for_pass(), self._maker(), **options, **self._pass_options(), done=done)
+        options |= {"bans": self._bans, "outliers": self.feedback, "other": self._source.reader, "done": done}
+        made = kind(progress, self._reader_for_pass(), self._maker(), **options, **self._pass_options())
         standing.live = (weakref.ref(made), whole)
         return made
 
@@ -257,10 +258,6 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
     def _maker(self) -> Maker:
         """What turns chunks into samples and batches."""
         return self._making.maker(self.describe().datasets, self._recipe.view)
-
-    def _reader(self) -> Reader:
-        """The reader of this process: a forked one opens its own."""
-        return self._source.reader()
 
     def _expect(self, loader: frameworks.Found) -> None:
         """Notes which loader starts workers for this dataset, and the rank of the process that does."""
@@ -287,16 +284,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
 
     def _lasting_state(self) -> dict[str, Any]:
         """What of the state is the same at every position: the recipe, and which samples are banned."""
-        banned = self._bans.packed()
-        if self._summary[0] != len(banned):
-            self._summary = len(banned), states.summary(self._recipe, len(banned))
-        state = {
-            "version": states.VERSION,
-            "recipe": self._recipe.digest,
-            "seed": self._recipe.seed,
-            "summary": self._summary[1],
-        }
-        return {**state, "banned": banned} if banned else state
+        return self._lasting.of(self._recipe, self._bans.packed())
 
     def _state(self) -> dict[str, Any]:
         place = self._standing.place()
@@ -320,9 +308,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         position, epoch = states.check(state, self._recipe)
         self._bans.load(state)
         worker = state.get("workers") is not None
-        if not worker and self.length is not None and position >= self.length and self._error is None:
-            position, epoch = 0, epoch + 1
-        self._standing.go_to(position, epoch)
+        self._standing.go_to(position, epoch, None if worker or self._error is not None else self.length)
         self._standing.worker_state = dict(state) if worker else None
         found = state.get("batch_size")
         if self.batch_size is None and type(found) is int and found > 0:
@@ -340,8 +326,6 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
 
     def explain(self, step: int) -> list[dict[str, Any]]:
         """The rows of step `step` of all ranks: dataset, revision, row and epoch of each, from the recipe alone."""
-        from choline_data.mix.rows_of_steps import explain
-
         if self.batch_tokens is not None:
             raise InvalidOptionError(
                 "Where step N of a budget of tokens begins depends on the samples before it.",
@@ -369,10 +353,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         standing.start, standing.epoch = state["position"], state["epoch"]
         following = self._begin()
         following.skip(steps)
-        position, epoch = following.progress.position(), standing.epoch
-        if self.length is not None and position >= self.length:
-            position, epoch = 0, epoch + 1
-        standing.go_to(position, epoch)
+        standing.go_to(following.progress.position(), standing.epoch, self.length)
 
     def change_mix(
         self, mix: object, *, at: int | None = None, until: int | None = None, steps: int = 16, read_to: int = 0
@@ -435,20 +416,14 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
 
     def stats(self) -> dict[str, Any]:
         """What this process has read in this pass, and what all ranks were given by source; see docs/training.md."""
-        from choline_data.client import telemetry
-
         return telemetry.stats(self, self._standing.progress, self._state()["position"])
 
     def progress(self) -> dict[str, str]:
         """The same in a few short words: `bar.set_postfix(dataset.progress())`."""
-        from choline_data.client import telemetry
-
         return telemetry.postfix(self.stats())
 
     def metrics(self, port: int | None = None, host: str = "127.0.0.1", *, of: Loader | None = None) -> ReaderMetrics:
         """The same for Prometheus: a collector, which answers scrapes where a port is given, 0 for any that is free."""
-        from choline_data.client import telemetry
-
         return telemetry.metrics_of(of or self, port, host, rank=(self._reading.rank or find_rank())[0], run=self.run)
 
     # --- Other ways to use it
@@ -457,26 +432,20 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         """A batch of `size` samples from where the dataset stands, which is not moved."""
         length, start = self.length, self._standing.start
         positions = [p if length is None else p % length for p in range(start, start + size)]
-        chunk = Chunk(self._reader().at(positions), np.asarray(positions, dtype=np.int64))
+        chunk = Chunk(self._source.reader().at(positions), np.asarray(positions, dtype=np.int64))
         make = self._maker()
         return make.batch(chunk) if make.plain else make.collated([make.finished(s) for s in make.samples(chunk)])
 
     def find_batch_size(self, step: Callable[[Any], object], *, start: int = 1, most: int = 1 << 16) -> int:
         """The most samples that `step` takes in one batch without running out of memory; sets it on the dataset."""
-        from choline_data.client.batching import find_batch_size
-
         return find_batch_size(self, step, start=start, most=most)
 
     def loader(self, **options: Any) -> Loader:
         """A loader with the right settings: see `choline_data.client.loader.Loader`."""
-        from choline_data.client.loader import Loader
-
         return Loader(self, **options)
 
     def as_map(self) -> FirehoseMap:
         """The same samples by index, for samplers that index."""
-        from choline_data.client.maps import FirehoseMap
-
         if self._error is not None:
             raise self._error
         return FirehoseMap(self)

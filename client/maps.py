@@ -36,6 +36,6 @@ class FirehoseMap(Dataset):  # type: ignore[misc]
         if any(p < 0 or (length is not None and p >= length) for p in positions):
             raise IndexError(f"There are {length} samples.")
         make = self.dataset._maker()
-        batch = self.dataset._reader().at(positions)
+        batch = self.dataset._source.reader().at(positions)
         samples = make.samples(Chunk(batch, np.asarray(positions, dtype=np.int64)))
         return list(samples if make.plain else [make.finished(sample) for sample in samples])

@@ -42,6 +42,20 @@ def summary(recipe: Recipe, taken: int = 0) -> str:
     return ""
 
 
+class Lasting:
+    """What of a state is the same at every position. The summary is made when a state is first asked for."""
+
+    def __init__(self) -> None:
+        self._summary = -1, ""  # bytes of bans that it was made beside, and the summary
+
+    def of(self, recipe: Recipe, banned: str) -> dict[str, Any]:
+        """The recipe and the banned samples, as a state has them."""
+        if self._summary[0] != len(banned):
+            self._summary = len(banned), summary(recipe, len(banned))
+        state = {"version": VERSION, "recipe": recipe.digest, "seed": recipe.seed, "summary": self._summary[1]}
+        return {**state, "banned": banned} if banned else state
+
+
 def _difference(ours: Recipe, packed: object) -> str:
     """In words, how the recipe behind a summary differs from ours; empty where the summary does not tell."""
     if not isinstance(packed, str) or not packed or len(packed) > 4096:

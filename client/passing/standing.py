@@ -40,10 +40,12 @@ class Standing:
         """The same place without the pass: passes stay in the process, and with the object, that began them."""
         return replace(self, progress=None, live=None)
 
-    def go_to(self, position: int, epoch: int | None = None) -> None:
-        """The next pass begins at this position; the pass that is under way ends."""
+    def go_to(self, position: int, epoch: int | None = None, length: int | None = None) -> None:
+        """The next pass begins at this position, at the end of a stream of `length` with the pass after it."""
         self.start, self.worker_state = position, None
         self.epoch = self.epoch if epoch is None else epoch
+        if length is not None and position >= length:
+            self.start, self.epoch = 0, self.epoch + 1
         self.forget_pass()
 
     def forget_pass(self) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from choline_data.catalog.add import Prepared, ingest, prepare
+from choline_data.catalog.ingest import Ingested
 from choline_data.catalog.planning import IngestPlan, Wishes
 from choline_data.cli.output import emit, shown, size
 from choline_data.errors import ChoiceNeededError, InvalidOptionError
@@ -123,10 +124,7 @@ def add(
 ) -> None:
     """Runs the command."""
     started = time.monotonic()
-    if compression not in ("", "none", "zstd", "lz4"):
-        raise InvalidOptionError(f"--compression {compression!r}: no such codec.", remedy="zstd, lz4 or none.")
-    if dedup not in ("", "exact", "near"):
-        raise InvalidOptionError(f"--dedup {dedup!r}: no such way.", remedy="exact or near.")
+    _check_choices(compression, dedup)
     where = Home(home or None)
     wishes = Wishes(
         as_kind=as_kind,
@@ -178,30 +176,7 @@ def add(
                 replace_existing=replace_existing,
                 progress=step,
             )
-    entry = done.entry
-    if as_json:
-        emit(
-            {
-                "name": entry.name,
-                "revision": entry.revision,
-                "kind": entry.kind,
-                "rows": entry.rows,
-                "rejected": entry.rejected,
-                "bytes": entry.bytes,
-                "duplicates": done.duplicates,
-                "license": entry.license,
-                **_told(plan),
-            }
-        )
-        return
-    seconds = time.monotonic() - started
-    rejected = f", {entry.rejected:,} rejected" if entry.rejected else ""
-    duplicates = f", {done.duplicates:,} repeats left out" if done.duplicates else ""
-    sys.stdout.write(
-        f"{entry.name}@{entry.revision[:12]}: {entry.rows:,} {entry.kind} samples{rejected}{duplicates}, "
-        f"{size(entry.bytes)} in {seconds:.1f} s\n"
-        f"Stream it:  FirehoseDataset({entry.name!r})   or   choline-data stream {entry.name}\n"
-    )
+    _report(done, plan, time.monotonic() - started, as_json=as_json)
 
 
 def _told(plan: IngestPlan) -> dict[str, object]:
@@ -219,3 +194,37 @@ def _told(plan: IngestPlan) -> dict[str, object]:
         "passed_over": [{"file": name, "why": why} for name, why in plan.passed_over],
         "warnings": [vars(warned) for warned in plan.warned],
     }
+
+
+def _report(done: Ingested, plan: IngestPlan, seconds: float, *, as_json: bool) -> None:
+    """Says what became of the source."""
+    entry = done.entry
+    if as_json:
+        emit(
+            {
+                "name": entry.name,
+                "revision": entry.revision,
+                "kind": entry.kind,
+                "rows": entry.rows,
+                "rejected": entry.rejected,
+                "bytes": entry.bytes,
+                "duplicates": done.duplicates,
+                "license": entry.license,
+                **_told(plan),
+            }
+        )
+        return
+    rejected = f", {entry.rejected:,} rejected" if entry.rejected else ""
+    duplicates = f", {done.duplicates:,} repeats left out" if done.duplicates else ""
+    sys.stdout.write(
+        f"{entry.name}@{entry.revision[:12]}: {entry.rows:,} {entry.kind} samples{rejected}{duplicates}, "
+        f"{size(entry.bytes)} in {seconds:.1f} s\n"
+        f"Stream it:  FirehoseDataset({entry.name!r})   or   choline-data stream {entry.name}\n"
+    )
+
+
+def _check_choices(compression: str, dedup: str) -> None:
+    if compression not in ("", "none", "zstd", "lz4"):
+        raise InvalidOptionError(f"--compression {compression!r}: no such codec.", remedy="zstd, lz4 or none.")
+    if dedup not in ("", "exact", "near"):
+        raise InvalidOptionError(f"--dedup {dedup!r}: no such way.", remedy="exact or near.")
