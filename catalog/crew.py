@@ -17,8 +17,8 @@ from choline_data.catalog import processes
 from choline_data.catalog.ingest import Progress, UnitResult, run_here
 from choline_data.catalog.planning import IngestPlan, Unit
 from choline_data.errors import UnavailableError
+from choline_data.places import apart
 from choline_data.places.home import Home
-from choline_data.process import apart
 
 
 def run_beside(

@@ -185,8 +185,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         if self.batch_tokens is not None:
             raise TypeError("How many batches a budget of tokens makes is known only when they are made.")
         share, start = self._share_here(), self._standing.start
-        lane, _ = share.lane(start)
-        count = lane.below(share.end(start, self.length, self._last_step) or 0)
+        count = share.lane(start)[0].below(share.end(start, self.length, self._last_step) or 0)
         return count if self.batch_size is None else -(-count // self.batch_size)
 
     def __bool__(self) -> bool:

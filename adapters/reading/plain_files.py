@@ -16,8 +16,8 @@ from choline_data.errors import (
     SourceDamagedError,
     SourceNotFoundError,
 )
+from choline_data.places.apart import note
 from choline_data.places.downloads import open_location
-from choline_data.process.apart import note
 
 HEAD_BYTES = 64 << 10
 

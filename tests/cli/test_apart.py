@@ -16,8 +16,8 @@ import pyarrow.parquet.encryption as pe
 import pytest
 
 from choline_data.errors import SourceDamagedError, UnavailableError
+from choline_data.places.apart import NOTE_BYTES, crash_error, note, note_in, noted
 from choline_data.places.home import Home
-from choline_data.process.apart import NOTE_BYTES, crash_error, note, note_in, noted
 from choline_data.store import Catalog
 
 ADD = "import sys; from choline_data.cli import main; sys.exit(main())"

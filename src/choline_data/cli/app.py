@@ -57,7 +57,7 @@ def add(
 
     Flags for a Beam runner follow after `--`.
     """
-    from choline_data.process.apart import run_apart
+    from choline_data.places.apart import run_apart
 
     def work() -> None:
         if workers > 1 and not (runner or dry_run or in_place):

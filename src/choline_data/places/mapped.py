@@ -7,8 +7,8 @@ A mapped file can be cut, overwritten or lost by its disk while streams read it.
   bytes sees other times afterwards.
 - A file whose times changed is held to its checksums again. Where they still fit (somebody changed its mode, or linked to it),
   what was read meanwhile is read again. Where they do not, the file is damaged for good, and DamagedStoreError names it.
-- A page that is gone raises SIGBUS (`process/bus_errors.py`). The handler marks the file as lost and puts zeros in its place, so the
-  reader comes to its comparison, and finds that.
+- A page that is gone raises SIGBUS (`process/bus_errors.py`). The handler marks the file as lost and puts zeros in its place,
+  so the reader comes to its comparison, and finds that.
 """
 
 from __future__ import annotations
