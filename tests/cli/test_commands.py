@@ -220,3 +220,20 @@ def test_a_stream_without_torch_names_the_extra_to_install(place):
         text=True,
     )
     assert done.returncode == 1 and "choline-data[torch]" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_an_export_that_meets_the_limit_on_files_is_one_line_and_no_traceback(tmp_path: Path):
+    lines = tmp_path / "lines.jsonl"
+    lines.write_text("".join(f'{{"text": "{"x" * 200} {n}"}}\n' for n in range(2000)))
+    home = str(tmp_path / "home")
+    command = [sys.executable, "-m", "choline_data"]
+    subprocess.run([*command, "add", str(lines), "--name", "web", "--yes", "--home", home], check=True, timeout=120)
+    small = f"import resource, signal, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({1 << 15}, {1 << 15})); "
+    small += "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); from choline_data.cli import main; main()"
+    out = str(tmp_path / "out")
+    export = [sys.executable, "-c", small, "export", "web", "--to", "jsonl", "--out", out, "--home", home]
+    done = subprocess.run(export, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "File too large" in done.stderr
+    assert "ulimit -f" in done.stderr

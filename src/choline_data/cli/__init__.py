@@ -23,6 +23,12 @@ def main() -> None:
         # The reader of our output went away, as `head` does.
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:
+        # Outside the home: the folder of an export, a file of the user. Those of the home are errors of ours already.
+        from choline_data.places.disk import refused
+
+        report_error(refused(error), as_json="--json" in sys.argv)
+        sys.exit(1)
 
 
 def _interrupted(number: int, frame: object) -> None:

@@ -41,6 +41,17 @@ def home_error(error: OSError, location: str, name: str, verb: str) -> HomeError
     )
 
 
+def refused(error: OSError) -> HomeError:
+    """Our error for what the system refuses outside a home."""
+    place = str(error.filename or "A file")
+    return HomeError(
+        f"{place} can't be used: {error.strerror or error}.",
+        remedy=_REMEDIES.get(error.errno or 0, "Check the path and the disk.").replace(f", {_ELSEWHERE}", ""),
+        errno=errno.errorcode.get(error.errno or 0, error.errno or "unknown"),
+        path=place,
+    )
+
+
 @contextmanager
 def writing(location: str, name: str) -> Iterator[None]:
     """Where the block fails with an OSError: HomeError, which names the home and the object that can't be written."""
