@@ -6,7 +6,7 @@ try:
     from choline_data.client.dataset import FirehoseDataset
     from choline_data.client.making.samples import collate
 except ModuleNotFoundError as missing:
-    if missing.name != "torch":
+    if (missing.name or "").partition(".")[0] != "torch":
         raise
     raise MissingDependencyError("torch", "FirehoseDataset") from missing
 

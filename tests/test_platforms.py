@@ -41,7 +41,7 @@ def test_a_system_without_forks_and_file_locks_adds_and_reads_a_home_and_refuses
 from choline_data import FirehoseDataset
 from choline_data.catalog.add import ingest, prepare
 from choline_data.errors import InvalidOptionError
-from choline_data.home import Home
+from choline_data.places.home import Home
 home = Home({str(tmp_path / "home")!r})
 ingest(home, prepare(home, {str(tmp_path / "rivers.jsonl")!r}, name="rivers"))
 print(sorted(s["text"] for s in FirehoseDataset("rivers", home={str(tmp_path / "home")!r}, repeat=False)))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from choline_data.adapters.reading import io as adapters_io
+from choline_data.adapters.reading import plain_files
 from choline_data.catalog.add import ingest, prepare
 from choline_data.catalog.ingest import Ingested
 from choline_data.catalog.planning import Wishes
@@ -91,8 +91,10 @@ def test_a_link_to_nothing_is_a_reject(tmp_path, packed):
 def test_a_compressed_tar_is_not_inflated_again_for_each_member(tmp_path, monkeypatch):
     source = tar_of(tmp_path / "texts.tar.gz", {}, {f"doc/{n}.txt": f"Text number {n}." for n in range(200)})
     walks: list[str] = []
-    pieces = adapters_io.pieces
-    monkeypatch.setattr(adapters_io, "pieces", lambda path, *rest: walks.append(path) or pieces(path, *rest))
+    pieces = plain_files.pieces_of
+    monkeypatch.setattr(
+        plain_files, "pieces_of", lambda file, name, *rest: walks.append(name) or pieces(file, name, *rest)
+    )
     prepared = prepare(Home(tmp_path / "home"), str(source))
     assert prepared.plan.kind == "text"
     assert 0 < len(walks) < 50  # of 204 members

@@ -13,7 +13,7 @@ from choline_data.adapters import jsonl
 from choline_data.adapters.base import Shard
 from choline_data.adapters.contract import AdapterContract
 from choline_data.adapters.jsonl import JsonLines
-from choline_data.adapters.reading import io, records
+from choline_data.adapters.reading import io, plain_files, records
 from choline_data.errors import SourceDamagedError, SourceFormatError, SourceTooLargeError
 
 
@@ -172,7 +172,7 @@ def test_blocks_are_whole_lines_however_the_file_comes(tmp_path, lengths, ended,
     path.write_bytes(b"\n".join(lines) + b"\n" * (ended and bool(lines)))
     limit, block = 45, read + more
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(io, "READ_BYTES", read)
+        patch.setattr(plain_files, "READ_BYTES", read)
         patch.setattr(io, "BLOCK_BYTES", block)
         found = list(io.line_blocks(str(path), max_row_bytes=limit))
     got = []

@@ -93,7 +93,7 @@ def test_a_dask_cluster_makes_the_same_revision(tmp_path, source):
 import sys
 from choline_data.catalog import planning
 from choline_data.catalog.add import ingest, prepare
-from choline_data.home import Home
+from choline_data.places.home import Home
 if __name__ == "__main__":
     from dask.distributed import LocalCluster
     planning.UNIT_BYTES = 1
@@ -250,7 +250,7 @@ def test_killed_between_any_two_files_of_a_publish_the_next_run_completes_it(tmp
     # Dies by its own hand right before the named object would appear.
     script = f"""
 import os, signal, sys
-from choline_data import home as place
+from choline_data.places import home
 def dying(method):
     def before(self, *arguments):
         name = arguments[-1] if method is adopt else arguments[0]

@@ -99,8 +99,8 @@ def test_a_crash_is_told_with_the_file_that_was_read(tmp_path):
     source.write_text('{"text": "some words"}\n' * 9)
     # The process itself sends the signal as soon as it maps rows.
     setup = (
-        "import os; from choline_data.adapters.mapping import Mapping; "
-        f"Mapping.apply = lambda *a: os.kill(os.getpid(), {int(number)}); "
+        "import os; from choline_data.adapters.mapping import forms; "
+        f"forms.apply = lambda *a: os.kill(os.getpid(), {int(number)}); "
     )
     done = add(tmp_path / "home", source, setup=setup)
     assert done.returncode == 1
@@ -111,7 +111,9 @@ def test_a_crash_is_told_with_the_file_that_was_read(tmp_path):
 def test_the_program_ends_by_the_signal_that_ended_its_child(tmp_path):
     source = tmp_path / "a.jsonl"
     source.write_text('{"text": "some words"}\n' * 9)
-    setup = "import os; from choline_data.adapters.mapping import Mapping; Mapping.apply = lambda *a: os.kill(os.getpid(), 9); "
+    setup = (
+        "import os; from choline_data.adapters.mapping import forms; forms.apply = lambda *a: os.kill(os.getpid(), 9); "
+    )
     done = add(tmp_path / "home", source, setup=setup)
     assert done.returncode == -signal.SIGKILL
     assert "Traceback" not in done.stderr
@@ -124,8 +126,8 @@ def test_the_child_ends_with_the_program(tmp_path, number):
     source.write_text('{"text": "some words"}\n' * 9)
     said = tmp_path / "pid"
     setup = (
-        "import os, time; from choline_data.adapters.mapping import Mapping; "
-        f"Mapping.apply = lambda *a: (open({str(said)!r} + '.new', 'w').write(str(os.getpid())), "
+        "import os, time; from choline_data.adapters.mapping import forms; "
+        f"forms.apply = lambda *a: (open({str(said)!r} + '.new', 'w').write(str(os.getpid())), "
         f"os.rename({str(said)!r} + '.new', {str(said)!r}), time.sleep(600)); "
     )
     command = [sys.executable, "-c", setup + ADD, "add", str(source), "--yes", "--home", str(tmp_path / "home")]
@@ -160,8 +162,8 @@ def test_what_a_library_writes_to_standard_error_is_shown_at_the_end(tmp_path):
     source = tmp_path / "a.jsonl"
     source.write_text('{"text": "some words"}\n' * 9)
     setup = (
-        "import os; from choline_data.adapters.mapping import Mapping; "
-        "Mapping.apply = lambda *a, do=Mapping.apply: (os.write(2, b'a warning of a library\\n'), do(*a))[1]; "
+        "import os; from choline_data.adapters.mapping import forms; "
+        "forms.apply = lambda *a, do=forms.apply: (os.write(2, b'a warning of a library\\n'), do(*a))[1]; "
     )
     done = add(tmp_path / "home", source, "--json", setup=setup)
     assert done.returncode == 0, done.stderr

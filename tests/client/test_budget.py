@@ -144,7 +144,7 @@ def test_bad_samples_leave_the_others_of_their_batch(uneven: Any):
 def test_tokens_are_counted_in_every_column_that_text_is_in(uneven: Any):
     from choline_data.client.readers.reader import Reader
 
-    reader: Reader = uneven().reader()
+    reader: Reader = uneven()._source.reader()
     batch = reader.at(list(range(299, 0, -7)))
     rows = {"text": batch["text"].to_pylist(), "turns": batch["turns"].to_pylist()}
     assert tokens_of(batch).tolist() == tokens(rows)

@@ -136,7 +136,7 @@ def test_a_stream_that_was_cut_keeps_no_thread_of_grpc(server: Server):
 
 CUT = """
 import sys, time
-from choline_data.client import FirehoseDataset, forks
+from choline_data.client import FirehoseDataset; from choline_data.client.readers import forks
 
 samples = iter(FirehoseDataset("web", server=sys.argv[1]))
 next(samples)

@@ -130,6 +130,7 @@ def test_memory_does_not_grow_over_ten_million_rows(large: Path, place: str):
     finally:
         if running:
             running.stop()
-    # MB, at every million rows. What is held goes up and down by a window or a heap; it does not climb by the row.
-    assert median(after - before for before, after in pairwise(held)) <= 2
+    # MB, at every million rows. What is held goes up and down by a window or a heap. The orders within windows take 2 MB
+    # a million rows until they have their 32 MB; nothing else climbs by the row.
+    assert median(after - before for before, after in pairwise(held)) <= 3
     assert max(held) - held[1] <= 32

@@ -80,7 +80,7 @@ def test_a_writer_on_another_host_counts_until_the_storage_says_that_it_is_not_h
 def test_a_writer_that_was_killed_is_known_at_once_on_its_own_host(shelf, numbered):
     unreferenced(shelf, numbered)
     script = (
-        "import os, sys; from choline_data.home import Home; from choline_data.store.leases import writing\n"
+        "import os, sys; from choline_data.places.home import Home; from choline_data.store.leases import writing\n"
         "with writing(Home(sys.argv[1]), 'add web') as held:\n"
         "    open(held.staged(), 'w').close(); print('at work', flush=True); sys.stdin.read()"
     )

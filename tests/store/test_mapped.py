@@ -151,7 +151,7 @@ def test_a_region_is_known_as_long_as_something_reads_it(tmp_path):
 CHILD = """
 import faulthandler, mmap, os, signal, sys
 from choline_data.errors import DamagedStoreError
-from choline_data.mapped import MappedFile, steady
+from choline_data.places.mapped import MappedFile, steady
 path = sys.argv[1]
 mapped = MappedFile(path, damaged=DamagedStoreError, recheck=lambda _: "")
 def read():

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 CHILD = """
 import json, sys
 import numpy as np
-from choline_data.pages import PAGES
+from choline_data.process.pages import PAGES
 
 import pyarrow as pa
 path, bound = sys.argv[1], int(sys.argv[2])

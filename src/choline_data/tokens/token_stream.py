@@ -290,7 +290,14 @@ class TokenStream:
         """The packed rows at these ascending positions, in the wire schema."""
         for name in self._marked:
             derived.of(self._home).mark(self._home, name)
-        return steady(lambda: self._read_at(positions), self.files)
+        try:
+            return steady(lambda: self._read_at(positions), self.files)
+        except DamagedStoreError:
+            for source, packed in zip(self.recipe.sources, self._packed, strict=True):
+                if any(file.lost for file in packed.array.files):
+                    with naming(source.dataset):
+                        raise
+            raise
 
     def _read_at(self, positions: Ints) -> pa.RecordBatch:
         count, room = len(positions), self.seq_len + 1
