@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("choline_data.service")
 
 
-KEPT_BYTES = 64 << 20  # of freed memory
+KEPT_BYTES = 64 << 20  # of freed memory, where the cache may be four times as large
 
 
 REQUEST_BYTES = 2 << 20  # up to here a request that is too long is refused by its setting, above by the transport
@@ -281,7 +281,7 @@ async def serve_until_signal(
     """Serves until SIGTERM or SIGINT, then drains. SIGHUP reads tokens and certificates again."""
     from choline_data.service.status import SHORTAGE
 
-    keep_freed(KEPT_BYTES)
+    keep_freed(min(KEPT_BYTES, limits.memory // 4))
     sys.setswitchinterval(SWITCH_SECONDS)
     server = Server(home, settings, limits, shared_port=shared_port)
     PAGES.bound(server.calls.engine.room_for_pages)
