@@ -293,7 +293,7 @@ class Home:
                 os.unlink(self.path(name))
 
     def names(self, folder: str) -> list[str]:
-        """The names of all objects under a folder, sorted. `gc` and `verify` use this; serving never lists folders."""
+        """The names of all objects under a folder, sorted. Lists the whole folder, which can be slow in a remote home."""
         if self.local:
             return sorted(os.path.relpath(path, self._root) for path in self._files(folder))
         root = self.path("")

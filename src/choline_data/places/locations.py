@@ -53,9 +53,9 @@ def is_url(location: str) -> bool:
 def check_location(location: str, *, network: bool = False) -> str:
     """Returns `location` if it is a plain path or one URL of a known scheme; raises ForbiddenLocationError otherwise.
 
-    Chains of file systems, NUL and line breaks are refused. Set `network` for a location that comes from elsewhere (a
-    card, a request). Then only https, http and object stores are allowed, only hosts with a public name, only ports 80
-    and 443, no user, and no unusual escapes. Nothing is opened or resolved.
+    Chains of file systems, commands, NUL and line breaks are refused. Set `network` for a location that comes from
+    elsewhere (a card, a request). Then only https, http and object stores are allowed, only hosts with a public name, only
+    ports 80 and 443, no user, and no unusual escapes. Nothing is opened or resolved.
     """
     if any(c in location for c in "\x00\r\n") or "::" in location.split("://[", 1)[0] or location.startswith("|"):
         raise ForbiddenLocationError(
