@@ -108,7 +108,7 @@ class UnknownDatasetError(RequestError):
 
 
 class UnknownFieldError(RequestError):
-    """A predicate, mapping or column list names a field that is not there."""
+    """A predicate, mapping or column list names a field that does not exist."""
 
     reason = "FIELD_UNKNOWN"
 

@@ -400,7 +400,7 @@ class SampleStream:
 
 
 def placed(plan: Plan | RunPlan, positions: Ints) -> tuple[npt.NDArray[np.uint16], Ints]:
-    """The source and the rank of each of these ascending positions. A contiguous range in one piece is not copied."""
+    """The source and the rank of each of these ascending positions. A contiguous range in one piece of the plan is not copied."""
     start, stop = int(positions[0]), int(positions[-1]) + 1
     if stop - start > len(positions):
         return plan.at(positions)

@@ -21,7 +21,7 @@ MAX_BYTES = 4 << 20
 
 
 def schema_on_the_wire(schema: pa.Schema) -> pa.Schema:
-    """The schema with the integer type of its codes for each dictionary field."""
+    """The schema with each dictionary field replaced by the integer type of its codes."""
     return pa.schema(
         [f.with_type(f.type.index_type) if pa.types.is_dictionary(f.type) else f for f in schema],
         metadata=schema.metadata,
