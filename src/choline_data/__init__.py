@@ -16,7 +16,7 @@ __all__ = ["FirehoseDataset", "__version__"]
 
 
 def __getattr__(name: str) -> object:
-    # torch and grpc cost seconds to import: only who asks for the client pays for them.
+    # torch and grpc take seconds to import. They are imported when `FirehoseDataset` is first used.
     if name == "FirehoseDataset":
         from choline_data.client import FirehoseDataset
 

@@ -1,4 +1,4 @@
-"""`python -m choline_data` is `choline-data`."""
+"""`python -m choline_data` runs the same program as `choline-data`."""
 
 from choline_data.cli import main
 

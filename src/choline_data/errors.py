@@ -18,7 +18,7 @@ CholineDataError
 │   ├── AlreadyExistsError      DATASET_EXISTS
 │   ├── RevisionGoneError       REVISION_GONE
 │   └── RankTakenError          RANK_TAKEN
-├── ChoiceNeededError       choose: two readings are as good          CHOICE_NEEDED (exit code 3)
+├── ChoiceNeededError       choose one of two likely readings         CHOICE_NEEDED (exit code 3)
 ├── DataError               fix the data
 │   ├── SourceNotFoundError     SOURCE_NOT_FOUND
 │   ├── SourceFormatError       SOURCE_FORMAT
@@ -27,15 +27,15 @@ CholineDataError
 │   ├── MissingFieldError       FIELD_MISSING
 │   ├── TooManyRejectsError     TOO_MANY_REJECTS
 │   └── DamagedStoreError       STORE_DAMAGED
-├── HomeError               give the home room, or rights              HOME_UNUSABLE
+├── HomeError               fix the home's disk or access rights       HOME_UNUSABLE
 ├── MissingDependencyError  install an extra                          DEPENDENCY_MISSING
 └── TransientError          wait and retry
     ├── UnavailableError        UNAVAILABLE
     ├── LimitError              LIMIT_REACHED
     └── ConflictError           CONFLICT
 
-A message may change between releases; a `reason` and the keys of its `metadata` may not. The same class is raised on
-both sides of the wire.
+A message may change between releases; a `reason` and the keys of its `metadata` may not. The server and the client
+raise the same class.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ from typing import ClassVar
 
 
 def one_line(text: object, limit: int = 500) -> str:
-    """`text` on one line, control characters escaped and cut to `limit` characters: safe to print and to log."""
+    """`text` on one line, with control characters escaped, cut to `limit` characters. Safe to print and to log."""
     raw = str(text)
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in raw[: limit + 1])
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that `name` most likely stands for, if one is near."""
+    """The known name that is most similar to `name`. None if no known name is similar enough."""
     found = difflib.get_close_matches(name[:200], list(known), n=1, cutoff=0.6)
     return found[0] if found else None
 
@@ -71,7 +71,7 @@ class CholineDataError(Exception):
 
     def __init__(self, message: str, *, remedy: str = "", **metadata: object) -> None:
         if message.startswith("Caught ") and "DataLoader worker" in message[:120]:
-            # torch makes a worker's error anew from its whole traceback; the last line is what it said.
+            # torch rebuilds the error of a worker with the whole traceback as its message. The last line is the original.
             message = message.rstrip().rpartition("\n")[2].partition(": ")[2]
         self.message = one_line(message)
         self.remedy = one_line(remedy)
@@ -108,7 +108,7 @@ class UnknownDatasetError(RequestError):
 
 
 class UnknownFieldError(RequestError):
-    """A predicate, mapping or column list names a field that is not there."""
+    """A predicate, mapping or column list names a field that does not exist."""
 
     reason = "FIELD_UNKNOWN"
 
@@ -121,19 +121,19 @@ class UnknownFieldError(RequestError):
 
 
 class InvalidMixError(RequestError):
-    """The mix can't be read or makes no sense."""
+    """The mix can't be parsed, or its values contradict each other."""
 
     reason = "MIX_INVALID"
 
 
 class InvalidPredicateError(RequestError):
-    """A `where` can't be parsed, or is above a limit."""
+    """A `where` predicate can't be parsed, or exceeds a limit."""
 
     reason = "PREDICATE_INVALID"
 
 
 class InvalidCursorError(RequestError):
-    """The cursor is damaged or of a newer format."""
+    """The cursor is damaged, or its format is newer than this version."""
 
     reason = "CURSOR_INVALID"
 
@@ -151,31 +151,31 @@ class OutOfRangeError(RequestError):
 
 
 class SourceExhaustedError(RequestError):
-    """A source of a mix that must not change by itself has given all it has: `source` and `position` in the metadata."""
+    """A source of a mix with `on_exhausted="error"` is exhausted. `source` and `position` are in the metadata."""
 
     reason = "SOURCE_EXHAUSTED"
 
 
 class InvalidNameError(RequestError):
-    """The name does not fit the documented pattern."""
+    """The name does not match the documented pattern."""
 
     reason = "NAME_INVALID"
 
 
 class InvalidOptionError(RequestError):
-    """An option has a value that it can't take, or options exclude each other."""
+    """An option has an invalid value, or two options exclude each other."""
 
     reason = "OPTION_INVALID"
 
 
 class ForbiddenLocationError(RequestError):
-    """A URL or path is outside what the policy allows."""
+    """The policy does not allow this URL or path."""
 
     reason = "LOCATION_FORBIDDEN"
 
 
 class UnauthenticatedError(RequestError):
-    """No token, or none that the server knows."""
+    """The request has no token, or a token that the server does not know."""
 
     reason = "UNAUTHENTICATED"
 
@@ -187,13 +187,13 @@ class PermissionDeniedError(RequestError):
 
 
 class AlreadyExistsError(RequestError):
-    """A dataset of that name is there already, with other content."""
+    """A dataset with this name but other content already exists."""
 
     reason = "DATASET_EXISTS"
 
 
 class RevisionGoneError(RequestError):
-    """The recipe, or the reader's state, names a revision that was removed: `dataset` and `revision` in the metadata."""
+    """The recipe or the reader's state names a removed revision. `dataset` and `revision` are in the metadata."""
 
     reason = "REVISION_GONE"
 
@@ -208,44 +208,44 @@ class RevisionGoneError(RequestError):
 
 
 class RankTakenError(RequestError):
-    """Another reader has this rank of the run, and reads on."""
+    """Another reader already holds this rank of the run and is still reading."""
 
     reason = "RANK_TAKEN"
 
 
 class ChoiceNeededError(CholineDataError):
-    """Two readings of the source are about as good; the message names the flags that choose."""
+    """The source can be read in two ways that fit about equally well. The message names the flags that choose."""
 
     reason = "CHOICE_NEEDED"
     exit_code = 3
 
 
 class DataError(CholineDataError):
-    """The data has to change, or be left out."""
+    """The data has to be corrected or left out."""
 
     reason = "DATA_INVALID"
 
 
 class SourceNotFoundError(DataError):
-    """There is nothing at that place."""
+    """Nothing exists at this path, URL or name."""
 
     reason = "SOURCE_NOT_FOUND"
 
 
 class SourceFormatError(DataError):
-    """The format is not known, or not what it says it is."""
+    """The format is unknown, or the content does not match the format that the source states."""
 
     reason = "SOURCE_FORMAT"
 
 
 class SourceDamagedError(DataError):
-    """A file is cut, corrupt or lies about itself."""
+    """A file is truncated or corrupt, or contradicts its own metadata."""
 
     reason = "SOURCE_DAMAGED"
 
 
 class SourceTooLargeError(DataError):
-    """A row, member or file is above a limit; the message names the setting."""
+    """A row, archive member or file exceeds a limit. The message names the setting."""
 
     reason = "SOURCE_TOO_LARGE"
 
@@ -264,19 +264,19 @@ class MissingFieldError(DataError):
 
 
 class TooManyRejectsError(DataError):
-    """More rows than the budget allows could not be read; nothing was published."""
+    """The number of unreadable rows exceeds the budget. Nothing was published."""
 
     reason = "TOO_MANY_REJECTS"
 
 
 class DamagedStoreError(DataError):
-    """A file of the store is missing, cut or does not have its checksum."""
+    """A file of the store is missing or truncated, or its checksum does not match."""
 
     reason = "STORE_DAMAGED"
 
 
 class HomeError(CholineDataError):
-    """The system lets this process not write, or not read, in the home: `errno` and `path` in the metadata."""
+    """The operating system refuses to read or write in the home. `errno` and `path` are in the metadata."""
 
     reason = "HOME_UNUSABLE"
 
@@ -307,13 +307,13 @@ class UnavailableError(TransientError):
 
 
 class LimitError(TransientError):
-    """A limit is reached; the message names its setting."""
+    """A limit is reached. The message names its setting."""
 
     reason = "LIMIT_REACHED"
 
 
 class ConflictError(TransientError):
-    """Another writer was first."""
+    """Another writer made a conflicting change first."""
 
     reason = "CONFLICT"
 
@@ -325,10 +325,10 @@ def _tree(kind: type[CholineDataError]) -> Iterable[type[CholineDataError]]:
 
 
 def error_for_reason(reason: str) -> type[CholineDataError]:
-    """The class with this `reason`; the base where a newer peer sends one we don't know."""
+    """The class with this `reason`. `CholineDataError` for an unknown reason, which a newer peer may send."""
     return next((kind for kind in _tree(CholineDataError) if kind.reason == reason), CholineDataError)
 
 
 def error_from_parts(reason: str, message: str, remedy: str, metadata: dict[str, str]) -> CholineDataError:
-    """The error that a peer sent, as the class that it was there."""
+    """Rebuilds an error that a peer sent, in the class that has its `reason`."""
     return _rebuild(error_for_reason(reason), message, remedy, metadata)

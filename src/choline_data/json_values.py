@@ -1,4 +1,4 @@
-"""Values of samples as JSON can hold them."""
+"""Converts values of samples to values that JSON can represent."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def plain(value: Any) -> Any:
-    """The value as JSON can hold it: bytes as base64, times in ISO 8601."""
+    """The value in JSON types: bytes as base64, times in ISO 8601, decimals, durations, NaN and infinities as strings."""
     if isinstance(value, bytes):
         return base64.b64encode(value).decode("ascii")
     if isinstance(value, dict):

@@ -1,7 +1,7 @@
-"""Licences: the hub's words as SPDX ids, and the class that an id belongs to, from freest to unknown.
+"""Licences: maps a publisher's licence names to SPDX ids, and each id to a class, from permissive to unknown.
 
-A class is a coarse reading for filters (`license:permissive`) and never legal advice. An expression has the
-strictest class of the licences that `AND` joins and the freest of those that `OR` offers.
+A class is a coarse category for filters (`license:permissive`). It is not legal advice. `AND` gives an expression the
+strictest class of its licences, `OR` the freest.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ _SPDX_OF_LOWER: Final = {
         MIXED,
     )
 }
-# The hub's own words, where they are no SPDX id even in another case.
+# The hub's own licence names that are not SPDX ids in any letter case.
 _HUB: Final = {
     "": NOASSERTION,
     "other": NOASSERTION,
@@ -174,9 +174,9 @@ _JOINERS = re.compile(r"\s+(AND|OR|WITH)\s+", re.IGNORECASE)
 
 
 def spdx_of(name: str) -> str:
-    """The SPDX id or expression for a publisher's word: `odc-by` is `ODC-By-1.0`, `other` is `NOASSERTION`.
+    """The SPDX id or expression for a publisher's licence name: `odc-by` is `ODC-By-1.0`, `other` is `NOASSERTION`.
 
-    An id that is not known here keeps its spelling; a text that can be no id at all is `NOASSERTION`.
+    An id that this module does not know keeps its spelling. A text that cannot be an id is `NOASSERTION`.
     """
     text = " ".join(name.split())
     parts = _JOINERS.split(text)
@@ -193,7 +193,7 @@ def licenses_in(expression: str) -> tuple[str, ...]:
 
 
 def license_class(spdx: str) -> str:
-    """The class of a licence id or expression, one of `CLASSES`; `unknown` where nothing is known."""
+    """The class of a licence id or expression, one of `CLASSES`; `unknown` if the licence is not known here."""
     offers = re.split(r"\s+OR\s+", spdx.strip())
     if len(offers) > 1 and "(" not in spdx:
         return freest(license_class(offer) for offer in offers)
@@ -201,12 +201,12 @@ def license_class(spdx: str) -> str:
 
 
 def strictest(classes: Iterable[str]) -> str:
-    """The class furthest from permissive; `unknown` of none."""
+    """The class furthest from permissive; `unknown` if there are no classes."""
     return max(classes, key=CLASSES.index, default="unknown")
 
 
 def freest(classes: Iterable[str]) -> str:
-    """The class nearest to permissive; `unknown` of none."""
+    """The class nearest to permissive; `unknown` if there are no classes."""
     return min(classes, key=CLASSES.index, default="unknown")
 
 
@@ -238,7 +238,7 @@ def _class_of_one(spdx: str) -> str:
     return "share-alike" if "sa" in terms else "attribution"
 
 
-# A licence's text, by words that only it has, the more particular first.
+# Patterns that recognise a licence by its text. The first match wins, so a more specific pattern precedes a general one.
 _TEXTS: tuple[tuple[str, str], ...] = (
     (r"apache license,?\s+version 2\.0", "Apache-2.0"),
     (r"permission is hereby granted, free of charge.{0,2000}the software is provided \"as is\"", "MIT"),
@@ -266,13 +266,16 @@ _TEXTS: tuple[tuple[str, str], ...] = (
 
 
 def spdx_of_text(text: str) -> str:
-    """The licence whose text this is, or ''."""
+    """The SPDX id of the licence with this text, or '' if no pattern matches."""
     plain = re.sub(r"[ \t\r\n]+", " ", text.lower())[:20_000]
     return next((spdx for pattern, spdx in _TEXTS if re.search(pattern, plain)), "")
 
 
 def spdx_of_stated(stated: Any) -> str:
-    """The id for a publisher's word, URL, object or list of these; '' where it says nothing."""
+    """The SPDX id or expression for a publisher's licence name, URL, object or a list of these. '' if none can be read.
+
+    The ids of a list are joined with `AND`.
+    """
     if isinstance(stated, list):
         ids = list(dict.fromkeys(filter(None, map(spdx_of_stated, stated))))
         return " AND ".join(ids)

@@ -1,4 +1,4 @@
-"""What does not work on this system: said once, when the package is imported."""
+"""Warns once, at import, about features that do not work on this operating system."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ MISSING = {
 
 
 class PlatformWarning(UserWarning):
-    """A part of the package does not work, or is not tested, on this system."""
+    """A part of the package does not work, or is not tested, on this operating system."""
 
 
 def say_what_is_missing() -> None:
-    """Warns of what does not work on this system; Linux has all of it."""
+    """Warns about features that do not work on this operating system. On Linux everything works."""
     if missing := MISSING.get(sys.platform):
         warnings.warn(missing, PlatformWarning, stacklevel=3)

@@ -1,20 +1,20 @@
-"""The one schema (version 1): what every sample of every dataset looks like, and how each kind reads as text.
+"""The schema (version 1) of every sample of every dataset, and how each kind is rendered as text.
 
-A revision stores only the columns that its mapping fills; the others are null for every row and cost nothing. On the
-wire and in the client all columns can be asked for.
+A revision stores only the columns that its mapping fills. The other columns are null for every row and use no storage.
+A client can request any column.
 
 Rendering to text (`view="text"`), by kind:
 
 =============== ==========================================================================================
 text            `text`
 chat            `turns` in ChatML: `<|im_start|>role\\ncontent<|im_end|>\\n` a turn
-preference      the turns but the rejected reply (role `rejected`), the chosen one as `assistant`
+preference      the turns without the rejected reply (role `rejected`); the chosen reply has the role `assistant`
 qa              `text`, else the turns as in chat
 classification  `text`, then a line `label: name`
 image, audio,   `text` (caption or transcript), else a line `label: name`, else empty
 video
 tabular         `column: value` lines of `extra`, in the source's column order
-annotation      `text`, else the labels as lines `name: value`
+annotation      `text`, else a line `name: value` for each label
 =============== ==========================================================================================
 """
 
@@ -76,8 +76,8 @@ SCHEMA: Final = pa.schema(
     metadata={"choline_data.schema_version": str(VERSION)},
 )
 
-# What a store file may hold. `dataset` is the catalog's name for the revision, never part of its content; `kind` is
-# stored as plain string, and only where the rows of one revision differ in it.
+# The columns that a store file may have. `dataset` is not stored: it is the catalog's name for the revision. `kind` is
+# stored as a plain string, and only if the rows of one revision have different kinds.
 STORED: Final = pa.schema(
     [pa.field("kind", pa.string()) if f.name == "kind" else f for f in SCHEMA if f.name != "dataset"]
 )
@@ -86,6 +86,6 @@ CONSTANT_FIELDS: Final = ("kind", "license", "language", "url")
 
 
 def stored_schema(columns: list[str] | tuple[str, ...]) -> pa.Schema:
-    """The schema of a store file that has these columns, in the one order."""
+    """The schema of a store file with these columns plus `id` and `origin`, in the order of `STORED`."""
     wanted = set(columns) | {"id", "origin"}
     return pa.schema([field for field in STORED if field.name in wanted])

@@ -1,4 +1,4 @@
-"""The views of a stream: what each position carries. Server and embedded client open streams here and nowhere else."""
+"""The views of a stream: samples, text or tokens. The server and the embedded client open streams only here."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TEXT_COLUMNS = ("id", "dataset", "text")
 
 
 class Readable(Protocol):
-    """A stream by position: a function that holds no place, safe to share between threads."""
+    """A stream that is read by position. It keeps no current position, so threads can share it."""
 
     recipe: Recipe
     schema: pa.Schema
@@ -36,14 +36,14 @@ class Readable(Protocol):
 
     @property
     def length(self) -> int | None:
-        """How many positions there are; None for no end."""
+        """The number of positions. None if the stream has no end."""
 
     @property
     def lost(self) -> bool:
-        """Whether it is better opened anew, because a file that it holds is not as it was."""
+        """Whether the caller should open the stream again, because a file that it holds has changed or is damaged."""
 
     def mean_row_bytes(self) -> float:
-        """About how many bytes a row has."""
+        """Approximate mean size of a row in bytes."""
 
     def read_at(self, positions: npt.NDArray[np.int64]) -> pa.RecordBatch:
         """The rows at these ascending positions, in `wire_schema`."""
@@ -52,21 +52,21 @@ class Readable(Protocol):
         """The rows at positions start … stop-1, in `wire_schema`."""
 
 
-PART_BYTES = 4 << 20  # of the rows that `read_positions` reads at a time
+PART_BYTES = 4 << 20  # approximate bytes that `read_positions` reads at a time
 MOST_AT_ONCE = 2048
 
 
 class TooManyBytesError(Exception):
-    """The rows at these positions have more bytes than the caller has room for."""
+    """The rows at these positions have more bytes than the caller allows."""
 
 
 def read_positions(
     stream: Readable, positions: Sequence[int] | npt.NDArray[np.int64], most_bytes: int | None = None
 ) -> pa.RecordBatch:
-    """The rows at these positions, in this order; a position may stand more than once.
+    """The rows at these positions, in this order. A position may occur more than once.
 
-    Far positions cost no more than near ones: nothing between them is planned or read. Raises TooManyBytesError as
-    soon as the rows have more than `most_bytes`.
+    The distance between positions does not matter: nothing between them is planned or read. Raises TooManyBytesError
+    as soon as the rows have more than `most_bytes`.
     """
     wanted = np.asarray(positions, dtype=np.int64)
     if not len(wanted):
@@ -109,16 +109,16 @@ class TextStream:
 
     @property
     def length(self) -> int | None:
-        """How many positions there are; None for no end."""
+        """The number of positions. None if the stream has no end."""
         return self._samples.length
 
     @property
     def lost(self) -> bool:
-        """No: files are opened as samples are asked for."""
+        """Always False: files are opened when samples are read."""
         return False
 
     def mean_row_bytes(self) -> float:
-        """About how many bytes a sample has, before it is rendered."""
+        """Approximate mean size of a sample in bytes, before it is rendered."""
         return self._samples.mean_row_bytes()
 
     def read_at(self, positions: npt.NDArray[np.int64]) -> pa.RecordBatch:
@@ -149,13 +149,13 @@ _VIEWS: dict[str, Callable[[Store, Recipe, Sequence[str] | None], Readable]] = {
 
 
 def open_stream(store: Store, recipe: Recipe, columns: Sequence[str] | None = None) -> Readable:
-    """The stream of a recipe in the recipe's view; `columns` beside id and dataset, None for all."""
+    """Opens the stream of a recipe in the recipe's view. `columns` are added to id and dataset; None selects all."""
     if recipe.view not in _VIEWS:
         raise InvalidOptionError(f"There is no view {recipe.view!r}.", remedy=f"Views: {', '.join(_VIEWS)}.")
     try:
         opened = _VIEWS[recipe.view](store, recipe, columns)
     except (RevisionGoneError, SourceNotFoundError, FileNotFoundError, DamagedStoreError):
-        # Of two reasons for a file that is not there the first is that `gc` has just taken the revision away.
+        # If the manifest is missing too, `gc` has removed the revision: report that. Otherwise report the first error.
         for source in recipe.sources:
             if not store.home.exists(manifest_name(source.revision)):
                 raise RevisionGoneError(source.dataset, source.revision) from None

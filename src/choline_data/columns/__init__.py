@@ -1,1 +1,1 @@
-"""Columns of samples: Arrow helpers, gathered columns, and the IPC messages that they become."""
+"""Columns of samples: Arrow helpers, gathered columns, and their encoding as IPC messages."""

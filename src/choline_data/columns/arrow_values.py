@@ -17,7 +17,7 @@ Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
 
-WHOLE = np.dtype("c16")  # a view as one opaque value of 16 bytes: numpy moves these fastest
+WHOLE = np.dtype("c16")  # an Arrow view (16 bytes) as one opaque value: numpy copies this type fastest
 
 
 _FLOATS = {"halffloat": "float16", "float": "float32", "double": "float64"}
@@ -25,7 +25,7 @@ _FLOATS = {"halffloat": "float16", "float": "float32", "double": "float64"}
 
 @cache
 def dtype_of(kind: pa.DataType) -> np.dtype[Any]:
-    """NumPy's type for values of a fixed width. Arrow's own `to_pandas_dtype` imports pandas where it is installed."""
+    """The NumPy dtype of a fixed-width Arrow type. Arrow's own `to_pandas_dtype` imports pandas if it is installed."""
     if pa.types.is_fixed_size_binary(kind):
         return np.dtype(f"V{kind.byte_width}")
     if pa.types.is_timestamp(kind):
@@ -36,7 +36,7 @@ def dtype_of(kind: pa.DataType) -> np.dtype[Any]:
 
 @lru_cache(1024)
 def constant(value: str | bool | int | None, kind: pa.DataType) -> pa.Scalar:
-    """One value of a type as Arrow's scalar; `pa.scalar` and `pa.array` import pandas where that is installed."""
+    """An Arrow scalar of this type. Does not use `pa.scalar` or `pa.array`, which import pandas if it is installed."""
     if value is None:
         return pa.nulls(1, kind)[0]
     if isinstance(value, str):
@@ -49,18 +49,18 @@ def constant(value: str | bool | int | None, kind: pa.DataType) -> pa.Scalar:
 
 
 def filled(array: pa.Array, value: str | bool | int) -> pa.Array:
-    """The array with this in the place of nulls; itself where it has none."""
+    """The array with its nulls replaced by `value`; the same array if it has no nulls."""
     return pc.fill_null(array, constant(value, array.type)) if array.null_count else array
 
 
 def array_of(values: npt.NDArray[Any]) -> pa.Array:
-    """NumPy's numbers, not its booleans, as an Arrow array where they lie."""
+    """NumPy numbers (not booleans) as an Arrow array. A contiguous array is not copied."""
     values = np.ascontiguousarray(values)
     return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, pa.py_buffer(values)])
 
 
 def strings(values: Sequence[str]) -> pa.Array:
-    """Python's strings as an Arrow array."""
+    """Python strings as an Arrow array."""
     encoded = [value.encode() for value in values]
     offsets = np.zeros(len(encoded) + 1, np.int32)
     np.cumsum([len(value) for value in encoded], out=offsets[1:])
@@ -70,9 +70,9 @@ def strings(values: Sequence[str]) -> pa.Array:
 
 
 def numbers(array: pa.Array | pa.ChunkedArray) -> npt.NDArray[Any]:
-    """An array of numbers or booleans without nulls as NumPy's, where it lies.
+    """An Arrow array of numbers or booleans without nulls as a NumPy array. Numbers in one chunk are not copied.
 
-    Arrow's own `to_numpy` imports pandas where that is installed: a quarter of a second before the first sample.
+    Arrow's own `to_numpy` imports pandas if it is installed, which takes a quarter of a second before the first sample.
     """
     if isinstance(array, pa.ChunkedArray):
         array = array.combine_chunks()
@@ -87,7 +87,7 @@ def numbers(array: pa.Array | pa.ChunkedArray) -> npt.NDArray[Any]:
 
 
 def byte_lengths(array: pa.Array) -> Ints:
-    """How many bytes each string has, 0 where it is null; views too, for which Arrow has no `binary_length`."""
+    """The length of each string in bytes; 0 for null. Also works for view types, which `pc.binary_length` does not support."""
     if array.type not in (pa.string_view(), pa.binary_view()):
         return numbers(filled(pc.binary_length(array), 0)).astype(np.int64)
     views = np.frombuffer(array.buffers()[1], np.int32, 4 * len(array), array.offset * WHOLE.itemsize)
@@ -111,7 +111,7 @@ def is_text(kind: pa.DataType) -> bool:
 
 
 def plain(array: pa.Array) -> pa.Array:
-    """The array with its views, at whatever depth, as values in one piece of its own."""
+    """The array with view types, at any nesting depth, converted to ordinary strings and bytes."""
     kind = _plain_type(array.type)
     return array if kind == array.type else array.cast(kind)
 
@@ -129,5 +129,5 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:
 
 
 def is_large(kind: pa.DataType) -> bool:
-    """Whether the type's offsets have 64 bits."""
+    """Whether the type is a string or binary type with 64-bit offsets."""
     return bool(pa.types.is_large_string(kind) or pa.types.is_large_binary(kind))

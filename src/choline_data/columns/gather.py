@@ -1,8 +1,8 @@
-"""Picking rows of many blocks, of many sources, into one batch with one copy.
+"""Picks rows from many blocks of many sources into one batch, and copies their bytes only once.
 
-Arrow's `take` needs its input in one piece, so rows of mapped blocks would be copied together first, and once more to
-interleave sources. Here a window keeps, for each variable-length value, a view: length, buffer and offset (the 16 bytes
-of Arrow's view layout). Picking rows moves views; the bytes move once, when a column is turned into what is wanted.
+Arrow's `take` needs its input in one piece: rows of mapped blocks would be copied once to join them, and again to
+interleave sources. Here, a window keeps a view of each variable-length value: length, buffer and offset (the 16 bytes of
+Arrow's view layout). Picking rows copies views. The bytes are copied once, when a column is converted to its final form.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from choline_data.columns.gathered import INLINE, Column, Values
 from choline_data.columns.parts import Parts
 
 _KEPT = np.where(np.arange(INLINE) < np.arange(INLINE + 1)[:, None], 255, 0).astype(np.uint8).view(np.int32)
-_HEADS = 1500  # bytes of a node's Python objects and the heads of its arrays
-_SAME = 256  # the longest value that is looked at for being that of all rows
+_HEADS = 1500  # approximate bytes of a node's Python objects and array headers
+_SAME = 256  # the maximum length of a value that is compared across all rows
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Rows `rows` of a node, to be put at `places` of the batch."""
+    """Rows `rows` of a node, which go to the row numbers `places` of the batch."""
 
     node: Node
     rows: Ints
@@ -35,15 +35,15 @@ class Piece:
 
 
 class Node:
-    """One column of a window, ready for rows to be picked from it; `valid` is None where nothing is null."""
+    """One column of a window, prepared for picking rows. `valid` is None if no row is null."""
 
     valid: Mask | None = None
     nbytes: int = 0
-    same: bytes | None = None  # the value of all rows, where they have one: a file's name, a language, a licence
+    same: bytes | None = None  # the value if all rows have the same one, such as a file name, a language or a licence
 
 
 class Fixed(Node):
-    """Values of one width."""
+    """Fixed-width values."""
 
     def __init__(self, parts: Parts) -> None:
         self.valid = parts.valid
@@ -65,7 +65,7 @@ class Bytes(Node):
             lengths[~self.valid] = 0
         if self.valid is None and count and (lengths == lengths[0]).all() and lengths[0] <= _SAME:
             self.same = _shared(self.bases, int(lengths[0]), starts, buffers)
-        if self.same is not None:  # one view does for all rows
+        if self.same is not None:  # one view serves all rows
             lengths, starts, buffers = lengths[:1], starts[:1], buffers[:1]
         views = np.zeros((len(lengths), 4), np.int32)
         views[:, 0] = lengths
@@ -89,7 +89,7 @@ class Bytes(Node):
 
 
 class Lists(Node):
-    """Lists, as ranges of the rows of `child`."""
+    """Lists. Each list is a range of rows of `child`."""
 
     def __init__(self, kind: pa.DataType, parts: Parts) -> None:
         self.valid = parts.valid
@@ -101,7 +101,7 @@ class Lists(Node):
 
 
 class Structs(Node):
-    """Structs, as a node for each field."""
+    """Structs, with one node for each field."""
 
     def __init__(self, kind: pa.DataType, parts: Parts) -> None:
         self.valid = parts.valid
@@ -125,7 +125,7 @@ def node_of(kind: pa.DataType, parts: Parts) -> Any:
 
 
 def assemble(kind: pa.DataType, pieces: Sequence[Any], count: int) -> Column:
-    """A column of `count` rows from pieces whose places are, together, 0 … count-1."""
+    """A column of `count` rows from these pieces. Their places together must be exactly 0 … count-1."""
     valid = _gathered_validity(pieces, count)
     if is_bytes(kind):
         return _bytes(kind, pieces, count, valid)
@@ -162,7 +162,7 @@ def assemble(kind: pa.DataType, pieces: Sequence[Any], count: int) -> Column:
 
 @lru_cache(maxsize=64)
 def _repeated(kind: pa.DataType, value: bytes, count: int) -> Column:
-    """A column of one value, made once for the usual counts."""
+    """A column with the same value in all rows. Cached for recently used values and counts."""
     ends = np.arange(count + 1, dtype=np.int64 if is_large(kind) else np.int32) * len(value)
     return Column(kind, count, None, ends, value * count)
 
@@ -173,7 +173,7 @@ def _bytes(kind: pa.DataType, pieces: Sequence[Any], count: int, valid: Mask | N
         return _repeated(kind, same, count)
     views = np.empty(count, WHOLE)
     bases: list[pa.Buffer] = []
-    firsts: dict[tuple[int, ...], int] = {}  # sources of one file, and windows of one source, share their buffers
+    firsts: dict[tuple[int, ...], int] = {}  # sources in the same file, and windows of one source, share buffers
     for piece in pieces:
         node, picked = piece.node, piece.node.views[piece.rows]
         if node.bases:
@@ -189,24 +189,24 @@ def _bytes(kind: pa.DataType, pieces: Sequence[Any], count: int, valid: Mask | N
 
 
 def _shared(bases: Sequence[pa.Buffer], size: int, starts: Ints, buffers: npt.NDArray[np.int32]) -> bytes | None:
-    """The value of `size` bytes that lies at all of these places; None where they differ."""
+    """The value of `size` bytes that is the same at all of these places; None if the values differ."""
     if not size:
         return b""
     first = bytes(memoryview(bases[buffers[0]])[starts[0] : starts[0] + size])
     for number, base in enumerate(bases):
         windows: npt.NDArray[Any] = np.ndarray(max(base.size - size + 1, 0), f"V{size}", base, strides=(1,))
         mine = starts if len(bases) == 1 else starts[buffers == number]
-        for at in range(0, len(mine), 4096):  # most columns differ at once
+        for at in range(0, len(mine), 4096):  # in steps, because most columns already differ in the first step
             if windows[mine[at : at + 4096]].tobytes() != first * len(mine[at : at + 4096]):
                 return None
     return first
 
 
 def _inline(views: npt.NDArray[np.int32], rows: Ints, lengths: Ints, starts: Ints, data: npt.NDArray[np.uint8]) -> None:
-    """Puts short values into their views, padded with zeros."""
+    """Copies short values into their views, padded with zeros."""
     room = len(data) - INLINE
     late = starts > room
-    if late.any():  # near the end there is no whole window to read
+    if late.any():  # fewer than INLINE bytes remain after these starts, so extend the data with zeros
         first = max(room, 0)
         tail = np.concatenate([data[first:], np.zeros(INLINE, np.uint8)])
         _inline(views, rows[late], lengths[late], starts[late] - first, tail)
@@ -218,7 +218,7 @@ def _inline(views: npt.NDArray[np.int32], rows: Ints, lengths: Ints, starts: Int
 
 
 def _within(sizes: Ints) -> Ints:
-    """0 … size-1 for each size, one after the other."""
+    """The numbers 0 … size-1 for each size, concatenated."""
     ends = np.cumsum(sizes)
     total = int(ends[-1]) if len(ends) else 0
     return np.arange(total, dtype=np.int64) - np.repeat(ends - sizes, sizes)

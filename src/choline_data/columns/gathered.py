@@ -1,7 +1,7 @@
-"""A gathered column between the store and what is made of it: an Arrow array for a trainer, a message for the wire.
+"""A gathered column: the form between the store and its use as an Arrow array (trainer) or an IPC message (wire).
 
-Its strings and bytes are still views (the 16 bytes of Arrow's view layout) into the files they lie in, so that they are
-copied once, to where they are wanted.
+Its strings and bytes are still views (the 16 bytes of Arrow's view layout) into the store's files. They are therefore
+copied only once, to their destination.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ import pyarrow as pa
 
 from choline_data.columns.arrow_values import WHOLE, Mask, is_large, is_text
 
-INLINE = 12  # values up to here lie in the view itself
-# From this mean length on, joining values one by one costs less than Arrow's cast and one more copy.
+INLINE = 12  # a value of up to this many bytes is stored in the view itself
+# From this mean length in bytes on, joining values one by one costs less than Arrow's cast and one more copy.
 JOINED_FROM = 16 << 10
 
 
 @dataclass(frozen=True)
 class Values:
-    """The values of a column of strings or bytes, where they lie."""
+    """The values of a column of strings or bytes, as views into the buffers `bases`."""
 
     views: npt.NDArray[Any]
     bases: Sequence[pa.Buffer]
 
     def lengths(self) -> npt.NDArray[np.int32]:
-        """The length of each value."""
+        """The length of each value in bytes."""
         return self.views.view(np.int32)[::4]
 
     def in_one_piece(self, kind: pa.DataType) -> tuple[pa.Buffer, pa.Buffer]:
-        """Their offsets, in the width of `kind`, and their bytes."""
+        """The values copied into one buffer: returns the offsets, in the width of `kind`, and the bytes."""
         viewed = pa.Array.from_buffers(
             pa.binary_view(), len(self.views), [None, pa.py_buffer(self.views), *self.bases]
         ).cast(pa.large_binary() if is_large(kind) else pa.binary())
@@ -41,7 +41,7 @@ class Values:
         return offsets, data
 
     def one_by_one(self) -> list[memoryview]:
-        """Each value as a slice of the memory it lies in."""
+        """Each value as a slice of its buffer, without a copy."""
         fields = self.views.view(np.int32).reshape(-1, 4)
         lengths = fields[:, 0]
         places = [*(memoryview(base) for base in self.bases), self.views.view(np.uint8).data]
@@ -59,7 +59,7 @@ class Values:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of `count` rows; `valid` is None where nothing is null. `values` are an array, bytes or `Values`."""
+    """A column of `count` rows. `valid` is None if no row is null. `values` is an array, bytes or `Values`."""
 
     kind: pa.DataType
     count: int
@@ -70,16 +70,16 @@ class Column:
 
     @property
     def nulls(self) -> int:
-        """How many rows are null."""
+        """The number of null rows."""
         return 0 if self.valid is None else self.count - int(np.count_nonzero(self.valid))
 
     @property
     def bitmap(self) -> pa.Buffer | None:
-        """Which rows are not null, as Arrow has it."""
+        """Arrow's validity bitmap; None if no row is null."""
         return None if self.valid is None else pa.py_buffer(np.packbits(self.valid, bitorder="little"))
 
     def part(self, start: int, stop: int) -> Column:
-        """Rows start … stop-1, as slices of the same memory."""
+        """Rows start … stop-1. Shares the memory of this column."""
         valid = None if self.valid is None else self.valid[start:stop]
         if valid is not None and valid.all():
             valid = None
@@ -99,7 +99,7 @@ class Column:
         )
 
     def to_views(self) -> pa.Array:
-        """The column as an Arrow array whose strings and bytes stay where they lie: views into the store's files."""
+        """The column as an Arrow array. Strings and bytes are not copied: they are views into the store's files."""
         if isinstance(self.values, Values):
             kind = pa.string_view() if is_text(self.kind) else pa.binary_view()
             buffers = [self.bitmap, pa.py_buffer(self.values.views), *self.values.bases]
@@ -114,7 +114,7 @@ class Column:
         return pa.Array.from_buffers(kind, self.count, [self.bitmap, pa.py_buffer(self.offsets)], children=children)
 
     def to_arrow(self) -> pa.Array:
-        """The column as an Arrow array."""
+        """The column as an Arrow array of type `kind`. Strings and bytes that are still views are copied."""
         kind = self.kind
         buffers = [self.bitmap]
         if isinstance(self.values, Values):

@@ -1,8 +1,8 @@
-"""Gathered columns as Arrow IPC messages without Arrow's writer: their buffers, and a header patched from a template.
+"""Encodes gathered columns as Arrow IPC messages without Arrow's writer: patches a header template and adds the buffers.
 
-Arrow's own `serialize` wants arrays, copies their buffers into a message, and the message is copied again into the
-response that carries it. Here the response is joined once, from where the values lie. Tests hold the bytes to those
-that `serialize` gives.
+Arrow's own `serialize` needs arrays and copies their buffers into a message. The message is then copied again into the
+response. Here, the response is joined once, directly from the values. Tests check that the bytes equal the output of
+`serialize`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _PADDING = [bytes(n) for n in range(_ALIGN)]
 
 @dataclass(frozen=True)
 class Message:
-    """An encapsulated message in parts: its header with the prefix, and what its body is joined from."""
+    """An encapsulated message in parts: its header with the prefix, and the buffers of its body."""
 
     header: bytes
     body: Sequence[Any]
@@ -34,12 +34,12 @@ class Message:
 
     @property
     def size(self) -> int:
-        """Bytes of the whole message."""
+        """The size of the whole message in bytes."""
         return len(self.header) + self.body_size
 
     @property
     def parts(self) -> list[Any]:
-        """What the message is joined from."""
+        """The parts that together form the message."""
         return [self.header, *self.body]
 
     def checksum(self) -> int:
@@ -55,17 +55,17 @@ class Message:
 
 
 def message_of(batch: pa.RecordBatch) -> Message:
-    """Any batch as a message, by Arrow's own writer."""
+    """Encodes any batch with Arrow's own writer."""
     encoded = memoryview(batch.serialize())
     size = 8 + int.from_bytes(encoded[4:8], "little")
     return Message(bytes(encoded[:size]), [encoded[size:]], len(encoded) - size)
 
 
 class Header:
-    """The header of a schema's record batches, encapsulated, with every number in it to be filled in."""
+    """A template of the encapsulated header of a schema's record batches. `filled` sets the numbers in it."""
 
     def __init__(self, schema: pa.Schema) -> None:
-        # A row of nulls in each column: every length and offset of its header is there to be patched.
+        # The template is the header of a batch with one row of nulls. It has every length and offset that `filled` sets.
         batch = pa.record_batch([pa.nulls(1, field.type) for field in schema], schema=schema)
         self._template = message_of(batch).header
         self._body_length, self._rows, self._nodes, self._buffers = _places(memoryview(self._template)[8:])
@@ -74,7 +74,7 @@ class Header:
         )
 
     def filled(self, rows: int, nodes: Sequence[int], spans: Sequence[int], body_size: int) -> bytes:
-        """For a body with these nodes (length and nulls of each column) and buffers (offset and size of each)."""
+        """The header for a body with these nodes (length and null count of each) and buffers (offset and size of each)."""
         header = bytearray(self._template)
         struct.pack_into("<q", header, 8 + self._body_length, body_size)
         struct.pack_into("<q", header, 8 + self._rows, rows)
@@ -84,11 +84,11 @@ class Header:
 
     @property
     def size(self) -> int:
-        """Bytes of every header of this layout."""
+        """The size in bytes of every header of this layout."""
         return len(self._template)
 
     def read(self, headers: npt.NDArray[np.uint8]) -> tuple[Ints, Ints] | None:
-        """What `filled` put into each of these: its nodes and its spans; None where one is of another layout."""
+        """Reads back the nodes and spans that `filled` put into each of these headers. None if one has another layout."""
         places = (
             (self._body_length, 8),
             (self._rows, 8),
@@ -109,14 +109,14 @@ class Header:
 
 
 class Encoder:
-    """Encodes gathered columns of one schema. Values of a mean length from `joined_from` on are joined one by one."""
+    """Encodes gathered columns of one schema. Values with a mean length of at least `joined_from` are joined one by one."""
 
     def __init__(self, schema: pa.Schema, joined_from: int = JOINED_FROM) -> None:
         self._joined_from = joined_from
         self._header = Header(schema)
 
     def encode(self, columns: Sequence[Column], rows: int) -> Message:
-        """At least one row as one message."""
+        """The columns as one message. There must be at least one row."""
         nodes: list[int] = []
         spans: list[int] = []
         body: list[Any] = []
@@ -136,7 +136,7 @@ class Encoder:
 
 
 def _places(table: memoryview) -> tuple[int, int, int, int]:
-    """Where a record batch's flatbuffer has body length, row count, first node and first buffer."""
+    """The positions of body length, row count, first node and first buffer in a record batch's flatbuffer."""
 
     def word(at: int) -> int:
         return int(struct.unpack_from("<I", table, at)[0])
@@ -163,7 +163,7 @@ def _flat(columns: Iterable[Column]) -> Iterator[Column]:
 
 
 def _buffers_of(column: Column, nulls: int, joined_from: int) -> Iterator[tuple[list[Any], int]]:
-    """The buffers of a column in Arrow's order, each as what it is joined from, and its size."""
+    """The buffers of a column in Arrow's order. Each is a list of parts and their total size in bytes."""
     valid = column.bitmap if nulls else None
     yield ([valid], valid.size) if valid is not None else ([], 0)
     kind, values = column.kind, column.values

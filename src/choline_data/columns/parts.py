@@ -1,7 +1,7 @@
-"""A column of some rows, where its values lie: in the Arrow arrays of batches, or in the blocks of mapped store files.
+"""A column of some rows, not copied: its values are in the Arrow arrays of batches or in blocks of mapped store files.
 
-What picks rows (`columns/gather.py`) asks either the same few questions. Blocks answer them from the numbers in their headers,
-all of them at once: a batch for each block, and an array for each of its columns, would cost more than what they hold.
+Code that picks rows (`columns/gather.py`) uses the same interface, `Parts`, for both. `BlockParts` reads the numbers in the
+headers of all blocks at once: to create a batch for each block, and an array for each column, would cost more than the data.
 """
 
 from __future__ import annotations
@@ -21,37 +21,37 @@ BASE_LIMIT = (1 << 31) - 1  # a view's offset into its buffer has 31 bits
 
 @dataclass(frozen=True)
 class Spans:
-    """Where strings or bytes lie: each one's length, its start in a buffer, and which of `bases` that is."""
+    """The places of strings or bytes: for each its length, its start in a buffer, and the index of this buffer in `bases`."""
 
     lengths: Ints
     starts: Ints
     buffers: npt.NDArray[np.int32]
     bases: list[pa.Buffer]
-    held: int  # bytes of the bases that are no mapped files
+    held: int  # total bytes of those bases that are not mapped files
 
 
 class Parts(Protocol):
-    """A column of the rows."""
+    """One column of some rows."""
 
     @property
     def valid(self) -> Mask | None:
-        """Which rows are not null; None where all of them are."""
+        """Which rows are not null; None if no row is null."""
 
     def fixed(self) -> npt.NDArray[Any]:
-        """Values of one width, one after the other."""
+        """The values of a fixed-width column, as one array."""
 
     def spans(self) -> Spans:
-        """Where strings or bytes lie."""
+        """The places of the strings or bytes."""
 
     def lists(self) -> tuple[Ints, Ints, Parts]:
-        """Where each list begins among the items of all of them, its length, and the items."""
+        """For each list its start among all items and its length; and the items of all lists as one column."""
 
     def field(self, index: int) -> Parts:
-        """A field of structs."""
+        """The column of one field of a struct column."""
 
 
 class ArrowParts:
-    """The column as arrays, one after the other. `maps` are mapped files that their buffers may lie in."""
+    """A column that consists of these arrays in order. `maps` are the mapped files that may contain their buffers."""
 
     def __init__(self, kind: pa.DataType, arrays: Sequence[pa.Array], maps: Sequence[pa.Buffer] = ()) -> None:
         self._kind = kind
@@ -60,13 +60,13 @@ class ArrowParts:
 
     @property
     def valid(self) -> Mask | None:
-        """Which rows are not null; None where all of them are."""
+        """Which rows are not null; None if no row is null."""
         if not any(array.null_count for array in self._arrays):
             return None
         return np.concatenate([numbers(array.is_valid()) for array in self._arrays])
 
     def fixed(self) -> npt.NDArray[Any]:
-        """Values of one width, one after the other."""
+        """The values of a fixed-width column, as one array."""
         if pa.types.is_boolean(self._kind):
             return _joined([numbers(array.fill_null(False)) for array in self._arrays])
         dtype = dtype_of(self._kind)
@@ -78,7 +78,7 @@ class ArrowParts:
         )
 
     def spans(self) -> Spans:
-        """Where strings or bytes lie."""
+        """The places of the strings or bytes."""
         bases: list[pa.Buffer] = []
         held = 0
         known: dict[int, int] = {}
@@ -110,7 +110,7 @@ class ArrowParts:
         return Spans(lengths, starts, buffers, bases, held)
 
     def lists(self) -> tuple[Ints, Ints, Parts]:
-        """Where each list begins among the items of all of them, its length, and the items."""
+        """For each list its start among all items and its length; and the items of all lists as one column."""
         starts, lengths, items = [], [], []
         at = 0
         for array in self._arrays:
@@ -123,13 +123,13 @@ class ArrowParts:
         return _joined(starts), _joined(lengths), ArrowParts(self._kind.value_type, items, self._maps)
 
     def field(self, index: int) -> Parts:
-        """A field of structs."""
+        """The column of one field of a struct column."""
         return ArrowParts(self._kind.field(index).type, [array.field(index) for array in self._arrays], self._maps)
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a header has a column's numbers: its node, its first buffer, and the places of its children."""
+    """The place of a column's numbers in a header: the index of its node and of its first buffer, and its children's places."""
 
     kind: pa.DataType
     node: int
@@ -138,7 +138,7 @@ class Place:
 
 
 def places_of(schema: pa.Schema) -> dict[str, Place] | None:
-    """The place of each column in the headers of a schema's messages; None where a type has other buffers than these."""
+    """The place of each column in the headers of a schema's messages. None if the buffer layout of a type is not supported."""
     nodes = buffers = 0
 
     def place(kind: pa.DataType) -> Place:
@@ -167,21 +167,21 @@ def places_of(schema: pa.Schema) -> dict[str, Place] | None:
 
 @dataclass(frozen=True)
 class Blocks:
-    """Blocks of mapped files: where each one's buffers lie in its file, and the nulls of each of its columns."""
+    """Blocks of mapped files: the position of each block's buffers in its file, and the null counts of its columns."""
 
     maps: list[pa.Buffer]
-    files: list[int]  # of each block, which of `maps`
-    buffers: npt.NDArray[np.int64]  # (block, buffer): its first byte in the file, a multiple of 8
-    nulls: npt.NDArray[np.int64]  # (block, node)
+    files: list[int]  # for each block, the index of its file in `maps`
+    buffers: npt.NDArray[np.int64]  # [block, buffer]: position of the buffer's first byte in the file, a multiple of 8
+    nulls: npt.NDArray[np.int64]  # [block, node]: number of nulls
 
     def memory(self, dtype: Any) -> list[npt.NDArray[Any]]:
-        """The files as arrays of numbers."""
+        """The files as arrays of this dtype."""
         size = np.dtype(dtype).itemsize
         return [np.frombuffer(mapped, dtype, mapped.size // size) for mapped in self.maps]
 
 
 class BlockParts:
-    """The column in rows starts[i] … starts[i] + counts[i] - 1 of each block."""
+    """The column in rows starts[i] … starts[i] + counts[i] - 1 of each block i."""
 
     def __init__(self, blocks: Blocks, place: Place, starts: list[int], counts: list[int]) -> None:
         self._blocks = blocks
@@ -190,7 +190,7 @@ class BlockParts:
         self._counts = counts
 
     def _bits(self, buffer: int, among: Sequence[bool] | None = None) -> Mask:
-        """A bit a row; those of blocks that are not `among` them are set."""
+        """One bit for each row, from a bit buffer. In blocks for which `among` is False, all bits are set."""
         memory = self._blocks.memory(np.uint8)
         wanted = [True] * len(self._counts) if among is None else among
         made: list[npt.NDArray[Any]] = []
@@ -212,19 +212,19 @@ class BlockParts:
 
     @property
     def valid(self) -> Mask | None:
-        """Which rows are not null; None where all of them are."""
+        """Which rows are not null; None if no row is null."""
         nulls = self._blocks.nulls[:, self._place.node]
         return self._bits(self._place.buffer, (nulls > 0).tolist()) if nulls.any() else None
 
     def fixed(self) -> npt.NDArray[Any]:
-        """Values of one width, one after the other."""
+        """The values of a fixed-width column, as one array."""
         if pa.types.is_boolean(self._place.kind):
             return self._bits(self._place.buffer + 1)
         dtype = dtype_of(self._place.kind)
         return _joined(self._slices(np.uint8, 1, dtype.itemsize, 0)).view(dtype)
 
     def _slices(self, memory: Any, buffer: int, width: int, more: int) -> list[npt.NDArray[Any]]:
-        """Of each block the numbers of its rows, `width` to a row and `more` after them."""
+        """For each block, the numbers of its rows: `width` numbers per row, and `more` numbers after the last row."""
         arrays = self._blocks.memory(memory)
         firsts = self._blocks.buffers[:, self._place.buffer + buffer] // arrays[0].itemsize
         return [
@@ -239,7 +239,7 @@ class BlockParts:
         return self._slices(np.dtype("<i8") if wide else np.dtype("<i4"), 1, 1, 1)
 
     def spans(self) -> Spans:
-        """Where strings or bytes lie."""
+        """The places of the strings or bytes."""
         ends = self._ends()
         starts = _joined([of_block[:-1] for of_block in ends]).astype(np.int64)
         lengths = _joined([of_block[1:] for of_block in ends]).astype(np.int64) - starts
@@ -248,7 +248,7 @@ class BlockParts:
         return Spans(lengths, starts, files, self._blocks.maps, 0)
 
     def lists(self) -> tuple[Ints, Ints, Parts]:
-        """Where each list begins among the items of all of them, its length, and the items."""
+        """For each list its start among all items and its length; and the items of all lists as one column."""
         ends = self._ends()
         firsts = [int(of_block[0]) for of_block in ends]
         counts = [int(of_block[-1]) - first for of_block, first in zip(ends, firsts, strict=True)]
@@ -259,7 +259,7 @@ class BlockParts:
         return starts, lengths, BlockParts(self._blocks, self._place.children[0], firsts, counts)
 
     def field(self, index: int) -> Parts:
-        """A field of structs."""
+        """The column of one field of a struct column."""
         return BlockParts(self._blocks, self._place.children[index], self._starts, self._counts)
 
 
@@ -272,7 +272,10 @@ def _joined(arrays: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
 def _base_of(
     data: pa.Buffer, first: int, last: int, maps: Sequence[tuple[int, int, pa.Buffer]]
 ) -> tuple[pa.Buffer, int]:
-    """A buffer of at most 2 GiB that holds bytes [first, last) of `data`, and how far `data` begins from its start."""
+    """The buffer to use for bytes [first, last) of `data`, and the shift to add to offsets into `data`.
+
+    The buffer is the mapped file that contains `data`, or else a slice of `data`.
+    """
     address = data.address
     for start, end, mapped in maps:
         if start <= address < end:

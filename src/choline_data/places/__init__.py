@@ -1,1 +1,1 @@
-"""Where things are: the home, files elsewhere, and what guards them."""
+"""Storage locations: the home, remote files, claims on runs, and protection against unsafe or changing files."""

@@ -1,7 +1,7 @@
 """A child process for work that a hostile file may crash.
 
-Some files make a native library abort or touch memory that is not its own. No `except` catches that. So `add` does its
-work in a child. When a file crashes the child, the parent still lives and reports one error that names the file.
+Some files make a native library abort or access invalid memory. No `except` catches that. `add` therefore does its work
+in a child process. If a file crashes the child, the parent survives and reports one error that names the file.
 """
 
 from __future__ import annotations
@@ -33,26 +33,26 @@ _note: Any = None
 
 
 def note_in(buffer: Any) -> None:
-    """From now on, `note` writes into this buffer of NOTE_BYTES, which a parent can read."""
+    """Sets the buffer of NOTE_BYTES that `note` writes to. The buffer is shared, so that the parent can read it."""
     global _note
     _note = buffer
 
 
 def note(name: str) -> None:
-    """Notes the file that this process reads now. Costs next to nothing, so each file that is opened may be noted."""
+    """Records the file that this process reads now. The cost is negligible, so call it for each file that is opened."""
     if _note is not None:
         raw = name.encode("utf-8", "replace")[: NOTE_BYTES - 2]
         _note[: len(raw) + 2] = len(raw).to_bytes(2, "little") + raw
 
 
 def noted(buffer: Any) -> str:
-    """The file that the buffer names; "" where it names none."""
+    """The file name in the buffer, redacted; "" if there is none."""
     length = int.from_bytes(bytes(buffer[:2]), "little")
     return redacted(bytes(buffer[2 : 2 + length]).decode("utf-8", "replace"))
 
 
 def crash_error(number: int, name: str, why: str = "") -> CholineDataError:
-    """The error for a process that ended by the crash signal `number` while it read the file `name`."""
+    """The error for a process that crashed with signal `number` while it read the file `name` ("" if unknown)."""
     how = signal.Signals(number).name
     if not name:
         return UnavailableError(
@@ -66,11 +66,11 @@ def crash_error(number: int, name: str, why: str = "") -> CholineDataError:
 
 
 def run_apart(work: Callable[[], None], on_crash: Callable[[int], None] | None = None) -> None:
-    """Runs `work` in a child that becomes the program: it goes on from here, and this process only waits for it.
+    """Runs `work` in a forked child. The child then continues the program from here; this process only waits for it.
 
-    This process then ends as the child ended. Where the child crashed, `on_crash` gets its pid, and the error that names
-    the file is raised here. Without `fork`, and where the output is captured within Python or other threads run, the
-    work is done in this process.
+    This process exits with the child's exit code or signal. If the child crashed, `on_crash` is called with its pid, and
+    the error that names the file is raised in this process. The work runs in this process, without a child, if the system
+    has no usable `fork`, if Python's stdout or stderr is replaced, or if other threads run.
     """
     if not _can_fork():
         work()
@@ -96,7 +96,7 @@ def run_apart(work: Callable[[], None], on_crash: Callable[[int], None] | None =
 def _can_fork() -> bool:
     return (
         hasattr(os, "fork")
-        and sys.platform != "darwin"  # its system libraries do not allow a fork without an exec
+        and sys.platform != "darwin"  # macOS system libraries do not support fork without exec
         and threading.active_count() == 1
         and sys.stdout is sys.__stdout__
         and sys.stderr is sys.__stderr__
@@ -111,7 +111,10 @@ def _unnamed_file() -> IO[bytes]:
 
 
 def _become_the_program(parent: int, said: IO[bytes]) -> None:
-    """Ends with the parent, and keeps what native libraries write to standard error apart from what Python writes."""
+    """Makes the child end when the parent ends, and redirects the stderr of native libraries to `said`.
+
+    Python's own stderr stays where it was.
+    """
     import ctypes
 
     with contextlib.suppress(OSError, AttributeError):
@@ -124,7 +127,7 @@ def _become_the_program(parent: int, said: IO[bytes]) -> None:
 
 
 def _awaited(child: int) -> int:
-    """The status with which the child ended; signals that end programs are passed on to it until then."""
+    """Waits for the child and returns its exit status. Forwards termination signals to the child while it waits."""
 
     def pass_on(number: int, frame: object) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -150,9 +153,9 @@ def _end_as(
         raise crash_error(os.WTERMSIG(status), noted(buffer), _reason(written))
     if os.WIFEXITED(status):
         code = os.WEXITSTATUS(status)
-        if not code:  # else the error has been told on its one line
+        if not code:  # otherwise the child has already printed its error on one line
             os.write(2, written)
-        os._exit(code)  # the child has done what is to be done at exit
+        os._exit(code)  # the child has already run the exit handlers
     number = os.WTERMSIG(status)
     if number == signal.SIGKILL:
         reading = noted(buffer)
@@ -165,7 +168,7 @@ def _end_as(
 
 
 def _reason(written: bytes) -> str:
-    """What the library said before it ended, in short: the first line, without the place in its source code."""
+    """The first line that the library wrote before it crashed, without the source location at its start."""
     for line in written.decode("utf-8", "replace").splitlines():
         if line.strip():
             return one_line(line.rpartition(": ")[2].strip() or line, 120)

@@ -1,8 +1,8 @@
-"""Claims: each part of a named run has one reader at a time, of all that read one home.
+"""Claims: in one home, each part of a named run has at most one reader at a time.
 
-A claim is a lock on a small file in the home's folder `claims`. The system lets go of it with the process that holds it,
-however that ends, and every process sees it: servers on one home, and readers of the home without a server. The file
-holds the claimant's random bytes, so that a reader which comes back by another way takes its own claim along.
+A claim is a lock on a small file in the home's folder `claims`. The operating system releases the lock when the process
+ends, for any reason. All processes on the home see it: servers, and readers without a server. The file contains the
+claimant's random bytes, so that a reader that reconnects through another server recovers its own claim.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ CLAIMANT_BYTES = 16
 _RUN_CHARACTERS = 64
 _MOST = 1 << 20
 _LOCK_SECONDS, _LOOK_SECONDS = 10.0, 0.002
-_ANYBODYS = 0o666  # whoever may use the folder may use what is in it
+_ANYBODYS = 0o666  # every user with access to the folder may use the files in it
 
 
 def check_run(run: object) -> None:
-    """InvalidOptionError for what is no name of a run."""
+    """Raises InvalidOptionError if `run` is not a valid name of a run."""
     if not (isinstance(run, str) and 0 < len(run) <= _RUN_CHARACTERS and run.isprintable()):
         raise InvalidOptionError(
             f"run is {run!r}.", remedy=f"Give a name of at most {_RUN_CHARACTERS} characters.", option="run"
@@ -39,7 +39,7 @@ def check_run(run: object) -> None:
 
 @dataclass(frozen=True)
 class RunClaim:
-    """The part of a run that a reader wants to itself, and who the reader is."""
+    """The part of a run that a reader claims for itself, and the random bytes that identify the reader."""
 
     run: str
     rank: int
@@ -48,7 +48,7 @@ class RunClaim:
     peer: int = 0
 
     def check(self) -> None:
-        """InvalidOptionError for what no reader of ours claims."""
+        """Raises InvalidOptionError if a field is out of its range."""
         check_run(self.run)
         for name in ("rank", "worker", "peer"):
             if not 0 <= getattr(self, name) < _MOST:
@@ -61,7 +61,7 @@ class RunClaim:
             )
 
     def taken(self) -> RankTakenError:
-        """What a second reader is told."""
+        """The error for a second reader of this part."""
         part = f"Worker {self.worker} of rank" if self.worker else "Rank"
         return RankTakenError(
             f"{part} {self.rank} of run {self.run!r} has a reader already, which reads on.",
@@ -71,24 +71,24 @@ class RunClaim:
         )
 
     def file(self, owner: str) -> str:
-        """The name of the file that stands for this part of the run."""
+        """The name of the lock file of this part of the run."""
         part = orjson.dumps([owner, self.run, self.rank, self.worker, self.peer])
         return hashlib.sha256(part).hexdigest()
 
 
 class Held:
-    """A claim that this process holds, until `release` or its end."""
+    """A claim that this process holds until it calls `release` or ends."""
 
     def __init__(self, claims: Claims, path: str, file: int) -> None:
         self._claims, self._path, self._file = claims, path, file
         self._process = os.getpid()
 
     def release(self) -> None:
-        """Lets go of it; nothing where it is let go already, or is another process's that forked this one."""
+        """Releases the claim. May be called again. In a forked child it only closes the file; the parent keeps the claim."""
         file, self._file = self._file, -1
         if file < 0:
             return
-        if os.getpid() == self._process:  # a lock is shared with children: unlocking is for the one that locked
+        if os.getpid() == self._process:  # children share the lock, so only the process that locked it may unlock it
             with suppress(OSError), self._claims.alone():
                 if os.path.samestat(os.fstat(file), os.stat(self._path)):
                     os.unlink(self._path)
@@ -97,7 +97,7 @@ class Held:
 
 
 class Claims:
-    """The claims on the parts of runs that are kept in one folder."""
+    """The claims on parts of runs in one folder."""
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
@@ -108,7 +108,7 @@ class Claims:
 
     @classmethod
     def of(cls, home: Home) -> Claims | None:
-        """The claims of a home; None for one that is no folder, or whose files can't be written or locked."""
+        """The claims of a home. None if the home is remote, or if its files can't be written or locked."""
         try:
             return cls(home.path(FOLDER)) if home.local else None
         except (OSError, ImportError):  # ImportError: there are no such locks on Windows
@@ -116,7 +116,7 @@ class Claims:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """The only one at work in the folder, for some microseconds; BlockingIOError where that is another."""
+        """Holds the folder's exclusive lock during the block, for microseconds. BlockingIOError if another holds it."""
         file = _opened(self._lock)
         try:
             _lock(file)
@@ -128,21 +128,22 @@ class Claims:
             os.close(file)
 
     def take(self, claim: RunClaim, owner: str = ANYONE) -> Held | None:
-        """The claim, held; None where another claimant has it. BlockingIOError: ask again at once.
+        """Acquires the claim. Returns None if another claimant holds it; raises BlockingIOError if the folder's lock is busy.
 
-        `owner` keeps the runs of one principal apart from those of another.
+        After BlockingIOError, retry at once. `owner` separates the runs of different principals.
         """
         path = os.path.join(self._folder, claim.file(owner))
         with self.alone():
             held, claimant = self._locked(path, claim)
             if held is None and claimant == claim.claimant:
-                # The reader is here, so who holds it is left: a server that is frozen, or has not noticed yet.
+                # The same reader holds it through another process that it has left, such as a server that is frozen or
+                # has not noticed that the reader is gone. Take the claim from that process.
                 os.unlink(path)
                 held, _ = self._locked(path, claim)
             return held
 
     def _locked(self, path: str, claim: RunClaim) -> tuple[Held | None, bytes]:
-        """The file locked for the claim, or None and the claimant that it is locked for."""
+        """Locks the file for the claim. If it is locked already, returns None and the claimant that the lock is for."""
         file = _opened(path)
         try:
             _lock(file)
@@ -158,7 +159,10 @@ class Claims:
 
     @contextmanager
     def held(self, claim: RunClaim) -> Iterator[None]:
-        """Has the claim as long as the block runs; RankTakenError where another claimant has it."""
+        """Holds the claim during the block. Raises RankTakenError if another claimant holds it.
+
+        Raises UnavailableError if the folder's lock stays busy for 10 seconds, or the home can't keep claims.
+        """
         until = time.monotonic() + _LOCK_SECONDS
         while True:
             try:
@@ -188,7 +192,7 @@ def _opened(path: str) -> int:
             f"run= needs locks on files, which {sys.platform} does not have.", remedy="Leave run out.", option="run"
         )
     file = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_CREAT, _ANYBODYS)
-    with suppress(OSError):  # another user's
+    with suppress(OSError):  # the file belongs to another user
         os.fchmod(file, _ANYBODYS)
     return file
 

@@ -1,4 +1,4 @@
-"""What the operating system refuses in a home, as one typed error: a full disk, a file system for reading only, a right.
+"""Turns operating system errors in a home into typed errors: full disk, read-only file system, missing access right.
 
 Every function of `Home` that touches the disk runs inside `writing` or `reading`. So does each writer of a staged file.
 """
@@ -25,7 +25,7 @@ _SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
 def home_error(error: OSError, location: str, name: str, verb: str) -> HomeError | LimitError:
-    """Our error for what the system says of the object `name` of the home at `location`."""
+    """The error for an OSError about the object `name` of the home at `location`. `verb` is "written" or "read"."""
     if error.errno in _SHORT:
         return LimitError(
             "This process has no open file or memory left.",
@@ -54,7 +54,10 @@ def refused(error: OSError) -> HomeError:
 
 @contextmanager
 def writing(location: str, name: str) -> Iterator[None]:
-    """Where the block fails with an OSError: HomeError, which names the home and the object that can't be written."""
+    """Turns an OSError in the block into a HomeError that names the home and the object that can't be written.
+
+    It is a LimitError if the process has no open file or memory left.
+    """
     try:
         yield
     except OSError as error:
@@ -63,7 +66,7 @@ def writing(location: str, name: str) -> Iterator[None]:
 
 @contextmanager
 def reading(location: str, name: str) -> Iterator[None]:
-    """The same for reading. FileNotFoundError passes: what is not there is another error."""
+    """The same for reading. FileNotFoundError is not converted, because callers report a missing object differently."""
     try:
         yield
     except FileNotFoundError:
@@ -73,6 +76,6 @@ def reading(location: str, name: str) -> Iterator[None]:
 
 
 def _inside(location: str, name: str) -> str:
-    """The name of the object within the home, where `name` is a whole path: a server tells no peer where its home is."""
+    """The object's name within the home, also if `name` is a full path: a server must not reveal the path of its home."""
     root = location.removeprefix("file://").rstrip("/") + os.sep
     return name.removeprefix(root) if name.startswith(root) else name

@@ -1,6 +1,6 @@
-"""Files elsewhere: what fails for a moment is asked for again, what ends early is an error, never a short file.
+"""Reads remote files. A temporary failure is retried. A file that ends early raises an error and is never returned short.
 
-A server that takes no ranges is read forward, and what was read is kept in a temporary file for whoever seeks back.
+If a server does not support ranges, its file is read forward and kept in a temporary file, so that readers can seek back.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from choline_data.errors import (
 )
 from choline_data.places.locations import check_location, filesystem, local_path, redacted
 
-WAITS = (0.1, 0.4, 1.6)  # seconds before asking again
+WAITS = (0.1, 0.4, 1.6)  # seconds before each retry
 BUFFER_BYTES = 256 << 10
 KEPT_IN_MEMORY = 8 << 20
 MAX_KEPT_BYTES = 8 << 30
@@ -34,12 +34,12 @@ T = TypeVar("T")
 
 
 def opened(location: str) -> BinaryIO:
-    """The remote file for reading, seekable."""
+    """Opens a remote file for reading. The file is seekable."""
     return cast(BinaryIO, io.BufferedReader(_Remote(location), BUFFER_BYTES))
 
 
 def persistently(location: str, ask: Callable[[], T], fault: str = "can't be reached") -> T:
-    """What `ask` gives, asked again where the reason why it fails may pass; else one of our errors."""
+    """Returns the result of `ask`. Retries a temporary failure after each of `WAITS`; raises a CholineDataError otherwise."""
     for wait in (*WAITS, None):
         try:
             return ask()
@@ -54,7 +54,7 @@ def persistently(location: str, ask: Callable[[], T], fault: str = "can't be rea
 
 
 def remote_error(location: str, error: Exception, fault: str) -> CholineDataError:
-    """Our error for what a remote file system raised, by the status that the server gave where there is one."""
+    """Converts an error of a remote file system to a CholineDataError, by the server's HTTP status if there is one."""
     shown, status = redacted(location), _status(error)
     if status in (401, 403) or (not status and isinstance(error, PermissionError)):
         return PermissionDeniedError(f"{shown}: access is denied.", remedy="Log in, or give credentials for it.")
@@ -68,7 +68,7 @@ def remote_error(location: str, error: Exception, fault: str) -> CholineDataErro
 
 
 def _status(error: BaseException | None) -> int:
-    """The HTTP status in an error or in what it came from; 0 where there is none."""
+    """The HTTP status in an error or in its causes; 0 if there is none."""
     while error is not None:
         response = getattr(error, "response", None)
         if isinstance(response, dict):  # botocore's
@@ -76,7 +76,7 @@ def _status(error: BaseException | None) -> int:
         for holder in (error, response):
             for name in ("status", "status_code", "code"):
                 value = getattr(holder, name, None)
-                # A body that was cut comes as a 400 of the client's own making.
+                # Ignore 400: the HTTP client itself reports a truncated body with this status.
                 if isinstance(value, int) and 401 <= value < 600:
                     return value
         error = error.__cause__
@@ -113,11 +113,11 @@ class _Remote(io.RawIOBase):
         return True
 
     def tell(self) -> int:
-        """Where the next byte is read from."""
+        """The position of the next byte to read."""
         return self._at
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """Goes there; nothing is read, but for the end of a file whose size the server does not tell."""
+        """Sets the position. Reads nothing, except to find the end of a file whose size the server does not state."""
         base = (0, self._at, self._end() if whence == 2 else 0)[whence]
         self._at = max(0, base + offset)
         return self._at
@@ -129,7 +129,7 @@ class _Remote(io.RawIOBase):
         return self._forward.end()
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        """The next bytes; none only at the end."""
+        """Reads the next bytes. Returns 0 only at the end of the file."""
         of = f" of {self._size:,}" if self._size is not None else ""
         data = persistently(
             self._location, lambda: self._read(len(buffer)), f"can't be read from byte {self._at:,}{of}"
@@ -156,14 +156,14 @@ class _Remote(io.RawIOBase):
             self._read_forward()
             return self._read(count)
         except Exception:
-            self._file = None  # what it has buffered may be of the failure; the error goes on to who asked
+            self._file = None  # its buffer may hold data of the failed request, so the next try opens the file again
             raise
         if not data:
             raise EOFError("the server sent less than it had said")
         return data
 
     def close(self) -> None:
-        """Lets go of the connection and of what was kept."""
+        """Closes the connection and removes the temporary file."""
         for file in (self._file, self._forward) if not self.closed else ():
             if file is not None:
                 file.close()
@@ -171,7 +171,7 @@ class _Remote(io.RawIOBase):
 
 
 class _Forward:
-    """A file of a server that takes no ranges: read once from its start, and kept for whoever goes back."""
+    """A file of a server without range support: read once from its start, and kept so that a reader can seek back."""
 
     def __init__(self, location: str) -> None:
         self._location = location
@@ -181,14 +181,14 @@ class _Forward:
         self._ended = False
 
     def read(self, at: int, count: int) -> bytes:
-        """Bytes from `at` on, after reading forward up to there."""
+        """Up to `count` bytes from `at`. First reads the file forward as far as needed."""
         while self._have < at + count and not self._ended:
             self._more()
         self._kept.seek(at)
         return bytes(self._kept.read(count))
 
     def end(self) -> int:
-        """How long the file is, once it is read to its end."""
+        """The size of the file in bytes. Reads the file to its end."""
         while not self._ended:
             persistently(self._location, self._more, f"can't be read from byte {self._have:,}")
         return self._have
@@ -202,9 +202,7 @@ class _Forward:
                 self._pass_over(self._have)
             piece = self._stream.read(BUFFER_BYTES)
         except Exception:
-            self._stream = (
-                None  # it is of no use any more: the next try opens another, and the error goes on to who asked
-            )
+            self._stream = None  # the stream is unusable after an error: the next try opens a new one
             raise
         if self._have + len(piece) > MAX_KEPT_BYTES:
             raise SourceTooLargeError(
@@ -217,7 +215,7 @@ class _Forward:
         self._have += len(piece)
 
     def _pass_over(self, count: int) -> None:
-        """Reads what is kept already; EOFError where the server now has less than it gave before."""
+        """Skips the bytes that are already kept. Raises EOFError if the server now sends fewer bytes than before."""
         while count > 0:
             got = len(self._stream.read(min(count, BUFFER_BYTES)))
             if not got:
@@ -225,7 +223,7 @@ class _Forward:
             count -= got
 
     def close(self) -> None:
-        """Lets go of the connection and of what was kept."""
+        """Closes the connection and removes the temporary file."""
         self._hang_up()
         self._kept.close()
 
@@ -236,7 +234,7 @@ class _Forward:
 
 
 def open_location(location: str) -> BinaryIO:
-    """The file for reading. Local paths are opened directly: only regular files, never a device or a FIFO."""
+    """Opens the file for reading. A local path must be a regular file, not a device or a FIFO."""
     check_location(location)
     path = local_path(location)
     if path is not None:

@@ -1,11 +1,11 @@
-"""Folders that survive a power cut. A new folder is lost with all that is in it until the folder above it is synced."""
+"""Creates folders that survive a power cut. Until its parent is synced, a power cut can lose a new folder and its content."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 
-_settled: set[str] = set()  # folders whose own names are on the disk, as this process knows
+_settled: set[str] = set()  # folders whose parent this process has synced
 
 
 def sync(path: str) -> None:
@@ -18,7 +18,7 @@ def sync(path: str) -> None:
 
 
 def make(path: str, mode: int = 0o777) -> None:
-    """Makes the folder and those above it, and syncs the name of each new one. `mode` is that of the last."""
+    """Creates the folder and its missing parents, and syncs the name of each. `mode` applies to `path` only."""
     missing: list[str] = []
     at = path
     while not os.path.isdir(at):
@@ -28,15 +28,16 @@ def make(path: str, mode: int = 0o777) -> None:
             break
         at = above
     for new in reversed(missing):
-        with contextlib.suppress(FileExistsError):  # of another process, which may not have synced it yet
+        with contextlib.suppress(FileExistsError):  # another process created it, and may not have synced it yet
             os.mkdir(new, mode if new == path else 0o777)
         _sync_above(new)
 
 
 def settle(path: str, root: str) -> None:
-    """Syncs the names in a folder below `root`, and the name of each folder from there up to the root.
+    """Syncs a folder below `root`, and the name of each folder from there up to the root.
 
-    Another process may have made one of them and died before it synced it. Each is synced once a process.
+    Another process may have created one of the folders and died before it synced the name. Each process therefore syncs
+    the name of each folder once.
     """
     sync(path)
     at = path
@@ -46,6 +47,6 @@ def settle(path: str, root: str) -> None:
 
 
 def _sync_above(path: str) -> None:
-    with contextlib.suppress(PermissionError):  # a user may have the right to enter a folder and not to list it
+    with contextlib.suppress(PermissionError):  # a user may have the right to enter a folder but not to read it
         sync(os.path.dirname(path) or ".")
     _settled.add(path)

@@ -1,8 +1,8 @@
-"""The home: where cards, revisions and runs live as plain files, under a local path or an fsspec URL.
+"""The home stores cards, revisions and runs as plain files under a local path or an fsspec URL.
 
-Everything in it is written once and never changed, but for `catalog/HEAD`, which is only a hint, and for locks. A damaged
-file is replaced by a sound one. A file appears whole or not at all; the next numbered catalog file is created
-exclusively, so of two writers one wins and the other is told.
+Files are written once and never changed, except `catalog/HEAD`, which is only a hint, and locks. A damaged file is
+replaced by a sound copy. A file appears complete or not at all. The next numbered catalog file is created exclusively:
+if two writers try at the same time, one succeeds and the other learns that it did not.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from choline_data.places.disk import reading, writing
 from choline_data.places.locations import check_location, filesystem, is_url
 from choline_data.places.mapped import MappedFile
 
-_COMPARED = 8 << 20  # bytes of two files that are compared at once
+_COMPARED = 8 << 20  # bytes that are compared at a time
 
 
 def default_home() -> str:
@@ -36,16 +36,16 @@ def default_home() -> str:
 
 
 class Home:
-    """Named immutable objects under one root. Picklable; opens nothing before it is used."""
+    """Named immutable objects under one root. Picklable. Opens no file and no connection before the first use."""
 
     def __init__(self, location: str | os.PathLike[str] | None = None) -> None:
         self.location = check_location(os.fspath(location) if location else default_home()).rstrip("/")
         self.local = not is_url(self.location) or self.location.startswith("file://")
         self._root = self.location.removeprefix("file://") if self.local else ""
         self._fs: Any = None
-        self.derived: Any = None  # the quota of what can be made again: see store/derived.py
-        self.lease: Any = None  # of the writer in this process that uses this very object
-        self.holder = ""  # the id of that lease, in this process and in those that work for it
+        self.derived: Any = None  # the quota of files that can be rebuilt: see store/derived.py
+        self.lease: Any = None  # the lease of the writer in this process that uses this `Home` object
+        self.holder = ""  # the id of that lease; worker processes of the writer have it too
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_fs": None, "derived": None, "lease": None}
@@ -59,13 +59,13 @@ class Home:
         return self._fs
 
     def path(self, name: str) -> str:
-        """The path of an object, as the home's file system names it."""
+        """The path of an object in the home's file system."""
         if not self.local:
             _ = self.fs
         return f"{self._root}/{name}"
 
     def exists(self, name: str) -> bool:
-        """Whether there is such an object now."""
+        """Whether the object exists now."""
         if not self.local:
             with self.reading(name):
                 return bool(self.fs.exists(self.path(name)))
@@ -77,11 +77,14 @@ class Home:
         return True
 
     def writing(self, name: str) -> contextlib.AbstractContextManager[None]:
-        """Turns what the system refuses in the block into a HomeError that names the object, or the staged file."""
+        """Turns an OSError in the block into a HomeError that names the object or the staged file.
+
+        It is a LimitError if the process has no open file or memory left.
+        """
         return writing(self.location, name)
 
     def reading(self, name: str) -> contextlib.AbstractContextManager[None]:
-        """The same for reading; FileNotFoundError passes."""
+        """The same for reading. FileNotFoundError is not converted."""
         return reading(self.location, name)
 
     def size(self, name: str) -> int:
@@ -93,7 +96,7 @@ class Home:
             raise SourceNotFoundError(f"The home has no {name}.", remedy="Run `choline-data repair`.") from error
 
     def read(self, name: str) -> bytes:
-        """The whole object."""
+        """The object's content."""
         try:
             with self.reading(name):
                 if self.local:
@@ -103,7 +106,7 @@ class Home:
             raise SourceNotFoundError(f"The home has no {name}.", remedy="Run `choline-data repair`.") from error
 
     def read_range(self, name: str, start: int, end: int) -> bytes:
-        """Bytes [start, end) of the object: one ranged read."""
+        """Bytes [start, end) of the object, in one ranged read."""
         try:
             with self.reading(name):
                 if self.local:
@@ -117,12 +120,15 @@ class Home:
     def map(
         self, name: str, damaged: Callable[[str], DamagedStoreError], recheck: Callable[[pa.Buffer], str]
     ) -> MappedFile:
-        """A local object as memory, mapped and not read; `damaged` and `recheck` are those of `MappedFile`."""
+        """Maps a local object into memory without reading it. `MappedFile` documents `damaged` and `recheck`."""
         with self.reading(name):
             return MappedFile(self.path(name), damaged=damaged, recheck=recheck)
 
     def create(self, name: str, content: bytes) -> bool:
-        """Creates the object whole; False where there is one of that name already, which stays as it is."""
+        """Creates the complete object. Returns False if an object with this name exists; that one stays unchanged.
+
+        On a remote file system without conditional writes, a concurrent writer can still overwrite the object.
+        """
         with self.writing(name):
             return self._created(name, content) if self.local else self._put(name, content)
 
@@ -149,9 +155,9 @@ class Home:
             _drop(staged)
 
     def put(self, name: str, content: bytes) -> None:
-        """Makes `content` the object `name`. An object of that name with other content is damaged, and is replaced whole.
+        """Stores `content` as the object `name`. An existing object with other content is damaged and is replaced.
 
-        For objects whose content follows from their name. The next catalog file is created with `create` instead.
+        Only for objects whose name determines their content. The next catalog file is created with `create` instead.
         """
         with self.writing(name):
             if self._holds(name, content):
@@ -175,11 +181,11 @@ class Home:
     def _holds(self, name: str, content: bytes) -> bool:
         try:
             return self.exists(name) and self.size(name) == len(content) and self.read(name) == content
-        except (OSError, HomeError, SourceNotFoundError):  # it can't be read, or has just gone
+        except (OSError, HomeError, SourceNotFoundError):  # it can't be read, or was removed meanwhile
             return False
 
     def _replace(self, staged: str, name: str) -> None:
-        """Renames a staged file over the object. A reader that has the old file mapped keeps the old file."""
+        """Renames a staged file over the object. Readers that have the old file mapped keep reading the old file."""
         target = self.path(name)
         folders.make(os.path.dirname(target))
         os.replace(staged, target)
@@ -193,15 +199,15 @@ class Home:
         except FileExistsError:
             return False
         finally:
-            self._settle(name)  # also of one that is there: its writer may have died before it was settled
+            self._settle(name)  # also if the object existed: its writer may have died before it synced the name
         return True
 
     def _settle(self, name: str) -> None:
-        """Makes the name of a local object survive a power cut."""
+        """Syncs folders so that the name of a local object survives a power cut."""
         folders.settle(os.path.dirname(self.path(name)), self._root)
 
     def staged(self) -> str:
-        """A fresh local path for a file to be written and then `adopt`ed; on the home's own disk where that is local."""
+        """A new local path for a file that is written and then passed to `adopt`. For a local home, on the home's disk."""
         folder = self._staging()
         with self.writing(folder):
             folders.make(folder, mode=0o700)
@@ -215,15 +221,15 @@ class Home:
         )
 
     def drop_staged(self, pid: int) -> None:
-        """Removes what a process that has ended left staged, wherever it was when it was ended."""
+        """Removes the staged files that an ended process left behind."""
         for left in Path(self._staging()).glob(f"{pid}-*"):
             left.unlink(missing_ok=True)
 
     def adopt(self, staged: str, name: str) -> None:
-        """Makes a staged local file the object `name`, whole.
+        """Stores a staged local file as the object `name`. The object appears complete or not at all.
 
-        Where an object of that name has the same content, it stays and the staged file goes. One with other content is
-        damaged, because the name says what the content is: the staged file takes its place.
+        If the object exists with the same content, it stays and the staged file is removed. If it exists with other
+        content, it is damaged, because the name determines the content: the staged file replaces it.
         """
         with self.writing(name):
             same = self._same(staged, name)
@@ -244,7 +250,7 @@ class Home:
             os.unlink(staged)
 
     def _same(self, staged: str, name: str) -> bool:
-        """Whether the object is there and has the bytes of the staged file."""
+        """Whether the object exists and has the same bytes as the staged file."""
         size = os.path.getsize(staged)
         try:
             if not self.exists(name) or self.size(name) != size:
@@ -269,14 +275,14 @@ class Home:
                 with open(staged, "wb") as file:
                     file.write(content)
                     file.flush()
-                    os.fsync(file.fileno())  # else a power cut may leave the name without its bytes
+                    os.fsync(file.fileno())  # otherwise a power cut may leave the name without the content
                 folders.make(os.path.dirname(self.path(name)))
                 os.replace(staged, self.path(name))
             finally:
                 _drop(staged)
 
     def remove(self, name: str) -> None:
-        """Removes the object, or the folder of objects; nothing where there is none."""
+        """Removes an object or a folder of objects. Does nothing if it does not exist."""
         with self.writing(name):
             if not self.local:
                 if self.fs.exists(self.path(name)):
@@ -287,7 +293,7 @@ class Home:
                 os.unlink(self.path(name))
 
     def names(self, folder: str) -> list[str]:
-        """The names under a folder, sorted. Only `gc` and `verify` list; serving never does."""
+        """The names of all objects under a folder, sorted. Lists the whole folder, which can be slow in a remote home."""
         if self.local:
             return sorted(os.path.relpath(path, self._root) for path in self._files(folder))
         root = self.path("")
@@ -297,7 +303,7 @@ class Home:
 
     def _files(self, folder: str) -> Iterator[str]:
         def refused(error: OSError) -> None:
-            """A folder that can't be listed is an error: `gc` and `verify` must not take it for an empty one."""
+            """Raises if a folder can't be listed: `gc` and `verify` must not treat it as an empty folder."""
             if not isinstance(error, FileNotFoundError):
                 raise error
 
@@ -306,7 +312,7 @@ class Home:
                 yield from (os.path.join(at, file) for file in files)
 
     def listed(self, folder: str) -> dict[str, tuple[int, float]]:
-        """The size and the time of the last write of every object under a folder, as the storage states them."""
+        """For each object under a folder: its size in bytes and its last write time in seconds, as the storage reports them."""
         if not self.local:
             root = self.path("")
             with self.reading(folder):
@@ -321,7 +327,7 @@ class Home:
         return out
 
     def modified(self, name: str) -> float:
-        """When the object was last written, in seconds, by the clock of the storage. FileNotFoundError: it is gone."""
+        """The object's last write time in seconds, by the clock of the storage. Raises FileNotFoundError if it is gone."""
         with self.reading(name):
             if self.local:
                 return os.stat(self.path(name)).st_mtime
@@ -329,7 +335,7 @@ class Home:
             return _written(self.fs.info(self.path(name)))
 
     def missing(self, names: Sequence[str]) -> list[str]:
-        """Which of these objects are not there. A remote folder is listed once, however many are in it."""
+        """Those of these objects that do not exist. A remote folder is listed once for all of its objects."""
         if self.local:
             return [name for name in names if not os.path.exists(self.path(name))]
         folders = {name.rpartition("/")[0] for name in names}
@@ -338,13 +344,13 @@ class Home:
 
 
 def _drop(staged: str) -> None:
-    """Removes a staged file, also after a fault: that fault is the one to report."""
+    """Removes a staged file and ignores OSError, so that an earlier error is the one that is reported."""
     with contextlib.suppress(OSError):
         os.unlink(staged)
 
 
 def _written(info: dict[str, Any]) -> float:
-    """The time of the last write in what a remote file system says about an object."""
+    """The last write time, in seconds, from the metadata that a remote file system returns for an object."""
     for key in ("LastModified", "last_modified", "mtime", "updated", "modified", "created"):
         stated = info.get(key)
         if isinstance(stated, str):

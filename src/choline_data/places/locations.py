@@ -1,4 +1,4 @@
-"""Where bytes come from: paths and URLs, checked before fsspec sees a string, then opened through fsspec."""
+"""Paths and URLs of source files. Each is checked before fsspec gets it, then opened through fsspec."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 from choline_data.errors import ForbiddenLocationError, MissingDependencyError
 
-# Schemes that read one named thing. fsspec knows 55 more, and
-# chains: `simplecache::file:///etc/hostname` is one.
+# Schemes that each read one named file or object. fsspec also accepts 55 other schemes, and chains of schemes such as
+# `simplecache::file:///etc/hostname`.
 SCHEMES = frozenset({"file", "http", "https", "s3", "gs", "gcs", "az", "abfs", "abfss", "hf", "memory"})
 EXTRAS = {
     "s3": "s3",
@@ -31,7 +31,7 @@ _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*):")
 
 
 def redacted(location: str) -> str:
-    """The location without user, password, query and fragment: fit for errors, logs and manifests."""
+    """The location without user, password, query and fragment: safe for errors, logs and manifests."""
     if "://" not in location:
         return location
     try:
@@ -45,16 +45,17 @@ def redacted(location: str) -> str:
 
 
 def is_url(location: str) -> bool:
-    """Whether this names a scheme; a Windows drive letter does not."""
+    """Whether the location is a URL with a scheme. A Windows drive letter is not a scheme."""
     match = _SCHEME.match(location)
     return bool(match and len(match.group(1)) > 1 and "://" in location)
 
 
 def check_location(location: str, *, network: bool = False) -> str:
-    """`location`, where its form is allowed: a plain path, or one URL of a known scheme; no chains, no NUL.
+    """Returns `location` if it is a plain path or one URL of a known scheme; raises ForbiddenLocationError otherwise.
 
-    `network` holds for what arrives from elsewhere (a card, a request): only https, http and object stores, only
-    hosts with a public name, no port but the usual one, no user, no odd escapes. Nothing is opened or resolved.
+    Chains of file systems, commands, NUL and line breaks are refused. Set `network` for a location that comes from
+    elsewhere (a card, a request). Then only https, http and object stores are allowed, only hosts with a public name, only
+    ports 80 and 443, no user, and no unusual escapes. Nothing is opened or resolved.
     """
     if any(c in location for c in "\x00\r\n") or "::" in location.split("://[", 1)[0] or location.startswith("|"):
         raise ForbiddenLocationError(
@@ -92,7 +93,7 @@ def _check_from_network(location: str) -> None:
 
 
 def _host_fault(host: str) -> str:
-    """Why this host may be a private one; "" where its form is that of a public name."""
+    """Why this host is refused; "" if it has the form of a public name."""
     name, sign, port = host.partition(":")
     labels = name.lower().split(".")
     if "@" in host or (sign and port not in ("80", "443")):
@@ -105,7 +106,7 @@ def _host_fault(host: str) -> str:
 
 
 def local_path(location: str) -> str | None:
-    """The path on this machine, or None where the location is elsewhere."""
+    """The path on this machine, or None for a remote location."""
     if location.startswith("file://"):
         return location.removeprefix("file://")
     return None if is_url(location) else location
@@ -131,5 +132,5 @@ def _options(scheme: str) -> dict[str, object]:
         return {}
     import aiohttp
 
-    # Time without an end for a file, but not for a server that says nothing.
+    # No limit on the total time of a file, but a limit on how long the server may send nothing.
     return {"client_kwargs": {"timeout": aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)}}

@@ -1,14 +1,15 @@
-"""Files of a home as memory, and what makes that safe: a file that changes under its readers gives an error, not rows.
+"""Maps files of a home into memory safely: if a file changes while it is read, the reader gets an error, not wrong rows.
 
-A mapped file can be cut, overwritten or lost by its disk while streams read it. The rules that keep wrong rows away:
+While streams read a mapped file, it can be truncated or overwritten, or its disk can fail. These rules prevent wrong rows:
 
-- Whoever reads mapped memory does so through `steady`, or asks `same` afterwards. Nothing that was read is given
-  out before that comparison. A system that writes to a file changes its times before its bytes, so a reader that saw other
-  bytes sees other times afterwards.
-- A file whose times changed is held to its checksums again. Where they still fit (somebody changed its mode, or linked to it),
-  what was read meanwhile is read again. Where they do not, the file is damaged for good, and DamagedStoreError names it.
-- A page that is gone raises SIGBUS (`process/bus_errors.py`). The handler marks the file as lost and puts zeros in its place,
-  so the reader comes to its comparison, and finds that.
+- Code reads mapped memory through `steady`, or calls `same` after the read. It returns nothing that it read before this
+  check succeeds. The operating system changes a file's times before it changes its bytes. A reader that saw changed bytes
+  therefore sees changed times afterwards.
+- If a file's times changed, its checksums are verified again. If they match (for example, somebody changed its mode or
+  linked to it), the read is repeated. If they do not match, the file counts as damaged from then on, and
+  DamagedStoreError names it.
+- Reading a page that is gone raises SIGBUS (`process/bus_errors.py`). The handler marks the file as lost and maps zeros in
+  its place. The read then finishes, and the check after it fails.
 """
 
 from __future__ import annotations
@@ -27,12 +28,16 @@ from choline_data.process.pages import PAGES
 T = TypeVar("T")
 _TRIES = 5
 _RESTLESS = "it keeps changing while it is read"
-_NUMBERS = itertools.count(1)  # of marks and rechecks, in the order in which they happen
-Stamp = tuple[int, int, int, int, int]  # device, inode, size, time of change of content, and of anything
+_NUMBERS = itertools.count(1)  # numbers marks and rechecks in the order in which they happen
+Stamp = tuple[int, int, int, int, int]  # device, inode, size, mtime in ns, ctime in ns
 
 
 class MappedFile:
-    """A file as memory. `damaged` makes the error from what is wrong; `recheck` says what is, "" for nothing."""
+    """A file mapped into memory.
+
+    `recheck` verifies the content's checksums and returns a description of the fault, or "" if there is none. `damaged`
+    makes the error from such a description.
+    """
 
     def __init__(
         self, path: str, *, damaged: Callable[[str], DamagedStoreError], recheck: Callable[[pa.Buffer], str]
@@ -41,46 +46,46 @@ class MappedFile:
         self._damaged = damaged
         self._recheck = recheck
         self._how = ""
-        self._stamp: Stamp | None = stamp(path)  # before it is mapped: what changes from here on is seen
+        self._stamp: Stamp | None = stamp(path)  # taken before the file is mapped, so that no later change is missed
         self._began = self._stamp
-        self.rechecked = 0  # the number of the last time that it was held to its checksums again
+        self.rechecked = 0  # the number, from `_NUMBERS`, of the last recheck
         with pa.memory_map(path) as file:
             self._region = bus_errors.Region(PAGES.watch(file.read_buffer()))
         self.buffer: pa.Buffer = self._region.buffer
 
     @property
     def size(self) -> int:
-        """Its bytes."""
+        """The size in bytes."""
         return int(self.buffer.size)
 
     @property
     def lost(self) -> bool:
-        """Whether it was found damaged. It stays so: who opens the file anew gets what is there then."""
+        """Whether the file was found damaged. This never becomes False again. To read a repaired file, open it again."""
         return bool(self._how) or self._region.lost
 
     def replaced(self) -> bool:
-        """Whether it is damaged and another file has its name now: a repair puts a sound one there."""
+        """Whether this file is damaged and another file now has its name. A repair puts a sound file there."""
         now = stamp(self._path)
         return self.lost and now is not None and self._began is not None and now[:2] != self._began[:2]
 
     def unchanged(self) -> bool:
-        """Whether it is as it was when it was opened, or last held to its checksums."""
+        """Whether the file is unchanged since it was opened or last rechecked."""
         if self.lost:
             return False
         return self._stamp is None or stamp(self._path) == self._stamp
 
     def error(self) -> DamagedStoreError:
-        """What is raised for a file that is damaged, or never at rest."""
+        """The error for a file that is damaged or that keeps changing."""
         lost = "it was cut or could not be read while it was in use"
         return self._damaged(self._how or (lost if self.lost else _RESTLESS))
 
     def condemn(self, how: str) -> DamagedStoreError:
-        """Finds it damaged, and makes the error that says so."""
+        """Marks the file as damaged and returns the error for it."""
         self._how = self._how or how
         return self.error()
 
     def hold_to_checksums(self) -> None:
-        """Returns where the file has what it should have, whoever touched it; DamagedStoreError otherwise."""
+        """Verifies the file's checksums again. Raises DamagedStoreError if they do not match or the file keeps changing."""
         self.rechecked = next(_NUMBERS)
         self._how = self._how or self._found_wrong()
         if self.lost:
@@ -96,7 +101,7 @@ class MappedFile:
             if wrong:
                 return wrong
             if not here:
-                # Removed, or another file has its name now. Nobody can open this one any more, and what was read is right.
+                # The file was removed or replaced. No new writer can open it, and its checksums match.
                 self._stamp = None
                 return ""
             if stamp(self._path) == now:
@@ -106,7 +111,7 @@ class MappedFile:
 
 
 def stamp(path: str) -> Stamp | None:
-    """What the system says of a file; None where there is none, or it says nothing."""
+    """The identity, size and times of a file. None if it does not exist or can't be examined."""
     try:
         found = os.stat(path)
     except OSError:
@@ -115,20 +120,21 @@ def stamp(path: str) -> Stamp | None:
 
 
 def mark() -> int:
-    """What `same` compares: taken before mapped memory is read."""
+    """The number that `same` needs. Call this before mapped memory is read."""
     bus_errors.watch()
     return next(_NUMBERS)
 
 
 def same(files: Iterable[MappedFile], since: int) -> bool:
-    """Whether what was read of these files since that mark is what they should have."""
+    """Whether everything read from these files since the mark is valid: no file changed or was rechecked in between."""
     return all(file.unchanged() and file.rechecked < since for file in files)
 
 
 def steady(read: Callable[[], T], files: Sequence[MappedFile]) -> T:
-    """What `read` gives, from files that did not change while it ran; DamagedStoreError where one is damaged.
+    """Returns the result of `read` once no file changed while it ran. Raises DamagedStoreError if a file is damaged.
 
-    `files` are those that it reads; it may fill them in while it runs, each before it reads it.
+    If a file changed but its checksums match, `read` runs again. `files` are the files that it reads. `read` may add each
+    file to `files` itself, before it reads from that file.
     """
     if files == ():
         return read()
@@ -137,7 +143,7 @@ def steady(read: Callable[[], T], files: Sequence[MappedFile]) -> T:
         try:
             made = read()
         except Exception:
-            # Numbers from a file that is being overwritten may lead anywhere: then the file is the fault.
+            # Wrong numbers from a file that is being overwritten may cause any exception. Then the file is the cause.
             if same(files, since):
                 raise
         else:

@@ -1,7 +1,7 @@
-"""YAML from strangers: plain data or a typed error; no tags, no repeated keys, no bombs, no Norway problem.
+"""Parses untrusted YAML: returns plain data or raises a typed error. Refuses tags, repeated keys and alias bombs.
 
-Scalars follow YAML 1.2's core schema, not 1.1's: only `true` and `false` are booleans, so `no` stays "no". A number that
-would lose its spelling stays a string: `1.10` is "1.10", `007` is "007". Dates stay strings.
+Scalars follow the core schema of YAML 1.2, not of 1.1: only `true` and `false` are booleans, so `no` stays "no". A number
+stays a string if parsing would lose its spelling: `1.10` is "1.10", `007` is "007". Dates stay strings.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _integer)
 
 
 def safe_load(text: str | bytes, where: str) -> Any:
-    """The one document in `text` as plain data; SourceFormatError or SourceTooLargeError names `where`."""
+    """The single document in `text` as plain data. Raises SourceFormatError or SourceTooLargeError, which names `where`."""
     if len(text) > MAX_CHARS:
         raise SourceTooLargeError(f"{where}: YAML of more than {MAX_CHARS >> 20} MiB.", remedy="Split the file.")
     loader = None
@@ -74,7 +74,7 @@ def safe_load(text: str | bytes, where: str) -> Any:
 
 
 def _check(node: yaml.Node, where: str, sizes: dict[int, int], above: tuple[int, ...]) -> int:
-    """The nodes below `node` once its aliases are written out; raises for all that a stranger may not send."""
+    """The number of nodes under `node`, itself included, with its aliases expanded. Raises for anything that is refused."""
     if id(node) in above:
         raise _refused(node, where, "an alias that holds itself")
     if id(node) in sizes:
@@ -113,7 +113,7 @@ def _refused(node: yaml.Node, where: str, what: str) -> SourceFormatError:
 
 
 def front_matter(text: str, where: str) -> dict[str, Any]:
-    """The YAML between the leading `---` lines of a README; empty where there is none."""
+    """The YAML mapping between the leading `---` lines of a README; empty if there is none."""
     match = re.match(r"\ufeff?\s*---[ \t]*\r?\n(.*?)^---[ \t]*\r?$", text, re.DOTALL | re.MULTILINE)
     data = safe_load(match.group(1), where) if match else None
     return data if isinstance(data, dict) else {}

@@ -1,1 +1,1 @@
-"""What this process does with its memory, its children, and work that somebody waits for."""
+"""Process-wide concerns: memory, SIGBUS in mapped files, and limits and pauses for the work of a request."""

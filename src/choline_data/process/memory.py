@@ -1,4 +1,4 @@
-"""What the C library does with memory that is freed."""
+"""Configures how the C library's malloc treats freed memory."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import sys
 from functools import cache
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # their names in glibc's malloc.h begin with M
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # M_TRIM_THRESHOLD and so on, in glibc's malloc.h
 _SETTINGS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
 _TUNABLES = "GLIBC_TUNABLES"
 ARENAS = 2
@@ -14,14 +14,16 @@ ARENAS = 2
 
 @cache
 def keep_freed(size: int) -> None:
-    """Has this process keep up to `size` freed bytes, unless its environment says what malloc is to do.
+    """Makes malloc keep up to `size` freed bytes per arena instead of returning them to the system. Linux with glibc only.
 
-    Messages, samples and batches come and go by the megabyte. Each time that one is given back to the system, the pages
-    of the next are faulted in and zeroed again, which costs more than what is copied into them.
+    Environment variables that configure malloc take precedence.
 
-    Each arena of malloc keeps that much for itself, and each thread may get an arena of its own. gRPC's threads come and
-    go, so memory would grow for hours until every arena has once had the biggest messages. ARENAS of them are enough for
-    threads that mostly wait for one another.
+    Messages, samples and batches of megabytes are allocated and freed all the time. If freed memory returns to the system,
+    the pages of the next allocation are faulted in and zeroed again, which costs more than copying data into them.
+
+    Each arena keeps `size` bytes, and each thread may get its own arena. gRPC starts and ends threads, so memory would grow
+    for hours, until every arena has once held the largest messages. The number of arenas is therefore limited to ARENAS,
+    which is enough for threads that mostly wait for one another.
     """
     if _TUNABLES in os.environ or not sys.platform.startswith("linux"):
         return

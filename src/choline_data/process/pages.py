@@ -1,11 +1,11 @@
-"""Pages of mapped files that this process has in memory, bounded in bytes where somebody sets a bound.
+"""Limits how many bytes of mapped file pages count as memory of this process, if a limit is set.
 
-The system counts each page of a mapped file that was touched as memory of the process, until the process lets it go or
-memory is short everywhere. A server that reads through its datasets would seem to hold all of them. Where there are more
-pages than the bound, all pages of mapped store files are let go: they stay in the system's cache of files, from where a
-page comes back in less than a microsecond when it is read again.
+The operating system counts each page of a mapped file that was read as memory of the process, until the process releases
+it or the whole system runs short of memory. A server that reads through its datasets would appear to use memory for all
+of them. If the pages exceed the limit, all pages of mapped store files are released. They stay in the system's page cache.
+When a page is read again, it returns from there in less than a microsecond.
 
-Linux alone. Elsewhere nothing is let go.
+Linux only. Elsewhere nothing is released.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ import pyarrow as pa
 
 _PAGE = mmap.PAGESIZE
 _STATM = "/proc/self/statm"
-_MORE_OTHERS = 32 << 20  # that are loaded later
-_DONTNEED = 4  # MADV_DONTNEED: of a file that is only read, what is let go is read again
+_MORE_OTHERS = 32 << 20  # allowance in bytes for libraries that are loaded later
+_DONTNEED = 4  # MADV_DONTNEED: for a read-only file mapping, a released page is read from the file again
 
 
 class Pages:
-    """The pages of the files that are watched."""
+    """The memory pages of the watched mapped files."""
 
     def __init__(self) -> None:
         self._watched: dict[int, weakref.ref[pa.Buffer]] = {}
         self._room: Callable[[], int] | None = None
-        self._others = self._others_first = 0  # pages of libraries and the like, in bytes
+        self._others = self._others_first = 0  # bytes in pages of other files, such as libraries
         self._statm = -1
         self._lock = threading.Lock()
-        self.times = 0  # that pages were let go
+        self.times = 0  # how often pages were released
 
     def watch(self, mapped: pa.Buffer) -> pa.Buffer:
-        """Takes a mapped file that is only read; gives it back."""
+        """Registers a mapped file that is only read, and returns it."""
         key = id(mapped)
         if mapped.size:
             self._watched[key] = weakref.ref(mapped, lambda _: self._watched.pop(key, None) and None)
         return mapped
 
     def bound(self, room: Callable[[], int]) -> None:
-        """Holds the pages to `room()` bytes from now on, in this process and not in its forks."""
+        """Limits the pages to `room()` bytes from now on, in this process but not in its forked children."""
         if not os.path.exists(_STATM):
             return
         self._statm = os.open(_STATM, os.O_RDONLY)
@@ -55,22 +55,23 @@ class Pages:
         self._room = None
 
     def held(self) -> int:
-        """Bytes of files that this process has in memory, those of libraries among them."""
+        """Bytes of file pages that this process has in memory, including those of libraries."""
         return int(os.pread(self._statm, 128, 0).split()[2]) * _PAGE
 
     def look(self) -> None:
-        """Lets pages go where there are too many. Cheap enough to be asked after every block or batch that is read."""
+        """Releases pages if they exceed the limit. Cheap enough to call after every block or batch that is read."""
         if self._room is None or self.held() - self._others <= self._room():
             return
         if not self._lock.acquire(blocking=False):
-            return  # another thread does
+            return  # another thread is releasing pages
         try:
             for watched in list(self._watched.values()):
-                mapped = watched()  # it can't be unmapped before this is done with it
+                mapped = watched()  # this reference keeps it mapped until its pages are released
                 if mapped is not None:
                     _let_go(mapped)
             self.times += 1
-            # What is left belongs to libraries, or was touched meanwhile: then it is found the next time.
+            # The remaining pages belong to libraries, or were read meanwhile. The maximum keeps most of the latter from being
+            # counted as libraries, so the next call releases them.
             self._others = min(self.held(), self._others_first + _MORE_OTHERS)
         finally:
             self._lock.release()
@@ -81,7 +82,7 @@ def _let_go(mapped: pa.Buffer) -> None:
 
     advise = ctypes.CDLL(None).madvise
     advise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    before = mapped.address % _PAGE  # a mapping begins with a page
+    before = mapped.address % _PAGE  # madvise needs an address at the start of a page
     advise(mapped.address - before, mapped.size + before, _DONTNEED)
 
 

@@ -1,7 +1,7 @@
-"""Work that somebody waits for: what asks for it may bound it, slow it down, and call it off.
+"""Work for a request: the server can limit it, slow it down and cancel it.
 
-Code that can take long calls `allow` before it begins and `pause` between steps of some milliseconds. Both do nothing
-in a process that works for itself; a server sets a `Work` around what it does for a request.
+Code that can take long calls `allow` before it begins, and `pause` between steps of a few milliseconds. A server sets a
+`Work` while it handles a request. Without a `Work`, both functions do nothing.
 """
 
 from __future__ import annotations
@@ -14,14 +14,17 @@ from contextvars import ContextVar
 from choline_data.errors import LimitError, UnavailableError
 
 STEP = 0.002  # seconds of work between two rests
-REST = 2.0  # times the work, while others are served
-LONGEST_REST = 0.05
+REST = 2.0  # a rest lasts this many times as long as the work before it, while others are served
+LONGEST_REST = 0.05  # seconds
 
 _CURRENT: ContextVar[Work | None] = ContextVar("choline_data_work", default=None)
 
 
 class Work:
-    """What is done for one request. `bounds` are the settings that `allow` names, `crowded` says if others are served."""
+    """The work for one request.
+
+    `bounds` maps the settings that `allow` checks to their limits. `crowded` returns whether others are served now.
+    """
 
     def __init__(self, bounds: Mapping[str, float], crowded: Callable[[], bool]) -> None:
         self.bounds = bounds
@@ -30,12 +33,12 @@ class Work:
         self._since = time.monotonic()
 
     def call_off(self) -> None:
-        """Ends the work at its next pause: nobody waits for it any more."""
+        """Cancels the work: its next `pause` raises UnavailableError."""
         self._gone = True
 
     @contextmanager
     def under_way(self) -> Iterator[None]:
-        """Makes this the work of what is called inside."""
+        """Makes this the current work for all code that the block calls."""
         token = _CURRENT.set(self)
         self._since = time.monotonic()
         try:
@@ -44,7 +47,7 @@ class Work:
             _CURRENT.reset(token)
 
     def pause(self) -> None:
-        """Rests for a while where others wait for the interpreter; UnavailableError where the work was called off."""
+        """Sleeps for up to 0.05 s if others are served and STEP seconds have passed. UnavailableError if it was cancelled."""
         if self._gone:
             raise UnavailableError("Nobody waits for this any more, or the server shuts down.", remedy="Ask again.")
         busy = time.monotonic() - self._since
@@ -55,14 +58,14 @@ class Work:
 
 
 def pause() -> None:
-    """Lets others have their turn, in the middle of what may take long."""
+    """Lets others run during a long operation: calls `Work.pause` of the current work, if there is one."""
     work = _CURRENT.get()
     if work is not None:
         work.pause()
 
 
 def allow(setting: str, amount: float, what: str, remedy: str = "") -> None:
-    """Refuses work of this amount where the request it is for may cause less: LimitError names the setting."""
+    """Raises LimitError, which names the setting, if `amount` exceeds the current request's limit for `setting`."""
     work = _CURRENT.get()
     limit = work.bounds.get(setting) if work is not None else None
     if limit is not None and amount > limit:

@@ -1,1 +1,1 @@
-"""From positions to rows: the views of a stream, and how rows are rendered and put on the wire."""
+"""Turns positions into rows: reads the samples, renders them as text and encodes them for the wire."""

@@ -1,7 +1,7 @@
-"""Samples as text: what `view="text"` streams, for every kind, column by column.
+"""Renders samples of every kind as text, for `view="text"`. Works on whole columns.
 
-The rules by kind are in `schema`. A chat template is replaceable: the text before and after each turn, with `{role}` in
-the place of the role. The default is ChatML.
+The docstring of `schema` has the rules for each kind. A chat template defines the text before and after each turn, with
+`{role}` as the placeholder of the role. The default is ChatML.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _TEXT: Final = pa.large_string()
 
 @dataclass(frozen=True)
 class ChatTemplate:
-    """How turns read as text: `before` and `after` stand around each turn's content, `{role}` for its role."""
+    """How turns become text: `before` and `after` enclose each turn's content, and `{role}` in them is its role."""
 
     name: str
     before: str
@@ -50,16 +50,17 @@ TEMPLATES: Final = {
 
 
 def template_named(name: str) -> ChatTemplate:
-    """The template of that name; InvalidOptionError names those that there are."""
+    """The template with this name. For an unknown name, InvalidOptionError lists the known ones."""
     if name not in TEMPLATES:
         raise InvalidOptionError(f"No chat template {name!r}.", remedy=f"There are: {', '.join(TEMPLATES)}.")
     return TEMPLATES[name]
 
 
 def render(batch: pa.RecordBatch, kind: str = "", template: ChatTemplate = CHATML) -> pa.Array:
-    """The samples of `batch` as text, one large_string a row, never null.
+    """The samples of `batch` as text: one large_string per row, never null.
 
-    `kind` is the kind of every row; without it the batch's `kind` column says. Columns that the batch lacks are empty.
+    `kind` is the kind of every row. If it is empty, the batch's `kind` column is used. A column that the batch does not
+    have is treated as null.
     """
     if kind:
         return _renderer(kind)(batch, template)
@@ -74,7 +75,7 @@ def render(batch: pa.RecordBatch, kind: str = "", template: ChatTemplate = CHATM
     present = pc.unique(kinds).to_pylist()
     if len(present) == 1:
         return _renderer(present[0])(batch, template)
-    # Each kind's rows together, then back into their order.
+    # Render the rows of each kind together, then restore the order of the rows.
     texts, places = [], []
     for one in present:
         rows = np.flatnonzero(pc.equal(kinds, one).to_numpy(zero_copy_only=False))
@@ -118,7 +119,7 @@ def _render_preference(batch: pa.RecordBatch, template: ChatTemplate) -> pa.Arra
 
 
 def _turns(batch: pa.RecordBatch, template: ChatTemplate, *, preference: bool) -> pa.Array:
-    """Each row's turns as text; null where it has none."""
+    """Each row's turns as text; null for a row without turns."""
     column = _column(batch, "turns")
     if column is None or not len(column):
         return pa.nulls(batch.num_rows, _TEXT)
@@ -143,7 +144,7 @@ def _around(pattern: str, roles: list[str]) -> pa.Array:
 
 
 def _joined(lists: pa.Array, values: pa.Array, separator: str) -> pa.Array:
-    """The texts that belong to each list as one; null where the list is null or empty."""
+    """For each list, its texts joined with `separator`; null if the list is null or empty."""
     lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
     offsets = np.zeros(len(lists) + 1, np.int64)
     np.cumsum(lengths, out=offsets[1:])
@@ -152,7 +153,7 @@ def _joined(lists: pa.Array, values: pa.Array, separator: str) -> pa.Array:
 
 
 def _label_lines(batch: pa.RecordBatch, *, named: bool) -> pa.Array:
-    """`label: name` lines, or `name: value` lines where the labels are what there is; null where there are none."""
+    """Each row's labels as lines: `name: value` if `named`, else `label: name`. Null for a row without labels."""
     column = _column(batch, "label")
     if column is None:
         return pa.nulls(batch.num_rows, _TEXT)
@@ -160,7 +161,7 @@ def _label_lines(batch: pa.RecordBatch, *, named: bool) -> pa.Array:
     names, values = labels.field("name").cast(_TEXT), labels.field("value")
     names = _filled(names)
     if named:
-        # The name alone where that is all there is.
+        # A label without a value is its name alone.
         line = pc.binary_join_element_wise(names, values, pa.scalar(": ", _TEXT))
         lines = pc.coalesce(line, names)
     else:
@@ -190,7 +191,7 @@ def _render_tabular(batch: pa.RecordBatch, template: ChatTemplate) -> pa.Array:
     column = _column(batch, "extra")
     if column is None:
         return _render_text(batch, template)
-    # A loop: the keys differ from row to row, and only a parser knows where a value ends.
+    # This loops over rows, because keys differ between rows and each value has to be parsed as JSON.
     return pa.array([_lines(value) for value in column.to_pylist()], _TEXT)
 
 

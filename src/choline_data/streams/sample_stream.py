@@ -1,6 +1,6 @@
-"""Positions turned into rows: plans a range, takes rows from windows of blocks, and puts them in the stream's order.
+"""Turns positions into rows: plans a range, picks its rows from windows of blocks, and puts them in the stream's order.
 
-The server and the embedded client run this very code; a test holds both to byte-identical samples.
+The server and the embedded client both run this code. A test checks that their samples are byte-identical.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def _of_dataset(source: RecipeSource) -> Iterator[None]:
-    """Gives the error about a revision that is gone, or damaged, the name of its dataset."""
+    """Adds the dataset's name to errors about a removed or damaged revision."""
     try:
         with naming(source.dataset):
             yield
@@ -51,22 +51,23 @@ def _of_dataset(source: RecipeSource) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class _Served:
-    """What one source adds to the stream: its order, where its rows lie, and its columns with their constants."""
+    """One source of the stream: its order, the ranges of its rows, and its constant columns."""
 
     spec: RecipeSource
     order: SourceOrder
     revision: Revision
     spans: tuple[tuple[int, int], ...]
     selection: npt.NDArray[np.int64] | None
-    codes: dict[str, int]  # of `dataset`, and of `kind` where it is one for all
-    constants: dict[str, Any]  # nodes of one row, for columns that are constant or that the source does not have
-    window_key: tuple[object, ...]  # what, with epoch and window, names a window among those of all streams
+    codes: dict[str, int]  # the code of `dataset`, and that of `kind` if all rows have the same kind
+    constants: dict[str, Any]  # one-row nodes for columns that are constant or that the source does not have
+    window_key: tuple[object, ...]  # with the epoch and window number, the key of a window in the cache of all streams
 
 
 class _Picked:
-    """What a source gives to a batch: runs of rows in its windows, and the places they go to.
+    """The rows that one source contributes to a batch: runs of rows in its windows, and their places in the batch.
 
-    Scattered rows have no windows: `apart` are the row ranges that hold them, which make one window for this batch.
+    Scattered rows are not read through cached windows. For them, `apart` lists the row ranges that contain them, and one
+    window for this batch alone is made of these ranges.
     """
 
     __slots__ = ("apart", "places", "runs", "served", "windows")
@@ -83,20 +84,20 @@ class _Picked:
 
 @dataclass(frozen=True)
 class Located:
-    """Samples of a stream whose places are known; `SampleStream.gather` makes them a batch."""
+    """Samples of a stream whose rows in the store are known. `SampleStream.gather` makes a batch of them."""
 
     count: int
     picked: Sequence[_Picked]
 
     @property
     def files(self) -> list[MappedFile]:
-        """The mapped files that the windows of these samples lie in, once these are loaded."""
+        """The mapped files that the loaded windows of these samples refer to."""
         windows = dict.fromkeys(window for its in self.picked for window in its.windows if window is not None)
         return list(dict.fromkeys(file for window in windows for file in window.files))
 
 
 class SampleStream:
-    """The rows of a recipe by position. Thread-safe; holds no place: `read` is a function."""
+    """The rows of a recipe by position. Thread-safe; keeps no current position."""
 
     def __init__(self, store: Store, recipe: Recipe, columns: Sequence[str] | None = None) -> None:
         self.recipe = recipe
@@ -123,7 +124,7 @@ class SampleStream:
 
     @property
     def length(self) -> int | None:
-        """How many positions the stream has; None for no end."""
+        """The number of positions. None if the stream has no end."""
         return self.plan.length
 
     def _open(self, source: RecipeSource) -> _Served:
@@ -176,7 +177,7 @@ class SampleStream:
         return replace(served, codes=codes, constants=constants, window_key=key)
 
     def _ranges(self, served: _Served, start: int, stop: int) -> list[tuple[int, int]]:
-        """Rows [start, stop) of what the source serves as row ranges of its revision, of which it may be a part."""
+        """Maps rows [start, stop) of the source to row ranges of its revision. A source may serve only some ranges of it."""
         out: list[tuple[int, int]] = []
         at = 0
         for first, last in served.spans:
@@ -190,7 +191,10 @@ class SampleStream:
     def _parts(
         self, served: _Served, ranges: Sequence[tuple[int, int]], names: Sequence[str], touched: list[MappedFile]
     ) -> dict[str, Parts]:
-        """The columns of these ranges of what the source serves, where they lie."""
+        """The columns in these row ranges of the source, not copied unless a predicate selects the rows.
+
+        Appends the mapped files that they lie in to `touched`.
+        """
         revision = served.revision
         if served.selection is None:
             return revision.columns_of(
@@ -229,12 +233,12 @@ class SampleStream:
         return (*served.window_key, epoch, window)
 
     def placed(self, positions: Ints) -> tuple[npt.NDArray[np.uint16], Ints]:
-        """The source (its place in `recipe.sources`) and the rank of each of these ascending positions."""
+        """For each of these ascending positions: the source (its index in `recipe.sources`) and the rank in it."""
         with self._lock:
             return placed(self.plan, positions)
 
     def locate(self, positions: Ints) -> Located:
-        """Where the samples at these ascending positions lie: arithmetic alone, nothing is read."""
+        """Computes which rows the samples at these ascending positions are. Reads no rows."""
         source, rank = self.placed(positions)
         by_source = np.argsort(source, kind="stable")
         ends = np.cumsum(np.bincount(source, minlength=len(self._served)))
@@ -245,7 +249,7 @@ class SampleStream:
                 pause()
                 places = by_source[first:end]
                 ranks = rank[places]
-                with self._lock:  # the order keeps the permutations that it last made
+                with self._lock:  # the order caches its latest permutations
                     if served.order.scattered(ranks):
                         picked.append(_apart(served, places, served.order.rows_at(ranks)))
                     else:
@@ -254,7 +258,7 @@ class SampleStream:
         return Located(len(positions), picked)
 
     def ready(self, located: Located) -> bool:
-        """Whether every window of these samples is in memory; it stays there for `gather`."""
+        """Whether every window of these samples is in memory. `located` keeps the windows found there for `gather`."""
         for picked in located.picked:
             for number, run in enumerate(picked.runs):
                 if picked.windows[number] is None:
@@ -267,7 +271,7 @@ class SampleStream:
         return True
 
     def load(self, located: Located) -> None:
-        """Brings the windows of these samples into memory."""
+        """Loads the windows of these samples into memory."""
         for picked in located.picked:
             for number, run in enumerate(picked.runs):
                 if picked.windows[number] is not None:
@@ -278,7 +282,10 @@ class SampleStream:
                     picked.windows[number] = self._load(picked.served, run.epoch, run.window)
 
     def upcoming(self, located: Located) -> list[Callable[[], object]]:
-        """What loads the windows that come after those of these samples, where they are past half and nobody does."""
+        """Functions that prefetch the next window of each source.
+
+        A source has one if these samples are past the middle of its window and nobody loads the next window yet.
+        """
         out: list[Callable[[], object]] = []
         for picked in located.picked:
             run, order = picked.runs[-1], picked.served.order
@@ -292,9 +299,9 @@ class SampleStream:
         return out
 
     def gather(self, located: Located) -> list[Column]:
-        """The samples that were located, in order: a column for each field of the wire schema.
+        """The located samples, in order: one column for each field of the wire schema.
 
-        To be read within `steady`, over the files of `located`: the columns may lie in them.
+        The columns may refer to the mapped files of `located`. Read them only within `steady` over these files.
         """
         self.load(located)
         return [self._column(f, located.picked, located.count) for f in self.wire_schema]
@@ -307,9 +314,9 @@ class SampleStream:
         return pa.record_batch(columns, schema=self.wire_schema)
 
     def views_at(self, positions: Ints) -> tuple[pa.RecordBatch, Sequence[MappedFile]]:
-        """The samples at these ascending positions with their strings and bytes left where they lie, and in which files.
+        """The samples at these ascending positions as views into mapped files, and these files. Copies no strings or bytes.
 
-        For this process. Whoever makes values of them does it within `steady`.
+        For use within this process only. Read values from the views only within `steady` over the files.
         """
         columns, files = self._whole(positions, Column.to_views)
         return pa.record_batch(columns, names=self.wire_schema.names), files
@@ -330,10 +337,10 @@ class SampleStream:
         except DamagedStoreError:
             if not any(file.replaced() for file in files):
                 raise
-        return steady(read, files), files  # from the file that has its name now
+        return steady(read, files), files  # this time from the file that replaced the damaged one
 
     def _column(self, field: pa.Field, picked: Sequence[_Picked], count: int) -> Column:
-        """One column of the batch: each source's rows at their places, constants and nulls where it has none."""
+        """One column of the batch, with each source's rows at their places. A missing column is filled with its constant."""
         pause()
         coded = field.name in ("dataset", "kind")
         if coded and all(field.name in its.served.codes for its in picked):
@@ -361,8 +368,8 @@ class SampleStream:
         return Column(field.type, count, None, None, codes)
 
     def _repeated(self, field: pa.Field, node: Any, count: int) -> Column:
-        """A column with one value for all rows, made once for the usual counts."""
-        key = (id(node), count)  # the stream holds the node
+        """A column with the same value in all rows. Cached by value and count."""
+        key = (id(node), count)  # the stream keeps the node alive, so its id stays unique
         made = self._constant.get(key)
         if made is None:
             every = np.arange(count, dtype=np.int64)
@@ -380,11 +387,11 @@ class SampleStream:
 
     @property
     def lost(self) -> bool:
-        """No: files are opened as samples are asked for."""
+        """Always False: files are opened when samples are read."""
         return False
 
     def mean_row_bytes(self) -> float:
-        """About how many bytes a sample has, by the shares of the first segment: what message sizes are planned by."""
+        """Approximate mean size of a sample in bytes, by the weights of the first segment. Used to plan message sizes."""
         weights = self.recipe.segments[0].weights
         total = sum(weights.values())
         return sum(
@@ -393,7 +400,7 @@ class SampleStream:
 
 
 def placed(plan: Plan | RunPlan, positions: Ints) -> tuple[npt.NDArray[np.uint16], Ints]:
-    """The source and the rank of each of these ascending positions; a range of them costs no copy."""
+    """The source and the rank of each of these ascending positions. A contiguous range in one piece of the plan is not copied."""
     start, stop = int(positions[0]), int(positions[-1]) + 1
     if stop - start > len(positions):
         return plan.at(positions)
@@ -404,7 +411,7 @@ def placed(plan: Plan | RunPlan, positions: Ints) -> tuple[npt.NDArray[np.uint16
 
 
 def _apart(served: _Served, places: Ints, rows: Ints) -> _Picked:
-    """Rows of what a source serves, far from one another: of each block that holds some, the range from first to last."""
+    """Scattered rows of a source. From each block that has some of them, the range from the first to the last is read."""
     ascending, back = np.unique(rows, return_inverse=True)
     block = ascending // served.spec.block_rows
     cuts = np.flatnonzero(np.diff(block)) + 1
@@ -417,7 +424,7 @@ def _apart(served: _Served, places: Ints, rows: Ints) -> _Picked:
 
 
 def _same(value: str | None, kind: pa.DataType) -> Any:
-    """The node of one row with this value. Not by pa.array or pa.scalar, which import pandas where it is installed."""
+    """A one-row node with this value. Avoids pa.array and pa.scalar, which import pandas if it is installed."""
     if value is None:
         return node_of(kind, ArrowParts(kind, [pa.nulls(1, kind)]))
     raw = value.encode()

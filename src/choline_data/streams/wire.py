@@ -1,7 +1,7 @@
-"""How a batch travels: one encapsulated Arrow IPC record batch message, checked before anyone touches it.
+"""The wire format of a batch: one encapsulated Arrow IPC record batch message, validated before it is used.
 
-On the wire `dataset` and `kind` are their codes; the names go once, in the stream's header. In the IPC format a
-dictionary column of a record batch *is* its codes, so the same bytes serve our own clients and any Flight client.
+On the wire, `dataset` and `kind` are integer codes. The stream's header carries their names once. In the IPC format, a
+dictionary column of a record batch consists of its codes, so our own clients and any Flight client read the same bytes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAX_BYTES = 4 << 20
 
 
 def schema_on_the_wire(schema: pa.Schema) -> pa.Schema:
-    """The schema with each dictionary field as its codes."""
+    """The schema with each dictionary field replaced by the integer type of its codes."""
     return pa.schema(
         [f.with_type(f.type.index_type) if pa.types.is_dictionary(f.type) else f for f in schema],
         metadata=schema.metadata,
@@ -29,12 +29,12 @@ def schema_on_the_wire(schema: pa.Schema) -> pa.Schema:
 
 
 def dictionaries(datasets: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """The names behind the codes of each dictionary column."""
+    """The names that the codes of each dictionary column stand for."""
     return {"dataset": tuple(datasets), "kind": KINDS}
 
 
 def with_dictionaries(batch: pa.RecordBatch, schema: pa.Schema, names: Mapping[str, Sequence[str]]) -> pa.RecordBatch:
-    """A batch of the wire schema in `schema`, codes joined with their names."""
+    """Converts a batch of the wire schema to `schema`: its codes become dictionary columns with these names."""
     arrays = [
         pa.DictionaryArray.from_arrays(batch[f.name], pa.array(names[f.name], pa.string()))
         if pa.types.is_dictionary(f.type)
@@ -50,12 +50,15 @@ def encode(batch: pa.RecordBatch) -> pa.Buffer:
 
 
 def checksum(encoded: Any) -> int:
-    """What the reader compares: xxh3-64 of the message."""
+    """xxh3-64 of the message. The reader compares it with the checksum that was sent."""
     return xxhash.xxh3_64_intdigest(encoded)
 
 
 def decode(encoded: Any, schema: pa.Schema, *, expected: int | None = None, where: str = "stream") -> pa.RecordBatch:
-    """The batch in a message from the network, fully validated; SourceDamagedError for anything else."""
+    """Decodes and fully validates a message from the network. Raises SourceDamagedError if it is not a valid batch.
+
+    `expected` is the message's checksum; None skips the comparison.
+    """
     if expected is not None and checksum(encoded) != expected:
         raise SourceDamagedError(f"{where}: a message does not have its checksum.", remedy="It is read again.")
     try:
