@@ -295,9 +295,8 @@ class Engine:
         if message.size > MAX_MESSAGE:
             return None
         framed = self._frame(opened, deal, start, stop - start, sequence, face, message)
-        return (
-            self._kept(key, (framed,)) if gathered.whole() else None
-        )  # if a file has changed, `messages` checks it in a thread
+        # If a file has changed, `messages` checks it in a thread.
+        return self._kept(key, (framed,)) if gathered.whole() else None
 
     def _gather(self, stream: SampleStream, deal: Deal, start: int, stop: int, gathered: Gathered) -> bool:
         """Gathers these samples if their windows are in memory, and starts to load the windows that come next.

@@ -83,9 +83,8 @@ class Opened:
         self.columns = columns
         self.schema_bytes = stream.schema.serialize().to_pybytes()
         self.encoder = Encoder(stream.wire_schema)
-        self.direct = (
-            stream if isinstance(stream, SampleStream) else None
-        )  # only copies memory once its windows are loaded
+        # A sample stream only copies memory once its windows are loaded.
+        self.direct = stream if isinstance(stream, SampleStream) else None
         self.packed = stream.recipe.view == "tokens"  # slices of mapped arrays need no loading
         self.many = len(stream.recipe.sources) > SOURCES_IN_LOOP
         self._row_bytes = max(stream.mean_row_bytes(), 1.0)

@@ -106,10 +106,8 @@ def channel_options(limits: Limits, *, shared_port: bool) -> list[tuple[str, int
         ("grpc.max_send_message_length", -1),
         ("grpc.max_metadata_size", 8 << 10),
         ("grpc.absolute_max_metadata_size", 16 << 10),
-        (
-            "grpc.max_concurrent_streams",
-            limits.max_streams + 64,
-        ),  # above our own limit, a stream gets an error that names it; above this number, streams wait
+        # Above our own limit, a stream gets an error that names the limit. Above this number, streams wait.
+        ("grpc.max_concurrent_streams", limits.max_streams + 64),
         ("grpc.keepalive_time_ms", 10_000),
         # A dead peer is noticed after at most 25 s (10 + 15). With a timeout of 5 s, readers on a busy machine were cut off.
         ("grpc.keepalive_timeout_ms", 15_000),
@@ -178,9 +176,8 @@ class Server:
         if self.settings.metrics_port is not None:
             binding.append((self.settings.metrics_port, self._bind_metrics))
         try:
-            for _, bind in sorted(
-                binding, key=lambda its: its[0] == 0
-            ):  # fixed ports first: a free port must not be one of them
+            # Fixed ports come first, because a free port must not be one of them.
+            for _, bind in sorted(binding, key=lambda its: its[0] == 0):
                 await bind()
             for name in self._names:
                 await self._health.set(name, self._serving)
