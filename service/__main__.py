@@ -55,7 +55,8 @@ def main(argv: list[str] | None = None) -> int:
 def check_audit(paths: list[str], head: str = "") -> int:
     """Prints where an audit log was changed.
 
-    Returns 0 if the log is as it was written, 3 if it was changed or its head file is damaged, 2 if it can't be read.
+    Returns 0 if the log is as it was written, 2 if it can't be read, and 3 if it was changed or its head file is missing or
+    damaged.
     """
     from choline_data.service.audit_check import checked
 

@@ -127,7 +127,7 @@ class Calls:
         self._waits.discard(wait)
 
     def drain(self) -> None:
-        """Ends every stream at its next message. Waits on readers now end after at most `drain` seconds."""
+        """Ends every stream at its next message. From now on, a reader has at most `drain` seconds to take its message."""
         self.drain_by = asyncio.get_running_loop().time() + self.limits.drain
         self.draining.set()
         self.engine.drain()
@@ -190,7 +190,7 @@ class Calls:
     def described(self, principal: Principal, name: str) -> Entry:
         """A dataset that the principal may describe.
 
-        PermissionDeniedError if it may only list the dataset; UnknownDatasetError if it may not even list it.
+        PermissionDeniedError if it may only list the dataset; UnknownDatasetError if it may do neither.
         """
         entry = self._seen(principal, name, ("describe", "list"))
         if not principal.may("describe", name):

@@ -254,9 +254,9 @@ class Engine:
         sequence: int,
         face: str,
     ) -> tuple[frames.Framed, ...] | None:
-        """The messages of the reader's samples start … stop-1 if they are cached or can be made from memory; otherwise None.
+        """The messages of the reader's samples start … stop-1 if they are cached or cheap to make from memory; else None.
 
-        If it is None, `messages` makes them in a thread. A message is a millisecond's work, and handing it to a thread and
+        If this returns None, `messages` makes them in a thread. A message is a millisecond's work, and handing it to a thread and
         back costs about as much. So work that only copies memory is done in the event loop. A stream that reads on gathers
         samples for several messages at a time, up to `end`: finding and picking many samples costs little more than a few.
         """

@@ -29,7 +29,9 @@ LOG = logging.getLogger("choline_data.service")
 KEPT_BYTES = 64 << 20  # of freed memory that each arena of malloc keeps for reuse
 
 
-REQUEST_BYTES = 2 << 20  # up to this size our own error refuses a long request and names the limit; above it, gRPC does
+REQUEST_BYTES = (
+    2 << 20
+)  # at least up to this size, our own error refuses a request and names the limit; above, gRPC does
 
 
 SWITCH_SECONDS = 0.0005  # how long a thread that opens or gathers may keep the event loop waiting for the GIL
@@ -67,7 +69,7 @@ class Settings:
 
 
 class UnsafeError(InvalidOptionError):
-    """The settings would open the server to others without TLS and tokens, contradict each other, or can't be used."""
+    """Settings that are unsafe (open to others without TLS and tokens), contradict each other, or can't be applied."""
 
     exit_code = 2
 
