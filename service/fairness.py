@@ -15,7 +15,7 @@ IDLE = 0.004
 PATIENCE = 0.02
 MEMORY = 16  # after a slow write, a stream counts as slow for this many times the duration of the write
 LONGEST = 60.0
-SAVED = 1 << 20  # bytes that a stream which had nothing to send may catch up on the others
+SAVED = 1 << 20  # bytes of credit, at most, for a stream that had nothing to send
 
 
 class FairShare:

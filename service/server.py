@@ -29,9 +29,8 @@ LOG = logging.getLogger("choline_data.service")
 KEPT_BYTES = 64 << 20  # of freed memory that each arena of malloc keeps for reuse
 
 
-REQUEST_BYTES = (
-    2 << 20
-)  # at least up to this size, our own error refuses a request and names the limit; above, gRPC does
+# At least up to this size, a request that is too long gets our own error, which names the limit. Above it, gRPC refuses.
+REQUEST_BYTES = 2 << 20
 
 
 SWITCH_SECONDS = 0.0005  # how long a thread that opens or gathers may keep the event loop waiting for the GIL
