@@ -1,4 +1,4 @@
-"""`python -m choline_data.service`: the server with its flags, as `choline-data serve` has them."""
+"""`python -m choline_data.service`: the server with the flags of `choline-data serve`, and tools for tokens and audit logs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parses the flags and serves; the exit code."""
+    """Parses the flags and serves. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="choline-data serve")
     parser.add_argument("--home", default="")
     parser.add_argument("--host", default="127.0.0.1")
@@ -53,7 +53,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def check_audit(paths: list[str], head: str = "") -> int:
-    """Prints where an audit log was changed; 3 where it was."""
+    """Prints where an audit log was changed.
+
+    Returns 0 if the log is as it was written, 2 if it can't be read, and 3 if it was changed or its head file is missing or
+    damaged.
+    """
     from choline_data.service.audit_check import checked
 
     try:

@@ -1,10 +1,10 @@
-"""The audit log: who asked for what, when, from where, and what came of it. One JSON object a line, only ever appended.
+"""The audit log: who asked for what, when, from where, and the outcome. Each line is a JSON object; lines are only appended.
 
-Each line of a process carries the digest of the line before it, and `FILE.head` says which line is the last, so that a
-line that was changed or taken out shows, and an end that was cut off: `python -m choline_data.service --check-audit FILE`
-says where. `reopen` goes on in another file after a rotation, and the chain with it. Names and digests only: no token, no
-text of a sample, no text of a mix. Where a line can't be written the request is refused: what is not recorded does not
-happen.
+Each line of a process carries the digest of the line before it, and `FILE.head` has the digest of the last line. So
+`python -m choline_data.service --check-audit FILE` can find lines that were changed or removed, and an end that was cut off.
+After a rotation, `reopen` continues the log and its chain of digests in another file. The log has names and digests only: no
+token, no text of a sample, no text of a mix. If a line can't be written, the request is refused, so no request is granted
+without a record.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ class StreamProgress(Protocol):
 
     @property
     def cursor(self) -> str:
-        """Where to resume after it."""
+        """Where to resume after the samples that were sent."""
 
 
 class Asked:
-    """One request on its way: what the handlers find out about it, and what its stream has sent."""
+    """One request in progress: what the handlers know about it, and the progress of its stream."""
 
     def __init__(self, action: str, peer: str) -> None:
         self.id = uuid.uuid4().hex[:16]
@@ -59,7 +59,7 @@ class Asked:
         self.stream: StreamProgress | None = None
 
     def told(self) -> dict[str, Any]:
-        """What is known of it by now."""
+        """The fields of a log line that are known about the request so far."""
         told: dict[str, Any] = {"request": self.id, "action": self.action, "peer": self.peer}
         if self.principal:
             told["principal"] = self.principal
@@ -75,7 +75,7 @@ class Asked:
 
 
 class Audit:
-    """Appends to a file, or to standard error for `-`; without either it does nothing."""
+    """Appends to the file `path`, or to standard error for `-`. With an empty path it does nothing."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -83,9 +83,9 @@ class Audit:
         self._lock = threading.Lock()
         self._before = FIRST
         self._lines = 0
-        self._torn = False  # whether the file ends within a line
+        self._torn = False  # whether the file ends with an incomplete line
         self.failures = 0
-        self._guesses: dict[str, tuple[float, int]] = {}  # by address: when one was recorded, and how many came since
+        self._guesses: dict[str, tuple[float, int]] = {}  # by address: time of the last record, and count since
         self._run = uuid.uuid4().hex[:16]
         self._head: Head | None = None
         if self.on:
@@ -97,17 +97,17 @@ class Audit:
 
     @property
     def on(self) -> bool:
-        """Whether anything is recorded."""
+        """Whether requests are recorded."""
         return self._file >= 0
 
     def granted(self, asked: Asked) -> None:
-        """Records that what was asked for is about to be given; UnavailableError where it can't be recorded."""
+        """Records that the request is granted, once for each request. UnavailableError if it can't be recorded."""
         if self.on and not asked.granted:
             asked.granted = True
             self._record({**asked.told(), "outcome": "granted"})
 
     def refused(self, asked: Asked, error: CholineDataError) -> None:
-        """Records a refusal or a failure, by its reason."""
+        """Records a refusal or a failure, with its reason."""
         if not self.on:
             return
         told = {**asked.told(), "outcome": "refused", "reason": error.reason, **_sent(asked)}
@@ -121,7 +121,10 @@ class Audit:
         self._record_late(told)
 
     def _guessed(self, peer: str) -> int:
-        """How many throttled guesses of an address to record now as one line, or 0 to wait: guessing must not fill the disk."""
+        """How many throttled refusals of an address to record now as one line, or 0 to record none yet.
+
+        At most one line a minute is recorded for an address, so that guessing tokens can't fill the disk.
+        """
         address, now = network_of(peer), time.monotonic()
         with self._lock:
             at, count = self._guesses.pop(address, (-GUESSES_SECONDS, 0))
@@ -132,7 +135,7 @@ class Audit:
         return count + 1 if due else 0
 
     def ended(self, asked: Asked, outcome: str) -> None:
-        """Records what a stream that was granted came to."""
+        """Records the outcome of a stream that was granted."""
         if self.on:
             self._record_late({**asked.told(), "outcome": outcome, **_sent(asked)})
 
@@ -162,7 +165,7 @@ class Audit:
             ) from error
 
     def reopen(self) -> None:
-        """Goes on in the file that now has the log's name, where that is another one; the chain goes on with it."""
+        """Continues in the file that now has the log's name, if it is another file. The chain of digests continues too."""
         if not self.on or self._path == "-":
             return
         try:
@@ -170,7 +173,8 @@ class Audit:
         except InvalidOptionError as error:
             status.LOG.error("%s The old file goes on.", error.message)
             return
-        with self._lock, contextlib.suppress(UnavailableError):  # a failure is counted, and shows at the next request
+        # A failure is counted here; if it lasts, the next request is refused.
+        with self._lock, contextlib.suppress(UnavailableError):
             if _same(file, self._file):
                 os.close(file)
                 return
@@ -182,12 +186,12 @@ class Audit:
         status.LOG.info("The audit log goes on in a new file.")
 
     def _record_late(self, told: dict[str, Any]) -> None:
-        """Records what is over already: a failure is counted, and shows at the next request."""
+        """Records something that has already ended. A failure is only counted; if it lasts, the next request is refused."""
         with contextlib.suppress(UnavailableError):
             self._record(told)
 
     def close(self) -> None:
-        """Records the end and lets the file go."""
+        """Records the end and closes the files."""
         if self.on:
             self._record_late({"action": "serve", "outcome": "stopped"})
             if self._file != sys.stderr.fileno():
@@ -198,7 +202,7 @@ class Audit:
 
 
 class Head:
-    """The line of one run in the head file: how many lines its log has, and the digest of the last."""
+    """The line of one run in the head file: how many lines the run has logged, and the digest of the last one."""
 
     def __init__(self, path: str, run: str) -> None:
         self._run = run
@@ -215,7 +219,7 @@ class Head:
             ) from error
 
     def write(self, lines: int, last: str) -> None:
-        """Says that the log of the run has so many lines, of which this is the digest of the last."""
+        """Writes that the run has logged `lines` lines, and that `last` is the digest of the last one."""
         written = os.pwrite(self._file, slot(self._run, lines, last), self.number * SLOT_BYTES)
         if written != SLOT_BYTES:
             raise OSError("a short write")
@@ -225,12 +229,12 @@ class Head:
         return os.fstat(self._file).st_size // SLOT_BYTES
 
     def close(self) -> None:
-        """Lets the file go."""
+        """Closes the file."""
         os.close(self._file)
 
 
 def _same(one: int, other: int) -> bool:
-    """Whether two descriptors are of one file."""
+    """Whether two descriptors refer to the same file."""
     a, b = os.fstat(one), os.fstat(other)
     return (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino)
 
@@ -253,7 +257,7 @@ def _opened(path: str, how: int = os.O_WRONLY | os.O_APPEND) -> int:
 
 
 def _sent(asked: Asked) -> dict[str, Any]:
-    """From where to where a stream came."""
+    """The log fields of a stream: its first position, the position where it would resume, and how many rows it has sent."""
     stream = asked.stream
     if stream is None:
         return {}

@@ -1,12 +1,12 @@
-"""Whether an audit log is as it was written: no line changed, none taken out, and its end not cut off.
+"""Checks that an audit log is as it was written: no line was changed or removed, and its end was not cut off.
 
-A line carries the sha256 of the line before it of the same run. What the last line of each run is stands in the file
-`FILE.head`, which the server writes after every line:
+Each line carries the sha256 of the line before it in the same run. The file `FILE.head` has one line for each run, in the
+order in which the runs began. The server writes the line of its run again after every line of the log:
 
     run (16 digits)  lines (12 digits)  sha256 of the last line (64 digits)
 
-one line for each run, in the order in which they began. A log that is rotated is checked as the sequence of its files,
-oldest first. Who can write both the log and its head can forge both: keep a copy of the head on another machine.
+A rotated log is checked as the sequence of its files, oldest first. Anybody who can write both the log and its head file can
+forge both: keep a copy of the head file on another machine.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def slot(run: str, lines: int, last: str) -> bytes:
 
 
 def heads_of(raw: bytes) -> dict[str, tuple[int, str]]:
-    """The lines and the last digest of each run, in their order; ValueError for what is no head file."""
+    """The number of lines and the last digest of each run, in the order of the file. ValueError if it is not a head file."""
     out: dict[str, tuple[int, str]] = {}
     for line in raw.decode("ascii").splitlines():
         run, lines, last = line.split(" ")
@@ -41,27 +41,27 @@ def heads_of(raw: bytes) -> dict[str, tuple[int, str]]:
 
 @dataclass
 class _Run:
-    """What a log shows of a run."""
+    """What the check has read about one run."""
 
-    headed: bool  # its end stands in the head file
-    number: int  # its place there
+    headed: bool  # whether the head file should have a line for the run
+    number: int  # the number of that line, from 0
     lines: int = 0
     last: str = FIRST
-    at: dict[int, str] = field(default_factory=dict)  # the digest of the line that the head names
+    at: dict[int, str] = field(default_factory=dict)  # the digest of the line that the head file has as the last
 
 
 class Check:
-    """Reads a log's files, oldest first, and says at which lines it is not what was written."""
+    """Reads a log's files, oldest first, and reports the lines that are not as they were written."""
 
     def __init__(self, heads: Mapping[str, tuple[int, str]] | None = None, *, copy: bool = False) -> None:
         self._heads = heads
-        self._copy = copy  # of the head file, which may be older than the log
+        self._copy = copy  # whether the head file is a copy, which may be older than the log
         self._runs: dict[str, _Run] = {}
-        self._base: int | None = None  # runs that began before the first line
+        self._base: int | None = None  # how many runs began before the first line
         self.notes: list[str] = []
 
     def broken(self, lines: Iterable[bytes]) -> Iterator[tuple[int, str]]:
-        """The numbers of the lines of a file, from 1, that are wrong, each with what is wrong."""
+        """The wrong lines of a file: the number of each line, from 1, and what is wrong with it."""
         for number, raw in enumerate(lines, 1):
             body = raw.rstrip(b"\n")
             try:
@@ -91,7 +91,7 @@ class Check:
         return _Run(True, 0, lines if isinstance(lines, int) else 0, before)
 
     def ends(self) -> Iterator[str]:
-        """What is wrong with where the runs end, once all files are read."""
+        """What is wrong with the ends of the runs. To be called after all files are read."""
         headed = [run for run, seen in self._runs.items() if seen.headed]
         if self._heads is None:
             if headed:
@@ -120,15 +120,18 @@ class Check:
 
 
 def broken(lines: Iterable[bytes]) -> Iterator[tuple[int, str]]:
-    """The same for one file alone, without its head."""
+    """`Check.broken` for one file, without its head file."""
     return Check().broken(lines)
 
 
 def checked(paths: Sequence[str], head: str = "") -> tuple[list[str], list[str]]:
-    """What is wrong with a log in these files, and what else is to know; OSError or ValueError where one can't be read."""
+    """The faults of a log in these files, and notes that are not faults.
+
+    OSError if a file can't be read; ValueError if the head file is damaged.
+    """
     try:
         with open(head or paths[-1] + SUFFIX, "rb") as file:
-            heads: dict[str, tuple[int, str]] | None = heads_of(file.read())  # before the log, which only grows
+            heads: dict[str, tuple[int, str]] | None = heads_of(file.read())  # read before the log, which only grows
     except FileNotFoundError:
         if head:
             raise

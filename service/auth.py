@@ -1,19 +1,19 @@
-"""Who may do what: tokens as sha256 in a file, each with its grants. Deny by default; one check for every face.
+"""Who may do what: a file has the sha256 of each token and its grants. Everything else is denied, on every face.
 
 The token file is YAML:
 
     tokens:
       - id: trainers
-        sha256: 2bb8…          # of the token; `python -m choline_data.service --new-token` makes one
+        sha256: 2bb8…          # of the token; `python -m choline_data.service --new-token` makes a token
         expires: 2027-01-01    # or a time; leave it out for never
         grants: {"web*": [list, describe, read], code: [read]}
       - id: eval
         certificate: eval-client   # the common name of a client certificate, with --client-ca
         grants: {"*": [list, describe]}
 
-The file is read again when it changes, so a grant is taken back by an edit: open streams look again within
-`recheck` seconds. A file that can't be read any more, or that others may write, changes nothing: the last good one holds,
-and the log says so. To take back every grant, write `tokens: []`.
+The file is read again when it changes, so an edit can revoke a grant: open streams check their grants again within
+`recheck` seconds. If the file can't be read any more, or if others may write it, the grants of the last good version stay
+in force, and the log says so. To revoke every grant, write `tokens: []`.
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ class Principal:
     id: str
     grants: tuple[tuple[str, frozenset[str]], ...]
     expires: float | None = None
-    asked: Asked | None = field(default=None, compare=False)  # the request that it makes now
+    asked: Asked | None = field(default=None, compare=False)  # its current request
 
     def may(self, action: str, dataset: str) -> bool:
-        """Whether a grant covers this action on this dataset. Names are compared exactly as they are."""
+        """Whether a grant covers this action on this dataset. Patterns are those of `fnmatch`; upper and lower case differ."""
         return any(action in actions and fnmatch.fnmatchcase(dataset, pattern) for pattern, actions in self.grants)
 
     def visible(self, action: str, datasets: Iterable[str]) -> list[str]:
-        """The names that this action is granted on."""
+        """The names of the datasets for which this action is granted."""
         return [name for name in datasets if self.may(action, name)]
 
 
@@ -70,7 +70,10 @@ ANYONE = Principal("anyone", (("*", frozenset(ACTIONS)),))
 
 
 def check_read(principal: Principal, datasets: Iterable[str], known: Iterable[str]) -> None:
-    """Refuses where one of the datasets may not be read: as if it were not there, unless it may be listed."""
+    """Raises if the principal may not read one of the datasets.
+
+    PermissionDeniedError if it may list or describe the dataset; otherwise UnknownDatasetError, as if there were none.
+    """
     for name in sorted(set(datasets)):
         if principal.may("read", name):
             continue
@@ -91,18 +94,18 @@ Stamp = tuple[int, ...]
 
 
 class TokenFile:
-    """The principals of a token file: as it is now, or as it was when it could be read last."""
+    """The principals of a token file, from the last version of the file that was good."""
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._seen: Stamp | None = None  # of the file that was taken, or that was looked at in vain
+        self._seen: Stamp | None = None  # of the last version that was read, good or bad
         self._by_digest: dict[str, Principal] = {}
         self._by_certificate: dict[str, Principal] = {}
         self._seen, text = self._read()
         self._take(text)
 
     def refresh(self) -> None:
-        """Reads the file again where it has changed. A file that is no good changes nothing, and is logged once."""
+        """Reads the file again if it has changed. A bad file changes nothing, and is logged once."""
         seen: Stamp = ()
         try:
             seen = _stamp(os.stat(self._path))
@@ -119,12 +122,15 @@ class TokenFile:
         self._seen = seen
 
     def reload(self) -> None:
-        """Reads the file again even where its size and time are as they were."""
+        """Reads the file again even if its size and times have not changed."""
         self._seen = None
         self.refresh()
 
     def _read(self) -> tuple[Stamp, str]:
-        """The file's stamp and text; InvalidOptionError for one that others may write, or that is no regular file."""
+        """The file's stamp and text.
+
+        InvalidOptionError if the file can't be read, is too long, may be written by others, or is not a regular file.
+        """
         try:
             fd = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             with os.fdopen(fd, "rb") as file:
@@ -174,7 +180,7 @@ class TokenFile:
         return Principal(str(token["id"]), tuple(grants), _seconds(token.get("expires")))
 
     def of_token(self, token: str) -> Principal | None:
-        """The holder of this token. Compares with every digest, in constant time."""
+        """The principal with this token, or None. Each comparison with a digest takes constant time, and all are made."""
         digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
         found = None
         for known, principal in self._by_digest.items():
@@ -183,7 +189,7 @@ class TokenFile:
         return found if found is not None and _current(found) else None
 
     def of_certificate(self, name: str) -> Principal | None:
-        """The holder of a client certificate with this common name."""
+        """The principal of a client certificate with this common name, or None."""
         found = self._by_certificate.get(name)
         return found if found is not None and _current(found) else None
 
@@ -197,7 +203,7 @@ def _unreadable(path: str) -> InvalidOptionError:
 
 
 def _check_owner(path: str, at: os.stat_result) -> None:
-    """Refuses a file that another user could have written: who may write it may grant anything."""
+    """Refuses a file that another user could have written or replaced: that user could grant anything."""
     name = os.path.abspath(path)
     if not stat.S_ISREG(at.st_mode):
         raise _file_error(path, "it is not a regular file", "Name a file.")
@@ -237,7 +243,7 @@ def _current(principal: Principal) -> bool:
 
 
 class Gate:
-    """Finds the principal behind a request. Without a token file everyone on this machine is `ANYONE`."""
+    """Finds the principal of a request. Without a token file, every request is from `ANYONE`."""
 
     def __init__(self, token_file: str, limits: Limits) -> None:
         self._tokens = TokenFile(token_file) if token_file else None
@@ -245,7 +251,10 @@ class Gate:
         self._failures: OrderedDict[str, list[float]] = OrderedDict()
 
     def admit(self, authorizations: list[str], certificates: Iterable[str], peer: str) -> Principal:
-        """The principal of a request; UnauthenticatedError, which does not say why, for all others."""
+        """The principal of a request. UnauthenticatedError, which does not say why, if there is none.
+
+        LimitError if the address has sent too many bad tokens.
+        """
         if self._tokens is None:
             return ANYONE
         self._tokens.refresh()
@@ -272,12 +281,12 @@ class Gate:
         return None
 
     def reload(self) -> None:
-        """Reads the token file again, whether it looks changed or not."""
+        """Reads the token file again, even if it looks unchanged."""
         if self._tokens is not None:
             self._tokens.reload()
 
     def _count(self, peer: str) -> None:
-        """Counts a bad token against its address; LimitError where it had too many. Good tokens never come here."""
+        """Counts a bad token of an address. LimitError after `auth_failures` in a minute. Good tokens are never limited."""
         address = network_of(peer)
         failures = self._failures.setdefault(address, [])
         self._failures.move_to_end(address)

@@ -1,4 +1,4 @@
-"""What every call goes through, whichever face it came in by: who asks, what they may see, what is refused."""
+"""What calls of all faces (gRPC, Flight and HTTP) share: permissions, limits, open streams and the audit log."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from choline_data.service.audit import CURRENT, Audit, StreamProgress
 from choline_data.service.auth import ACTIONS, Gate, Principal, check_read
 from choline_data.service.engine import Engine
 from choline_data.service.fairness import Turns
+from choline_data.service.frames import parsed
 from choline_data.service.limits import Limits, reached
 from choline_data.service.metrics import ServerMetrics
 from choline_data.service.opened import Opened
@@ -40,8 +41,8 @@ from choline_data.tokens.allowed import Allowed
 
 MIX_BYTES = 64 << 10
 INDEX_WAIT = 5.0
-MAKING_WAIT = 0.5  # for tokens that another request makes; clients ask again
-HELD_BYTES = 64 << 10  # of a request or an answer: above, it is counted while it is held
+MAKING_WAIT = 0.5  # seconds to wait for tokens that another request makes; clients ask again
+HELD_BYTES = 64 << 10  # requests and answers of this size or more are counted while they are in memory
 
 
 class Calls:
@@ -70,10 +71,10 @@ class Calls:
         self._held = 0
         self.unread = 0
 
-    # What is recorded
+    # The audit log
 
     def grant(self, principal: Principal) -> None:
-        """Records, before the first row, that the principal's request is granted; refuses it where that fails."""
+        """Records that the principal's request is granted, before the first row. UnavailableError if that fails."""
         if principal.asked is not None:
             try:
                 self.audit.granted(principal.asked)
@@ -82,15 +83,15 @@ class Calls:
                 raise
 
     def follow(self, stream: StreamProgress) -> None:
-        """Makes this the stream of the request that is answered now, so that its end is recorded with what it sent."""
+        """Attaches the stream to the current request, so that the audit log records at its end how much it has sent."""
         asked = CURRENT.get()
         if asked is not None:
             asked.stream = stream
 
-    # Streams that are open
+    # Open streams
 
     def entered(self, face: str, principal: Principal) -> None:
-        """Counts a stream in, or refuses it at once."""
+        """Counts a new stream. Raises at once if the server drains (UnavailableError) or has no stream left (LimitError)."""
         if self.draining.is_set():
             raise UnavailableError("The server shuts down.", remedy="Resume on another, or here when it is back.")
         if self.open_streams >= self.limits.max_streams:
@@ -102,7 +103,7 @@ class Calls:
         self.metrics.streams.labels(face).inc()
 
     def left(self, face: str, principal: Principal) -> None:
-        """Counts a stream out."""
+        """Counts the end of a stream."""
         self.open_streams -= 1
         self._by_principal[principal.id] -= 1
         if not self._by_principal[principal.id]:
@@ -110,24 +111,24 @@ class Calls:
         self.metrics.streams.labels(face).dec()
 
     def ages_at(self) -> float:
-        """When a stream that begins now has reached its age: spread, so that not all end together."""
+        """The time when a stream that begins now must end: after 80 to 100 % of `max_age`, so that not all end together."""
         return asyncio.get_running_loop().time() + self.limits.max_age * random.uniform(0.8, 1.0)
 
     def waiting(self, seconds: float) -> asyncio.Timeout:
-        """A limit on a wait for the reader, cut short when the server drains."""
+        """A timeout for a wait on the reader. If the server drains, it does not go beyond the end of the drain."""
         when = asyncio.get_running_loop().time() + seconds
         return asyncio.timeout_at(when if self.drain_by is None else min(when, self.drain_by))
 
     def track(self, wait: asyncio.Timeout) -> None:
-        """Makes `drain` cut this wait short."""
+        """Lets `drain` shorten this wait."""
         self._waits.add(wait)
 
     def untrack(self, wait: asyncio.Timeout) -> None:
-        """The wait is over."""
+        """Ends `track` when the wait is over."""
         self._waits.discard(wait)
 
     def drain(self) -> None:
-        """Ends every stream at its next message, and waits for readers for `drain` seconds only."""
+        """Ends every stream at its next message. From now on, a reader has at most `drain` seconds to take its message."""
         self.drain_by = asyncio.get_running_loop().time() + self.limits.drain
         self.draining.set()
         self.engine.drain()
@@ -136,11 +137,11 @@ class Calls:
             if when is not None and when > self.drain_by:
                 wait.reschedule(self.drain_by)
 
-    # Calls that are under way
+    # Running calls
 
     @contextmanager
     def call(self, peer: str) -> Iterator[None]:
-        """Counts a call that is no stream, or refuses it at once."""
+        """Counts a call that is not a stream while it runs. LimitError at once if too many calls run."""
         if self._calls.total() >= self.limits.calls:
             raise reached("calls", self.limits.calls, "The server answers as many calls as it may.")
         asked = CURRENT.get()
@@ -157,7 +158,10 @@ class Calls:
 
     @contextmanager
     def holding(self, size: int) -> Iterator[None]:
-        """Counts the bytes of a request or an answer while they are held, or refuses them. Small ones pass."""
+        """Counts the bytes of a request or an answer while it is in memory. LimitError if there are too many.
+
+        Fewer than HELD_BYTES are not counted.
+        """
         if size < HELD_BYTES:
             yield
             return
@@ -170,14 +174,18 @@ class Calls:
             self._held -= size
 
     def check_size(self, raw: bytes) -> None:
-        """Refuses a request that is too long, before it is parsed."""
+        """Raises LimitError for a request that is too long. Called before the request is parsed."""
         most = self.limits.request_bytes + self.limits.recipe_bytes
         if len(raw) > most:
             raise reached(
                 "request_bytes", self.limits.request_bytes, f"The request has {len(raw)} bytes; at most {most} can be."
             )
+        fields = self.limits.request_fields
+        if len(raw) > 2 * fields and any(number >= fields for number, _ in enumerate(parsed(raw))):
+            # Parsed, a repeated field of one byte takes up 50 times as much.
+            raise reached("request_fields", fields, "The request has too many fields.")
 
-    # What may be seen and read
+    # Permissions
 
     def listed(self, principal: Principal) -> list[Entry]:
         """The datasets that the principal may list, in order of name."""
@@ -185,7 +193,10 @@ class Calls:
         return [entries[name] for name in sorted(principal.visible("list", entries))]
 
     def described(self, principal: Principal, name: str) -> Entry:
-        """A dataset that the principal may look at closely; to who may not see it there is none of that name."""
+        """A dataset that the principal may describe.
+
+        PermissionDeniedError if it may only list the dataset; UnknownDatasetError if it may do neither.
+        """
         entry = self._seen(principal, name, ("describe", "list"))
         if not principal.may("describe", name):
             raise PermissionDeniedError(
@@ -196,7 +207,7 @@ class Calls:
         return entry
 
     def readable(self, principal: Principal, name: str) -> Entry:
-        """A dataset that the principal may read."""
+        """A dataset that the principal may read. The errors are those of `check_read`."""
         entry = self._seen(principal, name, ACTIONS)
         check_read(principal, [name], self.engine.entries())
         return entry
@@ -210,7 +221,7 @@ class Calls:
         return entries[name]
 
     def resolved(self, principal: Principal, mix: object, **options: Any) -> Recipe:
-        """The recipe of a mix of what the principal may read."""
+        """The recipe of a mix, resolved over the datasets that the principal may read."""
         if isinstance(mix, str) and len(mix) > MIX_BYTES:
             raise InvalidMixError(f"The mix has {len(mix)} characters.", remedy=f"At most {MIX_BYTES}.")
         if not mix:
@@ -239,7 +250,10 @@ class Calls:
         return self.engine.remember(recipe)
 
     def admitted(self, principal: Principal, recipe: Recipe) -> None:
-        """Refuses a recipe with a source that may not be read, or whose name does not go with its revision."""
+        """Raises if the principal may not read a source, or if a source's dataset does not have its revision.
+
+        The errors are those of `check_read`, and RevisionGoneError.
+        """
         entries = self.engine.entries()
         if any(not _holds(entries, source) for source in recipe.sources):
             entries = self.engine.entries(now=True)
@@ -249,7 +263,7 @@ class Calls:
                 raise RevisionGoneError(source.dataset, source.revision)
 
     def opened(self, principal: Principal, raw: bytes, digest: str, columns: Sequence[str]) -> Opened:
-        """The stream that a request asks for, once it is allowed."""
+        """Opens the stream that a request asks for, after checking that it is allowed. Records the grant."""
         recipe = self.engine.recipe(raw, digest)
         if principal.asked is not None:
             principal.asked.recipe = recipe
@@ -259,7 +273,10 @@ class Calls:
         return opened
 
     def rows_of_ids(self, entry: Entry, ids: Sequence[bytes]) -> npt.NDArray[np.int64]:
-        """The rows of a dataset with these ids. Its index is made at first need; who comes meanwhile is sent away."""
+        """The rows of a dataset with these ids. The first call builds the dataset's index.
+
+        A call that has to wait more than INDEX_WAIT seconds for another index to be built gets UnavailableError.
+        """
         with naming(entry.name):
             return self._rows_of_ids(entry, ids)
 
@@ -282,7 +299,7 @@ def _holds(entries: Mapping[str, Entry], source: RecipeSource) -> bool:
 
 
 def view_options(options: Mapping[str, str]) -> dict[str, str]:
-    """The settings of a view from a request, bounded."""
+    """The view's options from a request. InvalidOptionError if they are too many or too long."""
     if len(options) > 32 or any(len(k) + len(v) > 4096 for k, v in options.items()):
         raise InvalidOptionError("The view's options are too many or too long.", option="view_options")
     return dict(options)

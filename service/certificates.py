@@ -1,7 +1,7 @@
-"""The server's certificate, key and client authority as their files have them now, for both ports.
+"""The server's certificate, key and client authority, always from the current files, for all ports.
 
-Files that change are read at the next handshake: new connections get the new certificate, open ones go on. Files that are
-no pair, as in the middle of a rotation, change nothing, and the log says so once.
+Files that change are read at the next handshake: new connections get the new certificate, open connections continue. A
+certificate and key that do not match, as in the middle of a rotation, change nothing, and the log says so once.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LOG = logging.getLogger("choline_data.service")
 
 
 class Certificates:
-    """Reads the files again when they change; the first time they must be right."""
+    """Reads the files again when they change. InvalidOptionError if they are wrong at the start."""
 
     def __init__(self, cert: str, key: str, client_ca: str = "") -> None:
         self._files = {"tls-cert": cert, "tls-key": key, **({"client-ca": client_ca} if client_ca else {})}
@@ -41,11 +41,11 @@ class Certificates:
         return tuple(stamps)
 
     def _load(self) -> tuple[ssl.SSLContext, dict[str, bytes]]:
-        """The files as they are; ValueError (an SSLError is one) or OSError where they do not go together."""
+        """Loads the current files. OSError (SSLError is a subclass) or ValueError if they are wrong or do not match."""
         files = self._files
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.load_cert_chain(files["tls-cert"], files["tls-key"], password=lambda: "")  # never asks a terminal
+        context.load_cert_chain(files["tls-cert"], files["tls-key"], password=lambda: "")  # never asks on a terminal
         if "client-ca" in files:
             context.load_verify_locations(files["client-ca"])
             context.verify_mode = ssl.CERT_REQUIRED
@@ -62,7 +62,7 @@ class Certificates:
         )
 
     def reload(self) -> bool:
-        """Takes the files as they are now; whether they had changed and were right."""
+        """Reads the files if they have changed. Returns whether new files are in use."""
         with self._lock:
             try:
                 stamps = self._stamped()
@@ -77,7 +77,7 @@ class Certificates:
         return True
 
     def for_grpc(self) -> Any:
-        """Credentials that look at the files at every handshake."""
+        """gRPC credentials that check the files at every handshake."""
         import grpc
 
         def told() -> Any:
@@ -97,7 +97,7 @@ class Certificates:
         return grpc.dynamic_ssl_server_credentials(told(), fetched, "client-ca" in self._files)
 
     def for_http(self) -> ssl.SSLContext:
-        """A context that looks at the files at every handshake."""
+        """A TLS context that checks the files at every handshake."""
 
         def renewed(connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
             del name, context

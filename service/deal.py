@@ -10,13 +10,16 @@ import numpy as np
 from choline_data.errors import InvalidOptionError
 from choline_data.order.interleave import MIXING_BLOCK
 
-FAR_BLOCKS = 4  # mixing blocks of one message, above which it is made in a thread
-MOST_BLOCKS = 64  # of one message
+FAR_BLOCKS = 4  # a message of few rows over more mixing blocks than this is made in a thread
+MOST_BLOCKS = 64  # mixing blocks that a message is planned from
 
 
 @dataclass(frozen=True)
 class Deal:
-    """How positions are dealt to ranks: step j is positions base + [j*G, (j+1)*G), rank r has its contiguous part."""
+    """How positions are dealt to ranks: with G = world * batch, step j has positions base + [j*G, (j+1)*G).
+
+    Rank r reads the r-th contiguous batch of each step.
+    """
 
     rank: int = 0
     world: int = 1
@@ -25,7 +28,7 @@ class Deal:
 
     @classmethod
     def of(cls, rank: int, world: int, batch: int, base: int = 0) -> Deal:
-        """The deal that a request states; 0 for the defaults. One reader of all is the same deal at any batch."""
+        """The deal of a request; 0 stands for a default. With a world of 1, every batch size gives the same deal."""
         world = world or 1
         if not 1 <= world <= 1 << 20 or not 0 <= rank < world:
             raise InvalidOptionError(
@@ -44,7 +47,7 @@ class Deal:
         return cls() if world == 1 else cls(rank, world, batch or 1, base % (world * (batch or 1)))
 
     def positions(self, start: int, stop: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """The positions behind indexes start … stop-1."""
+        """The positions of the reader's indexes start … stop-1."""
         index = np.arange(start, stop, dtype=np.int64)
         if self.world == 1:
             return index
@@ -52,23 +55,23 @@ class Deal:
         return self.base + step * (self.world * self.batch) + self.rank * self.batch + within
 
     def far(self, start: int, stop: int) -> bool:
-        """Whether the positions behind indexes start … stop-1 lie in many mixing blocks, with few in each."""
+        """Whether the positions of indexes start … stop-1 lie in many mixing blocks, with few positions in each."""
         span = self.position(stop - 1) - self.position(start)
         return span > FAR_BLOCKS * MIXING_BLOCK and span > 8 * (stop - start)
 
     @property
     def most_rows(self) -> int:
-        """The most rows of a message: it is planned from at most MOST_BLOCKS mixing blocks. A power of two."""
+        """The most rows of a message, so that it is planned from at most MOST_BLOCKS mixing blocks. A power of two."""
         in_block = max(MIXING_BLOCK // self.world, min(self.batch, MIXING_BLOCK), 1)
         return 1 << (MOST_BLOCKS * in_block).bit_length() - 1
 
     def position(self, index: int) -> int:
-        """The position behind one index."""
+        """The position of one index."""
         step, within = divmod(index, self.batch)
         return self.base + step * self.world * self.batch + self.rank * self.batch + within
 
     def index(self, position: int) -> int:
-        """The first index whose position is not before `position`."""
+        """The first index whose position is `position` or later."""
         if position <= self.base:
             return 0
         step, within = divmod(position - self.base, self.world * self.batch)

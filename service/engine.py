@@ -1,7 +1,7 @@
-"""What a server process holds for all its streams: opened recipes, encoded messages, and the threads that make them.
+"""What all streams of a server process share: opened recipes, encoded messages, and the threads that make them.
 
-A reader sees positions of its own rank as 0, 1, 2 …: its index. Messages are cut from the indexes on a fixed grid, so
-readers of one recipe that are dealt alike share their encoded messages wherever they began.
+A reader numbers the positions of its own rank 0, 1, 2 …: these numbers are its indexes. Messages begin and end on a fixed
+grid of indexes, so readers with the same recipe and the same deal share encoded messages, wherever they began.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ from choline_data.views import open_stream
 
 T = TypeVar("T")
 MIN_MESSAGE, MAX_MESSAGE = 64 << 10, wire.MAX_BYTES
-RECIPE_BYTES = 2 << 20  # of recipes that are known by their digests, as JSON
+RECIPE_BYTES = 2 << 20  # of the recipes, as JSON, that a request may name by digest
 COLUMNS = 64
-DRAIN_SECONDS = 1.0  # that what is being opened has when the server drains
+DRAIN_SECONDS = 1.0  # how long requests may go on opening when the server drains
 OPENED = 128
 TOUCHED_BYTES = 96 << 20  # the system maps up to a megabyte of a file around each row that is read
 CATALOG_SECONDS = 2.0
@@ -58,9 +58,9 @@ class Engine:
         self.limits = limits
         self.metrics = metrics
         self.catalog = Catalog(home)
-        self.store = Store(home, cache_bytes=limits.memory // 2)  # and a quarter of that for orders within windows
+        self.store = Store(home, cache_bytes=limits.memory // 2)  # and up to a quarter of that for row orders
         self._messages = MessageCache(limits.memory * 3 // 8)
-        self._reading: Counter[tuple[object, ...]] = Counter()  # streams that are dealt the same messages
+        self._reading: Counter[tuple[object, ...]] = Counter()  # how many streams read the same messages
         self._making: dict[tuple[object, ...], asyncio.Future[tuple[frames.Framed, ...]]] = {}
         self._recipes: OrderedDict[str, tuple[Recipe, int]] = OrderedDict()
         self._recipe_bytes = 0
@@ -72,9 +72,9 @@ class Engine:
         threads = 1 if home.local else limits.read_threads
         self._readers = ThreadPoolExecutor(threads, thread_name_prefix="choline-read")
         self._makers = ThreadPoolExecutor(threads, thread_name_prefix="choline-make")
-        self._near = 0  # streams whose messages are made in the loop
-        self._held = 0  # bytes of streams that are open
-        self._gone: deque[int] = deque()  # bytes of those that nobody has any more
+        self._near = 0  # streams whose messages are cheap to make
+        self._held = 0  # bytes of opened streams
+        self._gone: deque[int] = deque()  # bytes of garbage-collected ones, to subtract from `_held`
         self._closed = False
 
         def openings(name: str, threads: int, a_caller: int) -> Openings:
@@ -85,11 +85,14 @@ class Engine:
         self._lookups = openings("choline-look", 2 if home.local else limits.read_threads, 1 if home.local else 2)
 
     def room_for_pages(self) -> int:
-        """Bytes of mapped files that may be in memory: what windows leave of a half, less what one message touches."""
+        """How many bytes of mapped files may be in memory; at least a sixteenth of `memory`.
+
+        This is half of `memory`, less the cached windows, less the pages that one message touches.
+        """
         return max(self.limits.memory // 2 - self.store.windows.bytes - TOUCHED_BYTES, self.limits.memory // 16)
 
     def close(self) -> None:
-        """Lets the threads go."""
+        """Releases the threads."""
         self._closed = True
         for pool in (self._readers, self._makers):
             pool.shutdown(wait=False, cancel_futures=True)
@@ -97,26 +100,26 @@ class Engine:
             openings.close()
 
     def drain(self) -> None:
-        """Calls off what is still being opened, soon."""
+        """Calls off requests that are still opening, after DRAIN_SECONDS or a quarter of `drain` if that is shorter."""
         asyncio.get_running_loop().call_later(min(DRAIN_SECONDS, self.limits.drain / 4), self._openings.call_off)
 
     async def opening(self, work: Callable[..., T], *arguments: object, **options: object) -> T:
-        """Runs what opens, resolves or gathers in a thread, in the caller's turn and within its time."""
+        """Runs work that opens, resolves or gathers, in a thread, in the caller's turn and within `open_timeout`."""
         return await self._openings.run(_caller(), partial(work, *arguments, **options))
 
     async def looking(self, work: Callable[..., T], *arguments: object, **options: object) -> T:
-        """Runs what only looks at the catalog in a thread: it does not wait for what is opened."""
+        """Runs work that only looks at the catalog, in a thread. It does not wait for the work of `opening`."""
         return await self._lookups.run(_caller(), partial(work, *arguments, **options))
 
     async def aside(self, work: Callable[..., T], *arguments: object) -> T:
-        """Runs what turns a message into another form in a thread."""
+        """Runs work that converts a message into another format, in a thread."""
         return await asyncio.get_running_loop().run_in_executor(self._makers, partial(work, *arguments))
 
     def entries(self, *, now: bool = False) -> dict[str, Entry]:
-        """The catalog's datasets as they are now; read again only when there is a newer snapshot.
+        """The catalog's datasets. They are read again only when there is a newer snapshot.
 
-        A remote home is asked once in CATALOG_SECONDS, however many ranks begin at once, and `now` where what is sought
-        is not there.
+        A remote home is asked for one at most once in CATALOG_SECONDS, however many ranks begin at once. `now` asks at
+        once: callers use it when they do not find a dataset or revision.
         """
         with self._looking:
             began = time.monotonic()
@@ -128,7 +131,7 @@ class Engine:
             return self._entries[1]
 
     def remember(self, recipe: Recipe) -> Recipe:
-        """Keeps the recipe so that it can be asked for by its digest."""
+        """Keeps the recipe, so that later requests can name it by its digest. LimitError if it has too many sources."""
         if len(recipe.sources) > self.limits.sources:
             raise reached("sources", self.limits.sources, f"The mix has {len(recipe.sources)} sources.")
         size = len(recipe.to_json())
@@ -143,7 +146,7 @@ class Engine:
         return recipe
 
     def recipe(self, raw: bytes, digest: str) -> Recipe:
-        """The recipe that a request carries or names."""
+        """The recipe that a request contains or names by digest."""
         if bool(raw) == bool(digest):
             raise InvalidOptionError(
                 "A request has either recipe_json or recipe_digest.",
@@ -165,7 +168,7 @@ class Engine:
         return found[0]
 
     def open(self, recipe: Recipe, columns: Sequence[str] = ()) -> Opened:
-        """The recipe's stream with these columns beside id and dataset; all of them for none."""
+        """The recipe's stream with `columns` beside id and dataset. An empty sequence means all columns."""
         if len(columns) > COLUMNS:
             raise InvalidOptionError(
                 f"The request names {len(columns)} columns.", remedy=f"At most {COLUMNS}.", option="columns"
@@ -179,7 +182,7 @@ class Engine:
             elif found is not None:
                 self._opened.move_to_end(key)
         if found is not None:
-            self.store.mark_read(recipe)  # it may have been opened days ago
+            self.store.mark_read(recipe)  # `gc` must see this use: the stream may have been opened days ago
             return found
         opened = Opened(open_stream(self.store, recipe, wanted), wanted)
         with self._lock:
@@ -189,7 +192,7 @@ class Engine:
         return found
 
     def _holds(self, opened: Opened) -> None:
-        """Counts the bytes of what was opened while anybody has it; refuses it where open streams hold too much."""
+        """Counts the bytes of an opened stream until it is garbage-collected. LimitError if open streams hold too many."""
         with self._lock:
             while self._gone:
                 self._held -= self._gone.popleft()
@@ -206,7 +209,7 @@ class Engine:
 
     @staticmethod
     def start_of(recipe: Recipe, length: int | None, cursor: str, position: int) -> int:
-        """The position that a request begins with."""
+        """The position at which a request begins: that of its cursor if it has one, else `position`."""
         if cursor:
             if position:
                 raise InvalidOptionError(
@@ -226,7 +229,7 @@ class Engine:
 
     @contextmanager
     def reading(self, opened: Opened, deal: Deal, face: str) -> Iterator[None]:
-        """Counts a stream: messages are kept only where another may want them, or the cache would only be cold memory."""
+        """Counts a stream while it is read. Messages are cached only if several streams can use them: else it wastes memory."""
         key = (opened.digest, opened.columns, deal, face)
         self._reading[key] += 1
         near = not self._alone(opened, deal, 0, 1 << 10)
@@ -251,11 +254,11 @@ class Engine:
         sequence: int,
         face: str,
     ) -> tuple[frames.Framed, ...] | None:
-        """The reader's samples start … stop-1 without a wait: held already, or gathered from windows in memory.
+        """The messages of the reader's samples start … stop-1 if they are cached or cheap to make from memory; else None.
 
-        Handing a message of a millisecond's work to a thread and back costs about as much as making it, so what only
-        moves memory is done in the loop; None where something has to be read first. A stream that goes on, up to `end`,
-        gathers for some messages at a time: to find and to pick many samples costs little more than to do so for few.
+        If this returns None, `messages` makes them in a thread. A message is a millisecond's work, and handing it to a thread and
+        back costs about as much. So work that only copies memory is done in the event loop. A stream that reads on gathers
+        samples for several messages at a time, up to `end`: finding and picking many samples costs little more than a few.
         """
         key = (opened.digest, opened.columns, deal, start, stop, face)
         held = self._messages.get(key)
@@ -270,7 +273,7 @@ class Engine:
         ):
             return None
         if opened.packed and not all(file.unchanged() for file in opened.files):
-            return None  # a thread looks what has become of them
+            return None  # `messages` checks the changed files in a thread
         if opened.packed:
             self.metrics.cache_misses.inc()
             rows = opened.stream.read_at(deal.positions(start, stop))
@@ -282,7 +285,7 @@ class Engine:
             alone = self._reading[(*key[:3], face)] == 1
             far = start + opened.ahead(stop - start) * (stop - start) if alone and gathered.stop == start else stop
             far = far if end is None else min(far, end)
-            # Where the windows of all these are not there yet, those of the first message may be.
+            # If the windows of all these messages are not loaded yet, those of the first message may be.
             if not any(self._gather(opened.direct, deal, start, to, gathered) for to in dict.fromkeys((far, stop))):
                 return None
             columns = gathered.part(start, stop)
@@ -292,12 +295,14 @@ class Engine:
         if message.size > MAX_MESSAGE:
             return None
         framed = self._frame(opened, deal, start, stop - start, sequence, face, message)
-        return (
-            self._kept(key, (framed,)) if gathered.whole() else None
-        )  # else a thread looks what has become of the files
+        # If a file has changed, `messages` checks it in a thread.
+        return self._kept(key, (framed,)) if gathered.whole() else None
 
     def _gather(self, stream: SampleStream, deal: Deal, start: int, stop: int, gathered: Gathered) -> bool:
-        """Gathers these samples where their windows are in memory, and has the next ones loaded."""
+        """Gathers these samples if their windows are in memory, and starts to load the windows that come next.
+
+        Returns False if a window is missing, or if reading failed because a file has changed.
+        """
         located = stream.locate(deal.positions(start, stop))
         if not stream.ready(located):
             return False
@@ -314,7 +319,7 @@ class Engine:
         return True
 
     def _kept(self, key: tuple[object, ...], made: tuple[frames.Framed, ...]) -> tuple[frames.Framed, ...]:
-        """The messages, kept where another reader may want them."""
+        """Returns the messages, and caches them if several streams can use them."""
         if self._reading[(*key[:3], key[5])] > 1:
             self._messages.put(key, made)
         return made
@@ -322,7 +327,7 @@ class Engine:
     async def messages(
         self, opened: Opened, deal: Deal, start: int, stop: int, *, sequence: int, face: str
     ) -> tuple[frames.Framed, ...]:
-        """The same made in a thread, once for all who wait."""
+        """The messages of the reader's samples start … stop-1, made in a thread, once for all streams that wait for them."""
         key = (opened.digest, opened.columns, deal, start, stop, face)
         making = self._making.get(key)
         if making is None:
@@ -339,11 +344,11 @@ class Engine:
 
     @staticmethod
     def _alone(opened: Opened, deal: Deal, start: int, stop: int) -> bool:
-        """Whether a message costs so much that it is made apart from those of others."""
+        """Whether a message costs so much that it must not delay the messages of other streams."""
         return opened.many or deal.far(start, stop)
 
     def _crowded(self) -> bool:
-        """Whether streams that cost little are served."""
+        """Whether streams with cheap messages are being read. Expensive work then rests at times."""
         return self._near > 0
 
     def _made(self, key: tuple[object, ...], making: asyncio.Future[tuple[frames.Framed, ...]]) -> None:
@@ -400,7 +405,7 @@ class Engine:
 
 
 def _caller() -> str:
-    """Whose turn a request takes: that of its token, or of its connection where anyone may read."""
+    """The caller whose turn a request takes: its token, or its connection if there are no tokens."""
     asked = CURRENT.get()
     if asked is None:
         return ""

@@ -1,8 +1,8 @@
-"""Turns: who may send next. Start-time fair queueing over the streams that have a message ready.
+"""Decides which stream may send next: start-time fair queueing over the streams that have a message ready.
 
-A bare server lets whichever stream is ready send on, and with hundreds of streams some send nothing for many seconds.
-Here the stream that has sent the fewest bytes of those that are ready is next, and only a few writes are under way at
-once, so the transport's own queue stays short. A reader that does not read holds its place for `PATIENCE` only.
+Without turns, any stream that is ready may send, and with hundreds of streams some send nothing for many seconds. With
+turns, the next stream is the one of the ready streams that has sent the fewest bytes. Only a few writes run at once, so
+the transport's own queue stays short. A reader that does not read occupies one of them for at most `PATIENCE` seconds.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from itertools import count
 
 IDLE = 0.004
 PATIENCE = 0.02
-MEMORY = 16  # times the wait
+MEMORY = 16  # after a slow write, a stream counts as slow for this many times the duration of the write
 LONGEST = 60.0
-SAVED = 1 << 20  # bytes by which a stream that had nothing to send may be behind the others
+SAVED = 1 << 20  # bytes of credit, at most, for a stream that had nothing to send
 
 
 class FairShare:
-    """One stream's account: how far it is. It is slow while its reader keeps it waiting, and for some time after."""
+    """One stream's account: `at` counts its bytes. A stream is slow while its reader delays it, and for some time after."""
 
     __slots__ = ("at", "proven", "slow_until")
 
     def __init__(self, *, proven: bool = True) -> None:
         self.at = 0
         self.slow_until = 0.0
-        self.proven = proven  # whether its reader has taken enough to be waited for
+        self.proven = proven  # whether its reader has taken enough bytes that others wait for its writes
 
     def slow(self, now: float) -> bool:
         """Whether its write may take long."""
@@ -34,7 +34,7 @@ class FairShare:
 
 
 class Turn:
-    """The right to have one write under way; `done` gives it back, once."""
+    """The right to run one write. It is given back after the write, or earlier if the write takes long; only once."""
 
     __slots__ = ("_held", "_loop", "_share", "_since", "_timer", "_turns")
 
@@ -45,13 +45,17 @@ class Turn:
         self._loop = asyncio.get_running_loop()
         self._since = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
-        if share.proven and share.slow(self._since):  # it keeps nobody else waiting
+        if share.proven and share.slow(self._since):  # a slow stream must not keep others waiting
             self._give_back()
         else:
             self._timer = self._loop.call_later(IDLE, self._waited)
 
     def _waited(self) -> None:
-        """Where nothing at all is written the readers are what is waited for; else the transport is only busy."""
+        """Gives the turn back if the write takes PATIENCE, and marks the stream as slow.
+
+        Gives it back earlier if the reader is not proven, or if no write of any stream has ended for IDLE seconds: then
+        the streams wait for their readers. While other writes end, the transport is only busy.
+        """
         now = self._loop.time()
         if now - self._since >= PATIENCE:
             self._share.slow_until = self._since + LONGEST
@@ -67,7 +71,7 @@ class Turn:
             self._turns.free()
 
     def done(self) -> None:
-        """The write is over."""
+        """Ends the turn after the write. If the write took PATIENCE or longer, the stream is marked as slow."""
         if self._timer is not None:
             self._timer.cancel()
         self._turns.written = now = self._loop.time()
@@ -77,7 +81,7 @@ class Turn:
 
 
 class Turns:
-    """Deals turns to streams, `at_once` at a time."""
+    """Gives turns to streams, at most `at_once` at a time."""
 
     def __init__(self, at_once: int) -> None:
         self.written = 0.0
@@ -105,7 +109,7 @@ class Turns:
         return Turn(self, share)
 
     def free(self) -> None:
-        """A turn is back: the stream that is least far gets it."""
+        """Takes a turn back. The waiting stream that has sent the fewest bytes gets it."""
         self._free += 1
         while self._free and self._waiting:
             start, _, granted = heappop(self._waiting)

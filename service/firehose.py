@@ -1,4 +1,4 @@
-"""Our own service, `choline_data.v1.FirehoseService`, over the calls that all faces share."""
+"""Our own gRPC service, `choline_data.v1.FirehoseService`. Like every face, it works through `Calls`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Firehose:
         self._engine = calls.engine
 
     def handler(self) -> grpc.GenericRpcHandler:
-        """What a gRPC server registers."""
+        """The handler to register with a gRPC server."""
         calls = self._calls
         methods = {
             "ListDatasets": unary(calls, self._list),
@@ -159,7 +159,7 @@ class Firehose:
             calls.left(FIREHOSE, principal)
 
     def _opened_at(self, principal: Principal, request: pb.ReadStreamRequest) -> tuple[Opened, int]:
-        """The stream that a request asks for, and the position that it begins with."""
+        """The stream that a request asks for, and the position at which it begins."""
         opened = self._calls.opened(principal, request.recipe_json, request.recipe_digest, request.columns)
         recipe, length = opened.stream.recipe, opened.stream.length
         return opened, self._engine.start_of(recipe, length, request.cursor, request.start_position)
@@ -222,7 +222,7 @@ class Firehose:
         whole = {entry.name: {"split": "all"}}
         recipe = self._calls.resolved(principal, whole, shuffle=False, repeat=False)
         opened = self._engine.open(recipe, request.columns)
-        rows = self._calls.rows_of_ids(entry, request.ids)  # they are positions too: of all rows, in their own order
+        rows = self._calls.rows_of_ids(entry, request.ids)  # row numbers are the positions of this unshuffled recipe
         return _samples(opened, _gathered(opened, rows[:POSITIONS]))
 
 
@@ -232,7 +232,7 @@ def _beat(reading: Reading) -> bytes:
 
 
 def _gathered(opened: Opened, positions: npt.NDArray[np.int64]) -> pa.RecordBatch:
-    """The rows at these positions, where they have room in one message."""
+    """The rows at these positions. InvalidOptionError if they do not fit in one message."""
     try:
         return read_positions(opened.stream, positions, MAX_MESSAGE)
     except TooManyBytesError as error:

@@ -1,7 +1,7 @@
-"""The Arrow Flight face of the same streams, so that an unmodified Flight client in any language reads them.
+"""The same streams over Arrow Flight, so that an unmodified Flight client in any language can read them.
 
 A ticket is small JSON: {"recipe": {...} or "digest": "…", "start": 0, "stop": 1000, "columns": ["text"]}. A descriptor
-is a command (a mix as text, or a recipe as JSON) or the path of one dataset. Batches have a cursor each.
+is a command (a mix as text, or a recipe as JSON) or the path of one dataset. Each batch carries a cursor.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Flight:
         self._engine = calls.engine
 
     def handler(self) -> grpc.GenericRpcHandler:
-        """What a gRPC server registers."""
+        """The handler to register with a gRPC server."""
         calls = self._calls
         methods = {
             "ListFlights": streaming(calls, self._list),
@@ -48,7 +48,7 @@ class Flight:
         return grpc.method_handlers_generic_handler(NAME, methods)
 
     def _opened(self, principal: Principal, descriptor: bytes) -> Opened:
-        """The stream that a descriptor stands for."""
+        """Opens the stream that a descriptor asks for."""
         kind, command, path = 0, b"", []
         for field, value in frames.parsed(descriptor):
             if field == 1 and isinstance(value, int):
@@ -153,7 +153,7 @@ class Flight:
             for message in preamble(opened.stream.schema, opened.stream.datasets):
                 await reading.send(context.write, frames.flight_message(message) + frames.chunk(3, cursor))
             async for batch in reading.batches_in_order():
-                if batch is not None:  # Flight has no heartbeat; keepalive and the client's own deadline stand in
+                if batch is not None:  # Flight has no heartbeat: clients rely on keepalive and their own deadline
                     await reading.send(context.write, batch.frame, rows=batch.rows)
             if reading.ended.name != "COMPLETE":
                 from choline_data.errors import UnavailableError
@@ -166,7 +166,7 @@ class Flight:
 
 
 def preamble(schema: pa.Schema, datasets: Sequence[str]) -> list[pa.Message]:
-    """What a Flight stream begins with: the schema, then the dictionaries."""
+    """The first messages of a Flight stream: the schema, then the dictionaries."""
     names = wire.dictionaries(datasets)
     codes = [pa.array([], f.type) for f in wire.schema_on_the_wire(schema)]
     empty = pa.record_batch(codes, schema=wire.schema_on_the_wire(schema))

@@ -1,6 +1,6 @@
-"""Protobuf by hand where it pays: responses are framed so that a batch's bytes are copied once.
+"""Hand-written protobuf encoding, so that the bytes of a batch are copied only once.
 
-The framing is that of `ReadStreamResponse` and of Flight's `FlightData`; tests parse the frames with generated code.
+It encodes `ReadStreamResponse` and Flight's `FlightData`. Tests parse the frames with generated code.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from choline_data.errors import InvalidOptionError
 
 
 def varint(value: int) -> bytes:
-    """A base-128 varint; negative numbers as protobuf writes an int64."""
+    """A base-128 varint. Negative numbers are encoded like an int64 of protobuf."""
     value &= (1 << 64) - 1
     out = bytearray()
     while value > 127:
@@ -27,23 +27,23 @@ def varint(value: int) -> bytes:
 
 
 def number(field: int, value: int) -> bytes:
-    """A varint field; nothing for 0."""
+    """A varint field. No bytes for 0."""
     return varint(field << 3) + varint(value) if value else b""
 
 
 def chunk(field: int, value: bytes | str) -> bytes:
-    """A length-delimited field; nothing where it is empty."""
+    """A length-delimited field. No bytes for an empty value."""
     raw = value.encode() if isinstance(value, str) else value
     return varint(field << 3 | 2) + varint(len(raw)) + raw if raw else b""
 
 
 def submessage(field: int, value: bytes) -> bytes:
-    """An embedded message, also where it is empty."""
+    """An embedded message. It is written even if it is empty."""
     return varint(field << 3 | 2) + varint(len(value)) + value
 
 
 def parsed(raw: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """The fields of a message from a peer: number and value; InvalidOptionError where it is none."""
+    """The fields of a protobuf message from a peer: number and value. InvalidOptionError if `raw` is not such a message."""
     at, size = 0, len(raw)
 
     def read_varint() -> int:
@@ -76,7 +76,7 @@ def parsed(raw: bytes) -> Iterator[tuple[int, int | bytes]]:
 
 @dataclass(frozen=True)
 class Framed:
-    """A message ready to send, and what is known of it. `sequence` is the one that its bytes carry."""
+    """A message that is ready to send, and its properties. `sequence` is the sequence number in its bytes."""
 
     frame: bytes
     rows: int
@@ -100,7 +100,7 @@ def batch_frame(
     checksum: int,
     sequence: int,
 ) -> Framed:
-    """A `ReadStreamResponse` with the batch whose message is joined from `parts`."""
+    """A `ReadStreamResponse` with a batch. `parts` joined are the bytes of the encoded batch."""
     head = (
         number(2, rows)
         + number(3, first_position)
@@ -118,7 +118,7 @@ def batch_frame(
 
 
 def with_sequence(message: Framed, sequence: int) -> Framed:
-    """The message as number `sequence` of a stream; the same object where it is that already."""
+    """The message with this sequence number. Returns the same object if it has that number already."""
     if message.sequence == sequence:
         return message
     return batch_frame(

@@ -1,4 +1,4 @@
-"""Around every handler: who asks, and errors as statuses. Handlers take and give raw bytes."""
+"""Wraps every gRPC handler: finds the principal, and turns errors into statuses. Handlers take and return raw bytes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class CutError(Exception):
 
 
 def parse(kind: type[M], raw: bytes) -> M:
-    """The request of this type; InvalidOptionError for bytes that are none."""
+    """Parses a request of this type. InvalidOptionError if the bytes are not such a request."""
     try:
         return kind.FromString(raw)
     except (DecodeError, RecursionError, UnicodeDecodeError) as error:
@@ -43,7 +43,7 @@ def parse(kind: type[M], raw: bytes) -> M:
 
 
 def principal_of(calls: Calls, context: grpc.aio.ServicerContext[Any, Any]) -> Principal:
-    """Who sent this request."""
+    """The principal that sent this request."""
     metadata = context.invocation_metadata() or ()
     if len(metadata) > 128:
         raise errors.InvalidOptionError("The request has more than 128 metadata keys.", remedy="Send fewer.")
@@ -54,7 +54,7 @@ def principal_of(calls: Calls, context: grpc.aio.ServicerContext[Any, Any]) -> P
 
 
 def of_request(principal: Principal) -> Principal:
-    """The principal together with the request that it makes now."""
+    """The principal together with its current request, in which the principal's id is noted for the audit log."""
     asked = CURRENT.get()
     if asked is not None:
         asked.principal = principal.id
@@ -62,7 +62,7 @@ def of_request(principal: Principal) -> Principal:
 
 
 def told_to(calls: Calls, error: BaseException, *, near: bool) -> errors.CholineDataError:
-    """What a peer may know of an error. Who is near learns which home was searched; to others it is only `the home`."""
+    """The error as a peer may see it. A peer on this machine (`near`) sees the home's location; others see `the home`."""
     told = status.public(error)
     home, shown = calls.home.location, redacted(calls.home.location)
     if near:
@@ -81,14 +81,14 @@ def told_to(calls: Calls, error: BaseException, *, near: bool) -> errors.Choline
 
 
 def forget(error: BaseException | None) -> None:
-    """Frees what an error's frames still hold, such as the request: errors and frames hold each other for long."""
+    """Frees the local variables in an error's frames, such as the request. Otherwise they stay in memory for long."""
     while error is not None:
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__
 
 
 async def failed(calls: Calls, context: grpc.aio.ServicerContext[Any, Any], error: BaseException) -> None:
-    """Ends the call with the status of `error`; text that names the home is passed on to this machine only."""
+    """Ends the call with the status of `error`. Only peers on this machine see text that names the home."""
     cause, cursor = (error.cause, error.cursor) if isinstance(error, CutError) else (error, "")
     forget(cause)
     try:
@@ -101,7 +101,7 @@ async def failed(calls: Calls, context: grpc.aio.ServicerContext[Any, Any], erro
         await status.abort(context, told, cursor=cursor)
     except grpc.aio.AbortError:
         raise
-    except Exception as fault:  # gRPC would send its text
+    except Exception as fault:  # gRPC would send the text of this exception to the peer
         status.LOG.error("an error could not be told: %s", status.redacted(repr(fault))[:500])
         await context.abort(grpc.StatusCode.INTERNAL, "The server has a fault; its log has the cause.")
         raise AssertionError("abort raises") from fault
@@ -127,12 +127,12 @@ def unary(calls: Calls, work: Unary) -> grpc.RpcMethodHandler[Any, Any]:
             if not _left(context, error):
                 await failed(calls, context, error)
 
-    # On the wire a stream of one message is a single answer, and its handler sees when the caller takes it.
+    # On the wire, a stream of one message is the same as a single answer. Only its handler sees when the caller takes it.
     return grpc.unary_stream_rpc_method_handler(handle)
 
 
 async def answered(calls: Calls, context: grpc.aio.ServicerContext[Any, Any], response: bytes) -> None:
-    """Sends an answer; LimitError where the caller does not take it for `stall` seconds."""
+    """Sends an answer. LimitError if the caller does not take it within `stall` seconds."""
     wait = calls.waiting(calls.limits.stall)
     calls.track(wait)
     try:
@@ -145,12 +145,12 @@ async def answered(calls: Calls, context: grpc.aio.ServicerContext[Any, Any], re
 
 
 def _left(context: grpc.aio.ServicerContext[Any, Any], error: BaseException) -> bool:
-    """Whether the caller is gone: nobody to tell."""
+    """Whether the caller is gone, so that it can't receive the error."""
     return context.cancelled() or type(error).__name__ == "ExecuteBatchError"
 
 
 def _action(work: Callable[..., object]) -> str:
-    """What the audit log calls a method: its handler's class and name, such as Firehose.read."""
+    """The name of a method in the audit log: its handler's class and name, such as Firehose.read."""
     return getattr(work, "__qualname__", "call").replace("._", ".")
 
 
@@ -158,7 +158,7 @@ Streaming = Callable[[bytes, "grpc.aio.ServicerContext[Any, Any]"], Awaitable[No
 
 
 def streaming(calls: Calls, work: Streaming) -> grpc.RpcMethodHandler[Any, Any]:
-    """A method with many responses, which it writes itself."""
+    """A method with many responses. `work` writes them itself."""
 
     async def handle(raw: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         asked = Asked(_action(work), context.peer())

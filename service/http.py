@@ -1,4 +1,4 @@
-"""`GET /v1/stream?mix=…&n=…`: the stream as lines of JSON over plain HTTP, for curl. The same auth, limits and turns."""
+"""`GET /v1/stream?mix=…&n=…`: the stream as lines of JSON over plain HTTP, for curl. Auth, limits and turns are those of gRPC."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FACE = "http"
 
 
 def one_of(query: dict[str, list[str]], name: str, default: str = "") -> str:
-    """A parameter that may stand once."""
+    """A parameter that may occur only once."""
     values = query.pop(name, [default])
     if len(values) > 1:
         raise errors.InvalidOptionError(f"{name} stands more than once.", option=name)
@@ -36,7 +36,7 @@ def one_of(query: dict[str, list[str]], name: str, default: str = "") -> str:
 
 
 def whole(query: dict[str, list[str]], name: str) -> int:
-    """A parameter that is a number, 0 or above."""
+    """A parameter that is a whole number, 0 or above."""
     text = one_of(query, name, "0")
     if not (text.isascii() and text.isdigit() and len(text) <= 18):
         raise errors.InvalidOptionError(f"{name} is a whole number, 0 or above.", option=name)
@@ -125,7 +125,7 @@ class HttpFace(WebFace):
             calls.left(FACE, principal)
 
     def _recorded(self, outcome: str | errors.CholineDataError) -> None:
-        """Tells the audit log what the request came to."""
+        """Records the outcome of the request in the audit log."""
         asked = CURRENT.get()
         if asked is None:
             return
@@ -135,7 +135,10 @@ class HttpFace(WebFace):
             self._calls.audit.refused(asked, outcome)
 
     async def _send(self, reading: Reading, opened: Opened, writer: asyncio.StreamWriter) -> None:
-        """The samples as chunks; a stream that is cut has no last chunk, and a line with its cursor before."""
+        """Sends the samples as HTTP chunks.
+
+        A stream that is cut has no final chunk. It ends with a line that has the cursor, except after a LimitError.
+        """
 
         async def write(chunk: bytes) -> None:
             writer.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
@@ -169,7 +172,7 @@ class HttpFace(WebFace):
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON has it: bytes as base64 but ids, which are hexadecimal."""
+    """A value in the types of JSON: bytes become base64. Ids are hexadecimal already (`row_lines`)."""
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     if isinstance(value, dict):
@@ -180,7 +183,7 @@ def plain(value: Any) -> Any:
 
 
 def lines(opened: Opened, encoded: memoryview) -> bytes:
-    """The rows of an encoded batch, one JSON object a line."""
+    """The rows of an encoded batch, one JSON object per line."""
     stream = opened.stream
     batch = wire.decode(pa.py_buffer(encoded), stream.wire_schema)
     whole_batch = wire.with_dictionaries(batch, stream.schema, wire.dictionaries(stream.datasets))
@@ -188,7 +191,7 @@ def lines(opened: Opened, encoded: memoryview) -> bytes:
 
 
 def row_lines(batch: pa.RecordBatch) -> Iterator[bytes]:
-    """One line a row, nulls left out; a loop over rows because JSON has no columns."""
+    """One line per row, without null values. It loops over rows because JSON has no columns."""
     for row in batch.to_pylist():
         if "id" in row:
             row["id"] = row["id"].hex()

@@ -1,4 +1,4 @@
-"""Every limit of the server, with its default. A refusal names the setting, and `--limit NAME=VALUE` changes it."""
+"""Every limit of the server, with its default. An error names the limit that was reached; `--limit NAME=VALUE` changes it."""
 
 from __future__ import annotations
 
@@ -15,34 +15,35 @@ class Limits:
     max_streams: int = 1000
     max_streams_per_token: int = 512
     memory: int = 512 << 20  # cached windows and messages
-    message_bytes: int = 1 << 20  # what a message should have, where the request does not say
-    row_bytes: int = 16 << 20  # the biggest single sample; it travels in a message of its own above 4 MiB
+    message_bytes: int = 1 << 20  # target size of a message, unless the request sets one
+    row_bytes: int = 16 << 20  # the biggest sample; above 4 MiB, a sample is sent in a message of its own
     recipe_bytes: int = 1 << 20
     sources: int = 256
-    recipe_weights: int = 1 << 16  # sources × segments: what a plan of them costs grows with it
-    request_bytes: int = 256 << 10  # of a request, beside its recipe
-    held_bytes: int = 16 << 20  # of requests under way and answers that are not taken yet, those of 64 KiB or more
-    calls: int = 256  # at once, beside streams
+    recipe_weights: int = 1 << 16  # sources × segments of a recipe; the cost of its plan grows with it
+    request_bytes: int = 256 << 10  # of a request, without its recipe
+    request_fields: int = 12_288  # of a request: the 10,000 ids of GetSamples, and more than all else needs
+    held_bytes: int = 16 << 20  # of running requests and unread answers; only those of 64 KiB or more count
+    calls: int = 256  # that run at once; streams are not included
     calls_per_token: int = 128
-    opened_bytes: int = 128 << 20  # of recipes, plans and selections and plans that open streams hold
-    where_work: int = 1 << 36  # bytes that a `where` reads, times the parts that read them
-    packed_pieces: int = 1 << 19  # of documents, for an index of packing `bfd` that is made for a request
+    opened_bytes: int = 128 << 20  # of recipes, plans and selections that open streams hold
+    where_work: int = 1 << 36  # of a `where`: about the bytes that it reads, times the terms that read them
+    packed_pieces: int = 1 << 19  # pieces of documents in an index for packing `bfd` that a request builds
     heartbeat: float = 5.0
     stall: float = 60.0  # how long a consumer may leave a message unread
-    max_age: float = 3600.0  # of a stream; it ends with its cursor and the client goes on elsewhere
+    max_age: float = 3600.0  # of a stream; it then ends with a cursor, and the client resumes in a new stream
     drain: float = 8.0  # from SIGTERM to the last stream's end
-    recheck: float = 30.0  # how often a stream's grants are looked up again
-    claim_wait: float = 2.0  # how long a reader waits for the one that has its rank of a run to leave
+    recheck: float = 30.0  # how often a stream's grants are checked again
+    claim_wait: float = 2.0  # how long a reader waits for another reader to give up the same rank of a run
     open_timeout: float = 60.0  # for resolving a mix or opening a stream
-    open_threads: int = 2  # for that, in a local home; a remote one has read_threads
-    read_threads: int = 8  # that make messages from a remote home; a local one has one, as they only share the GIL
-    unread_bytes: int = 96 << 20  # of messages that readers leave unread, all together
-    writes_in_flight: int = 2  # more, and the transport's own queue decides who is next
+    open_threads: int = 2  # that resolve and open with a local home; read_threads do so with a remote one
+    read_threads: int = 8  # that make messages from a remote home; a local home has one: more would only share the GIL
+    unread_bytes: int = 96 << 20  # of messages that are sent and not read yet, of all streams together
+    writes_in_flight: int = 2  # with more, the transport's own queue would decide which stream is next
     http_streams: int = 64
     http_connections: int = 256  # to the HTTP port, and as many to the metrics port; more are closed at once
-    derived_bytes: int = 32 << 30  # of the home: selections, indexes and tokens that requests made
+    derived_bytes: int = 32 << 30  # of the selections, indexes and tokens that requests have made in the home
     derived_files: int = 10_000
-    request_tokens: int = 256 << 20  # bytes of a dataset that is tokenized on request
+    request_tokens: int = 256 << 20  # bytes of the biggest dataset that is tokenized on request
     auth_failures: int = 30  # bad tokens a minute from one address
 
     @classmethod
@@ -68,11 +69,11 @@ class Limits:
 
 
 def bounds(limits: Limits) -> dict[str, float]:
-    """The limits that the work itself asks for, by `choline_data.process.work.allow`."""
+    """The limits that code checks while it works, with `choline_data.process.work.allow`."""
     return {name: getattr(limits, name) for name in ("recipe_weights", "where_work", "packed_pieces")}
 
 
 def reached(setting: str, limit: object, what: str) -> LimitError:
-    """The refusal of something above the limit `setting`."""
+    """The error for a request that is above the limit `setting`."""
     flag = f"--{setting.replace('_', '-')}" if setting in ("max_streams", "memory") else f"--limit {setting}=…"
     return LimitError(what, remedy=f"Retry later, or raise {flag} on the server.", setting=setting, limit=limit)

@@ -1,4 +1,4 @@
-"""What the server counts, for Prometheus on a port of its own. No label carries a dataset's name."""
+"""The server's metrics, for Prometheus on a separate port. No label contains the name of a dataset."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ class ServerMetrics:
         self._loaded = Gauge("choline_window_bytes", "Bytes of the windows read from the store.", **made)
 
     def window_loads(self, loads: int, size: int) -> None:
-        """What the window cache has read so far."""
+        """Sets how many windows, and how many bytes of them, have been read so far."""
         self._loads.set(loads)
         self._loaded.set(size)
 
     def values(self) -> list[Any]:
-        """All of it as plain values, for another process: see `labelled`."""
+        """All metrics as plain values, for `Collected` in another process."""
         return [
             [metric.name, metric.documentation, metric.type, [[s.name, s.labels, s.value] for s in metric.samples]]
             for metric in self.registry.collect()
@@ -47,7 +47,7 @@ class ServerMetrics:
 
 
 class Collected:
-    """A registry of what several workers count, each with a label of its own."""
+    """A registry with the metrics of several workers. The label `worker` has the number of the worker."""
 
     def __init__(self, of_workers: Iterable[tuple[int, list[Any]]]) -> None:
         from prometheus_client.core import Metric
@@ -61,12 +61,12 @@ class Collected:
         self._made = list(made.values())
 
     def collect(self) -> list[Any]:
-        """What the encoders of prometheus_client ask for."""
+        """The metrics, for the encoders of prometheus_client."""
         return self._made
 
 
 class MetricsFace(WebFace):
-    """The metrics port. Who may read it is decided as on the other ports: by token or certificate where there are any."""
+    """The metrics port. If the server has a token file, a scrape needs a token or client certificate, as on other ports."""
 
     flag = "--metrics-port"
 

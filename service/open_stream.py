@@ -1,6 +1,7 @@
-"""One stream, whichever face it is for: messages in order, made one ahead, sent in turn, with a sign of life between.
+"""One stream to one reader: messages in order, the next one made ahead, sent in fair turns, with heartbeats.
 
-`Reading` makes and sends the batches; the faces only frame the header and the end.
+`Reading` is the same for all faces (gRPC, Flight and HTTP). It makes and sends the batches; a face adds only its own header
+and end.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from choline_data.service.fairness import FairShare
 from choline_data.service.limits import reached
 from choline_data.service.opened import Gathered, Opened
 
-PROOF_BYTES = 1 << 20  # that a reader has taken before others wait for it
+PROOF_BYTES = 1 << 20  # that a reader must have taken before other streams wait for its writes
 
 Write = Callable[[bytes], Awaitable[object]]
 
 
 class Ended(Enum):
-    """Why a stream ended on purpose; the numbers are those of the wire."""
+    """Why the server ended a stream on purpose. The numbers are those of `EndReason` in the protocol."""
 
     COMPLETE = 1
     DRAINING = 2
@@ -33,7 +34,7 @@ class Ended(Enum):
 
 
 class Reading:
-    """A stream to one reader. `cursor` is where to resume after what was sent so far."""
+    """A stream to one reader. `cursor` is where to resume after the samples that were sent so far."""
 
     def __init__(
         self,
@@ -73,13 +74,13 @@ class Reading:
 
     @property
     def cursor(self) -> str:
-        """Where to resume after what was sent."""
+        """Where to resume after the samples that were sent."""
         position = self._deal.position(self._index) if self.rows else max(self.start, self._deal.position(self._index))
         length = self._opened.stream.length
         return Cursor(self._opened.digest, position if length is None else min(position, length)).encode()
 
     def _size(self) -> int:
-        """Bytes of the next message: small at first and for a slow reader, as it is held until the reader takes it."""
+        """Size of the next message in bytes. Small at first and for a slow reader: it stays in memory until it is read."""
         slow = self._share.proven and self._share.slow(asyncio.get_running_loop().time())
         return min(self._target, MIN_MESSAGE if slow else max(MIN_MESSAGE, self._taken // 4))
 
@@ -108,7 +109,7 @@ class Reading:
         )
 
     async def batches_in_order(self) -> AsyncIterator[frames.Framed | None]:
-        """The stream's messages; None where there was nothing for `heartbeat` seconds."""
+        """The stream's messages in order. Yields None if no message is ready for `heartbeat` seconds."""
         with self._calls.engine.reading(self._opened, self._deal, self._face):
             async for message in self._batches():
                 yield message
@@ -153,7 +154,7 @@ class Reading:
                 self._ahead.cancel()
 
     async def send(self, write: Write, frame: bytes, *, rows: int = 0) -> None:
-        """Sends one frame when it is this stream's turn; LimitError where the reader does not read."""
+        """Sends one frame when it is this stream's turn. Raises LimitError if the reader does not read."""
         calls = self._calls
         turn = await calls.turns.take(self._share, len(frame))
         wait = calls.waiting(calls.limits.stall)

@@ -1,4 +1,4 @@
-"""A recipe that is open for some columns, and the messages and samples of its streams that are held."""
+"""A recipe that is open for some columns, and the caches of messages and samples for its streams."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from choline_data.views import Readable
 MAX_ROWS = 1 << 14
 GATHERED_AHEAD = 8  # messages
 AHEAD_BYTES = 8 << 20
-ROWS_IN_LOOP = 1 << 14  # more take so long to gather that others would wait for it
+ROWS_IN_LOOP = 1 << 14  # gathering more rows would keep the event loop from other streams for too long
 SOURCES_IN_LOOP = 32
 
 
 class MessageCache:
-    """Encoded messages in use, bounded in bytes."""
+    """A cache of encoded messages, bounded in bytes. It always keeps at least the last entry."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -28,14 +28,14 @@ class MessageCache:
         self._bytes = 0
 
     def get(self, key: tuple[object, ...]) -> tuple[frames.Framed, ...] | None:
-        """The messages of this key, if they are held."""
+        """The messages of this key, or None if they are not cached."""
         held = self._held.get(key)
         if held is not None:
             self._held.move_to_end(key)
         return held
 
     def put(self, key: tuple[object, ...], messages: tuple[frames.Framed, ...]) -> None:
-        """Holds the messages; the ones least lately used go."""
+        """Caches the messages, and drops the least recently used ones if there are too many bytes."""
         if key in self._held:
             return
         self._held[key] = messages
@@ -46,7 +46,7 @@ class MessageCache:
 
 
 class Gathered:
-    """Samples that one stream gathered for several messages: which, and a column for each field."""
+    """Samples that one stream has gathered for several messages: their range of indexes, and a column for each field."""
 
     def __init__(self) -> None:
         self.start = self.stop = -1
@@ -55,18 +55,18 @@ class Gathered:
         self._since = 0
 
     def take(self, start: int, stop: int, columns: list[Column], files: Sequence[MappedFile], since: int) -> None:
-        """Holds these in place of what was held: read of these files, of which parts are still to be read, since then."""
+        """Replaces the samples. They were read after mark `since`, and parts of them may still lie in the mapped `files`."""
         self.start, self.stop, self._columns, self._files, self._since = start, stop, columns, files, since
 
     def whole(self) -> bool:
-        """Whether the files did not change since then. What is held is dropped where one did."""
+        """Whether the files have not changed since the samples were read. If one has changed, the samples are dropped."""
         if same(self._files, self._since):
             return True
         self.take(-1, -1, [], (), 0)
         return False
 
     def part(self, start: int, stop: int) -> list[Column] | None:
-        """Samples start … stop-1, where all of them are held."""
+        """The columns of samples start … stop-1, or None if some of them are missing."""
         if not self.start <= start < stop <= self.stop:
             return None
         if (start, stop) == (self.start, self.stop):
@@ -83,10 +83,9 @@ class Opened:
         self.columns = columns
         self.schema_bytes = stream.schema.serialize().to_pybytes()
         self.encoder = Encoder(stream.wire_schema)
-        self.direct = (
-            stream if isinstance(stream, SampleStream) else None
-        )  # moves memory alone once its windows are there
-        self.packed = stream.recipe.view == "tokens"  # slices of mapped arrays: there is nothing to load
+        # A sample stream only copies memory once its windows are loaded.
+        self.direct = stream if isinstance(stream, SampleStream) else None
+        self.packed = stream.recipe.view == "tokens"  # slices of mapped arrays need no loading
         self.many = len(stream.recipe.sources) > SOURCES_IN_LOOP
         self._row_bytes = max(stream.mean_row_bytes(), 1.0)
         self.files: Sequence[MappedFile] = getattr(stream, "files", ())
@@ -94,25 +93,25 @@ class Opened:
         self.nbytes = held_by(stream)
 
     def ahead(self, rows: int) -> int:
-        """How many messages of so many rows are gathered at a time."""
+        """How many messages of `rows` rows are gathered at a time."""
         return int(min(GATHERED_AHEAD, max(AHEAD_BYTES / (rows * self._row_bytes), 1), max(ROWS_IN_LOOP // rows, 1)))
 
     def rows_a_message(self, target: int) -> int:
-        """Rows so that a message has about `target` bytes: a power of two, by what rows came to so far."""
+        """How many rows make a message of about `target` bytes: a power of two, from the mean size of a row."""
         rows = 1
         while rows < MAX_ROWS and rows * 1.5 * self._row_bytes <= target:
             rows *= 2
         return rows
 
     def settle(self, rows: int, size: int) -> None:
-        """Takes the size of the first message for all that follow, so that the grid stays what it is."""
+        """Sets the mean size of a row from the first message. Later calls change nothing, so the message grid stays fixed."""
         if not self._settled and rows:
             self._settled = True
             self._row_bytes = max(size / rows, 1.0)
 
 
 def held_by(stream: Readable) -> int:
-    """About how many bytes an open stream holds beside what all share: its recipe, its plan, and what a `where` keeps."""
+    """Approximate bytes that an open stream holds for itself: its recipe, plan, selected rows of a `where`, and view."""
     recipe = stream.recipe
     weights = len(recipe.sources) * len(recipe.segments)
     selected = sum(8 * source.rows for source in recipe.sources if source.where)

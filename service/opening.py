@@ -1,7 +1,7 @@
-"""Turns for what is opened, resolved or looked up: in threads, a few at a time, and as often for each caller.
+"""Runs the work of requests that open, resolve or look up: in a few threads, with fair turns for each caller.
 
-A caller is a token, or a connection where there are no tokens. One that asks for much waits for itself: the next turn
-goes to the caller whose last turn is longest ago. What nobody waits for any more ends at its next pause.
+A caller is a token, or a connection where there are no tokens. A caller with many requests delays only itself: the next
+turn goes to the caller whose last turn is longest ago. Work that nobody waits for any more ends at its next pause.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class Openings:
-    """Threads that do what requests ask for, and who is next."""
+    """A pool of threads for the work of requests, with one queue for each caller."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class Openings:
         self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()  # the next caller first
 
     def call_off(self) -> None:
-        """Ends what is under way at its next pause, and what waits at once: the server shuts down."""
+        """For shutdown: work that runs ends at its next pause, and work that waits fails at once with UnavailableError."""
         for work in self._works:
             work.call_off()
         for queue in self._waiting.values():
@@ -53,12 +53,12 @@ class Openings:
         self._waiting.clear()
 
     def close(self) -> None:
-        """Calls off everything, and lets the threads go."""
+        """Calls off all work and releases the threads."""
         self.call_off()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def run(self, caller: str, work: Callable[[], T]) -> T:
-        """The result of the work, within its time; LimitError names `open_timeout` where that is over."""
+        """The result of the work. Raises a LimitError that names `open_timeout` if waiting and work take longer than that."""
         its = Work(self._bounds, self._crowded)
         self._works.add(its)
         try:
@@ -78,7 +78,7 @@ class Openings:
             with its.under_way():
                 return work()
 
-        def over(_: Future[T]) -> None:  # when the thread is free, which may be later than the wait for it ends
+        def over(_: Future[T]) -> None:  # runs when the thread is free; the caller may have stopped waiting before
             if not loop.is_closed():
                 loop.call_soon_threadsafe(self._left, caller)
 
@@ -108,7 +108,7 @@ class Openings:
         self._running[caller] += 1
 
     def _left(self, caller: str) -> None:
-        """A thread is free: the next caller that may have one gets it."""
+        """Frees a thread, and gives it to the next caller that may have one."""
         self._free += 1
         self._running[caller] -= 1
         if not self._running[caller]:
@@ -125,4 +125,4 @@ class Openings:
                     granted.set_result(None)
                     break
             if queue:
-                self._waiting[name] = queue  # last in turn
+                self._waiting[name] = queue  # the caller is now the last one

@@ -1,4 +1,4 @@
-"""Who a peer is by its address, as the faces state it: `ipv4:10.0.0.1:99`, `ipv6:%5B::1%5D:99`, `unix:…`, `10.0.0.1:`."""
+"""Reads the address of a peer, in the forms of all faces: `ipv4:10.0.0.1:99`, `ipv6:%5B::1%5D:99`, `unix:…`, `10.0.0.1:`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _PROXIED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "x-
 
 
 def _address(peer: str) -> tuple[str, IPv4Address | IPv6Address | None]:
-    """The host of a peer, and its address where it is one."""
+    """The host of a peer, and its IP address if it has one."""
     host = unquote(peer).rpartition(":")[0].removeprefix("ipv4:").removeprefix("ipv6:").strip("[]")
     try:
         found = ip_address(host.partition("%")[0])
@@ -20,13 +20,13 @@ def _address(peer: str) -> tuple[str, IPv4Address | IPv6Address | None]:
 
 
 def network_of(peer: str) -> str:
-    """Whose bad tokens count together: an address on any of its ports, or for IPv6 the /64 that one site has."""
+    """The network whose bad tokens count together: an address without its port, or for IPv6 the /64 that one site has."""
     host, address = _address(peer)
     return str(ip_network((address, 64), strict=False)) if isinstance(address, IPv6Address) else str(address or host)
 
 
 def is_near(peer: str, headers: Iterable[str] = ()) -> bool:
-    """Whether a request comes from this machine, and not through a proxy on it: such a caller may know paths."""
+    """Whether a request comes from this machine, and not through a proxy on it. Only such a caller may see paths."""
     if any(name.lower() in _PROXIED for name in headers):
         return False
     address = _address(peer)[1]

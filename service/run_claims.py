@@ -1,4 +1,4 @@
-"""Who reads which part of a named run: what a request claims, checked, taken and let go."""
+"""Claims on the parts of named runs: checks the claim of a request, acquires it and releases it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from choline_data.places.home import Home
 from choline_data.service.limits import Limits
 from choline_data.v1 import firehose_pb2 as pb
 
-KEPT_SECONDS = 10.0  # for a reader that was sent away and comes back
+KEPT_SECONDS = 10.0  # how long a claim is kept for a reader that the server sent away and that comes back
 _FIRST_LOOK, _LONGEST_LOOK = 0.02, 0.5
 
 
 class RunClaims:
-    """The claims of a server process: those of its home, or its own where the home can't hold any."""
+    """The claims of a server process. They are kept in the home, or in a temporary folder if the home can't hold claims."""
 
     def __init__(self, home: Home, limits: Limits, draining: asyncio.Event) -> None:
         self._home = home
@@ -27,7 +27,7 @@ class RunClaims:
         self._own: tempfile.TemporaryDirectory[str] | None = None
 
     def close(self) -> None:
-        """Removes what was made for this process alone."""
+        """Removes the temporary folder, if there is one."""
         if self._own is not None:
             self._own.cleanup()
 
@@ -40,9 +40,10 @@ class RunClaims:
         return self._claims
 
     async def take(self, claim: RunClaim | None, owner: str, alive: Callable[[], Awaitable[None]]) -> Held | None:
-        """The claim, held; RankTakenError where another claimant has it and does not leave; None where none is made.
+        """Acquires the claim; returns None if `claim` is None.
 
-        `alive` is awaited every `heartbeat` seconds of the wait for the other.
+        Waits up to `claim_wait` seconds for another claimant to release it, then raises RankTakenError. `alive` is awaited
+        every `heartbeat` seconds of this wait.
         """
         if claim is None:
             return None
@@ -74,7 +75,7 @@ class RunClaims:
             look = min(look * 2, _LONGEST_LOOK)
 
     def leave(self, held: Held | None, *, sent_away: bool) -> None:
-        """Lets go of the claim, and a little later where the reader was sent away: nobody may slip in until it is back."""
+        """Releases the claim. If the server sent the reader away, the claim is kept for KEPT_SECONDS, so it can come back."""
         if held is not None and sent_away:
             asyncio.get_running_loop().call_later(KEPT_SECONDS, held.release)
         elif held is not None:
@@ -82,7 +83,7 @@ class RunClaims:
 
 
 def claim_of(request: pb.ReadStreamRequest) -> RunClaim | None:
-    """What the request claims; InvalidOptionError for what no reader may."""
+    """The claim of the request, or None. InvalidOptionError if the claim is not valid."""
     if not request.HasField("claim"):
         return None
     told = request.claim

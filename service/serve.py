@@ -1,4 +1,4 @@
-"""The server process: start-up, ready line, signals, drain. `run` is what `choline-data serve` calls."""
+"""Checks the settings of a server and starts it. `choline-data serve` calls `run`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def is_loopback(host: str) -> bool:
 
 
 def check(settings: Settings) -> None:
-    """Refuses what is unsafe or makes no sense, before anything listens."""
+    """Raises InvalidOptionError for settings that are unsafe or contradict each other. Runs before any port is bound."""
     if bool(settings.tls_cert) != bool(settings.tls_key):
         raise _usage("--tls-cert and --tls-key go together.", "tls_cert")
     if settings.client_ca and not settings.tls_cert:
@@ -52,7 +52,7 @@ def check(settings: Settings) -> None:
 
 
 def _check_ports(settings: Settings) -> None:
-    """Refuses a port that is stated for two things."""
+    """Refuses port numbers that are out of range, and one number for two ports."""
     stated = {"--port": 0 if settings.unix else settings.port}
     stated |= {"--http-port": settings.http_port or 0, "--metrics-port": settings.metrics_port or 0}
     for flag, port in stated.items():
@@ -79,7 +79,7 @@ def _check_unix(settings: Settings) -> None:
         try:
             probe.connect(path)
         except ConnectionRefusedError:
-            return  # left behind by a server that was killed: it is replaced
+            return  # a server that was killed left the socket behind: binding replaces it
         except OSError as error:
             raise _usage("--host unix: the socket can't be used.", "host") from error
     raise _usage("--host unix: another server listens on that socket.", "host")
@@ -106,7 +106,7 @@ def run(
     http_hosts: Sequence[str] = (),
     limits: Mapping[str, str | float | int] | None = None,
 ) -> int:
-    """Serves a home until a signal; the exit code. Prints one line when it is ready."""
+    """Serves a home until a signal and returns the exit code. Prints one line when it is ready."""
     settings = Settings(
         host,
         port,

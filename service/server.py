@@ -26,18 +26,20 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("choline_data.service")
 
 
-KEPT_BYTES = 64 << 20  # of freed memory, where the cache may be four times as large
+# Bytes of freed memory that each arena of malloc keeps for reuse; less with a small cache.
+KEPT_BYTES = 64 << 20
 
 
-REQUEST_BYTES = 2 << 20  # up to here a request that is too long is refused by its setting, above by the transport
+# At least up to this size, a request that is too long gets our own error, which names the limit. Above it, gRPC refuses.
+REQUEST_BYTES = 2 << 20
 
 
-SWITCH_SECONDS = 0.0005  # for which a thread that opens or gathers may keep the loop waiting
+SWITCH_SECONDS = 0.0005  # how long a thread that opens or gathers may keep the event loop waiting for the GIL
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How a server listens. A port of None is off, 0 is a free one."""
+    """How a server listens. A port of None is off; 0 means any free port."""
 
     host: str = "127.0.0.1"
     port: int = 0
@@ -57,23 +59,23 @@ class Settings:
 
     @property
     def unix(self) -> bool:
-        """Whether it listens on a socket of the file system, which its permissions guard."""
+        """Whether the server listens on a Unix socket. The permissions of the socket file control who may connect."""
         return self.host.startswith("unix:")
 
     @property
     def beside(self) -> str:
-        """The host of the other ports: metrics and HTTP."""
+        """The host of the metrics port and the HTTP port."""
         return "127.0.0.1" if self.unix else self.host
 
 
 class UnsafeError(InvalidOptionError):
-    """The server would be open to others without TLS and tokens."""
+    """Settings that are unsafe (open to others without TLS and tokens), contradict each other, or can't be applied."""
 
     exit_code = 2
 
 
 def unix_path(host: str) -> str:
-    """The path of `unix:PATH` or `unix:///PATH`."""
+    """The path in `unix:PATH` or `unix:///PATH`."""
     path = host.removeprefix("unix:")
     return "/" + path.lstrip("/") if path.startswith("//") else path
 
@@ -84,7 +86,7 @@ def _usage(what: str, option: str) -> InvalidOptionError:
 
 
 def parse_bytes(text: str | int) -> int:
-    """A number of bytes such as 512MB, 2GiB or 1000000."""
+    """Parses a number of bytes such as 512MB, 2GiB or 1000000. Units are powers of 1024."""
     if isinstance(text, int):
         return text
     units = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
@@ -99,19 +101,17 @@ def parse_bytes(text: str | int) -> int:
 
 
 def channel_options(limits: Limits, *, shared_port: bool) -> list[tuple[str, int]]:
-    """The transport's settings: a port of one's own, dead peers noticed, floods refused."""
+    """The gRPC channel options: whether processes share the port, limits on sizes and streams, and checks for dead peers."""
     return [
         ("grpc.so_reuseport", int(shared_port)),
         ("grpc.max_receive_message_length", max(limits.recipe_bytes + limits.request_bytes, REQUEST_BYTES)),
         ("grpc.max_send_message_length", -1),
         ("grpc.max_metadata_size", 8 << 10),
         ("grpc.absolute_max_metadata_size", 16 << 10),
-        (
-            "grpc.max_concurrent_streams",
-            limits.max_streams + 64,
-        ),  # past our limit we say so; past this they wait
+        # Above our own limit, a stream gets an error that names the limit. Above this number, streams wait.
+        ("grpc.max_concurrent_streams", limits.max_streams + 64),
         ("grpc.keepalive_time_ms", 10_000),
-        # A peer that is gone is noticed after 25 s at most; with 5 s, readers on a busy machine were cut off.
+        # A dead peer is noticed after at most 25 s (10 + 15). With a timeout of 5 s, readers on a busy machine were cut off.
         ("grpc.keepalive_timeout_ms", 15_000),
         ("grpc.http2.ping_timeout_ms", 15_000),
         ("grpc.keepalive_permit_without_calls", 1),
@@ -124,7 +124,7 @@ def channel_options(limits: Limits, *, shared_port: bool) -> list[tuple[str, int
 
 
 class Server:
-    """One server process: bound by `start`, ended by `stop`."""
+    """One server process. `start` binds its ports; `stop` ends it."""
 
     def __init__(self, home: Home, settings: Settings, limits: Limits, *, shared_port: bool = False) -> None:
         import grpc
@@ -171,14 +171,15 @@ class Server:
             )
 
     async def start(self) -> None:
-        """Binds and serves. Nothing is left open where one of the ports can't be had."""
+        """Binds the ports and serves. If one of the ports can't be bound, no port stays open."""
         binding = [(self.settings.port, self._bind)]
         if self.settings.http_port is not None:
             binding.append((self.settings.http_port, self._bind_http))
         if self.settings.metrics_port is not None:
             binding.append((self.settings.metrics_port, self._bind_metrics))
         try:
-            for _, bind in sorted(binding, key=lambda its: its[0] == 0):  # a free one must not be one that is stated
+            # Fixed ports come first, because a free port must not be one of them.
+            for _, bind in sorted(binding, key=lambda its: its[0] == 0):
                 await bind()
             for name in self._names:
                 await self._health.set(name, self._serving)
@@ -223,14 +224,17 @@ class Server:
         return await face.start(self.settings.beside, port or 0, tls, shared_port=self._shared_port)
 
     def reload(self) -> None:
-        """Reads the token file and the TLS files again, which are also read when they change; reopens the audit log."""
+        """Reads the token file and the TLS files again, and reopens the audit log.
+
+        The server also reads the token file and the TLS files by itself when they change.
+        """
         self.calls.gate.reload()
         self.calls.audit.reopen()
         if self.certificates is not None:
             self.certificates.reload()
 
     async def stop(self) -> None:
-        """Drains: NOT_SERVING at once, every stream its end frame, then the port."""
+        """Drains: reports NOT_SERVING at once, lets each stream send its end frame, then closes the ports."""
         loop = asyncio.get_running_loop()
         for name in self._names:
             await self._health.set(name, self._not_serving)
@@ -248,12 +252,12 @@ class Server:
             Path(unix_path(self.settings.host)).unlink(missing_ok=True)
 
     def ready_line(self) -> str:
-        """The one line that says where the server is."""
+        """The line that the server prints when it is ready: its addresses."""
         return ready_line(self.settings, self.port, self.http_port, self.metrics_port)
 
 
 def ready_line(settings: Settings, port: int, http_port: int | None, metrics_port: int | None) -> str:
-    """The one line that says where a server is."""
+    """The line that a server prints when it is ready: its addresses, as text or JSON."""
     shown = bracketed(settings.beside)
     at = {"address": f"unix:{unix_path(settings.host)}" if settings.unix else f"{shown}:{port}"}
     if http_port is not None:
@@ -266,7 +270,7 @@ def ready_line(settings: Settings, port: int, http_port: int | None, metrics_por
 
 
 def bracketed(host: str) -> str:
-    """The host as it stands before a port."""
+    """The host as it is written before `:PORT`: an IPv6 address gets brackets."""
     return f"[{host}]" if ":" in host and not host.startswith("[") else host
 
 
@@ -278,7 +282,7 @@ async def serve_until_signal(
     shared_port: bool = False,
     ready: Callable[[Server], None] = lambda server: None,
 ) -> int:
-    """Serves until SIGTERM or SIGINT, then drains. SIGHUP reads tokens and certificates again."""
+    """Serves until SIGTERM or SIGINT, then drains. SIGHUP calls `Server.reload`."""
     from choline_data.service.status import SHORTAGE
 
     keep_freed(min(KEPT_BYTES, limits.memory // 4))

@@ -1,6 +1,6 @@
-"""The one place where errors become gRPC statuses: `google.rpc.Status` with an `ErrorInfo`, and nothing raw.
+"""The one place that turns errors into gRPC statuses: `google.rpc.Status` with an `ErrorInfo`.
 
-Text of an exception that is not ours stays in the server's log, under the request id that the peer is told.
+The text of an exception that is not ours goes only to the server's log, under a request id. The peer gets only this id.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import uuid
 from typing import Any
 
 import grpc
-from google.protobuf import any_pb2  # now, not when a fault is told: then there may be no file left to open
+from google.protobuf import any_pb2  # imported now: at the time of an error, the process may have no open file left
 from google.rpc import error_details_pb2, status_pb2
 
 from choline_data import errors
@@ -42,12 +42,12 @@ _CODES: dict[type[errors.CholineDataError], grpc.StatusCode] = {
     errors.ConflictError: grpc.StatusCode.ABORTED,
     errors.TransientError: grpc.StatusCode.UNAVAILABLE,
 }
-# What stands before a secret. `tiktoken:gpt2` and `monkey: …` are none, `accessToken=…` and `api_key: …` are.
+# Names that come before a secret. `accessToken=…` and `api_key: …` match; `tiktoken:gpt2` and `monkey: …` do not.
 _NAMES = (
     r"x-amz-[a-z-]+|signature|password|passwd|secret[a-z_-]*|(?-i:Token|TOKEN|Key|KEY)"
     r"|(?<![a-z])(?:sig|token|(?:api|access|auth|private)?key)"
 )
-# What a remedy of ours says in place of a value.
+# Placeholders that our own remedies have in place of a secret.
 _PLACEHOLDERS = r"(?!(?-i:TOKEN|NAME|FILE|PATH|VALUE|value)(?!\w)|…)"
 _SECRETS = re.compile(
     rf"(?i)(?<=://)[^/\s@]+@|bearer\s+{_PLACEHOLDERS}\S+|(?-i:hf_[A-Za-z0-9]{{8,}})|AKIA\w{{12,}}(:\S+)?"
@@ -57,17 +57,20 @@ _SECRETS = re.compile(
 
 
 def redacted(text: str) -> str:
-    """`text` without what looks like a credential."""
+    """`text` with `[redacted]` in place of everything that looks like a credential."""
     return _SECRETS.sub("[redacted]", text)
 
 
 def code_of(error: errors.CholineDataError) -> grpc.StatusCode:
-    """The status code of an error of ours."""
+    """The status code of one of our errors."""
     return next((_CODES[kind] for kind in type(error).__mro__ if kind in _CODES), grpc.StatusCode.INTERNAL)
 
 
 def public(error: BaseException, *, method: str = "") -> errors.CholineDataError:
-    """What a peer may know of an error: ours without secrets, anything else as a fault with a request id."""
+    """The error as a peer may see it: one of our errors without secrets, or an InternalError with a request id.
+
+    A shortage of memory or open files becomes a LimitError.
+    """
     if isinstance(error, errors.CholineDataError):
         return errors.error_from_parts(
             error.reason,
@@ -94,7 +97,7 @@ def public(error: BaseException, *, method: str = "") -> errors.CholineDataError
 
 
 class Shortage:
-    """Says once that the process has no open file or memory left, and again only where that lasts or comes back later."""
+    """Logs that the process has no open file or memory left, at most once in QUIET_SECONDS."""
 
     QUIET_SECONDS = 60.0
 
@@ -102,7 +105,7 @@ class Shortage:
         self._said = -self.QUIET_SECONDS
 
     def found(self) -> None:
-        """There is a shortage now."""
+        """Reports a shortage now."""
         now = time.monotonic()
         if now - self._said >= self.QUIET_SECONDS:
             self._said = now
@@ -111,7 +114,7 @@ class Shortage:
             )
 
     def of_loop(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """An event loop's handler of exceptions: asyncio tries again each second to accept, and would say so each time."""
+        """An exception handler for an event loop. asyncio tries to accept again each second, and would log each failure."""
         error = context.get("exception")
         if isinstance(error, OSError) and error.errno in _SHORT:
             self.found()
@@ -123,13 +126,13 @@ SHORTAGE = Shortage()
 
 
 class InternalError(errors.CholineDataError):
-    """A fault of the server; the peer learns the request id."""
+    """A fault of the server. The peer gets the request id, under which the log has the cause."""
 
     reason = "INTERNAL"
 
 
 def details(error: errors.CholineDataError) -> bytes:
-    """The error as a serialized `google.rpc.Status`: what the trailer `grpc-status-details-bin` carries."""
+    """The error as a serialized `google.rpc.Status`, for the trailer `grpc-status-details-bin`."""
     told = error_details_pb2.ErrorInfo(
         reason=error.reason,
         domain=DOMAIN,

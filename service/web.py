@@ -1,7 +1,7 @@
-"""What the ports for HTTP/1.1 have in common: the stream as lines of JSON, and the metrics.
+"""The small HTTP/1.1 server behind two ports: the stream as lines of JSON, and the metrics.
 
-A small server of our own: GET only, one request a connection, no bodies. Its connections are bounded in number, and the
-headers of a request in bytes and in time.
+It accepts only GET, one request per connection, without a body. It limits the number of connections, and the size of the
+headers of a request and the time to send them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from choline_data.service.limits import Limits
 HEADER_BYTES = 16 << 10
 HEADER_SECONDS = 10.0
 
-# For browsers: no page of another site may show or run an answer.
+# For browsers: a page of another site must not be able to show or run an answer.
 GUARDS = "x-content-type-options: nosniff\r\ncross-origin-resource-policy: same-origin\r\n"
 
 _CODES = {
@@ -38,7 +38,7 @@ _CODES = {
 
 
 class RefusedError(Exception):
-    """A request that is answered with a status line, and with what to do where that helps."""
+    """A request that is refused with a status line. If there is a message, it is sent with its remedy as JSON."""
 
     def __init__(self, line: str, message: str = "", remedy: str = "") -> None:
         super().__init__(line)
@@ -60,7 +60,7 @@ class WebFace:
         self._hosts: set[str] = set()
 
     async def start(self, host: str, port: int, tls: ssl.SSLContext | None, *, shared_port: bool = False) -> int:
-        """Binds; the port that it got. Several processes may share a port that is held for them."""
+        """Binds and returns the port. With `shared_port`, several processes may listen on the same port."""
         try:
             self._server = await asyncio.start_server(
                 self._accept,
@@ -78,7 +78,7 @@ class WebFace:
         return int(self._server.sockets[0].getsockname()[1])
 
     async def stop(self) -> None:
-        """Closes the port and what is open."""
+        """Closes the port and its open connections."""
         if self._server is not None:
             self._server.close()
         for task in list(self._open):
@@ -86,7 +86,11 @@ class WebFace:
         await asyncio.gather(*self._open, return_exceptions=True)
 
     async def answer(self, target: str, headers: dict[str, list[str]], writer: asyncio.StreamWriter) -> None:
-        """Answers a request. An exception, other than that the peer is gone, is a fault of the server."""
+        """Answers a request.
+
+        ConnectionError means that the peer is gone, and TimeoutError that it does not read. Any other exception is a fault of
+        the server.
+        """
         raise NotImplementedError
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -100,7 +104,7 @@ class WebFace:
             await self._request(reader, writer)
         except (ConnectionError, asyncio.CancelledError):
             pass
-        except TimeoutError:  # the peer does not read what it is sent
+        except TimeoutError:  # the peer does not read the answer
             writer.transport.abort()
         finally:
             self._open.discard(task)
@@ -145,7 +149,10 @@ class WebFace:
         return words[1], headers
 
     def _check_site(self, headers: dict[str, list[str]]) -> None:
-        """Refuses what a page of another site sends from a browser, also by a name of its own that points here."""
+        """Refuses requests that a page of another site sends from a browser.
+
+        This includes a site that lets its own domain name point to this server.
+        """
         hosts = headers.get("host", [])
         try:
             name = urlsplit(f"//{hosts[0]}").hostname if len(hosts) == 1 else None
@@ -168,13 +175,13 @@ class WebFace:
             )
 
     def _known(self, name: str) -> bool:
-        """Whether the server may be asked by this name. A page can make any name of its own point here, but no address."""
+        """Whether the server accepts this host name. A site can let its own name point here, but not an address."""
         settings = self._settings
         if name in self._hosts or name in settings.http_hosts:
             return True
         if not settings.tls_cert and not settings.insecure:
             return False
-        if settings.tls_cert or settings.token_file:  # a page has no certificate for the name, and no token
+        if settings.tls_cert or settings.token_file:  # a page has no certificate for the name and no token
             return True
         return _is_address(name) or name in (socket.gethostname().lower(), socket.gethostname().lower().split(".")[0])
 
@@ -182,7 +189,7 @@ class WebFace:
     async def end_with(
         writer: asyncio.StreamWriter, line: str, body: bytes = b"", kind: str = "application/json"
     ) -> None:
-        """Answers with this status line and body, and nothing follows."""
+        """Sends the whole answer: this status line and this body."""
         kind = kind if body else "text/plain"
         writer.write(
             f"HTTP/1.1 {line}\r\ncontent-type: {kind}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n"
@@ -202,7 +209,7 @@ def _is_address(name: str) -> bool:
 
 
 def code_of(error: errors.CholineDataError) -> str:
-    """The status line of an error."""
+    """The HTTP status line of an error."""
     return _CODES.get(status.code_of(error).name, "400 Bad Request")
 
 
@@ -212,7 +219,7 @@ def body_of(error: errors.CholineDataError) -> bytes:
 
 
 def in_use(host: str, port: int, flag: str) -> errors.InvalidOptionError:
-    """The refusal of a port that this process can't have."""
+    """The error for a port that this process can't bind."""
     return errors.InvalidOptionError(
         f"The server can't listen on {host}:{port} ({flag}): the port is in use or not allowed.",
         remedy=f"Give {flag} another port, or 0 for a free one.",
@@ -221,7 +228,7 @@ def in_use(host: str, port: int, flag: str) -> errors.InvalidOptionError:
 
 
 def peer_of(writer: asyncio.StreamWriter) -> str:
-    """The address of the peer, with an empty port: those of one address count together."""
+    """The address of the peer with an empty port, so that all connections from one address count together."""
     return str((writer.get_extra_info("peername") or ("",))[0]) + ":"
 
 

@@ -1,7 +1,7 @@
-"""Several server processes on one port: the kernel spreads connections over them, and each is a server of its own.
+"""Several server processes on one port. The kernel spreads connections over them; each worker is a complete server.
 
-The parent serves no samples: it holds the ports, starts the workers, replaces one that dies, passes signals on, and
-answers scrapes of the metrics with what it asks its workers for.
+The parent serves no samples. It reserves the ports, starts the workers, restarts a worker that dies, passes signals on,
+and serves the metrics that it collects from its workers.
 """
 
 from __future__ import annotations
@@ -27,17 +27,20 @@ if TYPE_CHECKING:
     from choline_data.service.certificates import Certificates
 
 RESTARTS = 20
-ALONE_SECONDS = 0.6  # that a worker has for its readers' end frames when the parent is gone
-SCRAPE_SECONDS = 2.0  # that a worker has to say what it counts
+ALONE_SECONDS = 0.6  # how long a worker may send end frames to its readers after the parent is gone
+SCRAPE_SECONDS = 2.0  # how long the parent waits for the metrics of a worker
 LINE_BYTES = 4 << 20
 
 
 def reserved(host: str, port: int, flag: str = "--port") -> tuple[socket.socket, int]:
-    """The port, bound and never listened on, so that it stays ours while workers come and go."""
+    """Binds the port without listening on it, so that it stays reserved while workers come and go.
+
+    Returns the socket and the port.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     held = socket.socket(family, socket.SOCK_STREAM)
     try:
-        if port:  # someone else's port must not be shared by accident
+        if port:  # SO_REUSEPORT must not share another server's port by accident
             with socket.socket(family, socket.SOCK_STREAM) as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind((host.strip("[]"), port))
@@ -52,10 +55,10 @@ def reserved(host: str, port: int, flag: str = "--port") -> tuple[socket.socket,
 
 
 class _Link:
-    """A worker's end of the pipes to its parent: it says what it counts when asked, and ends when the parent is gone.
+    """A worker's side of the pipes to its parent: sends metrics on request, and ends the worker when the parent is gone.
 
-    The parent holds the other end of the worker's input, so that end closes however the parent ends. Nobody would
-    replace the worker or pass signals on to it then, and a new parent could not have the port.
+    The parent holds the other end of the worker's standard input, so the input closes however the parent ends. A worker
+    without a parent must end: nobody restarts it or passes signals to it, and a new parent could not bind the port.
     """
 
     def __init__(self) -> None:
@@ -63,7 +66,7 @@ class _Link:
         threading.Thread(target=self._run, name="choline-parent", daemon=True).start()
 
     def ready(self, server: Server) -> None:
-        """From now on there is something to count."""
+        """Sets the server whose metrics are sent. Before this call, an empty list is sent."""
         self._server = server
 
     def _run(self) -> None:
@@ -76,13 +79,13 @@ class _Link:
                     sys.stdout.buffer.flush()
         except (OSError, ValueError):
             pass
-        os.kill(os.getpid(), signal.SIGTERM)  # readers get their end frames as far as the time goes
+        os.kill(os.getpid(), signal.SIGTERM)  # drains: readers get their end frames if there is enough time
         threading.Event().wait(ALONE_SECONDS)
         os._exit(1)
 
 
 def run_worker(home: str, max_streams: int, memory: str, limits: dict[str, str], **settings: Any) -> int:
-    """What a worker process runs."""
+    """Runs a worker process until a signal or the end of its parent. Returns the exit code."""
     link = _Link()
     bounds = replace(Limits.of({"max_streams": max_streams, **limits}), memory=parse_bytes(memory))
     return asyncio.run(
@@ -91,12 +94,12 @@ def run_worker(home: str, max_streams: int, memory: str, limits: dict[str, str],
 
 
 def run_workers(home: Home, settings: Settings, limits: Limits) -> int:
-    """Serves with `settings.workers` processes until a signal; the exit code."""
+    """Serves with `settings.workers` processes until a signal. Returns the exit code."""
     return asyncio.run(_Parent(home, settings, limits).run())
 
 
 class _Worker:
-    """A worker process as its parent sees it."""
+    """The parent's connection to one worker process."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
@@ -104,7 +107,7 @@ class _Worker:
         self._asked: dict[int, asyncio.Future[list[Any]]] = {}
 
     async def listen(self) -> None:
-        """Takes what the worker says it counts, until it has ended."""
+        """Reads the metrics that the worker sends, until the worker ends."""
         assert self.process.stdout is not None
         while line := await self.process.stdout.readline():
             reply = orjson.loads(line)
@@ -113,7 +116,7 @@ class _Worker:
                 asked.set_result(reply["values"])
 
     async def values(self) -> list[Any]:
-        """What the worker counts; nothing where it does not say so in time."""
+        """The worker's metrics; an empty list if it does not answer within SCRAPE_SECONDS."""
         assert self.process.stdin is not None
         self._number += 1
         number = self._number
@@ -141,7 +144,7 @@ class _Parent:
         self._scrape: asyncio.Task[Any] | None = None
 
     def _reserve(self) -> None:
-        """Takes the ports that the workers share, the stated ones first: a free one must not be one that is stated."""
+        """Reserves the ports that the workers share. Fixed ports come first, because a free port must not be one of them."""
         settings = self._settings
         ports: dict[str, int | None] = {"--port": settings.port, "--http-port": settings.http_port}
         for flag, stated in sorted(ports.items(), key=lambda item: not item[1]):
@@ -175,7 +178,7 @@ class _Parent:
         return argv
 
     async def _keep(self, number: int, ready: asyncio.Future[None]) -> None:
-        """Runs worker `number`, and another when it dies."""
+        """Runs worker `number`, and starts it again when it dies. After RESTARTS starts the whole server stops."""
         for _ in range(RESTARTS):
             child = await asyncio.create_subprocess_exec(
                 *self._command(),
@@ -231,7 +234,7 @@ class _Parent:
             self._certificates.reload()
 
     async def _registry(self) -> Any:
-        """What all workers count; scrapes that come together ask once."""
+        """The metrics of all workers. Scrapes that arrive at the same time share one request to the workers."""
         if self._scrape is None or self._scrape.done():
             self._scrape = asyncio.ensure_future(self._collected())
         return await asyncio.shield(self._scrape)
@@ -243,7 +246,7 @@ class _Parent:
         return Collected(zip(dict(running), await asyncio.gather(*(w.values() for _, w in running)), strict=True))
 
     async def _listen(self) -> Any:
-        """Opens the metrics port, where there is to be one."""
+        """Opens the metrics port if the settings have one."""
         settings = self._settings
         if settings.metrics_port is None:
             return None
