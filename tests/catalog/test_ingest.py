@@ -250,7 +250,7 @@ def test_killed_between_any_two_files_of_a_publish_the_next_run_completes_it(tmp
     # Dies by its own hand right before the named object would appear.
     script = f"""
 import os, signal, sys
-from choline_data.places import home
+from choline_data.places import home as place
 def dying(method):
     def before(self, *arguments):
         name = arguments[-1] if method is adopt else arguments[0]
