@@ -33,7 +33,7 @@ class Quotas:
         # nodes are always at the fronts of the two queues.
         self._slots = sorted(filter(weights.__getitem__, range(len(weights))), key=weights.__getitem__)
         count = len(self._slots)
-        leaves = [*map(weights.__getitem__, self._slots), sum(weights) + 1]  # the last weight is a sentinel above every sum
+        leaves = [*map(weights.__getitem__, self._slots), sum(weights) + 1]  # the last is larger than every sum
         sums: list[int] = []
         nodes = []
         self._parent = parent = [0] * (2 * count - 1)

@@ -102,7 +102,7 @@ class Plan:
     `segments` are (start, weight of each source). `caps[i]` is the largest number of samples that source i gives; None
     means no end. `on_exhausted` says what happens when a source runs out. "renormalize": the other sources share its
     slots. "stop" and "error": the stream ends. "repeat": the source begins again, and the stream ends when every source
-    has given all its samples once. `length` is the exact number of positions; None means no end. With "renormalize" the
+    has given its `caps[i]` samples. `length` is the exact number of positions; None means no end. With "renormalize" the
     phases of the last segment are computed only as far as they are needed; `length` is known without them.
     """
 
