@@ -196,7 +196,7 @@ class SourceOrder:
         return (run.epoch + 1, 0) if repeats else None
 
     def rows_of(self, first: int, count: int) -> Ints:
-        """The rows of the revision at ranks first … first+count-1, computed from runs and ranges. For `explain` and tests."""
+        """The rows of the revision at ranks first … first+count-1, computed from runs and ranges, for explanations and tests."""
         out = np.empty(count, dtype=np.int64)
         for run in self.runs(np.arange(first, first + count, dtype=np.int64)):
             out[run.at] = self._places(run.epoch, run.window)[run.rows]
