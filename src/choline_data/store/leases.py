@@ -243,7 +243,7 @@ def check_written(home: Home, names: Sequence[str]) -> None:
 
 
 def check_published(home: Home, names: Sequence[str]) -> None:
-    """The same check right after a reference was written. It does nothing if the lease was valid all the time."""
+    """The same check right after a reference was written. It does nothing if the lease is still valid."""
     if home.lease is None or home.lease.valid:
         return
     home.lease.secure()
