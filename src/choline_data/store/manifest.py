@@ -77,7 +77,7 @@ class Manifest:
         return _digest(self.columns, self.block_rows, self.constants, rows)
 
     def with_about(self, about: dict[str, Any]) -> Manifest:
-        """The same manifest with other words about how it came to be."""
+        """The same manifest with another `about`, the description of how the revision was made."""
         return replace(self, about=about)
 
     def encode(self) -> builtins.bytes:
@@ -195,7 +195,7 @@ class AnyManifest(Protocol):
         """The manifest as bytes, as the home stores it."""
 
     def with_about(self, about: dict[str, Any]) -> Self:
-        """The same manifest with other words about how it came to be."""
+        """The same manifest with another `about`, the description of how the revision was made."""
 
 
 def store_manifest(home: Home, manifest: AnyManifest, rejects: builtins.bytes = b"") -> None:

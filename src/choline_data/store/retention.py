@@ -125,7 +125,7 @@ def mark_read(home: Home, revisions: Iterable[str]) -> None:
 
 
 def pins(home: Home) -> list[Pin]:
-    """All pins of the home."""
+    """All pins of the home, sorted by name."""
     out = []
     for name in home.names(PINS):
         dataset, _, revision = name.removeprefix(f"{PINS}/").rpartition("@")

@@ -127,7 +127,7 @@ class Store:
         self.home = home
         self.windows = WindowCache(cache_bytes, windows_a_source)
         self.picks = Picks(min(PICKS_BYTES, cache_bytes // 4))
-        self.tokenizers: Allowed | None = None  # the tokenizers that a recipe may name; None for those of this process's user
+        self.tokenizers: Allowed | None = None  # those a recipe may name; None for those of this process's user
         self._revisions: dict[str, Revision] = {}
         self._marked: dict[str, float] = {}  # the earliest time of the next mark of a recipe
         self._lock = threading.Lock()
