@@ -1,10 +1,11 @@
 """Shares slots among weighted sources: exact quotas at the end of every mixing block, a keyed order inside the block.
 
-A source's quota after N slots is computed from the root of a Huffman tree of the weights down to the source, and is
-rounded down at each level. The quota never falls, rises by at most one per slot, and stays within 3 samples of its ideal
-at any N. Errors do not accumulate: if a node has more than half of its parent's weight, each child of the node weighs no
-more than the node's sibling, so the rounding error of one level is at least halved two levels further down. Inside a
-mixing block, a keyed permutation assigns the slots to the sources. The samples of each source keep their own order.
+A source's quota after N slots is computed from the root of a Huffman tree of the weights down to the source. At each
+level the share of the lighter child is rounded down, and the heavier child gets the rest. The quota never falls, rises by
+at most one per slot, and stays within 3 samples of its ideal at any N. Errors do not accumulate: if a node has more than
+half of its parent's weight, each child of the node weighs no more than the node's sibling, so the rounding error of one
+level is at least halved two levels further down. Inside a mixing block, a keyed permutation assigns the slots to the
+sources. The samples of each source keep their own order.
 """
 
 from __future__ import annotations

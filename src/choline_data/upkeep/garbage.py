@@ -63,7 +63,8 @@ class GarbageReport:
 def collect(home: Home, *, keep_days: float = KEEP_DAYS, dry_run: bool = False, wait: float = 0) -> GarbageReport:
     """Deletes what no kept revision needs. While a writer is active, deletes nothing that may belong to the writer.
 
-    Before that it waits up to `wait` seconds until active writers end. New writers wait until `gc` has ended.
+    Before that it waits up to `wait` seconds until active writers end. New writers wait until `gc` has ended, except
+    in a dry run.
     """
     if keep_days < 0:
         raise InvalidOptionError("--keep-days is below 0.", remedy="0 frees at once.", option="keep_days")
