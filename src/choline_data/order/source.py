@@ -80,7 +80,7 @@ class SourceOrder:
         self._seed = seed
         self._key = key
         self._blocks = -(-rows // block_rows)
-        self._last = rows - (self._blocks - 1) * block_rows  # rows of the one short block
+        self._last = rows - (self._blocks - 1) * block_rows  # rows of the last block, which may be shorter
         self.windows = -(-self._blocks // WINDOW_BLOCKS)
         self._epochs: OrderedDict[int, tuple[Permutation, int]] = OrderedDict()
         self._picks = picks or Picks()

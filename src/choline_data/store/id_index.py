@@ -49,7 +49,7 @@ def rows_of(home: Home, revision: Revision, ids: Sequence[bytes]) -> RowNumbers:
     derived.of(home).mark(home, name)
     try:
         return IdIndex(home, revision).rows_of(ids)
-    except (FileNotFoundError, SourceNotFoundError):  # it was evicted just now
+    except (FileNotFoundError, SourceNotFoundError):  # it has just been evicted
         return scanned(revision, ids)
 
 

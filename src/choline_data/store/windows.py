@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 PICKS_BYTES = 32 << 20  # limit for the row orders of windows, for all streams of a store together
 
 
-MARKED = 4096  # recipes
+MARKED = 4096  # limit for the recipes whose marks are remembered
 
 
 class Window:
