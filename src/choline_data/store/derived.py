@@ -201,7 +201,7 @@ def items(home: Home) -> list[Item]:
         for name in names:
             if "/bfd-" in name:
                 packed.setdefault(name.rpartition(".")[0], []).append(name)
-        out += [_item(revision, sorted(files, reverse=True), found) for files in packed.values()]  # the .json file comes before the .bin file
+        out += [_item(revision, sorted(files, reverse=True), found) for files in packed.values()]  # .json before .bin
     return sorted(out, key=lambda item: (item.used, item.name))
 
 
