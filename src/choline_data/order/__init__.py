@@ -1,8 +1,8 @@
-"""The pure function: position → (source, epoch, row). Integers only, no state, no index; any position at once.
+"""The pure function from a position to (source, epoch, row). Integers only; no state, no index.
 
-`interleave` shares the slots of the stream among the sources, `source` orders each source's rows, `permute` is the
-keyed bijection under both, `plan` puts them together for a recipe, `runs` does so where whole batches have one source,
-and `quality` measures how well an order is mixed.
+Any position is computed directly. `interleave` shares the slots of the stream among the sources. `source` orders each
+source's rows. `permute` is the keyed bijection that both use. `plan` combines them for a recipe. `runs` is the same for
+recipes whose batches have one source each. `quality` measures how well an order is mixed.
 """
 
 from choline_data.order.plan import Placed, Plan

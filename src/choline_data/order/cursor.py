@@ -1,4 +1,4 @@
-"""The cursor: recipe digest, position and checksum. Small, plain, and all there is to resume from."""
+"""The cursor: recipe digest, position and checksum, as short text. Nothing else is needed to resume a stream."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ _FORM = re.compile(r"chl1\.([0-9a-f]{64})\.(0|[1-9][0-9]{0,17})\.([0-9a-f]{16})"
 
 @dataclass(frozen=True)
 class Cursor:
-    """A place in a stream: the next sample to be served is the one at `position`."""
+    """A place in a stream: the next sample to serve is the one at `position`."""
 
     recipe: str
     position: int
 
     def encode(self) -> str:
-        """The cursor as text, the only form there is of it."""
+        """The cursor as text. There is no other encoding."""
         body = f"chl1.{self.recipe}.{self.position}"
         return f"{body}.{xxhash.xxh3_64_hexdigest(body.encode())}"
 
     @classmethod
     def decode(cls, text: str) -> Cursor:
-        """The cursor that `encode` wrote; InvalidCursorError for anything else."""
+        """Decodes the text that `encode` wrote; InvalidCursorError for any other text."""
         match = _FORM.fullmatch(text) if len(text) <= 128 else None
         if match is None:
             newer = re.match(r"chl([2-9]|[1-9][0-9]+)\.", text[:16])

@@ -1,10 +1,11 @@
-"""Sharing slots among weighted sources: exact quotas at every mixing block's end, a keyed order inside the block.
+"""Shares slots among weighted sources: exact quotas at the end of every mixing block, a keyed order inside the block.
 
-A source's quota after N slots comes from floors telescoped down a Huffman tree of the weights. It never falls, rises
-by at most one slot at a time, and stays within 3 samples of its ideal at any N, with nothing accumulated: where a node
-has more than half of its parent, its children have no more than its sibling, so the rounding of one level is at least
-halved two levels further down. Inside a mixing block the slots are dealt to the sources by a keyed permutation; each
-source's samples keep their own order.
+A source's quota after N slots is computed from the root of a Huffman tree of the weights down to the source. At each
+level the share of the lighter child is rounded down, and the heavier child gets the rest. The quota never falls, rises by
+at most one per slot, and stays within 3 samples of its ideal at any N. Errors do not accumulate: if a node has more than
+half of its parent's weight, each child of the node weighs no more than the node's sibling, so the rounding error of one
+level is at least halved two levels further down. Inside a mixing block, a keyed permutation assigns the slots to the
+sources. The samples of each source keep their own order.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ import numpy.typing as npt
 
 from choline_data.order.permute import Ints, hashed, key_of, shuffled
 
-# A seek deals one whole block. bench/order.py: 0.3 ms for 4,096 slots, 8 ms for 65,536, and a seek may cost 1 ms.
+# A seek computes one whole block and may cost 1 ms. bench/order.py measures 0.3 ms for 4,096 slots, 8 ms for 65,536.
 MIXING_BLOCK = 4096
 
 
 class Quotas:
-    """How many of the first N slots belong to each source, for integer weights; zero weights are legal."""
+    """Computes how many of the first N slots belong to each source. Weights are integers; a weight may be zero."""
 
     __slots__ = ("_nodes", "_parent", "_slots", "weights")
 
@@ -29,10 +30,11 @@ class Quotas:
         if not any(weights) or min(weights) < 0:
             raise ValueError("weights must not be negative, and not all zero")
         self.weights = tuple(weights)
-        # Leaves by weight, then sums as they are made: both ascend, so the two lightest are at the two fronts.
+        # Two queues, the leaves sorted by weight and the sums in the order of creation. Both ascend, so the lightest
+        # nodes are always at the fronts of the two queues.
         self._slots = sorted(filter(weights.__getitem__, range(len(weights))), key=weights.__getitem__)
         count = len(self._slots)
-        leaves = [*map(weights.__getitem__, self._slots), sum(weights) + 1]  # the last is above every sum
+        leaves = [*map(weights.__getitem__, self._slots), sum(weights) + 1]  # the last is larger than every sum
         sums: list[int] = []
         nodes = []
         self._parent = parent = [0] * (2 * count - 1)
@@ -53,11 +55,11 @@ class Quotas:
             parent[light] = parent[dense] = made
             sums.append(both)
             nodes.append((count + made, light, dense, weight, both))
-        # (node, lighter child, heavier child, weight of the lighter, weight of both), parents before children
+        # (node, lighter child, heavier child, weight of the lighter child, weight of both), parents before children
         self._nodes = nodes[::-1]
 
     def after(self, slots: int) -> list[int]:
-        """Each source's share of the first `slots` slots; the shares add up to `slots`."""
+        """The number of slots of each source among the first `slots` slots. The numbers add up to `slots`."""
         count = len(self._slots)
         share = [0] * (2 * count - 1)
         share[-1] = slots
@@ -72,7 +74,10 @@ class Quotas:
         return out
 
     def path(self, source: int) -> list[tuple[int, int, bool]]:
-        """The way from the root to a source that has weight: (lighter child's weight, that of both, which is taken)."""
+        """The path from the root to a source with a weight above 0.
+
+        Each step is (weight of the lighter child, weight of both children, whether the path goes to the lighter child).
+        """
         at, root = self._slots.index(source), len(self._parent) - 1
         way = []
         while at != root:
@@ -83,7 +88,7 @@ class Quotas:
 
 
 def share_on(path: Sequence[tuple[int, int, bool]], slots: int) -> int:
-    """What `Quotas.after(slots)` gives the source at the end of this path, without the others."""
+    """The share in `Quotas.after(slots)` of the source at the end of this path, without computing the other shares."""
     for weight, both, lighter in path:
         kept = slots * weight // both
         slots = kept if lighter else slots - kept
@@ -91,7 +96,10 @@ def share_on(path: Sequence[tuple[int, int, bool]], slots: int) -> int:
 
 
 def dealt(quota: Sequence[int], key: int) -> tuple[npt.NDArray[np.uint16], Ints]:
-    """A mixing block's slots dealt: the source of each slot, and which of that source's samples of the block it is."""
+    """Assigns the slots of a mixing block to sources. Returns, for each slot, its source and a number n.
+
+    The slot holds the n-th sample (from 0) of its source in this block.
+    """
     counts = np.asarray(quota, dtype=np.int64)
     slots = int(counts.sum())
     source = np.repeat(np.arange(len(counts), dtype=np.uint16), counts)[shuffled(slots, key)]
@@ -103,10 +111,10 @@ def dealt(quota: Sequence[int], key: int) -> tuple[npt.NDArray[np.uint16], Ints]
 
 
 def dealt_at(quota: Sequence[int], key: int, slots: Ints) -> tuple[npt.NDArray[np.uint16], Ints]:
-    """What `dealt` says of these ascending slots of the block, without dealing the others.
+    """The result of `dealt` for these slots only, which must ascend. The other slots are not computed.
 
-    The shuffle of a block sorts distinct hashes. A slot's source follows from one order statistic, and the samples of
-    that source before it are those of its hashes that are smaller.
+    The shuffle of a block sorts distinct hashes, one for each sample. The k-th smallest hash names the sample of slot k
+    and so its source. The samples of that source in earlier slots are those with a smaller hash.
     """
     ends = np.cumsum(np.asarray(quota, dtype=np.int64))
     words = hashed(int(ends[-1]), key)
@@ -121,5 +129,5 @@ def dealt_at(quota: Sequence[int], key: int, slots: Ints) -> tuple[npt.NDArray[n
 
 
 def block_key(seed: int, phase_start: int, block: int) -> int:
-    """The key that deals mixing block `block` of the phase that starts at position `phase_start`."""
+    """The key of the permutation in mixing block `block` of the phase that starts at position `phase_start`."""
     return key_of("interleave", seed, phase_start, block)

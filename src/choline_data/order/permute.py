@@ -1,6 +1,6 @@
 """A keyed bijection of [0, n) for any n, in O(1) memory: a Feistel network over a mixed radix, with cycle walking.
 
-Integer arithmetic modulo 2^64 only, so the order is the same on every platform and with every release of NumPy.
+It uses integer arithmetic modulo 2^64 only, so the order is the same on every platform and with every NumPy release.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _Words = npt.NDArray[np.uint64]
 
 ROUNDS = 6
 _WORD = (1 << 64) - 1
-TABLE_ROWS = 1024  # up to here a sorted table of hashes: as good as random, and as fast to make
+TABLE_ROWS = 1024  # for n up to this, a table sorted by hash: as good as random, and as fast to compute
 _SECOND, _THIRD = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 _M1, _M2, _M3 = np.uint64(0x9E3779B97F4A7C15), np.uint64(_SECOND), np.uint64(_THIRD)
 _S30, _S27, _S31, _S32 = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(32)
@@ -28,7 +28,7 @@ def _packed(raw: bytes) -> bytes:
 
 
 def key_of(*parts: int | str) -> int:
-    """A 64-bit key of these parts: the same for equal parts, unrelated for others."""
+    """A 64-bit key: the same for equal parts, unrelated for different parts."""
     packed = b"".join(
         struct.pack("<cQ", b"i", part & _WORD) if isinstance(part, int) else _packed(part.encode()) for part in parts
     )
@@ -36,7 +36,7 @@ def key_of(*parts: int | str) -> int:
 
 
 def mixed(words: _Words) -> _Words:
-    """The words scrambled (the finaliser of splitmix64): a bijection of 64-bit words without a pattern left."""
+    """Scrambles 64-bit words with the finaliser of splitmix64, which is a bijection. The result has no visible pattern."""
     out = words + _M1
     out ^= out >> _S30
     out *= _M2
@@ -47,19 +47,19 @@ def mixed(words: _Words) -> _Words:
 
 
 def hashed(n: int, key: int) -> _Words:
-    """A hash of each of the numbers 0 … n-1; no two are equal."""
+    """The hash of each of the numbers 0 … n-1. No two hashes are equal."""
     words = np.arange(n, dtype=np.uint64)
     words ^= np.uint64(key)
     return mixed(words)
 
 
 def shuffled(n: int, key: int) -> Ints:
-    """The numbers 0 … n-1 in an order that `key` decides, as a table; for small n."""
+    """The numbers 0 … n-1 in an order that depends on `key`, as a table. For small n."""
     return np.argsort(hashed(n, key), kind="stable")
 
 
 class Permutation:
-    """The bijection of [0, n) that `key` names. `p(x)` permutes an array of positions, `p.inverse(y)` undoes it."""
+    """A bijection of [0, n) that depends on `key`. `p(x)` permutes an array of positions; `p.inverse(y)` undoes it."""
 
     __slots__ = ("_keys", "_left", "_right", "_table", "_whole_keys", "n")
 
@@ -79,13 +79,13 @@ class Permutation:
         return self._walk(x, forward=True)
 
     def inverse(self, y: Ints) -> Ints:
-        """The positions that the permutation sends to `y`."""
+        """The positions that the permutation maps to `y`."""
         if self._table is not None:
             return np.argsort(self._table, kind="stable")[y]
         return self._walk(y, forward=False)
 
     def one(self, x: int) -> int:
-        """The same as calling it, for one position: much faster than an array of one."""
+        """The same as a call, for one position. Much faster than an array with one item."""
         if self._table is not None:
             return int(self._table[x])
         while True:
@@ -138,7 +138,7 @@ class Permutation:
 
     @staticmethod
     def _turned(half: _Words, other: _Words, key: np.uint64, size: np.uint64, *, forward: bool) -> _Words:
-        # (half ± f(other)) mod size, f spread over [0, size) by a multiplication instead of a division.
+        # Computes (half ± f(other)) mod size. A multiplication, not a division, maps f to [0, size).
         step = other ^ key
         step *= _M2
         step ^= step >> _S32

@@ -1,7 +1,7 @@
-"""A recipe's stream as arithmetic: which source and which of its samples stands at each position.
+"""Computes, for each position of a recipe's stream, the source and which of its samples is there.
 
-Segments and exhausted sources cut the stream into phases. Within a phase the weights are constant and every source goes
-on from where it stood: nothing lost, nothing repeated.
+Segments and exhausted sources divide the stream into phases. Within a phase the weights are constant. Each source
+continues where it stopped in the phase before, so no sample is lost or repeated.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from choline_data.order.permute import Ints
 from choline_data.process.work import pause
 
 _DEALT_KEPT = 32
-_FEW_SLOTS = 32  # of a mixing block: up to here it is cheaper to find these than to deal the whole block
-_QUOTA_BOUND = 3  # how far a quota may be from its ideal; the tests hold the tree to it
+_FEW_SLOTS = 32  # up to this many slots of a mixing block are computed one by one, which is cheaper than the block
+_QUOTA_BOUND = 3  # samples by which a quota may differ from its ideal; the tests check this
 
 
 @dataclass(frozen=True)
 class Phase:
-    """Positions [start, end) with constant weights; `base[i]` samples of source i were served before it.
+    """Positions [start, end) with constant weights. `base[i]` samples of source i come before the phase.
 
-    `dealt_to` is where it would end without the next segment. Its last mixing block is dealt as if there were none, so
-    that a segment appended later leaves every earlier position as it was.
+    `dealt_to` is where the phase would end if no segment followed. Its last mixing block is computed as if none
+    followed, so that a segment which is appended later changes no earlier position.
     """
 
     start: int
@@ -42,7 +42,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class Placed:
-    """Consecutive positions from `start`: the source of each, and the rank of the sample within that source."""
+    """Consecutive positions from `start`: for each, the source and the rank of the sample within that source."""
 
     start: int
     source: npt.NDArray[np.uint16]
@@ -50,9 +50,9 @@ class Placed:
 
 
 def _first_exhaustion(quotas: Quotas, left: Sequence[int | None]) -> int | None:
-    """The most slots that no source's remaining samples fall short of; None where nothing ever runs out."""
+    """The largest number of slots for which every source has enough samples left; None if no source ever runs out."""
     total = sum(quotas.weights)
-    # A quota is within the bound of its ideal, so each source runs out within that of its own ideal end.
+    # A quota differs from its ideal by at most the bound, which limits how far a source's end is from its ideal end.
     earliest = [
         ((rest - _QUOTA_BOUND) * total // weight, rest, index)
         for index, (rest, weight) in enumerate(zip(left, quotas.weights, strict=True))
@@ -74,7 +74,10 @@ def _first_exhaustion(quotas: Quotas, left: Sequence[int | None]) -> int | None:
 
 
 def _completion(quotas: Quotas, left: Sequence[int | None]) -> int | None:
-    """The fewest slots in which every source with weight gives all that it has left; None where one has no end."""
+    """The smallest number of slots in which every weighted source gives all its remaining samples.
+
+    None if one of these sources has no end.
+    """
     pairs = [(rest, index) for index, (rest, weight) in enumerate(zip(left, quotas.weights, strict=True)) if weight]
     wanted = [(rest, index) for rest, index in pairs if rest is not None and rest > 0]
     if any(rest is None for rest, _ in pairs):
@@ -82,7 +85,7 @@ def _completion(quotas: Quotas, left: Sequence[int | None]) -> int | None:
     total = sum(quotas.weights)
     low = max(((rest - _QUOTA_BOUND) * total // quotas.weights[index] for rest, index in wanted), default=0)
     low = max(low, 0)
-    # A source that has given all by `low` at the latest does not decide.
+    # A source that is certainly complete before `low` has no influence on the result.
     latest = [((rest + _QUOTA_BOUND) * total // quotas.weights[index] + 1, rest, index) for rest, index in wanted]
     paths = [(quotas.path(index), rest) for last, rest, index in latest if last >= low]
     high = max((last for last, _, _ in latest), default=0)
@@ -94,13 +97,13 @@ def _completion(quotas: Quotas, left: Sequence[int | None]) -> int | None:
 
 
 class Plan:
-    """The phases of a stream, and `place`, the function from positions to (source, rank).
+    """The phases of a stream, and the function `place` from positions to (source, rank).
 
-    `segments` are (start, weight of each source); `caps[i]` is the most samples that source i gives, None for no end.
-    Of a source that runs out, `on_exhausted` says: "renormalize", the others share its slots; "stop" and "error", the
-    stream has no further position; "repeat", it begins again, and the stream ends when all have given what they have.
-    `length` is the number of positions, None for no end: exact, and known before the phases are, which are reckoned as
-    far as they are asked for.
+    `segments` are (start, weight of each source). `caps[i]` is the largest number of samples that source i gives; None
+    means no end. `on_exhausted` says what happens when a source runs out. "renormalize": the other sources share its
+    slots. "stop" and "error": the stream ends. "repeat": the source begins again, and the stream ends when every source
+    has given its `caps[i]` samples. `length` is the exact number of positions; None means no end. With "renormalize" the
+    phases of the last segment are computed only as far as they are needed; `length` is known without them.
     """
 
     def __init__(
@@ -140,7 +143,7 @@ class Plan:
         return [None if cap is None else cap - done for cap, done in zip(caps, served, strict=True)]
 
     def _rest(self, position: int, served: Sequence[int], weights: Sequence[int]) -> int | None:
-        """Where the last segment ends: after all that its sources have left."""
+        """The position where the last segment ends, when all its sources have given their remaining samples."""
         ends = position
         for rest, weight in zip(self._left(self._caps, served), weights, strict=True):
             if weight:
@@ -150,7 +153,7 @@ class Plan:
         return ends
 
     def _grow(self) -> bool:
-        """Adds the segment's next phase; False where there is none."""
+        """Adds the segment's next phase. Returns False if no further phase can follow it in the segment."""
         position, served = self._open
         until, weights = self._segment
         if (until is not None and position >= until) or (self._phases and self._phases[-1].end is None):
@@ -173,7 +176,7 @@ class Plan:
         return True
 
     def _served_in(self, phase: Phase, position: int) -> list[int]:
-        """Samples of each source before a position of the phase, its end included."""
+        """The number of samples of each source before a position of the phase. The position may be the phase's end."""
         slots = position - phase.start
         block, offset = divmod(slots, MIXING_BLOCK)
         if not offset or position == phase.dealt_to:
@@ -185,11 +188,11 @@ class Plan:
         return [*map(add, phase.base, counts)]
 
     def served(self, position: int) -> list[int]:
-        """How many samples of each source stand before `position`."""
+        """The number of samples of each source before `position`."""
         return self._served_in(self._phase(max(position - 1, 0)), position) if position else [0] * len(self._caps)
 
     def ends(self) -> list[int | None]:
-        """Where each source has run out: the position from which on it gives nothing; None for never."""
+        """For each source, the position from which it gives no more samples; None if it never runs out."""
         out: list[int | None] = [None] * len(self._caps)
         if self._repeats:
             return out
@@ -203,7 +206,7 @@ class Plan:
         return out
 
     def missing(self) -> list[int]:
-        """The sources that have run out where the stream ends though others of its mix have more."""
+        """Sources that are exhausted at the stream's end while others still have samples."""
         if self.length is None or self._repeats:
             return []
         left = self._left(self._caps, self.served(self.length))
@@ -224,7 +227,7 @@ class Plan:
         return "no end" if self.length is None else f"{self.length} positions"
 
     def _dealt(self, phase: Phase, block: int) -> tuple[npt.NDArray[np.uint16], Ints]:
-        """The block's slots: source and rank of each."""
+        """The source and the rank of each slot of the block."""
         found = self._blocks.get((phase.start, block))
         if found is None:
             quota, base = self._shares(phase, block)
@@ -238,7 +241,7 @@ class Plan:
 
     @staticmethod
     def _shares(phase: Phase, block: int) -> tuple[list[int], Ints]:
-        """How many of the block's slots each source has, and how many samples of it stand before the block."""
+        """For each source, the number of its slots in the block, and the number of its samples before the block."""
         first = block * MIXING_BLOCK
         last = first + MIXING_BLOCK
         if phase.dealt_to is not None:
@@ -247,9 +250,9 @@ class Plan:
         return [*map(sub, after, before)], np.array([*map(add, phase.base, before)], dtype=np.int64)
 
     def at(self, positions: Ints) -> tuple[npt.NDArray[np.uint16], Ints]:
-        """The source and the rank of each of these ascending positions.
+        """The source and the rank of each of these positions, which must ascend.
 
-        Only the mixing blocks that hold some of them are dealt, however far apart they are.
+        Only the mixing blocks that contain some of the positions are computed, however far apart the positions are.
         """
         self._check(int(positions[0]), int(positions[-1]) + 1)
         count = len(positions)
@@ -281,7 +284,7 @@ class Plan:
             raise OutOfRangeError(f"Positions {start} to {stop} are not all in the stream, which has {self._extent}.")
 
     def place(self, start: int, stop: int) -> Iterator[Placed]:
-        """Positions start … stop-1 in order, in pieces that each lie in one mixing block."""
+        """Positions start … stop-1 in order, in pieces. Each piece lies in one mixing block."""
         self._check(start, stop)
         while start < stop:
             phase = self._phase(start)

@@ -1,4 +1,4 @@
-"""How well an order is mixed: a metric that is shipped, so that a claim about a shuffle is a number."""
+"""Metrics of how well an order is mixed. They are part of the package, so that anybody can measure a shuffle."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from choline_data.order.permute import Ints
 
 
 def mixedness(labels: npt.ArrayLike, batch: int) -> float:
-    """How like the whole the batches of this label sequence are: 1 as random draws, 0 where each has one label only.
+    """How similar the batches of a label sequence are to the whole: 1 like random batches, 0 if each has only one label.
 
-    It is 1 - (found - expected) / (worst - expected), clipped to 0 … 1, of the mean chi-square distance between the
-    label shares of a batch and those of the sequence; `expected` is that of batches drawn at random, `worst` that of
-    batches with one label each. A sequence with one label, or with less than two batches, counts as mixed.
+    The measure is the mean chi-square distance between the label shares of a batch and those of the sequence. The result
+    is 1 - (found - expected) / (worst - expected), clipped to 0 … 1, where `found` is the distance of this sequence,
+    `expected` that of random batches, and `worst` that of batches with one label each. A sequence with one label, or
+    with fewer than two batches, gives 1.
     """
     codes = np.unique(np.asarray(labels), return_inverse=True)[1].astype(np.int64)
     kinds = int(codes.max()) + 1 if len(codes) else 0
@@ -32,5 +33,5 @@ def mixedness(labels: npt.ArrayLike, batch: int) -> float:
 
 
 def adjacent_correlation(rows: Ints) -> float:
-    """Pearson's r between each row number and the next: about 0 in a shuffled order, 1 in source order."""
+    """Pearson's r between each row number and the next one: about 0 in a shuffled order, 1 in source order."""
     return float(np.corrcoef(rows[:-1], rows[1:])[0, 1])

@@ -1,4 +1,4 @@
-"""The recipe: a mix made exact. Its canonical JSON says everything that decides the stream; its digest names it."""
+"""The recipe: a mix with every detail fixed. Its canonical JSON defines the whole stream; its digest is the stream's name."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class RecipeSource:
-    """A source of a recipe: a revision, the part of it that is served, and how its rows count and are ordered.
+    """A source of a recipe: a revision, which part of it is served, and the numbers that decide the order of its rows.
 
-    `rows` and `block_rows` are those of what is served: samples, or packed rows in the tokens view.
+    `rows` and `block_rows` count what is served: samples, or packed rows in the tokens view.
     """
 
     name: str
@@ -45,12 +45,15 @@ class RecipeSource:
 
     @property
     def key(self) -> str:
-        """What the order of this source's rows depends on beside the seed: never its name or its neighbours."""
+        """The order of this source's rows depends on this key, the seed, `rows` and `block_rows`.
+
+        It never depends on the source's name or on the other sources.
+        """
         return "/".join((self.revision, self.config, self.split, self.where))
 
     @property
     def cap(self) -> int | None:
-        """The most samples that it gives; None for no end."""
+        """The largest number of samples that the source gives; None for no end."""
         if not self.max_epochs:
             return None
         return int(self.rows * Fraction(self.max_epochs))
@@ -58,7 +61,7 @@ class RecipeSource:
 
 @dataclass(frozen=True)
 class Segment:
-    """From position `start` on, these integer weights, in samples; a source that is not named has none."""
+    """From position `start` on, sources have these integer weights, in samples. A source without a weight gives none."""
 
     start: int
     weights: Mapping[str, int]
@@ -66,7 +69,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that decides a stream. Equal recipes, equal streams, on every machine."""
+    """Everything that defines a stream. Equal recipes give equal streams on every machine."""
 
     sources: tuple[RecipeSource, ...]
     segments: tuple[Segment, ...]
@@ -74,8 +77,8 @@ class Recipe:
     shuffle: bool = True
     view: str = "samples"
     on_exhausted: str = "renormalize"
-    options: Mapping[str, str] = ()  # type: ignore[assignment]  # of the view: tokenizer digest, seq_len, packing …
-    source_batch: int = 1  # so many consecutive positions have one source
+    options: Mapping[str, str] = ()  # type: ignore[assignment]  # options of the view: tokenizer digest, seq_len, packing …
+    source_batch: int = 1  # number of consecutive positions with one source
 
     def __post_init__(self) -> None:
         names = [source.name for source in self.sources]
@@ -111,7 +114,7 @@ class Recipe:
                 remedy=f"Begin it at a multiple of {self.source_batch}.",
             )
         unnamed = set(names).difference(*(segment.weights for segment in self.segments))
-        if unnamed:  # `before` tells by the weights which sources there were
+        if unnamed:  # `before` finds the sources of a shorter recipe by their weights
             raise InvalidMixError(f"No segment weighs {min(unnamed)}.", remedy="Give it a weight; 0 will do.")
         for segment in self.segments:
             if not set(segment.weights) <= set(names) or not sum(segment.weights.values()):
@@ -133,7 +136,7 @@ class Recipe:
                 )
 
     def to_json(self) -> bytes:
-        """The canonical form: sorted keys, no blanks, integers and strings only."""
+        """The canonical JSON: sorted keys and no blanks; values are integers, strings and booleans."""
         body = {
             "version": VERSION,
             "sources": [{key: value for key, value in vars(source).items() if value != ""} for source in self.sources],
@@ -144,13 +147,13 @@ class Recipe:
             "on_exhausted": self.on_exhausted,
             "options": dict(self.options),
         }
-        if self.source_batch != 1:  # left out where it says nothing: recipes that are older keep their digests
+        if self.source_batch != 1:  # the default is left out, so that older recipes keep their digests
             body["source_batch"] = self.source_batch
         return orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
 
     @classmethod
     def from_json(cls, raw: bytes | str) -> Recipe:
-        """The recipe of this JSON, which may come from anywhere: checked, InvalidMixError where it is none."""
+        """Parses and checks the JSON of a recipe, which may be untrusted. InvalidMixError if it is not a valid recipe."""
         try:
             body = orjson.loads(raw)
             if body["version"] != VERSION:
@@ -180,7 +183,7 @@ class Recipe:
         return hashlib.sha256(self.to_json()).hexdigest()
 
     def plan(self) -> Plan | RunPlan:
-        """The arithmetic of this recipe's stream."""
+        """The plan that maps positions of this recipe's stream to sources and ranks."""
         _check_weights(len(self.sources), len(self.segments))
         weights = [(s.start, [s.weights.get(source.name, 0) for source in self.sources]) for s in self.segments]
         caps = [source.cap for source in self.sources]
@@ -189,7 +192,10 @@ class Recipe:
         return Plan(weights, caps, seed=self.seed, on_exhausted=self.on_exhausted)
 
     def exhaustion(self) -> SourceExhaustedError | None:
-        """What a stream that is to say so raises after its last position; None where it just ends, or never does."""
+        """The error that a stream with `on_exhausted="error"` raises after its last position.
+
+        None if the stream ends without an error, or never ends.
+        """
         if self.on_exhausted != "error":
             return None
         plan = self.plan()
@@ -207,21 +213,21 @@ class Recipe:
         )
 
     def with_segment(self, start: int, weights: Mapping[str, int], sources: Sequence[RecipeSource] = ()) -> Recipe:
-        """The recipe that changes to `weights` at `start`; everything before stays as it was."""
+        """This recipe with a new segment that changes to `weights` at `start`. Earlier positions do not change."""
         known = {s.name for s in self.sources}
         added = tuple(s for s in sources if s.name not in known)
         return replace(self, sources=(*self.sources, *added), segments=(*self.segments, Segment(start, dict(weights))))
 
     def before(self, segment: int) -> Recipe:
-        """The recipe as it was before its segment number `segment` was appended."""
+        """The recipe before segment number `segment`, counted from 0, was appended."""
         kept = self.segments[:segment]
         named = {name for s in kept for name in s.weights}
         return replace(self, segments=kept, sources=tuple(s for s in self.sources if s.name in named))
 
     def _earlier(self, position: int) -> Iterator[str]:
-        """The digests that this recipe had before each segment that starts at or after `position`.
+        """The digests of this recipe before each of its segments that start at or after `position`.
 
-        They are those of `before`. What the canonical forms of two of them have in common is hashed once.
+        They equal the digests of the recipes that `before` returns. The common start of their JSON is hashed only once.
         """
         body = orjson.loads(self.to_json())
         sources, segments = body.pop("sources"), body.pop("segments")
@@ -242,7 +248,10 @@ class Recipe:
                 yield whole.hexdigest()
 
     def check_digest(self, digest: str, position: int) -> None:
-        """Accepts a cursor of this recipe, or of the recipe as it was before a segment that starts at or after it."""
+        """Checks that a cursor with this recipe digest and position belongs to this stream; else RecipeMismatchError.
+
+        The digest may also be that of the recipe before a segment was appended that starts at or after `position`.
+        """
         if digest == self.digest:
             return
         if len(digest) == 64 and any(digest == earlier for earlier in self._earlier(position)):
@@ -274,14 +283,17 @@ def _segment(body: Any) -> Segment:
 
 
 def _typed(value: Any, kind: type[_T]) -> _T:
-    """The value, of this very type; TypeError else."""
+    """The value, if it has exactly this type; TypeError otherwise."""
     if type(value) is not kind:
         raise TypeError(f"a {type(value).__name__} where a {kind.__name__} should be")
     return value
 
 
 def _checked(source: RecipeSource) -> RecipeSource:
-    """A source from anywhere, where its fields are what they should be: a revision names a folder of the home."""
+    """Checks the fields of an untrusted source and returns the source; TypeError or ValueError if a field is wrong.
+
+    The check of `revision` matters for security, because it names a folder of the home.
+    """
     for name in ("name", "dataset", "revision", "split", "config", "where", "max_epochs"):
         _typed(getattr(source, name), str)
     if not _REVISION.fullmatch(source.revision) or not _EPOCHS.fullmatch(source.max_epochs):
@@ -292,7 +304,7 @@ def _checked(source: RecipeSource) -> RecipeSource:
 
 
 def difference(ours: Recipe, theirs: Mapping[str, Any]) -> str:
-    """In words, how a recipe (as parsed JSON) differs from ours: the first few fields, ours and theirs."""
+    """Describes how a recipe (as parsed JSON) differs from ours: up to six differences, each with both values."""
     own: dict[str, Any] = orjson.loads(ours.to_json())
     told: list[str] = []
     for key in ("seed", "shuffle", "view", "on_exhausted", "source_batch", "options", "segments"):

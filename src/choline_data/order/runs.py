@@ -1,7 +1,7 @@
-"""A stream dealt by runs of positions instead of single ones: each run of `size` positions has one source.
+"""A stream in which each run of `size` consecutive positions has one source.
 
-The plan underneath deals the runs as it would deal samples, so quotas, changes of the mix and seeks are the same
-arithmetic, counted in runs. What a source that ends has left beyond whole runs is not served.
+A `Plan` assigns runs to sources as it would assign samples. So quotas, changes of the mix and seeks use the same
+arithmetic, counted in runs. If a source ends, its last samples that do not fill a whole run are not served.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from choline_data.order.plan import Placed, Plan
 
 
 class RunPlan:
-    """`Plan`, in runs: position p has the source of run p // size, whose samples follow one another."""
+    """A `Plan` that counts in runs: position p has the source of run p // size. A run has consecutive samples."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class RunPlan:
         self.length = None if self._runs.length is None else self._runs.length * size
 
     def served(self, position: int) -> list[int]:
-        """How many samples of each source stand before `position`."""
+        """The number of samples of each source before `position`."""
         runs, rest = divmod(position, self._size)
         counts = [count * self._size for count in self._runs.served(runs)]
         if rest:
@@ -50,15 +50,15 @@ class RunPlan:
         return counts
 
     def ends(self) -> list[int | None]:
-        """Where each source has run out: the position from which on it gives nothing; None for never."""
+        """For each source, the position from which it gives no more samples; None if it never runs out."""
         return [None if end is None else end * self._size for end in self._runs.ends()]
 
     def missing(self) -> list[int]:
-        """The sources that have run out where the stream ends though others of its mix have more."""
+        """Sources that are exhausted at the stream's end while others still have samples."""
         return self._runs.missing()
 
     def at(self, positions: Ints) -> tuple[npt.NDArray[np.uint16], Ints]:
-        """The source and the rank of each of these ascending positions, however far apart they are."""
+        """The source and the rank of each of these positions, which must ascend but may be far apart."""
         self._check(int(positions[0]), int(positions[-1]) + 1)
         number, within = np.divmod(positions, self._size)
         runs, which = np.unique(number, return_inverse=True)
@@ -71,7 +71,7 @@ class RunPlan:
             raise OutOfRangeError(f"Positions {start} to {stop} are not all in the stream, which has {extent}.")
 
     def place(self, start: int, stop: int) -> Iterator[Placed]:
-        """Positions start … stop-1 in order, in pieces that each lie in one mixing block of runs."""
+        """Positions start … stop-1 in order, in pieces. Each piece lies in one mixing block of runs."""
         self._check(start, stop)
         size = self._size
         inside = np.arange(size, dtype=np.int64)

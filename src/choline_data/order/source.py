@@ -1,11 +1,11 @@
 """One source's rows in the order in which the stream serves them.
 
-Rank t of a source is its t-th sample in the stream: epoch t // n, place t % n in that epoch. With `shuffle`, blocks of
-`block_rows` rows are permuted, and rows are permuted within windows of WINDOW_BLOCKS consecutive blocks of that order;
-each epoch has keys of its own. Without, the order is the source's own. Either way the rows of a window are a few ranges
-of the revision, so a reader fetches ranges and picks rows from memory.
+Rank t of a source with n rows is its t-th sample in the stream: place t % n in epoch t // n. With `shuffle`, blocks of
+`block_rows` rows are permuted. Then rows are permuted within windows of WINDOW_BLOCKS consecutive blocks of that order.
+Each epoch has its own keys. Without `shuffle`, rows come in the order of the source. In both cases the rows of a window
+are a few ranges of the revision, so a reader fetches ranges and picks rows from memory.
 
-The order depends on the number of rows and on `block_rows`, never on how files were cut.
+The order depends on the number of rows and on `block_rows`, never on how the rows are divided into files.
 """
 
 from __future__ import annotations
@@ -22,12 +22,15 @@ from choline_data.order.permute import Ints, Permutation, key_of
 
 WINDOW_BLOCKS = 64
 _MANY_WINDOWS = 4
-_FEW_RANKS = 16  # of a window: up to here one by one is faster than arrays
+_FEW_RANKS = 16  # for up to this many ranks in a window, single lookups are faster than arrays
 
 
 @dataclass(frozen=True)
 class WindowRows:
-    """Ranks that fall into one window: places `at` of the asked ranks, and their rows' places `rows` in the window."""
+    """Ranks that lie in one window.
+
+    `at` is their slice of the requested ranks, and `rows` are the places of their rows in the window.
+    """
 
     epoch: int
     window: int
@@ -37,7 +40,7 @@ class WindowRows:
 
 
 class Picks:
-    """The orders of the windows that were read last, bounded in bytes. Safe to share between threads."""
+    """A cache of the row orders of recently read windows, bounded in bytes. Safe to share between threads."""
 
     def __init__(self, limit: int = 16 << 20) -> None:
         self._limit = limit
@@ -46,7 +49,7 @@ class Picks:
         self._lock = threading.Lock()
 
     def get(self, key: tuple[object, ...]) -> Ints | None:
-        """The order of this window, where it is held."""
+        """The order of this window, or None if it is not cached."""
         with self._lock:
             found = self._held.get(key)
             if found is not None:
@@ -54,7 +57,7 @@ class Picks:
             return found
 
     def put(self, key: tuple[object, ...], order: Ints) -> None:
-        """Holds the order; those that were used least lately go."""
+        """Caches the order, and drops the least recently used orders above the limit."""
         with self._lock:
             if key not in self._held:
                 self._held[key] = order
@@ -64,7 +67,7 @@ class Picks:
 
 
 class SourceOrder:
-    """Maps the ranks of one source to windows of row ranges. `key` names the source: equal keys, equal orders."""
+    """Maps the ranks of one source to windows of row ranges. Equal values of `key` and `seed` give equal orders."""
 
     def __init__(
         self, rows: int, block_rows: int, *, seed: int, key: str, shuffle: bool = True, picks: Picks | None = None
@@ -77,13 +80,13 @@ class SourceOrder:
         self._seed = seed
         self._key = key
         self._blocks = -(-rows // block_rows)
-        self._last = rows - (self._blocks - 1) * block_rows  # rows of the one short block
+        self._last = rows - (self._blocks - 1) * block_rows  # rows of the last block, which may be shorter
         self.windows = -(-self._blocks // WINDOW_BLOCKS)
         self._epochs: OrderedDict[int, tuple[Permutation, int]] = OrderedDict()
         self._picks = picks or Picks()
 
     def _epoch(self, epoch: int) -> tuple[Permutation, int]:
-        """The epoch's order of blocks, and the place of the short block in it."""
+        """The order of blocks in the epoch, and the place of the short block in that order."""
         found = self._epochs.get(epoch)
         if found is None:
             order = Permutation(self._blocks, key_of("blocks", self._seed, self._key, epoch))
@@ -94,7 +97,7 @@ class SourceOrder:
         return found
 
     def _window_start(self, epoch: int, window: int) -> int:
-        """The place in the epoch of the window's first row; `rows` for the window after the last."""
+        """The place in the epoch of the window's first row; `self.rows` for the window after the last one."""
         block = min(window * WINDOW_BLOCKS, self._blocks)
         short_before = self.shuffle and self._epoch(epoch)[1] < block
         if not self.shuffle:
@@ -106,11 +109,11 @@ class SourceOrder:
         return guess + 1 if self._window_start(epoch, guess + 1) <= place else guess
 
     def window_size(self, epoch: int, window: int) -> int:
-        """How many rows the window holds."""
+        """The number of rows in the window."""
         return self._window_start(epoch, window + 1) - self._window_start(epoch, window)
 
     def ranges(self, epoch: int, window: int) -> list[tuple[int, int]]:
-        """The row ranges [from, to) of the revision that make up the window, in the order of its places."""
+        """The row ranges [from, to) of the revision that form the window, in the order of the window's places."""
         first, last = window * WINDOW_BLOCKS, min((window + 1) * WINDOW_BLOCKS, self._blocks)
         if not self.shuffle:
             return [(first * self.block_rows, min(last * self.block_rows, self.rows))]
@@ -118,7 +121,7 @@ class SourceOrder:
         return [(b * self.block_rows, min((b + 1) * self.block_rows, self.rows)) for b in blocks.tolist()]
 
     def _pick(self, epoch: int, window: int) -> Ints:
-        """The window's places in the order in which they are served."""
+        """The window's places, in the order in which their rows are served."""
         key = (self._seed, self._key, self.rows, self.block_rows, epoch, window)
         found = self._picks.get(key)
         if found is None:
@@ -129,7 +132,7 @@ class SourceOrder:
         return found
 
     def runs(self, ranks: Ints) -> Iterator[WindowRows]:
-        """These ascending ranks, as runs that each lie in one window."""
+        """Divides ascending ranks into runs. Each run lies in one window."""
         done = 0
         while done < len(ranks):
             epoch, place = divmod(int(ranks[done]), self.rows)
@@ -142,13 +145,13 @@ class SourceOrder:
             done = stop
 
     def scattered(self, ranks: Ints) -> bool:
-        """Whether these ascending ranks lie in many windows and are few in each: then windows are not worth loading."""
+        """Whether these ascending ranks lie in many windows with few ranks each, so that windows are not worth loading."""
         window_rows = min(WINDOW_BLOCKS * self.block_rows, self.rows)
         windows = (int(ranks[-1]) - int(ranks[0])) // window_rows + 1
         return windows > _MANY_WINDOWS and len(ranks) < windows * WINDOW_BLOCKS
 
     def rows_at(self, ranks: Ints) -> Ints:
-        """The rows of the revision at these ascending ranks; no window is ordered whole, however many they lie in."""
+        """The rows of the revision at these ascending ranks. Never computes or caches the whole order of a window."""
         if not self.shuffle:
             return ranks % self.rows
         out = np.empty(len(ranks), dtype=np.int64)
@@ -170,15 +173,15 @@ class SourceOrder:
         return out
 
     def _row(self, epoch: int, place: int) -> int:
-        """The row of the revision at this place in the epoch's order of blocks."""
+        """The row of the revision at this place of the epoch, before rows are permuted within windows."""
         order, short = self._epoch(epoch)
         block, within = divmod(place, self.block_rows)
-        if block >= short and place >= short * self.block_rows + self._last:  # the short block lies before
+        if block >= short and place >= short * self.block_rows + self._last:  # the short block comes earlier
             block, within = divmod(place + self.block_rows - self._last, self.block_rows)
         return order.one(block) * self.block_rows + within
 
     def _places(self, epoch: int, window: int) -> Ints:
-        """The rows of the revision at the places of a window."""
+        """The rows of the revision at all places of a window."""
         return np.concatenate([np.arange(a, b, dtype=np.int64) for a, b in self.ranges(epoch, window)])
 
     def past_half(self, run: WindowRows) -> bool:
@@ -187,13 +190,13 @@ class SourceOrder:
         return (run.last - start) * 2 >= self.window_size(run.epoch, run.window)
 
     def following(self, run: WindowRows, repeats: bool) -> tuple[int, int] | None:
-        """The epoch and the window after this one; None after the last of a source that does not repeat."""
+        """The epoch and the number of the next window; None after the last window if the source does not repeat."""
         if run.window + 1 < self.windows:
             return run.epoch, run.window + 1
         return (run.epoch + 1, 0) if repeats else None
 
     def rows_of(self, first: int, count: int) -> Ints:
-        """The rows of the revision at these ranks: what the runs and ranges come to, for explanations and tests."""
+        """The rows of the revision at ranks first … first+count-1, computed from runs and ranges, for explanations and tests."""
         out = np.empty(count, dtype=np.int64)
         for run in self.runs(np.arange(first, first + count, dtype=np.int64)):
             out[run.at] = self._places(run.epoch, run.window)[run.rows]

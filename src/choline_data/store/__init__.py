@@ -1,4 +1,4 @@
-"""The block store: immutable Arrow IPC files of fixed-row blocks, and one manifest a revision."""
+"""The block store: immutable Arrow IPC files of blocks with a fixed number of rows, and one manifest per revision."""
 
 from choline_data.store.blocks import BlockFile, BlockWriter
 from choline_data.store.manifest import Manifest, StoredFile

@@ -1,7 +1,7 @@
-"""One store file: an Arrow IPC file of blocks with a fixed number of rows, named by its sha256, and its block index.
+"""A store file: an Arrow IPC file of blocks with a fixed number of rows, named by its sha256, and its block index.
 
-The index (`.blocks`) has 24 bytes a block: offset, length and xxh3-64 of the encapsulated IPC message. A reader maps the
-file, or fetches one block by one ranged read, and never parses the footer. Any Arrow reader can open the file itself.
+The index (`.blocks`) has 24 bytes per block: offset, length and xxh3-64 of the encapsulated IPC message. A reader maps
+the file, or fetches a block with one ranged read; it never parses the footer. Any Arrow reader can open the file.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from choline_data.process.pages import PAGES
 from choline_data.store.messages import Messages, Piece, cut, rows_of
 
 _INDEX = np.dtype([("offset", "<u8"), ("length", "<u8"), ("xxh3", "<u8")])
-_MAGIC, _OLD_MAGIC = b"CHLBLK02", b"CHLBLK01"  # the old one's checksum does not cover the name
+_MAGIC, _OLD_MAGIC = b"CHLBLK02", b"CHLBLK01"  # the checksum of the old format does not cover the name
 _IOV_MAX = 1024
-WAITING_BYTES = 32 << 20  # of blocks that are encoded and not yet written
+WAITING_BYTES = 32 << 20  # limit for blocks that are encoded and not yet written
 
 
 def block_rows_for(row_bytes: float) -> int:
-    """Rows a block so that it holds about 256–512 KiB: a power of two, 1 to 4,096."""
+    """The number of rows per block, so that a block has about 256–512 KiB: a power of two, 1 to 4,096."""
     rows = 1
     while rows < 4096 and rows * 2 * row_bytes <= 512 << 10:
         rows *= 2
@@ -44,18 +44,18 @@ def block_rows_for(row_bytes: float) -> int:
 
 
 def data_name(sha256: str) -> str:
-    """The object that holds the store file of this digest."""
+    """The object that holds the store file with this digest."""
     return f"data/{sha256[:2]}/{sha256}.arrow"
 
 
 def index_name(sha256: str) -> str:
-    """The object that holds its block index."""
+    """The object that holds the block index of the store file with this digest."""
     return f"data/{sha256[:2]}/{sha256}.blocks"
 
 
 @dataclass(frozen=True)
 class Written:
-    """A finished store file: its digest (its name), rows and bytes."""
+    """A finished store file: its digest, which is its name, and its numbers of rows and bytes."""
 
     sha256: str
     rows: int
@@ -63,7 +63,7 @@ class Written:
 
 
 class _Output:
-    """Writes a staged file and hashes what it writes, in a thread of its own: sha256 of it all, xxh3 of each block."""
+    """Writes and hashes a staged file in its own thread: sha256 of the whole file, xxh3 of each block."""
 
     def __init__(self, home: Home, path: str) -> None:
         self._home = home
@@ -81,7 +81,7 @@ class _Output:
         self._thread.start()
 
     def add(self, parts: list[Any], size: int, *, block: bool) -> None:
-        """Takes what comes next in the file; waits while WAITING_BYTES are still to be written."""
+        """Appends bytes to the file. Blocks while WAITING_BYTES or more are queued; raises if the thread has failed."""
         with self._room:
             self._room.wait_for(lambda: self._waiting < WAITING_BYTES or self._failed is not None)
             self._waiting += size
@@ -90,18 +90,18 @@ class _Output:
         self._parts.put((parts, size, block))
 
     def end(self, then: Callable[[], None]) -> None:
-        """Nothing more comes: the thread closes the file when all is written and hashed, and does what is left to do."""
+        """Ends the file without waiting: when everything is written and hashed, the thread calls `then` and closes the file."""
         self._at_end = then
         self._parts.put(None)
 
     def wait(self) -> None:
-        """Returns when all of that is done, and raises what went wrong on the way."""
+        """Waits for the thread to end. Raises the error of the thread, if there was one."""
         self._thread.join()
         if self._failed is not None:
             raise self._failed
 
     def stop(self) -> None:
-        """Ends the thread and closes the file, whatever became of it."""
+        """Waits for the thread to end and to close the file. Never raises an error of the thread."""
         self._parts.put(None)
         self._thread.join()
 
@@ -135,7 +135,7 @@ def _write(fd: int, parts: list[Any]) -> None:
     for at in range(0, len(parts), _IOV_MAX):
         left = parts[at : at + _IOV_MAX]
         wrote = os.writev(fd, left)
-        while left:  # a write may stop short of the end: what is left of it goes on from there
+        while left:  # writev may write only a part; the loop writes the rest
             size = memoryview(left[0]).nbytes
             if wrote >= size:
                 wrote -= size
@@ -146,9 +146,10 @@ def _write(fd: int, parts: list[Any]) -> None:
 
 
 class BlockWriter:
-    """Writes record batches as blocks of exactly `block_rows` rows (the last may be shorter) into a home.
+    """Writes record batches into a home as blocks of exactly `block_rows` rows. The last block may be shorter.
 
-    Its bytes follow from the rows alone, however they were cut into batches. A batch must not change after `write`.
+    The bytes of the file depend only on the rows, not on how they are divided into batches. A batch must not change
+    after `write`.
     """
 
     def __init__(self, home: Home, schema: pa.Schema, block_rows: int, *, compression: str | None = None) -> None:
@@ -167,7 +168,7 @@ class BlockWriter:
         self.rows = 0
 
     def write(self, batch: pa.RecordBatch) -> None:
-        """Takes rows; whole blocks go to the file at once."""
+        """Adds rows. Full blocks are encoded at once and queued for the file."""
         if not batch.schema.equals(self._schema):
             raise ValueError(f"rows of another schema than the file's: {batch.schema}")
         self._pending.append((rows_of(batch), 0, batch.num_rows))
@@ -196,7 +197,7 @@ class BlockWriter:
         self.bytes += size
 
     def end(self) -> None:
-        """No more rows come: the file is finished and adopted into the home in the background, where there are any."""
+        """Ends the file: it is finished and moved into the home in the background. Without rows there is no file."""
         if self._ended:
             return
         if self._pending_rows:
@@ -211,7 +212,7 @@ class BlockWriter:
         self._output.end(self._adopt)
 
     def close(self) -> Written | None:
-        """Returns when the file is in the home, synced; None (and no file) where no row was written."""
+        """Waits until the file is in the home and synced. Without rows, returns None and leaves no file."""
         self.end()
         if not self.rows:
             return None
@@ -228,20 +229,20 @@ class BlockWriter:
         self._home.adopt(self._staged, data_name(self._digest))
 
     def abandon(self) -> None:
-        """Drops what was written; waits for what is under way."""
+        """Waits for pending writes and deletes the staged file."""
         self._output.stop()
         if os.path.exists(self._staged):
             os.unlink(self._staged)
 
 
 def encoded_index(sha256: str, table: npt.NDArray[Any]) -> bytes:
-    """The object that holds this block index of the store file with this digest."""
+    """The bytes of the object that holds this block index of the store file with this digest."""
     content = table.tobytes()
     return _MAGIC + content + _index_check(sha256, content)
 
 
 def index_of(home: Home, sha256: str) -> bytes:
-    """The block index of a store file that is sound, made again from its footer and its bytes."""
+    """Rebuilds the block index of an undamaged store file from its footer and its bytes."""
     if not home.local:
         return _index_made(sha256, memoryview(home.read(data_name(sha256))))
     mapped = home.map(data_name(sha256), partial(_damaged, sha256), lambda _: "it was changed while it was read")
@@ -269,7 +270,7 @@ def _damaged(sha256: str, how: str) -> DamagedStoreError:
 
 
 def _recheck(index: npt.NDArray[Any], checked: npt.NDArray[np.bool_], memory: pa.Buffer) -> str:
-    """What is wrong with the blocks that were checked before, "" for nothing."""
+    """Checks again the blocks that were checked before. Returns what is wrong, or "" if nothing is."""
     for block in np.flatnonzero(checked).tolist():
         offset, length, checksum = index[block].tolist()
         if xxhash.xxh3_64_intdigest(memory.slice(offset, length)) != checksum:
@@ -278,10 +279,10 @@ def _recheck(index: npt.NDArray[Any], checked: npt.NDArray[np.bool_], memory: pa
 
 
 class BlockFile:
-    """A store file for reading: blocks by number, checked against their checksum.
+    """Reads blocks of a store file by number and checks their checksums.
 
-    A block that is copied is checked each time, a block of the mapped file when it is first touched: whoever reads that
-    one does it within `steady` (`places/mapped.py`).
+    A block that is copied is checked each time. A block of the mapped file is checked only when it is first used, so
+    callers must read it within `steady` (`places/mapped.py`).
     """
 
     def __init__(self, home: Home, sha256: str, schema: pa.Schema, size: int) -> None:
@@ -306,7 +307,7 @@ class BlockFile:
         return len(self._index)
 
     def check_rows(self, rows: int, block_rows: int) -> None:
-        """DamagedStoreError where it has more or fewer blocks than a file of `rows` rows."""
+        """DamagedStoreError if the number of blocks is not right for a file of `rows` rows."""
         if not rows <= len(self._index) * block_rows < rows + block_rows:
             raise self._damaged(f"its block index has {len(self._index)} blocks, which is not right for {rows} rows")
 
@@ -314,26 +315,26 @@ class BlockFile:
         return _damaged(self.sha256, how)
 
     def span(self, block: int) -> tuple[int, int]:
-        """Where block `block` lies: from byte, to byte."""
+        """The byte range of block `block` in the file: (first byte, end)."""
         offset, length, _ = self._index[block].tolist()
         return offset, offset + length
 
     def block(self, block: int) -> pa.RecordBatch:
-        """Block `block` in memory of its own; DamagedStoreError where its bytes are wrong."""
+        """A copy of block `block`; DamagedStoreError if its bytes are wrong."""
         offset, length, checksum = self._index[block].tolist()
         try:
             fetched = self._home.read_range(data_name(self.sha256), offset, offset + length)
         except SourceNotFoundError:
             if self.mapped is None:
                 raise
-            view = self.mapped.buffer.slice(offset, length)  # whoever has a file mapped keeps it when it is removed
+            view = self.mapped.buffer.slice(offset, length)  # a mapping stays valid after the file is removed
             fetched = steady(view.to_pybytes, (self.mapped,))
         if len(fetched) != length or xxhash.xxh3_64_intdigest(fetched) != checksum:
             raise self._damaged(f"block {block} does not have its checksum")
         return self._batch(pa.py_buffer(fetched))
 
     def view(self, block: int) -> pa.RecordBatch:
-        """Block `block` where it lies in the mapped file; a copy of it where there is none."""
+        """Block `block` as a view of the mapped file, or a copy if the file is not mapped."""
         return self.block(block) if self.mapped is None else self._batch(self._checked_view(self.mapped, block))
 
     def _batch(self, message: pa.Buffer) -> pa.RecordBatch:
@@ -349,9 +350,10 @@ class BlockFile:
         return body
 
     def numbers(self, blocks: Ints, header: Header) -> tuple[Ints, Ints] | None:
-        """Of these blocks of the mapped file the nulls of each node, and where in the file each buffer begins.
+        """For each of these blocks of the mapped file: the null count of each node, and the file offset of each buffer.
 
-        None where they can't be read together: not mapped, too long for a view's offset, compressed, or written by others.
+        None if the blocks can't be read in this way: the file is not mapped or is too large for a view's offset, or a
+        block is compressed or was not written by this library.
         """
         if self.mapped is None or self.mapped.size > BASE_LIMIT:
             return None

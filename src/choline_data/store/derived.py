@@ -1,4 +1,4 @@
-"""What a home keeps because somebody asked for it, and can make again: its quota, its eviction by last use, its collection.
+"""Derived data of a home: objects that are made on request and can be rebuilt. Their quota, eviction and collection.
 
 =============================== ===================================================================
 selections/REVISION/*.arrow      the rows that a `where` keeps
@@ -7,14 +7,14 @@ tokens/REVISION/KEY/bfd-*        an index of packed rows
 tokens/REVISION/KEY/             tokens that were made on request: the folder has a file `on-request`
 =============================== ===================================================================
 
-Tokens of `choline-data tokenize` are not among them. The quota holds for the whole home, and each process that writes
-keeps it: before it writes, it lists what there is and removes what was used least lately. When something was used is the
-modification time that the storage itself gives: a local file is touched; an object store has a small object under `used/`
-that is written again. Times are only compared with times of the same storage, never with a host's clock.
+Tokens of `choline-data tokenize` are not derived data. The quota is for the whole home, and each process that writes
+observes it: before it writes, it removes the least recently used objects if there is no room. The time of the last use
+is a modification time of the storage: a local file is touched; in an object store, a small object under `used/` is
+written again. Times are only compared with times of the same storage, never with a host's clock.
 
-What is read whole (a selection, an index) may be evicted at any time. Tokens on request are mapped where the home is
-local: those that were used in the last `MAPPED_SECONDS` stay, and a stream that goes on marks them again. What was evicted
-is made again when it is next needed. A home that can't be written is served without all this.
+Objects that are read as a whole (selections, indexes) may be evicted at any time. Tokens on request are mapped if the
+home is local. They are not evicted within `MAPPED_SECONDS` after their last use, and an active stream renews that time.
+An evicted object is made again when it is needed. A read-only home is served without derived data.
 """
 
 from __future__ import annotations
@@ -31,49 +31,49 @@ from choline_data.errors import HomeError, InvalidOptionError, LimitError, Unava
 from choline_data.places.home import Home
 
 BYTES, FILES = 32 << 30, 10_000
-TOKENS_BYTES = 256 << 20  # of a dataset that is tokenized on request
+TOKENS_BYTES = 256 << 20  # limit for a dataset that is tokenized on request
 VARIABLE = "CHOLINE_DATA_DERIVED_BYTES"
 ON_REQUEST = "on-request"
 MAPPED_SECONDS = 900.0
 GC_SECONDS = 900.0
-_MARK_SECONDS = 300.0  # how long a use is not marked again
-_BLIND_WRITES = 16  # so many are written on the last listing's word
-_FULL = 0.9  # what is left of the quota once something had to go
+_MARK_SECONDS = 300.0  # the shortest time between two marks of the same object
+_BLIND_WRITES = 16  # the number of writes before the home is listed again
+_FULL = 0.9  # an eviction continues until this part of the quota is in use
 _SINGLE = re.compile(r"(?:selections/([0-9a-f]{64})/[^/]+\.arrow|ids/([0-9a-f]{64})\.index)")
 _TOKENS = re.compile(r"tokens/([0-9a-f]{64})/([0-9a-f]+)/([^/]+)")
 
 
 @dataclass(frozen=True)
 class Item:
-    """Something derived: its files in the order in which they are removed, what makes it seen first."""
+    """A derived object with its files, in the order of removal. The first file is the one that readers look for."""
 
     revision: str
     files: tuple[str, ...]
     size: int
-    used: float  # by the storage's time
+    used: float  # time of the last use, by the storage's clock
     mapped: bool = False
 
     @property
     def name(self) -> str:
-        """What it is called: its first file."""
+        """The name of its first file."""
         return self.files[0]
 
 
 @dataclass
 class Derived:
-    """The quota of a home, as one process keeps it."""
+    """The quota for the derived data of a home, as one process applies it."""
 
     limit: int = BYTES
     files: int = FILES
     tokens: int = TOKENS_BYTES
-    wait: float | None = None  # for another thread's making; None for as long as it takes
+    wait: float | None = None  # seconds to wait for another thread in `making`; None for no limit
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _making: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _marked: dict[str, float] = field(default_factory=dict, repr=False)
-    _known: tuple[int, int, int] | None = None  # bytes and items of the last listing and what came since; writes since
+    _known: tuple[int, int, int] | None = None  # (bytes, items, writes since the last listing)
 
     def room(self, home: Home, size: int) -> bool:
-        """Whether `size` bytes more may be kept, once what was used least lately has gone."""
+        """Whether `size` more bytes may be stored. Evicts the least recently used items first if that is necessary."""
         if size > self.limit:
             return False
         with self._lock:
@@ -88,7 +88,7 @@ class Derived:
         return True
 
     def _trimmed(self, home: Home, size: int) -> list[Item]:
-        """What is left once there is room for `size` bytes."""
+        """Evicts items until there is room for `size` bytes, if possible. Returns the remaining items."""
         left = items(home)
         total = sum(item.size for item in left)
         if total + size <= self.limit and len(left) < self.files:
@@ -100,7 +100,10 @@ class Derived:
         return left
 
     def mark(self, home: Home, name: str) -> None:
-        """Says that a derived object is used now; at most once in a few minutes, and never an error."""
+        """Records that a derived object is used now. Writes at most once in 300 seconds per object.
+
+        A home that is read-only, full or out of reach is not an error.
+        """
         now = time.monotonic()
         if now - self._marked.get(name, -_MARK_SECONDS) < _MARK_SECONDS:
             return
@@ -115,12 +118,12 @@ class Derived:
 
     @property
     def patience(self) -> float:
-        """Seconds that who makes something waits for `gc` to end."""
+        """The longest time in seconds that the making of an object waits for `gc`."""
         return GC_SECONDS if self.wait is None else self.wait
 
     @contextlib.contextmanager
     def making(self, what: str) -> Iterator[None]:
-        """One thread at a time makes something big; UnavailableError for who would wait too long."""
+        """A lock for the making of large objects: one thread at a time. UnavailableError after `wait` seconds."""
         if not self._making.acquire(timeout=-1 if self.wait is None else self.wait):
             raise UnavailableError(f"{what} are being made for another request.", remedy="Ask again in a minute.")
         try:
@@ -130,7 +133,7 @@ class Derived:
 
 
 class _where_allowed:
-    """Leaves the block where the home may only be read, is full, or can't be reached; other errors pass."""
+    """Suppresses the block's error if the home is read-only, full or out of reach. Other errors pass."""
 
     def __enter__(self) -> None: ...
 
@@ -139,7 +142,7 @@ class _where_allowed:
 
 
 def of(home: Home) -> Derived:
-    """The quota of this home: that of the server, or of `CHOLINE_DATA_DERIVED_BYTES`."""
+    """The quota of this home, set by the server or by `CHOLINE_DATA_DERIVED_BYTES`."""
     if home.derived is None:
         text = os.environ.get(VARIABLE, "")
         if text and not (text.isascii() and text.isdigit()):
@@ -150,7 +153,7 @@ def of(home: Home) -> Derived:
 
 
 def kept(home: Home, size: int, write: Callable[[], object]) -> bool:
-    """Writes something derived where the quota and the home allow it; False where not, and nothing is seen of it."""
+    """Calls `write` to store a derived object. Returns False, without an error, if the quota or the home does not allow it."""
     if not of(home).room(home, size):
         return False
     with _where_allowed():
@@ -160,7 +163,7 @@ def kept(home: Home, size: int, write: Callable[[], object]) -> bool:
 
 
 def room_for_tokens(home: Home, size: int) -> None:
-    """LimitError where tokens of this size can't be kept on request."""
+    """LimitError if the quota has no room for tokens of this size in bytes."""
     quota = of(home)
     if not quota.room(home, size):
         raise LimitError(
@@ -173,7 +176,7 @@ def room_for_tokens(home: Home, size: int) -> None:
 
 
 def items(home: Home) -> list[Item]:
-    """Everything derived that the home has, least lately used first."""
+    """All derived objects of the home, the least recently used first."""
     found: dict[str, tuple[int, float]] = {}
     for folder in ("selections", "ids", "tokens") if home.local else ("selections", "ids", "tokens", "used"):
         found |= home.listed(folder)
@@ -182,7 +185,7 @@ def items(home: Home) -> list[Item]:
     for name in found:
         single = _SINGLE.fullmatch(name)
         if name.startswith("used/"):
-            if name.removeprefix("used/") not in found:  # of what is gone
+            if name.removeprefix("used/") not in found:  # the mark of a removed object
                 out.append(Item("", (name,), 0, found[name][1]))
         elif single:
             out.append(_item(single.group(1) or single.group(2), [name], found))
@@ -208,7 +211,10 @@ def _item(revision: str, names: list[str], found: dict[str, tuple[int, float]], 
 
 
 def above(home: Home, listed: Iterable[Item], limit: int, files: int) -> Iterator[Item]:
-    """Of these items, least lately used first, those that have to go for the rest to have `limit` bytes."""
+    """The items to remove, so that the rest has at most `limit` bytes and `files` items.
+
+    `listed` has the least recently used items first. Recently used mapped items are never removed.
+    """
     left = list(listed)
     total, count = sum(item.size for item in left), len(left)
     now = _now(home) if any(item.mapped for item in left) else 0.0
@@ -222,7 +228,7 @@ def above(home: Home, listed: Iterable[Item], limit: int, files: int) -> Iterato
 
 
 def collectable(home: Home, revisions: Collection[str]) -> list[Item]:
-    """What `gc` removes: what is of none of these revisions, and what is above the quota."""
+    """The items that `gc` removes: those of other revisions than these, and those above the quota."""
     listed, quota = items(home), of(home)
     gone = [item for item in listed if item.revision not in revisions]
     left = [item for item in listed if item.revision in revisions]
@@ -230,18 +236,18 @@ def collectable(home: Home, revisions: Collection[str]) -> list[Item]:
 
 
 def remove(home: Home, item: Item) -> None:
-    """Removes an item's files, in their order; one that another process has removed meanwhile is no error."""
+    """Removes an item's files in order. A file that another process has removed already is no error."""
     for name in item.files:
         for each in (name,) if home.local else (name, f"used/{name}"):
             with contextlib.suppress(FileNotFoundError):
                 home.remove(each)
     if home.local:
-        with contextlib.suppress(OSError):  # others may have put something into it
+        with contextlib.suppress(OSError):  # the folder may not be empty
             os.rmdir(os.path.dirname(home.path(item.name)))
 
 
 def _now(home: Home) -> float:
-    """The time of a local home's storage: that of a file which is written now; 0 where none can be written."""
+    """The present time by the clock of a local home's storage, from a new file; 0 if no file can be written."""
     with _where_allowed():
         staged = home.staged()
         try:

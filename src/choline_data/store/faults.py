@@ -1,4 +1,4 @@
-"""What is wrong in a home: one fault a file, with what to do about it."""
+"""Faults of a home: one for each damaged or missing file, with a remedy."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ Kind = Literal[
 
 @dataclass(frozen=True)
 class Fault:
-    """A file of the home that is missing or not as it was written."""
+    """A file that is missing or damaged."""
 
     kind: Kind
     file: str
     what: str
     remedy: str
-    dataset: str = ""  # "" where no dataset of the catalog has it now
+    dataset: str = ""  # "" if the file belongs to no dataset in the catalog
     revision: str = ""
 
     def __str__(self) -> str:
@@ -41,21 +41,21 @@ class Fault:
 
 @dataclass
 class Report:
-    """What a check came to."""
+    """The result of a check."""
 
     faults: list[Fault] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)  # what is no fault, and worth a word
-    datasets: list[dict[str, Any]] = field(default_factory=list)  # for each dataset what was read
+    notes: list[str] = field(default_factory=list)  # remarks that are not faults
+    datasets: list[dict[str, Any]] = field(default_factory=list)  # for each dataset, what the check read
 
     def add(self, kind: Kind, file: str, what: str, *, dataset: str = "", revision: str = "", remedy: str = "") -> None:
-        """Adds a fault; without a remedy of its own `repair` is the remedy."""
+        """Adds a fault. The default remedy is `choline-data repair`."""
         remedy = remedy or f"Run `choline-data repair{' ' + dataset if dataset else ''}`."
         self.faults.append(Fault(kind, file, what, remedy, dataset, revision))
 
 
 @contextmanager
 def naming(dataset: str) -> Iterator[None]:
-    """Puts the dataset's name into damage that the block finds, and into its remedy."""
+    """Adds the dataset's name to every DamagedStoreError from the block, and to the remedy of the error."""
     try:
         yield
     except DamagedStoreError as error:

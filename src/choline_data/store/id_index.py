@@ -1,8 +1,8 @@
-"""Where a revision has the samples of an id: an index beside it, made at first need by one scan in bounded memory.
+"""An index from sample ids to the rows of a revision. It is made at first use by one scan in bounded memory.
 
-The object `ids/REVISION.index` is 32 bytes of head, a directory with 16 bytes a bucket (where its records end, and their
-xxh3), and 24 bytes a row: id and row number, by id. Ids are digests, so their first bits spread them evenly over buckets
-of about 1,000: to find one is to read the directory once and 24 KiB, from a disk or from an object store.
+The object `ids/REVISION.index` has a head of 32 bytes, a directory with 16 bytes per bucket (the end of its records, and
+their xxh3), and 24 bytes per row: id and row number, sorted by id. Ids are digests, so their first bits distribute them
+evenly over buckets of about 1,000 records. A look-up reads the directory once and then 24 KiB for an id.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from choline_data.store.leases import writing
 RowNumbers = npt.NDArray[np.int64]
 
 _HEAD = struct.Struct("<8sQQQ")  # magic, rows, buckets, xxh3 of the directory
-_MAGIC, _OLD_MAGIC = b"CHLIDX02", b"CHLIDX01"  # the old one's digest does not cover the revision
+_MAGIC, _OLD_MAGIC = b"CHLIDX02", b"CHLIDX01"  # the digest of the old format does not cover the revision
 _RECORD = np.dtype([("high", "<u8"), ("low", "<u8"), ("row", "<u8")])  # the two halves of an id as numbers
 _BUCKET = np.dtype([("end", "<u8"), ("xxh3", "<u8")])
 _IN_BUCKET = 1024
-_AT_ONCE = 1 << 22  # rows that are sorted together: 96 MiB
+_AT_ONCE = 1 << 22  # rows that are sorted in memory at a time: 96 MiB
 _ROWS_READ = 1 << 18
 
 
@@ -42,31 +42,31 @@ def index_name(revision: str) -> str:
 
 
 def rows_of(home: Home, revision: Revision, ids: Sequence[bytes]) -> RowNumbers:
-    """The rows that have one of these ids, ascending. Without an index, and where none can be kept, by a scan."""
+    """The rows that have one of these ids, ascending. Makes the index if needed; scans if no index can be stored."""
     name = index_name(revision.revision)
     if not home.exists(name) and not derived.kept(home, size_of(revision.rows), lambda: make(home, revision)):
         return scanned(revision, ids)
     derived.of(home).mark(home, name)
     try:
         return IdIndex(home, revision).rows_of(ids)
-    except (FileNotFoundError, SourceNotFoundError):  # it was evicted just now
+    except (FileNotFoundError, SourceNotFoundError):  # it has just been evicted
         return scanned(revision, ids)
 
 
 def size_of(rows: int) -> int:
-    """The bytes of the index of so many rows."""
+    """The size in bytes of an index for this number of rows."""
     return _HEAD.size + (_BUCKET.itemsize << _bits(rows)) + rows * _RECORD.itemsize
 
 
 def scanned(revision: Revision, ids: Sequence[bytes]) -> RowNumbers:
-    """The same by reading every id."""
+    """The rows that have one of these ids, ascending. Reads the id of every row."""
     wanted = _of_ids(ids)
     found = [part["row"][_among(part, wanted)] for part in _records(revision)]
     return np.concatenate([np.empty(0, np.int64), *found]).astype(np.int64)
 
 
 class IdIndex:
-    """An index that is there, opened for reading; DamagedStoreError where it is not as it was written."""
+    """Reads an existing index. Raises DamagedStoreError if it is damaged."""
 
     def __init__(self, home: Home, revision: Revision) -> None:
         self._home = home
@@ -107,7 +107,7 @@ class IdIndex:
         return np.frombuffer(raw, _RECORD)
 
     def check_all(self) -> None:
-        """DamagedStoreError where any of its records is not as it was written."""
+        """Reads the whole index; DamagedStoreError if any record is damaged."""
         if len(self._directory) and int(
             self._directory["end"][-1]
         ) * _RECORD.itemsize + self._records_at != self._home.size(self._name):
@@ -117,14 +117,17 @@ class IdIndex:
 
 
 def _digest(name: str, directory: bytes) -> int:
-    """The checksum of a directory; with the index's name, so that it can't stand for another revision."""
+    """The checksum of a directory. It covers the index's name, so an index of another revision is detected."""
     digest = xxhash.xxh3_64(name.encode())
     digest.update(directory)
     return digest.intdigest()
 
 
 def make(home: Home, revision: Revision, *, at_once: int = _AT_ONCE) -> None:
-    """Writes the revision's index: one scan, `at_once` rows in memory, and 24 bytes of disk for each row above that."""
+    """Writes the revision's index with one scan. About `at_once` rows are in memory at a time.
+
+    A revision with more rows also needs 24 bytes of temporary disk space per row.
+    """
     with writing(home, f"index {revision.revision[:12]}", patience=derived.of(home).patience) as held:
         staged = held.staged()
         try:
@@ -159,12 +162,12 @@ def _write(staged: str, revision: Revision, at_once: int) -> None:
 
 
 def _bits(rows: int) -> int:
-    """How many first bits of an id name its bucket: at least one."""
+    """The number of leading bits of an id that select its bucket: at least one."""
     return max(1, (rows // _IN_BUCKET).bit_length())
 
 
 def _of_ids(ids: Sequence[bytes]) -> npt.NDArray[Any]:
-    """The ids as records, sorted, each once."""
+    """The ids as records, sorted, without duplicates. Their row numbers are 0."""
     wanted = np.zeros(len(set(ids)), _RECORD)
     halves = np.frombuffer(b"".join(sorted(set(ids))), ">u8").reshape(-1, 2)
     wanted["high"], wanted["low"] = halves[:, 0], halves[:, 1]
@@ -172,7 +175,7 @@ def _of_ids(ids: Sequence[bytes]) -> npt.NDArray[Any]:
 
 
 def _among(part: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """Which records have one of the wanted ids: by the first half, then exactly, for the few that are left."""
+    """A mask of the records that have one of the wanted ids. Compares first halves, then the few matches completely."""
     hits = np.isin(part["high"], wanted["high"])
     pairs = set(zip(wanted["high"].tolist(), wanted["low"].tolist(), strict=True))
     at = np.flatnonzero(hits)
@@ -181,7 +184,7 @@ def _among(part: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> npt.NDArray[np.b
 
 
 def _records(revision: Revision) -> Iterator[npt.NDArray[Any]]:
-    """Every row's record, in row order."""
+    """The records of all rows, in row order."""
     for start in range(0, revision.rows, _ROWS_READ):
         pause()
         stop = min(start + _ROWS_READ, revision.rows)
@@ -194,7 +197,7 @@ def _records(revision: Revision) -> Iterator[npt.NDArray[Any]]:
 
 
 def _parts(revision: Revision, cut: int, folder: str) -> Iterator[npt.NDArray[Any]]:
-    """The records in 2^cut parts by the first bits of their ids, each in memory in its turn."""
+    """The records in 2^cut parts by the first bits of their ids. Only one part is in memory at a time."""
     if not cut:
         yield np.concatenate([np.empty(0, _RECORD), *_records(revision)]).astype(_RECORD)
         return
@@ -216,7 +219,7 @@ def _parts(revision: Revision, cut: int, folder: str) -> Iterator[npt.NDArray[An
 
 
 def _by_bucket(buckets: npt.NDArray[np.int64], records: npt.NDArray[Any]) -> Iterator[tuple[int, npt.NDArray[Any]]]:
-    """The records of each bucket that has some; both are in the order of the buckets."""
+    """The records of each bucket that is not empty. `buckets` must ascend, with one entry per record."""
     cuts = np.flatnonzero(np.diff(buckets)) + 1
     starts = np.concatenate([[0], cuts]).tolist()
     ends = [*cuts.tolist(), len(buckets)]
@@ -226,7 +229,7 @@ def _by_bucket(buckets: npt.NDArray[np.int64], records: npt.NDArray[Any]) -> Ite
 
 
 def _fill_empty(directory: npt.NDArray[Any]) -> None:
-    """Gives buckets without records the end of the one before, and the digest of nothing."""
+    """Gives each empty bucket the end of the bucket before it, and the digest of empty bytes."""
     empty = directory["end"] == 0
     directory["end"] = np.maximum.accumulate(directory["end"])
     directory["xxh3"][empty] = xxhash.xxh3_64_intdigest(b"")

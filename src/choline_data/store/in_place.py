@@ -1,8 +1,8 @@
-"""A revision whose samples are not stored but read from files where they lie: `add --in-place`.
+"""In-place revisions (`add --in-place`): samples are not stored in the home but read from the original files.
 
-The manifest says which files these are, what they were like when they were registered, and how many samples each of
-their groups (Parquet: row groups) holds. A group is decoded when rows of it are asked for, and as far as they are asked
-for; what was decoded last is kept, bounded in bytes. A file that is not as it was is an error, never other samples.
+The manifest lists the files, their state at registration, and the number of samples in each of their groups (in Parquet:
+row groups). A group is decoded on request, and only up to the last requested row. Recently decoded rows are kept, bounded
+in bytes. If a file has changed since registration, reading it is an error; it never gives other samples.
 """
 
 from __future__ import annotations
@@ -29,43 +29,43 @@ from choline_data.store.revision import Revision
 
 CACHE_BYTES = 64 << 20
 _SOURCES = 64
-_DECODING = 8  # groups that are decoded in part, each with a file open
+_DECODING = 8  # limit for partly decoded groups, because each has an open file
 
-# Readers are registered by entry points, so that a manifest names no code and the store knows no adapter.
+# Readers are registered as entry points, so a manifest contains no import path and the store imports no adapter.
 READERS = "choline_data.in_place_readers"
 
 
 class GroupReader(Protocol):
-    """What makes samples of a file's groups. Opened once for a revision, used by one thread at a time for a file."""
+    """Reads the groups of a file as samples. A revision has one reader; for each file, only one thread uses it at a time."""
 
     def check(self, file: FileInPlace) -> None:
-        """DamagedStoreError where the file is gone or not as it was registered."""
+        """DamagedStoreError if the file is missing or has changed since registration."""
         ...
 
     def samples(self, file: FileInPlace, group: int, *, extra: bool) -> Iterator[pa.RecordBatch]:
-        """The group's samples in stored columns, in batches of bounded size; `extra` only where asked for."""
+        """The group's samples with the stored columns, in batches of bounded size. `extra` says whether to read `extra`."""
         ...
 
 
 class _Group:
-    """A group on its way from file to samples: its last batches, and the reader that makes the next ones."""
+    """A group that is read step by step: its most recent batches, and the iterator that decodes the next ones."""
 
     def __init__(self, batches: Iterator[pa.RecordBatch], rows: int, where: str) -> None:
         self._batches: Iterator[pa.RecordBatch] | None = batches
         self._rows = rows
         self._where = where
         self._held: list[tuple[int, pa.RecordBatch]] = []
-        self._next = 0  # the first row that no batch held so far
+        self._next = 0  # the first row that was not decoded yet
         self.nbytes = 0
 
     @property
     def first(self) -> int:
-        """The first row that is still held."""
+        """The first row that is still in memory."""
         return self._held[0][0] if self._held else self._next
 
     @property
     def decoding(self) -> bool:
-        """Whether a file is open for it."""
+        """Whether the group is not fully decoded yet, so that its file is open."""
         return self._batches is not None
 
     def read(self, start: int, stop: int, limit: int) -> list[pa.RecordBatch]:
@@ -104,14 +104,14 @@ class _Group:
 
 
 def _slice(batch: pa.RecordBatch, start: int, rows: int) -> pa.RecordBatch:
-    """Rows of a decoded batch; a small part as a copy, as a view would keep all of it in memory."""
+    """Rows of a decoded batch. A small part is copied, because a view would keep the whole batch in memory."""
     if rows * 2 < batch.num_rows:
         return batch.take(pa.array(np.arange(start, start + rows)))
     return batch.slice(start, rows)
 
 
 class InPlaceRevision(Revision):
-    """A revision of files that lie elsewhere, for reading: what `Revision` is for stored ones."""
+    """Reads a revision whose samples are in files outside the home. Has the interface of `Revision`."""
 
     def __init__(
         self, home: Home, revision: str, table: pa.Table | None = None, *, cache_bytes: int = CACHE_BYTES
@@ -129,15 +129,15 @@ class InPlaceRevision(Revision):
 
     @property
     def in_place(self) -> bool:
-        """That its samples lie in files that are not the home's."""
+        """True: the samples are in files outside the home."""
         return True
 
     def files(self) -> list[Any]:
-        """No store files: `sources` are its files."""
+        """Always empty: there are no store files. `sources` lists the original files."""
         return []
 
     def sources(self) -> list[FileInPlace]:
-        """The files, as they were when they were registered."""
+        """The original files, with their state at registration."""
         return [self._source(number) for number in range(len(self.file_rows))]
 
     def _source(self, number: int) -> FileInPlace:
@@ -153,7 +153,7 @@ class InPlaceRevision(Revision):
         return found
 
     def manifest(self) -> ManifestInPlace:
-        """Its manifest as a value."""
+        """The revision's manifest as a `ManifestInPlace`."""
         head = self._head
         return ManifestInPlace(
             files=tuple(self.sources()),
@@ -166,17 +166,17 @@ class InPlaceRevision(Revision):
         )
 
     def maps(self) -> list[pa.Buffer]:
-        """None: nothing is mapped."""
+        """Always empty: no file is mapped."""
         return []
 
     def check(self, file: FileInPlace) -> None:
-        """DamagedStoreError where the file is not as it was registered."""
+        """DamagedStoreError if the file is missing or has changed since registration."""
         with self._with_source():
             self._reader.check(file)
 
     @contextmanager
     def _with_source(self) -> Iterator[None]:
-        """Puts the source into the remedy of damage that the block finds."""
+        """Puts the revision's source into the remedy of every DamagedStoreError from the block."""
         try:
             yield
         except DamagedStoreError as error:
@@ -213,7 +213,7 @@ class InPlaceRevision(Revision):
     def views(
         self, start: int, stop: int, columns: Sequence[str] | None, touched: list[MappedFile]
     ) -> list[pa.RecordBatch]:
-        """The same: nothing is mapped."""
+        """The same as `read`, because no file is mapped."""
         return self.read(start, stop, columns)
 
     def _of_file(self, number: int, start: int, stop: int, extra: bool) -> list[pa.RecordBatch]:
@@ -229,7 +229,7 @@ class InPlaceRevision(Revision):
                 if file.groups[group]:
                     low, high = max(start - base, 0), min(stop - base, file.groups[group])
                     out += self._of_group(number, file, group, low, high, extra)
-            self._reader.check(file)  # nor did it change while it was read
+            self._reader.check(file)  # detects a change during the read
             return out
         except SourceDamagedError as error:
             raise DamagedStoreError(
@@ -261,7 +261,7 @@ class InPlaceRevision(Revision):
         return out
 
     def _to_drop(self) -> list[_Group]:
-        """The groups used longest ago that go beyond the bounds; never the last used."""
+        """Removes and returns the least recently used groups above the limits; never the most recently used group."""
         gone: list[_Group] = []
         size = sum(group.nbytes for group in self._groups.values())
         decoding = sum(group.decoding for group in self._groups.values())
@@ -274,7 +274,7 @@ class InPlaceRevision(Revision):
 
 
 def check_in_place(revision: InPlaceRevision) -> Iterator[tuple[str, int, DamagedStoreError | None]]:
-    """Reads every sample from its file: for each file where it is, its groups, and the first thing that is wrong."""
+    """Reads every sample of every file. Yields for each file its location, its number of groups, and the first error."""
     for number, file in enumerate(revision.sources()):
         problem = None
         try:
@@ -292,7 +292,7 @@ def check_in_place(revision: InPlaceRevision) -> Iterator[tuple[str, int, Damage
 
 
 def _reader_named(name: str) -> Callable[[Sequence[str], Sequence[Any]], object]:
-    """Makes the reader of this name; KeyError where no installed package registers one."""
+    """The factory of readers with this name; KeyError if no installed package registers one."""
     found = sorted(
         entry_points(group=READERS, name=name), key=lambda entry: not entry.value.startswith("choline_data.")
     )

@@ -1,11 +1,11 @@
-"""Leases: which writers are at work in a home, so that `gc` deletes nothing that one of them relies on.
+"""Leases show which writers are active in a home, so that `gc` deletes nothing that a writer needs.
 
 A writer creates `leases/write-ID` before it writes anything, renews it while it works, and removes it at the end. `gc`
-creates `leases/gc-ID`. Each writes its own object first and looks for the others after that, so of the two at least one
-sees the other: `gc` keeps what it can't tell from the files of a writer, and a writer waits until `gc` has ended.
+creates `leases/gc-ID`. Each of them first creates its own lease and then looks for other leases, so at least one of the
+two sees the other. `gc` keeps every file that may belong to an active writer. A writer waits until `gc` has ended.
 
-No clock of one host is compared with that of another. On one host the kernel says whether a holder lives, by a lock on
-the file. Everywhere else the storage's own times are compared: that of a lease, and that of an object written just now.
+Clocks of different hosts are never compared. On one host a lock on the lease file shows whether its holder is alive.
+Otherwise two times of the storage itself are compared: that of the lease and that of an object written just now.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ from choline_data.places.home import Home
 
 FOLDER, WRITE, GC = "leases", "write", "gc"
 RENEW_SECONDS = 30.0
-DEAD_SECONDS = 300.0  # a lease that was not renewed for so long has no holder any more
-TRUST_SECONDS = 200.0  # its holder trusts it for less than that
-WAIT_SECONDS = 900.0  # a writer waits for `gc` for so long
+DEAD_SECONDS = 300.0  # a lease that was not renewed for this long counts as dead
+TRUST_SECONDS = 200.0  # the holder relies on its lease for this long after a renewal: less than DEAD_SECONDS
+WAIT_SECONDS = 900.0  # the longest time that a writer waits for `gc`
 _LOOK_SECONDS, _LOOK_LIMIT = 0.02, 2.0
 LOG = logging.getLogger("choline_data.store")
 
 
 def clock() -> float:
-    """Seconds that pass also while this host sleeps, where the system has such a clock."""
+    """A clock in seconds. It continues while the host sleeps, if the system has such a clock."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lease, as the lease states it."""
+    """The holder of a lease, as the lease's content describes it."""
 
     name: str
     what: str
@@ -63,7 +63,7 @@ class Holder:
 
 
 class Lease:
-    """A lease that this process holds. Renewed by a thread until it is released."""
+    """A lease that this process holds. A thread renews it until it is released."""
 
     def __init__(self, home: Home, kind: str, what: str) -> None:
         self.home = home
@@ -80,7 +80,7 @@ class Lease:
 
     @property
     def id(self) -> str:
-        """What names the lease, and the files that its holder has staged."""
+        """The lease's id. It is also part of the names of the files that its holder stages."""
         return self.name.rsplit("-", 1)[-1]
 
     def _take(self) -> None:
@@ -96,7 +96,7 @@ class Lease:
         self.name, self._renewed, self._lost = name, began, False
 
     def _create_locked(self, name: str, body: dict[str, Any]) -> None:
-        # It gets its name only when it is locked: one without a lock would look like that of a dead holder.
+        # The file is locked before it gets its final name: without a lock its holder would seem dead.
         path = self.home.path(name)
         staged = self.home.staged()
         file = os.open(staged, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
@@ -107,7 +107,7 @@ class Lease:
                 os.write(file, orjson.dumps(body))
             except OSError as error:
                 if self._kind != GC or error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                    raise  # `gc` has to work where there is no room: its lease says enough by its name
+                    raise  # `gc` must work on a full disk; the name of its lease is enough
             folders.make(os.path.dirname(path))
             os.rename(staged, path)
         except BaseException:
@@ -119,12 +119,12 @@ class Lease:
 
     def _keep(self) -> None:
         while not self._ended.wait(RENEW_SECONDS):
-            with self._lock, suppress(Exception):  # tried again next time; `valid` says when it is too late
+            with self._lock, suppress(Exception):  # the next turn tries again; `valid` shows when it is too late
                 if not self._ended.is_set():
                     self.renew()
 
     def renew(self) -> None:
-        """Shows that the holder lives. One that is late for that has lost the lease, and does not take it back."""
+        """Shows that the holder is alive. If it is too late for a renewal, the lease is lost and stays lost."""
         began = clock()
         if not self.valid:
             return
@@ -142,11 +142,11 @@ class Lease:
 
     @property
     def valid(self) -> bool:
-        """Whether nobody can take the holder for dead yet. False after a long stop of the process or of the network."""
+        """Whether nobody can regard the holder as dead yet. False after a long pause of the process or the network."""
         return not self._lost and clock() - self._renewed < TRUST_SECONDS
 
     def secure(self) -> bool:
-        """Makes sure of the lease. False where it was lost and another was taken: what was there may be gone."""
+        """Renews the lease. If it was lost, takes a new one and returns False: files written before may be deleted."""
         with self._lock:
             self.renew()
             if self.valid:
@@ -157,7 +157,7 @@ class Lease:
         return False
 
     def now(self) -> float:
-        """The time by the clock of the storage, to compare with when objects were written."""
+        """The present time by the storage's clock, for comparison with the modification times of objects."""
         with self._lock:
             self.renew()
         if self.valid:
@@ -166,14 +166,14 @@ class Lease:
         raise self.lost()
 
     def lost(self) -> ConflictError:
-        """What a holder raises that others may have taken for dead."""
+        """The error for a holder that others may regard as dead."""
         return ConflictError(
             f"{self._what} was stopped for too long in {self.home.location}: others may take it for dead.",
             remedy="Run the same command again.",
         )
 
     def wait_for_gc(self, seconds: float = WAIT_SECONDS) -> None:
-        """Returns when no `gc` is at work; UnavailableError where one is for so many seconds more."""
+        """Waits until no `gc` is active; UnavailableError if one is still active after this many seconds."""
         until, pause, told = clock() + seconds, _LOOK_SECONDS, False
         while others(self.home, GC, self):
             if not told:
@@ -188,12 +188,12 @@ class Lease:
             pause = min(pause * 2, _LOOK_LIMIT)
 
     def release(self) -> None:
-        """Ends the lease."""
+        """Ends the renewal and removes the lease."""
         self._ended.set()
         if os.getpid() != self._process:  # a forked child: the lease is its parent's
             return
         self._thread.join()
-        with suppress(Exception):  # what is left of it is that of a dead holder
+        with suppress(Exception):  # a lease that could not be removed counts as dead later
             self._drop()
 
     def _drop(self) -> None:
@@ -208,9 +208,9 @@ class Lease:
 
 @contextmanager
 def writing(home: Home, what: str, *, patience: float = WAIT_SECONDS) -> Iterator[Home]:
-    """The home for a writer: what it writes is safe from `gc` as long as the block runs. It waits for a `gc` at work.
+    """Yields the home for a writer: `gc` does not delete what it writes while the block runs. First waits for active `gc`s.
 
-    Within the block of another, in this process or in one that works for it, nothing is taken.
+    A home that comes from an enclosing block, in this process or in its parent, already has a lease and takes no other.
     """
     if home.holder:
         yield home
@@ -219,7 +219,7 @@ def writing(home: Home, what: str, *, patience: float = WAIT_SECONDS) -> Iterato
     try:
         lease.wait_for_gc(patience)
         held = copy.copy(home)
-        held.__dict__ |= home.__dict__  # also what is left out when it is sent to another process
+        held.__dict__ |= home.__dict__  # also the attributes that pickling leaves out
         held.lease, held.holder = lease, lease.id
         yield held
     finally:
@@ -227,9 +227,9 @@ def writing(home: Home, what: str, *, patience: float = WAIT_SECONDS) -> Iterato
 
 
 def check_written(home: Home, names: Sequence[str]) -> None:
-    """ConflictError where one of these objects is missing; asked right before something refers to them.
+    """ConflictError if one of these objects is missing. Call it right before writing a reference to them.
 
-    A writer that was stopped for minutes may have been taken for dead, and its files for garbage.
+    After a pause of minutes others may have regarded this writer as dead, and `gc` may have deleted its files.
     """
     if home.lease is not None:
         home.lease.secure()
@@ -243,7 +243,7 @@ def check_written(home: Home, names: Sequence[str]) -> None:
 
 
 def check_published(home: Home, names: Sequence[str]) -> None:
-    """The same right after something refers to them, where this process may have been stopped in between."""
+    """The same check right after a reference was written. It does nothing if the lease is still valid."""
     if home.lease is None or home.lease.valid:
         return
     home.lease.secure()
@@ -258,18 +258,18 @@ def check_published(home: Home, names: Sequence[str]) -> None:
 
 
 def others(home: Home, kind: str, own: Lease) -> list[Holder]:
-    """The holders of this kind of lease that live, as the holder of `own` sees them."""
+    """The living holders of leases of this kind, without `own`."""
     return [holder for holder, lives in look(home, own) if lives and holder.kind == kind]
 
 
 def look(home: Home, own: Lease) -> list[tuple[Holder, bool]]:
-    """All who hold or held a lease, but for `own`, and whether each of them lives."""
+    """The holder of every lease except `own`, and whether that holder is alive."""
     found = (_look(home, name, own) for name in home.names(FOLDER) if name != own.name)
     return [(holder, lives) for holder, lives in found if lives is not None]
 
 
 def _look(home: Home, name: str, own: Lease) -> tuple[Holder, bool | None]:
-    """Who holds the lease, and whether the holder lives; None where the lease has just been released."""
+    """The holder of the lease, and whether it is alive; None if the lease has just been released."""
     body: dict[str, Any] = {}
     holder = Holder(name, "a writer", "a host that is not known")
     try:
@@ -291,7 +291,7 @@ def _look(home: Home, name: str, own: Lease) -> tuple[Holder, bool | None]:
 
 
 def _kernel() -> str:
-    """Names this run of this kernel, as seen from this container; "" where the system does not say."""
+    """Identifies this boot of this kernel, as seen from this container; "" if the system does not provide it."""
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             return f"{file.read().strip()} {platform.node()}"
@@ -300,7 +300,7 @@ def _kernel() -> str:
 
 
 def _locked(file: int, *, exclusive: bool) -> bool:
-    """Locks an open file; False where another has it, or where there are no such locks."""
+    """Locks an open file. False if another process holds the lock, or if file locks are not supported."""
     try:
         import fcntl
 
@@ -311,7 +311,7 @@ def _locked(file: int, *, exclusive: bool) -> bool:
 
 
 def _lock_is_held(path: str, device: object) -> bool | None:
-    """Whether a process of this kernel has the file locked; None where this mount of it can't tell."""
+    """Whether a process of this kernel holds a lock on the file; None if it can't be known through this mount."""
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         if os.fstat(file).st_dev != device:

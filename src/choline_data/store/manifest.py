@@ -1,7 +1,7 @@
-"""The manifest of a revision: which store files it has, and what holds for all of its rows. One Arrow IPC file.
+"""The manifest of a revision: one Arrow IPC file with the list of its store files and the values common to all rows.
 
-It has a seal over all of its bytes. A manifest of an older version has none: there the revision, which is a digest over
-the files and their rows, is computed again when it is opened.
+A seal protects all bytes of the manifest. A manifest of an older version has no seal: it is checked when it is opened,
+by computing the revision again, which is a digest over the files and their numbers of rows.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ REJECTS = "rejects_xxh3"
 
 @dataclass(frozen=True)
 class StoredFile:
-    """A store file of a revision, and the source, split and config whose rows it holds."""
+    """A store file of a revision, and the source, split and config of its rows."""
 
     sha256: str
     rows: int
@@ -52,36 +52,36 @@ class StoredFile:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a revision is: its files in order, the columns they have, and the values that hold for every row."""
+    """The definition of a revision: its files in order, their columns, and the values that are the same in every row."""
 
     files: tuple[StoredFile, ...]
     columns: tuple[str, ...]
     block_rows: int
     constants: dict[str, str]
-    about: dict[str, Any] = field(default_factory=dict)  # how it came to be; no part of the digest
+    about: dict[str, Any] = field(default_factory=dict)  # how the revision was made; not part of the digest
 
     @property
     def rows(self) -> int:
-        """Samples in the revision."""
+        """The number of samples in the revision."""
         return sum(f.rows for f in self.files)
 
     @property
     def bytes(self) -> int:
-        """Bytes of its store files."""
+        """The total size of its store files in bytes."""
         return sum(f.bytes for f in self.files)
 
     @cached_property
     def revision(self) -> str:
-        """The digest of the content: equal for equal samples in equal order, whatever made them."""
+        """The digest of the content. It is equal for equal samples in equal order, whatever source they come from."""
         rows = ((file.sha256, file.rows, file.split, file.config) for file in self.files)
         return _digest(self.columns, self.block_rows, self.constants, rows)
 
     def with_about(self, about: dict[str, Any]) -> Manifest:
-        """The same manifest with other words about how it came to be."""
+        """The same manifest with another `about`, the description of how the revision was made."""
         return replace(self, about=about)
 
     def encode(self) -> builtins.bytes:
-        """The manifest as an Arrow IPC file: 10^5 files in some 12 MB, read in milliseconds."""
+        """The manifest as an Arrow IPC file. With 10^5 store files it has about 12 MB and is read in milliseconds."""
         digests = b"".join(bytes.fromhex(f.sha256) for f in self.files)
         columns: list[pa.Array] = [
             pa.Array.from_buffers(pa.binary(32), len(self.files), [None, pa.py_buffer(digests)]),
@@ -110,14 +110,14 @@ class Manifest:
 
 
 def damaged_manifest(revision: str) -> DamagedStoreError:
-    """That the manifest of this revision is of no use."""
+    """The error for a damaged manifest of this revision."""
     return DamagedStoreError(
         f"The manifest of revision {revision[:12]}… is damaged.", remedy="Run `choline-data repair`."
     )
 
 
 def missing_manifest(home: Home, revision: str) -> CholineDataError:
-    """What it means that a revision has no manifest: damage where the catalog has it, else that it was removed."""
+    """The error for a missing manifest: DamagedStoreError if the catalog has the revision, RevisionGoneError if not."""
     from choline_data.store.snapshots import Catalog
 
     entries = Catalog(home).entries().values()
@@ -131,7 +131,7 @@ def missing_manifest(home: Home, revision: str) -> CholineDataError:
 
 
 def read_manifest(home: Home, revision: str) -> pa.Table:
-    """The revision's manifest as a table of its files, what else it says in the schema's metadata."""
+    """The revision's manifest as a table with one row per file. The schema's metadata has the other values."""
     name = manifest_name(revision)
     try:
         raw = home.read(name)
@@ -166,7 +166,7 @@ def _digest(
 
 
 def _digest_of(table: pa.Table) -> str:
-    """The revision that a manifest without a seal has: some 0.1 s for 10^5 files."""
+    """The revision of a manifest without a seal, computed from the table. Takes about 0.1 s for 10^5 files."""
     from choline_data.store import manifest_in_place
 
     metadata = table.schema.metadata or {}
@@ -181,25 +181,25 @@ def _digest_of(table: pa.Table) -> str:
 
 
 class AnyManifest(Protocol):
-    """What the manifests of stored and of in-place revisions have in common."""
+    """The common interface of the manifests of stored and of in-place revisions."""
 
     @property
     def about(self) -> dict[str, Any]:
-        """How the revision came to be."""
+        """How the revision was made. Not part of the digest."""
 
     @property
     def revision(self) -> str:
-        """Its digest."""
+        """The digest that names the revision."""
 
     def encode(self) -> builtins.bytes:
-        """The object that is stored."""
+        """The manifest as bytes, as the home stores it."""
 
     def with_about(self, about: dict[str, Any]) -> Self:
-        """The same manifest with other words about how it came to be."""
+        """The same manifest with another `about`, the description of how the revision was made."""
 
 
 def store_manifest(home: Home, manifest: AnyManifest, rejects: builtins.bytes = b"") -> None:
-    """Puts a manifest, and the rejects beside it, into the home. Those that are there and sound stay as they are."""
+    """Writes a manifest and its rejects into the home. Does nothing if the home already has both, sealed and undamaged."""
     revision = manifest.revision
     if rejects_fault(home, revision) is None and _is_sealed(home, revision):
         return
@@ -216,7 +216,7 @@ def _is_sealed(home: Home, revision: str) -> bool:
 
 
 def rejects_fault(home: Home, revision: str) -> str | None:
-    """What is wrong with the revision's rejects; None where they are as its manifest says."""
+    """What is wrong with the revision's rejects, in words; None if they agree with the manifest."""
     name = rejects_name(revision)
     try:
         (raw,) = (read_manifest(home, revision).schema.metadata or {}).values()

@@ -1,4 +1,4 @@
-"""The manifest of a revision that stays where it is: its files, and how they are read."""
+"""The manifest of an in-place revision: its files outside the home, and how they are read."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _FILES = pa.schema(
 
 @dataclass(frozen=True)
 class FileInPlace:
-    """A file of the revision as it was when it was registered, and the samples of each of its groups."""
+    """A file of the revision: its state at registration, and the number of samples in each of its groups."""
 
     location: str
     name: str
@@ -43,7 +43,7 @@ class FileInPlace:
     split: str
     config: str
     bytes: int
-    stamp: str  # what changes when the file does: the time of its last change, or the store's etag
+    stamp: str  # changes with the file: its modification time, or its etag in an object store
     footer: str
     rows: int
     groups: tuple[int, ...]
@@ -51,7 +51,7 @@ class FileInPlace:
 
 @dataclass(frozen=True)
 class ManifestInPlace:
-    """What an in-place revision is: its files, how they are read, and the values that hold for every row."""
+    """The definition of an in-place revision: its files, how they are read, and the values common to all rows."""
 
     files: tuple[FileInPlace, ...]
     columns: tuple[str, ...]
@@ -59,7 +59,7 @@ class ManifestInPlace:
     constants: dict[str, str]
     reader: str
     parts: tuple[dict[str, Any], ...]  # the mapping of each part, for the reader
-    about: dict[str, Any]  # how it came to be; no part of the digest
+    about: dict[str, Any]  # how the revision was made; not part of the digest
 
     def _head(self) -> dict[str, Any]:
         return {
@@ -85,22 +85,22 @@ class ManifestInPlace:
         return sealing.sealed(manifest_name(self.revision), encode)
 
     def with_about(self, about: dict[str, Any]) -> ManifestInPlace:
-        """The same manifest with other words about how it came to be."""
+        """The same manifest with another `about`, the description of how the revision was made."""
         return replace(self, about=about)
 
     @property
     def rows(self) -> int:
-        """Samples in the revision."""
+        """The number of samples in the revision."""
         return sum(file.rows for file in self.files)
 
     @property
     def bytes(self) -> int:
-        """Bytes of its files."""
+        """The total size of its files in bytes."""
         return sum(file.bytes for file in self.files)
 
     @property
     def revision(self) -> str:
-        """The digest over where the files are, what they were like, and how they are read."""
+        """The digest of the files' locations, their state at registration, and how they are read."""
         return _digest(self._head(), [vars(file) for file in self.files])
 
 
@@ -112,7 +112,7 @@ def _digest(head: dict[str, Any], files: Iterable[dict[str, Any]]) -> str:
 
 
 def digest_of(table: pa.Table) -> str:
-    """The revision that a manifest without a seal has."""
+    """The revision of a manifest without a seal, computed from the table."""
     if not table.schema.equals(_FILES):
         raise ValueError("not the columns of a manifest")
     head = orjson.loads((table.schema.metadata or {})[HEAD])

@@ -1,8 +1,8 @@
-"""BlockRows of record batches as the IPC messages of a store file, from where their values lie.
+"""Encodes rows of record batches as the IPC messages of a store file, without a copy of the values.
 
-Arrow's writer pads a slice with its neighbours' bytes, so a block that it writes has to be copied to buffers of its own
-first. Here offsets and null bits are made anew, and all else is written from the source's memory. Tests hold the bytes
-to those that Arrow writes of such a copy.
+Arrow's writer fills the padding of a slice with bytes of neighbouring rows, so a block would first have to be copied to
+its own buffers. This module computes new offsets and null bits and writes everything else from the source's memory. Tests
+check that the bytes equal those that Arrow writes for such a copy.
 """
 
 from __future__ import annotations
@@ -18,16 +18,19 @@ import pyarrow as pa
 from choline_data.columns.ipc import Header, Message, message_of
 
 MAGIC = b"ARROW1\0\0"
-_MANY_PIECES = 16  # a block out of more batches than this is copied together: many small writes cost more
-_PREFIX = 8  # of a message: the continuation mark and the header's length
+_MANY_PIECES = 16  # a block from more pieces is copied first, because many small writes cost more
+_PREFIX = 8  # bytes before a message's header: the continuation mark and the header's length
 _PLACES = np.dtype([("offset", "<i8"), ("header", "<i4"), ("_", "<i4"), ("body", "<i8")])
 
-Piece = tuple["BlockRows", int, int]  # rows of a batch: from, to
+Piece = tuple["BlockRows", int, int]  # rows of a batch: (batch, first row, end row)
 
 
 @dataclass(frozen=True)
 class _Column:
-    """A column's memory: validity a row where it has nulls, offsets or the width of its values, its data, its children."""
+    """The memory of a column.
+
+    `valid` has one value per row; None if there are no nulls. A column has either offsets or a fixed value width in bytes.
+    """
 
     valid: npt.NDArray[np.bool_] | None
     offsets: npt.NDArray[Any] | None
@@ -38,20 +41,20 @@ class _Column:
 
 @dataclass(frozen=True)
 class BlockRows:
-    """A batch whose columns have been looked up once, for any number of slices of it."""
+    """A batch and the memory of its columns, which is looked up once for any number of slices."""
 
     batch: pa.RecordBatch
     columns: tuple[_Column, ...]
 
 
 def rows_of(batch: pa.RecordBatch) -> BlockRows:
-    """The batch, ready to be cut; no columns where they are not of the types that this module encodes."""
+    """Looks up the columns of a batch. `columns` is empty if one has a type that this module can't encode."""
     columns = batch.columns
     return BlockRows(batch, tuple(_column(c) for c in columns) if all(_simple(c.type) for c in columns) else ())
 
 
 class Messages:
-    """Encodes rows of one schema, as Arrow would write them into a file."""
+    """Encodes rows of one schema, with the bytes that Arrow would write into a file."""
 
     def __init__(self, schema: pa.Schema, compression: str | None = None) -> None:
         self._schema = schema
@@ -61,7 +64,7 @@ class Messages:
         self.preamble = MAGIC + schema.serialize().to_pybytes()
 
     def encode(self, pieces: Sequence[Piece]) -> Message:
-        """At least one row, out of any number of batches, as one message."""
+        """Encodes rows from any number of batches as one message. There must be at least one row."""
         if len(pieces) > _MANY_PIECES:
             pieces = [self._together(pieces)]
         if self._compression or not all(rows.columns for rows, _, _ in pieces):
@@ -73,7 +76,7 @@ class Messages:
         return Message(self._header.filled(count, body.nodes, body.spans, body.size), body.parts, body.size)
 
     def ending(self, blocks: Sequence[tuple[int, int, int]]) -> bytes:
-        """What ends a file whose messages lie at these (offset, header length, body length): Arrow's own footer."""
+        """The end of a file with messages at these (offset, header length, body length): the end mark and Arrow's footer."""
         sink = pa.BufferOutputStream()
         with pa.ipc.new_file(sink, self._schema) as writer:
             for _ in blocks:
@@ -91,7 +94,7 @@ class Messages:
 
     @staticmethod
     def places(file: memoryview) -> npt.NDArray[Any]:
-        """Where a whole file has its messages, by its footer: offset, header length and body length of each."""
+        """The offset, header length and body length of each message, read from the footer of a complete file."""
         size = int.from_bytes(file[-10:-6], "little")
         footer = file[len(file) - 10 - size : len(file) - 10]
         start = _blocks_in(footer)
@@ -99,7 +102,7 @@ class Messages:
         return np.frombuffer(footer, _PLACES, count, start)
 
     def _together(self, pieces: Sequence[Piece]) -> Piece:
-        # With the empty batch it is a copy even of one slice.
+        # The additional empty batch forces a copy even for a single slice.
         batch = pa.concat_batches([*(rows.batch.slice(start, end - start) for rows, start, end in pieces), self._empty])
         return rows_of(batch), 0, batch.num_rows
 
@@ -116,7 +119,7 @@ class Messages:
 
 
 class _Body:
-    """The body of a message under way: its parts, and the numbers that the header has of them."""
+    """The body of a message during encoding: its parts, and the nodes and buffer spans for the header."""
 
     def __init__(self) -> None:
         self.nodes: list[int] = []
@@ -125,7 +128,7 @@ class _Body:
         self.size = 0
 
     def buffer(self, parts: Sequence[Any], size: int) -> None:
-        """Adds a buffer made of these parts."""
+        """Adds a buffer that consists of these parts, with `size` bytes in total. Pads it to 8 bytes."""
         self.spans += (self.size, size)
         if size:
             self.parts += parts
@@ -164,7 +167,7 @@ def _encode(pieces: Sequence[tuple[_Column, int, int]], body: _Body) -> None:
 
 
 def _valid(pieces: Sequence[tuple[_Column, int, int]]) -> npt.NDArray[np.bool_] | None:
-    """Which rows are there; None where all of them are."""
+    """A mask of the rows that are not null; None if no piece has nulls."""
     if len(pieces) == 1:
         ((column, start, end),) = pieces
         return None if column.valid is None else column.valid[start:end]
@@ -176,7 +179,7 @@ def _valid(pieces: Sequence[tuple[_Column, int, int]]) -> npt.NDArray[np.bool_] 
 
 
 def _rebased(pieces: Sequence[tuple[_Column, int, int]]) -> tuple[npt.NDArray[Any], list[tuple[int, int]]]:
-    """The offsets of all pieces from 0 on, and from where to where each piece's values lie."""
+    """The offsets of all pieces as one array that begins at 0, and the range of each piece's values."""
     at = 0
     made: list[npt.NDArray[Any]] = []
     spans: list[tuple[int, int]] = []
@@ -226,7 +229,7 @@ _LONG: tuple[Callable[[pa.DataType], bool], ...] = (
 
 
 def _offset_width(kind: pa.DataType) -> int:
-    """Bytes of an offset; 0 where values have a fixed width."""
+    """The size of an offset in bytes; 0 if the type has no offsets."""
     if any(test(kind) for test in _SHORT):
         return 4
     return 8 if any(test(kind) for test in _LONG) else 0
@@ -246,7 +249,7 @@ def _simple(kind: pa.DataType) -> bool:
 
 
 def _blocks_in(footer: memoryview) -> int:
-    """Where a file's footer has its first block."""
+    """The offset, in a file's footer, of the entry for the first record batch."""
 
     def word(at: int) -> int:
         return int.from_bytes(footer[at : at + 4], "little")
@@ -259,7 +262,7 @@ def _blocks_in(footer: memoryview) -> int:
 
 
 def cut(pending: Sequence[Piece], rows: int) -> Iterator[list[Piece]]:
-    """The pieces in runs of `rows` rows, the last run shorter."""
+    """Divides the pieces into runs of exactly `rows` rows. The last run may be shorter."""
     run: list[Piece] = []
     missing = rows
     for batch, start, end in pending:

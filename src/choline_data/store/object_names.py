@@ -1,4 +1,4 @@
-"""Names of the objects that a revision has in the home."""
+"""Names of a revision's objects in the home."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ def manifest_name(revision: str) -> str:
 
 
 def rejects_name(revision: str) -> str:
-    """The object that holds the rows that were rejected on the way, one JSON object a line."""
+    """The object that holds the rows which ingestion rejected, one JSON object per line."""
     return f"revisions/{revision}/rejects.jsonl"

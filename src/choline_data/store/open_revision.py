@@ -1,4 +1,4 @@
-"""Opens a revision, whether its samples lie in the home or in files elsewhere."""
+"""Opens a revision, whether its samples are stored in the home or in files elsewhere."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from choline_data.store.revision import Revision
 
 
 def open_revision(home: Home, revision: str) -> Revision:
-    """The revision for reading, whether its samples are stored in the home or lie in files elsewhere."""
+    """Opens the revision for reading, whether its samples are stored in the home or in files elsewhere."""
     from choline_data.store.in_place import InPlaceRevision
     from choline_data.store.manifest_in_place import HEAD
 

@@ -1,4 +1,4 @@
-"""Which revisions a home keeps, and why: those of the catalog, of pins, and those removed or read not long ago."""
+"""The revisions that a home keeps, and why: in the catalog, pinned, or recently removed, replaced or read."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ _PART = re.compile(r"[0-9a-f]{8,64}")
 
 @dataclass(frozen=True)
 class Reason:
-    """Why a revision stays: a phrase that holds for many, and the revision's name."""
+    """Why a revision is kept: a phrase that many revisions share, and the label of this revision."""
 
     why: str
     label: str
 
 
 def label(name: str, revision: str) -> str:
-    """A revision as it is shown: NAME@ABCDEF012345."""
+    """The revision as text for users: NAME@ABCDEF012345."""
     return f"{name}@{revision[:12]}" if name else revision[:12]
 
 
 def kept_revisions(home: Home, keep_days: float, now: float) -> dict[str, Reason]:
-    """Every revision that stays, with the first reason for it. `now` is the time by the clock of the storage."""
+    """Every revision that is kept, with the first reason that applies. `now` is the time by the storage's clock."""
     kept: dict[str, Reason] = {}
     for why, revisions in (
         ("in the catalog", ((e.revision, e.name) for e in Catalog(home).entries().values())),
@@ -60,9 +60,9 @@ def kept_revisions(home: Home, keep_days: float, now: float) -> dict[str, Reason
 
 
 def _recent(home: Home, keep_days: float, now: float) -> Iterator[tuple[str, str]]:
-    """Revisions that a catalog snapshot named which was the newest within these days.
+    """Revisions in the catalog snapshots that were the newest snapshot at some time in the last `keep_days` days.
 
-    A snapshot ends to be the newest when the next one is written, so the time of that one counts.
+    A snapshot stops being the newest when the next one is written, so the write time of the next one decides.
     """
     if keep_days <= 0:
         return
@@ -77,7 +77,7 @@ def _recent(home: Home, keep_days: float, now: float) -> Iterator[tuple[str, str
                 yield entry.revision, entry.name
         except SourceNotFoundError:
             continue
-        except DamagedStoreError:  # it may have named any of them
+        except DamagedStoreError:  # the damaged snapshot may have named any revision
             for name in home.names("revisions"):
                 yield name.split("/")[1], ""
 
@@ -92,21 +92,22 @@ def _used(home: Home, keep_days: float, now: float) -> Iterator[tuple[str, str]]
 
 @dataclass(frozen=True)
 class Pin:
-    """A revision that stays until it is unpinned, and the dataset that it is of."""
+    """A revision that is kept until it is unpinned, and its dataset."""
 
     name: str
     revision: str
 
     @property
     def object(self) -> str:
-        """The object in the home that stands for the pin."""
+        """The object in the home that represents the pin."""
         return f"{PINS}/{self.name}@{self.revision}"
 
 
 def mark_read(home: Home, revisions: Iterable[str]) -> None:
-    """Says that these revisions are read now. Never an error: a home that may only be read is read without.
+    """Records that these revisions are read now. Never raises: a read-only home works without these marks.
 
-    The storage's times and this host's are compared only to save work: where they differ, a mark comes sooner or later.
+    The clocks of the storage and of this host are compared only to save work. If they differ, marks are written more or
+    less often.
     """
     with suppress(Exception):
         wanted = {f"{READ}/{revision}" for revision in revisions}
@@ -124,7 +125,7 @@ def mark_read(home: Home, revisions: Iterable[str]) -> None:
 
 
 def pins(home: Home) -> list[Pin]:
-    """The pins there are, by name."""
+    """All pins of the home, sorted by name."""
     out = []
     for name in home.names(PINS):
         dataset, _, revision = name.removeprefix(f"{PINS}/").rpartition("@")
@@ -134,7 +135,7 @@ def pins(home: Home) -> list[Pin]:
 
 
 def pin(home: Home, name: str, revision: str = "") -> Pin:
-    """Keeps a revision of a dataset: its newest one, or the one that begins with `revision`."""
+    """Pins a revision of a dataset: the newest one, or the one whose digest begins with `revision`."""
     check_name(name)
     with writing(home, f"pin {name}") as held:
         made = Pin(name, _one_of(name, revision, _revisions_of(held, name)))
@@ -147,7 +148,7 @@ def pin(home: Home, name: str, revision: str = "") -> Pin:
 
 
 def unpin(home: Home, name: str, revision: str = "") -> list[Pin]:
-    """Removes the pins of a dataset, or the one whose revision begins with `revision`."""
+    """Removes the pins of a dataset whose digest begins with `revision` ("": all of them). Returns these pins."""
     found = [p for p in pins(home) if p.name == name and p.revision.startswith(revision)]
     if not found:
         raise InvalidOptionError(
@@ -159,7 +160,7 @@ def unpin(home: Home, name: str, revision: str = "") -> list[Pin]:
 
 
 def _revisions_of(home: Home, name: str) -> list[str]:
-    """The revisions that the catalog's snapshots name for this dataset, the newest first."""
+    """The revisions of this dataset in the catalog's snapshots, the newest first."""
     catalog = Catalog(home)
     out: dict[str, None] = {}
     known: Iterable[str] = ()
@@ -169,7 +170,7 @@ def _revisions_of(home: Home, name: str) -> list[str]:
             known = known or list(entries)
             if name in entries:
                 out |= dict.fromkeys((entries[name].revision, *reversed(entries[name].earlier)))
-                break  # `earlier` has those before
+                break  # `earlier` contains the older revisions
     if not out:
         raise UnknownDatasetError(name, known)
     return list(out)

@@ -1,4 +1,4 @@
-"""A revision: one immutable normalised content of a dataset, named by the digest of its content."""
+"""A revision: the immutable, normalised content of a dataset at one time, named by the digest of that content."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _OPEN_FILES = 256
 
 
 class Revision:
-    """A revision for reading: any row range as record batches, in stored columns. Safe to share between threads."""
+    """Reads any row range of a revision as record batches with the stored columns. Safe to share between threads."""
 
     def __init__(self, home: Home, revision: str, table: pa.Table | None = None) -> None:
         self._home = home
@@ -56,22 +56,22 @@ class Revision:
 
     @property
     def rows(self) -> int:
-        """Samples in the revision."""
+        """The number of samples in the revision."""
         return self._starts[-1]
 
     @property
     def bytes(self) -> int:
-        """Bytes of its store files."""
+        """The total size of its store files in bytes."""
         return int(np.sum(numbers(self._table["bytes"])))
 
     @property
     def in_place(self) -> bool:
-        """Whether its samples lie in files that are not the home's."""
+        """Whether the samples are in files outside the home."""
         return False
 
     @property
     def schema(self) -> pa.Schema:
-        """The schema of the batches that `read` gives."""
+        """The schema of the batches that `read` returns."""
         return self._schema
 
     def files(self) -> list[StoredFile]:
@@ -79,7 +79,10 @@ class Revision:
         return [StoredFile(r.pop("sha256").hex(), **r) for r in self._table.to_pylist()]
 
     def spans(self, split: str = "", config: str = "") -> list[tuple[int, int]]:
-        """The row ranges of this split, or of several ("train+test"), and config ("" is any), merged where they touch."""
+        """The row ranges [from, to) of a split, or of several splits ("train+test"), within a config.
+
+        An empty split or config means all of them. Adjacent ranges are merged.
+        """
         out: list[tuple[int, int]] = []
         splits, configs = self._table["split"].to_pylist(), self._table["config"].to_pylist()
         wanted = {split} if split in splits else set(split.split("+"))
@@ -94,7 +97,7 @@ class Revision:
         return out
 
     def splits(self) -> list[tuple[str, str, int]]:
-        """Each (config, split) there is, with its rows."""
+        """Every pair of config and split, with its number of rows: (config, split, rows)."""
         counts: dict[tuple[str, str], int] = {}
         for row in self._table.select(["config", "split", "rows"]).to_pylist():
             key = (row["config"], row["split"])
@@ -126,7 +129,7 @@ class Revision:
         return opened
 
     def _missing(self) -> CholineDataError:
-        """What it means that a store file is not there: the revision is gone, or damaged."""
+        """The error for a missing store file: the revision was removed, or it is damaged."""
         if not self._home.exists(manifest_name(self.revision)):
             return missing_manifest(self._home, self.revision)
         return DamagedStoreError(
@@ -134,18 +137,21 @@ class Revision:
         )
 
     def maps(self) -> list[pa.Buffer]:
-        """The mapped files that are open now, the last used first."""
+        """The mapped files that are open now, the most recently used first."""
         with self._lock:
             return [file.mapped.buffer for file in reversed(self._open.values()) if file.mapped is not None]
 
     def read(self, start: int, stop: int, columns: Sequence[str] | None = None) -> list[pa.RecordBatch]:
-        """Rows start … stop-1 as slices of blocks, which are copied and checked: what happens to the file is no matter."""
+        """Rows start … stop-1 as slices of blocks. The blocks are checked copies, so later changes of the file are harmless."""
         return list(self._batches(start, stop, columns, BlockFile.block, []))
 
     def views(
         self, start: int, stop: int, columns: Sequence[str] | None, touched: list[MappedFile]
     ) -> list[pa.RecordBatch]:
-        """The same where the blocks lie. Adds the mapped files to those that the caller reads within `steady`."""
+        """The same rows as `read`, as views of the mapped blocks if the files are mapped.
+
+        Adds the mapped files to `touched`. The caller must read the views within `steady` for these files.
+        """
         return list(self._batches(start, stop, columns, BlockFile.view, touched))
 
     def _batches(
@@ -164,14 +170,14 @@ class Revision:
         for number, block, low, high in self._pieces(start, stop):
             try:
                 batch = block_of(self._file(number, touched), block)
-            except (SourceNotFoundError, FileNotFoundError) as error:  # a mapped file stays
+            except (SourceNotFoundError, FileNotFoundError) as error:  # a mapped file stays readable when it is removed
                 raise self._missing() from error
             if wanted is not None:
                 batch = batch.select(wanted)
             yield batch if high - low == batch.num_rows else batch.slice(low, high - low)
 
     def _pieces(self, start: int, stop: int) -> Iterator[tuple[int, int, int, int]]:
-        """Rows start … stop-1 as file, block of it, and rows from … to of that."""
+        """Rows start … stop-1 as pieces: (file number, block number in the file, first row in the block, end row)."""
         number = bisect_right(self._starts, start) - 1
         while start < stop:
             base, end = self._starts[number], self._starts[number + 1]
@@ -186,7 +192,7 @@ class Revision:
     def columns_of(
         self, ranges: Sequence[tuple[int, int]], columns: Sequence[str], touched: list[MappedFile]
     ) -> dict[str, Parts]:
-        """These columns of the rows of all of these ranges, one after the other, where they lie, as `views`."""
+        """These columns of the rows of all these ranges, one range after the other, without a copy, like `views`."""
         found = self._in_blocks(ranges, columns, touched)
         if found is not None:
             return found
@@ -197,7 +203,7 @@ class Revision:
     def _in_blocks(
         self, ranges: Sequence[tuple[int, int]], columns: Sequence[str], touched: list[MappedFile]
     ) -> dict[str, Parts] | None:
-        """The same from the headers of mapped blocks alone; None where these are not to be had."""
+        """The same, using only the headers of mapped blocks. None if that is not possible for these blocks."""
         pieces = [piece for start, stop in ranges for piece in self._pieces(start, stop)]
         if self._places is None or not pieces:
             return None

@@ -1,4 +1,4 @@
-"""Sample ids: xxh3-128 of the content, so that the same sample has the same id in every ingestion and every dataset."""
+"""Sample ids: xxh3-128 of the content, so a sample has the same id in every ingestion and every dataset."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from choline_data.schema import CONTENT_FIELDS
 
 
 def _views(column: pa.Array) -> tuple[memoryview, list[int]]:
-    """The bytes of a large_string column, and the offset of each row in them."""
+    """The bytes of a large_string column, and the offsets of its rows in them (one more than rows)."""
     offsets = pa.Array.from_buffers(
         pa.int64(), len(column) + 1, [None, column.buffers()[1]], offset=column.offset
     ).to_pylist()
@@ -20,7 +20,7 @@ def _views(column: pa.Array) -> tuple[memoryview, list[int]]:
 
 
 def _encoded(column: pa.Array) -> list[bytes]:
-    """Each row of any column as bytes that differ where the rows differ."""
+    """Each row of a column of any type as bytes. Different rows give different bytes."""
     if pa.types.is_large_string(column.type):
         data, offsets = _views(column)
         return [bytes(data[a:b]) for a, b in pairwise(offsets)]
@@ -33,7 +33,7 @@ def _encoded(column: pa.Array) -> list[bytes]:
 
 
 def _flatten(value: object, parts: list[bytes]) -> None:
-    # Length-prefixed, so that no two values run together the same way.
+    # Lengths come first, so that different sequences of values never give the same bytes.
     if isinstance(value, dict):
         for item in value.values():
             _flatten(item, parts)
@@ -50,11 +50,11 @@ def _flatten(value: object, parts: list[bytes]) -> None:
 
 
 def sample_ids(batch: pa.RecordBatch) -> pa.Array:
-    """The id of each row: of its text, turns, media and label; of `extra` where it has none of these."""
+    """The id of each row, from its text, turns, media and label. If a row has none of these, from its `extra`."""
     rows = batch.num_rows
     present = [name for name in CONTENT_FIELDS if name in batch.schema.names and batch[name].null_count < rows]
     digest = xxhash.xxh3_128_digest
-    # All rows by the same column of text: no row is looked at by itself.
+    # A fast path: the ids of all rows depend on the same text column, so rows need no separate inspection.
     alone = ("text", 1) if present == ["text"] and not batch["text"].null_count else ("extra", 2)
     if alone[0] == "text" or (not present and "extra" in batch.schema.names):
         data, offsets = _views(batch[alone[0]])

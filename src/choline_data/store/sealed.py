@@ -1,7 +1,7 @@
-"""Seals: a checksum inside a small object of the home, over its name and all of its other bytes.
+"""Seals: a seal is a checksum inside a small object of the home, over the object's name and all its other bytes.
 
-The name is part of it, so that an object that was copied over another one of its kind is found as well. Objects that an
-older version wrote have no seal; they are read as before.
+The checksum covers the name, so it also detects an object that was copied over another one. Objects that an older
+version wrote have no seal. They can still be read.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _MARK = b'"xxh3":"'
 
 
 class BrokenSealError(ValueError):
-    """The object's bytes are not those that were sealed under this name."""
+    """The object's bytes differ from those that were sealed under this name."""
 
 
 def checksum(name: str, content: bytes) -> str:
@@ -30,12 +30,12 @@ def checksum(name: str, content: bytes) -> str:
 
 
 def sealed(name: str, encode: Callable[[str], bytes]) -> bytes:
-    """The object that `encode` makes with its own checksum in it. `encode` puts its argument into JSON under KEY."""
+    """The object's bytes with its checksum inside. `encode` makes the bytes and puts its argument into JSON under KEY."""
     return encode(checksum(name, encode(_BLANK)))
 
 
 def is_intact(name: str, raw: bytes) -> bool | None:
-    """Whether the object has the bytes that were sealed; None where it has no seal."""
+    """Whether the object's bytes fit its seal; None if it has no seal."""
     at = raw.rfind(_MARK)
     if at < 0:
         return None
@@ -51,9 +51,9 @@ def sealed_json(name: str, body: Mapping[str, Any]) -> bytes:
 
 
 def unsealed_json(name: str, raw: bytes, *, before: bytes) -> dict[str, Any]:
-    """The body that `sealed_json` wrote; BrokenSealError where it is damaged.
+    """The body that `sealed_json` wrote; BrokenSealError if the object is damaged.
 
-    An object without a seal begins with the bytes `before`, as older versions wrote it.
+    An object without a seal must begin with the bytes `before`, as in older versions.
     """
     intact = is_intact(name, raw)
     if intact is False or (intact is None and not raw.startswith(before)):

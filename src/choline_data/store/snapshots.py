@@ -1,7 +1,8 @@
-"""The catalog: which datasets there are, and which revision each has. A log of whole snapshots, one JSON file each.
+"""The catalog: the datasets of a home and the revision of each. It is a log of complete snapshots, one JSON file each.
 
-A change writes the next number exclusively, and then a copy of it. `catalog/HEAD` hints at the newest number, so a reader
-needs no listing. Each snapshot has a seal; those of an older version have neither seal nor copy.
+A change creates the snapshot with the next number, which fails if another writer has created it, and then writes a copy
+of it. `catalog/HEAD` contains a hint of the newest number, so that a reader needs no listing. Each snapshot has a seal.
+Snapshots of an older version have neither seal nor copy.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ HEAD = "catalog/HEAD"
 
 
 def check_name(name: str) -> str:
-    """`name`, where it is fit for a dataset: [a-z0-9][a-z0-9._-]{0,127} without "..".  InvalidNameError otherwise."""
+    """Returns `name` if it is a valid dataset name: [a-z0-9][a-z0-9._-]{0,127} without "..".  InvalidNameError if not."""
     if not _NAME.fullmatch(name) or ".." in name:
         raise InvalidNameError(
             f"{name[:80]!r} can't name a dataset.",
@@ -42,7 +43,7 @@ def check_name(name: str) -> str:
 
 
 def name_from(text: str) -> str:
-    """A name in the allowed pattern that is nearest to `text`, such as a file's or a folder's name."""
+    """A dataset name that is similar to `text`, which may be the name of a file or folder."""
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
     plain = re.sub(r"\.{2,}", ".", re.sub(r"[^a-z0-9._-]+", "-", plain)).strip("._-")
     return plain[:128] or "dataset"
@@ -63,13 +64,13 @@ class Entry:
     tags: tuple[str, ...] = ()
     title: str = ""
     source: str = ""
-    earlier: tuple[str, ...] = ()  # revisions that this name had before; kept until `gc`
+    earlier: tuple[str, ...] = ()  # earlier revisions of this name; kept until `gc`
     card: dict[str, Any] = field(default_factory=dict)
     added: dict[str, Any] = field(default_factory=dict)  # the source and the options of `add`, for `repair`
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> Entry:
-        """The entry that `asdict` gave; keys of a newer version are left out."""
+        """The entry from the dict that `asdict` made. Ignores keys that a newer version added."""
         known = {f.name for f in fields(cls)}
         kept: dict[str, Any] = {key: value for key, value in raw.items() if key in known}
         kept |= {key: tuple(kept[key]) for key in ("tags", "earlier") if key in kept}
@@ -82,18 +83,18 @@ def snapshot_name(number: int) -> str:
 
 
 def copy_name(number: int) -> str:
-    """The object that holds the same bytes a second time: a snapshot is small, and nothing else says what it says."""
+    """The object with a copy of the snapshot. A copy is cheap, and the snapshot can't be rebuilt from other objects."""
     return f"copies/{number:08d}.json"
 
 
 def encoded(number: int, entries: Mapping[str, Entry], **more: Any) -> bytes:
-    """The snapshot of this number, with its seal."""
+    """The bytes of the snapshot with this number, with its seal."""
     datasets = {name: asdict(entry) for name, entry in sorted(entries.items())}
     return sealing.sealed_json(snapshot_name(number), {"version": 1, **more, "datasets": datasets})
 
 
 def decoded(number: int, raw: bytes) -> dict[str, Entry]:
-    """The datasets of a snapshot by name; BrokenSealError where it is not as it was written."""
+    """The datasets of a snapshot by name; BrokenSealError if the snapshot is damaged."""
     body = sealing.unsealed_json(snapshot_name(number), raw, before=b'{"version":1,"datasets":')
     try:
         return {name: Entry.from_json(entry) for name, entry in sorted(body["datasets"].items())}
@@ -102,13 +103,13 @@ def decoded(number: int, raw: bytes) -> dict[str, Entry]:
 
 
 class Catalog:
-    """The datasets of a home. Every read sees one whole snapshot."""
+    """The datasets of a home. Every read sees one complete snapshot."""
 
     def __init__(self, home: Home) -> None:
         self.home = home
 
     def newest(self) -> int:
-        """The number of the newest snapshot; 0 where there is none. The hint in `catalog/HEAD` may be of any content."""
+        """The number of the newest snapshot, or 0 if there is none. A wrong hint in `catalog/HEAD` does no harm."""
         number = 0
         if self.home.exists(HEAD):
             hint = self.home.read(HEAD).strip()
@@ -120,12 +121,12 @@ class Catalog:
         return number
 
     def numbers(self) -> list[int]:
-        """The numbers of all snapshots, by a listing."""
+        """The numbers of all snapshots, ascending. Lists the folder."""
         names = (name.removeprefix("catalog/").removesuffix(".json") for name in self.home.names("catalog"))
         return sorted(int(name) for name in names if name.isdigit())
 
     def entries(self, number: int | None = None) -> dict[str, Entry]:
-        """The datasets by name, in order of name. A snapshot that is damaged is read from its copy."""
+        """The datasets of a snapshot (None: the newest) by name, sorted. If the snapshot is damaged, reads its copy."""
         number = self.newest() if number is None else number
         if not number:
             return {}
@@ -139,7 +140,7 @@ class Catalog:
         )
 
     def entry(self, name: str) -> Entry:
-        """The dataset of this name; UnknownDatasetError, with the nearest, where there is none."""
+        """The dataset with this name; UnknownDatasetError, which suggests the nearest name, if there is none."""
         entries = self.entries()
         if name not in entries:
             raise UnknownDatasetError(name, entries, home=redacted(self.home.location))
@@ -155,17 +156,17 @@ class Catalog:
             if check is not None:
                 check()
             if self.home.create(snapshot_name(number + 1), body):
-                with contextlib.suppress(HomeError):  # the snapshot is there, and readers find it without copy and hint
+                with contextlib.suppress(HomeError):  # readers find the snapshot without copy and hint
                     self.home.put(copy_name(number + 1), body)
                     self.home.hint(HEAD, str(number + 1).encode())
                 return
         raise ConflictError("Other writers keep changing the catalog.", remedy="Try again.")
 
     def publish(self, entry: Entry, *, replaces: str | None = None, check: Callable[[], None] | None = None) -> Entry:
-        """Makes `entry` the dataset of its name. `check` is called right before, and refuses by what it raises.
+        """Publishes `entry` under its name. `check` is called right before and may raise an error to prevent this.
 
-        `replaces` is the revision that the writer saw under this name when it began (None: there was none). If another
-        writer has put other content there since, AlreadyExistsError; the same content again is no error.
+        `replaces` is the revision that the writer saw under this name when it began (None: no revision). If another
+        writer has published other content since, raises AlreadyExistsError. The same content again is no error.
         """
         check_name(entry.name)
         published = entry
@@ -189,7 +190,7 @@ class Catalog:
         return published
 
     def remove(self, name: str) -> Entry:
-        """Takes the dataset out of the catalog; its files stay until `gc`."""
+        """Removes the dataset from the catalog. Its files stay until `gc`."""
         gone = self.entry(name)
 
         def change(now: dict[str, Entry]) -> dict[str, Entry]:

@@ -1,4 +1,4 @@
-"""Windows of rows that readers share, and the opened revisions of a home."""
+"""Windows of rows that readers share, and the open revisions of a home."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ if TYPE_CHECKING:
     from choline_data.tokens.allowed import Allowed
 
 
-PICKS_BYTES = 32 << 20  # of the orders within windows, of all streams of a store
+PICKS_BYTES = 32 << 20  # limit for the row orders of windows, for all streams of a store together
 
 
-MARKED = 4096  # recipes
+MARKED = 4096  # limit for the recipes whose marks are remembered
 
 
 class Window:
-    """The rows of one window of one source: views into mapped blocks, or into blocks that were fetched."""
+    """The rows of one window of one source, as views into mapped or fetched blocks."""
 
     def __init__(self, schema: pa.Schema, columns: Mapping[str, Parts], files: Sequence[MappedFile]) -> None:
-        self.files = tuple(dict.fromkeys(files))  # mapped: what reads the nodes does it within `steady`
+        self.files = tuple(dict.fromkeys(files))  # mapped files; callers must read `nodes` within `steady`
         self.nodes = {name: node_of(schema.field(name).type, parts) for name, parts in columns.items()}
         self.nbytes = sum(node.nbytes for node in self.nodes.values())
-        self.opened_next = False  # whether somebody was already sent for the window after it
+        self.opened_next = False  # whether a load of the next window was already started
 
 
 class WindowCache:
-    """Windows in use, shared by all streams of a process, bounded in bytes. The origin is read once for all of them.
+    """A cache of windows for all streams of a process, bounded in bytes. Streams that share a window read it only once.
 
-    A process with one reader keeps `a_source` windows of each source, 0 for any number: it goes forward only, and every
-    epoch of a small source is a window of its own.
+    `a_source` limits the number of windows per source; 0 means no limit. It is meant for a process with one reader,
+    which only moves forward: every epoch of a small source is a new window, so old windows would fill the memory.
     """
 
     def __init__(self, limit: int = 512 << 20, a_source: int = 0) -> None:
@@ -63,7 +63,7 @@ class WindowCache:
             return self._sound(key)
 
     def _sound(self, key: tuple[object, ...]) -> Window | None:
-        """The window of this key; one whose file was found damaged goes, so that the file is opened anew."""
+        """The window of this key, or None. Drops a window with a damaged file, so that the file is opened again."""
         found = self._held.get(key)
         if found is not None and any(file.lost for file in found.files):
             self._bytes -= self._held.pop(key).nbytes
@@ -73,12 +73,12 @@ class WindowCache:
         return found
 
     def wanted(self, key: tuple[object, ...]) -> bool:
-        """Whether nobody has this window or loads it."""
+        """Whether the window is neither in memory nor being loaded."""
         with self._lock:
             return key not in self._held and key not in self._loading
 
     def get(self, key: tuple[object, ...], load: Callable[[], Window]) -> Window:
-        """The window of this key; of several who ask at once, one loads it and the others wait."""
+        """The window of this key. If several threads request it at once, one loads it and the others wait."""
         while True:
             with self._lock:
                 held = self._sound(key)
@@ -104,11 +104,11 @@ class WindowCache:
 
     @property
     def bytes(self) -> int:
-        """What its windows hold."""
+        """The total size of the cached windows in bytes."""
         return self._bytes
 
     def _bound(self, key: tuple[object, ...]) -> None:
-        """Lets windows go: the oldest of this one's source beyond `a_source`, and the ones least lately used."""
+        """Drops the oldest window of this key's source above `a_source`, and the least recently used above `limit` bytes."""
         if self._a_source:
             windows = self._of_source.setdefault(key[:-2], deque())
             windows.append(key)
@@ -121,19 +121,19 @@ class WindowCache:
 
 
 class Store:
-    """The opened revisions of a home and their windows: what a process that reads streams holds once."""
+    """The open revisions of a home and their windows. A process that reads streams has one `Store`."""
 
     def __init__(self, home: Home, *, cache_bytes: int = 512 << 20, windows_a_source: int = 0) -> None:
         self.home = home
         self.windows = WindowCache(cache_bytes, windows_a_source)
         self.picks = Picks(min(PICKS_BYTES, cache_bytes // 4))
-        self.tokenizers: Allowed | None = None  # which ones a recipe may name; None for those of this process's user
+        self.tokenizers: Allowed | None = None  # those a recipe may name; None for those of this process's user
         self._revisions: dict[str, Revision] = {}
-        self._marked: dict[str, float] = {}  # when a recipe is next to be marked as read
+        self._marked: dict[str, float] = {}  # the earliest time of the next mark of a recipe
         self._lock = threading.Lock()
 
     def revision(self, digest: str) -> Revision:
-        """The revision of this digest, opened once."""
+        """The revision with this digest. It is opened only once."""
         with self._lock:
             found = self._revisions.get(digest)
         if found is None:
@@ -143,7 +143,7 @@ class Store:
         return found
 
     def mark_read(self, recipe: Recipe) -> None:
-        """Says that a stream of this recipe is read, so that `gc` keeps its revisions for a while. Once a day does."""
+        """Records that a stream of this recipe is read, so that `gc` keeps its revisions. Writes at most every 12 hours."""
         now = time.monotonic()
         if now < self._marked.get(recipe.digest, 0.0):
             return

@@ -1,1 +1,1 @@
-"""Care of a home: what is damaged, and what nothing refers to any more."""
+"""Maintenance of a home: finds damaged files, and deletes files that nothing refers to any more."""

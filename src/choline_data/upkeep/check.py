@@ -1,4 +1,4 @@
-"""`verify`: every file of a home against its checksum, or those of one dataset. It lists all faults, not only the first."""
+"""`verify`: checks the files of a home, or of one dataset, against their checksums. Lists all faults, not only the first."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ _KINDS = {
     "tokenizer": re.compile(rf"tokenizers/({_DIGEST})\.json"),
     "job": re.compile(r"jobs/[0-9a-f]{32}/\d{6,}\.json"),
 }
-# What writers and readers hold as long as they run, pins, and marks of use: only their names and times say something.
+# Temporary objects of writers and readers, pins, and marks of use. Only their names and times matter, not their content.
 PASSING = ("staging/", "claims/", "leases/", "pins/", "read/", "used/")
 
 
 def check(home: Home, name: str = "") -> Report:
-    """Reads every byte of the home, or what one dataset has in it, and reports what is not as it was written."""
+    """Reads every byte of the home, or every byte of one dataset, and reports what is damaged or missing."""
     report = Report()
     names = home.names("")
     entries = check_catalog(home, names, report)
@@ -66,7 +66,7 @@ def check(home: Home, name: str = "") -> Report:
 
 
 def check_catalog(home: Home, names: Iterable[str], report: Report) -> dict[str, Entry]:
-    """Checks each snapshot and its copy. Gives the datasets of the newest that can be read."""
+    """Checks each snapshot and its copy. Returns the datasets of the newest snapshot that can be read."""
     there = set(names)
     numbers = {int(found[2]) for found in map(_KINDS["catalog"].fullmatch, there) if found and found[2]}
     newest: dict[str, Entry] = {}
@@ -97,7 +97,7 @@ def _snapshot(home: Home, number: int, name: str) -> dict[str, Entry] | str:
 def _check_derived(
     home: Home, names: Iterable[str], owners: dict[str, str], wanted: set[str] | None, report: Report
 ) -> None:
-    """Selections, indexes by id, and tokens."""
+    """Checks selections, indexes of ids, and tokens."""
     held = _Revisions(home)
     for name in names:
         for kind, digest in (
@@ -119,14 +119,14 @@ def _check_derived(
 
 
 class _Revisions:
-    """Revisions by digest, the last one kept open."""
+    """Opens revisions by digest. Keeps only the last one open."""
 
     def __init__(self, home: Home) -> None:
         self._home = home
         self._last: tuple[str, Revision | None] = ("", None)
 
     def get(self, digest: str) -> Revision | None:
-        """The revision; None where it can't be opened, which is a fault of its own, or is no longer there."""
+        """The revision. None if it no longer exists, or can't be opened, which `check_revision` reports."""
         if self._last[0] != digest:
             try:
                 opened = open_revision(self._home, digest) if self._home.exists(manifest_name(digest)) else None
@@ -181,7 +181,7 @@ def _check_tokens(
 
 
 def _check_unused(home: Home, names: Iterable[str], seen: Iterable[str], report: Report) -> None:
-    """Store files that no manifest names: `gc` takes them away, and a later `add` may find them."""
+    """Checks store files that no manifest refers to: `gc` deletes them later, but an `add` may use them before."""
     known = set(seen)
     for name in names:
         digest = name.rsplit("/", 1)[-1].split(".")[0]
@@ -194,7 +194,7 @@ def _check_unused(home: Home, names: Iterable[str], seen: Iterable[str], report:
                 BlockFile(home, digest, None, home.size(data_name(digest)))
                 sound = True
         except SourceNotFoundError:
-            continue  # an index is written before its file; or gc was here meanwhile
+            continue  # an index is written before its file, or `gc` has just deleted the file
         except DamagedStoreError:
             sound = False
         if not sound:
@@ -202,7 +202,7 @@ def _check_unused(home: Home, names: Iterable[str], seen: Iterable[str], report:
 
 
 def _check_others(home: Home, names: Iterable[str], report: Report) -> None:
-    """Tokenizers, results of jobs, and files that are not of a home."""
+    """Checks tokenizers and results of jobs, and notes files that do not belong to a home."""
     unknown: list[str] = []
     for name in names:
         if (found := _KINDS["tokenizer"].fullmatch(name)) is not None:

@@ -1,7 +1,7 @@
-"""`gc`: deletes what nothing in the home refers to, and says what it keeps and why.
+"""`gc`: deletes what nothing in the home refers to, and reports what it keeps and why.
 
-It is safe beside writers, readers and another `gc`, and when it is killed: see `leases` and `retention`. A manifest goes
-before the files that it names, so a revision is there whole, or a reader is told that it is gone.
+It is safe to run together with writers, readers and another `gc`, and safe to kill: see `leases` and `retention`. A
+manifest is deleted before its files, so either a revision is complete or a reader gets the error that it was removed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from choline_data.store.manifest import HEAD, read_manifest
 from choline_data.store.object_names import manifest_name, rejects_name
 from choline_data.store.retention import KEEP_DAYS, READ, Reason, kept_revisions
 
-STAGED_SECONDS = 3600.0  # a staged file without a lease was given up when nothing was written to it for so long
+STAGED_SECONDS = 3600.0  # a staged file without a lease is abandoned if nothing was written to it for this long
 _AT_ONCE = 256
 _DERIVED = ("selections", "ids", "tokens")
 _LOOK_SECONDS = 0.2
@@ -29,7 +29,7 @@ Objects = dict[str, tuple[int, float]]
 
 @dataclass
 class Kept:
-    """What stays for one reason."""
+    """The files that are kept for one reason."""
 
     files: int = 0
     bytes: int = 0
@@ -38,7 +38,7 @@ class Kept:
 
 @dataclass
 class GarbageReport:
-    """What `gc` deleted, or would delete, and what it kept for which reason."""
+    """What `gc` deleted, or would delete in a dry run, and what it kept for each reason."""
 
     files: int = 0
     bytes: int = 0
@@ -46,13 +46,13 @@ class GarbageReport:
     kept: dict[str, Kept] = field(default_factory=dict)
 
     def drop(self, name: str, size: int) -> None:
-        """Counts a file that goes."""
+        """Counts a deleted file."""
         self.files += 1
         self.bytes += size
         self.revisions += name.endswith("/manifest.arrow")
 
     def keep(self, why: str, size: int, name: str = "") -> None:
-        """Counts a file that stays."""
+        """Counts a kept file."""
         kept = self.kept.setdefault(why, Kept())
         kept.files += 1
         kept.bytes += size
@@ -61,9 +61,10 @@ class GarbageReport:
 
 
 def collect(home: Home, *, keep_days: float = KEEP_DAYS, dry_run: bool = False, wait: float = 0) -> GarbageReport:
-    """Deletes what no kept revision needs. While a writer is at work it deletes nothing that may be the writer's.
+    """Deletes what no kept revision needs. While a writer is active, deletes nothing that may belong to the writer.
 
-    With `wait` it first waits so many seconds for the writers that are at work; new ones wait for it.
+    Before that it waits up to `wait` seconds until active writers end. New writers wait until `gc` has ended, except
+    in a dry run.
     """
     if keep_days < 0:
         raise InvalidOptionError("--keep-days is below 0.", remedy="0 frees at once.", option="keep_days")
@@ -75,7 +76,7 @@ def collect(home: Home, *, keep_days: float = KEEP_DAYS, dry_run: bool = False, 
         holders = look(home, own)
         done, garbage = _sorted_out(home, own, keep_days, holders)
         if not dry_run:
-            # A holder that was taken for dead and lives after all finds its lease gone, and checks what it has written.
+            # A holder that counts as dead but is alive finds its lease missing, and then checks what it has written.
             _delete(home, own, [holder.name for holder, lives in holders if not lives])
             _delete(home, own, garbage)
         return done
@@ -86,13 +87,13 @@ def collect(home: Home, *, keep_days: float = KEEP_DAYS, dry_run: bool = False, 
 def _sorted_out(
     home: Home, own: Lease, keep_days: float, holders: list[tuple[Holder, bool]]
 ) -> tuple[GarbageReport, list[str]]:
-    """What is kept, and the objects to delete in the order in which they are to go."""
+    """The report, and the objects to delete in the order of deletion."""
     now = own.now()
     living = [holder for holder, lives in holders if lives and holder.kind == WRITE]
     kept = kept_revisions(home, keep_days, now)
     needed = _needed(home, kept)
     done = GarbageReport()
-    # What is above the quota of derived data goes as well, in an order of its own.
+    # Derived data above the quota is deleted too, in its own order.
     garbage = [] if living else [name for item in derived.collectable(home, kept) for name in item.files]
     over = set(garbage)
     for folder in ("revisions", *_DERIVED, READ, "jobs", "data"):
@@ -117,14 +118,14 @@ def _sorted_out(
 
 
 def _needed(home: Home, kept: dict[str, Reason]) -> dict[str, Reason]:
-    """The objects of the revisions that are kept, with the reason for each."""
+    """The objects of the kept revisions, with the reason for each."""
     needed: dict[str, Reason] = {}
     for revision, why in kept.items():
         names = [manifest_name(revision), rejects_name(revision)]
         try:
             table = read_manifest(home, revision)
         except RevisionGoneError:
-            continue  # it was freed before
+            continue  # an earlier `gc` has deleted it
         except DamagedStoreError as error:
             raise DamagedStoreError(
                 f"{why.label} is kept ({why.why}), but its manifest can't be read, so what it needs is not known. "
@@ -142,19 +143,22 @@ def _needed(home: Home, kept: dict[str, Reason]) -> dict[str, Reason]:
 def _with_reasons(
     folder: str, objects: Objects, kept: dict[str, Reason], needed: dict[str, Reason]
 ) -> Iterator[tuple[str, Reason | None]]:
-    """Each object of a folder, and why it stays. What others need to find the rest comes first: it is to go first."""
+    """Each object of a folder, and why it is kept; None if it is not.
+
+    Manifests and `meta.json` come first, so that they are deleted before the files that they refer to.
+    """
     for name in sorted(objects, key=lambda name: (not name.endswith(("/manifest.arrow", "/meta.json")), name)):
         if folder in ("data", "revisions", "jobs"):
             yield name, needed.get(name)
             continue
         why = kept.get(name.split("/")[1].removesuffix(".index"))
         if folder == "tokens" and f"{name.rpartition('/')[0]}/meta.json" not in objects:
-            why = None  # begun and not finished
+            why = None  # unfinished tokens
         yield name, why
 
 
 def _is_staged_by(name: str, alive: set[str], age: float) -> bool:
-    """Whether somebody may still write or adopt this staged file."""
+    """Whether a process may still write this staged file or move it to its final name."""
     parts = os.path.basename(name).split("-")
     holder = parts[1] if len(parts) == 3 else ""
     return holder in alive if len(holder) == 32 else age <= STAGED_SECONDS
@@ -177,7 +181,7 @@ def _delete_remote(home: Home, names: list[str]) -> None:
     paths = [home.path(name) for name in names]
     try:
         home.fs.rm(paths)
-    except FileNotFoundError:  # another gc was first
+    except FileNotFoundError:  # another `gc` has deleted some of them
         for path in paths:
             with suppress(FileNotFoundError):
                 home.fs.rm(path)

@@ -1,4 +1,4 @@
-"""Checking a home against its checksums."""
+"""Checks revisions of a home against their checksums."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _READ = 8 << 20
 
 
 def sha256_of(home: Home, name: str) -> str:
-    """The digest of an object's content, read in pieces."""
+    """The sha256 of an object's content, which is read in pieces of 8 MiB."""
     digest = hashlib.sha256()
     size = home.size(name)
     for at in range(0, size, _READ):
@@ -31,7 +31,7 @@ def sha256_of(home: Home, name: str) -> str:
 
 
 def verify(home: Home, entry: Entry) -> dict[str, Any]:
-    """Reads every byte of the dataset's revision; DamagedStoreError for the first thing that is not as it was written."""
+    """Reads every byte of the dataset's revision and counts what was read; DamagedStoreError for the first fault."""
     report = Report()
     counts = check_revision(home, entry.revision, report, dataset=entry.name, seen={})
     if report.faults:
@@ -42,9 +42,9 @@ def verify(home: Home, entry: Entry) -> dict[str, Any]:
 def check_revision(
     home: Home, digest: str, report: Report, *, dataset: str, seen: dict[str, tuple[str, int]]
 ) -> dict[str, Any]:
-    """Reads every byte of a revision, adds each fault to the report, and counts what was read.
+    """Reads every byte of a revision, adds each fault to the report, and returns counts of what was read.
 
-    `seen` holds the store files that were read for another revision: what is wrong with them, and their blocks.
+    `seen` has the store files that were already read, by digest, also for other revisions: (fault or "", blocks).
     """
     counts = {"files": 0, "blocks": 0, "bytes": 0}
     where = {"dataset": dataset, "revision": digest}
@@ -59,7 +59,7 @@ def check_revision(
         report.add("rejects", rejects_name(digest), fault, **where)
     counts["bytes"] = revision.bytes
     if isinstance(revision, InPlaceRevision):
-        if not dataset:  # its files may change, as no dataset has them now
+        if not dataset:  # no dataset of the catalog uses its files now, so they may change
             return counts
         for location, groups, problem in check_in_place(revision):
             counts["files"] += 1
@@ -86,7 +86,7 @@ def check_revision(
 def _check_file(
     home: Home, file: StoredFile, revision: Revision, report: Report, where: dict[str, str]
 ) -> tuple[str, int]:
-    """What is wrong with a store file, and how many blocks it has. Faults of the file and of its index go to the report."""
+    """What is wrong with a store file, in words, and its number of blocks. Reports faults of the file and of its index."""
     name = data_name(file.sha256)
     from_where = f" (from {file.source})" if file.source else ""
     what = ""
@@ -112,7 +112,7 @@ def _check_file(
             report.add("data", name, f"has {rows} rows, not {file.rows}" + from_where, **where)
         return "", len(opened)
     except (DamagedStoreError, SourceNotFoundError, pa.ArrowException, ValueError, IndexError) as error:
-        # The file has its digest, so what can be wrong is its index.
+        # The file's digest is right, so the fault must be in its index.
         what = "is missing" if isinstance(error, SourceNotFoundError) else "is damaged"
         report.add("index", index_name(file.sha256), what, **where)
         return "", 0

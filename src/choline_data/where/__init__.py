@@ -1,1 +1,1 @@
-"""Filters: the language of `where`, and the rows that a filter keeps."""
+"""Filters: the `where` language, and the selection of the rows that a filter keeps."""

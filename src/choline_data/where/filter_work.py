@@ -1,7 +1,7 @@
-"""What a `where` costs before it is evaluated: bytes that are read, times the parts of the predicate that read them.
+"""Estimates the cost of a `where` before it is evaluated: for each part of the predicate, the bytes that it reads.
 
-A unit is about a nanosecond of one core. The factors are measured: Arrow compares and counts at about 1 GB/s, and a
-pattern with _ behind a % may leave RE2's fast path, which then takes some 5 ns a byte for each of its characters.
+A unit is about a nanosecond of one core. The factors are measured. Arrow compares and counts at about 1 GB/s. A pattern
+with both _ and % may leave RE2's fast path; it then takes about 5 ns per byte for each character of the pattern.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from collections.abc import Mapping
 
 from choline_data.where.predicate import And, Compare, Field, In, IsNull, Length, Like, Node, Not, Or, Predicate
 
-_ROW = 100  # units that a part costs a row, whatever it reads
-_JSON = 20  # units a byte of `extra` that is parsed, once for all parts
+_ROW = 100  # units per row for each part of the predicate, whatever it reads
+_JSON = 20  # units per byte to parse `extra`, once for all parts
 _SLOW_PATTERN = 5
 _PATTERN = 8
 
 
 def work_of(predicate: Predicate, row_bytes: Mapping[str, float]) -> float:
-    """Units a row, where the columns have so many bytes a row."""
+    """The cost in units per row. `row_bytes` has the mean bytes per row of each column."""
     parsed = _JSON * row_bytes.get("extra", 0.0) if any(field.path for field in predicate.fields) else 0.0
     return parsed + _of(predicate.tree, row_bytes)
 

@@ -1,13 +1,14 @@
-"""The `where` language: a boolean expression over the fields of a sample, parsed to our own tree and never to SQL.
+"""The `where` language: a boolean expression over the fields of a sample. It is parsed to our own tree, never to SQL.
 
     language = 'en' and len(text) >= 200
     kind in ('chat', 'qa') and not (extra.source like 'wiki%' or extra.score < 0.5)
     time >= '2024-01-01' and label is not null
 
-Fields are the text fields of the schema, `time`, `origin.file`, `origin.row`, `label`, `label.value`, `label.score` (of
-the first label), `media.mime` (of the first medium), and `extra.key`, dotted where the JSON is nested and quoted where
-a key is no word. `len` counts characters of text, and items of `turns`, `label` and `media`. `like` knows % and _.
-A comparison with a field that a sample lacks, or that has another type there, does not hold and neither does its `not`.
+Fields are the text fields of the schema, `turns`, `media`, `time`, `origin.file`, `origin.row`, `label`, `label.value`,
+`label.score` (of the first label), `media.mime` (of the first medium), and `extra.key`, with dots for nested JSON and
+quotes for a key that is not a word. `len` counts characters of text, and items of `turns`, `label` and `media`. In a
+pattern of `like`, % matches any text and _ matches one character. If a sample lacks a field, or the field has another
+type there, a comparison with the field is not true, and its `not` is not true either.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ from choline_data.where.predicate import (
 
 
 def parse_where(text: str) -> Predicate:
-    """The tree of a `where`; InvalidPredicateError with the offset, or UnknownFieldError with the nearest name."""
+    """Parses a `where`. InvalidPredicateError has the offset of the error; UnknownFieldError suggests the nearest name."""
     if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
         raise _invalid(f"it is longer than {MAX_BYTES} bytes", MAX_BYTES, "Shorten it")
     return Predicate(_Parser(text).whole())
@@ -92,7 +93,7 @@ def _tokens(text: str) -> list[_Token]:
 
 
 class _Parser:
-    """Recursive descent, one method a rule; counts nodes and depth as it goes."""
+    """A recursive-descent parser with one method per rule. Limits the number of nodes and the depth."""
 
     def __init__(self, text: str) -> None:
         self._tokens = _tokens(text)
@@ -110,7 +111,7 @@ class _Parser:
         return token
 
     def _takes(self, *texts: str) -> bool:
-        """Takes the next tokens where they are these keywords or signs."""
+        """Consumes the next tokens if they are these keywords or signs. Returns whether they are."""
         ahead = self._tokens[self._at : self._at + len(texts)]
         if [token.keyword or (token.text if token.kind == "sign" else "") for token in ahead] != list(texts):
             return False
@@ -288,7 +289,7 @@ def _number(token: _Token) -> int | float:
 
 
 def _fitting(operand: Field | Length, value: Value, at: int) -> Value:
-    """The value, where the operand can be compared with one of its type."""
+    """Returns the value if the operand can be compared with it; InvalidPredicateError otherwise."""
     kind = operand.type
     if kind == "any":
         return value

@@ -1,4 +1,4 @@
-"""A filter as a tree: its fields, comparisons and connectives."""
+"""A filter as a tree of fields, comparisons and boolean operators."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Value = str | int | float | bool
 Type = OneOf["text", "number", "time", "any", "items"]
 
 
-# What can be compared; `items` have a length and can be null, and `any` is what JSON holds.
+# The fields and their types. `items` is a list, which has a length and can be null. `any` is a JSON value.
 FIELDS: dict[str, Type] = {
     "text": "text",
     "kind": "text",
@@ -54,14 +54,14 @@ _COUNTED = ("turns", "media", "label")
 
 @dataclass(frozen=True)
 class Field:
-    """A field of the schema, or the place of a value within `extra`."""
+    """A field of the schema, or a value in `extra` with its path."""
 
     name: str
     path: tuple[str, ...] = ()
 
     @property
     def type(self) -> Type:
-        """What the field can be compared with."""
+        """The type of the values that the field can be compared with."""
         return "any" if self.path else FIELDS[self.name]
 
     def __str__(self) -> str:
@@ -71,13 +71,13 @@ class Field:
 
 @dataclass(frozen=True)
 class Length:
-    """How many characters or items a field has."""
+    """The number of characters or items of a field."""
 
     field: Field
 
     @property
     def type(self) -> Type:
-        """A length is a number."""
+        """Always "number"."""
         return "number"
 
     def __str__(self) -> str:
@@ -86,7 +86,7 @@ class Length:
 
 @dataclass(frozen=True)
 class Compare:
-    """Holds where the operand stands in this relation to the value."""
+    """True if the operand has this relation to the value."""
 
     operand: Field | Length
     relation: str
@@ -98,7 +98,7 @@ class Compare:
 
 @dataclass(frozen=True)
 class In:
-    """Holds where the operand is one of the values."""
+    """True if the operand equals one of the values."""
 
     operand: Field | Length
     values: tuple[Value, ...]
@@ -109,7 +109,7 @@ class In:
 
 @dataclass(frozen=True)
 class Like:
-    """Holds where the text fits the pattern: % stands for any text, _ for one character."""
+    """True if the text matches the pattern: % matches any text, _ matches one character."""
 
     field: Field
     pattern: str
@@ -120,7 +120,7 @@ class Like:
 
 @dataclass(frozen=True)
 class IsNull:
-    """Holds where the sample has no such field."""
+    """True if the sample does not have the field."""
 
     field: Field
 
@@ -130,7 +130,7 @@ class IsNull:
 
 @dataclass(frozen=True)
 class Not:
-    """Holds where the term is known not to."""
+    """True if the term is false. Unknown (neither true nor false) if the term is unknown."""
 
     term: Node
 
@@ -142,7 +142,7 @@ class Not:
 
 @dataclass(frozen=True)
 class And:
-    """Holds where every term does."""
+    """True if every term is true."""
 
     terms: tuple[Node, ...]
 
@@ -152,7 +152,7 @@ class And:
 
 @dataclass(frozen=True)
 class Or:
-    """Holds where a term does."""
+    """True if at least one term is true."""
 
     terms: tuple[Node, ...]
 
@@ -171,12 +171,12 @@ class Predicate:
 
     @cached_property
     def text(self) -> str:
-        """The normal form: equal for texts that differ in blanks, quotes, case of keywords and needless brackets."""
+        """The normal form. Equal for texts that differ only in blanks, quotes, case of keywords and redundant brackets."""
         return str(self.tree)
 
     @cached_property
     def fields(self) -> tuple[Field, ...]:
-        """The fields that it reads, each once."""
+        """The fields that the predicate reads, without duplicates."""
         return tuple(dict.fromkeys(_fields(self.tree)))
 
 
@@ -215,6 +215,6 @@ _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 
 
 def moment(text: str) -> datetime:
-    """The time that ISO text names; UTC where it does not say."""
+    """The time of an ISO 8601 text. Without an offset it is UTC."""
     found = datetime.fromisoformat(text)
     return found if found.tzinfo else found.replace(tzinfo=UTC)

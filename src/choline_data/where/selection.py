@@ -1,4 +1,4 @@
-"""Selections: which rows of a revision a `where` keeps, evaluated once by Arrow and kept in the home as data."""
+"""Selections: the rows of a revision that a `where` keeps. Arrow evaluates them once; the home stores the result."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ RowNumbers = npt.NDArray[np.int64]
 
 _HEAD = b"choline_data.where.language.selection"
 _ROWS_AT_ONCE = 16_384
-_ROWS_SAMPLED = 256  # of whose size the work is estimated
+_ROWS_SAMPLED = 256  # rows whose size is used to estimate the work
 _WORK_AT_ONCE = 20e6  # units of `where_work`, about nanoseconds
 _ARROW = {
     "=": pc.equal,
@@ -62,17 +62,17 @@ _PYTHON: dict[str, Callable[[Any, Any], bool]] = {
 
 
 def selection_name(revision: str, predicate: Predicate) -> str:
-    """The object that holds the selection of a predicate from a revision."""
+    """The object that holds the rows of a revision that the predicate keeps."""
     return f"selections/{revision}/{hashlib.sha256(predicate.text.encode()).hexdigest()}.arrow"
 
 
 def selected_rows(home: Home, revision: Revision, where: str) -> RowNumbers:
-    """The rows that the `where` keeps, ascending. Evaluated once for each revision and predicate, while it is kept."""
+    """The rows that the `where` keeps, ascending. The result is stored, and evaluated again only after its eviction."""
     predicate = parse_where(where)
     name = selection_name(revision.revision, predicate)
     if home.exists(name):
         derived.of(home).mark(home, name)
-        with contextlib.suppress(SourceNotFoundError):  # it was evicted just now
+        with contextlib.suppress(SourceNotFoundError):  # it has just been evicted
             return _read(home, name, revision, predicate)
     rows = evaluated(revision, predicate)
     content = encoded(name, predicate.text, rows)
@@ -81,7 +81,7 @@ def selected_rows(home: Home, revision: Revision, where: str) -> RowNumbers:
 
 
 def encoded(name: str, where: str, rows: RowNumbers) -> bytes:
-    """The object that holds these rows, with its seal."""
+    """The bytes of the object that holds these rows, with its seal."""
 
     def encode(stated: str) -> bytes:
         metadata = {_HEAD: orjson.dumps({sealing.KEY: stated, "where": where})}
@@ -95,7 +95,7 @@ def encoded(name: str, where: str, rows: RowNumbers) -> bytes:
 
 
 def read_selection(home: Home, name: str, count: int) -> tuple[str, RowNumbers]:
-    """The `where` of a stored selection and its rows, all below `count`; DamagedStoreError where it is damaged."""
+    """The `where` and the rows of a stored selection. DamagedStoreError if it is damaged or has rows from `count` on."""
     raw = home.read(name)
     intact = sealing.is_intact(name, raw)
     if intact is False:
@@ -130,13 +130,13 @@ def _damaged(name: str) -> DamagedStoreError:
 
 
 def within(rows: RowNumbers, spans: Sequence[tuple[int, int]]) -> RowNumbers:
-    """The ascending rows that lie in one of the ascending spans."""
+    """Those of the rows that are in one of the spans. Rows and spans must ascend."""
     cuts = np.searchsorted(rows, np.array(spans, dtype=np.int64).reshape(-1, 2))
     return np.concatenate([rows[:0], *(rows[low:high] for low, high in cuts.tolist())])
 
 
 def evaluated(revision: Revision, predicate: Predicate) -> RowNumbers:
-    """The rows that the predicate keeps; UnknownFieldError for an `extra` key that no row has."""
+    """The rows that the predicate keeps, ascending. UnknownFieldError for an `extra` key that no row has."""
     columns = sorted({field.name.partition(".")[0] for field in predicate.fields})
     sought = {field.path for field in predicate.fields if field.path}
     seen: set[tuple[str, ...]] = set()
@@ -160,7 +160,7 @@ def evaluated(revision: Revision, predicate: Predicate) -> RowNumbers:
 
 
 def _rows_at_once(revision: Revision, predicate: Predicate, columns: Sequence[str]) -> int:
-    """How many rows are evaluated together, so that it takes some milliseconds; LimitError for too much work in all."""
+    """The number of rows to evaluate at a time, which takes some milliseconds. LimitError if the total work is too large."""
     sample = revision.read(0, min(_ROWS_SAMPLED, revision.rows), columns)
     rows = max(sum(batch.num_rows for batch in sample), 1)
     sizes = {name: sum(batch[name].nbytes for batch in sample) / rows for name in sample[0].schema.names if sample}
@@ -175,7 +175,7 @@ def _rows_at_once(revision: Revision, predicate: Predicate, columns: Sequence[st
 
 
 class _Batch:
-    """One batch of stored rows, with the columns that a predicate asks for."""
+    """One batch of stored rows, with the columns that a predicate reads."""
 
     def __init__(self, batch: pa.RecordBatch, constants: Mapping[str, str]) -> None:
         self._batch = batch
@@ -185,20 +185,20 @@ class _Batch:
 
     @property
     def parsed(self) -> list[Any]:
-        """The `extra` of each row as Python values. A loop over rows: Arrow has no kernel that reads JSON text."""
+        """The `extra` of each row as Python values. It loops over rows, because Arrow has no kernel that parses JSON."""
         if self._parsed is None:
             texts = self._batch["extra"].to_pylist() if "extra" in self._batch.schema.names else []
             self._parsed = [_json(text) for text in texts] or [None] * self._batch.num_rows
         return self._parsed
 
     def values(self, path: tuple[str, ...]) -> list[Any]:
-        """The value at the path in each row's `extra`; None where there is none."""
+        """The value at this path in each row's `extra`; None if the row has no such value."""
         if path not in self._found:
             self._found[path] = [_at(row, path) for row in self.parsed]
         return self._found[path]
 
     def mask(self, node: Node) -> pa.Array:
-        """Which rows the node holds for; null where that is not known."""
+        """For each row, whether the node is true for it; null if that is unknown."""
         match node:
             case And():
                 return _folded(pc.and_kleene, [self.mask(term) for term in node.terms])
@@ -245,7 +245,7 @@ class _Batch:
         return pc.utf8_length(self._field(field))
 
     def _whole(self, name: str) -> pa.Array:
-        """The column, its constant, or nulls."""
+        """The stored column; else the revision's constant, repeated for each row; else nulls."""
         if name in self._batch.schema.names:
             return self._batch[name]
         rows = self._batch.num_rows
@@ -278,7 +278,7 @@ _ABSENT = {
 
 
 def _first(column: pa.Array, member: str) -> pa.Array:
-    """A member of the first item of each row's list; null where it is empty."""
+    """A member of the first item of each row's list; null if the list is empty."""
     lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False).astype(np.int64)
     starts = np.cumsum(lengths) - lengths
     members = pc.struct_field(pc.list_flatten(column), member)
@@ -308,7 +308,7 @@ def _at(value: Any, path: tuple[str, ...]) -> Any:
 
 
 def _alike(found: Any, value: Value) -> bool:
-    """Whether a JSON value has the type of the constant: numbers with numbers, text with text."""
+    """Whether a JSON value and the constant have the same type: both boolean, both text, or both numbers."""
     if isinstance(found, bool) or isinstance(value, bool):
         return isinstance(found, bool) and isinstance(value, bool)
     if isinstance(value, str):
