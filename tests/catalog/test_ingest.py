@@ -261,7 +261,9 @@ def dying(method):
         return method(self, *arguments)
     return before
 adopt = place.Home.adopt
-place.Home.adopt, place.Home.create, place.Home.hint = map(dying, (adopt, place.Home.create, place.Home.hint))
+for method in ("create", "put", "hint"):
+    setattr(place.Home, method, dying(getattr(place.Home, method)))
+place.Home.adopt = dying(adopt)
 from choline_data.cli import main
 sys.exit(main())
 """
