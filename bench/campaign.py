@@ -330,7 +330,7 @@ def main() -> int:
     parser.add_argument("--quiet", action="store_true")
     told = parser.parse_args()
     began, ends = time.monotonic(), {}
-    # A silent writer counts as dead soon, so that rounds are short. The ratios are similar to those of the real times.
+    # Shorter times than in production: a silent writer soon counts as dead, so that the rounds do not wait long.
     times = (0.3, 1.2, 4.0) if told.store == "local" else (1.0, 4.0, 10.0)
     leases.RENEW_SECONDS, leases.TRUST_SECONDS, leases.DEAD_SECONDS = times
     with tempfile.TemporaryDirectory() as temporary:

@@ -1,7 +1,8 @@
 """Turns a location (a path, folder, glob, brace set, URL or hub id) into a `Source` with its files and their sizes.
 
-Files are sorted by name. Names are relative to the source's root, with '/' as separator. Only regular files count. A link
-that leads out of the root is refused, because its target is not part of the source.
+Files are sorted by name, but a brace set keeps its written order. Names are relative to the source's root, with '/' as
+separator. Only regular files count. A link that leads out of the root is refused, because its target is not part of the
+source.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ def _decoded(row: dict[str, Any]) -> Any:
 
 
 def read(wanted: Read) -> Iterator[Any]:
-    """The stream's items, repeated without end."""
+    """The stream's items, repeated without end except after a resume."""
     import litdata
 
     if wanted.kind == "texts":

@@ -112,7 +112,8 @@ def ramp(
     """Interpolates from `before` to `after` in `steps` mixes. The first begins at `start`; the last is `after`, at `stop`.
 
     The steps are equally far apart, in shares and in positions. Distances from `start` are multiples of `grain`. If a step is
-    long enough, they are whole mixing blocks, because shares are exact at the end of a block; the last step is not rounded so.
+    long enough, they are whole mixing blocks, because shares are exact at the end of a block. The last distance is rounded
+    only to `grain`.
     """
     if type(stop) is not int or type(steps) is not int or steps < 2 or stop // grain - start // grain < steps - 1:
         raise InvalidOptionError(

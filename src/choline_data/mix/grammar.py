@@ -73,7 +73,7 @@ class Mix:
     unit: str = ""
 
     def to_text(self) -> str:
-        """The mix as JSON. `parse_mix` reads it back as the same mix, with all weights multiplied by a common factor."""
+        """The mix as JSON. `parse_mix` reads it back as the same mix, except for a common factor of the weights at each level."""
         return json.dumps(
             {"unit": self.unit, "sources": self._sources()} if self.unit else {"sources": self._sources()}
         )

@@ -268,8 +268,8 @@ def tokenize(
 ) -> TokenArray:
     """The stored tokens of a revision. Makes them if they are missing or damaged.
 
-    With `on_request`, new tokens count against the home's quota and may be evicted. Without it, the tokens are permanent, even
-    if they were made on request before.
+    With `on_request`, new tokens count against the home's quota and may be evicted. Without it, they are never evicted, even if
+    they were made on request before.
     """
     key = TokenKey(revision, tokenizer.digest, boundary)
     if stored(home, key):

@@ -13,7 +13,8 @@ megatron    `tokens`, `labels`, `position_ids`: int64 [B, T]; `loss_mask`: float
 =========== ============================================================================================ ===========
 
 T is seq_len. Shifted formats split rows of T + 1 tokens into inputs and targets. The others return rows of T tokens, and the
-model shifts them (`row_seq_len`). In both cases, packing `concat` makes every token except the very first a target once.
+model shifts them (`row_seq_len`). With packing `concat`, every token except the very first is a target once;
+torchtitan and hf_flat leave out targets that cross documents.
 
 Chats: for tokens that the assistant does not speak, `megatron` has 0 in `loss_mask` and `torchtitan` has -100 in its labels.
 The others do not change their labels and add `assistant_mask`, a bool tensor in the shape of the labels. Every dict except
