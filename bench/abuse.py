@@ -2,14 +2,14 @@
 
     python bench/abuse.py [--only WORDS] [--seconds 3] [--tries 3] [--json]
 
-Each case has a new `choline-data serve` on loopback. A reader takes messages at the pace of a trainer (a message every
-20 ms) and a client lists datasets 20 times a second, each in a process of its own. First they are measured alone, then
-beside the hostile caller, who sends the same request again and again from several threads. Then the server gets SIGTERM
-while that goes on. Wanted: the reader keeps 0.9 of its own rate, no list takes more than 100 ms, the server's resident
-memory (VmRSS) grows by at most 64 MB, and the server ends within 10 s. Reader, lister, caller and server share the
-machine, so a case that misses is measured again; the best of `--tries` counts. Exits with 1 where a case misses.
+Each case starts a new `choline-data serve` on loopback. A reader takes messages at the pace of a trainer (one every 20 ms)
+and a client lists datasets 20 times a second, each in its own process. They are measured first alone, then together with the
+hostile caller, who repeats the same request from several threads. Then the server gets SIGTERM while the requests continue.
+Targets: the reader keeps 0.9 of its rate, no list takes more than 100 ms, the server's resident memory (VmRSS) grows by at
+most 64 MB, and the server ends within 10 s. All processes share the machine, so a case that misses a target is measured
+again; the best of `--tries` counts. The exit code is 1 if a case misses a target.
 
-Raw HTTP/2 floods are part of it where the test data are there (`CHOLINE_TEST_DATA`, or shared/data beside the checkout).
+Raw HTTP/2 floods are included if the test data exist (`CHOLINE_TEST_DATA`, or shared/data beside the checkout).
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ import pyarrow as pa
 STEP = 0.02  # seconds between two messages of the reader
 LIST_STEP = 0.05
 RATE, LIST_SECONDS, GROWTH, END_SECONDS = 0.9, 0.1, 64 << 20, 10.0
-MEMORY = 64 << 20  # what the server may cache: less than it may grow by
+MEMORY = 64 << 20  # cache limit of the server; not above the permitted growth
 
-Count = Synchronized  # of a number in shared memory
+Count = Synchronized  # a number in shared memory
 
 
 def make_home(folder: str) -> None:
-    """A home with a dataset of 20 MB, one of small rows, and thirty that are only there to be listed."""
+    """A home with a dataset of 20 MB, one with small rows, and thirty that only appear in lists."""
     from choline_data import schema as one
     from choline_data.places.home import Home
     from choline_data.store import BlockWriter, Catalog, Entry, Manifest, StoredFile
@@ -74,7 +74,7 @@ def make_home(folder: str) -> None:
 
 
 class Server:
-    """A `choline-data serve` of its own, and what /proc says of it."""
+    """A `choline-data serve` process, and its figures from /proc."""
 
     def __init__(self, home: str, log: str) -> None:
         with open(log, "ab") as errors:
@@ -91,7 +91,7 @@ class Server:
         self.told: dict[str, str] = json.loads(self.process.stdout.readline())
 
     def rss(self) -> int:
-        """Resident bytes; 0 once it has ended."""
+        """Resident bytes. 0 after the server has ended."""
         try:
             lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
         except OSError:
@@ -99,7 +99,7 @@ class Server:
         return next((int(line.split()[1]) << 10 for line in lines if line.startswith("VmRSS")), 0)
 
     def end(self) -> float:
-        """Seconds from SIGTERM to the end of the process."""
+        """Sends SIGTERM. Returns the seconds until the process has ended."""
         began = time.monotonic()
         self.process.send_signal(signal.SIGTERM)
         try:
@@ -111,7 +111,7 @@ class Server:
 
 
 def read_on(address: str, recipe: bytes, count: Count[int]) -> None:
-    """The reader: a message every STEP, or as soon after as it comes; `count` says how many came."""
+    """The reader: takes a message every STEP seconds, or later if none is ready. `count` is the number of messages."""
     import grpc
 
     from choline_data.v1 import firehose_pb2 as pb
@@ -130,7 +130,7 @@ def read_on(address: str, recipe: bytes, count: Count[int]) -> None:
 
 
 def list_on(address: str, worst: Count[float], count: Count[int]) -> None:
-    """The lister: `worst` is the longest that an answer took, of those that came or are waited for."""
+    """The lister. `worst` is the longest time of an answer, including failed requests."""
     import grpc
 
     from choline_data.v1 import firehose_pb2 as pb
@@ -151,7 +151,7 @@ def list_on(address: str, worst: Count[float], count: Count[int]) -> None:
 
 
 def attack(name: str, told: dict[str, str], recipe: bytes, go: Any, over: Any, answers: Any) -> None:
-    """The hostile caller: from `go` to `over` it sends what the case says; what came of it goes to `answers`."""
+    """The hostile caller: sends the requests of the case from `go` to `over`, and reports the outcomes to `answers`."""
     import grpc
     from abuse_cases import CASES, Caller
 
@@ -188,10 +188,10 @@ def attack(name: str, told: dict[str, str], recipe: bytes, go: Any, over: Any, a
 
 @dataclass(frozen=True)
 class Seen:
-    """What was measured beside one hostile request."""
+    """The figures measured during one hostile request."""
 
     name: str
-    rate: float  # of the reader, as a share of its own
+    rate: float  # of the reader, as a share of its rate without the hostile caller
     slowest: float  # list, in seconds
     growth: int
     ended: float
@@ -199,7 +199,7 @@ class Seen:
 
     @property
     def misses(self) -> list[str]:
-        """The wanted things that were not so."""
+        """The targets that were missed."""
         wanted = {
             "reader": self.rate >= RATE,
             "list": self.slowest <= LIST_SECONDS,
@@ -209,7 +209,7 @@ class Seen:
         return [name for name, holds in wanted.items() if not holds]
 
     def line(self) -> str:
-        """The case on one line."""
+        """The figures of the case on one line."""
         came = ", ".join(f"{count} {name}" for name, count in sorted(self.came.items(), key=lambda c: -c[1])[:3])
         verdict = "ok" if not self.misses else "MISSES " + ", ".join(self.misses)
         return (
@@ -231,7 +231,7 @@ def resolved(told: dict[str, str], mix: str) -> bytes:
 
 
 def measured(name: str, home: str, seconds: float) -> Seen:
-    """One case beside a server of its own."""
+    """Measures one case with a new server."""
     spawn = multiprocessing.get_context("spawn")
     server = Server(home, os.path.join(home, "..", "server.log"))
     began: list[Any] = []
@@ -251,7 +251,7 @@ def measured(name: str, home: str, seconds: float) -> Seen:
         start(attack, name, server.told, recipe, go, over, answers)
         until = time.monotonic() + 60
         while (messages.value < 200 or lists.value < 5) and time.monotonic() < until:
-            time.sleep(0.05)  # each block was read once, and everything is imported
+            time.sleep(0.05)  # warm-up: each block is read once, and all modules are imported
         own = rate_of(messages, seconds)
         before, worst.value = server.rss(), 0.0
         go.set()
@@ -271,7 +271,7 @@ def measured(name: str, home: str, seconds: float) -> Seen:
 
 
 def rate_of(count: Count[int], seconds: float, look: Any = None) -> float:
-    """Messages a second in this time."""
+    """Messages per second during `seconds`."""
     first, began = count.value, time.monotonic()
     while time.monotonic() - began < seconds:
         time.sleep(0.05)
@@ -281,7 +281,7 @@ def rate_of(count: Count[int], seconds: float, look: Any = None) -> float:
 
 
 def main() -> int:
-    """Measures all cases and prints a line for each."""
+    """Measures all cases and prints one line per case."""
     from abuse_cases import CASES
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")

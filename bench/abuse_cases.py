@@ -1,4 +1,4 @@
-"""The hostile requests of `abuse.py`: each is what one caller sends again and again, from some threads at once."""
+"""The hostile requests of `abuse.py`. One caller repeats each of them, from one or more threads."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FLIGHT = "/arrow.flight.protocol.FlightService/"
 
 @dataclass
 class Caller:
-    """Where the server is, and what the hostile caller knows of it."""
+    """The hostile caller: the addresses of the server, and a valid recipe."""
 
     address: str
     http: str
@@ -34,17 +34,17 @@ class Caller:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def channel(self) -> grpc.Channel:
-        """A connection of its own."""
+        """A new connection that is not shared."""
         return grpc.insecure_channel(self.address, options=[("grpc.use_local_subchannel_pool", 1)])
 
     def next(self) -> int:
-        """A number that no other thread has."""
+        """A number that is unique among all threads."""
         with self._lock:
             self.number += 1
             return self.number
 
     def body(self) -> dict[str, Any]:
-        """The recipe as JSON, for changes."""
+        """The recipe as a JSON object that a case may change."""
         body: dict[str, Any] = orjson.loads(self.recipe)
         return body
 
@@ -55,7 +55,7 @@ CASES: dict[str, tuple[Case, int]] = {}
 
 
 def case(threads: int = 1) -> Callable[[Case], Case]:
-    """Puts a case into the list under the words of its name; so many threads send it."""
+    """Adds a case to CASES under the words of its function name. `threads` threads send it."""
 
     def put(made: Case) -> Case:
         CASES[made.__name__.strip("_").replace("_", " ")] = (made, threads)
@@ -65,12 +65,12 @@ def case(threads: int = 1) -> Callable[[Case], Case]:
 
 
 def firehose(caller: Caller) -> Any:
-    """The methods of the service, on a connection of its own."""
+    """A stub of the service on a new connection."""
     return firehose_pb2_grpc.FirehoseServiceStub(caller.channel())
 
 
 def reads(caller: Caller, stub: Any, messages: int = 1 << 30, **options: Any) -> None:
-    """Reads a stream until it has so many messages, or the case is over."""
+    """Reads a stream until about `messages` messages have arrived, or the case is over."""
     request = pb.ReadStreamRequest(**{"recipe_json": caller.recipe, **options})
     stream = stub.ReadStream(request, timeout=60)
     for number, _ in enumerate(stream):
@@ -80,7 +80,7 @@ def reads(caller: Caller, stub: Any, messages: int = 1 << 30, **options: Any) ->
 
 
 def many(caller: Caller, sources: int, segments: int, **options: Any) -> bytes:
-    """A recipe of so many sources and segments, in as few bytes as they fit."""
+    """A recipe with this number of sources and segments, in few bytes."""
     body = caller.body()
     first = body["sources"][0]
     names = [f"{n:x}" for n in range(sources)]
@@ -212,7 +212,7 @@ def texts(caller: Caller) -> Step:
 
 
 def samples(caller: Caller, positions: Callable[[], list[int]]) -> Step:
-    """Asks for the samples at these positions."""
+    """Requests the samples at these positions."""
     stub = firehose(caller)
     return lambda: stub.GetSamples(pb.GetSamplesRequest(recipe_json=caller.recipe, positions=positions()), timeout=WAIT)
 
@@ -249,13 +249,13 @@ def positions_beyond_every_stream(caller: Caller) -> Step:
 
 
 def resolves(caller: Caller, request: Callable[[int], pb.ResolveMixRequest]) -> Step:
-    """Has a mix resolved; each time with another number."""
+    """Resolves a mix. Each request is made with a new number."""
     stub = firehose(caller)
     return lambda: stub.ResolveMix(request(caller.next()), timeout=WAIT)
 
 
 def filtered(where: str) -> Callable[[int], pb.ResolveMixRequest]:
-    """The web dataset with this filter, and one that makes it a filter of its own."""
+    """The web dataset with this filter. A second condition makes each filter unique."""
     return lambda number: pb.ResolveMixRequest(mix="web", where=f"({where}) and origin.row != {number + 10**9}")
 
 
@@ -368,7 +368,7 @@ def flight_tickets_nested_without_end(caller: Caller) -> Step:
 
 
 def http(caller: Caller, head: bytes, seconds: float = 5.0) -> int:
-    """Sends this to the HTTP port and reads for a while; how many bytes came."""
+    """Sends `head` to the HTTP port and reads the answer. Returns the number of bytes received."""
     host, _, port = caller.http.rpartition(":")
     got = 0
     with socket.create_connection((host, int(port)), timeout=seconds) as peer:
@@ -414,7 +414,7 @@ def headers_that_never_end(caller: Caller) -> Step:
 
 
 def raw_files() -> Iterator[tuple[str, bytes]]:
-    """Recorded HTTP/2 that breaks rules or sends floods, where the test data are there."""
+    """Recorded HTTP/2 that breaks the protocol or floods the server. Empty if the test data do not exist."""
     stated = os.environ.get("CHOLINE_TEST_DATA")
     above = Path(__file__).resolve().parents[1:4]
     places = [Path(stated)] if stated else [folder / "shared" / "data" for folder in above]
@@ -424,7 +424,7 @@ def raw_files() -> Iterator[tuple[str, bytes]]:
 
 
 def raw(content: bytes) -> Case:
-    """The case that sends these bytes on connections of their own."""
+    """A case that sends these bytes, each time on a new connection."""
 
     def made(caller: Caller) -> Step:
         host, _, port = caller.address.rpartition(":")

@@ -1,7 +1,7 @@
-"""What the benches of the client share: corpora, cases that are measured in turns, and targets held against them.
+"""Shared code of the client benches: corpora, measurement of cases in rounds, and comparison with targets.
 
-A case is a script of `bench/peers` in a process of its own: ours, a bare ceiling, or the loader of others in its own
-environment. All read the same documents; the rounds take turns, and a case counts as the median of its rounds.
+A case is a script of `bench/peers` in its own process: our loader, a bare ceiling, or another project's loader in its own
+environment. All read the same documents. Each round measures every case once; the result is the median of the rounds.
 """
 
 from __future__ import annotations
@@ -31,30 +31,30 @@ PEERS = ("datasets", "grain", "litdata", "mosaicml", "webdataset")
 
 @dataclass(frozen=True)
 class Case:
-    """One line of the table: a script, the environment it runs in, and what it reads how."""
+    """One line of the table: a script, its environment, what it reads, and with which options."""
 
     name: str
     script: str
     corpus: str
     options: tuple[str, ...] = ()
-    peer: str | None = None  # whose environment; None for this one
+    peer: str | None = None  # the peer whose environment it needs; None for this environment
     served: bool = False
-    first: bool = False  # seconds to the first item is the figure
+    first: bool = False  # the figure is the seconds to the first item
 
 
 @dataclass(frozen=True)
 class Target:
-    """A ratio that is to be reached, or a number of seconds that is not to be passed."""
+    """A ratio to reach, or a number of seconds not to exceed."""
 
     what: str
     least: float
     of: str | Sequence[str]
     to: Sequence[str] = ()
     seconds: bool = False
-    rank: int = 0  # of `to`, by speed: 0 for the fastest
+    rank: int = 0  # rank among `to` by speed; 0 is the fastest
 
     def held(self, figures: dict[str, float]) -> dict[str, Any] | None:
-        """What was measured, and whether it is met; None where a case that it needs did not run."""
+        """The measured value, and whether the target is met. None if a needed case did not run."""
         own = figures.get(self.of) if isinstance(self.of, str) else None
         if own is None:
             return None
@@ -69,7 +69,7 @@ class Target:
 
 @dataclass
 class Bench:
-    """A run: its folder, the environments of the peers, and how long each case is measured."""
+    """A run: its folder, the environments of the peers, and the duration of each measurement."""
 
     work: Path
     peers: Path | None
@@ -79,14 +79,14 @@ class Bench:
     _servers: dict[str, tuple[subprocess.Popen[str], str]] = field(default_factory=dict)
 
     def python(self, peer: str | None) -> str | None:
-        """The interpreter of a peer's environment; None where it is not installed."""
+        """The interpreter of a peer's environment. None if it is not installed."""
         if peer is None:
             return sys.executable
         found = None if self.peers is None else self.peers / peer / "bin" / "python"
         return str(found) if found is not None and found.exists() else None
 
     def prepared(self, case: Case) -> Path:
-        """What the case reads, made when it is first asked for."""
+        """The folder that the case reads. It is prepared at the first call."""
         folder = self.work / f"{case.script}-{case.corpus}"
         done = folder / "prepared"
         if not done.exists():
@@ -96,7 +96,7 @@ class Bench:
         return folder
 
     def say(self, text: str) -> None:
-        """One line about what goes on."""
+        """Prints one line about the progress."""
         if not self.quiet:
             print(text, file=sys.stderr, flush=True)
 
@@ -111,7 +111,7 @@ class Bench:
         return done.stdout
 
     def measured(self, case: Case) -> float:
-        """Units a second, or seconds to the first."""
+        """Measures the case once: units per second, or seconds to the first item."""
         words = ["read", kind_of(case.corpus), str(self.prepared(case)), *case.options]
         words += ["--docs", "1"] if case.first else ["--seconds", str(self.seconds)]
         if case.served:
@@ -132,7 +132,7 @@ class Bench:
         return held[1]
 
     def run(self, cases: Sequence[Case]) -> dict[str, float]:
-        """The median of each case that can run here, rounds taking turns."""
+        """Measures every case that can run here once per round. Returns the median of each case."""
         able = [case for case in cases if self.python(case.peer) is not None]
         for case in able:
             self.prepared(case)
@@ -150,12 +150,12 @@ class Bench:
 
 
 def kind_of(corpus: str) -> str:
-    """What a corpus holds."""
+    """The kind of items in a corpus."""
     return "texts" if corpus == "resume" else corpus
 
 
 def documents(rows: int, mean: int, seed: int) -> Iterator[bytes]:
-    """Documents of about `mean` bytes, with the long tail that documents have."""
+    """Random documents of about `mean` bytes. Their sizes are distributed exponentially, up to 64 KiB."""
     turn = random.Random(seed)
     letters = "".join(turn.choices("abcdefghijklmnopqrstuvwxyz     ", k=1 << 17)).encode()
     for _ in range(rows):
@@ -165,14 +165,14 @@ def documents(rows: int, mean: int, seed: int) -> Iterator[bytes]:
 
 
 def write_texts(folder: Path, rows: int, mean: int) -> None:
-    """The two sources of the mix, sized by their weights."""
+    """Writes the two sources of the mix, with sizes in proportion to their weights."""
     for seed, (name, share) in enumerate(SOURCES.items()):
         write_records(folder / f"{name}.records", documents(int(rows * share), mean, seed))
 
 
 @contextlib.contextmanager
 def folder_of(kept: Path | None) -> Iterator[Path]:
-    """The folder to work in: one that is kept, or one that goes."""
+    """The working folder: `kept`, or a temporary folder that is deleted afterwards."""
     if kept is not None:
         kept.mkdir(parents=True, exist_ok=True)
         yield kept
@@ -192,7 +192,7 @@ def groups_of(
 
 
 def options(parser: argparse.ArgumentParser, cases: Mapping[str, Sequence[Case]] | None = None) -> None:
-    """The options that all these benches have; `--only` where they have several groups of cases."""
+    """Adds the options that all these benches share, and `--only` for benches with several groups of cases."""
     if cases is not None:
         parser.add_argument("--only", default=",".join(cases), help="some of: " + ",".join(cases))
     parser.add_argument("--peers", type=Path, help="the folder that `bench/peers/setup.py --into` filled")
@@ -203,7 +203,7 @@ def options(parser: argparse.ArgumentParser, cases: Mapping[str, Sequence[Case]]
 
 
 def corpus(work: Path, name: str, write: Callable[[Path], None]) -> None:
-    """Makes a corpus where it is not there yet."""
+    """Writes a corpus if it does not exist yet."""
     place = work / "corpus" / name
     if not place.exists():
         write(place)
@@ -212,7 +212,7 @@ def corpus(work: Path, name: str, write: Callable[[Path], None]) -> None:
 def told(
     unit: str, figures: dict[str, float], targets: Sequence[Target], *, top: str | None, as_json: bool, seconds: str
 ) -> None:
-    """Prints the figures and how they stand to the targets."""
+    """Prints the figures, and compares them with the targets."""
     held = [found for target in targets if (found := target.held(figures)) is not None]
     if as_json:
         print(json.dumps({"unit": unit, "figures": {k: round(v, 4) for k, v in figures.items()}, "targets": held}))

@@ -51,18 +51,18 @@ from choline_data.views import open_stream
 NAMES = ("code", "news", "web")
 VERSIONS = 4
 ROWS = 40
-LIMIT_SECONDS = 60  # for one process; more is a hang
-# Where a process may be killed: before or after one of its calls of these.
+LIMIT_SECONDS = 60  # for one process; a longer time counts as a hang
+# A process may be killed before or after a call of one of these functions.
 POINTS = ("link", "unlink", "replace", "rename", "fsync", "utime", "makedirs", "open", "stat")
 REMOTE_POINTS = ("pipe_file", "put_file", "rm", "find", "info", "cat_file")
-# What an operation may end with, beside its success.
+# Errors that an operation may end with.
 TOLD = (AlreadyExistsError, ConflictError, RevisionGoneError, UnknownDatasetError)
 
 Expected = dict[str, list[str]]
 
 
 def sources(folder: Path) -> list[Path]:
-    """Folders to add. All of them have one file in common, and so one store file."""
+    """Makes folders to add. All have one file in common, and so share one store file."""
     common = "".join(json.dumps({"text": f"A common line {row} of some words."}) + "\n" for row in range(ROWS))
     out = []
     for version in range(VERSIONS):
@@ -87,7 +87,7 @@ def expected_of(folder: Path, places: list[Path]) -> Expected:
         revision = add(home, "calm", place)
         batches = open_revision(home, revision).read(0, open_revision(home, revision).rows, ["text"])
         out[revision] = [text for batch in batches for text in batch["text"].to_pylist()]
-    warm = Actor(home, places, out, random.Random(0))  # what is imported now need not be imported in each process
+    warm = Actor(home, places, out, random.Random(0))  # imports modules once, before the forks
     warm.name = "calm"
     for operation in ("read", "tokenize", "read_tokens", "gc"):
         getattr(warm, operation)()
@@ -95,36 +95,36 @@ def expected_of(folder: Path, places: list[Path]) -> Expected:
 
 
 class Actor:
-    """One process of a round: what it does, and with what it may end."""
+    """The operations that one process of a round may run."""
 
     def __init__(self, home: Home, places: list[Path], expected: Expected, dice: random.Random) -> None:
         self.home, self.places, self.expected, self.dice = home, places, expected, dice
         self.name = dice.choice(NAMES)
 
     def add(self) -> None:
-        """Adds, or replaces."""
+        """Adds or replaces a dataset."""
         add(self.home, self.name, self.dice.choice(self.places))
 
     def rm(self) -> None:
-        """Takes a dataset out of the catalog."""
+        """Removes a dataset from the catalog."""
         Catalog(self.home).remove(self.name)
 
     def gc(self) -> None:
-        """Collects: at once, or what was removed some seconds ago, or with the usual retention."""
+        """Collects garbage, with a retention of 0, of two seconds, or of 30 days."""
         collect(self.home, keep_days=self.dice.choice((0, 0, 0, 2 / 86400, 30)))
 
     def pin(self) -> None:
-        """Pins a dataset, or takes its pins away."""
+        """Pins a dataset, or removes its pins."""
         if self.dice.random() < 0.5:
             pin(self.home, self.name)
         else:
             try:
                 unpin(self.home, self.name)
-            except InvalidOptionError:  # there is none
+            except InvalidOptionError:  # it has no pins
                 return
 
     def tokenize(self) -> None:
-        """Makes tokens, and holds them to the texts."""
+        """Tokenizes a dataset, and compares the number of documents with the texts."""
         revision = Catalog(self.home).entry(self.name).revision
         made = tokenize(self.home, revision, Tokenizer("bytes"), self.dice.choice(("eos", "none")))
         texts = self.expected[revision]
@@ -143,7 +143,7 @@ class Actor:
             time.sleep(self.dice.random() * 0.03)
 
     def read_tokens(self) -> None:
-        """Reads packed rows, of tokens that may be made now."""
+        """Reads packed rows. Their tokens may be made on request."""
         store = Store(Home(self.home.location))
         options = token_options(seq_len=32)
         rows = token_rows(Tokenizer("bytes"))
@@ -166,7 +166,7 @@ OPERATIONS: tuple[tuple[str, int], ...] = (
 
 
 def killed_at(home: Home, dice: random.Random) -> None:
-    """Makes this process kill itself at a call of the operating system, or of the object store, that is drawn now."""
+    """Makes this process kill itself at a randomly chosen call of the operating system or the object store."""
     system: Any = os if home.local else home.fs
     point, left = dice.choice(POINTS if home.local else REMOTE_POINTS), dice.randrange(1, 30 if home.local else 8)
     real = getattr(system, point)
@@ -187,7 +187,7 @@ def killed_at(home: Home, dice: random.Random) -> None:
 
 
 def child(actor: Actor, operation: str, report: Path) -> None:
-    """Runs an operation; writes to `report` what was not as it should be."""
+    """Runs an operation. Writes unexpected errors to `report`."""
     try:
         getattr(actor, operation)()
     except TOLD:
@@ -203,7 +203,7 @@ def child(actor: Actor, operation: str, report: Path) -> None:
 
 
 class Campaign:
-    """The rounds, and what they came to."""
+    """All rounds, and their results."""
 
     def __init__(self, home: Home, folder: Path, *, processes: int, seed: int, quiet: bool) -> None:
         self.home, self.folder, self.processes, self.quiet = home, folder, processes, quiet
@@ -214,7 +214,7 @@ class Campaign:
         self.faults: list[str] = []
 
     def round(self, number: int, *, hosts: bool) -> None:
-        """Some processes at once; then everything is verified."""
+        """Runs several processes at the same time, then verifies everything."""
         begun: dict[int, tuple[str, Path]] = {}
         kills: list[tuple[float, int]] = []
         names, weights = zip(*OPERATIONS, strict=True)
@@ -284,9 +284,9 @@ class Campaign:
             self.faults.append(f"after round {number}: {traceback.format_exc()}")
 
     def end(self) -> None:
-        """With nobody at work, a last collection leaves what is referred to and nothing else."""
+        """Checks that a last garbage collection, with no other process running, leaves exactly the referenced objects."""
         home = Home(self.home.location)
-        if home.names(leases.FOLDER):  # of those who were killed on what looks like another host
+        if home.names(leases.FOLDER):  # leases of killed processes that seem to run on another host
             time.sleep(leases.DEAD_SECONDS + 1)
         collect(home, keep_days=0)
         self._verify(-1)
@@ -299,7 +299,7 @@ class Campaign:
 
 
 def on_s3(run: Callable[[Home], None]) -> None:
-    """Runs on an object store that a server on this machine keeps in memory."""
+    """Runs on an in-memory object store, served by a process on this machine."""
     import subprocess
 
     script = (
@@ -312,7 +312,7 @@ def on_s3(run: Callable[[Home], None]) -> None:
         assert server.stdout is not None and server.stdin is not None
         told = {"AWS_ENDPOINT_URL": server.stdout.readline().decode().strip(), "AWS_DEFAULT_REGION": "us-east-1"}
         os.environ |= {**told, "AWS_ACCESS_KEY_ID": "me", "AWS_SECRET_ACCESS_KEY": "none"}
-        # In a process of its own: the file system's threads must not be there when others are forked.
+        # In a separate process, because the file system's threads must not exist in this process when it forks.
         made = "import boto3; boto3.resource('s3').create_bucket(Bucket='shelf')"
         subprocess.run([sys.executable, "-c", made], check=True)
         try:
@@ -330,7 +330,7 @@ def main() -> int:
     parser.add_argument("--quiet", action="store_true")
     told = parser.parse_args()
     began, ends = time.monotonic(), {}
-    # A writer that is not heard of is dead soon, so that the rounds go on; the shares are those of the real times.
+    # Shorter times than in production: a silent writer soon counts as dead, so that the rounds do not wait long.
     times = (0.3, 1.2, 4.0) if told.store == "local" else (1.0, 4.0, 10.0)
     leases.RENEW_SECONDS, leases.TRUST_SECONDS, leases.DEAD_SECONDS = times
     with tempfile.TemporaryDirectory() as temporary:

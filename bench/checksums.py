@@ -1,4 +1,4 @@
-"""What the checksums cost: opening a manifest of 10^5 files, and the first and later passes over stored tokens.
+"""The cost of checksums: opening a manifest of 10^5 files, and the first and later passes over stored tokens.
 
 python bench/checksums.py
 """
@@ -25,7 +25,7 @@ TOKENS, ROW, AT_ONCE = 64 << 20, 1025, 64
 
 
 def best(work: Callable[[], Any], runs: int = 5) -> float:
-    """The shortest of some runs, in milliseconds."""
+    """The shortest time of several runs, in milliseconds."""
     took = []
     for _ in range(runs):
         began = time.perf_counter()
@@ -35,7 +35,7 @@ def best(work: Callable[[], Any], runs: int = 5) -> float:
 
 
 def manifest() -> None:
-    """Opens a manifest of FILES files."""
+    """Measures the opening of a manifest of FILES files."""
     with tempfile.TemporaryDirectory() as folder:
         home = Home(folder)
         digests = [hashlib.sha256(str(n).encode()).hexdigest() for n in range(FILES)]
@@ -52,11 +52,11 @@ def manifest() -> None:
 
 
 def tokens() -> None:
-    """Gathers all rows of an array of tokens, block by block in random order, as a stream does."""
+    """Measures gathering all rows of a token array, block by block in random order, as a stream does."""
 
     class Nowhere:
         def write(self, content: bytes) -> int:
-            """Drops it."""
+            """Discards the content."""
             return len(content)
 
     chance = np.random.default_rng(0)

@@ -24,11 +24,11 @@ FIRST = ", s"
 BATCH = ("--batch", "64")
 TWO = ("--workers", "2")
 AT = ("--at", str(RESUME_AT))
-# As its documentation recommends; of its ways on two cores, the one that was fastest here.
+# Options as the documentation recommends. If there are several ways, the fastest one on two cores here.
 ONE = {"datasets": TWO, "grain": (), "litdata": (), "mosaicml": TWO, "webdataset": ()}
 BATCHES = {"datasets": TWO, "grain": (), "litdata": (), "mosaicml": TWO, "webdataset": TWO}
 SERVICE = "tf.data service"
-RESUMES = ("datasets", "grain", "litdata", "mosaicml")  # webdataset has no resume but reading again
+RESUMES = ("datasets", "grain", "litdata", "mosaicml")  # webdataset can resume only by reading again from the start
 
 CASES = {
     "one": [

@@ -38,7 +38,7 @@ CASES = {
 }
 OTHERS = list(beside.PEERS)
 ALL = [*OTHERS, DATASETS_AT_ONCE]
-OURS_DECODED = "ours, decoded"  # in one process it is the fastest of our ways
+OURS_DECODED = "ours, decoded"  # one process is the fastest of our ways
 TARGETS = [
     Target("bytes to the fastest peer", 0.8, "ours", ALL),
     Target("bytes to the second peer, row by row", 2, "ours", OTHERS, rank=1),
@@ -49,7 +49,7 @@ TARGETS = [
 
 
 def photographs(count: int, size: int) -> Iterator[bytes]:
-    """JPEGs of about `size` bytes, each with a comment of its own, so that no two are the same."""
+    """JPEGs of about `size` bytes. Each has a unique comment, so that no two are equal."""
     from PIL import Image
 
     draw = np.random.default_rng(0)
@@ -69,7 +69,7 @@ def photographs(count: int, size: int) -> Iterator[bytes]:
 
 
 def write(folder: Path, count: int, size: int) -> None:
-    """One source of photographs."""
+    """Writes one source of photographs."""
     write_records(folder / "photos.records", photographs(count, size))
 
 

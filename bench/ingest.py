@@ -89,7 +89,7 @@ with wds.ShardWriter(sys.argv[2] + "/%06d.tar", maxsize=256 << 20, maxcount=10**
 
 
 def corpus(folder: Path, docs: int, shards: int) -> dict[str, Path]:
-    """The corpus as Parquet and as JSON Lines, made where it is not there yet."""
+    """The corpus as Parquet and as JSON Lines. Makes it if it does not exist yet."""
     maker = TEST_DATA / "make_corpus.py"
     made = {}
     for form in ("parquet", "jsonl"):
@@ -108,7 +108,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def look(pid: int, peaks: dict[int, int], cpu: dict[int, float]) -> None:
-    """Notes the peak resident bytes and the CPU seconds so far of each process from `pid` down."""
+    """Records the peak resident bytes and CPU seconds of the process `pid` and all its descendants."""
     todo = [pid]
     while todo:
         process = todo.pop()
@@ -125,9 +125,9 @@ def look(pid: int, peaks: dict[int, int], cpu: dict[int, float]) -> None:
 
 
 def measured(python: str, code: str, *arguments: object, env: dict[str, str] | None = None) -> dict[str, float]:
-    """Seconds, CPU seconds and peak memory of a program; `rss` is that of its biggest process, `rss_all` their sum.
+    """Seconds, CPU seconds and peak memory of a program. `rss` is the peak of its biggest process, `rss_all` the sum.
 
-    The CPU seconds say more than the seconds where other work goes on beside; they miss the last tenth of a second.
+    If the machine is busy, CPU seconds are more reliable than seconds. They miss up to the last tenth of a second.
     """
     started = time.perf_counter()
     process = subprocess.Popen(
@@ -158,7 +158,7 @@ def measured(python: str, code: str, *arguments: object, env: dict[str, str] | N
 
 
 def warm(folder: Path) -> None:
-    """Reads the files once, so that every contender finds them in the page cache."""
+    """Reads the files once, so that they are in the page cache for every contender."""
     for path in folder.iterdir():
         with open(path, "rb") as file:
             while file.read(16 << 20):
@@ -166,10 +166,10 @@ def warm(folder: Path) -> None:
 
 
 def touch(scratch: Path, size: int) -> None:
-    """Writes so many bytes and deletes them, so that no contender is the first to touch the memory it needs.
+    """Writes and deletes `size` bytes, so that no contender is the first to touch its memory.
 
-    On a virtual machine the first touch of a page that the host has not given yet costs about ten times a later one:
-    whoever ran first would pay for all.
+    On a virtual machine, the first touch of a page that the host has not allocated yet costs about ten times as much as a
+    later one. Without this, the first contender would pay for all.
     """
     piece = os.urandom(1 << 20)
     path = scratch / "touched"
@@ -180,13 +180,13 @@ def touch(scratch: Path, size: int) -> None:
 
 
 def compile_ours() -> None:
-    """Compiles our modules, as pip compiles what it installs: the others come from there."""
+    """Compiles our modules to bytecode. The peers are installed by pip, which does the same."""
     for folder in ("src/choline_data", "adapters", "catalog", "client", "service", "proto"):
         compileall.compile_dir(ROOT / folder, quiet=2)
 
 
 def contenders(forms: dict[str, Path], peers_python: str) -> list[tuple[str, str, str, str, list[object]]]:
-    """(name, form, python, code, arguments); OUT in the arguments is a fresh folder."""
+    """All contenders: (name, form, python, code, arguments). OUT in the arguments stands for a fresh folder."""
     here = sys.executable
     parquet, jsonl = forms["parquet"], forms["jsonl"]
 
@@ -212,7 +212,7 @@ def contenders(forms: dict[str, Path], peers_python: str) -> list[tuple[str, str
 
 
 def check_peers(parser: argparse.ArgumentParser, python: str) -> None:
-    """Ends with the packages to install where that Python lacks one."""
+    """Exits with an error that lists missing packages if this Python lacks any."""
     needed = {"streaming": "mosaicml-streaming", "pyarrow": "pyarrow"}
     look = "import importlib.util, sys; print(*[n for n in sys.argv[1:] if importlib.util.find_spec(n) is None])"
     try:
@@ -252,7 +252,7 @@ def main() -> None:
             if any(wanted in f"{contender[0]} {contender[1]}" for wanted in options.only.split(","))
         ]
         results: dict[tuple[str, str], dict[str, float]] = {}
-        for _ in range(options.repeat):  # in turns, so that what else the machine does meets all of them
+        for _ in range(options.repeat):  # in turns, so that other load on the machine affects all contenders
             for name, form, python, code, arguments in chosen:
                 touch(Path(scratch), 4 * raw)
                 out = Path(tempfile.mkdtemp(dir=scratch))
@@ -274,7 +274,7 @@ def main() -> None:
 
 
 def report(name: str, form: str, taken: dict[str, float], *, as_json: bool) -> None:
-    """A contender's line."""
+    """Prints the line of a contender."""
     if as_json:
         print(json.dumps({"name": name, "form": form, **taken}), flush=True)
         return
@@ -286,7 +286,7 @@ def report(name: str, form: str, taken: dict[str, float], *, as_json: bool) -> N
 
 
 def compared(results: dict[tuple[str, str], dict[str, float]]) -> dict[str, str]:
-    """The ratios that have a target, beside it."""
+    """The ratios that have a target, together with the target."""
     wanted = [
         ("ours / copy", ("ours", "parquet"), ("copy", "parquet"), 0.5),
         ("ours / MDSWriter", ("ours", "parquet"), ("MDSWriter", "parquet"), 1.5),

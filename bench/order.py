@@ -21,7 +21,7 @@ from choline_data.order.quality import adjacent_correlation, mixedness
 
 
 def seconds(work: Callable[[], object], repeats: int) -> float:
-    """The median of this many runs."""
+    """The median time of `repeats` runs, in seconds."""
     taken = []
     for _ in range(repeats):
         begun = time.perf_counter()
@@ -31,13 +31,13 @@ def seconds(work: Callable[[], object], repeats: int) -> float:
 
 
 def weights_of(count: int) -> list[int]:
-    """Weights over some five orders of magnitude, the same each time."""
+    """Weights over about five orders of magnitude. The same count gives the same weights."""
     chance = random.Random(count)
     return [int(chance.lognormvariate(10, 3)) + 1 for _ in range(count)]
 
 
 def positions(repeats: int) -> dict[str, float]:
-    """Nanoseconds a position: the permutation alone, the interleaving, and a source's rows."""
+    """Nanoseconds per position for the permutation alone, the interleaving, and a source's rows."""
     some = np.arange(65_536, dtype=np.int64)
     permutation = Permutation(10**12, key_of("bench"))
     small = Permutation(200_000, key_of("bench"))
@@ -63,7 +63,7 @@ def positions(repeats: int) -> dict[str, float]:
 
 
 def deals(repeats: int) -> dict[str, float]:
-    """Milliseconds to deal one mixing block of the size there is, and of one sixteen times as big."""
+    """Milliseconds to deal one mixing block of the current size, and one of sixteen times this size."""
     made = Quotas(weights_of(64))
     return {
         f"a block of {slots:,} slots dealt to 64 sources, ms": seconds(lambda n=slots: dealt(made.after(n), 7), repeats)
@@ -73,7 +73,7 @@ def deals(repeats: int) -> dict[str, float]:
 
 
 def seeks(repeats: int) -> dict[str, float]:
-    """Milliseconds from a mix to the first position: the plan made, one block dealt."""
+    """Milliseconds from a mix to the first position: making the plan and dealing one block."""
     out = {}
     for count in (1, 8, 64, 1000):
         weights = weights_of(count)
@@ -115,7 +115,7 @@ def quotas(blocks: int) -> dict[str, float]:
 
 
 def quality() -> dict[str, float]:
-    """How well a class-sorted source comes out."""
+    """How well a source that is sorted by class is shuffled."""
     rows, block_rows = 64_000, 64
     order = SourceOrder(rows, block_rows, seed=0, key="web").rows_of(0, rows)
     return {

@@ -29,7 +29,7 @@ MILLION = 1_000_000
 FILES = 1_100
 BLOCK_ROWS = 4096
 
-# What a fresh process does once choline_data is imported; it prints seconds.
+# The program of a fresh process. It starts the clock after importing choline_data and prints seconds.
 FIRST = """
 import json, resource, sys, time
 import choline_data, choline_data.client
@@ -73,7 +73,7 @@ print(json.dumps(marks))
 
 
 def stored(home: Home, name: str, rows: int, files: int = 1) -> None:
-    """A dataset of short texts: one store file of `rows`, as often as asked."""
+    """Makes a dataset of short texts. Its manifest refers to one store file of `rows` rows `files` times."""
     schema = one.stored_schema(["text"])
     writer = BlockWriter(home, schema, BLOCK_ROWS)
     for start in range(0, rows, 1 << 16):
@@ -91,7 +91,7 @@ def stored(home: Home, name: str, rows: int, files: int = 1) -> None:
 
 
 def fresh(program: str, **facts: Any) -> Any:
-    """What the program prints, run in a process of its own."""
+    """Runs the program in a new process. Returns its output, parsed as JSON."""
     done = subprocess.run(
         [sys.executable, "-c", program, json.dumps(facts)], capture_output=True, text=True, check=False
     )

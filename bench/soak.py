@@ -41,10 +41,10 @@ from choline_data.store.windows import Store
 from choline_data.views import open_stream
 
 ROW = 8000
-POSITIONS = 300_000  # of each mix that readers may visit
+POSITIONS = 300_000  # that readers may visit, in each mix
 BATCH = 64
-AHEAD = 4 << 20  # bytes that a reader reads ahead: what a client holds must not follow from who happens to wait
-MORE = 300 * 1000 * 1000  # bytes that a server may hold beside its `memory`
+AHEAD = 4 << 20  # bytes that a reader reads ahead; fixed, so that client memory does not depend on timing
+MORE = 300 * 1000 * 1000  # bytes that a server may hold in addition to its `memory`
 GROWTH = 1.0  # MiB a minute
 STOP_SECONDS = 10.0
 MIXES: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -58,7 +58,7 @@ MIXES: tuple[tuple[str, dict[str, Any]], ...] = (
 
 
 def expected(home: Home, folder: Path) -> None:
-    """Writes the first bytes of the id at each position of each mix."""
+    """Writes the first 8 bytes of the id at each position of each mix."""
     store = Store(home)
     for number, (mix, options) in enumerate(MIXES):
         stream = open_stream(store, resolve_mix(mix, store, repeat=True, **options), ["id"])
@@ -76,7 +76,7 @@ def heads(ids: Any) -> npt.NDArray[np.int64]:
 
 
 class Client:
-    """A process with some readers."""
+    """A client process with several readers."""
 
     def __init__(self, servers: list[str], folder: Path, readers: int, seed: int) -> None:
         self._servers = servers
@@ -89,7 +89,7 @@ class Client:
         self._readers = [threading.Thread(target=self._read, args=(number,)) for number in range(readers)]
 
     def run(self) -> int:
-        """Reads until standard input ends; prints what came of it."""
+        """Reads until standard input ends, then prints the result."""
         for reader in self._readers:
             reader.start()
         sys.stdin.read()
@@ -109,7 +109,7 @@ class Client:
                 self._wrong.append(f"{MIXES[which]}: {type(error).__name__}: {error}")
 
     def _visit(self, which: int, draw: random.Random) -> None:
-        """One reader that comes, reads for a while and goes."""
+        """One visit: opens a dataset, reads for a while, and leaves."""
         from choline_data import FirehoseDataset
 
         mix, options = MIXES[which]
@@ -145,7 +145,7 @@ class Client:
 
 
 class Child:
-    """A process of the bench."""
+    """A child process of the bench."""
 
     def __init__(self, *argv: str) -> None:
         self.process = subprocess.Popen(
@@ -153,7 +153,7 @@ class Child:
         )
 
     def memory(self) -> dict[str, float]:
-        """What it holds, in MiB: all, anonymous, and of files."""
+        """Its resident memory in MiB: all, anonymous, and from files."""
         try:
             lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
         except OSError:
@@ -163,7 +163,7 @@ class Child:
         return {name: int(fields[field].split()[0]) / 1024 for name, field in names.items() if field in fields}
 
     def end(self, number: int = signal.SIGTERM) -> float:
-        """Seconds that it needs to end after this signal."""
+        """Sends the signal. Returns the seconds until the process has ended."""
         began = time.monotonic()
         self.process.send_signal(number)
         try:
@@ -175,7 +175,7 @@ class Child:
         return time.monotonic() - began
 
     def report(self) -> dict[str, Any]:
-        """What a client says when it is asked to end."""
+        """Asks a client to end. Returns its result."""
         out, _ = self.process.communicate(timeout=120)
         return dict(json.loads(out.splitlines()[-1]))
 
@@ -186,7 +186,7 @@ class Child:
 
 
 def server(home: str, port: int, memory: str) -> Child:
-    """A server that is ready."""
+    """Starts a server and waits until it is ready."""
     child = Child("-m", "choline_data.service", "--home", home, "--port", str(port), "--memory", memory, "--json")
     assert child.process.stdout is not None
     assert child.process.stdout.readline(), "the server did not start"
@@ -194,7 +194,7 @@ def server(home: str, port: int, memory: str) -> Child:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody has now."""
+    """Ports that are free now."""
     held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [int(each.getsockname()[1]) for each in held]
     for each in held:
@@ -203,7 +203,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def growth(times: list[float], sizes: list[float]) -> float:
-    """MiB a minute after the first third, by the line of least squares."""
+    """Growth in MiB per minute after the first third, by a least-squares line."""
     later = [(at, size) for at, size in zip(times, sizes, strict=True) if at >= times[-1] / 3]
     if len(later) < 3:
         return 0.0
@@ -212,7 +212,7 @@ def growth(times: list[float], sizes: list[float]) -> float:
 
 
 class Soak:
-    """One run."""
+    """One run of the bench."""
 
     def __init__(self, home: str, folder: Path, options: argparse.Namespace) -> None:
         self._home = home
@@ -248,7 +248,7 @@ class Soak:
         )
 
     def run(self) -> None:
-        """Measures, and disturbs, until the time is over."""
+        """Measures memory and disturbs the processes until the time is over."""
         began = time.monotonic()
         seconds = self._options.minutes * 60
         shown = disturbed = 0
@@ -274,7 +274,7 @@ class Soak:
         print("  ".join(line), flush=True)
 
     def _disturb(self, number: int) -> None:
-        """Ends the second server, or a client, and starts another."""
+        """Ends the second server or a client, and starts a new one."""
         if number % 2:
             kind = signal.SIGTERM if number % 4 == 1 else signal.SIGKILL
             seconds = self._servers[1].end(kind)
@@ -289,7 +289,7 @@ class Soak:
             self._started += 1
 
     def end(self) -> int:
-        """Ends all processes, the first server while it is read; the rows that were compared."""
+        """Ends all processes, the first server while clients read from it. Returns the number of compared rows."""
         self.stop_seconds.append(self._servers[0].end())
         rows = 0
         for child in self._clients:
@@ -302,7 +302,7 @@ class Soak:
 
 
 def verdict(soak: Soak, rows: int, memory: int) -> tuple[dict[str, Any], list[str]]:
-    """The figures, and what is missed."""
+    """The figures, and a list of missed targets and wrong rows."""
     figures: dict[str, Any] = {"rows compared": rows, "server restarts": soak.restarts}
     figures["slowest end after SIGTERM, s"] = round(max(soak.stop_seconds), 1)
     missed = list(soak.wrong)
@@ -325,7 +325,7 @@ def verdict(soak: Soak, rows: int, memory: int) -> tuple[dict[str, Any], list[st
 
 @contextmanager
 def working_folder(keep: str) -> Iterator[Path]:
-    """A folder that goes afterwards, or the one that is kept."""
+    """The folder `keep`, or a temporary folder that is deleted afterwards."""
     if keep:
         Path(keep).mkdir(parents=True, exist_ok=True)
         yield Path(keep)

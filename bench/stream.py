@@ -1,10 +1,9 @@
-"""How fast, how fair and how frugal the server is, against a bare pyarrow Flight server with the same batches.
+"""Speed, fairness and memory of the server, compared with a bare pyarrow Flight server that sends the same kind of batches.
 
     python bench/stream.py [--gb 0.5] [--row 2400] [--json]
 
-One run on loopback. Every client is `pyarrow.flight`, for both servers, so that the servers are what differs. CPU is
-that of the server process. The mix is of two datasets of documents of 2.4 KB (`--row`),
-shuffled; nothing of it is encoded beforehand.
+One run on loopback. Both servers are read with `pyarrow.flight`, so that only the servers differ. CPU is measured for the
+server process. The mix has two shuffled datasets with documents of 2.4 KB (`--row`); no message is encoded in advance.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ def documents(seed: int, rows: int, row: int) -> pa.RecordBatch:
 
 
 def make_home(folder: str, size: float, row: int = ROW) -> Home:
-    """A home with two datasets that together have `size` bytes."""
+    """A home with two datasets of about `size` bytes together."""
     home = Home(folder)
     for number, (name, share) in enumerate((("web", 0.7), ("code", 0.3))):
         writer = BlockWriter(home, one.stored_schema(["text"]), 512)
@@ -73,7 +72,7 @@ def make_home(folder: str, size: float, row: int = ROW) -> Home:
 
 
 def make_shards(folder: str, shards: int) -> Home:
-    """A home with one dataset of very many shards, of which only the manifest exists."""
+    """A home with one dataset of very many shards. Only its manifest exists."""
     home = Home(folder)
     files = tuple(StoredFile(f"{n:064x}", 4096, 4 << 20, f"part-{n}") for n in range(shards))
     manifest = Manifest(files, ("text",), 512, {"kind": "text"})
@@ -83,7 +82,7 @@ def make_shards(folder: str, shards: int) -> Home:
 
 
 class Process:
-    """A server in a process of its own: its address, the CPU it has used, the memory it holds."""
+    """A server process: its address, its CPU time and its memory."""
 
     def __init__(self, *argv: str) -> None:
         began = time.monotonic()
@@ -94,7 +93,7 @@ class Process:
         self.ready_seconds = time.monotonic() - began
 
     def cpu(self) -> float:
-        """CPU seconds so far."""
+        """CPU seconds used so far."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / TICK
 
@@ -104,7 +103,7 @@ class Process:
         return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmRSS"))
 
     def sent(self) -> float:
-        """Bytes sent so far, by the server's own count."""
+        """Bytes sent so far, from the server's metrics."""
         with urllib.request.urlopen(f"http://{self.metrics}/metrics", timeout=10) as answer:
             lines = answer.read().decode().splitlines()
         return sum(float(line.split()[1]) for line in lines if line.startswith("choline_bytes_total"))
@@ -122,7 +121,7 @@ class Process:
 
 
 def ours(home: Home, *flags: str) -> Process:
-    """Our server."""
+    """Starts our server."""
     argv = (
         "-m",
         "choline_data.service",
@@ -146,13 +145,13 @@ class Bare(flight.FlightServerBase):  # type: ignore[misc]  # the stubs of pyarr
         self._schema = stream.wire_schema
 
     def do_get(self, context: Any, ticket: flight.Ticket) -> flight.GeneratorStream:
-        """All of it."""
+        """Sends all batches."""
         del context, ticket
         return flight.GeneratorStream(self._schema, iter(self._batches))
 
 
 async def prepared(size: int) -> None:
-    """What gRPC costs from Python at all: an asyncio server that sends one and the same message over and over."""
+    """The basic cost of gRPC in Python: an asyncio server that sends the same message again and again."""
     import grpc
 
     body = os.urandom(size)
@@ -171,7 +170,7 @@ async def prepared(size: int) -> None:
 
 
 def received(address: str) -> int:
-    """Bytes of all that the server of one message sends."""
+    """Reads the whole stream of the `prepared` server. Returns its bytes."""
     import grpc
 
     with grpc.insecure_channel(address, [("grpc.max_receive_message_length", -1)]) as channel:
@@ -181,7 +180,7 @@ def received(address: str) -> int:
 def drained(
     address: str, ticket: flight.Ticket, seconds: float = 0, count: list[int] | None = None
 ) -> tuple[int, float]:
-    """Reads a stream to its end, or for some seconds; its bytes and how long it took."""
+    """Reads a stream to its end, or for about `seconds`. Returns its bytes and the time."""
     size = 0
     with flight.connect(f"grpc://{address}") as client:
         began = time.monotonic()
@@ -197,12 +196,12 @@ def drained(
 
 
 def ticket_of(recipe: Recipe) -> flight.Ticket:
-    """A ticket for the whole of a recipe."""
+    """A ticket for the whole stream of a recipe."""
     return flight.Ticket(json.dumps({"recipe": json.loads(recipe.to_json()), "start": 0}))
 
 
 def together(address: str, tickets: list[flight.Ticket], seconds: float) -> list[int]:
-    """Bytes that each of many readers got in these seconds."""
+    """The bytes that each of several parallel readers receives in `seconds`."""
     counts = [[0] for _ in tickets]
     threads = [
         threading.Thread(target=drained, args=(address, ticket, seconds, count), daemon=True)
@@ -220,7 +219,7 @@ def together(address: str, tickets: list[flight.Ticket], seconds: float) -> list
 
 
 def settled(server: Process, rate: float, seconds: float = 60) -> None:
-    """Waits until the server sends no more than `rate`: at first slow readers take all that their transport holds."""
+    """Waits until the server sends at most `rate` bytes/s. Slow readers first fill the buffers of their transport."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         before = server.sent()
@@ -230,7 +229,7 @@ def settled(server: Process, rate: float, seconds: float = 60) -> None:
 
 
 async def slow_readers(address: str, recipe: Recipe, readers: int) -> None:
-    """Readers that take one message a second each; says when all have begun."""
+    """Readers that each take one message a second. Prints a message when all have begun."""
     import grpc
 
     from choline_data.v1 import firehose_pb2 as pb
@@ -242,7 +241,7 @@ async def slow_readers(address: str, recipe: Recipe, readers: int) -> None:
         nonlocal begun
         await asyncio.sleep(number / 100)
         options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", 8 << 20)]
-        options.append(("grpc.http2.bdp_probe", 0))  # else they first fill windows of many MB as fast as they can
+        options.append(("grpc.http2.bdp_probe", 0))  # otherwise they first fill windows of many MB at full speed
         async with grpc.aio.insecure_channel(address, options) as channel:
             stub = firehose_pb2_grpc.FirehoseServiceStub(channel)
             request = pb.ReadStreamRequest(
@@ -257,11 +256,11 @@ async def slow_readers(address: str, recipe: Recipe, readers: int) -> None:
                         print(json.dumps({"address": address}), flush=True)
                 await asyncio.sleep(1)
 
-    await asyncio.gather(*(one_reader(n) for n in range(readers)))  # one that is dropped ends the run: it says why
+    await asyncio.gather(*(one_reader(n) for n in range(readers)))  # if a reader is dropped, its error ends the run
 
 
 def measure(home: Home, size: float, *, consumers: tuple[int, int, int]) -> dict[str, Any]:
-    """Every figure of the run."""
+    """Measures every figure of the run."""
     told: dict[str, Any] = {}
     many, crowd, sluggish = consumers
     recipes = [resolve_mix("web:0.7,code:0.3", home, seed=s, repeat=False) for s in range(3)]
@@ -277,9 +276,9 @@ def measure(home: Home, size: float, *, consumers: tuple[int, int, int]) -> dict
         size_sent = received(sender.address)
         told["grpc_alone_cpu_s_gb"] = (sender.cpu() - before) / size_sent * 1e9
     with ours(home) as server:
-        drained(server.address, ticket_of(recipes[0]))  # the pages of the store are in memory for both
+        drained(server.address, ticket_of(recipes[0]))  # warm-up: the pages of the store are in memory afterwards
         runs = []
-        for recipe in recipes[1:]:  # seeds of their own: every message is gathered and encoded anew
+        for recipe in recipes[1:]:  # other seeds, so that every message is gathered and encoded again
             before = server.cpu()
             got, took = drained(server.address, ticket_of(recipe))
             runs.append((got / took / 1e6, (server.cpu() - before) / got * 1e9))
@@ -322,7 +321,7 @@ def measure(home: Home, size: float, *, consumers: tuple[int, int, int]) -> dict
 
 
 def main() -> int:
-    """Runs it all and prints a table, or one JSON object."""
+    """Runs all measurements and prints a table or one JSON object."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--gb", type=float, default=0.5)
     parser.add_argument("--row", type=int, default=ROW, help="mean bytes of a document")

@@ -18,7 +18,7 @@ import beside
 from beside import Bench, Case, Target
 from common import write_records
 
-# As its documentation recommends; of its ways on two cores, the one that was fastest here.
+# Options as the documentation recommends. If there are several ways, the fastest one on two cores here.
 WAYS = {"datasets": (), "grain": (), "litdata": (), "mosaicml": ()}
 CASES = [
     Case("ceiling: windows of the mapped file", "ceiling", "tokens"),
@@ -34,7 +34,7 @@ TARGETS = [
 
 
 def write(folder: Path, megabytes: int) -> None:
-    """One source of documents, each byte of which is a token."""
+    """Writes one source of documents. Each byte is one token."""
     write_records(folder / "web.records", beside.documents((megabytes << 20) // 2400, 2400, seed=5))
 
 

@@ -42,7 +42,7 @@ FAULTS = ("traceback", "signal", "hang", "odd")
 
 @dataclass(frozen=True)
 class End:
-    """How the `add` of a file ended: `end` is added, refused, or one of FAULTS; `why` says more."""
+    """How the `add` of a file ended: `end` is added, refused, or one of FAULTS; `why` has details."""
 
     file: str
     end: str
@@ -52,7 +52,7 @@ class End:
 
 
 def preload() -> None:
-    """Imports what an `add` imports, so that a fork has it."""
+    """Imports the modules of an `add`, so that forked children have them already."""
     import importlib
 
     from choline_data.adapters.registry import FORMATS
@@ -70,7 +70,7 @@ def preload() -> None:
 
 
 def child(path: str, folder: Path, memory: int, flags: list[str]) -> None:
-    """The real command line on one file, in this process, which ends with it."""
+    """Runs the real command line on one file in this process, then exits."""
     os.setsid()
     for number, name in ((1, "out"), (2, "err")):
         file = os.open(folder / name, os.O_WRONLY | os.O_CREAT, 0o600)
@@ -100,7 +100,7 @@ def child(path: str, folder: Path, memory: int, flags: list[str]) -> None:
 
 
 def told(file: str, status: int | None, folder: Path, seconds: float) -> End:
-    """What the child's status and its output say."""
+    """Classifies the end of a child by its status and its output."""
     raw = (folder / "err").read_bytes() if (folder / "err").is_file() else b""
     err = raw.decode("utf-8", "replace").strip()
     if status is None:
@@ -124,7 +124,7 @@ def told(file: str, status: int | None, folder: Path, seconds: float) -> End:
 def run(
     cases: Iterator[tuple[str, Path]], *, at_once: int, memory: int, seconds: float, flags: list[str]
 ) -> Iterator[End]:
-    """Adds each file in a fork of this process, `at_once` of them at the same time."""
+    """Adds each file in a forked child. Up to `at_once` children run at the same time."""
     running: dict[int, tuple[str, Path, float]] = {}
     scratch = Path(tempfile.mkdtemp(prefix="torture-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
     number = 0
@@ -174,7 +174,7 @@ def _kill(pid: int) -> None:
 
 
 def corpus(folders: list[Path]) -> Iterator[tuple[str, Path]]:
-    """Every regular file below these folders, by name."""
+    """Every regular file of at most MAX_FILE_BYTES below these folders, sorted by path."""
     for folder in folders:
         for path in sorted(folder.rglob("*")):
             if path.is_file() and not path.is_symlink() and path.stat().st_size <= MAX_FILE_BYTES:
@@ -182,7 +182,7 @@ def corpus(folders: list[Path]) -> Iterator[tuple[str, Path]]:
 
 
 def mutated(folder: Path, found: dict[str, bytes], count: int, seed: int) -> Iterator[tuple[str, Path]]:
-    """The mutants, each written to `folder` when it is asked for."""
+    """The mutants. Each is written to `folder` when the iterator reaches it."""
     for number, (name, content) in enumerate(mutants(found, count, seed)):
         path = folder / str(number % 64) / name
         path.parent.mkdir(exist_ok=True)
@@ -193,7 +193,7 @@ def mutated(folder: Path, found: dict[str, bytes], count: int, seed: int) -> Ite
 
 
 def main() -> None:
-    """Runs it, prints the counts and each fault."""
+    """Runs the bench, prints the counts and each fault."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", action="append", type=Path, default=[], help="a folder of files; may be repeated")
     parser.add_argument("--mutants", type=int, default=2000, help="how many damaged files to make")
@@ -211,7 +211,7 @@ def main() -> None:
 
 
 def torture(options: argparse.Namespace) -> int:
-    """The number of faults."""
+    """Runs all cases. Returns the number of faults."""
     preload()
     folders = [] if options.no_data else [TEST_DATA / name for name in OURS if (TEST_DATA / name).is_dir()]
     counts: collections.Counter[str] = collections.Counter()

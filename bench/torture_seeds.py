@@ -1,4 +1,4 @@
-"""Whole small files of every format, and damaged copies of them that a seed decides."""
+"""Small valid files of many formats, and damaged copies of them. A seed determines the damage."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
 MAX_SEED_BYTES = 256 << 10
-# Real files of the test data, small enough and one of a kind.
+# Patterns of real files in the test data. Only a few small files of each kind are used.
 REAL = ("*.parquet", "*.arrow", "*.feather", "*.warc*", "*.conllu", "*.tar", "*.zip", "*.png", "*.jpg", "*.wav", "*.mds",
         "*.bin", "*.json", "*.jsonl", "*.csv", "*.tsv", "*.txt", "*.gz", "*.sqlite", "*.db", "*.tfrecord")  # fmt: skip
 EACH = 3
@@ -58,7 +58,7 @@ def _written(table: pa.Table) -> dict[str, bytes]:
 
 
 def seeds(data: Path) -> dict[str, bytes]:
-    """Files by name: made here, and small ones of the test data where that is there."""
+    """Files by name: generated files, and small files of the test data if they exist."""
     table = _table()
     found = _written(table)
     rows = table.drop_columns(["day"]).to_pylist()
@@ -92,7 +92,7 @@ def seeds(data: Path) -> dict[str, bytes]:
 
 
 def mutants(found: dict[str, bytes], count: int, seed: int) -> Iterator[tuple[str, bytes]]:
-    """`count` damaged copies: the files in turn, each damaged in a way that the seed decides."""
+    """`count` damaged copies. Takes the files in turn; the seed determines the damage."""
     names = sorted(found)
     for number in range(count):
         name = names[number % len(names)]
@@ -106,7 +106,7 @@ def _damaged(content: bytes, dice: random.Random) -> bytes:
     if way == "bits":
         for _ in range(dice.choice((1, 1, 4, 16))):
             raw[dice.randrange(size)] ^= 1 << dice.randrange(8)
-    elif way == "edge":  # where headers and footers lie
+    elif way == "edge":  # at the edges, where headers and footers are
         for _ in range(dice.choice((1, 2, 4))):
             raw[dice.choice((dice.randrange(min(64, size)), size - 1 - dice.randrange(min(512, size))))] = (
                 dice.randrange(256)

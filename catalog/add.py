@@ -1,4 +1,4 @@
-"""`choline-data add`: from what a user typed to a dataset in the catalog."""
+"""`choline-data add`: turns the location that a user typed into a dataset in the catalog."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from choline_data.store.snapshots import check_name, name_from
 
 @dataclass(frozen=True)
 class Prepared:
-    """A plan ready to run, and what the catalog had under its name when it was made."""
+    """A plan that is ready to run. `replaces` is the revision that the catalog had under its name when the plan was made."""
 
     plan: IngestPlan
     source: Source
@@ -45,7 +45,7 @@ def prepare(
     wishes: Wishes | None = None,
     revision: str = "",
 ) -> Prepared:
-    """Resolves and plans; writes nothing. A name of a card stands for the card's source, mapping and licence."""
+    """Resolves the location and makes a plan; writes nothing. The name of a card supplies its source, mapping and licence."""
     from choline_data.catalog.locate import resolve
 
     wishes = wishes or Wishes()
@@ -80,7 +80,7 @@ def prepare(
 
 
 def _added(place: str, revision: str, wishes: Wishes) -> dict[str, Any]:
-    """How the dataset is added, so that the same can be done again. An address that holds a secret is not kept."""
+    """The source and options of this `add`, so that it can be repeated. Empty if the URL contains a secret."""
     if is_url(place) and redacted(place) != place:
         return {}
     default = vars(Wishes())
@@ -103,7 +103,7 @@ def ingest(
     replace_existing: bool = False,
     progress: Progress | None = None,
 ) -> Ingested:
-    """Runs the plan and publishes the revision; the same source again is the same revision, and no error."""
+    """Runs the plan and publishes the revision. Adding an unchanged source again gives the same revision and no error."""
     from choline_data.catalog.runners import run
 
     plan = prepared.plan
@@ -125,7 +125,7 @@ def ingest(
         error.remedy = f"{error.remedy} Nothing was published."
         error.args = (f"{error.message} {error.remedy}",)
         raise
-    except OSError as error:  # those of reading the source are errors of ours by now
+    except OSError as error:  # errors of reading the source are already CholineDataErrors here
         raise UnavailableError(
             f"{home.location} can't be written: {error.strerror or error}.",
             remedy="Make room there, or name another place with --home. Nothing was published.",
@@ -133,7 +133,7 @@ def ingest(
 
 
 def refuse_existing(home: Home, name: str) -> None:
-    """AlreadyExistsError where the catalog has a dataset of this name."""
+    """AlreadyExistsError if the catalog has a dataset with this name."""
     there = Catalog(home).entries().get(name)
     if there is not None:
         raise AlreadyExistsError(

@@ -1,7 +1,7 @@
-"""The YAML of cards: mappings, lists and texts, two levels deep, and nothing else that YAML can do.
+"""The YAML of cards: only mappings, lists and texts, at most two levels deep.
 
-Reading resolves no types, follows no alias and constructs no object, so a card can neither run code nor
-grow in memory.
+The reader resolves no types, follows no aliases and constructs no objects, so a card can neither run code nor expand in
+memory.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _NULLS: Final = ("~", "null", "Null", "NULL")
 
 
 def parse_yaml(text: str, where: str) -> dict[str, Value]:
-    """The mapping that this text holds, every scalar as text; SourceFormatError names the line at fault."""
+    """Parses YAML text to a mapping; every scalar stays text. SourceFormatError names the wrong line."""
     try:
         found = _built(yaml.parse(text, Loader=_LOADER), where)
     except yaml.MarkedYAMLError as error:
@@ -39,7 +39,7 @@ def parse_yaml(text: str, where: str) -> dict[str, Value]:
 
 
 def write_yaml(values: Mapping[str, Value], comments: Mapping[str, str]) -> str:
-    """`values` as YAML to be read by people, with a comment on the line of each key in `comments`."""
+    """`values` as YAML for people, with a comment on the line of each key in `comments`."""
     lines: list[str] = []
     for key, value in values.items():
         mark = f"  # {' '.join(comments[key].split())}" if key in comments else ""
@@ -48,7 +48,7 @@ def write_yaml(values: Mapping[str, Value], comments: Mapping[str, str]) -> str:
 
 
 def _built(events: Any, where: str) -> Value:
-    """One value from the parser's events, by a stack of our own: depth can't exhaust the interpreter's."""
+    """One value from the parser's events. Uses its own stack, so deep nesting can't exhaust the interpreter's stack."""
     root: list[Value] = []
     stack: list[tuple[Value, list[str]]] = [(root, [])]
     documents = 0
@@ -118,11 +118,11 @@ def _entry(key: str, value: Value, mark: str) -> list[str]:
 
 
 def _scalar(text: str, *, flow: bool = False) -> str:
-    """Plain where every YAML reader takes it for the same text, else in double quotes."""
+    """The scalar without quotes if every YAML reader reads it as the same text, otherwise in double quotes."""
     plain = _PLAIN.match(text) and text == text.strip() and text.isprintable() and not (flow and "," in text)
     if plain and _resolves_to_text(text):
         return text
-    if re.fullmatch(r"[a-z]+://[^\s#,\[\]{}]+", text):  # a URL's colons mean nothing to YAML
+    if re.fullmatch(r"[a-z]+://[^\s#,\[\]{}]+", text):  # the colons of a URL have no meaning in YAML
         return text
     return '"' + "".join(_ESCAPES.get(c) or (c if c.isprintable() else f"\\U{ord(c):08x}") for c in text) + '"'
 

@@ -1,7 +1,6 @@
-"""Cards: the YAML files that say where a dataset is, what its columns mean and under which licence it stands.
+"""Cards: YAML files that describe where a dataset is, what its columns mean and which licence it has.
 
-Every value of a card is text or a list of texts: `no` is the word no and `1.10` keeps its zero. The format is
-described in `docs/cards.md`.
+Scalars in a card are always text: `no` is the word "no" and `1.10` keeps its zero. The format is described in `docs/cards.md`.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ _COMMENTS: Final = {"unverified": "not verified", "inferred": "inferred"}
 
 @dataclass(frozen=True)
 class Card:
-    """What the catalog knows about a dataset. An empty value says that it is not known."""
+    """What the catalog knows about a dataset. An empty value means unknown."""
 
     name: str
     source: str
@@ -57,16 +56,16 @@ class Card:
     description: str = ""
     revision: str = ""  # empty: unpinned
     adapter: str = ""  # empty: detected
-    configs: tuple[str, ...] = ()  # those known; `*` stands for a part that varies
+    configs: tuple[str, ...] = ()  # the known ones; `*` stands for a part that varies
     config: str = ""
     split: str = ""
     kind: str = ""
     form: str = ""
     mapping: tuple[tuple[str, str], ...] = ()  # (role in the form, source column)
     license: str = NOASSERTION
-    license_audited: str = ""  # what an audit says, where it is not what the publisher says
+    license_audited: str = ""  # the result of an audit, if it differs from the publisher's statement
     license_field: str = ""  # the source column with each row's own licence
-    terms: tuple[str, ...] = ()  # beside the licence: terms of the crawl, of the model that wrote the text …
+    terms: tuple[str, ...] = ()  # in addition to the licence: terms of the crawl, of the model that wrote the text …
     gate: str = "unknown"
     languages: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
@@ -79,22 +78,22 @@ class Card:
 
     @property
     def license_class(self) -> str:
-        """The class of the licence; the stricter one where an audit disagrees with the publisher."""
+        """The class of the licence. If an audit disagrees with the publisher, the stricter class."""
         claims = [self.license, self.license_audited] if self.license_audited else [self.license]
         return strictest(license_class(claim) for claim in claims)
 
     @property
     def pinned(self) -> bool:
-        """Whether the card names one revision of its source."""
+        """Whether the card pins one revision of its source."""
         return bool(self.revision)
 
     def evidence_for(self, fact: str) -> str:
-        """How that fact is known, one of EVIDENCE; `unverified` where the card does not say."""
+        """The evidence for this fact, one of EVIDENCE. `unverified` if the card does not state it."""
         return dict(self.evidence).get(fact, "unverified")
 
 
 def check_name(name: str, where: str = "") -> str:
-    """`name`, where it fits the pattern of dataset names."""
+    """Returns `name`. InvalidNameError if it does not match the pattern of dataset names."""
     if not NAME.match(name) or ".." in name:
         place = f"{where}: " if where else ""
         raise InvalidNameError(
@@ -105,7 +104,7 @@ def check_name(name: str, where: str = "") -> str:
 
 
 def parse_card(text: str, where: str = "card") -> Card:
-    """The card that this YAML describes; `where` names its place in errors."""
+    """Parses a card from YAML. `where` is the name that errors show for the text."""
     values = parse_yaml(text, where)
     unknown = next((key for key in values if key not in _READERS), None)
     if unknown is not None:
@@ -119,7 +118,7 @@ def parse_card(text: str, where: str = "card") -> Card:
 
 
 def load_card(place: str | Path) -> Card:
-    """The card in this file or URL, or the packaged one of this name."""
+    """Loads the card from a file or URL, or the packaged card with this name."""
     text = str(place)
     if isinstance(place, str) and not is_url(text) and NAME.match(text) and not text.endswith((".yaml", ".yml")):
         return card_for(text)
@@ -138,7 +137,7 @@ def load_card(place: str | Path) -> Card:
 
 
 def card_for(name: str, cards: Mapping[str, Card] | None = None) -> Card:
-    """The card of this name, among `cards` or those of the package; UnknownDatasetError names the nearest."""
+    """The card with this name, from `cards` or from the package. UnknownDatasetError suggests the nearest name."""
     if cards is not None:
         if name in cards:
             return cards[name]
@@ -151,7 +150,7 @@ def card_for(name: str, cards: Mapping[str, Card] | None = None) -> Card:
 
 
 def card_of_source(source: str, cards: Mapping[str, Card] | None = None) -> Card | None:
-    """The card whose source or alias this is (`openai/gsm8k`, with or without hf://), if there is one."""
+    """The card that has this source or alias (`openai/gsm8k`, with or without hf://), or None."""
     wanted = _bare(source)
     for card in (packaged_cards() if cards is None else cards).values():
         if wanted in {_bare(place) for place in (card.source, *card.aliases)}:
@@ -161,20 +160,20 @@ def card_of_source(source: str, cards: Mapping[str, Card] | None = None) -> Card
 
 @cache
 def packaged_names() -> tuple[str, ...]:
-    """The names of the cards that come with the package, in order; no card is read."""
+    """The names of the packaged cards, sorted. Reads no card."""
     return tuple(sorted(f.name.removesuffix(".yaml") for f in _folder().iterdir() if f.name.endswith(".yaml")))
 
 
 @cache
 def packaged_cards() -> Mapping[str, Card]:
-    """The cards that come with the package, by name and in order of it; read once, at the first call."""
+    """The packaged cards by name, sorted by name. They are read once, at the first call."""
     return MappingProxyType({name: card_for(name) for name in packaged_names()})
 
 
 def dump_card(card: Card, comments: Mapping[str, str] | None = None) -> str:
-    """The card as YAML that `parse_card` reads back; inferred and unverified lines say so in a comment.
+    """The card as YAML that `parse_card` reads back. Comments mark the inferred and unverified lines.
 
-    `comments` (by key of the card) take the place of these, for whoever knows why a value was inferred.
+    `comments` (by key of the card) replace these comments, for a caller that knows why a value was inferred.
     """
     marks = {_FACT_KEYS[fact]: _COMMENTS[how] for fact, how in card.evidence if how in _COMMENTS}
     if "mapping" in marks and not card.mapping:

@@ -1,7 +1,7 @@
-"""An ingestion in several processes of this machine.
+"""Runs an ingestion in several processes on this machine.
 
-Each asks for a unit, reads it, and asks for the next while its last file is synced. So a slow one holds nobody up, and
-no core waits for the disk.
+Each worker asks for a unit, reads it, and asks for the next one while its last file syncs. So a slow worker does not delay
+the others, and no core waits for the disk.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from choline_data.places.home import Home
 def run_beside(
     plan: IngestPlan, home: Home, units: Sequence[Unit], workers: int, progress: Progress | None = None
 ) -> Iterator[UnitResult]:
-    """The units in so many processes, in whatever order they are done. An error in one of them ends all."""
+    """Runs the units in up to `workers` processes. Yields results in order of completion. An error in one ends all."""
     left = iter(in_turn(plan, units))
     sizes = {unit.number: _size(unit) for unit in units}
     crew: dict[Connection[Any, Any], ForkServerProcess] = {}
@@ -58,13 +58,13 @@ def run_beside(
             process.terminate()
         for process in begun:
             process.join()
-            home.drop_staged(process.pid or 0)  # the signal may have come where nothing could drop it
+            home.drop_staged(process.pid or 0)  # the worker may have been stopped before it could drop them
 
 
 def in_turn(plan: IngestPlan, units: Sequence[Unit]) -> list[Unit]:
-    """The units as they are dealt: the biggest first, so that none is left to one worker at the end.
+    """The units in the order of processing: the biggest first, so that no big unit runs alone at the end.
 
-    A limit wants the first rows, and so the first units.
+    With a limit, the source order is kept, because the first rows are needed.
     """
     return list(units) if plan.limit else sorted(units, key=_size, reverse=True)
 
@@ -74,7 +74,7 @@ def _size(unit: Unit) -> int:
 
 
 def _started(plan: IngestPlan, home: Home) -> tuple[Connection[Any, Any], ForkServerProcess, Any]:
-    """A worker: the connection to it, its process, and the buffer in which it notes the file that it reads."""
+    """Starts a worker. Returns the connection to it, its process, and the buffer where it notes the file that it reads."""
     made = processes.context(__name__)
     ours, theirs = made.Pipe()
     note = made.RawArray("c", apart.NOTE_BYTES)
@@ -97,9 +97,9 @@ def _check_ended(process: ForkServerProcess, note: Any) -> None:
 
 
 def _work(plan: IngestPlan, home: Home, parent: Connection[Any, Any], note: Any) -> None:
-    """What a worker does until there are no units left, the parent ends it, or the parent is gone."""
+    """The worker's loop. Ends when no units are left, the parent terminates it, or the parent is gone."""
     apart.note_in(note)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it too, and ends its workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets the signal too, and ends its workers
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         try:

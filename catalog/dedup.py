@@ -1,4 +1,4 @@
-"""Leaving out repeats, on request: exact ones by id, near ones by MinHash over words."""
+"""Removes duplicates on request: exact ones by id, near ones by MinHash over words."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _exact(home: Home, manifest: Manifest) -> npt.NDArray[np.bool_]:
     ]
     every = np.concatenate(ids) if ids else np.empty(0, "V16")
     keep = np.zeros(len(every), dtype=bool)
-    # Two halves as integers: void does not sort.
+    # Sort the two halves as integers, because NumPy can't sort void values.
     halves = every.view("<u8").reshape(-1, 2)
     order = np.lexsort((np.arange(len(every)), halves[:, 0], halves[:, 1]))
     ordered = halves[order]
@@ -44,7 +44,7 @@ def _exact(home: Home, manifest: Manifest) -> npt.NDArray[np.bool_]:
 
 
 def _near(home: Home, manifest: Manifest) -> npt.NDArray[np.bool_]:
-    """True for every sample that is not nearly an earlier one (Jaccard of word 5-grams at least THRESHOLD)."""
+    """True for every sample without a near duplicate before it (Jaccard similarity of word 5-grams of at least THRESHOLD)."""
     try:
         from rensa import RMinHash
     except ModuleNotFoundError as error:
@@ -81,7 +81,7 @@ def _near(home: Home, manifest: Manifest) -> npt.NDArray[np.bool_]:
 
 
 def without_duplicates(home: Home, manifest: Manifest, *, near: bool, compression: str) -> tuple[Manifest, int]:
-    """The manifest without repeats, files rewritten where they lose rows, and how many samples went."""
+    """The manifest without duplicates, and the number of removed samples. Files that lose rows are rewritten."""
     keep = _near(home, manifest) if near else _exact(home, manifest)
     if keep.all():
         return manifest, 0

@@ -1,4 +1,4 @@
-"""A dataset written in another format: Parquet, WebDataset, JSON Lines, or Parquet with a Croissant descriptor."""
+"""Exports a dataset to another format: Parquet, WebDataset, JSON Lines, or Parquet with a Croissant descriptor."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _SUFFIX = {
 
 
 def _batches(revision: Revision) -> Iterator[pa.RecordBatch]:
-    """All samples in source order, constants filled in, in the stored columns and constants."""
+    """All samples in source order: the stored columns, and the constants as columns."""
     names = [f.name for f in one.STORED if f.name in revision.schema.names or f.name in revision.constants]
     schema = pa.schema([one.STORED.field(name) for name in names])
     for start in range(0, revision.rows, ROWS_A_STEP):
@@ -52,7 +52,7 @@ def _batches(revision: Revision) -> Iterator[pa.RecordBatch]:
 
 
 def export(home: Home, entry: Entry, to: str, out: str) -> dict[str, Any]:
-    """Writes the dataset under the folder `out`, which must not hold anything yet."""
+    """Writes the dataset to the folder `out`, which must be empty or missing."""
     if to not in FORMATS:
         raise InvalidOptionError(f"--to {to!r}: no such format.", remedy=f"There are: {', '.join(FORMATS)}.")
     if os.path.exists(out) and (not os.path.isdir(out) or os.listdir(out)):
@@ -147,7 +147,7 @@ def _croissant(revision: Revision, entry: Entry, out: str) -> int:
 
 
 def _descriptor(entry: Entry, names: Sequence[str], objects: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The Croissant description of exported Parquet files: `objects` are the files, `names` their columns."""
+    """The Croissant descriptor of exported Parquet files. `objects` describe the files; `names` are their columns."""
     types = {"text": "sc:Text", "time": "sc:DateTime"}
     return {
         "@context": {

@@ -1,4 +1,4 @@
-"""Datasets of the hub by id: pinned to a commit, the Parquet conversion preferred, scripts never run."""
+"""Resolves hub datasets by id: pins a commit, prefers the Parquet conversion, and never runs loading scripts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CONVERTED = "refs/convert/parquet"
 
 
 def resolve_hub(name: str, *, revision: str = "", config: str = "", split: str = "") -> Source:
-    """The dataset `OWNER/NAME` at a commit. One-line errors where it is gated, gone, empty, a script, or offline."""
+    """The dataset `OWNER/NAME` at a commit. One-line errors if it is gated, missing, empty, only a script, or unreachable."""
     from choline_data.catalog.source_names import in_order, wanted
     from choline_data.catalog.stated_licence import NOASSERTION
     from choline_data.licenses import spdx_of_stated
@@ -69,7 +69,7 @@ def resolve_hub(name: str, *, revision: str = "", config: str = "", split: str =
 
 
 def _conversion(api: Any, name: str) -> Any:
-    """What is known of the Parquet conversion; None where there is none or it holds nothing."""
+    """The hub's information about the Parquet conversion. None if there is no conversion or it has no Parquet files."""
     refs = api.list_repo_refs(name, repo_type="dataset")
     if not any(ref.ref == CONVERTED for ref in refs.converts):
         return None

@@ -1,8 +1,8 @@
-"""Ingestion: a plan's units read, mapped and written as store files, then published as one revision.
+"""Ingestion: reads and maps a plan's units, writes them as store files, and publishes the files as one revision.
 
-A unit is a pure function of the plan: any process on any machine writes the same bytes, named by their digest. Nothing
-is visible before the catalog's next snapshot names the manifest, so a killed ingestion leaves no trace but files that
-`gc` takes away, and running it again gives the identical result.
+A unit is a pure function of the plan: any process on any machine writes the same bytes, named by their digest. Nothing is
+visible before the catalog's next snapshot names the manifest. So a killed ingestion leaves only files that `gc` removes,
+and running it again gives the identical result.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Progress = Callable[[int, int], None]  # rows and source bytes done since the la
 
 @dataclass(frozen=True)
 class UnitResult:
-    """What a unit came to: its store files, and the rows that it rejected."""
+    """The result of a unit: its store files, and the rows that it rejected."""
 
     number: int
     files: tuple[StoredFile, ...]
@@ -45,7 +45,7 @@ class UnitResult:
 
 
 class RunningUnit:
-    """A unit being read, mapped and written. Its last file may still be on its way to the disk when all is read."""
+    """A unit that is being read, mapped and written. When all is read, its last file may still be syncing to disk."""
 
     def __init__(self, plan: IngestPlan, home: Home, unit: Unit) -> None:
         self._plan = plan
@@ -60,7 +60,7 @@ class RunningUnit:
         self.rows = 0
 
     def read(self, progress: Progress | None = None) -> None:
-        """Reads the unit to its end, or up to the limit."""
+        """Reads the unit to its end, or until the plan's limit is reached."""
         limit = self._plan.limit
         try:
             for number, shard in self._unit.shards:
@@ -82,10 +82,10 @@ class RunningUnit:
             raise
 
     def _shard(self, number: int, shard: Shard) -> Iterator[tuple[int, int]]:
-        """Writes the shard's rows; gives the rows and the source bytes of each chunk."""
+        """Writes the shard's rows. Yields the number of rows and source bytes of each chunk."""
         part = self._plan.parts[number]
         for chunk in guarded(part.adapter, shard):
-            if not chunk.batch.num_rows:  # rejects alone: there is nothing to map, not even columns
+            if not chunk.batch.num_rows:  # only rejects: there are no rows and perhaps no columns to map
                 self._reject(chunk.rejects)
                 continue
             with foreign(shard.origin):
@@ -108,7 +108,7 @@ class RunningUnit:
         self._rejects += rejects[: MAX_REJECTS_KEPT - len(self._rejects)]
 
     def _end_file(self) -> None:
-        # One file at a time: the next is written while this one is synced.
+        # At most one file syncs at a time, while the next one is written.
         self._await_file()
         self._ended, self._writer = self._writer, None
         if self._ended is not None:
@@ -122,7 +122,7 @@ class RunningUnit:
             self._files.append(StoredFile(done.sha256, done.rows, done.bytes, source, unit.split, unit.config))
 
     def result(self) -> UnitResult:
-        """What the unit came to, when all its files are in the home and synced."""
+        """The unit's result. Waits until all its files are in the home and synced."""
         try:
             self._await_file()
         except BaseException:
@@ -131,7 +131,7 @@ class RunningUnit:
         return UnitResult(self._unit.number, tuple(self._files), self.rows, tuple(self._rejects), self._rejected)
 
     def abandon(self) -> None:
-        """Drops what is not in the home yet."""
+        """Drops the files that are not in the home yet."""
         for writer in (self._writer, self._ended):
             if writer is not None:
                 writer.abandon()
@@ -147,9 +147,9 @@ def run_unit(plan: IngestPlan, home: Home, unit: Unit, progress: Progress | None
 def run_here(
     plan: IngestPlan, home: Home, units: Iterable[Unit], progress: Progress | None = None
 ) -> Iterator[UnitResult]:
-    """The units one after the other in this process, each read while the one before is synced.
+    """Runs the units in this process, one after the other. Each is read while the previous one syncs.
 
-    Ends early once `--limit` is reached.
+    Ends early when `--limit` is reached.
     """
     rows = 0
     open_: list[RunningUnit] = []
@@ -172,7 +172,7 @@ def run_here(
 
 @dataclass(frozen=True)
 class Ingested:
-    """The end of an `add`: the entry in the catalog, and what became of the rows."""
+    """The result of an `add`: the catalog entry, and the numbers of stored, rejected and duplicate rows."""
 
     entry: Entry
     rows: int
@@ -182,7 +182,7 @@ class Ingested:
 
 
 def check_rejects(plan: IngestPlan, rows: int, rejected: int, rejects: Sequence[Reject]) -> None:
-    """TooManyRejectsError where more rows were rejected than the plan allows."""
+    """TooManyRejectsError if more rows were rejected than the plan allows."""
     if rejected and rejected > plan.max_rejects * (rows + rejected):
         first = rejects[0]
         raise TooManyRejectsError(
@@ -203,7 +203,7 @@ def entry_of(
     card: dict[str, Any] | None = None,
     added: dict[str, Any] | None = None,
 ) -> Entry:
-    """The catalog's entry for a revision that this plan came to."""
+    """The catalog entry for a revision that this plan produced."""
     return Entry(
         name=plan.name,
         revision=revision,
@@ -221,7 +221,7 @@ def entry_of(
 
 
 def rejects_as_lines(rejects: Sequence[Reject]) -> bytes:
-    """The rejects as they are stored: one JSON object a line; nothing where there are none."""
+    """The rejects as they are stored: one JSON object per line. Empty if there are no rejects."""
     return b"".join(orjson.dumps({"file": r.file, "row": r.row, "reason": r.reason}) + b"\n" for r in rejects)
 
 
@@ -237,7 +237,7 @@ def publish(
     tags: tuple[str, ...] = (),
     added: dict[str, Any] | None = None,
 ) -> Ingested:
-    """Makes one revision of the units' files and puts it into the catalog, all or nothing."""
+    """Makes one revision from the units' files and adds it to the catalog, all or nothing."""
     with writing(home, f"add {plan.name}") as held:
         return _publish(plan, held, results, replaces, dedup, about or {}, card or {}, tags, added or {})
 
@@ -290,20 +290,20 @@ def _publish(
 
 
 def published(home: Home, entry: Entry, names: Sequence[str], replaces: str | None) -> Entry:
-    """Makes `entry` the dataset of its name, where these objects that its revision needs are there."""
+    """Publishes `entry` in the catalog. Checks that the objects `names`, which its revision needs, are in the home."""
     made = Catalog(home).publish(entry, replaces=replaces, check=partial(check_written, home, names))
     check_published(home, names)
     return made
 
 
 def names_of(manifest: Manifest) -> list[str]:
-    """The objects of the home that a revision needs."""
+    """The names of the objects that a revision needs in the home."""
     files = [name(file.sha256) for file in manifest.files for name in (data_name, index_name)]
     return [manifest_name(manifest.revision), *files]
 
 
 def check_limit(results: list[UnitResult], plan: IngestPlan, home: Home) -> list[UnitResult]:
-    """With `--limit n`, exactly the first n samples, wherever the units' ends lie."""
+    """With `--limit n`, cuts the results to exactly the first n samples. Unit boundaries do not matter."""
     if not plan.limit:
         return results
     left = plan.limit

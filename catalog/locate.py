@@ -1,7 +1,8 @@
-"""What a user types, made a `Source`: a path, folder, glob, brace set, URL or hub id, with its files listed and sized.
+"""Turns a location (a path, folder, glob, brace set, URL or hub id) into a `Source` with its files and their sizes.
 
-Files come in natural reading order of their names, which are relative to the source's root and parted by '/'. Only
-regular files count; a link that leads out of the root is refused, because what it names is not part of the source.
+Files are sorted by name, but a brace set keeps its written order. Names are relative to the source's root, with '/' as
+separator. Only regular files count. A link that leads out of the root is refused, because its target is not part of the
+source.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ _BRACES = re.compile(r"\{([^{}]*)\}")
 
 
 def resolve(location: str, *, revision: str = "", config: str = "", split: str = "") -> Source:
-    """The source at `location`. SourceNotFoundError, with what to do, where there is nothing to read."""
+    """The source at `location`. SourceNotFoundError with a remedy if there is nothing to read."""
     location = location.strip()
     check_location(location)
     hub = _hub_id(location)
@@ -84,7 +85,7 @@ def expanded(pattern: str) -> list[str]:
 
 
 def _hub_id(location: str) -> tuple[str, str] | None:
-    """(OWNER/NAME, revision) where the location names a dataset of the hub as a whole."""
+    """(OWNER/NAME, revision) if the location names a whole hub dataset, otherwise None."""
     page = _HUB_PAGE.match(location)
     if page:
         return page.group(1), page.group(2) or ""
@@ -173,7 +174,7 @@ def _local_folder(path: str) -> Source:
 
 
 def _walk(folder: str, prefix: str, bound: str) -> Iterator[tuple[str, str]]:
-    """(path, name) of the wanted files below `folder`; folders reached by a link are not entered twice."""
+    """(path, name) of the wanted files below `folder`. Links to folders are not followed."""
     pending = [(folder, prefix)]
     while pending:
         here, before = pending.pop()
@@ -193,7 +194,7 @@ def _walk(folder: str, prefix: str, bound: str) -> Iterator[tuple[str, str]]:
                         remedy="Copy what it names into the folder, or remove the link.",
                     )
                 if os.path.isdir(real):
-                    continue  # what lies there is listed in its own place
+                    continue  # its files are listed at their real place
                 if not os.path.exists(real):
                     raise _link_error(entry.path, None)
             if entry.is_dir(follow_symlinks=False):
@@ -207,7 +208,7 @@ def _may_hold_wanted(name: str) -> bool:
 
 
 def _bound_of(root: str) -> str:
-    """The folder that links may not leave: the root, or the repository's folder for a snapshot in the hub's cache."""
+    """The folder that links must not leave: the root. For a snapshot in the hub's cache, the folder of the repository."""
     real = os.path.realpath(root)
     cache = re.match(r"^(.*/(?:datasets|models)--[^/]+)/snapshots/[^/]+(?:/|$)", real)
     return cache.group(1) if cache else real
@@ -221,7 +222,7 @@ def _link_error(path: str, error: OSError | None) -> SourceNotFoundError:
 
 
 def _name_of(location: str) -> str:
-    """The dataset's name that the location suggests."""
+    """The dataset name derived from the location."""
     path = urlsplit(location).path if is_url(location) else location
     parts = [p for p in re.split(r"[\\/]", path) if p and not re.search(r"[*?\[{]", p)]
     stem = parts[-1] if parts else "dataset"
@@ -274,7 +275,7 @@ def _checksum(info: dict[str, Any]) -> str:
 
 
 def root_of(source: Source) -> Path | None:
-    """The local folder that the source's names are relative to; None for a remote one."""
+    """The local folder that file names of the source are relative to. None for a remote source."""
     first = source.files[0] if source.files else None
     if first is None or is_url(first.path) or not first.path.endswith(first.name):
         return None

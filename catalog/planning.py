@@ -1,7 +1,6 @@
-"""What an `add` is going to do, before it does it: which adapter reads which files, and which mapping makes samples.
+"""Plans an `add` before it runs: which adapter reads which files, and which mapping makes the samples.
 
-A plan is a picklable value. The same source gives the same plan on every machine, so whatever runs it stores the same
-bytes.
+A plan is a picklable value. The same source gives the same plan on every machine, so every runner stores the same bytes.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ UNIT_BYTES = 64 << 20
 
 @dataclass(frozen=True)
 class IngestPart:
-    """Shards that one adapter reads and one mapping turns into samples."""
+    """Shards that are read by one adapter and turned into samples by one mapping."""
 
     adapter: Adapter
     mapping: Mapping
@@ -45,7 +44,7 @@ class IngestPart:
 
 @dataclass(frozen=True)
 class Unit:
-    """What one worker does in one go, and what becomes one store file (more where it is big): shards of one split."""
+    """A piece of work for one worker: shards of one split. It becomes one store file, or several if it is big."""
 
     number: int
     shards: tuple[tuple[int, Shard], ...]  # (part, shard)
@@ -55,7 +54,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class Preview:
-    """A source row beside the sample that becomes of it, each a batch of one row: made Python values when looked at."""
+    """A source row and the sample made from it, each as a batch of one row. The properties convert them to Python values."""
 
     source: pa.RecordBatch = field(repr=False)
     stored: pa.RecordBatch = field(repr=False)
@@ -76,7 +75,7 @@ class Preview:
 
 @dataclass(frozen=True)
 class IngestPlan:
-    """All that decides the content of the revision that an ingestion makes."""
+    """Everything that determines the content of the revision that an ingestion makes."""
 
     name: str
     parts: tuple[IngestPart, ...]
@@ -94,17 +93,17 @@ class IngestPlan:
 
     @property
     def kind(self) -> str:
-        """The one kind of the samples, or the kind of the most parts where they differ."""
+        """The kind of the samples. If the parts have different kinds, the most frequent one."""
         kinds = [part.mapping.kind for part in self.parts]
         return max(sorted(set(kinds)), key=kinds.count)
 
     @property
     def bytes(self) -> int:
-        """Bytes of the source, where they are known."""
+        """Bytes of the source. Shards of unknown size count as 0."""
         return sum(max(shard.size, 0) for part in self.parts for shard in part.shards)
 
     def units(self) -> list[Unit]:
-        """The work, in source order: small shards together, up to UNIT_BYTES; never two splits in one."""
+        """The units of work, in source order. Small shards share a unit, up to UNIT_BYTES; a unit never has two splits."""
         units: list[Unit] = []
         pending: list[tuple[int, Shard]] = []
         held = 0
@@ -130,7 +129,7 @@ class IngestPlan:
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the user said beside the source: `--as`, `--map`, `--format` and the like."""
+    """The user's options besides the source: `--as`, `--map`, `--format` and the like."""
 
     as_kind: str = ""
     fields: MappingOf[str, str] = field(default_factory=dict)
@@ -146,13 +145,13 @@ class Wishes:
 
 
 def guarded(adapter: Adapter, shard: Shard) -> Iterator[SourceChunk]:
-    """The adapter's chunks; anything but our own errors out of a parser of foreign bytes becomes SourceDamagedError."""
+    """The adapter's chunks. If a parser raises an error that is not ours, it becomes SourceDamagedError."""
     with foreign(shard.origin):
         yield from adapter.read(shard)
 
 
 def _first_chunks(adapter: Adapter, shard: Shard, rows: int) -> list[SourceChunk]:
-    """Chunks with at least `rows` rows from the shard's start; what lies before the damage where it is damaged."""
+    """Chunks with at least `rows` rows from the shard's start. If the shard is damaged, the chunks before the damage."""
     got: list[SourceChunk] = []
     count = 0
     try:
@@ -168,7 +167,7 @@ def _first_chunks(adapter: Adapter, shard: Shard, rows: int) -> list[SourceChunk
 
 
 def _spread(items: Sequence[Shard], count: int) -> list[Shard]:
-    """First, last and evenly between: at most `count`."""
+    """At most `count` items: the first, the last, and evenly spread ones between them."""
     if len(items) <= count:
         return list(items)
     return [items[i * (len(items) - 1) // (count - 1)] for i in range(count)]
@@ -177,7 +176,7 @@ def _spread(items: Sequence[Shard], count: int) -> list[Shard]:
 def _parts_of(
     claim: FormatClaim, wishes: Wishes, name: str
 ) -> tuple[list[IngestPart], list[tuple[IngestPart, SourceChunk, Shard]]]:
-    """The claim's parts, one for each mapping that its files need, and the sampled chunks."""
+    """The claim's parts, one per mapping that its files need, and the sampled chunks."""
     from choline_data.adapters.mapping.infer import choice_needed, infer, unsure
 
     with foreign(claim.files[0].name):
@@ -189,7 +188,7 @@ def _parts_of(
         for s in shards
         if (not wishes.split or s.split == wishes.split) and (not wishes.config or s.config == wishes.config)
     ]
-    # Files of one format may hold different tables: each file that has columns of its own is inferred on its own.
+    # Files of one format may hold different tables: files are grouped by their columns, and each group is inferred alone.
     by_file: dict[tuple[str, str], list[Shard]] = {}
     for shard in shards:
         by_file.setdefault((shard.path, shard.member), []).append(shard)
@@ -220,7 +219,7 @@ def _parts_of(
             )
         stated = next((c for c in found if c.mapping.kind == claim.kind), None)
         if stated is not None and not wishes.as_kind:
-            # The format itself says what its samples are: there is nothing to ask.
+            # The format determines the kind of its samples, so there is nothing to ask.
             found = [stated]
         elif not wishes.as_kind and unsure(found):
             raise choice_needed(found, members[0][0][0].origin)
@@ -238,12 +237,12 @@ def _parts_of(
 
 
 def _take_rest(parts: dict[Mapping, IngestPart], rest: list[Shard], claim: FormatClaim, wishes: Wishes) -> None:
-    """Gives shards that were not sampled, or have no rows, to the part with the most shards."""
+    """Adds shards that were not sampled, or have no rows, to the part with the most shards."""
     if rest and parts:
         mapping = max(parts, key=lambda m: len(parts[m].shards))
         parts[mapping] = replace(parts[mapping], shards=(*parts[mapping].shards, *rest))
     elif rest:
-        # No rows at all: still a part, so that an empty file is 0 rows and not an unknown format.
+        # No rows at all: make a part anyway, so that an empty file gives 0 rows and not the error "unknown format".
         mapping = Mapping(wishes.as_kind or claim.kind or "text", "document", (("text", "text"),))
         parts[mapping] = IngestPart(claim.adapter, mapping, tuple(rest), "no rows")
 
@@ -253,7 +252,7 @@ def _spread_groups(groups: list[list[Shard]]) -> list[list[Shard]]:
 
 
 def plan_source(source: Source, name: str, wishes: Wishes) -> IngestPlan:
-    """The plan for a resolved source. ChoiceNeededError where two kinds are about as likely."""
+    """The plan for a resolved source. ChoiceNeededError if two kinds are about equally likely."""
     taken, rest = claims(source, only=wishes.format)
     if not taken:
         files = ", ".join(one_line(f.name, 60) for f in source.files[:5])
@@ -309,7 +308,7 @@ def plan_source(source: Source, name: str, wishes: Wishes) -> IngestPlan:
 def _looked_at(
     samples: list[tuple[IngestPart, SourceChunk, Shard]],
 ) -> tuple[tuple[Preview, ...], float, tuple[Warned, ...]]:
-    """Three rows beside their samples, about how many bytes a sample has, and what the user should know of them."""
+    """Up to three previews, the approximate bytes per sample, and the warnings for the user."""
     out: list[Preview] = []
     by_part: dict[Mapping, list[Sampled]] = {}
     size = rows = 0
@@ -324,7 +323,7 @@ def _looked_at(
         batch: pa.RecordBatch = normalised.batch
         rows_of = chunk.rows if normalised.keep is None else chunk.rows[numbers(normalised.keep)]
         by_part.setdefault(part.mapping, []).append(Sampled(shard.origin, batch, rows_of))
-        # A slice counts its whole parent's buffers in nbytes on some types; a copy of the few rows does not.
+        # For some types, nbytes of a slice counts the buffers of the whole parent; a copy of the few rows avoids this.
         size += batch.take(array_of(np.arange(batch.num_rows))).nbytes
         rows += batch.num_rows
         if batch.num_rows and len(out) < 3:

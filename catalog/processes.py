@@ -1,4 +1,4 @@
-"""The processes that ingest beside each other, started before there is work for them."""
+"""The fork server for worker processes of an ingestion. It starts before there is work for them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import multiprocessing
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
 
-# What every ingestion needs: loaded once and not in each worker.
+# Modules that every ingestion needs: imported once, in the server, and not in each worker.
 FORMATS = (
     "choline_data.adapters.mapping.forms",
     "choline_data.adapters.parquet",
@@ -15,9 +15,9 @@ FORMATS = (
 
 
 def context(*modules: str) -> ForkServerContext:
-    """Where workers come from: a server that has imported what they need.
+    """The multiprocessing context for workers: a fork server that has imported their modules.
 
-    Not fork: the parent may hold threads (progress bar, arrow's pool), and a forked lock stays locked.
+    Plain fork is not safe: the parent may have threads (progress bar, Arrow's pool), and a lock held at the fork stays locked.
     """
     made = multiprocessing.get_context("forkserver")
     made.set_forkserver_preload([*modules, *FORMATS])
@@ -25,6 +25,6 @@ def context(*modules: str) -> ForkServerContext:
 
 
 def start_server(*modules: str) -> None:
-    """Starts that server, which imports these modules while this process plans; it ends with this process."""
+    """Starts the fork server. It imports these modules while this process plans, and ends with this process."""
     context(*modules)
     forkserver.ensure_running()

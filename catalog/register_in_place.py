@@ -1,7 +1,7 @@
-"""`add --in-place`: a Parquet source becomes a revision without a copy, and how its row groups become samples.
+"""`add --in-place`: registers a Parquet source as a revision without copying it.
 
-Registering reads the footers. Rows that a mapping may reject have to be counted, so the columns that it maps are read
-once as well, unless the footers' statistics prove that no row can be rejected.
+Registering reads the footers. It must also count the rows that a mapping rejects, so it reads the mapped columns once,
+unless the footers' statistics prove that no row can be rejected.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class _File:
 
 
 def register(home: Home, prepared: Prepared, *, replace_existing: bool = False) -> Ingested:
-    """Makes a revision of the plan's Parquet files where they lie, and puts it into the catalog."""
+    """Makes a revision of the plan's Parquet files without copying them, and publishes it in the catalog."""
     plan = prepared.plan
     if plan.limit:
         raise InvalidOptionError("--limit does not go with --in-place.", remedy="Leave one of them out.")
@@ -131,7 +131,7 @@ def _manifest(
 
 
 def _files(plan: IngestPlan) -> list[tuple[int, Shard]]:
-    """The plan's files in its order, each once; InvalidOptionError where one is no Parquet file."""
+    """The plan's files in the plan's order, each once per part. InvalidOptionError if one is not a Parquet file."""
     files: dict[tuple[int, str], tuple[int, Shard]] = {}
     for number, part in enumerate(plan.parts):
         for shard in part.shards:
@@ -160,17 +160,17 @@ def _typical(values: list[int]) -> int:
 
 
 def _block_rows(plan: IngestPlan, files: Sequence[_File]) -> int:
-    """Rows a block of the order: a row group, several where they are small, an even part of one where it is big.
+    """Rows per block of the order: a row group, several small row groups, or an equal part of a big one.
 
-    A window of blocks is held decoded, so a block must not be big; each block of another row group costs the decoding
-    of that group, so it should not be much smaller either.
+    A block must not be big, because a window of decoded blocks is held in memory. It should not be much smaller than a row
+    group, because reading a block decodes its whole row group.
     """
     metas = _metas(files)
     rows = _typical([m.row_group(i).num_rows for m in metas for i in range(m.num_row_groups)])
     if not rows:
         return plan.block_rows
     size = _typical([m.row_group(i).total_byte_size for m in metas for i in range(m.num_row_groups)])
-    # The footer counts encoded bytes; the plan has measured samples, which fill half a small block or more.
+    # The footer counts encoded bytes. The plan measured samples: a block of its rows has at least half a small block.
     size = max(size, rows * SMALL_BLOCK_BYTES // (2 * plan.block_rows), 1)
     if size > BLOCK_BYTES:
         return max(1, -(-rows // -(-size // BLOCK_BYTES)))
@@ -178,7 +178,7 @@ def _block_rows(plan: IngestPlan, files: Sequence[_File]) -> int:
 
 
 def _counted(part: IngestPart, file: _File) -> tuple[list[int], list[Reject]]:
-    """How many samples each row group has, and the rows that are none."""
+    """The number of samples in each row group, and the rejected rows."""
     meta = file.meta
     if _keeps_all(part.mapping, meta):
         return [meta.row_group(i).num_rows for i in range(meta.num_row_groups)], []

@@ -1,7 +1,7 @@
-"""`choline-data repair`: puts back what is damaged in a home, and says what can't be put back.
+"""`choline-data repair`: restores damaged objects of a home, and reports those that can't be restored.
 
-A dataset's own files come from its source again, by the options of its `add`: the same revision or none. What can be
-computed from them is computed again, or removed so that the next reader makes it.
+A dataset's own files are made again from its source, with the options of its `add`. The result must be the same revision.
+Derived objects are computed again, or removed so that the next reader computes them.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ _FROM_SOURCE = {"data", "manifest", "rejects", "source"}
 
 @dataclass
 class Repaired:
-    """What a repair came to."""
+    """The result of a repair."""
 
-    done: list[tuple[str, str]] = field(default_factory=list)  # (file, what became of it)
+    done: list[tuple[str, str]] = field(default_factory=list)  # (file, what was done)
     lost: list[str] = field(default_factory=list)  # what could not be put back, and what to do
     failed: list[CholineDataError] = field(default_factory=list)
     left: list[Fault] = field(default_factory=list)  # what is still wrong
 
 
 def repair(home: Home, name: str = "", *, workers: int = 1, said: Callable[[str], None] | None = None) -> Repaired:
-    """Repairs the home, or what one dataset has in it. `said` is told of each long step before it begins."""
+    """Repairs the home, or only the objects of one dataset. Calls `said` with a message before each long step."""
     out = Repaired()
     report = Report()
     check_catalog(home, home.names(""), report)
     _repair_catalog(home, report, out)
-    report = check(home, name)  # the catalog is whole now, so it is known which dataset has what
+    report = check(home, name)  # the catalog is complete now, so faults can be assigned to datasets
     for fault in [f for f in report.faults if f.kind == "index"]:
         _repair_index(home, fault, out)
     entries = Catalog(home).entries()
@@ -100,7 +100,7 @@ def _repair_catalog(home: Home, report: Report, out: Repaired) -> None:
 
 def _content(home: Home, number: int) -> Callable[[str], bytes | None]:
     def sound(name: str) -> bytes | None:
-        """The object's bytes, where they are the snapshot's."""
+        """The object's bytes if they are a valid copy of the snapshot, otherwise None."""
         try:
             raw = home.read(name)
             decoded(number, raw)
@@ -121,7 +121,7 @@ def _before(home: Home, number: int) -> tuple[int, dict[str, Entry]]:
 
 
 def _unnamed(home: Home) -> list[str]:
-    """The revisions that are in the home and that no dataset has or had: what a lost snapshot may have named."""
+    """Reports revisions in the home that no dataset has or had. A lost snapshot may have named them."""
     entries = Catalog(home).entries().values()
     named = {digest for entry in entries for digest in (entry.revision, *entry.earlier)}
     out = []
@@ -142,14 +142,14 @@ def _unnamed(home: Home) -> list[str]:
 
 
 def _repair_index(home: Home, fault: Fault, out: Repaired) -> None:
-    """Makes a block index again from its store file, which is sound."""
+    """Makes a block index again from its store file, which is not damaged."""
     digest = fault.file.rsplit("/", 1)[-1].split(".")[0]
     home.put(index_name(digest), index_of(home, digest))
     out.done.append((fault.file, "made again from its store file"))
 
 
 def _restore(home: Home, entry: Entry, faults: list[Fault], out: Repaired, workers: int) -> None:
-    """Reads the dataset's source again and puts back the files whose digests are wanted."""
+    """Ingests the dataset's source again, which restores its damaged files."""
     added = entry.added or {"source": entry.source, "options": {}}
     unsure = "" if entry.added else " An older version added it and kept no options, so the defaults were taken."
     again = f"`choline-data add SOURCE --name {entry.name} --replace` takes what the source holds now."
@@ -185,7 +185,7 @@ def _ingest_again(home: Home, entry: Entry, added: dict[str, Any], workers: int)
 
 
 def _drop_unowned(home: Home, report: Report, out: Repaired) -> None:
-    """Removes what is damaged of revisions that no dataset has now: there is no source that they can be made from."""
+    """Removes damaged objects of revisions that no dataset has now, because there is no source to make them from."""
     unowned = [f for f in report.faults if f.kind in _FROM_SOURCE and f.revision and not f.dataset]
     for digest in sorted({f.revision for f in unowned}):
         faults = [f for f in unowned if f.revision == digest]
@@ -218,7 +218,7 @@ def _repair_derived(home: Home, fault: Fault, out: Repaired) -> None:
 
 
 def _repair_tokens(home: Home, fault: Fault) -> str:
-    """Makes damaged tokens again where their tokenizer is at hand, and removes them otherwise."""
+    """Makes damaged tokens again if their tokenizer is available, otherwise removes them."""
     from choline_data.errors import DamagedStoreError
     from choline_data.tokens.allowed import Allowed
     from choline_data.tokens.token_store import key_of, read_meta, tokenize

@@ -1,8 +1,8 @@
-"""Who runs an ingestion's units: this process, processes beside it, or a Beam runner.
+"""Runs an ingestion's units in this process, in other processes on this machine, or on a Beam runner.
 
-One Beam pipeline serves every adapter. An element is a unit; what a unit came to is written as one small object under
-`jobs/`, so that no row and no manifest crosses a shuffle and any runner will do. Beam's default local runner tries to
-download a binary, so the SDK's own in-memory runner is always named.
+One Beam pipeline serves every adapter. An element is a unit. The result of a unit is written as one small object under
+`jobs/`, so no row and no manifest crosses a shuffle, and every runner works. Beam's default local runner tries to download
+a binary, so the SDK's in-memory runner is always chosen explicitly.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ def run(
     flags: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> list[UnitResult]:
-    """All units of the plan, by the runner of this name; "" is this process, or `workers` processes."""
+    """Runs all units of the plan on this Beam runner. With runner "", in this process or in `workers` processes."""
     units = plan.units()
-    plan = replace(plan, previews=())  # they hold rows, which no worker needs
+    plan = replace(plan, previews=())  # previews hold rows, which no worker needs
     if not runner:
         if workers <= 1 or len(units) <= 1:
             return list(run_here(plan, home, units, progress))
@@ -44,17 +44,17 @@ def run(
 
 
 def job_name(plan: IngestPlan, units: Sequence[Unit]) -> str:
-    """Names a plan's results: equal work, equal name."""
+    """The name under which a plan's results are stored. Equal work has an equal name."""
     return hashlib.sha256(repr((plan, tuple(units))).encode()).hexdigest()[:32]
 
 
 def encode_result(name: str, result: UnitResult) -> bytes:
-    """A unit's result as the object `name`: JSON with its seal."""
+    """A unit's result as sealed JSON, for the object `name`."""
     return sealing.sealed_json(name, asdict(result))
 
 
 def decode_result(name: str, raw: bytes) -> UnitResult:
-    """The result that `encode_result` wrote."""
+    """Decodes the result that `encode_result` wrote. DamagedStoreError if its seal is broken."""
     try:
         body = sealing.unsealed_json(name, raw, before=b'{"number":')
     except sealing.BrokenSealError as error:
@@ -87,7 +87,7 @@ def _beam(
     home.remove(f"jobs/{job}")
     options, engine = _engine(runner, workers, scheduler, flags)
     with beam.Pipeline(runner=engine, options=PipelineOptions(options)) as pipeline:
-        # Only the units' descriptions are spread over the workers; rows stay where they are read.
+        # Only the descriptions of units are sent to the workers; rows stay on the worker that reads them.
         apart = pipeline | "Units" >> beam.Create(units) | "Apart" >> beam.Reshuffle()
         _ = apart | "Ingest" >> beam.Map(_to_home, plan, home, job)
     names = [f"jobs/{job}/{unit.number:06d}.json" for unit in units]

@@ -18,7 +18,7 @@ _VERSION = re.compile(r"-\d[\d.]*(-only|-or-later)?\Z")
 
 
 def search(cards: Iterable[Card], query: Sequence[str]) -> list[Card]:
-    """The cards that every term of `query` fits, best first; all of them, by name, for an empty query."""
+    """The cards that match every term of `query`, best first. For an empty query, all cards by name."""
     tests: list[Callable[[Card], bool]] = []
     words: list[str] = []
     for term in (part for text in query for part in text.split()):
@@ -39,7 +39,7 @@ def search(cards: Iterable[Card], query: Sequence[str]) -> list[Card]:
 
 
 def _points(card: Card, word: str) -> int:
-    """How well one word fits the card: 0 not at all. A name outweighs tags, and these prose."""
+    """How well one word matches the card; 0 means no match. A name counts more than tags, and tags more than prose."""
     if word == card.name:
         return 100
     best = 0
@@ -60,7 +60,7 @@ def _points(card: Card, word: str) -> int:
 
 
 def _license(value: str) -> Callable[[Card], bool]:
-    """A class (`permissive`), an SPDX id in any case, or one without its version (`cc-by`)."""
+    """Matches a licence class (`permissive`), an SPDX id in any case, or an SPDX id without its version (`cc-by`)."""
     if value in CLASSES:
         return lambda card: card.license_class == value
     wanted = {value, spdx_of(value).lower()} if value not in ("", "other") else {"noassertion"}
@@ -86,7 +86,7 @@ def _exactly(key: str, choices: tuple[str, ...]) -> Callable[[str], Callable[[Ca
 
 
 def _language(value: str) -> Callable[[Card], bool]:
-    """The language, or one whose first subtag it is: `de` finds `de`, `de-AT` and `de_Latn`."""
+    """Matches a language tag or its first subtag: `de` finds `de`, `de-AT` and `de_Latn`."""
     return lambda card: any(value in (tag.lower(), re.split("[-_]", tag.lower())[0]) for tag in card.languages)
 
 

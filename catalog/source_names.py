@@ -1,4 +1,4 @@
-"""Names of files in a source: which count, and their order."""
+"""Names of files in a source: which files belong to the source, and their order."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _LEFT_OUT = frozenset({"__pycache__", "__MACOSX", "Thumbs.db", "desktop.ini", "_
 
 
 def wanted(name: str) -> bool:
-    """Whether a file of a source counts: nothing hidden, no caches; what layouts need of `.git*` and `.dvc` stays."""
+    """Whether a file belongs to the source. Hidden files and caches do not, except `.git*` and `.dvc` files that layouts need."""
     if name in _KEPT or any(name.endswith("/" + kept) for kept in _KEPT):
         return True
     return not any(part.startswith(".") or part in _LEFT_OUT for part in name.split("/"))

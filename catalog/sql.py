@@ -1,4 +1,4 @@
-"""SQL over the catalog and every dataset: DuckDB reads the store's Arrow files, and nothing else.
+"""SQL over the catalog and every dataset. DuckDB can read only the home's datasets, and no other files.
 
 The query comes from the operator's own command line, never from a request.
 """
@@ -17,7 +17,7 @@ from choline_data.store import Catalog, Entry, open_revision
 
 
 def _reader(home: Home, entry: Entry) -> pa.RecordBatchReader:
-    """All samples of a dataset, as they are asked for, with the columns that are constant."""
+    """All samples of a dataset, read on demand, with constants as columns."""
     revision = open_revision(home, entry.revision)
     names = [f.name for f in one.STORED if f.name in revision.schema.names or f.name in revision.constants]
     schema = pa.schema([pa.field("dataset", pa.string()), *(one.STORED.field(n) for n in names)])
@@ -39,7 +39,7 @@ def _reader(home: Home, entry: Entry) -> pa.RecordBatchReader:
 
 
 def query_home(home: Home, query: str) -> pa.Table:
-    """The answer to a query over the view `catalog` and one view a dataset, by name; `dataset:catalog` for one named so."""
+    """The result of a query over the view `catalog` and one view per dataset. A dataset named `catalog` is `dataset:catalog`."""
     import duckdb
 
     entries = Catalog(home).entries()
@@ -61,8 +61,8 @@ def query_home(home: Home, query: str) -> pa.Table:
         )
         connection.register("catalog", listing)
         for entry in entries.values():
-            # A reader is used up by one scan: only what the query names is opened.
-            # A dataset that is named as the listing has a prefix, which no name of a dataset can have.
+            # A reader serves only one scan, so only datasets that the query names are opened.
+            # A dataset with the name `catalog` gets a prefix that no dataset name can have.
             view = "dataset:catalog" if entry.name == "catalog" else entry.name
             if re.search(rf"(?<![\w.-]){re.escape(view)}(?![\w-])", query):
                 connection.register(view, _reader(home, entry))
@@ -79,5 +79,5 @@ def query_home(home: Home, query: str) -> pa.Table:
 
 
 def _told(error: Exception) -> str:
-    """What DuckDB says, without the lines and the caret that draw it on a terminal."""
+    """DuckDB's message on one line, without the caret that points into the query."""
     return " ".join(str(error).split()).rstrip(" ^") + "."

@@ -1,4 +1,4 @@
-"""What a user should know of a source before it is stored: told from the sampled rows, column by column."""
+"""Warnings about a source before it is stored, computed from the sampled rows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from choline_data.columns.arrow_values import byte_lengths, constant, filled, numbers
 from choline_data.store.sample_ids import sample_ids
 
-MIN_ROWS = 20  # of fewer rows no share says anything
+MIN_ROWS = 20  # with fewer rows, shares are not meaningful
 EMPTY_SHARE = 0.2
 REPEATED_SHARE = 0.2
 GARBLED_SHARE = 0.02
@@ -20,14 +20,14 @@ MARKUP_SHARE = 0.3
 GIANT_BYTES = 1 << 20
 GIANT_TIMES = 50
 
-# UTF-8 that was read as cp1252 or Latin-1 (é as Ã©, ’ as â€™), or has lost characters already.
+# UTF-8 that was decoded as cp1252 or Latin-1 (é as Ã©, ’ as â€™), or text that has already lost characters.
 _GARBLED = "Ã[\u0080-\u00bf]|â(?:€[™œ\u009d˜“”¦]|\u0080[\u0080-\u00bf])|Â[\u00a0-\u00bf]|ï¿½|\ufffd"
 _MARKUP = r"</?(?:div|p|span|br|table|tr|td|li|ul|a|script|h[1-6])(?:\s[^<>]*)?/?>"
 
 
 @dataclass(frozen=True)
 class Warned:
-    """One thing about a source: its `reason` is fixed, its message has the numbers."""
+    """A warning about a source. `reason` is a fixed word; `message` has the numbers."""
 
     reason: str
     message: str
@@ -36,7 +36,7 @@ class Warned:
 
 @dataclass(frozen=True)
 class Sampled:
-    """Some rows of a part as samples, and the file that they are from."""
+    """Some rows of a part as samples, and the file that they come from."""
 
     where: str
     batch: pa.RecordBatch
@@ -44,7 +44,7 @@ class Sampled:
 
 
 def warned_of(sampled: Sequence[Sampled]) -> tuple[Warned, ...]:
-    """The warnings for the sampled rows of one part; none for a source that is as it should be."""
+    """The warnings for the sampled rows of one part. Empty if there is nothing to warn about."""
     total = sum(s.batch.num_rows for s in sampled)
     found = [_giant(sampled)]
     if total >= MIN_ROWS:
@@ -53,7 +53,7 @@ def warned_of(sampled: Sequence[Sampled]) -> tuple[Warned, ...]:
 
 
 def _texts(batch: pa.RecordBatch) -> tuple[pa.Array, np.ndarray]:
-    """The texts of the samples, or of their turns, and the row that each is of."""
+    """The texts of the samples or of their turns, and the row number of each text."""
     if "text" in batch.schema.names and batch["text"].null_count < batch.num_rows:
         return batch["text"], np.arange(batch.num_rows)
     if "turns" in batch.schema.names:
@@ -64,7 +64,7 @@ def _texts(batch: pa.RecordBatch) -> tuple[pa.Array, np.ndarray]:
 
 @dataclass(frozen=True)
 class _Sign:
-    """What is looked for in texts: a row has it where one of its texts does, or `all_turns` of them."""
+    """A problem to look for in texts. A row has it if one of its texts has it; with `all_turns`, if all texts have it."""
 
     reason: str
     what: str
@@ -81,7 +81,7 @@ _SIGNS = (
         "Leave them out with a predicate.",
         EMPTY_SHARE,
         lambda texts: pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(texts)), constant(0, pa.int64())),
-        all_turns=True,  # a turn of tool calls has no content
+        all_turns=True,  # a turn with only tool calls has no content
     ),
     _Sign(
         "GARBLED_TEXT",
@@ -141,7 +141,7 @@ def _giant(sampled: Sequence[Sampled]) -> Warned | None:
 
 
 def _bytes(batch: pa.RecordBatch) -> np.ndarray:
-    """The bytes of text in each row."""
+    """The number of text bytes in each row, including `extra`."""
     sizes = np.zeros(batch.num_rows, np.int64)
     texts, rows = _texts(batch)
     np.add.at(sizes, rows, byte_lengths(texts))

@@ -14,7 +14,7 @@ CHUNK = 512
 
 
 def prepare(kind: str, corpus: Path, folder: Path) -> None:
-    """One Arrow file of all documents, or the flat file of tokens."""
+    """Writes one Arrow file of all documents, or the flat file of tokens."""
     if kind == "tokens":
         with open(folder / "tokens.bin", "wb") as file:
             for path in sources(corpus).values():
@@ -42,7 +42,7 @@ def read(wanted: Read) -> Iterator[Any]:
 
 
 def _windows(path: Path) -> Iterator[Any]:
-    """Windows at random offsets as x and y, as nanoGPT's loop makes them."""
+    """Windows at random offsets, split into x and y as in nanoGPT's loop."""
     import torch
 
     flat = np.memmap(path, np.uint16, "r")

@@ -1,6 +1,6 @@
-"""What every script in this folder shares: the corpus on disk, the command line and the clock.
+"""Shared code of the scripts in this folder: the corpus on disk, the command line and the timing.
 
-Standard library alone, since each script runs in an environment of its own.
+Imports only the standard library at the top, because each script runs in its own environment.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-SOURCES = {"web": 0.7, "code": 0.3}  # the mix of every run, by documents
+SOURCES = {"web": 0.7, "code": 0.3}  # the mix of every run; weights count documents
 TOKENS_A_ROW, ROWS_A_BATCH = 2048, 8
 CORES = 2
 RESUME_AT = 150_000
-BUFFER = 1000  # of loaders that shuffle in a buffer: the default of `datasets`
+BUFFER = 1000  # buffer size of loaders that shuffle in a buffer; the default of `datasets`
 WARM_SECONDS = 0.4
 
 
 @dataclass(frozen=True)
 class Read:
-    """What is read, and how."""
+    """What a script reads, and how."""
 
     kind: str  # texts, tokens or images
     folder: Path
     batch: int | None
     decode: bool
-    lists: bool  # of a batch whose texts are made when they are looked at: look at them
+    lists: bool  # convert lazily made texts of a batch to lists
     workers: int
     at: int
     server: str | None
@@ -43,7 +43,7 @@ Open = Callable[[Read], Iterator[Any]]
 
 
 def split(row: Any) -> tuple[Any, Any]:
-    """Windows of one token more than a row has, as x and y of nanoGPT: views of one int64 tensor, which costs least."""
+    """Splits windows with one extra token into x and y of nanoGPT. Both are views of one int64 tensor, the cheapest way."""
     import torch
 
     wide = torch.as_tensor(row).to(torch.int64)
@@ -51,14 +51,14 @@ def split(row: Any) -> tuple[Any, Any]:
 
 
 def records(path: Path) -> Iterator[bytes]:
-    """The documents of a corpus file: each is its length in four bytes, then itself."""
+    """The documents of a corpus file. Each is stored as its length in four bytes and its content."""
     with open(path, "rb") as file:
         while length := file.read(4):
             yield file.read(int.from_bytes(length, "little"))
 
 
 def write_records(path: Path, documents: Iterator[bytes]) -> None:
-    """The documents as a corpus file."""
+    """Writes the documents to a corpus file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "wb") as file:
         for document in documents:
@@ -66,7 +66,7 @@ def write_records(path: Path, documents: Iterator[bytes]) -> None:
 
 
 def sources(corpus: Path) -> dict[str, Path]:
-    """The corpus files by the name of their source, in the order of the mix."""
+    """The corpus files by source name, in the order of the mix."""
     found = {path.stem: path for path in sorted(corpus.glob("*.records"), reverse=True)}
     return {name: found[name] for name in sorted(found, key=lambda n: list(SOURCES).index(n) if n in SOURCES else 9)}
 
@@ -90,10 +90,10 @@ def rgb_of(data: bytes) -> Any:
 
 
 def timed(opened: Callable[[], Iterator[Any]], units: int, most: int, seconds: float) -> dict[str, float]:
-    """How long the first item took from nothing, and how many units came in how many seconds once it ran.
+    """Measures the seconds to the first item, and after a warm-up the number of units and the seconds that they took.
 
-    A loader that ends is opened again, and the seconds that this takes count: the work is sized by time, not by the corpus.
-    One that ends inside its warm-up has been warm for as long as it runs.
+    A loader that ends is opened again, and this time counts: the measurement is limited by time, not by the corpus. If a
+    loader ends during the warm-up, the warm-up ends too.
     """
     began = time.perf_counter()
     items = opened()
@@ -143,7 +143,7 @@ def main(prepare: Prepare, read: Open, imports: str) -> None:
         prepare(told.kind, told.corpus, told.folder)
         return
     wanted = Read(told.kind, told.folder, told.batch, told.decode, told.lists, told.workers, told.at, told.server)
-    for name in imports.split():  # what a program imports at its top is not part of its first sample
+    for name in imports.split():  # imports do not count as part of the time to the first sample
         importlib.import_module(name)
     units = ROWS_A_BATCH * TOKENS_A_ROW if told.kind == "tokens" else told.batch or 1
     print(json.dumps(timed(lambda: read(wanted), units, told.docs, told.seconds)), flush=True)

@@ -16,7 +16,7 @@ FIELDS = {"texts": ["text"], "images": ["media"]}
 
 
 def prepare(kind: str, corpus: Path, folder: Path) -> None:
-    """Adds each source to a home with the command that users have."""
+    """Adds each source to a home with the `choline-data` command."""
     for name, path in sources(corpus).items():
         raw = folder / (f"{name}.jsonl" if kind != "images" else name)
         if kind == "images":

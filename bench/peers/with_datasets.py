@@ -11,7 +11,7 @@ from common import BUFFER, RESUME_AT, ROWS_A_BATCH, SOURCES, TOKENS_A_ROW, Read,
 
 
 def prepare(kind: str, corpus: Path, folder: Path) -> None:
-    """Parquet files of 10,000 documents for the stream; a saved dataset for what is mapped."""
+    """Writes Parquet files of 10,000 documents for the stream, or a saved dataset for memory mapping."""
     import datasets
     import numpy as np
     import pyarrow as pa
@@ -50,7 +50,7 @@ def _stream(folder: Path) -> Any:
 
 
 def _save_state(folder: Path) -> None:
-    """The state that a resume is timed from: there is no other way to have one than to read so far."""
+    """Saves the state from which resume is timed. The only way to get one is to read up to this position."""
     stream = _stream(folder)
     items = iter(stream)
     for _ in range(RESUME_AT):
@@ -105,7 +105,7 @@ def _images(saved: Any, wanted: Read) -> Iterator[Any]:
     import numpy as np
 
     draw = np.random.default_rng(0)
-    if not wanted.lists:  # as its guide shows: rows of a shuffled dataset, one by one
+    if not wanted.lists:  # as in its guide: rows of a shuffled dataset, one by one
         saved = saved.shuffle(seed=0)
         while True:
             yield from saved

@@ -10,7 +10,7 @@ from common import CORES, ROWS_A_BATCH, SOURCES, TOKENS_A_ROW, Read, main, recor
 
 
 def prepare(kind: str, corpus: Path, folder: Path) -> None:
-    """One ArrayRecord file a source, a record a group, as random access wants it."""
+    """Writes one ArrayRecord file per source, with one record per group for fast random access."""
     import numpy as np
     from array_record.python.array_record_module import ArrayRecordWriter
 
@@ -33,7 +33,7 @@ def _tokens(data: bytes) -> Any:
 
 
 def _pixels(data: bytes) -> Any:
-    """As `rgb_of`, a NumPy array: grain has no tensors."""
+    """Like `rgb_of`, but returns a NumPy array, because grain has no tensors."""
     import io
 
     import numpy as np
@@ -62,7 +62,7 @@ def read(wanted: Read) -> Iterator[Any]:
         mixed = part("photos").map(_pixels) if wanted.decode else part("photos")
     if wanted.batch:
         mixed = mixed.batch(wanted.batch, batch_fn=list)
-    # Its default of 16 threads is for files far away; on local files as many as there are cores were fastest here.
+    # The default of 16 threads is for remote files. On local files, one thread per core was fastest here.
     ahead = grain.ReadOptions(num_threads=CORES, prefetch_buffer_size=16 if wanted.batch else 500)
     stream = mixed.repeat().to_iter_dataset(ahead)
     if wanted.workers:

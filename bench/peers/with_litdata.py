@@ -25,7 +25,7 @@ def _documents(path: str, kind: str) -> Iterator[Any]:
 
 
 def prepare(kind: str, corpus: Path, folder: Path) -> None:
-    """The documents as chunks of 64 MB, as its guide has them."""
+    """Writes the documents as chunks of 64 MB, as in its guide."""
     import litdata
 
     for name, path in sources(corpus).items():
@@ -57,7 +57,7 @@ def _decoded(row: dict[str, Any]) -> Any:
 
 
 def read(wanted: Read) -> Iterator[Any]:
-    """The stream's items, again and again."""
+    """The stream's items, repeated without end except after a resume."""
     import litdata
 
     if wanted.kind == "texts":

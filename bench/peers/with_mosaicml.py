@@ -10,7 +10,7 @@ from common import ROWS_A_BATCH, SOURCES, TOKENS_A_ROW, Read, main, records, rgb
 
 
 def _imported() -> Any:
-    """The package. It imports torchvision, whose wheels miss two operators beside a CPU torch; nothing here calls it."""
+    """The package. It imports torchvision, whose wheels lack two operators with a CPU torch. Nothing here calls them."""
     import torch
 
     library = torch.library.Library("torchvision", "DEF")
@@ -18,12 +18,12 @@ def _imported() -> Any:
     library.define("qnms(Tensor boxes, Tensor scores, float threshold) -> Tensor")
     import streaming
 
-    streaming.torchvision_operators = library  # it lives as long as the package
+    streaming.torchvision_operators = library  # keeps it alive as long as the package
     return streaming
 
 
 def prepare(kind: str, corpus: Path, folder: Path) -> None:
-    """The documents as MDS shards of the default size, uncompressed."""
+    """Writes the documents as uncompressed MDS shards of the default size."""
     import numpy as np
 
     streaming = _imported()
@@ -40,7 +40,7 @@ def prepare(kind: str, corpus: Path, folder: Path) -> None:
 
 
 def read(wanted: Read) -> Iterator[Any]:
-    """The stream's items, again and again."""
+    """The stream's items, repeated without end."""
     streaming = _imported()
     streaming.base.util.clean_stale_shared_memory()
     size = wanted.batch or (ROWS_A_BATCH if wanted.kind == "tokens" else 64)

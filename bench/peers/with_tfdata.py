@@ -19,7 +19,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
 def prepare(kind: str, corpus: Path, folder: Path) -> None:
-    """The documents as TFRecord files of 10,000; a record is a document, so that nothing is parsed."""
+    """Writes TFRecord files of 10,000 documents. A record is a document, so the reader parses nothing."""
     import tensorflow as tf
 
     if kind != "texts":
@@ -36,7 +36,7 @@ def prepare(kind: str, corpus: Path, folder: Path) -> None:
 
 
 def serve() -> None:
-    """A dispatcher and a worker a core, until standard input ends: with the reader, however it ends."""
+    """Runs a dispatcher and one worker per core until standard input closes, which happens when the reader ends."""
     import tensorflow as tf
 
     service = tf.data.experimental.service
@@ -45,12 +45,12 @@ def serve() -> None:
     workers = [service.WorkerServer(service.WorkerConfig(dispatcher_address=address)) for _ in range(CORES)]
     print(dispatcher.target, flush=True)
     sys.stdin.read()
-    del workers  # held until here: a worker that is collected stops
-    os._exit(0)  # its own way out waits for threads of the dispatcher
+    del workers  # kept alive until here, because a garbage-collected worker stops
+    os._exit(0)  # a normal exit would wait for threads of the dispatcher
 
 
 def _served() -> str:
-    """Where a service of this reader's own listens."""
+    """Starts a service for this reader. Returns its address."""
     server = subprocess.Popen(
         [sys.executable, __file__, "serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -62,20 +62,20 @@ def _served() -> str:
     return target
 
 
-_servers: list[subprocess.Popen[str]] = []  # a pipe that is collected is closed, and ends its server
+_servers: list[subprocess.Popen[str]] = []  # kept alive: garbage collection would close the pipe and end the server
 
 
 def read(wanted: Read) -> Iterator[Any]:
-    """The stream's items: lists of bytes; one by one, the documents of such lists, which is its fastest way."""
+    """The stream's items: lists of bytes. Single documents are taken from such lists, which is its fastest way."""
     import tensorflow as tf
 
     def part(name: str) -> Any:
-        files = tf.data.Dataset.list_files(str(wanted.folder / f"{name}-*.tfrecord"))  # in another order each time
+        files = tf.data.Dataset.list_files(str(wanted.folder / f"{name}-*.tfrecord"))  # in a different order each time
         return tf.data.TFRecordDataset(files).shuffle(BUFFER).repeat()
 
     mixed = tf.data.Dataset.sample_from_datasets([part(n) for n in SOURCES], list(SOURCES.values()))
     service = tf.data.experimental.service
-    # On two cores: a worker a core, no compression, files read by one thread, no prefetch of the reader's own.
+    # On two cores: one worker per core, no compression, one thread that reads files, no prefetch in the reader.
     there = service.distribute(service.ShardingPolicy.OFF, _served(), compression=None)
     stream = mixed.batch(wanted.batch or OVER_THE_WIRE).prefetch(tf.data.AUTOTUNE).apply(there)
     batches = map(methodcaller("tolist"), stream.as_numpy_iterator())

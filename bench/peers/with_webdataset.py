@@ -15,7 +15,7 @@ A_SHARD = 10_000
 
 
 def prepare(kind: str, corpus: Path, folder: Path) -> None:
-    """The documents as shards of 10,000."""
+    """Writes the documents as shards of 10,000."""
     end = "txt" if kind == "texts" else "jpg"
     for name, path in sources(corpus).items():
         held = records(path)
@@ -31,7 +31,7 @@ def prepare(kind: str, corpus: Path, folder: Path) -> None:
 
 
 def read(wanted: Read) -> Iterator[Any]:
-    """The stream's items; texts are decoded to strings, images to tensors where that is asked for."""
+    """The stream's items. Texts are decoded to strings, and images to tensors if requested."""
     import webdataset as wds
 
     def part(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""The command line. Each command imports what it needs when it runs, so that `--help` answers at once."""
+"""The command line. Each command imports its modules when it runs, so that `--help` is fast."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def main() -> None:
     from choline_data.cli.output import report_error
     from choline_data.errors import CholineDataError
 
-    # The framework would turn an interrupt into exit code 1.
+    # Without this handler, the framework would exit with code 1 at an interrupt.
     signal.signal(signal.SIGINT, _interrupted)
     try:
         app()
@@ -20,7 +20,7 @@ def main() -> None:
         report_error(error, as_json="--json" in sys.argv)
         sys.exit(error.exit_code)
     except BrokenPipeError:
-        # The reader of our output went away, as `head` does.
+        # The reader of our output closed the pipe, as `head` does.
         sys.stderr.close()
         sys.exit(0)
     except OSError as error:
@@ -32,6 +32,6 @@ def main() -> None:
 
 
 def _interrupted(number: int, frame: object) -> None:
-    signal.signal(number, signal.SIG_IGN)  # a second one must not break the cleaning up after the first
+    signal.signal(number, signal.SIG_IGN)  # a second signal must not interrupt the cleanup after the first
     sys.stderr.write("Interrupted. Nothing half-done was published.\n")
     sys.exit(130)

@@ -1,4 +1,4 @@
-"""`choline-data add`: shows what it understood, asks only when it is unsure, ingests with a progress bar."""
+"""`choline-data add`: shows how it understands the source, asks only if it is unsure, ingests with a progress bar."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _progress(plan: IngestPlan, *, quiet: bool) -> Iterator[Callable[[int, int],
 
 
 def _chosen(error: ChoiceNeededError) -> str:
-    """The kind that the user picks at the terminal."""
+    """Asks the user for a kind at the terminal."""
     kinds = [kind for kind in KINDS if f"--as {kind}" in error.remedy]
     sys.stderr.write(f"{error.message}\n")
     for number, kind in enumerate(kinds, 1):
@@ -197,7 +197,7 @@ def _told(plan: IngestPlan) -> dict[str, object]:
 
 
 def _report(done: Ingested, plan: IngestPlan, seconds: float, *, as_json: bool) -> None:
-    """Says what became of the source."""
+    """Prints the result of the ingestion."""
     entry = done.entry
     if as_json:
         emit(

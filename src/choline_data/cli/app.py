@@ -1,4 +1,4 @@
-"""The commands and their flags; what they do is in the modules beside this one."""
+"""The commands and their flags. The implementations are in the other modules of this folder."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def add(
         if workers > 1 and not (runner or dry_run or in_place):
             from choline_data.catalog.processes import start_server
 
-            start_server("choline_data.catalog.crew")  # before the imports that follow: it imports the same beside them
+            start_server("choline_data.catalog.crew")  # before our imports: it imports the same modules in parallel
         from choline_data.cli.add_command import add as run
 
         run(

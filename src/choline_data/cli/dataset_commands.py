@@ -1,4 +1,4 @@
-"""The commands that look at the catalog, and take from it."""
+"""The commands that show, verify, repair, remove and export datasets of the catalog."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def head_dataset(home: str, name: str, count: int, *, as_json: bool) -> None:
 
 
 def verify_datasets(home: str, name: str, *, as_json: bool) -> int:
-    """`choline-data verify`: every byte of every file, every block, every count. The exit code: 1 where one is wrong."""
+    """`choline-data verify`: every byte of every file, every block, every count. The exit code is 1 if something is wrong."""
     from choline_data.upkeep.check import check
 
     report = check(Home(home or None), name)
@@ -162,7 +162,7 @@ def _say(step: str) -> None:
 
 
 def repair_datasets(home: str, name: str, *, workers: int, as_json: bool) -> int:
-    """`choline-data repair`. The exit code: 1 where something is still wrong."""
+    """`choline-data repair`. Returns the exit code, 1 if something is still damaged."""
     from choline_data.catalog.repair import repair
 
     done = repair(

@@ -1,4 +1,4 @@
-"""How the command line shows things: one JSON object a line for programs, escaped text for people."""
+"""Output of the command line: one JSON object per line for programs, escaped text for people."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from choline_data.json_values import plain
 
 
 def emit(value: dict[str, Any]) -> None:
-    """One JSON object on a line of standard output."""
+    """Writes one JSON object on one line of standard output."""
     sys.stdout.write(orjson.dumps(plain(value)).decode() + "\n")
 
 
 def report_error(error: CholineDataError, *, as_json: bool) -> None:
-    """The error on one line of standard error."""
+    """Writes the error on one line of standard error."""
     if as_json:
         body = {"error": {"reason": error.reason, "message": error.message, "remedy": error.remedy}}
         sys.stderr.write(orjson.dumps(body).decode() + "\n")
@@ -26,7 +26,7 @@ def report_error(error: CholineDataError, *, as_json: bool) -> None:
 
 
 def shown(value: Any, limit: int = 200) -> str:
-    """A value as a person reads it: one line, control characters escaped, cut."""
+    """A value for people: on one line, with control characters escaped, shortened to `limit`."""
     if isinstance(value, bytes):
         return f"<{len(value):,} bytes>"
     if isinstance(value, list | tuple):
@@ -39,7 +39,7 @@ def shown(value: Any, limit: int = 200) -> str:
 
 
 def size(count: float) -> str:
-    """Bytes as people write them."""
+    """A number of bytes with a unit, such as "1.5 MB"."""
     for unit in ("B", "kB", "MB", "GB", "TB"):
         if count < 1000 or unit == "TB":
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
@@ -48,5 +48,5 @@ def size(count: float) -> str:
 
 
 def counted(number: int, what: str) -> str:
-    """So many of these: "1 file", "20 files"."""
+    """A number and a noun in singular or plural: "1 file", "20 files"."""
     return f"{number:,} {what}{'s' * (number != 1)}"

@@ -1,4 +1,4 @@
-"""`serve`, `stream`, `tokenize` and `mix`: the commands around streams."""
+"""The commands `serve`, `stream`, `tokenize` and `mix`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from choline_data.places.home import Home
 
 
 def serve(**options: Any) -> int:
-    """`choline-data serve`: the exit code of the server."""
+    """`choline-data serve`: runs the server and returns its exit code."""
     from choline_data.service.serve import run
 
     home = options.pop("home")
@@ -34,7 +34,7 @@ def stream(
     where: str,
     token_file: str,
 ) -> None:
-    """`choline-data stream`: samples on standard output, to pipe into anything."""
+    """`choline-data stream`: writes samples to standard output, for pipes."""
     import orjson
 
     from choline_data.json_values import plain
@@ -64,7 +64,7 @@ def stream(
         if form == "text":
             out.write((sample.get("text") or "").encode() + b"\n")
         else:
-            named = {"id": sample["id"].hex()} if "id" in sample else {}  # as over HTTP
+            named = {"id": sample["id"].hex()} if "id" in sample else {}  # hexadecimal, as over HTTP
             out.write(orjson.dumps(plain({**sample, **named})) + b"\n")
     out.flush()
 
@@ -133,7 +133,7 @@ def explain(home: str, mix: str, *, tokens: float, as_json: bool) -> None:
 
 
 def import_mix(text: str) -> None:
-    """`choline-data mix import`: a mix of another tool, from a file or standard input, as ours."""
+    """`choline-data mix import`: converts a mix of another tool, from a file, standard input or the argument itself."""
     from choline_data.mix.foreign import import_mix as read
 
     raw = sys.stdin.read() if text == "-" else Path(text).read_text() if Path(text).is_file() else text

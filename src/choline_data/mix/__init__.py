@@ -1,4 +1,4 @@
-"""Mixes: weighted sources, in any of the forms people write them, and the recipe that one comes to."""
+"""Mixes of weighted sources: parses every form that people write, and resolves a mix to a recipe."""
 
 from choline_data.mix.explain import Explanation, SourceExplained, explain
 from choline_data.mix.foreign import Imported, import_mix

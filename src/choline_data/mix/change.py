@@ -1,4 +1,4 @@
-"""Another mix from a position on, at once or step by step: segments of a recipe whose sources stay as they are pinned."""
+"""Changes the mix from a position on, at once or step by step. Adds segments to a recipe; its sources stay pinned."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from choline_data.order.recipe import Recipe, RecipeSource, Segment
 
 
 def spelled_out(mix: Mix, recipe: Recipe, where: str = "") -> Mix:
-    """The mix with each name of a source of the recipe as what that source is; `where` narrows all the others."""
+    """The mix with the names of the recipe's sources replaced by their full definition. `where` filters all other parts."""
     known = {source.name: source for source in recipe.sources}
     return Mix(tuple(_spelled_out(part, known.get(part.name), where) for part in mix.parts), mix.unit)
 
@@ -41,10 +41,10 @@ def _parts(mix: Mix) -> Iterator[MixPart]:
 
 
 def weights_in(recipe: Recipe, mix: Mix, resolved: Recipe) -> tuple[dict[str, int], list[RecipeSource]]:
-    """The weights of a mix by the names of the recipe's sources, and the sources that join it.
+    """The weights of a mix by the names of the recipe's sources, and the new sources that join the recipe.
 
-    A source of the recipe is met by its dataset, split, config and filter: it keeps its revision, whatever was published
-    since, unless the mix names another.
+    A source is matched by its dataset, split, config and filter. A matched source keeps its revision, even if a newer one
+    was published, unless the mix names another revision.
     """
     exact = {(*_what(source), source.revision): source for source in recipe.sources}
     loose = {_what(source): source for source in reversed(recipe.sources)}
@@ -91,9 +91,9 @@ def changed(
     until: int | None = None,
     steps: int = 1,
 ) -> Recipe:
-    """The recipe with these weights from `at` on, or in `steps` equal changes of all shares from `at` to `until`.
+    """The recipe with these weights from `at` on. With `until`, the shares change in `steps` equal steps from `at` to `until`.
 
-    A change at the position of the last one takes its place.
+    A change at the position where the last segment starts replaces that segment.
     """
     last = len(recipe.segments) - 1
     again = at == recipe.segments[last].start
@@ -109,10 +109,11 @@ def changed(
 def ramp(
     before: Mapping[str, int], after: Mapping[str, int], start: int, stop: int, steps: int, grain: int = 1
 ) -> list[tuple[int, dict[str, int]]]:
-    """`steps` mixes on the line from one to the other: the first begins at `start`, the last, `after`, at `stop`.
+    """Interpolates from `before` to `after` in `steps` mixes. The first begins at `start`; the last is `after`, at `stop`.
 
-    The steps are equally far apart, in shares and in positions: whole mixing blocks, at whose ends shares are exact, where
-    there is room for them, and multiples of `grain` in any case.
+    The steps are equally far apart, in shares and in positions. Distances from `start` are multiples of `grain`. If a step is
+    long enough, they are whole mixing blocks, because shares are exact at the end of a block. The last distance is rounded
+    only to `grain`.
     """
     if type(stop) is not int or type(steps) is not int or steps < 2 or stop // grain - start // grain < steps - 1:
         raise InvalidOptionError(

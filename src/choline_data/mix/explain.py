@@ -1,4 +1,4 @@
-"""What a mix comes to: for every source its share, samples, tokens and epochs, and where it runs out.
+"""Explains a mix: for every source its share, samples, tokens and epochs, and where it runs out.
 
 Tokens are estimated as bytes of text / 4.3, measured on up to 4,096 rows of each source.
 """
@@ -16,18 +16,18 @@ from choline_data.places.home import Home
 from choline_data.store import Catalog
 from choline_data.store.windows import Store
 
-# Up to about four passes, repeated data are nearly as good as new; beyond, their worth falls fast (Muennighoff 2023).
+# Up to about four epochs, repeated data are nearly as good as new data; after that their value falls fast (Muennighoff 2023).
 REPETITION_TRAP = 4
 
 
 @dataclass(frozen=True)
 class SourceExplained:
-    """One source of a mix over the whole budget."""
+    """One source of a mix, counted over the whole token budget."""
 
     name: str
     dataset: str
     revision: str
-    split: str  # what it serves: "train", "test+train", "all" of several, or "" where the dataset has no splits
+    split: str  # "train", "test+train", "all" for every one of several splits, or "" if the dataset has no splits
     license: str
     rows: int
     share: float  # of the samples, at the start
@@ -35,26 +35,26 @@ class SourceExplained:
     samples: int
     tokens: int
     epochs: float
-    runs_out: int | None  # the position from which on it has no samples; None where it lasts
-    repeated: bool  # above four epochs
+    runs_out: int | None  # the first position without samples of it; None if it does not run out
+    repeated: bool  # more than four epochs
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """A mix over a budget of tokens."""
+    """What a mix serves within a budget of tokens."""
 
     recipe: Recipe
     sources: tuple[SourceExplained, ...]
     samples: int
     tokens: int
-    length: int | None  # positions of the stream; None where it has no end
+    length: int | None  # positions of the stream; None if it never ends
     notes: tuple[str, ...]
 
 
 def explain(mix: object, home: Home | Store, *, tokens: float | None = None, **options: Any) -> Explanation:
-    """What `tokens` tokens of the mix are made of; without a number, one pass's worth of all sources together.
+    """What the first `tokens` tokens of the mix consist of. The default is the number of tokens in one pass over all sources.
 
-    `options` are those of `resolve_mix`.
+    `options` are passed to `resolve_mix`.
     """
     store = home if isinstance(home, Store) else Store(home)
     recipe = resolve_mix(mix, store, **options)
@@ -102,12 +102,12 @@ def explain(mix: object, home: Home | Store, *, tokens: float | None = None, **o
 
 
 def _every_split(splits: list[str]) -> str:
-    """What a source without a split of its own serves."""
+    """The split to show for a source that has no split: "all" if the dataset has several splits."""
     return "all" if len(splits) > 1 else splits[0]
 
 
 def _position_of(budget: Fraction, reached: Any, length: int | None) -> int:
-    """The first position at which the budget is reached; the stream's end where it never is."""
+    """The first position at which the budget is reached. If it is never reached, the end of the stream."""
     high = 1
     while reached(high if length is None else min(high, length)) < budget:
         if (length is not None and high >= length) or high >= 1 << 50:

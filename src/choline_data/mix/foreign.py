@@ -1,6 +1,6 @@
-"""Mixes of other tools, read as ours: Megatron blend, `interleave_datasets`, MosaicML `streams:`, Axolotl `datasets:`.
+"""Imports mixes of other tools: Megatron blend, `interleave_datasets`, MosaicML `streams:`, Axolotl `datasets:`.
 
-Text is only read: Python by `ast`, where constants and calls of known names count and nothing is ever evaluated.
+Text is only parsed. Python is parsed by `ast`: only constants and calls of known names count, and no code is executed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from choline_data.store.snapshots import name_from
 
 _NUMBER = re.compile(r"\d{1,40}(\.\d{0,40})?([eE][+-]?\d{1,3})?|\.\d{1,40}")
 
-# What `datasets` calls each of ours, where every source is served once.
+# The stopping strategies of `datasets`, and our `on_exhausted` if every source is served once.
 _STRATEGIES = {
     "first_exhausted": "stop",
     "all_exhausted": "repeat",
@@ -31,17 +31,17 @@ _STRATEGIES = {
 
 @dataclass(frozen=True)
 class Imported:
-    """A mix of another tool as ours, with what could not be said the same way."""
+    """An imported mix of another tool. `notes` say what could not be expressed in the same way."""
 
     tool: str
     mix: Mix
-    origins: Mapping[str, str]  # where each source was, by its name in the mix
+    origins: Mapping[str, str]  # location of each source in the other tool, by its name in the mix
     notes: tuple[str, ...] = ()
     on_exhausted: str = "renormalize"
     seed: int | None = None
 
     def to_yaml(self) -> str:
-        """The mix file, with where each source came from as a comment."""
+        """The mix file, with the origin of each source in a comment."""
         lines = [f"# from {self.tool}; add each dataset under its name first, `choline-data add SOURCE --name NAME`"]
         lines += [f"# {name}: {one_line(origin, 200)}" for name, origin in self.origins.items()]
         lines += [f"# {one_line(note)}" for note in self.notes]
@@ -51,7 +51,7 @@ class Imported:
 
 @dataclass
 class _Found:
-    """One source as the other tool had it."""
+    """One source as the other tool describes it."""
 
     origin: str
     weight: Fraction | None = None
@@ -62,9 +62,9 @@ class _Found:
 
 
 def import_mix(text: str, *, sizes: Mapping[str, int] | None = None) -> Imported:
-    """Our mix for a pasted one of another tool; InvalidMixError where it is none that we know.
+    """Converts a pasted mix of another tool. InvalidMixError if the text is not a mix that we know.
 
-    `sizes` are rows by dataset name: where a tool concatenates, shares follow from sizes alone.
+    `sizes` maps dataset names to rows. They are needed if a tool concatenates its sources: then shares depend on size alone.
     """
     if len(text.encode("utf-8", "surrogatepass")) > MAX_TEXT_BYTES:
         raise InvalidMixError(f"The text is longer than {MAX_TEXT_BYTES} bytes.", remedy="Paste the mix only.")
@@ -91,7 +91,7 @@ def _yaml_of(text: str) -> object:
 
 
 def _inside(body: object, key: str, kind: type, depth: int = 6) -> Any:
-    """The value of this key and type, at the top or within mappings."""
+    """The first value with this key and type, at the top level or in nested mappings."""
     if not isinstance(body, Mapping) or not depth:
         return None
     if isinstance(body.get(key), kind):
@@ -100,7 +100,7 @@ def _inside(body: object, key: str, kind: type, depth: int = 6) -> Any:
 
 
 def _finished(tool: str, found: list[_Found], sizes: Mapping[str, int], **rest: Any) -> Imported:
-    """The mix of what was found. A source without a weight has one in proportion to its size."""
+    """The mix of these sources. A source without a weight gets a weight in proportion to its size, if that is known."""
     if not found:
         raise InvalidMixError(f"There are no sources in this {tool} mix.", remedy="Paste the whole of it.")
     notes = [note for source in found for note in source.notes]
@@ -138,7 +138,7 @@ def _name(source: _Found) -> str:
 
 
 def _megatron(text: str, sizes: Mapping[str, int]) -> Imported:
-    """`--data-path 30 prefix_a 70 prefix_b`, or prefixes only."""
+    """`--data-path 30 prefix_a 70 prefix_b`, or only prefixes."""
     try:
         words = shlex.split(text.replace("\\\n", " "), comments=True)
     except ValueError as error:
@@ -183,7 +183,7 @@ def _mosaic(streams: Mapping[Any, Any], sizes: Mapping[str, int]) -> Imported:
 
 
 def _axolotl(datasets: list[Any], sizes: Mapping[str, int]) -> Imported:
-    """`datasets: [{path, name, split, type, …}]`: all of them, one after another or shuffled together."""
+    """`datasets: [{path, name, split, type, …}]`: all datasets, one after another or shuffled together."""
     found = []
     for item in datasets:
         if not isinstance(item, Mapping) or not isinstance(item.get("path"), str):
@@ -266,7 +266,7 @@ def _called(call: ast.Call) -> str:
 
 
 def _followed(node: ast.AST | None, named: Mapping[str, ast.AST]) -> ast.AST | None:
-    """What a name was assigned, a few steps far."""
+    """The value assigned to a variable, followed through at most 4 assignments."""
     for _ in range(4):
         if isinstance(node, ast.Name) and node.id in named:
             node = named[node.id]
@@ -283,7 +283,7 @@ def _constant(node: ast.AST | None) -> Any:
 
 
 def _loaded(node: ast.AST, named: Mapping[str, ast.AST]) -> _Found:
-    """The source of one item: a load_dataset call, a string, or a variable that we know only by its name."""
+    """The source of one list item: a load_dataset call, a string, or a variable whose value is unknown."""
     shown = node.id if isinstance(node, ast.Name) else ""
     value = _followed(node, named)
     loads = [call for call in _calls(value) if _called(call) == "load_dataset"] if value is not None else []

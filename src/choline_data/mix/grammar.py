@@ -1,4 +1,4 @@
-"""The grammar of mixes: every form a mix may have, read into one frozen tree. Opens nothing but a path it is given.
+"""The grammar of mixes: parses every form of a mix into one frozen tree. Opens no file except a path that the caller passes.
 
 =================================  ===============================================================================
 form                               example
@@ -7,15 +7,15 @@ a name                             `"web"`, `"web@3f9c:config/split"`
 names and weights                  `"web:0.7,code:0.3"`
 a mapping                          `{"web": 0.7, "code": {"weight": 0.3, "where": "len(text) > 100"}}`
 a list                             `["web", "code"]`, `[{"dataset": "web", "weight": 2}]`
-YAML or JSON text, or a path       `sources:` with any of these below it, beside `unit:`
+YAML or JSON text, or a path       `sources:` with any of these forms below it, beside `unit:`
 groups                             `"*"`, `"kind:chat"`, `"license:permissive"`, `"language:en"`, `"tag:x"`
 a temperature                      `"*^0.7"`: within the group, shares proportional to size^0.7
 a mix in a mix                     `{"web": 1, "science": {"weight": 0.5, "mix": {"physics": 2, "biology": 1}}}`
 splits                             `"web/test"`, `"web/train+validation"`, `{"web": {"split": ["train", "test"]}}`
 =================================  ===============================================================================
 
-A weight that is not given is 1. Only the ratios of weights count. They are exact: 0.1 is a tenth. A source that names no
-split is its dataset's `train` split, where there is one; `all` is every split.
+The default weight is 1. Only the ratios of weights count. They are exact: 0.1 is a tenth. A source without a split uses its
+dataset's `train` split if there is one. `all` is every split.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ UNITS = ("samples", "tokens", "bytes")
 GROUPS = ("kind", "license", "language", "tag")
 OPTIONS = ("weight", "where", "max_epochs", "split", "config", "revision", "dataset", "mix")
 _TOP = ("unit", "sources")
-# At most 40 digits and an exponent of 3: "1e999999999" would make an integer of a gigabyte.
+# At most 40 digits and 3 digits of exponent: "1e999999999" would become an integer of about a gigabyte.
 _NUMBER = re.compile(r"(\d{1,40}(?:\.\d{0,40})?|\.\d{1,40})(?:[eE][+-]?\d{1,3})?")
 _LARGEST = 1 << 1100  # above every float
 
 
 @dataclass(frozen=True)
 class MixPart:
-    """One entry of a mix: a dataset, a group of datasets, or a mix of its own."""
+    """One entry of a mix: a dataset, a group of datasets, or a nested mix."""
 
     name: str
     weight: Fraction = Fraction(1)
@@ -67,13 +67,13 @@ class MixPart:
 
 @dataclass(frozen=True)
 class Mix:
-    """Weighted parts. `unit` is what the weights count; "" leaves it to the view."""
+    """Weighted parts. `unit` is what the weights count; with "" the view decides."""
 
     parts: tuple[MixPart, ...]
     unit: str = ""
 
     def to_text(self) -> str:
-        """The mix as JSON that `parse_mix` reads back as this mix, but for a common factor of the weights."""
+        """The mix as JSON. `parse_mix` reads it back as the same mix, except for a common factor of the weights at each level."""
         return json.dumps(
             {"unit": self.unit, "sources": self._sources()} if self.unit else {"sources": self._sources()}
         )
@@ -96,9 +96,9 @@ def _told(part: MixPart, weight: int) -> dict[str, Any]:
 
 
 def parse_mix(mix: object, *, files: bool = False) -> Mix:
-    """The mix that any of the forms above says; InvalidMixError names the entry that is wrong.
+    """Parses a mix in any of the forms above. InvalidMixError names the wrong entry.
 
-    A string is never opened as a file unless `files` is set: leave it off for a mix that came over the network.
+    A string is opened as a file only if `files` is set. Do not set it for a mix that came over the network.
     """
     if isinstance(mix, Mix):
         return mix
@@ -144,9 +144,9 @@ def _text_of(path: str | bytes) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML without aliases (a few lines of them make a gigabyte), and 1e-3 is a number.
+    """Safe YAML that reads 1e-3 as a number. It refuses aliases: a few lines of them can expand to a gigabyte.
 
-    `yaml_safe` keeps 0.70 as text, as it must for versions; a weight of 0.70 is a number.
+    `yaml_safe` keeps 0.70 as text, because versions need it; here a weight of 0.70 is a number.
     """
 
     def compose_node(self, parent: Any, index: Any) -> Any:
@@ -174,7 +174,7 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[0-9.]+[e
 
 
 def yaml_value(text: str) -> object:
-    """What YAML text says, read by a safe loader; InvalidMixError where it is none."""
+    """The value of YAML text, read by a safe loader. InvalidMixError if the text is not YAML."""
     try:
         return yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, ValueError, TypeError, AttributeError) as error:
@@ -188,7 +188,7 @@ def _shown(name: object) -> str:
 
 
 def weight_of(value: object, name: str) -> Fraction:
-    """The weight, exact; InvalidMixError for what is no number, not finite, or negative."""
+    """The exact weight. InvalidMixError if `value` is not a number, not finite, negative, or has too many digits."""
     remedy = "A weight is a number, 0 or more."
     if isinstance(value, bool) or not isinstance(value, int | float | Fraction | Decimal):
         raise InvalidMixError(f"The weight of {_shown(name)} is a {type(value).__name__}.", remedy=remedy, source=name)
@@ -208,7 +208,7 @@ def weight_of(value: object, name: str) -> Fraction:
 
 
 def epochs_of(value: object, name: str) -> Fraction | None:
-    """`max_epochs` as a fraction above 0, from a number or text such as "3/2"; None for no end."""
+    """`max_epochs` as a fraction above 0, from a number or text such as "3/2". None means no limit."""
     if value is None:
         return None
     try:
@@ -230,7 +230,7 @@ def epochs_of(value: object, name: str) -> Fraction | None:
 
 
 class _Reader:
-    """Reads one mix; counts what it reads, so that no form of text grows beyond the limits."""
+    """Reads one mix. Counts its entries, so that no form of mix exceeds the limits."""
 
     def __init__(self) -> None:
         self._entries = 0
@@ -283,7 +283,7 @@ class _Reader:
             )
 
     def _from_text(self, item: str) -> MixPart:
-        """`name:0.7`: what stands behind the last colon is the weight where it is a number."""
+        """`name:0.7`: the text after the last colon is the weight if it is a number."""
         head, colon, tail = item.strip().rpartition(":")
         if colon and _NUMBER.fullmatch(tail.strip()):
             return self._named(head.strip(), {"weight": Fraction(tail.strip())})
@@ -375,7 +375,7 @@ class _Reader:
 
 
 def _splits(value: object, name: str) -> object:
-    """A list of splits as the text that stands for it, `train+validation`; anything else as it is."""
+    """Joins a list of splits to text, such as `train+validation`. Returns any other value unchanged."""
     if not isinstance(value, list | tuple):
         return value
     if not value or len(value) > 64 or not all(isinstance(split, str) and split for split in value):

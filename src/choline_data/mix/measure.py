@@ -1,4 +1,4 @@
-"""How long the samples of a source are, from a fixed set of its rows: what units and explanations are reckoned by."""
+"""Measures the mean size of a source's samples on a fixed set of its rows. Units and explanations are computed from it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ROWS_A_PLACE = 256
 
 @dataclass(frozen=True)
 class Measure:
-    """What these rows come to: bytes of text, and bytes of everything stored."""
+    """The size of some rows: bytes of text, and bytes of all stored columns."""
 
     rows: int
     text_bytes: int
@@ -27,12 +27,12 @@ class Measure:
 
     @property
     def tokens(self) -> Fraction:
-        """About how many tokens the rows have."""
+        """Estimated number of tokens in the rows."""
         return self.text_bytes / BYTES_A_TOKEN
 
 
 def measured(store: Store, source: RecipeSource) -> Measure:
-    """The measure of up to 4,096 rows, evenly spread over what the source serves; all rows of a small one."""
+    """The measure of up to 4,096 rows, evenly spread over the rows that the source serves. A small source is measured whole."""
     revision = store.revision(source.revision)
     spans = revision.spans(source.split, source.config)
     if source.where:
@@ -53,7 +53,7 @@ def measured(store: Store, source: RecipeSource) -> Measure:
             span = np.searchsorted(starts, ranks, side="right") - 1
             at = ranks - starts[span] + np.array([start for start, _ in spans], dtype=np.int64)[span]
         low, high = int(at[0]), int(at[-1]) + 1
-        if high - low > 16 * _ROWS_A_PLACE:  # a thin selection: the first rows of it stand for this place
+        if high - low > 16 * _ROWS_A_PLACE:  # a sparse selection: only its first rows are measured here
             high = low + 16 * _ROWS_A_PLACE
             at = at[at < high]
         for part in revision.read(low, high):
@@ -68,7 +68,7 @@ def measured(store: Store, source: RecipeSource) -> Measure:
 
 
 def _text_bytes(batch: pa.RecordBatch) -> int:
-    """Bytes of what the text view would show, to a few per cent."""
+    """Bytes of the text that the text view would show, accurate to a few per cent."""
     names = batch.schema.names
     if "text" in names and batch["text"].null_count < batch.num_rows:
         return _length(batch["text"])

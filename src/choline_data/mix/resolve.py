@@ -1,7 +1,7 @@
-"""A mix made exact: revisions pinned, groups spread out, filters turned into selections, weights into integers.
+"""Resolves a mix to a recipe: pins revisions, expands groups, normalises filters, counts rows, makes integer weights.
 
-Weights count samples in the recipe. Where a mix counts tokens or bytes, each source's weight is divided by its mean
-tokens or bytes a sample; tokens are estimated as bytes of text / 4.3, measured on a fixed set of rows of the revision.
+Weights of a recipe count samples. If a mix counts tokens or bytes, each source's weight is divided by its mean tokens or
+bytes per sample. Tokens are estimated as bytes of text / 4.3, measured on a fixed set of rows of the revision.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _POWERS = Context(prec=24)
 
 
 def sample_rows(store: Store, source: RecipeSource, view: str, options: Mapping[str, str]) -> tuple[int, int]:
-    """Rows and rows a block of a source in the views that serve samples."""
+    """The number of rows of a source, and its rows per block, in the views that serve samples."""
     del options
     if view == "tokens":
         raise InvalidMixError("The tokens view needs its own count of rows.", remedy="Choose the view samples or text.")
@@ -48,7 +48,7 @@ def sample_rows(store: Store, source: RecipeSource, view: str, options: Mapping[
 
 @dataclass(frozen=True)
 class _Leaf:
-    """A source of the mix with its share of the whole, in the unit of the weights."""
+    """A source of the mix and its share of the whole mix, in the unit of the weights."""
 
     source: RecipeSource
     share: Fraction
@@ -71,11 +71,11 @@ def resolve_mix(
     options: Mapping[str, str] | None = None,
     rows_of: RowsOf = sample_rows,
 ) -> Recipe:
-    """The recipe of a mix against the catalog as it is now, or against `entries` of it.
+    """The recipe of a mix for the current catalog, or for `entries` if the caller passes them.
 
-    `where` narrows every source; without `repeat` each is served once unless its own `max_epochs` says otherwise. A
-    source without a `split` is its training split, where it has one: no test data come into a training unasked.
-    `allowed` holds the names that may be seen: to the mix there are no others. `rows_of` counts the rows of a view.
+    `where` filters every source. Without `repeat`, each source is served once unless it has its own `max_epochs`. A source
+    without a `split` uses its training split if it has one, so test data are never used for training by accident.
+    `allowed` holds the names that the mix may see; other datasets do not exist for it. `rows_of` counts the rows of a view.
     """
     store = home if isinstance(home, Store) else Store(home)
     parsed = parse_mix(mix)
@@ -103,7 +103,7 @@ def resolve_mix(
 
 @dataclass(frozen=True)
 class _Inherited:
-    """What a nested mix or a group hands down to its members."""
+    """The options that a nested mix or a group passes to its members."""
 
     where: str = ""
     max_epochs: Fraction | None = None
@@ -130,10 +130,10 @@ class _Resolver:
         self._options = options
         self._repeat = repeat
         self._rows_of = rows_of
-        self._leaves: list[tuple[str, _Leaf]] = []  # with the path of the mixes around it
+        self._leaves: list[tuple[str, _Leaf]] = []  # (path of the enclosing mixes, leaf)
 
     def level(self, mix: Mix, share: Fraction, above: _Inherited) -> None:
-        """Adds the sources of one level of the mix, which together have `share`."""
+        """Adds the sources of one level of the mix. Together they have `share`."""
         total = sum((part.weight for part in mix.parts), Fraction(0))
         for part in mix.parts:
             own = share * part.weight / total
@@ -199,7 +199,7 @@ class _Resolver:
             raise InvalidMixError(f"The mix has more than {MAX_SOURCES} sources.", remedy="Name fewer groups.")
 
     def _leaf(self, name: str, entry: Entry, revision: str, share: Fraction, below: _Inherited) -> _Leaf | None:
-        """The source, with its rows counted; None where it has none."""
+        """The source with its number of rows. None if it has no rows."""
         pause()
         pinned = _pinned(entry, revision)
         with naming(entry.name):
@@ -231,20 +231,20 @@ class _Resolver:
         if self._unit == "samples" or (self._unit == "tokens" and self._view == "tokens"):
             return _Leaf(source, share, Measure(1, 1, 1))
         measure = measured(self._store, source)
-        if self._view == "tokens":  # bytes of the samples, over the packed rows they make
+        if self._view == "tokens":  # bytes of all samples, divided by the number of packed rows that they fill
             samples, _ = sample_rows(self._store, source, "samples", {})
             measure = Measure(measure.rows * rows, measure.text_bytes * samples, measure.bytes * samples)
         return _Leaf(source, share, measure)
 
     def per_sample(self, measure: Measure) -> Fraction:
-        """How much of the unit one sample has."""
+        """How many units (samples, tokens or bytes) one sample has."""
         if self._unit == "samples" or (self._unit == "tokens" and self._view == "tokens"):
-            return Fraction(1)  # packed rows have as many tokens each
+            return Fraction(1)  # all packed rows have the same number of tokens
         amount = measure.tokens if self._unit == "tokens" else Fraction(measure.bytes)
         return max(amount / measure.rows, Fraction(1, 1000))
 
     def merged(self) -> list[_Leaf]:
-        """The sources, each once: what a mix reaches on two ways has the sum of the shares."""
+        """Each source once. A source that appears in the mix more than once gets the sum of its shares."""
         by_key: dict[tuple[str, ...], _Leaf] = {}
         for path, leaf in self._leaves:
             spec = leaf.source
@@ -309,9 +309,9 @@ def _pinned(entry: Entry, revision: str) -> str:
 
 
 def _chosen_split(name: str, parts: list[tuple[str, str, int]], split: str, config: str) -> str:
-    """The split that a recipe pins: the one or those asked for, else the training split; "" where that is every row.
+    """The split that a recipe pins: the requested one or ones, otherwise the training split. "" means every row.
 
-    Names the splits or configs there are where the mix asks for another.
+    If the mix asks for an unknown split or config, InvalidMixError lists the known ones.
     """
     configs = {its_config for its_config, _, _ in parts}
     there = {its_split for its_config, its_split, _ in parts if not config or its_config == config}
@@ -326,12 +326,12 @@ def _chosen_split(name: str, parts: list[tuple[str, str, int]], split: str, conf
 
 
 def training_splits(splits: Collection[str]) -> list[str]:
-    """The splits that a source is made of where its mix names none: `train`, or train_sft, train.clean and the like."""
+    """The splits that a source uses if its mix names no split: `train`, otherwise train_sft, train.clean and the like."""
     return ["train"] if "train" in splits else sorted(s for s in splits if s.startswith(_TRAINS))
 
 
 def joined_where(one: str, other: str) -> str:
-    """Both filters at once."""
+    """One filter that requires both. An empty filter requires nothing."""
     texts = [text for text in (one.strip(), other.strip()) if text]
     return texts[0] if len(texts) == 1 else " and ".join(f"({text})" for text in texts)
 
@@ -345,7 +345,7 @@ def _normal(where: str) -> str:
 
 
 def _power(size: Fraction, temperature: Fraction) -> Fraction:
-    """size^temperature, to 24 digits; the same on every machine."""
+    """size^temperature, computed with 24 digits and rounded to 19. The same on every machine."""
     if temperature == 1:
         return size
     base = _POWERS.divide(Decimal(size.numerator), Decimal(size.denominator))
@@ -354,9 +354,9 @@ def _power(size: Fraction, temperature: Fraction) -> Fraction:
 
 
 def integer_weights(shares: Mapping[str, Fraction]) -> dict[str, int]:
-    """The smallest integers in these ratios; where they would be above 2^60, the nearest that are not.
+    """The smallest integers in these ratios. If their sum is 2^60 or more, they are scaled to about 2^60 and rounded.
 
-    InvalidMixError for a source whose weight is so small beside the others that it would never be served.
+    InvalidMixError if a source's weight is above 0 but rounds to 0, so that the source would never be served.
     """
     factor = math.lcm(*(share.denominator for share in shares.values()))
     whole = {name: int(share * factor) for name, share in shares.items()}

@@ -1,4 +1,4 @@
-"""Which rows made a step: worked out from the recipe alone, with no log and no store."""
+"""Which rows a training step used: computed from the recipe alone, without a log and without a store."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from choline_data.order.recipe import Recipe
 def explain(recipe: Recipe, start: int, stop: int, *, batch: int = 1, world: int = 1) -> list[dict[str, Any]]:
     """The rows at positions start … stop-1: position, rank, source, dataset, revision, row and epoch of each.
 
-    `row` counts the rows that the source serves: those of its split and `where`, or packed rows in the tokens view.
+    `row` counts only rows that the source serves: rows of its split and `where`, or packed rows in the tokens view.
     """
     if not 0 <= start < stop:
         raise OutOfRangeError(f"Positions {start} to {stop} are not in the stream.", remedy="Steps count from 0.")

@@ -1,7 +1,7 @@
-"""Which tokenizers a request or a recipe may name: `bytes`, what the home stores by digest, and names that are allowed.
+"""Which tokenizers a request or a recipe may name: `bytes`, those that the home stores by digest, and allowed names.
 
-A name from elsewhere is never a path, and nothing is fetched for it: a server allows an encoding of tiktoken or a
-tokenizer.json by name (`--tokenizer`), and reads the file itself when it starts.
+A name in a request is never used as a path, and nothing is fetched for it. A server allows an encoding of tiktoken or a
+tokenizer.json by name (`--tokenizer`), and reads the file when it starts.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ ENCODING = "tiktoken:"
 
 
 def stored_name(digest: str) -> str:
-    """The object of the home that is the tokenizer.json with this digest."""
+    """The home's object name of the tokenizer.json with this digest."""
     return f"tokenizers/{digest}.json"
 
 
 @dataclass(frozen=True)
 class Allowed:
-    """The tokenizers that may be named. `encodings` allows every encoding of tiktoken, as a process does for its user."""
+    """The tokenizers that may be named. `encodings` allows every encoding of tiktoken; a local process sets it for its user."""
 
     named: Mapping[str, Tokenizer] = field(default_factory=dict)
     encodings: bool = True
 
     @classmethod
     def of(cls, flags: Iterable[str]) -> Allowed:
-        """Those of a server's flags: `NAME=PATH` of a tokenizer.json, or `tiktoken:NAME`."""
+        """The tokenizers that a server's flags allow: `NAME=PATH` of a tokenizer.json, or `tiktoken:NAME`."""
         named = {}
         for flag in flags:
             name, sign, path = flag.partition("=")
@@ -46,11 +46,11 @@ class Allowed:
                     option="tokenizer",
                 )
             named[name] = Tokenizer(name) if encoding else Tokenizer(path)
-            _ = named[name].vocabulary  # read now, so that a request waits for no file and no network
+            _ = named[name].vocabulary  # loaded now, so that no request waits for a file or the network
         return cls(named, encodings=False)
 
     def known(self, home: Home, digest: str, name: str = "") -> Tokenizer | None:
-        """The tokenizer with this digest, which a recipe may call `name`; None where there is none."""
+        """The tokenizer with this digest, or None. `name` is the name that the recipe uses for it."""
         named = self._by_name(name)
         if named is not None and named.digest == digest:
             return named
@@ -61,7 +61,7 @@ class Allowed:
 
     @property
     def names(self) -> list[str]:
-        """What a request may name."""
+        """The names that a request may use."""
         return ["bytes", *sorted(self.named)]
 
     def _by_name(self, name: str) -> Tokenizer | None:
@@ -70,16 +70,16 @@ class Allowed:
         return self.named.get(name)
 
     def settled(self, home: Home, options: Mapping[str, str]) -> dict[str, str]:
-        """The options of a tokens recipe whose tokenizer is its digest, from a request that may say a name instead.
+        """The options of a tokens recipe from a request. A tokenizer name in the request is replaced by the digest.
 
-        A name that is neither allowed nor known is an error, and says nothing of this machine's files.
+        A name that is neither allowed nor known is an error. The error reveals nothing about this machine's files.
         """
         out = dict(options)
         digest, name = out.get("tokenizer", ""), out.pop("tokenizer_name", "")
         if not DIGEST.fullmatch(digest):
             name, digest = digest or name, ""
         if not name and not digest:
-            return out  # the view says what it needs
+            return out  # the view raises the error that lists the needed options
         if name and not NAME.fullmatch(name):
             raise InvalidOptionError(
                 "A tokenizer is named by a word here, not by a path.",
@@ -98,12 +98,12 @@ class Allowed:
             if named.kind != "file":
                 out["tokenizer_name"] = named.name
         elif digest == hashlib.sha256(name.encode()).hexdigest():
-            out["tokenizer_name"] = name  # an encoding that is not allowed: its stored tokens are served
+            out["tokenizer_name"] = name  # this encoding is not allowed, but its stored tokens are served
         return out
 
 
 def stored_tokenizer(home: Home, digest: str) -> Tokenizer | None:
-    """The tokenizer.json that the home has under this digest; None where it has none, or another content."""
+    """The tokenizer.json that the home stores under this digest. None if it is missing or its content has another digest."""
     if not DIGEST.fullmatch(digest):
         return None
     name = stored_name(digest)

@@ -1,7 +1,7 @@
-"""Checksums of the stored token arrays, by pieces of PIECE_BYTES. A piece is checked when it is first touched.
+"""Checksums of the stored token arrays, one per piece of PIECE_BYTES. A piece is checked at its first use.
 
-The object `sums.bin` holds the xxh3-64 of each piece of `tokens.bin`, `starts.bin` and, where it is there, `mask.bin`, one
-array after the other. The seal of `meta.json` covers `sums.bin`, so one small read at opening ties all of them together.
+The object `sums.bin` holds the xxh3-64 of each piece of `tokens.bin`, `starts.bin` and, if it exists, `mask.bin`, one array
+after the other. The sealed `meta.json` has the checksum of `sums.bin`, so reading `sums.bin` at opening covers all arrays.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ import xxhash
 Ints = npt.NDArray[np.int64]
 Sums = npt.NDArray[np.uint64]
 
-PIECE_BYTES = 1 << 17  # about what 64 packed rows of 1,024 tokens take: little is read that is not asked for
+PIECE_BYTES = 1 << 17  # about the size of 64 packed rows of 1,024 tokens, so a check reads few extra bytes
 
 
 def pieces_of(size: int) -> int:
-    """How many pieces an array of `size` bytes has."""
+    """The number of pieces of an array of `size` bytes."""
     return -(-size // PIECE_BYTES)
 
 
 class SummingFile:
-    """Writes to a file, and keeps the checksum of each piece that it has written."""
+    """Writes to a file and computes the checksum of each piece."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -51,14 +51,14 @@ class SummingFile:
         self._held = 0
 
     def sums(self) -> Sums:
-        """The checksums of all pieces; nothing is written after this."""
+        """The checksums of all pieces. Do not write after this call."""
         if self._held:
             self._end_piece()
         return np.array(self._sums, "<u8")
 
 
 class Pieces:
-    """The pieces of an array in memory or mapped, and which of them have been checked."""
+    """The pieces of an array (in memory or mapped). Remembers which pieces are checked already."""
 
     def __init__(self, array: npt.NDArray[Any], sums: Sums, damaged: Callable[[], Exception]) -> None:
         self._bytes = memoryview(array.view(np.uint8).data)
@@ -69,7 +69,7 @@ class Pieces:
         self._left = len(sums)
 
     def check(self, start: Ints, length: Ints) -> None:
-        """Checks the pieces that hold these ranges of values, where that has not been done yet."""
+        """Checks the pieces that hold these ranges of values, except pieces that were checked before."""
         if not self._left:
             return
         some = length > 0
@@ -86,7 +86,7 @@ class Pieces:
             self._check(np.unique(new))
 
     def hold(self) -> bool:
-        """Whether the pieces that were checked are still as they were written."""
+        """Checks the pieces again that were checked before. True if all still have their checksums."""
         return all(self._sum(piece) == int(self._sums[piece]) for piece in np.flatnonzero(self._checked).tolist())
 
     def _sum(self, piece: int) -> int:

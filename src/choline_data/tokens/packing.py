@@ -1,9 +1,9 @@
 """Which stored tokens make row k: arithmetic for `concat`, an index for `bfd`.
 
-A row has seq_len + 1 tokens, the last of which is only a target, so that formats with shifted labels need nothing more.
-`concat`: row k is tokens [k * seq_len, (k + 1) * seq_len] of the documents one after the other; every token is a target
-once, but for the very first. The last row is padded. `bfd` (best fit, decreasing): whole documents together in a row,
-longer ones cut into full rows and a rest; rows are padded. The index is made once and stored.
+A row has seq_len + 1 tokens. The last token is only a target, so formats with shifted labels need no other row. `concat`
+joins all documents; row k is tokens k * seq_len to (k + 1) * seq_len, both included. Every token except the very first is a
+target exactly once. The last row is padded. `bfd` (best fit, decreasing) puts whole documents together in a row. A longer
+document is cut into full rows and a rest. Rows are padded. The index is computed once and stored.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PACKINGS = ("concat", "bfd")
 
 @dataclass(frozen=True)
 class PackedRows:
-    """Packed rows: for each, its pieces as (first token in the flat array, tokens, document)."""
+    """Packed rows. Each has pieces: (first token in the flat array, number of tokens, document)."""
 
     offsets: Ints  # pieces of row k are offsets[k] … offsets[k+1]-1
     start: Ints
@@ -38,7 +38,7 @@ class PackedRows:
 
 
 class Documents:
-    """The documents that a source serves, in order, as ranges of the flat array; contiguous where all are served."""
+    """The documents that a source serves, in order, as ranges of the flat array. If all are served, the ranges are contiguous."""
 
     def __init__(self, array: TokenArray, chosen: Ints | None = None) -> None:
         self.array = array
@@ -53,26 +53,26 @@ class Documents:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that it holds beside the array."""
+        """Bytes in memory, without the token array."""
         return 0 if self.chosen is None else self.chosen.nbytes + self.first.nbytes + self.virtual.nbytes
 
     @property
     def tokens(self) -> int:
-        """Tokens of all of them."""
+        """Total number of tokens in all documents."""
         return int(self.virtual[-1])
 
     def number(self, index: Ints) -> Ints:
-        """The document's number in the revision."""
+        """Converts indices of served documents to row numbers of the revision."""
         return index if self.chosen is None else self.chosen[index]
 
 
 def concat_rows(documents: Documents, seq_len: int) -> int:
-    """How many rows `concat` makes."""
+    """The number of rows that `concat` makes."""
     return max(-(-(documents.tokens - 1) // seq_len), 0)
 
 
 def concat(documents: Documents, rows: Ints, seq_len: int) -> PackedRows:
-    """These rows of the documents one after the other."""
+    """The packed rows with these numbers, for packing `concat`."""
     low = rows * seq_len
     high = np.minimum(low + seq_len + 1, documents.tokens)
     first = np.searchsorted(documents.virtual, low, side="right") - 1
@@ -89,7 +89,7 @@ def concat(documents: Documents, rows: Ints, seq_len: int) -> PackedRows:
 
 @dataclass(frozen=True)
 class BestFit:
-    """The rows of `bfd`, whole."""
+    """All rows of packing `bfd`."""
 
     rows: PackedRows
     seq_len: int
@@ -99,17 +99,17 @@ class BestFit:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that it holds."""
+        """Bytes in memory."""
         rows = self.rows
         return rows.offsets.nbytes + rows.start.nbytes + rows.length.nbytes + rows.document.nbytes
 
     @property
     def padding(self) -> float:
-        """The share of places that hold no token."""
+        """The share of token places that are padding."""
         return 1 - float(self.rows.length.sum()) / max(len(self) * (self.seq_len + 1), 1)
 
     def pick(self, rows: Ints) -> PackedRows:
-        """Some of the rows."""
+        """The packed rows with these numbers."""
         counts = self.rows.offsets[rows + 1] - self.rows.offsets[rows]
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
         at = np.arange(int(offsets[-1])) - np.repeat(offsets[:-1] - self.rows.offsets[rows], counts)
@@ -127,7 +127,7 @@ def best_fit(documents: Documents, seq_len: int) -> BestFit:
         f"An index of packing bfd for seq_len {seq_len} has too many pieces",
         "Choose packing concat, or read it once without a server, from the server's home.",
     )
-    # A piece that fills a row is a row of its own, and the longest; only what is left of a document looks for one.
+    # A piece that fills a row is its own row. Only the rests of documents have to be fitted into rows.
     filling = np.repeat(np.arange(len(lengths)), whole)
     begins = (np.arange(len(filling)) - np.repeat(np.cumsum(whole) - whole, whole)) * room
     left = np.flatnonzero(rest)
@@ -144,9 +144,9 @@ def best_fit(documents: Documents, seq_len: int) -> BestFit:
 
 
 def _fitted(sizes: list[int], room: int) -> Ints:
-    """The row of each piece, from 0; the pieces come longest first. A loop, as each piece's row decides the next one's."""
+    """The row number of each piece, from 0. `sizes` are in descending order. Sequential: each choice depends on all before it."""
     rows: list[int] = []
-    by_space: dict[int, list[int]] = {}  # rows by the places that they have left
+    by_space: dict[int, list[int]] = {}  # rows by their number of free places
     spaces: list[int] = []  # the keys of by_space, ascending
     count = 0
     for turn, size in enumerate(sizes):
@@ -172,7 +172,7 @@ def _fitted(sizes: list[int], room: int) -> Ints:
 
 
 def stored_best_fit(home: Home, documents: Documents, seq_len: int, part: str) -> BestFit:
-    """The index of `bfd` for this part of the tokens, from the home; made now, and kept, where it is not there."""
+    """The index of `bfd` for this part of the tokens, read from the home. If it is missing, computes it and stores it."""
     key = hashlib.sha256(f"{part}/{seq_len}".encode()).hexdigest()[:32]
     name = f"{documents.array.key.folder}/bfd-{key}"
     if home.exists(f"{name}.json"):
@@ -182,7 +182,7 @@ def stored_best_fit(home: Home, documents: Documents, seq_len: int, part: str) -
         except DamagedStoreError:
             if home.exists(f"{name}.json") and home.exists(f"{name}.bin"):
                 raise
-            # it was evicted just now
+            # it has just been evicted: compute it again
     made = best_fit(documents, seq_len)
     table = np.concatenate([made.rows.offsets, made.rows.start, made.rows.length, made.rows.document])
     raw = table.astype("<i8").tobytes()
@@ -197,7 +197,7 @@ def stored_best_fit(home: Home, documents: Documents, seq_len: int, part: str) -
 
 
 def read_best_fit(home: Home, name: str, array: TokenArray, seq_len: int) -> BestFit:
-    """The index of `bfd` that is stored under this name; DamagedStoreError where it is not as it was written."""
+    """The index of `bfd` stored under this name. DamagedStoreError if it does not match its checksum."""
     try:
         meta = sealing.unsealed_json(f"{name}.json", home.read(f"{name}.json"), before=b'{"rows":')
         raw = home.read(f"{name}.bin")
@@ -215,7 +215,7 @@ def read_best_fit(home: Home, name: str, array: TokenArray, seq_len: int) -> Bes
 
 
 def _possible(offsets: Ints, start: Ints, length: Ints, document: Ints, array: TokenArray) -> bool:
-    """Whether an index without a checksum can be one of these tokens."""
+    """Whether an index without a checksum is plausible for these tokens."""
     if int(offsets[0]) or int(offsets[-1]) != len(start) or (offsets[1:] < offsets[:-1]).any():
         return False
     if not len(start):
@@ -229,7 +229,7 @@ def _damaged(name: str) -> DamagedStoreError:
 
 
 def check_packing(packing: str, seq_len: int) -> None:
-    """InvalidOptionError where rows can't be made so."""
+    """InvalidOptionError if the packing is unknown or seq_len is out of range."""
     if packing not in PACKINGS:
         raise InvalidOptionError(f"No packing {packing!r}.", remedy=f"There are: {', '.join(PACKINGS)}.")
     if not 1 <= seq_len <= 1 << 20:

@@ -1,7 +1,7 @@
-"""Tokens of a revision: one flat array with the start of each document, made once per (revision, tokenizer, boundary).
+"""Tokens of a revision: one flat array and the start of each document, made once per (revision, tokenizer, boundary).
 
-The array holds the boundary tokens too, so that a packed row is one slice of it. Chats also have an assistant mask, one
-byte a token. Published by its `meta.json`, written last; a killed run leaves nothing that is seen.
+The array includes the boundary tokens, so a row of packing `concat` is one slice of it. Chats also have an assistant mask,
+one byte per token. `meta.json` is written last and makes the tokens visible, so a killed run leaves nothing visible.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ STEP_ROWS = 1024
 
 @dataclass(frozen=True)
 class TokenKey:
-    """What the stored tokens depend on."""
+    """The key of stored tokens: everything that they depend on."""
 
     revision: str
     tokenizer: str  # digest
@@ -47,13 +47,13 @@ class TokenKey:
 
     @property
     def folder(self) -> str:
-        """Where they lie in the home."""
+        """Their folder in the home."""
         name = hashlib.sha256(f"{self.tokenizer}/{self.boundary}".encode()).hexdigest()[:32]
         return f"tokens/{self.revision}/{name}"
 
     @property
     def marker(self) -> str:
-        """The object that says that they were made on request."""
+        """The object that marks these tokens as made on request."""
         return f"{self.folder}/{derived.ON_REQUEST}"
 
 
@@ -65,20 +65,20 @@ def _damaged(key: TokenKey, how: str = "") -> DamagedStoreError:
 
 
 def _recheck(pieces: dict[str, Pieces], name: str, _: pa.Buffer) -> str:
-    """What is wrong with the pieces of an array that were checked before, "" for nothing."""
+    """Checks the pieces again that were checked before. Returns what is wrong, or "" if nothing is."""
     if name in pieces and pieces[name].hold():
         return ""
     return f"{name}.bin was changed while it was in use"
 
 
 class TokenArray:
-    """Stored tokens for reading: mapped where the home is local."""
+    """Stored tokens for reading. They are memory-mapped if the home is local."""
 
     def __init__(self, home: Home, key: TokenKey) -> None:
         self.key = key
         self.on_request = False
         self.local = home.local
-        self.files: tuple[MappedFile, ...] = ()  # where the arrays lie: whoever reads these does it within `steady`
+        self.files: tuple[MappedFile, ...] = ()  # the files of the arrays; read the arrays only inside `steady`
         self._pieces: dict[str, Pieces] = {}
         try:
             meta = read_meta(home, key.folder)
@@ -120,18 +120,18 @@ class TokenArray:
             sums = sums[count:]
 
     def check(self, start: npt.NDArray[np.int64], length: npt.NDArray[np.int64]) -> None:
-        """DamagedStoreError where one of these ranges of tokens is not as it was written. Each piece is read once for it."""
+        """DamagedStoreError if one of these ranges of tokens is damaged. Each piece is checked only once."""
         try:
             for name in ("tokens", "mask"):
                 if name in self._pieces:
                     self._pieces[name].check(start, length)
         except DamagedStoreError:
-            for file in self.files:  # whoever asks again opens them again: they may have been repaired
+            for file in self.files:  # the next request opens the files again: they may have been repaired
                 file.condemn("a piece does not have its checksum")
             raise
 
     def check_all(self) -> None:
-        """The same for all tokens."""
+        """Checks all pieces of all arrays."""
         for pieces in self._pieces.values():
             pieces.check_all()
 
@@ -152,13 +152,13 @@ class TokenArray:
 
 
 def read_meta(home: Home, folder: str) -> dict[str, Any]:
-    """What `meta.json` says of the tokens in this folder; BrokenSealError where it is damaged."""
+    """The `meta.json` of the tokens in this folder. BrokenSealError if it is damaged."""
     name = f"{folder}/meta.json"
     return sealing.unsealed_json(name, home.read(name), before=b'{"documents":')
 
 
 def key_of(home: Home, folder: str) -> TokenKey:
-    """The key of the tokens that lie in this folder; DamagedStoreError where they do not say it."""
+    """The key of the tokens in this folder, from their `meta.json`. DamagedStoreError if it does not match the folder."""
     try:
         meta = read_meta(home, folder)
         key = TokenKey(folder.split("/")[1], str(meta["tokenizer"]), str(meta["boundary"]))
@@ -170,17 +170,17 @@ def key_of(home: Home, folder: str) -> TokenKey:
 
 
 def damaged(folder: str) -> DamagedStoreError:
-    """That the tokens in this folder are not as they were written."""
+    """The error for damaged tokens in this folder."""
     return DamagedStoreError(f"The stored tokens in {folder} are damaged.", remedy="Run `choline-data repair`.")
 
 
 def stored(home: Home, key: TokenKey) -> bool:
-    """Whether these tokens are there."""
+    """Whether these tokens are in the home."""
     return home.exists(f"{key.folder}/meta.json")
 
 
 def torn(home: Home, key: TokenKey) -> bool:
-    """Whether files of stored tokens are missing, as when an eviction and a making met."""
+    """Whether files of stored tokens are missing, as after an eviction during tokenization."""
     return bool(home.missing([f"{key.folder}/{name}.bin" for name in ("tokens", "starts", "sums")]))
 
 
@@ -192,7 +192,7 @@ def _batches(revision: Revision) -> Iterator[tuple[int, int]]:
 def _encoded(
     home: Home, digest: str, tokenizer: Tokenizer, boundary: str, start: int, stop: int
 ) -> tuple[Tokens, Any, Any]:
-    """Rows start … stop-1 of a revision as flat tokens, document lengths, and the assistant mask where they are chats."""
+    """Rows start … stop-1 of a revision as flat tokens, document lengths, and for chats the assistant mask."""
     revision = _revision(home, digest)
     before, after = (np.asarray(t, np.uint32) for t in tokenizer.boundary(boundary))
     pieces: list[Tokens] = []
@@ -218,7 +218,7 @@ def _encoded(
 
 
 def _texts(batch: pa.RecordBatch, kind: str) -> tuple[list[list[str]], list[list[int]] | None]:
-    """Each sample as texts to be tokenized one after the other, and for chats whether the assistant speaks in each."""
+    """Each sample as a list of texts to tokenize in order, and for chats whether each text is spoken by the assistant."""
     if kind in ("chat", "preference") and "turns" in batch.schema.names:
         documents, spoken = [], []
         for turns in batch["turns"].to_pylist():
@@ -237,7 +237,7 @@ def _texts(batch: pa.RecordBatch, kind: str) -> tuple[list[list[str]], list[list
 
 
 _OPENED: dict[tuple[str, str], Revision] = {}
-_HELD: list[Tokenizer] = []  # of a process that encodes for another: the tokenizer, sent to it once
+_HELD: list[Tokenizer] = []  # in a worker process: the tokenizer, which the parent sends once
 
 
 def _revision(home: Home, digest: str) -> Revision:
@@ -266,9 +266,10 @@ def tokenize(
     progress: Progress | None = None,
     on_request: bool = False,
 ) -> TokenArray:
-    """The stored tokens of a revision, made now where they are not there yet.
+    """The stored tokens of a revision. Makes them if they are missing or damaged.
 
-    `on_request` makes them of those that the home's quota counts, and that are evicted; without it they are so no more.
+    With `on_request`, new tokens count against the home's quota and may be evicted. Without it, they are never evicted, even if
+    they were made on request before.
     """
     key = TokenKey(revision, tokenizer.digest, boundary)
     if stored(home, key):
@@ -282,7 +283,7 @@ def tokenize(
     patience = derived.of(home).patience if on_request else derived.GC_SECONDS
     with writing(home, f"tokenize {revision[:12]}", patience=patience) as held:
         if on_request:
-            held.put(key.marker, b"")  # first: where `choline-data tokenize` makes the same meanwhile, it takes it away
+            held.put(key.marker, b"")  # first: a concurrent `choline-data tokenize` of the same tokens removes it
         _make(held, key, tokenizer, workers, progress, on_request=on_request)
         if not on_request:
             held.remove(key.marker)
@@ -349,7 +350,7 @@ def _make(
         "piece_bytes": PIECE_BYTES,
         "sums": sealing.checksum(f"{key.folder}/sums.bin", sums),
     }
-    if tokenizer.kind == "file":  # so that it can be named by its digest
+    if tokenizer.kind == "file":  # so that recipes can name it by its digest
         home.put(stored_name(tokenizer.digest), tokenizer.raw)
     home.put(f"{key.folder}/meta.json", sealing.sealed_json(f"{key.folder}/meta.json", meta))
 

@@ -1,8 +1,8 @@
-"""Packed rows of tokens by position, in the order of any other stream.
+"""Packed rows of tokens by position, in the same kind of order as any other stream.
 
-A batch has the columns `dataset`, `tokens` (seq_len + 1 of them, padded with 0), `length` (tokens before the padding),
-`pieces` (the document of each piece of the row, as its row in the revision, and how many tokens it has) and, where a
-source is chats, `mask` (1 where the assistant speaks, and at each token of what is no chat).
+A batch has the columns `dataset`, `tokens` (seq_len + 1 tokens, padded with 0), `length` (tokens before the padding) and
+`pieces` (for each piece of the row: its document, as the row number in the revision, and its number of tokens). If a source
+has chats, there is also `mask`: 1 for tokens of the assistant, and for all tokens of sources that are not chats.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ PIECE = pa.struct([pa.field("row", pa.int64()), pa.field("tokens", pa.int32())])
 def token_options(
     tokenizer: str | Tokenizer = "bytes", seq_len: int = 1024, packing: str = "concat", boundary: str = "eos"
 ) -> dict[str, str]:
-    """The options of a tokens recipe; they name the tokenizer by its digest."""
+    """The options of a tokens recipe. They identify the tokenizer by its digest."""
     engine = tokenizer if isinstance(tokenizer, Tokenizer) else Tokenizer(tokenizer)
     check_packing(packing, seq_len)
     engine.boundary(boundary)
-    # A path means nothing on another machine: a file is named by its digest alone.
+    # A path means nothing on another machine, so a file is identified by its digest only.
     name = {} if engine.kind == "file" else {"tokenizer_name": engine.name}
     return {
         "tokenizer": engine.digest,
@@ -69,10 +69,10 @@ def token_options(
 def remote_options(
     tokenizer: str | Tokenizer = "bytes", seq_len: int = 1024, packing: str = "concat", boundary: str = "eos"
 ) -> dict[str, str]:
-    """The options of a tokens recipe as a server is asked for them.
+    """The options of a tokens recipe in a request to a server.
 
-    A file of this machine is read here and named by its digest. A word or a digest that is no file here is the server's
-    to know.
+    A tokenizer file on this machine is read here and identified by its digest. A name or a digest that is not a file here is
+    sent unchanged; the server resolves it.
     """
     if isinstance(tokenizer, str) and tokenizer != "bytes" and not os.path.exists(tokenizer):
         if tokenizer.startswith(ENCODING):
@@ -81,7 +81,7 @@ def remote_options(
         elif DIGEST.fullmatch(tokenizer) or (NAME.fullmatch(tokenizer) and not tokenizer.endswith(".json")):
             told = {"tokenizer": tokenizer}
         else:
-            return token_options(tokenizer, seq_len, packing, boundary)  # says that there is no such file
+            return token_options(tokenizer, seq_len, packing, boundary)  # raises the error for a missing file
         check_packing(packing, seq_len)
         check_boundary(boundary)
         return {**told, "seq_len": str(seq_len), "packing": packing, "boundary": boundary}
@@ -112,7 +112,7 @@ def _array(
         except DamagedStoreError:
             if stored(store.home, key) and not store.home.exists(key.marker) and not torn(store.home, key):
                 raise
-            # Otherwise they are made again: they were evicted just now, or in part.
+            # Otherwise the tokens are made again: they have just been evicted, completely or in part.
         small = store.revision(source.revision).bytes <= quota.tokens
         if tokenizer is None and small:
             tokenizer = (store.tokenizers or Allowed()).known(store.home, digest, name)
@@ -138,7 +138,7 @@ def _array(
 
 
 def _held(home: Home, key: TokenKey) -> TokenArray:
-    """The stored tokens; a use of those that were made on request is marked."""
+    """The stored tokens. If they were made on request, marks them as used."""
     array = TokenArray(home, key)
     if home.exists(key.marker):
         array.on_request = True
@@ -167,7 +167,7 @@ class _Packed:
         self.documents, self._index, self._rows = steady(lambda: self._counted(store, chosen, part), self.array.files)
 
     def _counted(self, store: Store, chosen: Ints | None, part: str) -> tuple[Documents, BestFit | None, int]:
-        """The documents, their index where the packing has one, and how many rows they make."""
+        """The documents, their index (only for packing `bfd`), and the number of rows."""
         documents = Documents(self.array, chosen)
         if self.packing != "bfd":
             return documents, None, concat_rows(documents, self.seq_len)
@@ -188,7 +188,7 @@ class _Packed:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that it holds in memory; the tokens of a local home are mapped."""
+        """Bytes in memory. The tokens of a local home are mapped and do not count."""
         array = self.array
         held = (
             0 if array.local else array.flat.nbytes + array.starts.nbytes + (0 if array.mask is None else array.tokens)
@@ -199,7 +199,7 @@ class _Packed:
         return self._rows
 
     def pick(self, rows: Ints) -> PackedRows:
-        """The pieces of these rows."""
+        """The packed rows with these numbers."""
         return self._index.pick(rows) if self._index is not None else concat(self.documents, rows, self.seq_len)
 
 
@@ -211,7 +211,7 @@ def _packed(store: Store, source: RecipeSource, options: Mapping[str, str]) -> _
 def token_rows(tokenizer: Tokenizer | None = None) -> RowsOf:
     """The hook that `resolve_mix` takes as `rows_of`: counts packed rows in the tokens view, samples in the others.
 
-    With `tokenizer`, small datasets that have no tokens of it yet are tokenized now.
+    With `tokenizer`, small datasets without stored tokens for it are tokenized now.
     """
 
     def rows_of(store: Store, source: RecipeSource, view: str, options: Mapping[str, str]) -> tuple[int, int]:
@@ -223,10 +223,10 @@ def token_rows(tokenizer: Tokenizer | None = None) -> RowsOf:
 
 
 class TokenStream:
-    """The packed rows of a tokens recipe by position. Thread-safe, and a function like `Stream`."""
+    """The packed rows of a tokens recipe by position. Thread-safe. The same positions always give the same rows."""
 
     def __init__(self, store: Store, recipe: Recipe, columns: Sequence[str] | None = None) -> None:
-        del columns  # a packed row is small and whole
+        del columns  # packed rows have no column selection
         self.recipe = recipe
         self.plan = recipe.plan()
         self._lock = threading.Lock()
@@ -264,12 +264,12 @@ class TokenStream:
 
     @property
     def length(self) -> int | None:
-        """How many positions the stream has; None for no end."""
+        """The number of positions of the stream. None if it never ends."""
         return self.plan.length
 
     @property
     def held_bytes(self) -> int:
-        """Bytes that the stream holds as long as it is open."""
+        """Bytes in memory while the stream is open."""
         return sum(packed.nbytes for packed in self._packed)
 
     @property
@@ -278,7 +278,7 @@ class TokenStream:
         return not all(file.unchanged() for file in self.files)
 
     def mean_row_bytes(self) -> float:
-        """Bytes of a packed row."""
+        """Approximate bytes of a packed row."""
         return float((self._dtype.itemsize + self.masked) * (self.seq_len + 1) + 24)
 
     def placed(self, positions: Ints) -> tuple[npt.NDArray[np.uint16], Ints]:
@@ -348,7 +348,7 @@ class TokenStream:
         return pa.record_batch(arrays, schema=self.wire_schema)
 
     def _rows(self, number: int, ranks: Ints) -> Ints:
-        """The packed rows of a source at these ascending ranks."""
+        """The numbers of a source's packed rows at these ascending ranks."""
         out = np.empty(len(ranks), np.int64)
         with self._lock:
             if self._orders[number].scattered(ranks):
@@ -358,7 +358,7 @@ class TokenStream:
         return out
 
     def _window(self, number: int, epoch: int, window: int) -> Ints:
-        """The packed rows at the places of a window of a source."""
+        """The numbers of a source's packed rows in a window of its order."""
         key = (number, epoch, window)
         found = self._held.get(key)
         if found is None:
@@ -378,14 +378,14 @@ class TokenStream:
 
 
 def _windows(flat: npt.NDArray[Any], room: int) -> npt.NDArray[Any] | None:
-    """Every slice of `room` values as a view; None where the array is shorter."""
+    """Every slice of `room` values, as a view. None if the array is shorter than `room`."""
     return np.lib.stride_tricks.sliding_window_view(flat, room) if len(flat) >= room else None
 
 
 def _taken(
     flat: npt.NDArray[Any], windows: npt.NDArray[Any] | None, rows: PackedRows, sizes: Ints, room: int
 ) -> npt.NDArray[Any]:
-    """PackedRows out of the flat array, padded with 0: a full row of one run is one window of it."""
+    """Copies packed rows from the flat array, padded with 0. A full row of contiguous tokens is copied as one slice."""
     heads = rows.offsets[:-1]
     whole = sizes == room
     if len(rows.start) > len(heads):

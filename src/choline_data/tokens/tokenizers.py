@@ -22,22 +22,22 @@ from choline_data.errors import (
 )
 
 Tokens = npt.NDArray[np.uint32]
-FILE_BYTES = 128 << 20  # of a tokenizer.json; the largest known ones have about 40 MiB
+FILE_BYTES = 128 << 20  # limit for a tokenizer.json; the largest known ones have about 40 MiB
 BOUNDARIES = ("eos", "bos", "bos+eos", "none")
 
-# The names that tokenizers give the end of a text, and its begin, most telling first.
+# Names of end-of-text and begin-of-text tokens, the most specific first.
 _EOS = ("<|endoftext|>", "</s>", "<|end_of_text|>", "<eos>", "<|eos|>", "[SEP]", "<|im_end|>")
 _BOS = ("<|startoftext|>", "<s>", "<|begin_of_text|>", "<bos>", "<|bos|>", "[CLS]", "<|endoftext|>")
 
 
 def check_boundary(boundary: str) -> None:
-    """InvalidOptionError where this is no boundary."""
+    """InvalidOptionError if this is not one of BOUNDARIES."""
     if boundary not in BOUNDARIES:
         raise InvalidOptionError(f"No boundary {boundary[:40]!r}.", remedy=f"There are: {', '.join(BOUNDARIES)}.")
 
 
 def file_content(path: str) -> bytes:
-    """The content of a tokenizer.json: a regular file of at most `FILE_BYTES`. Never waits for a FIFO or a device."""
+    """The content of a tokenizer.json, a regular file of at most `FILE_BYTES`. Never blocks on a FIFO or a device."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as error:
@@ -65,7 +65,7 @@ def file_content(path: str) -> bytes:
 class Tokenizer:
     """A tokenizer by name: `bytes`, a path to a `tokenizer.json`, or `tiktoken:NAME`. Picklable.
 
-    `content` is that of the `tokenizer.json` where it does not come from a file; `name` is then only shown.
+    `content` is the content of a `tokenizer.json` that does not come from a file. Then `name` is only for display.
     """
 
     name: str = "bytes"
@@ -73,12 +73,12 @@ class Tokenizer:
 
     @cached_property
     def raw(self) -> bytes:
-        """The `tokenizer.json`, read once."""
+        """The content of the `tokenizer.json`; the file is read once."""
         return file_content(self.name) if self.content is None else self.content
 
     @property
     def kind(self) -> str:
-        """bytes, tiktoken or file."""
+        """`bytes`, `tiktoken` or `file`."""
         if self.content is not None:
             return "file"
         if self.name == "bytes":
@@ -87,7 +87,7 @@ class Tokenizer:
 
     @cached_property
     def digest(self) -> str:
-        """Names the tokenizer by its content, so that two paths of one file are one tokenizer."""
+        """sha256 of the `tokenizer.json`, or of the name for `bytes` and tiktoken. Copies of one file have the same digest."""
         if self.kind == "file":
             return hashlib.sha256(self.raw).hexdigest()
         return hashlib.sha256(self.name.encode()).hexdigest()
@@ -97,17 +97,17 @@ class Tokenizer:
         return _encoding(self.name) if self.kind == "tiktoken" else _from_json(self.raw, os.path.basename(self.name))
 
     def __getstate__(self) -> dict[str, Any]:
-        """The name, and the content of a file: it may change before another process reads it."""
+        """Pickles the name, and the content of a file, because the file may change before another process reads it."""
         return {"name": self.name, "content": self.raw if self.kind == "file" else None}
 
     @cached_property
     def vocabulary(self) -> int:
-        """Token ids are below this."""
+        """All token ids are below this number."""
         if self.kind == "bytes":
             return 258
         if self.kind == "tiktoken":
             return int(self._engine.n_vocab)
-        # Ids may have gaps: the largest one counts, not how many there are.
+        # Ids may have gaps, so the largest id counts, not the number of ids.
         return max(self._engine.get_vocab(with_added_tokens=True).values(), default=0) + 1
 
     def _special(self, names: Sequence[str], what: str) -> int:
@@ -131,7 +131,7 @@ class Tokenizer:
         return before, after
 
     def encode(self, texts: Sequence[str]) -> list[Tokens]:
-        """The token ids of each text, without special tokens; ids that the text itself spells stay text."""
+        """The token ids of each text. Adds no special tokens (boundary tokens come from `boundary`)."""
         if self.kind == "bytes":
             return [np.frombuffer(text.encode(), np.uint8).astype(np.uint32) for text in texts]
         if self.kind == "tiktoken":
@@ -152,12 +152,12 @@ class Tokenizer:
 
 
 def _is_fault(error: BaseException) -> bool:
-    """Whether the tokenizers library failed; a panic of its Rust code is no `Exception`."""
+    """Whether this error is a failure of the tokenizers library. A panic of its Rust code is not an `Exception`."""
     return isinstance(error, Exception) or type(error).__name__ == "PanicException"
 
 
 def _encoding(name: str) -> Any:
-    """An encoding of tiktoken, which fetches it at its first use on a machine."""
+    """An encoding of tiktoken. Tiktoken downloads it at the first use on a machine."""
     try:
         import tiktoken
     except ModuleNotFoundError as error:
@@ -177,7 +177,7 @@ def _encoding(name: str) -> Any:
 
 
 def _from_json(raw: bytes, shown: str) -> Any:
-    """The tokenizer of this `tokenizer.json`; InvalidOptionError where it is none, or cuts or pads texts."""
+    """The tokenizer in this `tokenizer.json`. InvalidOptionError if the content is invalid, or truncates or pads texts."""
     try:
         import tokenizers
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""Packed rows as the batches that trainers take, under their names: fields, dtypes and shifts as they define them.
+"""Converts packed rows to the batches of trainers. Fields, dtypes and shifts follow the definition of each trainer.
 
 =========== ============================================================================================ ===========
 format      fields                                                                                       labels
@@ -12,12 +12,13 @@ hf_flat     `input_ids`, `labels`, `position_ids`: int64 [1, N] without padding,
 megatron    `tokens`, `labels`, `position_ids`: int64 [B, T]; `loss_mask`: float32 [B, T]                shifted
 =========== ============================================================================================ ===========
 
-T is seq_len. Shifted formats take rows of T + 1 tokens apart; the others give rows of T tokens as they are and leave the
-shift to the model (`row_seq_len`). In both, `concat` makes every token a target once.
+T is seq_len. Shifted formats split rows of T + 1 tokens into inputs and targets. The others return rows of T tokens, and the
+model shifts them (`row_seq_len`). With packing `concat`, every token except the very first is a target once;
+torchtitan and hf_flat leave out targets that cross documents.
 
-Chats: `megatron` has 0 in its `loss_mask` and `torchtitan` -100 in its labels where the assistant does not speak; the
-others leave their labels whole and add `assistant_mask`, bool in the shape of the labels. Every dict but torchtitan's
-also has `position` (int64 [B]) and `dataset` (a list of B names), which are no model's business.
+Chats: for tokens that the assistant does not speak, `megatron` has 0 in `loss_mask` and `torchtitan` has -100 in its labels.
+The others do not change their labels and add `assistant_mask`, a bool tensor in the shape of the labels. Every dict except
+torchtitan's also has `position` (int64 [B]) and `dataset` (a list of B names); they are not inputs of the model.
 """
 
 from __future__ import annotations
@@ -39,24 +40,24 @@ IGNORED = -100
 
 
 class Arrays(NamedTuple):
-    """The columns of a batch that every format needs, as arrays: taken once where many batches are slices of one."""
+    """The columns that every format needs, as arrays. They are extracted once if many batches are slices of one batch."""
 
     tokens: npt.NDArray[Any]  # [B, R], padded with 0
     length: npt.NDArray[np.int32]  # [B], tokens before the padding
-    codes: npt.NDArray[np.int16]  # [B], of the datasets
-    assistant: Bools | None  # [B, R], where the assistant speaks; None where there are no chats
+    codes: npt.NDArray[np.int16]  # [B], index of the dataset
+    assistant: Bools | None  # [B, R], True for tokens of the assistant; None without chats
     full: bool  # no row has padding
 
     @classmethod
     def of(cls, batch: pa.RecordBatch) -> Arrays:
-        """Those of a batch of the tokens view."""
+        """Extracts the arrays from a batch of the tokens view."""
         length, codes = batch.column("length").to_numpy(), batch.column("dataset").to_numpy()
         tokens = _places(batch.column("tokens"))
         assistant = _places(batch.column("mask")) != 0 if "mask" in batch.schema.names else None
         return cls(tokens, length, codes, assistant, _full(length, tokens.shape[1]))
 
     def part(self, first: int, count: int) -> Arrays:
-        """Those of some rows."""
+        """The arrays of `count` rows from row `first` on."""
         rows = slice(first, first + count)
         length = self.length[rows]
         assistant = None if self.assistant is None else self.assistant[rows]
@@ -65,7 +66,7 @@ class Arrays(NamedTuple):
 
 
 class Packed:
-    """A batch of the tokens view as arrays, R tokens of room a row; each is made when it is first looked at."""
+    """A batch of the tokens view as arrays with R token places per row. Derived arrays are computed at their first use."""
 
     def __init__(self, batch: pa.RecordBatch, arrays: Arrays) -> None:
         self._batch = batch
@@ -73,12 +74,12 @@ class Packed:
 
     @cached_property
     def filled(self) -> Bools:
-        """True where there is a token."""
+        """True at each place that holds a token, False in the padding."""
         return np.asarray(np.arange(self.tokens.shape[1]) < self.length[:, None])
 
     @cached_property
     def begins(self) -> Bools:
-        """True where a document (or the rest of one) begins, and at the first place of the padding."""
+        """True at the first token of each document (or of a rest of one), and at the first place of the padding."""
         rows, room = self.tokens.shape[0], self.tokens.shape[-1]
         out: Bools = np.zeros((rows, room), bool)
         pieces = self._batch.column("pieces")
@@ -93,16 +94,16 @@ class Packed:
 
     @cached_property
     def positions(self) -> Ints:
-        """0, 1, 2 … from where each document begins in the row."""
+        """Positions 0, 1, 2 … within each document, counted from its first token in the row."""
         place = np.broadcast_to(np.arange(self.tokens.shape[1]), self.tokens.shape)
         return np.asarray(place - np.maximum.accumulate(np.where(self.begins, place, 0), axis=1))
 
     def inputs(self) -> Ints:
-        """All tokens but the last of each row."""
+        """All tokens except the last of each row."""
         return self.tokens[:, :-1].astype(np.int64, order="C")
 
     def targets(self, padding: int) -> Ints:
-        """All tokens but the first of each row."""
+        """All tokens except the first of each row, with `padding` in the padding."""
         out = self.tokens[:, 1:].astype(np.int64, order="C")
         if not self.full:
             out[~self.filled[:, 1:]] = padding
@@ -114,7 +115,7 @@ def _full(length: npt.NDArray[np.int32], room: int) -> bool:
 
 
 def _places(column: pa.Array) -> npt.NDArray[Any]:
-    """A column of lists of one size as [B, R], without a copy; `flatten` costs as much as the rest of a batch."""
+    """A fixed-size list column as [B, R], without a copy. `flatten` would cost as much as the rest of a batch."""
     values = column.values.to_numpy().reshape(-1, column.type.list_size)
     return np.asarray(values[column.offset : column.offset + len(column)])
 
@@ -135,7 +136,7 @@ def _nanogpt(packed: Packed) -> Any:
 
 
 def _torchtitan(packed: Packed) -> Any:
-    # What follows the last token of a document belongs to another: that token is no input.
+    # The next token after the last token of a document belongs to another document, so the last token is not an input.
     kept = packed.filled[:, 1:] & ~packed.begins[:, 1:]
     target = packed.tokens[:, 1:][kept].astype(np.int64)
     if packed.assistant is not None:
@@ -191,11 +192,11 @@ def _megatron(packed: Packed) -> Any:
 
 @dataclass(frozen=True)
 class TokenFormat:
-    """A format by its name: how a batch of the tokens view becomes a trainer's batch."""
+    """How a batch of the tokens view becomes a trainer's batch."""
 
     make: Callable[[Packed], Any]
-    shifted: bool = True  # inputs and targets are taken apart here, not in the model
-    flat: bool = False  # the rows of a batch become one
+    shifted: bool = True  # inputs and targets are separated here, not in the model
+    flat: bool = False  # all rows of a batch are joined to one row
 
 
 FORMATS = {
@@ -208,7 +209,7 @@ FORMATS = {
 
 
 def token_format(name: str) -> TokenFormat:
-    """The format of this name."""
+    """The format with this name."""
     if name not in FORMATS:
         raise InvalidOptionError(
             f"No token format {name!r}.", remedy=f"There are: {', '.join(FORMATS)}.", option="format"
@@ -217,7 +218,7 @@ def token_format(name: str) -> TokenFormat:
 
 
 def row_seq_len(name: str | None, seq_len: int) -> int:
-    """The `seq_len` of the recipe (whose rows have one token more) that gives rows of `seq_len` in this format."""
+    """The `seq_len` for the recipe, so that this format gives rows of `seq_len` tokens. Rows of a recipe have one token more."""
     if name is None or token_format(name).shifted:
         return seq_len
     if seq_len < 2:
@@ -235,7 +236,7 @@ def to_format(
     *,
     arrays: Arrays | None = None,
 ) -> Any:
-    """A batch of the tokens view in the format of this name, with `position` and `dataset` where they are given."""
+    """Converts a batch of the tokens view to this format. A dict gets `position` and `dataset` if the caller passes them."""
     arrays = arrays or Arrays.of(batch)
     made = token_format(name).make(Packed(batch, arrays))
     if isinstance(made, dict):
@@ -247,7 +248,7 @@ def to_format(
 
 
 def end_to_end(rows: Sequence[Any]) -> Any:
-    """Rows of a flat format as one batch: tensors one after the other, documents numbered on, the longest the longest."""
+    """Joins rows of a flat format to one batch: concatenates tensors, continues `cu_seq_lens`, takes the maximum of integers."""
     import torch
 
     first = rows[0]
@@ -276,7 +277,7 @@ def _numbered_on(name: str, values: list[Any]) -> Any:
 def to_rows(
     name: str, batch: pa.RecordBatch, positions: Ints | None = None, datasets: Sequence[str] | None = None
 ) -> list[Any]:
-    """Each row of the batch by itself: a batch of one where the format is flat, the fields without the batch dimension else."""
+    """Each row of the batch separately. A flat format gives batches of one row; others give fields without batch dimension."""
     if token_format(name).flat:
         return [
             to_format(name, batch.slice(row, 1), None if positions is None else positions[row : row + 1], datasets)
