@@ -1,4 +1,4 @@
-"""FirehoseDataset: any mix as a torch IterableDataset, exact to the sample."""
+"""FirehoseDataset: a torch IterableDataset over any mix, with resume that is exact to the sample."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ if TYPE_CHECKING:
 
 
 class FirehoseDataset(IterableDataset):  # type: ignore[misc]
-    """The samples of a mix, of a home in this process (`server=None`) or of servers, shared out over ranks and workers.
+    """The samples of a mix, split over ranks and workers, read from a local home (`server=None`) or from servers.
 
-    Iterating begins at position 0, or where `load_state_dict` or `seek` put it; after a finished pass at 0 again.
+    Iteration begins at position 0, or where `load_state_dict` or `seek` set it. After a complete pass it begins at 0 again.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         stall_seconds: float | None = None,
     ) -> None:
         super().__init__()
-        keep_freed(KEPT_BYTES)  # before there are threads
+        keep_freed(KEPT_BYTES)  # must run before any thread starts
         made = {"size": size, "rate": rate, "decode": decode, "transform": transform, "on_error": on_error}
         packed = {"tokenizer": tokenizer, "seq_len": seq_len, "packing": packing, "boundary": boundary}
         self._making = MakingOptions.of(format, view, **made, **packed)  # type: ignore[arg-type]
@@ -121,7 +121,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         forks.watch_dataset(self)
 
     def _follow(self, recipe: Recipe, described: Described | None = None) -> None:
-        """Reads by this recipe from now on, also in a pass that is under way."""
+        """Switches to this recipe. A pass that is running switches too."""
         self._error = mixing.exhaustion(recipe, self._streamed.max_samples)
         self._source.follow(recipe, described)
         self._recipe = recipe
@@ -138,18 +138,18 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
 
     @property
     def recipe(self) -> Recipe:
-        """The recipe: all that decides the stream."""
+        """The recipe: everything that determines the stream."""
         return self._recipe
 
     @property
     def length(self) -> int | None:
-        """Positions in the stream, of all ranks together; None where it has no end."""
+        """Number of positions in the stream, for all ranks together. None if the stream has no end."""
         most = self._streamed.max_samples
         return self._length if most is None else most if self._length is None else min(self._length, most)
 
     @property
     def epoch(self) -> int:
-        """The pass that it is in, from 0."""
+        """Number of the current pass, from 0."""
         return self._standing.epoch
 
     @property
@@ -159,12 +159,12 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
 
     @property
     def needs_python(self) -> bool:
-        """Whether each sample is decoded or transformed by Python."""
+        """Whether Python code decodes or transforms each sample."""
         return self._making.needs_python
 
     @property
     def _last_step(self) -> str:
-        """What becomes of the last step: an end that is an error comes to all ranks after as many steps."""
+        """How the last step is handled. If the stream ends in an error, every rank raises it after the same number of steps."""
         last = self._reading.last_batch
         return "drop" if self._error is not None and last == "wrap" else last
 
@@ -217,7 +217,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         return self._begin()
 
     def _begin(self) -> Pass:
-        """A pass from where the dataset stands."""
+        """Starts a pass at the current position."""
         share, standing = self._share(), self._standing
         mixing.check_batches(self._recipe, standing.start, share.batch, self.batch_tokens)
         state = standing.take_worker_state(share)
@@ -240,7 +240,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
             dataset = myself()
             if dataset is not None and dataset._standing.progress is progress:
                 standing.start, standing.epoch = 0, progress.epoch + 1
-                if dataset._error is not None:  # the stream stands at its end until its mix is changed
+                if dataset._error is not None:  # the position stays at the end until the mix is changed
                     standing.start, standing.epoch = dataset._length or 0, progress.epoch
 
         options |= {"bans": self._bans, "outliers": self.feedback, "other": self._source.reader, "done": done}
@@ -255,11 +255,11 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         return self._source.for_pass(self._standing.rank(self._reading.rank)[0])
 
     def _maker(self) -> Maker:
-        """What turns chunks into samples and batches."""
+        """The object that turns chunks into samples and batches."""
         return self._making.maker(self.describe().datasets, self._recipe.view)
 
     def _expect(self, loader: frameworks.Found) -> None:
-        """Notes which loader starts workers for this dataset, and the rank of the process that does."""
+        """Records which loader starts workers for this dataset, and the rank of this process."""
         self._source.settle()
         self._standing.expect(loader, self._reading.rank)
 
@@ -274,15 +274,15 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
     # --- State
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the iteration stands, by what was yielded: a fresh flat JSON dict of at most 4 KiB.
+        """The current position, after the last item yielded: a new flat JSON dict of at most 4 KiB.
 
-        InvalidOptionError where workers of a plain DataLoader read: how far they are is known to nobody.
+        Raises InvalidOptionError while workers of a plain DataLoader read, because their position is not known.
         """
         self._standing.check_known()
         return self._state()
 
     def _lasting_state(self) -> dict[str, Any]:
-        """What of the state is the same at every position: the recipe, and which samples are banned."""
+        """The part of the state that does not depend on the position: the recipe and the banned samples."""
         return self._lasting.of(self._recipe, self._bans.packed())
 
     def _state(self) -> dict[str, Any]:
@@ -295,9 +295,9 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         return {**state, **place}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes to where `state` was taken, whatever the ranks and workers were then and are now.
+        """Moves to the position at which `state` was taken. The number of ranks and workers may be different now.
 
-        Takes what `state_dict` gave, here or of a `loader()`, or the whole state of a StatefulDataLoader.
+        Accepts a state from `state_dict` of a dataset or of a `loader()`, or the whole state of a StatefulDataLoader.
         """
         state = states.flattened(state)
         recipe = states.followed(state, self._recipe)
@@ -314,7 +314,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
             self.batch_size = self.found_batch_size = found
 
     def seek(self, position: int) -> None:
-        """The next iteration begins at this position of the stream."""
+        """Makes the next iteration begin at this position of the stream."""
         length = self.length
         if type(position) is not int or position < 0 or (length is not None and position > length):
             raise OutOfRangeError(
