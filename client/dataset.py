@@ -134,7 +134,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
             running.progress.end = live[1].end(self._standing.start, self.length, self._last_step)
             running.read_on(self._reader_for_pass(), self._maker(), **self._pass_options())
 
-    # --- What it is
+    # --- Properties
 
     @property
     def recipe(self) -> Recipe:
@@ -324,7 +324,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         self._standing.go_to(position)
 
     def explain(self, step: int) -> list[dict[str, Any]]:
-        """The rows of step `step` of all ranks: dataset, revision, row and epoch of each, from the recipe alone."""
+        """The dataset, revision, row and epoch of each sample in a step of all ranks. Computed from the recipe; reads no data."""
         if self.batch_tokens is not None:
             raise InvalidOptionError(
                 "Where step N of a budget of tokens begins depends on the samples before it.",
@@ -339,7 +339,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
     # --- What training says
 
     def skip(self, steps: int) -> None:
-        """Goes on as if the next `steps` batches (without a batch size, samples) had been given to each rank."""
+        """Continues as if each rank had received its next `steps` batches (samples, if there is no batch size)."""
         if type(steps) is not int or steps < 0:
             raise InvalidOptionError(f"steps is {steps!r}.", remedy="Give a whole number.", option="steps")
         standing = self._standing
@@ -357,10 +357,10 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
     def change_mix(
         self, mix: object, *, at: int | None = None, until: int | None = None, steps: int = 16, read_to: int = 0
     ) -> Recipe:
-        """Another mix from the next sample on, or from position `at`; in `steps` steps up to `until`, where that is given.
+        """Changes the mix from the next sample on, or from position `at`. With `until`, in `steps` steps up to there.
 
-        Every source goes on from where it stands. The loop that is under way, the state and `explain` follow; ranks all
-        have to do it alike, and at the same step. Returns the recipe, which makes the same stream again.
+        Each source continues at its current sample. The running loop, the state and `explain` use the new mix at once. All
+        ranks must make the same change at the same step. Returns the recipe, which reproduces the changed stream.
         """
         self._standing.check_unread()
         recipe = mixing.change(
@@ -380,17 +380,17 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
     # --- What training says
 
     def report(self, ids: Any, losses: Any) -> bool:
-        """Takes in the loss of each row of a batch, named by its id, its position or the batch; whether it is a spike."""
+        """Records the loss of each row. `ids` are ids, positions or the batch. Returns whether the losses are a spike."""
         return self.feedback.report(ids, losses)
 
     def outliers(self, count: int = 10) -> list[dict[str, Any]]:
-        """The rows of the last spike that stand out most from their own dataset, worst first."""
+        """The rows of the last spike whose losses differ most from those of their dataset, worst first."""
         return self.feedback.worst(count)
 
     def ban(self, ids: Iterable[object]) -> None:
-        """Leaves these samples out from here on, in every epoch; the state remembers it.
+        """Leaves these samples out from now on, in every epoch. The state stores the ids.
 
-        Their positions stay: a batch is shorter by them, and a step is never empty. Call it with the same ids on all ranks.
+        Positions do not change: batches become smaller, but a step is never empty. Call it with the same ids on all ranks.
         """
         self._standing.check_reachable("ban")
         if "id" not in self.describe().schema.names:
@@ -402,7 +402,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         self._bans.add(ids)
 
     def unban(self) -> None:
-        """Leaves out nothing any more."""
+        """Lifts all bans."""
         self._standing.check_reachable("unban")
         self._bans.lift()
 
@@ -411,24 +411,24 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         """The ids of the samples that are left out."""
         return list(self._bans.ids)
 
-    # --- What it has done
+    # --- Statistics
 
     def stats(self) -> dict[str, Any]:
-        """What this process has read in this pass, and what all ranks were given by source; see docs/training.md."""
+        """What this process read in this pass, and what all ranks received from each source; see docs/training.md."""
         return telemetry.stats(self, self._standing.progress, self._state()["position"])
 
     def progress(self) -> dict[str, str]:
-        """The same in a few short words: `bar.set_postfix(dataset.progress())`."""
+        """The same as a few short strings, for `bar.set_postfix(dataset.progress())`."""
         return telemetry.postfix(self.stats())
 
     def metrics(self, port: int | None = None, host: str = "127.0.0.1", *, of: Loader | None = None) -> ReaderMetrics:
-        """The same for Prometheus: a collector, which answers scrapes where a port is given, 0 for any that is free."""
+        """A Prometheus collector of the statistics. With a port it also serves them over HTTP; 0 takes any free port."""
         return telemetry.metrics_of(of or self, port, host, rank=(self._reading.rank or find_rank())[0], run=self.run)
 
     # --- Other ways to use it
 
     def peek(self, size: int) -> Any:
-        """A batch of `size` samples from where the dataset stands, which is not moved."""
+        """A batch of the next `size` samples of the stream. Does not move the dataset's position."""
         length, start = self.length, self._standing.start
         positions = [p if length is None else p % length for p in range(start, start + size)]
         chunk = Chunk(self._source.reader().at(positions), np.asarray(positions, dtype=np.int64))
@@ -436,7 +436,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         return make.batch(chunk) if make.plain else make.collated([make.finished(s) for s in make.samples(chunk)])
 
     def find_batch_size(self, step: Callable[[Any], object], *, start: int = 1, most: int = 1 << 16) -> int:
-        """The most samples that `step` takes in one batch without running out of memory; sets it on the dataset."""
+        """Finds the largest batch that `step` can process without running out of memory, and sets it on the dataset."""
         return find_batch_size(self, step, start=start, most=most)
 
     def loader(self, **options: Any) -> Loader:
@@ -444,7 +444,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         return Loader(self, **options)
 
     def as_map(self) -> FirehoseMap:
-        """The same samples by index, for samplers that index."""
+        """A map-style view of the same samples, for samplers that use indexes."""
         if self._error is not None:
             raise self._error
         return FirehoseMap(self)

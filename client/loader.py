@@ -1,4 +1,4 @@
-"""A loader with the right settings. No torch DataLoader, so that Accelerate passes it through as it is."""
+"""A loader with the right settings. It is not a torch DataLoader, so that Accelerate does not replace it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from choline_data.client.telemetry import ReaderMetrics
     from choline_data.order.recipe import Recipe
 
-WORKER_SECONDS = 600.0  # a worker that is silent for longer than this is reported, not waited for
+WORKER_SECONDS = 600.0  # a worker that sends nothing for this long is an error
 
 
 def _as_it_is(batch: Any) -> Any:
@@ -31,7 +31,7 @@ def _as_it_is(batch: Any) -> Any:
 
 
 class _Numbered(IterableDataset):  # type: ignore[misc]
-    """The dataset's batches, each with the position at which the next step of the rank begins."""
+    """The dataset's batches, each with the position at which the rank's next step begins."""
 
     counts_steps = True
 
@@ -55,9 +55,9 @@ class _Numbers:
 
 
 class Loader:
-    """Batches for a training loop, with a state that fits any number of workers and ranks.
+    """Batches for a training loop. Its state can be loaded with any number of workers and ranks.
 
-    `num_workers="auto"` is 0, the fastest where no Python is needed, and 2 with a `transform` or `decode`.
+    `num_workers="auto"` means 2 workers if Python code decodes or transforms samples, and otherwise 0, which is fastest.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Loader:
         if not isinstance(num_workers, int) or num_workers < 0:
             raise InvalidOptionError(f"num_workers is {num_workers!r}.", remedy='Give 0 or more, or "auto".')
         if multiprocessing_context is None and num_workers and dataset.is_remote:
-            multiprocessing_context = "forkserver"  # gRPC and fork go together, but not by its own promise
+            multiprocessing_context = "forkserver"  # gRPC does not guarantee that fork is safe
         self.num_workers = num_workers
         self._loader: DataLoader[Any] = DataLoader(
             _Numbered(self.dataset),
@@ -99,7 +99,7 @@ class Loader:
             timeout=timeout if num_workers else 0,
         )
         self._state = self.dataset.state_dict()
-        self._steps: weakref.ref[_Steps] | None = None  # of the loop that is under way
+        self._steps: weakref.ref[_Steps] | None = None  # the running loop
 
     @property
     def batch_size(self) -> int | None:
