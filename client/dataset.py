@@ -336,7 +336,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         stop = (step + 1) * size if self.length is None else min((step + 1) * size, self.length)
         return explain(self._recipe, step * size, stop, batch=self.batch_size or 1, world=share.world)
 
-    # --- What training says
+    # --- Changes to the stream
 
     def skip(self, steps: int) -> None:
         """Continues as if each rank had received its next `steps` batches (samples, if there is no batch size)."""
@@ -377,7 +377,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         self._follow(recipe)
         return recipe
 
-    # --- What training says
+    # --- Feedback from training
 
     def report(self, ids: Any, losses: Any) -> bool:
         """Records the loss of each row. `ids` are ids, positions or the batch. Returns whether the losses are a spike."""

@@ -110,7 +110,7 @@ class Loader:
         return len(self.dataset)
 
     def __iter__(self) -> Iterator[Any]:
-        # The dataset of this process stays at the beginning; how far its copies in the workers are is counted here.
+        # The dataset in this process does not advance. The loader counts the positions of its copies in the workers.
         start = self.dataset.state_dict()
         self._state = start
         steps = _Steps(self, iter(self._loader), start)

@@ -51,7 +51,8 @@ def main() -> None:
         "enable_model_summary": False,
     }
     trainer = lightning.Trainer(max_steps=args.steps, accelerator="cpu", devices=1, **quiet)
-    # Pass the loader, not the dataset: Lightning saves the state of the object that it gets. The loader finds the rank itself.
+    # Pass the loader, not the dataset: Lightning saves the state of the object that it gets.
+    # The loader finds the rank itself, and Lightning adds no sampler.
     trainer.fit(Letters(), rows.loader(), ckpt_path=args.checkpoint if os.path.exists(args.checkpoint) else None)
     trainer.save_checkpoint(args.checkpoint)
 

@@ -64,7 +64,7 @@ class BudgetProgress(PassProgress):
 
 
 class BudgetPass(Pass):
-    """Yields one rank's batches, each of at most `budget` tokens."""
+    """Yields one rank's batches. Each has at most `budget` tokens, unless a single sample has more."""
 
     def __init__(self, progress: BudgetProgress, *arguments: Any, share: Share, budget: int, last: str, **options: Any):
         super().__init__(progress, *arguments, batch=1, **options)

@@ -40,7 +40,7 @@ class Chunk:
     at_once: int = 512  # samples made at a time: few enough to be still in the CPU cache when used
     files: Sequence[MappedFile] = ()  # store files that its views refer to; `steady` copies values out of them
     looked: Looked | None = None  # the batch with cached lists that it is a part of
-    first: int = 0  # its first row there
+    first: int = 0  # its first row in that batch
 
     def part(self, start: int, stop: int, part_of: tuple[pa.RecordBatch, int] | None = None) -> Chunk:
         """Rows start … stop-1."""
