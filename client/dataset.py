@@ -359,7 +359,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
     ) -> Recipe:
         """Changes the mix from the next sample on, or from position `at`. With `until`, in `steps` steps up to there.
 
-        Each source continues at its current sample. The running loop, the state and `explain` use the new mix at once. All
+        Each source continues at its current sample. The running loop, the state and `explain` follow the change. All
         ranks must make the same change at the same step. Returns the recipe, which reproduces the changed stream.
         """
         self._standing.check_unread()
