@@ -1,4 +1,4 @@
-"""The client: a stream as a torch IterableDataset, read from a home in this process or from servers."""
+"""The client: a torch IterableDataset that reads a stream from a local home or from servers."""
 
 from choline_data.errors import MissingDependencyError
 

@@ -1,4 +1,4 @@
-"""Finding the batch size that fits: double until memory runs out, then bisect."""
+"""Finds the largest batch size that fits: doubles it until memory runs out, then bisects."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether the error says that memory ran out: of an accelerator, or of this machine."""
+    """Whether the error means that an accelerator or this machine is out of memory."""
     import torch
 
     kinds = tuple(
@@ -39,10 +39,10 @@ def _recover() -> None:
 def find_batch_size(
     dataset: FirehoseDataset, step: Callable[[Any], object], *, start: int = 1, most: int = 1 << 16
 ) -> int:
-    """The most samples that `step` takes in one batch without running out of memory; sets it on the dataset.
+    """Finds the largest batch that `step` can process without running out of memory, and sets it on the dataset.
 
-    Each try gets fresh samples from where the dataset stands, which is not moved. `step` should do what training does:
-    forward, backward and the optimizer's step. The result is recorded in the state.
+    Each try reads its samples again from the dataset's position, which does not change. `step` should do what training
+    does: forward, backward and the optimizer's step. The dataset's state records the result.
     """
     if not 1 <= start <= most:
         raise InvalidOptionError(f"start {start} and most {most} make no range.", remedy="1 <= start <= most.")
@@ -59,7 +59,7 @@ def find_batch_size(
             fit = True
         del batch
         if not fit:
-            _recover()  # outside the handler, whose traceback keeps the step's tensors alive
+            _recover()  # not in the handler: its traceback keeps the step's tensors alive
         return fit
 
     size = start

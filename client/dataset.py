@@ -1,4 +1,4 @@
-"""FirehoseDataset: any mix as a torch IterableDataset, exact to the sample."""
+"""FirehoseDataset: a torch IterableDataset over any mix, with resume that is exact to the sample."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ if TYPE_CHECKING:
 
 
 class FirehoseDataset(IterableDataset):  # type: ignore[misc]
-    """The samples of a mix, of a home in this process (`server=None`) or of servers, shared out over ranks and workers.
+    """The samples of a mix, split over ranks and workers, read from a local home (`server=None`) or from servers.
 
-    Iterating begins at position 0, or where `load_state_dict` or `seek` put it; after a finished pass at 0 again.
+    Iteration begins at position 0, or where `load_state_dict` or `seek` set it. After a complete pass it begins at 0 again.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         stall_seconds: float | None = None,
     ) -> None:
         super().__init__()
-        keep_freed(KEPT_BYTES)  # before there are threads
+        keep_freed(KEPT_BYTES)  # must run before any thread starts
         made = {"size": size, "rate": rate, "decode": decode, "transform": transform, "on_error": on_error}
         packed = {"tokenizer": tokenizer, "seq_len": seq_len, "packing": packing, "boundary": boundary}
         self._making = MakingOptions.of(format, view, **made, **packed)  # type: ignore[arg-type]
@@ -121,7 +121,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         forks.watch_dataset(self)
 
     def _follow(self, recipe: Recipe, described: Described | None = None) -> None:
-        """Reads by this recipe from now on, also in a pass that is under way."""
+        """Switches to this recipe. A pass that is running switches too."""
         self._error = mixing.exhaustion(recipe, self._streamed.max_samples)
         self._source.follow(recipe, described)
         self._recipe = recipe
@@ -134,22 +134,22 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
             running.progress.end = live[1].end(self._standing.start, self.length, self._last_step)
             running.read_on(self._reader_for_pass(), self._maker(), **self._pass_options())
 
-    # --- What it is
+    # --- Properties
 
     @property
     def recipe(self) -> Recipe:
-        """The recipe: all that decides the stream."""
+        """The recipe: everything that determines the stream."""
         return self._recipe
 
     @property
     def length(self) -> int | None:
-        """Positions in the stream, of all ranks together; None where it has no end."""
+        """Number of positions in the stream, for all ranks together. None if the stream has no end."""
         most = self._streamed.max_samples
         return self._length if most is None else most if self._length is None else min(self._length, most)
 
     @property
     def epoch(self) -> int:
-        """The pass that it is in, from 0."""
+        """Number of the current pass, from 0."""
         return self._standing.epoch
 
     @property
@@ -159,12 +159,12 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
 
     @property
     def needs_python(self) -> bool:
-        """Whether each sample is decoded or transformed by Python."""
+        """Whether Python code decodes or transforms each sample."""
         return self._making.needs_python
 
     @property
     def _last_step(self) -> str:
-        """What becomes of the last step: an end that is an error comes to all ranks after as many steps."""
+        """How the last step is handled. If the stream ends in an error, every rank raises it after the same number of steps."""
         last = self._reading.last_batch
         return "drop" if self._error is not None and last == "wrap" else last
 
@@ -217,7 +217,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         return self._begin()
 
     def _begin(self) -> Pass:
-        """A pass from where the dataset stands."""
+        """Starts a pass at the current position."""
         share, standing = self._share(), self._standing
         mixing.check_batches(self._recipe, standing.start, share.batch, self.batch_tokens)
         state = standing.take_worker_state(share)
@@ -240,7 +240,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
             dataset = myself()
             if dataset is not None and dataset._standing.progress is progress:
                 standing.start, standing.epoch = 0, progress.epoch + 1
-                if dataset._error is not None:  # the stream stands at its end until its mix is changed
+                if dataset._error is not None:  # the position stays at the end until the mix is changed
                     standing.start, standing.epoch = dataset._length or 0, progress.epoch
 
         options |= {"bans": self._bans, "outliers": self.feedback, "other": self._source.reader, "done": done}
@@ -255,11 +255,11 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         return self._source.for_pass(self._standing.rank(self._reading.rank)[0])
 
     def _maker(self) -> Maker:
-        """What turns chunks into samples and batches."""
+        """The object that turns chunks into samples and batches."""
         return self._making.maker(self.describe().datasets, self._recipe.view)
 
     def _expect(self, loader: frameworks.Found) -> None:
-        """Notes which loader starts workers for this dataset, and the rank of the process that does."""
+        """Records which loader starts workers for this dataset, and the rank of this process."""
         self._source.settle()
         self._standing.expect(loader, self._reading.rank)
 
@@ -274,15 +274,15 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
     # --- State
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the iteration stands, by what was yielded: a fresh flat JSON dict of at most 4 KiB.
+        """The current position, after the last item yielded: a new flat JSON dict of at most 4 KiB.
 
-        InvalidOptionError where workers of a plain DataLoader read: how far they are is known to nobody.
+        Raises InvalidOptionError while workers of a plain DataLoader read, because their position is not known.
         """
         self._standing.check_known()
         return self._state()
 
     def _lasting_state(self) -> dict[str, Any]:
-        """What of the state is the same at every position: the recipe, and which samples are banned."""
+        """The part of the state that does not depend on the position: the recipe and the banned samples."""
         return self._lasting.of(self._recipe, self._bans.packed())
 
     def _state(self) -> dict[str, Any]:
@@ -295,9 +295,9 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         return {**state, **place}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes to where `state` was taken, whatever the ranks and workers were then and are now.
+        """Moves to the position at which `state` was taken. The number of ranks and workers may be different now.
 
-        Takes what `state_dict` gave, here or of a `loader()`, or the whole state of a StatefulDataLoader.
+        Accepts a state from `state_dict` of a dataset or of a `loader()`, or the whole state of a StatefulDataLoader.
         """
         state = states.flattened(state)
         recipe = states.followed(state, self._recipe)
@@ -314,7 +314,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
             self.batch_size = self.found_batch_size = found
 
     def seek(self, position: int) -> None:
-        """The next iteration begins at this position of the stream."""
+        """Makes the next iteration begin at this position of the stream."""
         length = self.length
         if type(position) is not int or position < 0 or (length is not None and position > length):
             raise OutOfRangeError(
@@ -324,7 +324,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         self._standing.go_to(position)
 
     def explain(self, step: int) -> list[dict[str, Any]]:
-        """The rows of step `step` of all ranks: dataset, revision, row and epoch of each, from the recipe alone."""
+        """The dataset, revision, row and epoch of each sample in a step of all ranks. Computed from the recipe; reads no data."""
         if self.batch_tokens is not None:
             raise InvalidOptionError(
                 "Where step N of a budget of tokens begins depends on the samples before it.",
@@ -336,10 +336,10 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         stop = (step + 1) * size if self.length is None else min((step + 1) * size, self.length)
         return explain(self._recipe, step * size, stop, batch=self.batch_size or 1, world=share.world)
 
-    # --- What training says
+    # --- Changes to the stream
 
     def skip(self, steps: int) -> None:
-        """Goes on as if the next `steps` batches (without a batch size, samples) had been given to each rank."""
+        """Continues as if each rank had received its next `steps` batches (samples, if there is no batch size)."""
         if type(steps) is not int or steps < 0:
             raise InvalidOptionError(f"steps is {steps!r}.", remedy="Give a whole number.", option="steps")
         standing = self._standing
@@ -357,10 +357,10 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
     def change_mix(
         self, mix: object, *, at: int | None = None, until: int | None = None, steps: int = 16, read_to: int = 0
     ) -> Recipe:
-        """Another mix from the next sample on, or from position `at`; in `steps` steps up to `until`, where that is given.
+        """Changes the mix from the next sample on, or from position `at`. With `until`, in `steps` steps up to there.
 
-        Every source goes on from where it stands. The loop that is under way, the state and `explain` follow; ranks all
-        have to do it alike, and at the same step. Returns the recipe, which makes the same stream again.
+        Each source continues at its current sample. The running loop, the state and `explain` follow the change. All
+        ranks must make the same change at the same step. Returns the recipe, which reproduces the changed stream.
         """
         self._standing.check_unread()
         recipe = mixing.change(
@@ -377,20 +377,20 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         self._follow(recipe)
         return recipe
 
-    # --- What training says
+    # --- Feedback from training
 
     def report(self, ids: Any, losses: Any) -> bool:
-        """Takes in the loss of each row of a batch, named by its id, its position or the batch; whether it is a spike."""
+        """Records the loss of each row. `ids` are ids, positions or the batch. Returns whether the losses are a spike."""
         return self.feedback.report(ids, losses)
 
     def outliers(self, count: int = 10) -> list[dict[str, Any]]:
-        """The rows of the last spike that stand out most from their own dataset, worst first."""
+        """The rows of the last spike whose losses differ most from those of their dataset, worst first."""
         return self.feedback.worst(count)
 
     def ban(self, ids: Iterable[object]) -> None:
-        """Leaves these samples out from here on, in every epoch; the state remembers it.
+        """Leaves these samples out from now on, in every epoch. The state stores the ids.
 
-        Their positions stay: a batch is shorter by them, and a step is never empty. Call it with the same ids on all ranks.
+        Positions do not change: batches become smaller, but a step is never empty. Call it with the same ids on all ranks.
         """
         self._standing.check_reachable("ban")
         if "id" not in self.describe().schema.names:
@@ -402,7 +402,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         self._bans.add(ids)
 
     def unban(self) -> None:
-        """Leaves out nothing any more."""
+        """Lifts all bans."""
         self._standing.check_reachable("unban")
         self._bans.lift()
 
@@ -411,24 +411,24 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         """The ids of the samples that are left out."""
         return list(self._bans.ids)
 
-    # --- What it has done
+    # --- Statistics
 
     def stats(self) -> dict[str, Any]:
-        """What this process has read in this pass, and what all ranks were given by source; see docs/training.md."""
+        """What this process read in this pass, and what all ranks received from each source; see docs/training.md."""
         return telemetry.stats(self, self._standing.progress, self._state()["position"])
 
     def progress(self) -> dict[str, str]:
-        """The same in a few short words: `bar.set_postfix(dataset.progress())`."""
+        """The same as a few short strings, for `bar.set_postfix(dataset.progress())`."""
         return telemetry.postfix(self.stats())
 
     def metrics(self, port: int | None = None, host: str = "127.0.0.1", *, of: Loader | None = None) -> ReaderMetrics:
-        """The same for Prometheus: a collector, which answers scrapes where a port is given, 0 for any that is free."""
+        """A Prometheus collector of the statistics. With a port it also serves them over HTTP; 0 takes any free port."""
         return telemetry.metrics_of(of or self, port, host, rank=(self._reading.rank or find_rank())[0], run=self.run)
 
     # --- Other ways to use it
 
     def peek(self, size: int) -> Any:
-        """A batch of `size` samples from where the dataset stands, which is not moved."""
+        """A batch of the next `size` samples of the stream. Does not move the dataset's position."""
         length, start = self.length, self._standing.start
         positions = [p if length is None else p % length for p in range(start, start + size)]
         chunk = Chunk(self._source.reader().at(positions), np.asarray(positions, dtype=np.int64))
@@ -436,7 +436,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         return make.batch(chunk) if make.plain else make.collated([make.finished(s) for s in make.samples(chunk)])
 
     def find_batch_size(self, step: Callable[[Any], object], *, start: int = 1, most: int = 1 << 16) -> int:
-        """The most samples that `step` takes in one batch without running out of memory; sets it on the dataset."""
+        """Finds the largest batch that `step` can process without running out of memory, and sets it on the dataset."""
         return find_batch_size(self, step, start=start, most=most)
 
     def loader(self, **options: Any) -> Loader:
@@ -444,7 +444,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         return Loader(self, **options)
 
     def as_map(self) -> FirehoseMap:
-        """The same samples by index, for samplers that index."""
+        """A map-style view of the same samples, for samplers that use indexes."""
         if self._error is not None:
             raise self._error
         return FirehoseMap(self)

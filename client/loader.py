@@ -1,4 +1,4 @@
-"""A loader with the right settings. No torch DataLoader, so that Accelerate passes it through as it is."""
+"""A loader with the right settings. It is not a torch DataLoader, so that Accelerate does not replace it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from choline_data.client.telemetry import ReaderMetrics
     from choline_data.order.recipe import Recipe
 
-WORKER_SECONDS = 600.0  # a worker that is silent for longer than this is reported, not waited for
+WORKER_SECONDS = 600.0  # a worker that sends nothing for this long is an error
 
 
 def _as_it_is(batch: Any) -> Any:
@@ -31,7 +31,7 @@ def _as_it_is(batch: Any) -> Any:
 
 
 class _Numbered(IterableDataset):  # type: ignore[misc]
-    """The dataset's batches, each with the position at which the next step of the rank begins."""
+    """The dataset's batches, each with the position at which the rank's next step begins."""
 
     counts_steps = True
 
@@ -55,9 +55,9 @@ class _Numbers:
 
 
 class Loader:
-    """Batches for a training loop, with a state that fits any number of workers and ranks.
+    """Batches for a training loop. Its state can be loaded with any number of workers and ranks.
 
-    `num_workers="auto"` is 0, the fastest where no Python is needed, and 2 with a `transform` or `decode`.
+    `num_workers="auto"` means 2 workers if Python code decodes or transforms samples, and otherwise 0, which is fastest.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Loader:
         if not isinstance(num_workers, int) or num_workers < 0:
             raise InvalidOptionError(f"num_workers is {num_workers!r}.", remedy='Give 0 or more, or "auto".')
         if multiprocessing_context is None and num_workers and dataset.is_remote:
-            multiprocessing_context = "forkserver"  # gRPC and fork go together, but not by its own promise
+            multiprocessing_context = "forkserver"  # gRPC does not guarantee that fork is safe
         self.num_workers = num_workers
         self._loader: DataLoader[Any] = DataLoader(
             _Numbered(self.dataset),
@@ -99,7 +99,7 @@ class Loader:
             timeout=timeout if num_workers else 0,
         )
         self._state = self.dataset.state_dict()
-        self._steps: weakref.ref[_Steps] | None = None  # of the loop that is under way
+        self._steps: weakref.ref[_Steps] | None = None  # the running loop
 
     @property
     def batch_size(self) -> int | None:
@@ -110,7 +110,7 @@ class Loader:
         return len(self.dataset)
 
     def __iter__(self) -> Iterator[Any]:
-        # The dataset of this process stays at the beginning; how far its copies in the workers are is counted here.
+        # The dataset in this process does not advance. The loader counts the positions of its copies in the workers.
         start = self.dataset.state_dict()
         self._state = start
         steps = _Steps(self, iter(self._loader), start)
@@ -118,17 +118,17 @@ class Loader:
         return steps
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the loop stands, by the batches that it got."""
+        """The current position, after the last batch that the loop received."""
         state = {name: value for name, value in self._state.items() if name != "banned"}
         return {**state, **self.dataset._lasting_state()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes to where `state` was taken, whatever the ranks and workers were then and are now."""
+        """Moves to the position at which `state` was taken. The number of ranks and workers may be different now."""
         self.dataset.load_state_dict(state)
         self._state = self.dataset.state_dict()
 
     def skip(self, steps: int) -> None:
-        """Goes on as if the next `steps` batches had been given to each rank."""
+        """Continues as if each rank had already received its next `steps` batches."""
         running = None if self._steps is None else self._steps()
         if running is not None:
             running.skip(steps)
@@ -138,19 +138,19 @@ class Loader:
         self._state = self.dataset.state_dict()
 
     def report(self, ids: Any, losses: Any) -> bool:
-        """Takes in the loss of each row of a batch: see `FirehoseDataset.report`."""
+        """Records the loss of each row of a batch: see `FirehoseDataset.report`."""
         return self.dataset.report(ids, losses)
 
     def outliers(self, count: int = 10) -> list[dict[str, Any]]:
-        """The rows of the last spike that stand out most."""
+        """The rows of the last spike with the most unusual losses."""
         return self.dataset.outliers(count)
 
     def ban(self, ids: Iterable[object]) -> None:
-        """Leaves these samples out from the next batch on; workers begin again from there."""
+        """Leaves these samples out from the next batch on. Workers restart at that batch."""
         self.dataset.ban(ids)
 
     def stats(self) -> dict[str, Any]:
-        """What came into this process in this pass, and what all ranks were given by source."""
+        """What this process received in this pass, and how many samples of each source all ranks received."""
         from choline_data.client import telemetry
 
         running = None if self._steps is None else self._steps()
@@ -158,17 +158,17 @@ class Loader:
         return telemetry.stats(self.dataset, progress, self._state["position"])
 
     def progress(self) -> dict[str, str]:
-        """The same in a few short words: `bar.set_postfix(loader.progress())`."""
+        """The same as a few short strings, for `bar.set_postfix(loader.progress())`."""
         from choline_data.client import telemetry
 
         return telemetry.postfix(self.stats())
 
     def metrics(self, port: int | None = None, host: str = "127.0.0.1") -> ReaderMetrics:
-        """The same for Prometheus: see `FirehoseDataset.metrics`."""
+        """The same statistics for Prometheus: see `FirehoseDataset.metrics`."""
         return self.dataset.metrics(port, host, of=self)
 
     def change_mix(self, mix: object, *, at: int | None = None, until: int | None = None, steps: int = 16) -> Recipe:
-        """`FirehoseDataset.change_mix` where the loop stands; InvalidOptionError while workers read ahead."""
+        """`FirehoseDataset.change_mix` at the loop's position. Raises InvalidOptionError while workers read ahead."""
         loop = None if self._steps is None else self._steps()
         if self._loader.num_workers and (self._loader.persistent_workers or (loop is not None and not loop.finished)):
             raise InvalidOptionError(
@@ -184,7 +184,7 @@ class Loader:
         return recipe
 
     def set_epoch(self, epoch: int) -> None:
-        """Does nothing: the order of a pass is decided by its positions."""
+        """Does nothing: the positions of a pass determine its order."""
 
 
 class _Steps:
@@ -193,26 +193,26 @@ class _Steps:
         self._batches = batches
         self._start = start
         self.finished = False
-        # Weakly: the fetcher holds these steps, and a cycle would leave the workers to the garbage collector.
+        # A weak reference: the fetcher refers to this object, and in a cycle only the garbage collector would end the workers.
         self._fetcher = None if (fetcher := frameworks.fetcher()) is None else weakref.ref(fetcher)
-        self._after: deque[int] = deque([start["position"]], maxlen=16)  # each batch that was asked for
-        self.progress = PassProgress(Lane(0), 0, 0, None)  # what came out of workers
+        self._after: deque[int] = deque([start["position"]], maxlen=16)  # the positions after each requested batch
+        self.progress = PassProgress(Lane(0), 0, 0, None)  # counts what workers delivered
         loader.dataset._bans.watch(self)
 
     def __iter__(self) -> _Steps:
         return self
 
     def skip(self, steps: int) -> None:
-        """Begins the workers again where the batches that were asked for end, and so many steps after."""
+        """Restarts the workers `steps` steps after the last requested batch."""
         loader, dataset = self._loader, self._loader.dataset
         if not steps and not loader.num_workers:
-            return  # the pass in this process knows its bans
+            return  # the pass in this process applies its bans itself
         begun = dataset.state_dict()
         dataset.seek(self._after[-1])
         dataset.skip(steps)
         after = dataset.state_dict()
-        self._batches = iter(())  # lets go of the workers
-        loader._loader._iterator = None  # persistent ones, too
+        self._batches = iter(())  # releases the workers
+        loader._loader._iterator = None  # releases persistent workers too
         if after["epoch"] == begun["epoch"]:
             self._batches = iter(loader._loader)
             self._after[-1] = after["position"]
@@ -237,7 +237,7 @@ class _Steps:
             self._loader.dataset._standing.go_to(0, self._start["epoch"] + 1)
             self._loader._state = self._loader.dataset.state_dict()
             raise
-        # Lightning asks for a batch before it hands out the last one: that one and what it holds are not yet trained on.
+        # Lightning requests a batch before it delivers the previous one. The batches that it still holds are not trained on yet.
         given = position if fetcher is None else self._after[-1 - held]
         self._after.append(position)
         self._loader._state = {**self._start, **self._loader.dataset._lasting_state(), "position": given}

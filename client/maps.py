@@ -1,4 +1,4 @@
-"""The same samples by index, for samplers that index: position i of the stream is item i."""
+"""A map-style view of a dataset, for samplers that use indexes. Item i is the sample at position i of the stream."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class FirehoseMap(Dataset):  # type: ignore[misc]
-    """A map-style view of a dataset. It knows no ranks: a sampler shares the indexes out."""
+    """A map-style view of a dataset. It ignores ranks: a sampler must divide the indexes among them."""
 
     def __init__(self, dataset: FirehoseDataset) -> None:
         self.dataset = dataset
@@ -30,7 +30,7 @@ class FirehoseMap(Dataset):  # type: ignore[misc]
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indexes: Sequence[int]) -> list[Any]:
-        """The samples at these positions, read together."""
+        """The samples at these positions, in one read."""
         length = self.dataset.length
         positions = [int(i) + length if length is not None and i < 0 else int(i) for i in indexes]
         if any(p < 0 or (length is not None and p >= length) for p in positions):

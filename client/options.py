@@ -1,4 +1,4 @@
-"""The options of a FirehoseDataset by what they decide: each group is a value that checks itself."""
+"""The options of a FirehoseDataset, in groups by purpose. Each group validates its own values."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ LAST = ("short", "drop", "wrap")
 
 @dataclass(frozen=True)
 class StreamOptions:
-    """What is streamed: the mix, what its recipe is made with, and how much of the stream is read."""
+    """What is streamed: the mix, the settings of its recipe, and how much of the stream is read."""
 
-    mix: object  # read already, or a recipe
+    mix: object  # a parsed mix, or a recipe
     origin: Origin
     max_samples: int | None
     columns: tuple[str, ...] | None
@@ -40,7 +40,7 @@ class StreamOptions:
         unit: str | None,
         **settings: Any,
     ) -> StreamOptions:
-        """The stream that these options name; `settings` are those of the recipe."""
+        """Builds the value from the user's options. `settings` are the settings of the recipe."""
         whole_number("max_samples", max_samples)
         mix = weighted(mix, weights, probabilities)
         if not isinstance(mix, Recipe):
@@ -56,14 +56,14 @@ class StreamOptions:
 
 @dataclass(frozen=True)
 class MakingOptions:
-    """How samples are made of rows: their format, decoding, and the user's transform."""
+    """How samples are made from rows: their format, decoding, and the user's transform."""
 
     format: str | None
     media: MediaTensors | None
     decode: str | None
     transform: Callable[[dict[str, Any]], Any] | None
     on_error: str
-    tokens: Mapping[str, Any]  # the settings of packed rows
+    tokens: Mapping[str, Any]  # the settings for packed rows
 
     @classmethod
     def of(
@@ -81,7 +81,7 @@ class MakingOptions:
         packing: str | None,
         boundary: str | None,
     ) -> MakingOptions:
-        """How samples of this view are made; InvalidOptionError for an option that has no meaning for it."""
+        """Builds the value for this view. Raises InvalidOptionError for an option that has no meaning in it."""
         one_of("on_error", on_error, ("raise", "skip"))
         one_of("decode", decode, (None, "pil", "torch"))
         whole_number("seq_len", seq_len)
@@ -102,18 +102,18 @@ class MakingOptions:
 
     @property
     def needs_python(self) -> bool:
-        """Whether each sample is decoded or transformed by Python."""
+        """Whether Python code decodes or transforms each sample."""
         return self.transform is not None or self.decode is not None or self.media is not None
 
     def maker(self, datasets: tuple[str, ...], view: str) -> Maker:
-        """What turns chunks of this view into samples and batches."""
+        """The object that turns chunks of this view into samples and batches."""
         form = formats.format_of(self.format, view)
         return Maker(datasets, form, self.decode, self.transform, self.media, self.on_error)
 
 
 @dataclass(frozen=True)
 class ReaderOptions:
-    """Who reads: the rank, where it is given, the run, and how the rank's samples are cut into steps."""
+    """Who reads: the rank if the user set it, the run, and how the rank's samples are divided into steps."""
 
     rank: tuple[int, int] | None
     claimant: Claimant | None
@@ -135,7 +135,7 @@ class ReaderOptions:
         view: str,
         seq_len: int | None,
     ) -> ReaderOptions:
-        """The reader that these options name."""
+        """Builds the value from the user's options."""
         one_of("last_batch", last_batch, LAST)
         whole_number("batch_size", batch_size)
         place, peer = placed(rank, world_size, mesh)
@@ -144,13 +144,13 @@ class ReaderOptions:
 
 
 def whole_number(name: str, value: object) -> None:
-    """InvalidOptionError for what is neither None nor a whole number above 0."""
+    """Raises InvalidOptionError unless the value is None or a whole number above 0."""
     if value is not None and (type(value) is not int or value < 1):
         raise InvalidOptionError(f"{name} is {value!r}.", remedy="Give a whole number above 0.", option=name)
 
 
 def budgeted(batch_size: int | None, tokens: object, view: str, seq_len: int | None) -> tuple[int | None, int | None]:
-    """The batch size, and the budget of tokens where samples of their own lengths share it."""
+    """(batch size, token budget). In the view "tokens" all rows have one length, so the budget becomes a batch size."""
     if tokens is None:
         return batch_size, None
     if type(tokens) is not int or tokens < 1 or batch_size is not None:
@@ -171,7 +171,7 @@ def budgeted(batch_size: int | None, tokens: object, view: str, seq_len: int | N
 
 
 def media_tensors(form: str | None, view: str, size: object, rate: object, decode: str | None) -> MediaTensors | None:
-    """What `format="tensor"` makes; None for every other format."""
+    """The settings of `format="tensor"`; None for every other format."""
     if form != "tensor":
         if size is not None or rate is not None:
             raise InvalidOptionError("size and rate are of tensors.", remedy='Set format="tensor".', option="format")
@@ -186,7 +186,7 @@ def media_tensors(form: str | None, view: str, size: object, rate: object, decod
 
 
 def one_of(name: str, value: object, allowed: Sequence[object]) -> None:
-    """InvalidOptionError for what is not allowed."""
+    """Raises InvalidOptionError if the value is not allowed."""
     if value not in allowed:
         raise InvalidOptionError(
             f"{name} is {value!r}.", remedy=f"It can be {', '.join(map(repr, allowed))}.", option=name
@@ -194,7 +194,7 @@ def one_of(name: str, value: object, allowed: Sequence[object]) -> None:
 
 
 def weighted(mix: object, weights: Sequence[object] | None, probabilities: Sequence[object] | None) -> object:
-    """The mix with weights that came beside it."""
+    """The mix, combined with the weights that were passed as a separate option."""
     given = weights if weights is not None else probabilities
     if given is None:
         return mix

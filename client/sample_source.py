@@ -1,4 +1,4 @@
-"""Opens readers of a stream: one that this process keeps, and one for each pass."""
+"""Opens readers of a stream: one that the process keeps, and one for each pass."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from choline_data.places.home import Home, default_home
 
 @dataclass(frozen=True)
 class PlaceOptions:
-    """Where samples come from: a home that this process reads, or servers."""
+    """Where samples come from: a local home or servers."""
 
     home: str
     endpoint: Endpoint | None
@@ -42,7 +42,7 @@ class PlaceOptions:
         retry_seconds: float | None,
         stall_seconds: float | None,
     ) -> PlaceOptions:
-        """The place that these options name; InvalidOptionError for an option that has no meaning there."""
+        """Builds the value. Raises InvalidOptionError for an option that has no meaning for this kind of place."""
         if server is None:
             of_servers = {
                 "token": token,
@@ -75,7 +75,7 @@ class PlaceOptions:
     def recipe_of(
         self, mix: object, settings: Mapping[str, Any], tokens: Mapping[str, Any], columns: Sequence[str] | None
     ) -> tuple[Recipe, Described | None]:
-        """The recipe of a mix, and what a server says of its stream."""
+        """Resolves a mix to a recipe. With servers, also returns the server's description of the stream."""
         if self.endpoint is None:
             return mix if isinstance(mix, Recipe) else resolved_here(self.home, mix, settings, tokens), None
         from choline_data.client.readers import remote
@@ -92,7 +92,7 @@ class PlaceOptions:
 
 
 class SampleSource:
-    """The stream of one recipe at one place, for readers of this process. Picklable; opens nothing before it is used."""
+    """The stream of one recipe from one place. Picklable. Opens nothing before its first use."""
 
     def __init__(self, place: PlaceOptions, columns: tuple[str, ...] | None, claimant: Claimant | None) -> None:
         self.place = place
@@ -106,7 +106,7 @@ class SampleSource:
         return {**self.__dict__, "_kept": None}
 
     def follow(self, recipe: Recipe, described: Described | None = None) -> None:
-        """Reads by this recipe from now on."""
+        """Uses this recipe from now on."""
         before, endpoint = described or self._described, self.place.endpoint
         changed = endpoint is not None and before is not None
         self._described = mixing.described(recipe, before, endpoint, self._columns) if changed else None  # type: ignore[arg-type]
@@ -121,7 +121,7 @@ class SampleSource:
         return self._described
 
     def reader(self) -> Reader:
-        """The reader of this process: a forked one opens its own."""
+        """The reader that this process keeps. A forked process opens its own."""
         if self._kept is None or self._kept[0] != os.getpid():
             self._kept = (os.getpid(), self.opened())
             if self.place.endpoint is not None:
@@ -129,7 +129,7 @@ class SampleSource:
         return self._kept[1]
 
     def for_pass(self, rank: int) -> Callable[[], Reader]:
-        """The reader of one pass, with the rank's claim on its run where there is one."""
+        """Returns a function that gives the reader of one pass. The reader claims the rank if the dataset has a run."""
         claim = None if self._claimant is None else self._claimant.claim(rank)
         if self.place.endpoint is None:
             reader = self.reader()
@@ -141,7 +141,7 @@ class SampleSource:
         return lambda: reader
 
     def opened(self, claim: RunClaim | None = None) -> Reader:
-        """A new reader."""
+        """Opens a new reader."""
         if in_worker():
             forks.end_with_parent()
         assert self._recipe is not None
@@ -152,6 +152,6 @@ class SampleSource:
         return RemoteReader(self.place.endpoint, self.describe(), self._columns, claim)
 
     def settle(self) -> None:
-        """Becomes another claimant of its run where this is another process than the one that made it."""
+        """Takes a new identity for its run if this is not the process that made it."""
         if self._claimant is not None:
             self._claimant.settle()

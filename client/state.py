@@ -1,4 +1,4 @@
-"""The state of a dataset: a flat JSON dict of at most 4 KiB that says what was yielded, and of which recipe."""
+"""The state of a dataset: a flat JSON dict of at most 4 KiB with the recipe and the position in its stream."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from choline_data.order.recipe import Recipe, Segment, difference
 
 VERSION = 1
 _SUMMARY_BYTES = 3300
-_SHORT = 8  # hexadecimal digits of a revision that the summary keeps
+_SHORT = 8  # the summary keeps this many hexadecimal digits of a revision
 _LEFT_OUT: tuple[tuple[str, ...], ...] = (
     (),
     ("rows", "block_rows"),
@@ -29,7 +29,7 @@ def _shortened(recipe: Recipe) -> Recipe:
 
 
 def summary(recipe: Recipe, taken: int = 0) -> str:
-    """What of a recipe fits beside a position and `taken` other bytes, so that a state can say how it differs."""
+    """A shortened recipe that fits into a state beside `taken` other bytes. An error can then say how two recipes differ."""
     body = orjson.loads(_shortened(recipe).to_json())
     for left_out in _LEFT_OUT:
         kept = {
@@ -43,13 +43,13 @@ def summary(recipe: Recipe, taken: int = 0) -> str:
 
 
 class Lasting:
-    """What of a state is the same at every position. The summary is made when a state is first asked for."""
+    """The part of a state that does not depend on the position. The summary is made when a state is first requested."""
 
     def __init__(self) -> None:
-        self._summary = -1, ""  # bytes of bans that it was made beside, and the summary
+        self._summary = -1, ""  # length of the packed bans that it was made for, and the summary
 
     def of(self, recipe: Recipe, banned: str) -> dict[str, Any]:
-        """The recipe and the banned samples, as a state has them."""
+        """The fields of a state that hold the recipe and the banned samples."""
         if self._summary[0] != len(banned):
             self._summary = len(banned), summary(recipe, len(banned))
         state = {"version": VERSION, "recipe": recipe.digest, "seed": recipe.seed, "summary": self._summary[1]}
@@ -57,7 +57,7 @@ class Lasting:
 
 
 def _difference(ours: Recipe, packed: object) -> str:
-    """In words, how the recipe behind a summary differs from ours; empty where the summary does not tell."""
+    """Describes how the recipe in a summary differs from ours. Empty if the summary does not show a difference."""
     if not isinstance(packed, str) or not packed or len(packed) > 4096:
         return ""
     try:
@@ -71,14 +71,14 @@ def _difference(ours: Recipe, packed: object) -> str:
 
 
 def _missing(own: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
-    # What the summary had no room for is taken as equal: the digest has already said that something differs.
+    # A field that the summary left out is assumed to be equal. The digests already show that something differs.
     return {key: own[key] for key in ("rows", "block_rows", "revision", "dataset") if key in own and key not in told}
 
 
 def followed(state: Mapping[str, Any], recipe: Recipe) -> Recipe:
-    """The recipe with the changes of its mix that the state's run had made since, as far as the state tells them.
+    """The recipe with the later mix changes that the state records, or the recipe itself if there are none.
 
-    Nothing is taken on trust: with the changes, the recipe has the digest that the state names.
+    The changes are verified: the changed recipe must have the digest that the state names.
     """
     digest, packed = state.get("recipe"), state.get("summary")
     if digest == recipe.digest or not isinstance(packed, str) or len(packed) > 4096:
@@ -95,7 +95,7 @@ def followed(state: Mapping[str, Any], recipe: Recipe) -> Recipe:
 
 
 def check(state: Mapping[str, Any], recipe: Recipe) -> tuple[int, int]:
-    """Position and pass of a state of this recipe; RecipeMismatchError, with the difference, for another's."""
+    """(position, pass) of a state. Raises RecipeMismatchError, with the difference, if it belongs to another recipe."""
     version = state.get("version")
     if type(version) is int and version > VERSION:
         raise InvalidCursorError("The state was written by a newer version.", remedy="Upgrade choline-data.")
@@ -127,9 +127,9 @@ def check(state: Mapping[str, Any], recipe: Recipe) -> tuple[int, int]:
 
 
 def flattened(state: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The state of a dataset in whatever a loader wrapped it: of all workers of a StatefulDataLoader, one.
+    """Extracts the dataset's state from a loader's state. The states of a StatefulDataLoader's workers become one.
 
-    Workers take a rank's batches in turn, so what comes next is the least of what comes next for each of them.
+    Workers take a rank's batches in turn, so the rank's next position is the smallest next position of its workers.
     """
     if "recipe" in state or not ({"_snapshot", "_fetcher_state", "dataset_state"} & set(state)):
         return state
@@ -146,7 +146,7 @@ def flattened(state: Mapping[str, Any]) -> Mapping[str, Any]:
     if not states or len(states) != len(workers):
         raise InvalidCursorError("The loader's state holds no state of the dataset.", remedy="Pass it on unchanged.")
     one = merged(states)
-    # The loader gave this many batches since it last asked its workers where they are.
+    # The loader delivered this many batches since it last took its workers' states.
     since = int(state.get("_steps_since_snapshot") or 0)
     if since and any(s.get("split") == "tokens" for s in states):
         raise InvalidCursorError(
@@ -158,7 +158,7 @@ def flattened(state: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def merged(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """One state of the states of all workers of a rank."""
+    """Merges the states of all workers of a rank into one."""
     if any(s.get("split") == "samples" for s in states) and len(states) > 1:
         raise InvalidCursorError(
             "Workers that take single samples in turn have no common position.",
@@ -168,7 +168,7 @@ def merged(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         raise InvalidCursorError(
             "The workers' states belong to different streams.", remedy="Pass the state on unchanged."
         )
-    # With a budget each says where the step after its own begins; otherwise, where its own next one does.
+    # With a token budget, each state has the start of the step after the worker's own; otherwise, of its own next step.
     chosen = max if states[0].get("split") == "tokens" else min
     first = chosen(states, key=lambda s: (s.get("epoch", 0), s.get("position", 0)))
     return {key: value for key, value in first.items() if key not in ("worker", "workers", "split", "skip")}

@@ -1,4 +1,4 @@
-"""What a reader has done, in numbers: for a progress bar, for Prometheus, for anyone who asks. Counted when asked."""
+"""Statistics of a reader, for progress bars and Prometheus. They are computed only when requested."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from choline_data.order.recipe import Recipe
 
 
 class Counted(Protocol):
-    """A dataset or a loader."""
+    """An object with statistics: a dataset or a loader."""
 
     def stats(self) -> dict[str, Any]:
-        """What was read so far."""
+        """The statistics so far."""
 
 
 class Watched(Protocol):
-    """What `stats` asks of a dataset."""
+    """The attributes of a dataset that `stats` reads."""
 
     run: str | None
     feedback: Outliers
@@ -36,7 +36,7 @@ class Watched(Protocol):
 
 
 def stats(dataset: Watched, progress: PassProgress | None, position: int) -> dict[str, Any]:
-    """What was read by this process in this pass, and what all ranks were given up to `position`."""
+    """What this process read in this pass, and what all ranks received before `position`."""
     length = dataset.length
     return {
         "run": dataset.run,
@@ -50,7 +50,7 @@ def stats(dataset: Watched, progress: PassProgress | None, position: int) -> dic
 
 
 def reading(progress: PassProgress | None) -> dict[str, Any]:
-    """What a pass has read in this process: rows, bytes, seconds waited for them, and how full its queue is."""
+    """What a pass read in this process: rows, bytes, the share of time spent waiting, and how full its queue is."""
     seconds = max(time.monotonic() - progress.began, 1e-9) if progress else 1.0
     rows = progress.rows if progress else 0
     received = progress.received() if progress else 0
@@ -69,7 +69,7 @@ def reading(progress: PassProgress | None) -> dict[str, Any]:
 
 
 def served(recipe: Recipe, position: int) -> dict[str, Any]:
-    """What all ranks together were given before `position`, by source: rows, epochs and, in the tokens view, tokens."""
+    """What all ranks received from each source before `position`: rows, epochs and, in the tokens view, tokens."""
     counts = recipe.plan().served(position) if position else [0] * len(recipe.sources)
     by_source = dict(zip([s.name for s in recipe.sources], counts, strict=True))
     out: dict[str, Any] = {
@@ -83,7 +83,7 @@ def served(recipe: Recipe, position: int) -> dict[str, Any]:
 
 
 def postfix(stats: Mapping[str, Any]) -> dict[str, str]:
-    """The same in a few short words, for `tqdm.set_postfix`."""
+    """The statistics as a few short strings, for `tqdm.set_postfix`."""
     out = {
         "rows/s": _short(stats["rows_per_second"]),
         "B/s": _short(stats["bytes_per_second"]),
@@ -99,7 +99,7 @@ def postfix(stats: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _short(number: float) -> str:
-    number = float(f"{number:.3g}")  # first, as it may have a digit more then
+    number = float(f"{number:.3g}")  # round first: rounding can add a digit
     power = min(len(str(int(abs(number)))) - 1, 12) // 3
     return f"{number / 1000**power:.3g}{('', 'k', 'M', 'G', 'T')[power]}"
 
@@ -126,7 +126,7 @@ _BY_SOURCE = (
 
 
 class ReaderMetrics:
-    """A dataset's or a loader's stats for Prometheus, read when they are scraped. Does not keep it alive."""
+    """A Prometheus collector of a dataset's or loader's statistics, read at each scrape. Does not keep the object alive."""
 
     def __init__(self, counted: Counted, labels: Mapping[str, str]) -> None:
         from prometheus_client import CollectorRegistry
@@ -139,7 +139,7 @@ class ReaderMetrics:
         self._server: tuple[Any, threading.Thread] | None = None
 
     def collect(self) -> Iterator[Any]:
-        """The metrics as they are now."""
+        """The current metrics."""
         from prometheus_client.core import GaugeMetricFamily
 
         counted = self._counted()
@@ -159,11 +159,11 @@ class ReaderMetrics:
             yield _by(family, values, {dataset: of[key] for dataset, of in stats["losses"].items()})
 
     def describe(self) -> Sequence[Any]:
-        """Nothing: registering asks for no stats."""
+        """Returns nothing, so that registering the collector computes no statistics."""
         return []
 
     def serve(self, port: int, host: str) -> None:
-        """Answers scrapes on this port, 0 for any that is free, in a thread."""
+        """Serves the metrics over HTTP on this port, in a thread. 0 takes any free port."""
         from prometheus_client import start_http_server
 
         try:
@@ -178,7 +178,7 @@ class ReaderMetrics:
         self.port = int(server.server_port)
 
     def close(self) -> None:
-        """Stops answering."""
+        """Stops the HTTP server."""
         if self._server is not None:
             server, thread = self._server
             self._server = None
@@ -194,7 +194,7 @@ def _by(family: Any, labels: Sequence[str], values: Mapping[str, float]) -> Any:
 
 
 def metrics_of(counted: Counted, port: int | None, host: str, *, rank: int, run: str | None) -> ReaderMetrics:
-    """ReaderMetrics on a registry of their own, answering scrapes where a port is given."""
+    """ReaderMetrics with a separate registry. With a port, they are also served over HTTP."""
     metrics = ReaderMetrics(counted, {"rank": str(rank), "run": run or ""})
     if port is not None:
         metrics.serve(port, host)

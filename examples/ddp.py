@@ -1,4 +1,4 @@
-"""Two processes over gloo: each has its part of every global step, and one state resumes any number of them.
+"""Two processes with gloo. Each reads its part of every global step. One state resumes any number of processes.
 
 torchrun --nproc-per-node 2 examples/ddp.py --home HOME --mix web
 """
@@ -16,7 +16,7 @@ from choline_data import FirehoseDataset
 
 
 def features(sample: dict) -> dict:
-    """A toy problem: guess a text's length from counts of its letters."""
+    """A toy problem: predict the length of a text from the counts of its letters."""
     text = (sample["text"] or "").lower()
     counts = [float(text.count(letter)) for letter in "aeinostr"]
     return {"x": torch.tensor(counts), "y": torch.tensor([float(len(text))]), "position": sample["position"]}

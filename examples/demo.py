@@ -40,7 +40,7 @@ def cli(home: str, *words: str) -> str:
 
 
 def sources(folder: Path) -> dict[str, Path]:
-    """Three datasets from what Python and scikit-learn bring: sources, documentation topics, tables."""
+    """Makes three datasets from files of Python and scikit-learn: source code, documentation topics, tables."""
     from pydoc_data.topics import topics
 
     code = folder / "python"
@@ -61,7 +61,7 @@ def sources(folder: Path) -> dict[str, Path]:
 
 
 def serve(home: str) -> tuple[subprocess.Popen[str], str]:
-    """A server on a free port, and its address."""
+    """Starts a server on a free port. Returns the process and its address."""
     server = subprocess.Popen(
         [sys.executable, "-m", "choline_data", "serve", "--port", "0", "--json", "--home", home],
         stdout=subprocess.PIPE,
@@ -72,7 +72,7 @@ def serve(home: str) -> tuple[subprocess.Popen[str], str]:
 
 
 def train(address: str, home: str, folder: Path, steps: int, die_at: int) -> None:
-    """Trains from the stream; writes its checkpoint every 5 steps; at step `die_at` it is gone without a word."""
+    """Trains from the stream and writes a checkpoint every 5 steps. Kills its own process at step `die_at`."""
     import torch
     from torch import nn
 
@@ -134,7 +134,7 @@ def train(address: str, home: str, folder: Path, steps: int, die_at: int) -> Non
 
 
 def curve(losses: list[float], width: int = 64, height: int = 8) -> str:
-    """The loss over the steps, drawn with characters."""
+    """A plot of the loss over the steps, in characters."""
     cells = [losses[i * len(losses) // width : (i + 1) * len(losses) // width] or [losses[-1]] for i in range(width)]
     means = [sum(cell) / len(cell) for cell in cells]
     low, high = min(means), max(means)
@@ -147,7 +147,7 @@ def curve(losses: list[float], width: int = 64, height: int = 8) -> str:
 
 
 def report(folder: Path) -> None:
-    """What was trained on, and in which shares; every position once."""
+    """Prints what was trained on and in which shares. Checks that every position was used exactly once."""
     by_step = {entry["step"]: entry for entry in map(json.loads, (folder / "log.jsonl").read_text().splitlines())}
     steps = [by_step[step] for step in sorted(by_step)]
     positions = [position for entry in steps for position, _ in entry["rows"]]

@@ -1,4 +1,4 @@
-"""Hugging Face's Trainer on packed rows: the map view gives it length, shuffled access and fast skipping on resume.
+"""Hugging Face's Trainer on packed rows. The map view has a length, random access and fast skipping on resume.
 
 python examples/hf_trainer.py --home HOME --mix web=0.7,code=0.3 --output OUT
 """
@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10)
     args = parser.parse_args()
 
-    # format="hf": input_ids, attention_mask and labels, which the model itself shifts.
+    # format="hf" has input_ids, attention_mask and labels. The model shifts the labels itself.
     options = {"view": "tokens", "format": "hf", "seq_len": 64, "max_samples": args.steps * 8}
     rows = FirehoseDataset(args.mix, home=args.home, server=args.server, **options).as_map()
     model = GPT2LMHeadModel(GPT2Config(vocab_size=512, n_positions=64, n_embd=32, n_layer=1, n_head=2))

@@ -1,4 +1,4 @@
-"""Lightning: the loader's state is in Lightning's checkpoints, so a run goes on with the next batch.
+"""Lightning: its checkpoints contain the loader's state, so a resumed run continues with the next batch.
 
 python examples/lightning_loop.py --home HOME --mix web --checkpoint CHECKPOINT.ckpt --steps 20
 """
@@ -16,7 +16,7 @@ from choline_data import FirehoseDataset
 
 
 class Letters(lightning.LightningModule):
-    """Guesses the next byte from the last one."""
+    """Predicts the next byte from the last one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,7 +51,8 @@ def main() -> None:
         "enable_model_summary": False,
     }
     trainer = lightning.Trainer(max_steps=args.steps, accelerator="cpu", devices=1, **quiet)
-    # The loader, not the dataset: Lightning asks what it is given for its state. Ranks are found; no sampler is put in.
+    # Pass the loader, not the dataset: Lightning saves the state of the object that it gets.
+    # The loader finds the rank itself, and Lightning adds no sampler.
     trainer.fit(Letters(), rows.loader(), ckpt_path=args.checkpoint if os.path.exists(args.checkpoint) else None)
     trainer.save_checkpoint(args.checkpoint)
 

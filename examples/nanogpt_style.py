@@ -1,4 +1,4 @@
-"""A nanoGPT-style loop: packed rows of byte tokens from a mix, x and y, resumable at any step.
+"""A nanoGPT-style loop over packed rows of byte tokens (x and y) from a mix. It can resume at any step.
 
 python examples/nanogpt_style.py --home HOME --mix web=0.7,code=0.3 --steps 50
 """

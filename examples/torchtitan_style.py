@@ -1,4 +1,4 @@
-"""A torchtitan-style step: documents shifted one by one, packed into one flat batch, and attention within each of them.
+"""A torchtitan-style step: one flat batch of packed documents. Labels and attention stay within each document.
 
 python examples/torchtitan_style.py --home HOME --mix web=0.7,code=0.3 --steps 50
 """
@@ -14,7 +14,7 @@ from choline_data import FirehoseDataset
 
 
 class Model(nn.Module):
-    """One layer of attention over a flat batch in which a position of 0 begins a document."""
+    """One layer of attention over a flat batch. A position of 0 marks the start of a document."""
 
     def __init__(self, vocabulary: int, width: int, seq_len: int) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ def main() -> None:
     model = Model(258, 64, args.seq_len)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for step, (inputs, labels) in enumerate(dataset, start=1):
-        # The trainer divides the sum by the tokens of all ranks that count.
+        # A real trainer divides the sum by the number of unmasked labels on all ranks.
         total = nn.functional.cross_entropy(model(**inputs), labels, ignore_index=-100, reduction="sum")
         loss = total / (labels != -100).sum()
         optimizer.zero_grad()

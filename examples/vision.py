@@ -1,4 +1,4 @@
-"""A classifier of images: bytes from the store, decoded to tensors of one size, labels by name.
+"""An image classifier: image bytes from the store become tensors of one size, and label names become numbers.
 
 python examples/vision.py --home HOME --mix pictures
 """
@@ -14,7 +14,7 @@ from choline_data import FirehoseDataset
 
 
 class Numbered:
-    """A label's name to its number. A class, so that it can go to spawned workers."""
+    """Replaces a label's name with its number. It is a class, so that spawned workers can unpickle it."""
 
     def __init__(self, names: list[str]) -> None:
         self.names = names

@@ -1,1 +1,1 @@
-"""What training tells a dataset: losses, bans, changes of the mix, and figures of what was read."""
+"""Feedback from training to a dataset: losses, bans and changes of the mix."""

@@ -1,8 +1,8 @@
-"""Banned samples: rows that are left out at their positions, whichever rank, worker or epoch comes to them.
+"""Banned samples: every rank and worker leaves them out, in every epoch.
 
-A stream with bans is a function of the recipe, the position and the set of banned ids, so that a state which holds all
-three goes on the same way anywhere. Positions stay what they were: a banned sample is passed over. Only where all that a
-rank has in a step is banned, the next sample that is not stands in.
+The recipe, the position and the set of banned ids determine a stream with bans. A state holds all three, so a resumed
+stream is the same anywhere. Positions do not change: a banned sample is skipped. If all samples of a rank in a step are
+banned, the next sample that is not banned replaces them.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from choline_data.client.readers.reader import Chunk
 from choline_data.errors import InvalidCursorError, InvalidOptionError
 from choline_data.order.lanes import Ints
 
-MOST = 128  # ids of 16 bytes: what of them fits into a state of 4 KiB beside a position
+MOST = 128  # ids; this many, of 16 bytes each, fit into a state of 4 KiB
 ID_BYTES = 16
 Words = npt.NDArray[np.uint64]
 
 
 class RunningPass(Protocol):
-    """What is reading: told when what it has read ahead is no longer what comes next."""
+    """A running pass. It is notified when the samples that it read ahead are no longer the next ones."""
 
     def skip(self, steps: int) -> None:
-        """Goes on this many steps after the last one that was given."""
+        """Continues `steps` steps after the last one yielded."""
 
 
 def id_bytes(one: object) -> bytes:
-    """An id as samples have it, or as logs and errors write it; InvalidOptionError for anything else."""
+    """An id as bytes, from bytes or from hexadecimal digits. Raises InvalidOptionError for anything else."""
     try:
         raw = one if isinstance(one, bytes) else bytes.fromhex(one) if isinstance(one, str) else b""
     except ValueError:
@@ -47,7 +47,7 @@ def id_bytes(one: object) -> bytes:
 
 
 def id_words(ids: pa.Array) -> Words:
-    """A column of ids as two numbers a row."""
+    """A column of ids as two 64-bit numbers for each row."""
     width = ids.type.byte_width
     data = ids.buffers()[1]
     return np.frombuffer(data, np.uint64, len(ids) * 2, ids.offset * width).reshape(-1, 2)
@@ -63,7 +63,7 @@ class Bans:
     def _set(self, ids: Iterable[bytes], digest: str) -> None:
         self.ids = tuple(ids)
         self.digest = digest
-        # By their first halves, with the whole to make sure: two samples that share one are not heard of.
+        # Ids are found by their first 8 bytes, then compared in full. We assume that no two ids share their first 8 bytes.
         words = np.frombuffer(b"".join(self.ids), np.uint64).reshape(-1, 2)
         self._words = words[np.argsort(words[:, 0], kind="stable")]
 
@@ -78,11 +78,11 @@ class Bans:
         self._running = weakref.WeakSet()
 
     def watch(self, running: RunningPass) -> None:
-        """Has `running` told of each change."""
+        """Registers `running` to be notified when the ban list changes."""
         self._running.add(running)
 
     def add(self, ids: Iterable[object]) -> None:
-        """Bans these too; InvalidOptionError where a state could not hold them all."""
+        """Bans these ids too. Raises InvalidOptionError if there are too many for a state."""
         if isinstance(ids, (bytes, str)):
             ids = [ids]
         found = sorted({*self.ids, *map(id_bytes, ids)})
@@ -96,7 +96,7 @@ class Bans:
         self._replace(tuple(found))
 
     def lift(self) -> None:
-        """Bans nothing any more."""
+        """Lifts all bans."""
         self._replace(())
 
     def _replace(self, ids: tuple[bytes, ...]) -> None:
@@ -107,11 +107,11 @@ class Bans:
             running.skip(0)
 
     def packed(self) -> str:
-        """The ids for a state: their digest, and they."""
+        """The digest and the ids as text for a state."""
         return f"{self.digest}:{base64.b85encode(b''.join(self.ids)).decode()}" if self.ids else ""
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Bans what the state says, and nothing else."""
+        """Replaces the bans with those of the state."""
         told = state.get("banned", "")
         digest, _, packed = told.partition(":") if isinstance(told, str) else ("", "", "")
         try:
@@ -123,7 +123,7 @@ class Bans:
         self._replace(tuple(raw[at : at + ID_BYTES] for at in range(0, len(raw), ID_BYTES)))
 
     def rows(self, batch: pa.RecordBatch) -> Ints:
-        """Which rows are banned, ascending."""
+        """The numbers of the banned rows, ascending."""
         ids = id_words(batch["id"])
         at = np.searchsorted(self._words[:, 0], ids[:, 0])
         held = self._words[np.minimum(at, len(self._words) - 1)]
@@ -131,7 +131,7 @@ class Bans:
         return rows
 
     def kept(self, chunk: Chunk) -> list[Chunk]:
-        """The runs of rows between those that are banned."""
+        """The parts of the chunk between its banned rows."""
         out = []
         start = 0
         for row in [*self.rows(chunk.batch).tolist(), chunk.batch.num_rows]:

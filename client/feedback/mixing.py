@@ -1,4 +1,4 @@
-"""How a dataset's mix is dealt and changed: batches of one source, and other weights from a position on."""
+"""Changes to a dataset's mix: batches from one source each, and new weights from a position on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from choline_data.order.recipe import Recipe
 
 
 def in_batches(recipe: Recipe, told: object, batch_size: int | None) -> Recipe:
-    """The recipe whose batches have one source each: `told` is True for the batch size, or how many positions."""
+    """The recipe with one source for each batch. `told` is a number of positions, or True to use the batch size."""
     if told is False:
         return recipe
     size = batch_size if told is True else told
@@ -31,7 +31,7 @@ def in_batches(recipe: Recipe, told: object, batch_size: int | None) -> Recipe:
 
 
 def check_batches(recipe: Recipe, start: int, batch_size: int | None, batch_tokens: int | None) -> None:
-    """InvalidOptionError where batches from `start` on would take from two sources of a recipe that has one in each."""
+    """Raises InvalidOptionError if the recipe has one source per batch, and batches from `start` on would span two."""
     whole = recipe.source_batch
     if whole == 1:
         return
@@ -45,7 +45,7 @@ def check_batches(recipe: Recipe, start: int, batch_size: int | None, batch_toke
 
 
 def exhaustion(recipe: Recipe, max_samples: int | None) -> SourceExhaustedError | None:
-    """What the stream raises at its end; raised at once where more than that is asked for."""
+    """The error that the stream raises at its end, or None. Raises it at once if `max_samples` exceeds that end."""
     error = recipe.exhaustion()
     if error is None or max_samples is None:
         return error
@@ -56,14 +56,14 @@ def exhaustion(recipe: Recipe, max_samples: int | None) -> SourceExhaustedError 
 
 @dataclass(frozen=True)
 class Origin:
-    """What a recipe was made by, so that another mix is made the same way."""
+    """The settings that a recipe was made with, used to resolve another mix in the same way."""
 
     settings: Mapping[str, Any]
     tokens: Mapping[str, Any]
     unit: str
 
     def resolved(self, mix: object, recipe: Recipe, home: str, endpoint: Endpoint | None) -> tuple[Any, Recipe]:
-        """The mix, read, and what it comes to beside `recipe`, whose sources stay as they are pinned."""
+        """(parsed mix, its recipe). Sources that are in `recipe` keep their pinned revision."""
         read = parse_mix(mix, files=True)
         settings = {
             **self.settings,
@@ -96,7 +96,7 @@ def change(
     until: int | None,
     steps: int,
 ) -> Recipe:
-    """The recipe of a stream that has been read up to `position`, with another mix from `at` on."""
+    """The recipe with another mix from position `at` on. The stream has already been read up to `position`."""
     grain = recipe.source_batch
     at = -(-position // grain) * grain if at is None else at
     length, last = recipe.plan().length, recipe.segments[-1].start
@@ -113,7 +113,7 @@ def change(
 
 
 def described(recipe: Recipe, before: Described, endpoint: Endpoint, columns: Any) -> Described:
-    """What the stream of a server looks like after a change."""
+    """The description of a server's stream after a mix change."""
     if {s.dataset for s in recipe.sources} == set(before.datasets):
         return replace(before, recipe=recipe, length=recipe.plan().length)
     return remote.resolved(endpoint, recipe, {}, {}, columns)[1]

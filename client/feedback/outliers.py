@@ -1,7 +1,7 @@
-"""Which rows are behind a spike of the loss: each is held against the usual losses of its own dataset.
+"""Finds the rows that cause a spike of the loss. Each loss is compared with the recent losses of its dataset.
 
-What is usual is the median and the median deviation of a dataset's last losses, which a spike does not move. A step's
-score is the mean of its rows' scores, and is held against the scores of the steps before it in the same way.
+The comparison uses the median and the median deviation of a dataset's recent losses, because a spike hardly changes
+them. The score of a step is the mean score of its rows. It is compared with the scores of earlier steps in the same way.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from choline_data.errors import InvalidOptionError
 from choline_data.order.lanes import Ints
 
 log = logging.getLogger("choline_data")
-WINDOW = 256  # losses that are kept of each dataset, and scores of steps
-ENOUGH = 16  # of a dataset's losses, or of steps, before one is held against them
-SPIKE = 6.0  # deviations above the usual
-NAMED = 100  # rows of a spike that are kept
-GIVEN_ROWS = 1 << 14  # rows that are kept to find ids among
-_SIGMA = 1.4826  # of a median deviation, to be one of a normal distribution
-_REFRESH = 16  # new losses until a dataset's median is worked out anew
+WINDOW = 256  # number of losses kept for each dataset, and of step scores
+ENOUGH = 16  # losses of a dataset, or steps, needed before a comparison
+SPIKE = 6.0  # a spike is this many deviations above the median
+NAMED = 100  # number of rows kept of a spike
+GIVEN_ROWS = 1 << 14  # number of yielded rows kept to look up ids
+_SIGMA = 1.4826  # converts a median deviation to a standard deviation of a normal distribution
+_REFRESH = 16  # a dataset's median is computed again after this many new losses
 Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Given:
-    """Rows that were given: where each stood, its dataset's number, and its id where it has one."""
+    """Yielded rows: the position, dataset number and, if there is one, id of each."""
 
     positions: Ints
     datasets: Ints
@@ -42,13 +42,13 @@ class Given:
 
     @classmethod
     def of(cls, chunk: Chunk) -> Given:
-        """The rows of a chunk; holds nothing of it."""
+        """The rows of a chunk. Does not keep the chunk in memory."""
         ids = id_words(chunk.batch["id"]).copy() if "id" in chunk.batch.schema.names else None
         return cls(chunk.positions, numbers(chunk.batch["dataset"]).astype(np.int64), ids)
 
     @classmethod
     def of_batch(cls, batch: Mapping[str, Any], names: Sequence[str]) -> Given:
-        """The rows of a batch as a trainer has it; InvalidOptionError where it does not say which they are."""
+        """The rows of a trainer's batch. Raises InvalidOptionError if it lacks `position` or `dataset`."""
         if "position" not in batch or "dataset" not in batch:
             raise InvalidOptionError(
                 "The batch says neither where its rows stood nor which dataset they are of.",
@@ -63,7 +63,7 @@ class Given:
         return cls(np.asarray(batch["position"]).astype(np.int64), np.array(datasets, np.int64), words)
 
     def where(self, wanted: npt.NDArray[Any], key: npt.NDArray[Any]) -> Ints:
-        """The row of each of `wanted` by `key`, which is one of ours; -1 for what is not here."""
+        """The row number of each `wanted` value in `key`, an array with one value for each row. -1 if it is missing."""
         order = np.argsort(key, kind="stable")
         at = order[np.minimum(np.searchsorted(key, wanted, sorter=order), len(key) - 1)]
         rows: Ints = np.where(key[at] == wanted, at, -1)
@@ -84,17 +84,17 @@ def _joined(parts: Sequence[Given]) -> Given:
 
 
 class Windows:
-    """The last losses of each dataset, their medians and deviations."""
+    """The recent losses of each dataset, with their medians and deviations."""
 
     def __init__(self, count: int) -> None:
         self._losses = np.full((count, WINDOW), np.inf)
         self.seen = np.zeros(count, np.int64)
-        self._known = np.zeros(count, np.int64)  # how many had been seen when the median was worked out
+        self._known = np.zeros(count, np.int64)  # `seen` when the median was last computed
         self.median: Floats = np.full(count, np.nan)
         self.deviation: Floats = np.full(count, np.nan)
 
     def add(self, sources: Ints, losses: Floats) -> None:
-        """Takes finite losses in, each to its dataset's window."""
+        """Adds finite losses to the windows of their datasets."""
         order = np.argsort(sources, kind="stable")
         counts = np.bincount(sources, minlength=len(self.seen))
         starts = np.cumsum(counts) - counts
@@ -112,7 +112,7 @@ class Windows:
             self._known[stale] = self.seen[stale]
 
     def take(self, source: int, other: Windows, its: int) -> None:
-        """Goes on with what another has of a dataset."""
+        """Copies the losses of one dataset from another Windows."""
         for ours, theirs in zip(self._kept(), other._kept(), strict=True):
             ours[source] = theirs[its]
 
@@ -120,7 +120,7 @@ class Windows:
         return self._losses, self.seen, self._known, self.median, self.deviation
 
     def score(self, sources: Ints, losses: Floats) -> Floats:
-        """How many deviations each loss is above what is usual; 0 where that is not known yet."""
+        """How many deviations each loss is above its dataset's median. 0 until the dataset has enough losses."""
         median = self.median[sources]
         scale = np.maximum(self.deviation[sources], np.maximum(np.abs(median) * 1e-3, 1e-9))
         score: Floats = np.where(self.seen[sources] < ENOUGH, 0.0, (losses - median) / scale)
@@ -128,7 +128,7 @@ class Windows:
 
 
 def _medians(values: Floats, filled: Ints) -> Floats:
-    """The median of the first `filled` of each row; the rest is infinite."""
+    """The median of the first `filled` values of each row. The other values must be infinite."""
     values = np.sort(values, axis=1)
     rows = np.arange(len(values))
     median: Floats = (values[rows, (filled - 1) // 2] + values[rows, filled // 2]) / 2
@@ -136,14 +136,14 @@ def _medians(values: Floats, filled: Ints) -> Floats:
 
 
 class Outliers:
-    """Losses as they were reported, and the rows of the last spike. Shared by a dataset and the loaders made from it."""
+    """The reported losses and the rows of the last spike. A dataset and the loaders made from it share one object."""
 
     def __init__(self) -> None:
         self._names: tuple[str, ...] = ()
         self._windows = Windows(0)
         self._steps = Windows(1)
         self._last: Chunk | Mapping[str, Any] | None = None
-        self._given: deque[Given] | None = None  # begins with the first report: until then the last rows will do
+        self._given: deque[Given] | None = None  # kept from the first report on; before it, only the last rows are kept
         self._rows = 0
         self._spike: list[dict[str, Any]] = []
         self.reports = self.spikes = self.unknown = 0
@@ -152,7 +152,7 @@ class Outliers:
         return {**self.__dict__, "_last": None, "_given": None, "_rows": 0}
 
     def follow(self, datasets: Sequence[str]) -> None:
-        """Numbers datasets as the stream does from now on; what was seen of those that stay is kept."""
+        """Uses the dataset numbers of a changed stream. Keeps the losses of datasets that are still in it."""
         if tuple(datasets) == self._names:
             return
         windows, before = Windows(len(datasets)), {name: number for number, name in enumerate(self._names)}
@@ -163,7 +163,7 @@ class Outliers:
         self._last, self._given, self._rows = None, None, 0
 
     def saw(self, rows: Chunk | Mapping[str, Any]) -> None:
-        """Notes what was given last."""
+        """Records the rows that were just yielded."""
         self._last = rows
         if self._given is not None:
             self._keep(self._given, rows)
@@ -176,7 +176,7 @@ class Outliers:
             self._rows -= len(kept.pop().positions)
 
     def report(self, ids: Any, losses: Any) -> bool:
-        """Takes in the loss of each of these rows; whether they are a spike."""
+        """Records the loss of each of these rows. Returns whether they are a spike."""
         values = _floats(losses)
         if self._given is None:
             self._given = deque()
@@ -201,7 +201,7 @@ class Outliers:
         return self._judge(found, values) if len(values) else False
 
     def _find(self, wanted: npt.NDArray[Any], by_id: bool, kept: deque[Given]) -> tuple[Given, npt.NDArray[np.bool_]]:
-        """The rows that are wanted among those that were given, newest first, and which of them there are."""
+        """(rows found, mask of `wanted` that were found). Searches the yielded rows, newest first."""
         there = np.zeros(len(wanted), bool)
         parts: list[Given] = []
         places: list[Ints] = []
@@ -265,11 +265,11 @@ class Outliers:
         ]
 
     def worst(self, count: int) -> list[dict[str, Any]]:
-        """The rows of the last spike that stand out most, worst first; none where there was no spike."""
+        """The rows of the last spike with the highest scores, worst first. Empty if there was no spike."""
         return [dict(row) for row in self._spike[:count]]
 
     def losses(self) -> dict[str, dict[str, float]]:
-        """Of each dataset that was reported: losses taken in, their median and their deviation."""
+        """For each dataset with reported losses: how many, their median and their deviation."""
         windows = self._windows
         return {
             name: {
@@ -283,7 +283,7 @@ class Outliers:
 
 
 def _floats(losses: Any) -> Floats:
-    """One number a row, from a tensor on any device, an array or a list."""
+    """One number for each row, from a tensor on any device, an array or a list."""
     if hasattr(losses, "detach"):
         losses = losses.detach().float().cpu().numpy()
     try:
@@ -300,7 +300,7 @@ def _floats(losses: Any) -> Floats:
 
 
 def _wanted(ids: Any) -> tuple[npt.NDArray[Any], bool]:
-    """The ids as numbers to look for, or the positions; and whether they are ids."""
+    """(numbers to look up, whether they are ids). The numbers are the first 8 bytes of ids, or positions."""
     if hasattr(ids, "detach"):
         ids = ids.detach().cpu().numpy()
     if isinstance(ids, np.ndarray) and ids.dtype.kind in "iu":

@@ -1,1 +1,1 @@
-"""From rows to what the training loop gets: samples, batches, tensors and token formats."""
+"""Converts rows to what the training loop receives: samples, batches, tensors and token formats."""

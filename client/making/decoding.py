@@ -1,4 +1,4 @@
-"""Media as trainers want them: a PIL image (decoded when it is first used) or a torch tensor."""
+"""Decodes media to PIL images (which decode at their first use) or torch tensors."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 from choline_data.errors import MissingDependencyError, SourceDamagedError, SourceTooLargeError
 
-MOST_PIXELS = 178_956_970  # Pillow's own bound on what may be a decompression bomb
+MOST_PIXELS = 178_956_970  # Pillow's own limit against decompression bombs
 
 
 def decoded(sample: Mapping[str, Any], to: str) -> dict[str, Any]:
-    """The sample with `decoded` in each of its media: images for "pil"; images and audio as tensors for "torch"."""
+    """Adds `decoded` to each medium of the sample: PIL images for "pil"; tensors of images and audio for "torch"."""
     media = sample.get("media")
     if not media:
         return dict(sample)
@@ -33,7 +33,7 @@ def _medium(medium: Mapping[str, Any], to: str) -> dict[str, Any]:
 
 
 def image_of(data: bytes) -> Any:
-    """A PIL image, which decodes when it is first used."""
+    """A PIL image. It decodes at its first use."""
     try:
         from PIL import Image, UnidentifiedImageError
     except ImportError as error:
@@ -50,7 +50,7 @@ def image_of(data: bytes) -> Any:
 
 
 def _pixels(image: Any) -> Any:
-    """Channels, height, width; uint8 RGB."""
+    """The image as a uint8 RGB tensor [3, height, width]."""
     import numpy as np
     import torch
 
@@ -60,12 +60,12 @@ def _pixels(image: Any) -> Any:
         raise SourceDamagedError(
             "An image is cut or damaged.", remedy='Set on_error="skip" to leave it out.'
         ) from error
-    # NumPy's transposition: torch's wakes its threads for each image, which costs several times as much.
+    # NumPy transposes. torch would wake its threads for each image, which takes several times as long.
     return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))
 
 
 def sound_of(data: bytes) -> tuple[Any, int]:
-    """Channels, frames; float32; and the sampling rate."""
+    """(float32 tensor [channels, frames], sampling rate)."""
     try:
         import soundfile
     except (ImportError, OSError) as error:

@@ -15,7 +15,7 @@ from choline_data.client.readers.reader import Chunk
 
 @dataclass
 class Maker:
-    """Turns chunks into what the user asked for."""
+    """Converts chunks to samples and batches, with the user's options."""
 
     datasets: tuple[str, ...]
     form: formats.OutputFormat | None = None
@@ -26,11 +26,11 @@ class Maker:
 
     @property
     def plain(self) -> bool:
-        """Whether samples go out as they come."""
+        """Whether samples are neither decoded nor transformed."""
         return self.decode is None and self.transform is None and self.media is None
 
     def lists(self, chunk: Chunk) -> Iterator[list[Any]]:
-        """The samples of a chunk, some at a time."""
+        """The samples of a chunk, in lists of several."""
         if self.form is not None:
             return iter([self.form.samples(chunk, self.datasets)])
         return sample_lists(chunk, self.datasets)
@@ -46,7 +46,7 @@ class Maker:
         return Batch.of(chunk, self.datasets)
 
     def collated(self, samples: list[Any]) -> Any:
-        """Finished samples as one batch."""
+        """Collates finished samples into one batch."""
         if self.form is not None:
             return self.form.collate(samples)
         if self.media is not None:
@@ -54,7 +54,7 @@ class Maker:
         return collate(samples) if isinstance(samples[0], (dict, tuple)) else samples
 
     def finished(self, sample: Any) -> Any:
-        """The sample decoded and transformed."""
+        """The sample after decoding and transforming."""
         if self.decode is not None:
             from choline_data.client.making.decoding import decoded
 

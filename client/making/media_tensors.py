@@ -1,4 +1,4 @@
-"""`format="tensor"`: images of one size and sound of one rate, as vision and speech trainers take them."""
+"""`format="tensor"`: images of one size and sound of one sampling rate, for vision and speech training."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _ROLLOFF = 0.95
 
 @dataclass(frozen=True)
 class MediaTensors:
-    """What becomes of a sample's first image and first recording. Plain and picklable."""
+    """How the first image and the first recording of a sample are converted. Picklable."""
 
     size: tuple[int, int] | None = None  # height, width
     rate: int | None = None
 
     @classmethod
     def of(cls, size: object, rate: object) -> MediaTensors:
-        """The settings that a user gave; InvalidOptionError where they make none."""
+        """Builds the value from the user's options. Raises InvalidOptionError if they are missing or invalid."""
         if size is None and rate is None:
             raise InvalidOptionError(
                 'format="tensor" needs to know which tensors.',
@@ -48,7 +48,7 @@ class MediaTensors:
         return cls(None if pair is None else (pair[0], pair[1]), rate)
 
     def sample(self, sample: Mapping[str, Any]) -> dict[str, Any]:
-        """The sample with `image` and `audio` in place of its media."""
+        """The sample with `image` and `audio` instead of its media."""
         media = sample.get("media") or ()
         out = {name: value for name, value in sample.items() if name != "media"}
         if self.size is not None:
@@ -58,7 +58,7 @@ class MediaTensors:
         return out
 
     def collate(self, samples: Sequence[Mapping[str, Any]]) -> Any:
-        """Samples as one batch: sound is padded with zeros, and `audio_length` says from where."""
+        """Collates samples into one batch. Sound is padded with zeros; `audio_length` has the lengths before padding."""
         if self.rate is None or not all(isinstance(s, dict) and "audio" in s for s in samples):
             return collate(samples) if isinstance(samples[0], (dict, tuple)) else list(samples)
         import torch
@@ -81,14 +81,14 @@ def _first(media: Sequence[Mapping[str, Any]], kind: str, sample: Mapping[str, A
 
 
 def pixels(data: bytes, height: int, width: int) -> Any:
-    """The middle of an image at this size, the shorter side fitting: float32 [3, height, width], 0 to 1."""
+    """Scales an image to fill this size and crops the center: float32 [3, height, width], 0 to 1."""
     import numpy as np
     import torch
     from PIL import Image, ImageOps
 
     image = image_of(data)
     try:
-        image.draft("RGB", (width, height))  # a JPEG is decoded no larger than it has to be
+        image.draft("RGB", (width, height))  # decodes a JPEG at the smallest sufficient size
         fitted = ImageOps.fit(image.convert("RGB"), (width, height), Image.Resampling.BILINEAR)
     except (OSError, ValueError, SyntaxError) as error:
         raise SourceDamagedError(
@@ -98,7 +98,7 @@ def pixels(data: bytes, height: int, width: int) -> Any:
 
 
 def mono(sound: Any, rate: int, to: int) -> Any:
-    """Channels averaged, at this rate: float32 [frames], ceil(frames * to / rate) of them."""
+    """Averages the channels and resamples to the rate `to`: float32 [ceil(frames * to / rate)]."""
     import torch
 
     one = sound.mean(0)
@@ -114,10 +114,10 @@ def mono(sound: Any, rate: int, to: int) -> Any:
 
 @lru_cache(maxsize=8)
 def _kernel(down: int, up: int) -> tuple[Any, int]:
-    """A low-pass filter for each of the `up` places that a frame of the result can have between frames of the source."""
+    """(kernels, reach): one low-pass filter for each of the `up` places of an output frame between two input frames."""
     import torch
 
-    cut = min(down, up) * _ROLLOFF  # in parts of the common rate
+    cut = min(down, up) * _ROLLOFF  # cut-off, in units of the common rate
     reach = math.ceil(_ZEROS * down / cut)
     frames = torch.arange(-reach, reach + down, dtype=torch.float64)[None] / down
     places = torch.arange(0, -up, -1, dtype=torch.float64)[:, None] / up

@@ -1,4 +1,4 @@
-"""The formats that trainers want: which fields, dtypes and shifts a packed row of tokens comes in."""
+"""The output formats of trainers: the fields, dtypes and label shift of a packed row of tokens."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from choline_data.tokens.trainer_formats import Arrays, end_to_end, row_seq_len,
 
 
 class OutputFormat(Protocol):
-    """Turns a chunk into samples or a batch of one trainer's form."""
+    """Converts a chunk to samples or a batch in the format of one trainer."""
 
     def samples(self, chunk: Chunk, datasets: tuple[str, ...]) -> list[Any]:
         """The chunk's rows one by one."""
@@ -26,10 +26,10 @@ class OutputFormat(Protocol):
 
 
 class Tensors:
-    """Packed rows as they are: `tokens` of seq_len + 1, int64, and the columns beside it."""
+    """Packed rows without conversion: `tokens` (int64, seq_len + 1 of them) and the other columns."""
 
     def samples(self, chunk: Chunk, datasets: tuple[str, ...]) -> list[Any]:
-        """The chunk's rows one by one: views of the chunk's tensors."""
+        """The chunk's rows as separate samples. They are views of the chunk's tensors."""
         batch = self.batch(chunk, datasets)
         names = list(batch)
         return [dict(zip(names, row, strict=True)) for row in zip(*batch.values(), strict=True)]
@@ -39,7 +39,7 @@ class Tensors:
         import torch
 
         out = Batch.of(chunk, datasets)
-        out["tokens"] = out["tokens"].to(torch.int64)  # torch can do little with unsigned ones
+        out["tokens"] = out["tokens"].to(torch.int64)  # torch supports few operations on unsigned integers
         return out
 
     def collate(self, rows: list[Any]) -> Any:
@@ -48,11 +48,11 @@ class Tensors:
 
 
 class Tokens:
-    """Packed rows in the format of this name."""
+    """Packed rows in the format `name`."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._held: tuple[pa.RecordBatch, Arrays] | None = None  # of the batch that slices come from
+        self._held: tuple[pa.RecordBatch, Arrays] | None = None  # arrays of the batch that chunks are slices of
 
     def samples(self, chunk: Chunk, datasets: tuple[str, ...]) -> list[Any]:
         """The chunk's rows one by one."""
@@ -70,14 +70,14 @@ class Tokens:
         return to_format(self.name, chunk.batch, chunk.positions, datasets, arrays=arrays)
 
     def collate(self, rows: list[Any]) -> Any:
-        """Rows, which a transform may have changed, as one batch: one after the other where the format is flat."""
+        """Collates rows, which a transform may have changed. A flat format concatenates them."""
         if not isinstance(rows[0], (dict, tuple)):
             return rows
         return end_to_end(rows) if token_format(self.name).flat else collate(rows)
 
 
 def format_of(name: str | None, view: str) -> OutputFormat | None:
-    """The format of this name for a view; None for samples as they are."""
+    """The format `name` for a view. None if samples are not converted."""
     if name is None:
         return Tensors() if view == "tokens" else None
     token_format(name)
@@ -93,7 +93,7 @@ def format_of(name: str | None, view: str) -> OutputFormat | None:
 def token_settings(
     name: str | None, tokenizer: str | None, seq_len: int | None, packing: str, boundary: str
 ) -> dict[str, Any]:
-    """The settings of the tokens view whose rows have `seq_len` tokens in the format of this name."""
+    """The settings of the tokens view for rows with `seq_len` tokens in the format `name`."""
     return {
         "tokenizer": tokenizer or "bytes",
         "seq_len": row_seq_len(name, seq_len or 1024),

@@ -1,4 +1,4 @@
-"""Arrow to Python: samples as dicts, converted a whole message at a time, and batches as dicts of tensors and lists."""
+"""Converts Arrow to Python: samples to dicts, many rows at a time, and batches to dicts of tensors and lists."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _coded(column: pa.Array, names: Sequence[str]) -> list[str]:
 
 
 def to_list(name: str, column: pa.Array, datasets: Sequence[str]) -> list[Any]:
-    """The column as Python values; `dataset` and `kind` by their names instead of their codes."""
+    """The column as Python values. `dataset` and `kind` have names instead of codes."""
     if name == "dataset":
         return _coded(column, datasets)
     if name == "kind":
@@ -36,7 +36,7 @@ def to_list(name: str, column: pa.Array, datasets: Sequence[str]) -> list[Any]:
     if pa.types.is_fixed_size_binary(kind) and not column.null_count:
         return list(numbers(column).tolist())
     if pa.types.is_struct(kind):
-        # A dict a row from whole columns: several times faster than a struct scalar a row.
+        # Builds the dicts from whole columns, which is several times faster than one struct scalar for each row.
         fields = [to_list(f.name, column.field(i), ()) for i, f in enumerate(kind)]
         names = [f.name for f in kind]
         rows: list[Any] = list(map(dict, map(zip, repeat(names), zip(*fields, strict=True))))
@@ -57,7 +57,7 @@ def to_list(name: str, column: pa.Array, datasets: Sequence[str]) -> list[Any]:
 
 
 def sample_lists(chunk: Chunk, datasets: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
-    """The rows as dicts that carry their position, some at a time."""
+    """The rows as dicts with their `position`, in lists of several."""
     for at in range(0, len(chunk.positions), chunk.at_once):
         batch, positions = chunk.batch.slice(at, chunk.at_once), chunk.positions[at : at + chunk.at_once]
         yield steady(partial(_made, batch, positions, datasets), chunk.files)
@@ -73,12 +73,12 @@ def _made(batch: pa.RecordBatch, positions: Ints, datasets: Sequence[str]) -> li
 
 
 def _dict_of_four(one: str, two: str, three: str, four: str) -> Callable[..., dict[str, Any]]:
-    # A dict display is twice as fast as dict(zip()); four fields are what a loop over texts has.
+    # A dict display is twice as fast as dict(zip()). Samples of text have four fields.
     return lambda a, b, c, d: {one: a, two: b, three: c, four: d}
 
 
 def _tensor(column: pa.Array) -> Any:
-    """A column without nulls of a fixed-width number type as a writable tensor: one copy; None for any other column."""
+    """A writable tensor copy of a column of fixed-width numbers without nulls. None for any other column."""
     import torch
 
     kind = column.type
@@ -93,7 +93,7 @@ def _tensor(column: pa.Array) -> Any:
 
 
 class Batch(dict[str, Any]):
-    """A batch as a dict. Tensors are there at once, a list is made of its Arrow column when it is first looked at."""
+    """A batch as a dict. Tensors are made at once. A list is made from its Arrow column at its first access."""
 
     __slots__ = ("_columns", "_datasets", "_error", "_files", "_first", "_looked")
 
@@ -101,14 +101,14 @@ class Batch(dict[str, Any]):
         super().__init__(*given, **named)
         self._columns: dict[str, pa.Array] = {}
         self._datasets: Sequence[str] = ()
-        self._files: Sequence[MappedFile] = ()  # of the store, where strings and bytes of the columns lie
+        self._files: Sequence[MappedFile] = ()  # store files that hold the strings and bytes of the columns
         self._looked: Looked | None = None
         self._first = 0
-        self._error: DamagedStoreError | None = None  # what comes in place of the columns
+        self._error: DamagedStoreError | None = None  # raised when a column is accessed
 
     @classmethod
     def of(cls, chunk: Chunk, datasets: Sequence[str]) -> Batch:
-        """The batch of these rows."""
+        """Makes a batch from a chunk."""
         import torch
 
         out = cls()
@@ -144,13 +144,13 @@ class Batch(dict[str, Any]):
             self._made(name)
 
     def arrow(self, name: str) -> pa.Array | None:
-        """The Arrow column of this name, where it has not been made a list yet."""
+        """The Arrow column `name`. None if it is a tensor or already a list."""
         column = self._columns.get(name)
         return None if column is None else self._steady(lambda: plain(column))
 
     @property
     def nbytes(self) -> int:
-        """Bytes of its tensors, and of the Arrow columns that have not been made lists yet."""
+        """Bytes of the tensors and of the Arrow columns that are not lists yet."""
         made = sum(getattr(dict.__getitem__(self, name), "nbytes", 0) for name in dict.__iter__(self))
         return int(made + sum(column.nbytes for column in self._columns.values()))
 
@@ -165,7 +165,7 @@ class Batch(dict[str, Any]):
         self._columns.pop(name, None)
         dict.__delitem__(self, name)
 
-    # Iterating in Python makes dict(batch), {**batch} and model(**batch) take the way through __getitem__.
+    # With an `__iter__` in Python, dict(batch), {**batch} and model(**batch) use __getitem__.
     def __iter__(self) -> Iterator[str]:
         return dict.__iter__(self)
 
@@ -174,23 +174,23 @@ class Batch(dict[str, Any]):
         return self[name] if name in self else default  # noqa: SIM401 - dict.get looks past __getitem__
 
     def values(self) -> Any:
-        """The values, lists made."""
+        """The values. Makes all lists."""
         self._make_all()
         return dict.values(self)
 
     def items(self) -> Any:
-        """The items, lists made."""
+        """The items. Makes all lists."""
         self._make_all()
         return dict.items(self)
 
     def pop(self, name: str, *default: Any) -> Any:
-        """Takes the value out."""
+        """Removes and returns the value."""
         if name in self._columns:
             self._made(name)
         return dict.pop(self, name, *default)
 
     def copy(self) -> dict[str, Any]:
-        """A plain dict of the same values."""
+        """A plain dict with the same values. Makes all lists."""
         return dict(self.items())
 
     def __eq__(self, other: object) -> bool:
@@ -210,11 +210,11 @@ class Batch(dict[str, Any]):
         return {**self, **other}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Columns that nobody looked at travel between processes as one Arrow message, not as pickled lists.
+        # Columns that are not lists yet are sent to another process as one Arrow message, not as pickled lists.
         try:
             columns = self._steady(lambda: {name: plain(column) for name, column in self._columns.items()})
         except DamagedStoreError as error:
-            # A queue between processes would drop what it can't send, and its reader would wait for ever.
+            # A multiprocessing queue drops an object that it can't pickle, and its reader would wait for ever.
             made = [
                 (name, None if name in self._columns else dict.__getitem__(self, name)) for name in dict.__iter__(self)
             ]
@@ -243,7 +243,7 @@ def _rebuilt(
 
 
 def _broken(made: list[tuple[str, Any]], names: list[str], error: DamagedStoreError) -> Batch:
-    """A batch that raises the error where one of these columns is asked for."""
+    """A batch that raises `error` when one of these columns is accessed."""
     out = Batch(made)
     out._columns = {name: pa.nulls(0) for name in names}
     out._error = error
@@ -251,7 +251,7 @@ def _broken(made: list[tuple[str, Any]], names: list[str], error: DamagedStoreEr
 
 
 def collate(samples: Sequence[Any]) -> Any:
-    """Samples as one batch: numbers and tensors of one shape become tensors, everything else a list."""
+    """Collates samples into a batch. Numbers, and tensors of equal shape, become tensors; other values become lists."""
     if isinstance(samples[0], tuple):
         return tuple(map(_collated, zip(*samples, strict=True)))
     return {name: _collated([sample[name] for sample in samples]) for name in samples[0]}

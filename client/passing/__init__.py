@@ -1,1 +1,1 @@
-"""A pass over a dataset, and where the dataset stands between passes."""
+"""A pass over a dataset, and the position of the dataset between passes."""

@@ -1,9 +1,9 @@
-"""Batches by a budget of tokens: as many samples a rank as all ranks can take without one going over it.
+"""Batches with a token budget: each rank gets as many samples as fit into the budget on every rank.
 
-A step takes n samples for each rank, one rank's after the other's: n is the last number before some rank's n samples
-would come to more than the budget. So a step is a function of the position it begins at and of the world size, all
-ranks make equally many steps, and a state is one position. The price: each rank, and each worker of it, reads what all
-read. A sample that is over the budget by itself comes alone.
+A step has n consecutive samples for each rank. n is the largest number such that no rank exceeds the budget with n or
+fewer samples. So the start position and the world size determine a step, all ranks make the same number of steps, and
+a state is one position. The cost: every rank, and every worker of a rank, reads the samples of all ranks. If one
+sample alone exceeds the budget, n is 1.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from choline_data.order.lanes import Ints, Lane
 
 
 def tokens_of(batch: pa.RecordBatch) -> Ints:
-    """About how many tokens each sample has, reckoned from bytes of text as `unit="tokens"` does; at least one."""
+    """The approximate token count of each sample, at least 1. Estimated from bytes of text, as `unit="tokens"` does."""
     names = batch.schema.names
     count = byte_lengths(batch["text"]) if "text" in names else np.zeros(batch.num_rows, np.int64)
     if "turns" in names:
@@ -43,7 +43,7 @@ def tokens_of(batch: pa.RecordBatch) -> Ints:
 
 
 def samples_a_rank(tokens: npt.NDArray[np.int64], world: int, budget: int) -> int | None:
-    """The samples that each rank takes of these; None where more of them could be taken than there are."""
+    """How many of these samples each rank takes. None if more samples must be read to decide."""
     most = len(tokens) // world
     ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(tokens)])
     each = np.arange(1, most + 1)
@@ -54,26 +54,26 @@ def samples_a_rank(tokens: npt.NDArray[np.int64], world: int, budget: int) -> in
 
 @dataclass
 class BudgetProgress(PassProgress):
-    """Counts samples of all ranks: where a step begins depends on how long the samples before it are."""
+    """Counts the samples of all ranks, because the start of a step depends on the lengths of all samples before it."""
 
-    skip: int = 0  # steps of other workers before this reader's next
+    skip: int = 0  # steps of other workers before the next step of this one
 
     def after(self) -> int:
-        """Where the rank's step begins that follows the last one yielded here."""
+        """The position of the rank's step after the last one yielded here."""
         return self.position()
 
 
 class BudgetPass(Pass):
-    """Yields one rank's batches, each of at most `budget` tokens."""
+    """Yields one rank's batches. Each has at most `budget` tokens, unless a single sample has more."""
 
     def __init__(self, progress: BudgetProgress, *arguments: Any, share: Share, budget: int, last: str, **options: Any):
         super().__init__(progress, *arguments, batch=1, **options)
         self._share, self._budget, self._last = share, budget, last
 
     def read_on(self, *arguments: Any, **options: Any) -> None:
-        """Reads what follows the last step from this reader; forgets what was read ahead of another."""
+        """Continues with this reader after the last step. Discards what another reader read ahead."""
         super().read_on(*arguments, **options)
-        self._ready: Chunk | None = None  # what all ranks read next
+        self._ready: Chunk | None = None  # the next samples of all ranks
         self._tokens: Ints = np.zeros(0, np.int64)
 
     def _next_batch(self, size: int) -> Any:
@@ -97,7 +97,7 @@ class BudgetPass(Pass):
                 return made
 
     def skip(self, steps: int) -> None:
-        """Goes on this many steps after the last one that was given, which have to be read to know where they end."""
+        """Skips `steps` steps after the last one yielded. Reads them, because only their samples show where they end."""
         progress = self.progress
         assert isinstance(progress, BudgetProgress)
         for _ in range(steps * self._share.workers):
@@ -107,7 +107,7 @@ class BudgetPass(Pass):
             progress.given += step.batch.num_rows
 
     def _step(self) -> tuple[Chunk | None, int]:
-        """What all ranks have in the next step, and how many samples each of them has."""
+        """(samples of all ranks in the next step, number of samples for each rank)."""
         world = self._share.world
         while True:
             count = samples_a_rank(self._tokens, world, self._budget)
@@ -141,7 +141,7 @@ class BudgetPass(Pass):
 def progress_of(
     share: Share, start: int, end: int | None, epoch: int, begun: Mapping[str, Any] | None
 ) -> BudgetProgress:
-    """A pass over everything from `start`, or from where the state of this worker says."""
+    """The progress of a pass over the samples of all ranks, from `start` or from the position in this worker's state."""
     progress = BudgetProgress(Lane(start), 0, 0, end, epoch, worker=share.worker, workers=share.workers, split="tokens")
     progress.skip = share.worker
     if begun is not None:

@@ -1,4 +1,4 @@
-"""A pass over a dataset: which samples this process has of it, and the iterator that yields them."""
+"""A pass over a dataset: which samples this process reads, and the iterator that yields them."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from choline_data.process.memory import keep_freed
 
 log = logging.getLogger("choline_data")
 BAD_IN_A_ROW = 100
-_LOOK_AHEAD, _MOST_AHEAD = 64, 1 << 14  # positions looked through where a whole step is banned
-KEPT_BYTES = 64 << 20  # of freed memory: some batches and messages
+_LOOK_AHEAD, _MOST_AHEAD = 64, 1 << 14  # positions searched at a time and in all, if a whole step is banned
+KEPT_BYTES = 64 << 20  # freed memory that the process keeps for reuse: a few batches and messages
 
 
 @dataclass
 class PassProgress:
-    """How far a pass has come: what was yielded, never what was read ahead."""
+    """The progress of a pass. Counts yielded samples, not samples that were only read ahead."""
 
     lane: Lane
-    offset: int  # of this rank within a step
+    offset: int  # of this rank's samples within a step
     group: int  # positions from one of this rank's batches to the next
     end: int | None  # the position at which the pass ends
     epoch: int = 0
-    given: int = 0  # samples of the lane that were yielded, or are in `left`
+    given: int = 0  # samples of the lane that were yielded or are in `left`
     finished: bool = False
     worker: int = 0
     workers: int = 1
@@ -50,39 +50,39 @@ class PassProgress:
     began: float = field(default_factory=time.monotonic)
     skipped: int = 0
     banned: int = 0
-    size: int = 0  # in bytes, of what came from workers
+    size: int = 0  # bytes received from workers
     reader: Callable[[], Reader] | None = None
-    ahead: Callable[[], Prefetch | None] | None = None  # weakly: what was read ahead goes with the pass
-    left: Iterator[Any] = field(default_factory=lambda: iter(()))  # made already; knows how many they are
+    ahead: Callable[[], Prefetch | None] | None = None  # a weak reference: the queue is freed with the pass
+    left: Iterator[Any] = field(default_factory=lambda: iter(()))  # samples made but not yielded
 
     @property
     def index(self) -> int:
-        """Samples of the lane that were yielded."""
+        """Number of samples of the lane that were yielded."""
         return self.given - length_hint(self.left)
 
     def position(self) -> int:
-        """Where the step begins that this reader yields next."""
+        """The position at which this reader's next step begins."""
         position = self.lane.position(self.index) - self.offset
         return max(position, self.end) if self.finished and self.end is not None else position
 
     def received(self) -> int:
-        """Bytes that came from servers; what the rows take up in the store, about, where they are read there."""
+        """Bytes received from servers or workers. For an embedded reader, the approximate size of the rows in the store."""
         reader = self.reader() if self.reader is not None else None
         return self.size if reader is None else reader.received_bytes(self.rows)
 
     def queue(self) -> tuple[int, int]:
-        """Bytes that were read ahead, and the most there may be."""
+        """(bytes read ahead, maximum)."""
         ahead = self.ahead() if self.ahead is not None else None
         return (0, 0) if ahead is None else ahead.fill()
 
     def after(self) -> int:
-        """Where the rank's step begins that follows the last one yielded here, whichever worker has it."""
+        """The position of the rank's step after the last one yielded here. Another worker may read that step."""
         block = (self.index - 1) // self.lane.block
         return self.lane.first - self.offset + block * self.lane.period + self.group
 
 
 class Pass:
-    """Yields the samples or batches of a lane. Goes on after an exception: the next `next` gives what follows."""
+    """Yields the samples or batches of a lane. Can continue after an exception: the next call yields what follows."""
 
     def __init__(
         self,
@@ -118,14 +118,14 @@ class Pass:
         ahead: int,
         error: CholineDataError | None,
     ) -> None:
-        """Reads what follows the last sample yielded from this reader; forgets what was read ahead of another."""
+        """Continues with this reader after the last yielded sample. Discards what another reader read ahead."""
         self._drop()
         progress = self.progress
         progress.given, progress.left = progress.index, iter(())
         self._make = make
         self._plain = make.plain
         self._length = length
-        self._error = error  # what is raised at the end
+        self._error = error  # raised at the end of the stream
         lane, end = progress.lane, progress.end
         count = None if end is None else lane.below(end)
         self._total = count
@@ -147,19 +147,19 @@ class Pass:
         self._at = 0
         self._left = progress.left
         self._made_ahead: Iterator[list[Any]] = iter(())
-        self._at_rows: Iterator[tuple[Chunk, int, Any]] = iter(())  # where each is decoded or transformed
-        self._passed_over = 0  # banned samples after those that were made last
+        self._at_rows: Iterator[tuple[Chunk, int, Any]] = iter(())  # samples that Python code must decode or transform
+        self._passed_over = 0  # banned samples directly after the last samples made
 
     def __iter__(self) -> Pass:
         return self
 
     def __next__(self) -> Any:
-        for sample in self._left:  # a list's iterator counts for us: nothing else is done for a sample
+        for sample in self._left:  # fast path: the list iterator's length hint does the counting
             return sample
         return self._further()
 
     def _further(self) -> Any:
-        """The next one where no sample is at hand: none ever is where batches are made."""
+        """The next item if no sample is ready. Batches always come this way."""
         if self._batch is not None:
             return self._next_batch(self._batch)
         progress = self.progress
@@ -183,7 +183,7 @@ class Pass:
                 self._at_rows = self._numbered(allowed)
 
     def _allowed(self) -> Chunk | None:
-        """The next samples up to one that is banned, all of which are counted when what follows them is asked for."""
+        """The next samples up to a banned one. The banned one is counted when the samples after it are requested."""
         self.progress.given += self._passed_over
         self.progress.banned += self._passed_over
         self._passed_over = 0
@@ -202,14 +202,14 @@ class Pass:
         return None
 
     def _rest(self) -> Chunk | None:
-        """What is left of the chunk at hand, or the next."""
+        """The rest of the current chunk, or the next chunk."""
         held, self._held = self._held, None
         return self._fetch() if held is None else part(held, self._at, held.batch.num_rows)
 
     def skip(self, steps: int) -> None:
-        """Goes on this many steps after the last one that was given; what was read ahead is forgotten."""
+        """Skips `steps` steps after the last one yielded. Discards what was read ahead."""
         if not steps and self._batch is not None:
-            return  # bans are looked for when a step is made
+            return  # bans are applied when a step is made
         progress = self.progress
         index = progress.index + steps * (self._batch or 1)
         self._go_to(index if self._total is None else min(index, self._total))
@@ -242,7 +242,7 @@ class Pass:
             try:
                 chunk = next(self._chunks, None)
             except BaseException:
-                self._chunks = None  # a generator that raised is dead: begin another where this one was
+                self._chunks = None  # a generator cannot continue after it raised: start another at the same place
                 raise
         self.progress.waited += time.monotonic() - began
         if chunk is not None:
@@ -259,7 +259,7 @@ class Pass:
         return ((chunk, row, sample) for row, sample in enumerate(self._make.samples(chunk)))
 
     def _finished(self, chunk: Chunk, row: int, sample: Any) -> Any:
-        """The sample decoded and transformed; None for one that is skipped."""
+        """The sample after decoding and transforming; None if it is skipped."""
         try:
             made = self._make.finished(sample)
         except Exception as error:  # noqa: BLE001 - the user's code may raise anything; on_error decides
@@ -273,7 +273,7 @@ class Pass:
             raise error
         self._bad += 1
         self.progress.skipped += 1
-        # From the chunk, because a format's row need not say where it is from.
+        # Read from the chunk, because the rows of some formats do not name their source.
         named = chunk.batch["id"][row].as_py().hex() if "id" in chunk.batch.schema.names else "none"
         dataset = self._make.datasets[chunk.batch["dataset"][row].as_py()]
         log.warning("skipped position %s of %s, id %s: %s", chunk.positions[row], dataset, named, error)
@@ -295,7 +295,7 @@ class Pass:
                 return made
 
     def _without_banned(self, chunk: Chunk) -> Chunk:
-        """A step's samples without those that are banned; where all are, the next that is not, as no step is empty."""
+        """A step's samples without banned ones. If all are banned, the next sample that is not, because no step is empty."""
         if self._bans.ids:
             kept = self._bans.kept(chunk)
             left = sum(k.batch.num_rows for k in kept)
@@ -306,7 +306,7 @@ class Pass:
         return chunk
 
     def _next_allowed(self, position: int) -> Chunk:
-        """The first sample from this position of the stream on that is not banned, whoever else is given it."""
+        """The first sample at or after this position that is not banned. Another rank may also receive it."""
         import numpy as np
 
         for start in range(position, position + _MOST_AHEAD, _LOOK_AHEAD):
@@ -319,7 +319,7 @@ class Pass:
         )
 
     def _made(self, chunk: Chunk) -> Any:
-        """The chunk as a batch; None where each of its samples is skipped."""
+        """The chunk as a batch; None if all of its samples are skipped."""
         if self._plain:
             return self._make.batch(chunk)
         made = [m for m in itertools.starmap(self._finished, self._numbered(chunk)) if m is not None]
@@ -345,13 +345,13 @@ class Pass:
 
 
 def joined(parts: list[Chunk]) -> Chunk:
-    """Chunks as one."""
+    """Joins chunks into one."""
     if len(parts) == 1:
         return parts[0]
     import numpy as np
 
     batches = [p.batch for p in parts]
-    if any(batch.schema != batches[0].schema for batch in batches):  # some hold views, some values of their own
+    if any(batch.schema != batches[0].schema for batch in batches):  # some have view columns, some plain columns
         batches = [steady(partial(_of_its_own, p.batch), p.files) for p in parts]
         batches = [batch.cast(batches[0].schema) for batch in batches]
     files = tuple(dict.fromkeys(file for p in parts for file in p.files))
@@ -359,20 +359,20 @@ def joined(parts: list[Chunk]) -> Chunk:
 
 
 def _of_its_own(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The batch with its views as values."""
+    """The batch with its view columns copied to plain columns."""
     return pa.record_batch([plain(column) for column in batch.columns], names=batch.schema.names)
 
 
 def _wrapped(
     reader: Reader, lane: Lane, index: int, whole: int | None, count: int | None, length: int | None
 ) -> Iterator[Chunk]:
-    """The lane's samples; from number `whole` to `count`, those from the stream's beginning once more."""
+    """The lane's samples. From number `whole` to `count`, samples from the beginning of the stream again."""
     if whole is None or index < whole:
         for chunk in reader.chunks(lane, index, None if whole is None else whole - index):
             index += chunk.batch.num_rows
             yield chunk
         if whole is not None and index < whole:
-            return  # the reader was closed: what is left is not asked for
+            return  # the reader was closed: the rest is not needed
     if count is not None and length and index < count:
         positions = lane.positions(index, count - index) % length
         yield Chunk(reader.at(positions.tolist()), positions)

@@ -1,4 +1,4 @@
-"""Where a dataset stands: the position and the pass that come next, and the pass that is under way."""
+"""The current position of a dataset: where its next pass begins, and the pass that is running."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ def in_worker() -> bool:
 
 @dataclass
 class Standing:
-    """The one place that says where a dataset stands. A dataset and each loader made from it have one of their own."""
+    """The only record of a dataset's position. A dataset and each loader made from it have separate records."""
 
     start: int = 0  # the position at which the next pass begins
     epoch: int = 0
-    worker_state: Mapping[str, Any] | None = None  # the state of one DataLoader worker, until it iterates
+    worker_state: Mapping[str, Any] | None = None  # loaded state of one DataLoader worker, kept until it iterates
     progress: PassProgress | None = None
     live: tuple[weakref.ref[Pass], Share] | None = None
     expected: Found | None = None  # the loader that starts workers for this dataset
     parent_rank: tuple[int, int] | None = None  # the rank of the process that starts them
-    unknown: bool = False  # workers read the dataset, and nobody counts how far they are
+    unknown: bool = False  # workers read the dataset, and their position is not known
     in_workers: bool = False
-    foreign_workers: bool = False  # the workers belong to a loader that is not ours
+    foreign_workers: bool = False  # the workers belong to a loader other than `dataset.loader()`
 
     def detached(self) -> Standing:
-        """The same place without the pass: passes stay in the process, and with the object, that began them."""
+        """A copy without the pass. A pass belongs to the process and to the object that began it."""
         return replace(self, progress=None, live=None)
 
     def go_to(self, position: int, epoch: int | None = None, length: int | None = None) -> None:
-        """The next pass begins at this position, at the end of a stream of `length` with the pass after it."""
+        """Makes the next pass begin at this position. At the end of the stream (`length`), the next pass begins at 0."""
         self.start, self.worker_state = position, None
         self.epoch = self.epoch if epoch is None else epoch
         if length is not None and position >= length:
@@ -49,17 +49,17 @@ class Standing:
         self.forget_pass()
 
     def forget_pass(self) -> None:
-        """No pass is under way, here or in workers."""
+        """Records that no pass is running, here or in workers."""
         self.progress, self.live = None, None
         self.unknown = self.in_workers = self.foreign_workers = False
 
     def running(self) -> Pass | None:
-        """The pass that is under way in this process."""
+        """The pass that is running in this process, or None."""
         made = None if self.live is None else self.live[0]()
         return made if made is not None and made.progress is self.progress and not made.progress.finished else None
 
     def expect(self, loader: Found, rank: tuple[int, int] | None) -> None:
-        """Notes which loader starts workers for this dataset, and the rank of the process that does."""
+        """Records which loader starts workers for this dataset, and the rank of this process."""
         if loader.loader or loader.shard_group or loader.dispatcher:
             self.expected = loader
             self.parent_rank = rank or find_rank()
@@ -67,11 +67,11 @@ class Standing:
             self.foreign_workers = self.in_workers and not loader.ours
 
     def rank(self, chosen: tuple[int, int] | None) -> tuple[int, int]:
-        """Rank and world size. A worker knows no process group: its rank is that of the process that started it."""
+        """(rank, world size). A worker has no process group, so it has the rank of the process that started it."""
         return chosen or (self.parent_rank if self.parent_rank and in_worker() else find_rank())
 
     def check_known(self) -> None:
-        """InvalidOptionError where workers read, and how far they are is known to nobody."""
+        """Raises InvalidOptionError if workers read and their position is not known."""
         if self.unknown and not in_worker():
             raise InvalidOptionError(
                 "Workers of a DataLoader read this dataset, and how far they are is not known here.",
@@ -80,7 +80,7 @@ class Standing:
             )
 
     def check_reachable(self, call: str) -> None:
-        """InvalidOptionError where workers of a foreign loader read, which `call` would not reach."""
+        """Raises InvalidOptionError if workers of another loader read, because `call` would not reach them."""
         if self.foreign_workers or in_worker():
             raise InvalidOptionError(
                 f"Workers of a DataLoader read this dataset, and {call}() would not reach them.",
@@ -89,7 +89,7 @@ class Standing:
             )
 
     def check_unread(self) -> None:
-        """InvalidOptionError where workers have read ahead, with the mix that they were started with."""
+        """Raises InvalidOptionError if workers read ahead, because they use the mix that they started with."""
         if self.in_workers or in_worker():
             raise InvalidOptionError(
                 "Workers of a DataLoader read this dataset ahead, with the mix that they were started with.",
@@ -98,7 +98,7 @@ class Standing:
             )
 
     def take_worker_state(self, share: Share) -> Mapping[str, Any] | None:
-        """The state that one worker loaded, given once; InvalidOptionError where it belongs to another worker."""
+        """Returns the loaded worker state, once. Raises InvalidOptionError if it belongs to another worker."""
         state, self.worker_state = self.worker_state, None
         if state is not None and (state.get("workers"), state.get("worker")) != (share.workers, share.worker):
             raise InvalidOptionError(
@@ -110,7 +110,7 @@ class Standing:
     def first_progress(
         self, share: Share, state: Mapping[str, Any] | None, length: int | None, last_step: str
     ) -> PassProgress:
-        """The progress of a pass that begins now: here, or where the state of this worker says."""
+        """The progress of a new pass. It begins at the current position, or at the position in this worker's state."""
         if state is None:
             lane, offset = share.lane(self.start)
         else:
@@ -128,7 +128,7 @@ class Standing:
         )
 
     def place(self) -> dict[str, Any]:
-        """Position and pass, as a state has them; in a worker also which worker it is."""
+        """The state fields for position and pass. In a worker, also the worker's number."""
         progress = self.progress
         place: dict[str, Any] = {"position": self.start, "epoch": self.epoch}
         if progress is None:

@@ -1,1 +1,1 @@
-"""Which rank, worker and share of the stream this process reads."""
+"""Finds which rank and worker this process is, and which share of the stream it reads."""

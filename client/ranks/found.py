@@ -1,8 +1,8 @@
-"""Who reads what: the rank of this process, and the lane of positions that a rank, or a worker of it, reads.
+"""Finds the rank of this process.
 
-With a batch size b and world ranks, G = world · b and step j is positions [j·G, (j+1)·G); rank r has its r-th part. A
-DataLoader worker w of W has steps w, w + W … of its rank: that is rank `w·world + r` of `world·W`, so that one
-arithmetic serves ranks and workers, here and on a server.
+How positions are divided: with batch size b and `world` ranks, G = world · b, and step j has the positions
+[j·G, (j+1)·G). Rank r reads the r-th part of each step. DataLoader worker w of W reads the steps w, w + W … of its rank.
+That equals rank `w·world + r` of `world·W`, so ranks and workers use the same arithmetic, here and on a server.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from choline_data.errors import InvalidOptionError
 
 
 def find_rank(rank: int | None = None, world_size: int | None = None) -> tuple[int, int]:
-    """Rank and world size: as told, else of the process group, else of `RANK` and `WORLD_SIZE`, else 0 of 1."""
+    """(rank, world size): from the arguments, else the process group, else `RANK` and `WORLD_SIZE`, else (0, 1)."""
     if (rank is None) != (world_size is None):
         raise InvalidOptionError(
             "rank and world_size go together.",

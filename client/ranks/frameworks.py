@@ -1,4 +1,4 @@
-"""Finds the loaders and frameworks that iterate a dataset, by looking at the call stack."""
+"""Finds the loaders and frameworks that iterate a dataset. Inspects the call stack."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Found:
-    """Who iterates a dataset, as far as the call stack tells."""
+    """What the call stack shows about the loaders that iterate a dataset."""
 
     loader_batch: int | None = None
     workers: int = 0
     loader: bool = False
-    dispatcher: bool = False  # Accelerate reads everything on one rank and deals it to the others
-    stateless: bool = False  # the loader has workers, and nobody asks them how far they are
-    ours: bool = False  # it is dataset.loader(), which knows how far its workers are and can begin them again
-    shard_group: int = 0  # Accelerate lets each rank read everything and keep its part: samples in a step of all ranks
+    dispatcher: bool = False  # Accelerate reads all samples on one rank and sends the others their part
+    stateless: bool = False  # the loader has workers and does not track their positions
+    ours: bool = False  # the loader is dataset.loader(), which tracks and can restart its workers
+    shard_group: int = 0  # samples in a step of all ranks, if Accelerate makes each rank read all and keep its part
 
 
 def _reaches(outer: Any, dataset: object) -> bool:
@@ -43,7 +43,7 @@ def _objects() -> Iterator[Any]:
 
 
 def iterating(dataset: object) -> Found:
-    """The loaders and wrappers in the call stack that stand around `dataset`."""
+    """The loaders and wrappers in the call stack that iterate `dataset`."""
     data = sys.modules.get("torch.utils.data")
     if data is None:
         return Found()
@@ -64,5 +64,5 @@ def iterating(dataset: object) -> Found:
 
 
 def fetcher() -> Any:
-    """Lightning's fetcher in the call stack, which holds batches that the loop has not got yet; None without one."""
+    """Lightning's fetcher in the call stack, or None. It holds batches that the loop has not received yet."""
     return next((value for value in _objects() if type(value).__name__ == "_PrefetchDataFetcher"), None)

@@ -1,4 +1,4 @@
-"""The data-parallel rank of this process in a DeviceMesh. Its tensor-, pipeline- and context-parallel peers have the same."""
+"""The data-parallel rank of this process in a DeviceMesh. Its tensor-, pipeline- and context-parallel peers share it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SILENT = frozenset({"parallel", "dim", "mesh"})
 
 
 def placed(rank: int | None, world_size: int | None, mesh: Any) -> tuple[tuple[int, int] | None, int]:
-    """Rank and world size as told or as the mesh has them, None where neither says; and which of its peers this is."""
+    """((rank, world size) from the arguments or the mesh, or None; the index of this process among its peers)."""
     told = None if rank is None and world_size is None else find_rank(rank, world_size)
     if mesh is None:
         return told, 0
@@ -44,7 +44,7 @@ def _of_mesh(mesh: Any) -> tuple[tuple[int, int], int]:
 
 
 def _sharing(mesh: Any, everyone: int) -> list[int]:
-    """The dimensions along which processes have samples of their own."""
+    """The dimensions along which processes read different samples."""
     names = mesh.mesh_dim_names
     if names is None:
         if mesh.ndim == 1:
@@ -72,7 +72,7 @@ def _sharing(mesh: Any, everyone: int) -> list[int]:
 
 
 def _kind(name: str) -> str:
-    """share, alike, or nothing for a name that says neither or, as dp_cp, both."""
+    """`share` or `alike`. Empty if the name matches neither or, like dp_cp, both."""
     words = set(re.split(r"[^a-z0-9]+", name.lower())) - _SILENT
     return "share" if words and words <= _SHARE else "alike" if words and words <= _ALIKE else ""
 

@@ -1,4 +1,4 @@
-"""The share of the stream that a rank, a worker or a loader's process reads."""
+"""The share of the stream that a rank, a worker or a loader process reads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from choline_data.order.lanes import Lane
 
 @dataclass(frozen=True)
 class Share:
-    """What decides a reader's lane: ranks, workers, and whether someone outside makes batches or deals samples."""
+    """The values that determine a reader's lane: ranks, workers, and whether an outer loader makes the batches."""
 
     rank: int
     world: int
@@ -22,11 +22,11 @@ class Share:
 
     @property
     def group(self) -> int:
-        """Positions from one of a rank's batches to the next."""
+        """Distance in positions between two consecutive batches of a rank."""
         return self.world * (self.batch or self.loader_batch or 1)
 
     def lane(self, start: int) -> tuple[Lane, int]:
-        """The lane where the whole rank begins at `start`, and this rank's offset in a step."""
+        """(lane, offset of this rank in a step), if all ranks and workers begin at `start`."""
         place = {"rank": self.rank, "world": self.world, "worker": self.worker, "workers": self.workers}
         if self.batch is None and self.workers > 1 and (self.loader_batch or 1) > 1:
             return Lane.dealt(start, group=self.loader_batch or 1, **place), self.rank
@@ -34,7 +34,7 @@ class Share:
         return Lane.of(start, batch=batch, **place), self.rank * batch
 
     def end(self, start: int, length: int | None, last: str) -> int | None:
-        """The position at which a pass from `start` ends: `length`, or the end of a whole step."""
+        """The position at which a pass from `start` ends: `length`, or the end of a complete step."""
         if length is None or last == "short":
             return length
         step = self.world * (self.batch or 1)
@@ -45,7 +45,7 @@ class Share:
 def share_of(
     found: frameworks.Found, expected: frameworks.Found | None, rank: tuple[int, int], told: bool, batch: int | None
 ) -> Share:
-    """The share of the calling process, which may be a DataLoader worker or stand behind Accelerate."""
+    """The share of this process. It may be a DataLoader worker, or Accelerate may divide the samples."""
     import torch.utils.data
 
     info = torch.utils.data.get_worker_info()

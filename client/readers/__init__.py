@@ -1,1 +1,1 @@
-"""Where samples come from: a home in this process, or servers."""
+"""Readers of samples, from a local home or from servers."""

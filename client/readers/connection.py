@@ -1,4 +1,4 @@
-"""Where servers are and how calls reach them: addresses, one channel at a time, errors, and patience between tries."""
+"""Connections to servers: addresses, one channel at a time, errors, and waits between retries."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CALL_SECONDS = 30.0
 BUDGET_SECONDS = 300.0
 CONNECT_SECONDS = 5.0
 _FIRST_WAIT, _LONGEST_WAIT = 0.1, 3.0  # new samples come within 5 s of a server's return
-_LEAST_SECONDS = 1.0  # that a call gets, however little patience is left
+_LEAST_SECONDS = 1.0  # minimum timeout of a call, however little of the budget is left
 _ANY_ADDRESS = '{"loadBalancingConfig": [{"pick_first": {"shuffleAddressList": true}}]}'
 _RETRIED = (
     "UNAVAILABLE",
@@ -41,7 +41,7 @@ _RETRIED = (
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where servers are and how to be let in. Plain and picklable."""
+    """Server addresses, credentials and time limits. Picklable."""
 
     addresses: tuple[str, ...]
     token: str | None = None
@@ -51,7 +51,7 @@ class Endpoint:
 
     @classmethod
     def of(cls, server: str | Sequence[str], **options: Any) -> Endpoint:
-        """The endpoint of `"host:port"`, several of them in a list or with commas, or `dns:///name`."""
+        """Builds an endpoint from `"host:port"`, several of these (a list, or separated by commas), or `dns:///name`."""
         given = server.split(",") if isinstance(server, str) else list(server)
         addresses = tuple(a.strip().removeprefix("grpc://") for a in given if a.strip())
         if not addresses:
@@ -83,7 +83,7 @@ def _credentials(tls: bool | str | Mapping[str, str]) -> Any:
 
 
 class Connection:
-    """A channel to one address at a time, opened when it is first used, closed around forks."""
+    """A channel to one address at a time. Opened at its first use, closed before forks."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
@@ -93,11 +93,11 @@ class Connection:
 
     @property
     def address(self) -> str:
-        """The address that is used now."""
+        """The current address."""
         return self.endpoint.addresses[self._turn % len(self.endpoint.addresses)]
 
     def stub(self) -> Any:
-        """The service on the current address."""
+        """A gRPC stub for the current address."""
         if forks.unsafe():
             raise InvalidOptionError(
                 "This process was forked while gRPC was at work in its parent, which no fork survives.",
@@ -119,9 +119,9 @@ class Connection:
                     ("grpc.http2.ping_timeout_ms", 10_000),
                     ("grpc.use_local_subchannel_pool", 1),
                     ("grpc.enable_retries", 0),
-                    # A frozen server's kernel still accepts connections: how long until one must have answered.
+                    # The kernel of a frozen server still accepts connections. This limits the wait for an answer.
                     ("grpc.min_reconnect_backoff_ms", int(min(CONNECT_SECONDS, self.endpoint.stall) * 1000)),
-                    ("grpc.service_config", _ANY_ADDRESS),  # of those that a name stands for, or the first gets all
+                    ("grpc.service_config", _ANY_ADDRESS),  # spreads clients over all addresses of a DNS name
                 ]
                 if self.endpoint.tls:
                     self._channel = grpc.secure_channel(self.address, _credentials(self.endpoint.tls), options)
@@ -130,7 +130,7 @@ class Connection:
             return firehose_pb2_grpc.FirehoseServiceStub(self._channel)
 
     def metadata(self) -> list[tuple[str, str]]:
-        """What goes with every call."""
+        """The metadata of every call: the token, if there is one."""
         return [("authorization", f"Bearer {self.endpoint.token}")] if self.endpoint.token else []
 
     def close(self) -> None:
@@ -141,13 +141,13 @@ class Connection:
             channel.close()
 
     def advance(self) -> None:
-        """Goes to the next address."""
+        """Switches to the next address."""
         self.close()
         self._turn += 1
 
 
 def error_of(error: Any) -> CholineDataError:
-    """What the server says about a failed call, as the error that it was there."""
+    """Converts a failed call back to the error that the server raised."""
     from google.rpc import error_details_pb2, status_pb2
 
     for key, value in error.trailing_metadata() or ():
@@ -167,29 +167,29 @@ def error_of(error: Any) -> CholineDataError:
 
 
 class Patience:
-    """Waits longer and longer between tries, with full jitter, until nothing has come for `budget` seconds."""
+    """Waits between retries, longer each time and with full jitter. Gives up after `budget` seconds without data."""
 
     def __init__(self, connection: Connection, stopped: Callable[[], bool], budget: float) -> None:
         self._connection = connection
         self._stopped = stopped
         self._budget = budget
-        self._random = random.Random(os.urandom(8))  # never the trainer's random state
+        self._random = random.Random(os.urandom(8))  # does not use the trainer's random state
         self._tries = 0
         self._since = time.monotonic()
         self.retries = 0
 
     def share(self) -> float:
-        """Seconds that the next call may take, so that each address not yet tried gets its part of what is left."""
+        """Timeout of the next call in seconds: the remaining time, divided by the number of addresses not tried yet."""
         left = self._budget - (time.monotonic() - self._since)
         return max(left / max(len(self._connection.endpoint.addresses) - self._tries, 1), _LEAST_SECONDS)
 
     def progress(self) -> None:
-        """Something came: patience is fresh again."""
+        """Records that data arrived: the full budget is available again."""
         self._tries = 0
         self._since = time.monotonic()
 
     def wait(self, error: CholineDataError) -> None:
-        """Waits for the next try, on the next address; raises the error when there is no time left."""
+        """Switches to the next address and waits for the next try. Raises UnavailableError if the budget is spent."""
         spent = time.monotonic() - self._since
         if spent >= self._budget:
             raise UnavailableError(
@@ -206,7 +206,7 @@ class Patience:
 
 
 def called(connection: Connection, call: Callable[[Any, float], T], budget: float) -> T:
-    """A unary call, given a stub and its seconds; tried again while the server can't be reached."""
+    """Makes a unary call. `call` receives a stub and a timeout in seconds. Retries while the server can't be reached."""
     import grpc
 
     patience = Patience(connection, lambda: False, budget)
@@ -217,10 +217,10 @@ def called(connection: Connection, call: Callable[[Any, float], T], budget: floa
             error = error_of(raised)
             if not isinstance(error, TransientError):
                 raise error from None
-        except ValueError as raised:  # grpcio's, for a channel that was closed under it, as before a fork
+        except ValueError as raised:  # grpcio raises it if the channel was closed meanwhile, as before a fork
             error = UnavailableError(str(raised))
         else:
             if answer is not None:
                 return answer
-            error = UnavailableError("The server's answer can't be read.")  # grpcio gives None for what is no protobuf
+            error = UnavailableError("The server's answer can't be read.")  # grpcio returns None if it is no protobuf
         patience.wait(error)

@@ -1,4 +1,4 @@
-"""Reads a home in this process: the order and store code of the server, without a server."""
+"""Reads a home in this process, with the same order and store code as the server."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from choline_data.order.recipe import Recipe
 from choline_data.store.windows import Store
 from choline_data.streams.sample_stream import SampleStream
 
-TARGET_BYTES = 4 << 20  # of what is made at a time: values, or samples of values that are read where they lie
+TARGET_BYTES = 4 << 20  # size of the values, or of the samples, that are made at a time
 MOST_ROWS, ROWS_AT_ONCE = 8192, 512
 FIRST_ROWS = 32
-WINDOWS_A_SOURCE = 8  # a map view jumps among them; a loop needs two
+WINDOWS_A_SOURCE = 8  # a map view reads in random order; a loop needs only two
 
 
 class EmbeddedReader:
-    """A stream of the home at `location`."""
+    """Reads a stream from the home at `location`."""
 
     def __init__(self, location: str, recipe: Recipe, columns: Sequence[str] | None) -> None:
         from choline_data.places.home import Home
@@ -39,7 +39,7 @@ class EmbeddedReader:
         return Described(stream.recipe, stream.schema, stream.datasets, stream.length)
 
     def chunks(self, lane: Lane, index: int, count: int | None) -> Iterator[Chunk]:
-        """The lane's samples from number `index` on; small chunks first, so that the first sample comes soon."""
+        """The lane's samples from number `index` on. The first chunks are small, so that the first sample arrives soon."""
         if count is None and self._stream.length is not None:
             count = max(lane.below(self._stream.length) - index, 0)
         rows = min(FIRST_ROWS, self._rows)
@@ -56,7 +56,7 @@ class EmbeddedReader:
     def _chunk(self, positions: Ints) -> Chunk:
         if not isinstance(self._stream, SampleStream):
             return Chunk(self._stream.read_at(positions), positions, at_once=self._at_once)
-        # What stays in this process is read where it lies: a column nobody looks at is never copied.
+        # The batch holds views of the store's files: a column that nobody uses is never copied.
         batch, files = self._stream.views_at(positions)
         return Chunk(batch, positions, None, self._at_once, files, Looked(batch, files, self._at_once))
 
@@ -67,15 +67,15 @@ class EmbeddedReader:
         return read_positions(self._stream, positions)
 
     def received_bytes(self, rows: int) -> int:
-        """About what this many rows take up in the store: they are read where they lie, and nobody counts."""
+        """Approximate size of `rows` rows in the store. Bytes are not counted, because nothing is transferred."""
         return int(rows * self._stream.mean_row_bytes())
 
     def close(self) -> None:
-        """Nothing is held that others wait for."""
+        """Does nothing: no other reader waits for what this one holds."""
 
 
 def resolved(location: str, mix: object, settings: Mapping[str, Any], tokens: Mapping[str, Any]) -> Recipe:
-    """The recipe of a mix against the home's catalog as it is now; `tokens` are the settings of the tokens view."""
+    """Resolves a mix against the current catalog of the home. `tokens` are the settings of the tokens view."""
     from choline_data.mix import resolve_mix
     from choline_data.places.home import Home
 

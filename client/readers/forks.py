@@ -1,7 +1,7 @@
-"""Forks: streams rest while a process forks, and a dataset learns which loader is about to start workers for it.
+"""Fork safety: streams pause while a process forks, and a dataset learns which loader will start workers for it.
 
-gRPC survives a fork only where no channel is open and no thread is in it. Before a fork every live stream of this
-process stops its thread and closes its channel; it goes on from where it was when it is next asked for a sample.
+gRPC survives a fork only if no channel is open and none of its threads runs. Before a fork, every live stream of this
+process stops its thread and closes its channel. It continues at the same sample when the next one is requested.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from choline_data.client.ranks.frameworks import iterating
 
 
 class Pausable(Protocol):
-    """Something with a thread or a channel that must not be there during a fork."""
+    """An object with a thread or a channel that must not exist during a fork."""
 
     def pause(self) -> bool:
-        """Stops the thread and closes the channel; False where that did not work in time."""
+        """Stops the thread and closes the channel. Returns False if that took too long."""
 
 
 _live: weakref.WeakSet[Any] = weakref.WeakSet()
 _datasets: weakref.WeakSet[Any] = weakref.WeakSet()
 _unsafe = False
-_forks = 0  # that threads of this process are in the middle of
-_OFF = ("0", "false", "f", "no", "n")  # what GRPC_ENABLE_FORK_SUPPORT is where gRPC does nothing about forks
+_forks = 0  # number of forks that are in progress in threads of this process
+_OFF = ("0", "false", "f", "no", "n")  # values of GRPC_ENABLE_FORK_SUPPORT that turn gRPC's fork support off
 _GRPC_THREADS = ("event_engine", "lifeguard", "grpc_", "timer_manager")
 _LEAVE_SECONDS, _STILL_SECONDS = 5.0, 0.5
-_staying: frozenset[str] = frozenset()  # gRPC's threads that were still there after so long without a change
-_bound = False  # this worker ends with the process that started it
+_staying: frozenset[str] = frozenset()  # gRPC threads that stayed unchanged for _STILL_SECONDS
+_bound = False  # whether this worker already ends with its parent process
 
 
 def watch(stream: Pausable) -> None:
-    """Has `stream` paused before each fork."""
+    """Registers `stream` to be paused before each fork."""
     _live.add(stream)
 
 
 def watch_dataset(dataset: object) -> None:
-    """Has `dataset._expect(found)` called when a loader is about to fork workers for it."""
+    """Registers `dataset`: before each fork, `dataset._expect` is called with the loader that iterates the dataset."""
     _datasets.add(dataset)
 
 
@@ -52,15 +52,15 @@ def unsafe() -> bool:
 
 
 def under_way() -> bool:
-    """Whether a thread of this process is about to fork: streams are at rest, and none may start."""
+    """Whether a thread of this process is forking. Streams are paused then, and none may start."""
     return _forks > 0
 
 
 def end_with_parent() -> None:
-    """Has this process, a DataLoader's worker, end as soon as the one that started it is gone, whatever it is doing.
+    """Makes this DataLoader worker exit as soon as its parent process is gone, whatever it is doing.
 
-    torch's own watchdog looks every five seconds, sees nothing where the parent died before it first looked, and
-    cannot end a worker whose batches fill a pipe that nobody reads any more.
+    torch's own watchdog checks only every five seconds. It misses a parent that died before the first check, and it
+    cannot end a worker that is blocked on a full pipe that nobody reads.
     """
     global _bound
     parent = multiprocessing.parent_process()
@@ -76,7 +76,7 @@ def end_with_parent() -> None:
 
 
 def _grpc_threads() -> frozenset[str]:
-    """The threads of gRPC's own in this process, as far as Linux tells."""
+    """The ids of gRPC's own threads in this process. Empty on systems without /proc."""
     found = set()
     try:
         for task in os.listdir("/proc/self/task"):
@@ -89,10 +89,10 @@ def _grpc_threads() -> frozenset[str]:
 
 
 def _settled() -> bool:
-    """Waits out gRPC's threads, which end some milliseconds after its last channel is closed; whether a fork is safe.
+    """Waits until gRPC's threads end, some milliseconds after its last channel closes. Returns whether a fork is safe.
 
-    A child of a gRPC that is half shut down waits for threads which it does not have. Those of a gRPC at work, for
-    channels that are none of ours, gRPC sees to itself, unless GRPC_ENABLE_FORK_SUPPORT tells it not to.
+    If gRPC is half shut down at a fork, the child waits for threads that do not exist in it. If gRPC still works for
+    channels that are not ours, it handles the fork itself, unless GRPC_ENABLE_FORK_SUPPORT turns that off.
     """
     global _staying
     if "grpc" not in sys.modules:
@@ -120,7 +120,7 @@ def _before() -> None:
         dataset._expect(iterating(dataset))
     for stream in list(_live):
         if not stream.pause():
-            _unsafe = True  # the child reads this; the parent forgets it below
+            _unsafe = True  # for the child; the parent resets it in _in_parent
     if not _settled():
         _unsafe = True
 

@@ -1,4 +1,4 @@
-"""One thread that reads ahead of the trainer, into a queue bounded in bytes."""
+"""One thread that reads ahead of the trainer into a queue with a limit in bytes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _STOP_SECONDS = 10.0
 
 
 class Prefetch:
-    """Chunks of a lane, read ahead. Holds no thread before the first `next` and none during a fork."""
+    """Reads chunks of a lane ahead. Has no thread before the first `next` and none during a fork."""
 
     def __init__(
         self,
@@ -30,9 +30,9 @@ class Prefetch:
     ) -> None:
         self._reader = reader
         self._read = read
-        self._index = index  # of the first sample that is not in the queue yet
+        self._index = index  # number of the first sample that is not in the queue yet
         self._limit = limit
-        self._queue: deque[tuple[Chunk, int]] = deque()  # and its bytes, which take Arrow a while to count
+        self._queue: deque[tuple[Chunk, int]] = deque()  # each chunk with its bytes, which Arrow is slow to count
         self._bytes = 0
         self._change = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -43,7 +43,7 @@ class Prefetch:
         forks.watch(self)
 
     def next(self) -> Chunk | None:
-        """The next chunk; None after the last."""
+        """The next chunk; None after the last one."""
         with self._change:
             if not self._queue and not self._ended and self._failed is None:
                 self._wait()
@@ -60,7 +60,7 @@ class Prefetch:
     def _wait(self) -> None:
         began = time.monotonic()
         while not self._queue and not self._ended and self._failed is None:
-            if forks.under_way():  # in another thread: nothing may start before it has forked
+            if forks.under_way():  # another thread is forking: start nothing until it is done
                 self._change.wait(_FORK_SECONDS)
                 continue
             self._start()
@@ -114,12 +114,12 @@ class Prefetch:
             self._change.notify_all()
 
     def pause(self) -> bool:
-        """Stops the thread; what it had read stays, and it goes on when more is asked for."""
+        """Stops the thread and keeps the queue. The next request for more starts a thread again."""
         with self._change:
             thread, self._stopping = self._thread, True
             self._change.notify_all()
         self._reader().close()
-        if thread is not None and thread is not threading.current_thread():  # it may be what collects a dropped pass
+        if thread is not None and thread is not threading.current_thread():  # the thread itself may run the finalizer
             thread.join(_STOP_SECONDS)
         with self._change:
             stopped = thread is None or not thread.is_alive()
@@ -128,14 +128,14 @@ class Prefetch:
         return stopped
 
     def restart(self, index: int) -> None:
-        """Forgets what was read, and goes on from the lane's sample number `index`."""
+        """Empties the queue and continues at the lane's sample number `index`."""
         if not self.pause():
             raise UnavailableError("The reader thread did not stop.", remedy="Load the last state, and go on from it.")
         self._queue.clear()
         self._bytes, self._index, self._ended, self._failed = 0, index, False, None
 
     def drop(self) -> None:
-        """Has the thread stop and close what it reads, without waiting for it: for a finalizer, which may run in it."""
+        """Signals the thread to stop and close its reader. Never waits for it, so a finalizer in that thread may call this."""
         self._dropped = self._stopping = True
         reader, thread = self._reader(), self._thread
         if thread is None or not thread.is_alive():
@@ -144,5 +144,5 @@ class Prefetch:
             cancel()
 
     def fill(self) -> tuple[int, int]:
-        """Bytes in the queue, and the most there may be."""
+        """(bytes in the queue, maximum)."""
         return self._bytes, self._limit

@@ -1,4 +1,4 @@
-"""What a reader gives the dataset, embedded or remote: the recipe, its schema, and samples of a lane in chunks."""
+"""The interface of embedded and remote readers: the recipe, its schema, and a lane's samples in chunks."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from choline_data.places.mapped import MappedFile, steady
 
 
 class Looked:
-    """A batch of views, and lists that were made of some of its rows: more than one step looks at, so that files are
-    asked seldom whether they changed."""
+    """A batch of views with a cache of lists made from its rows. Lists are made for several steps at a time, so that
+    checks whether the files changed are rare."""
 
     def __init__(self, batch: pa.RecordBatch, files: Sequence[MappedFile], at_once: int) -> None:
         self._batch, self._files, self._at_once = batch, files, at_once
         self._made: dict[str, tuple[int, list[Any]]] = {}
 
     def rows(self, name: str, first: int, count: int, made: Callable[[pa.Array], list[Any]]) -> list[Any]:
-        """Rows from `first` on of a column, of which `made` makes lists."""
+        """`count` rows of a column from row `first` on, as a list. `made` converts an Arrow array to a list."""
         start, held = self._made.get(name, (0, []))
         if not start <= first <= first + count <= start + len(held):
             column = self._batch[name].slice(first, max(count, self._at_once))
@@ -36,11 +36,11 @@ class Chunk:
 
     batch: pa.RecordBatch
     positions: Ints
-    part_of: tuple[pa.RecordBatch, int] | None = None  # the batch that this is a slice of, and from which row
-    at_once: int = 512  # samples that are made of it at a time: so few that they are still near when they are used
-    files: Sequence[MappedFile] = ()  # of the store, where its strings and bytes lie: `steady` makes values of them
-    looked: Looked | None = None  # what it is a part of
-    first: int = 0  # its first row there
+    part_of: tuple[pa.RecordBatch, int] | None = None  # the batch that this is a slice of, and its first row there
+    at_once: int = 512  # samples made at a time: few enough to be still in the CPU cache when used
+    files: Sequence[MappedFile] = ()  # store files that its views refer to; `steady` copies values out of them
+    looked: Looked | None = None  # the batch with cached lists that it is a part of
+    first: int = 0  # its first row in that batch
 
     def part(self, start: int, stop: int, part_of: tuple[pa.RecordBatch, int] | None = None) -> Chunk:
         """Rows start … stop-1."""
@@ -50,7 +50,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Described:
-    """What a stream looks like."""
+    """A description of a stream."""
 
     recipe: Recipe
     schema: pa.Schema
@@ -59,19 +59,19 @@ class Described:
 
 
 class Reader(Protocol):
-    """A source of samples. Opened in the process that reads, never carried into another."""
+    """A source of samples. Opened in the process that reads, and never passed to another."""
 
     def describe(self) -> Described:
         """The stream's recipe, schema, dataset names and length."""
 
     def chunks(self, lane: Lane, index: int, count: int | None) -> Iterator[Chunk]:
-        """The lane's samples from number `index` on, `count` of them or until they end, in order, none left out."""
+        """The lane's samples from number `index` on, in order and without gaps: `count` of them, or all if None."""
 
     def at(self, positions: Sequence[int]) -> pa.RecordBatch:
         """The samples at these positions, in this order, in the wire schema."""
 
     def received_bytes(self, rows: int) -> int:
-        """Bytes that `rows` samples, which it has given, came in."""
+        """Bytes received for the `rows` samples that it delivered."""
 
     def close(self) -> None:
-        """Lets go of everything; a chunk that is being waited for ends with UnavailableError."""
+        """Releases all resources. `chunks` that wait for data in another thread end."""

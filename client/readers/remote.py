@@ -1,4 +1,4 @@
-"""Reads from servers: one stream at a time, continued on another address from the exact sample when it is cut."""
+"""Reads from servers, one stream at a time. A broken stream continues on another address at the exact next sample."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from choline_data.streams import wire
 
 _DAMAGED_TRIES = 3
 _AT_ONCE = 256
-# A packed row costs no more than its bytes to make, so what a message costs beside them is dealt to more rows.
+# Packed rows are cheap to make, so larger messages spread the fixed cost of a message over more rows.
 _TOKENS_MESSAGE = 2 << 20
 
 
@@ -39,7 +39,7 @@ def resolved(
     tokens: Mapping[str, Any],
     columns: Sequence[str] | None,
 ) -> tuple[Recipe, Described]:
-    """The recipe that a server makes of a mix, over a channel that is closed at once; a recipe is what it is."""
+    """Asks a server to resolve a mix, and closes the channel at once. A Recipe is returned unchanged."""
     from choline_data.mix import parse_mix
     from choline_data.v1 import firehose_pb2 as pb
 
@@ -85,7 +85,7 @@ def _described(recipe: Recipe, schema: bytes, count: int) -> Described:
 
 
 def _described_by_sample(endpoint: Endpoint, recipe: Recipe, columns: Sequence[str] | None) -> Described:
-    """What a recipe made elsewhere looks like on this server: its first sample says."""
+    """Describes a recipe that was made elsewhere. Reads the schema with the first sample from the server."""
     from choline_data.v1 import firehose_pb2 as pb
 
     request = pb.GetSamplesRequest(recipe_json=recipe.to_json(), positions=[0], columns=list(columns or ()))
@@ -99,7 +99,7 @@ def _described_by_sample(endpoint: Endpoint, recipe: Recipe, columns: Sequence[s
     finally:
         connection.close()
     length = recipe.plan().length
-    # A stream says its schema before its samples.
+    # An Arrow IPC stream has its schema before its samples.
     return _described(recipe, answer.serialized_stream, -1 if length is None else length)
 
 
@@ -114,7 +114,7 @@ def _schema(raw: bytes) -> pa.Schema:
 
 @dataclass(frozen=True)
 class _Request:
-    """A lane in the words of the wire, and whether the server's lane holds more than ours."""
+    """A lane as the fields of a request. `wider` is the server's lane if it holds more than ours."""
 
     rank: int
     world: int
@@ -125,8 +125,8 @@ class _Request:
     @classmethod
     def of(cls, lane: Lane) -> _Request:
         if lane.block > 1 and lane.step > 1:
-            # Several workers share a rank's single positions in groups: read the rank's, or what all ranks have in our
-            # groups, whichever is less, and keep ours.
+            # Several workers share the single positions of a rank in groups. Read either all positions of the rank or
+            # the positions of all ranks in our groups, whichever is less, and keep only ours.
             workers = lane.period // (lane.block * lane.step)
             if lane.step < workers:
                 first = lane.first - lane.first % lane.step
@@ -141,7 +141,7 @@ class _Request:
 
 
 class RemoteReader:
-    """A stream that servers give. Used by one thread at a time; `close` may come from any."""
+    """Reads a stream from servers. One thread at a time may use it; any thread may call `close`."""
 
     def __init__(
         self, endpoint: Endpoint, described: Described, columns: Sequence[str] | None, claim: RunClaim | None = None
@@ -163,35 +163,35 @@ class RemoteReader:
         return self._described
 
     def received_bytes(self, rows: int) -> int:
-        """The bytes of the messages that came, those that were read ahead among them."""
+        """Bytes of all messages received, including messages that were read ahead."""
         del rows
         return self.received
 
     def check(self) -> None:
-        """Cuts a stream that has been silent for too long, so that the reader goes on elsewhere. For another thread."""
+        """Cancels a stream that has stalled, so that the reader continues on another address. Called by another thread."""
         since, call = self._waiting_since, self._call
         if since is not None and call is not None and time.monotonic() - since > self.endpoint.stall:
             call.cancel()
 
     def cancel(self) -> None:
-        """Ends the stream that is open. Takes no lock and waits for nothing: for finalizers, which run anywhere."""
+        """Ends the open stream. Takes no lock and never waits, so finalizers may call it in any thread."""
         self._closed += 1
         call = self._call
         if call is not None:
             call.cancel()
 
     def close(self) -> None:
-        """Ends the stream that is open and closes the channel."""
+        """Ends the open stream and closes the channel."""
         self.cancel()
         self._connection.close()
 
     def pause(self) -> bool:
-        """Closes the channel before a fork, where no stream is open; the next call opens another."""
+        """Closes the channel before a fork, when no stream is open. The next call opens another."""
         self._connection.close()
         return True
 
     def chunks(self, lane: Lane, index: int, count: int | None) -> Iterator[Chunk]:
-        """The lane's samples from number `index` on, whatever happens to one server or another."""
+        """The lane's samples from number `index` on. Retries on other addresses if a server fails."""
         import grpc
 
         length = self._described.length
@@ -237,7 +237,7 @@ class RemoteReader:
 
     @contextmanager
     def _streaming(self, request: Any) -> Iterator[Any]:
-        """A call that is over afterwards, and heard out, until which gRPC keeps it, its channel and its own threads."""
+        """Opens a call, and cancels and drains it on exit. Otherwise gRPC leaks the call, its channel and its threads."""
         import grpc
 
         stub = self._connection.stub()
@@ -249,7 +249,7 @@ class RemoteReader:
             call.cancel()
             if isinstance(error, (grpc.RpcError, CholineDataError, GeneratorExit)):
                 _heard_out(call)
-            raise  # after a signal's, as Ctrl-C, gRPC has let go of the call, which must not be asked again
+            raise  # after a signal such as Ctrl-C, gRPC has released the call: do not drain it
         else:
             call.cancel()
             _heard_out(call)
@@ -268,7 +268,7 @@ class RemoteReader:
             yield frame
 
     def _once(self, lane: Lane, index: int, end: int | None) -> Iterator[Chunk]:
-        """One stream's chunks; UnavailableError where it stops without having said so."""
+        """The chunks of one stream. Raises UnavailableError if it stops without an end frame."""
         from choline_data.v1 import firehose_pb2 as pb
 
         asked = _Request.of(lane)
@@ -396,9 +396,9 @@ class RemoteReader:
 def _heard_out(call: Any) -> None:
     import grpc
 
-    # A cancelled call's iterator ends before the call has said all, and gives no other way to hear the rest: these are
-    # grpcio's own, private. One that it gave up itself, for a message it can't parse, goes on below unless it is cancelled
-    # there: without that the wait would have no end.
+    # The iterator of a cancelled call ends before all events of the call have arrived, and grpcio has no public way to
+    # receive the rest, so this uses private attributes. If grpcio gave up a call because of a message that it can't parse,
+    # the core call continues: it must be cancelled there, or this loop would never end.
     state, consume = getattr(call, "_state", None), getattr(call, "_consume_next_event", None)
     below = getattr(call, "_call", None)
     if state is None or consume is None or below is None:
@@ -409,7 +409,7 @@ def _heard_out(call: Any) -> None:
 
 
 def _kept(chunk: Chunk, lane: Lane) -> Chunk:
-    """What of a wider lane's chunk is ours."""
+    """The part of a wider lane's chunk that belongs to our lane."""
     after = chunk.positions - lane.first
     mask = (after >= 0) & (after % lane.period < lane.block * lane.step) & (after % lane.step == 0)
     return Chunk(chunk.batch.filter(pa.array(mask)), chunk.positions[mask])
