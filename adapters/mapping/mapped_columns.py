@@ -107,7 +107,7 @@ def _first(values: list[Any]) -> Any:
 
 
 def medium_of(value: Any) -> str:
-    """"image", "audio" or "video" for a value that is a medium or names one; else ""."""
+    """ "image", "audio" or "video" for a value that is a medium or names one; else ""."""
     if isinstance(value, list):
         value = next((v for v in value if v is not None), None)
     if isinstance(value, dict):

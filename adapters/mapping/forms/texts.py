@@ -19,7 +19,7 @@ def document(fields: Fields) -> None:
 
 
 def code(fields: Fields) -> None:
-    """Fills the text with the prompt, if there is one, and the program. The program starts on a new line."""
+    """Fills the text with the program. If there is a prompt, it comes first, and the program starts on a new line after it."""
     text = fields.require(fields.joined("text", "\n\n"), _what(fields, "text"))
     if fields.has("prompt"):
         prompt = fields.require(fields.joined("prompt", "\n\n"), _what(fields, "prompt"))
