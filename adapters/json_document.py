@@ -1,9 +1,9 @@
-"""JSON documents: where their rows are, and what stands beside them.
+"""Reads JSON documents: finds the rows, and the values that accompany them.
 
-An array of objects; rows under a key (`{"canary": …, "examples": […]}`), whose neighbours become columns; GeoJSON
-features; objects keyed by id (the key becomes the column `key`); columns as lists or as pandas writes them; an array
-of scalars (a column `value`); anything else is one row. A top-level array is read piece by piece, whatever its size;
-another document up to `max_document_bytes`.
+The rows may be an array of objects; an array under a key (`{"canary": …, "examples": […]}`), whose other keys become columns;
+GeoJSON features; objects keyed by id (the key becomes the column `key`); columns as lists or as pandas writes them; or an array
+of scalars (a column `value`). Anything else is one row. A top-level array of any size is read piece by piece. Any other
+document may have at most `max_document_bytes`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from choline_data.adapters.reading import io, plain_files, records
 from choline_data.errors import SourceDamagedError, SourceFormatError, SourceTooLargeError, one_line
 
 MAX_DOCUMENT = 64 << 20
-CONSTANT_BYTES = 4 << 10  # what stands beside the rows goes with each of them up to this size
+CONSTANT_BYTES = 4 << 10  # values beside the rows are copied to each row up to this size
 EXTENSIONS = frozenset({"json", "geojson"})
 _BLANK = " \t\r\n"
 
@@ -34,7 +34,7 @@ class JsonDocument:
     max_row_bytes: int = MAX_ROW_BYTES
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """One shard a file."""
+        """One shard for each file."""
         return [Shard(file.path, file.name, size=file.size) for file in files]
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
@@ -74,7 +74,7 @@ class JsonDocument:
             ) from error
 
     def _elements(self, first: bytes, pieces: Iterator[bytes], name: str) -> Iterator[Any]:
-        """The elements of a top-level array, of which only one and a piece are held at a time."""
+        """The elements of a top-level array. Holds only one element and one piece of the file at a time."""
         decoder = codecs.getincrementaldecoder("utf-8-sig")()
         scan = json.JSONDecoder(parse_constant=_no_constant).raw_decode
         text, at, more, wanted = "", -1, True, 0
@@ -92,7 +92,7 @@ class JsonDocument:
                 if text[at : at + 1] == "]":
                     return
                 value, end = scan(text, at)
-                if end >= len(text) - 1 and more:  # a number at the end may go on
+                if end >= len(text) - 1 and more:  # a number at the end may continue in the next piece
                     wanted = len(text) - at + plain_files.READ_BYTES
                     continue
             except (ValueError, RecursionError) as error:
