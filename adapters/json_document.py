@@ -136,7 +136,7 @@ def rows_of(document: Any) -> list[Any]:
 
 
 def _listed(values: list[Any], name: str) -> list[Any]:
-    """Objects as they are; where most are none, each value as a row of one column."""
+    """The objects unchanged. If most values are not objects, each value becomes a row with one column."""
     objects = sum(isinstance(v, dict) for v in values)
     return values if objects * 2 > len(values) else [{name: v} for v in values]
 
@@ -158,7 +158,10 @@ def _split(document: dict[str, Any]) -> list[Any] | None:
 
 
 def _under_key(document: dict[str, Any]) -> list[Any] | None:
-    """The longest list of objects (else the one list) at the top level, with its small neighbours in each row."""
+    """The rows of the longest list of objects at the top level, or else of the only list.
+
+    The values of the other keys are copied to each row if they are small.
+    """
     objects = {k: v for k, v in document.items() if isinstance(v, list) and v and all(isinstance(r, dict) for r in v)}
     if not objects:
         lists = [k for k, v in document.items() if isinstance(v, list)]
@@ -170,7 +173,7 @@ def _under_key(document: dict[str, Any]) -> list[Any] | None:
     else:
         sizes = sorted((len(v) for v in objects.values()), reverse=True)
         if len(sizes) > 1 and sizes[0] < 4 * sizes[1]:
-            return None  # several tables in one document: none of them is the rows
+            return None  # several tables in one document, so no single list holds the rows
         key = max(objects, key=lambda k: len(objects[k]))
     beside = {k: v for k, v in document.items() if k != key}
     if document.get("type") == "FeatureCollection" and key == "features":
@@ -186,7 +189,7 @@ def _under_key(document: dict[str, Any]) -> list[Any] | None:
 
 
 def _columns(document: dict[str, Any]) -> list[Any] | None:
-    """Lists of one length by column, or `{column: {"0": …, "1": …}}` as pandas writes by default."""
+    """The rows of columns that are lists of equal length, or `{column: {"0": …, "1": …}}` as pandas writes by default."""
     values = list(document.values())
     if len(values) < 2:
         return None
@@ -203,7 +206,7 @@ def _columns(document: dict[str, Any]) -> list[Any] | None:
 
 
 def _keyed(document: dict[str, Any]) -> list[Any] | None:
-    """Objects of like keys, each under its own id."""
+    """The rows of objects with similar keys, each under its own id."""
     values = list(document.values())
     if len(values) < 2 or not all(isinstance(v, dict) and v for v in values):
         return None
@@ -215,7 +218,10 @@ def _keyed(document: dict[str, Any]) -> list[Any] | None:
 
 
 def detect(source: Source) -> list[FormatClaim]:
-    """Files named .json or .geojson, and others without an extension that begin as JSON."""
+    """Claims files named .json or .geojson, and .txt, .data and files without an extension that begin like JSON.
+
+    Raises SourceFormatError if all files of the source are tokenizers.
+    """
     files = tuple(f for f in source.files if _is_document(f))
     tokenizers = tuple(f for f in files if _is_tokenizer(f))
     if tokenizers and len(tokenizers) == len(source.files):
@@ -254,7 +260,7 @@ def _is_document(file: SourceFile) -> bool:
 
 
 def _is_tokenizer(file: SourceFile) -> bool:
-    """Whether it is a `tokenizer.json` of the tokenizers library, which begins with these keys."""
+    """Whether the file is a `tokenizer.json` of the tokenizers library, which begins with these keys."""
     return (
         re.match(rb'\{\s*"version":[^,]+,\s*"truncation":.*"added_tokens":', io.head(file.path, 4096), re.S) is not None
     )

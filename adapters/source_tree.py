@@ -1,4 +1,4 @@
-"""Source trees: one file a row, with its path and its language; what is no text is kept as the bytes that it is."""
+"""Reads source trees: one file for each row, with its path and language. A file that is not text is kept as bytes."""
 
 from __future__ import annotations
 
