@@ -200,7 +200,7 @@ def _field(data: bytes, table: int, number: int) -> int:
 
 
 def detect(source: Source) -> list[FormatClaim]:
-    """Files that begin as Arrow IPC, whatever their name, and those named .arrow, .arrows or .feather."""
+    """Claims files named .arrow, .arrows, .feather or .ipc, and files of any name that begin like Arrow IPC."""
     files = tuple(f for f in source.files if _is_arrow(f))
     return [FormatClaim(ArrowFile(), files, 1.0, "the content is Arrow IPC")] if files else []
 

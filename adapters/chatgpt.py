@@ -1,4 +1,4 @@
-"""ChatGPT account exports: `conversations.json`, each conversation a tree of messages, made one row."""
+"""Reads ChatGPT account exports (`conversations.json`). Each conversation, a tree of messages, becomes one row."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from choline_data.errors import SourceFormatError
 
 @dataclass(frozen=True)
 class ChatGPT:
-    """Reads the path to the current node as `messages`; other branches stay in `branches` as JSON."""
+    """Reads the path to the current node as `messages`. Other branches are kept as JSON in `branches`."""
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
         """A shard for each export."""

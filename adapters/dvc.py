@@ -57,14 +57,14 @@ def detect(source: Source) -> list[FormatClaim]:
 
 @dataclass(frozen=True)
 class _NoRows:
-    """Reads nothing: bears the word about DVC's own files."""
+    """Reads no rows. Its claim only reports DVC's own files as skipped."""
 
     def shards(self, files: Any) -> list[Any]:
-        """None."""
+        """No shards."""
         return []
 
     def read(self, shard: Any, *, start: int = 0) -> Iterator[Any]:
-        """Nothing."""
+        """No chunks."""
         return iter(())
 
 
@@ -166,7 +166,7 @@ def _found(md5: str, stores: list[str], out: _Out, stated: list[SourceFile]) -> 
 
 
 def _verified(place: str, md5: str, name: str) -> int:
-    """The file's size, once its MD5 is the one stated. Reads the whole file: a remote may hold anything."""
+    """Checks the file's MD5 and returns its size in bytes. Reads the whole file, because a remote may hold wrong content."""
     digest, size = hashlib.md5(usedforsecurity=False), 0
     with open_raw(place) as opened:
         while piece := opened.read(1 << 20):

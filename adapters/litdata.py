@@ -97,7 +97,7 @@ ADAPTER = LitData
 
 
 def _arrow(data: bytes, name: str, count: int) -> Iterator[SourceChunk]:
-    """The rows of a chunk that has an Arrow IPC file after its offsets. LitData writes flat rows so since 0.2.7."""
+    """The rows of a chunk that has an Arrow IPC file after its offsets. LitData 0.2.7 and later write flat rows in this form."""
     row = 0
     try:
         with pa.ipc.open_file(pa.BufferReader(data)) as file:
