@@ -52,9 +52,8 @@ class ArrowFile:
         row = 0
         folders = batches.partitions(shard.name)
         for batch in self._batches(shard):
-            if (
-                batch.num_rows > MAX_BATCH_ROWS
-            ):  # null rows use no bytes, so the file's size does not limit their number
+            # Null rows use no bytes, so the file's size does not limit their number.
+            if batch.num_rows > MAX_BATCH_ROWS:
                 raise SourceTooLargeError(
                     f"{shard.name}: the batch after row {row} says it has {batch.num_rows:,} rows; "
                     f"the limit (MAX_BATCH_ROWS) is {MAX_BATCH_ROWS:,}.",

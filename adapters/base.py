@@ -122,9 +122,7 @@ class FormatClaim:
     split: str = ""
     config: str = ""
     license: str = ""
-    passed_over: tuple[
-        tuple[str, str], ...
-    ] = ()  # (file, reason): files without samples, such as sidecars and duplicates
+    passed_over: tuple[tuple[str, str], ...] = ()  # (file, reason): sidecars and duplicates without samples
 
 
 @contextmanager

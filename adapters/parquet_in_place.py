@@ -103,9 +103,8 @@ class ParquetInPlace:
         named = _mapped_columns(mapping, meta)
         if not extra and "extra" in self._columns and named:
             for batch in self._apply(Parquet(columns=named), shard, meta, group, row, mapping):
-                if not _has_content(
-                    batch
-                ):  # the id of a row without content depends on `extra`, which needs all columns
+                # Without content, a row's id depends on `extra`, which needs all columns.
+                if not _has_content(batch):
                     break
                 yield batch.drop_columns(["extra"])
                 done += batch.num_rows

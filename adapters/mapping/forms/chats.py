@@ -267,7 +267,7 @@ def _words(turns: list[tuple[str, str | None]]) -> str:
 
 
 def _leave_inexact(fields: Fields, name: str, talks: list[Talk]) -> None:
-    """A column of plain texts stays in `extra` only where no turn is the text itself: row by row, as in `_plain`."""
+    """Keeps a text of the column in `extra` only if no turn has this text as its content. Decides for each row."""
     column, kind = fields.column(name)
     if is_text(column.type) and not is_json(kind):
         left = [
