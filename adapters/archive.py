@@ -1,8 +1,8 @@
-"""ZIP and tar of anything: each member is read by the adapter that would read it as a file. Nothing is extracted.
+"""Reads ZIP and tar archives with any content. The adapter for a file also reads it as a member. Nothing is extracted to disk.
 
-Members that are refused (names and links that leave the archive, devices, sparse files) are rejects, each with its
-number in the archive and its reason; links to other members and archives within the archive are passed over. An archive
-of which nothing is left is an error.
+Refused members (names and links that lead out of the archive, devices, sparse files) are rejects with their number in the
+archive and a reason. Links to other members and archives within the archive are skipped. An archive without any readable
+member is an error.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from choline_data.errors import SourceFormatError
 
 @dataclass(frozen=True)
 class Archive:
-    """Reads the members with `inner`; `only` names them where others of the archive belong to another adapter.
+    """Reads the members with `inner`. If other members belong to another adapter, `only` names the members to read.
 
-    `refuses` says that the members that are refused are this adapter's rejects: those of one adapter of the archive.
+    `refuses` says that this adapter reports the refused members as rejects. Only one adapter of an archive does so.
     """
 
     inner: Adapter | None = None
@@ -31,7 +31,7 @@ class Archive:
     refuses: bool = True
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """The shards that `inner` makes of the members of all these archives, and one for those that an archive refuses."""
+        """The shards of `inner` for the members of all these archives, and one for each archive with refused members."""
         listed = [(f, members.listing(f)) for f in files]
         found = tuple(m.file for _, its in listed for m in its if not m.reason)
         chosen = tuple(m for m in found if m.name in self.only) if self.only else found
@@ -41,7 +41,7 @@ class Archive:
         return shards
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """What `inner` reads; of an archive itself, the members that it refuses."""
+        """The chunks of `inner`. For a shard that is an archive itself, a chunk with the refused members as rejects."""
         file = SourceFile(shard.path, shard.name)
         if members.is_member(shard.path):
             yield from self._inner((), (file,)).read(shard, start=start)
@@ -63,7 +63,7 @@ ADAPTER = Archive
 
 
 def detect(source: Source) -> list[FormatClaim]:
-    """Claims the archives of a source, once for each adapter that reads members of theirs."""
+    """Claims the archives of a source, with one claim for each adapter that reads some of their members."""
     archives = [f for f in source.files if members.is_archive(f)]
     if not archives:
         return []

@@ -1,4 +1,4 @@
-"""Arrow IPC: files, streams and Feather, with every length checked against the file before anything is decoded."""
+"""Reads Arrow IPC files, streams and Feather. Checks every length against the file's size before it decodes anything."""
 
 from __future__ import annotations
 
@@ -35,24 +35,25 @@ _SCHEMA, _DICTIONARY, _BATCH = 1, 2, 3
 
 @dataclass(frozen=True)
 class ArrowFile:
-    """Reads Arrow IPC files and streams, and Feather. A compressed batch may become `max_batch_bytes`."""
+    """Reads Arrow IPC files and streams, and Feather. A compressed batch may expand to at most `max_batch_bytes`."""
 
     max_row_bytes: int = MAX_ROW_BYTES
     max_batch_bytes: int = MAX_BATCH_BYTES
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """One shard a file."""
+        """One shard for each file."""
         return [Shard(file.path, file.name, size=file.size) for file in files]
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """The shard's rows from row `start` on; its batches are validated before anything touches them."""
+        """The shard's rows from row `start` on. Each batch is validated before it is used."""
         return from_row(start, self._chunks(shard))
 
     def _chunks(self, shard: Shard) -> Iterator[SourceChunk]:
         row = 0
         folders = batches.partitions(shard.name)
         for batch in self._batches(shard):
-            if batch.num_rows > MAX_BATCH_ROWS:  # rows of null take no bytes, so the file's size bounds nothing
+            # Null rows use no bytes, so the file's size does not limit their number.
+            if batch.num_rows > MAX_BATCH_ROWS:
                 raise SourceTooLargeError(
                     f"{shard.name}: the batch after row {row} says it has {batch.num_rows:,} rows; "
                     f"the limit (MAX_BATCH_ROWS) is {MAX_BATCH_ROWS:,}.",
@@ -108,7 +109,7 @@ class ArrowFile:
     def _check(
         self, raw: BinaryIO, at: int, size: int, name: str, in_file: bool
     ) -> tuple[int, SourceDamagedError] | None:
-        """Walks the messages. (whole batches before the damage, the damage); None where all is well."""
+        """Checks all messages. Returns (number of whole batches before the damage, the error), or None without damage."""
         whole = 0
         while at < size:
             raw.seek(at)
@@ -118,7 +119,7 @@ class ArrowFile:
                 return None if in_file and whole else (whole, _damaged(name, why))
             (length,) = struct.unpack("<i", prefix[4:])
             if length == 0:
-                return None  # the end of the stream; what follows is the footer of a file, or nothing of ours
+                return None  # the end of the stream; only a file's footer or foreign bytes can follow
             if length < 0 or at + 8 + length > size:
                 return whole, _damaged(name, f"a message of {length:,} bytes at byte {at:,}")
             try:
@@ -156,7 +157,7 @@ def _refusing(name: str) -> Iterator[None]:
 
 
 def _header(meta: bytes, raw: BinaryIO, body_at: int) -> tuple[int, int, list[int]]:
-    """(header type, body length, declared uncompressed buffer lengths) of a message, out of its flatbuffer."""
+    """(header type, body length, declared uncompressed buffer lengths) of a message, read from its flatbuffer."""
     message = _uint(meta, 0)
     kind = meta[_field(meta, message, 1)] if _field(meta, message, 1) else 0
     place = _field(meta, message, 3)
@@ -184,12 +185,12 @@ def _uint(data: bytes, at: int) -> int:
 
 
 def _follow(data: bytes, at: int) -> int:
-    """Where the offset at `at` points to; 0 for an absent field."""
+    """The position to which the offset at `at` points; 0 for an absent field."""
     return at + _uint(data, at) if at else 0
 
 
 def _field(data: bytes, table: int, number: int) -> int:
-    """Where field `number` of the flatbuffer table lies; 0 where it is absent."""
+    """The position of field `number` of the flatbuffer table; 0 if it is absent."""
     vtable = table - struct.unpack_from("<i", data, table)[0]
     if vtable < 0 or 4 + 2 * number + 2 > struct.unpack_from("<H", data, vtable)[0]:
         return 0
@@ -198,7 +199,7 @@ def _field(data: bytes, table: int, number: int) -> int:
 
 
 def detect(source: Source) -> list[FormatClaim]:
-    """Files that begin as Arrow IPC, whatever their name, and those named .arrow, .arrows or .feather."""
+    """Claims files named .arrow, .arrows, .feather or .ipc, and files of any name that begin like Arrow IPC."""
     files = tuple(f for f in source.files if _is_arrow(f))
     return [FormatClaim(ArrowFile(), files, 1.0, "the content is Arrow IPC")] if files else []
 

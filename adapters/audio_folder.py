@@ -1,9 +1,9 @@
-"""Folders of sounds: transcripts or labels from a metadata file, a transcript file, the names, or the folders.
+"""Reads folders of audio clips. Transcripts or labels come from one of these:
 
-- `metadata.csv` or `metadata.jsonl` with `file_name`, as the Hub has it.
-- A text file of lines `relative/name: text`, `;` or `#` beginning a comment; lines without a clip are passed over.
-- Names `<label>_<speaker>_<n>` where few labels are shared by all clips (`7_jackson_3.wav`).
-- Else the deepest folder is the label, without a number before it (`001 - Dog bark` is "Dog bark").
+- `metadata.csv` or `metadata.jsonl` with `file_name`, as on the Hub.
+- A text file with lines `relative/name: text`. `;` or `#` begins a comment; lines without a clip are skipped.
+- Names `<label>_<speaker>_<n>` (`7_jackson_3.wav`), if there are few labels for all clips.
+- Otherwise the deepest folder is the label, without a leading number (`001 - Dog bark` is "Dog bark").
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ _NUMBERED = re.compile(r"^\d+ - ")
 
 @dataclass(frozen=True)
 class AudioFolder:
-    """Reads one clip a row, undecoded. `labels` says where labels or transcripts come from."""
+    """Reads one clip for each row, without decoding it. `labels` selects the source of labels or transcripts."""
 
     labels: str = "folders"  # folders, names, transcripts, none
     max_bytes: int = MAX_MEDIUM_BYTES
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """Groups of clips by split, in order of name; each carries the transcript and metadata files."""
+        """Groups of clips by split, in order of name. Each shard also has the transcript and metadata files."""
         return media_shards(files, "audio")
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """The clips of the shard; those that are none, or too large, are rejected."""
+        """The clips of the shard. Files that are not audio, or are too large, are rejected."""
         beside = [f for f in shard.files if media.column_for(f.name) != "audio"]
         spoken = transcripts(beside) if self.labels == "transcripts" else {}
 
@@ -60,7 +60,7 @@ ADAPTER = AudioFolder
 
 
 def transcripts(files: Sequence[SourceFile]) -> dict[str, str]:
-    """The texts of transcript files by the name that each line gives."""
+    """The texts in transcript files, by the clip name of each line."""
     found: dict[str, str] = {}
     wanted = [f for f in files if _may_be_transcript(f.name)]
     for _, data in members.contents(wanted, MAX_TRANSCRIPT_BYTES):
@@ -81,7 +81,7 @@ def _may_be_transcript(name: str) -> bool:
 
 
 def detect(source: Source) -> list[FormatClaim]:
-    """Claims the clips of a source in which they are the greater part."""
+    """Claims the clips of a source, if it has at most half as many other data files as clips."""
     clips = [f for f in source.files if media.column_for(f.name) == "audio"]
     about = [f for f in source.files if is_about(f.name)]
     others = [f for f in source.files if f not in clips and f not in about]

@@ -1,8 +1,8 @@
 """What every adapter shares: shards, chunks, rejects, and the contract.
 
-An adapter is a frozen, picklable value. It reads one shard of a source from one row on and yields the source's own
-columns; the mapping (`adapters.mapping`) makes samples of them. It opens nothing in its constructor and keeps nothing
-between calls, so the same shard gives the same rows in the same order, always.
+An adapter is a frozen, picklable value. It reads one shard of a source, from a start row on, and yields the source's own
+columns. The mapping (`adapters.mapping`) turns these columns into samples. The constructor opens no file, and an adapter
+keeps no state between calls. So the same shard always gives the same rows in the same order.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MAX_ROW_BYTES = 16 << 20
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file of a source. `path` opens it (local path or fsspec URL); `name` is where it lies within the source."""
+    """A file of a source. `path` is a local path or an fsspec URL; `name` is the file's path within the source."""
 
     path: str
     name: str
@@ -34,7 +34,7 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class Shard:
-    """A file, a member of an archive, or a range of a big one: what one worker reads in one go."""
+    """The unit that one worker reads in one pass: a file, a member of an archive, or a range of a big file."""
 
     path: str
     name: str
@@ -48,7 +48,7 @@ class Shard:
 
     @property
     def origin(self) -> str:
-        """What goes into `origin.file`: the same on every machine."""
+        """The value of `origin.file`. It is the same on every machine."""
         return f"{self.name}!{self.member}" if self.member else self.name
 
 
@@ -65,39 +65,41 @@ class Reject:
 class SourceChunk:
     """Rows in the source's own columns, with their row numbers in the shard.
 
-    `rows[i]` is the number of the source row that `batch[i]` came from; rows that were rejected have no place in
-    `batch` and stand in `rejects`. Row numbers count every row of the shard, rejected ones too, from 0. Where a shard
-    is a range of a file, they count from the start of the range (`origin.row` adds what lies before only where the
-    adapter knows it; Parquet does).
+    `rows[i]` is the number of the source row of `batch[i]`. Rejected rows are not in `batch`; they are in `rejects`. Row
+    numbers start at 0 and count every row of the shard, including the rejected rows. If the shard is a range of a file, the
+    numbers start at the range's first row. `origin.row` adds the number of earlier rows only if the adapter knows it (Parquet
+    does).
 
-    A column whose values have no common type is text with the field metadata `{b"json": b"1"}`: each value is JSON.
+    If the values of a column have no common type, the column is text with the field metadata `{b"json": b"1"}`, and each
+    value is JSON.
     """
 
     batch: pa.RecordBatch
     rows: np.ndarray
     rejects: tuple[Reject, ...] = ()
-    files: pa.Array | None = None  # origin.file of each row, where it is not the shard's
+    files: pa.Array | None = None  # origin.file of each row, if it differs from the shard's
 
 
 @runtime_checkable
 class Adapter(Protocol):
-    """Reads one source format. Implementations are frozen dataclasses: options in, no state."""
+    """Reads one source format. Implementations are frozen dataclasses: they hold options and no state."""
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """The shards of these files, in source order; the same on every machine and for any number of workers."""
+        """The shards of these files, in source order. They are the same on every machine and for any number of workers."""
         ...
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """The shard's rows from row `start` on, in chunks of at most BATCH_BYTES and BATCH_ROWS (a bigger row alone).
+        """The shard's rows from row `start` on, in chunks of at most BATCH_BYTES and BATCH_ROWS.
 
-        Raises SourceDamagedError, after the whole rows before the damage, where the shard is cut or corrupt.
+        A row larger than BATCH_BYTES is a chunk of its own. If the shard is truncated or corrupt, yields the complete rows
+        before the damage and then raises SourceDamagedError.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Source:
-    """A resolved source: its files, and what is known about it beside their content."""
+    """A resolved source: its files, and the facts known about it apart from their content."""
 
     location: str
     files: tuple[SourceFile, ...]
@@ -110,22 +112,25 @@ class Source:
 
 @dataclass(frozen=True)
 class FormatClaim:
-    """An adapter's word that it reads these files of a source."""
+    """States that an adapter can read these files of a source."""
 
     adapter: Adapter
     files: tuple[SourceFile, ...]
-    score: float  # 0..1; folder-level layouts that are sure say 1.0
+    score: float  # 0..1; a folder-level layout that is certain uses 1.0
     evidence: str
-    kind: str = ""  # the kind, where the format itself says it (image folder, CoNLL-U …)
+    kind: str = ""  # the kind of sample, if the format determines it (image folder, CoNLL-U …)
     split: str = ""
     config: str = ""
     license: str = ""
-    passed_over: tuple[tuple[str, str], ...] = ()  # (file, why): sidecars and duplicates that hold no samples
+    passed_over: tuple[tuple[str, str], ...] = ()  # (file, reason): sidecars and duplicates without samples
 
 
 @contextmanager
 def foreign(name: str) -> Iterator[None]:
-    """Within it foreign bytes are taken apart: anything but our own errors becomes SourceDamagedError with this name."""
+    """Wraps code that parses foreign bytes. Raises SourceDamagedError with this name for errors that are not our own.
+
+    A MemoryError becomes SourceTooLargeError.
+    """
     try:
         yield
     except CholineDataError:
@@ -141,12 +146,12 @@ def foreign(name: str) -> Iterator[None]:
 
 
 def chunk_of(batch: pa.RecordBatch, first_row: int, rejects: tuple[Reject, ...] = ()) -> SourceChunk:
-    """A chunk whose rows are consecutive from `first_row`."""
+    """A chunk whose row numbers are consecutive and start at `first_row`."""
     return SourceChunk(batch, np.arange(first_row, first_row + batch.num_rows, dtype=np.int64), rejects)
 
 
 def from_row(start: int, chunks: Iterator[SourceChunk]) -> Iterator[SourceChunk]:
-    """`chunks` without the rows before `start`: resume for formats that can't seek."""
+    """`chunks` without the rows before `start`. Formats that cannot seek use it to resume."""
     for chunk in chunks:
         if len(chunk.rows) and chunk.rows[0] >= start and not chunk.rejects:
             yield chunk

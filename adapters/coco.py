@@ -1,4 +1,4 @@
-"""COCO JSON: result arrays as they are, and annotation files joined to their images, one sample an image."""
+"""Reads COCO JSON: result arrays with one sample for each result, and annotation files with one sample for each image."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Coco:
     """Reads a row for each result, or for each image with its annotations, category names and captions."""
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """A shard for each JSON file; the images go with each."""
+        """A shard for each JSON file. Each shard also has all images."""
         pictures = tuple(f for f in files if ".json" not in f.name)
         return [Shard(f.path, f.name, size=f.size, files=pictures) for f in files if ".json" in f.name]
 
@@ -93,7 +93,7 @@ def _is_annotations(value: Any) -> bool:
 
 
 def _images(value: dict[str, Any]) -> list[dict[str, Any]]:
-    """The images in file order, each with its annotations; annotations of an unknown image make a row of their own."""
+    """The images in file order, each with its annotations. Annotations of an unknown image form a row of their own."""
     names = {c.get("id"): c.get("name") for c in value.get("categories") or [] if isinstance(c, dict)}
     notes: defaultdict[Any, list[dict[str, Any]]] = defaultdict(list)
     for note in value["annotations"]:

@@ -1,4 +1,7 @@
-"""CoNLL-U treebanks: one sentence a row, its ten columns as lists; comments, documents and paragraphs are kept."""
+"""Reads CoNLL-U treebanks: one sentence for each row, with the ten columns as lists.
+
+Comments, document ids and paragraph ids are kept.
+"""
 
 from __future__ import annotations
 
@@ -27,10 +30,10 @@ _TYPES: dict[str, pa.DataType] = {
 
 @dataclass(frozen=True)
 class ConllU:
-    """Reads one sentence a row. Lines of other than ten columns reject their sentence."""
+    """Reads one sentence for each row. A sentence is rejected if a line does not have ten columns."""
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """One shard a file: a sentence belongs to the document that was named last."""
+        """One shard for each file, because a sentence belongs to the document that was named last before it."""
         return [Shard(f.path, f.name, size=f.size, split=_split(f.name)) for f in in_order(files)]
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
@@ -86,7 +89,7 @@ def _split(name: str) -> str:
 
 
 def detect(source: Source) -> list[FormatClaim]:
-    """Claims `.conllu` files, and what has ten columns a line under `# text =` comments."""
+    """Claims `.conllu` files, and `.conll` files with ten columns on each line."""
     found = [f for f in source.files if _named(f.name) or (f.name.endswith(".conll") and _looks(f))]
     if not found:
         return []

@@ -1,4 +1,4 @@
-"""What every adapter must do, as tests to inherit: ours and those of third parties.
+"""Tests that every adapter must pass. Our adapters and those of third parties inherit them.
 
 class TestRivers(AdapterContract):
     @pytest.fixture
@@ -7,7 +7,7 @@ class TestRivers(AdapterContract):
 
     @pytest.fixture
     def files(self, tmp_path):
-        ...  # a few SourceFiles; at least one row, better several chunks
+        ...  # a few SourceFiles with at least one row; several chunks are better
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from choline_data.adapters.base import BATCH_BYTES, BATCH_ROWS, Adapter, Shard, 
 
 
 def rows_of(chunks: Sequence[SourceChunk]) -> list[tuple[int, dict[str, Any]]]:
-    """(row number, the row without its nulls) of every row."""
+    """For every row: its row number and the row without null values."""
     return [
         (int(number), {k: v for k, v in row.items() if v is not None})
         for chunk in chunks
@@ -37,7 +37,7 @@ def _as_a_worker_gets_it(value: Any) -> Any:
 
 
 class AdapterContract:
-    """Inherit it, give the fixtures `adapter` and `files`, and these tests run."""
+    """Inherit this class and define the fixtures `adapter` and `files` to run these tests."""
 
     @pytest.fixture
     def adapter(self) -> Adapter:

@@ -1,7 +1,7 @@
-"""Croissant 1.0 and 1.1: a JSON-LD descriptor names files and record sets; each record set is a part of its own.
+"""Reads Croissant 1.0 and 1.1. A JSON-LD descriptor names files and record sets; each record set is a separate claim.
 
-The columns are the fields' names without that of the record set. Joins follow `references`; a row without a partner
-keeps its place, with nulls. Patterns run in a linear-time engine; archives are read in place.
+The columns are named by the fields, without the record set's name. Joins follow `references`. A row without a partner is kept,
+with nulls. Regular expressions run in a linear-time engine. Archives are read in place.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Croissant:
     record_set: str = ""
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """One shard: joins need the whole."""
+        """One shard, because joins need all files."""
         mine = self.descriptor
         return [Shard(mine.path, mine.name, member=self.record_set, files=tuple(files), size=mine.size)]
 
@@ -73,7 +73,7 @@ ADAPTER = Croissant
 
 
 def detect(source: Source) -> list[FormatClaim]:
-    """A claim for each record set of each descriptor; what a descriptor's folder holds beside is passed over."""
+    """A claim for each record set of each descriptor. Other files in a descriptor's folder are skipped."""
     from choline_data.licenses import spdx_of_stated
 
     found = [(f, plain(v)) for f, v in json_files(source, _HINT) if _is_descriptor(v)]
@@ -147,7 +147,7 @@ class _Model:
         return found & self.files.keys()
 
     def rows(self, record_set: str, above: tuple[str, ...] = ()) -> Iterator[dict[str, Any]]:
-        """The rows of a record set, each a dict of its fields."""
+        """The rows of a record set, each as a dict of its fields."""
         if record_set in above or record_set not in self.records:
             raise SourceFormatError(
                 f"{self.name}: record set {record_set!r} is not there or refers to itself.",
@@ -225,7 +225,7 @@ class _Model:
             from choline_data.adapters.reading.members import listing
             from choline_data.adapters.reading.tar_stream import unsafe_name
 
-            # A name that leads out of the archive is harmless here: members are read in place, by their number.
+            # A name that leads out of the archive is harmless here, because members are read in place and not extracted.
             members = [
                 (m.file, path)
                 for a, _ in archives
@@ -372,7 +372,7 @@ def _json(data: bytes, name: str) -> Any:
 
 
 def _chunks(rows: Iterator[dict[str, Any]], origin: str) -> Iterator[SourceChunk]:
-    """Rows as chunks; media become columns of struct<bytes, path>."""
+    """Rows as chunks. Media become columns of struct<bytes, path>."""
     import numpy as np
 
     first, part, size = 0, list[dict[str, Any]](), 0

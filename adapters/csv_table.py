@@ -1,8 +1,8 @@
-"""Delimited text: CSV, TSV and their kin, with sniffed encoding, delimiter and header.
+"""Reads delimited text (CSV, TSV and similar). Detects the encoding, delimiter and header.
 
-A column whose every value is a number or true/false becomes one; "007", "1e400" or 20 digits stay text. An empty
-unquoted field is null; in a column of numbers so are NA, NaN, null and their like (in a text column they stay as they
-are: NA is also Namibia). A row with another number of fields is a reject, never shifted. NUL bytes are kept.
+A column becomes numeric or boolean if every value is a number or true/false. "007", "1e400" or 20 digits stay text. An empty
+unquoted field is null. NA, NaN, null and similar words are null in a numeric column, and stay text in a text column (NA is
+also Namibia). A row with a wrong number of fields is a reject; its fields are never shifted. NUL bytes are kept.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _MISSING = pa.array(sorted(MISSING))
 
 @dataclass(frozen=True)
 class Delimited:
-    """Reads delimited text. `delimiter`, `encoding` and `header` ("yes", "no") override what is sniffed."""
+    """Reads delimited text. `delimiter`, `encoding` and `header` ("yes", "no") override the detected values."""
 
     delimiter: str = ""
     encoding: str = ""
@@ -48,11 +48,11 @@ class Delimited:
     max_row_bytes: int = MAX_ROW_BYTES
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """One shard a file: where a quoted field may hold a line end, only the beginning is a safe place to start."""
+        """One shard for each file. A quoted field may hold line ends, so reading can only start at the beginning."""
         return [Shard(file.path, file.name, size=file.size) for file in files]
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """The shard's rows from row `start` on; rows count the lines after the header."""
+        """The shard's rows from row `start` on. Row numbers count the rows after the header."""
         return from_row(start, self._chunks(shard))
 
     def dialect(self, path: str, name: str) -> tuple[Dialect, str]:
@@ -161,7 +161,10 @@ _CLOSE = "Close it, or write it twice where it stands for itself."
 
 
 class _Utf8:
-    """A file-like of the text after its header in UTF-8. Damage ends it after a whole line and is kept in `damage`."""
+    """A file object of the text after its header, in UTF-8.
+
+    If the file is damaged, the text ends after the last whole line, and `damage` holds the error.
+    """
 
     closed = False
 
@@ -208,7 +211,7 @@ class _Utf8:
         return data
 
     def read(self, size: int = -1) -> bytes:
-        """Up to `size` bytes; none at the end."""
+        """Up to `size` bytes. Empty at the end."""
         while len(self._buffer) < size:
             piece = next(self._pieces, b"")
             if not piece:
@@ -218,7 +221,7 @@ class _Utf8:
         return found
 
     def readable(self) -> bool:
-        """True: pyarrow asks."""
+        """Always true. pyarrow calls it."""
         return True
 
 
@@ -233,7 +236,7 @@ def _not_decodable(name: str, encoding: str, error: UnicodeDecodeError) -> Sourc
 
 
 def _places(at: int, count: int, bad: list[Reject]) -> tuple[np.ndarray, int]:
-    """The row numbers of the next `count` good rows from row `at` on, and the row after them."""
+    """The row numbers of the next `count` good rows from row `at` on, and the number of the row after them."""
     gone = np.fromiter((r.row for r in bad if r.row >= at), np.int64)
     rows = np.arange(at, at + count + len(gone), dtype=np.int64)
     rows = rows[~np.isin(rows, gone)][:count] if len(gone) else rows
@@ -241,7 +244,7 @@ def _places(at: int, count: int, bad: list[Reject]) -> tuple[np.ndarray, int]:
 
 
 def _blank(batch: pa.RecordBatch, dialect: Dialect) -> np.ndarray | None:
-    """Which rows hold nothing at all; None where no row does."""
+    """A mask of the rows in which all fields are null. None if there are no such rows."""
     if dialect.blank_lines or batch.num_columns < 2 or not batch.column(0).null_count:
         return None
     blank = np.ones(batch.num_rows, bool)
@@ -264,7 +267,7 @@ def _raise_unclosed(rejects: list[Reject], name: str) -> None:
 
 
 def _typed(batch: pa.RecordBatch, types: dict[str, str]) -> pa.RecordBatch:
-    """Text columns as numbers and booleans where nothing is lost; `types` remembers what a column was before."""
+    """Converts text columns to numbers and booleans if this loses nothing. `types` holds each column's type so far."""
     columns = []
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         kind = types.get(name, "")
@@ -274,13 +277,13 @@ def _typed(batch: pa.RecordBatch, types: dict[str, str]) -> pa.RecordBatch:
 
 
 def _as_type(column: pa.Array, before: str) -> tuple[pa.Array, str]:
-    """(the column, its type): the narrowest of integer, float, boolean, text that fits here and before."""
+    """(the column, its type). The type is the narrowest of integer, float, boolean and text that fits all values so far."""
     if before == "text":
         return column, "text"
     missing = pc.is_in(column, value_set=_MISSING)
     values = pc.if_else(missing, pa.scalar(None, pa.string()), column)
     if values.null_count == len(values):
-        if column.null_count != len(column):  # NA alone says nothing about numbers
+        if column.null_count != len(column):  # NA alone does not show that a column is numeric
             return column, before or "text"
         kinds = {"integer": pa.int64(), "float": pa.float64(), "boolean": pa.bool_()}
         return (column.cast(kinds[before]) if before else column), before
@@ -298,12 +301,12 @@ def _all(values: pa.Array, pattern: str) -> bool:
 
 
 def detect(source: Source) -> list[FormatClaim]:
-    """Files named .csv, .tsv and alike, and .txt or .data files that are tables beyond doubt."""
+    """Claims files named .csv, .tsv and similar, and .txt, .data or .dat files that are clearly tables."""
     files = tuple(f for f in source.files if io.extension(f.name) in EXTENSIONS or _is_table(f))
     return [FormatClaim(Delimited(), files, 0.9, "delimited text")] if files else []
 
 
-_TABLE_LINES = 5  # fewer lines prove nothing
+_TABLE_LINES = 5  # a file with fewer lines is not recognised as a table
 
 
 def _is_table(file: SourceFile) -> bool:

@@ -1,4 +1,4 @@
-"""DVC: `.dvc` files and `dvc.lock` name data by MD5; they are read from the work tree, the cache or a remote."""
+"""Reads DVC data. `.dvc` files and `dvc.lock` name the data by MD5; the data are in the work tree, the cache or a remote."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class _Out:
 
 
 def detect(source: Source) -> list[FormatClaim]:
-    """The claims of what the targets hold; SourceNotFoundError names the hash of one that is nowhere."""
+    """The claims for the data of the targets. If data are not available, raises SourceNotFoundError with their hash."""
     from choline_data.adapters.registry import claims
 
     stated = [f for f in source.files if f.name.endswith(".dvc") or f.name.rsplit("/", 1)[-1] == "dvc.lock"]
@@ -43,7 +43,7 @@ def detect(source: Source) -> list[FormatClaim]:
     files: list[SourceFile] = []
     for out in [out for file in stated for out in _outs(file)]:
         if out.name in present or any(name.startswith(out.name + "/") for name in present):
-            continue  # checked out: the work tree has it
+            continue  # the data are checked out in the work tree
         files += _resolved(out, stores, stated)
     config = {f.name for f in source.files if ".dvc/" in f.name or f.name.endswith(".dvcignore")}
     stores_within = tuple(s.rstrip("/") + "/" for s in stores if not is_url(s))
@@ -57,14 +57,14 @@ def detect(source: Source) -> list[FormatClaim]:
 
 @dataclass(frozen=True)
 class _NoRows:
-    """Reads nothing: bears the word about DVC's own files."""
+    """Reads no rows. Its claim only reports DVC's own files as skipped."""
 
     def shards(self, files: Any) -> list[Any]:
-        """None."""
+        """No shards."""
         return []
 
     def read(self, shard: Any, *, start: int = 0) -> Iterator[Any]:
-        """Nothing."""
+        """No chunks."""
         return iter(())
 
 
@@ -91,7 +91,7 @@ def _outs(file: SourceFile) -> Iterator[_Out]:
 
 
 def _stores(file: SourceFile) -> tuple[str, list[str]]:
-    """The repository's root, and the places where its objects may lie: the cache, then the remotes."""
+    """The repository's root, and the locations that may have its objects: the cache, then the remotes."""
     if is_url(file.path):
         return redacted(file.path), []
     for folder in Path(os.path.abspath(file.path)).parents:
@@ -166,7 +166,7 @@ def _found(md5: str, stores: list[str], out: _Out, stated: list[SourceFile]) -> 
 
 
 def _verified(place: str, md5: str, name: str) -> int:
-    """The file's size, once its MD5 is the one stated. Reads the whole file: a remote may hold anything."""
+    """Checks the file's MD5 and returns its size in bytes. Reads the whole file, because a remote may hold wrong content."""
     digest, size = hashlib.md5(usedforsecurity=False), 0
     with open_raw(place) as opened:
         while piece := opened.read(1 << 20):

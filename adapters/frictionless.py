@@ -1,4 +1,4 @@
-"""Frictionless data packages: datapackage.json or .yml names the tables, how they are written and their types."""
+"""Reads Frictionless data packages. datapackage.json or .yml describes the tables, their file formats and column types."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NAMES = ("datapackage.json", "datapackage.yml", "datapackage.yaml")
 
 @dataclass(frozen=True)
 class Resource:
-    """Reads the files of one resource as its descriptor says; a value of another type rejects its row."""
+    """Reads the files of one resource as its descriptor specifies. A row with a value of a wrong type is rejected."""
 
     table: Table = _PLAIN
 
@@ -36,12 +36,12 @@ class Resource:
 
 @dataclass(frozen=True)
 class Inline:
-    """Reads the rows that stand in the descriptor itself."""
+    """Reads the rows of a resource whose data are in the descriptor itself."""
 
     resource: int = 0
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """The descriptor."""
+        """A shard for the descriptor."""
         return one_shard_each(files)
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:

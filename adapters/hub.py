@@ -1,7 +1,7 @@
-"""Folders in the layout of the hub: a README.md whose front matter names configs, splits and features.
+"""Reads folders in the hub's layout: a README.md whose front matter names configs, splits and features.
 
-The files themselves are read by the adapters of their formats; this module says which belong to which config and split,
-and puts the names of class labels in the place of their numbers. A loading script is never run.
+The adapters of the files' formats read the files. This module assigns files to configs and splits, and replaces class numbers
+by class names. A loading script is never run.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from choline_data.adapters.reading.io import open_raw
 from choline_data.errors import InvalidOptionError, SourceFormatError, SourceNotFoundError
 from choline_data.places.yaml_safe import front_matter
 
-# Keys that only a dataset card has; any README may have a title and a licence.
+# Keys that only a dataset card has. A title and a licence may be in any README.
 _CARD_KEYS = frozenset(
     {
         "configs",
@@ -45,7 +45,7 @@ class _Group:
 
 
 def detect(source: Source) -> list[FormatClaim]:
-    """Claims of the inner adapters, each with its config, split and class names."""
+    """The claims of the formats' adapters, each with its config, split and class names."""
     if source.options.get("layout") == "hub-parquet":
         return _claims(source, _converted(source), {}, ())
     readme = next((f for f in source.files if f.name.lower() == "readme.md"), None)
@@ -103,7 +103,7 @@ def _stated(config: dict[str, Any]) -> bool:
 
 
 def _patterns(named: Any) -> list[tuple[str, list[str]]]:
-    """(split, patterns) of `data_files`: a word, a list of words, a map, or a list of {split, path}."""
+    """(split, patterns) from `data_files`, which may be a string, a list of strings, a map, or a list of {split, path}."""
     if isinstance(named, str):
         return [("train", [named])]
     if isinstance(named, dict):
@@ -182,7 +182,7 @@ def _chosen(group: _Group, source: Source) -> bool:
 
 
 def _parquet_labels(file: SourceFile) -> Labels:
-    """The class labels that `datasets` writes into a Parquet file's own metadata."""
+    """The class labels that the `datasets` library writes into a Parquet file's metadata."""
     if not file.name.endswith(".parquet"):
         return ()
     import pyarrow as pa

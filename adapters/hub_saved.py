@@ -1,4 +1,4 @@
-"""Folders that `datasets.save_to_disk` wrote: Arrow streams with dataset_info.json and state.json beside them."""
+"""Reads folders that `datasets.save_to_disk` writes: Arrow streams with dataset_info.json and state.json."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from choline_data.errors import SourceDamagedError, SourceFormatError, SourceNot
 
 @dataclass(frozen=True)
 class Saved:
-    """Reads the Arrow streams of a saved dataset; class numbers become names."""
+    """Reads the Arrow streams of a saved dataset. Class numbers become names."""
 
     labels: Labels = ()
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """A shard for each Arrow file, in the order that state.json gives."""
+        """A shard for each Arrow file, in the order of state.json."""
         return one_shard_each([f for f in files if f.name.endswith(".arrow")])
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
@@ -59,7 +59,7 @@ ADAPTER = Saved
 
 
 def detect(source: Source) -> list[FormatClaim]:
-    """A claim for each saved dataset; those of a `dataset_dict.json` bear its split names."""
+    """A claim for each saved dataset. Under a `dataset_dict.json`, the folder's name is the split."""
     by_name = {f.name: f for f in source.files}
     found = []
     for state in [f for f in source.files if f.name.rsplit("/", 1)[-1] == "state.json"]:
@@ -107,6 +107,6 @@ def _listed(state: SourceFile, by_name: dict[str, SourceFile], prefix: str) -> t
 
 
 def _storage(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Extension columns as what they are stored as."""
+    """The batch with extension columns replaced by their storage."""
     columns = [c.storage if isinstance(c, pa.ExtensionArray) else c for c in batch.columns]
     return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)

@@ -1,4 +1,4 @@
-"""IDX (MNIST and its kin): a file of pictures and a file of labels, row by row. Pixels become PNG, lossless."""
+"""Reads IDX (MNIST and similar): a file of images and a file of labels, row by row. Pixels become lossless PNG."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ MAX_LABELS = 100_000_000
 
 @dataclass(frozen=True)
 class Idx:
-    """Reads one picture a row, with its label where the labels lie beside it."""
+    """Reads one image for each row, with its label if there is a file of labels."""
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """One shard for each file of pictures, with its labels."""
+        """One shard for each file of images, with its file of labels if there is one."""
         labels = {_stem(f.name): f for f in files if _what(f.name) == "labels"}
         shards = []
         for file in in_order(f for f in files if _what(f.name) == "images"):
@@ -41,7 +41,7 @@ class Idx:
         return shards
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """Pictures as PNG and labels as their number."""
+        """Images as PNG, and labels as their numbers in text."""
         stream = PieceStream(io.pieces(shard.path, shard.name))
         count, height, width = _header(stream, shard.name, 3)
         if height <= 0 or width <= 0 or height * width > media.MAX_PIXELS:
@@ -70,7 +70,7 @@ ADAPTER = Idx
 
 
 def png(pixels: bytes, width: int, height: int) -> bytes:
-    """Grey pixels of 8 bit as PNG."""
+    """8-bit grey pixels as PNG."""
     lines = b"".join(b"\x00" + pixels[at : at + width] for at in range(0, width * height, width))
     head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + _part(b"IHDR", head) + _part(b"IDAT", zlib.compress(lines, 6)) + _part(b"IEND", b"")
@@ -116,7 +116,7 @@ def _split(name: str) -> str:
 
 
 def detect(source: Source) -> list[FormatClaim]:
-    """Claims the pairs by their names."""
+    """Claims the files of images and labels by their names."""
     found = [f for f in source.files if _what(f.name)]
     if not any(_what(f.name) == "images" for f in found):
         return []

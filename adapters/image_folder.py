@@ -1,10 +1,9 @@
-"""Folders of pictures: classes by directory, a metadata file, masks by name, or just pictures.
+"""Reads folders of images: with classes by folder, with a metadata file, with masks, or without labels.
 
-- A metadata file (`metadata.csv`, `metadata.jsonl`, as the Hub has it) names a picture in `file_name`; its other columns
-  become columns. Pictures that it does not name are read too, with nulls.
-- Masks `<picture>_<class>_<n>.png` in a folder beside the pictures are rows of their own, with their class as label and
-  the picture in `mask_of`.
-- Else the deepest folder of a class tree is the label, and the folders above it become `folder_1`, `folder_2`, ….
+- A metadata file (`metadata.csv`, `metadata.jsonl`, as on the Hub) names an image in `file_name`. Its other columns become
+  columns. Images that it does not name are also read, with nulls.
+- Masks `<image>_<class>_<n>.png` are rows of their own, with the class as label and the image in `mask_of`.
+- Otherwise the deepest folder is the label, and the folders above it become `folder_1`, `folder_2`, ….
 - A folder named train, test, validation … is the split and never a class.
 """
 
@@ -26,17 +25,17 @@ SHARE = 0.5
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """Reads one picture a row, undecoded. `labels="none"` takes no class from folders."""
+    """Reads one image for each row, without decoding it. `labels="none"` takes no classes from folders."""
 
     labels: str = "folders"  # folders, masks, none
     max_bytes: int = MAX_MEDIUM_BYTES
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """Groups of pictures by split, in order of name; each carries the metadata files that speak of it."""
+        """Groups of images by split, in order of name. Each shard also has the metadata files."""
         return media_shards(files, "image")
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """The pictures of the shard; those that are none, or too large, are rejected."""
+        """The images of the shard. Files that are not images, or are too large, are rejected."""
         return read_media(shard, "image", start, self.max_bytes, self._values)
 
     def _values(self, file: SourceFile, folders: list[str]) -> dict[str, Any]:
@@ -52,9 +51,9 @@ ADAPTER = ImageFolder
 
 
 def media_shards(files: Sequence[SourceFile], column: str) -> list[Shard]:
-    """Shards of the media among `files`, split by split. What is not a medium rides along in each of them.
+    """Shards of the media among `files`, split by split. Each shard also has all files that are not media of this column.
 
-    `Shard.start` is the number of leading folders that all media share: known from all files, not those of one shard.
+    `Shard.start` is the number of leading folders that all media share. It depends on all files, not only on the shard's.
     """
     found = in_order(f for f in files if media.column_for(f.name) == column)
     beside = tuple(f for f in files if media.column_for(f.name) != column)
@@ -74,7 +73,7 @@ def read_media(
     max_bytes: int,
     values_of: Callable[[SourceFile, list[str]], dict[str, Any]],
 ) -> Iterator[SourceChunk]:
-    """The media of a shard as rows: the column itself, what the metadata says, else what `values_of` makes of it."""
+    """The media of a shard as rows: the media column, and the metadata's columns or else the values from `values_of`."""
     found = [f for f in shard.files if media.column_for(f.name) == column]
     described = metadata_of([f for f in shard.files if media.column_for(f.name) != column], column)
     rows = SourceRows(shard.origin, {column: media.MEDIUM, **(dict.fromkeys(described.columns))})
@@ -106,7 +105,7 @@ def _mask_values(file: SourceFile) -> dict[str, Any]:
 
 
 def detect(source: Source) -> list[FormatClaim]:
-    """Claims the pictures of a source in which they are the greater part."""
+    """Claims the images of a source, if it has at most half as many other data files as images."""
     pictures = [f for f in source.files if media.column_for(f.name) == "image"]
     others = [f for f in source.files if media.column_for(f.name) != "image" and not is_about(f.name)]
     metadata = [f for f in others if is_metadata(f.name)]
@@ -126,6 +125,6 @@ def _how_labelled(pictures: Sequence[SourceFile]) -> str:
     masks = [s for s in stems if s.count("_") >= 2 and s.rsplit("_", 2)[0] in stems and s.rsplit("_", 1)[1].isdigit()]
     if masks and len(masks) >= len(stems) / 4:
         return "masks"
-    # One folder that all pictures share, or none, tells no classes apart.
+    # A folder that all images share does not distinguish classes.
     shared = shared_folders(pictures)
     return "folders" if any(class_folders(f.name, shared) for f in pictures) else "none"

@@ -1,7 +1,7 @@
-"""INT96, the old timestamp of Parquet: days and nanoseconds, which hold more than any Arrow timestamp does.
+"""Handles INT96, Parquet's old timestamp of days and nanoseconds. Its range exceeds that of any Arrow timestamp.
 
-Arrow wraps what does not fit, without a word. So each row group with such columns is read in the finest unit that holds
-its times exactly, and a row with a time that fits into no unit is rejected.
+Arrow wraps values that do not fit, without an error. So each row group with such columns is read in nanoseconds, or in
+microseconds if a time does not fit into nanoseconds. A row with a time that this unit cannot hold exactly is rejected.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from choline_data.columns.arrow_values import filled, numbers
 
 REASON = "holds an INT96 time that the timestamps of its row group don't hold exactly"
 Integers = npt.NDArray[np.int64]
-_NANOSECONDS = (2**63 - 1) // 10**9 - 1  # seconds to either side of 1970 that fit into nanoseconds
+_NANOSECONDS = (2**63 - 1) // 10**9 - 1  # seconds before or after 1970 that fit into nanoseconds
 _MICROSECONDS = (2**63 - 1) // 10**6 - 1
 
 
 def columns_of(meta: pq.RowGroupMetaData) -> list[str]:
-    """The top-level columns that hold INT96, at any depth."""
+    """The top-level columns that contain INT96 values at any depth."""
     found = (meta.column(i) for i in range(meta.num_columns))
     return list(dict.fromkeys(c.path_in_schema.split(".")[0] for c in found if c.physical_type == "INT96"))
 
@@ -33,9 +33,9 @@ def columns_of(meta: pq.RowGroupMetaData) -> list[str]:
 def unit_of(
     opened: Callable[[str], AbstractContextManager[pq.ParquetFile]], group: int, columns: list[str]
 ) -> tuple[str, Integers]:
-    """The unit for the times of a row group, and the rows of it that have a time which the unit doesn't hold exactly.
+    """The unit for the times of a row group, and the rows with a time that this unit cannot hold exactly.
 
-    "us" where a time does not fit into nanoseconds, else "ns".
+    The unit is "us" if a time does not fit into nanoseconds, else "ns".
     """
     lost: dict[str, list[Integers]] = {"ns": [], "us": []}
     beyond = False
@@ -50,7 +50,7 @@ def unit_of(
                     far = np.abs(seconds)
                     outside = far > _MICROSECONDS
                     beyond |= bool(np.any((far > _NANOSECONDS) & ~outside))
-                    # Both wrap alike, so this difference is that of the true values.
+                    # Both values wrap in the same way, so this comparison is valid for the true values.
                     inexact = nano.view(np.uint64) != micro.view(np.uint64) * np.uint64(1000)
                     lost["us"].append(first + rows[inexact | outside])
                     lost["ns"].append(first + rows[far > _NANOSECONDS])
@@ -60,7 +60,7 @@ def unit_of(
 
 
 def _times(column: pa.Array, rows: Integers | None = None) -> Iterator[tuple[Integers, Integers]]:
-    """The timestamps at every leaf of a column as integers, 0 for null, and the row of each."""
+    """For every leaf of a column: the row of each timestamp, and the timestamps as integers (0 for null)."""
     kind = column.type
     rows = np.arange(len(column), dtype=np.int64) if rows is None else rows
     if pa.types.is_timestamp(kind):

@@ -1,9 +1,9 @@
-"""JSON documents: where their rows are, and what stands beside them.
+"""Reads JSON documents: finds the rows, and the values that accompany them.
 
-An array of objects; rows under a key (`{"canary": …, "examples": […]}`), whose neighbours become columns; GeoJSON
-features; objects keyed by id (the key becomes the column `key`); columns as lists or as pandas writes them; an array
-of scalars (a column `value`); anything else is one row. A top-level array is read piece by piece, whatever its size;
-another document up to `max_document_bytes`.
+The rows may be an array of objects; an array under a key (`{"canary": …, "examples": […]}`), whose other keys become columns;
+GeoJSON features; objects keyed by id (the key becomes the column `key`); columns as lists or as pandas writes them; or an array
+of scalars (a column `value`). Anything else is one row. A top-level array of any size is read piece by piece. Any other
+document may have at most `max_document_bytes`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from choline_data.adapters.reading import io, plain_files, records
 from choline_data.errors import SourceDamagedError, SourceFormatError, SourceTooLargeError, one_line
 
 MAX_DOCUMENT = 64 << 20
-CONSTANT_BYTES = 4 << 10  # what stands beside the rows goes with each of them up to this size
+CONSTANT_BYTES = 4 << 10  # values beside the rows are copied to each row up to this size
 EXTENSIONS = frozenset({"json", "geojson"})
 _BLANK = " \t\r\n"
 
@@ -34,7 +34,7 @@ class JsonDocument:
     max_row_bytes: int = MAX_ROW_BYTES
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """One shard a file."""
+        """One shard for each file."""
         return [Shard(file.path, file.name, size=file.size) for file in files]
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
@@ -74,7 +74,7 @@ class JsonDocument:
             ) from error
 
     def _elements(self, first: bytes, pieces: Iterator[bytes], name: str) -> Iterator[Any]:
-        """The elements of a top-level array, of which only one and a piece are held at a time."""
+        """The elements of a top-level array. Holds only one element and one piece of the file at a time."""
         decoder = codecs.getincrementaldecoder("utf-8-sig")()
         scan = json.JSONDecoder(parse_constant=_no_constant).raw_decode
         text, at, more, wanted = "", -1, True, 0
@@ -92,7 +92,7 @@ class JsonDocument:
                 if text[at : at + 1] == "]":
                     return
                 value, end = scan(text, at)
-                if end >= len(text) - 1 and more:  # a number at the end may go on
+                if end >= len(text) - 1 and more:  # a number at the end may continue in the next piece
                     wanted = len(text) - at + plain_files.READ_BYTES
                     continue
             except (ValueError, RecursionError) as error:
@@ -136,7 +136,7 @@ def rows_of(document: Any) -> list[Any]:
 
 
 def _listed(values: list[Any], name: str) -> list[Any]:
-    """Objects as they are; where most are none, each value as a row of one column."""
+    """The objects unchanged. If most values are not objects, each value becomes a row with one column."""
     objects = sum(isinstance(v, dict) for v in values)
     return values if objects * 2 > len(values) else [{name: v} for v in values]
 
@@ -158,7 +158,10 @@ def _split(document: dict[str, Any]) -> list[Any] | None:
 
 
 def _under_key(document: dict[str, Any]) -> list[Any] | None:
-    """The longest list of objects (else the one list) at the top level, with its small neighbours in each row."""
+    """The rows of the longest list of objects at the top level, or else of the only list.
+
+    The values of the other keys are copied to each row if they are small.
+    """
     objects = {k: v for k, v in document.items() if isinstance(v, list) and v and all(isinstance(r, dict) for r in v)}
     if not objects:
         lists = [k for k, v in document.items() if isinstance(v, list)]
@@ -170,7 +173,7 @@ def _under_key(document: dict[str, Any]) -> list[Any] | None:
     else:
         sizes = sorted((len(v) for v in objects.values()), reverse=True)
         if len(sizes) > 1 and sizes[0] < 4 * sizes[1]:
-            return None  # several tables in one document: none of them is the rows
+            return None  # several tables in one document, so no single list holds the rows
         key = max(objects, key=lambda k: len(objects[k]))
     beside = {k: v for k, v in document.items() if k != key}
     if document.get("type") == "FeatureCollection" and key == "features":
@@ -186,7 +189,7 @@ def _under_key(document: dict[str, Any]) -> list[Any] | None:
 
 
 def _columns(document: dict[str, Any]) -> list[Any] | None:
-    """Lists of one length by column, or `{column: {"0": …, "1": …}}` as pandas writes by default."""
+    """The rows of columns that are lists of equal length, or `{column: {"0": …, "1": …}}` as pandas writes by default."""
     values = list(document.values())
     if len(values) < 2:
         return None
@@ -203,7 +206,7 @@ def _columns(document: dict[str, Any]) -> list[Any] | None:
 
 
 def _keyed(document: dict[str, Any]) -> list[Any] | None:
-    """Objects of like keys, each under its own id."""
+    """The rows of objects with similar keys, each under its own id."""
     values = list(document.values())
     if len(values) < 2 or not all(isinstance(v, dict) and v for v in values):
         return None
@@ -215,7 +218,10 @@ def _keyed(document: dict[str, Any]) -> list[Any] | None:
 
 
 def detect(source: Source) -> list[FormatClaim]:
-    """Files named .json or .geojson, and others without an extension that begin as JSON."""
+    """Claims files named .json or .geojson, and .txt, .data and files without an extension that begin like JSON.
+
+    Raises SourceFormatError if all files of the source are tokenizers.
+    """
     files = tuple(f for f in source.files if _is_document(f))
     tokenizers = tuple(f for f in files if _is_tokenizer(f))
     if tokenizers and len(tokenizers) == len(source.files):
@@ -254,7 +260,7 @@ def _is_document(file: SourceFile) -> bool:
 
 
 def _is_tokenizer(file: SourceFile) -> bool:
-    """Whether it is a `tokenizer.json` of the tokenizers library, which begins with these keys."""
+    """Whether the file is a `tokenizer.json` of the tokenizers library, which begins with these keys."""
     return (
         re.match(rb'\{\s*"version":[^,]+,\s*"truncation":.*"added_tokens":', io.head(file.path, 4096), re.S) is not None
     )

@@ -1,7 +1,7 @@
-"""JSON Lines: one object a line, only LF ends a line, duplicate keys: the last one counts.
+"""Reads JSON Lines: one object on each line. Only LF ends a line. If a key is duplicate, the last value counts.
 
-Big plain files are read in ranges of bytes; blank lines are no rows. A line that is no object, not JSON (RFC 8259), not
-UTF-8 or over `max_row_bytes` becomes a reject with its line number.
+Big uncompressed files are read in byte ranges. Blank lines are not rows. A line that is not an object, not JSON (RFC 8259),
+not UTF-8, or larger than `max_row_bytes` becomes a reject with its line number.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class JsonLines:
     max_row_bytes: int = MAX_ROW_BYTES
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """One shard a file; a plain file of 256 MiB and more in ranges of 128 MiB."""
+        """One shard for each file. An uncompressed file of 256 MiB or more is split into ranges of at least 128 MiB."""
         found = []
         for file in files:
             if file.size < 2 * SHARD_BYTES or plain_files.compression_of(io.raw_head(file.path, 8)):
@@ -53,7 +53,7 @@ class JsonLines:
         return found
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """The shard's rows from row `start` on, one column a key; rows count the lines that are not blank."""
+        """The shard's rows from row `start` on, with one column for each key. Row numbers count the non-blank lines."""
         return from_row(start, self._chunks(shard))
 
     def _chunks(self, shard: Shard) -> Iterator[SourceChunk]:
@@ -88,12 +88,12 @@ _NOTHING = pa.RecordBatch.from_arrays([], names=[])
 
 
 def _line_numbers(block: bytes) -> list[int]:
-    """The line number, from 1, of each line of the block that is not blank."""
+    """The line number of each non-blank line of the block. Line numbers start at 1."""
     return [n for n, line in enumerate(block.split(b"\n"), 1) if line.strip(b" \t\r")]
 
 
 def refuse_utf16(head: bytes, name: str) -> None:
-    """SourceFormatError where the text is UTF-16 or UTF-32, which JSON must not be."""
+    """Raises SourceFormatError if the text is UTF-16 or UTF-32, because JSON must be UTF-8."""
     if head[:2] in (b"\xff\xfe", b"\xfe\xff") or (len(head) > 3 and 0 in head[:2] and head[:2] != b"\0\0"):
         raise SourceFormatError(
             f"{name} is UTF-16; JSON is UTF-8.",
@@ -102,9 +102,9 @@ def refuse_utf16(head: bytes, name: str) -> None:
 
 
 def looks_like_lines(head: bytes, *, whole: bool) -> bool:
-    """Whether this beginning of a file is JSON Lines and no other JSON: its first line is an object, and more follow.
+    """Whether the file that begins with `head` is JSON Lines: its first line is an object, and another object follows.
 
-    `whole` says that the head is the whole file; then one line alone counts too.
+    `whole` says that `head` is the whole file. Then a single line is enough.
     """
     head = head.removeprefix(_BOM).lstrip()
     first, newline, rest = head.partition(b"\n")
@@ -119,7 +119,7 @@ def looks_like_lines(head: bytes, *, whole: bool) -> bool:
 
 
 def detect(source: Source) -> list[FormatClaim]:
-    """Files named .jsonl or .ndjson, and others whose content is objects one a line."""
+    """Claims files named .jsonl, .ndjson and similar, and other files that have one JSON object on each line."""
     named = tuple(f for f in source.files if io.extension(f.name) in EXTENSIONS)
     rest = [f for f in source.files if io.extension(f.name) in ("json", "log", "txt", "data", "")]
     found = tuple(f for f in rest if _is_lines(f))
@@ -134,7 +134,7 @@ def _is_lines(file: SourceFile) -> bool:
     head = io.head(file.path)
     if not head.removeprefix(_BOM).lstrip().startswith(b"{"):
         return False
-    if b"\n" not in head and len(head) == plain_files.HEAD_BYTES:  # one long first line: look as far as a row may go
+    if b"\n" not in head and len(head) == plain_files.HEAD_BYTES:  # a long first line: read up to the limit of a row
         head = io.head(file.path, MAX_ROW_BYTES)
     whole = len(head) < plain_files.HEAD_BYTES and io.extension(file.name) != "json"
     return looks_like_lines(head, whole=whole)

@@ -1,4 +1,4 @@
-"""Label Studio exports: JSON arrays of tasks, one sample a task; label configurations are passed over."""
+"""Reads Label Studio exports: JSON arrays of tasks, one sample for each task. Label configurations are skipped."""
 
 from __future__ import annotations
 

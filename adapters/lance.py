@@ -1,4 +1,4 @@
-"""Lance datasets, through pylance: the version that is the newest when it is added, one shard a fragment."""
+"""Reads Lance datasets with pylance: the version that is newest when the source is added, one shard for each fragment."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from choline_data.errors import MissingDependencyError, SourceDamagedError, one_
 
 @dataclass(frozen=True)
 class Lance:
-    """Reads the rows of a version, the newest where it is 0, fragment by fragment."""
+    """Reads the rows of a version, fragment by fragment. Version 0 means the newest."""
 
     root: str = ""
     version: int = 0
@@ -66,7 +66,7 @@ def _dataset(root: str, version: int = 0) -> Any:
 
 
 def detect(source: Source) -> list[FormatClaim]:
-    """A claim for each folder with `_versions/*.manifest`; MissingDependencyError where pylance is not installed."""
+    """A claim for each folder with `_versions/*.manifest`. Raises MissingDependencyError if pylance is not installed."""
     found = []
     manifests = [f for f in source.files if re.search(r"(?:^|/)_versions/[^/]+\.manifest$", f.name)]
     for prefix in sorted({f.name[: f.name.rindex("_versions/")] for f in manifests}):

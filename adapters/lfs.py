@@ -1,4 +1,4 @@
-"""Git LFS: pointer files in the place of data, read from the objects of the checkout where these are there."""
+"""Handles Git LFS pointer files. Their data are read from the LFS objects of the checkout, if these exist."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SIZES = range(120, 1025)
 
 
 def detect(source: Source) -> list[FormatClaim]:
-    """The claims of what the pointers stand for; SourceNotFoundError where the data were not pulled."""
+    """The claims for the source with the pointers replaced by their data. Raises SourceNotFoundError if data were not pulled."""
     from choline_data.adapters.registry import claims
 
     pointers = [(file, found) for file in source.files if (found := pointer(file)) is not None]
@@ -44,7 +44,7 @@ def detect(source: Source) -> list[FormatClaim]:
 
 
 def pointer(file: SourceFile) -> tuple[str, int] | None:
-    """The object's sha256 and size where the file is a pointer."""
+    """The object's sha256 and size in bytes if the file is a pointer, else None."""
     if file.size not in _SIZES:
         return None
     try:

@@ -1,4 +1,4 @@
-"""MosaicML MDS: a folder with `index.json` and shards, raw or compressed, checked against their hashes."""
+"""Reads MosaicML MDS: a folder with `index.json` and shards, raw or compressed. Shards are checked against their hashes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Mds:
     """Reads the shards that an `index.json` names. Pickled columns are refused."""
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """One shard a file that the index names, in its order; `files[0]` is the index."""
+        """One shard for each file that the index names, in the index's order. `files[0]` of a shard is the index."""
         by_name = {"/".join(parts(f.name)): f for f in files}
         found: list[Shard] = []
         for index in in_order(f for f in files if parts(f.name)[-1] == "index.json"):
@@ -48,7 +48,7 @@ class Mds:
         return found
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """SourceRows in the columns of the shard."""
+        """Rows with the shard's columns."""
         index = shard.files[0]
         entry = index_of(index)["shards"][shard.start]
         names, encodings = entry["column_names"], entry["column_encodings"]
@@ -117,7 +117,7 @@ def _decoder(encoding: str, column: str, index: str) -> Callable[[bytes], Any]:
 
 
 def detect(source: Source) -> list[FormatClaim]:
-    """Claims each folder whose `index.json` lists MDS shards. Of a raw and a zstd copy each is a config of its own."""
+    """Claims each folder whose `index.json` lists MDS shards. Each folder, such as a raw and a zstd copy, is its own config."""
     claims = []
     for index in source.files:
         if parts(index.name)[-1] != "index.json" or not _is_mds(found := index_of(index)):

@@ -1,7 +1,7 @@
-"""Parquet: row groups of big files as shards, partition folders as columns, bounded memory whatever a file claims.
+"""Reads Parquet. Shards of big files are ranges of row groups, partition folders become columns, and memory is bounded.
 
-Rows are numbered within the file, also in a shard that is a range of its row groups. Page checksums are verified where
-the writer left any. Extension types are read as their storage.
+Rows are numbered within the file, even if the shard is a range of row groups. Page checksums are verified if the file has
+them. Extension types are read as their storage types.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ from choline_data.columns.arrow_values import array_of
 from choline_data.errors import SourceDamagedError, SourceTooLargeError, one_line
 
 SHARD_BYTES = 128 << 20
-MAX_EXPANSION = 4 << 30  # bytes that one row group may become out of dictionaries
-FEW_ROWS = 1000  # rows of a row group that may be rejected for their size; more are an error
-BUFFERED_ROW_GROUP = 64 << 20  # above this, column chunks are read through a buffer and not whole
+MAX_EXPANSION = 4 << 30  # maximum bytes of one row group after its dictionaries are decoded
+FEW_ROWS = 1000  # oversized rows are rejected in a row group of at most so many rows; in a larger one they are an error
+BUFFERED_ROW_GROUP = 64 << 20  # above this size in bytes, column chunks are read through a buffer, not whole
 _MAGIC = b"PAR1"
-_TAIL_BYTES = 64 << 10  # most footers are smaller: one ranged read
+_TAIL_BYTES = 64 << 10  # most footers are smaller, so one ranged read is enough
 
 
 @dataclass(frozen=True)
 class Parquet:
-    """Reads Parquet files; only `columns` of them where any are named."""
+    """Reads Parquet files. If `columns` is not empty, reads only these columns."""
 
     max_row_bytes: int = MAX_ROW_BYTES
     max_expansion_bytes: int = MAX_EXPANSION
     columns: tuple[str, ...] = ()
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """One shard a file; a file of 256 MiB and more in runs of row groups of about 128 MiB."""
+        """One shard for each file. A file of 256 MiB or more is split into ranges of row groups of about 128 MiB."""
         found = []
         for file in files:
             if file.size < 2 * SHARD_BYTES:
@@ -63,7 +63,7 @@ class Parquet:
         return found
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """The shard's rows from row `start` of the file on."""
+        """The shard's rows from row `start` on, counted from the beginning of the file."""
         with _opened(shard.path, shard.name) as parquet:
             batches.check_columns(parquet.schema_arrow, shard.name)
             meta = parquet.metadata
@@ -77,9 +77,9 @@ class Parquet:
                 row += count
 
     def row_group(self, shard: Shard, meta: pq.FileMetaData, group: int, row: int) -> Iterator[SourceChunk]:
-        """One row group, whose first row has the number `row`, of a file whose footer is known.
+        """One row group of a file whose footer is known. `row` is the number of its first row.
 
-        A few rows that are too large to read are rejects; a group of many of them is an error.
+        If rows are too large, a group of at most FEW_ROWS rows is rejected, and a larger group raises SourceTooLargeError.
         """
         with _Reopened(shard, meta) as files:
             yield from self._chunks(files, group, row)
@@ -108,7 +108,7 @@ class Parquet:
                 yield SourceChunk(batches.with_partitions(batch, folders), rows)
 
     def _row_group(self, files: _Reopened, group: int, unit: str) -> Iterator[pa.RecordBatch]:
-        """The row group in batches of bounded size, its columns as storage types."""
+        """The row group in batches of bounded size, with the columns as storage types."""
         shard, meta = files.shard, files.footer.row_group(group)
         if meta.total_byte_size > self.max_row_bytes * max(1, meta.num_rows):
             raise SourceTooLargeError(
@@ -143,7 +143,7 @@ class Parquet:
             )
 
     def _times(self, files: _Reopened, group: int) -> tuple[str, np.ndarray]:
-        """The unit for INT96 times in a row group, and the rows of it that have one that the unit does not hold."""
+        """The unit for the INT96 times of a row group, and the rows with a time that this unit cannot represent."""
         wanted = int96.columns_of(files.footer.row_group(group))
         if not wanted:
             return "ns", np.empty(0, np.int64)
@@ -153,7 +153,7 @@ class Parquet:
     def _wanted(self, file: pq.ParquetFile) -> list[str] | None:
         if not self.columns:
             return None
-        # No columns at all would be no rows; one that is not there is the mapping's to name.
+        # Without any column there would be no rows. The mapping reports a missing column.
         return [name for name in file.schema_arrow.names if name in self.columns] or None
 
     def _check_expansion(self, size: int, name: str, group: int) -> None:
@@ -169,7 +169,7 @@ ADAPTER = Parquet
 
 
 class _Reopened:
-    """A file whose footer is known, kept open from one row group to the next; opened anew where they are read otherwise."""
+    """Keeps a file with a known footer open between row groups. Reopens it if a row group needs other read options."""
 
     def __init__(self, shard: Shard, footer: pq.FileMetaData) -> None:
         self.shard = shard
@@ -185,11 +185,15 @@ class _Reopened:
         self._stack.close()
 
     def read_in(self, unit: str) -> AbstractContextManager[pq.ParquetFile]:
-        """The file anew, its INT96 times in this unit."""
+        """Opens the file again, with INT96 times in this unit."""
         return _opened(self.shard.path, self.shard.name, (), True, self.footer, unit)
 
     def opened(self, dictionaries: tuple[str, ...], buffered: bool, unit: str) -> pq.ParquetFile:
-        """The file, open for columns read as dictionaries, for column chunks through a buffer or whole, in a time unit."""
+        """The file, opened with these options. Stays open for the next call with the same options.
+
+        `dictionaries` are the columns to read as dictionaries, `buffered` reads column chunks through a buffer, and `unit` is
+        the unit for INT96 times.
+        """
         if self._file is None or self._how != (dictionaries, buffered, unit):
             self._stack.close()
             path, name = self.shard.path, self.shard.name
@@ -209,7 +213,7 @@ def _from_row(start: int, chunk: SourceChunk) -> Iterator[SourceChunk]:
 
 
 def _runs(meta: pq.FileMetaData) -> Iterator[tuple[int, int, int]]:
-    """(first row group, the one after the last, compressed bytes) of runs of about SHARD_BYTES."""
+    """(first row group, last row group + 1, compressed bytes) of ranges of about SHARD_BYTES."""
     first = size = 0
     for i in range(meta.num_row_groups):
         group = meta.row_group(i)
@@ -220,13 +224,13 @@ def _runs(meta: pq.FileMetaData) -> Iterator[tuple[int, int, int]]:
 
 
 def _worth_threads(meta: pq.RowGroupMetaData) -> bool:
-    """Whether a thread a column gains anything: not where one column, such as a document's text, is most of it all."""
+    """Whether one thread for each column is faster. It is not if one column, such as a document's text, has most bytes."""
     sizes = [meta.column(i).total_uncompressed_size for i in range(meta.num_columns)]
     return bool(2 * max(sizes, default=0) < sum(sizes))
 
 
 def _repeated(meta: pq.RowGroupMetaData) -> tuple[str, ...]:
-    """Flat text columns whose values may be far bigger decoded than encoded: few bytes a value, out of a dictionary."""
+    """Flat dictionary-encoded text columns that may grow greatly when decoded: they use few encoded bytes for each value."""
     found = []
     for i in range(meta.num_columns):
         column = meta.column(i)
@@ -248,7 +252,7 @@ def _opened(
     footer: pq.FileMetaData | None = None,
     unit: str = "ns",
 ) -> Iterator[pq.ParquetFile]:
-    """The file, checked; every way in which it can be broken is a SourceDamagedError that names it."""
+    """Opens the file with checks. If it is broken in any way, raises SourceDamagedError with its name."""
     with io.open_raw(path) as raw, _damage(name):
         source = io.arrow_input(raw, path)
         with pq.ParquetFile(
@@ -278,7 +282,7 @@ def _damage(name: str) -> Iterator[None]:
 
 
 def footer_of(path: str, name: str) -> tuple[str, pq.FileMetaData]:
-    """The sha256 of the file's footer, and what it says; read from the file's end, without its content."""
+    """The sha256 of the file's footer, and the parsed footer. Reads only the end of the file."""
     with io.open_raw(path) as raw:
         size = raw.seek(0, 2)
         raw.seek(max(size - _TAIL_BYTES, 0))
@@ -307,7 +311,7 @@ def _validate(batch: pa.RecordBatch, name: str, group: int) -> None:
 
 
 def detect(source: Source) -> list[FormatClaim]:
-    """Files that begin as Parquet, whatever their name, and those named .parquet."""
+    """Claims files named .parquet or .pq, and files of any name that begin with Parquet's magic bytes."""
     files = tuple(
         f for f in source.files if io.extension(f.name) in ("parquet", "pq") or io.raw_head(f.path, 4) == _MAGIC
     )

@@ -1,4 +1,4 @@
-"""Registered Parquet files as samples: row groups are decoded when their rows are asked for."""
+"""Reads samples from Parquet files that are registered in place. A row group is decoded when its rows are requested."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from choline_data.places.locations import filesystem, is_url
 from choline_data.store.faults import IN_PLACE_REMEDY
 from choline_data.store.manifest_in_place import FileInPlace
 
-_FOOTERS = 256  # footers kept by a reader
+_FOOTERS = 256  # maximum number of footers that a reader caches
 
 
 def _state(location: str) -> tuple[int, str]:
-    """The file's size, and what changes when it does."""
+    """The file's size in bytes, and a stamp that changes with the file (mtime, ETag, …), or "" if there is none."""
     if not is_url(location) or location.startswith("file://"):
         found = os.stat(location.removeprefix("file://"))
         return found.st_size, f"mtime:{found.st_mtime_ns}"
@@ -39,14 +39,14 @@ def _state(location: str) -> tuple[int, str]:
 
 
 def _mapped_columns(mapping: Mapping, meta: pq.FileMetaData) -> tuple[str, ...]:
-    """The source columns that the mapping reads; none (which is all) where it reads none."""
+    """The source columns that the mapping reads. An empty tuple means all columns."""
     named = {column for _, column in mapping.fields}
     tops = {name for column in named for name in (column, column.partition(".")[0])}
     return tuple(name for name in meta.schema.to_arrow_schema().names if name in tops)
 
 
 class ParquetInPlace:
-    """Makes samples of row groups of registered Parquet files; the same as an ingested copy holds."""
+    """Converts row groups of registered Parquet files to samples. They are identical to those of an ingested copy."""
 
     def __init__(self, columns: tuple[str, ...], parts: Sequence[dict[str, Any]]) -> None:
         self._columns = columns
@@ -57,7 +57,10 @@ class ParquetInPlace:
         self._lock = threading.Lock()
 
     def check(self, file: FileInPlace) -> None:
-        """DamagedStoreError where the file is gone or not as it was registered: a remote one is asked once."""
+        """Raises DamagedStoreError if the file is gone or has changed since its registration.
+
+        A remote file is not checked again while its footer is cached.
+        """
         remote = is_url(file.location)
         if remote and file.location in self._footers:
             return
@@ -100,7 +103,8 @@ class ParquetInPlace:
         named = _mapped_columns(mapping, meta)
         if not extra and "extra" in self._columns and named:
             for batch in self._apply(Parquet(columns=named), shard, meta, group, row, mapping):
-                if not _has_content(batch):  # its id is that of `extra`, for which every column is needed
+                # Without content, a row's id depends on `extra`, which needs all columns.
+                if not _has_content(batch):
                     break
                 yield batch.drop_columns(["extra"])
                 done += batch.num_rows

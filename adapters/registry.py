@@ -1,11 +1,11 @@
-"""Which formats there are, and which of them reads a source.
+"""Lists the formats, and finds the formats that read a source.
 
-A format is a module with `detect(source) -> list[FormatClaim]`. Layouts (a folder or a descriptor that means something as a
-whole) are asked first, in this order; each claim takes its files away from those that follow. What is left goes to the
-file formats, each of which claims the files that it knows by magic bytes or extension. Modules are imported when they
-are asked, and those of a file format only if an extension or magic hint says that they may be needed.
+A format is a module with `detect(source) -> list[FormatClaim]`. Layouts (a folder or a descriptor that has a meaning as a
+whole) are asked first, in the order of `FORMATS`. The files of a claim are not offered to later formats. The remaining files go
+to the file formats; each claims the files that it recognises by magic bytes or extension. A module is imported when it is
+asked, and no module is asked after every file is claimed.
 
-Others add a format by an entry point in the group `choline_data.adapters`: name = "module.path", level "file".
+Third parties add a file format by an entry point in the group `choline_data.adapters`: name = "module.path".
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from choline_data.places.locations import redacted
 
 @dataclass(frozen=True)
 class RegisteredFormat:
-    """A line of the registry. `extra` is what to install where the module's library is missing."""
+    """An entry of the registry. `extra` is the package extra to install if the module's library is missing."""
 
     name: str
     module: str
@@ -30,7 +30,7 @@ class RegisteredFormat:
     extra: str = ""
 
     def load(self) -> ModuleType:
-        """The module; MissingDependencyError where its library is not installed."""
+        """Imports the module. Raises MissingDependencyError if its library is not installed."""
         try:
             return importlib.import_module(self.module)
         except ModuleNotFoundError as error:
@@ -41,7 +41,7 @@ class RegisteredFormat:
 
 _HERE = "choline_data.adapters."
 FORMATS: tuple[RegisteredFormat, ...] = (
-    # layouts: the whole folder or descriptor
+    # layouts: they read a whole folder or descriptor
     RegisteredFormat("lfs", _HERE + "lfs", layout=True),
     RegisteredFormat("dvc", _HERE + "dvc", layout=True),
     RegisteredFormat("croissant", _HERE + "croissant", layout=True),
@@ -76,7 +76,10 @@ FORMATS: tuple[RegisteredFormat, ...] = (
 
 
 def formats() -> tuple[RegisteredFormat, ...]:
-    """Our formats, then those of installed entry points in order of name. Two of one name are refused, naming both."""
+    """Our formats, then those of installed entry points in order of name.
+
+    Raises SourceFormatError if two formats have the same name; the message names both modules.
+    """
     found = {f.name: f for f in FORMATS}
     for point in sorted(entry_points(group="choline_data.adapters"), key=lambda p: p.name):
         if point.name in found:
@@ -89,7 +92,7 @@ def formats() -> tuple[RegisteredFormat, ...]:
 
 
 def format_named(name: str) -> RegisteredFormat:
-    """The format of that name, as a card's `adapter:` gives it."""
+    """The format with this name, as written in a card's `adapter:`. Raises SourceFormatError if there is none."""
     known = {f.name: f for f in formats()}
     if name not in known:
         raise SourceFormatError(f"No adapter {name!r}.", remedy=f"There are: {', '.join(sorted(known))}.")
@@ -97,9 +100,9 @@ def format_named(name: str) -> RegisteredFormat:
 
 
 def claims(source: Source, only: str = "") -> tuple[list[FormatClaim], Source]:
-    """Who reads what of this source, and the source of the files that nobody claimed.
+    """The claims of all formats on this source, and a source with the files that no format claimed.
 
-    `only` asks one format alone (a card's `adapter:`, or `--format`).
+    With `only`, asks just that format (a card's `adapter:`, or `--format`).
     """
     taken: list[FormatClaim] = []
     rest = source
@@ -118,6 +121,6 @@ def claims(source: Source, only: str = "") -> tuple[list[FormatClaim], Source]:
 
 
 def adapter_named(name: str, **options: object) -> Adapter:
-    """The adapter of a format with these options; each format module names its class `ADAPTER`."""
+    """The adapter of a format with these options. Each format module has its adapter class as `ADAPTER`."""
     made: Adapter = format_named(name).load().ADAPTER(**options)
     return made

@@ -1,4 +1,4 @@
-"""Source trees: one file a row, with its path and its language; what is no text is kept as the bytes that it is."""
+"""Reads source trees: one file for each row, with its path and language. A file that is not text is kept as bytes."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class SourceTree:
         return file_shards(in_order(files))
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """SourceRows with text, path and language; pictures as `image`, other binaries as `content`."""
+        """Rows with text, path and language. Images are in `image`, other binary files in `content`."""
         rows = SourceRows(shard.origin, _TYPES)
         wanted = shard.files[start:]
         for number, (file, data) in enumerate(members.contents(wanted, self.max_bytes, inflate=False), start):
@@ -76,7 +76,7 @@ class SourceTree:
                 rows.reject(number, f"above {self.max_bytes:,} bytes (max_bytes)", file.name)
                 continue
             values: dict[str, object] = {"path": file.name, "language": language_of(file.name)}
-            # A file that is no text, or empty, is a sample all the same: it belongs to the tree.
+            # A file that is empty or not text is also a sample, because it belongs to the tree.
             values["text"] = ""
             if not data:
                 pass
@@ -94,14 +94,14 @@ ADAPTER = SourceTree
 
 
 def language_of(name: str) -> str | None:
-    """The language that a file's name tells, by Linguist's names."""
+    """The language for a file's name, as Linguist calls it, or None."""
     suffix = suffix_of(name)
     fixed = {"Makefile": "Makefile", "Dockerfile": "Dockerfile", "CMakeLists.txt": "CMake"}
     return fixed.get(parts(name)[-1]) or LANGUAGES.get(suffix) or PROSE.get(suffix)
 
 
 def detect(source: Source) -> list[FormatClaim]:
-    """Claims a folder of code: a fifth of its files or more are programs, and none is a file of data."""
+    """Claims a folder of code, in which at least a fifth of the files are programs and none is a data file."""
     names = [f.name for f in source.files]
     code = sum(suffix_of(n) in LANGUAGES for n in names)
     if not code or code * 5 < len(names) or any(suffix_of(n) in _DATA for n in names):

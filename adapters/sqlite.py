@@ -1,7 +1,7 @@
-"""SQLite 3: each table is a shard. Views are never run, and no name from the file becomes SQL unquoted.
+"""Reads SQLite 3. Each table is a shard. Views are never run, and every name from the file is quoted in SQL.
 
-Rows come in the order of their rowid (of the primary key in a table without one). A column whose values differ in type
-is kept as JSON text; a blob beside other types in it as `{"$binary": base64}`.
+Rows are in the order of their rowid, or of the primary key in a table without a rowid. A column whose values differ in type
+is kept as JSON text; a blob in it is `{"$binary": base64}`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Sqlite:
     max_row_bytes: int = MAX_ROW_BYTES
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """One shard a table, in order of name; the tables of SQLite itself are left out."""
+        """One shard for each table, in order of name. SQLite's own tables and virtual tables are omitted."""
         found = []
         for file in files:
             with self._opened(file.path, file.name) as base:
@@ -72,7 +72,7 @@ class Sqlite:
 
     @contextmanager
     def _opened(self, path: str, name: str) -> Iterator[sqlite3.Connection]:
-        """The database read-only, from a local copy where it is remote or compressed."""
+        """Opens the database read-only. If it is remote or compressed, opens a temporary local copy."""
         with io.open_raw(path) as raw, tempfile.TemporaryDirectory() as folder:
             local = local_path(path)
             if local is None or plain_files.compression_of(raw.read(8)):
@@ -114,7 +114,7 @@ def _tables(base: sqlite3.Connection) -> list[str]:
 
 
 def _order(base: sqlite3.Connection, table: str) -> str:
-    """What to order by: the rowid by the one of its names that no column hides, else the primary key."""
+    """The ORDER BY expression: a name of the rowid that no column has, else the primary key."""
     columns = base.execute(f"PRAGMA table_xinfo({_quoted(table)})").fetchall()
     names = {str(c[1]).lower() for c in columns}
     key = [_quoted(c[1]) for c in sorted(columns, key=lambda c: c[5]) if c[5]]
@@ -139,6 +139,6 @@ def _column(name: str, values: Sequence[Any]) -> tuple[pa.Field, pa.Array]:
 
 
 def detect(source: Source) -> list[FormatClaim]:
-    """Files that begin as SQLite 3, whatever their name."""
+    """Claims files of any name that begin with SQLite 3's magic bytes."""
     files = tuple(f for f in source.files if io.raw_head(f.path, 16) == _MAGIC)
     return [FormatClaim(Sqlite(), files, 1.0, "the content is SQLite 3")] if files else []

@@ -1,8 +1,8 @@
-"""Plain text: one file a document, or a row for each line, paragraph or part between separator lines.
+"""Reads plain text: one row for each file, line, paragraph, or part between separator lines.
 
-Without options a source is read by what it shows: parts between `%` lines (fortune files; their binary `.dat` indexes
-are passed over, and the counts in them checked), one row for each line that is not blank where the lines are whole
-paragraphs (WikiText), else one file a document.
+Without options, the content decides. Fortune files are read as the parts between `%` lines; the counts in their binary `.dat`
+indexes are checked. If the lines are whole paragraphs (WikiText), each non-blank line is a row. Otherwise each file is one
+document.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ LOOK_FILES = 64
 
 @dataclass(frozen=True)
 class Text:
-    """Reads text by `unit`. A unit above `max_bytes` is an error that names that setting."""
+    """Reads text by `unit`. Raises SourceTooLargeError for a unit larger than `max_bytes`."""
 
     unit: str = "document"
     separator: str = "%"
@@ -70,7 +70,7 @@ class Text:
             raise InvalidOptionError(f"No text unit {self.unit!r}.", remedy=f"There are: {', '.join(UNITS)}.")
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """Documents in groups; for the smaller units one shard a file, with its index beside it."""
+        """Groups of documents. For the smaller units, one shard for each file, with its index file if there is one."""
         texts = in_order(f for f in files if not _is_index(f.name))
         if self.unit == "document":
             return file_shards(texts)
@@ -78,7 +78,7 @@ class Text:
         return [Shard(f.path, f.name, files=_index_of(f, indexes), size=f.size, split=split_of(f.name)) for f in texts]
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """SourceRows with the column `text`; documents also have `path` and the `encoding` that they were read in."""
+        """Rows with the column `text`. Documents also have the columns `path` and `encoding` (the detected encoding)."""
         if self.unit == "document":
             yield from self._documents(shard, start)
             return
@@ -111,7 +111,7 @@ class Text:
         yield from rows.take()
 
     def _units(self, shard: Shard) -> Iterator[tuple[list[str], dict[int, str]]]:
-        """Texts and, by number, why some of them are none: lines that are not in the encoding of the file."""
+        """The texts, and the reasons, by row number, for texts that are rejected: they are not in the file's encoding."""
         pattern = {
             "line": rb"\r?\n",
             "paragraph": rb"\r?\n(?:[ \t]*\r?\n)+",
@@ -127,7 +127,7 @@ class Text:
             if last:
                 units, rest = cut.split(rest), b""
             else:
-                # A cut at the very end may go on in the next piece: what ends here waits for it.
+                # A separator at the very end may continue in the next piece, so the last unit waits for this piece.
                 found = [m for m in cut.finditer(rest) if m.end() < len(rest)]
                 end = found[-1].end() if found else 0
                 units, rest = (cut.split(rest[:end])[:-1] if end else []), rest[end:]
@@ -166,7 +166,10 @@ def _with_last(pieces: Iterator[bytes]) -> Iterator[tuple[bytes, bool]]:
 
 
 def _plain_utf8(piece: bytes, name: str, last: bool) -> tuple[bytes, str]:
-    """The first piece without its mark, and the encoding of the file; those whose lines bytes can't show are refused."""
+    """The first piece without its byte order mark, and the file's encoding.
+
+    Raises SourceFormatError for UTF-16 and UTF-32, because their line ends cannot be found in the bytes.
+    """
     _, encoding = decoded(piece if last else piece[: piece.rfind(b"\n") + 1] or piece, name)
     if encoding.startswith(("utf-16", "utf-32")):
         raise SourceFormatError(
@@ -182,9 +185,9 @@ def _groups(units: list[bytes]) -> Iterator[list[bytes]]:
 
 
 def _decoded_units(units: list[bytes], first: int, encoding: str) -> tuple[list[str], dict[int, str]]:
-    """The texts without the line end, and the numbers of those that are not in the encoding."""
+    """The texts without their line ends, and the reasons, by row number, for texts that are not in the encoding."""
     try:
-        # One decode for the group: NUL can't be part of another character in the encodings that come here.
+        # Decodes the group at once. In the encodings used here, NUL is never part of another character.
         texts = b"\x00".join(units).decode(encoding).split("\x00")
         if len(texts) == len(units):
             return [t.rstrip("\r\n") for t in texts], {}
@@ -211,12 +214,12 @@ def _index_of(file: SourceFile, indexes: dict[str, SourceFile]) -> tuple[SourceF
 
 
 def detect(source: Source) -> list[FormatClaim]:
-    """Claims what is text and no other format's: documents, line files and fortune files, each group by itself."""
+    """Claims the text files that no other format claimed. Documents, line files and fortune files are separate claims."""
     single = len(source.files) == 1 and not source.folder
     about = [] if single else [f for f in source.files if is_about(f.name)]
     about_names = {f.name for f in about}
     asked = [f for f in source.files if f.name not in about_names]
-    # A file whose name says text is opened only among the first: opening a hundred thousand members takes minutes.
+    # A file with a text extension is opened only if it is among the first, because opening 100,000 members takes minutes.
     texts = [f for at, f in enumerate(asked) if _is_text(f, look=at < LOOK_FILES)]
     if not texts and about and len(about) == len(source.files):
         return []

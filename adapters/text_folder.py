@@ -1,4 +1,4 @@
-"""A folder of texts with a JSON sidecar for some of them: the sidecars describe, they are no samples."""
+"""Reads a folder of texts with JSON or YAML sidecars. The sidecars describe the texts and are not samples."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SIDECAR = re.compile(r"^(?P<of>.+?)[-_.](metadata|meta|info)\.(json|ya?ml)$", r
 
 
 def detect(source: Source) -> list[FormatClaim]:
-    """Claims texts whose only company are metadata sidecars named after them (`1342-metadata.json`, `1342-0.txt`)."""
+    """Claims texts if all other data files are sidecars named after them (`1342-metadata.json` for `1342-0.txt`)."""
     others = [f for f in source.files if not is_about(f.name)]
     texts = [f for f in others if suffix_of(f.name) in ("txt", "text", "md", "rst")]
     sidecars = [f for f in others if _describes(f, texts)]

@@ -1,4 +1,4 @@
-"""TFRecord files of tf.train.Example: the framing and the protobuf are read here, no library is needed."""
+"""Reads TFRecord files of tf.train.Example. Parses the framing and the protobuf itself, so no library is needed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _CRC = _table()
 
 
 def masked_crc32c(data: bytes) -> int:
-    """The checksum of the framing: CRC-32C, rotated and offset."""
+    """The checksum of the framing: CRC-32C, rotated, plus a constant."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc = _CRC[(crc ^ byte) & 0xFF] ^ crc >> 8
@@ -40,20 +40,20 @@ def masked_crc32c(data: bytes) -> int:
 
 @dataclass(frozen=True)
 class TfRecord:
-    """Reads one Example a row, each feature a column; what is no Example is one column `record`.
+    """Reads one Example for each row, with a column for each feature. A record that is not an Example is a column `record`.
 
-    `check="lengths"` leaves the checksum of the bodies out (a few MB/s here), and checks that of the lengths alone.
+    `check="lengths"` checks only the checksums of the lengths. The checksums of the bodies are slow (a few MB/s).
     """
 
     check: str = "all"
     max_bytes: int = MAX_MEDIUM_BYTES
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """One shard a file."""
+        """One shard for each file."""
         return [Shard(f.path, f.name, size=f.size, split=split_of(f.name)) for f in in_order(files)]
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """Records in order; damage raises after the whole records before it."""
+        """Records in order. If the file is damaged, yields the whole records before the damage, then raises."""
         rows = SourceRows(shard.origin)
         try:
             for number, record in enumerate(self._records(shard)):
@@ -103,7 +103,7 @@ def _values(record: bytes) -> dict[str, Any]:
 
 
 def _plain(name: str, values: list[Any]) -> Any:
-    """A feature of one value as that value; bytes as text where they are UTF-8, as a medium where they are one."""
+    """A feature with one value as that value. Bytes that are a medium become a medium; bytes in UTF-8 become text."""
     if values and isinstance(values[0], bytes):
         column = media.mime_of(values[0][:4096]).split("/")[0]
         if len(values) == 1 and column in ("image", "audio", "video") and not media.probe(values[0]).fault:
@@ -178,7 +178,7 @@ def _fields(data: bytes) -> Iterator[tuple[int, bytes | int]]:
 
 
 def detect(source: Source) -> list[FormatClaim]:
-    """Claims files whose first length has its right checksum."""
+    """Claims files with `tfrec` in their name that are empty or whose first length has a correct checksum."""
     found = [f for f in source.files if "tfrec" in f.name.lower() and _framed(f)]
     if not found:
         return []

@@ -1,6 +1,6 @@
-"""WARC: one record a row, plain or with one gzip member a record; every record is kept, of every type.
+"""Reads WARC: one record for each row, uncompressed or with one gzip member for each record. Keeps records of every type.
 
-A response whose body is text has it in `text`, decoded from its HTTP encoding; what is no text stays in `payload`.
+A textual body is in `text`, decoded from its HTTP encoding. Any other body is in `payload`.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ _TYPES = {
 
 @dataclass(frozen=True)
 class Warc:
-    """Reads every record. One above `max_bytes` is rejected, and passed over without being held."""
+    """Reads every record. A record above `max_bytes` is rejected; it is skipped and not held in memory."""
 
     max_bytes: int = MAX_RECORD_BYTES
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """One shard a file."""
+        """One shard for each file."""
         return [Shard(f.path, f.name, size=f.size, split=split_of(f.name)) for f in in_order(files)]
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """Records in order; a cut file raises after the whole records before the cut."""
+        """Records in order. If the file is truncated, yields the whole records before the damage, then raises."""
         rows = SourceRows(shard.origin, _TYPES)
         try:
             for number, (headers, block) in enumerate(self._records(shard)):
@@ -89,7 +89,7 @@ ADAPTER = Warc
 
 
 def _head(stream: PieceStream, name: str) -> bytes:
-    """The header lines of the next record, without the blank lines that end the one before; b"" at the end."""
+    """The header lines of the next record, without the blank lines after the previous record; b"" at the end."""
     lines: list[bytes] = []
     line = bytearray()
     size = 0
@@ -120,7 +120,7 @@ def _fields(head: bytes) -> dict[str, str]:
 
 def _values(headers: dict[str, str], block: bytes, limit: int) -> dict[str, Any]:
     values: dict[str, Any] = {
-        "text": "",  # requests, metadata and pictures are records too: the archive is stored whole
+        "text": "",  # records without text, such as requests, metadata and images, are kept too
         "url": headers.get("warc-target-uri"),
         "date": headers.get("warc-date"),
         "record_type": headers.get("warc-type"),
@@ -146,7 +146,7 @@ def _values(headers: dict[str, str], block: bytes, limit: int) -> dict[str, Any]
 
 
 def _body(content: bytes, fields: dict[str, str], limit: int) -> bytes:
-    """The body without its transfer and content encodings; as it is where they can't be undone within the limit."""
+    """The body without its transfer and content encodings. A content encoding stays if decoding fails or exceeds the limit."""
     if "chunked" in fields.get("transfer-encoding", "").lower():
         content = _unchunked(content)
     if fields.get("content-encoding", "").lower() in ("gzip", "x-gzip", "deflate"):
@@ -174,7 +174,7 @@ def _unchunked(content: bytes) -> bytes:
 
 
 def detect(source: Source) -> list[FormatClaim]:
-    """Claims files that begin as a WARC record."""
+    """Claims files with `.warc` in their name that begin with a WARC record."""
     found = [f for f in source.files if ".warc" in f.name.lower() and io.head(f.path, 8).startswith(b"WARC/")]
     if not found:
         return []

@@ -1,10 +1,10 @@
-"""WebDataset tars: members that follow each other and share a key are one sample.
+"""Reads WebDataset tars. Consecutive members with the same key are one sample.
 
-The key is the member's path up to the first dot of its last part; what follows is the suffix. `.json` objects become
-columns, `.cls` is the label, `.txt` the text (the caption or transcription beside a medium), pictures and sounds are
-media, the rest is binary under its suffix. Pickles are passed on as bytes and never loaded. A member without a suffix,
-or one that is refused (a link, a device, a name that leaves the archive), rejects its sample. A key that comes again
-with a suffix that it has already had is a new sample, as with the webdataset library's own grouping by suffix.
+The key is the member's path up to the first dot of its last part; the rest is the suffix. `.json` objects become columns,
+`.cls` is the label, `.txt` is the text (or the caption or transcription of a medium), images, audio and video are media, and
+other members are binary columns named by their suffix. Pickles stay bytes and are never loaded. A member without a suffix, or a
+refused one (a link, a device, a name that leads out of the archive), rejects its sample. If a suffix occurs again for the same
+key, a new sample begins, as in the webdataset library.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _TEXT = frozenset(["txt", "text", "caption", "transcript", "transcription", "lbl
 
 @dataclass
 class Sample:
-    """The members of one key."""
+    """The consecutive members with one key, by suffix."""
 
     key: str
     parts: dict[str, bytes] = field(default_factory=dict)
@@ -44,16 +44,16 @@ class Sample:
 
 @dataclass(frozen=True)
 class WebDataset:
-    """Reads one sample a row from a tar, compressed or not. A member above `max_bytes` is an error naming it."""
+    """Reads a tar, compressed or not, with one sample for each row. Raises SourceTooLargeError for a member above `max_bytes`."""
 
     max_bytes: int = MAX_MEDIUM_BYTES
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """One shard a tar."""
+        """One shard for each tar."""
         return [Shard(f.path, f.name, size=f.size, split=split_of(f.name)) for f in in_order(files)]
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """Samples in the order of the tar; a cut tar raises after the whole samples before the cut."""
+        """Samples in the order of the tar. If the tar is truncated, yields the samples before the damage, then raises."""
         rows = SourceRows(shard.origin, {"__key__": pa.string()})
         samples = self._samples(SourceFile(shard.path, shard.name))
         number = 0
@@ -99,14 +99,14 @@ ADAPTER = WebDataset
 
 
 def key_of(name: str) -> tuple[str, str]:
-    """The key and the suffix of a member: split at the first dot of the last part, a leading dot apart."""
+    """The key and the suffix of a member. Splits at the first dot of the path's last part; ignores a leading dot."""
     folder, slash, last = name.rpartition("/")
     stem, _, suffix = last[1:].partition(".") if last.startswith(".") else last.partition(".")
     return folder + slash + ("." if last.startswith(".") else "") + stem, suffix.lower()
 
 
 def sample_values(sample: Sample) -> tuple[dict[str, Any], str]:
-    """The columns of a sample, and why it is refused, or ""."""
+    """The columns of a sample, and the reason why it is refused, or ""."""
     if sample.fault:
         return {}, sample.fault
     values: dict[str, Any] = {"__key__": sample.key}
@@ -153,7 +153,7 @@ def _merge_json(values: dict[str, Any], data: bytes) -> str:
 
 
 def detect(source: Source) -> list[FormatClaim]:
-    """Claims the tars whose first members come in groups of one key."""
+    """Claims the tars in which at least half of the keys of the first members have several suffixes."""
     found = [f for f in source.files if _may_be_tar(f) and members.is_archive(f) == "tar" and _grouped(f)]
     if not found:
         return []
@@ -172,7 +172,7 @@ def _head(file: SourceFile) -> list[Member]:
         try:
             found.extend(islice(walk, HEAD_MEMBERS))
         except SourceDamagedError:
-            # `read` says so, after the samples before the damage.
+            # `read` raises the error, after the samples before the damage.
             return found
     return found
 

@@ -1,4 +1,4 @@
-"""Which source columns become which schema fields: the mapping, its forms, and how it is inferred."""
+"""Assigns source columns to schema fields: the mapping, its forms, and the inference of a mapping."""
 
 from choline_data.adapters.mapping.infer import Candidate, choice_needed, infer, unsure
 from choline_data.adapters.mapping.mapping_value import Mapping, Normalised

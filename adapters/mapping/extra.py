@@ -1,21 +1,21 @@
-"""Columns as JSON, built column by column: what has no place in the schema becomes one JSON object a row.
+"""Writes columns as JSON, column by column. Values without a place in the schema become one JSON object for each row.
 
-How a value is written, so that it can be read back:
+Values are written as follows, so that they can be read back:
 
 ==================== ===============================================================================
 null                 `null`
-integer, boolean     as JSON has them
+integer, boolean     as JSON integers and booleans
 float                the shortest digits that read back as the same float of the column's width;
-                     `"NaN"`, `"Infinity"` and `"-Infinity"` as strings, which JSON lacks numbers for
+                     `"NaN"`, `"Infinity"` and `"-Infinity"` are strings, because JSON has no such numbers
 decimal              a string of its digits
-text                 a string; the bytes are UTF-8, only what JSON demands is escaped
-date, time           a string, ISO 8601; a timestamp with a zone ends in `Z` or its offset; where the year is
+text                 a string in UTF-8; only the characters that JSON requires are escaped
+date, time           a string, ISO 8601; a timestamp with a zone ends in `Z` or its offset; if the year is
                      beyond 32,767 `{"$date": 2147483647, "unit": "d"}`, `{"$timestamp": …, "unit": "us"}`
 duration             `{"$duration": 5, "unit": "s"}`
 binary               `{"$binary": "base64"}`
 interval             `{"$interval": {"months": 1, "days": 2, "nanoseconds": 3}}`
-list, struct, map    array, object, object (an array of pairs where the map's keys aren't strings, or one is there twice)
-JSON text            as it is: a column whose field metadata says `{b"json": b"1"}`
+list, struct, map    array, object, object (an array of pairs if the map's keys are not strings, or a key occurs twice)
+JSON text            unchanged: a column with the field metadata `{b"json": b"1"}`
 ==================== ===============================================================================
 """
 
@@ -40,20 +40,19 @@ _ESCAPES = {0x08: "\\b", 0x09: "\\t", 0x0A: "\\n", 0x0C: "\\f", 0x0D: "\\r", 0x2
 _MUST_ESCAPE = np.array([byte < 0x20 or byte in (0x22, 0x5C) for byte in range(256)])
 
 
-# Texts and columns of text that follow each other in every row.
+# Constant texts and columns of text that are concatenated in every row.
 Piece = tuple[pa.Array | str, ...]
 
 
 def is_json(field: pa.Field | None) -> bool:
-    """Whether the column holds JSON text already."""
+    """Whether the column holds JSON text."""
     return field is not None and (field.metadata or {}).get(b"json") == b"1"
 
 
 def extra_json(batch: pa.RecordBatch, columns: Sequence[str], rest: Mapping[str, pa.Array] | None = None) -> pa.Array:
-    """One JSON object a row with these columns, in the batch's order; null where it would have no key.
+    """One JSON object for each row with these columns, in the batch's order; null if the object would have no key.
 
-    `rest` gives a column's value as JSON text in the place of the column itself; where that is null the row's object
-    lacks the key.
+    `rest` replaces a column's values by JSON text. If this text is null, the row's object lacks the key.
     """
     rest = rest or {}
     pieces: list[Piece] = []
@@ -71,21 +70,21 @@ def extra_json(batch: pa.RecordBatch, columns: Sequence[str], rest: Mapping[str,
 
 
 def _parts(column: pa.Array, field: pa.Field) -> Piece:
-    """The column's values as JSON text, in parts where that saves putting a common one together twice."""
+    """The column's values as JSON text. The usual text column is in parts, which saves one concatenation."""
     if is_text(column.type) and not is_json(field) and not column.null_count:
         return ('"', escaped(column), '"')
     return (json_text(column, field),)
 
 
 def json_object(pieces: Sequence[pa.Array | Piece], rows: int) -> pa.Array:
-    """Pieces `"key":value` as objects; a null piece is left out, and a row that has none is null.
+    """Joins pieces `"key":value` to objects. A null piece is omitted, and a row without pieces is null.
 
-    A piece may be parts, none of them ever null: all of them are put together in one go.
+    A piece may be a tuple of parts that are never null. All parts of all pieces are joined in a single concatenation.
     """
     if not pieces:
         return pa.nulls(rows, TEXT)
     parts: list[pa.Array | str] = ["{"]
-    begun: pa.Array | None = None  # which rows have a key already, until all of them do
+    begun: pa.Array | None = None  # mask of the rows that already have a key; unused once all rows have one
     everywhere = False
     for piece in pieces:
         if everywhere:
@@ -110,7 +109,7 @@ def json_object(pieces: Sequence[pa.Array | Piece], rows: int) -> pa.Array:
 
 
 def concat(*parts: pa.Array | str) -> pa.Array:
-    """The parts of each row one after another; null where one is."""
+    """Concatenates the parts of each row; null if a part is null."""
     joined: list[pa.Array | str] = []
     for part in parts:
         if isinstance(part, str) and joined and isinstance(joined[-1], str):
@@ -122,7 +121,7 @@ def concat(*parts: pa.Array | str) -> pa.Array:
 
 
 def json_text(column: pa.Array, field: pa.Field | None = None) -> pa.Array:
-    """Each value of the column as JSON text, never null: a null is the text `null`."""
+    """Each value of the column as JSON text. The result has no nulls: a null becomes the text `null`."""
     if is_json(field):
         made = _embedded(column)
     else:
@@ -131,7 +130,7 @@ def json_text(column: pa.Array, field: pa.Field | None = None) -> pa.Array:
 
 
 def escaped(column: pa.Array) -> pa.Array:
-    """The strings with what JSON demands escaped, without quotes around."""
+    """The strings with the characters escaped that JSON requires, without quotes."""
     text = column.cast(TEXT)
     for byte in _present(text):
         mark = _ESCAPES.get(byte, f"\\u{byte:04x}")
@@ -140,14 +139,14 @@ def escaped(column: pa.Array) -> pa.Array:
 
 
 def _present(text: pa.Array) -> list[int]:
-    """The bytes in need of an escape that occur at all; the backslash first, as it is part of the other escapes."""
+    """The bytes in the text that need an escape. The backslash is first, because other escapes contain it."""
     data = text.buffers()[2]
     if data is None or not len(text):
         return []
     offsets = np.frombuffer(text.buffers()[1], np.int64)
     first, last = offsets[text.offset], offsets[text.offset + len(text)]
     values = np.frombuffer(data, np.uint8)[first:last]
-    # Two comparisons and an early end are several times faster than counting each byte.
+    # This check and early return are several times faster than counting each byte.
     if not _MUST_ESCAPE[values].any():
         return []
     found = np.flatnonzero(np.bincount(values, minlength=256)[_MUST_ESCAPE.nonzero()])
@@ -192,7 +191,7 @@ def _timestamp(column: pa.Array) -> pa.Array:
 
 
 def _or_number(column: pa.Array, text: pa.Array, opening: str, closing: str) -> pa.Array:
-    """The text in quotes; where Arrow has none, since the year is beyond 32,767, the number that it is stored as."""
+    """The text in quotes. If the year is beyond 32,767, Arrow has no text, and the stored number is written instead."""
     quoted = concat('"', text, '"')
     beyond = pc.starts_with(text, "<")
     if not pc.any(beyond).as_py():
@@ -206,7 +205,7 @@ def _duration(column: pa.Array) -> pa.Array:
 
 
 def _binary(column: pa.Array) -> pa.Array:
-    # A loop: Arrow has no base64, and binary columns are few once media are mapped.
+    # A loop, because Arrow has no base64. Few binary columns remain when media are mapped.
     encoded = [
         None if value is None else '{"$binary":"' + base64.b64encode(value).decode() + '"}'
         for value in column.to_pylist()
@@ -244,7 +243,7 @@ def _map(column: pa.Array) -> pa.Array:
 
 
 def _rows_that_repeat(column: pa.Array, keys: pa.Array) -> npt.NDArray[np.int64]:
-    """The rows that have one key twice: an object would keep only one of its values."""
+    """The rows in which a key occurs twice. An object would keep only one of its values."""
     lengths = numbers(filled(pc.list_value_length(column), 0))
     codes = numbers(keys.dictionary_encode().indices).astype(np.int64)
     count = int(codes.max(initial=0)) + 1
@@ -254,7 +253,7 @@ def _rows_that_repeat(column: pa.Array, keys: pa.Array) -> npt.NDArray[np.int64]
 
 
 def json_lists(column: pa.Array, values: pa.Array, opening: str, closing: str) -> pa.Array:
-    """The values of each list within brackets; null where the list is."""
+    """The values of each list in brackets, separated by commas; null if the list is null."""
     lengths = numbers(filled(pc.list_value_length(column), 0))
     offsets = np.zeros(len(column) + 1, np.int64)
     np.cumsum(lengths, out=offsets[1:])
@@ -277,9 +276,9 @@ def _struct(column: pa.Array) -> pa.Array:
 
 
 def _embedded(column: pa.Array) -> pa.Array:
-    """JSON text as it is; a value that is not JSON after all becomes a string."""
+    """JSON text unchanged. A value that is not valid JSON becomes a JSON string."""
     text = column.cast(TEXT)
-    # A loop: one bad value would spoil the whole object, and only a parser knows.
+    # A loop, because one invalid value would make the whole object invalid, and only a parser can detect it.
     return pa.array([_valid(value) for value in text.to_pylist()], TEXT)
 
 
@@ -290,17 +289,17 @@ def _valid(value: str | None) -> str | None:
         orjson.loads(value)
     except orjson.JSONDecodeError:
         return orjson.dumps(value).decode()
-    # Line breaks may stand between the parts of an indented value, never within its strings.
+    # The value may have line breaks between its parts (if it is indented), but never inside its strings.
     return value
 
 
 def _by_row(column: pa.Array) -> pa.Array:
-    """The slow way, for types that Arrow can't take apart (unions)."""
+    """Slow fallback for types that Arrow cannot split into columns (unions)."""
     return pa.array([None if v is None else dumps(v) for v in column.to_pylist()], TEXT)
 
 
 def values_of(column: pa.Array) -> list[Any]:
-    """The values as Python has them, or as JSON has them where Python has none for one, such as the year 12,000."""
+    """The values as Python objects. If Python cannot represent one (the year 12,000), all are as `json_text` writes them."""
     try:
         values: list[Any] = column.to_pylist()
     except Exception:  # noqa: BLE001 - of many kinds; a value that JSON has none for either raises again
@@ -309,7 +308,7 @@ def values_of(column: pa.Array) -> list[Any]:
 
 
 def dumps(value: Any) -> str:
-    """A Python value as JSON text by the rules above."""
+    """A Python value as JSON text, by the rules in the module's docstring."""
     return orjson.dumps(value, default=_default, option=orjson.OPT_NON_STR_KEYS).decode()
 
 

@@ -1,4 +1,4 @@
-"""What a rule says of the columns of a source."""
+"""The result of a mapping rule."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Find:
-    """What a rule found."""
+    """A mapping that a rule suggests for a source's columns, with its score (0..1) and its evidence."""
 
     kind: str
     form: str

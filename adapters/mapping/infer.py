@@ -1,4 +1,4 @@
-"""Finds out what the columns of a source mean: candidates for its mapping, best first, each with its evidence."""
+"""Infers the meaning of a source's columns: candidates for its mapping, best first, each with its evidence."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from choline_data.schema import KINDS
 MARGIN = 0.2
 PLAUSIBLE = 0.5
 SURE_OVER_TABLE = 0.75
-# What others call our kinds: `--as` takes these too.
+# Other common names for our kinds. `--as` also accepts these.
 ALIASES = {
     "instruct": "chat",
     "instruction": "chat",
@@ -37,7 +37,7 @@ ALIASES = {
 
 @dataclass(frozen=True)
 class Candidate:
-    """A mapping that fits, how well (0 to 1), and why: a line for each thing that speaks for or against it."""
+    """A mapping that fits, its score (0 to 1), and the evidence: one line for each reason."""
 
     mapping: Mapping
     score: float
@@ -52,10 +52,11 @@ def infer(
     overrides: Pairs[str, str] | None = None,
     name: str = "",
 ) -> list[Candidate]:
-    """The mappings that fit these rows, best first; never empty, since everything is at least a table.
+    """The mappings that fit these rows, best first. Never empty, because any rows can be read as a table.
 
-    `kind_hint` is what the format says of itself; `as_kind` and `overrides` (role → column, several parted by commas)
-    are the user's words and hold. `name` is the source's, for messages.
+    `kind_hint` is the kind that the format suggests; it raises the score of this kind. `as_kind` and `overrides` (role →
+    column, or several columns separated by commas) are the user's choices and take precedence. `name` is the source's name
+    for messages.
     """
     look = Look(batches)
     found = [
@@ -70,7 +71,7 @@ def infer(
             for c in found
         ]
         if hinted == "text" and look.text("text") and not any(c.mapping.kind == "text" for c in found):
-            # A file of one word is a short document, whatever it would be beside other columns.
+            # Even a file with a single word is a short document.
             fields = (("text", look.text("text")),)
             found.append(Candidate(Mapping("text", "document", fields), 0.6, ("the format says text",)))
     found.sort(key=lambda c: -c.score)
@@ -82,12 +83,12 @@ def infer(
 
 
 def unsure(candidates: list[Candidate]) -> bool:
-    """Whether two candidates of different kinds are both plausible and about as good, or the rows are token ids."""
+    """Whether a candidate of another kind is plausible and scores within MARGIN of the best, or the rows are token ids."""
     best = candidates[0]
     if _is_tokens(best):
         return True
     rivals = [c for c in candidates[1:] if c.mapping.kind != best.mapping.kind]
-    if best.score >= SURE_OVER_TABLE:  # everything is at least a table: that alone is no doubt
+    if best.score >= SURE_OVER_TABLE:  # any rows can be read as a table, so this alone is no reason for doubt
         rivals = [c for c in rivals if c.mapping.form != "table"]
     return any(c.score >= PLAUSIBLE and best.score - c.score < MARGIN for c in rivals)
 
@@ -97,7 +98,7 @@ def _is_tokens(candidate: Candidate) -> bool:
 
 
 def choice_needed(candidates: list[Candidate], name: str) -> ChoiceNeededError:
-    """The error that says what speaks for the two best kinds, and how to choose; `name` is the file's."""
+    """The error that gives the evidence for the two best kinds and says how to choose. `name` is the file's name."""
     first = candidates[0]
     second = next((c for c in candidates[1:] if c.mapping.kind != first.mapping.kind), None)
     if _is_tokens(first) or second is None:
@@ -125,7 +126,7 @@ def _of_kind(found: list[Candidate], look: Look, as_kind: str, name: str) -> lis
     texts = sorted((c for c in look.columns.values() if c.is_text), key=lambda c: -c.length)
     if kind == "text" and texts:
         return [Candidate(Mapping("text", "document", (("text", texts[0].name),)), 0.6, said)]
-    # Empty, for `overrides` to fill; without them there is nothing to go by.
+    # An empty mapping, which `overrides` may fill.
     return [Candidate(Mapping(kind, ""), 0.0, said)]
 
 
@@ -169,7 +170,7 @@ _LICENSE_NAMES = ("license", "licence", "licenseurl", "detectedlicense")
 
 
 def with_sides(mapping: Mapping, look: Look) -> Mapping:
-    """The mapping with the side columns that hold what their names say."""
+    """The mapping with the side columns added whose values fit their names."""
     if mapping.form in ("table", ""):
         return mapping
     used, roles = {c for _, c in mapping.fields}, {r for r, _ in mapping.fields}
@@ -177,7 +178,7 @@ def with_sides(mapping: Mapping, look: Look) -> Mapping:
     for role, names in (
         ("license", _LICENSE_NAMES), ("language", _LANGUAGE_NAMES), ("url", _URL_NAMES), ("time", _TIME_NAMES)
     ):  # fmt: skip
-        # A programming language ("go", "c") is not a language.
+        # In code datasets the column `language` names a programming language ("go", "c").
         if role in roles or (role == "language" and mapping.form == "code"):
             continue
         column = look.find(names, lambda c, role=role: c.name not in used and _fits(role, c))  # type: ignore[misc]
@@ -207,7 +208,7 @@ def _value_fits(role: str, value: str) -> bool:
 
 
 def _within(look: Look, role: str, names: tuple[str, ...]) -> str:
-    """`metadata.url` and the like: one level into a struct of metadata."""
+    """Looks for the role one level inside a struct of metadata, such as `metadata.url`. Returns the dotted path or ""."""
     for top in ("metadata", "meta"):
         column = look.columns.get(top)
         if column is None or not column.all_of(lambda v: isinstance(v, dict)):

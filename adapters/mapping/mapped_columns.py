@@ -1,4 +1,4 @@
-"""What the columns of a sample of rows look like: their names, and the shape of their values."""
+"""Describes the columns of the first rows of a source: their names, and the shape of their values."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _OPAQUE = re.compile(r"^(https?://\S+|/?[\w.-]+(/[\w.@ -]+)+|[0-9a-f]{16,}|[A-Za
 
 
 def plain(name: str) -> str:
-    """A column name without case, blanks and punctuation, as the rules compare it."""
+    """A column name in lower case with only ASCII letters and digits, as the rules compare it."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 @dataclass(frozen=True)
 class MappedColumn:
-    """A column with some of its values, JSON text parsed."""
+    """A column with some of its values. The values of a JSON column are parsed."""
 
     name: str
     type: pa.DataType
@@ -47,32 +47,32 @@ class MappedColumn:
 
     @cached_property
     def is_text(self) -> bool:
-        """Whether all values are strings."""
+        """Whether there are non-null values and all of them are strings."""
         return bool(self.there) and all(isinstance(v, str) for v in self.there)
 
     @cached_property
     def is_number(self) -> bool:
-        """Whether all values are numbers, truth values too."""
+        """Whether there are non-null values and all of them are numbers. Booleans count as numbers."""
         return bool(self.there) and all(isinstance(v, (int, float)) for v in self.there)
 
     @cached_property
     def is_bool(self) -> bool:
-        """Whether all values are truth values."""
+        """Whether there are non-null values and all of them are booleans."""
         return bool(self.there) and all(isinstance(v, bool) for v in self.there)
 
     @cached_property
     def length(self) -> float:
-        """The mean length of the texts; 0 where they are none."""
+        """The mean length of the texts in characters; 0 if the values are not texts."""
         return statistics.fmean(len(v) for v in self.there) if self.is_text else 0.0
 
     @cached_property
     def distinct(self) -> int:
-        """How many different values there are."""
+        """The number of distinct non-null values."""
         return len({repr(v) for v in self.there})
 
     @cached_property
     def is_prose(self) -> bool:
-        """Whether the texts can be read: more than names, numbers, paths, links, digests and encoded bytes."""
+        """Whether more than half of the texts are prose: no single word, number, path, link, digest or encoded bytes."""
         if not self.is_text:
             return False
         opaque = sum(bool(_OPAQUE.match(v.strip())) for v in self.there)
@@ -80,22 +80,22 @@ class MappedColumn:
 
     @cached_property
     def media(self) -> str:
-        """ "image", "audio" or "video" where the values are such bytes, or name such files; else ""."""
+        """ "image", "audio" or "video" if the first values are such bytes or names of such files; else ""."""
         kinds = {medium_of(v) for v in self.there[:8]}
         return kinds.pop() if len(kinds) == 1 else ""
 
     @cached_property
     def media_bytes(self) -> bool:
-        """Whether the media are here as bytes, so that no name is needed to know them."""
+        """Whether the column has media that are not file names: the rules need no column name to recognise them."""
         return bool(self.media) and not isinstance(_first(self.there), str)
 
     @cached_property
     def turns(self) -> str:
-        """ "messages" for {role, content}, "sharegpt" for {from, value} and pairs, "strings" for a list of texts, or ""."""
+        """The shape of the conversations in the values, as `turns_shape` returns it."""
         return turns_shape(self.there)
 
     def all_of(self, test: Callable[[Any], bool]) -> bool:
-        """Whether there are values and the test holds for each."""
+        """Whether there are non-null values and the test is true for each."""
         return bool(self.there) and all(test(v) for v in self.there)
 
 
@@ -107,7 +107,7 @@ def _first(values: list[Any]) -> Any:
 
 
 def medium_of(value: Any) -> str:
-    """The kind of medium that a value is or names."""
+    """ "image", "audio" or "video" for a value that is a medium or names one; else ""."""
     if isinstance(value, list):
         value = next((v for v in value if v is not None), None)
     if isinstance(value, dict):
@@ -126,7 +126,11 @@ def medium_of(value: Any) -> str:
 
 
 def turns_shape(values: list[Any]) -> str:
-    """What conversations these values are, if each of them is one."""
+    """The shape that all these conversations share, or "" if they differ or are not conversations.
+
+    "messages" for turns with a role and a content, "sharegpt" if the role's key is `from`, "strings" for a list of texts,
+    "pairs" for (question, answer) pairs, "replies" for lists of replies under `turns`. Empty lists are ignored.
+    """
     shapes = {_turns_of(_parsed(v)) for v in values}
     shapes.discard("empty")
     return shapes.pop() if len(shapes) == 1 else ""
@@ -137,7 +141,7 @@ def _turns_of(value: Any) -> str:
         for key in ("messages", "conversations", "conversation"):
             if isinstance(value.get(key), list):
                 return _turns_of(value[key])
-        if not {"role", "from"} & value.keys():  # a struct with a speaker and a text is no turn yet
+        if not {"role", "from"} & value.keys():  # a speaker and a text alone do not make a struct a turn
             return ""
         value = [value]
     if not isinstance(value, list):
@@ -169,7 +173,7 @@ def _parsed(value: Any) -> Any:
 
 
 class Look:
-    """A sample of rows, asked for columns by name and by shape."""
+    """The columns of up to about ROWS rows. The rules look them up by name and by shape."""
 
     def __init__(self, batches: list[pa.RecordBatch]) -> None:
         self.columns: dict[str, MappedColumn] = {}
@@ -186,9 +190,9 @@ class Look:
         self.plain = {plain(name): name for name in reversed(list(self.columns))}
 
     def find(self, names: Iterable[str], test: Callable[[MappedColumn], bool] = lambda c: True) -> str:
-        """The first of these names that there is and whose column passes; "" where none does.
+        """The first column that has one of these names and passes the test, or "".
 
-        A trailing * stands for any ending.
+        `names` are in the form that `plain` returns. A trailing * matches any ending.
         """
         for wanted in names:
             if wanted.endswith("*"):
@@ -201,11 +205,11 @@ class Look:
         return ""
 
     def text(self, *names: str) -> str:
-        """The first of these names whose values are texts."""
+        """The first column that has one of these names and whose values are texts, or ""."""
         return self.find(names, lambda c: c.is_text)
 
     def has(self, *names: str) -> bool:
-        """Whether one of these names is there at all."""
+        """Whether a column has one of these names."""
         return bool(self.find(names))
 
 

@@ -11,23 +11,23 @@ from choline_data.adapters.base import Reject, SourceChunk
 
 @dataclass(frozen=True)
 class Normalised:
-    """Rows in schema columns (a subset of `schema.STORED`, without `id` and `origin`) and their source rows.
+    """Rows in schema columns (a subset of `schema.STORED`, without `id` and `origin`), and the chunk they come from.
 
-    `batch` may lack columns that this mapping never fills; it never has others. `rows` are the source row numbers of
-    its rows; rows that could not be normalised are in `rejects`.
+    `batch` has no columns outside this subset, and may lack columns that the mapping never fills. Rows that could not be
+    normalised are in `rejects`.
     """
 
     batch: pa.RecordBatch
     chunk: SourceChunk
-    keep: pa.Array | None  # boolean mask over the chunk's rows: which became samples; None where all did
+    keep: pa.Array | None  # boolean mask over the chunk's rows: true for a row that became a sample; None if all did
     rejects: tuple[Reject, ...] = ()
 
 
 @dataclass(frozen=True)
 class Mapping:
-    """`kind` of the samples, the `form` that makes them, and its fields: (role in the form, source column) pairs.
+    """The `kind` of the samples, the `form` that builds them, and the form's fields: (role in the form, source column) pairs.
 
-    Columns that no field names go to `extra` as JSON, in source order: nothing is thrown away.
+    Columns that no field names go to `extra` as JSON, in source order. No column is lost.
     """
 
     kind: str

@@ -1,4 +1,4 @@
-"""Who speaks: the names that chats use for a role, and the one that the schema has for it."""
+"""The names that chat datasets use for a speaker's role, and the schema's role for each name."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ ROLE_OF: Final = {name: role for role, names in _SPOKEN.items() for name in name
 ROLE_KEYS: Final = ("role", "from", "speaker", "sender", "author", "user_type")
 CONTENT_KEYS: Final = ("content", "value", "text", "utterance", "message")
 
-# The name that a role has where its key is this one. Any other name is kept in `extra`, so that the source's own words
-# can be told from the stored ones.
+# The usual role names for each key. They are not kept in `extra`, because the stored role implies them. Any other name is
+# kept in `extra`.
 USUAL: Final[dict[str, dict[str, str]]] = {
     "role": {"system": "system", "user": "user", "assistant": "assistant", "tool": "tool"},
     "from": {"system": "system", "human": "user", "gpt": "assistant", "tool": "tool"},
@@ -27,12 +27,12 @@ USUAL: Final[dict[str, dict[str, str]]] = {
 
 
 def role_of(name: str) -> str | None:
-    """The schema's role for a source's name of it; None for a name that is not known, such as a person's."""
+    """The schema's role for a role name in a source. None for an unknown name, such as a person's."""
     return ROLE_OF.get(name.strip().lower().replace("-", "_").replace(" ", "_"))
 
 
 def roles_by_turn(names: list[str | None]) -> list[str]:
-    """A role for every turn: the known ones by name, others (people) user and assistant in order of appearance."""
+    """A role for every turn. Unknown names (people) become user and assistant alternately, in order of first appearance."""
     unknown: list[str | None] = []
     roles = []
     for name in names:

@@ -1,8 +1,8 @@
-"""The table of what public datasets call their columns: each rule finds one kind of sample, or nothing.
+"""The rules that recognise columns by the names that public datasets use. Each rule yields the mappings that it suggests, if any.
 
-Names are compared without case, blanks and punctuation. A rule looks at names first, then at types and content; a
-column that is called `text` but holds links is no text. Scores: 0.9 and more where names and content agree, 0.7 where
-one of them has to do, 0.5 for a guess. A kind that is complete speaks against those that are a part of it.
+Names are compared without case, blanks and punctuation. A rule looks at names first, then at types and content. For
+example, a column that is called `text` but holds links is not a text. Scores: 0.9 and more if names and content agree, 0.7 if
+only one of them does, 0.5 for a guess. A complete kind lowers the score of kinds that are a part of it.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ KIND_OF_FORM = {
     "table": "tabular",
 }
 
-# A rule of turns comes before those of what turns are made of.
+# Rules for turns come before rules for content, because turns consist of texts and other content.
 RULES = (*rules_of_turns.RULES, *rules_of_content.RULES)
 
 
 def candidates(look: Look) -> list[Find]:
-    """Every reading of these columns, in the order of the table."""
+    """All mappings that the rules suggest for these columns, in the order of `RULES`."""
     found = [find for rule in RULES for find in rule(look)]
     found = [replace(f, score=min(f.score, 0.35)) if _is_sparse(f, look) else f for f in found]
     strong = {f.kind for f in found if f.score >= 0.9}
-    # A rendering beside the real thing (Alpaca's `text`), or a part of it (the words of a labelled text).
+    # Then a text column is a rendering of the other columns (Alpaca's `text`) or a part of them (in a labelled text).
     if strong - {"text", "tabular"}:
         found = [replace(f, score=min(f.score, 0.3)) if f.form in ("document", "table") else f for f in found]
     return _in_order(found)
 
 
 def _is_sparse(find: Find, look: Look) -> bool:
-    """Whether the columns that make the sample are null in most rows: a key of a few, not the form of all."""
+    """Whether all columns that the sample needs are null in most rows. Then the mapping fits only a few rows."""
     needed = [look.columns[c] for r, c in find.fields if c in look.columns and r not in _MAY_LACK]
     return bool(needed) and all(len(c.there) * 2 < len(c.values) for c in needed)
 
@@ -59,7 +59,7 @@ _MAY_LACK = ("answer", "label", "system", "input", "history", "score")
 
 
 def _in_order(found: list[Find]) -> list[Find]:
-    """A kind that contains another comes first: preferences before the chat they are made of, and so on."""
+    """Lowers the score of forms that are part of a form with a high score, such as a chat in a preference."""
     kinds = {f.form for f in found if f.score >= 0.9}
     over = {
         "preference": ("messages", "sharegpt", "turns_list", "prompt_completion", "qa", "classification"),

@@ -1,4 +1,4 @@
-"""Rules for what stands by itself: texts, labelled texts, code, pictures and sounds, annotations, tables."""
+"""Rules for content without turns: texts, labelled texts, code, images, audio, video, annotations, tables."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _classification(look: Look) -> Iterable[Find]:
         "class",
     )
     prose = look.columns[text].is_prose and look.columns[text].length > 12
-    # A row of a table has a title and a category too; a document has a topic.
+    # A low score otherwise: table rows also have a title and a category, and documents have a topic.
     score = 0.94 if classed and prose else 0.9 if classed and text.lower() in ("text", "sentence") else 0.45
     yield Find("classification", "classification", [("text", text), ("label", label)], score, f"{label} sorts {text}")
 

@@ -1,4 +1,4 @@
-"""Rules for what is said by turns: conversations, preferences, questions with answers, prompts with replies."""
+"""Rules for samples with turns: conversations, preferences, questions with answers, prompts with replies."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _chat(look: Look) -> Iterable[Find]:
     named = look.find(_CHATS, lambda c: c.turns in ("messages", "sharegpt", "pairs"))
     texts = look.find(("texts",), lambda c: c.turns == "pairs")
     column = named or texts or next((n for n in shaped if n.lower() != "replies" and not look.columns[n].media), "")
-    # A history goes before the reply of its own row.
+    # A history belongs before the reply of the same row, so it is not the whole conversation.
     if column and not (column.lower() == "history" and look.text("response", "output")):
         shape = look.columns[column].turns
         form = "sharegpt" if shape == "sharegpt" else "messages"

@@ -1,4 +1,4 @@
-"""Source rows become samples: the mapping applied to chunks of a shard."""
+"""Builds samples from the normalised rows of a shard's chunks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from choline_data.store.sample_ids import sample_ids
 
 
 def samples_of(columns: tuple[str, ...], kind: str, shard: Shard, normalised: Normalised) -> pa.RecordBatch:
-    """The normalised rows in these stored columns, with ids and origins."""
+    """The normalised rows as a batch of these stored columns, with ids and origins. A column without values is null."""
     batch, chunk = normalised.batch, normalised.chunk
     rows = batch.num_rows
     numbers = array_of(chunk.rows)

@@ -1,4 +1,4 @@
-"""Conversations in every common shape as turns, with what the turns can't hold."""
+"""Reads conversations of every common shape as turns. Values that turns cannot hold are returned separately."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ _TRANSCRIPT = re.compile(r"(?:^|\n\n)(Human|Assistant|System): ?")
 
 @dataclass
 class Talk:
-    """A conversation: (role, content) pairs, and for each turn the keys that are left; `fault` says why there is none."""
+    """A conversation: (role, content) pairs in `turns`, and the remaining keys of each turn in `rest`.
+
+    If the value is not a conversation, `fault` gives the reason.
+    """
 
     turns: list[tuple[str, str | None]] = field(default_factory=list)
     rest: list[dict[str, Any]] = field(default_factory=list)
@@ -39,12 +42,12 @@ class Talk:
 
     @property
     def left(self) -> str | None:
-        """The rest as JSON text, where there is any."""
+        """`rest` as JSON text, or None if no turn has remaining keys."""
         return dumps(self.rest) if any(self.rest) else None
 
 
 def read(value: Any) -> Talk:
-    """One conversation: a list of turns, strings or pairs, one turn alone, or a transcript. Never raises."""
+    """Reads one conversation: a list of turns, of strings or of pairs, a single turn, or a transcript. Never raises."""
     if isinstance(value, str):
         return _transcript(value)
     if isinstance(value, dict):
@@ -100,13 +103,13 @@ def _name(value: Any) -> str | None:
 
 
 def _content(item: dict[str, Any], key: str | None) -> tuple[str | None, bool]:
-    """A turn's text, and whether it is the very value of its key."""
+    """A turn's text, and whether it equals the value of the content key unchanged."""
     value = item.get(key) if key else None
     exact = value is None or isinstance(value, str)
     text: str | None = value if exact else _parts(value)
     calls = [call for k in _CALLS if item.get(k) for call in (item[k] if isinstance(item[k], list) else [item[k]])]
     if calls:
-        # As the Hermes template writes them, so that a model sees the call that the tool answers.
+        # Written as in the Hermes template, so that a model sees the call to which the tool replies.
         blocks = "\n".join(f"<tool_call>\n{_call(call)}\n</tool_call>" for call in calls)
         return (f"{text}\n{blocks}" if text else blocks), False
     return text, exact
@@ -123,7 +126,7 @@ def _call(call: Any) -> str:
 
 
 def _parts(value: Any) -> str:
-    """Content in parts: the texts on lines of their own; what is no text (a picture) is left to `extra`."""
+    """The texts of a content that has parts, one on each line. Other parts, such as pictures, stay in `extra`."""
     if isinstance(value, dict):
         value = value["parts"] if isinstance(value.get("parts"), list) else [value]
     if not isinstance(value, list):
@@ -133,7 +136,7 @@ def _parts(value: Any) -> str:
 
 
 def _pairs(items: list[dict[str, Any]]) -> Talk:
-    """Items {user, assistant}, two turns each."""
+    """Turns from items with the keys `system`, `user` and `assistant`: one turn for each key that holds a string."""
     talk = Talk()
     for item in items:
         left = {k: v for k, v in item.items() if k not in ("system", "user", "assistant") and v is not None}
@@ -146,7 +149,7 @@ def _pairs(items: list[dict[str, Any]]) -> Talk:
 
 
 def _transcript(text: str) -> Talk:
-    """`\\n\\nHuman: … \\n\\nAssistant: …` as turns, any other text as what the user says."""
+    """Reads `\\n\\nHuman: … \\n\\nAssistant: …` as turns. Any other text is one user turn."""
     marks = list(_TRANSCRIPT.finditer(text))
     if not marks or marks[0].start() > 0:
         return Talk([("user", text)], [{}]) if text else Talk(fault="is empty")
@@ -156,7 +159,7 @@ def _transcript(text: str) -> Talk:
 
 
 def as_array(talks: list[Talk]) -> pa.Array:
-    """Talks as a turns column; null where there is none."""
+    """The talks as a column of turns. A talk without turns is an empty list."""
     roles = pa.array([role for talk in talks for role, _ in talk.turns], pa.string())
     contents = pa.array([content for talk in talks for _, content in talk.turns], TEXT)
     offsets = np.zeros(len(talks) + 1, np.int32)
@@ -167,9 +170,9 @@ def as_array(talks: list[Talk]) -> pa.Array:
 
 
 def from_structs(column: pa.Array) -> tuple[pa.Array, pa.Array | None] | None:
-    """list<struct<role, content, …>> as (turns, rest) column by column, or None where a row needs to be looked into.
+    """Converts list<struct<role, content, …>> to (turns, rest) by columns. None if the rows must be read one by one.
 
-    Gives the very same as `read` would row by row.
+    The result is identical to that of `read` on each row.
     """
     t = pa.types
     if not (t.is_list(column.type) or t.is_large_list(column.type)) or not t.is_struct(column.type.value_type):

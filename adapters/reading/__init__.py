@@ -1,1 +1,1 @@
-"""What the formats share: files, archive members, records, rows, text encodings and media."""
+"""Code that several formats share: files, archive members, records, rows, text encodings and media."""

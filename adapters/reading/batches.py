@@ -1,4 +1,4 @@
-"""What any adapter does to record batches: refuses what no mapping could name, decodes, adds columns, keeps to bounds."""
+"""Operations on record batches that any adapter may need: check the schema, decode, add partition columns, limit the size."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_COLUMNS = 2000
 MAX_NAME_BYTES = 1024
 MAX_DEPTH = 32  # an Arrow IPC reader gives up at 64 levels
 _INT32 = 2**31 - 1
-# Types of views, and the plain type that holds the same where it does not depend on the values' type.
+# View types, and a plain type for each. For lists only the kind of type matters, not the type of the values.
 _VIEWS: dict[int, pa.DataType] = {
     pa.string_view().id: pa.large_string(),
     pa.binary_view().id: pa.large_binary(),
@@ -28,7 +28,7 @@ _VIEWS: dict[int, pa.DataType] = {
 
 
 def depth_and_fields(kind: pa.DataType) -> tuple[int, int]:
-    """How deep a type is nested, and how many fields there are within it; without recursion."""
+    """The nesting depth of a type, and its number of fields. Does not recurse."""
     level, deep, wide = [kind], 0, 0
     while level:
         wide += len(level)
@@ -38,7 +38,10 @@ def depth_and_fields(kind: pa.DataType) -> tuple[int, int]:
 
 
 def check_columns(schema: pa.Schema, name: str) -> None:
-    """Refuses a schema that no mapping could name: too many columns, doubled or endless names, too deep types."""
+    """Refuses a schema with too many columns, duplicate or overlong column names, or types that are nested too deeply.
+
+    Raises SourceTooLargeError or SourceFormatError.
+    """
     if len(schema) > MAX_COLUMNS:
         raise SourceTooLargeError(
             f"{name} has {len(schema):,} columns; the limit (MAX_COLUMNS) is {MAX_COLUMNS:,}.",
@@ -66,7 +69,7 @@ def check_columns(schema: pa.Schema, name: str) -> None:
 
 
 def _check_type(kind: pa.DataType, where: str) -> None:
-    """Refuses a type whose values can't be told exactly: fields of one name, a time zone that nobody knows."""
+    """Refuses a type whose values would be ambiguous: a struct with duplicate field names, or an unknown time zone."""
     if pa.types.is_struct(kind):
         names = [field.name for field in kind]
         doubled = next((n for n in names if names.count(n) > 1), None) if len(set(names)) < len(names) else None
@@ -89,7 +92,7 @@ def _check_type(kind: pa.DataType, where: str) -> None:
 
 
 def storage(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The batch with extension types as what they are stored as, and views and run-end encodings as plain arrays."""
+    """The batch with extension types replaced by their storage types, and views and run-end encodings by plain arrays."""
     if not any(_is_odd(c.type) for c in batch.columns):
         return batch
     columns = [_plain(c) for c in batch.columns]
@@ -100,7 +103,7 @@ def storage(batch: pa.RecordBatch) -> pa.RecordBatch:
 def _is_odd(kind: pa.DataType) -> bool:
     if isinstance(kind, pa.BaseExtensionType) or _VIEWS.get(kind.id) or pa.types.is_run_end_encoded(kind):
         return True
-    if pa.types.is_union(kind):  # written row by row, whatever is in it
+    if pa.types.is_union(kind):  # unions are written row by row, so their content does not matter
         return False
     if pa.types.is_dictionary(kind):
         return _is_odd(kind.value_type)
@@ -108,7 +111,7 @@ def _is_odd(kind: pa.DataType) -> bool:
 
 
 def _plain(column: pa.Array) -> pa.Array:
-    """The same values in an array of a type that every consumer knows."""
+    """The same values in an array of a type that every consumer supports."""
     kind = column.type
     if not _is_odd(kind):
         return column
@@ -128,8 +131,8 @@ def _plain(column: pa.Array) -> pa.Array:
 
 
 def _plain_list(column: pa.Array) -> pa.Array:
-    """A list view, or a list or map of odd values, put together again from the values of its rows."""
-    # Not by a cast: that of a list view with nulls in it loses values.
+    """Rebuilds a list view, or a list or map with odd value types, from the values of its rows."""
+    # Not a cast, because the cast of a list view with nulls loses values.
     kind, mask = column.type, column.is_null()
     offsets = np.zeros(len(column) + 1, np.int64)
     if pa.types.is_map(kind):
@@ -145,7 +148,7 @@ def _plain_list(column: pa.Array) -> pa.Array:
 
 
 def _run_of(column: pa.Array) -> pa.Array:
-    """Run-end encoded values as a dictionary: a short run of long values stays short until it is decoded in pieces."""
+    """Run-end encoded values as a dictionary array. It stays small, and `decoded` later decodes it in bounded pieces."""
     first, count = column.find_physical_offset(), column.find_physical_length()
     ends = numbers(column.run_ends)[first : first + count].astype(np.int64) - column.offset
     lengths = np.diff(np.minimum(ends, len(column)), prepend=0)
@@ -154,7 +157,10 @@ def _run_of(column: pa.Array) -> pa.Array:
 
 
 def decoded(batch: pa.RecordBatch, name: str, max_row_bytes: int) -> Iterator[pa.RecordBatch]:
-    """The batch without dictionaries, in pieces that stay within BATCH_BYTES once they are decoded."""
+    """The batch with dictionaries decoded, in pieces of at most BATCH_BYTES of decoded values. A larger row is a piece alone.
+
+    Raises SourceTooLargeError if the decoded values of a row exceed `max_row_bytes`.
+    """
     if not any(pa.types.is_dictionary(c.type) for c in batch.columns):
         yield batch
         return
@@ -189,7 +195,7 @@ def _decoded(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def _lengths(values: pa.Array) -> npt.NDArray[np.int64]:
-    """The bytes of each value; those of all of them where they are nested."""
+    """The size of each value in bytes. For nested values, the size of the whole array."""
     return byte_lengths(values) if _is_bytes(values.type) else np.full(len(values), values.nbytes, np.int64)
 
 
@@ -199,7 +205,7 @@ def _is_bytes(kind: pa.DataType) -> bool:
 
 
 def partitions(name: str) -> dict[str, str | None]:
-    """The hive partition columns that the folders of a file's name give: `year=2024/x.parquet` is {"year": "2024"}."""
+    """The Hive partition columns in the folders of a file's name: `year=2024/x.parquet` gives {"year": "2024"}."""
     found: dict[str, str | None] = {}
     for folder in name.split("/")[:-1]:
         key, sign, value = folder.partition("=")
@@ -209,7 +215,7 @@ def partitions(name: str) -> dict[str, str | None]:
 
 
 def with_partitions(batch: pa.RecordBatch, values: dict[str, str | None]) -> pa.RecordBatch:
-    """The batch with these constants as text columns, where it has no such column itself."""
+    """The batch with these constants added as text columns. Columns that the batch already has stay."""
     for key, value in values.items():
         if key not in batch.schema.names:
             batch = batch.append_column(key, pa.repeat(constant(value, pa.string()), batch.num_rows))
@@ -217,7 +223,10 @@ def with_partitions(batch: pa.RecordBatch, values: dict[str, str | None]) -> pa.
 
 
 def bounded(batch: pa.RecordBatch, rows: np.ndarray, rejects: tuple[Reject, ...] = ()) -> Iterator[SourceChunk]:
-    """The rows in chunks of at most BATCH_BYTES and BATCH_ROWS, a bigger row alone; rejects where they belong."""
+    """The rows in chunks of at most BATCH_BYTES and BATCH_ROWS. A larger row is a chunk alone.
+
+    Each reject is in the first chunk whose last row number is not lower, or else in the last chunk.
+    """
     spans = list(_spans(batch, 0, batch.num_rows))
     if not spans:
         if rejects:

@@ -1,4 +1,4 @@
-"""Class labels of hub datasets: the names behind the integers."""
+"""Class labels of hub datasets: replaces class numbers by class names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Labels = tuple[tuple[str, tuple[str, ...]], ...]
 
 @dataclass(frozen=True)
 class Named:
-    """Reads by `adapter`, and puts names in the place of class numbers; `<column>_id` keeps the number."""
+    """Reads with `adapter` and replaces class numbers by names. The column `<column>_id` keeps the numbers."""
 
     adapter: Adapter
     labels: Labels
@@ -32,7 +32,7 @@ class Named:
 
 
 def named(batch: pa.RecordBatch, labels: Labels) -> pa.RecordBatch:
-    """`batch` with the names of its class numbers; -1 and numbers out of range have none."""
+    """`batch` with class numbers replaced by names, as in `Named`. Numbers out of range, such as -1, become null."""
     for column, names in labels:
         at = batch.schema.get_field_index(column)
         if at < 0:
@@ -52,7 +52,7 @@ def named(batch: pa.RecordBatch, labels: Labels) -> pa.RecordBatch:
 
 
 def labels_of_features(features: Any) -> Labels:
-    """The class labels of a card's `features` list, or of the `features` object that `datasets` writes."""
+    """The class labels in a card's `features` list, or in the `features` object that the `datasets` library writes."""
     if isinstance(features, dict):
         pairs = [(str(name), feature) for name, feature in features.items()]
     elif isinstance(features, list):

@@ -1,4 +1,4 @@
-"""Croissant descriptors as plain values: distribution, record sets, fields, and what is done to a value."""
+"""Parses Croissant descriptors: fields of record sets, and the transforms of their values."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ Extract = tuple[str, str]  # ("column" | "fileProperty" | "jsonPath", what)
 
 @dataclass(frozen=True)
 class CroissantField:
-    """A leaf field: where its value comes from. `path` is its place in the row, `node` a file, file set or record set."""
+    """A leaf field and the source of its value.
+
+    `path` is the field's path in the row. `node` is a file, file set or record set.
+    """
 
     path: tuple[str, ...]
     node: str
@@ -30,14 +33,14 @@ class CroissantField:
 
 
 def plain(value: Any) -> Any:
-    """The JSON-LD value with the prefixes of its keys taken away: `cr:recordSet` is `recordSet`."""
+    """The JSON-LD value without the prefixes of its keys: `cr:recordSet` becomes `recordSet`."""
     if isinstance(value, dict):
         return {re.sub(r"^(?:cr|ml|sc):", "", str(k)): plain(v) if k != "data" else v for k, v in value.items()}
     return [plain(v) for v in value] if isinstance(value, list) else value
 
 
 def listed(value: Any) -> list[Any]:
-    """A JSON-LD value that may be one or many, as many."""
+    """A JSON-LD value as a list. The value may be a list, a single value or None."""
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
@@ -47,7 +50,7 @@ def id_of(value: Any) -> str:
 
 
 def fields_of(record_set: dict[str, Any], records: dict[str, Any], where: str) -> list[CroissantField]:
-    """The leaf fields of a record set, in order; subfields have longer paths."""
+    """The leaf fields of a record set, in order. The path of a subfield begins with its parent's path."""
     found: list[CroissantField] = []
     name = id_of(record_set)
 
@@ -73,7 +76,7 @@ def fields_of(record_set: dict[str, Any], records: dict[str, Any], where: str) -
 
 
 def short(field: str, record_set: str) -> str:
-    """A field's name without that of its record set."""
+    """A field's name without the name of its record set."""
     return field.removeprefix(record_set + "/").rsplit("/", 1)[-1]
 
 
@@ -110,7 +113,7 @@ def _transforms(source: Any, where: str) -> tuple[tuple[str, str], ...]:
 
 
 def value_of(raw: Any, field: CroissantField, where: str) -> Any:
-    """The field's value: transformed, then of its data type."""
+    """The field's value after its transforms, converted to its data type."""
     value = raw
     for kind, how in field.transforms:
         value = _transformed(value, kind, how, where)
@@ -122,7 +125,7 @@ def _transformed(value: Any, kind: str, how: str, where: str) -> Any:
         return None
     text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
     if kind == "regex" and isinstance(text, str):
-        # RE2: linear in the text, whatever the pattern.
+        # Uses RE2, whose time is linear in the text for every pattern.
         found = pc.extract_regex(pa.scalar(text), _re2(how, where)).as_py()
         return found["value"] if found else text
     if kind == "replace" and isinstance(text, str):
@@ -143,7 +146,7 @@ def _transformed(value: Any, kind: str, how: str, where: str) -> Any:
 
 @lru_cache(maxsize=256)
 def _re2(pattern: str, where: str) -> str:
-    """The pattern with its first group named `value`, or all of it where it has none."""
+    """The pattern with its first group named `value`. If it has no group, the whole pattern becomes the group."""
     at = re.search(r"(?<!\\)\((?!\?)", pattern)
     named = pattern[: at.start()] + "(?P<value>" + pattern[at.end() :] if at else f"(?P<value>{pattern})"
     try:
@@ -165,7 +168,7 @@ def _cast(value: Any, types: tuple[str, ...]) -> Any:
             return value
         value = value.decode("utf-8", "replace")
     if isinstance(value, float) and "Integer" in names and abs(value) < 2**63:
-        return int(value)  # what the descriptor says it is, as the reference reader does
+        return int(value)  # the type that the descriptor states; the reference reader does the same
     if not isinstance(value, str):
         return value
     if names & {"Integer", "Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32", "UInt64"}:
@@ -182,7 +185,7 @@ def _cast(value: Any, types: tuple[str, ...]) -> Any:
 
 
 def json_path(value: Any, path: str, where: str) -> list[Any]:
-    """The values at a JSONPath of names, numbers and `[*]`."""
+    """The values at a JSONPath, which may contain names, numbers and `[*]`."""
     steps = re.findall(r"\.([\w-]+|\*)|\[(?:'([^']*)'|\"([^\"]*)\"|(\d+)|(\*))\]", path)
     rebuilt = re.sub(r"\.([\w-]+|\*)|\[(?:'[^']*'|\"[^\"]*\"|\d+|\*)\]", "", path)
     if rebuilt not in ("$", ""):

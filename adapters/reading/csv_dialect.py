@@ -1,4 +1,4 @@
-"""How a delimited text is written: its encoding, delimiter and header, read from its beginning."""
+"""Detects the encoding, delimiter and header of a delimited text from its beginning."""
 
 from __future__ import annotations
 
@@ -21,18 +21,21 @@ _BOMS = (
 
 @dataclass(frozen=True)
 class Dialect:
-    """`skip` lines stand before the first row; `names` are the columns. A delimiter " " is any run of blanks."""
+    """The first row follows after `skip` lines. `names` are the column names. The delimiter " " means any run of blanks."""
 
     delimiter: str
     names: tuple[str, ...]
     skip: int
     header: bool
-    blank_lines: bool = False  # blank lines are how this file is spaced, not damage
-    consistent: float = 1.0  # the share of the lines looked at that have as many fields
+    blank_lines: bool = False  # blank lines are part of this file's layout, not damage
+    consistent: float = 1.0  # the share of the examined lines that have the usual number of fields
 
 
 def encoding_of(sample: bytes) -> str:
-    """The encoding of a text that begins so: by its BOM, then UTF-8, UTF-16, an East Asian EUC, else Windows-1252."""
+    """The encoding of a text that begins with these bytes.
+
+    Decides by BOM, then tries UTF-8, UTF-16, East Asian encodings, and at last Windows-1252 or Latin-1.
+    """
     for bom, name in _BOMS:
         if sample.startswith(bom):
             return name
@@ -52,7 +55,10 @@ def _utf16_without_bom(sample: bytes) -> str:
 
 
 def _east_asian(sample: bytes) -> str:
-    """An EUC encoding where the high bytes come in pairs; told apart by the rows of the character sets used."""
+    """An East Asian encoding if the high bytes come in pairs, or "".
+
+    The lead bytes distinguish Japanese, Korean and Chinese.
+    """
     runs = [len(run) for run in re.findall(rb"[\xa1-\xfe]+", sample)]
     if not runs or re.search(rb"[\x80-\x8d\x90-\xa0\xff]", sample) or sum(r % 2 for r in runs[:-1]) > len(runs) // 20:
         return ""
@@ -83,7 +89,7 @@ def _single_byte(sample: bytes) -> str:
 
 
 def sniff(text: str, extension: str = "") -> Dialect:
-    """The dialect of a text that begins so; `text` ends at the end of a line or of the file."""
+    """The dialect of a text that begins with `text`, which must end at the end of a line or of the file."""
     lines = text.splitlines(keepends=True)[:400]
     ways = {d: _rows(lines, d) for d in DELIMITERS}
     preferred = {"tsv": "\t", "tab": "\t", "psv": "|"}.get(extension, ",")
@@ -113,7 +119,7 @@ def _rows(lines: list[str], delimiter: str) -> list[list[str]]:
 
 
 def _score(rows: list[list[str]]) -> tuple[float, int]:
-    """(share of rows with the usual number of fields, that number); 0 where there is one field alone."""
+    """(share of rows with the usual number of fields, that number). The share is 0 if the usual number is 1."""
     counts = Counter(len(row) for row in rows[1:] or rows)
     if not counts:
         return 0.0, 0
@@ -140,8 +146,8 @@ def _header(rows: list[list[str]]) -> tuple[tuple[str, ...], int, bool]:
     by_place = tuple(f"column_{i}" for i in range(width))
     if width != len(first):
         if width == len(first) + 1 and not any(is_number(c) for c in first):
-            return ("row_name", *first), 1, True  # as R writes it
-        return by_place, 1, False  # "569,30,malignant,benign" above 31 columns
+            return ("row_name", *first), 1, True  # R writes such files
+        return by_place, 1, False  # a line such as "569,30,malignant,benign" above 31 columns
     numbers = [is_number(c) for c in first]
     if not any(numbers):
         header = len(first) > 1 or not body or len(first[0]) < 64
@@ -151,7 +157,7 @@ def _header(rows: list[list[str]]) -> tuple[tuple[str, ...], int, bool]:
     ]
     texts = [i for i in range(width) if not numbers[i] and first[i].strip() not in MISSING]
     if any(over_numbers[i] for i in texts):
-        # "150,4,setosa,versicolor,virginica" above numbers is no row, and names no columns either.
+        # A line such as "150,4,setosa,versicolor,virginica" above numbers is neither a row nor a header.
         return (by_place, 1, False) if numbers[0] else (_named(first), 1, True)
     years = all(re.fullmatch(r"(1[89]|20)\d\d", c.strip()) for c, n in zip(first, numbers, strict=True) if n)
     if years and texts and len(texts) < width and not numbers[0] and sum(numbers) > 1:

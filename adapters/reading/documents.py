@@ -1,4 +1,4 @@
-"""JSON documents that are read whole: within a limit, checked, and their records as chunks."""
+"""Reads whole JSON documents up to a size limit, and converts their records to chunks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ MAX_DOCUMENT_BYTES = 512 << 20
 
 
 def document(path: str, name: str, *, limit: int = MAX_DOCUMENT_BYTES) -> Any:
-    """The JSON value in a file, decompressed where it is compressed."""
+    """The JSON value in a file, which may be compressed.
+
+    Raises SourceTooLargeError above `limit` bytes, and SourceDamagedError if the content is not JSON.
+    """
     got = bytearray()
     for piece in pieces(path, name):
         got += piece
@@ -31,7 +34,7 @@ def document(path: str, name: str, *, limit: int = MAX_DOCUMENT_BYTES) -> Any:
 
 
 def document_or_none(file: SourceFile) -> Any:
-    """The JSON value of a file; None where it is none or too large: for `detect`, which refuses nothing."""
+    """The JSON value of a file; None if it is not JSON or too large. For `detect`, which must not raise for such files."""
     try:
         return document(file.path, file.name)
     except CholineDataError:
@@ -59,7 +62,7 @@ def one_shard_each(files: Sequence[SourceFile]) -> list[Shard]:
 
 
 def chunks_of(rows: Iterable[object], file: str, *, start: int = 0) -> Iterator[SourceChunk]:
-    """Parsed records as chunks from row `start` on; what is no object is rejected."""
+    """Parsed records as chunks from row `start` on. A record that is not an object is rejected."""
 
     def all_chunks() -> Iterator[SourceChunk]:
         for found in records_of_rows(rows):

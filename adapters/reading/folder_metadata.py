@@ -1,4 +1,4 @@
-"""The metadata file of a folder of media: `metadata.csv`, `.tsv`, `.jsonl` or `.parquet` with a column `file_name`."""
+"""Reads the metadata file of a folder of media: `metadata.csv`, `.tsv` or `.jsonl` with a column `file_name`."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ NAMES = frozenset({"metadata.csv", "metadata.tsv", "metadata.jsonl"})
 
 
 def is_metadata(name: str) -> bool:
-    """Whether a file is the metadata of the folder that it lies in."""
+    """Whether a file is the metadata file of its folder."""
     return parts(name)[-1].lower() in NAMES
 
 
 def placed(name: str) -> str:
-    """A name with its archive's mark resolved: what a metadata file's own entries are compared with."""
+    """A name with the archive mark `!/` replaced by `/`, so that it can be compared with the entries of a metadata file."""
     return "/".join(parts(name))
 
 
 @dataclass
 class Metadata:
-    """What is known of files by name."""
+    """The metadata of files: the column names, and a row for each file name."""
 
     columns: list[str] = field(default_factory=list)
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def metadata_of(files: Sequence[SourceFile], column: str) -> Metadata:
-    """The rows of all metadata files, by the name of the file that each is about."""
+    """The rows of all metadata files, by the name of the file that each row describes."""
     found = Metadata()
     wanted = [f for f in files if is_metadata(f.name)]
     for file, data in members.contents(wanted, MAX_METADATA_BYTES):

@@ -1,4 +1,4 @@
-"""The file patterns of hub cards, and the splits that file names tell, by the rules of `datasets`."""
+"""Matches the file patterns of hub cards, and infers splits from file names, by the rules of the `datasets` library."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _META = re.compile(
 
 
 def matching(pattern: str, files: Iterable[SourceFile]) -> tuple[SourceFile, ...]:
-    """The files that a pattern of a card names; a folder's name stands for all that is in it."""
+    """The files that match a pattern of a card. A folder's name matches all files in it."""
     pattern = re.sub(r"^(?:\./)+", "", pattern.strip())
     rule = glob_rule(pattern)
     below = glob_rule(pattern.rstrip("/") + "/**")
@@ -28,7 +28,10 @@ def matching(pattern: str, files: Iterable[SourceFile]) -> tuple[SourceFile, ...
 
 
 def glob_rule(pattern: str) -> re.Pattern[str]:
-    """The pattern as a rule: `*` and `?` stay within a folder, `**` does not, `[ab]` and `{a,b}` choose."""
+    """The glob pattern as a regular expression.
+
+    `*` and `?` do not match "/", `**` does. `[ab]` and `{a,b}` match alternatives.
+    """
     out, at, open_braces = "", 0, 0
     while at < len(pattern):
         char = pattern[at]
@@ -56,14 +59,14 @@ def glob_rule(pattern: str) -> re.Pattern[str]:
 
 
 def data_files(files: Iterable[SourceFile]) -> tuple[SourceFile, ...]:
-    """The files that may hold rows: no README, licence or git file."""
+    """The files that may hold rows, without README, licence, citation and git files."""
     return tuple(f for f in files if not _META.search(f.name))
 
 
 def inferred_splits(files: Iterable[SourceFile]) -> dict[str, tuple[SourceFile, ...]]:
-    """Split names and their files: shards `data/NAME-00000-of-00002.*`, else words in file names, else in folders.
+    """Split names and their files, from shard names `data/NAME-00000-of-00002.*`, else from words in file or folder names.
 
-    Empty where no name tells a split.
+    Empty if no name contains a split.
     """
     files = tuple(files)
     sharded: dict[str, list[SourceFile]] = {}

@@ -1,4 +1,4 @@
-"""Bytes of a source: opened through fsspec, decompressed by what they are (not by their name), within limits."""
+"""Reads the bytes of a source: opens files and archive members, and detects compression by content, not by name."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ SKIP_BYTES = 256 << 20
 
 @contextmanager
 def open_raw(path: str) -> Iterator[BinaryIO]:
-    """The file as it lies there. SourceNotFoundError where there is none.
+    """Opens the file without decompression. Raises SourceNotFoundError if there is none.
 
-    A path `archive!/place/name`, as `members.listing` gives it, opens a member of a ZIP or tar.
+    A path `archive!/place/name`, as `members.listing` returns it, opens a member of a ZIP or tar.
     """
     if "!/" in path:
         from choline_data.adapters.reading import members
@@ -39,25 +39,25 @@ def open_raw(path: str) -> Iterator[BinaryIO]:
 
 
 def arrow_input(file: BinaryIO, path: str) -> pa.NativeFile:
-    """The opened file for pyarrow: a local one without a detour through Python."""
+    """The opened file for pyarrow. For a local file, pyarrow reads it directly, not through Python."""
     local = local_path(path)
     return pa.OSFile(local) if local is not None else pa.PythonFile(file, "r")
 
 
 def pieces(path: str, name: str = "", start: int = 0, end: int = -1) -> Iterator[bytes]:
-    """The file's content, decompressed, in pieces of about a mebibyte, from byte `start` to `end` where it is plain.
+    """The file's decompressed content, in pieces of about 1 MiB. `start` and `end` apply only to an uncompressed file.
 
-    A cut or corrupt stream raises SourceDamagedError, after everything before the damage was yielded.
+    If the stream is truncated or corrupt, yields everything before the damage and then raises SourceDamagedError.
     """
     with open_raw(path) as file:
         yield from plain_files.pieces_of(file, name or path, start, end)
 
 
 class Heads(Protocol):
-    """First bytes that are at hand without opening the file."""
+    """The first bytes of files, available without opening them."""
 
     def get(self, path: str) -> bytes | None:
-        """Those of this file, as they lie there, or None."""
+        """The first bytes of this file, not decompressed, or None."""
         ...
 
 
@@ -66,7 +66,7 @@ _HEADS: ContextVar[Heads | None] = ContextVar("heads", default=None)
 
 @contextmanager
 def with_heads(heads: Heads) -> Iterator[None]:
-    """Within it, `head` and `raw_head` take what `heads` has."""
+    """Within this context, `head` and `raw_head` use the bytes that `heads` has."""
     token = _HEADS.set(heads)
     try:
         yield
@@ -80,7 +80,7 @@ def _at_hand(path: str) -> bytes | None:
 
 
 def head(path: str, limit: int = HEAD_BYTES) -> bytes:
-    """The first bytes of the decompressed content; what there is where the file is short or damaged."""
+    """The first bytes of the decompressed content. Returns fewer bytes if the file is short or damaged."""
     known = _at_hand(path)
     if known is not None and not compression_of(known):
         return known[:limit]
@@ -96,7 +96,7 @@ def head(path: str, limit: int = HEAD_BYTES) -> bytes:
 
 
 def raw_head(path: str, limit: int = 512) -> bytes:
-    """The first bytes as they lie there, compressed or not."""
+    """The first bytes of the file, not decompressed."""
     known = _at_hand(path)
     if known is not None:
         return known[:limit]
@@ -105,7 +105,7 @@ def raw_head(path: str, limit: int = 512) -> bytes:
 
 
 def extension(name: str) -> str:
-    """The file name's extension in lower case, without that of a compression: "jsonl" for `A.JSONL.gz`."""
+    """The file name's extension in lower case. Ignores the extension of a compression: "jsonl" for `A.JSONL.gz`."""
     parts = name.rsplit("/", 1)[-1].lower().split(".")[1:]
     while parts and parts[-1] in ("gz", "zst", "zstd", "bz2", "xz", "lz4", "gzip"):
         parts.pop()
@@ -115,11 +115,12 @@ def extension(name: str) -> str:
 def line_blocks(
     path: str, name: str = "", *, start: int = 0, end: int = -1, max_row_bytes: int = 16 << 20
 ) -> Iterator[bytes | int]:
-    """The file in blocks of whole lines; an int stands for a line of that many bytes that was over the limit.
+    """The file in blocks of whole lines. An int replaces a line that exceeds `max_row_bytes`; it is the line's size in bytes.
 
-    With a range, the lines whose first byte lies in it. A damaged file raises after its last whole line.
+    With a range, reads the lines whose first byte lies in [start, end). If the file is damaged, yields the whole lines before
+    the damage and then raises SourceDamagedError.
     """
-    held: list[bytes] = []  # pieces that follow each other, joined once
+    held: list[bytes] = []  # consecutive pieces, joined only once
     size = skipped = 0
     stream = _range(path, name, start, end)
     while True:
@@ -146,7 +147,7 @@ def line_blocks(
         held.append(piece)
         if size < BLOCK_BYTES:
             continue
-        if seen >= BLOCK_BYTES:  # a single line until here: only this piece may end it
+        if seen >= BLOCK_BYTES:  # the held pieces have no line end, so only this piece can have one
             at = piece.find(b"\n")
             if at >= 0 and seen + at > max_row_bytes:
                 yield seen + at
@@ -170,7 +171,7 @@ def line_blocks(
 
 
 def _whole_lines(held: list[bytes]) -> tuple[bytes, list[bytes]]:
-    """The pieces up to the end of their last line, as one, and what follows it."""
+    """The pieces up to their last line end as one block, and the remaining pieces."""
     for number in range(len(held) - 1, -1, -1):
         end = held[number].rfind(b"\n") + 1
         if end:

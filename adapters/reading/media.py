@@ -1,4 +1,4 @@
-"""What a picture or a sound says of itself in its first bytes: type, size and rate, without decoding it."""
+"""Reads the type, size and sample rate of media from their first bytes, without decoding them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MEDIUM = pa.struct([pa.field("bytes", pa.large_binary()), pa.field("path", pa.st
 
 @dataclass(frozen=True)
 class Probe:
-    """What the header says; `fault` says why the bytes are refused, and is empty where they are not."""
+    """The values in a medium's header. `fault` is the reason why the bytes are refused, or ""."""
 
     mime: str = ""
     width: int | None = None
@@ -31,12 +31,12 @@ class Probe:
 
 def suffix_of(name: str) -> str:
     """The last extension of a name, lower case and without its dot."""
-    stem, _, suffix = name[name.rfind("/") + 1 :].rpartition(".")  # pathlib takes ten times as long
+    stem, _, suffix = name[name.rfind("/") + 1 :].rpartition(".")  # pathlib would take ten times as long
     return suffix.lower() if stem else ""
 
 
 def column_for(name: str) -> str:
-    """The media column that a file of this name belongs to: image, audio, video or ""."""
+    """The media column for a file with this name: image, audio, video or ""."""
     suffix = suffix_of(name)
     if suffix in IMAGE_SUFFIXES:
         return "image"
@@ -46,7 +46,7 @@ def column_for(name: str) -> str:
 
 
 def mime_of(head: bytes) -> str:
-    """The MIME type by magic bytes, "" where they are of no known picture, sound or film."""
+    """The MIME type by magic bytes; "" if they are not those of a known image, audio or video format."""
     for magic, mime in _MAGIC:
         if head.startswith(magic):
             return mime
@@ -82,9 +82,9 @@ _MAGIC = (
 
 
 def probe(data: bytes, expected: str = "") -> Probe:
-    """What the header of a medium says, or why it is refused.
+    """Reads the header of a medium. The result has a `fault` if the medium is refused.
 
-    `expected` is the column that it is meant for: bytes of another nature (HTML named `.png`) are refused.
+    `expected` is the media column for it. Bytes of another type (such as HTML in a file named `.png`) are refused.
     """
     mime = mime_of(data)
     if not mime:

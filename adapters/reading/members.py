@@ -1,8 +1,8 @@
-"""Members of archives as files of a source: listed, then opened by a path, never extracted.
+"""Treats archive members as files of a source: lists them, and opens them by a path. Never extracts them to disk.
 
-The path of a member is `archive!/place/name`. In a tar the place is `offset+size`, in a ZIP
-`number@header+packed+crc`, so each member is opened without a walk through the archive or its directory (a compressed
-tar is inflated up to it).
+The path of a member is `archive!/place/name`. The place is `offset+size` in a tar, and `number@header+packed+crc` in a
+ZIP. So a member can be opened without a scan of the archive. Exceptions: a compressed tar is decompressed up to the member,
+and for a large ZIP member the directory is read.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _MEMBER = re.compile(
 
 
 def is_member(path: str) -> bool:
-    """Whether the path is one of a member."""
+    """Whether the path is that of an archive member."""
     return _MEMBER.match(path) is not None
 
 
 def is_archive(file: SourceFile) -> str:
-    """ "zip", "tar" or "" by the first bytes."""
+    """ "zip", "tar" or "", by the first bytes, or else by the name."""
     if is_member(file.path):
         return ""  # an archive within an archive is not opened
     head = plain_files.raw_head(file.path)
@@ -52,9 +52,9 @@ def is_archive(file: SourceFile) -> str:
 
 @dataclass(frozen=True)
 class Listed:
-    """A member of an archive; `reason` says why it is not read, and `refused` that its content is therefore missing.
+    """A member of an archive. If it is not read, `reason` says why, and `refused` says whether its content is lost.
 
-    A link to another member and an archive within the archive are passed over without being refused.
+    A link to another member and an archive within the archive are skipped, but not refused.
     """
 
     file: SourceFile
@@ -63,7 +63,7 @@ class Listed:
 
 
 def listing(file: SourceFile) -> list[Listed]:
-    """The members of an archive that are files, in its order."""
+    """The members of an archive that are not folders, in the archive's order."""
     found = _zip_listing(file) if is_archive(file) == "zip" else _tar_listing(file)
     names = {_name_within(member) for member, _, _ in found} if any(target for _, _, target in found) else set()
     folders = {folder for name in names for folder in _folders_of(name)}
@@ -122,7 +122,7 @@ def _member(file: SourceFile, place: str, name: str, size: int) -> SourceFile:
 
 @contextmanager
 def tar_members(file: SourceFile) -> Iterator[tuple[Iterator[tar_stream.Member], tar_stream.ByteStream]]:
-    """The members of a tar, compressed or not, and the stream that they are read from."""
+    """The members of a tar, compressed or not, and the stream from which their content is read."""
     with ExitStack() as stack:
         stream: tar_stream.ByteStream
         if plain_files.compression_of(plain_files.raw_head(file.path)):
@@ -134,7 +134,10 @@ def tar_members(file: SourceFile) -> Iterator[tuple[Iterator[tar_stream.Member],
 
 @contextmanager
 def open_member(path: str) -> Iterator[BinaryIO]:
-    """The member for reading, seekable."""
+    """Opens the member as a seekable file.
+
+    Raises SourceTooLargeError for a member of a compressed tar above MAX_BUFFER_BYTES, because it is held in memory.
+    """
     match = _MEMBER.match(path)
     if match is None:
         raise SourceFormatError(f"{path} names no member of an archive.", remedy="List the archive again.")
@@ -168,7 +171,7 @@ def open_member(path: str) -> Iterator[BinaryIO]:
 
 
 class _Window(stdio.RawIOBase):
-    """A part of a file as a file."""
+    """A file object for a byte range of a file."""
 
     def __init__(self, file: BinaryIO, start: int, size: int) -> None:
         self._file, self._start, self._size, self._at = file, start, size, 0
@@ -198,9 +201,9 @@ class _Window(stdio.RawIOBase):
 def contents(
     files: Sequence[SourceFile], limit: int, *, inflate: bool = True
 ) -> Iterator[tuple[SourceFile, bytes | None]]:
-    """Each file and its bytes; None for one above `limit`. Archives are opened once for the members that follow.
+    """Each file with its bytes, or None if it is larger than `limit` bytes.
 
-    `inflate` decompresses files that are compressed as a whole, such as `a.txt.gz`.
+    Opens an archive once for consecutive members of it. `inflate` decompresses files such as `a.txt.gz`.
     """
     at = 0
     while at < len(files):
@@ -234,9 +237,9 @@ def _whole(file: SourceFile, limit: int, inflate: bool) -> bytes | None:
 
 
 class MemberHeads:
-    """The first bytes of members, read in one walk when the first of them is asked for.
+    """The first bytes of members. The first call of `get` reads those of all members in one pass.
 
-    A compressed tar would be inflated from its start for each of them. All of them take `budget` bytes at most.
+    Otherwise a compressed tar would be decompressed from its start for each member. They use at most `budget` bytes in all.
     """
 
     def __init__(self, files: Sequence[SourceFile], budget: int = 64 << 20) -> None:
@@ -245,7 +248,7 @@ class MemberHeads:
         self._heads: dict[str, bytes] | None = None
 
     def get(self, path: str) -> bytes | None:
-        """Those of the member, or None where it is none of these, or damaged."""
+        """The first bytes of the member. None if it is not among these members or is damaged."""
         if self._heads is None:
             self._heads = dict(self._read())
         return self._heads.get(path)
@@ -257,7 +260,7 @@ class MemberHeads:
             if match is not None:
                 by_archive.setdefault(match["archive"], []).append(match)
         for path, found in by_archive.items():
-            # Whoever reads a damaged member says so.
+            # The code that later reads the damaged member raises the error.
             with suppress(SourceDamagedError):
                 yield from (_tar_heads if found[0]["size"] else _zip_heads)(path, found, self._limit)
 

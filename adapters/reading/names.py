@@ -1,4 +1,4 @@
-"""What the names of files say: splits, sidecars, natural order."""
+"""Reads information from file names: splits, files about the dataset, class folders; and orders files by name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ABOUT = re.compile(
 
 
 def in_utf8(name: str) -> str:
-    """A name from a file system or an archive, its bytes that are not UTF-8 written as `\\xe9`."""
+    """A name from a file system or an archive. Bytes that are not UTF-8 are written like `\\xe9`."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
@@ -30,12 +30,12 @@ def parts(name: str) -> list[str]:
 
 
 def split_named(word: str) -> str:
-    """The split that a folder or a stem of this name stands for, or ""."""
+    """The split that a folder or file stem with this name means, or ""."""
     return _SPLITS.get(word.lower(), "")
 
 
 def split_of(name: str) -> str:
-    """The split that a file lies in, by a folder of its path or by its stem."""
+    """The split of a file, from a folder of its path or from its stem; "" if neither names one."""
     *folders, last = parts(name)
     for folder in folders:
         if found := split_named(folder):
@@ -44,18 +44,18 @@ def split_of(name: str) -> str:
 
 
 def is_about(name: str) -> bool:
-    """Whether a file tells about a dataset and is no part of it: README, LICENSE, checksums, dot files."""
+    """Whether a file describes a dataset and is not part of its data: README, LICENSE, checksums, dot files."""
     last = parts(name)[-1] if parts(name) else name
     return last.startswith(".") or "__MACOSX" in name or bool(_ABOUT.match(last)) or last == "Thumbs.db"
 
 
 def in_order(files: Iterable[SourceFile]) -> list[SourceFile]:
-    """The files by name: the same order on every machine."""
+    """The files sorted by name. The order is the same on every machine."""
     return sorted(files, key=lambda f: f.name)
 
 
 def shared_folders(files: Sequence[SourceFile]) -> int:
-    """How many leading folders all files have in common: those tell nothing apart."""
+    """The number of leading folders that all files share. These folders do not distinguish the files."""
     folders = [parts(f.name)[:-1] for f in files]
     shared = 0
     while folders and all(len(f) > shared and f[shared] == folders[0][shared] for f in folders):
@@ -64,5 +64,5 @@ def shared_folders(files: Sequence[SourceFile]) -> int:
 
 
 def class_folders(name: str, shared: int) -> list[str]:
-    """The folders of a file below the shared ones, without those that are splits."""
+    """The folders of a file below the shared ones, without folders that name a split."""
     return [p for p in parts(name)[shared:-1] if not split_named(p)]

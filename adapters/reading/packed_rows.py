@@ -1,4 +1,4 @@
-"""What MDS and LitData shards have in common: a count, offsets, and rows of sized cells."""
+"""The common structure of MDS and LitData shards: a row count, offsets, and rows of cells with sizes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_INDEX_BYTES = 256 << 20
 
 
 def index_of(file: SourceFile) -> dict[str, Any]:
-    """The `index.json` of a folder; empty where it is no JSON object."""
+    """The `index.json` of a folder. Empty if it is not a JSON object."""
     for _, data in members.contents([file], MAX_INDEX_BYTES):
         try:
             found = orjson.loads(data or b"")
@@ -31,14 +31,17 @@ def index_of(file: SourceFile) -> dict[str, Any]:
 
 
 def beside(index: SourceFile, name: str) -> str:
-    """The name of a file that an index names; a name that leaves its folder is refused."""
+    """The name, within the source, of a file that an index names.
+
+    Raises SourceFormatError if the name leads out of the index's folder.
+    """
     if not name or name.startswith("/") or ".." in name.split("/") or "\x00" in name:
         raise SourceFormatError(f"{index.name} names {name!r}, outside its folder.", remedy="Correct the index.")
     return posixpath.join("/".join(parts(index.name)[:-1]), name)
 
 
 def shard_bytes(path: str, name: str) -> bytes:
-    """The whole shard, decompressed: its offsets point anywhere."""
+    """The whole decompressed shard, because its offsets may point anywhere. Raises SourceTooLargeError above MAX_SHARD_BYTES."""
     got: list[bytes] = []
     size = 0
     for piece in io.pieces(path, name):
@@ -53,7 +56,10 @@ def shard_bytes(path: str, name: str) -> bytes:
 
 
 def cells(data: bytes, name: str, sizes: Sequence[int | None], start: int) -> Iterator[tuple[int, list[bytes]]]:
-    """Row numbers and cells from row `start` on. A size of None stands before the cells, as 32 bits."""
+    """Row numbers and cells from row `start` on.
+
+    `sizes` are the cells' sizes in bytes. None means that the row stores the cell's size, as 32 bits before its cells.
+    """
     if len(data) < 8:
         raise _damaged(name, "it has no header")
     (count,) = struct.unpack_from("<I", data)
@@ -78,7 +84,7 @@ def cells(data: bytes, name: str, sizes: Sequence[int | None], start: int) -> It
 
 
 def count_of(data: bytes) -> int:
-    """The number of rows that a shard states."""
+    """The row count in a shard's header."""
     return int.from_bytes(data[:4], "little")
 
 

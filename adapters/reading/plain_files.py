@@ -1,4 +1,4 @@
-"""Files as they lie on a disk or elsewhere: opened, decompressed in pieces. Knows nothing of archives."""
+"""Opens local or remote files and decompresses them in pieces. Does not handle archives."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ _MAGIC = (
 
 
 def compression_of(head: bytes) -> str:
-    """The stream compression that these first bytes belong to: "gzip", "zstd", "bz2", "xz", "lz4" or ""."""
+    """The compression that these first bytes of a file indicate: "gzip", "zstd", "bz2", "xz", "lz4" or ""."""
     return next((name for magic, name in _MAGIC if head.startswith(magic)), "")
 
 
 def _decompressed(file: BinaryIO, kind: str, name: str) -> Iterator[bytes]:
     try:
         if kind == "zstd":
-            # Arrow's, because that of the zstandard package ends a cut stream without a word.
+            # Arrow's decompressor, because the zstandard package ends a truncated stream without an error.
             with pa.CompressedInputStream(pa.PythonFile(file, "r"), "zstd") as zstd:
                 while piece := zstd.read(READ_BYTES):
                     yield piece
@@ -80,7 +80,7 @@ def _decompressed(file: BinaryIO, kind: str, name: str) -> Iterator[bytes]:
             piece = engine.decompress(block, READ_BYTES)
             if piece:
                 yield piece
-            # bz2/xz keep what they could not give yet; zlib hands it back.
+            # bz2 and xz keep unprocessed input themselves; zlib returns it as `unconsumed_tail`.
             while not engine.eof:
                 tail = getattr(engine, "unconsumed_tail", b"")
                 if kind == "gzip" and not tail:
@@ -100,7 +100,7 @@ def _decompressed(file: BinaryIO, kind: str, name: str) -> Iterator[bytes]:
 
 @contextmanager
 def open_file(path: str) -> Iterator[BinaryIO]:
-    """The file as it lies there. SourceNotFoundError where there is none."""
+    """Opens the file without decompression. Raises SourceNotFoundError if there is none."""
     note(path)
     try:
         with open_location(path) as file:
@@ -110,7 +110,7 @@ def open_file(path: str) -> Iterator[BinaryIO]:
 
 
 def pieces_of(file: BinaryIO, name: str, start: int = 0, end: int = -1) -> Iterator[bytes]:
-    """The content of an opened file, decompressed, in pieces; from byte `start` to `end` where it is plain."""
+    """The decompressed content of an opened file, in pieces. `start` and `end` apply only to an uncompressed file."""
     kind = compression_of(file.read(8))
     file.seek(0 if kind else start)
     if not kind:
@@ -127,19 +127,19 @@ def pieces_of(file: BinaryIO, name: str, start: int = 0, end: int = -1) -> Itera
 
 
 def file_pieces(path: str, name: str = "") -> Iterator[bytes]:
-    """The content of the file at this path, decompressed, in pieces of about a mebibyte."""
+    """The decompressed content of the file at this path, in pieces of about 1 MiB."""
     with open_file(path) as file:
         yield from pieces_of(file, name or path)
 
 
 def raw_head(path: str, limit: int = 512) -> bytes:
-    """The first bytes as they lie there, compressed or not."""
+    """The first bytes of the file, not decompressed."""
     with open_file(path) as file:
         return file.read(limit)
 
 
 def head(path: str, limit: int = HEAD_BYTES) -> bytes:
-    """The first bytes of the decompressed content; what there is where the file is short or damaged."""
+    """The first bytes of the decompressed content. Returns fewer bytes if the file is short or damaged."""
     content = b""
     try:
         for piece in file_pieces(path):

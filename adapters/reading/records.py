@@ -1,8 +1,8 @@
-"""Records (JSON objects) as columns: one reading of a line, whichever way it is parsed.
+"""Converts records (JSON objects) to columns. The result does not depend on the parser that reads a line.
 
-A block of lines is parsed by `pyarrow.json` in one go. Where that refuses it, or would change a value (a date in a
-string, an integer above 2**53 beside a float), its lines are checked one by one: bad ones become rejects, and a column
-whose values differ in type is kept as JSON text in a string column with the field metadata `{b"json": b"1"}`.
+`pyarrow.json` parses a block of lines at once. If it refuses the block or would change a value (an integer above 2**53
+beside a float), the lines are checked one by one. Invalid lines become rejects. A column whose values differ in type is kept
+as JSON text in a string column with the field metadata `{b"json": b"1"}`. Dates in strings stay text.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from choline_data.adapters.base import BATCH_BYTES, Reject, SourceChunk
 from choline_data.adapters.reading.batches import MAX_COLUMNS, MAX_DEPTH, bounded, depth_and_fields
 from choline_data.errors import one_line
 
-MAX_FIELDS = 1000  # fields within one nested column; an object that is a dictionary of ids stays JSON
+MAX_FIELDS = 1000  # fields within one nested column; an object with more keys (a dictionary of ids) stays JSON
 JSON_FIELD = {b"json": b"1"}
 
-_MANY_BRACKETS = 2000  # RapidJSON descends on the stack: 20,000 levels end the process
-_END_BYTES = 64  # of a block, which say whether its last line is whole
-_FIRST_BYTES = 16 << 10  # of a block, which say what columns it has
+_MANY_BRACKETS = 2000  # RapidJSON recurses on the stack: 20,000 levels crash the process
+_END_BYTES = 64  # number of bytes at a block's end that are checked for a complete last line
+_FIRST_BYTES = 16 << 10  # number of bytes at a block's start that are read to learn its columns
 _PIECE = 128 << 10
 _LONG_INTEGER = re.compile(rb"\d{19,}")
 _BIG = float(1 << 53)
@@ -40,7 +40,10 @@ Test = Callable[[Bytes], npt.NDArray[np.bool_]]
 
 @dataclass(frozen=True)
 class Records:
-    """A run of records: its columns, the place of each row among the records of the block, and those refused."""
+    """Consecutive records: their columns, the index of each row among the block's records, and the refused records.
+
+    `refused` holds (index, reason) pairs.
+    """
 
     batch: pa.RecordBatch
     places: np.ndarray
@@ -48,26 +51,26 @@ class Records:
 
 
 def json_field(name: str) -> pa.Field:
-    """A column of JSON text: what a column becomes whose values have no common type."""
+    """The field of a column of JSON text. It is used if the column's values have no common type."""
     return pa.field(name, pa.large_string(), metadata=JSON_FIELD)
 
 
 def json_column(values: Iterable[object]) -> pa.Array:
-    """The values as JSON text, each as what it is; the column's field is `json_field`."""
+    """The values as JSON text; None stays null. The column's field is `json_field`."""
     return pa.array([None if v is None else dumps(v).decode() for v in values], pa.large_string())
 
 
 def dumps(value: object) -> bytes:
-    """`value` as JSON; integers of any size stay what they are."""
+    """`value` as JSON. Integers of any size stay exact."""
     try:
         return orjson.dumps(value)
-    except TypeError:  # an integer over 64 bits, or a lone surrogate, which reading it again refuses
+    except TypeError:  # an integer over 64 bits, or a lone surrogate, which is refused when the JSON is parsed again
         text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
         return text.encode() if text.isprintable() else json.dumps(value).encode()
 
 
 def records_of_rows(rows: Iterable[object]) -> Iterator[Records]:
-    """Parsed records as columns, in runs of a bounded number of bytes; `places` count from 0 over all of them."""
+    """Parsed records as columns, in runs of a bounded number of bytes. `places` count from 0 over all records."""
     lines: list[bytes] = []
     size = done = 0
     for row in rows:
@@ -87,7 +90,7 @@ def _moved(records: Iterator[Records], by: int) -> Iterator[Records]:
 
 
 def records_of_lines(block: bytes) -> Iterator[Records]:
-    """The block's non-blank lines as columns. Only LF ends a line; duplicate keys: the last one counts."""
+    """The block's non-blank lines as columns. Only LF ends a line. If a key is duplicate, the last value counts."""
     table = _whole(block)
     if table is not None:
         yield Records(_one_batch(table), np.arange(table.num_rows, dtype=np.int64))
@@ -122,12 +125,12 @@ def records_of_lines(block: bytes) -> Iterator[Records]:
 
 
 def checked_loads(line: bytes) -> Any:
-    """The JSON value of a line; ValueError with the reason where it is not RFC 8259 JSON that we can keep as it is."""
+    """The JSON value of a line. Raises ValueError with the reason if the line is not RFC 8259 JSON that we can keep exactly."""
     try:
         value = orjson.loads(line)
     except orjson.JSONDecodeError as error:
         raise ValueError(_why(line, error)) from error
-    if _LONG_INTEGER.search(line):  # orjson makes floats of integers over 64 bits
+    if _LONG_INTEGER.search(line):  # orjson converts integers over 64 bits to floats
         try:
             return json.loads(line)
         except RecursionError as error:
@@ -153,10 +156,10 @@ def _called(value: object) -> str:
 
 
 def _whole(block: bytes) -> pa.Table | None:
-    """The block as pyarrow reads it, where every line is one object and no value is changed; else None."""
+    """The block as pyarrow reads it. None if a line is not exactly one object, or if a value would change."""
     if not block.startswith(b"{") or not block[-_END_BYTES:].rstrip(b"\r\n").endswith(b"}"):
         return None
-    # No JSON object goes on after "}\n{", so with as many rows as lines each line is exactly one object.
+    # "}\n{" cannot be inside a JSON object. So if there are as many rows as lines, each line is exactly one object.
     if b"\r" in block:
         lines = block.count(b"\n") + (not block.endswith(b"\n"))
         if block.count(b"\r") != block.count(b"\r\n") or block.count(b"}\r\n{") != lines - 1:
@@ -173,7 +176,7 @@ def _whole(block: bytes) -> pa.Table | None:
 
 
 def _arrow(block: bytes, lines: int) -> pa.Table | None:
-    """What pyarrow.json makes of a block of so many objects, with text as text; None where it can't without loss."""
+    """The block of `lines` objects as pyarrow.json reads it, with all strings as text. None if values would be lost."""
     if not _shallow(block, lines) or not _is_utf8(block):
         return None
     first, known = _dates(block)
@@ -182,7 +185,7 @@ def _arrow(block: bytes, lines: int) -> pa.Table | None:
         texts = tuple(
             pa.field(f.name, _without_times(f.type)) for f in table.schema if _without_times(f.type) != f.type
         )
-        # Columns stand in the order in which the block has them; pyarrow puts those of a given type first.
+        # Restores the block's column order, because pyarrow puts the columns with an explicit type first.
         order = [*first, *(name for name in table.column_names if name not in first)]
         if texts:
             table = _read(block, (*known, *texts))
@@ -196,10 +199,10 @@ def _arrow(block: bytes, lines: int) -> pa.Table | None:
 
 
 def _dates(block: bytes) -> tuple[list[str], tuple[pa.Field, ...]]:
-    """The columns of the block's first lines, and those of them with dates in strings, as the text that they are.
+    """The columns of the block's first lines, and text fields for those that hold dates in strings.
 
-    With these the block is parsed once. Without them it would be parsed again to undo what pyarrow.json made of dates;
-    so it is where dates come later, or lie within other values.
+    With these fields, one parse of the block is enough. Otherwise pyarrow.json converts dates, and the block is parsed a
+    second time to keep them as text. This still happens if dates occur only later or inside nested values.
     """
     end = block.find(b"\n", _FIRST_BYTES)
     if not 0 <= end < len(block) // 8:
@@ -217,14 +220,14 @@ def _read(block: bytes, fields: tuple[pa.Field, ...]) -> pa.Table:
         read_options=pj.ReadOptions(use_threads=False, block_size=len(block) + 64),
         parse_options=pj.ParseOptions(explicit_schema=pa.schema(fields) if fields else None),
     )
-    table.validate(full=True)  # pyarrow 25 makes broken arrays of lists that begin with null: `[null, 1]`
+    table.validate(full=True)  # pyarrow 25 returns broken arrays for lists that begin with null: `[null, 1]`
     return table
 
 
 def _shallow(block: bytes, lines: int) -> bool:
-    """Whether none of so many objects is nested so deeply that a recursive parser would run out of stack."""
+    """Whether none of the block's objects is nested so deeply that a recursive parser would run out of stack."""
     text = np.frombuffer(block, np.uint8)
-    if _count(text, _is_bracket) - lines < _MANY_BRACKETS:  # each of the others has one at least
+    if _count(text, _is_bracket) - lines < _MANY_BRACKETS:  # each line has at least one bracket
         return True
     brackets = _places(text, _is_bracket)
     line_of = np.searchsorted(_places(text, _is_break), brackets)
@@ -233,14 +236,14 @@ def _shallow(block: bytes, lines: int) -> bool:
     try:
         for line in block.split(b"\n"):
             if line.count(b"{") + line.count(b"[") > _MANY_BRACKETS:
-                orjson.loads(line)  # refuses over 1,024 levels, which RapidJSON can do
+                orjson.loads(line)  # refuses more than 1,024 levels; RapidJSON can handle 1,024
     except orjson.JSONDecodeError:
         return False
     return True
 
 
 def _is_utf8(block: bytes) -> bool:
-    # Arrow's check makes no string of the block, which takes up to four times its memory.
+    # Arrow's check avoids a Python string, which would take up to four times the block's memory.
     offsets = pa.py_buffer(np.array([0, len(block)], np.int64))
     try:
         pa.Array.from_buffers(pa.large_string(), 1, [None, offsets, pa.py_buffer(block)]).validate(full=True)
@@ -260,28 +263,28 @@ def _is_bracket(piece: Bytes) -> npt.NDArray[np.bool_]:
 
 
 def _pieces(text: Bytes) -> Iterator[tuple[int, Bytes]]:
-    """The text in pieces that stay in the processor's cache, and where they begin."""
+    """(start offset, piece) of the text, in pieces small enough for the processor's cache."""
     return ((at, text[at : at + _PIECE]) for at in range(0, len(text), _PIECE))
 
 
 def _count(text: Bytes, test: Test) -> int:
-    """How many bytes pass."""
+    """The number of bytes that pass the test."""
     return sum(int(np.count_nonzero(test(piece))) for _, piece in _pieces(text))
 
 
 def _places(text: Bytes, test: Test) -> npt.NDArray[np.int64]:
-    """Where the bytes are that pass."""
+    """The offsets of the bytes that pass the test."""
     found = [np.flatnonzero(test(piece)) + at for at, piece in _pieces(text)]
     return np.concatenate(found) if found else np.empty(0, np.int64)
 
 
 def line_count(block: bytes) -> int:
-    """How many lines end in the block."""
+    """The number of line ends in the block."""
     return _count(np.frombuffer(block, np.uint8), _is_break)
 
 
 def _without_times(kind: pa.DataType) -> pa.DataType:
-    """The type with text where pyarrow.json saw dates in strings."""
+    """The type with every date or time type replaced by text. pyarrow.json infers these from dates in strings."""
     if pa.types.is_struct(kind):
         return pa.struct([pa.field(f.name, _without_times(f.type)) for f in kind])
     if pa.types.is_list(kind):
@@ -295,7 +298,7 @@ def _fits(kind: pa.DataType) -> bool:
 
 
 def _inexact(column: pa.Array) -> bool:
-    """Whether a float in here may stand for an integer that it can't hold, or is not a JSON number at all."""
+    """Whether the column may hold a float that is a rounded integer, or that is not a JSON number (NaN, infinity)."""
     kind = column.type
     if pa.types.is_struct(kind):
         return any(_inexact(column.field(i)) for i in range(kind.num_fields))
@@ -333,7 +336,7 @@ def _columns(lines: list[bytes], rows: list[dict[str, Any]]) -> Iterator[pa.Reco
 
 
 def _column(values: list[Any]) -> pa.Array | None:
-    """The values as one typed column; None where they have no common type."""
+    """The values as one typed column. None if they have no common type."""
     block = b"\n".join(dumps({"v": v}) for v in values)
     try:
         found = _read(block, ()) if _shallow(block, len(values)) else None
@@ -348,7 +351,7 @@ def _column(values: list[Any]) -> pa.Array | None:
 
 
 def _lists_of_scalars(values: list[Any]) -> pa.Array | None:
-    """Lists of one scalar type and nulls, which pyarrow.json gets wrong where a null comes first."""
+    """Lists of one scalar type and nulls. pyarrow.json reads them incorrectly if a null comes first."""
     lists = [v for v in values if v is not None]
     if not all(type(v) is list for v in lists) or len({type(x) for v in lists for x in v} - {type(None)}) != 1:
         return None
@@ -384,7 +387,7 @@ def _one_batch(table: pa.Table) -> pa.RecordBatch:
 def chunks(
     records: Iterable[Records], file: str, first: int, reason: Callable[[int, str], str] | None = None
 ) -> Iterator[SourceChunk]:
-    """Records as chunks: their rows count from `first`, and a refused one is a reject of `file`."""
+    """Records as chunks. Row numbers count from `first`, and a refused record becomes a reject of `file`."""
     for r in records:
         rejects = tuple(Reject(file, first + p, reason(p, why) if reason else why) for p, why in r.refused)
         yield from bounded(r.batch, r.places + first, rejects)

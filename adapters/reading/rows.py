@@ -1,4 +1,4 @@
-"""SourceRows gathered one by one into chunks: for formats whose rows are files, members or records, not columns."""
+"""Collects rows one by one into chunks. For formats whose rows are files, archive members or records, not columns."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ TYPES: Mapping[str, pa.DataType] = {
 
 
 class SourceRows:
-    """A chunk in the making. Columns keep the order in which they first came; what a row lacks is null.
+    """Builds a chunk from rows. Columns keep the order of their first occurrence. A value that a row lacks is null.
 
-    `origin` is the shard's, for rows that come from no file of their own. A row with a lone surrogate, which is no
-    character, is rejected.
+    `origin` is the shard's origin; it applies to rows without a file of their own. A row with a lone surrogate, which is not
+    a character, is rejected.
     """
 
     def __init__(self, origin: str, types: Mapping[str, pa.DataType] | None = None) -> None:
@@ -46,7 +46,7 @@ class SourceRows:
         self._bytes = 0
 
     def add(self, row: int, values: Mapping[str, Any], size: int, file: str | None = None) -> None:
-        """Row number `row`, about `size` bytes, from `file` where that is not the shard itself."""
+        """Adds row number `row`, of about `size` bytes. `file` is its file if this differs from the shard's origin."""
         self._columns.update(dict.fromkeys(values))
         self._values.append(values)
         self._numbers.append(row)
@@ -54,16 +54,16 @@ class SourceRows:
         self._bytes += size
 
     def reject(self, row: int, reason: str, file: str | None = None) -> None:
-        """Row number `row` was read and can't become a sample."""
+        """Records that row number `row` was read but cannot become a sample."""
         self._rejects.append(Reject(file or self._origin, row, reason))
 
     def full(self, more: int = 0) -> bool:
-        """Whether the chunk should go out before `more` bytes come in."""
+        """Whether the chunk should be taken before `more` bytes are added."""
         count = len(self._values) + len(self._rejects)
         return count >= BATCH_ROWS or (count > 0 and self._bytes + more > BATCH_BYTES)
 
     def take(self) -> Iterator[SourceChunk]:
-        """What was gathered, as one chunk; none where there is nothing."""
+        """Yields the collected rows as one chunk and clears them. Yields nothing if there are none."""
         if not self._values and not self._rejects:
             return
         try:
@@ -96,8 +96,8 @@ class SourceRows:
 
 
 def _of_one_type(values: Sequence[Any], kind: pa.DataType | None) -> pa.Array | None:
-    """The values as an Arrow array; None where they have no common type, which only Arrow's own attempt can tell."""
-    if {bytes, str} <= {type(v) for v in values}:  # Arrow takes the one for the other
+    """The values as an Arrow array. None if they have no common type, which only the attempt to convert them can show."""
+    if {bytes, str} <= {type(v) for v in values}:  # Arrow does not distinguish them
         return None
     try:
         return pa.array(values, kind)
@@ -106,7 +106,7 @@ def _of_one_type(values: Sequence[Any], kind: pa.DataType | None) -> pa.Array | 
 
 
 def column_of(name: str, values: Sequence[Any], kind: pa.DataType | None = None) -> tuple[pa.Field, pa.Array]:
-    """The values as one column; as JSON text where their types don't go together. UnicodeEncodeError at a surrogate."""
+    """The values as one column, or as JSON text if they have no common type. Raises UnicodeEncodeError at a lone surrogate."""
     column = _of_one_type(values, kind)
     if column is not None:
         return pa.field(name, column.type), column
@@ -114,7 +114,7 @@ def column_of(name: str, values: Sequence[Any], kind: pa.DataType | None = None)
 
 
 def as_json(value: Any) -> Any:
-    """The value with what JSON lacks written as in `extra`. UnicodeEncodeError at a lone surrogate."""
+    """The value as JSON types; other types are written as in `extra`. Raises UnicodeEncodeError at a lone surrogate."""
     if isinstance(value, str):
         value.encode()
     elif isinstance(value, bytes):
@@ -146,7 +146,10 @@ SHARD_BYTES = 256 << 20
 
 
 def file_shards(files: Sequence[SourceFile], split: str = "", unit: str = "") -> list[Shard]:
-    """Shards whose rows are these files, in the given order, of at most SHARD_FILES files and SHARD_BYTES bytes."""
+    """Shards whose rows are these files, in the same order. A shard has at most SHARD_FILES files and SHARD_BYTES bytes.
+
+    A file larger than SHARD_BYTES is a shard alone.
+    """
     shards: list[Shard] = []
     group: list[SourceFile] = []
     size = 0

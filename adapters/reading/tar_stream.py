@@ -1,8 +1,8 @@
-"""A strict reader of tar streams. Nothing is extracted; members come in order, as they lie in the stream.
+"""A strict reader of tar streams. Nothing is extracted to disk. Members come in the order of the stream.
 
-CPython's tarfile ends silently at a corrupt header. Here it is an error, as are a cut member, a size that is negative
-and a zero block that stands alone. Links, devices, sparse files and names that leave the archive are given with the
-reason why they are refused. An archive whose end marker is missing, but which ends with a whole member, is accepted.
+CPython's tarfile stops silently at a corrupt header. Here it is an error. A truncated member, a negative size and a single
+zero block are errors too. Links, devices, sparse files and names that lead out of the archive are returned with the reason why
+they are refused. An archive without an end marker is accepted if its last member is complete.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _ZERO = bytes(BLOCK)
 
 @dataclass(frozen=True)
 class Member:
-    """A member that is a file, or a thing that is refused for `reason`. `offset` is where its bytes begin.
+    """A member that is a file, or one that is refused for `reason`. Its content begins at byte `offset`.
 
-    `target` is what a link names, from the root of the archive, where that does not lead out of it.
+    `target` is the path to which a link points, from the root of the archive. It is empty if it leads out of the archive.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Member:
 
 
 class ByteStream(Protocol):
-    """Bytes that are read forward."""
+    """A stream that is read only forward."""
 
     position: int
 
@@ -45,7 +45,7 @@ class ByteStream(Protocol):
 
 
 class PieceStream:
-    """A forward stream over pieces of bytes: it never holds more than what is read at once and one piece."""
+    """A forward stream over pieces of bytes. It holds at most one piece and the bytes of one `read`."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces = pieces
@@ -104,14 +104,14 @@ class FileStream:
 
 
 def is_tar(head: bytes) -> bool:
-    """Whether these first bytes are a tar header whose checksum is right, or one that names itself as tar."""
+    """Whether these first bytes are a tar header: they have the `ustar` mark or a correct checksum."""
     return len(head) >= BLOCK and (head[257:262] == b"ustar" or (head[0] != 0 and _checksum_ok(head[:BLOCK])))
 
 
 def members(stream: ByteStream, name: str) -> Iterator[Member]:
-    """The members in order. The caller may `read` up to `size` bytes of the one it was given; the rest is skipped.
+    """The members in order. The caller may `read` up to `size` bytes of the current member; the rest is skipped.
 
-    Raises SourceDamagedError behind the last whole member where the stream is cut or corrupt.
+    If the stream is truncated or corrupt, raises SourceDamagedError at the damage, after the members before it.
     """
     long_name, long_link, pax = "", "", dict[str, str]()
     while True:
@@ -157,9 +157,12 @@ def members(stream: ByteStream, name: str) -> Iterator[Member]:
 
 
 def body(stream: ByteStream, member: Member, name: str, limit: int, setting: str = "max_bytes") -> bytes:
-    """The bytes of the member that `members` has just given."""
+    """The content of the member that `members` has just yielded.
+
+    Raises SourceTooLargeError above `limit` bytes, and SourceDamagedError if the member is truncated.
+    """
     if member.size > limit:
-        # A size that lies is damage, one that is true is too large: who is asked to do what differs.
+        # A wrong size is damage; a correct size is too large. The remedies differ, so they are different errors.
         if stream.skip(member.size) < member.size:
             raise _damaged(name, member.offset, f"the member {member.name!r} is cut")
         raise SourceTooLargeError(
@@ -173,7 +176,7 @@ def body(stream: ByteStream, member: Member, name: str, limit: int, setting: str
 
 
 def unsafe_name(name: str) -> str:
-    """Why a member's name is refused, or ""."""
+    """The reason why a member's name is refused, or ""."""
     if not name or "\x00" in name:
         return "its name is empty or holds a NUL"
     if name.startswith(("/", "\\")) or (len(name) > 1 and name[1] == ":" and name[0].isalpha()):
@@ -231,14 +234,14 @@ def _text(field: bytes) -> str:
 
 
 def _target(kind: bytes, name: str, link: str) -> str:
-    """What a link names, from the root of the archive; "" for what is no link, or leads out."""
+    """The path to which a link points, from the root of the archive; "" if it leads out, or the member is not a link."""
     if kind not in (b"1", b"2"):
         return ""
     return within(posixpath.dirname(name) if kind == b"2" else "", link)
 
 
 def within(folder: str, link: str) -> str:
-    """The member that a link in this folder of an archive names; "" where it leads out."""
+    """The member to which a link in this folder of an archive points; "" if it leads out of the archive."""
     found = posixpath.normpath(posixpath.join(folder, link))
     return "" if not link or unsafe_name(found) else found
 

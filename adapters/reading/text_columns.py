@@ -1,4 +1,4 @@
-"""Delimited text whose descriptor says how it is written: every column as text, or as the type that is stated."""
+"""Reads delimited text as its descriptor specifies. A column is text, or the type that the descriptor states."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _VALID = {
 
 @dataclass(frozen=True)
 class Table:
-    """How a table is written. `names` are the columns where there is no header line."""
+    """The format of a delimited table. `names` are the column names if there is no header line."""
 
     delimiter: str = ","
     quote: str = '"'
@@ -40,17 +40,17 @@ class Table:
 
 
 class PiecesFile(stdio.RawIOBase):
-    """Pieces of bytes as a file that can be read once."""
+    """A file object over pieces of bytes. It can be read once."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces, self._left = pieces, b""
 
     def readable(self) -> bool:
-        """Always."""
+        """Always true."""
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        """The next bytes; 0 at the end."""
+        """Copies the next bytes to `buffer` and returns their number; 0 at the end."""
         while not self._left:
             piece = next(self._pieces, None)
             if piece is None:
@@ -62,7 +62,7 @@ class PiecesFile(stdio.RawIOBase):
 
 
 def chunks(table: Table, pieces: Iterator[bytes], name: str) -> Iterator[SourceChunk]:
-    """The rows, in chunks; a row with another number of fields or a value of another type is rejected."""
+    """The rows in chunks. A row with a wrong number of fields, or with a value of a wrong type, is rejected."""
     bad: list[Reject] = []
 
     def refuse(row: pv.InvalidRow) -> str:
@@ -123,7 +123,7 @@ def chunks(table: Table, pieces: Iterator[bytes], name: str) -> Iterator[SourceC
 
 
 def _columns(start: bytes, read: pv.ReadOptions, parse: pv.ParseOptions) -> list[str]:
-    """The names of the columns, by the reader that will read them."""
+    """The column names, as the CSV reader determines them from the file's first bytes."""
     with pv.open_csv(PiecesFile(iter([start])), read, parse) as reader:
         names: list[str] = reader.schema.names
         return names

@@ -1,8 +1,8 @@
-"""A careful reader of ZIP archives: the central directory is checked before a byte is inflated.
+"""A strict reader of ZIP archives. `checked` checks the whole central directory before any member is decompressed.
 
-Encrypted members, NULs in names, members that share bytes, sizes that contradict each other and members that inflate
-more than 200 : 1 or above 1 GiB refuse the whole archive. Names that leave the archive and symbolic links are given
-with the reason why they are refused. Archives within archives are not opened. A name that is there twice is two
+The whole archive is refused if it has encrypted members, NULs in names, members that share bytes, contradictory sizes, or
+members that expand by more than 200 : 1 or to more than 1 GiB. Symbolic links and names that lead out of the archive are
+returned with the reason why they are refused. Archives within archives are not opened. If a name occurs twice, these are two
 members. Bytes before the archive (a self-extractor) are allowed.
 """
 
@@ -33,7 +33,7 @@ _FAULTS = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplemente
 
 @contextmanager
 def damage(name: str) -> Iterator[None]:
-    """What zipfile raises at a broken archive, as a SourceDamagedError that names it."""
+    """Converts the errors that zipfile raises for a broken archive to a SourceDamagedError that names it."""
     try:
         yield
     except _FAULTS as error:
@@ -42,7 +42,7 @@ def damage(name: str) -> Iterator[None]:
 
 @contextmanager
 def opened(file: BinaryIO, name: str) -> Iterator[zipfile.ZipFile]:
-    """The archive, its directory read and checked."""
+    """Opens the archive and reads its directory."""
     with damage(name):
         archive = zipfile.ZipFile(file)
     with archive:
@@ -50,7 +50,10 @@ def opened(file: BinaryIO, name: str) -> Iterator[zipfile.ZipFile]:
 
 
 def checked(archive: zipfile.ZipFile, file: BinaryIO, name: str) -> list[tuple[zipfile.ZipInfo, str]]:
-    """The members that are files, in the order of the directory, each with the reason why it is refused, or ""."""
+    """The members that are not folders, in the directory's order, each with the reason why it is refused, or "".
+
+    Raises if the whole archive is refused, as the module's docstring describes.
+    """
     infos = archive.infolist()
     if len(infos) > MAX_MEMBERS:
         raise SourceTooLargeError(
@@ -100,7 +103,7 @@ def _refuse(info: zipfile.ZipInfo, file: BinaryIO, name: str) -> None:
 
 
 def target_of(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> str:
-    """What a symbolic link names, from the root of the archive; "" for what is no link, or leads out."""
+    """The path to which a symbolic link points, from the archive's root; "" if it leads out, or the member is not a link."""
     if not _is_link(info) or info.file_size > MAX_LINK_BYTES:
         return ""
     try:
@@ -127,7 +130,10 @@ SMALL_BYTES = 16 << 20
 
 
 def inflated(file: BinaryIO, at: int, packed: int, crc: int, name: str) -> bytes | None:
-    """A member of at most SMALL_BYTES by the place of its header, without the directory; None for any other."""
+    """Decompresses the member whose header is at byte `at`, without the directory.
+
+    Returns None for a member above SMALL_BYTES, or with a compression other than deflate.
+    """
     if packed > SMALL_BYTES:
         return None
     with damage(name):

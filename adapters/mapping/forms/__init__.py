@@ -1,15 +1,15 @@
-"""The forms: each turns the source columns of its roles into schema columns.
+"""The forms. A form converts the source columns of its roles to schema columns.
 
 =============== ============== ===================================================================================
-form            kind           roles (a star: may be left out; several columns of a role are joined or listed)
+form            kind           roles (* = optional; several columns of a role are joined or listed)
 =============== ============== ===================================================================================
 document        text           text
-code            text           text, prompt* (stands before it: HumanEval, MBPP)
+code            text           text, prompt* (comes before the text: HumanEval, MBPP)
 parallel        text           text (two or more languages, or one struct of them)
 messages        chat           messages
 sharegpt        chat           messages ({from, value}), system*
-turns_list      chat           messages (a list of strings, by turns user and assistant)
-tree            chat           tree, or text, speaker and replies; the best-ranked path; the tree stays in `extra`
+turns_list      chat           messages (a list of strings, alternating user and assistant)
+tree            chat           tree, or text, speaker and replies; uses the best-ranked path; `extra` keeps the tree
 prompt_completion chat         prompt, completion, system*, input* (alpaca), history*
 instances       chat           prompt, instances (a list of {input, output})
 summarisation   chat           document, summary
@@ -25,8 +25,8 @@ media           image, audio,  media, text*, label*
 table           tabular        (none: everything is in `extra`)
 =============== ============== ===================================================================================
 
-Any form also takes `media` (pictures beside a chat), `label`, and the side roles `url`, `language`, `license` and
-`time`. A side column is gone from `extra` only where its place holds the very same value.
+Any form also accepts `media` (such as the images of a chat), `label`, and the side roles `url`, `language`, `license` and
+`time`. `extra` omits a side column only if the schema column holds exactly the same value.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from choline_data.schema import STORED
 
 @dataclass(frozen=True)
 class Form:
-    """A form: the schema columns that it fills, the roles that it takes, and the function that does it."""
+    """A form: the schema columns that it fills, its required and optional roles, and the function that fills the columns."""
 
     fills: tuple[str, ...]
     required: tuple[str, ...]
@@ -87,21 +87,21 @@ FORMS: dict[str, Form] = {
 
 
 def form_named(name: str) -> Form:
-    """The form of that name; InvalidOptionError names those that there are."""
+    """The form with this name. Otherwise raises InvalidOptionError, which lists the known forms."""
     if name not in FORMS:
         raise InvalidOptionError(f"No form {name!r}.", remedy=f"There are: {', '.join(FORMS)}.")
     return FORMS[name]
 
 
 def columns(mapping: Mapping) -> tuple[str, ...]:
-    """The stored columns that a mapping can fill, in schema order; the same for every chunk."""
+    """The stored columns that a mapping can fill, in schema order. They are the same for every chunk."""
     form = form_named(mapping.form)
     filled = {"extra", *form.fills} | {role for role, _ in mapping.fields if role in COMMON}
     return tuple(name for name in STORED.names if name in filled)
 
 
 def apply(mapping: Mapping, chunk: SourceChunk, shard: Shard) -> Normalised:
-    """The chunk's rows as samples; rows that can't be are rejects with a reason."""
+    """The chunk's rows in schema columns. Rows that cannot become samples are rejects with a reason."""
     form = form_named(mapping.form)
     batch = chunk.batch
     fields = Fields(mapping.fields, batch, shard.origin)

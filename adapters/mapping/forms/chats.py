@@ -1,4 +1,4 @@
-"""Forms whose sample is a talk: conversations, prompts with replies, preferences, trees."""
+"""Forms for conversations: lists of turns, prompts with replies, preferences, trees."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from choline_data.adapters.mapping.forms.fields import Fields, labels_of, turns_
 from choline_data.adapters.mapping.roles import role_of
 from choline_data.adapters.mapping.turns import Talk
 
-# Texts that may hold more than themselves: transcripts, and JSON in a string.
+# Texts that may contain several turns: transcripts, and JSON in a string.
 _SPECIAL = r"^\s*(Human|Assistant|System):|^[\[{]"
 
 
 def messages(fields: Fields) -> None:
-    """A conversation a row, in any shape that `turns.read` knows; a `system` column is its first turn."""
+    """Fills one conversation for each row, of any shape that `turns.read` knows. A `system` column becomes the first turn."""
     name = fields.names("messages")[0]
     column, kind = fields.column(name)
     fast = None if is_json(kind) or fields.has("system") else talk.from_structs(column)
@@ -38,7 +38,7 @@ def messages(fields: Fields) -> None:
 
 
 def _conversations(fields: Fields, name: str) -> list[Any]:
-    """The column's values; strings that hold a JSON list or object are parsed (exports quote them so)."""
+    """The column's values. Strings that hold JSON are parsed, because some exports write lists and objects as strings."""
     from choline_data.adapters.mapping.forms.fields import parsed
 
     column, kind = fields.column(name)
@@ -69,7 +69,7 @@ def _with_system(talks: list[Talk], texts: list[str | None]) -> None:
 
 
 def prompt_completion(fields: Fields) -> None:
-    """A prompt and its reply. `input` (Alpaca's) stands below the prompt; `history` (pairs) before it."""
+    """Fills turns with a prompt and its reply. `input` (Alpaca) goes below the prompt, `history` (pairs) before it."""
     made = fields.made
     if fields.has("history"):
         _with_history(fields)
@@ -101,7 +101,7 @@ def _reply(fields: Fields) -> pa.Array:
     name = fields.names("completion")[0]
     column, kind = fields.column(name)
     if is_json(kind) or pa.types.is_nested(column.type):
-        # A list of replies (flan, natural-reasoning): the first one is the turn, all stay in `extra`.
+        # A list of replies (flan, natural-reasoning): the first one becomes the turn, and all stay in `extra`.
         fields.made.kept.add(name)
         return fields.require(pa.array([_first(v) for v in fields.values(name)], TEXT), name)
     return fields.require(fields.joined("completion", "\n\n"), " and ".join(fields.names("completion")))
@@ -136,7 +136,10 @@ def _with_history(fields: Fields) -> None:
 
 
 def instances(fields: Fields) -> None:
-    """An instruction with a list of {input, output}: the first is the talk, the others follow as further turns."""
+    """Fills turns from an instruction and a list of {input, output}.
+
+    Each pair gives a user turn and an assistant turn. The first user turn begins with the instruction.
+    """
     name = fields.names("instances")[0]
     fields.made.kept.add(name)
     prompt = fields.require(fields.joined("prompt", "\n\n"), " and ".join(fields.names("prompt")))
@@ -153,14 +156,14 @@ def instances(fields: Fields) -> None:
 
 
 def summarisation(fields: Fields) -> None:
-    """The document is what the user gives, the summary is the reply."""
+    """Fills turns: the document is the user's turn, the summary is the reply."""
     document = fields.require(fields.joined("document", "\n\n"), " and ".join(fields.names("document")))
     summary = fields.require(fields.joined("summary", "\n"), " and ".join(fields.names("summary")))
     fields.made.columns["turns"] = turns_of([("user", document, False), ("assistant", summary, False)])
 
 
 def kto(fields: Fields) -> None:
-    """A conversation, or a prompt with its reply, and whether the reply is a wanted one."""
+    """Fills a conversation, or a prompt with its reply, and a label that says whether the reply is desirable."""
     if fields.has("messages"):
         messages(fields)
     else:
@@ -169,10 +172,11 @@ def kto(fields: Fields) -> None:
 
 
 def preference(fields: Fields) -> None:
-    """The prompt's turns, then one `chosen` and one `rejected`. `choice` says which of two replies was preferred.
+    """Fills the prompt's turns, then one `chosen` and one `rejected` turn.
 
-    Replies may be texts, turns, or whole conversations (their common beginning is the prompt). A reply of several
-    turns becomes one text, and the columns stay in `extra`.
+    If there is a `choice` column, it says which of the two replies was preferred. Replies may be texts, turns, or whole
+    conversations, whose common beginning is the prompt. A reply of several turns becomes one text, and the columns stay in
+    `extra`.
     """
     if _plain(fields):
         return
@@ -195,7 +199,7 @@ def preference(fields: Fields) -> None:
 
 
 def _plain(fields: Fields) -> bool:
-    """The common case, all columns texts, column by column; False where it is not."""
+    """Handles the common case, in which all columns are texts, by columns. Returns False for any other case."""
     names = [n for role in ("prompt", "chosen", "rejected") for n in fields.names(role)]
     kinds = [fields.column(n) for n in names]
     if not fields.has("prompt") or fields.has("choice") or len(names) != 3:
@@ -218,7 +222,7 @@ def _choices(fields: Fields) -> list[Any]:
     name = fields.names("choice")[0]
     fields.made.kept.add(name)
     values = fields.values(name)
-    # SHP's `labels` is 1 where A is preferred; better_response_id is 0 or 1; HelpSteer's preference is below 0 for 1.
+    # SHP: `labels` is 1 if A is preferred. better_response_id is 0 or 1. HelpSteer: preference is below 0 if response 1 is.
     if "preference" in name.lower():
         return [None if v is None or v == 0 else int(v > 0) for v in values]
     if name.lower() in ("labels", "label"):
@@ -227,7 +231,7 @@ def _choices(fields: Fields) -> list[Any]:
 
 
 def _ordered(pair: tuple[Any, Any], choice: Any) -> tuple[Any, Any]:
-    """The preferred of two first; with no preference the order of the source."""
+    """The two replies with the preferred one first. Without a preference they keep the source's order."""
     return pair if choice in (0, None) else (pair[1], pair[0])
 
 
@@ -263,7 +267,7 @@ def _words(turns: list[tuple[str, str | None]]) -> str:
 
 
 def _leave_inexact(fields: Fields, name: str, talks: list[Talk]) -> None:
-    """A column of plain texts stays in `extra` only where no turn is the text itself: row by row, as in `_plain`."""
+    """Keeps a text of the column in `extra` only if no turn has this text as its content. Decides for each row."""
     column, kind = fields.column(name)
     if is_text(column.type) and not is_json(kind):
         left = [
@@ -275,7 +279,10 @@ def _leave_inexact(fields: Fields, name: str, talks: list[Talk]) -> None:
 
 
 def tree(fields: Fields) -> None:
-    """A tree of messages: the path from its root that takes the best-ranked reply each time; all of it stays in `extra`."""
+    """Fills turns from a tree of messages: the path from the root that takes the best-ranked reply at each message.
+
+    The whole tree stays in `extra`.
+    """
     made = fields.made
     if fields.has("tree"):
         roots = fields.values(fields.names("tree")[0])
@@ -293,7 +300,7 @@ def _path(root: Any) -> Talk:
     out = Talk()
     node = root
     while isinstance(node, dict) and isinstance(node.get("text"), str):
-        # In a tree the speakers alternate, so a missing role follows from the depth.
+        # The speakers in a tree alternate, so the depth determines an unknown role.
         out.turns.append((role_of(str(node.get("role"))) or ("user", "assistant")[len(out.turns) % 2], node["text"]))
         replies = [r for r in node.get("replies") or [] if isinstance(r, dict)]
         node = min(replies, key=_rank, default=None)

@@ -1,4 +1,4 @@
-"""What a form works with: the columns of its roles, read as text, values or labels, and what it made of them."""
+"""The input and output of a form: the columns of its roles as text, values or labels, and the columns that it fills."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ from choline_data.schema import LABEL, TURN
 
 @dataclass
 class Made:
-    """What a form makes of a chunk.
+    """The output of a form for a chunk.
 
-    `columns` are schema columns, one value a row. A used column is gone from `extra` unless `kept` names it, or `rest`
-    has what is left of it as JSON text. `bad` are (mask of rows, reason).
+    `columns` are schema columns with one value for each row. `extra` omits the source columns that the mapping uses. It has
+    them only if `kept` names them (the whole column) or `rest` does (the remaining part, as JSON text). `bad` holds (mask of
+    rejected rows, reason) pairs.
     """
 
     columns: dict[str, pa.Array] = field(default_factory=dict)
@@ -32,7 +33,7 @@ class Made:
     bad: list[tuple[pa.Array, str]] = field(default_factory=list)
 
     def reject(self, mask: pa.Array, reason: str) -> None:
-        """These rows can't become samples."""
+        """Marks the rows of the mask as rejected, with this reason."""
         self.bad.append((mask.cast(pa.bool_()), reason))
 
 
@@ -55,7 +56,7 @@ class Fields:
         return any(r == role for r, _ in self._fields)
 
     def column(self, name: str) -> tuple[pa.Array, pa.Field]:
-        """A source column by its name, or a field of a struct by its dotted path; MissingFieldError where there is none."""
+        """A source column by its name, or a field of a struct by its dotted path. Raises MissingFieldError if there is none."""
         index = self.batch.schema.get_field_index(name)
         if index >= 0:
             return self.batch.column(index), self.batch.schema.field(index)
@@ -63,7 +64,7 @@ class Fields:
         index = self.batch.schema.get_field_index(top)
         if index < 0:
             raise MissingFieldError(name, self._where, self.batch.schema.names)
-        # Its column stays in `extra` whole: other parts of it have no other place.
+        # The whole column stays in `extra`, because its other fields are stored nowhere else.
         self.made.kept.add(top)
         column, kind = self.batch.column(index), self.batch.schema.field(index)
         if not path:
@@ -74,7 +75,10 @@ class Fields:
         raise MissingFieldError(name, self._where, self.batch.schema.names)
 
     def text(self, name: str) -> pa.Array:
-        """A column as text. What is not text is written as JSON would be, and its column kept in `extra`."""
+        """A column as text. If it is not text, `extra` keeps the column.
+
+        Lists of texts are joined by line breaks, bytes are decoded as UTF-8, and other values are written as in JSON.
+        """
         column, kind = self.column(name)
         if is_json(kind):
             return self._json_as_text(name, column)
@@ -99,12 +103,15 @@ class Fields:
         return pa.array([_as_text(v) for v in parsed(column)], TEXT)
 
     def values(self, name: str) -> list[Any]:
-        """A column as Python values, JSON text parsed: for forms that have to look into each row."""
+        """A column as Python values; JSON text is parsed. For forms that must read each row."""
         column, kind = self.column(name)
         return parsed(column) if is_json(kind) else values_of(column)
 
     def joined(self, role: str, separator: str) -> pa.Array:
-        """The role's columns as one text a row. Several are parted by `separator`, empty ones left out, and kept."""
+        """The role's columns as one text for each row.
+
+        Several columns are joined by `separator` without the empty ones, and `extra` keeps them.
+        """
         names = self.names(role)
         if not names:
             raise MissingFieldError(role, "The mapping", sorted({r for r, _ in self._fields}))
@@ -121,7 +128,7 @@ class Fields:
         return made
 
     def require(self, text: pa.Array, what: str, *, filled: bool = False) -> pa.Array:
-        """`text`, its null rows (and empty ones, where it must be filled) rejected as lacking `what`."""
+        """Returns `text`, and rejects its null rows. With `filled`, also rejects empty rows. `what` names it in the reason."""
         if text.null_count:
             self.made.reject(pc.is_null(text), f"{what} is null")
         if filled:
@@ -131,7 +138,7 @@ class Fields:
 
 
 def parsed(column: pa.Array) -> list[Any]:
-    """JSON text as Python values; text that is not JSON stays text."""
+    """Parses JSON text to Python values. Text that is not JSON stays text."""
     out = []
     for value in column.to_pylist():
         if isinstance(value, str):
@@ -170,7 +177,7 @@ def _is_list(kind: pa.DataType) -> bool:
 
 
 def _filled(column: pa.Array) -> pa.Array:
-    """A list<large_string> whose null strings are empty."""
+    """The column as list<large_string>, with empty strings for null ones."""
     column = column.cast(pa.large_list(TEXT))
     offsets = np.zeros(len(column) + 1, np.int64)
     np.cumsum(numbers(filled(pc.list_value_length(column), 0)), out=offsets[1:])
@@ -179,7 +186,7 @@ def _filled(column: pa.Array) -> pa.Array:
 
 
 def _utf8(column: pa.Array) -> pa.Array:
-    """Bytes as text where all of them are UTF-8, null where not; a loop, since Arrow gives up on the first bad row."""
+    """Bytes as text; null for values that are not UTF-8. Falls back to a loop, because Arrow fails on the first bad row."""
     try:
         return column.cast(TEXT)
     except pa.ArrowInvalid:
@@ -194,7 +201,10 @@ def _decoded(value: bytes | None) -> str | None:
 
 
 def turns_of(parts: Sequence[tuple[str, pa.Array, bool]]) -> pa.Array:
-    """Turns from columns: (role, content, whether to leave it out where null or empty), in the order of the talk."""
+    """Builds turns from columns, in the order of the conversation.
+
+    A part is (role, content, optional). The turn of an optional part is omitted if its content is null or empty.
+    """
     rows = len(parts[0][1])
     there = np.ones((rows, len(parts)), bool)
     for i, (_, content, optional) in enumerate(parts):
@@ -212,7 +222,7 @@ def turns_of(parts: Sequence[tuple[str, pa.Array, bool]]) -> pa.Array:
 
 
 def class_names(batch: pa.RecordBatch, column: str) -> list[str] | None:
-    """The names of an integer label's classes, where the schema carries them (the hub's ClassLabel does)."""
+    """The class names of an integer label, if the schema has them (as the hub's ClassLabel does); else None."""
     index = batch.schema.get_field_index(column)
     if index < 0:
         return None
@@ -230,9 +240,10 @@ def class_names(batch: pa.RecordBatch, column: str) -> list[str] | None:
 
 
 def labels_of(fields: Fields, batch: pa.RecordBatch, role: str = "label") -> pa.Array:
-    """The role's columns as labels: `name` is the class's name where known, `value` what the source has.
+    """The role's columns as labels. `name` is the class name if it is known, else the value; `value` is the source's value.
 
-    With several columns (ratings), `name` is the column's. `score` is the value where it is a float or one of several.
+    With several columns (ratings), `name` is the column's name. `score` is the value if it is a float, or if it is an integer
+    and there are several columns.
     """
     names = fields.names(role)
     several = len(names) > 1
@@ -265,7 +276,7 @@ def _one_label(fields: Fields, batch: pa.RecordBatch, name: str, several: bool) 
         )
     text = fields.text(name)
     if not pa.types.is_nested(column.type) and not is_json(kind) and not pa.types.is_temporal(column.type):
-        fields.made.kept.discard(name)  # its text is all there is to a number
+        fields.made.kept.discard(name)  # the text holds the value exactly
     offsets = array_of(np.arange(len(text) + 1, dtype=np.int32))
     mask = pc.is_null(text) if text.null_count and not several else None
     return pa.ListArray.from_arrays(

@@ -1,4 +1,4 @@
-"""The form of pictures, sounds and films, and the media that stand beside any other form."""
+"""The form for images, audio and video. Also fills the `media` column for any other form."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from choline_data.adapters.mapping.forms.fields import Fields
 from choline_data.adapters.reading import media as headers
 from choline_data.schema import MEDIUM
 
-# A JPEG's size may stand behind its thumbnail and colour profile; no header needs more than this.
+# In a JPEG the size may follow a thumbnail and a colour profile. No header needs more bytes than this.
 HEAD_BYTES = 64 << 10
 _BYTES = ("bytes", "data", "content")
 _PATHS = ("uri", "path", "url", "file_name", "filename")
@@ -22,7 +22,7 @@ _EXACT = ("mime", "width", "height", "rate")
 
 
 def media(fields: Fields) -> None:
-    """The media, with the text that describes or transcribes them; a row without any is rejected."""
+    """Fills the media, and the text that describes or transcribes them. Rejects rows without media."""
     attach(fields)
     made = fields.made
     lacking = pc.fill_null(pc.equal(pc.list_value_length(made.columns["media"]), 0), True)
@@ -33,7 +33,7 @@ def media(fields: Fields) -> None:
 
 
 def attach(fields: Fields) -> None:
-    """Fill `media` from the columns of that role, several in their order."""
+    """Fills `media` from the columns of that role. The media of several columns follow in the mapping's order."""
     parts = [_one(fields, name) for name in fields.names("media")]
     if len(parts) == 1:
         fields.made.columns["media"] = parts[0]
@@ -62,7 +62,7 @@ def _one(fields: Fields, name: str) -> pa.Array:
 
 
 def _media(fields: Fields, name: str, items: pa.Array) -> pa.Array:
-    """One medium an item: a struct of bytes and path, bytes alone, or a path or URL."""
+    """Converts each item to one medium. An item is a struct with bytes and a path, or bytes, or a path or URL."""
     rows = len(items)
     given: dict[str, pa.Array] = {}
     data, uri = pa.nulls(rows, pa.large_binary()), pa.nulls(rows, pa.string())
@@ -92,7 +92,7 @@ def _media(fields: Fields, name: str, items: pa.Array) -> pa.Array:
 
 
 def _leave(fields: Fields, name: str, keys: list[str]) -> None:
-    """The struct's other keys stay in `extra`; row by row, since they are few and of any type."""
+    """Keeps the struct's other keys in `extra`. Works row by row, because these keys are few and of any type."""
     column, _ = fields.column(name)
     if not pa.types.is_struct(column.type):
         fields.made.kept.add(name)
@@ -105,8 +105,8 @@ def _leave(fields: Fields, name: str, keys: list[str]) -> None:
 
 
 def _described(data: pa.Array, uri: pa.Array, given: dict[str, pa.Array]) -> pa.Array:
-    """Media with type and size read from their first bytes, where the source does not state them."""
-    # Row by row: each header is of its own format. The bytes are looked at where they lie.
+    """Media with their type and size. Values that the source does not state are read from the first bytes."""
+    # Row by row, because each header may have a different format. Copies at most HEAD_BYTES of each medium.
     found = [headers.probe(head) for head in _heads(data)]
     columns: dict[str, pa.Array] = {
         "mime": pa.array([f.mime or None for f in found], pa.string()),

@@ -1,4 +1,4 @@
-"""Forms whose sample is a question: open, over a context, or with choices."""
+"""Forms for questions: open questions, questions about a context, and multiple choice."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from choline_data.schema import LABEL
 
 
 def qa(fields: Fields) -> None:
-    """The question (below its context) and its answer; of several answers the first, and all stay in `extra`."""
+    """Fills turns: the question, below its context if it has one, and its answer.
+
+    If there are several answers, the turn has the first, and all stay in `extra`.
+    """
     question = fields.require(fields.joined("question", "\n\n"), " and ".join(fields.names("question")))
     parts = [("user", question, False)]
     if fields.has("context"):
@@ -29,13 +32,13 @@ def qa(fields: Fields) -> None:
         if pa.types.is_nested(column.type) or not pa.types.is_string(column.type):
             fields.made.kept.add(name)
         answers = pa.array([answer_text(v) for v in fields.values(name)], TEXT)
-        # A test set without answers is a set of questions; an unanswerable one (SQuAD 2) has an empty list.
+        # The answer is optional: test sets have no answers, and an unanswerable question (SQuAD 2) has an empty list.
         parts.append(("assistant", answers, True))
     fields.made.columns["turns"] = turns_of(parts)
 
 
 def answer_text(value: Any) -> str | None:
-    """The text of an answer however it is given: text, number, list, or struct of texts, aliases or spans."""
+    """The text of an answer, which may be a text, number, list, or struct of texts, aliases or spans. The first text of a list."""
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, bool):
@@ -51,7 +54,10 @@ def answer_text(value: Any) -> str | None:
 
 
 def choices(fields: Fields) -> None:
-    """The question with its lettered choices, and the right one; the label's `name` is its text, `value` the source's."""
+    """Fills turns with the question, its lettered choices and the right choice.
+
+    The label's `name` is the text of the right choice; its `value` is the answer as the source writes it.
+    """
     made = fields.made
     given = fields.names("answer") or fields.names("answer_from_1")
     used = [n for role in ("question", "choices", "answer", "answer_from_1", "context") for n in fields.names(role)]
@@ -60,7 +66,7 @@ def choices(fields: Fields) -> None:
     contexts = fields.text(fields.names("context")[0]).to_pylist() if fields.has("context") else [None] * fields.rows
     columns = [fields.values(name) for name in fields.names("choices")]
     answers = fields.values(given[0]) if given else [None] * fields.rows
-    # In some sets 1 is the first choice (winogrande): a role of its own, since '1' alone does not say.
+    # In some datasets (winogrande) 1 is the first choice. They use a separate role, because '1' alone is ambiguous.
     first = 1 if fields.has("answer_from_1") else 0
     talks: list[Talk] = []
     labels: list[list[dict[str, str]] | None] = []
@@ -84,7 +90,7 @@ def choices(fields: Fields) -> None:
 
 
 def _options(cells: list[Any]) -> list[tuple[str, str]]:
-    """(letter, text) of each choice, from a list, a struct {text, label}, a mapping of letters, or several columns."""
+    """(letter, text) of each choice. Reads a list, a struct {text, label}, a mapping from letters, or several columns."""
     if len(cells) == 1:
         value = cells[0]
         if isinstance(value, str):
@@ -108,7 +114,7 @@ def _letter(index: int) -> str:
 
 
 def _right(answer: Any, options: list[tuple[str, str]], first: int) -> int | None:
-    """The place of the right choice, from an index, a letter, or the text of the choice."""
+    """The index of the right choice. `answer` is a number, a letter, or the text of the choice. None if nothing matches."""
     if answer is None or answer == "":
         return None
     if isinstance(answer, str):

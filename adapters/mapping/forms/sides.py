@@ -1,4 +1,4 @@
-"""The columns beside the content: where a sample is from, its language, licence and time."""
+"""Fills the columns that accompany the content: licence, language, URL and time."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from choline_data.columns.arrow_values import constant, filled
 ROLES = ("license", "language", "url", "time")
 
 ISO = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-][0-9]{2}:?[0-9]{2})?)?$"
-# The one way that a stored time is written back: whole seconds in UTC.
+# The only notation in which a stored time is written back: whole seconds in UTC.
 _EXACT = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$"
 _UTC = pa.timestamp("us", tz="UTC")
 
 
 def fill(fields: Fields) -> None:
-    """Fill the side columns that the mapping names, keeping in `extra` what they can't hold exactly."""
+    """Fills the side columns that the mapping names. Values that these cannot hold exactly also stay in `extra`."""
     for role in ("license", "language", "url"):
         for name in fields.names(role)[:1]:
             column, kind = fields.column(name)
@@ -56,12 +56,13 @@ def _time(fields: Fields, name: str) -> None:
     text = column.cast(TEXT)
     if _all_exact(text) and not text.null_count:
         times = _cast(text, _UTC)
-        if not times.null_count:  # the usual case: nothing is left of the column
+        if not times.null_count:  # the usual case: nothing needs to stay in `extra`
             made.columns["time"] = times
             return
     times = parse_times(text)
     made.columns["time"] = times
-    # Row by row, so that it does not depend on where a chunk ends: what is not written back the same stays.
+    # A value that would not be written back identically stays in `extra`. This is decided for each row, so that the result
+    # does not depend on the chunk's bounds.
     exact = filled(pc.and_(pc.match_substring_regex(text, _EXACT), pc.is_valid(times)), False)
     if "." not in name and name not in made.kept:
         left = pc.if_else(exact, constant(None, TEXT), json_text(column, kind))
@@ -69,13 +70,13 @@ def _time(fields: Fields, name: str) -> None:
 
 
 def parse_times(text: pa.Array) -> pa.Array:
-    """ISO 8601 text as UTC times, without a zone taken as UTC; null for all else. Never raises for a row."""
+    """ISO 8601 text as UTC times. A time without a zone is taken as UTC. Any other text becomes null; never raises for a row."""
     if _all_exact(text):
-        return _cast(text, _UTC)  # the usual case, in a third of the time
+        return _cast(text, _UTC)  # the usual case; takes a third of the time
     fits = filled(pc.match_substring_regex(text, ISO), False)
     text = pc.if_else(fits, text, constant(None, TEXT))
     zoned = filled(pc.match_substring_regex(text, r"[0-9](Z|[+-][0-9]{2}:?[0-9]{2})$"), False)
-    # A plain date ends in "-18" too, which only a time before it makes a zone.
+    # A plain date may also end in "-18". This is a zone only if there is a time before it.
     zoned = pc.and_(zoned, filled(pc.match_substring(text, ":"), False))
     bare = pc.if_else(zoned, constant(None, TEXT), text)
     with_zone = pc.if_else(zoned, text, constant(None, TEXT))
@@ -90,7 +91,7 @@ def _cast(text: pa.Array, kind: pa.DataType) -> pa.Array:
     try:
         return text.cast(pa.string()).cast(kind)
     except pa.ArrowInvalid:
-        # One impossible date (the 31st of February) spoils the cast of all: then row by row.
+        # One impossible date (31 February) makes the whole cast fail, so each row is cast on its own.
         return pa.concat_arrays([_cast_one(text.slice(i, 1), kind) for i in range(len(text))])
 
 

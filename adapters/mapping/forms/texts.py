@@ -1,4 +1,4 @@
-"""Forms whose sample is one text: documents, code, parallel texts, labelled texts and tokens, annotations, tables."""
+"""Forms for a single text: documents, code, parallel texts, labelled tokens, annotations and tables."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from choline_data.schema import LABEL
 
 
 def document(fields: Fields) -> None:
-    """One text a row. An empty one is a document that is empty (wikitext has many); null is no document."""
+    """Fills one text for each row. An empty text is an empty document (wikitext has many). Rejects a null text."""
     fields.made.columns["text"] = fields.require(fields.joined("text", "\n\n"), _what(fields, "text"))
 
 
 def code(fields: Fields) -> None:
-    """The program, after the prompt that it completes: on a new line where the prompt does not end in one."""
+    """Fills the text with the program. If there is a prompt, it comes first, and the program starts on a new line after it."""
     text = fields.require(fields.joined("text", "\n\n"), _what(fields, "text"))
     if fields.has("prompt"):
         prompt = fields.require(fields.joined("prompt", "\n\n"), _what(fields, "prompt"))
@@ -30,7 +30,7 @@ def code(fields: Fields) -> None:
 
 
 def parallel(fields: Fields) -> None:
-    """The same content in several languages, one after another; a struct of them in its order."""
+    """Joins the same content in several languages, one per line. The languages of a struct keep the struct's order."""
     names = fields.names("text")
     column, _ = fields.column(names[0])
     fields.made.kept.update(names)
@@ -44,11 +44,11 @@ def parallel(fields: Fields) -> None:
 
 
 def table(fields: Fields) -> None:
-    """Nothing: every column is in `extra`."""
+    """Fills no column: every source column stays in `extra`."""
 
 
 def token_labels(fields: Fields) -> None:
-    """Tokens as text, parted by blanks, and a label a token: `name` the tag, `value` the token."""
+    """Fills the text with the tokens, separated by blanks, and one label for each token: `name` is the tag, `value` the token."""
     tokens, tags = fields.names("tokens")[0], fields.names("tags")[0]
     fields.made.kept.update([tokens, tags])
     classes = class_names(fields.batch, tags) or []
@@ -72,7 +72,7 @@ def _tag(mark: Any, classes: list[str]) -> str:
 
 
 def annotation(fields: Fields) -> None:
-    """A label a row: `name` the category, `value` the box, mask or result as JSON, `score` where there is one."""
+    """Fills one label for each row: `name` is the category, `value` the box, mask or result as JSON, `score` the score if any."""
     made = fields.made
     if fields.has("text"):
         made.columns["text"] = fields.joined("text", "\n\n")
