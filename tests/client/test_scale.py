@@ -6,9 +6,7 @@ import json
 import random
 import subprocess
 import sys
-from itertools import pairwise
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import pyarrow as pa
@@ -130,7 +128,7 @@ def test_memory_does_not_grow_over_ten_million_rows(large: Path, place: str):
     finally:
         if running:
             running.stop()
-    # MB, at every million rows. What is held goes up and down by a window or a heap. The orders within windows take 2 MB
-    # a million rows until they have their 32 MB; nothing else climbs by the row.
-    assert median(after - before for before, after in pairwise(held)) <= 3
-    assert max(held) - held[1] <= 32
+    # MB, at every million rows. Windows and the orders within them fill their caches in the first millions; nothing
+    # climbs by the row after that.
+    assert max(held[5:]) - held[4] <= 16
+    assert max(held) - held[1] <= 48

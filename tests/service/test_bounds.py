@@ -70,7 +70,7 @@ def test_the_columns_of_a_request_are_limited(standing: Served) -> None:
     assert len(rows_of(read(stub, recipe, columns=["text"] * COLUMNS, max_row_count=3))) == 3
     for call in (
         lambda: read(stub, recipe, columns=["text"] * (COLUMNS + 1)),
-        lambda: resolve(stub, MIX, columns=[""] * 100_000),
+        lambda: resolve(stub, MIX, columns=[""] * 10_000),
     ):
         code, _, info = refusal(call)
         assert (code, info["option"]) == (grpc.StatusCode.INVALID_ARGUMENT, "columns")
@@ -216,3 +216,9 @@ def test_work_rests_while_others_are_served(monkeypatch: pytest.MonkeyPatch) -> 
                 pause()
         assert slept == pytest.approx(rests)
         slept.clear()
+
+
+def test_the_fields_of_a_request_are_limited_before_it_is_parsed(standing: Served) -> None:
+    stub = standing.stub()
+    code, reason, info = refusal(lambda: resolve(stub, MIX, columns=[""] * 100_000))
+    assert (code, reason, info["setting"]) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "LIMIT_REACHED", "request_fields")
