@@ -10,6 +10,8 @@ import orjson
 import pyarrow as pa
 import pytest
 
+pytest.importorskip("torch")
+
 from choline_data.catalog.add import ingest, prepare
 from choline_data.catalog.planning import Wishes
 from choline_data.client.dataset import FirehoseDataset

@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+pytest.importorskip("torch")
+
 from choline_data.catalog.add import ingest, prepare
 from choline_data.catalog.planning import Wishes
 from choline_data.catalog.register_in_place import register
