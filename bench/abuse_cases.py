@@ -444,7 +444,7 @@ def raw(content: bytes) -> Case:
     return made
 
 
-RAW = (
+RAW = [
     "10k_open_streams",
     "continuation_flood",
     "grpc_gzip_bomb_64MiB",
@@ -454,7 +454,7 @@ RAW = (
     "settings_flood_5000",
     "window_overflow",
     "zero_window_reader",
-)
+]
 for _name, _content in raw_files():
     if _name in RAW:
         CASES["http2 " + _name.replace("_", " ")] = (raw(_content), 4)

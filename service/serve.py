@@ -11,15 +11,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
 
 from choline_data.errors import CholineDataError, InvalidOptionError
 from choline_data.places.home import Home
 from choline_data.service.limits import Limits
 from choline_data.service.server import Settings, UnsafeError, _usage, parse_bytes, serve_until_signal, unix_path
-
-if TYPE_CHECKING:
-    pass
 
 
 def is_loopback(host: str) -> bool:

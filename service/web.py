@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from ipaddress import ip_address
 from typing import Any
@@ -47,7 +48,7 @@ class RefusedError(Exception):
         self.body = body_of(told) if message else b""
 
 
-class WebFace:
+class WebFace(ABC):
     """One port. A subclass answers its requests."""
 
     flag = "--http-port"
@@ -85,13 +86,13 @@ class WebFace:
             task.cancel()
         await asyncio.gather(*self._open, return_exceptions=True)
 
+    @abstractmethod
     async def answer(self, target: str, headers: dict[str, list[str]], writer: asyncio.StreamWriter) -> None:
         """Answers a request.
 
         ConnectionError means that the peer is gone, and TimeoutError that it does not read. Any other exception is a fault of
         the server.
         """
-        raise NotImplementedError
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

@@ -58,15 +58,7 @@ def resolved(
         view_options={key: str(value) for key, value in tokens.items()},
         columns=list(columns or ()),
     )
-    connection = Connection(endpoint)
-    try:
-        answer = called(
-            connection,
-            lambda stub, seconds: stub.ResolveMix(request, timeout=seconds, metadata=connection.metadata()),
-            min(endpoint.budget, CALL_SECONDS),
-        )
-    finally:
-        connection.close()
+    answer = _asked(endpoint, "ResolveMix", request)
     recipe = Recipe.from_json(answer.recipe_json)
     if recipe.digest != answer.recipe_digest:
         raise RecipeMismatchError(
@@ -74,6 +66,19 @@ def resolved(
             remedy="Use the same release on both sides.",
         )
     return recipe, _described(recipe, answer.serialized_schema, answer.position_count)
+
+
+def _asked(endpoint: Endpoint, method: str, request: Any) -> Any:
+    """The answer to one call, over a channel that is closed at once."""
+    connection = Connection(endpoint)
+
+    def ask(stub: Any, seconds: float) -> Any:
+        return getattr(stub, method)(request, timeout=seconds, metadata=connection.metadata())
+
+    try:
+        return called(connection, ask, min(endpoint.budget, CALL_SECONDS))
+    finally:
+        connection.close()
 
 
 def _described(recipe: Recipe, schema: bytes, count: int) -> Described:
@@ -89,15 +94,7 @@ def _described_by_sample(endpoint: Endpoint, recipe: Recipe, columns: Sequence[s
     from choline_data.v1 import firehose_pb2 as pb
 
     request = pb.GetSamplesRequest(recipe_json=recipe.to_json(), positions=[0], columns=list(columns or ()))
-    connection = Connection(endpoint)
-    try:
-        answer = called(
-            connection,
-            lambda stub, seconds: stub.GetSamples(request, timeout=seconds, metadata=connection.metadata()),
-            min(endpoint.budget, CALL_SECONDS),
-        )
-    finally:
-        connection.close()
+    answer = _asked(endpoint, "GetSamples", request)
     length = recipe.plan().length
     # An Arrow IPC stream has its schema before its samples.
     return _described(recipe, answer.serialized_stream, -1 if length is None else length)

@@ -167,12 +167,8 @@ class Home:
             if not self.local:
                 self.fs.pipe_file(self.path(name), content)
                 return
-            staged = self.staged()
+            staged = self._staged_with(content)
             try:
-                with open(staged, "wb") as file:
-                    file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
                 self._replace(staged, name)
             except BaseException:
                 _drop(staged)
@@ -264,18 +260,27 @@ class Home:
             return False
         return True
 
+    def _staged_with(self, content: bytes) -> str:
+        """A staged file with this content, synced: otherwise a power cut may leave a name without its content."""
+        staged = self.staged()
+        try:
+            with open(staged, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        except BaseException:
+            _drop(staged)
+            raise
+        return staged
+
     def hint(self, name: str, content: bytes) -> None:
         """Replaces a small object that is only a hint."""
         with self.writing(name):
             if not self.local:
                 self.fs.pipe_file(self.path(name), content)
                 return
-            staged = self.staged()
+            staged = self._staged_with(content)
             try:
-                with open(staged, "wb") as file:
-                    file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())  # otherwise a power cut may leave the name without the content
                 folders.make(os.path.dirname(self.path(name)))
                 os.replace(staged, self.path(name))
             finally:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,9 +34,6 @@ from choline_data.store import Revision
 from choline_data.store.faults import naming
 from choline_data.store.windows import Store, Window
 from choline_data.streams import wire
-
-if TYPE_CHECKING:
-    pass
 
 
 @contextmanager
