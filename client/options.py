@@ -40,7 +40,22 @@ class StreamOptions:
         unit: str | None,
         **settings: Any,
     ) -> StreamOptions:
-        """Builds the value from the user's options. `settings` are the settings of the recipe."""
+        """Builds the value from the user's options. `settings` are the settings of the recipe.
+
+        - mix: The datasets and their weights: a name, a dict, a list, `"web:0.7,code:0.3"`, a YAML file, or a `Recipe`.
+        - weights: The weights of a mix that is a list of names.
+        - probabilities: Another name for `weights`.
+        - unit: What weights count: `"samples"`, `"tokens"` or `"bytes"`. None means what the mix says, else samples.
+        - where: A filter, such as `"len(text) > 200"`. Only samples that match are in the stream.
+        - view: What a position carries: `"samples"`, `"text"` (each sample as one text) or `"tokens"` (packed rows).
+        - seed: The seed of the order.
+        - shuffle: Whether the order is shuffled. False keeps the order of each source.
+        - repeat: Whether the sources repeat without end. With False the stream ends after one epoch.
+        - max_samples: The number of positions after which the stream ends, for all ranks together.
+        - on_exhausted: What follows when a source has no more samples: `"renormalize"`, `"stop"`, `"repeat"` or `"error"`.
+        - source_batches: True gives each batch to one source. A number n gives n positions at a time to one source.
+        - columns: The fields to read, besides `id` and `dataset`. None reads all.
+        """
         whole_number("max_samples", max_samples)
         mix = weighted(mix, weights, probabilities)
         if not isinstance(mix, Recipe):
@@ -81,7 +96,19 @@ class MakingOptions:
         packing: str | None,
         boundary: str | None,
     ) -> MakingOptions:
-        """Builds the value for this view. Raises InvalidOptionError for an option that has no meaning in it."""
+        """Builds the value for this view. Raises InvalidOptionError for an option that has no meaning in it.
+
+        - format: `"tensor"` makes tensors of images and sound. With packed rows: the trainer whose batches are made.
+        - size: The size of images with `format="tensor"`: a number, or (height, width).
+        - rate: The sample rate of sound with `format="tensor"`.
+        - decode: `"torch"` or `"pil"` decodes media inside each sample.
+        - transform: A function that is called with each sample. What it returns replaces the sample.
+        - on_error: What follows when `decode` or `transform` fails: `"raise"`, or `"skip"` to leave the sample out.
+        - tokenizer: `"bytes"` (the default), a `tokenizer.json`, `"tiktoken:NAME"`, or a name that the server allows.
+        - seq_len: The number of tokens in a packed row. None means 1024.
+        - packing: `"concat"` (the default) cuts documents at the end of a row, `"bfd"` keeps them whole.
+        - boundary: The special tokens around each document: `"eos"`, `"bos"`, `"bos+eos"` or `"none"`. The default is `"eos"`.
+        """
         one_of("on_error", on_error, ("raise", "skip"))
         one_of("decode", decode, (None, "pil", "torch"))
         whole_number("seq_len", seq_len)
@@ -135,7 +162,16 @@ class ReaderOptions:
         view: str,
         seq_len: int | None,
     ) -> ReaderOptions:
-        """Builds the value from the user's options."""
+        """Builds the value from the user's options.
+
+        - rank: The rank of this process. None finds it: see "Which sample goes to which rank".
+        - world_size: The number of ranks. Set it together with `rank`.
+        - mesh: A `DeviceMesh` that says which ranks share samples and which read the same samples.
+        - run: The name of the training run. While a rank of a run is read, a second reader of this rank is refused.
+        - batch_size: The number of samples in a batch. None yields single samples.
+        - batch_tokens: A budget of tokens for each batch, in place of `batch_size`.
+        - last_batch: What happens to an incomplete last step: `"short"`, `"drop"` or `"wrap"`.
+        """
         one_of("last_batch", last_batch, LAST)
         whole_number("batch_size", batch_size)
         place, peer = placed(rank, world_size, mesh)

@@ -42,7 +42,16 @@ class PlaceOptions:
         retry_seconds: float | None,
         stall_seconds: float | None,
     ) -> PlaceOptions:
-        """Builds the value. Raises InvalidOptionError for an option that has no meaning for this kind of place."""
+        """Builds the value. Raises InvalidOptionError for an option that has no meaning for this kind of place.
+
+        - home: The folder or fsspec URL of the home. None means `CHOLINE_DATA_HOME`, or the home of this user.
+        - server: The address of a server, `"host:port"`, or a list of addresses. None reads the home in this process.
+        - token: The token for the server.
+        - tls: True, the file of a certificate authority, or a dict with `ca`, `cert` and `key`.
+        - prefetch_bytes: How many bytes a reader fetches ahead from a server. None means 256 MiB.
+        - retry_seconds: How long a reader tries to reach a server before it raises `UnavailableError`. None means 300.
+        - stall_seconds: How long a server may be silent before the reader leaves it. None means 15.
+        """
         if server is None:
             of_servers = {
                 "token": token,

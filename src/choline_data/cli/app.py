@@ -6,55 +6,69 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(
-    name="choline-data",
-    help="Any dataset, one schema, one stream.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-mix_app = typer.Typer(help="Look at mixes, and take them over from other tools.", no_args_is_help=True)
-app.add_typer(mix_app, name="mix")
+from choline_data.cli.help_pages import HelpTyper
+from choline_data.cli.mix_commands import mix_app
+from choline_data.cli.shared_options import HomeOption, JsonOption, NameArgument, PinArgument
 
-HomeOption = Annotated[
-    str,
-    typer.Option("--home", help="Where datasets are kept: a path or an fsspec URL.", envvar="CHOLINE_DATA_HOME"),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+app = HelpTyper(
+    name="choline-data", help="Adds public datasets to one catalog, mixes them, and streams them to training."
+)
+app.add_typer(mix_app, name="mix")
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": False})
 def add(
     ctx: typer.Context,
-    source: Annotated[str, typer.Argument(help="A card's name, a path, a glob, a URL or a hub id.")],
-    name: Annotated[str, typer.Option(help="The dataset's name in the catalog.")] = "",
-    as_kind: Annotated[str, typer.Option("--as", metavar="KIND", help="The kind of its samples.")] = "",
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="A path, a glob, a URL, a hub id, or the name of a card.")
+    ],
+    name: Annotated[
+        str, typer.Option(metavar="NAME", help="Name of the dataset in the catalog. Default: from the source.")
+    ] = "",
+    as_kind: Annotated[
+        str, typer.Option("--as", metavar="KIND", help="Kind of the samples, such as text or chat. Default: detected.")
+    ] = "",
     field_map: Annotated[
-        list[str] | None, typer.Option("--map", metavar="FIELD=COLUMN", help="Which column a field comes from.")
+        list[str] | None,
+        typer.Option("--map", metavar="FIELD=COLUMN", help="Take a field from this column. Repeatable."),
     ] = None,
-    format_: Annotated[str, typer.Option("--format", help="Read it with this adapter.")] = "",
-    config: Annotated[str, typer.Option(help="Only this config of a hub dataset.")] = "",
-    split: Annotated[str, typer.Option(help="Only this split.")] = "",
-    license_: Annotated[str, typer.Option("--license", help="Its licence, an SPDX id.")] = "",
-    language: Annotated[str, typer.Option(help="Its language, where one holds for all.")] = "",
-    revision: Annotated[str, typer.Option(help="The source's revision to pin.")] = "",
-    limit: Annotated[int, typer.Option(help="Only the first N samples.", min=0)] = 0,
-    dedup: Annotated[str, typer.Option(help="Leave out repeats: exact or near.")] = "",
-    max_rejects: Annotated[float, typer.Option(help="The share of rows that may be rejected.", min=0, max=1)] = 0.01,
-    compression: Annotated[str, typer.Option(help="zstd or lz4; none by default.")] = "",
-    in_place: Annotated[bool, typer.Option("--in-place", help="Stream Parquet from where it lies.")] = False,
-    replace: Annotated[bool, typer.Option("--replace", help="Take the place of a dataset of this name.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, write nothing.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
-    runner: Annotated[str, typer.Option(help="A Beam runner: local, dask, flink, spark, dataflow.")] = "",
-    workers: Annotated[int, typer.Option(help="Processes that ingest.", min=1)] = 1,
-    scheduler: Annotated[str, typer.Option(help="The Dask scheduler, tcp://host:port.")] = "",
+    format_: Annotated[
+        str, typer.Option("--format", metavar="NAME", help="Read the source with this adapter. Default: detected.")
+    ] = "",
+    config: Annotated[str, typer.Option(metavar="NAME", help="Add only this config of a hub dataset.")] = "",
+    split: Annotated[str, typer.Option(metavar="NAME", help="Add only this split.")] = "",
+    license_: Annotated[
+        str, typer.Option("--license", metavar="ID", help="Licence of the dataset, as an SPDX id.")
+    ] = "",
+    language: Annotated[str, typer.Option(metavar="TAG", help="Language of all samples, such as en.")] = "",
+    revision: Annotated[str, typer.Option(metavar="ID", help="Revision of the source to add, such as a commit.")] = "",
+    limit: Annotated[
+        int, typer.Option(metavar="N", help="Add only the first N samples.", min=0, show_default="all")
+    ] = 0,
+    dedup: Annotated[str, typer.Option(metavar="MODE", help="Leave out repeated samples: exact or near.")] = "",
+    max_rejects: Annotated[
+        float, typer.Option(metavar="SHARE", help="Share of rows that may be rejected.", min=0, max=1)
+    ] = 0.01,
+    compression: Annotated[
+        str, typer.Option(metavar="NAME", help="Compress store files with zstd or lz4. Default: not compressed.")
+    ] = "",
+    in_place: Annotated[
+        bool, typer.Option("--in-place", help="Leave Parquet files where they are, and stream them from there.")
+    ] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace the dataset that has this name.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would happen. Write nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask questions.")] = False,
+    runner: Annotated[
+        str, typer.Option(metavar="NAME", help="Run on Beam: local, dask, flink, spark or dataflow.")
+    ] = "",
+    workers: Annotated[int, typer.Option(metavar="N", help="Number of processes.", min=1)] = 1,
+    scheduler: Annotated[str, typer.Option(metavar="ADDRESS", help="Dask scheduler, as tcp://host:port.")] = "",
     home: HomeOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Look at a dataset, say what it is, and store it in the one schema.
+    """Store a dataset.
 
+    Detects the format and the meaning of the columns, shows both, and writes the samples in the schema of choline-data.
     Flags for a Beam runner follow after `--`.
     """
     from choline_data.places.apart import run_apart
@@ -103,7 +117,7 @@ def add(
 
 @app.command("list")
 def list_(home: HomeOption = "", as_json: JsonOption = False) -> None:
-    """The datasets of the catalog."""
+    """List the datasets."""
     from choline_data.cli.dataset_commands import list_datasets
 
     list_datasets(home, as_json=as_json)
@@ -111,19 +125,28 @@ def list_(home: HomeOption = "", as_json: JsonOption = False) -> None:
 
 @app.command()
 def search(
-    query: Annotated[list[str], typer.Argument(help="Words, and filters such as license:mit or kind:chat.")],
+    query: Annotated[
+        list[str], typer.Argument(metavar="WORD", help="Words, and filters such as license:mit or kind:chat.")
+    ],
     home: HomeOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Find datasets among the packaged cards and those of the catalog."""
+    """Search by words.
+
+    Searches the cards of public datasets that come with the package, and the datasets in the home.
+    """
     from choline_data.cli.dataset_commands import search_datasets
 
     search_datasets(home, query, as_json=as_json)
 
 
 @app.command()
-def show(name: str, home: HomeOption = "", as_json: JsonOption = False) -> None:
-    """All that is known about a dataset or a card."""
+def show(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A dataset in the home, or a card.")],
+    home: HomeOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Describe a dataset."""
     from choline_data.cli.dataset_commands import show_dataset
 
     show_dataset(home, name, as_json=as_json)
@@ -131,12 +154,12 @@ def show(name: str, home: HomeOption = "", as_json: JsonOption = False) -> None:
 
 @app.command()
 def head(
-    name: str,
-    count: Annotated[int, typer.Option("-n", help="How many samples.", min=1)] = 5,
+    name: NameArgument,
+    count: Annotated[int, typer.Option("-n", metavar="N", help="Number of samples.", min=1)] = 5,
     home: HomeOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """The first samples of a dataset."""
+    """Print the first samples."""
     from choline_data.cli.dataset_commands import head_dataset
 
     head_dataset(home, name, count, as_json=as_json)
@@ -144,11 +167,14 @@ def head(
 
 @app.command()
 def verify(
-    name: Annotated[str, typer.Argument(help="A dataset; all of them without.")] = "",
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A dataset. Default: the whole home.")] = "",
     home: HomeOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Check every checksum, and list every fault with what to do about it."""
+    """Check all checksums.
+
+    Lists each fault with its file, its dataset and the remedy. Exits with code 1 if there is a fault.
+    """
     from choline_data.cli.dataset_commands import verify_datasets
 
     raise typer.Exit(verify_datasets(home, name, as_json=as_json))
@@ -156,20 +182,26 @@ def verify(
 
 @app.command()
 def repair(
-    name: Annotated[str, typer.Argument(help="A dataset; the whole home without.")] = "",
-    workers: Annotated[int, typer.Option(help="Processes that ingest.", min=1)] = 1,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A dataset. Default: the whole home.")] = "",
+    workers: Annotated[int, typer.Option(metavar="N", help="Number of processes.", min=1)] = 1,
     home: HomeOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Put back what is damaged, from the sources and from what is sound."""
+    """Restore damaged files.
+
+    Reads the source again and restores the same revision. Files that can be computed are computed again.
+    """
     from choline_data.cli.dataset_commands import repair_datasets
 
     raise typer.Exit(repair_datasets(home, name, workers=workers, as_json=as_json))
 
 
 @app.command()
-def rm(name: str, home: HomeOption = "", as_json: JsonOption = False) -> None:
-    """Take a dataset out of the catalog; `gc` frees its bytes."""
+def rm(name: NameArgument, home: HomeOption = "", as_json: JsonOption = False) -> None:
+    """Remove a dataset.
+
+    Takes the dataset out of the catalog. Its files stay until `gc` deletes them.
+    """
     from choline_data.cli.dataset_commands import remove_dataset
 
     remove_dataset(home, name, as_json=as_json)
@@ -178,14 +210,24 @@ def rm(name: str, home: HomeOption = "", as_json: JsonOption = False) -> None:
 @app.command()
 def gc(
     keep_days: Annotated[
-        float, typer.Option(help="Keep what was removed, replaced or read in so many days; 0 frees it now.", min=0)
+        float,
+        typer.Option(
+            metavar="DAYS",
+            help="Keep revisions that were removed, replaced or read in these days. 0: keep none.",
+            min=0,
+        ),
     ] = 30,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, delete nothing.")] = False,
-    wait: Annotated[float, typer.Option(help="Wait so many seconds for writers at work.", min=0)] = 0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would happen. Delete nothing.")] = False,
+    wait: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Wait this long for writers that are at work.", min=0)
+    ] = 0,
     home: HomeOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Delete files that nothing needs any more, and say what is kept and why."""
+    """Delete unneeded files.
+
+    Says what is kept, and why.
+    """
     from choline_data.cli.garbage_commands import collect_garbage
 
     collect_garbage(home, keep_days=keep_days, dry_run=dry_run, wait=wait, as_json=as_json)
@@ -193,19 +235,22 @@ def gc(
 
 @app.command()
 def pin(
-    name: Annotated[str, typer.Argument(help="NAME or NAME@REVISION; without, the pins are listed.")] = "",
+    name: Annotated[str, typer.Argument(metavar="NAME", help="NAME or NAME@REVISION. Default: list all pins.")] = "",
     home: HomeOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Keep a revision of a dataset from `gc`."""
+    """Protect a revision."""
     from choline_data.cli.garbage_commands import pin_dataset
 
     pin_dataset(home, name, as_json=as_json)
 
 
 @app.command()
-def unpin(name: str, home: HomeOption = "", as_json: JsonOption = False) -> None:
-    """Let `gc` free a pinned revision once nothing else needs it."""
+def unpin(name: PinArgument, home: HomeOption = "", as_json: JsonOption = False) -> None:
+    """Remove a pin.
+
+    `gc` may then delete the revision when nothing else needs it.
+    """
     from choline_data.cli.garbage_commands import unpin_dataset
 
     unpin_dataset(home, name, as_json=as_json)
@@ -213,11 +258,13 @@ def unpin(name: str, home: HomeOption = "", as_json: JsonOption = False) -> None
 
 @app.command()
 def sql(
-    query: Annotated[str, typer.Argument(help='DuckDB SQL; every dataset is a view, "catalog" lists them.')],
+    query: Annotated[
+        str, typer.Argument(metavar="QUERY", help='DuckDB SQL. Each dataset is a view; the view "catalog" lists them.')
+    ],
     home: HomeOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Ask the catalog and its datasets in SQL."""
+    """Query datasets with SQL."""
     from choline_data.cli.dataset_commands import run_sql
 
     run_sql(home, query, as_json=as_json)
@@ -225,13 +272,13 @@ def sql(
 
 @app.command()
 def export(
-    name: str,
-    to: Annotated[str, typer.Option("--to", help="parquet, webdataset, jsonl or croissant.")],
-    out: Annotated[str, typer.Option("--out", "-o", help="The folder to write to.")] = "",
+    name: NameArgument,
+    to: Annotated[str, typer.Option("--to", metavar="FORMAT", help="parquet, webdataset, jsonl or croissant.")],
+    out: Annotated[str, typer.Option("--out", "-o", metavar="FOLDER", help="Folder to write to.")] = "",
     home: HomeOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Write a dataset in another format."""
+    """Write another format."""
     from choline_data.cli.dataset_commands import export_dataset
 
     export_dataset(home, name, to, out, as_json=as_json)
@@ -239,33 +286,47 @@ def export(
 
 @app.command()
 def serve(
-    host: Annotated[str, typer.Option(help="The address to listen on, or unix:PATH.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="The port; 0 takes a free one.", min=0, max=65535)] = 9000,
-    workers: Annotated[int, typer.Option(help="Server processes on the one port.", min=1)] = 1,
-    token_file: Annotated[str, typer.Option(help="Who may read what; see docs/serving.md.")] = "",
-    tls_cert: Annotated[str, typer.Option(help="The certificate chain, PEM.")] = "",
-    tls_key: Annotated[str, typer.Option(help="Its key, PEM.")] = "",
-    client_ca: Annotated[str, typer.Option(help="Ask clients for a certificate of this authority.")] = "",
-    insecure: Annotated[
-        bool, typer.Option("--insecure", help="Listen beyond this machine without TLS or tokens.")
-    ] = False,
-    max_streams: Annotated[int, typer.Option(help="Streams at once in a process.", min=1)] = 1000,
-    memory: Annotated[str, typer.Option(help="For cached blocks and messages, such as 512MB.")] = "512MB",
-    http_port: Annotated[int, typer.Option(help="Also serve NDJSON over plain HTTP here; -1 is off.", min=-1)] = -1,
-    metrics_port: Annotated[int, typer.Option(help="Prometheus metrics; -1 is off.", min=-1)] = -1,
-    reflection: Annotated[bool, typer.Option("--reflection", help="Answer gRPC reflection.")] = False,
-    audit: Annotated[str, typer.Option(help="Record who opened what in this file; - is standard error.")] = "",
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="Address to listen on, or unix:PATH.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(metavar="PORT", help="Port to listen on. 0: any free port.", min=0, max=65535)
+    ] = 9000,
+    workers: Annotated[int, typer.Option(metavar="N", help="Number of server processes on the port.", min=1)] = 1,
+    token_file: Annotated[
+        str, typer.Option(metavar="FILE", help="File of tokens and their grants; see docs/serving.md.")
+    ] = "",
+    tls_cert: Annotated[str, typer.Option(metavar="FILE", help="Certificate chain of the server, in PEM.")] = "",
+    tls_key: Annotated[str, typer.Option(metavar="FILE", help="Key of the certificate, in PEM.")] = "",
+    client_ca: Annotated[
+        str, typer.Option(metavar="FILE", help="Require client certificates from this authority, in PEM.")
+    ] = "",
+    insecure: Annotated[bool, typer.Option("--insecure", help="Allow other machines without TLS and tokens.")] = False,
+    max_streams: Annotated[int, typer.Option(metavar="N", help="Streams that a process serves at once.", min=1)] = 1000,
+    memory: Annotated[str, typer.Option(metavar="BYTES", help="Memory for cached blocks and messages.")] = "512MB",
+    http_port: Annotated[
+        int, typer.Option(metavar="PORT", help="Also serve JSON Lines over HTTP.", min=-1, show_default="off")
+    ] = -1,
+    metrics_port: Annotated[
+        int, typer.Option(metavar="PORT", help="Serve Prometheus metrics.", min=-1, show_default="off")
+    ] = -1,
+    reflection: Annotated[bool, typer.Option("--reflection", help="Enable gRPC reflection.")] = False,
+    audit: Annotated[
+        str, typer.Option(metavar="FILE", help="Audit log: who opened which stream. -: standard error.")
+    ] = "",
     tokenizer: Annotated[
-        list[str] | None, typer.Option(help="NAME=tokenizer.json or tiktoken:NAME that readers may name.")
+        list[str] | None,
+        typer.Option(metavar="NAME=FILE", help="Tokenizer that readers may use; or tiktoken:NAME. Repeatable."),
     ] = None,
     http_host: Annotated[
-        list[str] | None, typer.Option(help="A name by which the HTTP port may be asked, beside its addresses.")
+        list[str] | None, typer.Option(metavar="NAME", help="Host name that the HTTP port also answers to. Repeatable.")
     ] = None,
-    limit: Annotated[list[str] | None, typer.Option(help="NAME=VALUE of docs/serving.md, Limits.")] = None,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Limit of the server; see docs/serving.md. Repeatable."),
+    ] = None,
     home: HomeOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Serve the catalog's datasets as streams."""
+    """Serve streams over gRPC."""
     from choline_data.cli.stream_command import serve as run
 
     raise typer.Exit(
@@ -295,19 +356,27 @@ def serve(
 
 @app.command()
 def stream(
-    mix: Annotated[str, typer.Argument(help="A mix: a name, web:0.7,code:0.3, web/test, '*', or a YAML file.")],
-    server: Annotated[str, typer.Option(help="host:port of a server; without, this machine's home.")] = "",
-    view: Annotated[str, typer.Option(help="samples or text.")] = "samples",
-    start: Annotated[int, typer.Option(help="The position to begin with.", min=0)] = 0,
-    form: Annotated[str, typer.Option("--format", help="jsonl or text.")] = "jsonl",
-    count: Annotated[int, typer.Option("-n", help="How many samples; 0 for one epoch.", min=0)] = 0,
-    seed: Annotated[int, typer.Option(help="The seed of the order.")] = 0,
-    shuffle: Annotated[bool, typer.Option("--shuffle/--no-shuffle", help="Shuffled, or in source order.")] = True,
-    where: Annotated[str, typer.Option(help="Only samples for which this holds.")] = "",
-    token_file: Annotated[str, typer.Option(help="A file with the token for the server.")] = "",
+    mix: Annotated[str, typer.Argument(metavar="MIX", help="A name, web:0.7,code:0.3, web/test, '*', or a YAML file.")],
+    server: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Read from this server. Default: read the home directly.")
+    ] = "",
+    view: Annotated[str, typer.Option(metavar="NAME", help="samples or text.")] = "samples",
+    start: Annotated[int, typer.Option(metavar="N", help="First position.", min=0)] = 0,
+    form: Annotated[str, typer.Option("--format", metavar="NAME", help="jsonl or text.")] = "jsonl",
+    count: Annotated[
+        int, typer.Option("-n", metavar="N", help="Number of samples.", min=0, show_default="one epoch")
+    ] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the order.")] = 0,
+    shuffle: Annotated[
+        bool, typer.Option("--shuffle/--no-shuffle", help="Shuffle, or keep the order of the source.")
+    ] = True,
+    where: Annotated[
+        str, typer.Option(metavar="FILTER", help='Only samples that match, such as "len(text) > 200".')
+    ] = "",
+    token_file: Annotated[str, typer.Option(metavar="FILE", help="File with the token for the server.")] = "",
     home: HomeOption = "",
 ) -> None:
-    """The firehose on standard output."""
+    """Print a stream."""
     from choline_data.cli.stream_command import stream as run
 
     run(
@@ -327,37 +396,21 @@ def stream(
 
 @app.command()
 def tokenize(
-    names: list[str],
-    tokenizer: Annotated[str, typer.Option(help="bytes, a tokenizer.json, or tiktoken:NAME.")] = "bytes",
-    boundary: Annotated[str, typer.Option(help="Tokens around a document: eos, bos, bos+eos or none.")] = "eos",
-    workers: Annotated[int, typer.Option(help="Processes that tokenize.", min=1)] = 1,
+    names: Annotated[list[str], typer.Argument(metavar="NAME", help="Datasets in the home.")],
+    tokenizer: Annotated[
+        str, typer.Option(metavar="NAME", help="bytes, a tokenizer.json, or tiktoken:NAME.")
+    ] = "bytes",
+    boundary: Annotated[
+        str, typer.Option(metavar="NAME", help="Tokens around each document: eos, bos, bos+eos or none.")
+    ] = "eos",
+    workers: Annotated[int, typer.Option(metavar="N", help="Number of processes.", min=1)] = 1,
     home: HomeOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Store the tokens of datasets, once for all runs."""
+    """Tokenize datasets.
+
+    Stores the tokens in the home, so that every run can use them.
+    """
     from choline_data.cli.stream_command import tokenize as run
 
     run(home, names, tokenizer=tokenizer, boundary=boundary, workers=workers, as_json=as_json)
-
-
-@mix_app.command("explain")
-def mix_explain(
-    mix: str,
-    tokens: Annotated[float, typer.Option(help="Tokens to train on.")] = 300e9,
-    home: HomeOption = "",
-    as_json: JsonOption = False,
-) -> None:
-    """Each source's split, share, samples, tokens and epochs, when it runs out, its licence."""
-    from choline_data.cli.stream_command import explain as run
-
-    run(home, mix, tokens=tokens, as_json=as_json)
-
-
-@mix_app.command("import")
-def mix_import(
-    source: Annotated[str, typer.Argument(help="A file, the text itself, or - for standard input.")],
-) -> None:
-    """A mix of Megatron, datasets, MosaicML or Axolotl as ours."""
-    from choline_data.cli.stream_command import import_mix as run
-
-    run(source)

@@ -1,0 +1,20 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+HomeOption = Annotated[
+    str,
+    typer.Option(
+        "--home",
+        metavar="PLACE",
+        help="The home: a folder or an fsspec URL that holds your datasets.",
+        envvar="CHOLINE_DATA_HOME",
+    ),
+]
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="A dataset in the home.")]
+PinArgument = Annotated[str, typer.Argument(metavar="NAME", help="NAME or NAME@REVISION.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, one object per line.")]
