@@ -29,7 +29,7 @@ from choline_data.service.auth import ACTIONS, Gate, Principal, check_read
 from choline_data.service.engine import Engine
 from choline_data.service.fairness import Turns
 from choline_data.service.frames import parsed
-from choline_data.service.limits import Limits, reached
+from choline_data.service.limits import Limits, reached, too_large
 from choline_data.service.metrics import ServerMetrics
 from choline_data.service.opened import Opened
 from choline_data.service.run_claims import RunClaims
@@ -174,16 +174,16 @@ class Calls:
             self._held -= size
 
     def check_size(self, raw: bytes) -> None:
-        """Raises LimitError for a request that is too long. Called before the request is parsed."""
+        """Raises RequestTooLargeError for a request that is too long. Called before the request is parsed."""
         most = self.limits.request_bytes + self.limits.recipe_bytes
         if len(raw) > most:
-            raise reached(
+            raise too_large(
                 "request_bytes", self.limits.request_bytes, f"The request has {len(raw)} bytes; at most {most} can be."
             )
         fields = self.limits.request_fields
         if len(raw) > 2 * fields and any(number >= fields for number, _ in enumerate(parsed(raw))):
             # Parsed, a repeated field of one byte takes up 50 times as much.
-            raise reached("request_fields", fields, "The request has too many fields.")
+            raise too_large("request_fields", fields, "The request has too many fields.")
 
     # Permissions
 

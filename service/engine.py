@@ -30,7 +30,7 @@ from choline_data.process.work import Work
 from choline_data.service import frames
 from choline_data.service.audit import CURRENT
 from choline_data.service.deal import Deal
-from choline_data.service.limits import Limits, bounds, reached
+from choline_data.service.limits import Limits, bounds, reached, too_large
 from choline_data.service.metrics import ServerMetrics
 from choline_data.service.opened import ROWS_IN_LOOP, Gathered, MessageCache, Opened
 from choline_data.service.opening import Openings
@@ -131,9 +131,9 @@ class Engine:
             return self._entries[1]
 
     def remember(self, recipe: Recipe) -> Recipe:
-        """Keeps the recipe, so that later requests can name it by its digest. LimitError if it has too many sources."""
+        """Keeps the recipe, so that later requests can name it by its digest. RequestTooLargeError if it has too many sources."""
         if len(recipe.sources) > self.limits.sources:
-            raise reached("sources", self.limits.sources, f"The mix has {len(recipe.sources)} sources.")
+            raise too_large("sources", self.limits.sources, f"The mix has {len(recipe.sources)} sources.")
         size = len(recipe.to_json())
         with self._lock:
             if recipe.digest not in self._recipes:
@@ -155,7 +155,7 @@ class Engine:
             )
         if raw:
             if len(raw) > self.limits.recipe_bytes:
-                raise reached("recipe_bytes", self.limits.recipe_bytes, f"The recipe has {len(raw)} bytes.")
+                raise too_large("recipe_bytes", self.limits.recipe_bytes, f"The recipe has {len(raw)} bytes.")
             return self.remember(Recipe.from_json(raw))
         with self._lock:
             found = self._recipes.get(digest)
@@ -375,7 +375,7 @@ class Engine:
             first = self._framed(opened, deal, start, sequence, face, batch.slice(0, half))
             return first + self._framed(opened, deal, start + half, sequence + len(first), face, batch.slice(half))
         if message.size > self.limits.row_bytes + (64 << 10) and rows == 1:
-            raise reached("row_bytes", self.limits.row_bytes, f"The sample at {deal.position(start)} is too big.")
+            raise too_large("row_bytes", self.limits.row_bytes, f"The sample at {deal.position(start)} is too big.")
         return [self._frame(opened, deal, start, rows, sequence, face, message)]
 
     @staticmethod

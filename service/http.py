@@ -137,7 +137,8 @@ class HttpFace(WebFace):
     async def _send(self, reading: Reading, opened: Opened, writer: asyncio.StreamWriter) -> None:
         """Sends the samples as HTTP chunks.
 
-        A stream that is cut has no final chunk. It ends with a line that has the cursor, except after a LimitError.
+        A stream that is cut has no final chunk. It ends with a line that has the cursor, except after a LimitError or a
+        RequestTooLargeError, which the next request would meet again.
         """
 
         async def write(chunk: bytes) -> None:
@@ -166,7 +167,7 @@ class HttpFace(WebFace):
         except Exception as error:  # noqa: BLE001 - the edge: the status is sent already, so the error is a line
             told = told_to(self._calls, error, near=False)
             self._recorded(told)
-            if not isinstance(error, errors.LimitError):
+            if not isinstance(error, errors.LimitError | errors.RequestTooLargeError):
                 last = {"error": {"reason": told.reason, "message": told.message, "cursor": reading.cursor}}
                 await write(orjson.dumps(last) + b"\n")
 

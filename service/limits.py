@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 
-from choline_data.errors import InvalidOptionError, LimitError, nearest
+from choline_data.errors import InvalidOptionError, LimitError, RequestTooLargeError, nearest
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,16 @@ def bounds(limits: Limits) -> dict[str, float]:
 
 
 def reached(setting: str, limit: object, what: str) -> LimitError:
-    """The error for a request that is above the limit `setting`."""
-    flag = f"--{setting.replace('_', '-')}" if setting in ("max_streams", "memory") else f"--limit {setting}=…"
-    return LimitError(what, remedy=f"Retry later, or raise {flag} on the server.", setting=setting, limit=limit)
+    """The error for a request that is above the limit `setting` now. A later request may succeed."""
+    remedy = f"Retry later, or raise {_flag(setting)} on the server."
+    return LimitError(what, remedy=remedy, setting=setting, limit=limit)
+
+
+def too_large(setting: str, limit: object, what: str) -> RequestTooLargeError:
+    """The error for a request that is above the limit `setting` by itself. A retry fails too."""
+    remedy = f"Ask for less, or raise {_flag(setting)} on the server."
+    return RequestTooLargeError(what, remedy=remedy, setting=setting, limit=limit)
+
+
+def _flag(setting: str) -> str:
+    return f"--{setting.replace('_', '-')}" if setting in ("max_streams", "memory") else f"--limit {setting}=…"

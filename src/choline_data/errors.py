@@ -17,6 +17,7 @@ CholineDataError
 │   ├── PermissionDeniedError   PERMISSION_DENIED
 │   ├── AlreadyExistsError      DATASET_EXISTS
 │   ├── RevisionGoneError       REVISION_GONE
+│   ├── RequestTooLargeError    REQUEST_TOO_LARGE
 │   └── RankTakenError          RANK_TAKEN
 ├── ChoiceNeededError       choose one of two likely readings         CHOICE_NEEDED (exit code 3)
 ├── DataError               fix the data
@@ -190,6 +191,12 @@ class AlreadyExistsError(RequestError):
     """A dataset with this name but other content already exists."""
 
     reason = "DATASET_EXISTS"
+
+
+class RequestTooLargeError(RequestError):
+    """The request needs more than a limit of the server allows, now and later. `setting` and `limit` are in the metadata."""
+
+    reason = "REQUEST_TOO_LARGE"
 
 
 class RevisionGoneError(RequestError):

@@ -10,7 +10,7 @@ import grpc
 import orjson
 import pytest
 
-from choline_data.errors import LimitError, UnavailableError
+from choline_data.errors import LimitError, RequestTooLargeError, UnavailableError
 from choline_data.process.work import Work, allow, pause
 from choline_data.service.deal import MOST_BLOCKS, Deal
 from choline_data.service.engine import COLUMNS
@@ -20,7 +20,7 @@ from choline_data.v1 import firehose_pb2 as pb
 
 from ..conftest import Shelf  # noqa: TID252 - tests are no package
 from .conftest import Serve, Served, kinds, read, refusal, resolve, rows_of
-from .test_limits import MIX, limited
+from .test_limits import FOR_NOW, MIX, limited
 
 
 def with_segments(recipe: bytes, count: int) -> bytes:
@@ -82,7 +82,7 @@ def test_large_requests_that_are_held_are_limited_and_small_ones_pass(serve: Ser
     large = with_segments(recipe, 1) + b" " * 100_000
     stream = stub.ReadStream(pb.ReadStreamRequest(recipe_json=large), timeout=60)
     next(stream)
-    assert limited(lambda: read(stub, large)) == ("held_bytes", "150000")
+    assert limited(lambda: read(stub, large), FOR_NOW) == ("held_bytes", "150000")
     assert kinds(read(stub, recipe, max_row_count=5))[-1] == "end"
     assert len(stub.ListDatasets(pb.ListDatasetsRequest(), timeout=20).datasets) == 2
     stream.cancel()
@@ -97,7 +97,7 @@ def test_streams_that_hold_too_much_are_refused_and_those_that_hold_little_are_n
         streams.append(stub.ReadStream(pb.ReadStreamRequest(recipe_json=recipe), timeout=60))
         next(streams[-1])
     third = "origin.row >= 7"
-    assert limited(lambda: resolve(stub, "web", where=third)) == ("opened_bytes", "400000")
+    assert limited(lambda: resolve(stub, "web", where=third), FOR_NOW) == ("opened_bytes", "400000")
     for stream in streams:
         stream.cancel()
     for _ in range(100):  # what was cancelled is let go soon
@@ -199,7 +199,7 @@ def test_work_is_bounded_where_somebody_waits_for_it_and_not_in_a_process_of_its
     with Work({"where_work": 10}, lambda: False).under_way():
         allow("where_work", 10, "A where")
         allow("packed_pieces", 1e30, "An index")
-        with pytest.raises(LimitError, match=r"A where: 11, above the limit of 10") as caught:
+        with pytest.raises(RequestTooLargeError, match=r"A where: 11, above the limit of 10") as caught:
             allow("where_work", 11, "A where")
     assert caught.value.metadata["setting"] == "where_work"
     allow("where_work", 11, "A where")
@@ -221,4 +221,14 @@ def test_work_rests_while_others_are_served(monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_fields_of_a_request_are_limited_before_it_is_parsed(standing: Served) -> None:
     stub = standing.stub()
     code, reason, info = refusal(lambda: resolve(stub, MIX, columns=[""] * 100_000))
-    assert (code, reason, info["setting"]) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "LIMIT_REACHED", "request_fields")
+    assert (code, reason, info["setting"]) == (grpc.StatusCode.INVALID_ARGUMENT, "REQUEST_TOO_LARGE", "request_fields")
+
+
+def test_a_client_does_not_repeat_a_request_that_is_too_large(serve: Serve, home: str) -> None:
+    pytest.importorskip("torch")
+    from choline_data.client import FirehoseDataset
+
+    served = serve(home, "--limit", "where_work=1000")
+    with pytest.raises(RequestTooLargeError, match="where_work") as caught:
+        FirehoseDataset("web", where="text like '%9%'", server=served.address, retry_seconds=1e6).recipe
+    assert caught.value.metadata["limit"] == "1000"

@@ -75,7 +75,7 @@ def test_a_setting_that_stops_a_request_is_named(serve: Serve, home: str) -> Non
     assert (reason, info["setting"], info["limit"]) == ("LIMIT_REACHED", "derived_bytes", str(flags["derived_bytes"]))
     packed = {**TOKENS, "packing": "bfd", "seq_len": "1"}
     _, reason, info = refusal(lambda: resolve(stub, "code", view="tokens", view_options=packed))
-    assert (reason, info["setting"], info["limit"]) == ("LIMIT_REACHED", "packed_pieces", "10")
+    assert (reason, info["setting"], info["limit"]) == ("REQUEST_TOO_LARGE", "packed_pieces", "10")
     small = serve(home, "--limit", "request_tokens=100").stub()
     _, reason, info = refusal(lambda: resolve(small, "web", view="tokens", view_options=TOKENS))
     assert reason == "OPTION_INVALID" and "choline-data tokenize web" in info["remedy"]

@@ -76,7 +76,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_PERMISSION_DENIED: _ErrorReason.ValueType  # 10
     """The token does not grant this."""
     ERROR_REASON_LIMIT_REACHED: _ErrorReason.ValueType  # 11
-    """A limit is reached. Keys: setting, limit."""
+    """A limit is reached now. A later request may succeed. Keys: setting, limit."""
     ERROR_REASON_STORE_DAMAGED: _ErrorReason.ValueType  # 12
     """A store file is missing or damaged. Keys: dataset."""
     ERROR_REASON_UNAVAILABLE: _ErrorReason.ValueType  # 13
@@ -87,6 +87,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """Another reader has this part of the run. Keys: run, rank."""
     ERROR_REASON_REVISION_GONE: _ErrorReason.ValueType  # 16
     """The recipe names a revision that was removed from the catalog. Keys: dataset, revision."""
+    ERROR_REASON_REQUEST_TOO_LARGE: _ErrorReason.ValueType  # 17
+    """The request is above a limit by itself. A retry fails too. Keys: setting, limit."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reasons of errors, as they stand in google.rpc.ErrorInfo.reason with the domain "choline-data". Messages may change
@@ -116,7 +118,7 @@ ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 9
 ERROR_REASON_PERMISSION_DENIED: ErrorReason.ValueType  # 10
 """The token does not grant this."""
 ERROR_REASON_LIMIT_REACHED: ErrorReason.ValueType  # 11
-"""A limit is reached. Keys: setting, limit."""
+"""A limit is reached now. A later request may succeed. Keys: setting, limit."""
 ERROR_REASON_STORE_DAMAGED: ErrorReason.ValueType  # 12
 """A store file is missing or damaged. Keys: dataset."""
 ERROR_REASON_UNAVAILABLE: ErrorReason.ValueType  # 13
@@ -127,6 +129,8 @@ ERROR_REASON_RANK_TAKEN: ErrorReason.ValueType  # 15
 """Another reader has this part of the run. Keys: run, rank."""
 ERROR_REASON_REVISION_GONE: ErrorReason.ValueType  # 16
 """The recipe names a revision that was removed from the catalog. Keys: dataset, revision."""
+ERROR_REASON_REQUEST_TOO_LARGE: ErrorReason.ValueType  # 17
+"""The request is above a limit by itself. A retry fails too. Keys: setting, limit."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 @_typing.final

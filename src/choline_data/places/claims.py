@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import orjson
 
 from choline_data.errors import InvalidOptionError, RankTakenError, UnavailableError
+from choline_data.places.disk import home_error
 from choline_data.places.home import Home
 
 FOLDER, ANYONE = "claims", "anyone"
@@ -161,7 +162,7 @@ class Claims:
     def held(self, claim: RunClaim) -> Iterator[None]:
         """Holds the claim during the block. Raises RankTakenError if another claimant holds it.
 
-        Raises UnavailableError if the folder's lock stays busy for 10 seconds, or the home can't keep claims.
+        Raises UnavailableError if the folder's lock stays busy for 10 seconds, and HomeError if the folder can't be written.
         """
         until = time.monotonic() + _LOCK_SECONDS
         while True:
@@ -175,9 +176,7 @@ class Claims:
                     ) from error
                 time.sleep(_LOOK_SECONDS)
             except OSError as error:
-                raise UnavailableError(
-                    "The home can't keep claims on runs now.", remedy="Read without a run."
-                ) from error
+                raise home_error(error, self._folder, FOLDER, "written") from error
         if held is None:
             raise claim.taken()
         try:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from choline_data.errors import LimitError, UnavailableError
+from choline_data.errors import RequestTooLargeError, UnavailableError
 
 STEP = 0.002  # seconds of work between two rests
 REST = 2.0  # a rest lasts this many times as long as the work before it, while others are served
@@ -65,11 +65,11 @@ def pause() -> None:
 
 
 def allow(setting: str, amount: float, what: str, remedy: str = "") -> None:
-    """Raises LimitError, which names the setting, if `amount` exceeds the current request's limit for `setting`."""
+    """Raises RequestTooLargeError, which names the setting, if `amount` exceeds the current request's limit for `setting`."""
     work = _CURRENT.get()
     limit = work.bounds.get(setting) if work is not None else None
     if limit is not None and amount > limit:
-        raise LimitError(
+        raise RequestTooLargeError(
             f"{what}: {amount:,.0f}, above the limit of {limit:,.0f}.",
             remedy=f"{remedy} Or raise --limit {setting}=… on the server.".strip(),
             setting=setting,
