@@ -46,7 +46,6 @@ RECIPE_BYTES = 2 << 20  # of the recipes, as JSON, that a request may name by di
 COLUMNS = 64
 DRAIN_SECONDS = 1.0  # how long requests may go on opening when the server drains
 OPENED = 128
-TOUCHED_BYTES = 96 << 20  # the system maps up to a megabyte of a file around each row that is read
 CATALOG_SECONDS = 2.0
 FIREHOSE, FLIGHT = "firehose", "flight"
 
@@ -83,13 +82,6 @@ class Engine:
         threads = limits.open_threads if home.local else limits.read_threads
         self._openings = openings("choline-open", threads, max(threads // 2, 1))
         self._lookups = openings("choline-look", 2 if home.local else limits.read_threads, 1 if home.local else 2)
-
-    def room_for_pages(self) -> int:
-        """How many bytes of mapped files may be in memory; at least a sixteenth of `memory`.
-
-        This is half of `memory`, less the cached windows, less the pages that one message touches.
-        """
-        return max(self.limits.memory // 2 - self.store.windows.bytes - TOUCHED_BYTES, self.limits.memory // 16)
 
     def close(self) -> None:
         """Releases the threads."""

@@ -28,6 +28,8 @@ LOG = logging.getLogger("choline_data.service")
 
 # Bytes of freed memory that each arena of malloc keeps for reuse; less with a small cache.
 KEPT_BYTES = 64 << 20
+BESIDE_BYTES = 300 << 20  # the process may have this much beside `memory`: code, libraries, messages on their way
+TOUCHED_BYTES = 96 << 20  # the system maps up to a megabyte of a file around each row that is read
 
 
 # At least up to this size, a request that is too long gets our own error, which names the limit. Above it, gRPC refuses.
@@ -288,7 +290,7 @@ async def serve_until_signal(
     keep_freed(min(KEPT_BYTES, limits.memory // 4))
     sys.setswitchinterval(SWITCH_SECONDS)
     server = Server(home, settings, limits, shared_port=shared_port)
-    PAGES.bound(server.calls.engine.room_for_pages)
+    PAGES.bound(limits.memory + BESIDE_BYTES - TOUCHED_BYTES, limits.memory // 16)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(SHORTAGE.of_loop)

@@ -20,16 +20,14 @@ path, bound = sys.argv[1], int(sys.argv[2])
 with pa.memory_map(path) as file:
     mapped = PAGES.watch(file.read_buffer())
 numbers = np.frombuffer(mapped, np.int64)
-if bound:
-    PAGES.bound(lambda: bound)
-else:
-    PAGES.bound(lambda: 1 << 40)
-first = PAGES.held()
+PAGES.bound(1 << 40, 0)
+first, files = PAGES.resident()
+PAGES.bound(first + bound if bound else 1 << 40, 0)
 total = most = 0
 for start in range(0, len(numbers), 1 << 17):
     total += int(numbers[start : start + (1 << 17)].sum())
     PAGES.look()
-    most = max(most, PAGES.held() - first)
+    most = max(most, PAGES.resident()[1] - files)
 total += int(numbers[:: 1 << 9].sum())
 print(json.dumps([total, most]))
 """

@@ -1,9 +1,10 @@
-"""Limits how many bytes of mapped file pages count as memory of this process, if a limit is set.
+"""Limits the memory of this process by releasing pages of mapped files, if a limit is set.
 
 The operating system counts each page of a mapped file that was read as memory of the process, until the process releases
 it or the whole system runs short of memory. A server that reads through its datasets would appear to use memory for all
-of them. If the pages exceed the limit, all pages of mapped store files are released. They stay in the system's page cache.
-When a page is read again, it returns from there in less than a microsecond.
+of them. If the process uses more than the limit, all pages of mapped store files are released. They stay in the system's
+page cache. A page that is read again costs a page fault: half a second of CPU time for each GB on a virtual machine. So
+the limit is on the whole process. Datasets that fit into what the caches leave free never lose their pages.
 
 Linux only. Elsewhere nothing is released.
 """
@@ -14,7 +15,6 @@ import mmap
 import os
 import threading
 import weakref
-from collections.abc import Callable
 
 import pyarrow as pa
 
@@ -29,7 +29,8 @@ class Pages:
 
     def __init__(self) -> None:
         self._watched: dict[int, weakref.ref[pa.Buffer]] = {}
-        self._room: Callable[[], int] | None = None
+        self._most: int | None = None  # bytes of the whole process
+        self._least = 0  # bytes of pages that are not worth releasing
         self._others = self._others_first = 0  # bytes in pages of other files, such as libraries
         self._statm = -1
         self._lock = threading.Lock()
@@ -42,25 +43,33 @@ class Pages:
             self._watched[key] = weakref.ref(mapped, lambda _: self._watched.pop(key, None) and None)
         return mapped
 
-    def bound(self, room: Callable[[], int]) -> None:
-        """Limits the pages to `room()` bytes from now on, in this process but not in its forked children."""
+    def bound(self, most: int, least: int) -> None:
+        """Limits this process, but not its forked children, to `most` resident bytes, as far as pages can be released.
+
+        Up to `least` bytes of pages are always kept. Otherwise a process that needs more than `most` for other things would
+        release its pages after each read.
+        """
         if not os.path.exists(_STATM):
             return
         self._statm = os.open(_STATM, os.O_RDONLY)
         os.register_at_fork(after_in_child=self._forget)
-        self._others = self._others_first = self.held()
-        self._room = room
+        self._others = self._others_first = self.resident()[1]
+        self._most, self._least = most, least
 
     def _forget(self) -> None:
-        self._room = None
+        self._most = None
 
-    def held(self) -> int:
-        """Bytes of file pages that this process has in memory, including those of libraries."""
-        return int(os.pread(self._statm, 128, 0).split()[2]) * _PAGE
+    def resident(self) -> tuple[int, int]:
+        """Resident bytes of this process, and those of them that are pages of files, including libraries."""
+        _, whole, files, *_ = os.pread(self._statm, 128, 0).split()
+        return int(whole) * _PAGE, int(files) * _PAGE
 
     def look(self) -> None:
-        """Releases pages if they exceed the limit. Cheap enough to call after every block or batch that is read."""
-        if self._room is None or self.held() - self._others <= self._room():
+        """Releases pages if the process exceeds its limit. Cheap enough to call after every block or batch that is read."""
+        if self._most is None:
+            return
+        whole, files = self.resident()
+        if whole <= self._most or files - self._others <= self._least:
             return
         if not self._lock.acquire(blocking=False):
             return  # another thread is releasing pages
@@ -72,7 +81,7 @@ class Pages:
             self.times += 1
             # The remaining pages belong to libraries, or were read meanwhile. The maximum keeps most of the latter from being
             # counted as libraries, so the next call releases them.
-            self._others = min(self.held(), self._others_first + _MORE_OTHERS)
+            self._others = min(self.resident()[1], self._others_first + _MORE_OTHERS)
         finally:
             self._lock.release()
 
