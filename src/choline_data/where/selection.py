@@ -160,7 +160,7 @@ def evaluated(revision: Revision, predicate: Predicate) -> RowNumbers:
 
 
 def _rows_at_once(revision: Revision, predicate: Predicate, columns: Sequence[str]) -> int:
-    """The number of rows to evaluate at a time, which takes some milliseconds. RequestTooLargeError if the total work is too large."""
+    """The number of rows to evaluate at a time, some milliseconds of work. RequestTooLargeError if the total is too much."""
     sample = revision.read(0, min(_ROWS_SAMPLED, revision.rows), columns)
     rows = max(sum(batch.num_rows for batch in sample), 1)
     sizes = {name: sum(batch[name].nbytes for batch in sample) / rows for name in sample[0].schema.names if sample}
