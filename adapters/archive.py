@@ -13,9 +13,21 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from choline_data.adapters.base import Adapter, FormatClaim, Reject, Shard, Source, SourceChunk, SourceFile
+from choline_data.adapters.base import (
+    LEFT_OUT,
+    Adapter,
+    FileRole,
+    FormatClaim,
+    Reject,
+    Shard,
+    Source,
+    SourceChunk,
+    SourceFile,
+)
 from choline_data.adapters.reading import io, members
-from choline_data.adapters.reading.names import is_about
+from choline_data.adapters.reading.chosen_names import chosen_of
+from choline_data.adapters.reading.file_roles import roles_of, unclaimed
+from choline_data.adapters.reading.left_out import refuse_table_formats, why_left_out
 from choline_data.errors import SourceFormatError
 
 
@@ -67,23 +79,35 @@ def detect(source: Source) -> list[FormatClaim]:
     archives = [f for f in source.files if members.is_archive(f)]
     if not archives:
         return []
-    listed = [entry for f in archives for entry in members.listing(f)]
-    found = tuple(m.file for m in listed if not m.reason)
-    unread = tuple((m.file.name, m.reason) for m in listed if m.reason)
-    about = tuple((f.name, "tells about the data") for f in source.files if is_about(f.name))
+    found, unread = _wanted([entry for f in archives for entry in members.listing(f)], source)
     if not found:
-        name, reason = unread[0] if unread else (archives[0].name, "the archive is empty")
+        name, reason = (unread[0].name, unread[0].reason) if unread else (archives[0].name, "the archive is empty")
         raise SourceFormatError(f"{name}: {reason}; nothing is left to read.", remedy="Pack the archive again.")
     claims, rest = _claims_within(found)
     if not claims:
         raise SourceFormatError(
             f"{archives[0].name}: no adapter reads its members ({found[0].name} …).",
-            remedy="`choline-data formats` lists what can be read.",
+            remedy="docs/formats.md lists what can be read.",
         )
-    left = tuple((f.name, "no adapter reads it") for f in rest.files if not is_about(f.name))
-    passed = unread + left + tuple((f.name, "tells about the data") for f in rest.files if is_about(f.name))
+    unread += map(unclaimed, rest.files)
     outer = [_outer(claim, archives, len(found), at == 0) for at, claim in enumerate(claims)]
-    return [replace(outer[0], passed_over=outer[0].passed_over + passed + about), *outer[1:]]
+    return [replace(outer[0], members=(*outer[0].members, *unread)), *outer[1:]]
+
+
+def _wanted(listed: Sequence[members.Listed], source: Source) -> tuple[tuple[SourceFile, ...], list[FileRole]]:
+    """The members to read, and the others with the reason why they are left out."""
+    refuse_table_formats(source.location, (entry.file.name for entry in listed))
+    chosen = chosen_of(source)
+    found: list[SourceFile] = []
+    unread: list[FileRole] = []
+    for entry in listed:
+        name = entry.file.name
+        reason = entry.reason or why_left_out(name.partition("!/")[2]) or chosen.why_not(name)
+        if reason:
+            unread.append(FileRole(name, LEFT_OUT, reason))
+        else:
+            found.append(entry.file)
+    return tuple(found), unread
 
 
 def _claims_within(found: tuple[SourceFile, ...]) -> tuple[list[FormatClaim], Source]:
@@ -100,4 +124,7 @@ def _outer(claim: FormatClaim, archives: list[SourceFile], total: int, refuses: 
         adapter=Archive(claim.adapter, only, refuses),
         files=tuple(archives),
         evidence=f"{len(archives)} archive(s): {claim.evidence}",
+        members=roles_of([claim]),
+        passed_over=(),
+        joined=(),
     )

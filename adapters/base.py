@@ -99,7 +99,11 @@ class Adapter(Protocol):
 
 @dataclass(frozen=True)
 class Source:
-    """A resolved source: its files, and the facts known about it apart from their content."""
+    """A resolved source: its files, and the facts known about it apart from their content.
+
+    `left_out` holds (name, reason) of files that are never data, or that the user leaves out. `include` and `exclude` are the
+    user's patterns; they also apply to the members of archives.
+    """
 
     location: str
     files: tuple[SourceFile, ...]
@@ -108,6 +112,25 @@ class Source:
     name: str = ""
     folder: bool = False
     options: dict[str, str] = field(default_factory=dict)
+    left_out: tuple[tuple[str, str], ...] = ()
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+
+USED, JOINED, DESCRIBED, LEFT_OUT = ROLES = ("used", "joined", "described", "left out")
+
+
+@dataclass(frozen=True)
+class FileRole:
+    """What becomes of a file of a source.
+
+    The rows of a *used* file are samples. A *joined* file adds values to the samples of other files. A *described* file
+    describes the dataset. The reason says why a file is not used.
+    """
+
+    name: str
+    role: str
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -122,7 +145,9 @@ class FormatClaim:
     split: str = ""
     config: str = ""
     license: str = ""
-    passed_over: tuple[tuple[str, str], ...] = ()  # (file, reason): sidecars and duplicates without samples
+    passed_over: tuple[tuple[str, str], ...] = ()  # (file, reason): files that are left out, or describe the dataset
+    joined: tuple[tuple[str, str], ...] = ()  # (file, reason): files that add values to the samples of other files
+    members: tuple[FileRole, ...] = ()  # the members of the archives among `files`
 
 
 @contextmanager

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from choline_data.adapters.base import Source
+from choline_data.catalog.card_at import card_at
+from choline_data.catalog.cards import Card
 from choline_data.catalog.ingest import Ingested, Progress, check_limit, publish
 from choline_data.catalog.planning import IngestPlan, Wishes, plan_source
 from choline_data.errors import AlreadyExistsError, HomeError, UnavailableError
@@ -39,56 +42,80 @@ def _default_name(source: Source, typed: str) -> str:
 
 def prepare(
     home: Home,
-    location: str,
+    location: str | Sequence[str],
     *,
     name: str = "",
     wishes: Wishes | None = None,
     revision: str = "",
 ) -> Prepared:
-    """Resolves the location and makes a plan; writes nothing. The name of a card supplies its source, mapping and licence."""
-    from choline_data.catalog.locate import resolve
+    """Resolves the location, or several, and makes a plan; writes nothing. A card supplies its source, mapping and licence."""
+    from choline_data.catalog.sources import resolve_sources
 
     wishes = wishes or Wishes()
     card: dict[str, Any] = {}
     tags: tuple[str, ...] = ()
-    place = location
-    if not os.path.exists(location) and "/" not in location and ":" not in location:
-        from choline_data.catalog.cards import packaged_cards
-
-        known = packaged_cards().get(location)
-        if known is not None:
-            card = {"card": known.name}
-            tags = tuple(known.tags)
-            place, name = known.source, name or known.name
-            revision = revision or known.revision
-            wishes = replace(
-                wishes,
-                license=wishes.license or known.license,
-                as_kind=wishes.as_kind or known.kind,
-                form=wishes.form or known.form,
-                config=wishes.config or known.config,
-                split=wishes.split or known.split,
-                format=wishes.format or known.adapter,
-                fields={**dict(known.mapping), **wishes.fields},
-            )
-    source = resolve(place, revision=revision, config=wishes.config, split=wishes.split)
-    name = check_name(name) if name else _default_name(source, place)
+    places = [location] if isinstance(location, str) else list(location)
+    known = card_at(places[0]) if len(places) == 1 else None
+    if known is not None:
+        card = {"card": known.name}
+        tags = tuple(known.tags)
+        places, name = [known.source], name or known.name
+        revision = revision or known.revision
+        wishes = _with_card(wishes, known)
+    source = resolve_sources(
+        places,
+        revision=revision,
+        config=wishes.config,
+        split=wishes.split,
+        include=wishes.include,
+        exclude=wishes.exclude,
+    )
+    name = check_name(name) if name else _default_name(source, places[0])
     there = Catalog(home).entries().get(name)
     plan = plan_source(source, name, wishes)
-    added = _added(place, source.revision or revision, wishes)
+    added = _added(places, source.revision or revision, wishes)
     return Prepared(plan, source, there.revision if there else None, card, tags, added)
 
 
-def _added(place: str, revision: str, wishes: Wishes) -> dict[str, Any]:
-    """The source and options of this `add`, so that it can be repeated. Empty if the URL contains a secret."""
-    if is_url(place) and redacted(place) != place:
+def _with_card(wishes: Wishes, card: Card) -> Wishes:
+    """The user's options, completed by those of the card."""
+    return replace(
+        wishes,
+        license=wishes.license or card.license,
+        as_kind=wishes.as_kind or card.kind,
+        form=wishes.form or card.form,
+        config=wishes.config or card.config,
+        split=wishes.split or card.split,
+        format=wishes.format or card.adapter,
+        fields={**dict(card.mapping), **wishes.fields},
+        include=wishes.include or card.include,
+        exclude=wishes.exclude or card.exclude,
+    )
+
+
+def _added(places: Sequence[str], revision: str, wishes: Wishes) -> dict[str, Any]:
+    """The sources and options of this `add`, so that it can be repeated. Empty if a URL contains a secret."""
+    if any(is_url(place) and redacted(place) != place for place in places):
         return {}
     default = vars(Wishes())
     options = {key: value for key, value in vars(wishes).items() if value != default[key]}
     if "fields" in options:
         options["fields"] = dict(options["fields"])
-    location = os.path.abspath(place) if os.path.exists(place) or place.startswith((".", "/", "~")) else place
-    return {"source": location, "revision": revision, "options": options}
+    options |= {key: list(value) for key, value in options.items() if isinstance(value, tuple)}
+    locations = [_lasting(place) for place in places]
+    more = {"sources": locations} if len(locations) > 1 else {}
+    return {"source": " ".join(locations), "revision": revision, "options": options, **more}
+
+
+def _lasting(place: str) -> str:
+    """The location as it holds from any folder."""
+    return os.path.abspath(place) if os.path.exists(place) or place.startswith((".", "/", "~")) else place
+
+
+def wishes_of(options: Mapping[str, Any]) -> Wishes:
+    """The options that `_added` recorded."""
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
+    return Wishes(**values)
 
 
 def ingest(

@@ -62,6 +62,8 @@ class Card:
     kind: str = ""
     form: str = ""
     mapping: tuple[tuple[str, str], ...] = ()  # (role in the form, source column)
+    include: tuple[str, ...] = ()  # patterns of file names, as `add --include`
+    exclude: tuple[str, ...] = ()
     license: str = NOASSERTION
     license_audited: str = ""  # the result of an audit, if it differs from the publisher's statement
     license_field: str = ""  # the source column with each row's own licence
@@ -286,7 +288,7 @@ def _evidence(value: Value, key: str, where: str) -> tuple[tuple[str, str], ...]
 _READERS: Final[Mapping[str, Callable[[Value, str, str], Any]]] = MappingProxyType(
     {
         **dict.fromkeys((field.name for field in fields(Card)), _text),
-        **dict.fromkeys(("configs", "terms", "languages", "tags", "aliases"), _texts),
+        **dict.fromkeys(("configs", "include", "exclude", "terms", "languages", "tags", "aliases"), _texts),
         "source": _source,
         "kind": _one_of(KINDS),
         "mapping": _pairs,

@@ -21,7 +21,8 @@ CONVERTED = "refs/convert/parquet"
 
 def resolve_hub(name: str, *, revision: str = "", config: str = "", split: str = "") -> Source:
     """The dataset `OWNER/NAME` at a commit. One-line errors if it is gated, missing, empty, only a script, or unreachable."""
-    from choline_data.catalog.source_names import in_order, wanted
+    from choline_data.adapters.reading.left_out import why_left_out
+    from choline_data.catalog.source_names import in_order
     from choline_data.catalog.stated_licence import NOASSERTION
     from choline_data.licenses import spdx_of_stated
 
@@ -50,7 +51,9 @@ def resolve_hub(name: str, *, revision: str = "", config: str = "", split: str =
         info, siblings, revision = converted, list(converted.siblings or []), CONVERTED
     if revision == CONVERTED:
         options["layout"] = "hub-parquet"
-    files = [_file(name, str(info.sha), s) for s in siblings if wanted(s.rfilename)]
+    left_out = tuple((s.rfilename, why) for s in siblings if (why := why_left_out(s.rfilename)))
+    gone = {rfilename for rfilename, _ in left_out}
+    files = [_file(name, str(info.sha), s) for s in siblings if s.rfilename not in gone]
     if not [f for f in files if f.name.lower() != "readme.md"]:
         raise SourceNotFoundError(
             f"{name} has no data files any more.",
@@ -65,6 +68,7 @@ def resolve_hub(name: str, *, revision: str = "", config: str = "", split: str =
         name=name.rsplit("/", 1)[-1],
         folder=True,
         options=options,
+        left_out=left_out,
     )
 
 

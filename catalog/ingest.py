@@ -8,17 +8,18 @@ and running it again gives the identical result.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import orjson
 
 from choline_data import schema as one
-from choline_data.adapters.base import Reject, Shard, foreign
+from choline_data.adapters.base import Reject, Shard, SourceChunk, foreign
 from choline_data.adapters.mapping import forms
 from choline_data.adapters.mapping.samples_of import samples_of
-from choline_data.catalog.planning import IngestPlan, Unit, guarded
+from choline_data.catalog.account import FileAccount, RowCount, RowsRead, check_rows, encode, with_rows
+from choline_data.catalog.planning import IngestPart, IngestPlan, Unit, guarded
 from choline_data.errors import DataError, TooManyRejectsError
 from choline_data.places.home import Home
 from choline_data.store import BlockWriter, Catalog, Entry, Manifest, StoredFile
@@ -42,6 +43,7 @@ class UnitResult:
     rows: int
     rejects: tuple[Reject, ...]
     rejected: int
+    counts: tuple[RowCount, ...] = ()
 
 
 class RunningUnit:
@@ -57,6 +59,8 @@ class RunningUnit:
         self._files: list[StoredFile] = []
         self._rejects: list[Reject] = []
         self._rejected = 0
+        self._counts: list[RowCount] = []
+        self._read = RowsRead("")
         self.rows = 0
 
     def read(self, progress: Progress | None = None) -> None:
@@ -65,6 +69,8 @@ class RunningUnit:
         try:
             for number, shard in self._unit.shards:
                 told = 0
+                self._read = RowsRead(shard.name)
+                before = self.rows, self._rejected
                 for rows, size in self._shard(number, shard):
                     if progress is not None:
                         step = min(size, max(shard.size - told, 0))
@@ -72,6 +78,7 @@ class RunningUnit:
                         progress(rows, step)
                     if limit and self.rows >= limit:
                         break
+                self._counts.append(self._read.count(self.rows - before[0], self._rejected - before[1]))
                 if progress is not None:
                     progress(0, max(shard.size - told, 0))
                 if limit and self.rows >= limit:
@@ -85,23 +92,27 @@ class RunningUnit:
         """Writes the shard's rows. Yields the number of rows and source bytes of each chunk."""
         part = self._plan.parts[number]
         for chunk in guarded(part.adapter, shard):
-            if not chunk.batch.num_rows:  # only rejects: there are no rows and perhaps no columns to map
-                self._reject(chunk.rejects)
-                continue
-            with foreign(shard.origin):
-                normalised = forms.apply(part.mapping, chunk, shard)
-                rows = normalised.batch.num_rows
-                samples = samples_of(self._plan.columns, part.mapping.kind, shard, normalised) if rows else None
-            self._reject((*chunk.rejects, *normalised.rejects))
-            if samples is not None:
-                if self._writer is None:
-                    compression = self._plan.compression or None
-                    self._writer = BlockWriter(self._home, self._schema, self._plan.block_rows, compression=compression)
-                self._writer.write(samples)
-                self.rows += rows
-                if self._writer.bytes >= FILE_BYTES:
-                    self._end_file()
-            yield rows, chunk.batch.nbytes
+            self._read.add(chunk)
+            yield from self._chunk(part, shard, chunk)
+
+    def _chunk(self, part: IngestPart, shard: Shard, chunk: SourceChunk) -> Iterator[tuple[int, int]]:
+        if not chunk.batch.num_rows:  # only rejects: there are no rows and perhaps no columns to map
+            self._reject(chunk.rejects)
+            return
+        with foreign(shard.origin):
+            normalised = forms.apply(part.mapping, chunk, shard)
+            rows = normalised.batch.num_rows
+            samples = samples_of(self._plan.columns, part.mapping.kind, shard, normalised) if rows else None
+        self._reject((*chunk.rejects, *normalised.rejects))
+        if samples is not None:
+            if self._writer is None:
+                compression = self._plan.compression or None
+                self._writer = BlockWriter(self._home, self._schema, self._plan.block_rows, compression=compression)
+            self._writer.write(samples)
+            self.rows += rows
+            if self._writer.bytes >= FILE_BYTES:
+                self._end_file()
+        yield rows, chunk.batch.nbytes
 
     def _reject(self, rejects: Sequence[Reject]) -> None:
         self._rejected += len(rejects)
@@ -128,7 +139,10 @@ class RunningUnit:
         except BaseException:
             self.abandon()
             raise
-        return UnitResult(self._unit.number, tuple(self._files), self.rows, tuple(self._rejects), self._rejected)
+        counts = tuple(self._counts)
+        return UnitResult(
+            self._unit.number, tuple(self._files), self.rows, tuple(self._rejects), self._rejected, counts
+        )
 
     def abandon(self) -> None:
         """Drops the files that are not in the home yet."""
@@ -179,6 +193,8 @@ class Ingested:
     rejected: int
     duplicates: int = 0
     rejects: tuple[Reject, ...] = field(default=(), repr=False)
+    read: int = 0
+    account: tuple[FileAccount, ...] = field(default=(), repr=False)
 
 
 def check_rejects(plan: IngestPlan, rows: int, rejected: int, rejects: Sequence[Reject]) -> None:
@@ -259,6 +275,10 @@ def _publish(
     rejected = sum(result.rejected for result in ordered)
     rows = sum(result.rows for result in ordered)
     check_rejects(plan, rows, rejected, rejects)
+    counts = [count for result in ordered for count in result.counts]
+    read = check_rows(counts)
+    # With a limit, a part of the rows that were read is cut off, so the numbers of a file would be wrong.
+    account = plan.account if plan.limit else with_rows(plan.account, counts)
     duplicates = 0
     manifest = Manifest(tuple(files), plan.columns, plan.block_rows, dict(plan.constants))
     if dedup and files:
@@ -273,6 +293,7 @@ def _publish(
         {
             "source": plan.source,
             "source_revision": plan.source_revision,
+            "read": read,
             "rejected": rejected,
             "duplicates": duplicates,
             "mappings": [
@@ -281,12 +302,12 @@ def _publish(
             **about,
         },
     )
-    store_manifest(home, manifest, rejects_as_lines(rejects))
+    store_manifest(home, manifest, rejects_as_lines(rejects), dataset=plan.name, account=encode(account))
     entry = entry_of(
         plan, manifest.revision, manifest.rows, manifest.bytes, rejected, tags=tags, card=card, added=added
     )
     entry = published(home, entry, names_of(manifest), replaces)
-    return Ingested(entry, manifest.rows, rejected, duplicates, tuple(rejects[:20]))
+    return Ingested(entry, manifest.rows, rejected, duplicates, tuple(rejects[:20]), read, account)
 
 
 def published(home: Home, entry: Entry, names: Sequence[str], replaces: str | None) -> Entry:
@@ -318,7 +339,7 @@ def check_limit(results: list[UnitResult], plan: IngestPlan, home: Home) -> list
             files.append(file if file.rows <= left else _cut(home, plan, file, left))
             left -= files[-1].rows
         taken = sum(f.rows for f in files)
-        kept.append(UnitResult(result.number, tuple(files), taken, result.rejects, result.rejected))
+        kept.append(replace(result, files=tuple(files), rows=taken))
     return kept
 
 

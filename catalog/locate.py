@@ -10,15 +10,15 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from choline_data.adapters.base import Source, SourceFile
+from choline_data.adapters.reading.left_out import why_left_out
 from choline_data.adapters.reading.names import in_utf8
-from choline_data.catalog.source_names import in_order, wanted
+from choline_data.catalog.source_names import in_order
 from choline_data.catalog.stated_licence import license_of
 from choline_data.errors import (
     ForbiddenLocationError,
@@ -38,6 +38,18 @@ _FILE_LIKE = re.compile(
 )
 _HUB_PAGE = re.compile(r"^https://huggingface\.co/datasets/([^/?#]+/[^/?#]+)/?(?:tree/([^/?#]+)/?)?$")
 _BRACES = re.compile(r"\{([^{}]*)\}")
+
+
+@dataclass
+class _Listing:
+    """The files of a location, and the files that are left out with their reasons."""
+
+    files: list[SourceFile] = field(default_factory=list)
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+
+    def source(self, location: str, name: str, *, folder: bool) -> Source:
+        """The listed files as a source."""
+        return Source(location, tuple(self.files), name=name, folder=folder, left_out=tuple(self.left_out))
 
 
 def resolve(location: str, *, revision: str = "", config: str = "", split: str = "") -> Source:
@@ -117,8 +129,9 @@ def _local(path: str) -> Source:
             f"{path}: there is no such file or folder.", remedy="Check the path; a hub dataset is OWNER/NAME."
         )
     found: list[str] = []
+    left_out: list[tuple[str, str]] = []
     for name in expanded(path):
-        matches = _globbed(name) if re.search(r"[*?\[]", name) else [name] if os.path.isfile(name) else []
+        matches = _globbed(name, left_out) if re.search(r"[*?\[]", name) else [name] if os.path.isfile(name) else []
         if not matches and "{" in path:
             raise SourceNotFoundError(
                 f"{name}: there is no such file, though the set {path} names it.",
@@ -127,15 +140,22 @@ def _local(path: str) -> Source:
         found += matches
     if not found:
         raise SourceNotFoundError(f"{path}: no file matches.", remedy="Quote the pattern and check the folder.")
-    return _local_files(path, found, folder=True)
+    return replace(_local_files(path, found, folder=True), left_out=tuple(left_out))
 
 
-def _globbed(pattern: str) -> list[str]:
+def _globbed(pattern: str, left_out: list[tuple[str, str]]) -> list[str]:
+    """The files that match, in order. Files that are never data are added to `left_out` instead."""
     import glob
 
     fixed = os.path.dirname(re.split(r"[*?\[]", pattern, maxsplit=1)[0])
-    names = (n for n in glob.iglob(pattern, recursive=True) if os.path.isfile(n))
-    return sorted((n for n in names if wanted(os.path.relpath(n, fixed or ".").replace(os.sep, "/"))), key=in_order)
+    found = []
+    for name in sorted((n for n in glob.iglob(pattern, recursive=True) if os.path.isfile(n)), key=in_order):
+        short = os.path.relpath(name, fixed or ".").replace(os.sep, "/")
+        if reason := why_left_out(short):
+            left_out.append((short, reason))
+        else:
+            found.append(name)
+    return found
 
 
 def _local_files(location: str, paths: list[str], *, folder: bool) -> Source:
@@ -159,23 +179,27 @@ def _local_files(location: str, paths: list[str], *, folder: bool) -> Source:
 
 def _local_folder(path: str) -> Source:
     root = os.path.abspath(path)
-    bound = _bound_of(root)
-    files: list[SourceFile] = []
-    for found, name in _walk(root, "", bound):
-        status = os.stat(found)
-        if stat.S_ISREG(status.st_mode):
-            files.append(SourceFile(found, in_utf8(name), status.st_size))
-        if len(files) > MAX_FILES:
-            raise SourceTooLargeError(f"{path} holds over {MAX_FILES:,} files.", remedy="Add its folders one by one.")
-    if not files:
-        raise SourceNotFoundError(f"{path}: the folder holds no files.", remedy="Name a folder that holds data.")
-    files.sort(key=lambda f: in_order(f.name))
-    return Source(path, tuple(files), name=_name_of(root), folder=True)
+    listing = _walk(root, _bound_of(root))
+    if not listing.files:
+        raise SourceNotFoundError(
+            f"{path}: the folder holds no files{_left_out_in_words(listing)}.", remedy="Name a folder that holds data."
+        )
+    listing.files.sort(key=lambda f: in_order(f.name))
+    listing.left_out.sort()
+    return listing.source(path, _name_of(root), folder=True)
 
 
-def _walk(folder: str, prefix: str, bound: str) -> Iterator[tuple[str, str]]:
-    """(path, name) of the wanted files below `folder`. Links to folders are not followed."""
-    pending = [(folder, prefix)]
+def _left_out_in_words(listing: _Listing) -> str:
+    if not listing.left_out:
+        return ""
+    name, reason = min(listing.left_out)
+    return f" of data; {len(listing.left_out)} are left out, such as {one_line(name, 80)} ({reason})"
+
+
+def _walk(root: str, bound: str) -> _Listing:
+    """The files below `root`. Links to folders are not followed."""
+    listing = _Listing()
+    pending = [(root, "")]
     while pending:
         here, before = pending.pop()
         try:
@@ -184,27 +208,43 @@ def _walk(folder: str, prefix: str, bound: str) -> Iterator[tuple[str, str]]:
             raise PermissionDeniedError(f"{here} may not be read.", remedy="Change its permissions.") from error
         for entry in entries:
             name = before + entry.name
-            if not _may_hold_wanted(name):
-                continue
-            if entry.is_symlink():
-                real = os.path.realpath(entry.path)
-                if os.path.commonpath([real, bound]) != bound:
-                    raise ForbiddenLocationError(
-                        f"{name} is a link that leads out of the folder, to {real}.",
-                        remedy="Copy what it names into the folder, or remove the link.",
-                    )
-                if os.path.isdir(real):
-                    continue  # its files are listed at their real place
-                if not os.path.exists(real):
-                    raise _link_error(entry.path, None)
-            if entry.is_dir(follow_symlinks=False):
+            if (reason := why_left_out(name)) and entry.name != ".dvc":
+                folder = "/" if entry.is_dir(follow_symlinks=False) else ""
+                listing.left_out.append((in_utf8(name) + folder, reason))
+            elif entry.is_symlink() and not _is_inside(entry, name, bound):
+                continue  # its files are listed at their real place
+            elif entry.is_dir(follow_symlinks=False):
                 pending.append((entry.path, name + "/"))
-            elif wanted(name):
-                yield entry.path, name
+            else:
+                _add(listing, entry.path, name)
+    return listing
 
 
-def _may_hold_wanted(name: str) -> bool:
-    return wanted(name) or name.rsplit("/", 1)[-1] == ".dvc"
+def _add(listing: _Listing, path: str, name: str) -> None:
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        listing.left_out.append((in_utf8(name), "not a regular file"))
+        return
+    listing.files.append(SourceFile(path, in_utf8(name), status.st_size))
+    if len(listing.files) > MAX_FILES:
+        raise SourceTooLargeError(
+            f"The folder holds over {MAX_FILES:,} files at {path}.", remedy="Add its folders one by one."
+        )
+
+
+def _is_inside(entry: os.DirEntry[str], name: str, bound: str) -> bool:
+    """Whether a link leads to a file inside the source. Raises an error if it leads out of it, or nowhere."""
+    real = os.path.realpath(entry.path)
+    if os.path.commonpath([real, bound]) != bound:
+        raise ForbiddenLocationError(
+            f"{name} is a link that leads out of the folder, to {real}.",
+            remedy="Copy what it names into the folder, or remove the link.",
+        )
+    if os.path.isdir(real):
+        return False
+    if not os.path.exists(real):
+        raise _link_error(entry.path, None)
+    return True
 
 
 def _bound_of(root: str) -> str:
@@ -241,16 +281,18 @@ def _remote(location: str) -> Source:
         raise SourceNotFoundError(f"{redacted(location)}: there are no files.", remedy="Check the address.")
     names = sorted(found)
     root = os.path.commonpath([os.path.dirname(n) for n in names]) if len(names) > 1 else os.path.dirname(names[0])
-    files = []
+    listing = _Listing()
     for name in names:
         info = found[name]
         short = name[len(root) :].lstrip("/") or os.path.basename(name)
         short = unquote(urlsplit(short).path) if "?" in short else short
-        if not wanted(short):
+        if len(names) > 1 and (reason := why_left_out(short)):
+            listing.left_out.append((short, reason))
             continue
-        files.append(SourceFile(str(fs.unstrip_protocol(name)), short, int(info.get("size") or -1), _checksum(info)))
-    files.sort(key=lambda f: in_order(f.name))
-    return Source(redacted(location), tuple(files), name=_name_of(redacted(location)), folder=len(files) > 1)
+        size = int(info.get("size") or -1)
+        listing.files.append(SourceFile(str(fs.unstrip_protocol(name)), short, size, _checksum(info)))
+    listing.files.sort(key=lambda f: in_order(f.name))
+    return listing.source(redacted(location), _name_of(redacted(location)), folder=len(listing.files) > 1)
 
 
 def _remote_files(fs: Any, location: str, path: str) -> dict[str, dict[str, Any]]:

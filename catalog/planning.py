@@ -13,9 +13,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pyarrow as pa
 
-from choline_data.adapters.base import Adapter, FormatClaim, Shard, Source, SourceChunk, SourceFile, foreign
+from choline_data.adapters.base import USED, Adapter, FormatClaim, Shard, Source, SourceChunk, SourceFile, foreign
 from choline_data.adapters.mapping import Mapping, forms
 from choline_data.adapters.registry import claims
+from choline_data.catalog.account import FileAccount, account_of
 from choline_data.catalog.warned import Sampled, Warned, warned_of
 from choline_data.columns.arrow_values import array_of, numbers
 from choline_data.errors import (
@@ -87,7 +88,7 @@ class IngestPlan:
     limit: int = 0
     compression: str = ""
     max_rejects: float = 0.01
-    passed_over: tuple[tuple[str, str], ...] = ()
+    account: tuple[FileAccount, ...] = field(default=(), compare=False, repr=False)
     previews: tuple[Preview, ...] = field(default=(), compare=False)
     warned: tuple[Warned, ...] = field(default=(), compare=False, repr=False)
 
@@ -96,6 +97,11 @@ class IngestPlan:
         """The kind of the samples. If the parts have different kinds, the most frequent one."""
         kinds = [part.mapping.kind for part in self.parts]
         return max(sorted(set(kinds)), key=kinds.count)
+
+    @property
+    def passed_over(self) -> tuple[tuple[str, str], ...]:
+        """The files whose rows are not samples, with the reasons."""
+        return tuple((file.name, file.reason) for file in self.account if file.role != USED)
 
     @property
     def bytes(self) -> int:
@@ -142,6 +148,8 @@ class Wishes:
     max_rejects: float = 0.01
     config: str = ""
     split: str = ""
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
 
 
 def guarded(adapter: Adapter, shard: Shard) -> Iterator[SourceChunk]:
@@ -260,8 +268,7 @@ def plan_source(source: Source, name: str, wishes: Wishes) -> IngestPlan:
             f"{source.location}: no adapter knows what this is ({files}).",
             remedy="Name a format with --format, or see docs/formats.md for what can be read.",
         )
-    passed = [item for claim in taken for item in claim.passed_over]
-    passed += [(file.name, "no adapter knows it") for file in rest.files]
+    account = account_of(source, taken, rest)
     parts: list[IngestPart] = []
     samples: list[tuple[IngestPart, SourceChunk, Shard]] = []
     for claim in taken:
@@ -273,7 +280,7 @@ def plan_source(source: Source, name: str, wishes: Wishes) -> IngestPlan:
     if not parts:
         raise SourceFormatError(
             f"{source.location}: there is nothing in it that could become a sample.",
-            remedy="; ".join(f"{n}: {why}" for n, why in passed[:3]) or "Check the path.",
+            remedy="; ".join(f"{f.name}: {f.reason}" for f in account if f.reason)[:400] or "Check the path.",
         )
     kinds = {part.mapping.kind for part in parts}
     license_ = wishes.license or source.license or next((c.license for c in taken if c.license), "") or "NOASSERTION"
@@ -299,7 +306,7 @@ def plan_source(source: Source, name: str, wishes: Wishes) -> IngestPlan:
         limit=wishes.limit,
         compression=wishes.compression,
         max_rejects=wishes.max_rejects,
-        passed_over=tuple(passed),
+        account=account,
         previews=previews,
         warned=warned,
     )

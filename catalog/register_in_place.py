@@ -18,6 +18,7 @@ from choline_data.adapters.base import Reject, Shard
 from choline_data.adapters.mapping import Mapping, forms
 from choline_data.adapters.parquet import Parquet, footer_of
 from choline_data.adapters.parquet_in_place import _mapped_columns, _state
+from choline_data.catalog.account import RowCount, check_rows, encode, with_rows
 from choline_data.catalog.add import Prepared
 from choline_data.catalog.ingest import MAX_REJECTS_KEPT, Ingested, check_rejects, entry_of, published, rejects_as_lines
 from choline_data.catalog.planning import IngestPart, IngestPlan
@@ -57,10 +58,10 @@ def register(home: Home, prepared: Prepared, *, replace_existing: bool = False) 
         found = list(pool.map(lambda item: _looked_at(*item), files))
     rejects: list[Reject] = []
     listed: list[FileInPlace] = []
-    rejected = 0
+    counts: list[RowCount] = []
     for file in found:
         groups, bad = _counted(plan.parts[file.part], file)
-        rejected += len(bad)
+        counts.append(RowCount(file.shard.name, file.meta.num_rows, sum(groups), len(bad)))
         rejects += bad[: MAX_REJECTS_KEPT - len(rejects)]
         listed.append(
             FileInPlace(
@@ -76,12 +77,14 @@ def register(home: Home, prepared: Prepared, *, replace_existing: bool = False) 
                 tuple(groups),
             )
         )
-    rows = sum(file.rows for file in listed)
+    read = check_rows(counts)
+    rows, rejected = sum(c.published for c in counts), sum(c.rejected for c in counts)
     check_rejects(plan, rows, rejected, rejects)
     manifest = _manifest(plan, found, listed, rejected)
+    account = with_rows(plan.account, counts)
     revision = manifest.revision
     with writing(home, f"add {plan.name}") as held:
-        store_manifest(held, manifest, rejects_as_lines(rejects))
+        store_manifest(held, manifest, rejects_as_lines(rejects), dataset=plan.name, account=encode(account))
         entry = published(
             held,
             entry_of(
@@ -97,7 +100,7 @@ def register(home: Home, prepared: Prepared, *, replace_existing: bool = False) 
             [manifest_name(revision)],
             prepared.replaces if replace_existing else None,
         )
-    return Ingested(entry, rows, rejected, rejects=tuple(rejects[:20]))
+    return Ingested(entry, rows, rejected, rejects=tuple(rejects[:20]), read=read, account=account)
 
 
 def _manifest(

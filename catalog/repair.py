@@ -6,7 +6,7 @@ Derived objects are computed again, or removed so that the next reader computes 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,15 +25,16 @@ from choline_data.places.home import Home
 from choline_data.store.blocks import index_name, index_of
 from choline_data.store.faults import Fault, Report
 from choline_data.store.in_place import InPlaceRevision
-from choline_data.store.manifest import REJECTS, AnyManifest, Manifest, read_manifest
-from choline_data.store.object_names import manifest_name, rejects_name
+from choline_data.store.manifest import ACCOUNTS, REJECTS, AnyManifest, Manifest, read_manifest
+from choline_data.store.object_names import account_name, manifest_name, rejects_name
 from choline_data.store.open_revision import open_revision
 from choline_data.store.revision import Revision
 from choline_data.store.sealed import BrokenSealError
 from choline_data.store.snapshots import HEAD, Catalog, Entry, copy_name, decoded, encoded, snapshot_name
 from choline_data.upkeep.check import check, check_catalog
 
-_FROM_SOURCE = {"data", "manifest", "rejects", "source"}
+_FROM_SOURCE = {"data", "manifest", "rejects", "files", "source"}
+_BESIDE = {"rejects": "rejects", "files": "accounts of files"}
 
 
 @dataclass
@@ -189,11 +190,14 @@ def _drop_unowned(home: Home, report: Report, out: Repaired) -> None:
     unowned = [f for f in report.faults if f.kind in _FROM_SOURCE and f.revision and not f.dataset]
     for digest in sorted({f.revision for f in unowned}):
         faults = [f for f in unowned if f.revision == digest]
-        if {f.kind for f in faults} == {"rejects"}:
-            revision = open_revision(home, digest)
-            home.remove(rejects_name(digest))
-            home.put(manifest_name(digest), without_rejects(revision).encode())
-            out.lost.append(f"The rejects of revision {digest[:12]}…, which no dataset has now, are lost.")
+        if {f.kind for f in faults} <= {"rejects", "files"}:
+            gone = {f.file for f in faults}
+            kept = without(open_revision(home, digest), gone)
+            for name in gone:
+                home.remove(name)
+            home.put(manifest_name(digest), kept.encode())
+            what = " and ".join(sorted(_BESIDE[f.kind] for f in faults))
+            out.lost.append(f"The {what} of revision {digest[:12]}…, which no dataset has now, are lost.")
         else:
             home.remove(manifest_name(digest).rsplit("/", 1)[0])
             for fault in faults:
@@ -237,9 +241,14 @@ def _repair_tokens(home: Home, fault: Fault) -> str:
     return f"removed; `choline-data tokenize {fault.dataset or 'NAME'}` makes it again"
 
 
-def without_rejects(revision: Revision) -> AnyManifest:
-    """The revision's manifest without the checksum of its rejects."""
-    about = {key: value for key, value in revision.about.items() if key != REJECTS}
+def without(revision: Revision, gone: Collection[str]) -> AnyManifest:
+    """The revision's manifest without the checksums of these objects, which lie beside it."""
+    digest = revision.revision
+    about = dict(revision.about)
+    if rejects_name(digest) in gone:
+        about.pop(REJECTS, None)
+    accounts: dict[str, str] = about.get(ACCOUNTS, {})
+    about[ACCOUNTS] = {name: found for name, found in accounts.items() if account_name(digest, found) not in gone}
     if isinstance(revision, InPlaceRevision):
         return revision.manifest().with_about(about)
     return Manifest(tuple(revision.files()), revision.columns, revision.block_rows, revision.constants, about)

@@ -13,6 +13,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from choline_data.adapters.base import Reject
+from choline_data.catalog.account import RowCount
 from choline_data.catalog.ingest import Progress, UnitResult, run_here, run_unit
 from choline_data.catalog.planning import IngestPlan, Unit
 from choline_data.errors import DamagedStoreError, InvalidOptionError, MissingDependencyError
@@ -33,7 +34,7 @@ def run(
 ) -> list[UnitResult]:
     """Runs all units of the plan on this Beam runner. With runner "", in this process or in `workers` processes."""
     units = plan.units()
-    plan = replace(plan, previews=())  # previews hold rows, which no worker needs
+    plan = replace(plan, previews=(), account=())  # no worker needs them
     if not runner:
         if workers <= 1 or len(units) <= 1:
             return list(run_here(plan, home, units, progress))
@@ -65,6 +66,7 @@ def decode_result(name: str, raw: bytes) -> UnitResult:
         body["rows"],
         tuple(Reject(**r) for r in body["rejects"]),
         body["rejected"],
+        tuple(RowCount(**c) for c in body["counts"]),
     )
 
 

@@ -7,9 +7,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from choline_data.catalog.account import FileAccount
 from choline_data.catalog.add import Prepared, ingest, prepare
 from choline_data.catalog.ingest import Ingested
 from choline_data.catalog.planning import IngestPlan, Wishes
+from choline_data.cli.account_output import account_as_json, show_account
 from choline_data.cli.output import emit, shown, size
 from choline_data.errors import ChoiceNeededError, InvalidOptionError
 from choline_data.places.home import Home
@@ -26,7 +28,7 @@ def _fields(pairs: Sequence[str]) -> dict[str, str]:
     return out
 
 
-def _show_plan(prepared: Prepared) -> None:
+def _show_plan(prepared: Prepared, *, all_files: bool) -> None:
     plan = prepared.plan
     files = {shard.name for part in plan.parts for shard in part.shards}
     out = sys.stderr.write
@@ -39,10 +41,7 @@ def _show_plan(prepared: Prepared) -> None:
         if line not in told and len(told) < 12:
             told.add(line)
             out(shown(line, 400) + "\n")
-    for name, why in plan.passed_over[:8]:
-        out(f"  passed over: {shown(name, 80)} ({shown(why, 120)})\n")
-    if len(plan.passed_over) > 8:
-        out(f"  passed over: {len(plan.passed_over) - 8} more\n")
+    show_account(plan.account, every=all_files)
     for preview in plan.previews:
         out(f"  raw     {shown(preview.raw, 160)}\n")
         out(f"  sample  {shown(preview.sample, 160)}\n")
@@ -96,7 +95,7 @@ def _chosen(error: ChoiceNeededError) -> str:
 
 
 def add(
-    source: str,
+    sources: Sequence[str],
     *,
     home: str,
     name: str,
@@ -105,6 +104,8 @@ def add(
     format_: str,
     config: str,
     split: str,
+    include: Sequence[str],
+    exclude: Sequence[str],
     license_: str,
     language: str,
     revision: str,
@@ -120,6 +121,7 @@ def add(
     workers: int,
     scheduler: str,
     flags: tuple[str, ...],
+    all_files: bool,
     as_json: bool,
 ) -> None:
     """Runs the command."""
@@ -137,22 +139,24 @@ def add(
         max_rejects=max_rejects,
         config=config,
         split=split,
+        include=tuple(include),
+        exclude=tuple(exclude),
     )
     asking = sys.stdin.isatty() and sys.stderr.isatty() and not as_json and not yes
     try:
-        prepared = prepare(where, source, name=name, wishes=wishes, revision=revision)
+        prepared = prepare(where, sources, name=name, wishes=wishes, revision=revision)
     except ChoiceNeededError as error:
         if not asking:
             raise
         kind = _chosen(error)
         wishes = Wishes(**{**vars(wishes), "as_kind": kind})
-        prepared = prepare(where, source, name=name, wishes=wishes, revision=revision)
+        prepared = prepare(where, sources, name=name, wishes=wishes, revision=revision)
     plan = prepared.plan
     if not as_json:
-        _show_plan(prepared)
+        _show_plan(prepared, all_files=all_files)
     if dry_run:
         if as_json:
-            emit({"name": plan.name, "kind": plan.kind, "bytes": plan.bytes, "dry_run": True, **_told(plan)})
+            emit({"name": plan.name, "kind": plan.kind, "bytes": plan.bytes, "dry_run": True, **_told(plan, all_files)})
         return
     if asking:
         sys.stderr.write("Add it? [Y/n] ")
@@ -176,10 +180,10 @@ def add(
                 replace_existing=replace_existing,
                 progress=step,
             )
-    _report(done, plan, time.monotonic() - started, as_json=as_json)
+    _report(done, plan, time.monotonic() - started, all_files=all_files, as_json=as_json)
 
 
-def _told(plan: IngestPlan) -> dict[str, object]:
+def _told(plan: IngestPlan, all_files: bool, account: Sequence[FileAccount] = ()) -> dict[str, object]:
     parts = [
         {
             "adapter": type(p.adapter).__name__,
@@ -193,10 +197,11 @@ def _told(plan: IngestPlan) -> dict[str, object]:
         "parts": parts,
         "passed_over": [{"file": name, "why": why} for name, why in plan.passed_over],
         "warnings": [vars(warned) for warned in plan.warned],
+        **account_as_json(account or plan.account, every=all_files),
     }
 
 
-def _report(done: Ingested, plan: IngestPlan, seconds: float, *, as_json: bool) -> None:
+def _report(done: Ingested, plan: IngestPlan, seconds: float, *, all_files: bool, as_json: bool) -> None:
     """Prints the result of the ingestion."""
     entry = done.entry
     if as_json:
@@ -205,19 +210,22 @@ def _report(done: Ingested, plan: IngestPlan, seconds: float, *, as_json: bool) 
                 "name": entry.name,
                 "revision": entry.revision,
                 "kind": entry.kind,
+                "read": done.read,
                 "rows": entry.rows,
                 "rejected": entry.rejected,
                 "bytes": entry.bytes,
                 "duplicates": done.duplicates,
                 "license": entry.license,
-                **_told(plan),
+                **_told(plan, all_files, done.account),
             }
         )
         return
-    rejected = f", {entry.rejected:,} rejected" if entry.rejected else ""
+    first = next((f" (the first: {r.file}, row {r.row}: {r.reason})" for r in done.rejects), "")
+    rejected = f", {entry.rejected:,} rejected{shown(first, 200)}" if entry.rejected else ""
     duplicates = f", {done.duplicates:,} repeats left out" if done.duplicates else ""
+    read = f" of {done.read:,} rows read" if not plan.limit else ""
     sys.stdout.write(
-        f"{entry.name}@{entry.revision[:12]}: {entry.rows:,} {entry.kind} samples{rejected}{duplicates}, "
+        f"{entry.name}@{entry.revision[:12]}: {entry.rows:,} {entry.kind} samples{read}{rejected}{duplicates}, "
         f"{size(entry.bytes)} in {seconds:.1f} s\n"
         f"Stream it:  FirehoseDataset({entry.name!r})   or   choline-data stream {entry.name}\n"
     )

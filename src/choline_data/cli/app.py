@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from choline_data.cli.engine_flags import EngineFlagsCommand, engine_flags
 from choline_data.cli.help_pages import HelpTyper
 from choline_data.cli.mix_commands import mix_app
 from choline_data.cli.shared_options import HomeOption, JsonOption, NameArgument, PinArgument
@@ -16,11 +17,12 @@ app = HelpTyper(
 app.add_typer(mix_app, name="mix")
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": False})
+@app.command(cls=EngineFlagsCommand)
 def add(
     ctx: typer.Context,
     source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="A path, a glob, a URL, a hub id, or the name of a card.")
+        list[str],
+        typer.Argument(metavar="SOURCE", help="A path, a glob, a URL, a hub id, or a card. Or several paths and URLs."),
     ],
     name: Annotated[
         str, typer.Option(metavar="NAME", help="Name of the dataset in the catalog. Default: from the source.")
@@ -37,6 +39,13 @@ def add(
     ] = "",
     config: Annotated[str, typer.Option(metavar="NAME", help="Add only this config of a hub dataset.")] = "",
     split: Annotated[str, typer.Option(metavar="NAME", help="Add only this split.")] = "",
+    include: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help="Only files with such a name, as '*.json'. Repeatable."),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(metavar="PATTERN", help="No files with such a name, as 'old/*'. Repeatable.")
+    ] = None,
     license_: Annotated[
         str, typer.Option("--license", metavar="ID", help="Licence of the dataset, as an SPDX id.")
     ] = "",
@@ -57,6 +66,7 @@ def add(
     ] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Replace the dataset that has this name.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would happen. Write nothing.")] = False,
+    files: Annotated[bool, typer.Option("--files", help="Show every file, and what becomes of it.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask questions.")] = False,
     runner: Annotated[
         str, typer.Option(metavar="NAME", help="Run on Beam: local, dask, flink, spark or dataflow.")
@@ -89,6 +99,8 @@ def add(
             format_=format_,
             config=config,
             split=split,
+            include=include or (),
+            exclude=exclude or (),
             license_=license_,
             language=language,
             revision=revision,
@@ -103,7 +115,8 @@ def add(
             runner=runner,
             workers=workers,
             scheduler=scheduler,
-            flags=tuple(ctx.args),
+            flags=engine_flags(ctx),
+            all_files=files,
             as_json=as_json,
         )
 
@@ -143,10 +156,18 @@ def search(
 @app.command()
 def show(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A dataset in the home, or a card.")],
+    files: Annotated[
+        bool, typer.Option("--files", help="List the files of its source, and what became of each.")
+    ] = False,
     home: HomeOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Describe a dataset."""
+    if files:
+        from choline_data.cli.account_output import show_files
+
+        show_files(home, name, as_json=as_json)
+        return
     from choline_data.cli.dataset_commands import show_dataset
 
     show_dataset(home, name, as_json=as_json)

@@ -57,4 +57,4 @@ class HelpTyper(typer.Typer):
 
     def command(self, name: str | None = None, **options: Any) -> Callable[[Any], Any]:
         """Registers a command."""
-        return super().command(name, cls=HelpCommand, **options)
+        return super().command(name, **{"cls": HelpCommand, **options})

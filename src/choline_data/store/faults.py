@@ -14,7 +14,7 @@ IN_PLACE_REMEDY = (
 )
 
 Kind = Literal[
-    "catalog", "copy", "hint", "manifest", "rejects", "data", "index", "source", "selection", "ids", "tokens", "packing",
+    "catalog", "copy", "hint", "manifest", "rejects", "files", "data", "index", "source", "selection", "ids", "tokens", "packing",
     "tokenizer", "job", "unused",
 ]  # fmt: skip
 

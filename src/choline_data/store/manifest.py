@@ -16,13 +16,14 @@ from typing import Any, Protocol, Self
 import numpy as np
 import orjson
 import pyarrow as pa
+import xxhash
 
 from choline_data import schema as one
 from choline_data.columns.arrow_values import array_of, strings
 from choline_data.errors import CholineDataError, DamagedStoreError, RevisionGoneError, SourceNotFoundError
 from choline_data.places.home import Home
 from choline_data.store import sealed as sealing
-from choline_data.store.object_names import manifest_name, rejects_name
+from choline_data.store.object_names import account_name, manifest_name, rejects_name
 
 _FILES = pa.schema(
     [
@@ -36,6 +37,7 @@ _FILES = pa.schema(
 )
 HEAD = b"choline_data.manifest"
 REJECTS = "rejects_xxh3"
+ACCOUNTS = "accounts"  # for each dataset that was added with this content: the digest of its account
 
 
 @dataclass(frozen=True)
@@ -198,16 +200,66 @@ class AnyManifest(Protocol):
         """The same manifest with another `about`, the description of how the revision was made."""
 
 
-def store_manifest(home: Home, manifest: AnyManifest, rejects: builtins.bytes = b"") -> None:
-    """Writes a manifest and its rejects into the home. Does nothing if the home already has both, sealed and undamaged."""
+def store_manifest(
+    home: Home,
+    manifest: AnyManifest,
+    rejects: builtins.bytes = b"",
+    *,
+    dataset: str = "",
+    account: builtins.bytes = b"",
+) -> None:
+    """Writes a manifest, its rejects and the account of a dataset into the home. Keeps what the home already has undamaged.
+
+    Several datasets may have this revision, each from other files. So each keeps an account of its own.
+    """
     revision = manifest.revision
-    if rejects_fault(home, revision) is None and _is_sealed(home, revision):
+    sound = _is_sealed(home, revision) and rejects_fault(home, revision) is None
+    accounts = _sound_accounts(home, revision)
+    digest = xxhash.xxh3_64_hexdigest(account) if account else ""
+    if sound and not accounts_faults(home, revision) and accounts.get(dataset, "") == digest:
         return
-    about = dict(manifest.about)
-    if rejects:
+    about = about_of(home, revision) if sound else dict(manifest.about)
+    if rejects and not sound:
         about[REJECTS] = sealing.checksum(rejects_name(revision), rejects)
         home.put(rejects_name(revision), rejects)
+    if digest:
+        accounts[dataset] = digest
+        home.put(account_name(revision, digest), account)
+    if accounts:
+        about[ACCOUNTS] = accounts
     home.put(manifest_name(revision), manifest.with_about(about).encode())
+
+
+def about_of(home: Home, revision: str) -> dict[str, Any]:
+    """How a revision was made, from its manifest."""
+    (raw,) = (read_manifest(home, revision).schema.metadata or {}).values()
+    return dict(orjson.loads(raw)["about"])
+
+
+def accounts_of(home: Home, revision: str) -> dict[str, str]:
+    """The digest of the account of each dataset that was added with this revision. Empty if the manifest can't be read."""
+    try:
+        return dict(about_of(home, revision).get(ACCOUNTS, {}))
+    except (CholineDataError, KeyError, TypeError, ValueError):
+        return {}
+
+
+def accounts_faults(home: Home, revision: str) -> list[tuple[str, str]]:
+    """(object, what is wrong with it, in words) for each account that is missing or damaged."""
+    names = {account_name(revision, digest): digest for digest in accounts_of(home, revision).values()}
+    found = []
+    for name, digest in names.items():
+        if not home.exists(name):
+            found.append((name, "is missing"))
+        elif xxhash.xxh3_64_hexdigest(home.read(name)) != digest:
+            found.append((name, "does not have its checksum"))
+    return found
+
+
+def _sound_accounts(home: Home, revision: str) -> dict[str, str]:
+    gone = {name for name, _ in accounts_faults(home, revision)}
+    accounts = accounts_of(home, revision)
+    return {dataset: digest for dataset, digest in accounts.items() if account_name(revision, digest) not in gone}
 
 
 def _is_sealed(home: Home, revision: str) -> bool:
@@ -219,8 +271,7 @@ def rejects_fault(home: Home, revision: str) -> str | None:
     """What is wrong with the revision's rejects, in words; None if they agree with the manifest."""
     name = rejects_name(revision)
     try:
-        (raw,) = (read_manifest(home, revision).schema.metadata or {}).values()
-        stated = orjson.loads(raw)["about"].get(REJECTS)
+        stated = about_of(home, revision).get(REJECTS)
     except (CholineDataError, KeyError, TypeError, ValueError):
         return "the manifest that has its checksum can't be read"
     if stated is None:

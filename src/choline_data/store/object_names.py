@@ -11,3 +11,8 @@ def manifest_name(revision: str) -> str:
 def rejects_name(revision: str) -> str:
     """The object that holds the rows which ingestion rejected, one JSON object per line."""
     return f"revisions/{revision}/rejects.jsonl"
+
+
+def account_name(revision: str, digest: str) -> str:
+    """The object that holds an account of a source's files, an Arrow IPC file. `digest` is the xxh3 of its content."""
+    return f"revisions/{revision}/files-{digest}.arrow"

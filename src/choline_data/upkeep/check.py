@@ -25,7 +25,7 @@ from choline_data.upkeep.verify import check_revision, sha256_of
 _DIGEST = "[0-9a-f]{64}"
 _KINDS = {
     "data": re.compile(rf"data/[0-9a-f]{{2}}/{_DIGEST}\.(arrow|blocks)"),
-    "manifest": re.compile(rf"revisions/({_DIGEST})/(manifest\.arrow|rejects\.jsonl)"),
+    "manifest": re.compile(rf"revisions/({_DIGEST})/(manifest\.arrow|rejects\.jsonl|files-[0-9a-f]{{16}}\.arrow)"),
     "catalog": re.compile(r"(catalog|copies)/(\d{8,})\.json|catalog/HEAD"),
     "selection": re.compile(rf"selections/({_DIGEST})/{_DIGEST}\.arrow"),
     "ids": re.compile(rf"ids/({_DIGEST})\.index"),

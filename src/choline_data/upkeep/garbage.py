@@ -16,8 +16,8 @@ from choline_data.places.home import Home
 from choline_data.store import derived
 from choline_data.store.blocks import data_name, index_name
 from choline_data.store.leases import GC, WRITE, Holder, Lease, clock, look, others
-from choline_data.store.manifest import HEAD, read_manifest
-from choline_data.store.object_names import manifest_name, rejects_name
+from choline_data.store.manifest import HEAD, accounts_of, read_manifest
+from choline_data.store.object_names import account_name, manifest_name, rejects_name
 from choline_data.store.retention import KEEP_DAYS, READ, Reason, kept_revisions
 
 STAGED_SECONDS = 3600.0  # a staged file without a lease is abandoned if nothing was written to it for this long
@@ -132,6 +132,7 @@ def _needed(home: Home, kept: dict[str, Reason]) -> dict[str, Reason]:
                 "Nothing was deleted.",
                 remedy=error.remedy if why.why == "in the catalog" else "`choline-data gc --keep-days 0`, or unpin it.",
             ) from error
+        names += (account_name(revision, digest) for digest in accounts_of(home, revision).values())
         if HEAD in (table.schema.metadata or {}):
             for digest in table["sha256"].to_pylist():
                 names += (data_name(digest.hex()), index_name(digest.hex()))

@@ -12,7 +12,7 @@ from choline_data.places.home import Home
 from choline_data.store.blocks import BlockFile, data_name, index_name
 from choline_data.store.faults import Report
 from choline_data.store.in_place import InPlaceRevision, check_in_place
-from choline_data.store.manifest import StoredFile, rejects_fault
+from choline_data.store.manifest import StoredFile, accounts_faults, rejects_fault
 from choline_data.store.object_names import manifest_name, rejects_name
 from choline_data.store.open_revision import open_revision
 from choline_data.store.revision import Revision
@@ -57,6 +57,8 @@ def check_revision(
     fault = rejects_fault(home, digest)
     if fault:
         report.add("rejects", rejects_name(digest), fault, **where)
+    for name, fault in accounts_faults(home, digest):
+        report.add("files", name, fault, **where)
     counts["bytes"] = revision.bytes
     if isinstance(revision, InPlaceRevision):
         if not dataset:  # no dataset of the catalog uses its files now, so they may change

@@ -1,0 +1,104 @@
+"""Resolves what a user typed (one location or several, with patterns of names) into one source."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+from choline_data.adapters.base import Source, SourceFile
+from choline_data.adapters.reading.chosen_names import chosen_of
+from choline_data.adapters.reading.left_out import refuse_table_formats
+from choline_data.adapters.reading.names import in_utf8
+from choline_data.catalog.locate import resolve
+from choline_data.errors import InvalidOptionError, SourceNotFoundError, one_line
+from choline_data.places.locations import is_url
+
+MAX_NAME = 60
+
+
+def resolve_sources(
+    locations: Sequence[str],
+    *,
+    revision: str = "",
+    config: str = "",
+    split: str = "",
+    include: tuple[str, ...] = (),
+    exclude: tuple[str, ...] = (),
+) -> Source:
+    """The source at these locations, with only the files that the user's patterns choose."""
+    found = [resolve(location, revision=revision, config=config, split=split) for location in locations]
+    source = found[0] if len(found) == 1 else _together(found)
+    if source.folder:
+        names = [name for name, _ in source.left_out] + [file.name for file in source.files]
+        refuse_table_formats(source.location, names)
+    return _chosen(replace(source, include=include, exclude=exclude))
+
+
+def _together(sources: Sequence[Source]) -> Source:
+    """Several sources as one. Files keep their written order; names are unique."""
+    whole = next((s for s in sources if s.location.startswith("hf://") and s.revision), None)
+    if whole is not None:
+        raise InvalidOptionError(
+            f"{whole.location} is a hub dataset, and is not added together with other sources.",
+            remedy="Add each by itself; a mix streams them together.",
+        )
+    files = [file for source in sources for file in source.files]
+    named = _below_common_folder(files) if not any(is_url(f.path) for f in files) else _with_places(sources)
+    unique = {file.path: file for file in named}
+    stem = "-".join(dict.fromkeys(source.name for source in sources))
+    return Source(
+        " ".join(source.location for source in sources),
+        tuple(unique.values()),
+        name=stem if len(stem) <= MAX_NAME else f"{sources[0].name}-and-{len(sources) - 1}-more",
+        license=sources[0].license if len({s.license for s in sources}) == 1 else "",
+        folder=True,
+        options=sources[0].options,
+        left_out=tuple(item for source in sources for item in source.left_out),
+    )
+
+
+def _below_common_folder(files: Sequence[SourceFile]) -> list[SourceFile]:
+    root = os.path.commonpath([os.path.dirname(file.path) for file in files])
+    return [replace(f, name=in_utf8(os.path.relpath(f.path, root).replace(os.sep, "/"))) for f in files]
+
+
+def _with_places(sources: Sequence[Source]) -> list[SourceFile]:
+    """The files of all sources. Names that occur twice get the number of their source as a folder."""
+    count = Counter(file.name for source in sources for file in source.files)
+    return [
+        file if count[file.name] == 1 else replace(file, name=f"{number}/{file.name}")
+        for number, source in enumerate(sources, 1)
+        for file in source.files
+    ]
+
+
+def _chosen(source: Source) -> Source:
+    """The source without the files that the user's patterns leave out.
+
+    If `--include` names no file of the source, it is about the members of its archives.
+    """
+    if not (source.include or source.exclude):
+        return source
+    chosen = chosen_of(source)
+    of_members = not any(chosen.names(file.name) for file in source.files)
+    kept: list[SourceFile] = []
+    gone: list[tuple[str, str]] = []
+    for file in source.files:
+        reason = chosen.why_not(file.name)
+        if reason and not (of_members and reason.startswith("not in") and _may_hold_members(file.name)):
+            gone.append((file.name, reason))
+        else:
+            kept.append(file)
+    if not kept:
+        names = ", ".join(one_line(file.name, 60) for file in source.files[:5])
+        raise SourceNotFoundError(
+            f"{source.location}: no file is left ({gone[0][1]}).", remedy=f"Change the pattern; there are: {names}."
+        )
+    return replace(source, files=tuple(kept), left_out=(*source.left_out, *gone))
+
+
+def _may_hold_members(name: str) -> bool:
+    lower = name.lower()
+    return lower.endswith((".zip", ".tgz")) or ".tar" in lower
