@@ -88,18 +88,18 @@ def test_an_in_place_manifest_without_a_seal_is_held_to_its_digest(tmp_path):
     import pyarrow.parquet as pq
 
     from choline_data.catalog.register_in_place import register
-    from choline_data.store.manifest_in_place import HEAD
+    from choline_data.store.object_names import IN_PLACE
 
     pq.write_table(pa.table({"text": [f"page {n}" for n in range(8)]}), tmp_path / "web.parquet")
     home = Home(tmp_path / "home")
     revision = register(home, prepare(home, str(tmp_path / "web.parquet"), name="web")).entry.revision
     table = read_manifest(home, revision)
-    head = orjson.loads(table.schema.metadata[HEAD])
+    head = orjson.loads(table.schema.metadata[IN_PLACE])
     del head["xxh3"]
 
     def store(columns: pa.Table) -> None:
         sink = pa.BufferOutputStream()
-        schema = columns.schema.with_metadata({HEAD: orjson.dumps(head)})
+        schema = columns.schema.with_metadata({IN_PLACE: orjson.dumps(head)})
         with pa.ipc.new_file(sink, schema) as writer:
             writer.write_table(columns.replace_schema_metadata(schema.metadata))
         Path(home.path(manifest_name(revision))).write_bytes(sink.getvalue().to_pybytes())

@@ -86,6 +86,11 @@ def numbers(array: pa.Array | pa.ChunkedArray) -> npt.NDArray[Any]:
     return np.frombuffer(data, dtype, count, array.offset * dtype.itemsize)
 
 
+def distinct(values: npt.NDArray[Any]) -> list[int]:
+    """The distinct numbers, ascending. For few numbers: `np.unique` imports `numpy.ma`, some 10 ms before the first sample."""
+    return sorted(set(values.tolist()))
+
+
 def byte_lengths(array: pa.Array) -> Ints:
     """The length of each string in bytes; 0 for null. Also works for view types, which `pc.binary_length` does not support."""
     if array.type not in (pa.string_view(), pa.binary_view()):

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import xxhash
 
-from choline_data.columns.arrow_values import Ints
+from choline_data.columns.arrow_values import Ints, distinct
 from choline_data.columns.ipc import Header
 from choline_data.columns.parts import BASE_LIMIT
 from choline_data.errors import DamagedStoreError, SourceNotFoundError
@@ -357,7 +357,7 @@ class BlockFile:
         """
         if self.mapped is None or self.mapped.size > BASE_LIMIT:
             return None
-        for block in np.unique(blocks[~self._checked[blocks]]).tolist():
+        for block in distinct(blocks[~self._checked[blocks]]):
             self._checked_view(self.mapped, block)
         offsets, lengths = (self._index[name][blocks].astype(np.int64) for name in ("offset", "length"))
         if (lengths < header.size).any() or (offsets % 8).any():

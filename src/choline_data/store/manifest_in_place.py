@@ -12,10 +12,7 @@ import pyarrow as pa
 
 from choline_data import schema as one
 from choline_data.store import sealed as sealing
-from choline_data.store.object_names import manifest_name
-
-HEAD = b"choline_data.in_place"
-
+from choline_data.store.object_names import IN_PLACE, manifest_name
 
 _FILES = pa.schema(
     [
@@ -78,7 +75,7 @@ class ManifestInPlace:
         def encode(stated: str) -> bytes:
             head = orjson.dumps({sealing.KEY: stated, **self._head(), "about": self.about})
             sink = pa.BufferOutputStream()
-            with pa.ipc.new_file(sink, _FILES.with_metadata({HEAD: head})) as writer:
+            with pa.ipc.new_file(sink, _FILES.with_metadata({IN_PLACE: head})) as writer:
                 writer.write_table(table)
             return bytes(sink.getvalue())
 
@@ -115,6 +112,6 @@ def digest_of(table: pa.Table) -> str:
     """The revision of a manifest without a seal, computed from the table."""
     if not table.schema.equals(_FILES):
         raise ValueError("not the columns of a manifest")
-    head = orjson.loads((table.schema.metadata or {})[HEAD])
+    head = orjson.loads((table.schema.metadata or {})[IN_PLACE])
     head = {key: head[key] for key in ("schema", "columns", "block_rows", "constants", "reader", "parts")}
     return _digest(head, table.to_pylist())

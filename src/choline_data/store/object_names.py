@@ -1,6 +1,8 @@
-"""Names of a revision's objects in the home."""
+"""Names of a revision's objects in the home, and the metadata key by which its manifest is known."""
 
 from __future__ import annotations
+
+IN_PLACE = b"choline_data.in_place"  # this key is in the metadata of the manifest of every in-place revision
 
 
 def manifest_name(revision: str) -> str:

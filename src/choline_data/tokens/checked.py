@@ -6,12 +6,14 @@ after the other. The sealed `meta.json` has the checksum of `sums.bin`, so readi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 import xxhash
+
+from choline_data.columns.arrow_values import distinct
 
 Ints = npt.NDArray[np.int64]
 Sums = npt.NDArray[np.uint64]
@@ -83,7 +85,7 @@ class Pieces:
             touched = np.concatenate([first, last])
         new = touched[~self._checked[touched]]
         if len(new):
-            self._check(np.unique(new))
+            self._check(distinct(new))
 
     def hold(self) -> bool:
         """Checks the pieces again that were checked before. True if all still have their checksums."""
@@ -94,10 +96,10 @@ class Pieces:
 
     def check_all(self) -> None:
         """Checks every piece that has not been checked yet."""
-        self._check(np.flatnonzero(~self._checked))
+        self._check(np.flatnonzero(~self._checked).tolist())
 
-    def _check(self, pieces: Ints) -> None:
-        for piece in pieces.tolist():
+    def _check(self, pieces: Iterable[int]) -> None:
+        for piece in pieces:
             if self._sum(piece) != int(self._sums[piece]):
                 raise self._damaged()
             self._checked[piece] = True

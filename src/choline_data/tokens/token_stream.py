@@ -307,7 +307,7 @@ class TokenStream:
         piece_counts = np.zeros(count, np.int64)
         held: list[tuple[Ints, PackedRows]] = []
         source, rank = self.placed(positions) if count else (np.empty(0, np.uint16), np.empty(0, np.int64))
-        for number in np.unique(source).tolist():
+        for number in np.flatnonzero(np.bincount(source)).tolist():
             places = np.flatnonzero(source == number)
             packed = self._packed[number]
             rows = packed.pick(self._rows(number, rank[places]))
