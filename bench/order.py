@@ -10,14 +10,17 @@ import json
 import random
 import statistics
 import time
+import tracemalloc
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
+from mixing_quality import adjacent_correlation, mixedness
 
 from choline_data.order import Plan, SourceOrder
-from choline_data.order.interleave import MIXING_BLOCK, Quotas, dealt
+from choline_data.order.interleave import MIXING_BLOCK, dealt
 from choline_data.order.permute import Permutation, key_of
-from choline_data.order.quality import adjacent_correlation, mixedness
+from choline_data.order.quotas import Quotas
 
 
 def seconds(work: Callable[[], object], repeats: int) -> float:
@@ -28,6 +31,28 @@ def seconds(work: Callable[[], object], repeats: int) -> float:
         work()
         taken.append(time.perf_counter() - begun)
     return statistics.median(taken)
+
+
+def cpu_seconds(work: Callable[[], object]) -> float:
+    """The CPU time of one run of this thread, in seconds."""
+    begun = time.thread_time()
+    work()
+    return time.thread_time() - begun
+
+
+def peak(work: Callable[[], object]) -> int:
+    """The most bytes that Python and NumPy held during the work."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def sought(weights: list[int], caps: list[int], position: int) -> None:
+    """A new plan, and the sample at one position."""
+    list(Plan([(0, weights)], caps, seed=0).place(position, position + 1))
 
 
 def weights_of(count: int) -> list[int]:
@@ -89,6 +114,12 @@ def seeks(repeats: int) -> dict[str, float]:
     out["plan of 1,000 sources that end, ms"] = (
         seconds(lambda: list(Plan([(0, weights_of(1000))], caps, seed=0).place(0, 1)), max(repeats // 10, 1)) * 1e3
     )
+    for count in (256, 1000, 4000):
+        chance = random.Random(9)
+        ends = [chance.randint(100, 10**6) for _ in range(count)]
+        seek = partial(sought, weights_of(count), ends, sum(ends) // 2)
+        out[f"{count:,} sources that end: seek to the middle, ms of CPU"] = cpu_seconds(seek) * 1e3
+    out["4,000 sources that end: peak memory of the seek, MB"] = peak(seek) / 1e6
     out["its last position, ms"] = (
         seconds(lambda: list(Plan([(0, weights_of(1000))], caps, seed=0).place(sum(caps) - 1, sum(caps))), 1) * 1e3
     )
@@ -108,7 +139,10 @@ def quotas(blocks: int) -> dict[str, float]:
                 slots = block * MIXING_BLOCK
                 worst = max(
                     worst,
-                    *(abs(q * total - slots * w) / total for q, w in zip(made.after(slots), weights, strict=True)),
+                    *(
+                        abs(q * total - slots * w) / total
+                        for q, w in zip(made.after(slots).tolist(), weights, strict=True)
+                    ),
                 )
         out[f"quota error, {count} sources, samples"] = worst
     return out

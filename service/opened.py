@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from choline_data.columns.gathered import Column
 from choline_data.columns.ipc import Encoder
+from choline_data.order.phases import CHECKPOINT
 from choline_data.places.mapped import MappedFile, same
 from choline_data.service import frames
 from choline_data.streams.sample_stream import SampleStream
@@ -17,6 +18,7 @@ GATHERED_AHEAD = 8  # messages
 AHEAD_BYTES = 8 << 20
 ROWS_IN_LOOP = 1 << 14  # gathering more rows would keep the event loop from other streams for too long
 SOURCES_IN_LOOP = 32
+PHASES_AT_HAND = 100  # that fit in the memory of the phases which a plan has computed last, with their trees
 
 
 class MessageCache:
@@ -113,7 +115,9 @@ class Opened:
 def held_by(stream: Readable) -> int:
     """Approximate bytes that an open stream holds for itself: its recipe, plan, selected rows of a `where`, and view."""
     recipe = stream.recipe
-    weights = len(recipe.sources) * len(recipe.segments)
+    sources = len(recipe.sources)
+    weights = sources * len(recipe.segments)
+    marks = sources * ((sources + len(recipe.segments)) // CHECKPOINT + PHASES_AT_HAND)  # of phases, counts of 8 bytes
     selected = sum(8 * source.rows for source in recipe.sources if source.where)
     packed = int(getattr(stream, "held_bytes", 0))
-    return 4096 * len(recipe.sources) + 512 * weights + selected + packed
+    return 4096 * sources + 512 * weights + 8 * marks + selected + packed

@@ -160,9 +160,9 @@ def test_a_fraction_of_epochs_caps_whole_samples(epochs, cap):
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: Recipe((), (Segment(0, {}),)), "1 to 1024 sources"),
+        (lambda: Recipe((), (Segment(0, {}),)), "1 to 4096 sources"),
         (lambda: recipe(source("a"), source("a")), "names of their own"),
-        (lambda: recipe(*[source(f"s{n}") for n in range(MAX_SOURCES + 1)]), "1 to 1024 sources"),
+        (lambda: recipe(*[source(f"s{n}") for n in range(MAX_SOURCES + 1)]), "1 to 4096 sources"),
         (lambda: recipe(view="pixels"), "view 'pixels'"),
         (lambda: recipe(on_exhausted="wait"), "on_exhausted 'wait'"),
         (lambda: recipe(seed=1 << 63), "a 64-bit seed"),
@@ -289,7 +289,7 @@ def test_any_json_is_a_recipe_or_a_stated_error(body):
         Recipe.from_json(orjson.dumps(body))
 
 
-RANGE = "A recipe has 1 to 1024 sources with names of their own. Check the mix."
+RANGE = "A recipe has 1 to 4096 sources with names of their own. Check the mix."
 SETTINGS = "Views: samples, text, tokens; on_exhausted: renormalize, stop, repeat, error; a 64-bit seed."
 NO_ROWS = "web: there are no rows to serve. Take it out of the mix, or widen its `where`, split or config."
 

@@ -167,9 +167,9 @@ def test_an_error_names_its_source():
 
 
 def test_the_limits_hold_at_their_edge():
-    assert len(parse_mix({f"d{n}": 1 for n in range(1024)}).parts) == 1024
-    with pytest.raises(InvalidMixError, match="more than 1024 sources"):
-        parse_mix({f"d{n}": 1 for n in range(1025)})
+    assert len(parse_mix({f"d{n}": 1 for n in range(4096)}).parts) == 4096
+    with pytest.raises(InvalidMixError, match="more than 4096 sources"):
+        parse_mix({f"d{n}": 1 for n in range(4097)})
     parse_mix("a:1" + " " * (65_536 - 3))
     with pytest.raises(InvalidMixError, match="longer than 65536 bytes"):
         parse_mix("a:1" + " " * (65_536 - 2))

@@ -21,10 +21,21 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "src/choline_data"
-MODULES = (
-    *(f"order/{name}" for name in ("permute", "interleave", "source", "runs", "plan", "quality")),
-    "recipe",
-    "cursor",
+MODULES = tuple(
+    f"order/{name}"
+    for name in (
+        "permute",
+        "trees",
+        "quotas",
+        "interleave",
+        "phases",
+        "plan",
+        "runs",
+        "lanes",
+        "source",
+        "recipe",
+        "cursor",
+    )
 )
 
 

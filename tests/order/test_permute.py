@@ -7,8 +7,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from choline_data.order.permute import Permutation, key_of, mixed, shuffled
-from choline_data.order.quality import adjacent_correlation
+from choline_data.order.permute import Permutation, Permutations, key_of, mixed, shuffled, unmixed
+
+from .conftest import adjacent_correlation
 
 SIZES = st.one_of(
     st.integers(1, 1 << 40),
@@ -105,15 +106,30 @@ def test_the_scrambler_is_the_published_one():
     ]
 
 
+@given(st.lists(st.integers(0, (1 << 64) - 1), min_size=1, max_size=9))
+def test_the_scrambler_can_be_undone(numbers):
+    words = np.array(numbers, dtype=np.uint64)
+    assert unmixed(mixed(words)).tolist() == numbers
+    assert mixed(unmixed(words)).tolist() == words.tolist() == numbers
+
+
 def test_a_table_has_every_number_once():
     assert sorted(shuffled(100, 5).tolist()) == list(range(100))
     assert shuffled(100, 5).tolist() != shuffled(100, 6).tolist()
 
 
-@given(SIZES, st.integers(0, (1 << 64) - 1), st.data())
+@given(SIZES, st.lists(st.integers(0, (1 << 64) - 1), min_size=1, max_size=5), st.data())
 @settings(deadline=None)
-def test_one_position_is_permuted_as_an_array_is(n, key, data):
-    there, x = Permutation(n, key), data.draw(st.integers(0, n - 1))
-    y = there.one(x)
-    assert [y] == there(np.array([x])).tolist()
-    assert there.inverse_of_one(y) == x
+def test_many_keys_permute_as_each_key_does_alone(n, keys, data):
+    pairs = st.tuples(st.integers(0, len(keys) - 1), st.integers(0, n - 1))
+    which, x = np.array(data.draw(st.lists(pairs, min_size=1, max_size=30)), dtype=np.int64).T
+    together = Permutations(n, keys)
+    y = together(which, x)
+    assert y.tolist() == [int(Permutation(n, keys[key])(np.array([at]))[0]) for key, at in zip(which, x, strict=True)]
+    assert together.inverse(which, y).tolist() == x.tolist()
+
+
+def test_many_permutations_of_a_size_outside_of_the_range_are_refused():
+    for n in (0, 1 << 60):
+        with pytest.raises(ValueError, match=f"a permutation of {n} numbers"):
+            Permutations(n, [1])

@@ -13,8 +13,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from choline_data.errors import OutOfRangeError
-from choline_data.order import Plan
-from choline_data.order.interleave import MIXING_BLOCK, Quotas
+from choline_data.order import Plan, interleave, phases
+from choline_data.order import plan as plans
+from choline_data.order.interleave import MIXING_BLOCK
+from choline_data.order.quotas import Quotas
 
 
 def plan(weights, caps=None, **options):
@@ -199,7 +201,7 @@ def test_stop_ends_where_the_first_source_runs_out():
         assert all(cap is None or count <= cap for cap, count in zip(caps, counts, strict=True))
         # one more slot would ask for a sample that is not there
         one_more = Quotas([3, 1]).after(of.length + 1)
-        assert any(cap is not None and count > cap for cap, count in zip(caps, one_more, strict=True))
+        assert any(cap is not None and count > cap for cap, count in zip(caps, one_more.tolist(), strict=True))
 
 
 def test_error_has_the_positions_of_stop_and_names_what_ran_out():
@@ -229,7 +231,7 @@ def test_repeat_begins_again_until_each_source_has_been_through():
         assert ranks_are_whole(rows)
         # with one slot less, some source would not have been through
         fewer = Quotas([5, 2, 1]).after(of.length - 1)
-        assert any(count < cap for count, cap in zip(fewer, caps, strict=True))
+        assert any(count < cap for count, cap in zip(fewer.tolist(), caps, strict=True))
         assert of.ends() == [None, None, None]
 
 
@@ -309,12 +311,24 @@ def test_a_thousand_sources_that_end_are_served_to_the_last_sample():
     assert of.served(of.length) == caps
 
 
-def test_a_far_position_is_found_without_what_lies_before():
+class Deals:
+    """The blocks that are dealt, as (position of the phase, block, slots); all slots count as None."""
+
+    def __init__(self, monkeypatch):
+        self.seen = []
+        whole, some = interleave.dealt, interleave.dealt_at
+        monkeypatch.setattr(phases, "dealt", lambda quota, key: self.seen.append("whole") or whole(quota, key))
+        monkeypatch.setattr(
+            plans, "dealt_at", lambda quota, key, slots: self.seen.append(len(slots)) or some(quota, key, slots)
+        )
+
+
+def test_a_far_position_is_found_without_what_lies_before(monkeypatch):
     far = 10**12 + 12345
-    of = plan([3, 2, 1], [10**13, None, None])
-    rows = placed(of, far, far + 10)
-    assert np.array_equal(rows, placed(plan([3, 2, 1], [10**13, None, None]), far - 5000, far + 10)[5000:])
-    assert len(of._blocks) == 1
+    wanted = placed(plan([3, 2, 1], [10**13, None, None]), far - 5000, far + 10)[5000:]
+    deals = Deals(monkeypatch)
+    assert np.array_equal(placed(plan([3, 2, 1], [10**13, None, None]), far, far + 10), wanted)
+    assert deals.seen == ["whole"]
 
 
 def test_asked_again_the_answer_is_the_same_whatever_was_asked_between():
@@ -322,18 +336,19 @@ def test_asked_again_the_answer_is_the_same_whatever_was_asked_between():
     golden = placed(of, 0, 300)
     for block in range(60):
         placed(of, block * MIXING_BLOCK, block * MIXING_BLOCK + 1)
-    assert len(of._blocks) <= 32
     assert np.array_equal(placed(of, 0, 300), golden)
 
 
-def test_a_block_is_dealt_once_and_the_last_32_are_kept():
-    of = plan([3, 1])
+def test_a_block_is_dealt_once_and_the_last_32_are_kept(monkeypatch):
+    of, deals = plan([3, 1]), Deals(monkeypatch)
     for block in range(40):
         placed(of, block * MIXING_BLOCK, block * MIXING_BLOCK + 1)
-    assert [block for _, block in of._blocks] == list(range(8, 40))
-    kept = of._blocks[0, 39]
-    placed(of, 39 * MIXING_BLOCK, 40 * MIXING_BLOCK)
-    assert of._blocks[0, 39] is kept
+    assert len(deals.seen) == 40
+    placed(of, 8 * MIXING_BLOCK, 40 * MIXING_BLOCK)
+    of.at(np.arange(8, 40, dtype=np.int64) * MIXING_BLOCK + 5)
+    assert len(deals.seen) == 40
+    placed(of, 7 * MIXING_BLOCK, 7 * MIXING_BLOCK + 1)
+    assert len(deals.seen) == 41
 
 
 def test_the_ends_are_where_the_others_take_over():
@@ -392,13 +407,39 @@ def test_positions_far_apart_are_dealt_as_the_whole_stream_is(changes, on_exhaus
         assert np.array_equal(np.column_stack([source, rank]), whole[positions])
 
 
-def test_positions_far_apart_deal_only_the_mixing_blocks_that_hold_them():
+def test_positions_far_apart_deal_only_the_mixing_blocks_that_hold_them(monkeypatch):
     of, far = plan([3, 1]), np.arange(200, dtype=np.int64) * 10**12
     alone = [of.at(far[n : n + 1]) for n in range(0, 200, 23)]
+    deals = Deals(monkeypatch)
     source, rank = of.at(far)
     assert [(int(s[0]), int(r[0])) for s, r in alone] == [(source[n], rank[n]) for n in range(0, 200, 23)]
-    assert not of._blocks  # a block that was dealt whole is kept
+    assert deals.seen == [1] * 200
+    deals.seen.clear()
+    of.at(np.arange(32, dtype=np.int64))
+    of.at(np.arange(33, dtype=np.int64))
     of.at(np.arange(300, dtype=np.int64))
-    assert [*of._blocks] == [(0, 0)]
+    assert deals.seen == [32, "whole"]
     with pytest.raises(OutOfRangeError):
         plan([1, 1], [5, 5]).at(np.array([3, 10]))
+
+
+def test_the_positions_of_a_single_source_are_its_ranks_and_nothing_is_dealt(monkeypatch):
+    deals = Deals(monkeypatch)
+    source, rank = plan([0, 7]).at(np.array([0, 5, 10**12]))
+    assert source.tolist() == [1, 1, 1] and rank.tolist() == [0, 5, 10**12]
+    assert deals.seen == []
+    of = plan([(0, (1, 1)), (6000, (0, 1))])
+    source, rank = of.at(np.array([6000, 6001, 99_999]))
+    assert source.tolist() == [1, 1, 1]
+    assert (rank - rank[0]).tolist() == [0, 1, 93_999] and rank[0] == of.served(6000)[1]
+
+
+def test_quotas_of_many_blocks_are_computed_together_within_a_bound(monkeypatch):
+    asked = []
+    once = Quotas.after_each
+    monkeypatch.setattr(Quotas, "after_each", lambda its, slots: asked.append(len(slots)) or once(its, slots))
+    plan([1] * 512).at(np.arange(300, dtype=np.int64) * 10**6)
+    assert asked == [256, 256, 88]
+    asked.clear()
+    plan([1] * 3).at(np.arange(300, dtype=np.int64) * 10**6)
+    assert asked == [600]

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from choline_data.order.quality import adjacent_correlation, mixedness
 from choline_data.order.source import WINDOW_BLOCKS, Picks, SourceOrder
+
+from .conftest import adjacent_correlation, mixedness
 
 
 def order(rows, block_rows, **options):

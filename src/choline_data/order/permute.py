@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -18,19 +19,20 @@ _Words = npt.NDArray[np.uint64]
 ROUNDS = 6
 _WORD = (1 << 64) - 1
 TABLE_ROWS = 1024  # for n up to this, a table sorted by hash: as good as random, and as fast to compute
-_SECOND, _THIRD = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
-_M1, _M2, _M3 = np.uint64(0x9E3779B97F4A7C15), np.uint64(_SECOND), np.uint64(_THIRD)
+_M1, _M2, _M3 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+_UNDO_M2, _UNDO_M3 = (np.uint64(pow(int(factor), -1, 1 << 64)) for factor in (_M2, _M3))
+_number = struct.Struct("<cQ").pack
 _S30, _S27, _S31, _S32 = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(32)
 
 
 def _packed(raw: bytes) -> bytes:
-    return struct.pack("<cQ", b"s", len(raw)) + raw
+    return _number(b"s", len(raw)) + raw
 
 
 def key_of(*parts: int | str) -> int:
     """A 64-bit key: the same for equal parts, unrelated for different parts."""
     packed = b"".join(
-        struct.pack("<cQ", b"i", part & _WORD) if isinstance(part, int) else _packed(part.encode()) for part in parts
+        [_number(b"i", part & _WORD) if isinstance(part, int) else _packed(part.encode()) for part in parts]
     )
     return xxhash.xxh3_64_intdigest(packed)
 
@@ -46,6 +48,17 @@ def mixed(words: _Words) -> _Words:
     return out
 
 
+def unmixed(words: _Words) -> _Words:
+    """The words that `mixed` scrambles to these words."""
+    out: _Words = words ^ words >> _S31 ^ words >> np.uint64(62)
+    out *= _UNDO_M3
+    out ^= out >> _S27 ^ out >> np.uint64(54)
+    out *= _UNDO_M2
+    out ^= out >> _S30 ^ out >> np.uint64(60)
+    out -= _M1
+    return out
+
+
 def hashed(n: int, key: int) -> _Words:
     """The hash of each of the numbers 0 … n-1. No two hashes are equal."""
     words = np.arange(n, dtype=np.uint64)
@@ -53,104 +66,118 @@ def hashed(n: int, key: int) -> _Words:
     return mixed(words)
 
 
+def numbers_of(hashes: _Words, key: int) -> Ints:
+    """The numbers that have these hashes."""
+    numbers: Ints = (unmixed(hashes) ^ np.uint64(key)).astype(np.int64)
+    return numbers
+
+
 def shuffled(n: int, key: int) -> Ints:
     """The numbers 0 … n-1 in an order that depends on `key`, as a table. For small n."""
-    return np.argsort(hashed(n, key), kind="stable")
+    return np.argsort(hashed(n, key))
 
 
 class Permutation:
     """A bijection of [0, n) that depends on `key`. `p(x)` permutes an array of positions; `p.inverse(y)` undoes it."""
 
-    __slots__ = ("_keys", "_left", "_right", "_table", "_whole_keys", "n")
+    __slots__ = ("_network", "_table", "n")
 
     def __init__(self, n: int, key: int) -> None:
-        if not 1 <= n < 1 << 60:
-            raise ValueError(f"a permutation of {n} numbers: need 1 to 2^60 - 1")
+        _check(n)
         self.n = n
-        self._table: Ints | None = shuffled(n, key) if n <= TABLE_ROWS else None
-        self._left = math.isqrt(n - 1) + 1
-        self._right = -(-n // self._left)
-        self._whole_keys = [key_of(key, turn) for turn in range(ROUNDS)]
-        self._keys = [*map(np.uint64, self._whole_keys)]
+        small = n <= TABLE_ROWS
+        self._table = shuffled(n, key) if small else np.empty(0, np.int64)
+        self._network = None if small else _Network(n, [key])
 
     def __call__(self, x: Ints) -> Ints:
-        if self._table is not None:
-            return self._table[x]
-        return self._walk(x, forward=True)
+        return self._table[x] if self._network is None else self._network.walked(x, None, forward=True)
 
     def inverse(self, y: Ints) -> Ints:
         """The positions that the permutation maps to `y`."""
-        if self._table is not None:
-            return np.argsort(self._table, kind="stable")[y]
-        return self._walk(y, forward=False)
+        if self._network is None:
+            return np.argsort(self._table)[y]
+        return self._network.walked(y, None, forward=False)
 
-    def one(self, x: int) -> int:
-        """The same as a call, for one position. Much faster than an array with one item."""
-        if self._table is not None:
-            return int(self._table[x])
-        while True:
-            x = self._network_of_one(x, range(ROUNDS), 1)
-            if x < self.n:
-                return x
 
-    def inverse_of_one(self, y: int) -> int:
-        """The same as `inverse`, for one position."""
-        if self._table is not None:
-            return int(np.flatnonzero(self._table == y)[0])
-        while True:
-            y = self._network_of_one(y, range(ROUNDS - 1, -1, -1), -1)
-            if y < self.n:
-                return y
+class Permutations:
+    """The permutations of [0, n) with these keys. Permutes with many keys at once.
 
-    def _network_of_one(self, x: int, turns: range, sign: int) -> int:
-        sizes = (self._left, self._right)
-        halves = [*divmod(x, self._right)]
-        for turn in turns:
-            which = turn % 2
-            size = sizes[which]
-            step = ((halves[1 - which] ^ self._whole_keys[turn]) * _SECOND) & _WORD
-            step = (((step ^ step >> 32) * _THIRD & _WORD) >> 32) * size >> 32
-            halves[which] = (halves[which] + sign * step) % size
-        return halves[0] * self._right + halves[1]
+    `p(which, x)` permutes x[i] with key number which[i]. The results are those of a `Permutation` with that key.
+    """
 
-    def _walk(self, x: Ints, *, forward: bool) -> Ints:
-        out = self._network(x.astype(np.uint64), forward=forward)
-        outside = np.flatnonzero(out >= np.uint64(self.n))
+    def __init__(self, n: int, keys: Sequence[int]) -> None:
+        _check(n)
+        small = n <= TABLE_ROWS
+        numbers = np.arange(n if small else 0, dtype=np.uint64)
+        self._hashes = mixed(numbers ^ np.array(keys, np.uint64)[:, None])
+        self._tables = np.argsort(self._hashes, axis=1)
+        self._network = None if small else _Network(n, keys)
+
+    def __call__(self, which: Ints, x: Ints) -> Ints:
+        return self._tables[which, x] if self._network is None else self._network.walked(x, which, forward=True)
+
+    def inverse(self, which: Ints, y: Ints) -> Ints:
+        """The positions that the permutations map to `y`."""
+        if self._network is None:
+            earlier: Ints = np.count_nonzero(self._hashes[which] < self._hashes[which, y, None], axis=1)
+            return earlier
+        return self._network.walked(y, which, forward=False)
+
+
+def _check(n: int) -> None:
+    if not 1 <= n < 1 << 60:
+        raise ValueError(f"a permutation of {n} numbers: need 1 to 2^60 - 1")
+
+
+class _Network:
+    """The Feistel networks of [0, n) with these keys."""
+
+    __slots__ = ("_keys", "_left", "_n", "_right")
+
+    def __init__(self, n: int, keys: Sequence[int]) -> None:
+        left = math.isqrt(n - 1) + 1
+        self._n, self._left, self._right = np.uint64(n), np.uint64(left), np.uint64(-(-n // left))
+        self._keys = np.array([[key_of(key, turn) for key in keys] for turn in range(ROUNDS)], np.uint64)
+
+    def walked(self, x: Ints, which: Ints | None, *, forward: bool) -> Ints:
+        """Each x through the network of its key, again and again until it is below n. `which` is None for a single key."""
+        keys = self._keys if which is None else self._keys[:, which]
+        out = self._through(x.astype(np.uint64), keys, forward=forward)
+        outside = np.flatnonzero(out >= self._n)
         while len(outside):
-            again = self._network(out[outside], forward=forward)
+            again = self._through(out[outside], keys if which is None else keys[:, outside], forward=forward)
             out[outside] = again
-            outside = outside[again >= np.uint64(self.n)]
+            outside = outside[again >= self._n]
         return out.astype(np.int64)
 
-    def _network(self, x: _Words, *, forward: bool) -> _Words:
-        right_size = np.uint64(self._right)
-        left = x // right_size
-        right = x - left * right_size
+    def _through(self, x: _Words, keys: _Words, *, forward: bool) -> _Words:
+        left = x // self._right
+        right = x - left * self._right
         turns = range(ROUNDS) if forward else range(ROUNDS - 1, -1, -1)
         for turn in turns:
             if turn % 2 == 0:
-                left = self._turned(left, right, self._keys[turn], np.uint64(self._left), forward=forward)
+                left = _turned(left, right, keys[turn], self._left, forward=forward)
             else:
-                right = self._turned(right, left, self._keys[turn], right_size, forward=forward)
-        left *= right_size
+                right = _turned(right, left, keys[turn], self._right, forward=forward)
+        left *= self._right
         left += right
         return left
 
-    @staticmethod
-    def _turned(half: _Words, other: _Words, key: np.uint64, size: np.uint64, *, forward: bool) -> _Words:
-        # Computes (half ± f(other)) mod size. A multiplication, not a division, maps f to [0, size).
-        step = other ^ key
-        step *= _M2
-        step ^= step >> _S32
-        step *= _M3
-        step >>= _S32
-        step *= size
-        step >>= _S32
-        if forward:
-            step += half
-            step -= (step >= size) * size
-            return step
-        out = half + size
-        out -= step
-        out -= (out >= size) * size
-        return out
+
+def _turned(half: _Words, other: _Words, key: _Words, size: np.uint64, *, forward: bool) -> _Words:
+    # Computes (half ± f(other)) mod size. A multiplication, not a division, maps f to [0, size).
+    step = other ^ key
+    step *= _M2
+    step ^= step >> _S32
+    step *= _M3
+    step >>= _S32
+    step *= size
+    step >>= _S32
+    if forward:
+        step += half
+        step -= (step >= size) * size
+        return step
+    out = half + size
+    out -= step
+    out -= (out >= size) * size
+    return out

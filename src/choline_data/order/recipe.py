@@ -20,7 +20,7 @@ from choline_data.process.work import allow, pause
 VERSION = 1
 VIEWS = ("samples", "text", "tokens")
 ON_EXHAUSTED = ("renormalize", "stop", "repeat", "error")
-MAX_SOURCES = 1024
+MAX_SOURCES = 4096
 MAX_SEGMENTS = 1024
 MAX_SOURCE_BATCH = 1 << 20
 _T = TypeVar("_T")

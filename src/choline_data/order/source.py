@@ -10,7 +10,6 @@ The order depends on the number of rows and on `block_rows`, never on how the ro
 
 from __future__ import annotations
 
-import bisect
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -18,11 +17,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from choline_data.order.permute import Ints, Permutation, key_of
+from choline_data.order.permute import Ints, Permutation, Permutations, key_of
+from choline_data.process.work import pause
 
 WINDOW_BLOCKS = 64
 _MANY_WINDOWS = 4
-_FEW_RANKS = 16  # for up to this many ranks in a window, single lookups are faster than arrays
+_RANKS_AT_ONCE = 512
+_EPOCHS_KEPT = 4
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,10 @@ class Picks:
 
 
 class SourceOrder:
-    """Maps the ranks of one source to windows of row ranges. Equal values of `key` and `seed` give equal orders."""
+    """Maps the ranks of one source to windows of row ranges. Equal values of `key` and `seed` give equal orders.
+
+    Threads can share it.
+    """
 
     def __init__(
         self, rows: int, block_rows: int, *, seed: int, key: str, shuffle: bool = True, picks: Picks | None = None
@@ -84,16 +88,18 @@ class SourceOrder:
         self.windows = -(-self._blocks // WINDOW_BLOCKS)
         self._epochs: OrderedDict[int, tuple[Permutation, int]] = OrderedDict()
         self._picks = picks or Picks()
+        self._lock = threading.Lock()
 
     def _epoch(self, epoch: int) -> tuple[Permutation, int]:
         """The order of blocks in the epoch, and the place of the short block in that order."""
         found = self._epochs.get(epoch)
         if found is None:
             order = Permutation(self._blocks, key_of("blocks", self._seed, self._key, epoch))
-            found = (order, order.inverse_of_one(self._blocks - 1))
-            self._epochs[epoch] = found
-            while len(self._epochs) > 4:
-                self._epochs.popitem(last=False)
+            found = (order, int(order.inverse(np.array([self._blocks - 1]))[0]))
+            with self._lock:
+                self._epochs[epoch] = found
+                while len(self._epochs) > _EPOCHS_KEPT:
+                    self._epochs.popitem(last=False)
         return found
 
     def _window_start(self, epoch: int, window: int) -> int:
@@ -155,30 +161,46 @@ class SourceOrder:
         if not self.shuffle:
             return ranks % self.rows
         out = np.empty(len(ranks), dtype=np.int64)
-        done = 0
-        while done < len(ranks):
-            epoch, place = divmod(int(ranks[done]), self.rows)
-            window = self._window_of(epoch, place)
-            start, size = self._window_start(epoch, window), self.window_size(epoch, window)
-            first = epoch * self.rows + start
-            stop = bisect.bisect_left(ranks, first + size, done + 1)
-            picks = Permutation(size, key_of("rows", self._seed, self._key, epoch, window))
-            if stop - done <= _FEW_RANKS:
-                for at in range(done, stop):
-                    out[at] = self._row(epoch, start + picks.one(int(ranks[at]) - first))
-            else:
-                places = self._places(epoch, window)
-                out[done:stop] = places[picks(ranks[done:stop] - first)]
-            done = stop
+        for start in range(0, len(ranks), _RANKS_AT_ONCE):
+            pause()
+            out[start : start + _RANKS_AT_ONCE] = self._rows_at(ranks[start : start + _RANKS_AT_ONCE])
         return out
 
-    def _row(self, epoch: int, place: int) -> int:
-        """The row of the revision at this place of the epoch, before rows are permuted within windows."""
-        order, short = self._epoch(epoch)
-        block, within = divmod(place, self.block_rows)
-        if block >= short and place >= short * self.block_rows + self._last:  # the short block comes earlier
-            block, within = divmod(place + self.block_rows - self._last, self.block_rows)
-        return order.one(block) * self.block_rows + within
+    def _rows_at(self, ranks: Ints) -> Ints:
+        epoch, place = np.divmod(ranks, self.rows)
+        epochs, which = np.unique(epoch, return_inverse=True)
+        keys = [key_of("blocks", self._seed, self._key, number) for number in epochs.tolist()]
+        orders = Permutations(self._blocks, keys)
+        short = orders.inverse(np.arange(len(epochs)), np.full(len(epochs), self._blocks - 1))[which]
+        window = place // (WINDOW_BLOCKS * self.block_rows)
+        window += self._starts(window + 1, short) <= place
+        start = self._starts(window, short)
+        place = start + self._shuffled(epoch, window, self._starts(window + 1, short) - start, place - start)
+        # A place behind the short block moves up by the rows that the short block lacks.
+        block, within = np.divmod(
+            place + np.where(place >= short * self.block_rows + self._last, self.block_rows - self._last, 0),
+            self.block_rows,
+        )
+        rows: Ints = orders(which, block) * self.block_rows + within
+        return rows
+
+    def _starts(self, window: Ints, short: Ints) -> Ints:
+        """`_window_start` for each of these windows. `short` is the place of the short block in the order of the epoch."""
+        block = np.minimum(window * WINDOW_BLOCKS, self._blocks)
+        return block * self.block_rows - np.where(short < block, self.block_rows - self._last, 0)
+
+    def _shuffled(self, epoch: Ints, window: Ints, size: Ints, place: Ints) -> Ints:
+        """The permuted places within windows: each element has an epoch, a window, the window's size and a place in it."""
+        begins = np.flatnonzero(np.diff(epoch, prepend=-1) | np.diff(window, prepend=-1))
+        which = np.repeat(np.arange(len(begins)), np.diff(begins, append=len(epoch)))
+        named = zip(epoch[begins].tolist(), window[begins].tolist(), strict=True)
+        keys = np.array([key_of("rows", self._seed, self._key, *name) for name in named], np.uint64)
+        out = np.empty_like(place)
+        for each in np.unique(size).tolist():
+            mine = np.flatnonzero(size == each)
+            used, its = np.unique(which[mine], return_inverse=True)
+            out[mine] = Permutations(each, keys[used].tolist())(its, place[mine])
+        return out
 
     def _places(self, epoch: int, window: int) -> Ints:
         """The rows of the revision at all places of a window."""

@@ -5,7 +5,6 @@ The server and the embedded client both run this code. A test checks that their 
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -100,7 +99,6 @@ class SampleStream:
         self.recipe = recipe
         self.plan = recipe.plan()
         self._store = store
-        self._lock = threading.Lock()
         self._served = []
         for source in recipe.sources:
             with _of_dataset(source):
@@ -231,8 +229,7 @@ class SampleStream:
 
     def placed(self, positions: Ints) -> tuple[npt.NDArray[np.uint16], Ints]:
         """For each of these ascending positions: the source (its index in `recipe.sources`) and the rank in it."""
-        with self._lock:
-            return placed(self.plan, positions)
+        return placed(self.plan, positions)
 
     def locate(self, positions: Ints) -> Located:
         """Computes which rows the samples at these ascending positions are. Reads no rows."""
@@ -246,11 +243,10 @@ class SampleStream:
                 pause()
                 places = by_source[first:end]
                 ranks = rank[places]
-                with self._lock:  # the order caches its latest permutations
-                    if served.order.scattered(ranks):
-                        picked.append(_apart(served, places, served.order.rows_at(ranks)))
-                    else:
-                        picked.append(_Picked(served, places, list(served.order.runs(ranks))))
+                if served.order.scattered(ranks):
+                    picked.append(_apart(served, places, served.order.rows_at(ranks)))
+                else:
+                    picked.append(_Picked(served, places, list(served.order.runs(ranks))))
             first = end
         return Located(len(positions), picked)
 

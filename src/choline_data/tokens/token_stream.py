@@ -283,8 +283,7 @@ class TokenStream:
 
     def placed(self, positions: Ints) -> tuple[npt.NDArray[np.uint16], Ints]:
         """The source and the rank of each of these ascending positions."""
-        with self._lock:
-            return placed(self.plan, positions)
+        return placed(self.plan, positions)
 
     def read_at(self, positions: Ints) -> pa.RecordBatch:
         """The packed rows at these ascending positions, in the wire schema."""
@@ -349,11 +348,12 @@ class TokenStream:
 
     def _rows(self, number: int, ranks: Ints) -> Ints:
         """The numbers of a source's packed rows at these ascending ranks."""
+        order = self._orders[number]
+        if order.scattered(ranks):
+            return order.rows_at(ranks)
         out = np.empty(len(ranks), np.int64)
         with self._lock:
-            if self._orders[number].scattered(ranks):
-                return self._orders[number].rows_at(ranks)
-            for run in self._orders[number].runs(ranks):
+            for run in order.runs(ranks):
                 out[run.at] = self._window(number, run.epoch, run.window)[run.rows]
         return out
 

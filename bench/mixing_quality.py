@@ -1,4 +1,4 @@
-"""Metrics of how well an order is mixed. They are part of the package, so that anybody can measure a shuffle."""
+"""Metrics of how well an order is mixed, for any sequence of labels or rows."""
 
 from __future__ import annotations
 

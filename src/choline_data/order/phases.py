@@ -1,0 +1,239 @@
+"""The phases of a stream: parts with constant weights.
+
+Segments and exhausted sources divide the stream into phases. Each source continues where it stopped in the phase before,
+so no sample is lost or repeated.
+"""
+
+from __future__ import annotations
+
+import bisect
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from choline_data.order.interleave import MIXING_BLOCK, block_key, dealt
+from choline_data.order.permute import Ints
+from choline_data.order.quotas import ENDLESS, Quotas
+from choline_data.process.work import pause
+
+CHECKPOINT = 64  # phases between two whose counts are kept; those between are computed again when needed
+_RECENT = 8  # phases that are kept because they were used last
+
+Dealt = tuple[npt.NDArray[np.uint16], Ints]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Where a phase begins: its number, its position, its segment, and how many samples of each source come before it."""
+
+    number: int
+    position: int
+    segment: int
+    served: Ints
+
+
+@dataclass(frozen=True)
+class Phase:
+    """The positions from `begin` to `end` with constant weights.
+
+    `dealt_to` is where the phase would end if no segment followed. Its last mixing block is computed as if none
+    followed, so that a segment which is appended later changes no earlier position.
+    """
+
+    begin: Mark
+    end: int | None
+    dealt_to: int | None
+    quotas: Quotas
+
+    @property
+    def start(self) -> int:
+        """The first position."""
+        return self.begin.position
+
+    def served(self, position: int, seed: int) -> Ints:
+        """The number of samples of each source before a position of the phase. The position may be the phase's end."""
+        slots = position - self.start
+        block, offset = divmod(slots, MIXING_BLOCK)
+        if not offset or position == self.dealt_to:
+            return self.begin.served + self.quotas.after(slots)
+        source, _ = self.dealt(block, seed)
+        in_block = np.bincount(source[:offset], minlength=len(self.begin.served))
+        return self.begin.served + self.quotas.after(slots - offset) + in_block
+
+    def shares(self, blocks: Ints) -> tuple[Ints, Ints]:
+        """Two matrices with a row for each block: its slots of each source, and the samples of each source before it."""
+        first = blocks * MIXING_BLOCK
+        last = first + MIXING_BLOCK
+        if self.dealt_to is not None:
+            last = np.minimum(last, self.dealt_to - self.start)
+        before, after = np.split(self.quotas.after_each(np.concatenate((first, last))), 2)
+        return after - before, self.begin.served + before
+
+    def key(self, block: int, seed: int) -> int:
+        """The key of the order inside a mixing block."""
+        return block_key(seed, self.start, block)
+
+    def dealt(self, block: int, seed: int) -> Dealt:
+        """The source and the rank of each slot of the block."""
+        (quota,), (base,) = self.shares(np.array([block], np.int64))
+        source, nth = dealt(quota, self.key(block, seed))
+        nth += base[source]
+        return source, nth
+
+
+class Phases:
+    """The phases of a stream, computed as far as they are needed. Threads can share them.
+
+    `segments` are (start, weight of each source). `caps[i]` is the largest number of samples that source i gives; None
+    means no end. With `repeats`, a source begins again when it has given them, and the stream ends when every source has
+    given them. With `stops`, the stream ends when a source runs out. Otherwise the other sources share its slots.
+
+    Only the mark of every 64th phase is kept. The phases after it are computed again when they are needed.
+    """
+
+    def __init__(
+        self,
+        segments: Sequence[tuple[int, Sequence[int]]],
+        caps: Sequence[int | None],
+        *,
+        seed: int,
+        stops: bool = False,
+        repeats: bool = False,
+    ) -> None:
+        self._weights = [weights for _, weights in segments]
+        self._untils = [*(start for start, _ in segments[1:]), None]
+        self._caps = np.array([ENDLESS if cap is None else min(cap, ENDLESS) for cap in caps], np.int64)
+        self._seed = seed
+        self._stops = stops
+        self._repeats = repeats
+        self._starts: list[int] = []
+        self._kept: list[Mark] = []
+        self._recent: OrderedDict[int, Phase] = OrderedDict()
+        self._last: Phase | None = None
+        self._next: Mark | None = Mark(0, 0, 0, np.zeros(len(caps), np.int64))  # of the phase after the last
+        self._lock = threading.Lock()
+
+    @property
+    def sources(self) -> int:
+        """The number of sources."""
+        return len(self._caps)
+
+    def left(self, served: Ints) -> Ints:
+        """The number of samples that each source has left; ENDLESS for a source that never runs out."""
+        return np.where(self._caps < ENDLESS, self._caps - served, ENDLESS)
+
+    def length(self) -> int | None:
+        """The number of positions of the stream; None for no end.
+
+        Computes all phases of a stream that stops or repeats, and otherwise those before the last segment.
+        """
+        last = len(self._weights) - 1
+        while self._stops or self._repeats or (self._next is not None and self._next.segment < last):
+            if not self._grow():
+                return None if self._next is None else self._next.position
+        assert self._next is not None
+        weighted = np.array([weight > 0 for weight in self._weights[last]])
+        rest = self.left(self._next.served)[weighted].tolist()
+        end = self._next.position + sum(rest)
+        return end if end < ENDLESS else None
+
+    def missing(self, length: int) -> list[int]:
+        """Sources that have nothing left at the end of the stream while others of the same segment have something left."""
+        assert self._next is not None
+        weighted = np.flatnonzero([weight > 0 for weight in self._weights[self._next.segment]])
+        empty = self.left(self.served(length))[weighted] == 0
+        return [] if empty.all() else weighted[empty].tolist()
+
+    def served(self, position: int) -> Ints:
+        """The number of samples of each source before a position."""
+        return self.at(position - 1).served(position, self._seed) if position else np.zeros_like(self._caps)
+
+    def ends(self) -> list[int | None]:
+        """For each source, the position from which it gives no more samples; None if it never runs out."""
+        out: list[int | None] = [None] * len(self._caps)
+        while self._grow():
+            pause()
+        mark, phase = self._after(self._phase(0)), self._phase(0)
+        while mark is not None:
+            for source in np.flatnonzero(self.left(mark.served) == 0).tolist():
+                if out[source] is None:
+                    out[source] = mark.position
+            following = self._begun(mark, phase)
+            if following is None:
+                break
+            mark, phase = self._after(following), following
+        return out
+
+    def at(self, position: int) -> Phase:
+        """The phase of a position of the stream."""
+        while self._last is None or (self._last.end is not None and self._last.end <= position):
+            pause()
+            if not self._grow():
+                break
+        return self._phase(bisect.bisect_right(self._starts, position) - 1)
+
+    def _phase(self, number: int) -> Phase:
+        """A phase that was computed before: from the latest phase before it that is kept."""
+        with self._lock:
+            near = max((n for n in self._recent if n <= number), default=-1)
+            if self._last is not None and number == self._last.begin.number:
+                return self._last
+            phase = self._recent.get(near)
+        mark = self._kept[number // CHECKPOINT]
+        if phase is None or phase.begin.number < mark.number:
+            phase = self._begun(mark, None)
+        while phase is not None and phase.begin.number < number:
+            pause()
+            after = self._after(phase)
+            phase = self._begun(after, phase) if after is not None else None
+        assert phase is not None
+        with self._lock:
+            self._recent[number] = phase
+            self._recent.move_to_end(number)
+            while len(self._recent) > _RECENT:
+                self._recent.popitem(last=False)
+        return phase
+
+    def _grow(self) -> bool:
+        """Computes the next phase. False at the end of the stream."""
+        with self._lock:
+            phase = self._begun(self._next, self._last) if self._next is not None else None
+            if phase is None:
+                return False
+            if len(self._starts) % CHECKPOINT == 0:
+                self._kept.append(phase.begin)
+            self._starts.append(phase.start)
+            self._last = phase
+            self._next = self._after(phase)
+            return True
+
+    def _after(self, phase: Phase) -> Mark | None:
+        """The mark of the phase after this one; None if this one has no end."""
+        if phase.end is None:
+            return None
+        segment = phase.begin.segment + (phase.end == self._untils[phase.begin.segment])
+        return Mark(phase.begin.number + 1, phase.end, segment, phase.served(phase.end, self._seed))
+
+    def _begun(self, begin: Mark, before: Phase | None) -> Phase | None:
+        """The phase that begins at this mark, after the phase `before` if that is known. None if the stream ends there."""
+        weights, until = self._weights[begin.segment], self._untils[begin.segment]
+        left = self.left(begin.served)
+        if before is not None and before.begin.segment == begin.segment:
+            weighted = before.quotas.weighted
+        else:
+            before, weighted = None, np.flatnonzero([weight > 0 for weight in weights])
+        empty = weighted[left[weighted] <= 0]
+        if len(empty) == len(weighted) or (self._stops and len(empty)):
+            return None
+        if before is not None:
+            quotas = before.quotas.without(empty)
+        else:
+            quotas = Quotas(weights).without(empty if not self._repeats else empty[:0])
+        slots = quotas.slots_through(left) if self._repeats else quotas.slots_within(left)
+        natural = None if slots is None or begin.position + slots >= ENDLESS else begin.position + slots
+        end = until if natural is None or (until is not None and natural > until) else natural
+        return Phase(begin, end, natural, quotas)

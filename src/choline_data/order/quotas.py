@@ -1,0 +1,147 @@
+"""Shares slots among weighted sources: how many of the first N slots belong to each source.
+
+A source's quota after N slots is computed from the root of a Huffman tree of the weights down to the source. At each
+level the share of the lighter child is rounded down, and the heavier child gets the rest. The quota never falls, rises by
+at most one per slot, and stays within 3 samples of its ideal at any N. Errors do not accumulate: if a node has more than
+half of its parent's weight, each child of the node weighs no more than the node's sibling, so the rounding error of one
+level is at least halved two levels further down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from choline_data.order.permute import Ints
+from choline_data.order.trees import MOST_SLOTS, MOST_WEIGHT, ArrayTree, ListTree, Tree
+
+ENDLESS = 1 << 62  # positions stay below this; a source with this many samples never runs out
+MANY = 256  # sources; up to this many, lists are as fast as arrays
+FEW = 8  # numbers of slots; up to this many, the quotas of a tree in lists are computed one by one
+QUOTA_BOUND = 3  # samples by which a quota may differ from its ideal; the tests check this
+_WIDER = 1e-9  # relative allowance for rounding in floating-point bounds
+
+
+class Quotas:
+    """The quotas of sources with these weights: integers, not negative, not all zero."""
+
+    def __init__(self, weights: Sequence[int]) -> None:
+        if not any(weights) or min(weights) < 0:
+            raise ValueError("weights must not be negative, and not all zero")
+        weighted = sorted(filter(weights.__getitem__, range(len(weights))), key=weights.__getitem__)
+        self._fill(len(weights), np.array(weighted), _tree([weights[source] for source in weighted]))
+
+    def _fill(self, count: int, weighted: Ints, tree: Tree) -> None:
+        self._count = count
+        self.weighted = weighted  # the sources that have a weight, in the order of the tree's leaves
+        self._tree = tree
+
+    def without(self, sources: Ints) -> Quotas:
+        """The quotas if the weights of these sources were zero. They are not all that have a weight."""
+        chosen = np.zeros(self._count, dtype=bool)
+        chosen[sources] = True
+        gone = np.flatnonzero(chosen[self.weighted])
+        if not len(gone):
+            return self
+        kept = np.delete(self.weighted, gone)
+        tree = self._tree
+        made = object.__new__(Quotas)
+        if isinstance(tree, ArrayTree) and len(kept) > MANY:
+            made._fill(self._count, kept, tree.without(gone))
+        else:
+            made._fill(self._count, kept, _tree(np.delete(self._leaves, gone).tolist()))
+        return made
+
+    @property
+    def only(self) -> int | None:
+        """The source that gets every slot; None if there are several with a weight."""
+        return int(self.weighted[0]) if len(self.weighted) == 1 else None
+
+    @cached_property
+    def _leaves(self) -> Any:
+        """The weights of the leaves, exact."""
+        tree = self._tree
+        return tree.leaves if isinstance(tree, ArrayTree) else np.array(tree.leaves, dtype=object)
+
+    @cached_property
+    def _shares(self) -> Any:
+        """The ideal share of each leaf in a slot, in floating point."""
+        leaves = self._leaves.astype(np.float64)
+        return leaves / leaves.sum()
+
+    @cached_property
+    def _lists(self) -> ListTree:
+        return self._tree if isinstance(self._tree, ListTree) else ListTree(self._tree.leaves.tolist())
+
+    @cached_property
+    def _arrays(self) -> ArrayTree | None:
+        """The tree in arrays; None if the weights are too large for them."""
+        if isinstance(self._tree, ArrayTree):
+            return self._tree
+        return ArrayTree(np.array(self._tree.leaves, np.int64)) if sum(self._tree.leaves) < MOST_WEIGHT else None
+
+    def after(self, slots: int) -> Ints:
+        """The number of slots of each source among the first `slots` slots, which are less than ENDLESS."""
+        out = np.zeros(self._count, np.int64)
+        if isinstance(self._tree, ArrayTree) and slots < MOST_SLOTS:
+            out[self.weighted] = self._tree.after(np.array([slots]))[:, 0]
+        else:
+            out[self.weighted] = self._lists.after(slots)
+        return out
+
+    def after_each(self, slots: Ints) -> Ints:
+        """The result of `after` for each of these numbers of slots, as the rows of a matrix."""
+        alone = isinstance(self._tree, ListTree) and len(slots) <= FEW
+        arrays = self._arrays if int(slots.max()) < MOST_SLOTS and not alone else None
+        if arrays is None:
+            return np.stack([self.after(each) for each in slots.tolist()])
+        out = np.zeros((len(slots), self._count), np.int64)
+        out[:, self.weighted] = arrays.after(slots).T
+        return out
+
+    def slots_within(self, left: Ints) -> int | None:
+        """The most slots of which no source gets more than its number in `left`. None if there is no such limit."""
+        rest = left[self.weighted]
+        ending = np.flatnonzero(rest < ENDLESS)
+        if not len(ending):
+            return None
+        share, few = self._shares[ending], rest[ending]
+        latest = ((few + QUOTA_BOUND + 1) / share).min() * (1 + _WIDER)
+        near = ending[(few - QUOTA_BOUND) / share <= latest]
+        return min(self._most(leaf, int(rest[leaf])) for leaf in near.tolist())
+
+    def slots_through(self, left: Ints) -> int | None:
+        """The fewest slots of which each source with a weight gets its number in `left`. None if one has no end."""
+        rest = left[self.weighted]
+        if (rest >= ENDLESS).any():
+            return None
+        earliest = ((rest - QUOTA_BOUND) / self._shares).max() * (1 - _WIDER)
+        near = np.flatnonzero((rest + QUOTA_BOUND + 1) / self._shares >= earliest)
+        return max(self._least(leaf, int(rest[leaf])) for leaf in near.tolist())
+
+    def _most(self, leaf: int, slots: int) -> int:
+        """The most slots of the root of which this leaf gets at most `slots`, computed from the leaf up."""
+        tree = self._tree
+        node, root = tree.first_leaf + leaf, len(tree.both) - 1
+        while node != root and root >= 0:
+            above = int(tree.parent[node])
+            weight, both = int(tree.weight[above]), int(tree.both[above])
+            if int(tree.light[above]) == node:
+                slots = ((slots + 1) * both - 1) // weight
+            else:
+                slots = slots * both // (both - weight)
+            node = above
+        return slots
+
+    def _least(self, leaf: int, slots: int) -> int:
+        """The fewest slots of the root of which this leaf gets at least `slots`."""
+        return self._most(leaf, slots - 1) + 1 if slots > 0 else 0
+
+
+def _tree(leaves: list[int]) -> Tree:
+    if len(leaves) > MANY and sum(leaves) < MOST_WEIGHT:
+        return ArrayTree(np.array(leaves, np.int64))
+    return ListTree(leaves)

@@ -1,0 +1,175 @@
+"""Huffman trees of weights, which divide slots between the two children of each node.
+
+A node that is not a leaf joins the two lightest nodes that are left. Its lighter child gets `slots * weight // both` of
+its slots, and its heavier child gets the rest. Nodes are numbered in the order in which they are made; the last one is
+the root. Leaf i has the number `first_leaf + i`.
+
+`ListTree` uses Python's integers and has no limits. `ArrayTree` is for many leaves: it makes and evaluates many nodes at
+a time. Both give the same shares.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from choline_data.order.permute import Ints
+
+MOST_SLOTS = 1 << 52  # for an `ArrayTree`: floating-point numbers hold this many slots exactly
+MOST_WEIGHT = 1 << 61  # below this sum of weights, four times a weight fits in a 64-bit integer
+
+
+class ListTree:
+    """A tree of a few leaves, or of very large weights. `leaves` are the weights, in ascending order."""
+
+    def __init__(self, leaves: Sequence[int]) -> None:
+        self.leaves = leaves
+        count = len(leaves)
+        self.first_leaf = count - 1
+        self.light: list[int] = []
+        self.dense: list[int] = []
+        self.weight: list[int] = []
+        self.both: list[int] = []
+        self.parent = [0] * (2 * count - 1)
+        # Two queues, the leaves and the nodes that join others. Both ascend, so the lightest nodes are at their fronts.
+        queue = [*leaves, sum(leaves) + 1]  # the last is heavier than every node
+        leaf = node = 0
+        for made in range(count - 1):
+            if node == made or queue[leaf] <= self.both[node]:
+                light, weight = count - 1 + leaf, queue[leaf]
+                leaf += 1
+            else:
+                light, weight = node, self.both[node]
+                node += 1
+            if node == made or queue[leaf] <= self.both[node]:
+                dense, both = count - 1 + leaf, weight + queue[leaf]
+                leaf += 1
+            else:
+                dense, both = node, weight + self.both[node]
+                node += 1
+            self.parent[light] = self.parent[dense] = made
+            self.light.append(light)
+            self.dense.append(dense)
+            self.weight.append(weight)
+            self.both.append(both)
+
+    def after(self, slots: int) -> list[int]:
+        """The share of each leaf in this many slots."""
+        share = [0] * len(self.parent)
+        if not self.both:
+            return [slots]
+        share[self.first_leaf - 1] = slots
+        joined = zip(self.light, self.dense, self.weight, self.both, strict=True)
+        for number, (light, dense, weight, both) in reversed([*enumerate(joined)]):
+            whole = share[number]
+            kept = whole * weight // both
+            share[light] = kept
+            share[dense] = whole - kept
+        return share[self.first_leaf :]
+
+
+class ArrayTree:
+    """A tree of many leaves. `leaves` are the weights, in ascending order; their sum is below MOST_WEIGHT.
+
+    A tree without some of the leaves reuses the nodes that were made before the lightest of these leaves was joined.
+    """
+
+    def __init__(self, leaves: Ints, before: ArrayTree | None = None, same: int = 0) -> None:
+        """The tree of `leaves`. The lightest `same` leaves and their order are those of the tree `before`."""
+        self.leaves = leaves
+        made = len(leaves) - 1
+        self.first_leaf: int = made if before is None else before.first_leaf
+        self.light, self.dense, self.weight, self.both = (np.empty(made, np.int64) for _ in range(4))
+        self._rounds = [(0, 0, 0)]
+        if before is not None:
+            self._rounds = before._rounds[: bisect.bisect_right(before._rounds, same, key=lambda its: its[1])]
+            done = self._rounds[-1][0]
+            for its, old in zip(self._nodes, before._nodes, strict=True):
+                its[:done] = old[:done]
+        while self._rounds[-1][0] < made:
+            self._rounds.append(self._round(*self._rounds[-1]))
+
+    @property
+    def _nodes(self) -> tuple[Ints, Ints, Ints, Ints]:
+        return self.light, self.dense, self.weight, self.both
+
+    def _round(self, made: int, leaf: int, node: int) -> tuple[int, int, int]:
+        """Joins, in pairs, all nodes that are no heavier than the next two together: the heavier nodes come later.
+
+        `made` nodes join others so far; `leaf` leaves and `node` of the made nodes have a parent. Returns these three.
+        """
+        leaves, both = self.leaves, self.both
+        two = sorted([*leaves[leaf : leaf + 2].tolist(), *both[node : min(node + 2, made)].tolist()])[:2]
+        last_leaf = int(leaves.searchsorted(sum(two), "right"))
+        last_node = int(both[:made].searchsorted(sum(two), "right"))
+        weights = np.concatenate((leaves[leaf:last_leaf], both[node:last_node]))
+        order = weights.argsort(kind="stable")  # of equal weights, leaves come first
+        weights = weights[order]
+        of_leaves = last_leaf - leaf
+        numbers = np.where(order < of_leaves, order + (self.first_leaf + leaf), order + (node - of_leaves))
+        pairs = len(order) // 2
+        if len(order) % 2:  # the heaviest is joined in the next round
+            last_leaf, last_node = (
+                (last_leaf, last_node - 1) if numbers[-1] < self.first_leaf else (last_leaf - 1, last_node)
+            )
+        now = slice(made, made + pairs)
+        self.light[now], self.dense[now] = numbers[0 : 2 * pairs : 2], numbers[1 : 2 * pairs : 2]
+        self.weight[now] = weights[0 : 2 * pairs : 2]
+        self.both[now] = self.weight[now] + weights[1 : 2 * pairs : 2]
+        return made + pairs, last_leaf, last_node
+
+    def without(self, leaves: Ints) -> ArrayTree:
+        """The tree without the leaves of these numbers, which ascend and do not include all leaves."""
+        return ArrayTree(np.delete(self.leaves, leaves), self, int(leaves[0]))
+
+    @cached_property
+    def parent(self) -> Ints:
+        """The parent of each node."""
+        parent = np.zeros(self.first_leaf + len(self.leaves), np.int64)
+        number = np.arange(len(self.both), dtype=np.int64)
+        parent[self.light] = number
+        parent[self.dense] = number
+        return parent
+
+    @cached_property
+    def _levels(self) -> list[slice]:
+        """Ranges of nodes from the root down. No node of a range is the parent of another one of the range."""
+        parent, stop = self.parent[: len(self.both)], len(self.both)
+        levels = []
+        while stop:
+            start = int(parent[: stop - 1].searchsorted(stop)) if stop < len(self.both) else stop - 1
+            levels.append(slice(start, stop))
+            stop = start
+        return levels
+
+    @cached_property
+    def _ratio(self) -> Any:
+        return self.weight / self.both
+
+    def after(self, slots: Ints) -> Ints:
+        """The share of each leaf (rows) in each number of slots (columns). The numbers are below MOST_SLOTS."""
+        most = int(slots.max())
+        share = np.empty((self.first_leaf + len(self.leaves), len(slots)), np.int64)
+        if not len(self.both):
+            share[self.first_leaf] = slots
+            return share[self.first_leaf :]
+        plain = most * int(self.both[-1]) < 1 << 63
+        share[len(self.both) - 1] = slots
+        for level in self._levels:
+            whole, weight, both = share[level], self.weight[level, None], self.both[level, None]
+            if plain:
+                kept = whole * weight // both
+            else:
+                # The estimate is wrong by at most 3. The rest is below four times `both`, so its low 64 bits suffice.
+                kept = (whole * self._ratio[level, None]).astype(np.int64)
+                kept += (whole * weight - kept * both) // both
+            share[self.light[level]] = kept
+            share[self.dense[level]] = whole - kept
+        return share[self.first_leaf :]
+
+
+Tree = ListTree | ArrayTree
