@@ -28,6 +28,7 @@ from choline_data.adapters.reading import io, members
 from choline_data.adapters.reading.chosen_names import chosen_of
 from choline_data.adapters.reading.file_roles import roles_of, unclaimed
 from choline_data.adapters.reading.left_out import refuse_table_formats, why_left_out
+from choline_data.adapters.reading.splits import NO_SPLIT, WHY_NO_SPLIT, leaving_out, marked_source, settled, split_by
 from choline_data.errors import SourceFormatError
 
 
@@ -36,18 +37,21 @@ class Archive:
     """Reads the members with `inner`. If other members belong to another adapter, `only` names the members to read.
 
     `refuses` says that this adapter reports the refused members as rejects. Only one adapter of an archive does so.
+    `options` are those of the source, which decide the splits of the members.
     """
 
     inner: Adapter | None = None
     only: frozenset[str] = frozenset()
     refuses: bool = True
+    options: tuple[tuple[str, str], ...] = ()
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
         """The shards of `inner` for the members of all these archives, and one for each archive with refused members."""
         listed = [(f, members.listing(f)) for f in files]
-        found = tuple(m.file for _, its in listed for m in its if not m.reason)
+        found = _members(listed, dict(self.options))
         chosen = tuple(m for m in found if m.name in self.only) if self.only else found
-        shards = self._inner(files, chosen).shards(chosen)
+        by = split_by(dict(self.options).get("split_by", ""))
+        shards, _ = settled(self._inner(files, chosen).shards(chosen), chosen, by)
         if self.refuses:
             shards += [Shard(f.path, f.name, size=0) for f, its in listed if any(m.refused for m in its)]
         return shards
@@ -65,7 +69,7 @@ class Archive:
     def _inner(self, files: Sequence[SourceFile], found: Sequence[SourceFile]) -> Adapter:
         if self.inner is not None:
             return self.inner
-        claims, _ = _claims_within(tuple(found))
+        claims, _ = _claims_within(Source("", tuple(found), folder=True, options=dict(self.options)))
         if not claims:
             raise SourceFormatError("No adapter reads these members.", remedy="Unpack the archive and see.")
         return claims[0].adapter
@@ -79,18 +83,21 @@ def detect(source: Source) -> list[FormatClaim]:
     archives = [f for f in source.files if members.is_archive(f)]
     if not archives:
         return []
-    found, unread = _wanted([entry for f in archives for entry in members.listing(f)], source)
+    listings = [(f, members.listing(f)) for f in archives]
+    wanted, unread = _wanted([entry for _, its in listings for entry in its], source)
+    marked = {f.path: f for f in _members(listings, source.options)}
+    found = tuple(marked[f.path] for f in wanted)
     if not found:
         name, reason = (unread[0].name, unread[0].reason) if unread else (archives[0].name, "the archive is empty")
         raise SourceFormatError(f"{name}: {reason}; nothing is left to read.", remedy="Pack the archive again.")
-    claims, rest = _claims_within(found)
+    claims, rest = _claims_within(Source("", found, folder=True, options=source.options))
     if not claims:
         raise SourceFormatError(
             f"{archives[0].name}: no adapter reads its members ({found[0].name} …).",
             remedy="docs/formats.md lists what can be read.",
         )
     unread += map(unclaimed, rest.files)
-    outer = [_outer(claim, archives, len(found), at == 0) for at, claim in enumerate(claims)]
+    outer = [_outer(claim, archives, len(found), at == 0, source.options) for at, claim in enumerate(claims)]
     return [replace(outer[0], members=(*outer[0].members, *unread)), *outer[1:]]
 
 
@@ -110,21 +117,31 @@ def _wanted(listed: Sequence[members.Listed], source: Source) -> tuple[tuple[Sou
     return tuple(found), unread
 
 
-def _claims_within(found: tuple[SourceFile, ...]) -> tuple[list[FormatClaim], Source]:
+def _members(
+    listings: Sequence[tuple[SourceFile, Sequence[members.Listed]]], options: dict[str, str]
+) -> tuple[SourceFile, ...]:
+    """The members that are read, with their splits. The name of the archive counts as a folder."""
+    found = tuple(replace(m.file, config=f.config) for f, its in listings for m in its if not m.reason)
+    return marked_source(Source("", found, options=options)).files
+
+
+def _claims_within(source: Source) -> tuple[list[FormatClaim], Source]:
     from choline_data.adapters.registry import claims
 
-    with io.with_heads(members.MemberHeads(found)):
-        return claims(Source("", found, folder=True))
+    with io.with_heads(members.MemberHeads(source.files)):
+        return claims(source)
 
 
-def _outer(claim: FormatClaim, archives: list[SourceFile], total: int, refuses: bool) -> FormatClaim:
+def _outer(
+    claim: FormatClaim, archives: list[SourceFile], total: int, refuses: bool, options: dict[str, str]
+) -> FormatClaim:
     only = frozenset(f.name for f in claim.files) if len(claim.files) < total else frozenset()
     return replace(
         claim,
-        adapter=Archive(claim.adapter, only, refuses),
+        adapter=Archive(claim.adapter, only, refuses, tuple(sorted(options.items()))),
         files=tuple(archives),
         evidence=f"{len(archives)} archive(s): {claim.evidence}",
-        members=roles_of([claim]),
+        members=roles_of([leaving_out(claim, {f.name: WHY_NO_SPLIT for f in claim.files if f.split == NO_SPLIT})]),
         passed_over=(),
         joined=(),
     )

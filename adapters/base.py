@@ -24,12 +24,18 @@ MAX_ROW_BYTES = 16 << 20
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file of a source. `path` is a local path or an fsspec URL; `name` is the file's path within the source."""
+    """A file of a source. `path` is a local path or an fsspec URL; `name` is the file's path within the source.
+
+    `split` and `config` are set before a format is asked (`adapters.reading.splits`). A shard without a split gets that of its
+    file.
+    """
 
     path: str
     name: str
     size: int = -1
     checksum: str = ""
+    split: str = ""
+    config: str = ""
 
 
 @dataclass(frozen=True)

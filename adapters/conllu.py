@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from choline_data.adapters.base import FormatClaim, Shard, Source, SourceChunk, SourceFile
 from choline_data.adapters.reading import io
-from choline_data.adapters.reading.names import in_order, is_about, split_named, split_of
+from choline_data.adapters.reading.names import in_order, is_about
 from choline_data.adapters.reading.rows import SourceRows
 from choline_data.adapters.text import Text
 
@@ -34,7 +34,7 @@ class ConllU:
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
         """One shard for each file, because a sentence belongs to the document that was named last before it."""
-        return [Shard(f.path, f.name, size=f.size, split=_split(f.name)) for f in in_order(files)]
+        return [Shard(f.path, f.name, size=f.size) for f in in_order(files)]
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
         """Sentences in order."""
@@ -81,11 +81,6 @@ def _sentence(block: str, known: dict[str, Any]) -> tuple[dict[str, Any], str]:
     if "text" not in values:
         values["text"] = " ".join(row[1] for row in cells if row[0].isdecimal())
     return values, ""
-
-
-def _split(name: str) -> str:
-    last = name.rsplit("/", 1)[-1].split(".")[0].rsplit("-", 1)[-1]
-    return split_named(last) or split_of(name)
 
 
 def detect(source: Source) -> list[FormatClaim]:

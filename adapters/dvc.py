@@ -15,6 +15,7 @@ import orjson
 
 from choline_data.adapters.base import FormatClaim, Source, SourceFile
 from choline_data.adapters.reading.io import open_raw
+from choline_data.adapters.reading.splits import marked_source
 from choline_data.errors import SourceDamagedError, SourceFormatError, SourceNotFoundError
 from choline_data.places.locations import check_location, filesystem, is_url, redacted
 from choline_data.places.yaml_safe import safe_load
@@ -49,7 +50,8 @@ def detect(source: Source) -> list[FormatClaim]:
     stores_within = tuple(s.rstrip("/") + "/" for s in stores if not is_url(s))
     kept = [f for f in source.files if f not in stated and f.name not in config]
     kept = [f for f in kept if not os.path.abspath(f.path).startswith(stores_within)] if stores_within else kept
-    taken, _ = claims(replace(source, files=tuple(sorted([*kept, *files], key=lambda f: f.name)), folder=True))
+    named = replace(source, files=tuple(sorted([*kept, *files], key=lambda f: f.name)), folder=True)
+    taken, _ = claims(marked_source(named))
     left = {f.name for f in source.files} - {f.name for f in kept}
     over = tuple((name, "DVC's own file") for name in sorted(left))
     return [*taken, FormatClaim(_NoRows(), (), 1.0, f"DVC at {root}", passed_over=over)]

@@ -7,15 +7,16 @@ by class names. A loading script is never run.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from choline_data.adapters.base import FormatClaim, Source, SourceFile
 from choline_data.adapters.reading.class_labels import Labels, Named, labels_of_features
-from choline_data.adapters.reading.hub_patterns import data_files, inferred_splits, matching
+from choline_data.adapters.reading.hub_patterns import data_files, matching
 from choline_data.adapters.reading.io import open_raw
-from choline_data.errors import InvalidOptionError, SourceFormatError, SourceNotFoundError
+from choline_data.adapters.reading.splits import NO_SPLIT, UNCLEAR, splits_of
+from choline_data.errors import ChoiceNeededError, InvalidOptionError, SourceFormatError, SourceNotFoundError, one_line
 from choline_data.places.yaml_safe import front_matter
 
 # Keys that only a dataset card has. A title and a licence may be in any README.
@@ -47,7 +48,7 @@ class _Group:
 def detect(source: Source) -> list[FormatClaim]:
     """The claims of the formats' adapters, each with its config, split and class names."""
     if source.options.get("layout") == "hub-parquet":
-        return _claims(source, _converted(source), {}, ())
+        return _claims(source, list(_converted(source)), "", {}, ())
     readme = next((f for f in source.files if f.name.lower() == "readme.md"), None)
     if readme is None:
         return []
@@ -66,7 +67,7 @@ def detect(source: Source) -> list[FormatClaim]:
     if not groups:
         return []
     over += [(f.name, "a loading script, never run") for f in scripts]
-    return _claims(source, groups, _labels(card), tuple(over))
+    return _claims(source, groups, _default_config(card), _labels(card), tuple(over))
 
 
 def _groups(card: dict[str, Any], source: Source) -> Iterator[_Group]:
@@ -74,8 +75,10 @@ def _groups(card: dict[str, Any], source: Source) -> Iterator[_Group]:
     if not isinstance(configs, list) or not any(isinstance(c, dict) and _stated(c) for c in configs):
         files = data_files(source.files)
         names = [c.get("config_name") for c in configs if isinstance(c, dict)] if isinstance(configs, list) else []
-        for split, found in inferred_splits(files).items():
-            yield _Group(str(names[0]) if len(names) == 1 else "", split, found)
+        groups = _by_split(files)
+        if groups.keys() - {""}:
+            for split, found in groups.items():
+                yield _Group(str(names[0]) if len(names) == 1 else "", split, found)
         return
     for config in configs:
         if not isinstance(config, dict):
@@ -85,8 +88,8 @@ def _groups(card: dict[str, Any], source: Source) -> Iterator[_Group]:
         within = [f for f in source.files if f.name.startswith(folder)]
         named = config.get("data_files")
         if named is None:
-            for split, found in (inferred_splits(data_files(within)) or {"train": data_files(within)}).items():
-                yield _Group(name, split, found)
+            for split, found in _by_split(data_files(within), folder).items():
+                yield _Group(name, split or "train", found)
             continue
         for split, patterns in _patterns(named):
             found = tuple({f.name: f for p in patterns for f in matching(folder + p, source.files)}.values())
@@ -96,6 +99,30 @@ def _groups(card: dict[str, Any], source: Source) -> Iterator[_Group]:
                     remedy="Fetch the whole repository, or mend `configs` in the README.",
                 )
             yield _Group(name, split, found)
+
+
+def _by_split(files: Sequence[SourceFile], folder: str = "") -> dict[str, tuple[SourceFile, ...]]:
+    """The files of each split, by their names below `folder`. Files that the names leave out are in no split."""
+    below = [replace(f, name=f.name.removeprefix(folder), split="") for f in files]
+    splits = splits_of(below)
+    found: dict[str, list[SourceFile]] = {}
+    for file, named in zip(files, below, strict=True):
+        split = splits.get(named.name, "")
+        if split not in (NO_SPLIT, UNCLEAR):
+            found.setdefault(split, []).append(file)
+    if "" in found and len(found) > 1:
+        found["train"] = found.pop("") + found.get("train", [])
+    return {split: tuple(its) for split, its in found.items()}
+
+
+def _default_config(card: dict[str, Any]) -> str:
+    """The config with `default: true`, or the one with the name "default", or ""."""
+    stated = card.get("configs")
+    configs = [c for c in stated if isinstance(c, dict)] if isinstance(stated, list) else []
+    chosen = [c for c in configs if c.get("default") is True] or [
+        c for c in configs if c.get("config_name") == "default"
+    ]
+    return str(chosen[0].get("config_name", "")) if chosen else ""
 
 
 def _stated(config: dict[str, Any]) -> bool:
@@ -143,18 +170,16 @@ def _labels(card: dict[str, Any]) -> dict[str, Labels]:
 
 
 def _claims(
-    source: Source, groups: Iterable[_Group], labels: dict[str, Labels], over: tuple[tuple[str, str], ...]
+    source: Source, groups: list[_Group], default: str, labels: dict[str, Labels], over: tuple[tuple[str, str], ...]
 ) -> list[FormatClaim]:
     from choline_data.adapters.registry import claims
 
-    groups = list(groups)
-    chosen = [g for g in groups if _chosen(g, source)]
-    if groups and not chosen:
-        known = ", ".join(sorted({f"{g.config}/{g.split}" for g in groups}))
-        raise InvalidOptionError("No such config or split.", remedy=f"There are: {known}.")
+    chosen = _chosen(groups, source, default)
+    by_user = {key: value for key, value in source.options.items() if key in ("split_by", "config_by")}
     found: list[FormatClaim] = []
     for group in chosen:
-        inner = replace(source, files=group.files, options={})
+        files = group.files if "split_by" in by_user else tuple(replace(f, split=group.split) for f in group.files)
+        inner = replace(source, files=files, options=by_user)
         names = labels.get(group.config) or _parquet_labels(group.files[0])
         for claim in claims(inner)[0]:
             adapter = Named(claim.adapter, names) if names else claim.adapter
@@ -165,20 +190,37 @@ def _claims(
                     adapter=adapter,
                     score=1.0,
                     config=claim.config or group.config,
-                    split=group.split,
+                    split="" if "split_by" in by_user else group.split,
                     evidence=word,
                 )
             )
-    left = {f.name for g in groups if g not in chosen for f in g.files}
+    left = {f.name for g in groups if g not in chosen for f in g.files} - {f.name for g in chosen for f in g.files}
     over += tuple((name, "of a config or split that was not asked for") for name in sorted(left))
     if found and over:
         found[0] = replace(found[0], passed_over=(*over, *found[0].passed_over))
     return found
 
 
-def _chosen(group: _Group, source: Source) -> bool:
-    config, split = source.options.get("config"), source.options.get("split")
-    return (not config or config == (group.config or "default")) and (not split or split == group.split)
+def _chosen(groups: list[_Group], source: Source, default: str) -> list[_Group]:
+    """The groups of one config, and of the wanted split if there is one. Configs are never merged."""
+    configs = list(dict.fromkeys(g.config or "default" for g in groups))
+    config, split = source.options.get("config", ""), source.options.get("split", "")
+    if not config and len(configs) > 1:
+        if default not in configs and "default" not in configs:
+            raise ChoiceNeededError(
+                f"{one_line(source.location, 80)} has {len(configs)} configs: {_listed(configs)}.",
+                remedy=f"Choose one with --config, for example --config {configs[0]}.",
+            )
+        config = default if default in configs else "default"
+    chosen = [g for g in groups if config in ("", g.config or "default") and split in ("", g.split)]
+    if groups and not chosen:
+        known = _listed(sorted({f"{g.config or 'default'}/{g.split}" for g in groups}))
+        raise InvalidOptionError("No such config or split.", remedy=f"There are: {known}.")
+    return chosen
+
+
+def _listed(words: Sequence[str]) -> str:
+    return ", ".join(words[:50]) + (f" and {len(words) - 50} more" if len(words) > 50 else "")
 
 
 def _parquet_labels(file: SourceFile) -> Labels:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from choline_data.adapters.base import FormatClaim, Shard, Source, SourceChunk, SourceFile
 from choline_data.adapters.reading import io, media
-from choline_data.adapters.reading.names import in_order, is_about, parts, split_named
+from choline_data.adapters.reading.names import in_order, is_about, parts
 from choline_data.adapters.reading.rows import SourceRows
 from choline_data.adapters.reading.tar_stream import PieceStream
 from choline_data.errors import SourceDamagedError, SourceFormatError
@@ -29,15 +29,7 @@ class Idx:
         shards = []
         for file in in_order(f for f in files if _what(f.name) == "images"):
             beside = labels.get(_stem(file.name))
-            shards.append(
-                Shard(
-                    file.path,
-                    file.name,
-                    files=(beside,) if beside else (),
-                    size=file.size,
-                    split=_split(file.name),
-                )
-            )
+            shards.append(Shard(file.path, file.name, files=(beside,) if beside else (), size=file.size))
         return shards
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
@@ -108,11 +100,6 @@ def _what(name: str) -> str:
 def _stem(name: str) -> str:
     match = _NAME.search(name)
     return match["stem"] if match else name
-
-
-def _split(name: str) -> str:
-    word = (_NAME.search(parts(name)[-1]) or {"stem": ""})["stem"].strip("-._")
-    return "test" if word.lower() == "t10k" else split_named(word)
 
 
 def detect(source: Source) -> list[FormatClaim]:

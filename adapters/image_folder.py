@@ -17,7 +17,7 @@ from choline_data.adapters.base import FormatClaim, Shard, Source, SourceChunk, 
 from choline_data.adapters.reading import media, members
 from choline_data.adapters.reading.folder_metadata import is_metadata, metadata_of, placed
 from choline_data.adapters.reading.media import MAX_MEDIUM_BYTES
-from choline_data.adapters.reading.names import class_folders, in_order, is_about, parts, shared_folders, split_of
+from choline_data.adapters.reading.names import class_folders, in_order, is_about, parts, shared_folders
 from choline_data.adapters.reading.rows import SourceRows, file_shards
 
 SHARE = 0.5
@@ -58,12 +58,17 @@ def media_shards(files: Sequence[SourceFile], column: str) -> list[Shard]:
     found = in_order(f for f in files if media.column_for(f.name) == column)
     beside = tuple(f for f in files if media.column_for(f.name) != column)
     shared = shared_folders(found)
-    splits = sorted({split_of(f.name) for f in found}, key=("train", "validation", "test", "").index)
     return [
-        replace(shard, files=shard.files + beside, start=shared)
-        for split in splits
-        for shard in file_shards([f for f in found if split_of(f.name) == split], split)
+        replace(shard, files=shard.files + beside, start=shared, config=config)
+        for config, split in sorted({(f.config, f.split) for f in found}, key=_place)
+        for shard in file_shards([f for f in found if (f.config, f.split) == (config, split)], split)
     ]
+
+
+def _place(part: tuple[str, str]) -> tuple[str, int, str]:
+    config, split = part
+    usual = ("train", "validation", "test", "")
+    return config, usual.index(split) if split in usual else len(usual), split
 
 
 def read_media(

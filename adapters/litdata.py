@@ -21,7 +21,7 @@ from choline_data.adapters.base import (
     from_row,
 )
 from choline_data.adapters.reading import media
-from choline_data.adapters.reading.names import in_order, is_about, parts, split_of
+from choline_data.adapters.reading.names import in_order, is_about, parts
 from choline_data.adapters.reading.packed_rows import beside, cells, count_of, index_of, shard_bytes
 from choline_data.adapters.reading.rows import SourceRows
 from choline_data.errors import SourceDamagedError, SourceFormatError, SourceNotFoundError
@@ -56,7 +56,7 @@ class LitData:
                     raise SourceNotFoundError(
                         f"{index.name} names {chunk['filename']}, which is not there.", remedy="Fetch it."
                     )
-                found.append(Shard(file.path, file.name, files=(index,), start=at, split=split_of(index.name)))
+                found.append(Shard(file.path, file.name, files=(index,), start=at))
         return found
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:

@@ -12,7 +12,7 @@ import xxhash
 
 from choline_data.adapters.base import FormatClaim, Shard, Source, SourceChunk, SourceFile
 from choline_data.adapters.reading import media
-from choline_data.adapters.reading.names import in_order, is_about, parts, split_of
+from choline_data.adapters.reading.names import in_order, is_about, parts
 from choline_data.adapters.reading.packed_rows import beside, cells, count_of, index_of, shard_bytes
 from choline_data.adapters.reading.records import checked_loads
 from choline_data.adapters.reading.rows import SourceRows
@@ -39,12 +39,9 @@ class Mds:
         by_name = {"/".join(parts(f.name)): f for f in files}
         found: list[Shard] = []
         for index in in_order(f for f in files if parts(f.name)[-1] == "index.json"):
-            folder = split_of(index.name)
             for at, entry in enumerate(index_of(index).get("shards", ())):
                 file = _file_of(index, entry, by_name)
-                found.append(
-                    Shard(file.path, file.name, files=(replace(index),), start=at, size=file.size, split=folder)
-                )
+                found.append(Shard(file.path, file.name, files=(replace(index),), start=at, size=file.size))
         return found
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:

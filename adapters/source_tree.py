@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
@@ -101,9 +101,13 @@ def language_of(name: str) -> str | None:
 
 
 def detect(source: Source) -> list[FormatClaim]:
-    """Claims a folder of code, in which at least a fifth of the files are programs and none is a data file."""
+    """Claims a folder of code, in which at least a fifth of the files are programs and none is a data file.
+
+    A tree has no splits: `tests/` and `train.py` are code.
+    """
     names = [f.name for f in source.files]
     code = sum(suffix_of(n) in LANGUAGES for n in names)
     if not code or code * 5 < len(names) or any(suffix_of(n) in _DATA for n in names):
         return []
-    return [FormatClaim(SourceTree(), source.files, 0.9, f"{code} of {len(names)} files are programs", kind="text")]
+    files = source.files if source.options.get("split_by") else tuple(replace(f, split="") for f in source.files)
+    return [FormatClaim(SourceTree(), files, 0.9, f"{code} of {len(names)} files are programs", kind="text")]

@@ -26,7 +26,7 @@ from choline_data.adapters.base import (
 )
 from choline_data.adapters.reading import io, media, members
 from choline_data.adapters.reading.encodings import declared_in, decoded, looks_like_text
-from choline_data.adapters.reading.names import in_order, is_about, parts, split_of
+from choline_data.adapters.reading.names import in_order, is_about, parts
 from choline_data.adapters.reading.rows import SourceRows, file_shards
 from choline_data.errors import InvalidOptionError, SourceDamagedError, SourceFormatError, SourceTooLargeError
 
@@ -75,7 +75,7 @@ class Text:
         if self.unit == "document":
             return file_shards(texts)
         indexes = {f.name: f for f in files if _is_index(f.name)}
-        return [Shard(f.path, f.name, files=_index_of(f, indexes), size=f.size, split=split_of(f.name)) for f in texts]
+        return [Shard(f.path, f.name, files=_index_of(f, indexes), size=f.size) for f in texts]
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
         """Rows with the column `text`. Documents also have the columns `path` and `encoding` (the detected encoding)."""

@@ -11,7 +11,7 @@ from typing import Any
 from choline_data.adapters.base import FormatClaim, Shard, Source, SourceChunk, SourceFile
 from choline_data.adapters.reading import io, media
 from choline_data.adapters.reading.media import MAX_MEDIUM_BYTES
-from choline_data.adapters.reading.names import in_order, is_about, split_of
+from choline_data.adapters.reading.names import in_order, is_about
 from choline_data.adapters.reading.rows import SourceRows
 from choline_data.adapters.reading.tar_stream import PieceStream
 from choline_data.errors import SourceDamagedError, SourceTooLargeError
@@ -50,7 +50,7 @@ class TfRecord:
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
         """One shard for each file."""
-        return [Shard(f.path, f.name, size=f.size, split=split_of(f.name)) for f in in_order(files)]
+        return [Shard(f.path, f.name, size=f.size) for f in in_order(files)]
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
         """Records in order. If the file is damaged, yields the whole records before the damage, then raises."""

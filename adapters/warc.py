@@ -16,7 +16,7 @@ import pyarrow as pa
 from choline_data.adapters.base import FormatClaim, Shard, Source, SourceChunk, SourceFile
 from choline_data.adapters.reading import io
 from choline_data.adapters.reading.encodings import decoded
-from choline_data.adapters.reading.names import in_order, is_about, split_of
+from choline_data.adapters.reading.names import in_order, is_about
 from choline_data.adapters.reading.rows import SourceRows
 from choline_data.adapters.reading.tar_stream import PieceStream
 from choline_data.errors import SourceDamagedError
@@ -46,7 +46,7 @@ class Warc:
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
         """One shard for each file."""
-        return [Shard(f.path, f.name, size=f.size, split=split_of(f.name)) for f in in_order(files)]
+        return [Shard(f.path, f.name, size=f.size) for f in in_order(files)]
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
         """Records in order. If the file is truncated, yields the whole records before the damage, then raises."""

@@ -20,7 +20,7 @@ from choline_data.adapters.base import FormatClaim, Shard, Source, SourceChunk, 
 from choline_data.adapters.reading import media, members
 from choline_data.adapters.reading.encodings import decoded
 from choline_data.adapters.reading.media import MAX_MEDIUM_BYTES
-from choline_data.adapters.reading.names import in_order, is_about, split_of
+from choline_data.adapters.reading.names import in_order, is_about
 from choline_data.adapters.reading.records import checked_loads
 from choline_data.adapters.reading.rows import SourceRows
 from choline_data.adapters.reading.tar_stream import Member, body
@@ -50,7 +50,7 @@ class WebDataset:
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
         """One shard for each tar."""
-        return [Shard(f.path, f.name, size=f.size, split=split_of(f.name)) for f in in_order(files)]
+        return [Shard(f.path, f.name, size=f.size) for f in in_order(files)]
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
         """Samples in the order of the tar. If the tar is truncated, yields the samples before the damage, then raises."""

@@ -65,8 +65,7 @@ def prepare(
     source = resolve_sources(
         places,
         revision=revision,
-        config=wishes.config,
-        split=wishes.split,
+        options={key: getattr(wishes, key) for key in ("config", "split", "split_by", "config_by")},
         include=wishes.include,
         exclude=wishes.exclude,
     )
@@ -86,6 +85,8 @@ def _with_card(wishes: Wishes, card: Card) -> Wishes:
         form=wishes.form or card.form,
         config=wishes.config or card.config,
         split=wishes.split or card.split,
+        split_by=wishes.split_by or card.split_by,
+        config_by=wishes.config_by or card.config_by,
         format=wishes.format or card.adapter,
         fields={**dict(card.mapping), **wishes.fields},
         include=wishes.include or card.include,

@@ -59,6 +59,8 @@ class Card:
     configs: tuple[str, ...] = ()  # the known ones; `*` stands for a part that varies
     config: str = ""
     split: str = ""
+    split_by: str = ""  # as --split-by
+    config_by: str = ""
     kind: str = ""
     form: str = ""
     mapping: tuple[tuple[str, str], ...] = ()  # (role in the form, source column)

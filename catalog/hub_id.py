@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,7 +19,7 @@ from choline_data.errors import (
 CONVERTED = "refs/convert/parquet"
 
 
-def resolve_hub(name: str, *, revision: str = "", config: str = "", split: str = "") -> Source:
+def resolve_hub(name: str, *, revision: str = "", options: Mapping[str, str] | None = None) -> Source:
     """The dataset `OWNER/NAME` at a commit. One-line errors if it is gated, missing, empty, only a script, or unreachable."""
     from choline_data.adapters.reading.left_out import why_left_out
     from choline_data.catalog.source_names import in_order
@@ -36,7 +36,7 @@ def resolve_hub(name: str, *, revision: str = "", config: str = "", split: str =
         converted = _conversion(api, name) if not revision else None
     license_ = spdx_of_stated(getattr(info.card_data, "license", None)) or NOASSERTION
     siblings = list(info.siblings or [])
-    options = {key: value for key, value in (("config", config), ("split", split)) if value}
+    options = dict(options or {})
     script = next((s.rfilename for s in siblings if s.rfilename == name.rsplit("/", 1)[-1] + ".py"), "")
     partial = converted is not None and any("/partial-" in s.rfilename for s in converted.siblings or [])
     if script and revision != CONVERTED and (converted is None or partial):

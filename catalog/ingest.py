@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 import orjson
+import pyarrow as pa
 
 from choline_data import schema as one
 from choline_data.adapters.base import Reject, Shard, SourceChunk, foreign
@@ -20,6 +21,7 @@ from choline_data.adapters.mapping import forms
 from choline_data.adapters.mapping.samples_of import samples_of
 from choline_data.catalog.account import FileAccount, RowCount, RowsRead, check_rows, encode, with_rows
 from choline_data.catalog.planning import IngestPart, IngestPlan, Unit, guarded
+from choline_data.catalog.split_plan import MAX_SPLITS, Part, too_many_splits
 from choline_data.errors import DataError, TooManyRejectsError
 from choline_data.places.home import Home
 from choline_data.store import BlockWriter, Catalog, Entry, Manifest, StoredFile
@@ -54,8 +56,8 @@ class RunningUnit:
         self._home = home
         self._unit = unit
         self._schema = one.stored_schema(plan.columns)
-        self._writer: BlockWriter | None = None
-        self._ended: BlockWriter | None = None
+        self._writers: dict[Part, BlockWriter] = {}
+        self._ended: tuple[Part, BlockWriter] | None = None
         self._files: list[StoredFile] = []
         self._rejects: list[Reject] = []
         self._rejected = 0
@@ -83,7 +85,8 @@ class RunningUnit:
                     progress(0, max(shard.size - told, 0))
                 if limit and self.rows >= limit:
                     break
-            self._end_file()
+            for part in tuple(self._writers):
+                self._end_file(part)
         except BaseException:
             self.abandon()
             raise
@@ -105,32 +108,53 @@ class RunningUnit:
             samples = samples_of(self._plan.columns, part.mapping.kind, shard, normalised) if rows else None
         self._reject((*chunk.rejects, *normalised.rejects))
         if samples is not None:
-            if self._writer is None:
-                compression = self._plan.compression or None
-                self._writer = BlockWriter(self._home, self._schema, self._plan.block_rows, compression=compression)
-            self._writer.write(samples)
-            self.rows += rows
-            if self._writer.bytes >= FILE_BYTES:
-                self._end_file()
+            for its_part, its_rows in self._divided(part, chunk.batch, normalised.keep, samples):
+                self._write(its_part, its_rows)
         yield rows, chunk.batch.nbytes
+
+    def _divided(
+        self, part: IngestPart, chunk: pa.RecordBatch, keep: pa.Array | None, samples: pa.RecordBatch
+    ) -> Iterable[tuple[Part, pa.RecordBatch]]:
+        """The samples by config and split. If a column decides these, at most as many samples as the limit allows."""
+        above = (self._unit.config, self._unit.split)
+        if not part.by_row:
+            return ((above, samples),)
+        if self._plan.limit:
+            samples = samples.slice(0, self._plan.limit - self.rows)
+        return part.by_row.divided(samples, chunk, keep, above)
+
+    def _write(self, part: Part, samples: pa.RecordBatch) -> None:
+        writer = self._writers.get(part)
+        if writer is None:
+            if len(self._writers) == MAX_SPLITS:
+                raise too_many_splits(self._plan.name)
+            compression = self._plan.compression or None
+            writer = BlockWriter(self._home, self._schema, self._plan.block_rows, compression=compression)
+            self._writers[part] = writer
+        writer.write(samples)
+        self.rows += samples.num_rows
+        if writer.bytes >= FILE_BYTES:
+            self._end_file(part)
 
     def _reject(self, rejects: Sequence[Reject]) -> None:
         self._rejected += len(rejects)
         self._rejects += rejects[: MAX_REJECTS_KEPT - len(self._rejects)]
 
-    def _end_file(self) -> None:
+    def _end_file(self, part: Part) -> None:
         # At most one file syncs at a time, while the next one is written.
         self._await_file()
-        self._ended, self._writer = self._writer, None
-        if self._ended is not None:
-            self._ended.end()
+        self._ended = part, self._writers.pop(part)
+        self._ended[1].end()
 
     def _await_file(self) -> None:
-        done = self._ended.close() if self._ended is not None else None
+        if self._ended is None:
+            return
+        (config, split), writer = self._ended
+        done = writer.close()
         self._ended = None
         if done is not None:
-            source, unit = self._unit.shards[0][1].name, self._unit
-            self._files.append(StoredFile(done.sha256, done.rows, done.bytes, source, unit.split, unit.config))
+            source = self._unit.shards[0][1].name
+            self._files.append(StoredFile(done.sha256, done.rows, done.bytes, source, split, config))
 
     def result(self) -> UnitResult:
         """The unit's result. Waits until all its files are in the home and synced."""
@@ -146,9 +170,8 @@ class RunningUnit:
 
     def abandon(self) -> None:
         """Drops the files that are not in the home yet."""
-        for writer in (self._writer, self._ended):
-            if writer is not None:
-                writer.abandon()
+        for writer in (*self._writers.values(), *([self._ended[1]] if self._ended else [])):
+            writer.abandon()
 
 
 def run_unit(plan: IngestPlan, home: Home, unit: Unit, progress: Progress | None = None) -> UnitResult:
@@ -169,7 +192,8 @@ def run_here(
     open_: list[RunningUnit] = []
     try:
         for unit in units:
-            open_.append(RunningUnit(plan, home, unit))
+            left = replace(plan, limit=plan.limit - rows) if plan.limit else plan
+            open_.append(RunningUnit(left, home, unit))
             open_[-1].read(progress)
             rows += open_[-1].rows
             if len(open_) > 1:

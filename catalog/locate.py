@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -52,21 +53,24 @@ class _Listing:
         return Source(location, tuple(self.files), name=name, folder=folder, left_out=tuple(self.left_out))
 
 
-def resolve(location: str, *, revision: str = "", config: str = "", split: str = "") -> Source:
-    """The source at `location`. SourceNotFoundError with a remedy if there is nothing to read."""
+def resolve(location: str, *, revision: str = "", options: Mapping[str, str] | None = None) -> Source:
+    """The source at `location`. `options` choose and name its splits and configs.
+
+    SourceNotFoundError with a remedy if there is nothing to read.
+    """
     location = location.strip()
     check_location(location)
+    wishes = {key: value for key, value in (options or {}).items() if value}
     hub = _hub_id(location)
     if hub is not None:
         from choline_data.catalog.hub_id import resolve_hub
 
         name, pinned = hub
-        return resolve_hub(name, revision=revision or pinned, config=config, split=split)
+        return resolve_hub(name, revision=revision or pinned, options=wishes)
     if is_url(location) and not location.lower().startswith("file://"):
         source = _remote(location)
     else:
         source = _local(_local_path(location))
-    wishes = {key: value for key, value in (("config", config), ("split", split)) if value}
     source = replace(source, revision=revision, options={**source.options, **wishes})
     return replace(source, license=license_of(source))
 

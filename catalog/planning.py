@@ -15,8 +15,10 @@ import pyarrow as pa
 
 from choline_data.adapters.base import USED, Adapter, FormatClaim, Shard, Source, SourceChunk, SourceFile, foreign
 from choline_data.adapters.mapping import Mapping, forms
+from choline_data.adapters.reading.splits import SplitBy, counted, leaving_out, marked_source, split_by
 from choline_data.adapters.registry import claims
 from choline_data.catalog.account import FileAccount, account_of
+from choline_data.catalog.split_plan import BY_SHARD, RowParts, row_parts, split_shards
 from choline_data.catalog.warned import Sampled, Warned, warned_of
 from choline_data.columns.arrow_values import array_of, numbers
 from choline_data.errors import (
@@ -41,6 +43,7 @@ class IngestPart:
     mapping: Mapping
     shards: tuple[Shard, ...]
     evidence: str = ""
+    by_row: RowParts = BY_SHARD
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,11 @@ class IngestPlan:
         """Bytes of the source. Shards of unknown size count as 0."""
         return sum(max(shard.size, 0) for part in self.parts for shard in part.shards)
 
+    @property
+    def splits(self) -> MappingOf[tuple[str, str], tuple[int, int]]:
+        """The files and bytes of each (config, split). Columns that decide the split of a row have no influence here."""
+        return counted(shard for part in self.parts for shard in part.shards)
+
     def units(self) -> list[Unit]:
         """The units of work, in source order. Small shards share a unit, up to UNIT_BYTES; a unit never has two splits."""
         units: list[Unit] = []
@@ -150,6 +158,8 @@ class Wishes:
     split: str = ""
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    split_by: str = ""
+    config_by: str = ""
 
 
 def guarded(adapter: Adapter, shard: Shard) -> Iterator[SourceChunk]:
@@ -182,20 +192,11 @@ def _spread(items: Sequence[Shard], count: int) -> list[Shard]:
 
 
 def _parts_of(
-    claim: FormatClaim, wishes: Wishes, name: str
+    claim: FormatClaim, shards: Sequence[Shard], wishes: Wishes, by: SplitBy, name: str
 ) -> tuple[list[IngestPart], list[tuple[IngestPart, SourceChunk, Shard]]]:
     """The claim's parts, one per mapping that its files need, and the sampled chunks."""
     from choline_data.adapters.mapping.infer import choice_needed, infer, unsure
 
-    with foreign(claim.files[0].name):
-        shards = claim.adapter.shards(claim.files)
-    if claim.split or claim.config:
-        shards = [replace(s, split=s.split or claim.split, config=s.config or claim.config) for s in shards]
-    shards = [
-        s
-        for s in shards
-        if (not wishes.split or s.split == wishes.split) and (not wishes.config or s.config == wishes.config)
-    ]
     # Files of one format may hold different tables: files are grouped by their columns, and each group is inferred alone.
     by_file: dict[tuple[str, str], list[Shard]] = {}
     for shard in shards:
@@ -211,7 +212,7 @@ def _parts_of(
         chunks = [chunk for shard in _spread(group, 2) for chunk in _first_chunks(claim.adapter, shard, SAMPLE_ROWS)]
         names = tuple(sorted({n for chunk in chunks if chunk.batch.num_rows for n in chunk.batch.schema.names}))
         schemas.setdefault(names, []).append((group, chunks))
-    parts: dict[Mapping, IngestPart] = {}
+    parts: dict[tuple[Mapping, RowParts], IngestPart] = {}
     samples: list[tuple[IngestPart, SourceChunk, Shard]] = []
     empty: list[list[Shard]] = [group for group, _ in schemas.pop((), [])]
     for members in schemas.values():
@@ -232,8 +233,10 @@ def _parts_of(
         elif not wishes.as_kind and unsure(found):
             raise choice_needed(found, members[0][0][0].origin)
         best = found[0]
-        part = parts.get(best.mapping) or IngestPart(claim.adapter, best.mapping, (), "; ".join(best.evidence))
-        parts[best.mapping] = replace(part, shards=(*part.shards, *(s for group, _ in members for s in group)))
+        by_row = row_parts([c for _, chunks in members for c in chunks], shards, by, wishes.config_by)
+        key = (best.mapping, by_row)
+        part = parts.get(key) or IngestPart(claim.adapter, best.mapping, (), "; ".join(best.evidence), by_row)
+        parts[key] = replace(part, shards=(*part.shards, *(s for group, _ in members for s in group)))
         samples += [(part, chunk, group[0]) for group, chunks in members for chunk in chunks if chunk.batch.num_rows]
     _take_rest(parts, [shard for group in (*unread, *empty) for shard in group], claim, wishes)
     order = {(s.path, s.member, s.start): i for i, s in enumerate(shards)}
@@ -244,15 +247,17 @@ def _parts_of(
     return ordered, samples
 
 
-def _take_rest(parts: dict[Mapping, IngestPart], rest: list[Shard], claim: FormatClaim, wishes: Wishes) -> None:
+def _take_rest(
+    parts: dict[tuple[Mapping, RowParts], IngestPart], rest: list[Shard], claim: FormatClaim, wishes: Wishes
+) -> None:
     """Adds shards that were not sampled, or have no rows, to the part with the most shards."""
     if rest and parts:
-        mapping = max(parts, key=lambda m: len(parts[m].shards))
-        parts[mapping] = replace(parts[mapping], shards=(*parts[mapping].shards, *rest))
+        most = max(parts, key=lambda key: len(parts[key].shards))
+        parts[most] = replace(parts[most], shards=(*parts[most].shards, *rest))
     elif rest:
         # No rows at all: make a part anyway, so that an empty file gives 0 rows and not the error "unknown format".
         mapping = Mapping(wishes.as_kind or claim.kind or "text", "document", (("text", "text"),))
-        parts[mapping] = IngestPart(claim.adapter, mapping, tuple(rest), "no rows")
+        parts[mapping, BY_SHARD] = IngestPart(claim.adapter, mapping, tuple(rest), "no rows")
 
 
 def _spread_groups(groups: list[list[Shard]]) -> list[list[Shard]]:
@@ -261,6 +266,8 @@ def _spread_groups(groups: list[list[Shard]]) -> list[list[Shard]]:
 
 def plan_source(source: Source, name: str, wishes: Wishes) -> IngestPlan:
     """The plan for a resolved source. ChoiceNeededError if two kinds are about equally likely."""
+    by = split_by(wishes.split_by)
+    source = marked_source(source)
     taken, rest = claims(source, only=wishes.format)
     if not taken:
         files = ", ".join(one_line(f.name, 60) for f in source.files[:5])
@@ -268,13 +275,12 @@ def plan_source(source: Source, name: str, wishes: Wishes) -> IngestPlan:
             f"{source.location}: no adapter knows what this is ({files}).",
             remedy="Name a format with --format, or see docs/formats.md for what can be read.",
         )
-    account = account_of(source, taken, rest)
+    listed, left_out = split_shards(taken, by, wishes.config, wishes.split)
+    account = account_of(source, [leaving_out(claim, left_out) for claim in taken], rest)
     parts: list[IngestPart] = []
     samples: list[tuple[IngestPart, SourceChunk, Shard]] = []
-    for claim in taken:
-        if not claim.files:
-            continue
-        its_parts, its_samples = _parts_of(claim, wishes, name)
+    for claim, shards in listed:
+        its_parts, its_samples = _parts_of(claim, shards, wishes, by, name)
         parts += its_parts
         samples += its_samples
     if not parts:

@@ -36,7 +36,8 @@ def run(
     units = plan.units()
     plan = replace(plan, previews=(), account=())  # no worker needs them
     if not runner:
-        if workers <= 1 or len(units) <= 1:
+        in_order = plan.limit and any(part.by_row for part in plan.parts)  # the first rows lie in several files
+        if workers <= 1 or len(units) <= 1 or in_order:
             return list(run_here(plan, home, units, progress))
         from choline_data.catalog.crew import run_beside
 

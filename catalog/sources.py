@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from choline_data.adapters.base import Source, SourceFile
@@ -22,13 +22,12 @@ def resolve_sources(
     locations: Sequence[str],
     *,
     revision: str = "",
-    config: str = "",
-    split: str = "",
+    options: Mapping[str, str] | None = None,
     include: tuple[str, ...] = (),
     exclude: tuple[str, ...] = (),
 ) -> Source:
     """The source at these locations, with only the files that the user's patterns choose."""
-    found = [resolve(location, revision=revision, config=config, split=split) for location in locations]
+    found = [resolve(location, revision=revision, options=options) for location in locations]
     source = found[0] if len(found) == 1 else _together(found)
     if source.folder:
         names = [name for name, _ in source.left_out] + [file.name for file in source.files]

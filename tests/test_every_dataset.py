@@ -63,8 +63,7 @@ ADDED: dict[str, tuple[int, str]] = {
     "croissant": (1360 + 2 + 6 + 62, "annotation audio image tabular"),
     "frictionless": (13_979 + 230 + 249, "tabular"),
     "corpora_cc0": (154 + 118 + 78 + 66 + 14, "tabular"),
-    "hf_gsm8k": (7473 + 1319 + 1319, "chat"),
-    "hf_bbh": (187 + 250 + 178, "chat"),
+    "hf_gsm8k": (7473 + 1319, "chat"),  # the default config
     "hf_fashion_mnist": (1000, "image"),
     "hf_imagefolder_greek": (216 + 72, "image"),
     "hf_audiofolder_fsdd": (60 + 40, "audio"),
@@ -77,6 +76,7 @@ ADDED: dict[str, tuple[int, str]] = {
 }
 # name: (reason, what the message or the remedy says). A tokenizer.json is no dataset, and is refused as what it is.
 REFUSED = {
+    "hf_bbh": ("CHOICE_NEEDED", "has 3 configs: causal_judgement, object_counting, snarks"),
     "dvc_layout": ("SOURCE_NOT_FOUND", "0123456789abcdef0123456789abcdef"),
     "lfs_pointers": ("SOURCE_NOT_FOUND", "LFS pointer, not pulled"),
     "nasty": ("SOURCE_DAMAGED", "cut_in_member.tar"),
@@ -129,7 +129,7 @@ def test_a_dataset_is_added_with_its_count_and_its_kind(found: dict[str, Any], n
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_no_whole_dataset_says_why(found: dict[str, Any], name: str) -> None:
     reason, says = REFUSED[name]
-    assert (found[name].code, found[name].error["reason"]) == (1, reason)
+    assert (found[name].code, found[name].error["reason"]) == (3 if reason == "CHOICE_NEEDED" else 1, reason)
     assert says in found[name].error["message"]
     assert found[name].error["remedy"]
 

@@ -1,4 +1,4 @@
-"""Matches the file patterns of hub cards, and infers splits from file names, by the rules of the `datasets` library."""
+"""Matches the file patterns of hub cards, by the rules of the `datasets` library."""
 
 from __future__ import annotations
 
@@ -7,13 +7,6 @@ from collections.abc import Iterable
 
 from choline_data.adapters.base import SourceFile
 
-_KEYWORDS = (
-    ("train", ("train", "training")),
-    ("validation", ("validation", "valid", "dev", "val")),
-    ("test", ("test", "testing", "eval", "evaluation")),
-)
-_SEPARATOR = r"[-._ 0-9/]"
-_SHARD = re.compile(r"^data/(?P<split>\w+(?:\.\w+)*)-[0-9]{5}-of-[0-9]{5}[^/]*\.[^/]*$")
 _META = re.compile(
     r"(?:^|/)(?:README\.md|LICEN[CS]E[^/]*|\.git[^/]*|dataset_infos\.json|CITATION[^/]*)$", re.IGNORECASE
 )
@@ -61,35 +54,3 @@ def glob_rule(pattern: str) -> re.Pattern[str]:
 def data_files(files: Iterable[SourceFile]) -> tuple[SourceFile, ...]:
     """The files that may hold rows, without README, licence, citation and git files."""
     return tuple(f for f in files if not _META.search(f.name))
-
-
-def inferred_splits(files: Iterable[SourceFile]) -> dict[str, tuple[SourceFile, ...]]:
-    """Split names and their files, from shard names `data/NAME-00000-of-00002.*`, else from words in file or folder names.
-
-    Empty if no name contains a split.
-    """
-    files = tuple(files)
-    sharded: dict[str, list[SourceFile]] = {}
-    for file in files:
-        match = _SHARD.match(file.name)
-        if match:
-            sharded.setdefault(match["split"], []).append(file)
-    if sharded:
-        return {name: tuple(found) for name, found in sharded.items()}
-    for part in (_base, _folder):
-        splits = {split: tuple(f for f in files if _told(part(f.name), words)) for split, words in _KEYWORDS}
-        if any(splits.values()):
-            return {name: found for name, found in splits.items() if found}
-    return {}
-
-
-def _base(name: str) -> str:
-    return name.rsplit("/", 1)[-1]
-
-
-def _folder(name: str) -> str:
-    return name.rpartition("/")[0] + "/"
-
-
-def _told(text: str, words: tuple[str, ...]) -> bool:
-    return any(re.search(rf"(?:^|{_SEPARATOR}){word}(?:{_SEPARATOR}|$)", text) for word in words)

@@ -1,4 +1,4 @@
-"""Reads information from file names: splits, files about the dataset, class folders; and orders files by name."""
+"""Reads information from file names: files about the dataset, class folders; and orders files by name."""
 
 from __future__ import annotations
 
@@ -6,12 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 
 from choline_data.adapters.base import SourceFile
+from choline_data.adapters.reading.split_words import split_named
 
-_SPLITS = {
-    "train": "train", "training": "train", "trn": "train",
-    "test": "test", "testing": "test", "tst": "test", "eval": "test", "evaluation": "test",
-    "val": "validation", "valid": "validation", "validation": "validation", "dev": "validation",
-}  # fmt: skip
 _ABOUT = re.compile(
     r"^(readme|licen[cs]es?|copying|notice|authors|contributors|changelog|changes|citation|dataset_card|history|news"
     r"|sha(1|256|512)sums?|md5sums?|checksums?|credits|makefile)([._-].*)?$",
@@ -27,20 +23,6 @@ def in_utf8(name: str) -> str:
 def parts(name: str) -> list[str]:
     """The folders and the file of a name within its source."""
     return [p for p in name.replace("!/", "/").split("/") if p and p != "."]
-
-
-def split_named(word: str) -> str:
-    """The split that a folder or file stem with this name means, or ""."""
-    return _SPLITS.get(word.lower(), "")
-
-
-def split_of(name: str) -> str:
-    """The split of a file, from a folder of its path or from its stem; "" if neither names one."""
-    *folders, last = parts(name)
-    for folder in folders:
-        if found := split_named(folder):
-            return found
-    return split_named(last.split(".")[0])
 
 
 def is_about(name: str) -> bool:

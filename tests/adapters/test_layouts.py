@@ -24,7 +24,7 @@ from choline_data.adapters import (
     lfs,
 )
 from choline_data.adapters.base import FormatClaim
-from choline_data.adapters.reading.hub_patterns import glob_rule, inferred_splits
+from choline_data.adapters.reading.hub_patterns import glob_rule
 from choline_data.catalog.locate import resolve
 from choline_data.errors import (
     DataError,
@@ -75,18 +75,6 @@ def test_a_pattern_without_files_names_config_and_split(tmp_path: Path) -> None:
         hub.detect(resolve(str(write(tmp_path, README__md=card, x__csv="a\n1\n"))))
 
 
-def test_splits_are_told_by_shards_then_words(tmp_path: Path) -> None:
-    (tmp_path / "data").mkdir()
-    write(tmp_path / "data", **{"extra-00000-of-00001__csv": "a", "train-00000-of-00001__csv": "a"})
-    assert set(inferred_splits(resolve(str(tmp_path)).files)) == {"extra", "train"}
-    other = write(tmp_path / "o", my_train__csv="a", dev__csv="a", trainer__csv="a")
-    told = inferred_splits(resolve(str(other)).files)
-    assert {k: [f.name for f in v] for k, v in told.items()} == {
-        "train": ["my_train.csv"],
-        "validation": ["dev.csv"],
-    }
-
-
 def test_patterns_match_as_in_a_shell() -> None:
     assert glob_rule("**/*.csv").match("a/b/c.csv")
     assert glob_rule("**/*.csv").match("c.csv")
@@ -98,14 +86,12 @@ def test_the_real_hub_folders_have_their_counts(shared_data: Path) -> None:
     assert counts(hub.detect(resolve(str(shared_data / "hf_gsm8k")))) == {
         "main/train": 7473,
         "main/test": 1319,
-        "socratic/test": 1319,
     }
-    assert counts(hub.detect(resolve(str(shared_data / "hf_gsm8k"), config="socratic"))) == {"socratic/test": 1319}
-    assert counts(hub.detect(resolve(str(shared_data / "hf_bbh")))) == {
-        "causal_judgement/test": 187,
-        "object_counting/test": 250,
-        "snarks/test": 178,
+    assert counts(hub.detect(resolve(str(shared_data / "hf_gsm8k"), options={"config": "socratic"}))) == {
+        "socratic/test": 1319
     }
+    snarks = resolve(str(shared_data / "hf_bbh"), options={"config": "snarks"})
+    assert counts(hub.detect(snarks)) == {"snarks/test": 178}
 
 
 def test_a_saved_dataset_is_read_with_its_class_names(tmp_path: Path) -> None:

@@ -220,7 +220,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 
 @pytest.mark.usefixtures("hub")
 def test_a_hub_id_is_pinned_and_read_from_its_parquet_conversion() -> None:
-    source = resolve("o/plain", split="train")
+    source = resolve("o/plain", options={"split": "train"})
     assert source.revision == "c" * 40
     assert source.license == "MIT"
     assert source.name == "plain"

@@ -42,6 +42,8 @@ def _show_plan(prepared: Prepared, *, all_files: bool) -> None:
             told.add(line)
             out(shown(line, 400) + "\n")
     show_account(plan.account, every=all_files)
+    for line in _splits(plan):
+        out(shown(line, 400) + "\n")
     for preview in plan.previews:
         out(f"  raw     {shown(preview.raw, 160)}\n")
         out(f"  sample  {shown(preview.sample, 160)}\n")
@@ -49,6 +51,20 @@ def _show_plan(prepared: Prepared, *, all_files: bool) -> None:
         out(shown(f"  warning: {warned.message} {warned.remedy}", 400) + "\n")
     if plan.constants.get("license") == "NOASSERTION":
         out("  no licence is stated; say it with --license\n")
+
+
+def _splits(plan: IngestPlan) -> Iterator[str]:
+    """A line for each split, and for each column that decides the splits."""
+    for name in dict.fromkeys(part.by_row.split for part in plan.parts if part.by_row.split):
+        yield f"  splits: by the column {name} (--split-by none keeps all rows together)"
+    for name in dict.fromkeys(part.by_row.config for part in plan.parts if part.by_row.config):
+        yield f"  configs: by the column {name}"
+    splits = plan.splits
+    for (config, split), (files, held) in list(splits.items())[:8] if any(map(any, splits)) else ():
+        called = "/".join(filter(None, (config, split or "no split")))
+        yield f"  split {called}: {files:,} file{'s' * (files != 1)}, {size(held)}"
+    if len(splits) > 8:
+        yield f"  and {len(splits) - 8} more splits"
 
 
 @contextmanager
@@ -106,6 +122,8 @@ def add(
     split: str,
     include: Sequence[str],
     exclude: Sequence[str],
+    split_by: str,
+    config_by: str,
     license_: str,
     language: str,
     revision: str,
@@ -141,6 +159,8 @@ def add(
         split=split,
         include=tuple(include),
         exclude=tuple(exclude),
+        split_by=split_by,
+        config_by=config_by,
     )
     asking = sys.stdin.isatty() and sys.stderr.isatty() and not as_json and not yes
     try:
@@ -193,8 +213,13 @@ def _told(plan: IngestPlan, all_files: bool, account: Sequence[FileAccount] = ()
         }
         for p in plan.parts
     ]
+    splits = [
+        {"config": config, "split": split, "files": files, "bytes": held}
+        for (config, split), (files, held) in plan.splits.items()
+    ]
     return {
         "parts": parts,
+        "splits": splits,
         "passed_over": [{"file": name, "why": why} for name, why in plan.passed_over],
         "warnings": [vars(warned) for warned in plan.warned],
         **account_as_json(account or plan.account, every=all_files),

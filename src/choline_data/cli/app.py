@@ -37,7 +37,7 @@ def add(
     format_: Annotated[
         str, typer.Option("--format", metavar="NAME", help="Read the source with this adapter. Default: detected.")
     ] = "",
-    config: Annotated[str, typer.Option(metavar="NAME", help="Add only this config of a hub dataset.")] = "",
+    config: Annotated[str, typer.Option(metavar="NAME", help="Add only this config.")] = "",
     split: Annotated[str, typer.Option(metavar="NAME", help="Add only this split.")] = "",
     include: Annotated[
         list[str] | None,
@@ -46,6 +46,11 @@ def add(
     exclude: Annotated[
         list[str] | None, typer.Option(metavar="PATTERN", help="No files with such a name, as 'old/*'. Repeatable.")
     ] = None,
+    split_by: Annotated[
+        str,
+        typer.Option(metavar="WHAT", help="Take splits from a column, folder:N, file (each file is a split) or none."),
+    ] = "",
+    config_by: Annotated[str, typer.Option(metavar="WHAT", help="Take configs from a column or folder:N.")] = "",
     license_: Annotated[
         str, typer.Option("--license", metavar="ID", help="Licence of the dataset, as an SPDX id.")
     ] = "",
@@ -101,6 +106,8 @@ def add(
             split=split,
             include=include or (),
             exclude=exclude or (),
+            split_by=split_by,
+            config_by=config_by,
             license_=license_,
             language=language,
             revision=revision,

@@ -1,0 +1,248 @@
+"""Finds the split of each file of a source. This is the only place that does so; adapters read `SourceFile.split`.
+
+The rules are those of the `datasets` library: names like `data/NAME-00000-of-00004.parquet`, then words in the names of
+folders, then words in the names of files. Where `datasets` would train on test rows or drop rows without a word, the rules
+differ:
+
+- Upper and lower case do not matter (`Test.csv`), and more words are known (`heldout`, `testset`, `split=test`).
+- If no file is for training, the files without a word are for training (`data.csv` beside `test.csv`).
+- A file that no folder assigns is assigned by its own name (`train/a.csv` beside `test.csv`).
+- A file has one split. `datasets` reads a file with two words twice; here it is a question.
+
+Media and texts are one sample each, and their names are free: `the-test-of-time.txt` is a book. A word in such a name counts
+only if most of the files have one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from choline_data.adapters.base import FormatClaim, Shard, Source, SourceFile
+from choline_data.adapters.reading import media
+from choline_data.adapters.reading.io import extension
+from choline_data.adapters.reading.names import is_about, parts, shared_folders
+from choline_data.adapters.reading.split_words import split_named, splits_in
+from choline_data.errors import ChoiceNeededError, InvalidOptionError
+
+NO_SPLIT = "-"  # the split of a file whose name has no split, beside files for training whose names have one
+UNCLEAR = "?"  # the split of a file without a split, if only a few files have one
+
+_SHARD = re.compile(r"^data/(?P<split>\w+(?:\.\w+)*)-[0-9]{5}-of-[0-9]{5}[^/]*\.[^/]*$")
+_NUMBERED = re.compile(r"[-._]?\d+([-._]of[-._]\d+)?$")
+_TABLES = re.compile(
+    r"parquet|geoparquet|arrow|feather|ipc|jsonl|ndjson|jsonlines|ldjson|json|geojson|csv|tsv|tab|psv|ssv|tfrecords?|avro|orc"
+    r"|db|sqlite3?|duckdb|warc|conllu?|mds|bin|lance|h5|hdf5|npy|npz|mat|xlsx?|ods|dta|sav"
+)
+_ARCHIVES = frozenset(["zip", "tar", "tgz", "wds", "7z", "rar"])
+
+
+@dataclass(frozen=True)
+class SplitBy:
+    """What decides a row's split (or config): the names of files (`""`), or what the user said.
+
+    `how` is "names", "none", "file" (each file is its own), "folder" (the folder at `level`, counted from 1, or from the end
+    if it is negative) or "column".
+    """
+
+    how: str = "names"
+    level: int = 0
+    column: str = ""
+
+
+def split_by(text: str, option: str = "--split-by") -> SplitBy:
+    """Parses the value of `--split-by` or `--config-by`: "none", "file", "folder:N", "column:NAME" or a column's name."""
+    kind, colon, rest = text.partition(":")
+    if text in ("none", "file"):
+        return SplitBy(text)
+    if kind == "folder" and (colon or not rest):
+        if not re.fullmatch(r"-?[1-9][0-9]?", rest):
+            raise InvalidOptionError(
+                f"{option} {text!r}: {rest!r} is no level.", remedy=f"{option} folder:1 is the topmost folder."
+            )
+        return SplitBy("folder", level=int(rest))
+    column = rest if kind == "column" and colon else text
+    return SplitBy("column", column=column) if column else SplitBy()
+
+
+def marked(files: Iterable[SourceFile], by: SplitBy, config_by: SplitBy) -> tuple[SourceFile, ...]:
+    """The files with their splits and configs. A split that a file already has is kept."""
+    files = tuple(files)
+    splits = {f.name: f.split for f in files}
+    if by.how == "names":
+        splits = splits_of([f for f in files if not f.split])
+    elif by.how != "column":
+        splits = {f.name: _stated(f.name, by) for f in files}
+    return tuple(
+        replace(f, split=splits.get(f.name, f.split) or f.split, config=_stated(f.name, config_by) or f.config)
+        if by.how != "none"
+        else replace(f, split="", config=_stated(f.name, config_by) or f.config)
+        for f in files
+    )
+
+
+def marked_source(source: Source) -> Source:
+    """The source with the splits and configs of its files, by the options `split_by` and `config_by`."""
+    by = split_by(source.options.get("split_by", ""))
+    config_by = split_by(source.options.get("config_by", ""), "--config-by")
+    return replace(source, files=marked(source.files, by, config_by))
+
+
+def _stated(name: str, by: SplitBy) -> str:
+    *folders, last = parts(name)
+    if by.how == "file":
+        stem = _NUMBERED.sub("", last.split(".")[0]) or last.split(".")[0]
+    elif by.how == "folder":
+        at = by.level - 1 if by.level > 0 else by.level
+        stem = folders[at] if -len(folders) <= at < len(folders) else ""
+    else:
+        return ""
+    return split_called(stem)
+
+
+def split_called(word: str) -> str:
+    """The split for a user's own word: `dev` is validation; characters that mixes use become "_"."""
+    return split_named(word) or re.sub(r"[^\w.-]+", "_", word)
+
+
+def splits_of(files: Sequence[SourceFile]) -> dict[str, str]:
+    """The split of each file by name; "" if the names say nothing. Files of one sort are compared with each other."""
+    sorts: dict[str, list[str]] = {}
+    for file in files:
+        if not is_about(file.name):
+            sorts.setdefault(_sort_of(file.name), []).append(file.name)
+    found: dict[str, str] = {}
+    for sort, names in sorts.items():
+        free = sort not in ("table", "archive")
+        found |= _settled(_named(names, free=free), free=free)
+    return found
+
+
+def _sort_of(name: str) -> str:
+    if medium := media.column_for(name):
+        return medium
+    last = extension(name)
+    return "archive" if last in _ARCHIVES else "table" if _TABLES.fullmatch(last) else "text"
+
+
+def _named(names: Sequence[str], *, free: bool) -> dict[str, str]:
+    """The split that each name says, "" for none, "test+train" for two."""
+    shards = {name: match["split"] for name in names if (match := _SHARD.match(name))}
+    shared = shared_folders([SourceFile("", name) for name in names])
+    folders = {name: _of_folders(parts(name)[shared:-1]) for name in names}
+    bases = {name: _of_base(parts(name)[-1], free=free) for name in names}
+    first, second = folders, bases
+    if len(set(folders.values()) - {""}) < 2 <= len(set(bases.values()) - {""}):
+        first, second = bases, folders
+    above = _of_folders(parts(names[0])[:shared])
+    found = {name: shards.get(name) or first[name] or second[name] for name in names}
+    return found if any(found.values()) else dict.fromkeys(names, above)
+
+
+def _of_folders(folders: Sequence[str]) -> str:
+    """The split of the topmost folder that is named like a split, else of the topmost folder whose name contains one."""
+    exact = next(filter(None, map(split_named, folders)), "")
+    return exact or next(("+".join(found) for folder in folders if (found := splits_in(folder))), "")
+
+
+def _of_base(base: str, *, free: bool) -> str:
+    found = splits_in(base)
+    return "" if free and len(found) > 1 else "+".join(found)
+
+
+def _settled(named: dict[str, str], *, free: bool) -> dict[str, str]:
+    """`named`, with a decision on the names without a split. `free`: the names are those of media and texts."""
+    without = [name for name, split in named.items() if not split]
+    some = set(named.values()) - {""}
+    if not some or not without:
+        return named
+    few = len(without) * (3 if free else 2) > len(named)
+    if free and (few or "train" not in some):
+        named = {name: _exact(name, base=not few) for name in named}
+        some = set(named.values()) - {""}
+        if not some:
+            return named
+    if "train" not in some:
+        return named
+    rest = UNCLEAR if few else NO_SPLIT
+    return {name: split or rest for name, split in named.items()}
+
+
+def _exact(name: str, *, base: bool) -> str:
+    """The split of a folder, or with `base` of a file, that has no other word in its name."""
+    *folders, last = parts(name)
+    return next(filter(None, map(split_named, [*folders, last.split(".")[0] if base else ""])), "")
+
+
+def settled(shards: Sequence[Shard], files: Sequence[SourceFile], by: SplitBy) -> tuple[list[Shard], dict[str, str]]:
+    """The shards with splits and configs, and the files that are left out, with the reason.
+
+    A shard without a split has that of its file, or that of the table that it is (`member`). ChoiceNeededError if names leave
+    open which rows are for training.
+    """
+    by_path = {f.path: f for f in files}
+    members = [f"{s.name}!/{s.member}" for s in shards if s.member]
+    tables = _settled(_named(members, free=False), free=False) if members and by.how == "names" else {}
+    kept: list[Shard] = []
+    out: dict[str, str] = {}
+    for shard in shards:
+        file = by_path.get(shard.path, SourceFile(shard.path, shard.name))
+        split = shard.split or file.split or tables.get(f"{shard.name}!/{shard.member}", "")
+        if split == NO_SPLIT:
+            out |= dict.fromkeys([f.name for f in shard.files if f.split == NO_SPLIT] or [shard.name], WHY_NO_SPLIT)
+            continue
+        kept.append(replace(shard, split=split, config=shard.config or file.config))
+    _refuse_unclear(kept)
+    return kept, out
+
+
+WHY_NO_SPLIT = "its name has no split, but names beside it have one; --split-by file reads it as a split of its own"
+_ANSWERS = (
+    "--split-by file makes a split of each file, --split-by folder:1 of each folder, --split-by COLUMN goes by a column, "
+    "--split-by none keeps all rows together."
+)
+
+
+def leaving_out(claim: FormatClaim, reasons: Mapping[str, str]) -> FormatClaim:
+    """The claim without these files, which are left out for these reasons. Files that are joined to others stay."""
+    joined = dict(claim.joined)
+    gone = {f.name: reasons[f.name] for f in claim.files if f.name in reasons and f.name not in joined}
+    files = tuple(f for f in claim.files if f.name not in gone)
+    return replace(claim, files=files, passed_over=(*claim.passed_over, *gone.items()))
+
+
+def with_training(shards: Sequence[Shard]) -> list[Shard]:
+    """The shards of a source. If a config has splits but none for training, its shards without a split are for training."""
+    splits: dict[str, set[str]] = {}
+    for shard in shards:
+        splits.setdefault(shard.config, set()).add(shard.split)
+    lacking = {config for config, its in splits.items() if len(its) > 1 and "train" not in its}
+    return [replace(s, split="train") if not s.split and s.config in lacking else s for s in shards]
+
+
+def _refuse_unclear(shards: Sequence[Shard]) -> None:
+    two = next((s for s in shards if "+" in s.split), None)
+    if two is not None:
+        splits = " and ".join(two.split.split("+"))
+        raise ChoiceNeededError(f"{two.name}: its name says {splits}.", remedy=_ANSWERS)
+    unclear = [s.name for s in shards if s.split == UNCLEAR]
+    if unclear:
+        clear = [s.name for s in shards if s.split != UNCLEAR]
+        raise ChoiceNeededError(
+            f"{', '.join(clear[:3])} {'names' if len(clear) == 1 else 'name'} a split, but {len(unclear)} files do not "
+            f"({', '.join(unclear[:3])}).",
+            remedy=_ANSWERS,
+        )
+
+
+def counted(shards: Iterable[Shard]) -> dict[tuple[str, str], tuple[int, int]]:
+    """The number of files and of bytes of each (config, split), in the order of the shards."""
+    files: dict[tuple[str, str], set[str]] = {}
+    size: Counter[tuple[str, str]] = Counter()
+    for shard in shards:
+        key = (shard.config, shard.split)
+        files.setdefault(key, set()).update([f.path for f in shard.files] or [shard.path + "!" + shard.member])
+        size[key] += max(shard.size, 0)
+    return {key: (len(names), size[key]) for key, names in files.items()}
