@@ -34,6 +34,7 @@ from choline_data.adapters.reading.croissant_model import (
 )
 from choline_data.adapters.reading.documents import chunks_of, document, json_files
 from choline_data.adapters.reading.io import open_raw
+from choline_data.adapters.reading.splits import described
 from choline_data.errors import (
     InvalidOptionError,
     SourceDamagedError,
@@ -76,6 +77,7 @@ def detect(source: Source) -> list[FormatClaim]:
     """A claim for each record set of each descriptor. Other files in a descriptor's folder are skipped."""
     from choline_data.licenses import spdx_of_stated
 
+    source = described(source)
     found = [(f, plain(v)) for f, v in json_files(source, _HINT) if _is_descriptor(v)]
     wanted = source.options.get("config")
     claims: list[FormatClaim] = []

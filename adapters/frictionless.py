@@ -11,6 +11,7 @@ from choline_data.adapters.base import FormatClaim, Shard, Source, SourceChunk, 
 from choline_data.adapters.reading import text_columns
 from choline_data.adapters.reading.documents import chunks_of, document, one_shard_each
 from choline_data.adapters.reading.io import open_raw, pieces
+from choline_data.adapters.reading.splits import described
 from choline_data.adapters.reading.text_columns import Table
 from choline_data.errors import InvalidOptionError, SourceFormatError, SourceNotFoundError
 from choline_data.places.yaml_safe import safe_load
@@ -63,7 +64,7 @@ def detect(source: Source) -> list[FormatClaim]:
         if file.name.rsplit("/", 1)[-1] in _NAMES:
             package = _package(file)
             if isinstance(package.get("resources"), list):
-                found += _claims(source, file, package)
+                found += _claims(described(source), file, package)
     return found
 
 

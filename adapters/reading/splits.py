@@ -90,6 +90,12 @@ def marked_source(source: Source) -> Source:
     return replace(source, files=marked(source.files, by, config_by))
 
 
+def described(source: Source) -> Source:
+    """The source for a layout whose descriptor names its files: no file is left out because its name has no split."""
+    files = (replace(f, split="") if f.split in (LEFT_OUT, UNCLEAR) else f for f in source.files)
+    return replace(source, files=tuple(files))
+
+
 def _stated(name: str, by: SplitBy) -> str:
     *folders, last = parts(name)
     if by.how == "file":
@@ -184,7 +190,7 @@ def settled(shards: Sequence[Shard], files: Sequence[SourceFile], by: SplitBy) -
     """
     by_path = {f.path: f for f in files}
     members = [f"{s.name}!/{s.member}" for s in shards if s.member]
-    tables = _settled(_named(members, free=False), free=False) if members and by.how == "names" else {}
+    tables = _named(members, free=True) if members and by.how == "names" else {}
     kept: list[Shard] = []
     out: dict[str, str] = {}
     for shard in shards:
@@ -229,10 +235,8 @@ def _refuse_unclear(shards: Sequence[Shard]) -> None:
         raise ChoiceNeededError(f"{two.name}: its name says {splits}.", remedy=_ANSWERS)
     unclear = [s.name for s in shards if s.split == UNCLEAR]
     if unclear:
-        clear = [s.name for s in shards if s.split != UNCLEAR]
         raise ChoiceNeededError(
-            f"{', '.join(clear[:3])} {'names' if len(clear) == 1 else 'name'} a split, but {len(unclear)} files do not "
-            f"({', '.join(unclear[:3])}).",
+            f"{', '.join(unclear[:3])}{' …' * (len(unclear) > 3)}: {len(unclear)} names have no split, but a few others have.",
             remedy=_ANSWERS,
         )
 

@@ -157,7 +157,7 @@ def test_a_name_that_says_two_splits_is_a_question(tmp_path: Path, home: Home) -
 def test_few_names_with_a_split_among_many_without_are_a_question(tmp_path: Path, home: Home) -> None:
     folder = Layout(["iris.csv", "wine.csv", "cars.csv", "titanic_train.csv", "titanic_test.csv"]).write(tmp_path / "x")
     with pytest.raises(
-        ChoiceNeededError, match=r"titanic_test\.csv, titanic_train\.csv name a split, but 3 files do not"
+        ChoiceNeededError, match=r"cars\.csv, iris\.csv, wine\.csv: 3 names have no split, but a few others have"
     ):
         prepare(home, str(folder))
 
