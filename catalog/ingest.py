@@ -110,6 +110,7 @@ class RunningUnit:
         if samples is not None:
             for its_part, its_rows in self._divided(part, chunk.batch, normalised.keep, samples):
                 self._write(its_part, its_rows)
+        self.rows += rows
         yield rows, chunk.batch.nbytes
 
     def _divided(
@@ -132,7 +133,6 @@ class RunningUnit:
             writer = BlockWriter(self._home, self._schema, self._plan.block_rows, compression=compression)
             self._writers[part] = writer
         writer.write(samples)
-        self.rows += samples.num_rows
         if writer.bytes >= FILE_BYTES:
             self._end_file(part)
 

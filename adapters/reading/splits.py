@@ -92,7 +92,7 @@ def marked_source(source: Source) -> Source:
 
 def described(source: Source) -> Source:
     """The source for a layout whose descriptor names its files: no file is left out because its name has no split."""
-    files = (replace(f, split="") if f.split in (LEFT_OUT, UNCLEAR) else f for f in source.files)
+    files = (replace(f, split="") if f.split in (NO_SPLIT, UNCLEAR) else f for f in source.files)
     return replace(source, files=tuple(files))
 
 
