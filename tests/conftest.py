@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 from hypothesis import Phase, settings
+from tests.served import Serve, Served
 
 from choline_data import schema as one
 from choline_data.places.home import Home
@@ -82,3 +84,10 @@ def shelf(tmp_path: Path) -> Shelf:
 def numbered() -> Callable[[str, int], dict[str, list[Any]]]:
     """Columns of `count` short texts."""
     return lambda word, count: {"text": [f"{word} {number}" for number in range(count)]}
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Starts servers that end with the test."""
+    with ExitStack() as running:
+        yield lambda home, *flags, port=0: running.enter_context(Served(home, *flags, port=port))

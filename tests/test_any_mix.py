@@ -14,7 +14,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from tests.client.conftest import Server
+from tests.served import Served
 
 from choline_data.catalog.add import ingest, prepare
 from choline_data.catalog.planning import Wishes
@@ -131,7 +131,7 @@ def test_any_two_real_datasets_mix(real: Path):
 
 
 def test_real_datasets_of_every_kind_mix_from_a_server_as_they_do_here(real: Path):
-    server = Server(real)
+    server = Served(real)
     try:
         for mix in [*(dict.fromkeys(pair, 1) for pair in REMOTE), dict.fromkeys(REAL, 1)]:
             here = list(FirehoseDataset(mix, home=real, seed=2, max_samples=60))

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-import urllib.request
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.served import Served
 
 from choline_data.client import FirehoseDataset
 
@@ -57,59 +54,15 @@ def positions(samples: Iterable[Any]) -> list[int]:
     return out
 
 
-class Server:
-    """A `choline-data serve` process of its own on a free local port."""
-
-    def __init__(self, home: Path, port: int = 0, *options: str) -> None:
-        self.process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "choline_data.service",
-                "--home",
-                str(home),
-                "--port",
-                str(port),
-                "--json",
-                *options,
-            ],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        assert self.process.stdout is not None
-        told = json.loads(self.process.stdout.readline())
-        self.address: str = told["address"]
-        self._metrics: str = told.get("metrics", "")
-        self.port = int(self.address.rpartition(":")[2])
-
-    def signal(self, number: int) -> None:
-        """Sends the process a signal."""
-        self.process.send_signal(number)
-
-    def scraped(self) -> str:
-        """What the metrics port answers, where there is one."""
-        with urllib.request.urlopen(f"http://{self._metrics}/metrics", timeout=5) as answer:
-            return answer.read().decode()
-
-    def stop(self) -> None:
-        """Kills the process."""
-        self.process.kill()
-        self.process.wait(timeout=10)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-
-
 @pytest.fixture(scope="session")
-def server(home: Path) -> Iterator[Server]:
+def server(home: Path) -> Iterator[Served]:
     """A server of the small home."""
-    running = Server(home)
-    yield running
-    running.stop()
+    with Served(home) as running:
+        yield running
 
 
 @pytest.fixture
-def remote(server: Server) -> Any:
+def remote(server: Served) -> Any:
     """Makes a FirehoseDataset that reads from the server."""
 
     def make(mix: object = MIX, **options: Any) -> FirehoseDataset:

@@ -7,8 +7,9 @@ from itertools import chain, islice, zip_longest
 from typing import Any
 
 import pytest
-from tests.client.conftest import MIX, Server, positions
+from tests.client.conftest import MIX, positions
 from tests.conftest import Shelf
+from tests.served import Served
 from torch.utils.data import DataLoader
 from torchdata.stateful_dataloader import StatefulDataLoader
 
@@ -126,7 +127,7 @@ def test_steps_between_snapshots_are_not_guessed(uneven: Any):
         uneven().load_state_dict(loader.state_dict())
 
 
-def test_a_server_gives_the_same_batches(home: Any, server: Server):
+def test_a_server_gives_the_same_batches(home: Any, server: Served):
     options = {"repeat": False, "batch_tokens": 20, "rank": 1, "world_size": 2}
     here, there = FirehoseDataset(MIX, home=home, **options), FirehoseDataset(MIX, server=server.address, **options)
     assert [b["position"].tolist() for b in there] == [b["position"].tolist() for b in here]

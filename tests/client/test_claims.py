@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 import torch
-from tests.client.conftest import MIX, Server, positions
+from tests.client.conftest import MIX, positions
+from tests.served import Served
 from torch.utils.data import DataLoader
 
 from choline_data.client import FirehoseDataset
@@ -27,9 +28,9 @@ Make = Callable[..., FirehoseDataset]
 
 
 @pytest.fixture(scope="module")
-def server(home: Path) -> Iterator[Server]:
+def server(home: Path) -> Iterator[Served]:
     """A server of the small home that refuses sooner."""
-    running = Server(home, 0, "--limit", "claim_wait=0.3")
+    running = Served(home, "--limit", "claim_wait=0.3")
     yield running
     running.stop()
 
@@ -167,7 +168,7 @@ time.sleep(120)
 
 
 @pytest.mark.parametrize("place", ["firehose", "remote"])
-def test_the_claim_of_a_killed_process_is_free(request: pytest.FixtureRequest, home: Path, server: Server, place: str):
+def test_the_claim_of_a_killed_process_is_free(request: pytest.FixtureRequest, home: Path, server: Served, place: str):
     command = [sys.executable, "-W", "ignore", "-c", READER, place, server.address if place == "remote" else str(home)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as reader:
         assert reader.stdout is not None and reader.stdout.readline() == "reads\n"
@@ -180,14 +181,14 @@ def test_the_claim_of_a_killed_process_is_free(request: pytest.FixtureRequest, h
 
 
 def test_a_reader_keeps_its_rank_when_its_server_is_killed_and_comes_back(home: Path, free_port: int):
-    server = Server(home, free_port)
+    server = Served(home, port=free_port)
     options = {"server": server.address, "seed": 7, "prefetch_bytes": 1, "run": "kept"}
     dataset = FirehoseDataset(MIX, **options)
     samples = iter(dataset)
     got = [next(samples)["position"] for _ in range(100)]
     server.stop()
-    restarted: list[Server] = []
-    starter = threading.Thread(target=lambda: restarted.append(Server(home, free_port)))
+    restarted: list[Served] = []
+    starter = threading.Thread(target=lambda: restarted.append(Served(home, port=free_port)))
     starter.start()
     got += [next(samples)["position"] for _ in range(30000)]
     starter.join()
@@ -202,7 +203,7 @@ def test_a_reader_keeps_its_rank_when_its_server_is_killed_and_comes_back(home: 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP])
 def test_a_reader_takes_its_rank_along_to_the_next_server(home: Path, number: signal.Signals):
-    one, two = Server(home), Server(home)
+    one, two = Served(home), Served(home)
     options = {"seed": 7, "prefetch_bytes": 1, "run": f"along {number}", "stall_seconds": 2.0}
     try:
         dataset = FirehoseDataset(MIX, server=[one.address, two.address], **options)
@@ -297,7 +298,7 @@ def _in_mesh(rank: int, home: str, address: str, store: str, out: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_four_processes_find_their_ranks_in_a_mesh(home: Path, server: Server, tmp_path: Path):
+def test_four_processes_find_their_ranks_in_a_mesh(home: Path, server: Served, tmp_path: Path):
     facts = (str(home), server.address, str(tmp_path / "store"), str(tmp_path))
     torch.multiprocessing.spawn(_in_mesh, facts, nprocs=4)
     told = [json.loads((tmp_path / str(rank)).read_text()) for rank in range(4)]

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.client.conftest import Server
+from tests.served import Served
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
@@ -57,7 +57,7 @@ print("all", passes)
 DID = ("nothing", "a finished stream", "a map view, idle", "a stream read by a thread", "a half-read stream")
 
 
-def passed(server: Server, did: str, passes: int, support: str | None = None) -> str:
+def passed(server: Served, did: str, passes: int, support: str | None = None) -> str:
     environment = {key: value for key, value in os.environ.items() if key != "GRPC_ENABLE_FORK_SUPPORT"}
     if support is not None:
         environment["GRPC_ENABLE_FORK_SUPPORT"] = support
@@ -66,14 +66,14 @@ def passed(server: Server, did: str, passes: int, support: str | None = None) ->
     return done.stdout + done.stderr[-2000:]
 
 
-def test_workers_fork_beside_a_stream_that_a_thread_reads(server: Server):
+def test_workers_fork_beside_a_stream_that_a_thread_reads(server: Served):
     assert passed(server, "a stream read by a thread", 3) == "all 3\n"
 
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("support", [None, "1", "0"])
 @pytest.mark.parametrize("did", DID)
-def test_all_passes_of_the_matrix(server: Server, did: str, support: str | None):
+def test_all_passes_of_the_matrix(server: Served, did: str, support: str | None):
     assert passed(server, did, 25, support) == "all 25\n"
 
 
@@ -92,7 +92,7 @@ time.sleep(60)
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("context", "batch"), [("fork", 8), ("fork", 20_000), ("forkserver", 20_000), ("spawn", 8)])
-def test_a_killed_trainer_leaves_no_worker(server: Server, context: str, batch: int):
+def test_a_killed_trainer_leaves_no_worker(server: Served, context: str, batch: int):
     """Nor where it was yet starting, nor with batches on their way that no pipe holds."""
     command = [sys.executable, "-W", "ignore", "-c", ORPHANS, server.address, context, str(batch)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as trainer:
@@ -115,18 +115,18 @@ def running(pid: int) -> bool:
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("support", [None, "1"])
-def test_a_channel_that_is_none_of_ours_may_be_open(server: Server, support: str | None):
+def test_a_channel_that_is_none_of_ours_may_be_open(server: Served, support: str | None):
     assert passed(server, "a channel of its own, idle", 25, support) == "all 25\n"
 
 
-def test_where_grpc_would_hang_a_worker_says_what_to_set(server: Server):
+def test_where_grpc_would_hang_a_worker_says_what_to_set(server: Served):
     """With GRPC_ENABLE_FORK_SUPPORT=0 beside a foreign channel, whoever opens the next one."""
     said = passed(server, "a channel of its own, idle", 1, "0")
     assert 'Start DataLoader workers with multiprocessing_context="forkserver".' in said
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
-def test_a_stream_that_was_cut_keeps_no_thread_of_grpc(server: Server):
+def test_a_stream_that_was_cut_keeps_no_thread_of_grpc(server: Served):
     """gRPC keeps a cancelled call, its channel and its own threads until the call is heard out."""
     done = subprocess.run(
         [sys.executable, "-c", CUT, server.address], capture_output=True, text=True, timeout=60, cwd=ROOT

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from tests.served import Served
 
 from choline_data.client.passing.passes import _wrapped
 from choline_data.client.readers.reader import Chunk
 from choline_data.order.lanes import Lane
 
 from ..conftest import Shelf  # noqa: TID252 - tests are no package
-from .conftest import Server
 
 ROOT = Path(__file__).parents[2]
 PASSES = int(os.environ.get("CHOLINE_PASSES", "60"))
@@ -75,7 +75,7 @@ def held_by(where: str, place: str, passes: int) -> list[int]:
 @pytest.mark.slow
 @pytest.mark.parametrize("where", ["home", "server"])
 def test_anonymous_memory_is_flat_over_many_passes(long: str, where: str) -> None:
-    server = Server(long) if where == "server" else None
+    server = Served(long) if where == "server" else None
     try:
         held = held_by(where, server.address if server is not None else long, PASSES)
     finally:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from tests.client.conftest import ids
+from tests.recipes import with_segment
 from torch.utils.data import DataLoader
 from torchdata.stateful_dataloader import StatefulDataLoader
 
@@ -42,7 +43,7 @@ def test_other_weights_lose_and_repeat_nothing(request: pytest.FixtureRequest, p
     make = request.getfixturevalue(place)
     options = {"repeat": True, "max_samples": END, "shuffle": False}
     before = make(WEB, **options)
-    after = make(before.recipe.with_segment(CHANGE, CODE), max_samples=END)
+    after = make(with_segment(before.recipe, CHANGE, CODE), max_samples=END)
     old, new = list(before), list(after)
     assert new[:CHANGE] == old[:CHANGE]
     assert new[CHANGE:] != old[CHANGE:]
@@ -58,7 +59,7 @@ def test_a_checkpoint_from_before_the_change_goes_on_with_it(request: pytest.Fix
     batches = iter(before)
     for _ in range(7):
         next(batches)
-    after = make(before.recipe.with_segment(CHANGE, CODE), batch_size=8, max_samples=END)
+    after = make(with_segment(before.recipe, CHANGE, CODE), batch_size=8, max_samples=END)
     after.load_state_dict(before.state_dict())
     got = [batch["id"] for batch in after]
     whole = [batch["id"] for batch in make(after.recipe, batch_size=8, max_samples=END)]
@@ -68,7 +69,7 @@ def test_a_checkpoint_from_before_the_change_goes_on_with_it(request: pytest.Fix
 def test_a_source_may_join(firehose: Any):
     before = firehose({"web": 1}, repeat=True, seed=2)
     joined = firehose({"web": 1, "chat": 1}, repeat=True, seed=2).recipe
-    after = firehose(before.recipe.with_segment(CHANGE, {"web": 1, "chat": 1}, joined.sources), max_samples=END)
+    after = firehose(with_segment(before.recipe, CHANGE, {"web": 1, "chat": 1}, joined.sources), max_samples=END)
     samples = list(after)
     assert {sample["dataset"] for sample in samples[:CHANGE]} == {"web"}
     assert 60 <= sum(sample["dataset"] == "chat" for sample in samples[CHANGE:]) <= 84

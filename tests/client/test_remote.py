@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.client.conftest import MIX, Server, positions
+from tests.client.conftest import MIX, positions
 from tests.conftest import Shelf
+from tests.served import Served
 from torch.utils.data import DataLoader
 
 from choline_data.client import FirehoseDataset, collate
@@ -115,7 +116,7 @@ def test_a_token_is_not_sent_in_the_clear():
 
 
 def test_a_server_that_dies_is_replaced_by_the_next_without_loss(home: Path):
-    one, two = Server(home), Server(home)
+    one, two = Served(home), Served(home)
     try:
         dataset = FirehoseDataset(MIX, server=[one.address, two.address], repeat=True, seed=7, prefetch_bytes=1)
         samples = iter(dataset)
@@ -130,13 +131,13 @@ def test_a_server_that_dies_is_replaced_by_the_next_without_loss(home: Path):
 
 
 def test_a_server_that_comes_back_continues_the_stream(home: Path, free_port: int):
-    server = Server(home, free_port)
+    server = Served(home, port=free_port)
     dataset = FirehoseDataset(MIX, server=server.address, repeat=True, seed=7, prefetch_bytes=1)
     samples = iter(dataset)
     got = [next(samples)["position"] for _ in range(100)]
     server.stop()
-    restarted: list[Server] = []
-    starter = threading.Thread(target=lambda: restarted.append(Server(home, free_port)))
+    restarted: list[Served] = []
+    starter = threading.Thread(target=lambda: restarted.append(Served(home, port=free_port)))
     starter.start()
     got += [next(samples)["position"] for _ in range(30000)]
     starter.join()
@@ -145,7 +146,7 @@ def test_a_server_that_comes_back_continues_the_stream(home: Path, free_port: in
 
 
 def test_a_frozen_server_is_left_for_another(home: Path):
-    one, two = Server(home), Server(home)
+    one, two = Served(home), Served(home)
     try:
         options = {"repeat": True, "seed": 7, "prefetch_bytes": 1, "stall_seconds": 1.0}
         dataset = FirehoseDataset(MIX, server=[one.address, two.address], **options)
@@ -164,7 +165,7 @@ def test_a_loop_that_pauses_until_the_server_drops_it_goes_on_where_it_was(tmp_p
     """As when a run evaluates for minutes: the reader keeps what it has, and asks again from there."""
     shelf = Shelf(tmp_path / "home")
     shelf.add("wide", {"text": [f"{n} " + "x" * 60_000 for n in range(600)]})
-    served = Server(tmp_path / "home", 0, "--limit", "stall=0.3", "--metrics-port", "0")
+    served = Served(tmp_path / "home", "--limit", "stall=0.3", "--metrics-port", "0")
     try:
         dataset = FirehoseDataset("wide", server=served.address, repeat=True, seed=7, prefetch_bytes=1)
         samples = iter(dataset)
@@ -181,7 +182,7 @@ def test_a_loop_that_pauses_until_the_server_drops_it_goes_on_where_it_was(tmp_p
 
 def test_a_frozen_address_takes_only_its_part_of_the_time(home: Path, monkeypatch: pytest.MonkeyPatch):
     """A frozen process still listens: its kernel takes the connection, and nobody answers."""
-    one, two = Server(home), Server(home)
+    one, two = Served(home), Served(home)
     one.signal(signal.SIGSTOP)
     monkeypatch.setattr("random.Random.randrange", lambda *_: 0)  # the frozen one is tried first
     try:
@@ -193,13 +194,13 @@ def test_a_frozen_address_takes_only_its_part_of_the_time(home: Path, monkeypatc
         two.stop()
 
 
-def test_a_name_stands_for_servers(server: Server, firehose: Any):
+def test_a_name_stands_for_servers(server: Served, firehose: Any):
     dataset = FirehoseDataset(MIX, server=f"dns:///localhost:{server.port}", repeat=False, seed=7, token="unused")
     assert positions(dataset) == positions(firehose())
 
 
 @pytest.mark.parametrize("option", ["retry_seconds", "stall_seconds"])
-def test_seconds_are_above_zero(server: Server, option: str):
+def test_seconds_are_above_zero(server: Served, option: str):
     with pytest.raises(InvalidOptionError, match=option):
         FirehoseDataset("web", server=server.address, **{option: 0})
 

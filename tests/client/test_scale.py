@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from tests.client.conftest import Server
+from tests.served import Served
 
 from choline_data import schema as one
 from choline_data.client import FirehoseDataset
@@ -120,7 +120,7 @@ print(json.dumps(held))
 @pytest.mark.slow
 @pytest.mark.parametrize("place", ["embedded", "server"])
 def test_memory_does_not_grow_over_ten_million_rows(large: Path, place: str):
-    running = Server(large) if place == "server" else None
+    running = Served(large) if place == "server" else None
     try:
         at = {"server": running.address, "prefetch_bytes": 8 << 20} if running else {"home": str(large)}
         command = [sys.executable, "-c", MEMORY, json.dumps(at)]

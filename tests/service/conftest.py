@@ -3,116 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-import select
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import grpc
 import pyarrow as pa
 import pytest
+from tests.conftest import Shelf
+from tests.served import Served
 
 from choline_data.streams import wire
 from choline_data.v1 import firehose_pb2 as pb
-from choline_data.v1 import firehose_pb2_grpc
-
-from ..conftest import Shelf  # noqa: TID252 - tests are no package
-
-START_SECONDS = 60
-
-
-class Served:
-    """A running server and a client of it."""
-
-    def __init__(self, home: object, *flags: str, port: int = 0) -> None:
-        self.process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "choline_data.service",
-                "--home",
-                str(home),
-                "--json",
-                "--port",
-                str(port),
-                *flags,
-            ],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")},
-        )
-        assert self.process.stdout is not None
-        ready, _, _ = select.select([self.process.stdout], [], [], START_SECONDS)
-        line = self.process.stdout.readline() if ready else ""
-        if not line:
-            self.kill()
-            raise AssertionError(f"the server did not start: {self.errors()}")
-        self.told: dict[str, str] = json.loads(line)
-        self.address = self.told["address"]
-        self.port = 0 if self.address.startswith("unix:") else int(self.address.rpartition(":")[2])
-
-    def errors(self) -> str:
-        """What the ended server wrote to standard error."""
-        assert self.process.stderr is not None
-        return self.process.stderr.read()
-
-    def channel(self, *options: tuple[str, Any]) -> grpc.Channel:
-        """A connection of its own, not shared with other channels of this process."""
-        return grpc.insecure_channel(
-            self.address,
-            options=[
-                ("grpc.use_local_subchannel_pool", 1),
-                ("grpc.max_receive_message_length", 32 << 20),
-                *options,
-            ],
-        )
-
-    def stub(self, *options: tuple[str, Any]) -> firehose_pb2_grpc.FirehoseServiceStub:
-        """A client on a connection of its own."""
-        return firehose_pb2_grpc.FirehoseServiceStub(self.channel(*options))
-
-    def terminate(self) -> int:
-        """SIGTERM; the exit code."""
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(30)
-
-    def kill(self) -> None:
-        """SIGKILL, if it still runs."""
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait(30)
-
-
-Serve = Callable[..., Served]
-
-
-@pytest.fixture
-def serve() -> Iterator[Serve]:
-    """Starts servers that end with the test."""
-    running: list[Served] = []
-
-    def start(home: object, *flags: str, port: int = 0) -> Served:
-        running.append(Served(home, *flags, port=port))
-        return running[-1]
-
-    yield start
-    for served in running:
-        if served.process.poll() is None:
-            served.process.terminate()
-    for served in running:
-        try:
-            served.process.wait(15)
-        except subprocess.TimeoutExpired:
-            served.kill()
-        for pipe in (served.process.stdout, served.process.stderr):
-            if pipe is not None:
-                pipe.close()
 
 
 def resolve(stub: Any, mix: str, **options: Any) -> pb.ResolveMixResponse:
@@ -182,9 +83,7 @@ def home(shelf: Shelf) -> str:
 @pytest.fixture(scope="session")
 def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """One server of such a home, for the tests that only ask."""
-    served = Served(filled(Shelf(tmp_path_factory.mktemp("standing") / "home")), "--reflection")
-    yield served
-    served.terminate()
-    for pipe in (served.process.stdout, served.process.stderr):
-        if pipe is not None:
-            pipe.close()
+    home = filled(Shelf(tmp_path_factory.mktemp("standing") / "home"))
+    with Served(home, "--reflection") as served:
+        yield served
+        assert served.terminate() == 0

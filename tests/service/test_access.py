@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 import pytest
 import trustme
+from tests.served import Serve
 
 from choline_data.errors import InvalidOptionError, LimitError, UnauthenticatedError
 from choline_data.service.auth import Gate, TokenFile, check_read
@@ -21,7 +22,7 @@ from choline_data.service.limits import Limits
 from choline_data.v1 import firehose_pb2 as pb
 from choline_data.v1 import firehose_pb2_grpc
 
-from .conftest import Serve, kinds, read, refusal, resolve
+from .conftest import kinds, read, refusal, resolve
 
 TRAINER, READER, LISTER, OLD = "trainer-token", "reader-token", "lister-token", "old-token"
 
@@ -306,7 +307,7 @@ def ask(address: str, target: str, headers: dict[str, str] | None = None, tls: A
 
 def test_curl_reads_a_stream_as_lines_of_json(serve: Serve, home: str) -> None:
     served = serve(home, "--http-port", "0")
-    at = served.told["http"]
+    at = served.addresses["http"]
     status, body = ask(at, "/v1/stream?mix=web:0.5,code:0.5&n=20&seed=3")
     rows = [json.loads(line) for line in body.splitlines()]
     assert (status, len(rows)) == (200, 20)
@@ -335,7 +336,7 @@ def test_http_has_the_same_auth(serve: Serve, home: str, tmp_path: Path, pems: d
         *("--http-port", "0", "--token-file", token_file(tmp_path)),
         *("--tls-cert", pems["server"], "--tls-key", pems["server_key"]),
     )
-    at = served.told["http"]
+    at = served.addresses["http"]
     tls = ssl.create_default_context(cafile=pems["ca"])
     assert ask(at, "/v1/stream?mix=web&n=1", tls=tls)[0] == 401
     assert ask(at, f"/v1/stream?mix=web&n=1&token={TRAINER}", tls=tls)[0] == 401

@@ -16,11 +16,12 @@ from typing import Any
 import grpc
 import pyarrow.flight as flight
 import pytest
+from tests.served import Serve
 
-from choline_data.service.audit_check import FIRST, SLOT_BYTES, broken, checked
+from choline_data.service.audit_check import FIRST, SLOT_BYTES, Check, checked
 from choline_data.v1 import firehose_pb2 as pb
 
-from .conftest import Serve, kinds, read, refusal, resolve
+from .conftest import kinds, read, refusal, resolve
 from .test_access import READER, TRAINER, ask, bearer, token_file
 
 
@@ -81,8 +82,8 @@ def test_who_opened_what_is_recorded_and_what_was_refused(serve: Serve, home: st
 
 def test_every_face_is_recorded(serve: Serve, home: str, log: Path) -> None:
     served = serve(home, "--audit", str(log), "--http-port", "0")
-    assert ask(served.told["http"], "/v1/stream?mix=code&n=7")[0] == 200
-    assert ask(served.told["http"], "/v1/stream?mix=nope")[0] == 404
+    assert ask(served.addresses["http"], "/v1/stream?mix=code&n=7")[0] == 200
+    assert ask(served.addresses["http"], "/v1/stream?mix=nope")[0] == 404
     with flight.connect(f"grpc://{served.address}") as client:
         info = client.get_flight_info(flight.FlightDescriptor.for_path("code"))
         client.do_get(info.endpoints[0].ticket).read_all()
@@ -128,7 +129,7 @@ def test_what_can_not_be_recorded_is_refused(serve: Serve, home: str, log: Path)
     assert (code, reason) == (grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE")
     assert "can't record" in info["message"]
     assert served.process.poll() is None
-    _, body = ask(served.told["metrics"], "/metrics")
+    _, body = ask(served.addresses["metrics"], "/metrics")
     assert b"choline_audit_failures_total 1.0" in body
 
 
@@ -149,13 +150,13 @@ def test_a_line_that_was_changed_or_taken_out_shows(serve: Serve, home: str, log
     whole = log.read_bytes().splitlines(keepends=True)
     assert len(whole) == 6
     assert json.loads(whole[0])["before"] == json.loads(whole[3])["before"] == FIRST
-    assert list(broken(whole)) == []
+    assert list(Check().broken(whole)) == []
     for number in (1, 4):
         without = whole[:number] + whole[number + 1 :]
-        assert [at for at, _ in broken(without)] == [number + 1]
+        assert [at for at, _ in Check().broken(without)] == [number + 1]
         changed = [*whole]
         changed[number] = changed[number].replace(b"granted", b"refused")
-        assert [at for at, _ in broken(changed)] == [number + 2]
+        assert [at for at, _ in Check().broken(changed)] == [number + 2]
     command = [sys.executable, "-m", "choline_data.service", "--check-audit", str(log)]
     assert subprocess.run(command, capture_output=True, timeout=60).returncode == 0
     log.write_bytes(b"".join(whole[:1] + whole[2:]))
@@ -227,9 +228,9 @@ def test_a_log_is_rotated_and_its_files_are_checked_together(serve: Serve, home:
         resolve(stub, "web")
         log.rename(f"{log}.{number}")
         resolve(stub, "code")  # still into the file that was renamed
-        served.process.send_signal(signal.SIGHUP)
+        served.signal(signal.SIGHUP)
         assert until(log, lambda line: line["outcome"] == "continued")["before"] != FIRST
-    served.process.send_signal(signal.SIGHUP)  # of the same file: nothing changes
+    served.signal(signal.SIGHUP)  # of the same file: nothing changes
     resolve(stub, "web")
     assert served.terminate() == 0
     files = [Path(f"{log}.1"), Path(f"{log}.2"), log]
@@ -250,7 +251,7 @@ def test_a_new_file_that_can_not_be_opened_leaves_the_old_one(serve: Serve, home
     stub = served.stub()
     log.rename(f"{log}.1")
     log.mkdir()
-    served.process.send_signal(signal.SIGHUP)
+    served.signal(signal.SIGHUP)
     threading.Event().wait(0.2)
     resolve(stub, "web")
     assert len(lines(Path(f"{log}.1"))) == 2
@@ -262,7 +263,7 @@ def test_workers_write_one_log_that_is_rotated(serve: Serve, home: str, log: Pat
     served = serve(home, "--audit", str(log), "--workers", "2")
     resolve(served.stub(), "web")
     log.rename(f"{log}.1")
-    served.process.send_signal(signal.SIGHUP)
+    served.signal(signal.SIGHUP)
     end = time.monotonic() + 30
     while sum(line["outcome"] == "continued" for line in lines(log)) < 2:
         assert time.monotonic() < end, lines(log)

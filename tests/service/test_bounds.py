@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import orjson
 import pytest
+from tests.served import Serve, Served
 
 from choline_data.errors import LimitError, RequestTooLargeError, UnavailableError
 from choline_data.process.work import Work, allow, pause
@@ -19,7 +20,7 @@ from choline_data.service.opening import Openings
 from choline_data.v1 import firehose_pb2 as pb
 
 from ..conftest import Shelf  # noqa: TID252 - tests are no package
-from .conftest import Serve, Served, kinds, read, refusal, resolve, rows_of
+from .conftest import kinds, read, refusal, resolve, rows_of
 from .test_limits import FOR_NOW, MIX, limited
 
 

@@ -11,11 +11,12 @@ from typing import Any
 
 import grpc
 import pytest
+from tests.served import Serve, Served
 
 from choline_data.v1 import firehose_pb2 as pb
 
 from ..conftest import Shelf  # noqa: TID252 - tests are no package
-from .conftest import Serve, Served, filled, refusal, resolve
+from .conftest import filled, refusal, resolve
 from .proxy import Fault, Proxy
 from .test_access import READER, TRAINER, bearer, token_file
 
@@ -54,12 +55,8 @@ def opened(serve: Serve) -> Iterator[Open]:
 @pytest.fixture(scope="module")
 def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A server that refuses sooner."""
-    served = Served(filled(Shelf(tmp_path_factory.mktemp("hasty") / "home")), *HASTY)
-    yield served
-    served.terminate()
-    for pipe in (served.process.stdout, served.process.stderr):
-        if pipe is not None:
-            pipe.close()
+    with Served(filled(Shelf(tmp_path_factory.mktemp("hasty") / "home")), *HASTY) as served:
+        yield served
 
 
 def test_a_second_reader_of_a_rank_is_refused_while_the_first_reads_on(hasty: Served, opened: Open) -> None:
@@ -156,14 +153,14 @@ def test_claims_die_with_their_server(serve: Serve, home: str, opened: Open) -> 
 def test_a_reader_takes_its_claim_along_from_a_frozen_server(serve: Serve, home: str, opened: Open) -> None:
     one, two = serve(home), serve(home)
     opened(one, claim(ONE))
-    one.process.send_signal(signal.SIGSTOP)
+    one.signal(signal.SIGSTOP)
     try:
         back = opened(two, claim(ONE))
         assert refusal(lambda: opened(two, claim(TWO)))[:2] == TAKEN
         back.cancel()
         assert next(opened(two, claim(TWO))).HasField("batch")  # though the frozen one has not let go of it
     finally:
-        one.process.send_signal(signal.SIGCONT)
+        one.signal(signal.SIGCONT)
 
 
 @pytest.mark.slow

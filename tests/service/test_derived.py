@@ -6,6 +6,7 @@ import resource
 from pathlib import Path
 
 import grpc
+from tests.served import Serve
 
 from choline_data.places.home import Home
 from choline_data.store import Catalog
@@ -14,7 +15,7 @@ from choline_data.tokens.token_store import tokenize
 from choline_data.tokens.tokenizers import Tokenizer
 from choline_data.v1 import firehose_pb2 as pb
 
-from .conftest import Serve, kinds, read, refusal, resolve
+from .conftest import kinds, read, refusal, resolve
 
 TOKENS = {"tokenizer": "bytes", "seq_len": "32", "packing": "concat", "boundary": "eos"}
 

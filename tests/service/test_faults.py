@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from tests.served import Serve, Served
 
 from choline_data.errors import CholineDataError, UnavailableError
 from choline_data.v1 import firehose_pb2 as pb
 
 from ..conftest import Shelf  # noqa: TID252 - tests are no package
-from .conftest import Serve, Served
 from .proxy import Fault, Proxy, Relay
 
 pytest.importorskip("torch")
@@ -207,7 +207,7 @@ def test_a_frozen_server_is_left_or_reported(serve: Serve, home: str) -> None:
         clients.all_went_on(BATCH, FAULT_SECONDS)
         for reader in clients.readers:
             reader.longest = 0.0
-    frozen.process.send_signal(signal.SIGSTOP)
+    frozen.signal(signal.SIGSTOP)
     began = time.monotonic()
     try:
         moving.until(lambda: all(r.longest > 1 for r in moving.readers), FAULT_SECONDS, "samples from the other")
@@ -216,7 +216,7 @@ def test_a_frozen_server_is_left_or_reported(serve: Serve, home: str) -> None:
             assert hasty.change.wait_for(lambda: hasty.readers[0].error is not None, FAULT_SECONDS)
         reported = time.monotonic() - began
     finally:
-        frozen.process.send_signal(signal.SIGCONT)
+        frozen.signal(signal.SIGCONT)
     went_on = patient.all_went_on(1, FAULT_SECONDS)
     print("seconds left reported went on:", [round(s, 2) for s in (left, reported, went_on)])
     assert isinstance(hasty.readers[0].error, UnavailableError)
@@ -227,12 +227,8 @@ def test_a_frozen_server_is_left_or_reported(serve: Serve, home: str) -> None:
 @pytest.fixture(scope="module")
 def whole(home: str) -> Iterator[Served]:
     """A server that nothing happens to."""
-    served = Served(home, *SMALL)
-    yield served
-    served.terminate()
-    for pipe in (served.process.stdout, served.process.stderr):
-        if pipe is not None:
-            pipe.close()
+    with Served(home, *SMALL) as served:
+        yield served
 
 
 @pytest.fixture

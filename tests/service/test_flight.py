@@ -7,8 +7,9 @@ import json
 import pyarrow as pa
 import pyarrow.flight as flight
 import pytest
+from tests.served import Served
 
-from .conftest import Served, read, resolve, rows_of
+from .conftest import read, resolve, rows_of
 
 MIX = "web:0.7,code:0.3"
 

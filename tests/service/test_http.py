@@ -12,6 +12,7 @@ from typing import Any
 
 import grpc
 import pytest
+from tests.served import Serve, Served
 
 from choline_data.errors import UnknownDatasetError
 from choline_data.mix import resolve_mix
@@ -20,20 +21,17 @@ from choline_data.store import Catalog
 from choline_data.v1 import firehose_pb2 as pb
 
 from ..conftest import Shelf  # noqa: TID252 - tests are no package
-from .conftest import Serve, Served, filled, refusal, resolve
+from .conftest import filled, refusal, resolve
 from .test_access import LISTER, READER, TRAINER, ask, bearer, token_file
 
 
 @pytest.fixture(scope="module")
 def face(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """One server with an HTTP port, which no request may hurt."""
-    served = Served(filled(Shelf(tmp_path_factory.mktemp("face") / "home")), "--http-port", "0")
-    yield served
-    assert served.terminate() == 0
-    assert "Traceback" not in served.errors()
-    for pipe in (served.process.stdout, served.process.stderr):
-        if pipe is not None:
-            pipe.close()
+    with Served(filled(Shelf(tmp_path_factory.mktemp("face") / "home")), "--http-port", "0") as served:
+        yield served
+        assert served.terminate() == 0
+        assert "Traceback" not in served.errors()
 
 
 def sent(at: str, raw: bytes) -> tuple[int, bytes]:
@@ -57,7 +55,7 @@ ONE = "/v1/stream?mix=web&n=1"
 
 
 def test_what_another_sites_page_sends_is_refused(face: Served) -> None:
-    at = face.told["http"]
+    at = face.addresses["http"]
     for site, status in (("none", 200), ("same-origin", 200), ("cross-site", 403), ("same-site", 403), ("x", 403)):
         assert get(at, ONE, "Host: localhost", f"Sec-Fetch-Site: {site}")[0] == status
     assert get(at, ONE, "Host: localhost", "Origin: null")[0] == 403
@@ -90,13 +88,13 @@ def test_what_another_sites_page_sends_is_refused(face: Served) -> None:
     ],
 )
 def test_nonsense_is_a_bad_request(face: Served, target: str, headers: list[str]) -> None:
-    status, body = get(face.told["http"], target, *headers)
+    status, body = get(face.addresses["http"], target, *headers)
     assert status in ((400, 404) if "mix=%ff" in target else (400,)), body
     assert b"request_id" not in body and b"INTERNAL" not in body
 
 
 def test_no_bytes_are_a_fault_of_the_server(face: Served) -> None:
-    at, source = face.told["http"], random.Random(7)
+    at, source = face.addresses["http"], random.Random(7)
     valid = f"GET {ONE} HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n".encode()
     seen = set()
     for _ in range(300):
@@ -110,7 +108,7 @@ def test_no_bytes_are_a_fault_of_the_server(face: Served) -> None:
 
 def test_a_server_without_tls_and_tokens_is_asked_by_address_or_by_a_name_that_it_has(serve: Serve, home: str) -> None:
     served = serve(home, "--host", "0.0.0.0", "--insecure", "--http-port", "0", "--http-host", "Data.example.org")
-    at = f"127.0.0.1:{served.told['http'].rpartition(':')[2]}"
+    at = f"127.0.0.1:{served.addresses['http'].rpartition(':')[2]}"
     names = {"10.1.2.3": 200, "data.example.org": 200, socket.gethostname(): 200, "rebound.invalid": 421}
     assert {name: get(at, ONE, f"Host: {name}")[0] for name in names} == names
 
@@ -138,7 +136,7 @@ def test_a_position_outside_a_stream_without_end_says_where_positions_begin(serv
 
 def test_this_machine_learns_which_home_was_searched_and_others_do_not(serve: Serve, home: str, tmp_path: Path) -> None:
     served = serve(home, "--http-port", "0", "--token-file", token_file(tmp_path))
-    stub, at = served.stub(), served.told["http"]
+    stub, at = served.stub(), served.addresses["http"]
     here = f"No dataset 'none' in the catalog of {home}."
     far = "No dataset 'none' in the catalog."
 
@@ -202,7 +200,7 @@ def test_a_reader_beside_many_bad_requests_goes_on(face: Served) -> None:
 
     def annoy() -> None:
         for _ in range(50):
-            get(face.told["http"], "//[", "Host: [")
+            get(face.addresses["http"], "//[", "Host: [")
 
     threads = [threading.Thread(target=annoy) for _ in range(4)]
     for thread in threads:

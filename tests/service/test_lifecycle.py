@@ -17,10 +17,11 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tests.served import Serve, Served
 
 from choline_data.v1 import firehose_pb2 as pb
 
-from .conftest import Serve, Served, digest, kinds, read, refusal, resolve, rows_of
+from .conftest import digest, kinds, read, refusal, resolve, rows_of
 
 MIX = "web:0.7,code:0.3"
 
@@ -110,7 +111,7 @@ def test_a_reader_that_does_not_read_is_dropped_with_its_cursor(serve: Serve, ho
     stream = endless(served, target_message_bytes=1 << 20)
 
     def scraped() -> str:
-        with urllib.request.urlopen(f"http://{served.told['metrics']}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://{served.addresses['metrics']}/metrics", timeout=5) as answer:
             return answer.read().decode()
 
     until = time.monotonic() + 20
@@ -193,7 +194,7 @@ def test_workers_end_when_their_parent_has_ended_however_it_ended(serve: Serve, 
     workers = children_of(served.process.pid)
     assert len(workers) == 2
     reader = endless(served, target_message_bytes=4 << 20)  # it reads no further: no drain ends it
-    served.process.send_signal(number)
+    served.signal(number)
     served.process.wait(30)
     until = time.monotonic() + 20  # it takes below a second; a busy machine may take longer
     while left := running(workers):
@@ -246,7 +247,7 @@ def test_hostile_frames_leave_the_server_and_its_readers_alone(serve: Serve, hom
 
 def test_the_ready_line_is_one_line(serve: Serve, home: str) -> None:
     served = serve(home, "--http-port", "0", "--metrics-port", "0")
-    assert set(served.told) == {"address", "http", "metrics"}
+    assert set(served.addresses) == {"address", "http", "metrics"}
     assert served.terminate() == 0
     assert served.process.stdout is not None
     assert served.process.stdout.read() == ""

@@ -13,6 +13,7 @@ from typing import Any
 
 import grpc
 import pytest
+from tests.served import Serve, Served
 
 from choline_data.errors import InvalidOptionError
 from choline_data.service.limits import Limits
@@ -20,7 +21,7 @@ from choline_data.service.server import channel_options
 from choline_data.v1 import firehose_pb2 as pb
 
 from ..conftest import Shelf  # noqa: TID252 - tests are no package
-from .conftest import Serve, Served, digest, kinds, read, refusal, resolve, rows_of
+from .conftest import digest, kinds, read, refusal, resolve, rows_of
 from .test_access import READER, TRAINER, ask, bearer, token_file
 
 MIX = "web:0.7,code:0.3"
@@ -74,7 +75,7 @@ def test_the_streams_of_a_token_are_limited_and_those_of_another_are_not(
         stream.cancel()
     header = {"Authorization": f"Bearer {READER}"}
     until = time.monotonic() + 20  # what was cancelled is counted out soon
-    while ask(served.told["http"], "/v1/stream?mix=web&n=1", header)[0] != 200:
+    while ask(served.addresses["http"], "/v1/stream?mix=web&n=1", header)[0] != 200:
         assert time.monotonic() < until
         threading.Event().wait(0.05)
 
@@ -208,7 +209,7 @@ def test_streams_that_are_opened_and_left_leave_nothing_behind(serve: Serve, hom
     def settled(files: int, threads: int) -> None:
         until = time.monotonic() + 20
         while True:
-            _, body = ask(served.told["metrics"], "/metrics")
+            _, body = ask(served.addresses["metrics"], "/metrics")
             now = idle_of(served)
             if b'choline_streams{face="firehose"} 0.0' in body and now[0] <= files and now[1] <= threads:
                 return
@@ -224,10 +225,10 @@ def test_streams_that_are_opened_and_left_leave_nothing_behind(serve: Serve, hom
 
 def test_without_a_file_left_the_other_ports_wait_and_the_log_says_it_once(serve: Serve, home: str) -> None:
     served = serve(home, "--http-port", "0", "--metrics-port", "0")
-    assert ask(served.told["metrics"], "/metrics")[0] == 200
+    assert ask(served.addresses["metrics"], "/metrics")[0] == 200
     soft, hard = resource.prlimit(served.process.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(served.process.pid, resource.RLIMIT_NOFILE, (3, hard))
-    host, _, port = served.told["metrics"].rpartition(":")
+    host, _, port = served.addresses["metrics"].rpartition(":")
     with socket.create_connection((host, int(port)), timeout=30) as peer:
         peer.sendall(f"GET /metrics HTTP/1.1\r\nhost: {host}\r\n\r\n".encode())
         peer.settimeout(3)  # in which the server tries several times

@@ -17,14 +17,15 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from tests.served import Serve, Served
 
-from .conftest import Serve, Served, read, resolve, rows_of
+from .conftest import read, resolve, rows_of
 
 MIX = "web:0.7,code:0.3"
 
 
 def scraped(served: Served, **headers: str) -> str:
-    request = urllib.request.Request(f"http://{served.told['metrics']}/metrics", headers=headers)
+    request = urllib.request.Request(f"http://{served.addresses['metrics']}/metrics", headers=headers)
     with urllib.request.urlopen(request, timeout=20) as answer:
         return str(answer.read().decode())
 
@@ -66,13 +67,13 @@ def test_ports_side_by_side_are_each_where_they_were_asked_for(
 ) -> None:
     port, http, metrics = free_ports(3) if numbered else (0, 0, 0)
     served = serve(home, *workers, "--http-port", str(http), "--metrics-port", str(metrics), port=port)
-    assert set(served.told) == {"address", "http", "metrics"}
-    got = [int(at.rpartition(":")[2]) for at in served.told.values()]
+    assert set(served.addresses) == {"address", "http", "metrics"}
+    got = [int(at.rpartition(":")[2]) for at in served.addresses.values()]
     assert got == [port, http, metrics] if numbered else len(set(got)) == 3
     stub = served.stub()
     assert len(rows_of(read(stub, resolve(stub, MIX).recipe_json, max_row_count=50))) == 50
     for _ in range(6):  # the kernel spreads connections over the workers
-        with urllib.request.urlopen(f"http://{served.told['http']}/v1/stream?mix=web&n=3", timeout=20) as answer:
+        with urllib.request.urlopen(f"http://{served.addresses['http']}/v1/stream?mix=web&n=3", timeout=20) as answer:
             assert len(answer.read().splitlines()) == 3
     assert "choline_streams" in scraped(served)
     assert served.terminate() == 0
@@ -125,7 +126,7 @@ def test_metrics_ask_for_a_token_where_streams_do(serve: Serve, home: str, tmp_p
     sha256 = hashlib.sha256(b"open sesame").hexdigest()
     tokens.write_text(json.dumps({"tokens": [{"id": "ops", "sha256": sha256, "grants": {}}]}))
     served = serve(home, *workers, "--metrics-port", "0", "--token-file", str(tokens))
-    at = f"{served.told['metrics']}/metrics"
+    at = f"{served.addresses['metrics']}/metrics"
     assert status_of(at) == 401
     assert status_of(at, authorization="Bearer other") == 401
     assert status_of(at, authorization="Bearer open sesame") == 200
@@ -134,17 +135,17 @@ def test_metrics_ask_for_a_token_where_streams_do(serve: Serve, home: str, tmp_p
 
 def test_metrics_are_not_for_a_page_in_a_browser(serve: Serve, home: str) -> None:
     served = serve(home, "--metrics-port", "0")
-    at = f"{served.told['metrics']}/metrics"
+    at = f"{served.addresses['metrics']}/metrics"
     assert status_of(at, host="evil.example") == 421
     assert status_of(at, origin="http://evil.example") == 403
-    assert status_of(f"{served.told['metrics']}/other") == 404
+    assert status_of(f"{served.addresses['metrics']}/other") == 404
 
 
 def test_peers_that_send_nothing_to_the_metrics_port_get_no_thread_and_no_more_than_its_connections(
     serve: Serve, home: str
 ) -> None:
     served = serve(home, "--metrics-port", "0", "--limit", "http_connections=8")
-    host, _, port = served.told["metrics"].rpartition(":")
+    host, _, port = served.addresses["metrics"].rpartition(":")
     threads = Path(f"/proc/{served.process.pid}/task")
     assert "choline_streams" in scraped(served)
     before = len(os.listdir(threads))

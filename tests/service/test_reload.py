@@ -16,11 +16,12 @@ from typing import Any
 import grpc
 import pytest
 import trustme
+from tests.served import Serve
 
 from choline_data.v1 import firehose_pb2 as pb
 from choline_data.v1 import firehose_pb2_grpc
 
-from .conftest import Serve, kinds, read, refusal, resolve
+from .conftest import kinds, read, refusal, resolve
 from .test_access import TRAINER, ask, bearer, sha256, token_file
 
 
@@ -77,7 +78,7 @@ def test_a_new_certificate_is_taken_by_new_connections_and_open_streams_go_on(
         next(stream)
         authority.rotate()
         assert datasets(authority.channel(served.port)) == ["code", "web"]
-        assert ask(served.told["http"], "/v1/stream?mix=web&n=1", tls=authority.trusting())[0] == 200
+        assert ask(served.addresses["http"], "/v1/stream?mix=web&n=1", tls=authority.trusting())[0] == 200
         assert [*stream][-1].end.row_count == 4000
 
 
@@ -104,7 +105,7 @@ def test_sighup_reads_the_tokens_again_and_ends_nothing(serve: Serve, home: str,
     path.write_text(path.read_text().replace(old, new))
     os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))  # an edit that only SIGHUP shows
     assert path.stat().st_size == stamp.st_size
-    served.process.send_signal(signal.SIGHUP)
+    served.signal(signal.SIGHUP)
 
     def let_in(token: str) -> bool:
         try:
@@ -194,7 +195,7 @@ def test_a_client_certificate_is_an_identity_over_http_too(serve: Serve, home: s
     ca = tmp_path / "ca.pem"
     authority.ca.cert_pem.write_to_path(str(ca))
     flags = (*authority.flags, "--client-ca", str(ca), "--token-file", token_file(tmp_path), "--http-port", "0")
-    at = serve(home, *flags).told["http"]
+    at = serve(home, *flags).addresses["http"]
 
     def answer(common_name: str | None) -> int:
         tls = authority.trusting()

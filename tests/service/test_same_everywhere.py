@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.flight as flight
 import pytest
+from tests.served import Serve, Served
 
 from choline_data.order.recipe import Recipe
 from choline_data.places.home import Home
@@ -17,7 +18,6 @@ from choline_data.store.windows import Store
 from choline_data.views import open_stream
 
 from ..conftest import Shelf  # noqa: TID252 - tests are no package
-from .conftest import Serve, Served
 
 ROWS = 100_000
 MIX = {"web": 0.6, "code": 0.3, "chat": 0.1}

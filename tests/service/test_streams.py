@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
+from tests.served import Serve, Served
 
 from choline_data.mix import resolve_mix
 from choline_data.order.cursor import Cursor
@@ -19,7 +20,7 @@ from choline_data.v1 import firehose_pb2 as pb
 from choline_data.views import open_stream
 
 from ..conftest import Shelf  # noqa: TID252 - tests are no package
-from .conftest import Serve, Served, digest, kinds, read, refusal, resolve, rows_of
+from .conftest import digest, kinds, read, refusal, resolve, rows_of
 
 MIX = "web:0.7,code:0.3"
 

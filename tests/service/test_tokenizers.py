@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
+from tests.served import Serve
 
 from choline_data.places.home import Home
 from choline_data.store import Catalog
@@ -18,7 +19,7 @@ from choline_data.tokens.token_stream import token_options
 from choline_data.tokens.tokenizers import Tokenizer
 from choline_data.v1 import firehose_pb2 as pb
 
-from .conftest import Serve, read, refusal, resolve, rows_of
+from .conftest import read, refusal, resolve, rows_of
 
 WORDS = {
     "version": "1.0",

@@ -1,6 +1,6 @@
 """Damages one file of a small home at a time, reads everything, and follows the remedy that is printed.
 
-    python tests/store/flips.py --flips 1000 --remedies 100 --seed 0
+    python -m tests.store.flips --flips 1000 --remedies 100 --seed 0
 
 The home has every kind of file that a home can have. After each damage every read gives what it gave before, or an error
 of ours: never other rows, never a traceback. With `--remedies`, the command that the error or `verify` prints is run, and
@@ -18,7 +18,6 @@ import random
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -31,6 +30,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from tests.served import Served
 
 from choline_data.catalog.add import ingest, prepare
 from choline_data.catalog.export import export
@@ -172,19 +172,16 @@ def reads(home: Home) -> dict[str, Outcome]:
 
 def served_reads(home: Home) -> dict[str, Outcome]:
     """What a client gets from a server of the home that is started now."""
-    words = [sys.executable, "-m", "choline_data.service", "--home", home.location, "--json", "--port", "0"]
-    server = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    out: dict[str, Outcome] = {}
     try:
-        assert server.stdout is not None and server.stderr is not None
-        line = server.stdout.readline()
-        if not line:
-            kind = "traceback" if "Traceback" in (said := server.stderr.read()) else "error"
-            return dict.fromkeys(("served samples", "served tokens"), (kind, said[-300:]))
-        address = json.loads(line)["address"]
+        server = Served(home.location)
+    except AssertionError as error:  # with the text that the server wrote
+        kind = "traceback" if "Traceback" in str(error) else "error"
+        return dict.fromkeys(("served samples", "served tokens"), (kind, str(error)[-300:]))
+    out: dict[str, Outcome] = {}
+    with server:
         for name, more in (("samples", {}), ("tokens", {"view": "tokens", "tokenizer": "bytes", "seq_len": 32})):
             try:
-                dataset = FirehoseDataset({"web": 1.0, "chats": 1.0}, server=address, seed=5, **more)
+                dataset = FirehoseDataset({"web": 1.0, "chats": 1.0}, server=server.address, seed=5, **more)
                 rows = [str(row) for row in itertools.islice(dataset, 100)]
             except CholineDataError as error:
                 out[f"served {name}"] = ("error", type(error).__name__)
@@ -192,9 +189,6 @@ def served_reads(home: Home) -> dict[str, Outcome]:
                 out[f"served {name}"] = ("traceback", f"{type(error).__name__}: {error}")
             else:
                 out[f"served {name}"] = ("rows", hashlib.sha256(repr(rows).encode()).hexdigest())
-    finally:
-        server.kill()
-        server.communicate()
     return out
 
 
