@@ -24,6 +24,7 @@ from choline_data.catalog.planning import IngestPart, IngestPlan, Unit, guarded
 from choline_data.catalog.split_plan import MAX_SPLITS, Part, too_many_splits
 from choline_data.errors import DataError, TooManyRejectsError
 from choline_data.places.home import Home
+from choline_data.process.fault_points import reached
 from choline_data.store import BlockWriter, Catalog, Entry, Manifest, StoredFile
 from choline_data.store.blocks import data_name, index_name
 from choline_data.store.leases import check_published, check_written, writing
@@ -87,6 +88,7 @@ class RunningUnit:
                     break
             for part in tuple(self._writers):
                 self._end_file(part)
+            reached("unit.read")
         except BaseException:
             self.abandon()
             raise
@@ -163,6 +165,7 @@ class RunningUnit:
         except BaseException:
             self.abandon()
             raise
+        reached("unit.stored")
         counts = tuple(self._counts)
         return UnitResult(
             self._unit.number, tuple(self._files), self.rows, tuple(self._rejects), self._rejected, counts
@@ -174,10 +177,10 @@ class RunningUnit:
             writer.abandon()
 
 
-def run_unit(plan: IngestPlan, home: Home, unit: Unit, progress: Progress | None = None) -> UnitResult:
+def run_unit(plan: IngestPlan, home: Home, unit: Unit) -> UnitResult:
     """Reads, maps and writes one unit. A rerun writes the same files again, under the same names."""
     running = RunningUnit(plan, home, unit)
-    running.read(progress)
+    running.read()
     return running.result()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import pytest
 from choline_data.catalog import crew, planning
 from choline_data.catalog.add import ingest, prepare
 from choline_data.catalog.planning import Wishes
-from choline_data.errors import SourceDamagedError, UnavailableError
+from choline_data.errors import SourceDamagedError
 from choline_data.places.home import Home
 from choline_data.store import Catalog
 
@@ -63,25 +64,19 @@ def test_an_error_in_one_process_ends_them_all_and_is_told_as_it_is(tmp_path, so
     assert home.names("staging") == []
 
 
-def test_a_process_that_is_killed_is_named_and_nothing_is_published(tmp_path, source, monkeypatch):
-    home = Home(tmp_path / "home")
-    started = crew._started
-    killed: list[int] = []
-
-    def doomed(*arguments):
-        connection, process, note = started(*arguments)
-        if not killed:
-            killed.append(process.pid)
-            os.kill(process.pid, signal.SIGKILL)
-            os.makedirs(home.path("staging"), exist_ok=True)
-            Path(home.path("staging"), f"{process.pid}-begun").touch()
-        return connection, process, note
-
-    monkeypatch.setattr(crew, "_started", doomed)
-    with pytest.raises(UnavailableError, match=r"ended before its work was done \(signal 9\).*fewer --workers"):
-        ingest(home, prepare(home, str(source), name="a"), workers=2)
-    assert home.names("staging") == []
-    assert Catalog(home).entries() == {}
+def test_a_process_that_is_killed_is_named_and_nothing_is_published(tmp_path, source):
+    home = tmp_path / "home"
+    code = (
+        "from choline_data.catalog import planning; planning.UNIT_BYTES = 1; from choline_data.cli import main; main()"
+    )
+    command = [sys.executable, "-c", code, "add", str(source), "--home", str(home), "--yes", "--workers", "2"]
+    environment = {**os.environ, "CHOLINE_FAULT_POINT": "unit.read"}  # the processes that read reach it
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert re.search(r"ended before its work was done \(signal 9\).*fewer --workers", last)
+    assert Home(home).names("staging") == []
+    assert Catalog(Home(home)).entries() == {}
 
 
 @pytest.mark.slow

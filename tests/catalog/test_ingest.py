@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import random
-import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +20,6 @@ from choline_data.catalog.planning import Wishes
 from choline_data.errors import AlreadyExistsError, TooManyRejectsError
 from choline_data.places.home import Home
 from choline_data.store import Catalog, open_revision
-from choline_data.upkeep.garbage import collect
-from choline_data.upkeep.verify import verify
 
 ADD = "import sys; from choline_data.cli import main; sys.exit(main())"
 
@@ -211,116 +204,6 @@ def test_two_processes_that_add_one_name_one_wins_the_other_is_told(tmp_path, so
     assert sorted(process.returncode for process in both) == [0, 1]
     loser = said[0] if both[0].returncode else said[1]
     assert json.loads(loser[1].splitlines()[-1])["error"]["reason"] == "DATASET_EXISTS"
-
-
-@pytest.mark.slow
-def test_killed_anywhere_and_run_again_the_result_is_the_same_and_nothing_half_done_is_seen(tmp_path, source):
-    began = time.monotonic()
-    subprocess.run(command(tmp_path / "calm", source), stdout=subprocess.DEVNULL, check=True)
-    whole = time.monotonic() - began
-    expected = Catalog(Home(tmp_path / "calm")).entry("web")
-    dice = random.Random(11)
-    home = Home(tmp_path / "home")
-    killed = 0
-    for _ in range(12):
-        process = subprocess.Popen(command(tmp_path / "home", source), stdout=subprocess.DEVNULL)
-        try:
-            # The points lie from the start to after the end, however fast this machine is.
-            process.wait(timeout=dice.uniform(0.1, 1.1) * whole)
-        except subprocess.TimeoutExpired:
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait(timeout=20)
-            killed += 1
-        entries = Catalog(home).entries()
-        assert [e.revision for e in entries.values()] in ([], [expected.revision])
-        for entry in entries.values():
-            verify(home, entry)
-            Catalog(home).remove(entry.name)
-    assert killed
-    assert add(home, source).entry.revision == expected.revision
-    collect(home, keep_days=0)
-    verify(home, Catalog(home).entry("web"))
-    assert home.names("staging") == []
-    assert len(home.names("data")) == 2 * len(open_revision(home, expected.revision).file_rows)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("stop_at", ["data", "index", "manifest", "catalog", "head"])
-def test_killed_between_any_two_files_of_a_publish_the_next_run_completes_it(tmp_path, source, stop_at):
-    # Dies by its own hand right before the named object would appear.
-    script = f"""
-import os, signal, sys
-from choline_data.places import home as place
-def dying(method):
-    def before(self, *arguments):
-        name = arguments[-1] if method is adopt else arguments[0]
-        if {{"data": name.endswith(".arrow") and name.startswith("data"), "index": name.endswith(".blocks"),
-            "manifest": name.endswith("manifest.arrow"), "catalog": name.startswith("catalog/0"),
-            "head": name == "catalog/HEAD"}}[{stop_at!r}]:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return method(self, *arguments)
-    return before
-adopt = place.Home.adopt
-for method in ("create", "put", "hint"):
-    setattr(place.Home, method, dying(getattr(place.Home, method)))
-place.Home.adopt = dying(adopt)
-from choline_data.cli import main
-sys.exit(main())
-"""
-    arguments = command(tmp_path / "home", source)
-    done = subprocess.run([arguments[0], "-c", script, *arguments[3:]], capture_output=True, timeout=60)
-    assert done.returncode == -signal.SIGKILL
-    home = Home(tmp_path / "home")
-    assert bool(Catalog(home).entries()) == (stop_at == "head")
-    assert_the_next_run_completes(home, source, files=1)
-
-
-def assert_the_next_run_completes(home, source, files):
-    expected = add(Home(Path(home.location).with_name("calm")), source).entry.revision
-    assert add(home, source).entry.revision == expected
-    collect(home, keep_days=0)
-    assert verify(home, Catalog(home).entry("web"))["files"] == files
-    assert home.names("staging") == []
-
-
-@pytest.mark.parametrize("step", ["sync", "link"])
-def test_killed_while_a_file_is_closed_in_the_background_the_next_run_completes_it(tmp_path, source, small_units, step):
-    # The second file's thread kills the process as the file is synced, or between its sync and its place in the home,
-    # once the main thread has written of the file after it.
-    script = f"""
-import os, signal, sys, threading
-from choline_data.catalog import planning
-from choline_data.store import blocks
-planning.UNIT_BYTES = 1
-begun, closing = [], threading.Event()
-begin = blocks.BlockWriter.__init__
-def beginning(self, *arguments, **options):
-    begin(self, *arguments, **options)
-    begun.append(self)
-    if len(begun) == 3:
-        closing.set()
-def dying(method):
-    def before(*arguments):
-        if len(begun) > 1 and begun[1]._digest and threading.current_thread() is begun[1]._output._thread:
-            if not os.path.exists(begun[1]._staged) or closing.wait(60):
-                os.kill(os.getpid(), signal.SIGKILL)
-        return method(*arguments)
-    return before
-blocks.BlockWriter.__init__ = beginning
-os.{step if step == "link" else "fsync"} = dying(os.{step if step == "link" else "fsync"})
-from choline_data.cli import main
-sys.exit(main())
-"""
-    arguments = command(tmp_path / "home", source)
-    done = subprocess.run([arguments[0], "-c", script, *arguments[3:]], capture_output=True, timeout=60)
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    home = Home(tmp_path / "home")
-    assert Catalog(home).entries() == {}
-    assert len(home.names("staging")) >= 2  # the file being closed, and the one being written
-    for name in home.names("data"):  # a store file that is there is whole
-        if name.endswith(".arrow"):
-            assert hashlib.sha256(home.read(name)).hexdigest() == Path(name).stem
-    assert_the_next_run_completes(home, source, files=6)
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

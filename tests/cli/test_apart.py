@@ -108,13 +108,11 @@ def test_a_crash_is_told_with_the_file_that_was_read(tmp_path):
     assert "a.jsonl" in done.stderr and number.name in done.stderr
 
 
-def test_the_program_ends_by_the_signal_that_ended_its_child(tmp_path):
+def test_the_program_ends_by_the_signal_that_ended_its_child(tmp_path, monkeypatch):
     source = tmp_path / "a.jsonl"
     source.write_text('{"text": "some words"}\n' * 9)
-    setup = (
-        "import os; from choline_data.adapters.mapping import forms; forms.apply = lambda *a: os.kill(os.getpid(), 9); "
-    )
-    done = add(tmp_path / "home", source, setup=setup)
+    monkeypatch.setenv("CHOLINE_FAULT_POINT", "unit.read")
+    done = add(tmp_path / "home", source)
     assert done.returncode == -signal.SIGKILL
     assert "Traceback" not in done.stderr
 

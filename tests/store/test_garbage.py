@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import subprocess
@@ -269,32 +268,6 @@ def test_a_staged_file_without_a_lease_goes_when_nobody_writes_to_it(shelf, numb
     assert collect(shelf.home).kept["being written"].files == 1
     age(shelf.home, staged, STAGED_SECONDS + 1)
     assert collect(shelf.home).files == 1
-
-
-def test_a_gc_that_was_killed_leaves_no_manifest_without_its_files(shelf, numbered, monkeypatch):
-    web = shelf.add("web", numbered("page", 20))
-    Catalog(shelf.home).remove("web")
-    real, left = os.unlink, [0]
-
-    def killed(path: str, **options: object) -> None:
-        if "/staging/" not in str(path) and "/leases/" not in str(path):
-            left[0] -= 1
-            if not left[0]:
-                raise KeyboardInterrupt
-        real(path, **options)
-
-    for number in range(1, 4):
-        shelf.add("web", numbered("page", 20))
-        Catalog(shelf.home).remove("web")
-        left[0] = number
-        with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
-            patch.setattr(os, "unlink", killed)
-            collect(shelf.home, keep_days=0)
-        if shelf.home.exists(f"revisions/{web.revision}/manifest.arrow"):
-            assert number == 1
-            verify(shelf.home, web)
-    collect(shelf.home, keep_days=0)
-    assert shelf.home.names("data") == shelf.home.names("revisions") == []
 
 
 def test_gc_evicts_what_is_above_the_quota_of_derived_data(shelf, numbered):

@@ -23,6 +23,7 @@ from choline_data.places import folders
 from choline_data.places.disk import reading, writing
 from choline_data.places.locations import check_location, filesystem, is_url
 from choline_data.places.mapped import MappedFile
+from choline_data.process.fault_points import reached
 
 _COMPARED = 8 << 20  # bytes that are compared at a time
 
@@ -144,13 +145,11 @@ class Home:
         return True
 
     def _created(self, name: str, content: bytes) -> bool:
-        staged = self.staged()
+        staged = self._staged_with(content)
         try:
-            with open(staged, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            return self._link(staged, name)
+            created = self._link(staged, name)
+            reached("object.named")
+            return created
         finally:
             _drop(staged)
 
@@ -236,6 +235,7 @@ class Home:
                 finally:
                     os.close(fd)
                 os.chmod(staged, 0o444)
+                reached("file.synced")
                 if same:
                     self._settle(name)
                 elif not self._link(staged, name):
@@ -243,6 +243,7 @@ class Home:
                     return
             elif not same:
                 self.fs.put_file(staged, self.path(name))
+            reached("file.named")
             os.unlink(staged)
 
     def _same(self, staged: str, name: str) -> bool:
@@ -271,6 +272,7 @@ class Home:
         except BaseException:
             _drop(staged)
             raise
+        reached("object.synced")
         return staged
 
     def hint(self, name: str, content: bytes) -> None:
@@ -283,6 +285,7 @@ class Home:
             try:
                 folders.make(os.path.dirname(self.path(name)))
                 os.replace(staged, self.path(name))
+                reached("hint.replaced")
             finally:
                 _drop(staged)
 

@@ -26,6 +26,7 @@ from choline_data.columns.parts import BASE_LIMIT
 from choline_data.errors import DamagedStoreError, SourceNotFoundError
 from choline_data.places.home import Home
 from choline_data.places.mapped import MappedFile, steady
+from choline_data.process.fault_points import reached
 from choline_data.process.pages import PAGES
 from choline_data.store.messages import Messages, Piece, cut, rows_of
 
@@ -187,6 +188,7 @@ class BlockWriter:
     def _block(self, pieces: list[Piece]) -> None:
         if not self._blocks:
             self._add([self._messages.preamble], len(self._messages.preamble))
+            reached("store-file.begun")
         message = self._messages.encode(pieces)
         self._blocks.append((self.bytes, len(message.header), message.body_size))
         self._add(message.parts, message.size, block=True)
@@ -226,6 +228,7 @@ class BlockWriter:
         table["length"] = [header + body for _, header, body in self._blocks]
         table["xxh3"] = np.array(self._output.checksums, np.uint64)
         self._home.put(index_name(self._digest), encoded_index(self._digest, table))
+        reached("store-file.indexed")
         self._home.adopt(self._staged, data_name(self._digest))
 
     def abandon(self) -> None:
@@ -313,11 +316,6 @@ class BlockFile:
 
     def _damaged(self, how: str) -> DamagedStoreError:
         return _damaged(self.sha256, how)
-
-    def span(self, block: int) -> tuple[int, int]:
-        """The byte range of block `block` in the file: (first byte, end)."""
-        offset, length, _ = self._index[block].tolist()
-        return offset, offset + length
 
     def block(self, block: int) -> pa.RecordBatch:
         """A copy of block `block`; DamagedStoreError if its bytes are wrong."""

@@ -28,6 +28,7 @@ import orjson
 from choline_data.errors import ConflictError, HomeError, SourceNotFoundError, UnavailableError
 from choline_data.places import folders
 from choline_data.places.home import Home
+from choline_data.process.fault_points import reached
 
 FOLDER, WRITE, GC = "leases", "write", "gc"
 RENEW_SECONDS = 30.0
@@ -94,6 +95,7 @@ class Lease:
                 self._body = orjson.dumps(body)
                 self.home.fs.pipe_file(self.home.path(name), self._body)
         self.name, self._renewed, self._lost = name, began, False
+        reached("lease.created")
 
     def _create_locked(self, name: str, body: dict[str, Any]) -> None:
         # The file is locked before it gets its final name: without a lock its holder would seem dead.
@@ -109,6 +111,7 @@ class Lease:
                 if self._kind != GC or error.errno not in (errno.ENOSPC, errno.EDQUOT):
                     raise  # `gc` must work on a full disk; the name of its lease is enough
             folders.make(os.path.dirname(path))
+            reached("lease.staged")
             os.rename(staged, path)
         except BaseException:
             os.close(file)
@@ -204,6 +207,7 @@ class Lease:
             os.close(file)
         else:
             self.home.remove(self.name)
+        reached("lease.released")
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from choline_data import schema as one
 from choline_data.columns.arrow_values import array_of, strings
 from choline_data.errors import CholineDataError, DamagedStoreError, RevisionGoneError, SourceNotFoundError
 from choline_data.places.home import Home
+from choline_data.process.fault_points import reached
 from choline_data.store import sealed as sealing
 from choline_data.store.object_names import IN_PLACE, account_name, manifest_name, rejects_name
 
@@ -222,12 +223,15 @@ def store_manifest(
     if rejects and not sound:
         about[REJECTS] = sealing.checksum(rejects_name(revision), rejects)
         home.put(rejects_name(revision), rejects)
+        reached("rejects.stored")
     if digest:
         accounts[dataset] = digest
         home.put(account_name(revision, digest), account)
+        reached("account.stored")
     if accounts:
         about[ACCOUNTS] = accounts
     home.put(manifest_name(revision), manifest.with_about(about).encode())
+    reached("manifest.stored")
 
 
 def about_of(home: Home, revision: str) -> dict[str, Any]:

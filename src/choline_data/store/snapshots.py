@@ -25,6 +25,7 @@ from choline_data.errors import (
 )
 from choline_data.places.home import Home
 from choline_data.places.locations import redacted
+from choline_data.process.fault_points import reached
 from choline_data.store import sealed as sealing
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
@@ -155,10 +156,14 @@ class Catalog:
             body = encoded(number + 1, after)
             if check is not None:
                 check()
+            reached("snapshot.ready")
             if self.home.create(snapshot_name(number + 1), body):
+                reached("snapshot.created")
                 with contextlib.suppress(HomeError):  # readers find the snapshot without copy and hint
                     self.home.put(copy_name(number + 1), body)
+                    reached("snapshot.copied")
                     self.home.hint(HEAD, str(number + 1).encode())
+                reached("snapshot.complete")
                 return
         raise ConflictError("Other writers keep changing the catalog.", remedy="Try again.")
 

@@ -22,6 +22,7 @@ import pyarrow as pa
 from choline_data.errors import DamagedStoreError, InvalidOptionError, SourceNotFoundError
 from choline_data.places.home import Home
 from choline_data.places.mapped import MappedFile
+from choline_data.process.fault_points import reached
 from choline_data.process.work import pause
 from choline_data.store import Revision, derived, open_revision
 from choline_data.store import sealed as sealing
@@ -284,6 +285,7 @@ def tokenize(
     with writing(home, f"tokenize {revision[:12]}", patience=patience) as held:
         if on_request:
             held.put(key.marker, b"")  # first: a concurrent `choline-data tokenize` of the same tokens removes it
+            reached("tokens.marked")
         _make(held, key, tokenizer, workers, progress, on_request=on_request)
         if not on_request:
             held.remove(key.marker)
@@ -309,11 +311,7 @@ def _make(
             flat, mask = SummingFile(flat_file), SummingFile(mask_file)
             for got, lengths, spoken in _all(home, opened, tokenizer, boundary, workers):
                 pause()
-                if len(got) and int(got.max()) >= vocabulary:
-                    raise InvalidOptionError(
-                        f"The tokenizer gives token {int(got.max())}, and its vocabulary has {vocabulary}.",
-                        remedy="Use another tokenizer.json.",
-                    )
+                _check_vocabulary(got, vocabulary)
                 flat.write(got.astype(dtype).tobytes())
                 if spoken is not None:
                     masked += len(spoken)
@@ -328,12 +326,15 @@ def _make(
             summed = SummingFile(file)
             summed.write(starts.astype("<i8").tobytes())
         has_mask = bool(masked) and masked == tokens
+        reached("tokens.encoded")
         if on_request:
             derived.room_for_tokens(home, sum(os.path.getsize(path) for path in staged.values()))
         for name in ("tokens", "starts", *(("mask",) if has_mask else ())):
             home.adopt(staged.pop(name), f"{key.folder}/{name}.bin")
+            reached("tokens.stored")
         sums = np.concatenate([flat.sums(), summed.sums(), *((mask.sums(),) if has_mask else ())]).tobytes()
         home.put(f"{key.folder}/sums.bin", sums)
+        reached("tokens.summed")
     finally:
         for path in staged.values():
             if os.path.exists(path):
@@ -353,6 +354,15 @@ def _make(
     if tokenizer.kind == "file":  # so that recipes can name it by its digest
         home.put(stored_name(tokenizer.digest), tokenizer.raw)
     home.put(f"{key.folder}/meta.json", sealing.sealed_json(f"{key.folder}/meta.json", meta))
+    reached("tokens.complete")
+
+
+def _check_vocabulary(tokens: Tokens, vocabulary: int) -> None:
+    if len(tokens) and int(tokens.max()) >= vocabulary:
+        raise InvalidOptionError(
+            f"The tokenizer gave token {int(tokens.max())}, but its vocabulary has only {vocabulary} tokens.",
+            remedy="Use another tokenizer.json.",
+        )
 
 
 def _all(home: Home, revision: Revision, tokenizer: Tokenizer, boundary: str, workers: int) -> Iterator[Any]:

@@ -56,7 +56,11 @@ def check(home: Home, name: str = "") -> Report:
         told = {"name": entry.name, "revision": entry.revision, "rows": entry.rows, "ok": good}
         report.datasets.append({**told, **counts})
     if not name:
-        for digest in sorted({found[1] for found in map(_KINDS["manifest"].fullmatch, names) if found} - set(owners)):
+        # Rejects without a manifest are no fault: `add` or `gc` was killed between the two.
+        there = {
+            found[1] for found in map(_KINDS["manifest"].fullmatch, names) if found and found[2] == "manifest.arrow"
+        }
+        for digest in sorted(there - set(owners)):
             check_revision(home, digest, report, dataset="", seen=seen)
     _check_derived(home, names, owners, {entry.revision for entry in wanted.values()} if name else None, report)
     if not name:

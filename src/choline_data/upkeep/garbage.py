@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from choline_data.errors import DamagedStoreError, InvalidOptionError, RevisionGoneError
 from choline_data.places.home import Home
+from choline_data.process.fault_points import reached
 from choline_data.store import derived
 from choline_data.store.blocks import data_name, index_name
 from choline_data.store.leases import GC, WRITE, Holder, Lease, clock, look, others
@@ -76,9 +77,11 @@ def collect(home: Home, *, keep_days: float = KEEP_DAYS, dry_run: bool = False, 
         holders = look(home, own)
         done, garbage = _sorted_out(home, own, keep_days, holders)
         if not dry_run:
+            reached("gc.chosen")
             # A holder that counts as dead but is alive finds its lease missing, and then checks what it has written.
             _delete(home, own, [holder.name for holder, lives in holders if not lives])
             _delete(home, own, garbage)
+            reached("gc.done")
         return done
     finally:
         own.release()
@@ -170,6 +173,7 @@ def _delete(home: Home, own: Lease, names: list[str]) -> None:
         for name in names[at : at + _AT_ONCE] if home.local else ():
             if not own.valid:
                 raise own.lost()
+            reached("gc.deleting")
             with suppress(FileNotFoundError):
                 os.unlink(home.path(name))
         if not home.local:
