@@ -32,6 +32,7 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/buf lint
+	$(BIN)/python -m tests.dead_code
 
 bench: $(VENV)/.dev
 	for name in order resume client tokens images stream ingest; do $(BIN)/python bench/$$name.py || exit 1; done

@@ -30,7 +30,7 @@ MAX_BATCH_ROWS = 1 << 27
 _MAGIC = b"ARROW1"
 _FEATHER_1 = b"FEA1"
 _CONTINUATION = b"\xff\xff\xff\xff"
-_SCHEMA, _DICTIONARY, _BATCH = 1, 2, 3
+_DICTIONARY, _BATCH = 2, 3  # kinds of messages
 
 
 @dataclass(frozen=True)

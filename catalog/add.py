@@ -12,7 +12,7 @@ from choline_data.catalog.card_at import card_at
 from choline_data.catalog.cards import Card
 from choline_data.catalog.ingest import Ingested, Progress, check_limit, publish
 from choline_data.catalog.planning import IngestPlan, Wishes, plan_source
-from choline_data.errors import AlreadyExistsError, HomeError, UnavailableError
+from choline_data.errors import HomeError, UnavailableError
 from choline_data.places.home import Home
 from choline_data.places.locations import is_url, redacted
 from choline_data.store import Catalog
@@ -158,14 +158,3 @@ def ingest(
             f"{home.location} can't be written: {error.strerror or error}.",
             remedy="Make room there, or name another place with --home. Nothing was published.",
         ) from error
-
-
-def refuse_existing(home: Home, name: str) -> None:
-    """AlreadyExistsError if the catalog has a dataset with this name."""
-    there = Catalog(home).entries().get(name)
-    if there is not None:
-        raise AlreadyExistsError(
-            f"{name!r} is there already, with revision {there.revision[:12]}….",
-            remedy="Choose another --name, or `choline-data rm` it first.",
-            dataset=name,
-        )

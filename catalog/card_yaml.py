@@ -6,8 +6,6 @@ memory.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 
 import yaml
@@ -17,10 +15,7 @@ from choline_data.errors import SourceFormatError
 Value: TypeAlias = "str | list[Value] | dict[str, Value]"
 
 MAX_DEPTH: Final = 8
-WIDTH: Final = 100
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_PLAIN = re.compile(r"[A-Za-z0-9_./(][^\n:#\[\]{}&!|>'\"%@`\\]*\Z")
-_ESCAPES: Final = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t"}
 _NULLS: Final = ("~", "null", "Null", "NULL")
 
 
@@ -36,15 +31,6 @@ def parse_yaml(text: str, where: str) -> dict[str, Value]:
     if not isinstance(found, dict):
         raise SourceFormatError(f"{where} holds no `key: value` lines.", remedy="Begin with `name:` and `source:`.")
     return found
-
-
-def write_yaml(values: Mapping[str, Value], comments: Mapping[str, str]) -> str:
-    """`values` as YAML for people, with a comment on the line of each key in `comments`."""
-    lines: list[str] = []
-    for key, value in values.items():
-        mark = f"  # {' '.join(comments[key].split())}" if key in comments else ""
-        lines += _entry(key, value, mark)
-    return "\n".join(lines) + "\n"
 
 
 def _built(events: Any, where: str) -> Value:
@@ -99,47 +85,3 @@ def _refused(event: Any, where: str, what: str) -> SourceFormatError:
         f"{where} line {event.start_mark.line + 1} has {what}.",
         remedy="A card is plain `key: value` lines, lists and texts, each key once.",
     )
-
-
-def _entry(key: str, value: Value, mark: str) -> list[str]:
-    if isinstance(value, dict):
-        inner = ", ".join(f"{_scalar(k, flow=True)}: {_scalar(str(v), flow=True)}" for k, v in value.items())
-        if len(key) + len(inner) + 4 <= WIDTH:
-            return [f"{key}: {{{inner}}}{mark}"]
-        return [f"{key}:{mark}", *(f"  {_scalar(k)}: {_scalar(str(v))}" for k, v in value.items())]
-    if isinstance(value, list):
-        items = [_scalar(str(item), flow=True) for item in value]
-        if len(key) + len(flow := ", ".join(items)) + 4 <= WIDTH:
-            return [f"{key}: [{flow}]{mark}"]
-        return [f"{key}:{mark}", *(f"  - {item}" for item in items)]
-    if len(key) + len(value) + 2 > WIDTH and _foldable(value):
-        return [f"{key}: >-{mark}", *(f"  {line}" for line in _wrapped(value, WIDTH - 2))]
-    return [f"{key}: {_scalar(value)}{mark}" if value else f"{key}:{mark}"]
-
-
-def _scalar(text: str, *, flow: bool = False) -> str:
-    """The scalar without quotes if every YAML reader reads it as the same text, otherwise in double quotes."""
-    plain = _PLAIN.match(text) and text == text.strip() and text.isprintable() and not (flow and "," in text)
-    if plain and _resolves_to_text(text):
-        return text
-    if re.fullmatch(r"[a-z]+://[^\s#,\[\]{}]+", text):  # the colons of a URL have no meaning in YAML
-        return text
-    return '"' + "".join(_ESCAPES.get(c) or (c if c.isprintable() else f"\\U{ord(c):08x}") for c in text) + '"'
-
-
-def _resolves_to_text(text: str) -> bool:
-    tag = yaml.SafeLoader("").resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
-    return bool(tag == "tag:yaml.org,2002:str") and text.lower() not in ("y", "n")
-
-
-def _foldable(text: str) -> bool:
-    return text.isprintable() and " ".join(text.split()) == text and max(map(len, text.split(" "))) < WIDTH - 2
-
-
-def _wrapped(text: str, width: int) -> list[str]:
-    lines = [""]
-    for word in text.split(" "):
-        if lines[-1] and len(lines[-1]) + 1 + len(word) > width:
-            lines.append("")
-        lines[-1] = f"{lines[-1]} {word}" if lines[-1] else word
-    return lines

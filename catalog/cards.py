@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from choline_data.catalog.card_yaml import Value, parse_yaml, write_yaml
+from choline_data.catalog.card_yaml import Value, parse_yaml
 from choline_data.errors import (
     CholineDataError,
     InvalidNameError,
@@ -35,15 +35,6 @@ EVIDENCE: Final = ("card", "catalogue", "code", "audit", "survey", "inferred", "
 FACTS: Final = ("fields", "license", "size", "gate", "kind")
 MAX_CARD_BYTES: Final = 256 << 10
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}\Z")
-
-_FACT_KEYS: Final = {
-    "fields": "mapping",
-    "license": "license",
-    "size": "size",
-    "gate": "gate",
-    "kind": "kind",
-}
-_COMMENTS: Final = {"unverified": "not verified", "inferred": "inferred"}
 
 
 @dataclass(frozen=True)
@@ -91,10 +82,6 @@ class Card:
         """Whether the card pins one revision of its source."""
         return bool(self.revision)
 
-    def evidence_for(self, fact: str) -> str:
-        """The evidence for this fact, one of EVIDENCE. `unverified` if the card does not state it."""
-        return dict(self.evidence).get(fact, "unverified")
-
 
 def check_name(name: str, where: str = "") -> str:
     """Returns `name`. InvalidNameError if it does not match the pattern of dataset names."""
@@ -140,26 +127,13 @@ def load_card(place: str | Path) -> Card:
     return parse_card(_decoded(raw, where), where)
 
 
-def card_for(name: str, cards: Mapping[str, Card] | None = None) -> Card:
-    """The card with this name, from `cards` or from the package. UnknownDatasetError suggests the nearest name."""
-    if cards is not None:
-        if name in cards:
-            return cards[name]
-        raise UnknownDatasetError(name, cards)
+def card_for(name: str) -> Card:
+    """The packaged card with this name. UnknownDatasetError suggests the nearest name."""
     if NAME.match(name) and ".." not in name:
         file = _folder().joinpath(f"{name}.yaml")
         if file.is_file():
             return parse_card(file.read_text("utf-8"), f"{name}.yaml")
     raise UnknownDatasetError(name, packaged_names())
-
-
-def card_of_source(source: str, cards: Mapping[str, Card] | None = None) -> Card | None:
-    """The card that has this source or alias (`openai/gsm8k`, with or without hf://), or None."""
-    wanted = _bare(source)
-    for card in (packaged_cards() if cards is None else cards).values():
-        if wanted in {_bare(place) for place in (card.source, *card.aliases)}:
-            return card
-    return None
 
 
 @cache
@@ -174,34 +148,8 @@ def packaged_cards() -> Mapping[str, Card]:
     return MappingProxyType({name: card_for(name) for name in packaged_names()})
 
 
-def dump_card(card: Card, comments: Mapping[str, str] | None = None) -> str:
-    """The card as YAML that `parse_card` reads back. Comments mark the inferred and unverified lines.
-
-    `comments` (by key of the card) replace these comments, for a caller that knows why a value was inferred.
-    """
-    marks = {_FACT_KEYS[fact]: _COMMENTS[how] for fact, how in card.evidence if how in _COMMENTS}
-    if "mapping" in marks and not card.mapping:
-        del marks["mapping"]
-    if not card.revision:
-        marks["revision"] = "unpinned: resolved when the dataset is added"
-    values: dict[str, Value] = {}
-    for field in fields(card):
-        value = getattr(card, field.name)
-        if field.name in ("mapping", "evidence"):
-            value = dict(value)
-        elif isinstance(value, tuple):
-            value = list(value)
-        if value or field.name == "revision":
-            values[field.name] = value
-    return write_yaml(values, {**marks, **(comments or {})})
-
-
 def _folder() -> Any:
     return resources.files("choline_data.catalog").joinpath("cards")
-
-
-def _bare(source: str) -> str:
-    return source.removeprefix("hf://datasets/").removeprefix("https://huggingface.co/datasets/").rstrip("/").lower()
 
 
 def _decoded(raw: bytes, where: str) -> str:

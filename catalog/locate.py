@@ -12,7 +12,6 @@ import re
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -318,11 +317,3 @@ def _checksum(info: dict[str, Any]) -> str:
         if info.get(key):
             return f"{key.lower().removesuffix('hash')}:{str(info[key]).strip(chr(34))}"
     return ""
-
-
-def root_of(source: Source) -> Path | None:
-    """The local folder that file names of the source are relative to. None for a remote source."""
-    first = source.files[0] if source.files else None
-    if first is None or is_url(first.path) or not first.path.endswith(first.name):
-        return None
-    return Path(first.path[: len(first.path) - len(first.name)] or ".")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pyarrow as pa
 
-from choline_data.adapters.base import USED, Adapter, FormatClaim, Shard, Source, SourceChunk, SourceFile, foreign
+from choline_data.adapters.base import USED, Adapter, FormatClaim, Shard, Source, SourceChunk, foreign
 from choline_data.adapters.mapping import Mapping, forms
 from choline_data.adapters.reading.splits import SplitBy, counted, leaving_out, marked_source, split_by
 from choline_data.adapters.registry import claims
@@ -343,13 +343,3 @@ def _looked_at(
             out.append(Preview(chunk.batch.slice(0, 1), batch.slice(0, 1), part.mapping.kind))
     warned = tuple(itertools.chain.from_iterable(warned_of(sampled) for sampled in by_part.values()))
     return tuple(out), size / max(rows, 1), warned
-
-
-def source_files(plan: IngestPlan) -> list[SourceFile]:
-    """The files that the plan reads."""
-    seen: dict[str, SourceFile] = {}
-    for part in plan.parts:
-        for shard in part.shards:
-            for file in shard.files or (SourceFile(shard.path, shard.name, shard.size),):
-                seen.setdefault(file.name, file)
-    return list(seen.values())

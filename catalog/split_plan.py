@@ -76,11 +76,11 @@ def too_many_splits(name: str) -> InvalidOptionError:
 BY_SHARD = RowParts()
 
 
-def column_as_text(batch: pa.RecordBatch, column: str, where: str = "--split-by") -> pa.Array:
+def column_as_text(batch: pa.RecordBatch, column: str) -> pa.Array:
     """The column as text. MissingFieldError if there is none, InvalidOptionError if its values are lists or objects."""
     at = batch.schema.get_field_index(column)
     if at < 0:
-        raise MissingFieldError(column, where, batch.schema.names)
+        raise MissingFieldError(column, "--split-by", batch.schema.names)
     values = batch.column(at)
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()

@@ -119,11 +119,6 @@ class Check:
                 yield f"run {run} was cut off: all of its {lines} lines are missing"
 
 
-def broken(lines: Iterable[bytes]) -> Iterator[tuple[int, str]]:
-    """`Check.broken` for one file, without its head file."""
-    return Check().broken(lines)
-
-
 def checked(paths: Sequence[str], head: str = "") -> tuple[list[str], list[str]]:
     """The faults of a log in these files, and notes that are not faults.
 

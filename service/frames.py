@@ -140,8 +140,7 @@ def flight_frame(message: Message, *, cursor: str) -> bytes:
     return b"".join((lead, varint(1000 << 3 | 2) + varint(message.body_size), *message.body))
 
 
-def flight_message(message: pa.Message, *, descriptor: bytes = b"") -> bytes:
+def flight_message(message: pa.Message) -> bytes:
     """A `FlightData` with a schema or a dictionary."""
     body = message.body
-    parts = chunk(1, descriptor) + chunk(2, message.metadata.to_pybytes())
-    return parts + chunk(1000, body.to_pybytes() if body is not None else b"")
+    return chunk(2, message.metadata.to_pybytes()) + chunk(1000, body.to_pybytes() if body is not None else b"")

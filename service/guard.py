@@ -22,7 +22,6 @@ from choline_data.service.peers import is_near
 
 M = TypeVar("M", bound=Message)
 Unary = Callable[[bytes, Principal], Awaitable[bytes]]
-METADATA_BYTES = 8 << 10
 
 
 class CutError(Exception):

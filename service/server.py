@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import os
 import signal
 import sys
@@ -21,9 +20,6 @@ from choline_data.service.limits import Limits
 
 if TYPE_CHECKING:
     from choline_data.service.web import WebFace
-
-
-LOG = logging.getLogger("choline_data.service")
 
 
 # Bytes of freed memory that each arena of malloc keeps for reuse; less with a small cache.

@@ -7,9 +7,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from choline_data.errors import InvalidOptionError
 from choline_data.schema import KINDS, SCHEMA
-from choline_data.streams.rendering import CHATML, ChatTemplate, render, template_named
+from choline_data.streams.rendering import render
 
 
 def batch(*rows: dict[str, Any]) -> pa.RecordBatch:
@@ -38,7 +37,8 @@ def test_a_slice_of_chats_renders_its_own_rows() -> None:
 
 def test_a_preference_shows_the_chosen_reply_as_the_assistant_and_not_the_rejected_one() -> None:
     rows = batch(said(("user", "q"), ("chosen", "good"), ("rejected", "bad")))
-    assert render(rows, "preference", template_named("plain")).to_pylist() == ["user: q\n\nassistant: good\n\n"]
+    expected = "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\ngood<|im_end|>\n"
+    assert render(rows, "preference").to_pylist() == [expected]
 
 
 def test_a_question_is_its_text_or_its_turns() -> None:
@@ -77,11 +77,3 @@ def test_every_kind_renders_even_without_a_column_of_its_own(kind: str) -> None:
     rows = pa.RecordBatch.from_pydict({"id": [b"0" * 16]})
     assert render(rows, kind).to_pylist() == [""]
     assert render(rows.slice(0, 0), kind).to_pylist() == []
-
-
-def test_a_template_without_a_role_is_refused() -> None:
-    with pytest.raises(InvalidOptionError, match="role"):
-        ChatTemplate("mute", "", "\n")
-    assert template_named("chatml") is CHATML
-    with pytest.raises(InvalidOptionError, match="zephyr"):
-        template_named("none")

@@ -34,8 +34,6 @@ import pyarrow.compute as pc
 from choline_data.columns.arrow_values import array_of, constant, filled, numbers
 
 TEXT = pa.large_string()
-JSON_METADATA = {b"json": b"1"}
-
 _ESCAPES = {0x08: "\\b", 0x09: "\\t", 0x0A: "\\n", 0x0C: "\\f", 0x0D: "\\r", 0x22: '\\"', 0x5C: "\\\\"}
 _MUST_ESCAPE = np.array([byte < 0x20 or byte in (0x22, 0x5C) for byte in range(256)])
 

@@ -9,7 +9,6 @@ from choline_data.adapters.mapping.mapped_columns import Look, MappedColumn
 
 _IMAGES = ("image", "img", "jpg", "jpeg", "png", "webp", "pixelvalues", "imagebytes", "photo", "picture", "images",
            "media", "tif", "tiff", "gif", "bmp")  # fmt: skip
-_IMAGE_LINKS = ("imageurl", "imgurl", "url", "imagepath", "imagefile", "filename", "image", "path", "images")
 _AUDIOS = ("audio", "wav", "flac", "mp3", "ogg", "opus", "m4a", "speech", "media", "recording", "audiopath", "file",
            "filename", "path", "audiofile")  # fmt: skip
 _VIDEOS = ("video", "mp4", "webm", "clip", "videopath", "videofile", "media", "path", "filename")

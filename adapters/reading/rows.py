@@ -145,7 +145,7 @@ SHARD_FILES = 4096
 SHARD_BYTES = 256 << 20
 
 
-def file_shards(files: Sequence[SourceFile], split: str = "", unit: str = "") -> list[Shard]:
+def file_shards(files: Sequence[SourceFile], split: str = "") -> list[Shard]:
     """Shards whose rows are these files, in the same order. A shard has at most SHARD_FILES files and SHARD_BYTES bytes.
 
     A file larger than SHARD_BYTES is a shard alone.

@@ -59,9 +59,12 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     return found[0] if found else None
 
 
-def _listing(names: Iterable[str], limit: int = 12) -> str:
+_LISTED = 12  # most names that a message lists
+
+
+def _listing(names: Iterable[str]) -> str:
     shown = [one_line(n, 60) for n in names]
-    return ", ".join(shown[:limit]) + (f" and {len(shown) - limit} more" if len(shown) > limit else "")
+    return ", ".join(shown[:_LISTED]) + (f" and {len(shown) - _LISTED} more" if len(shown) > _LISTED else "")
 
 
 class CholineDataError(Exception):

@@ -39,8 +39,6 @@ KINDS: Final = (
     "annotation",
 )
 
-ROLES: Final = ("system", "user", "assistant", "tool", "chosen", "rejected")
-
 TURN: Final = pa.struct([pa.field("role", pa.string()), pa.field("content", pa.large_string())])
 MEDIUM: Final = pa.struct(
     [
@@ -82,7 +80,6 @@ STORED: Final = pa.schema(
     [pa.field("kind", pa.string()) if f.name == "kind" else f for f in SCHEMA if f.name != "dataset"]
 )
 CONTENT_FIELDS: Final = ("text", "turns", "media", "label")
-CONSTANT_FIELDS: Final = ("kind", "license", "language", "url")
 
 
 def stored_schema(columns: list[str] | tuple[str, ...]) -> pa.Schema:

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from choline_data.adapters import registry
-from choline_data.errors import DataError, ForbiddenLocationError, SourceDamagedError
-from choline_data.places.locations import check_location
+from choline_data.errors import DataError, SourceDamagedError
 
 COUNTS = {
     "parquet": {
@@ -263,22 +262,3 @@ def test_the_damaged_files_give_what_is_whole_and_say_the_rest(shared_data, read
         ["line 6", "line 11", "line 21"],
     )
     assert set(ragged.types.values()) == {"string", "double", "int64"}
-
-
-def test_every_location_that_could_reach_inside_is_refused(shared_data):
-    for url in json.loads((shared_data / "hostile" / "config" / "ssrf_urls.json").read_text()):
-        with pytest.raises(ForbiddenLocationError):
-            check_location(url, network=True)
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "https://example.org/rivers/part-0.parquet",
-        "https://example.org/a%20b/x.parquet?download=true",
-        "s3://bucket/a=1/x.parquet",
-        "hf://datasets/owner/name/x.parquet",
-    ],
-)
-def test_a_public_location_may_come_over_the_network(url):
-    assert check_location(url, network=True) == url

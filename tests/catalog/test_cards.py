@@ -5,13 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
-import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 
 from choline_data.catalog.cards import (
     EVIDENCE,
@@ -19,8 +16,6 @@ from choline_data.catalog.cards import (
     GATES,
     Card,
     card_for,
-    card_of_source,
-    dump_card,
     load_card,
     packaged_cards,
     packaged_names,
@@ -155,68 +150,6 @@ def shared_hostile_config() -> Path:
     return place
 
 
-FULL = Card(
-    name="rivers",
-    source="https://example.org/rivers",
-    title="Rivers: all of them",
-    description="A description that is long enough to be folded over two lines, because it goes on and on, "
-    "with a colon: here, and a # there.",
-    revision="1.10",
-    adapter="parquet",
-    configs=("default", "CC-*"),
-    config="default",
-    split="train",
-    split_by="part",
-    include=("*.json",),
-    exclude=("old/*",),
-    config_by="folder:1",
-    kind="text",
-    form="document",
-    mapping=(("text", "the body"), ("choices", "a,b")),
-    license="CC-BY-SA-3.0 AND GFDL-1.3-or-later",
-    license_audited="CC-BY-NC-4.0",
-    license_field="meta.license",
-    terms=("LicenseRef-Terms",),
-    gate="no",
-    languages=("no", "en"),
-    tags=("on", "1e3"),
-    aliases=("hf://datasets/someone/rivers",),
-    size="~10",
-    homepage="https://example.org/a?b=c",
-    citation="@misc{rivers,\n  title = {Rivers}\n}",
-    evidence=(("fields", "inferred"), ("license", "unverified")),
-    notes="No.",
-)
-
-
-def test_a_dumped_card_is_read_back_as_it_was() -> None:
-    assert parse_card(dump_card(FULL)) == FULL
-    assert {field.name for field in fields(Card) if not getattr(FULL, field.name)} == set()
-
-
-def test_other_yaml_readers_take_the_same_words_from_it() -> None:
-    seen = yaml.safe_load(dump_card(replace(FULL, mapping=(("text", "no"),))))
-    assert (seen["gate"], seen["languages"], seen["revision"]) == ("no", ["no", "en"], "1.10")
-    assert (seen["tags"], seen["mapping"], seen["description"]) == (
-        ["on", "1e3"],
-        {"text": "no"},
-        FULL.description,
-    )
-
-
-@given(st.text(), st.text(min_size=1), st.lists(st.text(min_size=1), max_size=3))
-def test_any_text_survives_the_round_trip(title: str, column: str, tags: list[str]) -> None:
-    card = Card("a", "b", title=title, description=title * 20, mapping=(("text", column),), tags=tuple(tags))
-    assert parse_card(dump_card(card)) == card
-
-
-def test_inferred_and_unverified_lines_carry_a_comment() -> None:
-    lines = dump_card(FULL, {"kind": "inferred: `body` is long text"}).splitlines()
-    assert 'mapping: {text: the body, choices: "a,b"}  # inferred' in lines
-    assert "kind: text  # inferred: `body` is long text" in lines
-    assert next(line for line in lines if line.startswith("license:")).endswith("# not verified")
-
-
 def test_there_are_cards_for_the_public_datasets() -> None:
     assert len(packaged_cards()) >= 150
     assert tuple(packaged_cards()) == packaged_names()
@@ -255,14 +188,6 @@ def test_a_name_that_is_not_there_names_the_nearest() -> None:
         load_card("gsm8")
     with pytest.raises(UnknownDatasetError):
         card_for("../gsm8k")
-
-
-def test_a_hub_id_finds_its_card() -> None:
-    found = card_of_source("openai/gsm8k")
-    assert found is not None
-    assert found.name == "gsm8k"
-    assert card_of_source("hf://datasets/IFM/TxT360") == card_for("txt360")
-    assert card_of_source("someone/unheard-of") is None
 
 
 def test_importing_the_module_reads_no_card() -> None:

@@ -72,6 +72,14 @@ def test_the_same_source_again_is_the_same_revision_and_no_error(place):
     assert lines(run(place, "list", "--json")) == before
 
 
+def test_a_mix_of_a_tool_that_mixes_by_size_takes_the_sizes_from_the_catalog(place):
+    text = "torchrun pretrain.py" + " " * 300 + "--data-path rivers_text_document talk_text_document"
+    done = run(place, "mix", "import", text)
+    assert done.returncode == 0, done.stderr
+    assert "weight: 20\n" in done.stdout
+    assert "weight: 10\n" in done.stdout
+
+
 def test_other_content_under_the_same_name_is_refused(place):
     done = run(place, "add", str(place / "talk.jsonl"), "--name", "rivers", "--yes", "--json")
     error = json.loads(done.stderr)["error"]

@@ -34,7 +34,7 @@ def test_a_megatron_blend(text):
 
 def test_megatron_prefixes_without_weights_are_shared_by_size():
     assert weights(import_mix("--data-path a b", sizes={"a": 10, "b": 30})) == {"a": 10, "b": 30}
-    assert "in proportion to their size" in import_mix("--data-path a b").notes[0]
+    assert "in proportion to their rows" in import_mix("--data-path a b").notes[0]
 
 
 def test_a_call_of_interleave_datasets():

@@ -7,6 +7,7 @@ from fractions import Fraction
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.recipes import with_segment
 
 from choline_data.errors import InvalidMixError, UnknownDatasetError, UnknownFieldError
 from choline_data.mix import resolve_mix
@@ -280,7 +281,7 @@ def test_integer_weights_keep_the_ratios_and_do_not_know_the_scale(shares, scale
 def test_a_source_of_weight_0_stays_in_the_recipe_to_be_woken(library):
     recipe = resolve_mix({"web": 1, "code": 0}, library.home)
     assert weights(recipe) == {"web": 1, "code": 0}
-    assert recipe.with_segment(100, {"code": 1}).before(1) == recipe
+    assert with_segment(recipe, 100, {"code": 1}).before(1) == recipe
 
 
 def test_a_view_counts_rows_of_its_own(library):

@@ -69,15 +69,20 @@ def test_a_flipped_bit_anywhere_in_a_block_is_refused_before_a_row_is_read(tmp_p
     done = write(home, rows(0, 9))
     path = home.path(data_name(done.sha256))
     good = Path(path).read_bytes()
-    span = BlockFile(home, done.sha256, SCHEMA, done.bytes).span(1)
     os.chmod(path, 0o644)
-    for at in range(span[0], span[1], 7):
+    damaged = {0: 0, 1: 0, 2: 0}
+    for at in range(0, len(good), 7):
         with open(path, "wb") as file:
             file.write(good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :])
         opened = BlockFile(home, done.sha256, SCHEMA, done.bytes)
-        with pytest.raises(DamagedStoreError, match="block 1 does not have its checksum"):
-            opened.block(1)
-        assert opened.block(0).num_rows == 4
+        for block in damaged:
+            try:
+                read = opened.block(block)
+            except DamagedStoreError:
+                damaged[block] += 1
+            else:
+                assert read.equals(rows(4 * block, min(4, 9 - 4 * block)))
+    assert min(damaged.values()) > 10
 
 
 def test_a_cut_file_and_a_damaged_index_are_refused_at_opening(tmp_path):

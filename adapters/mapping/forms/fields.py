@@ -239,13 +239,13 @@ def class_names(batch: pa.RecordBatch, column: str) -> list[str] | None:
     return [str(n) for n in names] if isinstance(names, list) and names else None
 
 
-def labels_of(fields: Fields, batch: pa.RecordBatch, role: str = "label") -> pa.Array:
-    """The role's columns as labels. `name` is the class name if it is known, else the value; `value` is the source's value.
+def labels_of(fields: Fields, batch: pa.RecordBatch) -> pa.Array:
+    """The label columns as labels. `name` is the class name if it is known, else the value; `value` is the source's value.
 
     With several columns (ratings), `name` is the column's name. `score` is the value if it is a float, or if it is an integer
     and there are several columns.
     """
-    names = fields.names(role)
+    names = fields.names("label")
     several = len(names) > 1
     made = [_one_label(fields, batch, name, several) for name in names]
     if not several:

@@ -33,11 +33,13 @@ def mix_import(
     source: Annotated[
         str, typer.Argument(metavar="SOURCE", help="A file, the text of a mix, or - for standard input.")
     ],
+    home: HomeOption = "",
 ) -> None:
     """Import a mix.
 
-    Reads mixes of Megatron, datasets, MosaicML and Axolotl, and prints the mix in the form of choline-data.
+    Reads mixes of Megatron, datasets, MosaicML and Axolotl, and prints the mix in the form of choline-data. If the other
+    tool mixes in proportion to size, the sizes come from the catalog.
     """
     from choline_data.cli.stream_command import import_mix as run
 
-    run(source)
+    run(home, source)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -132,9 +133,11 @@ def explain(home: str, mix: str, *, tokens: float, as_json: bool) -> None:
         sys.stdout.write(f"{shown(note, 400)}\n")
 
 
-def import_mix(text: str) -> None:
+def import_mix(home: str, text: str) -> None:
     """`choline-data mix import`: converts a mix of another tool, from a file, standard input or the argument itself."""
     from choline_data.mix.foreign import import_mix as read
+    from choline_data.store import Catalog
 
-    raw = sys.stdin.read() if text == "-" else Path(text).read_text() if Path(text).is_file() else text
-    sys.stdout.write(read(raw).to_yaml())
+    raw = sys.stdin.read() if text == "-" else Path(text).read_text() if os.path.isfile(text) else text
+    sizes = {name: entry.rows for name, entry in Catalog(Home(home or None)).entries().items()}
+    sys.stdout.write(read(raw, sizes=sizes).to_yaml())

@@ -64,21 +64,22 @@ class _Found:
 def import_mix(text: str, *, sizes: Mapping[str, int] | None = None) -> Imported:
     """Converts a pasted mix of another tool. InvalidMixError if the text is not a mix that we know.
 
-    `sizes` maps dataset names to rows. They are needed if a tool concatenates its sources: then shares depend on size alone.
+    `sizes` has the rows of each dataset that is known. A tool that concatenates its sources mixes in proportion to them.
     """
     if len(text.encode("utf-8", "surrogatepass")) > MAX_TEXT_BYTES:
         raise InvalidMixError(f"The text is longer than {MAX_TEXT_BYTES} bytes.", remedy="Paste the mix only.")
+    rows = sizes or {}
     try:
         if "interleave_datasets" in text:
-            return _hugging_face(text, sizes or {})
+            return _hugging_face(text, rows)
         body = _yaml_of(text)
         streams = _inside(body, "streams", dict)
         if streams:
-            return _mosaic(streams, sizes or {})
+            return _mosaic(streams, rows)
         datasets = _inside(body, "datasets", list)
         if datasets:
-            return _axolotl(datasets, sizes or {})
-        return _megatron(text, sizes or {})
+            return _axolotl(datasets, rows)
+        return _megatron(text, rows)
     except RecursionError as error:
         raise InvalidMixError("The text is nested too deep.", remedy="Paste the mix only.") from error
 
@@ -110,8 +111,8 @@ def _finished(tool: str, found: list[_Found], sizes: Mapping[str, int], **rest: 
     known = all(_name(source) in sizes for source in by_size)
     if by_size and not known:
         notes.append(
-            f"{tool} serves these in proportion to their size, which is not known here: set the weights to rows times "
-            "repeats, or import again when all are in the catalog."
+            f"{tool} mixes these sources in proportion to their rows, which are not known here. Set each weight to rows "
+            "times repeats, or add all sources to the catalog and import the mix again."
         )
     for source in found:
         name = _name(source)

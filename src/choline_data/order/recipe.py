@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
@@ -211,12 +211,6 @@ class Recipe:
             source=source.name,
             position=length,
         )
-
-    def with_segment(self, start: int, weights: Mapping[str, int], sources: Sequence[RecipeSource] = ()) -> Recipe:
-        """This recipe with a new segment that changes to `weights` at `start`. Earlier positions do not change."""
-        known = {s.name for s in self.sources}
-        added = tuple(s for s in sources if s.name not in known)
-        return replace(self, sources=(*self.sources, *added), segments=(*self.segments, Segment(start, dict(weights))))
 
     def before(self, segment: int) -> Recipe:
         """The recipe before segment number `segment`, counted from 0, was appended."""

@@ -22,11 +22,6 @@ EXTRAS = {
     "http": "http",
     "https": "http",
 }
-NETWORK_SCHEMES = frozenset({"http", "https", "s3", "gs", "gcs", "az", "abfs", "abfss", "hf"})
-_PRIVATE_DOMAINS = frozenset({"local", "localhost", "internal", "intranet", "lan", "home", "corp", "invalid", "test"})
-_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
-_PLAIN = re.compile(r"[A-Za-z0-9._~/:=@+,%&?!()-]*$")
-_ODD_ESCAPE = re.compile(r"%([01]|2[eEfF5]|5[cC]|7[fF])")
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*):")
 
 
@@ -50,20 +45,16 @@ def is_url(location: str) -> bool:
     return bool(match and len(match.group(1)) > 1 and "://" in location)
 
 
-def check_location(location: str, *, network: bool = False) -> str:
+def check_location(location: str) -> str:
     """Returns `location` if it is a plain path or one URL of a known scheme; raises ForbiddenLocationError otherwise.
 
-    Chains of file systems, commands, NUL and line breaks are refused. Set `network` for a location that comes from
-    elsewhere (a card, a request). Then only https, http and object stores are allowed, only hosts with a public name, only
-    ports 80 and 443, no user, and no unusual escapes. Nothing is opened or resolved.
+    Chains of file systems, commands, NUL and line breaks are refused. Nothing is opened or resolved.
     """
     if any(c in location for c in "\x00\r\n") or "::" in location.split("://[", 1)[0] or location.startswith("|"):
         raise ForbiddenLocationError(
             f"{redacted(location)!r} is a chain of file systems, a command, or holds a control character.",
             remedy="Give one path or one URL; archives are opened by their content.",
         )
-    if network:
-        _check_from_network(location)
     if not is_url(location):
         return location
     scheme = location.split(":", 1)[0].lower()
@@ -72,37 +63,6 @@ def check_location(location: str, *, network: bool = False) -> str:
             f"The scheme {scheme!r} is not allowed.", remedy=f"Allowed: {', '.join(sorted(SCHEMES))}."
         )
     return location
-
-
-def _check_from_network(location: str) -> None:
-    scheme, sign, rest = location.partition("://")
-    why = ""
-    if not sign or scheme.lower() not in NETWORK_SCHEMES:
-        why = f"only {', '.join(sorted(NETWORK_SCHEMES))} URLs may come over the network"
-    elif not _PLAIN.match(rest) or _ODD_ESCAPE.search(rest) or "//" in rest or ".." in rest:
-        why = "it holds a character or a sequence that a plain URL does not"
-    elif scheme.lower() in ("http", "https"):
-        why = _host_fault(rest.split("/", 1)[0])
-    elif "@" in rest or "?" in rest:
-        why = "an object's name with @ or ? may mean something else"
-    if why:
-        raise ForbiddenLocationError(
-            f"{redacted(location)!r} is refused: {why}.",
-            remedy="Add it on the machine itself, as its operator.",
-        )
-
-
-def _host_fault(host: str) -> str:
-    """Why this host is refused; "" if it has the form of a public name."""
-    name, sign, port = host.partition(":")
-    labels = name.lower().split(".")
-    if "@" in host or (sign and port not in ("80", "443")):
-        return "a user or a port stands in it"
-    if len(labels) < 2 or len(name) > 253 or not all(_LABEL.match(label) for label in labels):
-        return "its host is not a public name"
-    if not labels[-1].isalpha() or labels[-1] in _PRIVATE_DOMAINS:
-        return "its host is an address or a private name"
-    return ""
 
 
 def local_path(location: str) -> str | None:

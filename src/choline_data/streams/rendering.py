@@ -1,13 +1,11 @@
 """Renders samples of every kind as text, for `view="text"`. Works on whole columns.
 
-The docstring of `schema` has the rules for each kind. A chat template defines the text before and after each turn, with
-`{role}` as the placeholder of the role. The default is ChatML.
+The docstring of `schema` has the rules for each kind. Turns are rendered as ChatML.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -21,49 +19,19 @@ from choline_data.schema import KINDS
 _TEXT: Final = pa.large_string()
 
 
-@dataclass(frozen=True)
-class ChatTemplate:
-    """How turns become text: `before` and `after` enclose each turn's content, and `{role}` in them is its role."""
-
-    name: str
-    before: str
-    after: str
-
-    def __post_init__(self) -> None:
-        if "{role}" not in self.before + self.after:
-            raise InvalidOptionError(
-                f"The chat template {self.name!r} does not say where the role goes.",
-                remedy="Put {role} in it.",
-            )
+# The text before and after each turn. `{role}` is the role of the turn.
+_BEFORE: Final = "<|im_start|>{role}\n"
+_AFTER: Final = "<|im_end|>\n"
 
 
-CHATML: Final = ChatTemplate("chatml", "<|im_start|>{role}\n", "<|im_end|>\n")
-TEMPLATES: Final = {
-    t.name: t
-    for t in (
-        CHATML,
-        ChatTemplate("llama3", "<|start_header_id|>{role}<|end_header_id|>\n\n", "<|eot_id|>"),
-        ChatTemplate("zephyr", "<|{role}|>\n", "</s>\n"),
-        ChatTemplate("plain", "{role}: ", "\n\n"),
-    )
-}
-
-
-def template_named(name: str) -> ChatTemplate:
-    """The template with this name. For an unknown name, InvalidOptionError lists the known ones."""
-    if name not in TEMPLATES:
-        raise InvalidOptionError(f"No chat template {name!r}.", remedy=f"There are: {', '.join(TEMPLATES)}.")
-    return TEMPLATES[name]
-
-
-def render(batch: pa.RecordBatch, kind: str = "", template: ChatTemplate = CHATML) -> pa.Array:
+def render(batch: pa.RecordBatch, kind: str = "") -> pa.Array:
     """The samples of `batch` as text: one large_string per row, never null.
 
     `kind` is the kind of every row. If it is empty, the batch's `kind` column is used. A column that the batch does not
     have is treated as null.
     """
     if kind:
-        return _renderer(kind)(batch, template)
+        return _renderer(kind)(batch)
     index = batch.schema.get_field_index("kind")
     if index < 0:
         raise InvalidOptionError(
@@ -74,19 +42,19 @@ def render(batch: pa.RecordBatch, kind: str = "", template: ChatTemplate = CHATM
         kinds = kinds.dictionary_decode()
     present = pc.unique(kinds).to_pylist()
     if len(present) == 1:
-        return _renderer(present[0])(batch, template)
+        return _renderer(present[0])(batch)
     # Render the rows of each kind together, then restore the order of the rows.
     texts, places = [], []
     for one in present:
         rows = np.flatnonzero(pc.equal(kinds, one).to_numpy(zero_copy_only=False))
-        texts.append(_renderer(one)(batch.take(pa.array(rows)), template))
+        texts.append(_renderer(one)(batch.take(pa.array(rows))))
         places.append(rows)
     if not texts:
         return pa.array([], _TEXT)
     return pa.concat_arrays(texts).take(pa.array(np.argsort(np.concatenate(places), kind="stable")))
 
 
-def _renderer(kind: str | None) -> Callable[[pa.RecordBatch, ChatTemplate], pa.Array]:
+def _renderer(kind: str | None) -> Callable[[pa.RecordBatch], pa.Array]:
     if kind not in _RENDERERS:
         raise InvalidOptionError(f"No kind {kind!r}.", remedy=f"There are: {', '.join(KINDS)}.")
     return _RENDERERS[kind]
@@ -106,19 +74,19 @@ def _filled(text: pa.Array) -> pa.Array:
     return pc.fill_null(text, pa.scalar("", _TEXT)) if text.null_count else text
 
 
-def _render_text(batch: pa.RecordBatch, template: ChatTemplate) -> pa.Array:
+def _render_text(batch: pa.RecordBatch) -> pa.Array:
     return _filled(_text(batch))
 
 
-def _render_turns(batch: pa.RecordBatch, template: ChatTemplate) -> pa.Array:
-    return _filled(_turns(batch, template, preference=False))
+def _render_turns(batch: pa.RecordBatch) -> pa.Array:
+    return _filled(_turns(batch, preference=False))
 
 
-def _render_preference(batch: pa.RecordBatch, template: ChatTemplate) -> pa.Array:
-    return _filled(_turns(batch, template, preference=True))
+def _render_preference(batch: pa.RecordBatch) -> pa.Array:
+    return _filled(_turns(batch, preference=True))
 
 
-def _turns(batch: pa.RecordBatch, template: ChatTemplate, *, preference: bool) -> pa.Array:
+def _turns(batch: pa.RecordBatch, *, preference: bool) -> pa.Array:
     """Each row's turns as text; null for a row without turns."""
     column = _column(batch, "turns")
     if column is None or not len(column):
@@ -131,8 +99,8 @@ def _turns(batch: pa.RecordBatch, template: ChatTemplate, *, preference: bool) -
         role_names = pc.fill_null(roles, "user").dictionary_encode()
         names = role_names.dictionary.to_pylist()
     shown = ["assistant" if preference and name == "chosen" else name for name in names]
-    before = _around(template.before, shown).take(role_names.indices)
-    after = _around(template.after, shown).take(role_names.indices)
+    before = _around(_BEFORE, shown).take(role_names.indices)
+    after = _around(_AFTER, shown).take(role_names.indices)
     texts = pc.binary_join_element_wise(before, contents, after, pa.scalar("", _TEXT))
     if preference and "rejected" in names:
         texts = pc.if_else(pc.equal(roles, "rejected"), pa.scalar("", _TEXT), texts)
@@ -169,28 +137,28 @@ def _label_lines(batch: pa.RecordBatch, *, named: bool) -> pa.Array:
     return _joined(column, lines, "\n")
 
 
-def _render_classification(batch: pa.RecordBatch, template: ChatTemplate) -> pa.Array:
+def _render_classification(batch: pa.RecordBatch) -> pa.Array:
     text, labels = _filled(_text(batch)), _label_lines(batch, named=False)
     both = pc.binary_join_element_wise(text, labels, pa.scalar("\n", _TEXT))
     return pc.coalesce(both, text)
 
 
-def _render_qa(batch: pa.RecordBatch, template: ChatTemplate) -> pa.Array:
-    return pc.coalesce(_text(batch), _turns(batch, template, preference=False), pa.scalar("", _TEXT))
+def _render_qa(batch: pa.RecordBatch) -> pa.Array:
+    return pc.coalesce(_text(batch), _turns(batch, preference=False), pa.scalar("", _TEXT))
 
 
-def _render_media(batch: pa.RecordBatch, template: ChatTemplate) -> pa.Array:
+def _render_media(batch: pa.RecordBatch) -> pa.Array:
     return pc.coalesce(_text(batch), _label_lines(batch, named=False), pa.scalar("", _TEXT))
 
 
-def _render_annotation(batch: pa.RecordBatch, template: ChatTemplate) -> pa.Array:
+def _render_annotation(batch: pa.RecordBatch) -> pa.Array:
     return pc.coalesce(_text(batch), _label_lines(batch, named=True), pa.scalar("", _TEXT))
 
 
-def _render_tabular(batch: pa.RecordBatch, template: ChatTemplate) -> pa.Array:
+def _render_tabular(batch: pa.RecordBatch) -> pa.Array:
     column = _column(batch, "extra")
     if column is None:
-        return _render_text(batch, template)
+        return _render_text(batch)
     # This loops over rows, because keys differ between rows and each value has to be parsed as JSON.
     return pa.array([_lines(value) for value in column.to_pylist()], _TEXT)
 
@@ -208,7 +176,7 @@ def _cell(value: Any) -> str:
     return "" if value is None else orjson.dumps(value).decode()
 
 
-_RENDERERS: Final[dict[str | None, Callable[[pa.RecordBatch, ChatTemplate], pa.Array]]] = {
+_RENDERERS: Final[dict[str | None, Callable[[pa.RecordBatch], pa.Array]]] = {
     "text": _render_text,
     "chat": _render_turns,
     "preference": _render_preference,

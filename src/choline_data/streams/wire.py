@@ -16,7 +16,6 @@ from choline_data.columns.arrow_values import numbers
 from choline_data.errors import SourceDamagedError
 from choline_data.schema import KINDS
 
-TARGET_BYTES = 512 << 10
 MAX_BYTES = 4 << 20
 
 
@@ -42,11 +41,6 @@ def with_dictionaries(batch: pa.RecordBatch, schema: pa.Schema, names: Mapping[s
         for f in schema
     ]
     return pa.record_batch(arrays, schema=schema)
-
-
-def encode(batch: pa.RecordBatch) -> pa.Buffer:
-    """The batch as one IPC message."""
-    return batch.serialize()
 
 
 def checksum(encoded: Any) -> int:

@@ -49,9 +49,6 @@ FIELDS: dict[str, Type] = {
 }
 
 
-_COUNTED = ("turns", "media", "label")
-
-
 @dataclass(frozen=True)
 class Field:
     """A field of the schema, or a value in `extra` with its path."""
