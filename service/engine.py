@@ -1,7 +1,7 @@
 """What all streams of a server process share: opened recipes, encoded messages, and the threads that make them.
 
 A reader numbers the positions of its own rank 0, 1, 2 …: these numbers are its indexes. Messages begin and end on a fixed
-grid of indexes, so readers with the same recipe and the same deal share encoded messages, wherever they began.
+grid of indexes, so readers with the same recipe and the same lane share encoded messages, wherever they began.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import pyarrow as pa
 from choline_data.columns.ipc import Message, message_of
 from choline_data.errors import InvalidOptionError, OutOfRangeError, RecipeMismatchError
 from choline_data.order.cursor import Cursor
+from choline_data.order.lanes import Lane
 from choline_data.order.recipe import Recipe
 from choline_data.places.home import Home
 from choline_data.places.mapped import mark, same
@@ -29,7 +30,7 @@ from choline_data.process.pages import PAGES
 from choline_data.process.work import Work
 from choline_data.service import frames
 from choline_data.service.audit import CURRENT
-from choline_data.service.deal import Deal
+from choline_data.service.lane_requests import is_far
 from choline_data.service.limits import Limits, bounds, reached, too_large
 from choline_data.service.metrics import ServerMetrics
 from choline_data.service.opened import ROWS_IN_LOOP, Gathered, MessageCache, Opened
@@ -220,11 +221,11 @@ class Engine:
         return position
 
     @contextmanager
-    def reading(self, opened: Opened, deal: Deal, face: str) -> Iterator[None]:
+    def reading(self, opened: Opened, lane: Lane, face: str) -> Iterator[None]:
         """Counts a stream while it is read. Messages are cached only if several streams can use them: else it wastes memory."""
-        key = (opened.digest, opened.columns, deal, face)
+        key = (opened.digest, opened.columns, lane, face)
         self._reading[key] += 1
-        near = not self._alone(opened, deal, 0, 1 << 10)
+        near = not self._alone(opened, lane, 0, 1 << 10)
         self._near += near
         try:
             yield
@@ -237,7 +238,7 @@ class Engine:
     def at_once(
         self,
         opened: Opened,
-        deal: Deal,
+        lane: Lane,
         start: int,
         stop: int,
         end: int | None,
@@ -252,7 +253,7 @@ class Engine:
         back costs about as much. So work that only copies memory is done in the event loop. A stream that reads on gathers
         samples for several messages at a time, up to `end`: finding and picking many samples costs little more than a few.
         """
-        key = (opened.digest, opened.columns, deal, start, stop, face)
+        key = (opened.digest, opened.columns, lane, start, stop, face)
         held = self._messages.get(key)
         if held is not None:
             self.metrics.cache_hits.inc()
@@ -261,15 +262,15 @@ class Engine:
             key in self._making
             or start >= stop
             or stop - start > ROWS_IN_LOOP
-            or self._alone(opened, deal, start, stop)
+            or self._alone(opened, lane, start, stop)
         ):
             return None
         if opened.packed and not all(file.unchanged() for file in opened.files):
             return None  # `messages` checks the changed files in a thread
         if opened.packed:
             self.metrics.cache_misses.inc()
-            rows = opened.stream.read_at(deal.positions(start, stop))
-            return self._kept(key, tuple(self._framed(opened, deal, start, sequence, face, rows)))
+            rows = opened.stream.read_at(lane.positions(start, stop - start))
+            return self._kept(key, tuple(self._framed(opened, lane, start, sequence, face, rows)))
         if opened.direct is None:
             return None
         columns = gathered.part(start, stop)
@@ -278,7 +279,7 @@ class Engine:
             far = start + opened.ahead(stop - start) * (stop - start) if alone and gathered.stop == start else stop
             far = far if end is None else min(far, end)
             # If the windows of all these messages are not loaded yet, those of the first message may be.
-            if not any(self._gather(opened.direct, deal, start, to, gathered) for to in dict.fromkeys((far, stop))):
+            if not any(self._gather(opened.direct, lane, start, to, gathered) for to in dict.fromkeys((far, stop))):
                 return None
             columns = gathered.part(start, stop)
             assert columns is not None
@@ -286,16 +287,16 @@ class Engine:
         message = opened.encoder.encode(columns, stop - start)
         if message.size > MAX_MESSAGE:
             return None
-        framed = self._frame(opened, deal, start, stop - start, sequence, face, message)
+        framed = self._frame(opened, lane, start, stop - start, sequence, face, message)
         # If a file has changed, `messages` checks it in a thread.
         return self._kept(key, (framed,)) if gathered.whole() else None
 
-    def _gather(self, stream: SampleStream, deal: Deal, start: int, stop: int, gathered: Gathered) -> bool:
+    def _gather(self, stream: SampleStream, lane: Lane, start: int, stop: int, gathered: Gathered) -> bool:
         """Gathers these samples if their windows are in memory, and starts to load the windows that come next.
 
         Returns False if a window is missing, or if reading failed because a file has changed.
         """
-        located = stream.locate(deal.positions(start, stop))
+        located = stream.locate(lane.positions(start, stop - start))
         if not stream.ready(located):
             return False
         since, files = mark(), located.files
@@ -317,17 +318,17 @@ class Engine:
         return made
 
     async def messages(
-        self, opened: Opened, deal: Deal, start: int, stop: int, *, sequence: int, face: str
+        self, opened: Opened, lane: Lane, start: int, stop: int, *, sequence: int, face: str
     ) -> tuple[frames.Framed, ...]:
         """The messages of the reader's samples start … stop-1, made in a thread, once for all streams that wait for them."""
-        key = (opened.digest, opened.columns, deal, start, stop, face)
+        key = (opened.digest, opened.columns, lane, start, stop, face)
         making = self._making.get(key)
         if making is None:
             self.metrics.cache_misses.inc()
             loop = asyncio.get_running_loop()
-            apart = opened.direct is None or self._alone(opened, deal, start, stop)
+            apart = opened.direct is None or self._alone(opened, lane, start, stop)
             threads = self._makers if apart else self._readers
-            making = loop.run_in_executor(threads, self._make, opened, deal, start, stop, sequence, face)
+            making = loop.run_in_executor(threads, self._make, opened, lane, start, stop, sequence, face)
             self._making[key] = making
             making.add_done_callback(partial(self._made, key))
         else:
@@ -335,9 +336,9 @@ class Engine:
         return await asyncio.shield(making)
 
     @staticmethod
-    def _alone(opened: Opened, deal: Deal, start: int, stop: int) -> bool:
+    def _alone(opened: Opened, lane: Lane, start: int, stop: int) -> bool:
         """Whether a message costs so much that it must not delay the messages of other streams."""
-        return opened.many or deal.far(start, stop)
+        return opened.many or is_far(lane, start, stop)
 
     def _crowded(self) -> bool:
         """Whether streams with cheap messages are being read. Expensive work then rests at times."""
@@ -349,38 +350,38 @@ class Engine:
             self._kept(key, making.result())
 
     def _make(
-        self, opened: Opened, deal: Deal, start: int, stop: int, sequence: int, face: str
+        self, opened: Opened, lane: Lane, start: int, stop: int, sequence: int, face: str
     ) -> tuple[frames.Framed, ...]:
         with Work({}, self._crowded).under_way():
-            batch = opened.stream.read_at(deal.positions(start, stop))
+            batch = opened.stream.read_at(lane.positions(start, stop - start))
         self.metrics.window_loads(self.store.windows.loads, self.store.windows.bytes_loaded)
-        return tuple(self._framed(opened, deal, start, sequence, face, batch))
+        return tuple(self._framed(opened, lane, start, sequence, face, batch))
 
     def _framed(
-        self, opened: Opened, deal: Deal, start: int, sequence: int, face: str, batch: pa.RecordBatch
+        self, opened: Opened, lane: Lane, start: int, sequence: int, face: str, batch: pa.RecordBatch
     ) -> list[frames.Framed]:
         message = message_of(batch)
         rows = batch.num_rows
         if message.size > MAX_MESSAGE and rows > 1:
             opened.settle(rows, message.size)
             half = rows // 2
-            first = self._framed(opened, deal, start, sequence, face, batch.slice(0, half))
-            return first + self._framed(opened, deal, start + half, sequence + len(first), face, batch.slice(half))
+            first = self._framed(opened, lane, start, sequence, face, batch.slice(0, half))
+            return first + self._framed(opened, lane, start + half, sequence + len(first), face, batch.slice(half))
         if message.size > self.limits.row_bytes + (64 << 10) and rows == 1:
-            raise too_large("row_bytes", self.limits.row_bytes, f"The sample at {deal.position(start)} is too big.")
-        return [self._frame(opened, deal, start, rows, sequence, face, message)]
+            raise too_large("row_bytes", self.limits.row_bytes, f"The sample at {lane.position(start)} is too big.")
+        return [self._frame(opened, lane, start, rows, sequence, face, message)]
 
     @staticmethod
     def _frame(
-        opened: Opened, deal: Deal, start: int, rows: int, sequence: int, face: str, message: Message
+        opened: Opened, lane: Lane, start: int, rows: int, sequence: int, face: str, message: Message
     ) -> frames.Framed:
         opened.settle(rows, message.size)
         PAGES.look()
-        after = deal.position(start + rows)
+        after = lane.position(start + rows)
         if opened.stream.length is not None:
             after = min(after, opened.stream.length)
         cursor = Cursor(opened.digest, after).encode()
-        first_position = deal.position(start)
+        first_position = lane.position(start)
         if face == FLIGHT:
             frame = frames.flight_frame(message, cursor=cursor)
             return frames.Framed(frame, rows, start, start + rows, 0, (0, 0), first_position, cursor, 0)

@@ -13,9 +13,9 @@ from choline_data.errors import InvalidOptionError, OutOfRangeError
 from choline_data.service import frames
 from choline_data.service.auth import Principal
 from choline_data.service.calls import Calls, view_options
-from choline_data.service.deal import Deal
 from choline_data.service.engine import FIREHOSE, MAX_MESSAGE, MIN_MESSAGE
 from choline_data.service.guard import CutError, parse, principal_of, streaming, unary
+from choline_data.service.lane_requests import lane_of
 from choline_data.service.open_stream import Ended, Reading
 from choline_data.service.opened import Opened
 from choline_data.service.run_claims import claim_of
@@ -132,7 +132,7 @@ class Firehose:
             )
         if request.max_row_count < 0:
             raise InvalidOptionError(f"max_row_count {request.max_row_count} can't be.", option="max_row_count")
-        deal = Deal.of(request.rank, request.world_size, request.batch_size, request.base_position)
+        lane = lane_of(request.rank, request.world_size, request.batch_size, request.base_position)
         claim = claim_of(request)
         calls.entered(FIREHOSE, principal)
         try:
@@ -140,7 +140,7 @@ class Firehose:
             reading = Reading(
                 calls,
                 opened,
-                deal,
+                lane,
                 start,
                 target=target,
                 most=request.max_row_count,

@@ -18,9 +18,9 @@ from choline_data.order.cursor import Cursor
 from choline_data.service import frames
 from choline_data.service.auth import Principal
 from choline_data.service.calls import Calls
-from choline_data.service.deal import Deal
 from choline_data.service.engine import FLIGHT
 from choline_data.service.guard import CutError, answered, principal_of, streaming, unary
+from choline_data.service.lane_requests import WHOLE
 from choline_data.service.open_stream import Reading
 from choline_data.service.opened import Opened
 from choline_data.streams import wire
@@ -134,7 +134,7 @@ class Flight:
             reading = Reading(
                 calls,
                 opened,
-                Deal(),
+                WHOLE,
                 start,
                 target=calls.limits.message_bytes,
                 face=FLIGHT,

@@ -15,8 +15,8 @@ from choline_data import errors
 from choline_data.service.audit import CURRENT, Asked
 from choline_data.service.auth import Principal
 from choline_data.service.calls import Calls
-from choline_data.service.deal import Deal
 from choline_data.service.guard import of_request, told_to
+from choline_data.service.lane_requests import WHOLE
 from choline_data.service.limits import reached
 from choline_data.service.open_stream import Reading
 from choline_data.service.opened import Opened
@@ -110,7 +110,7 @@ class HttpFace(WebFace):
             reading = Reading(
                 calls,
                 stream,
-                Deal(),
+                WHOLE,
                 position,
                 target=64 << 10,
                 most=count,

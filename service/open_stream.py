@@ -11,12 +11,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from enum import Enum
 
 from choline_data.order.cursor import Cursor
+from choline_data.order.lanes import Lane
 from choline_data.service import frames
 from choline_data.service.auth import Principal
 from choline_data.service.calls import Calls
-from choline_data.service.deal import Deal
 from choline_data.service.engine import FIREHOSE, MAX_MESSAGE, MIN_MESSAGE
 from choline_data.service.fairness import FairShare
+from choline_data.service.lane_requests import most_rows
 from choline_data.service.limits import reached
 from choline_data.service.opened import Gathered, Opened
 
@@ -40,7 +41,7 @@ class Reading:
         self,
         calls: Calls,
         opened: Opened,
-        deal: Deal,
+        lane: Lane,
         start: int,
         *,
         target: int,
@@ -51,7 +52,7 @@ class Reading:
     ) -> None:
         self._calls = calls
         self._opened = opened
-        self._deal = deal
+        self._lane = lane
         self._target = min(target, MAX_MESSAGE)
         self._face = face
         self._recheck = recheck
@@ -59,9 +60,9 @@ class Reading:
         self._taken = 0
         self._gathered = Gathered()
         self._inline = opened.direct is not None or opened.packed
-        self._index = deal.index(start)
+        self._index = lane.below(start)
         length = opened.stream.length
-        ends = [deal.index(end) for end in (length, stop) if end is not None]
+        ends = [lane.below(end) for end in (length, stop) if end is not None]
         if most:
             ends.append(self._index + most)
         self._end = min(ends) if ends else None
@@ -75,7 +76,7 @@ class Reading:
     @property
     def cursor(self) -> str:
         """Where to resume after the samples that were sent."""
-        position = self._deal.position(self._index) if self.rows else max(self.start, self._deal.position(self._index))
+        position = self._lane.position(self._index) if self.rows else max(self.start, self._lane.position(self._index))
         length = self._opened.stream.length
         return Cursor(self._opened.digest, position if length is None else min(position, length)).encode()
 
@@ -85,7 +86,7 @@ class Reading:
         return min(self._target, MIN_MESSAGE if slow else max(MIN_MESSAGE, self._taken // 4))
 
     def _next_stop(self, index: int) -> int:
-        rows = min(self._opened.rows_a_message(self._size()), self._deal.most_rows)
+        rows = min(self._opened.rows_a_message(self._size()), most_rows(self._lane))
         stop = (index // rows + 1) * rows
         return stop if self._end is None else min(stop, self._end)
 
@@ -93,7 +94,7 @@ class Reading:
         stop = self._next_stop(self._index)
         return self._calls.engine.at_once(
             self._opened,
-            self._deal,
+            self._lane,
             self._index,
             stop,
             self._end,
@@ -105,12 +106,12 @@ class Reading:
     def _fetch(self, index: int, sequence: int) -> asyncio.Task[tuple[frames.Framed, ...]]:
         stop = self._next_stop(index)
         return asyncio.ensure_future(
-            self._calls.engine.messages(self._opened, self._deal, index, stop, sequence=sequence, face=self._face)
+            self._calls.engine.messages(self._opened, self._lane, index, stop, sequence=sequence, face=self._face)
         )
 
     async def batches_in_order(self) -> AsyncIterator[frames.Framed | None]:
         """The stream's messages in order. Yields None if no message is ready for `heartbeat` seconds."""
-        with self._calls.engine.reading(self._opened, self._deal, self._face):
+        with self._calls.engine.reading(self._opened, self._lane, self._face):
             async for message in self._batches():
                 yield message
 

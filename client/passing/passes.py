@@ -77,8 +77,7 @@ class PassProgress:
 
     def after(self) -> int:
         """The position of the rank's step after the last one yielded here. Another worker may read that step."""
-        block = (self.index - 1) // self.lane.block
-        return self.lane.first - self.offset + block * self.lane.period + self.group
+        return self.lane.begin(self.index - 1) - self.offset + self.group
 
 
 class Pass:

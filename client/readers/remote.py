@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -107,34 +107,6 @@ def _schema(raw: bytes) -> pa.Schema:
         raise SourceDamagedError(
             "The server's schema can't be read.", remedy="Use the same release on both sides."
         ) from error
-
-
-@dataclass(frozen=True)
-class _Request:
-    """A lane as the fields of a request. `wider` is the server's lane if it holds more than ours."""
-
-    rank: int
-    world: int
-    batch: int
-    base: int
-    wider: Lane | None = None
-
-    @classmethod
-    def of(cls, lane: Lane) -> _Request:
-        if lane.block > 1 and lane.step > 1:
-            # Several workers share the single positions of a rank in groups. Read either all positions of the rank or
-            # the positions of all ranks in our groups, whichever is less, and keep only ours.
-            workers = lane.period // (lane.block * lane.step)
-            if lane.step < workers:
-                first = lane.first - lane.first % lane.step
-                wide = Lane(first, lane.block * lane.step, lane.period)
-                return cls(0, workers, wide.block, first % lane.period, wide)
-            wide = Lane(lane.first % lane.step, 1, lane.step)
-            return cls(wide.first, wide.period, 1, 0, None if workers == 1 else wide)
-        world = lane.period // lane.block
-        if lane.first % lane.block == 0:
-            return cls(lane.first // lane.block % world, world, lane.block, 0)
-        return cls(0, world, lane.block, lane.first % lane.period)
 
 
 class RemoteReader:
@@ -268,22 +240,22 @@ class RemoteReader:
         """The chunks of one stream. Raises UnavailableError if it stops without an end frame."""
         from choline_data.v1 import firehose_pb2 as pb
 
-        asked = _Request.of(lane)
+        seen = lane.wider()
+        rank, world, batch, base = seen.as_rank()
         recipe = self._described.recipe
-        first = index if asked.wider is None else asked.wider.below(lane.position(index))
-        seen = asked.wider or lane
+        first = index if seen is lane else seen.below(lane.position(index))
         request = pb.ReadStreamRequest(
             recipe_json=recipe.to_json(),
             start_position=lane.position(index),
-            rank=asked.rank,
-            world_size=asked.world,
-            batch_size=asked.batch,
+            rank=rank,
+            world_size=world,
+            batch_size=batch,
             columns=self._columns,
-            max_row_count=0 if end is None or asked.wider else end - index,
+            max_row_count=0 if end is None or seen is not lane else end - index,
             target_message_bytes=_TOKENS_MESSAGE if recipe.view == "tokens" else 0,
         )
-        if asked.base:
-            request.base_position = asked.base
+        if base:
+            request.base_position = base
         if self._claim is not None:
             request.claim.CopyFrom(pb.ReaderClaim(**asdict(self._claim)))
         where = f"{self._connection.address}: stream"
@@ -299,7 +271,7 @@ class RemoteReader:
                     chunk = self._chunk(frame.batch, seen, first + rows, batches, where)
                     rows += chunk.batch.num_rows
                     batches += 1
-                    chunk = chunk if asked.wider is None else _kept(chunk, lane)
+                    chunk = chunk if seen is lane else _kept(chunk, lane)
                     if chunk.batch.num_rows:
                         if end is not None and index + chunk.batch.num_rows > end:
                             yield Chunk(chunk.batch.slice(0, end - index), chunk.positions[: end - index])
@@ -407,6 +379,5 @@ def _heard_out(call: Any) -> None:
 
 def _kept(chunk: Chunk, lane: Lane) -> Chunk:
     """The part of a wider lane's chunk that belongs to our lane."""
-    after = chunk.positions - lane.first
-    mask = (after >= 0) & (after % lane.period < lane.block * lane.step) & (after % lane.step == 0)
+    mask = lane.holds(chunk.positions)
     return Chunk(chunk.batch.filter(pa.array(mask)), chunk.positions[mask])

@@ -15,7 +15,6 @@ from tests.served import Served
 from torch.utils.data import DataLoader
 
 from choline_data.client import FirehoseDataset, collate
-from choline_data.client.readers.remote import _Request
 from choline_data.errors import InvalidOptionError, UnavailableError, UnknownDatasetError
 from choline_data.order.lanes import Lane
 
@@ -79,8 +78,7 @@ def test_a_worker_asks_for_little_more_than_it_uses(remote: Any, world: int, wor
     reader = dataset._source.opened()
     got = [p for chunk in reader.chunks(lane, 0, None) for p in chunk.positions.tolist()]
     assert got == lane.positions(0, lane.below(450)).tolist()
-    wide = _Request.of(lane).wider or lane
-    assert wide.below(450) <= min(world, workers) * (lane.below(450) + 5)
+    assert lane.wider().below(450) <= min(world, workers) * (lane.below(450) + 5)
     later = [p for chunk in reader.chunks(lane, 3, 20) for p in chunk.positions.tolist()]
     assert later == got[3:23]
     reader.close()

@@ -117,14 +117,12 @@ def main() -> int:
     if not options.report:
         folder.mkdir(parents=True, exist_ok=True)
         copied(folder)
-        mutmut = Path(sys.executable).with_name("mutmut")
-        command = [str(mutmut), "run", "--max-children", str(options.children), *names_of(options.names)]
+        tried = [sys.executable, "-m", "mutmut", "run", "--max-children", str(options.children)]
         env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-        subprocess.run(command, cwd=folder, env=env, check=False, stdin=subprocess.DEVNULL)
+        subprocess.run([*tried, *names_of(options.names)], cwd=folder, env=env, check=False, stdin=subprocess.DEVNULL)
         late = [name for fates in results(folder).values() for name, fate in fates.items() if fate == "timeout"]
         if late:  # once more: the machine may have been busy
-            again = [*command[:4], *late]
-            subprocess.run(again, cwd=folder, env=env, check=False, stdin=subprocess.DEVNULL)
+            subprocess.run([*tried, *late], cwd=folder, env=env, check=False, stdin=subprocess.DEVNULL)
     return int(report(folder) < 90)
 
 

@@ -13,8 +13,8 @@ from tests.served import Serve, Served
 
 from choline_data.errors import LimitError, RequestTooLargeError, UnavailableError
 from choline_data.process.work import Work, allow, pause
-from choline_data.service.deal import MOST_BLOCKS, Deal
 from choline_data.service.engine import COLUMNS
+from choline_data.service.lane_requests import MOST_BLOCKS, WHOLE, is_far, lane_of, most_rows
 from choline_data.service.limits import Limits, bounds
 from choline_data.service.opening import Openings
 from choline_data.v1 import firehose_pb2 as pb
@@ -113,12 +113,19 @@ def test_streams_that_hold_too_much_are_refused_and_those_that_hold_little_are_n
 def test_a_message_is_planned_from_few_mixing_blocks_however_many_readers_there_are() -> None:
     for world in (1, 2, 100, 1024, 4096, 1 << 20):
         for batch in (1, 8, 1000, 1 << 24):
-            deal = Deal.of(world - 1, world, batch)
-            rows = min(deal.most_rows, 1 << 14)
-            blocks = {int(p) // 4096 for p in deal.positions(0, rows)}
+            lane = lane_of(world - 1, world, batch)
+            rows = min(most_rows(lane), 1 << 14)
+            blocks = {int(p) // 4096 for p in lane.positions(0, rows)}
             assert 1 <= len(blocks) <= 2 * MOST_BLOCKS + 2
-            assert world < 100 or batch > 1 or deal.far(0, rows)
-    assert not Deal().far(0, 1 << 16)
+            assert world < 100 or batch > 1 or is_far(lane, 0, rows)
+    assert not is_far(WHOLE, 0, 1 << 16)
+
+
+def test_requests_for_the_same_samples_have_equal_lanes() -> None:
+    assert lane_of(0, 0, 0) == lane_of(0, 1, 8, 77) == WHOLE
+    assert lane_of(2, 3, 0) == lane_of(2, 3, 1, 3)
+    assert lane_of(1, 2, 8, 16 * 5 + 3) == lane_of(1, 2, 8, 3)
+    assert lane_of(1, 2, 8, 3) != lane_of(1, 2, 8)
 
 
 def openings(threads: int = 1, a_caller: int = 1, seconds: float = 60.0) -> Openings:

@@ -14,7 +14,7 @@ from tests.served import Serve, Served
 from choline_data.mix import resolve_mix
 from choline_data.order.cursor import Cursor
 from choline_data.places.home import Home
-from choline_data.service.deal import Deal
+from choline_data.service.lane_requests import WHOLE, lane_of
 from choline_data.store.windows import Store
 from choline_data.v1 import firehose_pb2 as pb
 from choline_data.views import open_stream
@@ -68,7 +68,7 @@ def test_ranks_share_the_stream_without_a_gap(standing: Served) -> None:
     dealt: dict[int, bytes] = {}
     for rank in range(3):
         frames = read(stub, recipe, rank=rank, world_size=3, batch_size=8)
-        positions = Deal.of(rank, 3, 8).positions(0, frames[-1].end.row_count).tolist()
+        positions = lane_of(rank, 3, 8).positions(0, frames[-1].end.row_count).tolist()
         dealt |= dict(zip(positions, [r["id"] for r in rows_of(frames)], strict=True))
     assert [dealt[p] for p in sorted(dealt)] == whole
 
@@ -80,14 +80,6 @@ def test_a_rank_resumes_in_the_middle_of_its_batch(standing: Served) -> None:
     whole = rows_of(read(stub, recipe, **deal))
     part = read(stub, recipe, max_row_count=101, **deal)
     assert rows_of(read(stub, recipe, cursor=part[-1].end.cursor, **deal)) == whole[101:]
-
-
-@pytest.mark.parametrize("deal", [Deal(), Deal(0, 3, 8), Deal(2, 3, 8), Deal(4, 5, 1)])
-def test_the_index_of_a_position_is_the_first_that_is_not_before_it(deal: Deal) -> None:
-    positions = deal.positions(0, 60).tolist()
-    for position in range(60):
-        assert deal.index(position) == sum(1 for p in positions if p < position)
-    assert [deal.position(i) for i in range(60)] == positions
 
 
 def test_the_text_view_has_every_sample_as_text(standing: Served) -> None:
@@ -160,12 +152,12 @@ def test_samples_that_have_no_room_in_a_message_are_refused_before_they_are_copi
 def test_one_reader_of_a_million_gets_its_own_positions(standing: Served) -> None:
     stub = standing.stub()
     recipe = resolve(stub, MIX, repeat=True).recipe_json
-    deal = Deal.of(777_777, 1 << 20, 0)
+    lane = lane_of(777_777, 1 << 20, 0)
     frames = read(stub, recipe, rank=777_777, world_size=1 << 20, max_row_count=150)
     rows = rows_of(frames)
     assert len(rows) == 150
     for index in (0, 63, 149):
-        alone = rows_of(read(stub, recipe, start_position=deal.position(index), max_row_count=1))
+        alone = rows_of(read(stub, recipe, start_position=lane.position(index), max_row_count=1))
         assert rows[index : index + 1] == alone
 
 
@@ -335,7 +327,7 @@ def test_an_idle_stream_shows_signs_of_life(serve: Serve, home: str, monkeypatch
             return slow(positions)
 
         monkeypatch.setattr(opened.stream, "read_at", late)
-        reading = Reading(calls, opened, Deal(), 0, target=65536, most=10)
+        reading = Reading(calls, opened, WHOLE, 0, target=65536, most=10)
         out = [message async for message in reading.batches_in_order()]
         calls.engine.close()
         return out

@@ -32,7 +32,40 @@ class Lane:
     @classmethod
     def dealt(cls, start: int, *, rank: int, world: int, group: int, worker: int, workers: int) -> Lane:
         """A worker's lane if ranks take single positions in turn and a DataLoader makes batches of `group` samples."""
+        if workers == 1:
+            return cls(start + rank, 1, world)
         return cls(start + worker * group * world + rank, group, group * world * workers, world)
+
+    def wider(self) -> Lane:
+        """The smallest lane of consecutive positions in each block that holds this lane. A server deals only such lanes.
+
+        Workers that share the single positions of a rank in groups have no such lane of their own. Theirs is either that of
+        the whole rank, or that of all ranks in the worker's groups, whichever has fewer positions.
+        """
+        if self.block == 1 or self.step == 1:
+            return self
+        workers = self.period // (self.block * self.step)
+        if self.step < workers:
+            return Lane(self.first - self.first % self.step, self.block * self.step, self.period)
+        return Lane(self.first % self.step, 1, self.step)
+
+    def as_rank(self) -> tuple[int, int, int, int]:
+        """A lane of consecutive positions as (rank, world, batch, base), such that `Lane.of(base, …)` has its positions.
+
+        The other lane begins in the first period after position 0.
+        """
+        world = self.period // self.block
+        if self.first % self.block == 0:
+            return self.first // self.block % world, world, self.block, 0
+        return 0, world, self.block, self.first % self.period
+
+    def holds(self, positions: Ints) -> npt.NDArray[np.bool_]:
+        """Whether each of these positions is one of the lane."""
+        after = positions - self.first
+        held: npt.NDArray[np.bool_] = (
+            (after >= 0) & (after % self.period < self.block * self.step) & (after % self.step == 0)
+        )
+        return held
 
     def positions(self, index: int, count: int) -> Ints:
         """The positions of the lane's samples index … index+count-1, counted from 0."""
@@ -47,6 +80,10 @@ class Lane:
         """The position of the lane's sample `index`, counted from 0."""
         block, within = divmod(index, self.block)
         return self.first + block * self.period + within * self.step
+
+    def begin(self, index: int) -> int:
+        """The first position of the block that has the lane's sample `index`."""
+        return self.first + index // self.block * self.period
 
     def below(self, end: int) -> int:
         """The number of the lane's positions before `end`."""

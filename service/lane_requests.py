@@ -1,0 +1,46 @@
+"""The lane that a request asks for, and which of its messages are cheap to make."""
+
+from __future__ import annotations
+
+from choline_data.errors import InvalidOptionError
+from choline_data.order.interleave import MIXING_BLOCK
+from choline_data.order.lanes import Lane
+
+FAR_BLOCKS = 4  # a message of few rows over more mixing blocks than this is made in a thread
+MOST_BLOCKS = 64  # mixing blocks that a message is planned from
+WHOLE = Lane(0)  # every position of a stream
+
+
+def lane_of(rank: int, world: int, batch: int, base: int = 0) -> Lane:
+    """The lane of a request; 0 stands for a default. InvalidOptionError if there is no such lane.
+
+    Requests that read the same positions from the same index on have equal lanes, so that they share messages.
+    """
+    world = world or 1
+    if not 1 <= world <= 1 << 20 or not 0 <= rank < world:
+        raise InvalidOptionError(
+            f"rank {rank} of world_size {world} can't be.",
+            remedy="world_size is 1 to 1048576, rank is 0 to world_size - 1.",
+            option="rank",
+        )
+    if not 0 <= batch <= 1 << 24:
+        raise InvalidOptionError(
+            f"batch_size {batch} can't be.", remedy="batch_size is 0 to 16777216.", option="batch_size"
+        )
+    if base < 0:
+        raise InvalidOptionError(f"base_position {base} can't be.", remedy="It is 0 or more.", option="base_position")
+    batch = batch or 1
+    return WHOLE if world == 1 else Lane.of(base % (world * batch), rank=rank, world=world, batch=batch)
+
+
+def is_far(lane: Lane, start: int, stop: int) -> bool:
+    """Whether the positions of the lane's samples start … stop-1 lie in many mixing blocks, with few positions in each."""
+    span = lane.position(stop - 1) - lane.position(start)
+    return span > FAR_BLOCKS * MIXING_BLOCK and span > 8 * (stop - start)
+
+
+def most_rows(lane: Lane) -> int:
+    """The most rows of a message, so that it is planned from at most MOST_BLOCKS mixing blocks. A power of two."""
+    readers = lane.period // lane.block
+    in_block = max(MIXING_BLOCK // readers, min(lane.block, MIXING_BLOCK), 1)
+    return 1 << (MOST_BLOCKS * in_block).bit_length() - 1
