@@ -165,13 +165,16 @@ class Calls:
         if size < HELD_BYTES:
             yield
             return
-        if self._held + size > self.limits.held_bytes:
-            raise reached("held_bytes", self.limits.held_bytes, "The server holds as many bytes of requests as it may.")
-        self._held += size
+        fits = self._held + size <= self.limits.held
+        self._held += size * fits
         try:
+            if not fits:
+                what = "The server holds as many bytes of requests as it may."
+                raise reached("held_bytes", self.limits.held, what)
             yield
         finally:
-            self._held -= size
+            self._held -= size * fits
+            self.engine.sweeper.freed(size)
 
     def check_size(self, raw: bytes) -> None:
         """Raises RequestTooLargeError for a request that is too long. Called before the request is parsed."""

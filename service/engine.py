@@ -26,6 +26,7 @@ from choline_data.order.lanes import Lane
 from choline_data.order.recipe import Recipe
 from choline_data.places.home import Home
 from choline_data.places.mapped import mark, same
+from choline_data.process.memory import Sweeper
 from choline_data.process.pages import PAGES
 from choline_data.process.work import Work
 from choline_data.service import frames
@@ -82,6 +83,7 @@ class Engine:
 
         threads = limits.open_threads if home.local else limits.read_threads
         self._openings = openings("choline-open", threads, max(threads // 2, 1))
+        self.sweeper = Sweeper(self._makers.submit)
         self._lookups = openings("choline-look", 2 if home.local else limits.read_threads, 1 if home.local else 2)
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -10,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from choline_data.errors import InvalidOptionError, OutOfRangeError
+from choline_data.places.claims import RunClaim
 from choline_data.service import frames
 from choline_data.service.auth import Principal
 from choline_data.service.calls import Calls, view_options
@@ -122,8 +124,28 @@ class Firehose:
     async def _read(self, raw: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         calls = self._calls
         principal = principal_of(calls, context)
+        calls.entered(FIREHOSE, principal)
+        try:
+            reading, opened, claim = await self._begun(raw, principal, lambda: principal_of(calls, context))
+
+            async def alive() -> None:
+                await reading.send(context.write, _beat(reading))
+
+            held = await calls.claims.take(claim, principal.id, alive)
+            try:
+                await self._serve(reading, opened, context)
+            finally:
+                calls.claims.leave(held, sent_away=reading.ended is not Ended.COMPLETE)
+        finally:
+            calls.left(FIREHOSE, principal)
+
+    async def _begun(
+        self, raw: bytes, principal: Principal, recheck: Callable[[], Principal]
+    ) -> tuple[Reading, Opened, RunClaim | None]:
+        """The stream that a request asks for, at its first position. The parsed request is freed when this returns."""
+        limits = self._calls.limits
         request = parse(pb.ReadStreamRequest, raw)
-        target = request.target_message_bytes or calls.limits.message_bytes
+        target = request.target_message_bytes or limits.message_bytes
         if not MIN_MESSAGE <= target <= MAX_MESSAGE:
             raise InvalidOptionError(
                 f"target_message_bytes {target} can't be.",
@@ -134,29 +156,9 @@ class Firehose:
             raise InvalidOptionError(f"max_row_count {request.max_row_count} can't be.", option="max_row_count")
         lane = lane_of(request.rank, request.world_size, request.batch_size, request.base_position)
         claim = claim_of(request)
-        calls.entered(FIREHOSE, principal)
-        try:
-            opened, start = await self._engine.opening(self._opened_at, principal, request)
-            reading = Reading(
-                calls,
-                opened,
-                lane,
-                start,
-                target=target,
-                most=request.max_row_count,
-                recheck=lambda: principal_of(calls, context),
-            )
-
-            async def alive() -> None:
-                await reading.send(context.write, _beat(reading))
-
-            held = await calls.claims.take(claim, principal.id, alive)
-            try:
-                await self._serve(reading, opened, start, context)
-            finally:
-                calls.claims.leave(held, sent_away=reading.ended is not Ended.COMPLETE)
-        finally:
-            calls.left(FIREHOSE, principal)
+        opened, start = await self._engine.opening(self._opened_at, principal, request)
+        most = request.max_row_count
+        return Reading(self._calls, opened, lane, start, target=target, most=most, recheck=recheck), opened, claim
 
     def _opened_at(self, principal: Principal, request: pb.ReadStreamRequest) -> tuple[Opened, int]:
         """The stream that a request asks for, and the position at which it begins."""
@@ -164,16 +166,14 @@ class Firehose:
         recipe, length = opened.stream.recipe, opened.stream.length
         return opened, self._engine.start_of(recipe, length, request.cursor, request.start_position)
 
-    async def _serve(
-        self, reading: Reading, opened: Opened, start: int, context: grpc.aio.ServicerContext[Any, Any]
-    ) -> None:
+    async def _serve(self, reading: Reading, opened: Opened, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         length = opened.stream.length
         header = pb.StreamHeader(
             recipe_digest=opened.digest,
             serialized_schema=opened.schema_bytes,
             dataset_names=opened.stream.datasets,
             position_count=-1 if length is None else length,
-            start_position=start,
+            start_position=reading.start,
         )
         try:
             await reading.send(context.write, pb.ReadStreamResponse(header=header).SerializeToString())

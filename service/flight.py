@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from choline_data.errors import InvalidOptionError
 from choline_data.order.cursor import Cursor
+from choline_data.order.recipe import parsed_json
 from choline_data.service import frames
 from choline_data.service.auth import Principal
 from choline_data.service.calls import Calls
@@ -110,13 +111,13 @@ class Flight:
     def _ticket(self, principal: Principal, raw: bytes) -> tuple[Opened, int, int | None]:
         ticket = next((value for field, value in frames.parsed(raw) if field == 1), b"")
         try:
-            body = orjson.loads(ticket if isinstance(ticket, bytes) else b"")
+            body = parsed_json(ticket if isinstance(ticket, bytes) else b"")
             recipe = body.get("recipe")
             text = b"" if recipe is None else orjson.dumps(recipe, option=orjson.OPT_SORT_KEYS)
             columns, cursor = body.get("columns") or [], body.get("cursor") or ""
             start, stop = body.get("start") or 0, body.get("stop")
             digest = body.get("digest") or ""
-        except (orjson.JSONDecodeError, AttributeError, TypeError) as error:
+        except (ValueError, AttributeError, TypeError) as error:
             raise InvalidOptionError("The ticket can't be read.", remedy="Take one from GetFlightInfo.") from error
         texts = isinstance(columns, list) and all(isinstance(c, str) for c in (*columns, digest, cursor))
         if not texts or type(start) is not int or not (stop is None or (type(stop) is int and stop >= start)):

@@ -80,19 +80,24 @@ def told_to(calls: Calls, error: BaseException, *, near: bool) -> errors.Choline
 
 
 def forget(error: BaseException | None) -> None:
-    """Frees the local variables in an error's frames, such as the request. Otherwise they stay in memory for long."""
+    """Drops the tracebacks of an error and its causes. They hold frames, and these hold the request and the error itself.
+
+    Python frees such a circle only at a garbage collection, which may come after many requests.
+    """
     while error is not None:
         traceback.clear_frames(error.__traceback__)
+        error.__traceback__ = None
         error = error.__cause__ or error.__context__
 
 
 async def failed(calls: Calls, context: grpc.aio.ServicerContext[Any, Any], error: BaseException) -> None:
     """Ends the call with the status of `error`. Only peers on this machine see text that names the home."""
     cause, cursor = (error.cause, error.cursor) if isinstance(error, CutError) else (error, "")
-    forget(cause)
     try:
         keys = (str(key) for key, _ in context.invocation_metadata() or ())
         told = told_to(calls, cause, near=is_near(context.peer(), keys))
+        forget(error)
+        forget(cause)
         calls.metrics.refused.labels(told.reason).inc()
         asked = CURRENT.get()
         if asked is not None:

@@ -22,7 +22,7 @@ class Limits:
     recipe_weights: int = 1 << 16  # sources × segments of a recipe; the cost of its plan grows with it
     request_bytes: int = 256 << 10  # of a request, without its recipe
     request_fields: int = 12_288  # of a request: the 10,000 ids of GetSamples, and more than all else needs
-    held_bytes: int = 16 << 20  # of running requests and unread answers; only those of 64 KiB or more count
+    held_bytes: int = 0  # of running requests and unread answers of 64 KiB or more; 0: a 32nd of memory, at least 6 MiB
     calls: int = 256  # that run at once; streams are not included
     calls_per_token: int = 128
     opened_bytes: int = 128 << 20  # of recipes, plans and selections that open streams hold
@@ -45,6 +45,11 @@ class Limits:
     derived_files: int = 10_000
     request_tokens: int = 256 << 20  # bytes of the biggest dataset that is tokenized on request
     auth_failures: int = 30  # bad tokens a minute from one address
+
+    @property
+    def held(self) -> int:
+        """Bytes of running requests and unread answers that may be held at once."""
+        return self.held_bytes or max(self.memory // 32, 6 << 20)
 
     @classmethod
     def of(cls, given: Mapping[str, str | float | int]) -> Limits:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -294,6 +295,8 @@ async def serve_until_signal(
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGHUP, server.reload)
     await server.start()
+    gc.collect()
+    gc.freeze()  # the modules: a collection need not look at them again
     ready(server)
     print(server.ready_line(), flush=True)
     await stop.wait()

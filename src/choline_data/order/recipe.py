@@ -155,7 +155,7 @@ class Recipe:
     def from_json(cls, raw: bytes | str) -> Recipe:
         """Parses and checks the JSON of a recipe, which may be untrusted. InvalidMixError if it is not a valid recipe."""
         try:
-            body = orjson.loads(raw)
+            body = parsed_json(raw)
             if body["version"] != VERSION:
                 raise InvalidMixError(
                     f"The recipe has version {body['version']}, this software reads {VERSION}.",
@@ -258,6 +258,17 @@ class Recipe:
         )
 
 
+def parsed_json(raw: bytes | str) -> Any:
+    """Parses JSON that contains a recipe. ValueError if it is not JSON, or has more brackets than a recipe can have.
+
+    The parser needs 40 bytes for each bracket.
+    """
+    text = raw.encode() if isinstance(raw, str) else raw
+    if text.count(b"[") + text.count(b"{") > _BRACKETS:
+        raise ValueError("more brackets than a recipe can have")
+    return orjson.loads(text)
+
+
 def _check_weights(sources: int, segments: int) -> None:
     allow(
         "recipe_weights",
@@ -267,6 +278,7 @@ def _check_weights(sources: int, segments: int) -> None:
     )
 
 
+_BRACKETS = 200_000  # three for each segment of a mix with as many segments as the default limits allow
 _EPOCHS = re.compile(r"(?:[1-9][0-9]{0,17}(?:/[1-9][0-9]{0,17})?)?")
 _REVISION = re.compile(r"[0-9a-f]{64}")
 

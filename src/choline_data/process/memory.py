@@ -1,15 +1,21 @@
-"""Configures how the C library's malloc treats freed memory."""
+"""How much freed memory the process keeps, and how it returns the rest to the system."""
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import os
 import sys
+import threading
+import time
+from collections.abc import Callable
 from functools import cache
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # M_TRIM_THRESHOLD and so on, in glibc's malloc.h
 _SETTINGS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
 _TUNABLES = "GLIBC_TUNABLES"
 ARENAS = 2
+SWEEP_BYTES, SWEEP_SECONDS = 8 << 20, 0.2
 
 
 @cache
@@ -27,8 +33,6 @@ def keep_freed(size: int) -> None:
     """
     if _TUNABLES in os.environ or not sys.platform.startswith("linux"):
         return
-    import ctypes
-
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return
@@ -37,3 +41,39 @@ def keep_freed(size: int) -> None:
         mallopt(_TRIM_THRESHOLD, size)
     if "MALLOC_ARENA_MAX" not in os.environ:
         mallopt(_ARENA_MAX, ARENAS)
+
+
+class Sweeper:
+    """Returns the memory of large objects to the system, soon after many of them were freed.
+
+    An error's traceback can refer to itself, so Python frees what it holds only at the next garbage collection, which waits
+    for a number of objects, not of bytes. And malloc keeps the gaps between other allocations. `run` starts a function in
+    another thread.
+    """
+
+    def __init__(self, run: Callable[[Callable[[], None]], object]) -> None:
+        self._run = run
+        self._trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform.startswith("linux") else None
+        self._bytes = 0
+        self._at = 0.0
+        self._sweeping = threading.Lock()
+
+    def freed(self, size: int) -> None:
+        """Counts the bytes of a large object that is freed. Starts a sweep after SWEEP_BYTES and SWEEP_SECONDS."""
+        self._bytes += size
+        if self._bytes < SWEEP_BYTES or time.monotonic() < self._at or not self._sweeping.acquire(blocking=False):
+            return
+        self._bytes = 0
+        self._at = time.monotonic() + SWEEP_SECONDS
+        try:
+            self._run(self._sweep)
+        except RuntimeError:  # the threads end
+            self._sweeping.release()
+
+    def _sweep(self) -> None:
+        try:
+            gc.collect()
+            if self._trim is not None:
+                self._trim(SWEEP_BYTES)
+        finally:
+            self._sweeping.release()
