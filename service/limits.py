@@ -37,7 +37,7 @@ class Limits:
     open_timeout: float = 60.0  # for resolving a mix or opening a stream
     open_threads: int = 2  # that resolve and open with a local home; read_threads do so with a remote one
     read_threads: int = 8  # that make messages from a remote home; a local home has one: more would only share the GIL
-    unread_bytes: int = 96 << 20  # of messages that are sent and not read yet, of all streams together
+    unread_bytes: int = 0  # of sent messages that nobody has read yet; 0: 3/16 of memory, at least 16 MiB
     writes_in_flight: int = 2  # with more, the transport's own queue would decide which stream is next
     http_streams: int = 64
     http_connections: int = 256  # to the HTTP port, and as many to the metrics port; more are closed at once
@@ -50,6 +50,11 @@ class Limits:
     def held(self) -> int:
         """Bytes of running requests and unread answers that may be held at once."""
         return self.held_bytes or max(self.memory // 32, 6 << 20)
+
+    @property
+    def unread(self) -> int:
+        """Bytes of messages that are sent and not read yet, of all streams together."""
+        return self.unread_bytes or max(self.memory * 3 // 16, 16 << 20)
 
     @classmethod
     def of(cls, given: Mapping[str, str | float | int]) -> Limits:

@@ -162,8 +162,8 @@ class Reading:
         calls.track(wait)
         calls.unread += len(frame)
         try:
-            if calls.unread > calls.limits.unread_bytes and self._share.slow(asyncio.get_running_loop().time()):
-                raise reached("unread_bytes", calls.limits.unread_bytes, "Readers leave too much unread.")
+            if calls.unread > calls.limits.unread and self._share.slow(asyncio.get_running_loop().time()):
+                raise reached("unread_bytes", calls.limits.unread, "Readers leave too much unread.")
             async with wait:
                 await write(frame)
         except TimeoutError:

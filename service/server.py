@@ -284,7 +284,7 @@ async def serve_until_signal(
     """Serves until SIGTERM or SIGINT, then drains. SIGHUP calls `Server.reload`."""
     from choline_data.service.status import SHORTAGE
 
-    keep_freed(min(KEPT_BYTES, limits.memory // 4))
+    keep_freed(min(KEPT_BYTES, limits.memory // 8))
     sys.setswitchinterval(SWITCH_SECONDS)
     server = Server(home, settings, limits, shared_port=shared_port)
     PAGES.bound(limits.memory + BESIDE_BYTES - TOUCHED_BYTES, limits.memory // 16)
