@@ -73,7 +73,8 @@ class Limits:
                 changed[name] = known[name](value)
             except (ValueError, OverflowError) as error:
                 raise InvalidOptionError(f"The limit {name} can't be {value!r}.", option=name) from error
-            if not 0 < changed[name] < 1 << 50:
+            derived = changed[name] == 0 == getattr(cls(), name)  # 0 stands for a value that follows from `memory`
+            if not (derived or 0 < changed[name] < 1 << 50):
                 raise InvalidOptionError(f"The limit {name} must be above 0.", option=name)
         return replace(cls(), **changed)  # type: ignore[arg-type]  # each has the type of its field
 

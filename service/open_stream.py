@@ -81,9 +81,13 @@ class Reading:
         return Cursor(self._opened.digest, position if length is None else min(position, length)).encode()
 
     def _size(self) -> int:
-        """Size of the next message in bytes. Small at first and for a slow reader: it stays in memory until it is read."""
+        """Size of the next message in bytes. Small at first and for a slow reader: it stays in memory until it is read.
+
+        Small too while other readers leave much unread: nothing shows yet whether this one will read on.
+        """
         slow = self._share.proven and self._share.slow(asyncio.get_running_loop().time())
-        return min(self._target, MIN_MESSAGE if slow else max(MIN_MESSAGE, self._taken // 4))
+        crowded = self._calls.unread > self._calls.limits.unread // 2
+        return min(self._target, MIN_MESSAGE if slow or crowded else max(MIN_MESSAGE, self._taken // 4))
 
     def _next_stop(self, index: int) -> int:
         rows = min(self._opened.rows_a_message(self._size()), most_rows(self._lane))
