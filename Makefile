@@ -1,4 +1,4 @@
-# make demo | test | lint | bench | mutants: each sets up what it needs in .venv, from the files in locks/.
+# make demo | test | lint | docs | bench | mutants: each sets up what it needs in .venv, from the files in locks/.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,7 +6,7 @@ EXTRAS := all,dask
 SLICE := tests/order tests/store tests/mix tests/cli tests/test_cursor.py tests/test_recipe.py \
   tests/service/test_streams.py tests/catalog/test_ingest.py -m "not slow and not exhaustive"
 
-.PHONY: demo test exhaustive lint bench mutants proto lock resolve wheel fresh test-newest test-oldest newest-slice oldest-slice slice-newest slice-oldest clean
+.PHONY: demo test exhaustive lint docs bench mutants proto lock resolve wheel fresh test-newest test-oldest newest-slice oldest-slice slice-newest slice-oldest clean
 
 $(VENV)/.core: locks/demo.txt
 	$(PYTHON) -m venv $(VENV)
@@ -33,6 +33,15 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/buf lint
 	$(BIN)/python -m tests.dead_code
+
+# The site, into build/site. A broken link, or a page that the map does not name, is an error.
+$(VENV)-docs/.done: locks/docs.txt
+	$(PYTHON) -m venv --clear $(VENV)-docs
+	locks/install.sh $(VENV)-docs/bin/python docs
+	touch $@
+
+docs: $(VENV)-docs/.done
+	$(VENV)-docs/bin/mkdocs build --strict
 
 bench: $(VENV)/.dev
 	for name in order resume client tokens images stream ingest; do $(BIN)/python bench/$$name.py || exit 1; done

@@ -67,7 +67,7 @@ def keyword_table() -> str:
         for name, meaning in meanings.items():
             keyword = keywords[name]
             default = "required" if keyword.default is keyword.empty else f"`{keyword.default!r}`"
-            lines.append(f"| `{name}` | `{cell(keyword.annotation)}` | {default} | {cell(meaning)} |")
+            lines.append(f"| `{name}` | `{keyword.annotation.replace(' | ', ' or ')}` | {default} | {cell(meaning)} |")
         lines.append("")
     return "\n".join(lines)
 

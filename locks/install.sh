@@ -8,6 +8,7 @@ pip() { "$python" -m pip --disable-pip-version-check "$@"; }
 locked() { pip install --quiet --no-deps --require-hashes --only-binary :all: "$@"; }
 
 locked -r "$here/$2.txt"
+if [ "$2" = docs ]; then exit; fi  # the site needs only its tools, not this package
 case $2 in dev | demo)
   # pip that checks hashes takes a build of PyPI, which needs gigabytes of CUDA, before a CPU build that lies in a folder.
   # So pip first chooses torch as it does without hashes, and the hash is checked when that file is installed.

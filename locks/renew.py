@@ -6,6 +6,9 @@
 - `cuda.txt`: the libraries that a CUDA build of torch needs. `install.sh` installs them only for such a build.
 - `oldest.txt`: the oldest releases that pyproject.toml allows, with the tools of `dev.txt`. It is for Python 3.11.
 - `oldest-slice.txt`: the part of `oldest.txt` that the fast slice needs: no extra, no torch.
+- `docs.txt`: what `make docs` installs: the tools that build the site, and nothing of this package.
+
+`python locks/renew.py docs` renews only `docs.txt`.
 
 The files name no index: the hashes say which files are right, wherever they come from.
 """
@@ -30,15 +33,19 @@ EVERY_PYTHON = ["--universal", "--python-version=3.11", "--fork-strategy=fewest"
 OLDEST = ["--resolution=lowest-direct", "--python-version=3.11"]
 
 
-def compiled(*options: str, constraints: list[str]) -> dict[str, list[str]]:
-    """What uv resolves pyproject.toml to: the lines of each package, its hashes last."""
+def compiled(*options: str, constraints: list[str], package: bool = True) -> dict[str, list[str]]:
+    """What uv resolves pyproject.toml to: the lines of each package, its hashes last. `package` includes its dependencies."""
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
         file.write("\n".join(constraints))
         file.flush()
         command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--no-header", "--no-annotate"]
         command += ["--no-emit-index-url", "--generate-hashes", "--only-binary=:all:", f"--constraints={file.name}"]
         done = subprocess.run(
-            [*command, *options, "pyproject.toml"], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True
+            [*command, *options, *(["pyproject.toml"] if package else [])],
+            cwd=ROOT,
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
         )
     return packages(done.stdout)
 
@@ -90,7 +97,10 @@ def direct(group: str) -> set[str]:
 
 
 def main() -> None:
-    """Renews each lock file."""
+    """Renews each lock file, or only `docs.txt` if the command line says so."""
+    write("docs.txt", compiled(*EVERY_PYTHON, "--group=docs", constraints=[], package=False))
+    if sys.argv[1:] == ["docs"]:
+        return
     dev = compiled(*EVERY_PYTHON, "--group=dev", *EXTRAS, constraints=[TORCH])
     torch = torch_of_this_index(dev, HERE / "torch.txt")
     cuda = {name: hashes for name, hashes in dev.items() if CUDA.match(name)}

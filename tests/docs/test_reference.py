@@ -50,7 +50,7 @@ def test_each_keyword_is_in_one_group_of_the_table() -> None:
 
 def test_the_table_has_the_type_and_the_default_of_the_code() -> None:
     rows = GENERATOR.keyword_table().splitlines()
-    assert [row for row in rows if row.startswith("| `max_samples` | `int \\| None` | `None` | ")]
+    assert [row for row in rows if row.startswith("| `max_samples` | `int or None` | `None` | ")]
     assert [row for row in rows if row.startswith("| `last_batch` | `str` | `'short'` | ")]
 
 

@@ -47,7 +47,7 @@ def stream(
     dataset = FirehoseDataset(
         _mix(mix),
         server=server or None,
-        home=home or None,
+        home=_home_beside(server, home),
         view="text" if form == "text" and view == "samples" else view,
         seed=seed,
         shuffle=shuffle,
@@ -72,6 +72,11 @@ def stream(
 
 def _mix(text: str) -> str | Path:
     return Path(text) if text.endswith((".yaml", ".yml", ".json")) and Path(text).is_file() else text
+
+
+def _home_beside(server: str, home: str) -> str | None:
+    """The home to read. With a server, a home from the environment is not used; one from `--home` is refused later."""
+    return None if not home or (server and home == os.environ.get("CHOLINE_DATA_HOME")) else home
 
 
 def tokenize(home: str, names: list[str], *, tokenizer: str, boundary: str, workers: int, as_json: bool) -> None:
