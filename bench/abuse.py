@@ -76,12 +76,12 @@ def make_home(folder: str) -> None:
 class Server:
     """A `choline-data serve` process, and its figures from /proc."""
 
-    def __init__(self, home: str, log: str) -> None:
+    def __init__(self, home: str, log: str, memory: int = MEMORY) -> None:
         with open(log, "ab") as errors:
             self.process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "choline_data", "serve", "--home", home, "--port", "0", "--http-port", "0"),
-                    *("--memory", str(MEMORY), "--limit", f"opened_bytes={32 << 20}", "--json"),
+                    *("--memory", str(memory), "--limit", f"opened_bytes={32 << 20}", "--json"),
                 ],
                 stdout=subprocess.PIPE,
                 stderr=errors,

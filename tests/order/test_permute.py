@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from choline_data.order.permute import Permutation, Permutations, key_of, mixed, shuffled, unmixed
+from choline_data.order.permute import Permutation, Permutations, key_of, keys_of, mixed, shuffled, unmixed
 
 from .conftest import adjacent_correlation
 
@@ -94,6 +94,15 @@ def test_a_key_depends_on_every_part_its_kind_and_its_place():
     assert len(set(keys)) == len(keys)
     assert key_of(-1) == key_of((1 << 64) - 1)
     assert all(0 <= key < 1 << 64 for key in keys)
+
+
+@given(
+    st.lists(st.one_of(st.integers(-5, 5), st.text(max_size=5)), max_size=3),
+    st.lists(st.tuples(st.integers(-(1 << 63), (1 << 63) - 1), st.integers(0, 9)), min_size=1, max_size=5),
+)
+def test_many_keys_are_those_of_their_parts(parts, numbers):
+    keys = keys_of(*parts, numbers=np.array(numbers, dtype=np.int64))
+    assert keys.tolist() == [key_of(*parts, *row) for row in numbers]
 
 
 def test_the_scrambler_is_the_published_one():

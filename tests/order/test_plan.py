@@ -130,6 +130,23 @@ def test_served_counts_what_stands_before_any_position(position):
     assert of.served(position) == np.bincount(rows[:, 0], minlength=3).tolist()
 
 
+def test_what_is_served_before_each_position_near_the_ends_of_phases():
+    segments = [(0, (2, 1, 1)), (18, (1, 5, 0)), (25, (1, 1, 1))]
+    rows = placed(plan(segments, [10, 20, None]), 0, 120)[:, 0]
+    of = plan(segments, [10, 20, None])
+    for position in range(121):
+        assert of.served(position) == np.bincount(rows[:position], minlength=3).tolist()
+
+
+def test_the_last_position_is_placed_and_numbers_have_few_bytes():
+    source, rank = plan([1, 1], [5, 5]).at(np.array([0, 9]))
+    assert (source.dtype, rank.dtype) == (np.uint16, np.int64)
+    only, its = plan([1], [10]).at(np.array([9]))
+    assert (only.dtype, its.dtype, its.tolist()) == (np.uint16, np.int64, [9])
+    with pytest.raises(OutOfRangeError, match="Positions 10 to 11"):
+        plan([1], [10]).at(np.array([10]))
+
+
 CHANGES = st.lists(
     st.tuples(st.integers(1, 9000), st.lists(st.integers(0, 9), min_size=3, max_size=3).filter(any)),
     max_size=5,
@@ -220,6 +237,9 @@ def test_what_has_run_out_is_missed_only_where_the_mix_still_asks_for_it():
     assert plan([(0, (1, 1)), (10, (1, 0))], [None, 5], on_exhausted="error").missing() == []
     assert plan([(0, (1, 1)), (100, (1, 0))], [None, 5], on_exhausted="error").missing() == [1]
     assert plan([1], [7], on_exhausted="error").missing() == []
+    assert plan([1, 0], [7, 7], on_exhausted="error").missing() == []
+    assert plan([1, 2, 0], [7, 70, 7], on_exhausted="error").missing() == [0]
+    assert plan([1, 1], [7, None]).missing() == []
 
 
 def test_repeat_begins_again_until_each_source_has_been_through():

@@ -102,6 +102,22 @@ def test_the_fewest_slots_through_what_is_left_are_the_first_that_give_each_sour
     assert quotas.slots_through(rest) is None
 
 
+def test_the_slots_for_what_is_left_are_those_of_a_search_through_all_slots():
+    chance = random.Random(3)
+    for _ in range(100):
+        weights = [chance.choice([1, 1, 2, 3, 40]) for _ in range(chance.randint(1, 5))]
+        left = [chance.randint(1, 4) * chance.choice([1, weight]) for weight in weights]
+        quotas = Quotas(weights)
+        most = max((few + 3) * sum(weights) // weight for few, weight in zip(left, weights, strict=True))
+        every = quotas.after_each(np.arange(most + 1))
+        within = np.flatnonzero((every <= left).all(axis=1))
+        through = np.flatnonzero((every >= left).all(axis=1))
+        assert quotas.slots_within(np.array(left)) == within[-1]
+        assert quotas.slots_through(np.array(left)) == through[0]
+    for left in ([0, 0, 0], [0, -5, -9], [-7, -7, -7]):
+        assert Quotas([3, 1, 1]).slots_through(np.array(left)) == 0
+
+
 def test_what_sources_without_weight_have_left_does_not_count():
     assert Quotas([1, 0]).slots_within(np.array([7, 0])) == 7
     assert Quotas([0, 1]).slots_within(np.array([7, ENDLESS])) is None

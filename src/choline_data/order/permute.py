@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,19 +23,30 @@ TABLE_ROWS = 1024  # for n up to this, a table sorted by hash: as good as random
 _M1, _M2, _M3 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _UNDO_M2, _UNDO_M3 = (np.uint64(pow(int(factor), -1, 1 << 64)) for factor in (_M2, _M3))
 _number = struct.Struct("<cQ").pack
+_NUMBERS = np.dtype([("kind", "S1"), ("number", "<u8")])  # the same bytes as `_number`
 _S30, _S27, _S31, _S32 = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(32)
 
 
-def _packed(raw: bytes) -> bytes:
-    return _number(b"s", len(raw)) + raw
+def _packed(parts: Sequence[int | str]) -> bytes:
+    texts = [part if isinstance(part, int) else part.encode() for part in parts]
+    return b"".join(
+        _number(b"i", part & _WORD) if isinstance(part, int) else _number(b"s", len(part)) + part for part in texts
+    )
 
 
 def key_of(*parts: int | str) -> int:
     """A 64-bit key: the same for equal parts, unrelated for different parts."""
-    packed = b"".join(
-        [_number(b"i", part & _WORD) if isinstance(part, int) else _packed(part.encode()) for part in parts]
-    )
-    return xxhash.xxh3_64_intdigest(packed)
+    return xxhash.xxh3_64_intdigest(_packed(parts))
+
+
+def keys_of(*parts: int | str, numbers: npt.NDArray[np.integer[Any]]) -> _Words:
+    """`key_of(*parts, *row)` for each row of a matrix of numbers."""
+    head = _packed(parts)
+    tails = np.empty(numbers.shape, _NUMBERS)
+    tails["kind"], tails["number"] = b"i", numbers.astype(np.uint64)
+    raw, size = tails.tobytes(), numbers.shape[1] * _NUMBERS.itemsize
+    digest = xxhash.xxh3_64_intdigest
+    return np.array([digest(head + raw[at : at + size]) for at in range(0, len(raw), size)], np.uint64)
 
 
 def mixed(words: _Words) -> _Words:
@@ -105,7 +117,7 @@ class Permutations:
     `p(which, x)` permutes x[i] with key number which[i]. The results are those of a `Permutation` with that key.
     """
 
-    def __init__(self, n: int, keys: Sequence[int]) -> None:
+    def __init__(self, n: int, keys: Sequence[int] | _Words) -> None:
         _check(n)
         small = n <= TABLE_ROWS
         numbers = np.arange(n if small else 0, dtype=np.uint64)
@@ -134,10 +146,12 @@ class _Network:
 
     __slots__ = ("_keys", "_left", "_n", "_right")
 
-    def __init__(self, n: int, keys: Sequence[int]) -> None:
+    def __init__(self, n: int, keys: Sequence[int] | _Words) -> None:
         left = math.isqrt(n - 1) + 1
         self._n, self._left, self._right = np.uint64(n), np.uint64(left), np.uint64(-(-n // left))
-        self._keys = np.array([[key_of(key, turn) for key in keys] for turn in range(ROUNDS)], np.uint64)
+        each = np.array(keys, np.uint64).repeat(ROUNDS)
+        turns = np.tile(np.arange(ROUNDS, dtype=np.uint64), len(keys))
+        self._keys = keys_of(numbers=np.column_stack((each, turns))).reshape(-1, ROUNDS).T
 
     def walked(self, x: Ints, which: Ints | None, *, forward: bool) -> Ints:
         """Each x through the network of its key, again and again until it is below n. `which` is None for a single key."""

@@ -109,7 +109,7 @@ class Quotas:
         if not len(ending):
             return None
         share, few = self._shares[ending], rest[ending]
-        latest = ((few + QUOTA_BOUND + 1) / share).min() * (1 + _WIDER)
+        latest = ((few + QUOTA_BOUND) / share).min() * (1 + _WIDER)
         near = ending[(few - QUOTA_BOUND) / share <= latest]
         return min(self._most(leaf, int(rest[leaf])) for leaf in near.tolist())
 
@@ -119,8 +119,8 @@ class Quotas:
         if (rest >= ENDLESS).any():
             return None
         earliest = ((rest - QUOTA_BOUND) / self._shares).max() * (1 - _WIDER)
-        near = np.flatnonzero((rest + QUOTA_BOUND + 1) / self._shares >= earliest)
-        return max(self._least(leaf, int(rest[leaf])) for leaf in near.tolist())
+        near = np.flatnonzero((rest + QUOTA_BOUND) / self._shares >= earliest)
+        return max(0, *(self._most(leaf, int(rest[leaf]) - 1) + 1 for leaf in near.tolist()))
 
     def _most(self, leaf: int, slots: int) -> int:
         """The most slots of the root of which this leaf gets at most `slots`, computed from the leaf up."""
@@ -135,10 +135,6 @@ class Quotas:
                 slots = slots * both // (both - weight)
             node = above
         return slots
-
-    def _least(self, leaf: int, slots: int) -> int:
-        """The fewest slots of the root of which this leaf gets at least `slots`."""
-        return self._most(leaf, slots - 1) + 1 if slots > 0 else 0
 
 
 def _tree(leaves: list[int]) -> Tree:

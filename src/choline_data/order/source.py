@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from choline_data.order.permute import Ints, Permutation, Permutations, key_of
+from choline_data.order.permute import Ints, Permutation, Permutations, key_of, keys_of
 from choline_data.process.work import pause
 
 WINDOW_BLOCKS = 64
@@ -169,8 +169,7 @@ class SourceOrder:
     def _rows_at(self, ranks: Ints) -> Ints:
         epoch, place = np.divmod(ranks, self.rows)
         epochs, which = np.unique(epoch, return_inverse=True)
-        keys = [key_of("blocks", self._seed, self._key, number) for number in epochs.tolist()]
-        orders = Permutations(self._blocks, keys)
+        orders = Permutations(self._blocks, keys_of("blocks", self._seed, self._key, numbers=epochs[:, None]))
         short = orders.inverse(np.arange(len(epochs)), np.full(len(epochs), self._blocks - 1))[which]
         window = place // (WINDOW_BLOCKS * self.block_rows)
         window += self._starts(window + 1, short) <= place
@@ -193,13 +192,12 @@ class SourceOrder:
         """The permuted places within windows: each element has an epoch, a window, the window's size and a place in it."""
         begins = np.flatnonzero(np.diff(epoch, prepend=-1) | np.diff(window, prepend=-1))
         which = np.repeat(np.arange(len(begins)), np.diff(begins, append=len(epoch)))
-        named = zip(epoch[begins].tolist(), window[begins].tolist(), strict=True)
-        keys = np.array([key_of("rows", self._seed, self._key, *name) for name in named], np.uint64)
+        keys = keys_of("rows", self._seed, self._key, numbers=np.column_stack((epoch[begins], window[begins])))
         out = np.empty_like(place)
         for each in np.unique(size).tolist():
             mine = np.flatnonzero(size == each)
             used, its = np.unique(which[mine], return_inverse=True)
-            out[mine] = Permutations(each, keys[used].tolist())(its, place[mine])
+            out[mine] = Permutations(each, keys[used])(its, place[mine])
         return out
 
     def _places(self, epoch: int, window: int) -> Ints:
