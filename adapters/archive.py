@@ -27,6 +27,7 @@ from choline_data.adapters.base import (
 from choline_data.adapters.reading import io, members
 from choline_data.adapters.reading.chosen_names import chosen_of
 from choline_data.adapters.reading.file_roles import roles_of, unclaimed
+from choline_data.adapters.reading.known.identity import refusal
 from choline_data.adapters.reading.left_out import refuse_table_formats, why_left_out
 from choline_data.adapters.reading.splits import NO_SPLIT, WHY_NO_SPLIT, leaving_out, marked_source, settled, split_by
 from choline_data.errors import SourceFormatError
@@ -92,11 +93,10 @@ def detect(source: Source) -> list[FormatClaim]:
         raise SourceFormatError(f"{name}: {reason}; nothing is left to read.", remedy="Pack the archive again.")
     claims, rest = _claims_within(Source("", found, folder=True, options=source.options))
     if not claims:
-        raise SourceFormatError(
-            f"{archives[0].name}: no adapter reads its members ({found[0].name} …).",
-            remedy="docs/formats.md lists what can be read.",
-        )
-    unread += map(unclaimed, rest.files)
+        with io.with_heads(members.MemberHeads(found)):
+            raise refusal(archives[0].name, found)
+    with io.with_heads(members.MemberHeads(rest.files)):
+        unread += unclaimed(rest.files)
     outer = [_outer(claim, archives, len(found), at == 0, source.options) for at, claim in enumerate(claims)]
     return [replace(outer[0], members=(*outer[0].members, *unread)), *outer[1:]]
 

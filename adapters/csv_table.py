@@ -8,6 +8,7 @@ also Namibia). A row with a wrong number of fields is a reject; its fields are n
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -28,7 +29,9 @@ from choline_data.adapters.base import (
 )
 from choline_data.adapters.reading import batches, io
 from choline_data.adapters.reading.csv_dialect import MISSING, Dialect, encoding_of, sniff
-from choline_data.errors import SourceDamagedError, SourceFormatError, SourceTooLargeError, one_line
+from choline_data.adapters.reading.known.format_table import format_of_bytes, format_of_text
+from choline_data.adapters.reading.known.identity import without_impostors
+from choline_data.errors import ChoiceNeededError, SourceDamagedError, SourceFormatError, SourceTooLargeError, one_line
 
 SNIFF_BYTES = 1 << 20
 EXTENSIONS = frozenset({"csv", "tsv", "tab", "psv", "ssv"})
@@ -301,24 +304,61 @@ def _all(values: pa.Array, pattern: str) -> bool:
 
 
 def detect(source: Source) -> list[FormatClaim]:
-    """Claims files named .csv, .tsv and similar, and .txt, .data or .dat files that are clearly tables."""
-    files = tuple(f for f in source.files if io.extension(f.name) in EXTENSIONS or _is_table(f))
+    """Claims files named .csv, .tsv and similar, and files named .txt, .data or .dat that are certainly tables.
+
+    Raises ChoiceNeededError for a file that may be a table or a text, unless the user says with `--as` which it is.
+    """
+    named = set(without_impostors([f for f in source.files if io.extension(f.name) in EXTENSIONS]))
+    files = tuple(f for f in source.files if f in named or _is_table(f, source.options.get("as", "")))
     return [FormatClaim(Delimited(), files, 0.9, "delimited text")] if files else []
 
 
+OTHER_EXTENSIONS = frozenset({"txt", "text", "data", "dat", "all", "asc", "prn", ""})
 _TABLE_LINES = 5  # a file with fewer lines is not recognised as a table
+_SURE, _UNSURE, _NO = "sure", "unsure", "no"
 
 
-def _is_table(file: SourceFile) -> bool:
-    if io.extension(file.name) not in ("txt", "data", "dat"):
+def _is_table(file: SourceFile, as_kind: str) -> bool:
+    extension = io.extension(file.name)
+    if extension not in OTHER_EXTENSIONS:
         return False
+    likely = _table_in(file, extension)
+    if likely == _UNSURE and not as_kind:
+        raise ChoiceNeededError(
+            f"{file.name} may be a table or plain text.",
+            remedy="--as tabular reads it as a table, --as text as plain text.",
+        )
+    return likely == _SURE or (likely == _UNSURE and as_kind != "text")
+
+
+def _table_in(file: SourceFile, extension: str) -> str:
+    """Whether the file is a table, as far as its first lines say."""
     head = io.head(file.path)
-    if head.count(b"\n") < _TABLE_LINES:
-        return False
+    if head.count(b"\n") < _TABLE_LINES or format_of_bytes(head) is not None:
+        return _NO
     encoding = encoding_of(head)
     if b"\0" in head and not encoding.startswith("utf-16"):
-        return False
+        return _NO
+    if format_of_text(head, file.name, extension) is not None:
+        return _NO
     text = codecs.getincrementaldecoder(encoding)("replace").decode(head)
-    found = sniff(text[: text.rfind("\n") + 1], io.extension(file.name))
-    enough = text.count("\n") >= _TABLE_LINES and found.consistent == 1.0 and len(found.names) > 1
-    return enough and (found.delimiter != "," or io.extension(file.name) != "txt")
+    text = text[: text.rfind("\n") + 1]
+    return _certainty(text, sniff(text, extension), named=extension != "")
+
+
+def _certainty(text: str, found: Dialect, *, named: bool) -> str:
+    columns, lines = len(found.names), text.count("\n")
+    if lines < _TABLE_LINES or columns < 2:
+        return _NO
+    if found.consistent == 1.0:
+        if found.delimiter != "," or (columns > 2 and not _reads_as_prose(text)):
+            return _SURE if named or columns > 2 else _NO
+        return _UNSURE if named and not _reads_as_prose(text) else _NO
+    torn = found.consistent >= 0.9 and lines >= 20 and columns > 2 and found.delimiter != " "
+    return _UNSURE if named and torn and not _reads_as_prose(text) else _NO
+
+
+def _reads_as_prose(text: str) -> bool:
+    """Whether most commas are followed by a blank and a letter, as in a sentence."""
+    commas = text.count(",")
+    return commas > 0 and 2 * len(re.findall(r",\s+[^\W\d_]", text)) > commas

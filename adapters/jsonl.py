@@ -24,6 +24,7 @@ from choline_data.adapters.base import (
     from_row,
 )
 from choline_data.adapters.reading import io, plain_files, records
+from choline_data.adapters.reading.known.identity import without_impostors
 from choline_data.errors import SourceFormatError
 
 SHARD_BYTES = 128 << 20
@@ -120,7 +121,7 @@ def looks_like_lines(head: bytes, *, whole: bool) -> bool:
 
 def detect(source: Source) -> list[FormatClaim]:
     """Claims files named .jsonl, .ndjson and similar, and other files that have one JSON object on each line."""
-    named = tuple(f for f in source.files if io.extension(f.name) in EXTENSIONS)
+    named = without_impostors([f for f in source.files if io.extension(f.name) in EXTENSIONS])
     rest = [f for f in source.files if io.extension(f.name) in ("json", "log", "txt", "data", "")]
     found = tuple(f for f in rest if _is_lines(f))
     if not named and not found:

@@ -29,6 +29,7 @@ from choline_data.adapters.base import (
     chunk_of,
 )
 from choline_data.adapters.reading import batches, io
+from choline_data.adapters.reading.known.identity import without_impostors
 from choline_data.columns.arrow_values import array_of
 from choline_data.errors import SourceDamagedError, SourceTooLargeError, one_line
 
@@ -312,7 +313,7 @@ def _validate(batch: pa.RecordBatch, name: str, group: int) -> None:
 
 def detect(source: Source) -> list[FormatClaim]:
     """Claims files named .parquet or .pq, and files of any name that begin with Parquet's magic bytes."""
-    files = tuple(
-        f for f in source.files if io.extension(f.name) in ("parquet", "pq") or io.raw_head(f.path, 4) == _MAGIC
-    )
+    begun = {f for f in source.files if io.raw_head(f.path, 4) == _MAGIC}
+    named = [f for f in source.files if io.extension(f.name) in ("parquet", "pq") and f not in begun]
+    files = tuple(f for f in source.files if f in begun.union(without_impostors(named)))
     return [FormatClaim(Parquet(), files, 1.0, "the content is Parquet")] if files else []

@@ -26,35 +26,18 @@ from choline_data.adapters.base import (
 )
 from choline_data.adapters.reading import io, media, members
 from choline_data.adapters.reading.encodings import declared_in, decoded, looks_like_text
+from choline_data.adapters.reading.known.format_table import format_of_extension, format_of_text
+from choline_data.adapters.reading.known.identity import HEAD_BYTES, MARKUP, Identity, is_prose, structure_of
 from choline_data.adapters.reading.names import in_order, is_about, parts
 from choline_data.adapters.reading.rows import SourceRows, file_shards
 from choline_data.errors import InvalidOptionError, SourceDamagedError, SourceFormatError, SourceTooLargeError
 
 UNITS = ("document", "line", "paragraph", "separator")
-SUFFIXES = frozenset(
-    [
-        "txt",
-        "text",
-        "md",
-        "markdown",
-        "rst",
-        "tex",
-        "log",
-        "html",
-        "htm",
-        "org",
-        "adoc",
-        "asc",
-        "srt",
-        "vtt",
-        "xml",
-        "yaml",
-        "yml",
-    ]
-)
+SUFFIXES = MARKUP | {"txt", "text", "asc"}
 MIN_LINES = 50
 PARAGRAPH_CHARS = 200
 LOOK_FILES = 64
+MIN_PROSES = 10
 
 
 @dataclass(frozen=True)
@@ -219,8 +202,7 @@ def detect(source: Source) -> list[FormatClaim]:
     about = [] if single else [f for f in source.files if is_about(f.name)]
     about_names = {f.name for f in about}
     asked = [f for f in source.files if f.name not in about_names]
-    # A file with a text extension is opened only if it is among the first, because opening 100,000 members takes minutes.
-    texts = [f for at, f in enumerate(asked) if _is_text(f, look=at < LOOK_FILES)]
+    texts = _texts(asked, plain=source.options.get("as") == "text")
     if not texts and about and len(about) == len(source.files):
         return []
     groups: dict[str, list[SourceFile]] = {}
@@ -246,23 +228,74 @@ def detect(source: Source) -> list[FormatClaim]:
     return claims
 
 
-def _is_text(file: SourceFile, look: bool = True) -> bool:
-    last = parts(file.name)[-1]
-    suffix = (
-        media.suffix_of(last)
-        if not last.endswith((".gz", ".zst", ".bz2", ".xz"))
-        else media.suffix_of(last[: last.rfind(".")])
-    )
-    named = suffix in SUFFIXES
-    odd = not suffix or len(suffix) > 5 or not suffix.isalnum() or "-" in last
-    if not named and not odd:
-        return False
-    if named and not look:
-        return True
-    head = io.head(file.path, 8 << 10)
+def _texts(files: Sequence[SourceFile], *, plain: bool) -> list[SourceFile]:
+    """The files whose content and name say prose, source code or markup. With `plain`, all that are text."""
+    named: dict[str, list[SourceFile]] = {}
+    unnamed: list[SourceFile] = []
+    for file in files:
+        suffix = _suffix_of(file.name)
+        if suffix in SUFFIXES:
+            named.setdefault(suffix, []).append(file)
+        elif plain or (_is_odd(suffix, file.name) and format_of_extension(suffix) is None):
+            unnamed.append(file)
+    taken = set(_proses(unnamed, plain=plain))
+    for group in named.values():
+        taken.update(_most_like_the_first(group, plain=plain))
+    return [f for f in files if f in taken]
+
+
+def _most_like_the_first(files: list[SourceFile], *, plain: bool) -> list[SourceFile]:
+    """The texts among files with the same text extension.
+
+    Only LOOK_FILES of them are opened, because opening 100,000 members takes minutes. The others are taken if most of these
+    are texts.
+    """
+    looked = files
+    if len(files) > LOOK_FILES:
+        looked = [files[i * (len(files) - 1) // (LOOK_FILES - 1)] for i in range(LOOK_FILES)]
+    good = [f for f in looked if _head_of_text(f) is not None and (plain or _structure(f) is None)]
+    if len(looked) == len(files) or len(good) * 2 <= len(looked):
+        return good
+    bad = set(looked) - set(good)
+    return [f for f in files if f not in bad]
+
+
+def _proses(files: list[SourceFile], *, plain: bool) -> list[SourceFile]:
+    """The texts among files whose names say nothing. If nearly all are prose, a text in an unknown encoding counts too."""
+    texts = [f for f in files if _head_of_text(f) is not None]
+    if plain:
+        return texts
+    prose = [f for f in texts if declared_in(f.name) or (_structure(f) is None and is_prose(f.name, _head(f)))]
+    if len(prose) >= MIN_PROSES and len(prose) * 10 >= len(texts) * 9:
+        return [f for f in texts if f in prose or format_of_text(_head(f), f.name) is None]
+    return prose
+
+
+def _suffix_of(name: str) -> str:
+    last = parts(name)[-1]
+    return media.suffix_of(last[: last.rfind(".")] if last.endswith((".gz", ".zst", ".bz2", ".xz")) else last)
+
+
+def _is_odd(suffix: str, name: str) -> bool:
+    """Whether the suffix is no extension, so that only the content can say what the file is."""
+    return not suffix or len(suffix) > 5 or not suffix.isalnum() or suffix.isdigit() or bool(declared_in(name))
+
+
+def _head(file: SourceFile) -> bytes:
+    return io.head(file.path, HEAD_BYTES)
+
+
+def _head_of_text(file: SourceFile) -> bytes | None:
+    """The first bytes of a text. None if the file is something else."""
+    head = _head(file)
     if declared_in(file.name).startswith("utf-16"):
-        return True
-    return looks_like_text(head) and not media.mime_of(head)
+        return head
+    return head if looks_like_text(head) and not media.mime_of(head) else None
+
+
+def _structure(file: SourceFile) -> Identity | None:
+    """The structured format of a text. A name that declares an encoding says that the file is a text."""
+    return None if declared_in(file.name) else structure_of(file.name, _head(file))
 
 
 def _unit_of(file: SourceFile, files: Sequence[SourceFile]) -> str:

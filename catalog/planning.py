@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from choline_data.adapters.base import USED, Adapter, FormatClaim, Shard, Source, SourceChunk, foreign
 from choline_data.adapters.mapping import Mapping, forms
+from choline_data.adapters.reading.known.identity import refusal
 from choline_data.adapters.reading.splits import SplitBy, counted, leaving_out, marked_source, split_by
 from choline_data.adapters.registry import claims
 from choline_data.catalog.account import FileAccount, account_of
@@ -26,7 +27,6 @@ from choline_data.errors import (
     SourceDamagedError,
     SourceFormatError,
     SourceTooLargeError,
-    one_line,
 )
 from choline_data.store.blocks import block_rows_for
 
@@ -267,14 +267,12 @@ def _spread_groups(groups: list[list[Shard]]) -> list[list[Shard]]:
 def plan_source(source: Source, name: str, wishes: Wishes) -> IngestPlan:
     """The plan for a resolved source. ChoiceNeededError if two kinds are about equally likely."""
     by = split_by(wishes.split_by)
+    as_kind = "text" if wishes.format == "text" else wishes.as_kind
+    source = replace(source, options={**source.options, "as": as_kind}) if as_kind else source
     source = marked_source(source)
     taken, rest = claims(source, only=wishes.format)
     if not taken:
-        files = ", ".join(one_line(f.name, 60) for f in source.files[:5])
-        raise SourceFormatError(
-            f"{source.location}: no adapter knows what this is ({files}).",
-            remedy="Name a format with --format, or see docs/formats.md for what can be read.",
-        )
+        raise refusal(source.location, source.files)
     listed, left_out = split_shards(taken, by, wishes.config, wishes.split)
     account = account_of(source, [leaving_out(claim, left_out) for claim in taken], rest)
     parts: list[IngestPart] = []

@@ -12,12 +12,14 @@ import io
 import json
 import sys
 import tempfile
+import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from choline_data.adapters.reading.known.format_table import known_formats
 from choline_data.adapters.registry import FORMATS
 from choline_data.cli import main as command_line
 
@@ -57,6 +59,21 @@ def outcomes(data: Path, home: Path) -> dict[str, Outcome]:
     return {entry["name"]: added(data / entry["name"], home) for entry in entries}
 
 
+def _refused() -> list[str]:
+    """The formats that are not read but known, so that a refusal names them and what converts them."""
+    read = {extension for known in known_formats() if known.reader for extension in known.extensions}
+    names = sorted({k.name for k in known_formats() if not k.reader and not read.issuperset(k.extensions or {""})})
+    return [
+        "## What is refused by name",
+        "",
+        "A text becomes documents only if its content and its name say prose, source code or markup. The following formats",
+        "are recognised by their first bytes, their first lines or their extension. The error names the format and what",
+        "converts it. `--as text` takes a file of text as plain text anyway.",
+        "",
+        *textwrap.wrap("; ".join(names) + ".", 120, break_on_hyphens=False, break_long_words=False),
+    ]
+
+
 def page(data: Path, found: dict[str, Outcome]) -> str:
     """The whole of docs/formats.md."""
     about = {e["name"]: e for e in json.loads((data / "manifest.json").read_text())["datasets"]}
@@ -79,6 +96,7 @@ def page(data: Path, found: dict[str, Outcome]) -> str:
         first = (sys.modules.get(fmt.module) or fmt.load()).__doc__ or ""
         what = " ".join(first.strip().split("\n\n")[0].split())
         lines.append(f"| {fmt.name}{' (layout)' if fmt.layout else ''} | {_cell(what)} | {fmt.extra} |")
+    lines += ["", *_refused()]
     lines += [
         "",
         "## Datasets",

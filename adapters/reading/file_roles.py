@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from choline_data.adapters.base import DESCRIBED, JOINED, LEFT_OUT, USED, FileRole, FormatClaim, SourceFile
+from choline_data.adapters.reading.known.identity import identify
 from choline_data.adapters.reading.names import is_about
+
+MOST_OPENED = 256
 
 
 def roles_of(claims: Iterable[FormatClaim]) -> tuple[FileRole, ...]:
@@ -27,10 +30,18 @@ def roles_of(claims: Iterable[FormatClaim]) -> tuple[FileRole, ...]:
     return tuple(found.values())
 
 
-def unclaimed(file: SourceFile) -> FileRole:
-    """The role of a file that no format claimed."""
-    about = is_about(file.name)
-    return FileRole(file.name, DESCRIBED if about else LEFT_OUT, "" if about else "no adapter knows it")
+def unclaimed(files: Sequence[SourceFile]) -> list[FileRole]:
+    """The roles of files that no format claimed. The first of them are opened to say what they are."""
+    found: list[FileRole] = []
+    opened = 0
+    for file in files:
+        if is_about(file.name):
+            found.append(FileRole(file.name, DESCRIBED))
+            continue
+        what = identify(file).what if opened < MOST_OPENED else "not supported"
+        found.append(FileRole(file.name, LEFT_OUT, what))
+        opened += 1
+    return found
 
 
 _NOTHING = FileRole("", LEFT_OUT)

@@ -18,6 +18,7 @@ from typing import BinaryIO, cast
 
 from choline_data.adapters.base import SourceFile
 from choline_data.adapters.reading import plain_files, tar_stream, zip_stream
+from choline_data.adapters.reading.known.format_table import is_zip_document
 from choline_data.errors import SourceDamagedError, SourceFormatError, SourceTooLargeError
 
 MAX_TAR_MEMBERS = 2_000_000
@@ -34,12 +35,12 @@ def is_member(path: str) -> bool:
 
 
 def is_archive(file: SourceFile) -> str:
-    """ "zip", "tar" or "", by the first bytes, or else by the name."""
+    """ "zip", "tar" or "", by the first bytes, or else by the name. A ZIP that is one document (a workbook) is no archive."""
     if is_member(file.path):
         return ""  # an archive within an archive is not opened
     head = plain_files.raw_head(file.path)
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        return "zip"
+        return "" if is_zip_document(head) else "zip"
     if plain_files.compression_of(head):
         head = plain_files.head(file.path, tar_stream.BLOCK)
     if tar_stream.is_tar(head):

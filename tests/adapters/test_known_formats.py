@@ -1,0 +1,221 @@
+"""Structured text is never published as prose: a file that no adapter reads is refused by the name of its format."""
+
+from __future__ import annotations
+
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from choline_data.adapters.base import SourceFile
+from choline_data.adapters.reading.known.format_table import KnownFormat, format_of_bytes, known_formats
+from choline_data.adapters.reading.known.identity import identify
+from choline_data.catalog.locate import resolve
+from choline_data.catalog.planning import IngestPlan, Wishes, plan_source
+from choline_data.errors import ChoiceNeededError, SourceFormatError
+
+PROSE = {
+    "story": "Once upon a time, there was a king.\nHe had three sons, and he loved them all.\n\nThe eldest went away.\n"
+    * 4,
+    "poem": "Tyger Tyger, burning bright,\nIn the forests of the night;\nWhat immortal hand or eye,\nCould frame thy\n"
+    * 3,
+    "play": "First Citizen:\nBefore we proceed any further, hear me speak.\n\nAll:\nSpeak, speak.\n\n" * 8,
+    "dialogue": "Anna: Where have you been?\nBen: I was at home, as always.\nAnna: I did not see you there.\n" * 6,
+    "chinese": "春眠不觉晓，处处闻啼鸟。\n夜来风雨声，花落知多少。\n" * 6,
+    "thai": "มนุษย์ทั้งหลายเกิดมามีอิสระและเสมอภาคกันในเกียรติศักดิ์และสิทธิ\n" * 8,
+    "russian": "Все люди рождаются свободными и равными в своём достоинстве и правах.\nОни наделены разумом.\n" * 6,
+    "list": "Things to take with you:\n- a warm coat and a hat\n- something to read on the train\n- bread and cheese\n"
+    * 3,
+    "quotes": "> He said that he would come.\n> I did not believe him.\nBut he came all the same, in the evening.\n"
+    * 4,
+    "recipe": "Take 2 eggs, 100 g of sugar and 50 g of flour.\nBeat the eggs for 5 minutes.\nBake at 180 degrees.\n"
+    * 4,
+    "code": "def area(radius):\n    return 3.14 * radius ** 2\n\n\nfor number in range(10):\n    print(area(number))\n"
+    * 3,
+    "mail address": "Write to us: info@example.org. We answer within a day.\nOur office is open from 9 to 5.\n" * 4,
+}
+
+STRUCTURED = {
+    "ARFF": "@relation iris\n@attribute width numeric\n@attribute class {a,b}\n@data\n1.5,a\n2.5,b\n",
+    "FASTA": ">seq1 a protein\nMKVLATGGSW\nAAPLK\n>seq2\nMKKLV\n",
+    "FASTQ": "@read1\nACGTN\n+\nIIIII\n@read2\nACCTA\n+\nIIIHH\n",
+    "VCF variants": "##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\n1\t5\trs1\tA\tT\n",
+    "GFF or GTF features": "chr1\thavana\tgene\t11869\t14409\t.\t+\t.\tgene_id=1\n" * 3,
+    "SDF or MOL structure": "water\n  tool\n\n  3  2  0  0  0  0  0  0  0  0999 V2000\n    0.0 0.0 0.0 O\nM  END\n$$$$\n",
+    "PDB structure": "HEADER    HYDROLASE\nATOM      1  N   MET A   1      11.1  13.2   2.1  1.00 49.05           N\n",
+    "PGN chess games": '[Event "Open"]\n[Site "?"]\n[White "A"]\n[Black "B"]\n\n1. e4 e5 2. Nf3 *\n',
+    "BibTeX": "@article{knuth,\n  title = {Literate programming},\n  year = 1984\n}\n",
+    "PO translations": '#: a.c:1\nmsgid "Hello"\nmsgstr "Hallo"\n',
+    "SubRip subtitles": "1\n00:00:01,000 --> 00:00:02,000\nHello there.\n\n2\n00:00:03,000 --> 00:00:04,000\nBye.\n",
+    "WebVTT subtitles": "WEBVTT\n\n00:01.000 --> 00:04.000\nHello.\n",
+    "iCalendar": "BEGIN:VCALENDAR\nVERSION:2.0\nBEGIN:VEVENT\nSUMMARY:Party\nEND:VEVENT\nEND:VCALENDAR\n",
+    "vCard contacts": "BEGIN:VCARD\nVERSION:3.0\nFN:Ada Lovelace\nEND:VCARD\n",
+    "mbox mail": "From a@example.org Mon Jan  1 10:00:00 2024\nFrom: a@example.org\nSubject: Hi\n\nHello.\n",
+    "mail message": "From: a@example.org\nTo: b@example.org\nSubject: Hello\n\nThis is the text.\n",
+    "MediaWiki dump": "<mediawiki xml:lang='en'>\n<page><title>A</title></page>\n</mediawiki>\n",
+    "TMX translation memory": '<?xml version="1.0"?>\n<tmx version="1.4"><body></body></tmx>\n',
+    "RSS or Atom feed": '<?xml version="1.0"?>\n<rss version="2.0"><channel></channel></rss>\n',
+    "XML": '<?xml version="1.0"?>\n<inventory><item>1</item></inventory>\n',
+    "HTML page": "<!DOCTYPE html>\n<html><body>404 Not Found</body></html>\n",
+    "LIBSVM or SVMlight": "1 1:0.5 3:1\n-1 2:0.25 4:1\n1 1:1\n",
+    "fastText labels": "__label__good I liked it\n__label__bad __label__long I did not like it\n__label__good Fine\n",
+    "CoNLL-2003 or another format of tagged tokens": "-DOCSTART- -X- O O\n\nEU NNP I-NP B-ORG\nrejects VBZ I-VP O\n\n",
+    "BRAT annotations": "T1\tPerson 0 5\tAlice\nT2\tPlace 10 15\tParis\nR1\tIn Arg1:T1 Arg2:T2\n",
+    "tagged text (word/TAG)": "The/DT dog/NN barks/VBZ ./.\nA/DT cat/NN sleeps/VBZ ./.\n",
+    "bracketed parse trees": "(S (NP (DT The) (NN dog)) (VP (VBZ barks)))\n(S (NP (NNP Ann)) (VP (VBZ runs)))\n",
+    "word vectors": "the " + "0.1 " * 9 + "0.2\nof " + "0.3 " * 9 + "0.4\n",
+    "Matrix Market": "%%MatrixMarket matrix coordinate real general\n3 3 1\n1 1 2.5\n",
+    "Turtle or TriG": "@prefix ex: <http://example.org/> .\nex:a ex:knows ex:b .\n",
+    "N-Triples or N-Quads": "<http://a> <http://b> <http://c> .\n<http://a> <http://d> \"e\" .\n",
+    "INI configuration": "[server]\nhost = example.org\nport = 80\n\n[client]\nname = me\n",
+    "SQL statements": "CREATE TABLE t (a INTEGER);\nINSERT INTO t VALUES (1);\n",
+    "access log of a web server": '1.2.3.4 - - [10/Oct/2023:13:55:36 +0000] "GET / HTTP/1.0" 200 23\n' * 3,
+    "syslog": "Jan  5 10:11:12 host sshd[1]: Accepted password\nJan  5 10:11:13 host sshd[1]: closed\n",
+    "log with a time on each line": "2024-01-05 10:11:12,5 INFO started\n2024-01-05 10:11:13,5 WARN slow\n",
+    "plain-text accounts (Ledger or Beancount)": "2024-01-05 * \"Shop\"\n  Assets:Cash  -5.00 EUR\n  Expenses:Food\n",
+    "WhatsApp chat": "12/05/2024, 10:11 - Ann: Hello\n12/05/2024, 10:12 - Ben: Hi\n",
+    "IRC log": "[10:11] <ann> hello\n[10:12] <ben> hi there\n",
+    "Praat TextGrid": 'File type = "ooTextFile"\nObject class = "TextGrid"\n\nxmin = 0\nxmax = 2.5\n',
+    "YAML": "---\nname: a dataset\nrows:\n  - one\n  - two\n",
+    'fields parted by a word ("::", "|||", "+++$+++")': "1::Toy Story::Comedy\n2::Heat::Action\n3::Sabrina::Drama\n",
+    "Java properties": "".join(f"key{n}.name=value {n} of the list\nother{n}=x\n" for n in range(4)),
+    "lines of `key: value`": "".join(f"Name: Person {n}\nAge: {n}\nCity: Berlin\n\n" for n in range(4)),
+    "a table of fixed width": "".join(f"{name:10}{n:>8}   {place:10}x\n" for n, (name, place) in
+                                      enumerate([("Ann", "Rome"), ("Benjamin", "Oslo"), ("Cora", "Kiel")] * 4)),
+    "JSON with comments or JSON5": "// settings\n{\n  name: 'x',\n}\n",
+    "NEXUS": "#NEXUS\nbegin taxa;\nend;\n",
+    "GenBank records": "LOCUS       AB000263   368 bp    mRNA\nDEFINITION  Homo sapiens mRNA.\nORIGIN\n//\n",
+    "diff": "--- a/file.txt\n+++ b/file.txt\n@@ -1 +1 @@\n-old line\n+new line\n",
+    "ABC music": "X:1\nT:A Tune\nM:4/4\nK:C\nCDEF GABc|\n",
+    "GEDCOM family tree": "0 HEAD\n1 SOUR X\n0 @I1@ INDI\n1 NAME Ada /Lovelace/\n0 TRLR\n",
+}  # fmt: skip
+
+
+def plan(path: Path, as_kind: str = "") -> IngestPlan:
+    return plan_source(resolve(str(path)), "x", Wishes(as_kind=as_kind))
+
+
+@pytest.mark.parametrize("name", PROSE)
+@pytest.mark.parametrize("file", ["notes.txt", "notes"])
+def test_prose_and_code_are_texts(tmp_path: Path, name: str, file: str) -> None:
+    if name == "code" and file == "notes":
+        pytest.skip("code without an extension is asked about, because its name says nothing")
+    (tmp_path / file).write_text(PROSE[name])
+    assert plan(tmp_path / file).kind == "text"
+
+
+@pytest.mark.parametrize("name", STRUCTURED)
+def test_structured_text_is_refused_by_name_and_read_on_request(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "data.txt"
+    path.write_text(STRUCTURED[name])
+    assert identify(SourceFile(str(path), path.name)).what == name
+    with pytest.raises(SourceFormatError) as caught:
+        plan(path)
+    assert f"data.txt is {name}" in caught.value.message
+    assert "`--as text`" in caught.value.remedy
+    assert plan(path, "text").kind == "text"
+
+
+def test_a_folder_of_structured_texts_is_refused_as_a_whole(tmp_path: Path) -> None:
+    for number in range(100):
+        (tmp_path / f"{number}.txt").write_text(STRUCTURED["FASTA"])
+    with pytest.raises(SourceFormatError, match=r"each of 64 files .* is FASTA; and 36 more"):
+        plan(tmp_path)
+
+
+def test_a_structured_file_beside_prose_is_left_out_with_its_name(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(PROSE["story"])
+    (tmp_path / "b.txt").write_text(PROSE["poem"])
+    (tmp_path / "c.txt").write_text(STRUCTURED["FASTA"])
+    found = {file.name: file.reason for file in plan(tmp_path).account}
+    assert found == {"a.txt": "", "b.txt": "", "c.txt": "FASTA"}
+
+
+@pytest.mark.parametrize("name", ["data.csv", "data.jsonl", "data.json", "data.tsv", "data.parquet"])
+def test_an_error_page_in_place_of_data_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("<!DOCTYPE html>\n<html><head><title>404</title></head><body>a, b</body></html>\n")
+    with pytest.raises(SourceFormatError, match="is HTML page"):
+        plan(tmp_path / name)
+
+
+@pytest.mark.parametrize(("name", "first"), [("a.docx", "word/document.xml"), ("a.xlsx", "xl/workbook.xml")])
+def test_an_office_document_is_no_archive(tmp_path: Path, name: str, first: str) -> None:
+    with zipfile.ZipFile(tmp_path / name, "w") as archive:
+        archive.writestr(first, "<?xml version='1.0'?><document>The text of a letter.</document>")
+    with pytest.raises(SourceFormatError, match=r"is (Word document|Excel workbook)"):
+        plan(tmp_path / name)
+
+
+def test_an_archive_of_structured_texts_names_their_format(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("seq.txt", STRUCTURED["FASTA"])
+    with pytest.raises(SourceFormatError, match=r"seq\.txt is FASTA"):
+        plan(tmp_path / "a.zip")
+    assert plan(tmp_path / "a.zip", "text").kind == "text"
+
+
+TABLE = "name,age,city\n" + "".join(f"Person{n},{20 + n},Town{n}\n" for n in range(20))
+
+
+@pytest.mark.parametrize("name", ["rows.txt", "rows.data", "rows.dat", "rows.all", "rows.tab"])
+def test_a_certain_table_is_a_table_under_any_name(tmp_path: Path, name: str) -> None:
+    text = TABLE.replace(",", "\t") if name.endswith("tab") else TABLE
+    (tmp_path / name).write_text(text)
+    assert plan(tmp_path / name).kind == "tabular"
+
+
+def test_a_table_with_torn_lines_is_a_question(tmp_path: Path) -> None:
+    path = tmp_path / "rows.txt"
+    path.write_text(TABLE + "and a line of another kind\n")
+    with pytest.raises(ChoiceNeededError, match="may be a table or plain text") as caught:
+        plan(path)
+    assert "--as tabular" in caught.value.remedy
+    assert "--as text" in caught.value.remedy
+    assert plan(path, "tabular").kind == "tabular"
+    assert plan(path, "text").kind == "text"
+
+
+def test_text_with_an_unknown_extension_is_prose_or_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.zzz").write_text(PROSE["story"])
+    with pytest.raises(SourceFormatError, match="unknown extension"):
+        plan(tmp_path / "a.zzz")
+    assert plan(tmp_path / "a.zzz", "text").kind == "text"
+
+
+def test_binary_data_are_named_or_shown(tmp_path: Path) -> None:
+    (tmp_path / "a.bin").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
+    with pytest.raises(SourceFormatError, match=r"a\.bin is HDF5"):
+        plan(tmp_path / "a.bin")
+    (tmp_path / "b.bin").write_bytes(bytes([1, 2, 3, 4, 0, 200, 0, 7]) * 20)
+    with pytest.raises(SourceFormatError, match="01 02 03 04 00 c8 00 07"):
+        plan(tmp_path / "b.bin")
+
+
+def test_the_table_has_each_name_once_and_a_remedy() -> None:
+    names = [known.name for known in known_formats()]
+    assert len(names) == len(set(names)) > 200
+    assert [k.name for k in known_formats() if not k.remedy and not k.reader and k.name != "HTML page"] == []
+
+
+@pytest.mark.parametrize(
+    "known", [k for k in known_formats() for _, magic in k.magic if len(magic) > 3], ids=lambda k: k.name
+)
+def test_each_magic_number_gives_its_own_format(known: KnownFormat) -> None:
+    for at, magic in known.magic:
+        found = format_of_bytes(bytes([0xEE]) * at + magic + bytes(64))
+        assert found is not None
+        assert found.name == known.name or at > 0
+
+
+HOSTILE = [" " * 9000, "\n" * 9000, "(" * 9000, "<a " * 3000, "# x\n" * 2000, "key: v\n" * 1500, "data_x\n" + " \n" * 4000,
+           "/* x */\n" * 1200, "ACGT" * 2300, "0.5 1.5 2.5 3.5\n" * 600, "@a\n" * 3000, "A: b\n\t" * 1500]  # fmt: skip
+
+
+def test_no_pattern_takes_long_on_hostile_text() -> None:
+    for text in HOSTILE:
+        lines = text.split("\n")
+        for known in known_formats():
+            began = time.process_time()
+            known.fits_text(text, lines)
+            assert time.process_time() - began < 0.5, (known.name, text[:10])
