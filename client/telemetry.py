@@ -85,11 +85,11 @@ def served(recipe: Recipe, position: int) -> dict[str, Any]:
 def postfix(stats: Mapping[str, Any]) -> dict[str, str]:
     """The statistics as a few short strings, for `tqdm.set_postfix`."""
     out = {
-        "rows/s": _short(stats["rows_per_second"]),
-        "B/s": _short(stats["bytes_per_second"]),
+        "rows/s": short_figure(stats["rows_per_second"]),
+        "B/s": short_figure(stats["bytes_per_second"]),
         "wait": f"{stats['wait_share']:.0%}",
         "queue": f"{stats['queue_fill']:.0%}",
-        "position": _short(stats["position"]),
+        "position": short_figure(stats["position"]),
         "epochs": " ".join(f"{name}:{epochs:.2g}" for name, epochs in list(stats["epochs"].items())[:4]),
     }
     for name in ("skipped", "banned", "spikes"):
@@ -98,7 +98,7 @@ def postfix(stats: Mapping[str, Any]) -> dict[str, str]:
     return out
 
 
-def _short(number: float) -> str:
+def short_figure(number: float) -> str:
     number = float(f"{number:.3g}")  # round first: rounding can add a digit
     power = min(len(str(int(abs(number)))) - 1, 12) // 3
     return f"{number / 1000**power:.3g}{('', 'k', 'M', 'G', 'T')[power]}"

@@ -141,7 +141,7 @@ def _tokens(store: Store, recipe: Recipe, columns: Sequence[str] | None) -> Read
     return TokenStream(store, recipe, columns)
 
 
-_VIEWS: dict[str, Callable[[Store, Recipe, Sequence[str] | None], Readable]] = {
+VIEWS: dict[str, Callable[[Store, Recipe, Sequence[str] | None], Readable]] = {
     "samples": SampleStream,
     "text": TextStream,
     "tokens": _tokens,
@@ -150,10 +150,10 @@ _VIEWS: dict[str, Callable[[Store, Recipe, Sequence[str] | None], Readable]] = {
 
 def open_stream(store: Store, recipe: Recipe, columns: Sequence[str] | None = None) -> Readable:
     """Opens the stream of a recipe in the recipe's view. `columns` are added to id and dataset; None selects all."""
-    if recipe.view not in _VIEWS:
-        raise InvalidOptionError(f"There is no view {recipe.view!r}.", remedy=f"Views: {', '.join(_VIEWS)}.")
+    if recipe.view not in VIEWS:
+        raise InvalidOptionError(f"There is no view {recipe.view!r}.", remedy=f"Views: {', '.join(VIEWS)}.")
     try:
-        opened = _VIEWS[recipe.view](store, recipe, columns)
+        opened = VIEWS[recipe.view](store, recipe, columns)
     except (RevisionGoneError, SourceNotFoundError, FileNotFoundError, DamagedStoreError):
         # If the manifest is missing too, `gc` has removed the revision: report that. Otherwise report the first error.
         for source in recipe.sources:

@@ -218,7 +218,8 @@ def test_dates_stay_the_text_they_are_wherever_in_a_block_they_begin(first, late
 @pytest.mark.parametrize("brackets", [1999, 2000, 2001])
 def test_brackets_are_counted_in_each_line(brackets):
     line = orjson.dumps({"text": "[{" * (brackets // 2) + "[" * (brackets % 2 - 1)})
-    assert records._shallow(b"\n".join([line] * 50), 50)
+    found = list(records.records_of_lines(b"\n".join([line] * 50)))
+    assert [(each.batch.num_rows, each.refused) for each in found] == [(50, ())]
 
 
 def test_a_line_nested_too_deeply_is_a_reject_and_its_neighbours_are_rows():
@@ -230,5 +231,7 @@ def test_a_line_nested_too_deeply_is_a_reject_and_its_neighbours_are_rows():
 
 @pytest.mark.parametrize("bad", [b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xf8\x88\x80\x80\x80"])
 def test_bytes_that_are_not_utf8_are_seen(bad):
-    assert not records._is_utf8(b'{"a": "' + bad + b'"}')
-    assert records._is_utf8('{"a": "é€🐟"}'.encode())
+    whole = '{"a": "é€🐟"}'.encode()
+    found = list(records.records_of_lines(b"\n".join([whole, b'{"a": "' + bad + b'"}', whole])))
+    print(found)
+    assert [number for each in found for number, _ in each.refused] == [1]

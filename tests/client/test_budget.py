@@ -14,7 +14,6 @@ from torch.utils.data import DataLoader
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from choline_data.client import FirehoseDataset
-from choline_data.client.passing.budget import tokens_of
 from choline_data.errors import InvalidCursorError, InvalidOptionError
 
 pytestmark = [
@@ -140,16 +139,6 @@ def test_bad_samples_leave_the_others_of_their_batch(uneven: Any):
         return sample
 
     assert len(positions(uneven(transform=transform, on_error="skip"))) == 270
-
-
-def test_tokens_are_counted_in_every_column_that_text_is_in(uneven: Any):
-    from choline_data.client.readers.reader import Reader
-
-    reader: Reader = uneven()._source.reader()
-    batch = reader.at(list(range(299, 0, -7)))
-    rows = {"text": batch["text"].to_pylist(), "turns": batch["turns"].to_pylist()}
-    assert tokens_of(batch).tolist() == tokens(rows)
-    assert tokens_of(batch.slice(11, 9)).tolist() == tokens(rows)[11:20]
 
 
 def test_what_a_budget_cannot_answer_says_why(uneven: Any):

@@ -6,18 +6,10 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import pyarrow as pa
 import pytest
 from tests.served import Served
-
-from choline_data.client.passing.passes import _wrapped
-from choline_data.client.readers.reader import Chunk
-from choline_data.order.lanes import Lane
 
 from ..conftest import Shelf  # noqa: TID252 - tests are no package
 
@@ -82,23 +74,3 @@ def test_anonymous_memory_is_flat_over_many_passes(long: str, where: str) -> Non
         if server is not None:
             server.stop()
     assert max(held[PASSES // 2 :]) - max(held[: PASSES // 4]) < 24 << 20, [size >> 20 for size in held]
-
-
-class Closed:
-    """A reader that was closed after its first chunk."""
-
-    def chunks(self, lane: Lane, index: int, count: int | None) -> Iterator[Chunk]:
-        del count
-        positions = lane.positions(index, 10)
-        yield Chunk(pa.record_batch([pa.array(positions)], names=["position"]), positions)
-
-    def at(self, positions: Any) -> pa.RecordBatch:
-        raise AssertionError(f"asked for {len(positions)} samples")
-
-
-@pytest.mark.parametrize("count", [1000, 1010])
-def test_a_reader_that_was_closed_is_asked_for_nothing_more(count: int) -> None:
-    lane = Lane.of(0, rank=0, world=1, batch=1, worker=0, workers=1)
-    chunks = list(_wrapped(Closed(), lane, 0, 1000, count, 1000))  # type: ignore[arg-type]
-    assert [len(chunk.positions) for chunk in chunks] == [10]
-    assert np.array_equal(chunks[0].positions, np.arange(10))

@@ -55,7 +55,7 @@ def test_the_table_has_the_type_and_the_default_of_the_code() -> None:
 
 
 def test_the_reference_has_each_view_and_each_error() -> None:
-    assert list(GENERATOR.VIEWS) == list(views._VIEWS)
+    assert list(GENERATOR.VIEWS) == list(views.VIEWS)
     page = GENERATOR.api_page()
     classes = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
     assert len(classes) > 30

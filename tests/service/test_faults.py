@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import random
 import signal
 import socket
@@ -255,12 +254,8 @@ def relay(whole: Served) -> Iterator[Callable[..., Relay]]:
 
 def through(address: str, count: int, **options: Any) -> FirehoseDataset:
     """A client that looks for silence every 2 seconds."""
-    dataset = FirehoseDataset(
-        MIX, server=address, seed=5, batch_size=64, max_samples=count, prefetch_bytes=1, **options
-    )
-    place = dataset._source.place
-    dataset._source.place = dataclasses.replace(place, endpoint=dataclasses.replace(place.endpoint, stall=2.0))
-    return dataset
+    fixed = {"seed": 5, "batch_size": 64, "prefetch_bytes": 1, "stall_seconds": 2.0}
+    return FirehoseDataset(MIX, server=address, max_samples=count, **fixed, **options)
 
 
 FAULTS = [

@@ -80,10 +80,9 @@ def test_a_snapshot_that_is_written_is_published_though_the_hint_is_not(tmp_path
     home = Home(tmp_path)
     entry = Entry("a", "0" * 64, "text", 1, 1)
 
-    def change(now: dict[str, Entry]) -> dict[str, Entry]:
+    def check() -> None:
         (tmp_path / "catalog/HEAD").mkdir(parents=True)  # no file can take the place of a folder
-        return {**now, "a": entry}
 
-    Catalog(home)._commit(change)
+    Catalog(home).publish(entry, check=check)
     (tmp_path / "catalog/HEAD").rmdir()
     assert list(Catalog(home).entries()) == ["a"]

@@ -338,8 +338,7 @@ def test_on_an_object_store_a_lease_is_an_object_whose_time_the_store_gives(numb
         monkeypatch.setattr(leases, "RENEW_SECONDS", 0.0)
         held.lease.renew()
     assert home.names("leases") == []
-    gone = Lease(home, "write", "add web")
-    gone._ended.set()
+    foreign(home)
     assert collect(home, keep_days=0).files == 0
     monkeypatch.setattr(leases, "DEAD_SECONDS", -1.0)
     assert collect(home, keep_days=0).files == 1

@@ -36,7 +36,7 @@ VARIABLE = "CHOLINE_DATA_DERIVED_BYTES"
 ON_REQUEST = "on-request"
 MAPPED_SECONDS = 900.0
 GC_SECONDS = 900.0
-_MARK_SECONDS = 300.0  # the shortest time between two marks of the same object
+MARK_SECONDS = 300.0  # the shortest time between two marks of the same object
 _BLIND_WRITES = 16  # the number of writes before the home is listed again
 _FULL = 0.9  # an eviction continues until this part of the quota is in use
 _SINGLE = re.compile(r"(?:selections/([0-9a-f]{64})/[^/]+\.arrow|ids/([0-9a-f]{64})\.index)")
@@ -105,7 +105,7 @@ class Derived:
         A home that is read-only, full or out of reach is not an error.
         """
         now = time.monotonic()
-        if now - self._marked.get(name, -_MARK_SECONDS) < _MARK_SECONDS:
+        if now - self._marked.get(name, -MARK_SECONDS) < MARK_SECONDS:
             return
         if len(self._marked) >= self.files:
             self._marked.clear()
