@@ -37,10 +37,14 @@ class Shelf:
         self.home = Home(folder)
 
     def add(self, name: str, columns: dict[str, list[Any]] | None = None, **options: Any) -> Entry:
-        """Stores these columns (or `parts`: columns by (config, split)) as a dataset; other options go to its entry."""
+        """Stores these columns (or `parts`: columns by (config, split)) as a dataset; other options go to its entry.
+
+        The revision names its files `times` times.
+        """
         parts: Parts = options.pop("parts", {("", ""): columns or {}})
         kind = options.pop("kind", "text")
         block_rows = options.pop("block_rows", 4)
+        times = options.pop("times", 1)
         names = list(dict.fromkeys(column for part in parts.values() for column in part))
         schema = one.stored_schema(names)
         files = []
@@ -49,13 +53,14 @@ class Shelf:
             arrays = {column: pa.array(values, one.STORED.field(column).type) for column, values in held.items()}
             content = pa.record_batch(list(arrays.values()), names=list(arrays))
             arrays["id"] = sample_ids(content)
-            arrays["origin"] = pa.array([{"file": name, "row": row} for row in range(rows)], one.ORIGIN)
+            places = [pa.repeat(name, rows), pa.array(range(rows), pa.int64())]
+            arrays["origin"] = pa.StructArray.from_arrays(places, fields=list(one.ORIGIN))
             writer = BlockWriter(self.home, schema, block_rows)
             writer.write(pa.record_batch([arrays[field.name] for field in schema], schema=schema))
             written = writer.close()
             assert written is not None
             files.append(StoredFile(written.sha256, written.rows, written.bytes, name, split, config))
-        manifest = Manifest(tuple(files), tuple(names), block_rows, {"kind": kind})
+        manifest = Manifest(tuple(files) * times, tuple(names), block_rows, {"kind": kind})
         self.home.create(manifest_name(manifest.revision), manifest.encode())
         before = Catalog(self.home).entries().get(name)
         entry = Entry(name, manifest.revision, kind, manifest.rows, manifest.bytes, **options)
