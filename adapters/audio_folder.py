@@ -1,4 +1,6 @@
-"""Reads folders of audio clips. Transcripts or labels come from one of these:
+"""Reads folders of audio clips, with their transcripts or labels from a file or from the names.
+
+The transcripts or labels come from one of these:
 
 - `metadata.csv` or `metadata.jsonl` with `file_name`, as on the Hub.
 - A text file with lines `relative/name: text`. `;` or `#` begins a comment; lines without a clip are skipped.

@@ -285,10 +285,10 @@ def main() -> int:
     from abuse_cases import CASES
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--only", default="", help="cases with these words in their name")
-    parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
-    parser.add_argument("--tries", type=int, default=3, help="of a case that misses")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--only", default="", help="run only the cases whose names contain these words")
+    parser.add_argument("--seconds", type=float, default=3.0, help="length of each measurement")
+    parser.add_argument("--tries", type=int, default=3, help="how often a case that misses a target is measured")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     asked = parser.parse_args()
     seen = []
     with tempfile.TemporaryDirectory(prefix="choline-abuse-") as folder:

@@ -195,11 +195,13 @@ def options(parser: argparse.ArgumentParser, cases: Mapping[str, Sequence[Case]]
     """Adds the options that all these benches share, and `--only` for benches with several groups of cases."""
     if cases is not None:
         parser.add_argument("--only", default=",".join(cases), help="some of: " + ",".join(cases))
-    parser.add_argument("--peers", type=Path, help="the folder that `bench/peers/setup.py --into` filled")
-    parser.add_argument("--keep", type=Path, help="keep what is prepared in this folder, and use what is there")
-    parser.add_argument("--seconds", type=float, default=1.0, help="of each case in a round")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--peers", type=Path, help="folder of environments that bench/peers/setup.py --into made")
+    parser.add_argument(
+        "--keep", type=Path, help="keep the prepared data in this folder, and use what is already there"
+    )
+    parser.add_argument("--seconds", type=float, default=1.0, help="length of each case in a round")
+    parser.add_argument("--rounds", type=int, default=3, help="number of rounds; the median counts")
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def corpus(work: Path, name: str, write: Callable[[Path], None]) -> None:

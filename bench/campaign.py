@@ -1,11 +1,11 @@
-"""Rounds of random adds, removals, collections, tokenizations and reads by processes that are killed at random.
+"""Runs rounds of random commands in processes that are killed at random: add, remove, collect, tokenize and read.
 
     python bench/campaign.py                            # 500 rounds of 8 processes on one local home
     python bench/campaign.py --rounds 40 --store s3     # on an object store (needs moto[s3] and s3fs)
 
-After each round every dataset of the catalog and every pinned revision must verify. A reader must get exactly the rows
-of its revision, or be told that the revision is gone. Every twentieth round the processes pretend to be on three hosts,
-so that no lock of the kernel says who lives. Prints one JSON object; the exit code is 1 where something was not so.
+After each round, every dataset of the catalog and every pinned revision must verify. A reader must get exactly the rows of
+its revision, or an error that says that the revision is gone. In every twentieth round the processes pretend to be on three
+hosts, so that no lock of the kernel shows which of them live. Prints one JSON object. The exit code is 1 if a check failed.
 """
 
 from __future__ import annotations
@@ -323,11 +323,11 @@ def on_s3(run: Callable[[Home], None]) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=500)
-    parser.add_argument("--processes", type=int, default=8)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--store", choices=("local", "s3"), default="local")
-    parser.add_argument("--quiet", action="store_true")
+    parser.add_argument("--rounds", type=int, default=500, help="number of rounds")
+    parser.add_argument("--processes", type=int, default=8, help="processes in each round")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the random choices")
+    parser.add_argument("--store", choices=("local", "s3"), default="local", help="kind of home")
+    parser.add_argument("--quiet", action="store_true", help="print only the result")
     told = parser.parse_args()
     began, ends = time.monotonic(), {}
     # Shorter times than in production: a silent writer soon counts as dead, so that the rounds do not wait long.

@@ -1,14 +1,15 @@
-"""Documents a second into the trainer's process: ours, a bare Arrow ceiling and the loaders of others, in one run.
+"""Documents per second into the training process: our loader, a bare Arrow ceiling and other loaders, in one run.
 
-    python bench/client.py                               # ours and the ceiling
-    python bench/peers/setup.py --into envs              # once: an environment for each of the others
+    python bench/client.py                               # our loader and the ceiling
+    python bench/peers/setup.py --into envs              # once: an environment for each of the other loaders
     python bench/client.py --peers envs --keep work      # all of them
 
-Two sources of documents of about 2.4 KB, mixed 70/30 and shuffled. The ceiling gathers random rows of an Arrow table in
-memory, 512 at a time, and makes Python of them with `to_pylist`. "Batches" are of 64; ours become lists of strings when
-they are looked at, and "looked at" is when they are. A service is compared in batches with ours through the server,
-looked at: both are in another process and deliver lists of Python objects. The first sample after a resume counts the
-construction of everything but imports, in a mix of 200,000 documents of 240 bytes.
+There are two sources of documents of about 2.4 KB, mixed 70/30 and shuffled. The ceiling gathers random rows of an Arrow
+table in memory, 512 at a time, and makes Python objects of them with `to_pylist`. A batch has 64 documents. Our batches
+build a string only when it is used; in the cases "looked at" every string is used. A service is compared with our batches
+through the server, looked at, because both come from another process and deliver lists of Python objects. The time of the
+first sample after a resume includes the construction of everything except imports. Its mix has 200,000 documents of 240
+bytes.
 """
 
 from __future__ import annotations
@@ -85,8 +86,8 @@ TARGETS = [
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=125_000)
-    parser.add_argument("--bytes", type=int, default=2400)
+    parser.add_argument("--rows", type=int, default=125_000, help="documents in each source")
+    parser.add_argument("--bytes", type=int, default=2400, help="mean bytes of a document")
     beside.options(parser, CASES)
     told = parser.parse_args()
     groups = beside.groups_of(parser, told, CASES)

@@ -1,10 +1,10 @@
-"""JPEGs a second into the trainer's process, as bytes and decoded: ours and the loaders of others, in one run.
+"""JPEGs per second into the training process, as bytes and decoded: our loader and other loaders, in one run.
 
-    python bench/images.py                               # ours
+    python bench/images.py                               # our loader
     python bench/images.py --peers envs --keep work      # with the environments that bench/peers/setup.py made
 
-Photographs of noise of about 35 KB, one source, shuffled. "Decoded" is a uint8 tensor of channels, height and width, made
-by Pillow in every loader, in two worker processes where the loader has them. Needs Pillow.
+The images are noise, about 35 KB each, in one source, shuffled. "Decoded" means a uint8 tensor of channels,
+height and width. Every loader decodes with Pillow, in two worker processes if it has workers. Needs Pillow.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ def write(folder: Path, count: int, size: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=6000)
-    parser.add_argument("--bytes", type=int, default=35_000)
+    parser.add_argument("--images", type=int, default=6000, help="number of images")
+    parser.add_argument("--bytes", type=int, default=35_000, help="mean bytes of an image")
     beside.options(parser, CASES)
     told = parser.parse_args()
     groups = beside.groups_of(parser, told, CASES)

@@ -1,17 +1,17 @@
-"""How fast `add` is, in one run with its ceiling and its peers, on a made corpus of web documents.
+"""How fast `add` is, compared with a ceiling and other tools in one run, on a generated corpus of web documents.
 
     python bench/ingest.py                      # makes 300,000 documents (over 1 GB of text) in a temporary folder
-    python bench/ingest.py --corpus /data/c     # keeps it there, and takes it from there the next time
+    python bench/ingest.py --corpus /data/c     # keeps the documents there, and uses them the next time
     python bench/ingest.py --peers-python /tmp/mds/bin/python --json
 
-MosaicML's MDSWriter needs other versions of much, so it runs in an environment of its own:
+MosaicML's MDSWriter needs other versions of many packages, so it runs in an environment of its own:
 
     python -m venv /tmp/mds && /tmp/mds/bin/pip install -r bench/peers/mosaicml.txt pyarrow
 
-Every contender is a process of its own that starts cold and reads files that the page cache holds; its time is the
-whole of it, start included, and its memory is the peak of the biggest of its processes. `copy` is the ceiling: the same
-columns from Parquet to Arrow IPC files with pyarrow alone: no ids, no mapping, no checksums, no fsync. In two processes
-it shows what a second core of this machine is worth to work that moves memory.
+Every contender is a process of its own. It starts cold and reads files that are in the page cache. Its time includes its
+start, and its memory is the peak of its largest process. `copy` is the ceiling: it copies the same columns from Parquet to
+Arrow IPC files with pyarrow alone, without ids, mapping, checksums and fsync. `copy` in two processes shows how much a
+second core of this machine adds to work that moves memory.
 """
 
 from __future__ import annotations
@@ -227,15 +227,19 @@ def check_peers(parser: argparse.ArgumentParser, python: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--docs", type=int, default=300_000)
-    parser.add_argument("--shards", type=int, default=8)
-    parser.add_argument("--corpus", type=Path, help="where the corpus is, or is to be kept")
+    parser.add_argument("--docs", type=int, default=300_000, help="number of documents")
+    parser.add_argument("--shards", type=int, default=8, help="number of files")
+    parser.add_argument("--corpus", type=Path, help="folder of the documents; it is filled if it is empty")
     parser.add_argument(
         "--peers-python", default="", help="a Python that has what bench/peers/mosaicml.txt lists, and pyarrow"
     )
-    parser.add_argument("--only", default="", help="contenders whose `name form` holds one of these, comma between")
-    parser.add_argument("--repeat", type=int, default=1, help="the best of so many runs counts")
-    parser.add_argument("--json", action="store_true", help="one JSON object a contender, and one of ratios")
+    parser.add_argument(
+        "--only", default="", help="run only contenders whose `name form` contains one of these, separated by commas"
+    )
+    parser.add_argument("--repeat", type=int, default=1, help="number of runs; the best one counts")
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object for each contender, and one for the ratios"
+    )
     options = parser.parse_args()
     if options.peers_python:
         check_peers(parser, options.peers_python)

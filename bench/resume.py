@@ -1,9 +1,9 @@
-"""What going on costs: the first batch cold and at row 10^9, from here and from a server, and memory over many rows.
+"""How long a resume takes: the first batch, cold and at row 10^9, without and with a server. Also memory over many rows.
 
     python bench/resume.py                    # each figure is the best of --rounds fresh processes
-    python bench/resume.py --rows 10000000    # and the memory of a process that reads so many rows
+    python bench/resume.py --rows 10000000    # also the memory of a process that reads this many rows
 
-The dataset of 10^9 rows is one store file of a million, referred to by a manifest 1,100 times.
+The dataset of 10^9 rows is one store file of a million rows, which a manifest names 1,100 times.
 """
 
 from __future__ import annotations
@@ -102,9 +102,9 @@ def fresh(program: str, **facts: Any) -> Any:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--rows", type=int, default=0, help="read so many and print the memory held")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--rounds", type=int, default=3, help="number of fresh processes; the best one counts")
+    parser.add_argument("--rows", type=int, default=0, help="read this many rows and print the memory")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as folder:

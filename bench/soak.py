@@ -1,15 +1,15 @@
-"""Memory over time, under many readers that come and go, several mixes, and a server that is restarted.
+"""Memory over time, while many readers of several mixes come and go, and a server is restarted.
 
     python bench/soak.py [--minutes 15] [--readers 32] [--clients 4] [--memory 512MB] [--gb 2]
 
-Two servers of one home. The first lives from the beginning to the end: it is the one that is measured. The second is
-ended by SIGTERM and by SIGKILL in turn, and started again. The readers are threads of client processes and know both
-servers. Each opens a dataset of some mix, rank and place, reads for a while, and leaves. The first client process lives
-from the beginning to the end and is measured; the others are killed and replaced.
+There are two servers of one home. The first one lives from the beginning to the end, and its memory is measured. The second
+one is ended by SIGTERM and by SIGKILL in turn, and started again. The readers are threads of client processes and know both
+servers. Each reader opens a dataset of some mix, rank and place, reads for a while, and leaves. The first client process
+lives from the beginning to the end, and its memory is measured too. The others are killed and replaced.
 
-Every reader compares the position and the id of every row with what the home itself gives. The bench exits with 1 where
-a row is wrong, where the first server holds more than --memory and 300 MB, where the server or the client grows by 1 MiB
-a minute or more after the first third, or where SIGTERM needs more than 10 seconds.
+Every reader compares the position and the id of every row with those in the home. The exit code is 1 if a row is wrong, if
+the first server uses more than --memory plus 300 MB, if the server or the client grows by 1 MiB a minute or more after the
+first third, or if SIGTERM takes more than 10 seconds.
 """
 
 from __future__ import annotations
@@ -336,13 +336,13 @@ def working_folder(keep: str) -> Iterator[Path]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=15)
-    parser.add_argument("--readers", type=int, default=32)
-    parser.add_argument("--clients", type=int, default=4)
-    parser.add_argument("--memory", default="512MB")
-    parser.add_argument("--gb", type=float, default=2.0)
-    parser.add_argument("--keep", default="", help="a folder for the data, which is made once")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--minutes", type=float, default=15, help="length of the run")
+    parser.add_argument("--readers", type=int, default=32, help="number of readers")
+    parser.add_argument("--clients", type=int, default=4, help="number of client processes")
+    parser.add_argument("--memory", default="512MB", help="--memory of the servers")
+    parser.add_argument("--gb", type=float, default=2.0, help="size of the data in GB")
+    parser.add_argument("--keep", default="", help="keep the data in this folder, and use what is already there")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--client", default="", help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--folder", default="", help=argparse.SUPPRESS)

@@ -322,14 +322,14 @@ def measure(home: Home, size: float, *, consumers: tuple[int, int, int]) -> dict
 
 def main() -> int:
     """Runs all measurements and prints a table or one JSON object."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--gb", type=float, default=0.5)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gb", type=float, default=0.5, help="size of the data in GB")
     parser.add_argument("--row", type=int, default=ROW, help="mean bytes of a document")
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--consumers", default="64,256,500")
-    parser.add_argument("--role", default="", help="what a child of the run does")
-    parser.add_argument("--server", default="")
-    parser.add_argument("--home", default="")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--consumers", default="64,256,500", help="numbers of consumers to measure")
+    parser.add_argument("--role", default="", help=argparse.SUPPRESS)
+    parser.add_argument("--server", default="", help=argparse.SUPPRESS)
+    parser.add_argument("--home", default="", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.role == "bare":
         server = Bare(Home(options.home))

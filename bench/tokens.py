@@ -1,11 +1,12 @@
-"""Packed tokens a second into the trainer's process: ours, a bare gather from the flat file, and the loaders of others.
+"""Packed tokens per second into the training process: our loader, a bare gather from the flat file, and other loaders.
 
-    python bench/tokens.py                               # ours and the ceiling
+    python bench/tokens.py                               # our loader and the ceiling
     python bench/tokens.py --peers envs --keep work      # with the environments that bench/peers/setup.py made
 
-Batches are 8 rows of 2048, int64 `x` and `y`. The ceiling gathers windows at random offsets of the memory-mapped file and
-splits them, as nanoGPT's loop does, with nothing around it. The others give windows of 2049 whose views are `x` and `y`,
-which costs less than the two tensors of ours and of the ceiling. webdataset has no packed tokens.
+A batch has 8 rows of 2048 tokens, as int64 `x` and `y`. The ceiling gathers windows at random offsets of the memory-mapped
+file and splits them, as nanoGPT's loop does, and does nothing else. The other loaders give windows of 2049 tokens, of which
+`x` and `y` are views. This costs less than the two tensors that our loader and the ceiling make. webdataset has no packed
+tokens.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def write(folder: Path, megabytes: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--megabytes", type=int, default=64)
+    parser.add_argument("--megabytes", type=int, default=64, help="size of the tokens in MB")
     beside.options(parser)
     told = parser.parse_args()
     with beside.folder_of(told.keep) as work:

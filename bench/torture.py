@@ -1,15 +1,15 @@
-"""Adds damaged, hostile and odd files, each with the real `choline-data add` in a child of its own, and counts the ends.
+"""Adds damaged, hostile and odd files, each with the real `choline-data add` in its own child process, and counts the results.
 
-    python bench/torture.py                                  # files of the test data, and mutants of every format
-    python bench/torture.py --corpus DIR --corpus DIR        # and every file below these folders
+    python bench/torture.py                                  # files of the test data, and damaged files of every format
+    python bench/torture.py --corpus DIR --corpus DIR        # also every file in these folders
     python bench/torture.py --mutants 2000 --seed 7 --json
 
 Good corpora are apache/arrow-testing, apache/parquet-testing, nst/JSONTestSuite, libarchive's test data, the PNG suite and
-the YAML and CSV suites. They stay outside of this repository: check them out and name their folders.
+the YAML and CSV suites. They are not part of this repository: check them out and name their folders.
 
-One server process imports everything once and forks a child for each file. A child has a limit of memory and of time.
-A file may be added, or refused with one typed error on one line. A traceback, a signal and a hang are faults, and so is
-any other end. The exit code is 1 where there is a fault. The same seed makes the same mutants.
+One server process imports everything once and forks a child for each file. A child has a limit of memory and of time. A
+file may be added, or refused with one typed error on one line. Every other result is a fault, such as a traceback, a signal
+or a hang. The exit code is 1 if there is a fault. The same seed makes the same damaged files.
 """
 
 from __future__ import annotations
@@ -195,17 +195,19 @@ def mutated(folder: Path, found: dict[str, bytes], count: int, seed: int) -> Ite
 def main() -> None:
     """Runs the bench, prints the counts and each fault."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--corpus", action="append", type=Path, default=[], help="a folder of files; may be repeated")
-    parser.add_argument("--mutants", type=int, default=2000, help="how many damaged files to make")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--no-data", action="store_true", help="leave out the test data's own folders")
-    parser.add_argument("--only", type=int, default=-1, help="run the mutant of this number alone")
-    parser.add_argument("--keep", type=Path, help="keep each faulty file here")
-    parser.add_argument("--at-once", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--seconds", type=float, default=120, help="a child that takes longer hangs")
-    parser.add_argument("--memory", type=int, default=4 << 30, help="bytes of address space of a child")
-    parser.add_argument("--json", action="store_true", help="one JSON object a file, and one for the whole")
-    parser.add_argument("flags", nargs="*", help="more flags of `add`, after --")
+    parser.add_argument("--corpus", action="append", type=Path, default=[], help="folder of files to add; repeatable")
+    parser.add_argument("--mutants", type=int, default=2000, help="number of damaged files to make")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the damage")
+    parser.add_argument("--no-data", action="store_true", help="leave out the test data")
+    parser.add_argument("--only", type=int, default=-1, help="run only the damaged file with this number")
+    parser.add_argument("--keep", type=Path, help="keep each file that shows a fault in this folder")
+    parser.add_argument("--at-once", type=int, default=os.cpu_count() or 1, help="number of children at once")
+    parser.add_argument("--seconds", type=float, default=120, help="a child that takes longer counts as hanging")
+    parser.add_argument("--memory", type=int, default=4 << 30, help="bytes of memory that a child may use")
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object for each file, and one for the whole"
+    )
+    parser.add_argument("flags", nargs="*", help="more flags for `add`, after --")
     options = parser.parse_args()
     sys.exit(1 if torture(options) else 0)
 

@@ -23,11 +23,11 @@ def features(sample: dict) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--home")
-    parser.add_argument("--server")
-    parser.add_argument("--mix", required=True)
-    parser.add_argument("--steps", type=int, default=20)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--home", help="home to read from")
+    parser.add_argument("--server", help="server to read from, host:port")
+    parser.add_argument("--mix", required=True, help="mix to train on")
+    parser.add_argument("--steps", type=int, default=20, help="number of steps")
     args = parser.parse_args()
 
     dist.init_process_group("gloo")

@@ -13,12 +13,12 @@ from choline_data import FirehoseDataset
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--home")
-    parser.add_argument("--server")
-    parser.add_argument("--mix", required=True)
-    parser.add_argument("--output", required=True)
-    parser.add_argument("--steps", type=int, default=10)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--home", help="home to read from")
+    parser.add_argument("--server", help="server to read from, host:port")
+    parser.add_argument("--mix", required=True, help="mix to train on")
+    parser.add_argument("--output", required=True, help="folder for checkpoints")
+    parser.add_argument("--steps", type=int, default=10, help="number of steps")
     args = parser.parse_args()
 
     # format="hf" has input_ids, attention_mask and labels. The model shifts the labels itself.

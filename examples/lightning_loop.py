@@ -32,12 +32,14 @@ class Letters(lightning.LightningModule):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--home")
-    parser.add_argument("--server")
-    parser.add_argument("--mix", required=True)
-    parser.add_argument("--checkpoint", required=True, help="gone on from where it is there, written at the end")
-    parser.add_argument("--steps", type=int, default=20)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--home", help="home to read from")
+    parser.add_argument("--server", help="server to read from, host:port")
+    parser.add_argument("--mix", required=True, help="mix to train on")
+    parser.add_argument(
+        "--checkpoint", required=True, help="file to write at the end; if it exists, the run continues from it"
+    )
+    parser.add_argument("--steps", type=int, default=20, help="number of steps")
     args = parser.parse_args()
 
     lightning.seed_everything(0, verbose=False)

@@ -31,12 +31,12 @@ class Model(nn.Module):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--home")
-    parser.add_argument("--server")
-    parser.add_argument("--mix", required=True)
-    parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--seq-len", type=int, default=64)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--home", help="home to read from")
+    parser.add_argument("--server", help="server to read from, host:port")
+    parser.add_argument("--mix", required=True, help="mix to train on")
+    parser.add_argument("--steps", type=int, default=50, help="number of steps")
+    parser.add_argument("--seq-len", type=int, default=64, help="tokens in a row")
     args = parser.parse_args()
 
     torch.manual_seed(0)

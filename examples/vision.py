@@ -24,14 +24,14 @@ class Numbered:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--home")
-    parser.add_argument("--server")
-    parser.add_argument("--mix", required=True)
-    parser.add_argument("--labels", required=True, help="comma-separated names")
-    parser.add_argument("--size", type=int, default=16)
-    parser.add_argument("--steps", type=int, default=30)
-    parser.add_argument("--workers", type=int, default=0)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--home", help="home to read from")
+    parser.add_argument("--server", help="server to read from, host:port")
+    parser.add_argument("--mix", required=True, help="mix to train on")
+    parser.add_argument("--labels", required=True, help="names of the labels, separated by commas")
+    parser.add_argument("--size", type=int, default=16, help="height and width of the images")
+    parser.add_argument("--steps", type=int, default=30, help="number of steps")
+    parser.add_argument("--workers", type=int, default=0, help="number of worker processes")
     args = parser.parse_args()
 
     torch.manual_seed(0)

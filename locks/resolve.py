@@ -22,9 +22,9 @@ def main() -> None:
     """Builds the wheel and resolves each extra."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("extras", nargs="*", help="all of them where none is named")
+    parser.add_argument("extras", nargs="*", help="extras to resolve; all of them by default")
     parser.add_argument("--limit", type=float, default=60.0, help="seconds for each extra")
-    parser.add_argument("--python", default="", help="an environment whose packages are kept")
+    parser.add_argument("--python", default="", help="a Python whose installed packages are kept")
     given = parser.parse_args()
     if unknown := set(given.extras) - set(extras):
         parser.error(f"no such extra: {', '.join(sorted(unknown))}")

@@ -5,33 +5,18 @@ from __future__ import annotations
 import argparse
 import sys
 
+_FILES = {
+    "--token-file": "file of tokens and their grants; see docs/serving.md",
+    "--tls-cert": "certificate chain of the server, in PEM",
+    "--tls-key": "key of the certificate, in PEM",
+    "--client-ca": "require client certificates from this authority, in PEM",
+    "--audit": "audit log: who opened which stream; -: standard error",
+}
+
 
 def main(argv: list[str] | None = None) -> int:
     """Parses the flags and serves. Returns the exit code."""
-    parser = argparse.ArgumentParser(prog="choline-data serve")
-    parser.add_argument("--home", default="")
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=1)
-    for name in ("--token-file", "--tls-cert", "--tls-key", "--client-ca", "--audit"):
-        parser.add_argument(name, default="")
-    parser.add_argument("--insecure", action="store_true")
-    parser.add_argument("--max-streams", type=int, default=1000)
-    parser.add_argument("--memory", default="512MB")
-    parser.add_argument("--metrics-port", type=int)
-    parser.add_argument("--http-port", type=int)
-    parser.add_argument("--reflection", action="store_true")
-    parser.add_argument("--json", action="store_true", dest="as_json")
-    parser.add_argument("--limit", action="append", default=[], metavar="NAME=VALUE")
-    parser.add_argument("--tokenizer", action="append", default=[], metavar="NAME=PATH", dest="tokenizers")
-    parser.add_argument("--http-host", action="append", default=[], metavar="NAME", dest="http_hosts")
-    parser.add_argument("--shared-port", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument(
-        "--check-audit", metavar="FILE", nargs="+", help="say where an audit log was changed; its files, oldest first"
-    )
-    parser.add_argument("--audit-head", metavar="FILE", default="", help="a copy of the log's head file")
-    parser.add_argument("--new-token", action="store_true", help="print a token and its sha256")
-    options = vars(parser.parse_args(argv))
+    options = vars(_parser().parse_args(argv))
     if options.pop("new_token"):
         import hashlib
         import secrets
@@ -50,6 +35,54 @@ def main(argv: list[str] | None = None) -> int:
     from choline_data.service.serve import run
 
     return run(options.pop("home") or None, **options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m choline_data.service",
+        description="Serves the datasets of a home, as `choline-data serve` does. Also makes tokens and checks audit logs.",
+    )
+    parser.add_argument("--home", default="", help="home: a folder or an fsspec URL")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on, or unix:PATH")
+    parser.add_argument("--port", type=int, default=0, help="port to listen on; 0: any free port")
+    parser.add_argument("--workers", type=int, default=1, help="number of server processes")
+    for name, meaning in _FILES.items():
+        parser.add_argument(name, default="", metavar="FILE", help=meaning)
+    parser.add_argument("--insecure", action="store_true", help="allow other machines without TLS and tokens")
+    parser.add_argument("--max-streams", type=int, default=1000, help="streams that a process serves at once")
+    parser.add_argument("--memory", default="512MB", help="memory for cached blocks and messages")
+    parser.add_argument("--metrics-port", type=int, help="serve Prometheus metrics")
+    parser.add_argument("--http-port", type=int, help="also serve JSON Lines over HTTP")
+    parser.add_argument("--reflection", action="store_true", help="enable gRPC reflection")
+    parser.add_argument("--json", action="store_true", dest="as_json", help="print JSON")
+    parser.add_argument(
+        "--limit",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="limit of the server; see docs/serving.md; repeatable",
+    )
+    parser.add_argument(
+        "--tokenizer",
+        action="append",
+        default=[],
+        metavar="NAME=PATH",
+        dest="tokenizers",
+        help="tokenizer that readers may use; repeatable",
+    )
+    parser.add_argument(
+        "--http-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        dest="http_hosts",
+        help="host name that the HTTP port also answers to; repeatable",
+    )
+    parser.add_argument("--shared-port", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--check-audit", metavar="FILE", nargs="+", help="check an audit log; its files, oldest first")
+    parser.add_argument("--audit-head", metavar="FILE", default="", help="copy of the log's head file")
+    parser.add_argument("--new-token", action="store_true", help="print a new token and its sha256")
+    return parser
 
 
 def check_audit(paths: list[str], head: str = "") -> int:

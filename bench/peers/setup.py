@@ -18,7 +18,7 @@ HERE = Path(__file__).parent
 def main() -> int:
     known = sorted(path.stem for path in HERE.glob("*.txt"))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--into", type=Path, required=True, help="the folder that holds the environments")
+    parser.add_argument("--into", type=Path, required=True, help="folder for the environments")
     parser.add_argument("names", nargs="*", help=f"some of: {', '.join(known)}")
     told = parser.parse_args()
     for name in told.names:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,3 +68,24 @@ def test_the_pages_that_the_commands_and_errors_name_exist() -> None:
     )
     named = set(re.findall(r"docs/\w+\.md", text))
     assert named and all((ROOT / name).is_file() for name in named)
+
+
+SCRIPTS = [
+    path
+    for folder in ("bench", "examples", "locks", "tests", "docs", "service")
+    for path in (ROOT / folder).rglob("*.py")
+]
+
+
+def test_each_script_explains_itself_and_each_of_its_options() -> None:
+    calls = [
+        (path.name, node)
+        for path in SCRIPTS
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+    ]
+    for name, explained in {"add_argument": "help", "ArgumentParser": "description"}.items():
+        found = [(script, call) for script, call in calls if call.func.attr == name]
+        assert len(found) > 15
+        silent = [(script, call.lineno) for script, call in found if explained not in {k.arg for k in call.keywords}]
+        assert not silent

@@ -1,10 +1,10 @@
-"""Mutation testing of the order modules, the recipe and the cursor: how many small faults in them the tests notice.
+"""Mutation testing of the order modules, the recipe and the cursor: how many small faults in them the tests detect.
 
     python tests/order/mutants.py [--folder DIR] [--children 2] [NAME …]
 
-Copies the checkout to DIR (a temporary folder else), runs mutmut there with the settings of `pyproject.toml`, and prints
-for each module how many mutants there are and how many were killed. With a DIR that has a run, it goes on with what is
-left of it. A NAME is a module such as `plan`, or a mutant, which is tried again. Takes about an hour on two cores.
+Copies the checkout to DIR (default: a temporary folder), runs mutmut there with the settings of `pyproject.toml`, and
+prints for each module how many faults there are and how many were killed. If DIR has an interrupted run, that run
+continues. A NAME is a module such as `plan`, or a fault, which is tried again. Takes about an hour on two cores.
 """
 
 from __future__ import annotations
@@ -109,9 +109,9 @@ def main() -> int:
     """Runs mutmut and reports; 1 where less than 90 % are killed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(m.rpartition('/')[2] for m in MODULES)}")
-    parser.add_argument("--folder", type=Path, help="where the copy is; a run that was cut goes on")
-    parser.add_argument("--children", type=int, default=2, help="mutants tried at once")
-    parser.add_argument("--report", action="store_true", help="only print what the folder has")
+    parser.add_argument("--folder", type=Path, help="folder for the copy; an interrupted run continues there")
+    parser.add_argument("--children", type=int, default=2, help="faults that are tried at once")
+    parser.add_argument("--report", action="store_true", help="only print the result that the folder has")
     options = parser.parse_args()
     folder = options.folder or Path(tempfile.mkdtemp(prefix="mutants-"))
     if not options.report:

@@ -2,9 +2,9 @@
 
     python -m tests.store.flips --flips 1000 --remedies 100 --seed 0
 
-The home has every kind of file that a home can have. After each damage every read gives what it gave before, or an error
-of ours: never other rows, never a traceback. With `--remedies`, the command that the error or `verify` prints is run, and
-after it `verify` is clean and the reads are as before.
+The home has every kind of file that a home can have. After each damage, every read must give the same rows as before, or an
+error of ours. It must never give other rows or a traceback. For --remedies of the damages, the command that the error or
+`verify` prints is run. After that, `verify` must find nothing and the reads must be as before.
 """
 
 from __future__ import annotations
@@ -356,11 +356,11 @@ def _remedied(campaign: Campaign, printed: list[str], times: dict[str, int], wha
 
 def main() -> int:
     """The campaign by its flags."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--flips", type=int, default=1000)
-    parser.add_argument("--remedies", type=int, default=100)
-    parser.add_argument("--served", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=0)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--flips", type=int, default=1000, help="number of damages")
+    parser.add_argument("--remedies", type=int, default=100, help="damages whose remedy is run")
+    parser.add_argument("--served", type=int, default=20, help="damages that a server reads")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the damage")
     flags = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="choline-flips-"))
     began = time.monotonic()
