@@ -143,5 +143,6 @@ def _outer(
         evidence=f"{len(archives)} archive(s): {claim.evidence}",
         members=roles_of([leaving_out(claim, {f.name: WHY_NO_SPLIT for f in claim.files if f.split == NO_SPLIT})]),
         passed_over=(),
+        described=(),
         joined=(),
     )

@@ -151,7 +151,8 @@ class FormatClaim:
     split: str = ""
     config: str = ""
     license: str = ""
-    passed_over: tuple[tuple[str, str], ...] = ()  # (file, reason): files that are left out, or describe the dataset
+    passed_over: tuple[tuple[str, str], ...] = ()  # (file, reason): files that are left out
+    described: tuple[tuple[str, str], ...] = ()  # (file, reason): files that describe the dataset
     joined: tuple[tuple[str, str], ...] = ()  # (file, reason): files that add values to the samples of other files
     members: tuple[FileRole, ...] = ()  # the members of the archives among `files`
 

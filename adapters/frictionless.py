@@ -11,6 +11,7 @@ from choline_data.adapters.base import FormatClaim, Shard, Source, SourceChunk, 
 from choline_data.adapters.reading import text_columns
 from choline_data.adapters.reading.documents import chunks_of, document, one_shard_each
 from choline_data.adapters.reading.io import open_raw, pieces
+from choline_data.adapters.reading.names import is_about
 from choline_data.adapters.reading.splits import described
 from choline_data.adapters.reading.text_columns import Table
 from choline_data.errors import InvalidOptionError, SourceFormatError, SourceNotFoundError
@@ -90,8 +91,9 @@ def _claims(source: Source, file: SourceFile, package: dict[str, Any]) -> list[F
     wanted = source.options.get("config")
     prefix = package.get("name") or folder.name
     several = sum(f.name.rsplit("/", 1)[-1] in _NAMES for f in source.files) > 1
-    over = [(file.name, "the package's descriptor")]
-    over += [
+    over: list[tuple[str, str]] = []
+    described = [(file.name, "the package's descriptor")]
+    described += [
         (f.name, "the package's README")
         for f in source.files
         if PurePosixPath(f.name).parent == folder and f.name.lower().endswith("readme.md")
@@ -122,8 +124,26 @@ def _claims(source: Source, file: SourceFile, package: dict[str, Any]) -> list[F
     if wanted and not found:
         raise InvalidOptionError(f"{file.name} has no resource {wanted!r}.", remedy="Look at its `resources`.")
     if found:
-        found[0] = replace(found[0], passed_over=tuple(over))
+        over += _unlisted(source, folder, package, {name for name, _ in described})
+        found[0] = replace(found[0], passed_over=tuple(over), described=tuple(described))
     return found
+
+
+def _unlisted(
+    source: Source, folder: PurePosixPath, package: dict[str, Any], described: set[str]
+) -> list[tuple[str, str]]:
+    """The files in the package's folder that its descriptor does not list. Folders with a descriptor of their own stay."""
+    own = [PurePosixPath(f.name).parent for f in source.files if f.name.rsplit("/", 1)[-1] in _NAMES]
+    own.remove(folder)
+    listed = {str(folder / path) for resource in package["resources"] for path in _paths(resource)} | described
+    return [
+        (f.name, "the package's descriptor does not list it")
+        for f in source.files
+        if PurePosixPath(f.name).is_relative_to(folder)
+        and f.name not in listed
+        and not is_about(f.name)
+        and not any(PurePosixPath(f.name).is_relative_to(other) for other in own)
+    ]
 
 
 def _paths(resource: dict[str, Any]) -> list[str]:

@@ -82,7 +82,7 @@ def detect(source: Source) -> list[FormatClaim]:
                 1.0,
                 f"save_to_disk at {prefix or 'the root'}",
                 split=split,
-                passed_over=over,
+                described=over,
             )
         )
     return found

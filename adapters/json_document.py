@@ -241,10 +241,8 @@ def detect(source: Source) -> list[FormatClaim]:
             tuple(f for f in files if f not in described),
             0.85,
             "JSON documents",
-            passed_over=(
-                *((f.name, "one object that describes the files beside it") for f in described),
-                *((f.name, "a tokenizer") for f in tokenizers),
-            ),
+            passed_over=tuple((f.name, "a tokenizer") for f in tokenizers),
+            described=tuple((f.name, "one object that describes the files beside it") for f in described),
         )
     ]
 

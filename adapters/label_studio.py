@@ -41,7 +41,7 @@ def detect(source: Source) -> list[FormatClaim]:
     configs += [f for f, value in json_files(source, r'"to_name"\s*:') if _is_parsed_config(value)]
     over = tuple((f.name, "a label configuration") for f in configs)
     return [
-        FormatClaim(LabelStudio(), files, 1.0, "tasks with annotations[].result", kind="annotation", passed_over=over)
+        FormatClaim(LabelStudio(), files, 1.0, "tasks with annotations[].result", kind="annotation", described=over)
     ]
 
 

@@ -16,6 +16,7 @@ from importlib.metadata import entry_points
 from types import ModuleType
 
 from choline_data.adapters.base import Adapter, FormatClaim, Source, foreign
+from choline_data.adapters.reading.notes import without_notes
 from choline_data.errors import MissingDependencyError, SourceFormatError
 from choline_data.places.locations import redacted
 
@@ -115,9 +116,9 @@ def claims(source: Source, only: str = "") -> tuple[list[FormatClaim], Source]:
             found = module.detect(rest)
         for claim in found:
             taken.append(claim)
-            gone = {f.name for f in claim.files} | {name for name, _ in claim.passed_over}
+            gone = {f.name for f in claim.files} | {name for name, _ in (*claim.passed_over, *claim.described)}
             rest = replace(rest, files=tuple(f for f in rest.files if f.name not in gone))
-    return taken, rest
+    return taken if only else without_notes(taken), rest
 
 
 def adapter_named(name: str, **options: object) -> Adapter:

@@ -27,7 +27,7 @@ def detect(source: Source) -> list[FormatClaim]:
         return []
     from dataclasses import replace
 
-    return [replace(found[0], passed_over=found[0].passed_over + passed), *found[1:]]
+    return [replace(found[0], described=found[0].described + passed), *found[1:]]
 
 
 def _describes(file: SourceFile, texts: list[SourceFile]) -> bool:

@@ -80,11 +80,14 @@ class RowsRead:
         return RowCount(self._file, span if self._of_batches else self._rows, published, rejected)
 
 
-def account_of(source: Source, claims: Sequence[FormatClaim], rest: Source) -> tuple[FileAccount, ...]:
-    """The account of all files, in order of role and name. `rest` holds the files that no format claimed."""
+def account_of(source: Source, claims: Sequence[FormatClaim], rest: Source, only: str = "") -> tuple[FileAccount, ...]:
+    """The account of all files, in order of role and name. `rest` holds the files that no format claimed.
+
+    `only` is the one format that the user asked for.
+    """
     sizes = {file.name: file.size for file in source.files}
     found: dict[str, FileRole] = {name: FileRole(name, LEFT_OUT, reason) for name, reason in source.left_out}
-    found |= {role.name: role for role in unclaimed(rest.files)}
+    found |= {role.name: role for role in unclaimed(rest.files, only)}
     found |= {role.name: role for role in roles_of(claims)}
     rank = {role: number for number, role in enumerate(ROLES)}
     ordered = sorted(found.values(), key=lambda r: (rank[r.role], r.name))

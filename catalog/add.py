@@ -86,11 +86,11 @@ def _with_card(wishes: Wishes, card: Card) -> Wishes:
         config=wishes.config or card.config,
         split=wishes.split or card.split,
         split_by=wishes.split_by or card.split_by,
-        config_by=wishes.config_by or card.config_by,
         format=wishes.format or card.adapter,
         fields={**dict(card.mapping), **wishes.fields},
         include=wishes.include or card.include,
         exclude=wishes.exclude or card.exclude,
+        config_by=wishes.config_by or card.config_by,
     )
 
 
@@ -99,7 +99,7 @@ def _added(places: Sequence[str], revision: str, wishes: Wishes) -> dict[str, An
     if any(is_url(place) and redacted(place) != place for place in places):
         return {}
     default = vars(Wishes())
-    options = {key: value for key, value in vars(wishes).items() if value != default[key]}
+    options = {key: value for key, value in vars(wishes).items() if value != default[key] and key != "ask"}
     if "fields" in options:
         options["fields"] = dict(options["fields"])
     options |= {key: list(value) for key, value in options.items() if isinstance(value, tuple)}

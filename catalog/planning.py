@@ -19,6 +19,7 @@ from choline_data.adapters.reading.known.identity import refusal
 from choline_data.adapters.reading.splits import SplitBy, counted, leaving_out, marked_source, split_by
 from choline_data.adapters.registry import claims
 from choline_data.catalog.account import FileAccount, account_of
+from choline_data.catalog.questions import Planned, SampledRows, check_questions, innermost
 from choline_data.catalog.split_plan import BY_SHARD, RowParts, row_parts, split_shards
 from choline_data.catalog.warned import Sampled, Warned, warned_of
 from choline_data.columns.arrow_values import array_of, numbers
@@ -160,6 +161,7 @@ class Wishes:
     exclude: tuple[str, ...] = ()
     split_by: str = ""
     config_by: str = ""
+    ask: bool = True  # whether open questions are errors; `repair` knows the revision that it has to make
 
 
 def guarded(adapter: Adapter, shard: Shard) -> Iterator[SourceChunk]:
@@ -274,18 +276,22 @@ def plan_source(source: Source, name: str, wishes: Wishes) -> IngestPlan:
     if not taken:
         raise refusal(source.location, source.files)
     listed, left_out = split_shards(taken, by, wishes.config, wishes.split)
-    account = account_of(source, [leaving_out(claim, left_out) for claim in taken], rest)
+    account = account_of(source, [leaving_out(claim, left_out) for claim in taken], rest, wishes.format)
     parts: list[IngestPart] = []
     samples: list[tuple[IngestPart, SourceChunk, Shard]] = []
+    sampled: list[SampledRows] = []
     for claim, shards in listed:
         its_parts, its_samples = _parts_of(claim, shards, wishes, by, name)
         parts += its_parts
         samples += its_samples
+        sampled += [SampledRows(s, chunk, innermost(claim.adapter), claim.kind) for _, chunk, s in its_samples]
     if not parts:
         raise SourceFormatError(
             f"{source.location}: there is nothing in it that could become a sample.",
             remedy="; ".join(f"{f.name}: {f.reason}" for f in account if f.reason)[:400] or "Check the path.",
         )
+    if wishes.ask:
+        check_questions(Planned(source, taken, account, sampled))
     kinds = {part.mapping.kind for part in parts}
     license_ = wishes.license or source.license or next((c.license for c in taken if c.license), "") or "NOASSERTION"
     constants = {"license": license_}

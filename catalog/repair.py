@@ -12,8 +12,7 @@ from typing import Any
 
 import orjson
 
-from choline_data.catalog.add import ingest, prepare
-from choline_data.catalog.planning import Wishes
+from choline_data.catalog.add import ingest, prepare, wishes_of
 from choline_data.errors import (
     AlreadyExistsError,
     ChoiceNeededError,
@@ -174,8 +173,9 @@ def _restore(home: Home, entry: Entry, faults: list[Fault], out: Repaired, worke
 
 
 def _ingest_again(home: Home, entry: Entry, added: dict[str, Any], workers: int) -> None:
-    wishes = Wishes(**added.get("options", {}))
-    prepared = prepare(home, added["source"], name=entry.name, wishes=wishes, revision=added.get("revision", ""))
+    wishes = replace(wishes_of(added.get("options", {})), ask=False)
+    places = added.get("sources") or added["source"]
+    prepared = prepare(home, places, name=entry.name, wishes=wishes, revision=added.get("revision", ""))
     prepared = replace(prepared, card=entry.card, tags=entry.tags, added=added if entry.added else prepared.added)
     if added.get("in_place"):
         from choline_data.catalog.register_in_place import register

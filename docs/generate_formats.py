@@ -23,6 +23,26 @@ from choline_data.adapters.reading.known.format_table import known_formats
 from choline_data.adapters.registry import FORMATS
 from choline_data.cli import main as command_line
 
+# What `add` asks about some folders, because they hold several datasets, and the options that answer.
+ANSWERS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(
+        (
+            "mt_bench",
+            "preference",
+            "oasst_sample",
+            "palmerpenguins",
+            "sklearn_tables",
+            "vega",
+            "parquet_testing",
+            "coco_results",
+            "corpora_cc0",
+        ),
+        ("--config-by", "file"),
+    ),
+    "arrow_files": ("--include", "*.arrow", "--include", "*.feather"),
+    "nasty": ("--include", "*"),
+}
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -55,8 +75,8 @@ def added(path: Path, home: Path, *more: str) -> Outcome:
 
 def outcomes(data: Path, home: Path) -> dict[str, Outcome]:
     """Every dataset of the manifest, added into one home."""
-    entries = json.loads((data / "manifest.json").read_text())["datasets"]
-    return {entry["name"]: added(data / entry["name"], home) for entry in entries}
+    names = [entry["name"] for entry in json.loads((data / "manifest.json").read_text())["datasets"]]
+    return {name: added(data / name, home, *ANSWERS.get(name, ())) for name in names}
 
 
 def _refused() -> list[str]:
@@ -101,7 +121,7 @@ def page(data: Path, found: dict[str, Outcome]) -> str:
         "",
         "## Datasets",
         "",
-        "Each was added by `choline-data add PATH --yes --json` with no other flag.",
+        "Each was added by `choline-data add PATH --yes --json`, with no other flag but those that are listed below.",
         "",
         "| dataset | published as | adapter | kind | samples | rejected |",
         "| --- | --- | --- | --- | ---: | ---: |",
@@ -116,6 +136,8 @@ def page(data: Path, found: dict[str, Outcome]) -> str:
         lines.append(
             f"| {name} | {published} | {adapters} | {kinds} | {end.told['rows']:,} | {end.told['rejected']:,} |"
         )
+    lines += ["", "Folders that hold more than one dataset: `add` asks, and these options answer:", ""]
+    lines += [f"- {name}: `{' '.join(ANSWERS[name])}`" for name in found if name in ANSWERS]
     lines += ["", "Those that end in an error:", ""]
     lines += [f"- {name}: {end.error['message']} {end.error['remedy']}" for name, end in found.items() if end.code]
     return "\n".join(lines).replace(f"{data}/", "") + "\n"

@@ -1,4 +1,7 @@
-"""Every public dataset of the shared data, added by the command line with no flag: its count, its kind, no lost column."""
+"""Every public dataset of the shared data, added by the command line: its count, its kind, no lost column.
+
+No flag is given, but for folders of several datasets, about which `add` asks.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,8 @@ import pytest
 
 from choline_data.adapters.mapping import forms
 from choline_data.catalog.add import prepare
-from choline_data.catalog.planning import IngestPart, guarded
+from choline_data.catalog.planning import IngestPart, Wishes, guarded
+from choline_data.errors import ChoiceNeededError
 from choline_data.places.home import Home
 
 # name: (samples, kinds). The manifest's counts; what is counted is said where it gives more than one.
@@ -136,9 +140,16 @@ def test_what_is_no_whole_dataset_says_why(found: dict[str, Any], name: str) -> 
 
 @pytest.mark.parametrize("name", [n for n in ADDED if HAS_LANCE or not n.endswith(".lance")])
 def test_a_dataset_loses_no_column(shared_data: Path, tmp_path: Path, name: str) -> None:
-    prepared = prepare(Home(tmp_path), str(shared_data / name))
+    prepared = prepare(Home(tmp_path), str(shared_data / name), wishes=Wishes(ask=False))
     for part in prepared.plan.parts:
         assert not _lost(part), (name, part.shards[0].origin)
+
+
+@pytest.mark.parametrize("name", GENERATOR.ANSWERS)
+def test_a_folder_of_several_datasets_is_asked_about(shared_data: Path, tmp_path: Path, name: str) -> None:
+    with pytest.raises(ChoiceNeededError) as asked:
+        prepare(Home(tmp_path), str(shared_data / name))
+    assert all(option in asked.value.remedy for option in GENERATOR.ANSWERS[name][::2])
 
 
 def _lost(part: IngestPart) -> set[str]:

@@ -9,6 +9,7 @@ from choline_data.adapters.reading.known.identity import identify
 from choline_data.adapters.reading.names import is_about
 
 MOST_OPENED = 256
+UNREAD = "no adapter reads it"
 
 
 def roles_of(claims: Iterable[FormatClaim]) -> tuple[FileRole, ...]:
@@ -18,6 +19,8 @@ def roles_of(claims: Iterable[FormatClaim]) -> tuple[FileRole, ...]:
         joined = dict(claim.joined)
         for name, reason in claim.passed_over:
             found.setdefault(name, FileRole(name, DESCRIBED if is_about(name) else LEFT_OUT, reason))
+        for name, reason in claim.described:
+            found.setdefault(name, FileRole(name, DESCRIBED, reason))
         for file in claim.files:
             if file.name not in joined:
                 found[file.name] = FileRole(file.name, USED)
@@ -30,17 +33,22 @@ def roles_of(claims: Iterable[FormatClaim]) -> tuple[FileRole, ...]:
     return tuple(found.values())
 
 
-def unclaimed(files: Sequence[SourceFile]) -> list[FileRole]:
-    """The roles of files that no format claimed. The first of them are opened to say what they are."""
+def unclaimed(files: Sequence[SourceFile], only: str = "") -> list[FileRole]:
+    """The roles of files that no format claimed. The first of them are opened to say what they are.
+
+    `only` is the one format that the user asked for.
+    """
     found: list[FileRole] = []
     opened = 0
     for file in files:
         if is_about(file.name):
             found.append(FileRole(file.name, DESCRIBED))
-            continue
-        what = identify(file).what if opened < MOST_OPENED else "not supported"
-        found.append(FileRole(file.name, LEFT_OUT, what))
-        opened += 1
+        elif only:
+            found.append(FileRole(file.name, LEFT_OUT, f"--format {only} does not read it"))
+        else:
+            what = f": {identify(file).what}" if opened < MOST_OPENED else ""
+            found.append(FileRole(file.name, LEFT_OUT, f"{UNREAD}{what}"))
+            opened += 1
     return found
 
 

@@ -38,7 +38,7 @@ _PATTERNS = (
         "an unfinished download",
     ),
     (re.compile(r"\.(?:tmp|temp|swp|swo|lock)$", re.I), "a temporary file"),
-    (re.compile(r"(?:~|\.bak|\.orig)$|^~\$", re.I), "a backup or a lock of an editor"),
+    (re.compile(r"^~\$"), "a lock of an editor"),
     (re.compile(r"\.crc$", re.I), "a checksum of the file beside it"),
 )
 

@@ -93,4 +93,4 @@ def test_an_object_that_describes_the_texts_beside_it_is_passed_over(write, sour
     about = write("about.json", '{"title": "t"}')
     (claim,) = json_document.detect(source(about, write("a.txt", "x"), write("b.txt", "y")))
     assert claim.files == ()
-    assert claim.passed_over[0][0] == "about.json"
+    assert claim.described[0][0] == "about.json"

@@ -244,7 +244,7 @@ def test_annotation_exports_have_their_counts(shared_data: Path) -> None:
     (tasks,) = label_studio.detect(resolve(str(shared_data / "label_studio")))
     assert tasks.kind == "annotation"
     assert len(rows(tasks)) == 12
-    assert len(tasks.passed_over) == 5
+    assert len(tasks.described) == 5
 
 
 def test_coco_annotations_are_joined_to_their_images(tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ def test_members_of_archives_have_splits(tmp_path: Path, home: Home) -> None:
     folder.mkdir()
     for name in ("train.zip", "my-test.zip"):
         (folder / name).write_bytes(zipped(["a.csv"]))
-    assert sources(home, folder) == {"train": {"train.zip!/a.csv"}, "test": {"my-test.zip!/a.csv"}}
+    assert sources(home, folder, ask=False) == {"train": {"train.zip!/a.csv"}, "test": {"my-test.zip!/a.csv"}}
 
 
 def test_a_member_without_a_split_is_left_out_with_a_reason(tmp_path: Path, home: Home) -> None:
@@ -194,7 +194,7 @@ def test_a_column_decides_the_split_of_each_row(tmp_path: Path, home: Home) -> N
 def test_the_limit_of_divided_rows_does_not_depend_on_files_and_workers(tmp_path: Path, home: Home) -> None:
     for name in ("a", "b", "c"):
         parted(tmp_path / "x" / f"{name}.jsonl")
-    prepared = prepare(home, str(tmp_path / "x"), name="x", wishes=Wishes(split_by="part", limit=13))
+    prepared = prepare(home, str(tmp_path / "x"), name="x", wishes=Wishes(split_by="part", limit=13, ask=False))
     revisions = {ingest(home, prepared, workers=workers).entry.revision for workers in (1, 2)}
     assert len(revisions) == 1
     assert {split: rows for _, split, rows in open_revision(home, revisions.pop()).splits()} == {

@@ -144,8 +144,9 @@ def test_several_files_are_one_dataset(tmp_path: Path) -> None:
     assert prepared.plan.name == "a-b"
     done = ingest(Home(tmp_path / "home"), prepared)
     assert [(f.name, f.rows) for f in done.account] == [("a.jsonl", 1), ("sub/b.jsonl", 1)]
-    again = prepare(Home(tmp_path / "home"), prepared.added["sources"], wishes=TEXT)
-    assert ingest(Home(tmp_path / "home"), again).entry.revision == done.entry.revision
+    home = Home(tmp_path / "home")
+    Path(home.path(account_name(done.entry.revision, accounts_of(home, done.entry.revision)["a-b"]))).unlink()
+    assert not repair(home).left
 
 
 def test_flags_of_an_engine_follow_two_dashes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

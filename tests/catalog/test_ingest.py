@@ -217,7 +217,12 @@ def test_a_home_that_takes_no_more_bytes_is_one_line_and_leaves_nothing(tmp_path
         "from choline_data.catalog import planning; planning.UNIT_BYTES = 1; " + ADD
     )
     home = Home(tmp_path / "home")
-    arguments = [sys.executable, "-c", script, *command(tmp_path / "home", source, "--workers", workers)[3:]]
+    arguments = [
+        sys.executable,
+        "-c",
+        script,
+        *command(tmp_path / "home", source, "--workers", workers, "--include", "*")[3:],
+    ]
     done = subprocess.run(arguments, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1, done.stderr
     (line,) = done.stderr.splitlines()

@@ -50,7 +50,9 @@ def add(
         str,
         typer.Option(metavar="WHAT", help="Take splits from a column, folder:N, file (each file is a split) or none."),
     ] = "",
-    config_by: Annotated[str, typer.Option(metavar="WHAT", help="Take configs from a column or folder:N.")] = "",
+    config_by: Annotated[
+        str, typer.Option(metavar="WHAT", help="Take configs from a column, folder:N or file (each file is a config).")
+    ] = "",
     license_: Annotated[
         str, typer.Option("--license", metavar="ID", help="Licence of the dataset, as an SPDX id.")
     ] = "",

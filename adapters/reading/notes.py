@@ -1,0 +1,55 @@
+"""Short texts beside a dataset: notes that describe it, and are not samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from choline_data.adapters.base import Adapter, FormatClaim, SourceFile
+from choline_data.adapters.reading.names import parts
+
+MAX_NOTES = 4
+MAX_NOTE_BYTES = 64 << 10
+_PROSE = frozenset({"Text", "SourceTree"})
+
+
+def without_notes(claims: Sequence[FormatClaim]) -> list[FormatClaim]:
+    """The claims without a few short texts that lie beside files of rows. These texts describe the dataset."""
+    if all(_is_prose(claim.adapter) or claim.kind in ("image", "audio", "video") for claim in claims):
+        return list(claims)
+    rows = [file for claim in claims if not _is_prose(claim.adapter) for file in claim.files]
+    stems, folders = set(map(_stem, rows)), {folder for file in rows for folder in _folders_of(file)}
+    kept: list[FormatClaim] = []
+    notes: list[SourceFile] = []
+    for claim in claims:
+        if _is_prose(claim.adapter) and all(_is_note(file, stems, folders) for file in claim.files):
+            notes += claim.files
+        else:
+            kept.append(claim)
+    if not kept or len(notes) > MAX_NOTES:
+        return list(claims)
+    described = tuple((file.name, "a note beside the data") for file in notes)
+    return [replace(kept[0], described=kept[0].described + described), *kept[1:]]
+
+
+def _is_prose(adapter: Adapter) -> bool:
+    return type(adapter).__name__ in _PROSE
+
+
+def _is_note(file: SourceFile, stems: set[str], folders: set[str]) -> bool:
+    """Whether a text is short, lies beside or above files of rows, and is not named like one of them."""
+    return 0 <= file.size <= MAX_NOTE_BYTES and _stem(file) not in stems and _folder_of(file) in folders
+
+
+def _stem(file: SourceFile) -> str:
+    return file.name.rpartition(".")[0]
+
+
+def _folder_of(file: SourceFile) -> str:
+    return "/".join(parts(file.name)[:-1])
+
+
+def _folders_of(file: SourceFile) -> list[str]:
+    """The folder of a file, and all folders above it."""
+    path = parts(file.name)[:-1]
+    return ["/".join(path[:end]) for end in range(len(path) + 1)]

@@ -1,0 +1,308 @@
+"""What `add` asks instead of guessing: situations in which a source can be read in more than one way.
+
+Each check raises ChoiceNeededError, with the files that are in question and the options that answer. A file that a pattern of
+`--include` names is never in question, because the user has chosen it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from choline_data.adapters.base import JOINED, LEFT_OUT, USED, Adapter, FormatClaim, Shard, Source, SourceChunk
+from choline_data.adapters.mapping.extra import values_of
+from choline_data.adapters.reading import io, media
+from choline_data.adapters.reading.chosen_names import chosen_of
+from choline_data.adapters.reading.file_roles import UNREAD
+from choline_data.adapters.reading.names import parts
+from choline_data.adapters.reading.split_words import splits_in
+from choline_data.adapters.reading.splits import WHY_NO_SPLIT
+from choline_data.catalog.account import FileAccount
+from choline_data.errors import ChoiceNeededError, one_line
+
+ALIKE = 0.5  # files whose columns agree in this share are files of one schema
+REPEATED = 0.5  # a file repeats another one if this share of its sampled rows occurs in the other one
+MIN_ROWS = 3
+_GENERAL = frozenset({"JsonDocument", "JsonLines", "Delimited", "Text", "ArrowFile", "SourceTree"})
+_MEDIA_KINDS = frozenset({"image", "audio", "video"})
+_ALL = re.compile(r"(?:^|[-_. ])(?:all|full|complete|combined|merged|whole|validated)(?:[-_. ]|$)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class SampledRows:
+    """Some rows of a file, the name of the adapter that reads them, and the kind that the format determines, or ""."""
+
+    shard: Shard
+    chunk: SourceChunk
+    adapter: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What is known about a source when its plan is ready."""
+
+    source: Source
+    claims: Sequence[FormatClaim]
+    account: Sequence[FileAccount]
+    sampled: Sequence[SampledRows]
+
+    def in_question(self, name: str) -> bool:
+        """Whether the user has not chosen this file by a pattern."""
+        return not chosen_of(self.source).names(name)
+
+    def files(self, role: str) -> list[str]:
+        """The files with this role that the user has not chosen."""
+        return [f.name for f in self.account if f.role == role and self.in_question(f.name)]
+
+
+def check_questions(planned: Planned) -> None:
+    """Raises ChoiceNeededError for the first question that the source leaves open."""
+    for check in _CHECKS:
+        check(planned)
+
+
+def _ask(message: str, *options: str) -> None:
+    raise ChoiceNeededError(message, remedy=f"Choose: {' | '.join(options)}")
+
+
+def _listed(names: Iterable[str], limit: int = 4) -> str:
+    every = list(names)
+    shown = ", ".join(one_line(name, 80) for name in every[:limit])
+    return f"{shown} and {len(every) - limit:,} more" if len(every) > limit else shown
+
+
+def pattern_of(names: Sequence[str]) -> str:
+    """A pattern for an option that matches these files: the name of one file, or the suffix that all share."""
+    last = [parts(name)[-1] for name in names]
+    suffixes = {f".{name.rpartition('.')[2]}" for name in last}
+    if len(names) == 1 or len(suffixes) > 1:
+        return f"'{last[0]}'"
+    return f"'*{suffixes.pop()}'"
+
+
+def _patterns(first: str, second: str) -> tuple[str, str]:
+    """A pattern for each of two files: its name, or its whole path if both have the same name."""
+    if parts(first)[-1] != parts(second)[-1]:
+        return pattern_of([first]), pattern_of([second])
+    return f"'{'/'.join(parts(first))}'", f"'{'/'.join(parts(second))}'"
+
+
+def _unrelated_media(planned: Planned) -> None:
+    """Media that no sample contains or names."""
+    files = [f for f in planned.account if f.role == LEFT_OUT and f.reason.startswith(UNREAD)]
+    loose = [f.name for f in files if media.column_for(f.name) and planned.in_question(f.name)]
+    if not loose:
+        return
+    used = planned.files(USED) + planned.files(JOINED)
+    table = next((name for name in used if not media.column_for(name)), "FILE")
+    _ask(
+        f"{planned.source.location}: {len(loose):,} media files belong to no sample: {_listed(loose)}.",
+        f"--exclude {pattern_of(loose)} (leave them out)",
+        f"--include {pattern_of(loose)} (only them)",
+        f"--join '{parts(table)[-1]}:COLUMN' (the column that names them)",
+    )
+
+
+def _unjoined_files(planned: Planned) -> None:
+    """Tables and texts beside a folder of media, which have become samples of their own."""
+    kinds = {claim.kind for claim in planned.claims} & _MEDIA_KINDS
+    if not kinds:
+        return
+    loose = sorted(
+        {s.shard.name for s in planned.sampled if s.kind not in _MEDIA_KINDS and planned.in_question(s.shard.name)}
+    )
+    if not loose:
+        return
+    what = " and ".join(sorted(kinds))
+    _ask(
+        f"{planned.source.location}: {_listed(loose)} may describe the {what} files beside it, but no column names them.",
+        f"--join '{parts(loose[0])[-1]}:COLUMN' (the column that names them)",
+        f"--exclude {pattern_of(loose)} (only the media)",
+        f"--include {pattern_of(loose)} (only this)",
+    )
+
+
+_LAYOUTS: tuple[tuple[re.Pattern[str], str, str], ...] = (
+    (
+        re.compile(r"\.mds(?:\.\w+)?$"),
+        "a shard of a MosaicML dataset, whose index.json is missing",
+        "mds",
+    ),
+    (
+        re.compile(r"(?:^|/)(?:instances|captions|person_keypoints|panoptic|stuff)_\w+\.json$|\.coco\.json$"),
+        "a COCO annotation file",
+        "coco",
+    ),
+    (re.compile(r"-idx[1-4]-ubyte(?:\.gz)?$"), "a file of an IDX dataset such as MNIST", "idx"),
+    (re.compile(r"\.trans\.txt$"), "a transcript of LibriSpeech", "audio-folder"),
+    (re.compile(r"(?:^|/)wav\.scp$"), "a list of recordings of Kaldi", "audio-folder"),
+    (re.compile(r"\.(?:fileids|transcription)$"), "a list of Sphinx", "audio-folder"),
+    (
+        re.compile(r"(?:^|/)data-\d{5}-of-\d{5}\.arrow$"),
+        "a shard that save_to_disk wrote",
+        "saved",
+    ),
+    (re.compile(r"(?:^|/)chunk-\d+-\d+\.bin$"), "a chunk of a LitData dataset", "litdata"),
+)
+
+
+def _stray_files(planned: Planned) -> None:
+    """Files that are named as those of a known layout, but are not read as this layout."""
+    readers = defaultdict(set)
+    for claim in planned.claims:
+        for name in (*(f.name for f in claim.files), *(m.name for m in claim.members), *(n for n, _ in claim.joined)):
+            readers[name].add(innermost(claim.adapter))
+    for file in planned.account:
+        if not readers[file.name] <= _GENERAL or (file.role == LEFT_OUT and not file.reason.startswith(UNREAD)):
+            continue
+        for pattern, what, layout in _LAYOUTS:
+            if pattern.search("/".join(parts(file.name))) and planned.in_question(file.name):
+                _ask(
+                    f"{file.name} is named like {what}, but can't be read as one here.",
+                    f"--format {layout} (see what is missing)",
+                    f"--exclude {pattern_of([file.name])} (leave it out)",
+                    f"--include {pattern_of([file.name])} (take it as it is)",
+                )
+
+
+def innermost(adapter: Adapter) -> str:
+    """The name of the adapter that reads the rows, inside of adapters for archives or class names."""
+    inner: object = adapter
+    while (next_ := getattr(inner, "inner", None) or getattr(inner, "adapter", None)) is not None:
+        inner = next_
+    return type(inner).__name__
+
+
+def _two_schemas(planned: Planned) -> None:
+    """Files with different columns in one config."""
+    by_config: dict[str, dict[str, tuple[str, set[str]]]] = defaultdict(dict)
+    for s in planned.sampled:
+        if planned.in_question(s.shard.name) and s.kind not in _MEDIA_KINDS:
+            family, columns = by_config[s.shard.config].setdefault(s.shard.name, (_family(s), set()))
+            columns.update(s.chunk.batch.schema.names)
+    for files in by_config.values():
+        first, *others = files.items()
+        for name, (family, columns) in others:
+            if family != first[1][0] or not _alike(columns, first[1][1]):
+                this, that = _patterns(first[0], name)
+                _ask(
+                    f"{planned.source.location}: {one_line(first[0], 80)} and {one_line(name, 80)} have different columns: "
+                    f"{_columns(first[1][1])} and {_columns(columns)}.",
+                    "--config-by file (each file is a config of its own)",
+                    f"--include {this} (only this)",
+                    f"--include {this} --include {that} … (one dataset of all)",
+                )
+
+
+def _family(sampled: SampledRows) -> str:
+    return "text" if sampled.adapter in ("Text", "SourceTree") else "rows"
+
+
+def _alike(columns: set[str], others: set[str]) -> bool:
+    return len(columns & others) >= ALIKE * len(columns | others)
+
+
+def _columns(names: set[str]) -> str:
+    return f"({one_line(', '.join(sorted(names)[:6]), 100)}{' …' if len(names) > 6 else ''})"
+
+
+_DIGITS = re.compile(r"\d+")
+_COMPRESSED = re.compile(r"\.(?:gz|bz2|xz|zst|zstd|lz4)$", re.IGNORECASE)
+
+
+def _same_stem(planned: Planned) -> None:
+    """Files of the same name with different extensions, such as `a.json` and `a.txt`, which often hold the same rows."""
+    stems: dict[str, dict[str, str]] = defaultdict(dict)
+    for s in planned.sampled:
+        if s.kind in _MEDIA_KINDS:
+            continue
+        of_documents = s.adapter == "Text" and s.shard.files
+        for file in [f.name for f in s.shard.files] if of_documents else [s.shard.name]:
+            stem, _, extension = _COMPRESSED.sub("", file).rpartition(".")
+            if stem and "/" not in extension and planned.in_question(file):
+                stems[stem].setdefault(extension.lower(), file)
+    for found in stems.values():
+        if len(found) > 1:
+            first, second = list(found.values())[:2]
+            _ask(
+                f"{planned.source.location}: {one_line(first, 80)} and {one_line(second, 80)} have the same name, and may "
+                "hold the same rows twice.",
+                f"--include {_extension(first)} (only these)",
+                f"--include {_extension(second)} (only these)",
+                f"--include {_extension(first)} --include {_extension(second)} (both)",
+            )
+
+
+def _extension(name: str) -> str:
+    last = parts(name)[-1]
+    return f"'*.{last.partition('.')[2]}'" if "." in last else f"'{last}'"
+
+
+def _whole_beside_parts(planned: Planned) -> None:
+    """A file such as `all.tsv` beside `train.tsv`."""
+    rows = {s.shard.name for s in planned.sampled if s.kind not in _MEDIA_KINDS}
+    without_split = {f.name for f in planned.account if f.reason == WHY_NO_SPLIT}
+    by_folder: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for name in sorted(rows | without_split):
+        by_folder[name.rpartition("/")[0], io.extension(name)].append(name)
+    for names in by_folder.values():
+        whole = next((n for n in names if _ALL.search(_stem(n)) and planned.in_question(n)), None)
+        part = next((n for n in names if n != whole and splits_in(_stem(n))), None)
+        if whole and part:
+            _ask_repeats(planned, whole, part, "is named as if it held the rows of")
+
+
+def _stem(name: str) -> str:
+    return parts(name)[-1].partition(".")[0]
+
+
+def _repeats(planned: Planned) -> None:
+    """Files whose first rows are the first rows of another file of the same config. Numbered files are of one series."""
+    rows: dict[tuple[str, str], set[str]] = defaultdict(set)
+    if len({s.shard.origin for s in planned.sampled}) < 2:
+        return
+    for s in planned.sampled:
+        if s.kind not in _MEDIA_KINDS and not s.shard.files and s.shard.start == 0:
+            rows[s.shard.config, s.shard.origin].update(_keys(s))
+    seen: dict[tuple[str, str], str] = {}
+    for (config, name), keys in rows.items():
+        earlier: dict[str, int] = defaultdict(int)
+        for key in keys:
+            earlier[seen.setdefault((config, key), name)] += 1
+        earlier.pop(name, None)
+        first = max(
+            (n for n in earlier if _DIGITS.sub("", n) != _DIGITS.sub("", name)), key=lambda n: earlier[n], default=""
+        )
+        if first and len(keys) >= MIN_ROWS and earlier[first] >= REPEATED * len(keys) and planned.in_question(name):
+            _ask_repeats(planned, name, first, "repeats rows of")
+
+
+def _keys(sampled: SampledRows) -> set[str]:
+    """The sampled rows as texts that are equal for equal rows."""
+    batch = sampled.chunk.batch
+    columns = sorted(zip(batch.schema.names, (values_of(column) for column in batch.columns), strict=True))
+    return {repr([(name, values[row]) for name, values in columns]) for row in range(batch.num_rows)}
+
+
+def _ask_repeats(planned: Planned, name: str, other: str, how: str) -> None:
+    this, that = _patterns(name, other)
+    _ask(
+        f"{planned.source.location}: {one_line(name, 80)} {how} {one_line(other, 80)}.",
+        f"--exclude {this} (leave it out)",
+        f"--include {this} (only it)",
+        f"--include {this} --include {that} (both)",
+    )
+
+
+_CHECKS = (
+    _unrelated_media,
+    _unjoined_files,
+    _stray_files,
+    _same_stem,
+    _two_schemas,
+    _whole_beside_parts,
+    _repeats,
+)
