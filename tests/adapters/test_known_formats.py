@@ -129,7 +129,7 @@ def test_a_structured_file_beside_prose_is_left_out_with_its_name(tmp_path: Path
     (tmp_path / "b.txt").write_text(PROSE["poem"])
     (tmp_path / "c.txt").write_text(STRUCTURED["FASTA"])
     found = {file.name: file.reason for file in plan(tmp_path).account}
-    assert found == {"a.txt": "", "b.txt": "", "c.txt": "FASTA"}
+    assert found == {"a.txt": "", "b.txt": "", "c.txt": "no adapter reads it: FASTA"}
 
 
 @pytest.mark.parametrize("name", ["data.csv", "data.jsonl", "data.json", "data.tsv", "data.parquet"])
