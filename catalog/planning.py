@@ -19,7 +19,7 @@ from choline_data.adapters.reading.known.identity import refusal
 from choline_data.adapters.reading.splits import SplitBy, counted, leaving_out, marked_source, split_by
 from choline_data.adapters.registry import claims
 from choline_data.catalog.account import FileAccount, account_of
-from choline_data.catalog.questions import Planned, SampledRows, check_questions, innermost
+from choline_data.catalog.open_questions import Planned, SampledRows, check_questions, innermost
 from choline_data.catalog.split_plan import BY_SHARD, RowParts, row_parts, split_shards
 from choline_data.catalog.warned import Sampled, Warned, warned_of
 from choline_data.columns.arrow_values import array_of, numbers
