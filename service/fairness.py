@@ -1,15 +1,19 @@
 """Decides which stream may send next: start-time fair queueing over the streams that have a message ready.
 
 Without turns, any stream that is ready may send, and with hundreds of streams some send nothing for many seconds. With
-turns, the next stream is the one of the ready streams that has sent the fewest bytes. Only a few writes run at once, so
-the transport's own queue stays short. A reader that does not read occupies one of them for at most `PATIENCE` seconds.
+turns, the next stream is the one of the ready streams that has sent the fewest bytes. The streams of one connection share
+one part: a reader that opens hundreds of streams delays mostly itself. Only a few writes run at once, so the transport's
+own queue stays short. A reader that does not read occupies one of them for at most `PATIENCE` seconds.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from heapq import heappop, heappush
 from itertools import count
+from weakref import WeakValueDictionary
 
 IDLE = 0.004
 PATIENCE = 0.02
@@ -18,12 +22,32 @@ LONGEST = 60.0
 SAVED = 1 << 20  # bytes of credit, at most, for a stream that had nothing to send
 
 
+class Connection:
+    """A connection, and how many streams it has."""
+
+    def __init__(self) -> None:
+        self.streams = 0
+
+    @contextmanager
+    def streaming(self) -> Iterator[None]:
+        """Counts a stream during the block."""
+        self.streams += 1
+        try:
+            yield
+        finally:
+            self.streams -= 1
+
+
 class FairShare:
-    """One stream's account: `at` counts its bytes. A stream is slow while its reader delays it, and for some time after."""
+    """One stream's account: `at` counts its bytes, once for each stream of its connection.
 
-    __slots__ = ("at", "proven", "slow_until")
+    A stream is slow while its reader delays it, and for some time after.
+    """
 
-    def __init__(self, *, proven: bool = True) -> None:
+    __slots__ = ("at", "connection", "proven", "slow_until")
+
+    def __init__(self, connection: Connection | None = None, *, proven: bool = True) -> None:
+        self.connection = connection or Connection()
         self.at = 0
         self.slow_until = 0.0
         self.proven = proven  # whether its reader has taken enough bytes that others wait for its writes
@@ -89,11 +113,16 @@ class Turns:
         self._at = 0
         self._order = count()
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._connections: WeakValueDictionary[str, Connection] = WeakValueDictionary()
+
+    def connection(self, peer: str) -> Connection:
+        """The connection from this address."""
+        return self._connections.setdefault(peer, Connection())
 
     async def take(self, share: FairShare, size: int) -> Turn:
         """Waits for the turn to send `size` bytes."""
         start = max(share.at, self._at - (SAVED if share.proven else 0))
-        share.at = start + size
+        share.at = start + size * max(share.connection.streams, 1)
         if self._free and not self._waiting:
             self._at = start
             self._free -= 1

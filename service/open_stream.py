@@ -13,6 +13,7 @@ from enum import Enum
 from choline_data.order.cursor import Cursor
 from choline_data.order.lanes import Lane
 from choline_data.service import frames
+from choline_data.service.audit import CURRENT
 from choline_data.service.auth import Principal
 from choline_data.service.calls import Calls
 from choline_data.service.engine import FIREHOSE, MAX_MESSAGE, MIN_MESSAGE
@@ -56,7 +57,8 @@ class Reading:
         self._target = min(target, MAX_MESSAGE)
         self._face = face
         self._recheck = recheck
-        self._share = FairShare(proven=False)
+        asked = CURRENT.get()
+        self._share = FairShare(calls.turns.connection(asked.peer) if asked else None, proven=False)
         self._taken = 0
         self._gathered = Gathered()
         self._inline = opened.direct is not None or opened.packed
@@ -115,7 +117,7 @@ class Reading:
 
     async def batches_in_order(self) -> AsyncIterator[frames.Framed | None]:
         """The stream's messages in order. Yields None if no message is ready for `heartbeat` seconds."""
-        with self._calls.engine.reading(self._opened, self._lane, self._face):
+        with self._share.connection.streaming(), self._calls.engine.reading(self._opened, self._lane, self._face):
             async for message in self._batches():
                 yield message
 

@@ -35,18 +35,22 @@ def in_own_time(coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 def sent(streams: dict[str, tuple[int, float]], seconds: float) -> Counter[str]:
-    """Messages that each stream got through; a stream is the size of its messages and how long a write of it waits."""
+    """Messages that each stream got through; a stream is the size of its messages and how long a write of it waits.
+
+    Its name is that of its connection, and what comes after a colon.
+    """
 
     async def run() -> Counter[str]:
         turns, count = Turns(2), Counter[str]()
 
         async def stream(name: str, size: int, wait: float) -> None:
-            share = FairShare()
-            while True:
-                turn = await turns.take(share, size)
-                await asyncio.sleep(wait)
-                turn.done()
-                count[name] += 1
+            share = FairShare(turns.connection(name.partition(":")[0]))
+            with share.connection.streaming():
+                while True:
+                    turn = await turns.take(share, size)
+                    await asyncio.sleep(wait)
+                    turn.done()
+                    count[name] += 1
 
         tasks = [asyncio.ensure_future(stream(name, *about)) for name, about in streams.items()]
         await asyncio.sleep(seconds)
@@ -67,6 +71,14 @@ def test_streams_that_read_have_equal_shares():
 def test_shares_are_of_bytes_not_of_messages():
     got = sent({"small": (SIZE // 8, 0.0005), **{f"big{n}": (SIZE, 0.0005) for n in range(8)}}, 0.5)
     assert got["small"] >= 3 * max(got[f"big{n}"] for n in range(8))
+
+
+def test_a_connection_with_many_streams_delays_mostly_itself():
+    many = {f"many:{n}": (SIZE, 0.0005) for n in range(100)}
+    got = sent({"one": (SIZE, 0.0005), **many}, 1)
+    assert got["one"] >= 0.3 * got.total()  # its part would be a hundredth if each stream counted alone
+    own = [got[name] for name in many]
+    assert min(own) >= 0.8 * max(own) - 1
 
 
 def test_readers_that_do_not_read_take_no_turns_from_one_that_does():
