@@ -22,7 +22,7 @@ LONGEST = 60.0
 SAVED = 1 << 20  # bytes of credit, at most, for a stream that had nothing to send
 
 
-class Connection:
+class ReaderConnection:
     """A connection, and how many streams it has."""
 
     def __init__(self) -> None:
@@ -46,8 +46,8 @@ class FairShare:
 
     __slots__ = ("at", "connection", "proven", "slow_until")
 
-    def __init__(self, connection: Connection | None = None, *, proven: bool = True) -> None:
-        self.connection = connection or Connection()
+    def __init__(self, connection: ReaderConnection | None = None, *, proven: bool = True) -> None:
+        self.connection = connection or ReaderConnection()
         self.at = 0
         self.slow_until = 0.0
         self.proven = proven  # whether its reader has taken enough bytes that others wait for its writes
@@ -113,11 +113,11 @@ class Turns:
         self._at = 0
         self._order = count()
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
-        self._connections: WeakValueDictionary[str, Connection] = WeakValueDictionary()
+        self._connections: WeakValueDictionary[str, ReaderConnection] = WeakValueDictionary()
 
-    def connection(self, peer: str) -> Connection:
+    def connection(self, peer: str) -> ReaderConnection:
         """The connection from this address."""
-        return self._connections.setdefault(peer, Connection())
+        return self._connections.setdefault(peer, ReaderConnection())
 
     async def take(self, share: FairShare, size: int) -> Turn:
         """Waits for the turn to send `size` bytes."""

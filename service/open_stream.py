@@ -85,11 +85,13 @@ class Reading:
     def _size(self) -> int:
         """Size of the next message in bytes. Small at first and for a slow reader: it stays in memory until it is read.
 
-        Small too while other readers leave much unread: nothing shows yet whether this one will read on.
+        While much is unread, all streams together may have `unread_bytes` of messages in memory.
         """
-        slow = self._share.proven and self._share.slow(asyncio.get_running_loop().time())
-        crowded = self._calls.unread > self._calls.limits.unread // 2
-        return min(self._target, MIN_MESSAGE if slow or crowded else max(MIN_MESSAGE, self._taken // 4))
+        calls = self._calls
+        if self._share.proven and self._share.slow(asyncio.get_running_loop().time()):
+            return min(self._target, MIN_MESSAGE)
+        room = calls.limits.unread // calls.open_streams if calls.unread > calls.limits.unread // 2 else self._target
+        return min(self._target, max(MIN_MESSAGE, min(self._taken // 4, room)))
 
     def _next_stop(self, index: int) -> int:
         rows = min(self._opened.rows_a_message(self._size()), most_rows(self._lane))
@@ -163,10 +165,22 @@ class Reading:
     async def send(self, write: Write, frame: bytes, *, rows: int = 0) -> None:
         """Sends one frame when it is this stream's turn. Raises LimitError if the reader does not read."""
         calls = self._calls
+        calls.unread += len(frame)
+        try:
+            await self._write(write, frame)
+        finally:
+            calls.unread -= len(frame)
+        self._taken += len(frame)
+        self._share.proven = self._share.proven or self._taken >= PROOF_BYTES
+        calls.metrics.bytes.labels(self._face).inc(len(frame))
+        if rows:
+            calls.metrics.rows.labels(self._face).inc(rows)
+
+    async def _write(self, write: Write, frame: bytes) -> None:
+        calls = self._calls
         turn = await calls.turns.take(self._share, len(frame))
         wait = calls.waiting(calls.limits.stall)
         calls.track(wait)
-        calls.unread += len(frame)
         try:
             if calls.unread > calls.limits.unread and self._share.slow(asyncio.get_running_loop().time()):
                 raise reached("unread_bytes", calls.limits.unread, "Readers leave too much unread.")
@@ -176,11 +190,5 @@ class Reading:
             calls.metrics.stalls.inc()
             raise reached("stall", calls.limits.stall, "The consumer is too slow and was dropped.") from None
         finally:
-            calls.unread -= len(frame)
             calls.untrack(wait)
             turn.done()
-        self._taken += len(frame)
-        self._share.proven = self._share.proven or self._taken >= PROOF_BYTES
-        calls.metrics.bytes.labels(self._face).inc(len(frame))
-        if rows:
-            calls.metrics.rows.labels(self._face).inc(rows)
