@@ -12,12 +12,15 @@ import pytest
 from tests.served import Serve, Served
 
 from choline_data.errors import LimitError, RequestTooLargeError, UnavailableError
+from choline_data.mix import resolve_mix
 from choline_data.process.work import Work, allow, pause
 from choline_data.service.engine import COLUMNS
 from choline_data.service.lane_requests import MOST_BLOCKS, WHOLE, is_far, lane_of, most_rows
 from choline_data.service.limits import Limits, bounds
 from choline_data.service.opening import Openings
+from choline_data.store.windows import Store
 from choline_data.v1 import firehose_pb2 as pb
+from choline_data.views import open_stream, read_positions
 
 from ..conftest import Shelf  # noqa: TID252 - tests are no package
 from .conftest import kinds, read, refusal, resolve, rows_of
@@ -126,6 +129,36 @@ def test_requests_for_the_same_samples_have_equal_lanes() -> None:
     assert lane_of(2, 3, 0) == lane_of(2, 3, 1, 3)
     assert lane_of(1, 2, 8, 16 * 5 + 3) == lane_of(1, 2, 8, 3)
     assert lane_of(1, 2, 8, 3) != lane_of(1, 2, 8)
+
+
+def test_a_request_for_far_positions_holds_up_no_stream_of_its_recipe_wherever_it_rests(shelf: Shelf) -> None:
+    for name in ("web", "code"):
+        shelf.add(name, {"text": [f"{name} {n}" for n in range(3000)]}, block_rows=16)
+    stream = open_stream(Store(shelf.home), resolve_mix("web,code", Store(shelf.home), repeat=True))
+    near = stream.read(0, 50)
+    resting, go, over = threading.Semaphore(0), threading.Semaphore(0), threading.Event()
+
+    def crowded() -> bool:
+        resting.release()
+        go.acquire()
+        return False
+
+    def far() -> None:
+        with Work({}, crowded).under_way():
+            read_positions(stream, [number * 10**7 for number in range(4000)])
+        over.set()
+        resting.release()
+
+    thread = threading.Thread(target=far)
+    thread.start()
+    rests = 0
+    while resting.acquire(timeout=60) and not over.is_set():
+        assert stream.read(rests, rests + 50).num_rows == 50
+        rests += 1
+        go.release()
+    thread.join()
+    assert rests > 3
+    assert stream.read(0, 50).equals(near)
 
 
 def openings(threads: int = 1, a_caller: int = 1, seconds: float = 60.0) -> Openings:
