@@ -78,12 +78,15 @@ class Engine:
         self._gone: deque[int] = deque()  # bytes of garbage-collected ones, to subtract from `_held`
         self._closed = False
 
+        self.sweeper = Sweeper(self._makers.submit)
+
         def openings(name: str, threads: int, a_caller: int) -> Openings:
-            return Openings(name, threads, a_caller, limits.open_timeout, bounds(limits), lambda: bool(self._reading))
+            return Openings(
+                name, threads, a_caller, limits.open_timeout, bounds(limits), lambda: bool(self._reading), self.sweeper
+            )
 
         threads = limits.open_threads if home.local else limits.read_threads
         self._openings = openings("choline-open", threads, max(threads // 2, 1))
-        self.sweeper = Sweeper(self._makers.submit)
         self._lookups = openings("choline-look", 2 if home.local else limits.read_threads, 1 if home.local else 2)
 
     def close(self) -> None:

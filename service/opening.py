@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from choline_data.errors import UnavailableError
+from choline_data.process.memory import SWEEP_BYTES, Sweeper
 from choline_data.process.work import Work
 from choline_data.service.limits import reached
 
 T = TypeVar("T")
+LONG_SECONDS = 0.02  # after work that takes longer, freed memory returns to the system
 
 
 class Openings:
@@ -31,6 +34,7 @@ class Openings:
         seconds: float,
         bounds: Mapping[str, float],
         crowded: Callable[[], bool],
+        sweeper: Sweeper,
     ) -> None:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix=name)
         self._free = threads
@@ -38,6 +42,7 @@ class Openings:
         self._seconds = seconds
         self._bounds = bounds
         self._crowded = crowded
+        self._sweeper = sweeper
         self._running: Counter[str] = Counter()
         self._works: set[Work] = set()
         self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()  # the next caller first
@@ -75,8 +80,13 @@ class Openings:
         loop = asyncio.get_running_loop()
 
         def done() -> T:
-            with its.under_way():
-                return work()
+            began = time.monotonic()
+            try:
+                with its.under_way():
+                    return work()
+            finally:
+                if time.monotonic() - began > LONG_SECONDS:
+                    self._sweeper.freed(SWEEP_BYTES)
 
         def over(_: Future[T]) -> None:  # runs when the thread is free; the caller may have stopped waiting before
             if not loop.is_closed():

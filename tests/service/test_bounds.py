@@ -13,6 +13,7 @@ from tests.served import Serve, Served
 
 from choline_data.errors import LimitError, RequestTooLargeError, UnavailableError
 from choline_data.mix import resolve_mix
+from choline_data.process.memory import Sweeper
 from choline_data.process.work import Work, allow, pause
 from choline_data.service.engine import COLUMNS
 from choline_data.service.lane_requests import MOST_BLOCKS, WHOLE, is_far, lane_of, most_rows
@@ -163,7 +164,7 @@ def test_a_request_for_far_positions_holds_up_no_stream_of_its_recipe_wherever_i
 
 def openings(threads: int = 1, a_caller: int = 1, seconds: float = 60.0) -> Openings:
     """Threads that stop for nobody."""
-    return Openings("test", threads, a_caller, seconds, bounds(Limits()), lambda: False)
+    return Openings("test", threads, a_caller, seconds, bounds(Limits()), lambda: False, Sweeper(lambda sweep: None))
 
 
 def test_a_caller_that_asks_for_much_waits_for_itself() -> None:

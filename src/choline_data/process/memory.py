@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from functools import cache
 
+import pyarrow as pa
+
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # M_TRIM_THRESHOLD and so on, in glibc's malloc.h
 _SETTINGS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
 _TUNABLES = "GLIBC_TUNABLES"
@@ -73,6 +75,7 @@ class Sweeper:
     def _sweep(self) -> None:
         try:
             gc.collect()
+            pa.default_memory_pool().release_unused()
             if self._trim is not None:
                 self._trim(SWEEP_BYTES)
         finally:
