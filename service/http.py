@@ -186,7 +186,8 @@ def plain(value: Any) -> Any:
 def lines(opened: Opened, encoded: memoryview) -> bytes:
     """The rows of an encoded batch, one JSON object per line."""
     stream = opened.stream
-    batch = wire.decode(pa.py_buffer(encoded), stream.wire_schema)
+    batch = wire.Decoder(stream.wire_schema).decode(encoded)
+    wire.check_texts(batch.columns)
     whole_batch = wire.with_dictionaries(batch, stream.schema, wire.dictionaries(stream.datasets))
     return b"".join(row_lines(whole_batch))
 

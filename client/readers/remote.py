@@ -118,6 +118,7 @@ class RemoteReader:
         self.endpoint = endpoint
         self._described = described
         self._wire_schema = wire.schema_on_the_wire(described.schema)
+        self._decoder = wire.Decoder(self._wire_schema)
         self._columns = list(columns or ())
         self._claim = claim
         self._connection = Connection(endpoint)
@@ -303,8 +304,9 @@ class RemoteReader:
     def _chunk(self, message: Any, lane: Lane, index: int, sequence: int, where: str) -> Chunk:
         if message.sequence != sequence:
             raise SourceDamagedError(f"{where}: message {message.sequence} came where {sequence} was due.")
-        batch = wire.decode(message.serialized_batch, self._wire_schema, expected=message.checksum, where=where)
-        self.received += len(message.serialized_batch)
+        encoded = message.serialized_batch  # protobuf copies the bytes at each access
+        batch = self._decoder.decode(encoded, expected=message.checksum, where=where)
+        self.received += len(encoded)
         positions = lane.positions(index, batch.num_rows)
         if not batch.num_rows or batch.num_rows != message.row_count or message.first_position != positions[0]:
             raise SourceDamagedError(

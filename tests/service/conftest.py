@@ -35,12 +35,12 @@ def kinds(frames: list[pb.ReadStreamResponse]) -> list[str]:
 def rows_of(frames: list[pb.ReadStreamResponse]) -> list[dict[str, Any]]:
     """The samples of a stream's frames, checked as a client checks them."""
     schema = pa.ipc.read_schema(pa.py_buffer(frames[0].header.serialized_schema))
-    on_the_wire = wire.schema_on_the_wire(schema)
+    decoder = wire.Decoder(wire.schema_on_the_wire(schema))
     names = wire.dictionaries(frames[0].header.dataset_names)
     out: list[dict[str, Any]] = []
     for frame in frames:
         if frame.WhichOneof("frame") == "batch":
-            batch = wire.decode(frame.batch.serialized_batch, on_the_wire, expected=frame.batch.checksum)
+            batch = decoder.decode(frame.batch.serialized_batch, expected=frame.batch.checksum)
             assert batch.num_rows == frame.batch.row_count
             out += wire.with_dictionaries(batch, schema, names).to_pylist()
     return out

@@ -6,7 +6,7 @@ dictionary column of a record batch consists of its codes, so our own clients an
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -17,6 +17,8 @@ from choline_data.errors import SourceDamagedError
 from choline_data.schema import KINDS
 
 MAX_BYTES = 4 << 20
+NOT_UTF8 = "A text is not UTF-8"
+NOT_UTF8_REMEDY = "`choline-data verify` says which dataset is damaged. Add that dataset again."
 
 
 def schema_on_the_wire(schema: pa.Schema) -> pa.Schema:
@@ -48,24 +50,54 @@ def checksum(encoded: Any) -> int:
     return xxhash.xxh3_64_intdigest(encoded)
 
 
-def decode(encoded: Any, schema: pa.Schema, *, expected: int | None = None, where: str = "stream") -> pa.RecordBatch:
-    """Decodes and fully validates a message from the network. Raises SourceDamagedError if it is not a valid batch.
+class Decoder:
+    """Decodes the messages of one wire schema."""
 
-    `expected` is the message's checksum; None skips the comparison.
-    """
-    if expected is not None and checksum(encoded) != expected:
-        raise SourceDamagedError(f"{where}: a message does not have its checksum.", remedy="It is read again.")
+    def __init__(self, schema: pa.Schema) -> None:
+        self._schema = schema
+        self._as_bytes = pa.schema([field.with_type(_bytes_for_text(field.type)) for field in schema])
+
+    def decode(self, encoded: Any, *, expected: int | None = None, where: str = "stream") -> pa.RecordBatch:
+        """Decodes a message from the network and checks it. Raises SourceDamagedError if it is not a valid batch.
+
+        Checks everything but whether texts are UTF-8. Code that makes Python strings of them checks that anyway, and
+        `check_texts` is for all other code.
+        `expected` is the message's checksum; None skips the comparison.
+        """
+        if expected is not None and checksum(encoded) != expected:
+            raise SourceDamagedError(f"{where}: a message does not have its checksum.", remedy="It is read again.")
+        try:
+            message = pa.ipc.read_message(pa.py_buffer(encoded))
+            if message.type != "record batch":
+                raise SourceDamagedError(f"{where}: a message is a {message.type}, not a record batch.")
+            pa.ipc.read_record_batch(message, self._as_bytes).validate(full=True)
+            batch = pa.ipc.read_record_batch(message, self._schema)
+        except (pa.ArrowException, OSError, EOFError, ValueError) as error:
+            raise SourceDamagedError(f"{where}: a message can't be decoded.", remedy="It is read again.") from error
+        if "kind" in batch.schema.names and batch.num_rows:
+            codes = numbers(batch["kind"])
+            if batch["kind"].null_count or codes.min() < 0 or codes.max() >= len(KINDS):
+                raise SourceDamagedError(f"{where}: a message has a kind that does not exist.")
+        return batch
+
+
+def check_texts(columns: Iterable[pa.Array]) -> None:
+    """Raises SourceDamagedError if a text in these columns is not UTF-8."""
     try:
-        message = pa.ipc.read_message(pa.py_buffer(encoded))
-        if message.type != "record batch":
-            raise SourceDamagedError(f"{where}: a message is a {message.type}, not a record batch.")
-        batch = pa.ipc.read_record_batch(message, schema)
-        batch.validate(full=True)
-    except (pa.ArrowException, OSError, EOFError, ValueError, UnicodeDecodeError) as error:
-        raise SourceDamagedError(f"{where}: a message can't be decoded.", remedy="It is read again.") from error
-    for name, names in (("kind", len(KINDS)),):
-        if name in batch.schema.names and batch.num_rows:
-            codes = numbers(batch[name])
-            if batch[name].null_count or codes.min() < 0 or codes.max() >= names:
-                raise SourceDamagedError(f"{where}: a message has a {name} that does not exist.")
-    return batch
+        for column in columns:
+            column.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise SourceDamagedError(f"{NOT_UTF8}: {error}.", remedy=NOT_UTF8_REMEDY) from error
+
+
+def _bytes_for_text(kind: pa.DataType) -> pa.DataType:
+    """The type with the same layout in which texts, at any nesting depth, are bytes."""
+    if pa.types.is_string(kind):
+        return pa.binary()
+    if pa.types.is_large_string(kind):
+        return pa.large_binary()
+    if pa.types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(_bytes_for_text(kind.value_type)))
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_bytes_for_text(field.type)) for field in kind])
+    return kind
