@@ -44,7 +44,7 @@ docs: $(VENV)-docs/.done
 	$(VENV)-docs/bin/mkdocs build --strict
 
 bench: $(VENV)/.dev
-	for name in order resume client tokens images stream ingest feedback; do $(BIN)/python bench/$$name.py || exit 1; done
+	for name in order resume cold client tokens images stream ingest feedback; do $(BIN)/python bench/$$name.py || exit 1; done
 
 mutants: $(VENV)/.dev
 	$(BIN)/python tests/order/mutants.py

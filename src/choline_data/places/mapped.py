@@ -24,6 +24,7 @@ import pyarrow as pa
 from choline_data.errors import DamagedStoreError
 from choline_data.process import bus_errors
 from choline_data.process.pages import PAGES
+from choline_data.process.read_ahead import fetch
 
 T = TypeVar("T")
 _TRIES = 5
@@ -48,6 +49,7 @@ class MappedFile:
         self._how = ""
         self._stamp: Stamp | None = stamp(path)  # taken before the file is mapped, so that no later change is missed
         self._began = self._stamp
+        self._looks = os.access(path, os.W_OK)  # otherwise Linux does not say which pages are in memory
         self.rechecked = 0  # the number, from `_NUMBERS`, of the last recheck
         with pa.memory_map(path) as file:
             self._region = bus_errors.Region(PAGES.watch(file.read_buffer()))
@@ -57,6 +59,11 @@ class MappedFile:
     def size(self) -> int:
         """The size in bytes."""
         return int(self.buffer.size)
+
+    def fetch(self, spans: Iterable[tuple[int, int]]) -> None:
+        """Has these (offset, length) read from the disk at once. Call this before the bytes are read."""
+        start = self.buffer.address
+        fetch(((start + offset, length) for offset, length in spans), look=self._looks)
 
     @property
     def lost(self) -> bool:

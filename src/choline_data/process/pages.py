@@ -18,10 +18,11 @@ import weakref
 
 import pyarrow as pa
 
+from choline_data.process.read_ahead import DONTNEED, advise
+
 _PAGE = mmap.PAGESIZE
 _STATM = "/proc/self/statm"
 _MORE_OTHERS = 32 << 20  # allowance in bytes for libraries that are loaded later
-_DONTNEED = 4  # MADV_DONTNEED: for a read-only file mapping, a released page is read from the file again
 
 
 class Pages:
@@ -77,22 +78,13 @@ class Pages:
             for watched in list(self._watched.values()):
                 mapped = watched()  # this reference keeps it mapped until its pages are released
                 if mapped is not None:
-                    _let_go(mapped)
+                    advise(mapped.address, mapped.size, DONTNEED)
             self.times += 1
             # The remaining pages belong to libraries, or were read meanwhile. The maximum keeps most of the latter from being
             # counted as libraries, so the next call releases them.
             self._others = min(self.resident()[1], self._others_first + _MORE_OTHERS)
         finally:
             self._lock.release()
-
-
-def _let_go(mapped: pa.Buffer) -> None:
-    import ctypes
-
-    advise = ctypes.CDLL(None).madvise
-    advise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    before = mapped.address % _PAGE  # madvise needs an address at the start of a page
-    advise(mapped.address - before, mapped.size + before, _DONTNEED)
 
 
 PAGES = Pages()

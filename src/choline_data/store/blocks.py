@@ -355,9 +355,10 @@ class BlockFile:
         """
         if self.mapped is None or self.mapped.size > BASE_LIMIT:
             return None
+        offsets, lengths = (self._index[name][blocks].astype(np.int64) for name in ("offset", "length"))
+        self.mapped.fetch(zip(offsets.tolist(), lengths.tolist(), strict=True))
         for block in distinct(blocks[~self._checked[blocks]]):
             self._checked_view(self.mapped, block)
-        offsets, lengths = (self._index[name][blocks].astype(np.int64) for name in ("offset", "length"))
         if (lengths < header.size).any() or (offsets % 8).any():
             return None
         memory = np.frombuffer(self.mapped.buffer, np.uint8)

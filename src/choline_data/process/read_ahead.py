@@ -1,0 +1,60 @@
+"""Asks the operating system to read parts of a mapped file from the disk before the process touches them.
+
+A process that touches a page which is not in memory waits for the disk. The kernel then reads the pages around it too, up
+to megabytes, most of which a shuffled order does not need. Here the kernel is asked for exactly the parts that are needed,
+all at once. Linux only. Elsewhere nothing is asked for.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import sys
+from collections.abc import Iterable
+from functools import cache
+
+_PAGE = mmap.PAGESIZE
+WILLNEED = 3  # MADV_WILLNEED: the kernel begins to read the pages, and does not wait for them
+DONTNEED = (
+    4  # MADV_DONTNEED: the process gives up the pages; a page of a file is read from the file again when it is used
+)
+
+
+@cache
+def _library() -> ctypes.CDLL | None:
+    if not sys.platform.startswith("linux"):
+        return None
+    library = ctypes.CDLL(None)
+    library.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    library.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p]
+    return library
+
+
+def advise(address: int, size: int, advice: int) -> None:
+    """Calls madvise for the pages that hold these bytes."""
+    library = _library()
+    if library is not None:
+        before = address % _PAGE  # madvise needs the address of a page
+        library.madvise(address - before, size + before, advice)
+
+
+def in_memory(address: int, size: int) -> bool:
+    """Whether all pages of these bytes of a mapped file are in memory.
+
+    Linux answers True for a file that this process may not write, whatever the truth is.
+    """
+    library = _library()
+    if library is None or not size:
+        return True
+    before = address % _PAGE
+    pages = (size + before + _PAGE - 1) // _PAGE
+    states = bytearray(pages)  # mincore sets one byte per page to 1 if the page is in memory
+    library.mincore(address - before, size + before, ctypes.addressof(ctypes.c_char.from_buffer(states)))
+    return states.find(0) < 0
+
+
+def fetch(spans: Iterable[tuple[int, int]], *, look: bool) -> None:
+    """Asks for these (address, size) of mapped files. `look` skips a span that is in memory, which takes a quarter of the time."""
+    for address, size in sorted(spans):  # ascending, as disks read fastest
+        if not (look and in_memory(address, size)):
+            advise(address, size, WILLNEED)
