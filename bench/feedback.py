@@ -1,4 +1,4 @@
-"""What the trainer pays for telling the dataset about its losses, and for asking how the pass goes.
+"""The cost of reporting losses to the dataset, and of reading its statistics.
 
     python bench/feedback.py
 
@@ -65,7 +65,7 @@ def costs(sources: int) -> dict[str, float]:
 def main() -> int:
     """Prints the figures. Returns 1 if one is above its bound."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sources", type=int, nargs="+", default=[3, 64])
+    parser.add_argument("--sources", type=int, nargs="+", default=[3, 64], help="numbers of sources in the mix")
     figures = {name: ms for sources in parser.parse_args().sources for name, ms in costs(sources).items()}
     above = {name for name, ms in figures.items() if ms > (REPORT_MS if name.startswith("report") else STATS_MS)}
     for name, ms in figures.items():

@@ -86,9 +86,9 @@ def _refused() -> list[str]:
     return [
         "## What is refused by name",
         "",
-        "A text becomes documents only if its content and its name say prose, source code or markup. The following formats",
-        "are recognised by their first bytes, their first lines or their extension. The error names the format and what",
-        "converts it. `--as text` takes a file of text as plain text anyway.",
+        "A text file is read as documents only if its content and its name look like prose, source code or markup. The",
+        "following formats are recognised by their first bytes, their first lines or their extension. The error names the",
+        "format and a tool that converts it. `--as text` reads any text file as plain text.",
         "",
         *textwrap.wrap("; ".join(names) + ".", 120, break_on_hyphens=False, break_long_words=False),
     ]
@@ -121,7 +121,7 @@ def page(data: Path, found: dict[str, Outcome]) -> str:
         "",
         "## Datasets",
         "",
-        "Each was added by `choline-data add PATH --yes --json`, with no other flag but those that are listed below.",
+        "Each was added by `choline-data add PATH --yes --json`, with no other flags than those that are listed below.",
         "",
         "| dataset | published as | adapter | kind | samples | rejected |",
         "| --- | --- | --- | --- | ---: | ---: |",
@@ -136,7 +136,7 @@ def page(data: Path, found: dict[str, Outcome]) -> str:
         lines.append(
             f"| {name} | {published} | {adapters} | {kinds} | {end.told['rows']:,} | {end.told['rejected']:,} |"
         )
-    lines += ["", "Folders that hold more than one dataset: `add` asks, and these options answer:", ""]
+    lines += ["", "If a folder holds more than one dataset, `add` asks. These options answer:", ""]
     lines += [f"- {name}: `{' '.join(ANSWERS[name])}`" for name in found if name in ANSWERS]
     lines += ["", "Those that end in an error:", ""]
     lines += [f"- {name}: {end.error['message']} {end.error['remedy']}" for name, end in found.items() if end.code]
