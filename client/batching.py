@@ -45,7 +45,7 @@ def find_batch_size(
     does: forward, backward and the optimizer's step. The dataset's state records the result.
     """
     if not 1 <= start <= most:
-        raise InvalidOptionError(f"start {start} and most {most} make no range.", remedy="1 <= start <= most.")
+        raise InvalidOptionError(f"start {start} and most {most} are not a range.", remedy="Give 1 <= start <= most.")
 
     def fits(size: int) -> bool:
         batch = dataset.peek(size)

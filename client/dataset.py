@@ -183,7 +183,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
                 "This FirehoseDataset has no end: set max_samples, or repeat=False, for one that has a length."
             )
         if self.batch_tokens is not None:
-            raise TypeError("How many batches a budget of tokens makes is known only when they are made.")
+            raise TypeError("With batch_tokens, the number of batches is not known before they are made.")
         share, start = self._share_here(), self._standing.start
         count = share.lane(start)[0].below(share.end(start, self.length, self._last_step) or 0)
         return count if self.batch_size is None else -(-count // self.batch_size)
@@ -211,8 +211,8 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         fetcher = frameworks.fetcher()
         if fetcher is not None and getattr(fetcher, "length", None) is None and not frameworks.iterating(self).loader:
             raise InvalidOptionError(
-                "Lightning takes a batch ahead, and its checkpoint would lose that batch.",
-                remedy="Give it dataset.loader() in place of the dataset.",
+                "Lightning reads one batch ahead, and its checkpoint would lose that batch.",
+                remedy="Pass dataset.loader() to Lightning, not the dataset.",
             )
         return self._begin()
 
@@ -327,7 +327,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         """The dataset, revision, row and epoch of each sample in a step of all ranks. Computed from the recipe; reads no data."""
         if self.batch_tokens is not None:
             raise InvalidOptionError(
-                "Where step N of a budget of tokens begins depends on the samples before it.",
+                "With batch_tokens, the position of step N depends on the samples before it.",
                 remedy="Ask a dataset without batch_tokens: its step N is position N.",
                 option="batch_tokens",
             )
@@ -396,7 +396,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         if "id" not in self.describe().schema.names:
             raise InvalidOptionError(
                 f"Rows of the view {self._recipe.view!r} hold several samples, and have no id.",
-                remedy="Leave the samples out with `where=`, or go past the rows by skip(steps).",
+                remedy="Leave the samples out with `where=`, or skip the rows with skip(steps).",
                 option="view",
             )
         self._bans.add(ids)

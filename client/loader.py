@@ -172,7 +172,7 @@ class Loader:
         loop = None if self._steps is None else self._steps()
         if self._loader.num_workers and (self._loader.persistent_workers or (loop is not None and not loop.finished)):
             raise InvalidOptionError(
-                "The loader's workers have read ahead, with the mix that they were started with.",
+                "The loader's workers have already read ahead with the old mix.",
                 remedy="Leave the loop, load_state_dict(state_dict()), change the mix, and loop again; without "
                 "persistent_workers.",
                 option="num_workers",

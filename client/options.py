@@ -210,7 +210,9 @@ def media_tensors(form: str | None, view: str, size: object, rate: object, decod
     """The settings of `format="tensor"`; None for every other format."""
     if form != "tensor":
         if size is not None or rate is not None:
-            raise InvalidOptionError("size and rate are of tensors.", remedy='Set format="tensor".', option="format")
+            raise InvalidOptionError(
+                "size and rate apply to tensors only.", remedy='Set format="tensor".', option="format"
+            )
         return None
     if view != "samples" or decode is not None:
         raise InvalidOptionError(
@@ -235,10 +237,10 @@ def weighted(mix: object, weights: Sequence[object] | None, probabilities: Seque
     if given is None:
         return mix
     if weights is not None and probabilities is not None:
-        raise InvalidOptionError("weights and probabilities are two names for one thing.", remedy="Give one of them.")
+        raise InvalidOptionError("weights and probabilities mean the same thing.", remedy="Give one of them.")
     if isinstance(mix, (str, bytes, Mapping)) or not isinstance(mix, Sequence) or len(mix) != len(given):
         raise InvalidMixError(
-            "weights go with a list of as many names.",
+            "weights need a list with the same number of names.",
             remedy='Or write the mix as {"web": 0.7, "code": 0.3}.',
         )
     return dict(zip(mix, given, strict=True))

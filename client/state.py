@@ -109,7 +109,7 @@ def check(state: Mapping[str, Any], recipe: Recipe) -> tuple[int, int]:
     ):
         raise InvalidCursorError(
             "This is not a state of a FirehoseDataset.",
-            remedy="Pass what state_dict() gave.",
+            remedy="Pass the result of state_dict().",
             keys=",".join(state),
         )
     try:
@@ -118,7 +118,7 @@ def check(state: Mapping[str, Any], recipe: Recipe) -> tuple[int, int]:
         told = _difference(recipe, state.get("summary"))
         raise RecipeMismatchError(
             f"The state belongs to another stream ({digest[:12]}… there, {recipe.digest[:12]}… here): "
-            f"{told or 'what differs, the state does not tell'}.",
+            f"{told or 'the state does not show what differs'}.",
             remedy="Load it with the mix, seed and options of the run that wrote it, or with its recipe.",
             expected=recipe.digest,
             found=digest,
@@ -138,19 +138,22 @@ def flattened(state: Mapping[str, Any]) -> Mapping[str, Any]:
         inner = state.get("dataset_state")
         if not isinstance(inner, Mapping):
             raise InvalidCursorError(
-                "The loader's state holds no state of the dataset.", remedy="Pass it on unchanged."
+                "The loader's state does not contain a state of the dataset.",
+                remedy="Pass the loader's state unchanged.",
             )
         return inner
     workers = [w.get("dataset_state") for w in (snapshot.get("_worker_snapshots") or {}).values()]
     states = [w for w in workers if isinstance(w, Mapping)]
     if not states or len(states) != len(workers):
-        raise InvalidCursorError("The loader's state holds no state of the dataset.", remedy="Pass it on unchanged.")
+        raise InvalidCursorError(
+            "The loader's state does not contain a state of the dataset.", remedy="Pass the loader's state unchanged."
+        )
     one = merged(states)
     # The loader delivered this many batches since it last took its workers' states.
     since = int(state.get("_steps_since_snapshot") or 0)
     if since and any(s.get("split") == "tokens" for s in states):
         raise InvalidCursorError(
-            "How far steps of a token budget reach is known to the workers only.",
+            "With batch_tokens, only the workers know where their steps end.",
             remedy="Set snapshot_every_n_steps=1, or use dataset.loader().",
         )
     one["position"] += since * int(one.get("step", 0))
@@ -166,7 +169,7 @@ def merged(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         )
     if {s.get("recipe") for s in states} != {states[0].get("recipe")}:
         raise InvalidCursorError(
-            "The workers' states belong to different streams.", remedy="Pass the state on unchanged."
+            "The workers' states belong to different streams.", remedy="Pass the loader's state unchanged."
         )
     # With a token budget, each state has the start of the step after the worker's own; otherwise, of its own next step.
     chosen = max if states[0].get("split") == "tokens" else min

@@ -171,7 +171,7 @@ class Audit:
         try:
             file = _opened(self._path)
         except InvalidOptionError as error:
-            status.LOG.error("%s The old file goes on.", error.message)
+            status.LOG.error("%s The server keeps writing to the old file.", error.message)
             return
         # A failure is counted here; if it lasts, the next request is refused.
         with self._lock, contextlib.suppress(UnavailableError):
@@ -183,7 +183,7 @@ class Audit:
             self._torn = False
             runs = self._head.runs() if self._head is not None else 0
             self._append({"action": "serve", "outcome": "continued", "lines": self._lines, "runs": runs})
-        status.LOG.info("The audit log goes on in a new file.")
+        status.LOG.info("The audit log continues in a new file.")
 
     def _record_late(self, told: dict[str, Any]) -> None:
         """Records something that has already ended. A failure is only counted; if it lasts, the next request is refused."""
@@ -251,7 +251,7 @@ def _opened(path: str, how: int = os.O_WRONLY | os.O_APPEND) -> int:
     if not stat.S_ISREG(os.fstat(file).st_mode):
         os.close(file)
         raise InvalidOptionError(
-            "--audit is no regular file.", remedy="Give a file, or - for standard error.", option="audit"
+            "--audit is not a regular file.", remedy="Give a file, or - for standard error.", option="audit"
         )
     return file
 

@@ -152,7 +152,7 @@ class TokenFile:
             read = [self._principal(token) for token in tokens]
         except (DataError, KeyError, TypeError, ValueError, AttributeError) as error:
             line = f": {error.message}" if isinstance(error, DataError) else ""
-            raise _file_error(self._path, f"it is not the YAML of one{line}") from error
+            raise _file_error(self._path, f"it is not YAML of the form of a token file{line}") from error
         by_digest: dict[str, Principal] = {}
         by_certificate: dict[str, Principal] = {}
         for token, principal in zip(tokens, read, strict=True):

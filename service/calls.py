@@ -93,11 +93,17 @@ class Calls:
     def entered(self, face: str, principal: Principal) -> None:
         """Counts a new stream. Raises at once if the server drains (UnavailableError) or has no stream left (LimitError)."""
         if self.draining.is_set():
-            raise UnavailableError("The server shuts down.", remedy="Resume on another, or here when it is back.")
+            raise UnavailableError(
+                "The server shuts down.", remedy="Resume on another server, or here after its restart."
+            )
         if self.open_streams >= self.limits.max_streams:
-            raise reached("max_streams", self.limits.max_streams, "The server has no stream left.")
+            raise reached("max_streams", self.limits.max_streams, "The server has reached its limit of streams.")
         if self._by_principal[principal.id] >= self.limits.max_streams_per_token and principal.id != "anyone":
-            raise reached("max_streams_per_token", self.limits.max_streams_per_token, "The token has no stream left.")
+            raise reached(
+                "max_streams_per_token",
+                self.limits.max_streams_per_token,
+                "The token has reached its limit of streams.",
+            )
         self.open_streams += 1
         self._by_principal[principal.id] += 1
         self.metrics.streams.labels(face).inc()
@@ -143,11 +149,11 @@ class Calls:
     def call(self, peer: str) -> Iterator[None]:
         """Counts a call that is not a stream while it runs. LimitError at once if too many calls run."""
         if self._calls.total() >= self.limits.calls:
-            raise reached("calls", self.limits.calls, "The server answers as many calls as it may.")
+            raise reached("calls", self.limits.calls, "The server has reached its limit of calls.")
         asked = CURRENT.get()
         caller = asked.principal if asked is not None and asked.principal not in ("", "anyone") else peer
         if self._calls[caller] >= self.limits.calls_per_token:
-            raise reached("calls_per_token", self.limits.calls_per_token, "The caller has as many calls as it may.")
+            raise reached("calls_per_token", self.limits.calls_per_token, "The caller has reached its limit of calls.")
         self._calls[caller] += 1
         try:
             yield

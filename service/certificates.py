@@ -71,7 +71,7 @@ class Certificates:
                 self._stamps = stamps
                 self._context, self._pems = self._load()
             except (OSError, ValueError, InvalidOptionError):
-                LOG.warning("The new TLS files are not taken: they can't be read, or do not go together.")
+                LOG.warning("The new TLS files are not used: they can't be read, or they do not belong together.")
                 return False
         LOG.info("The TLS files were read again.")
         return True

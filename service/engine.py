@@ -203,7 +203,7 @@ class Engine:
         if self._held > self.limits.opened_bytes and self._held > opened.nbytes:
             with self._lock:
                 self._opened.pop((opened.digest, opened.columns), None)
-            raise reached("opened_bytes", self.limits.opened_bytes, "The streams that are open hold too much.")
+            raise reached("opened_bytes", self.limits.opened_bytes, "The open streams use too much memory.")
 
     @staticmethod
     def start_of(recipe: Recipe, length: int | None, cursor: str, position: int) -> int:

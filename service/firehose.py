@@ -54,7 +54,7 @@ class Firehose:
         request = parse(pb.ListDatasetsRequest, raw)
         if not 0 <= request.page_size <= PAGES:
             raise InvalidOptionError(
-                f"page_size {request.page_size} can't be.", remedy=f"0 to {PAGES}.", option="page_size"
+                f"page_size {request.page_size} is not valid.", remedy=f"Give 0 to {PAGES}.", option="page_size"
             )
         size = request.page_size or PAGE
 
@@ -148,12 +148,12 @@ class Firehose:
         target = request.target_message_bytes or limits.message_bytes
         if not MIN_MESSAGE <= target <= MAX_MESSAGE:
             raise InvalidOptionError(
-                f"target_message_bytes {target} can't be.",
-                remedy=f"{MIN_MESSAGE} to {MAX_MESSAGE}, or 0.",
+                f"target_message_bytes {target} is not valid.",
+                remedy=f"Give {MIN_MESSAGE} to {MAX_MESSAGE}, or 0.",
                 option="target_message_bytes",
             )
         if request.max_row_count < 0:
-            raise InvalidOptionError(f"max_row_count {request.max_row_count} can't be.", option="max_row_count")
+            raise InvalidOptionError(f"max_row_count {request.max_row_count} is not valid.", option="max_row_count")
         lane = lane_of(request.rank, request.world_size, request.batch_size, request.base_position)
         claim = claim_of(request)
         opened, start = await self._engine.opening(self._opened_at, principal, request)

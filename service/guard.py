@@ -38,7 +38,9 @@ def parse(kind: type[M], raw: bytes) -> M:
     try:
         return kind.FromString(raw)
     except (DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise errors.InvalidOptionError("The request is not one of this method.", remedy="Check the client.") from error
+        raise errors.InvalidOptionError(
+            "The request is not a valid message for this method.", remedy="Check the client."
+        ) from error
 
 
 def principal_of(calls: Calls, context: grpc.aio.ServicerContext[Any, Any]) -> Principal:
@@ -106,7 +108,7 @@ async def failed(calls: Calls, context: grpc.aio.ServicerContext[Any, Any], erro
     except grpc.aio.AbortError:
         raise
     except Exception as fault:  # gRPC would send the text of this exception to the peer
-        status.LOG.error("an error could not be told: %s", status.redacted(repr(fault))[:500])
+        status.LOG.error("an error could not be sent to the client: %s", status.redacted(repr(fault))[:500])
         await context.abort(grpc.StatusCode.INTERNAL, "The server has a fault; its log has the cause.")
         raise AssertionError("abort raises") from fault
 
@@ -143,7 +145,7 @@ async def answered(calls: Calls, context: grpc.aio.ServicerContext[Any, Any], re
         async with wait:
             await context.write(response)
     except TimeoutError:
-        raise reached("stall", calls.limits.stall, "The caller does not take its answer.") from None
+        raise reached("stall", calls.limits.stall, "The caller does not read its answer.") from None
     finally:
         calls.untrack(wait)
 

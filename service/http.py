@@ -31,7 +31,7 @@ def one_of(query: dict[str, list[str]], name: str, default: str = "") -> str:
     """A parameter that may occur only once."""
     values = query.pop(name, [default])
     if len(values) > 1:
-        raise errors.InvalidOptionError(f"{name} stands more than once.", option=name)
+        raise errors.InvalidOptionError(f"{name} is given more than once.", option=name)
     return values[0]
 
 
@@ -96,7 +96,9 @@ class HttpFace(WebFace):
                 remedy="mix, n, view, start, seed, where.",
             )
         if calls.metrics.streams.labels(FACE)._value.get() >= calls.limits.http_streams:
-            raise reached("http_streams", calls.limits.http_streams, "The server has no HTTP stream left.")
+            raise reached(
+                "http_streams", calls.limits.http_streams, "The server has reached its limit of HTTP streams."
+            )
         calls.entered(FACE, principal)
         try:
 

@@ -19,16 +19,18 @@ def lane_of(rank: int, world: int, batch: int, base: int = 0) -> Lane:
     world = world or 1
     if not 1 <= world <= 1 << 20 or not 0 <= rank < world:
         raise InvalidOptionError(
-            f"rank {rank} of world_size {world} can't be.",
+            f"rank {rank} of world_size {world} is not valid.",
             remedy="world_size is 1 to 1048576, rank is 0 to world_size - 1.",
             option="rank",
         )
     if not 0 <= batch <= 1 << 24:
         raise InvalidOptionError(
-            f"batch_size {batch} can't be.", remedy="batch_size is 0 to 16777216.", option="batch_size"
+            f"batch_size {batch} is not valid.", remedy="batch_size is 0 to 16777216.", option="batch_size"
         )
     if base < 0:
-        raise InvalidOptionError(f"base_position {base} can't be.", remedy="It is 0 or more.", option="base_position")
+        raise InvalidOptionError(
+            f"base_position {base} is not valid.", remedy="It is 0 or more.", option="base_position"
+        )
     batch = batch or 1
     return WHOLE if world == 1 else Lane.of(base % (world * batch), rank=rank, world=world, batch=batch)
 

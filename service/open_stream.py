@@ -183,7 +183,7 @@ class Reading:
         calls.track(wait)
         try:
             if calls.unread > calls.limits.unread and self._share.slow(asyncio.get_running_loop().time()):
-                raise reached("unread_bytes", calls.limits.unread, "Readers leave too much unread.")
+                raise reached("unread_bytes", calls.limits.unread, "Readers have left too much data unread.")
             async with wait:
                 await write(frame)
         except TimeoutError:

@@ -54,7 +54,9 @@ class Openings:
         for queue in self._waiting.values():
             for granted in queue:
                 if not granted.done():
-                    granted.set_exception(UnavailableError("The server shuts down.", remedy="Ask another, or later."))
+                    granted.set_exception(
+                        UnavailableError("The server shuts down.", remedy="Ask another server, or try again later.")
+                    )
         self._waiting.clear()
 
     def close(self) -> None:
@@ -71,7 +73,7 @@ class Openings:
                 await self._turn(caller)
                 return await asyncio.wrap_future(self._submitted(caller, its, work))
         except TimeoutError as error:
-            raise reached("open_timeout", self._seconds, "Opening took too long.") from error
+            raise reached("open_timeout", self._seconds, "Opening the stream took too long.") from error
         finally:
             its.call_off()
             self._works.discard(its)

@@ -64,10 +64,12 @@ class RunClaims:
                     "The server can't keep claims on runs now.", remedy="Retry later, or read without a run."
                 ) from error
             if self._draining.is_set():
-                raise UnavailableError("The server shuts down.", remedy="Resume on another, or here when it is back.")
+                raise UnavailableError(
+                    "The server shuts down.", remedy="Resume on another server, or here after its restart."
+                )
             now = loop.time()
             if now >= until:
-                raise UnavailableError("The claims of the home stay locked.") if busy else claim.taken()
+                raise UnavailableError("The files of claims in the home stay locked.") if busy else claim.taken()
             if now >= beat_at:
                 beat_at = now + self._limits.heartbeat
                 await alive()

@@ -53,7 +53,7 @@ def _check_ports(settings: Settings) -> None:
     stated |= {"--http-port": settings.http_port or 0, "--metrics-port": settings.metrics_port or 0}
     for flag, port in stated.items():
         if not 0 <= port < 1 << 16:
-            raise _usage(f"{flag} {port} is no port: they are 1 to 65535, and 0 for a free one.", flag[2:])
+            raise _usage(f"{flag} {port} is not a port. Ports are 1 to 65535; 0 takes a free one.", flag[2:])
         others = [other for other, its in stated.items() if port and its == port and other != flag]
         if others:
             raise _usage(f"{flag} and {others[0]} are both {port}: each needs a port of its own.", flag[2:])
@@ -62,7 +62,7 @@ def _check_ports(settings: Settings) -> None:
 def _check_unix(settings: Settings) -> None:
     path = unix_path(settings.host)
     if not path or len(path.encode()) > 100 or "\0" in path:
-        raise _usage("--host unix: names no socket, such as unix:/run/choline-data.sock.", "host")
+        raise _usage("--host unix: has no path, such as unix:/run/choline-data.sock.", "host")
     if settings.workers > 1:
         raise _usage("--workers share a port, and a Unix socket has none.", "workers")
     if settings.tls_cert:
@@ -70,7 +70,7 @@ def _check_unix(settings: Settings) -> None:
     if not os.path.lexists(path):
         return
     if not stat.S_ISSOCK(os.lstat(path).st_mode):
-        raise _usage("--host unix: there is a file of that name already, which is no socket.", "host")
+        raise _usage("--host unix: a file with that name exists, and it is not a socket.", "host")
     with socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.connect(path)

@@ -95,7 +95,7 @@ def parse_bytes(text: str | int) -> int:
         return int(float(plain.removesuffix(unit)) * units[unit])
     except (KeyError, ValueError, OverflowError) as error:
         raise InvalidOptionError(
-            f"--memory {text!r} is no size.", remedy="Such as 512MB or 2GB.", option="memory"
+            f"--memory {text!r} is not a size.", remedy="For example 512MB or 2GB.", option="memory"
         ) from error
 
 

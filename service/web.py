@@ -161,12 +161,14 @@ class WebFace(ABC):
             name = None
         if not name:
             raise RefusedError(
-                "400 Bad Request", "A request has one host.", "Send one `Host` header, such as localhost."
+                "400 Bad Request",
+                "The request does not have exactly one host.",
+                "Send one `Host` header, such as localhost.",
             )
         if not self._known(name.lower()):
             raise RefusedError(
                 "421 Misdirected Request",
-                f"The server does not know that {name[:80]!r} is a name of its own.",
+                f"The server does not know the name {name[:80]!r} as its own.",
                 f"Ask for it by its address, or start it with --http-host {name[:80]}.",
             )
         sites = headers.get("sec-fetch-site", [])

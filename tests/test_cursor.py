@@ -75,9 +75,9 @@ def test_any_text_is_a_cursor_or_a_stated_error(text):
 def test_each_refusal_says_what_to_do():
     good = Cursor(DIGEST, 7).encode()
     for text, says in {
-        "": "The cursor is damaged or not a cursor. Pass it on unchanged.",
+        "": "The cursor is damaged or not a cursor. Pass the cursor unchanged.",
         good[:-1] + ("0" if good[-1] != "0" else "1"): (
-            "The cursor is damaged: its checksum does not fit. Pass it on unchanged."
+            "The cursor is damaged: its checksum does not fit. Pass the cursor unchanged."
         ),
         "chl2.x": "The cursor was written by a newer version. Upgrade choline-data.",
     }.items():

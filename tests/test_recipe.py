@@ -175,7 +175,7 @@ def test_a_fraction_of_epochs_caps_whole_samples(epochs, cap):
         (lambda: recipe(weights={"web": 0, "code": 0}), "does not have"),
         (lambda: recipe(weights={"web": -1, "code": 3}), "below 0"),
         (lambda: recipe(weights={"web": 1 << 62, "code": 3}), "above 2^62"),
-        (lambda: recipe(weights={"web": 1}), "No segment weighs code"),
+        (lambda: recipe(weights={"web": 1}), "No segment has a weight for code"),
         (lambda: recipe(source(rows=0)), "no rows to serve"),
         (lambda: recipe(source(block_rows=0)), "no rows to serve"),
         (lambda: with_segment(recipe(), 1 << 60, {"web": 1}), "below position 2\\^60"),
@@ -285,7 +285,7 @@ def test_any_json_is_a_recipe_or_a_stated_error(body):
         Recipe.from_json(orjson.dumps(body))
 
 
-RANGE = "A recipe has 1 to 4096 sources with names of their own. Check the mix."
+RANGE = "A recipe must have 1 to 4096 sources with names of their own. Check the mix."
 SETTINGS = "Views: samples, text, tokens; on_exhausted: renormalize, stop, repeat, error; a 64-bit seed."
 NO_ROWS = "web: there are no rows to serve. Take it out of the mix, or widen its `where`, split or config."
 
@@ -296,7 +296,7 @@ NO_ROWS = "web: there are no rows to serve. Take it out of the mix, or widen its
         (lambda: recipe(source("a"), source("a")), RANGE),
         (
             lambda: recipe(seed=-(1 << 63) - 1),
-            f"view 'samples', on_exhausted 'renormalize' or seed {-(1 << 63) - 1} can't be. {SETTINGS}",
+            f"view 'samples', on_exhausted 'renormalize' or seed {-(1 << 63) - 1} is not valid. {SETTINGS}",
         ),
         (
             lambda: with_segment(recipe(), 0, {"web": 1}),
@@ -306,7 +306,10 @@ NO_ROWS = "web: there are no rows to serve. Take it out of the mix, or widen its
             lambda: with_segment(recipe(), 1 << 60, {"web": 1}),
             "A recipe has at most 1024 segments, below position 2^60. Start a new stream.",
         ),
-        (lambda: recipe(weights={"web": 1}), "No segment weighs code. Give it a weight; 0 will do."),
+        (
+            lambda: recipe(weights={"web": 1}),
+            "No segment has a weight for code. Give it a weight. The weight may be 0.",
+        ),
         (lambda: recipe(source(rows=0)), NO_ROWS),
         (
             lambda: recipe(source_batch=0),

@@ -41,7 +41,9 @@ def id_bytes(one: object) -> bytes:
         raw = b""
     if len(raw) != ID_BYTES:
         raise InvalidOptionError(
-            f"{one!r} is no sample's id.", remedy='Give sample["id"], or its 32 hexadecimal digits.', option="ids"
+            f"{one!r} is not the id of a sample.",
+            remedy='Give sample["id"], or its 32 hexadecimal digits.',
+            option="ids",
         )
     return raw
 
@@ -88,8 +90,8 @@ class Bans:
         found = sorted({*self.ids, *map(id_bytes, ids)})
         if len(found) > MOST:
             raise InvalidOptionError(
-                f"{len(found)} samples would be banned, and a state holds {MOST}.",
-                remedy="Leave them out with `where=`, add the dataset again without them, or go past them by skip(steps).",
+                f"{len(found)} samples would be banned, but a state has room for {MOST}.",
+                remedy="Leave them out with `where=`, add the dataset again without them, or skip them with skip(steps).",
                 option="ids",
                 limit=MOST,
             )
@@ -119,7 +121,7 @@ class Bans:
         except ValueError:
             raw = b""
         if told and (not raw or len(raw) % ID_BYTES or hashlib.sha256(raw).hexdigest()[:12] != digest):
-            raise InvalidCursorError("The state's banned ids are damaged.", remedy="Pass what state_dict() gave.")
+            raise InvalidCursorError("The state's banned ids are damaged.", remedy="Pass the result of state_dict().")
         self._replace(tuple(raw[at : at + ID_BYTES] for at in range(0, len(raw), ID_BYTES)))
 
     def rows(self, batch: pa.RecordBatch) -> Ints:

@@ -24,7 +24,7 @@ def in_batches(recipe: Recipe, told: object, batch_size: int | None) -> Recipe:
     if type(size) is not int or size < 1:
         raise InvalidOptionError(
             f"source_batches is {told!r}, batch_size {batch_size!r}.",
-            remedy="Set batch_size and source_batches=True, or give how many positions have one source.",
+            remedy="Set batch_size and source_batches=True, or set source_batches to a number of positions.",
             option="source_batches",
         )
     return replace(recipe, source_batch=size)
@@ -38,7 +38,7 @@ def check_batches(recipe: Recipe, start: int, batch_size: int | None, batch_toke
     if batch_tokens is not None or (batch_size is not None and (whole % batch_size or start % batch_size)):
         size = f"of {batch_tokens} tokens" if batch_size is None else f"of {batch_size} samples from position {start}"
         raise InvalidOptionError(
-            f"Batches {size} would take from two sources, where {whole} positions have one.",
+            f"Batches {size} would contain two sources, because each {whole} positions have one source.",
             remedy=f"Give a batch_size that divides {whole}, and begin at a multiple of it.",
             option="batch_size",
         )

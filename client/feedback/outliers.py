@@ -51,7 +51,7 @@ class Given:
         """The rows of a trainer's batch. Raises InvalidOptionError if it lacks `position` or `dataset`."""
         if "position" not in batch or "dataset" not in batch:
             raise InvalidOptionError(
-                "The batch says neither where its rows stood nor which dataset they are of.",
+                "The batch has neither the positions nor the datasets of its rows.",
                 remedy='Report ids, or keep "position" and "dataset" in the batch.',
                 option="ids",
             )
@@ -197,7 +197,9 @@ class Outliers:
         if there is not None:
             values = values[there]
         if (found.datasets < 0).any():
-            raise InvalidOptionError("The batch is of other datasets.", remedy="Report what this dataset gave.")
+            raise InvalidOptionError(
+                "The batch names datasets that the mix does not have.", remedy="Report batches of this dataset."
+            )
         return self._judge(found, values) if len(values) else False
 
     def _find(self, wanted: npt.NDArray[Any], by_id: bool, kept: deque[Given]) -> tuple[Given, npt.NDArray[np.bool_]]:
@@ -221,7 +223,8 @@ class Outliers:
         missing = int((~there).sum())
         if missing and not self.unknown:
             log.warning(
-                "%d reported rows are not among the last that this process gave; report(batch, losses) says what they are",
+                "%d reported ids are not among the last samples of this process, so their losses are ignored. "
+                "report(batch, losses) needs no ids.",
                 missing,
             )
         self.unknown += missing
@@ -289,7 +292,7 @@ def _floats(losses: Any) -> Floats:
     try:
         values = np.asarray(losses, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise InvalidOptionError("The losses are no numbers.", remedy="Give a tensor or a list.") from error
+        raise InvalidOptionError("The losses are not numbers.", remedy="Give a tensor or a list.") from error
     if values.ndim != 1:
         raise InvalidOptionError(
             f"The losses have the shape {list(values.shape)}.",
@@ -310,5 +313,7 @@ def _wanted(ids: Any) -> tuple[npt.NDArray[Any], bool]:
         return np.array(ids, np.int64), False
     raw = b"".join(ids) if all(type(one) is bytes for one in ids) else b"".join(map(id_bytes, ids))
     if len(raw) != ID_BYTES * len(ids):
-        raise InvalidOptionError("These are no samples' ids.", remedy='Give batch["id"], or the batch.', option="ids")
+        raise InvalidOptionError(
+            "These are not ids of samples.", remedy='Give batch["id"], or the batch.', option="ids"
+        )
     return np.frombuffer(raw, np.uint64).reshape(-1, 2)[:, 0], True

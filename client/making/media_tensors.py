@@ -30,7 +30,7 @@ class MediaTensors:
         """Builds the value from the user's options. Raises InvalidOptionError if they are missing or invalid."""
         if size is None and rate is None:
             raise InvalidOptionError(
-                'format="tensor" needs to know which tensors.',
+                'format="tensor" needs size or rate.',
                 remedy="Set size=224 (or (height, width)) for images, rate=16000 for sound, or both.",
                 option="format",
             )

@@ -83,7 +83,7 @@ def format_of(name: str | None, view: str) -> OutputFormat | None:
     token_format(name)
     if view != "tokens":
         raise InvalidOptionError(
-            f"format {name!r} is one of packed tokens, not of the view {view!r}.",
+            f"format {name!r} is for packed tokens, not for the view {view!r}.",
             remedy='Set view="tokens", or leave format unset.',
             option="format",
         )

@@ -250,7 +250,7 @@ class Pass:
         elif self._total is not None and self._fetched < self._total:
             raise UnavailableError(
                 f"The reader ended {self._total - self._fetched} samples before the end of the pass.",
-                remedy="Load the last state, and go on from it.",
+                remedy="Load the last state and continue from it.",
             )
         return chunk
 

@@ -74,8 +74,8 @@ class Standing:
         """Raises InvalidOptionError if workers read and their position is not known."""
         if self.unknown and not in_worker():
             raise InvalidOptionError(
-                "Workers of a DataLoader read this dataset, and how far they are is not known here.",
-                remedy="Use dataset.loader(), whose state_dict() follows them, or torchdata's StatefulDataLoader.",
+                "Workers of a DataLoader read this dataset, and this process does not know their position.",
+                remedy="Use dataset.loader(), whose state_dict() includes its workers, or torchdata's StatefulDataLoader.",
                 option="num_workers",
             )
 
@@ -92,7 +92,7 @@ class Standing:
         """Raises InvalidOptionError if workers read ahead, because they use the mix that they started with."""
         if self.in_workers or in_worker():
             raise InvalidOptionError(
-                "Workers of a DataLoader read this dataset ahead, with the mix that they were started with.",
+                "Workers of a DataLoader have already read ahead with the old mix.",
                 remedy="Leave the loop, dataset.load_state_dict(loader.state_dict()), change the mix, and loop again.",
                 option="num_workers",
             )

@@ -17,15 +17,15 @@ def find_rank(rank: int | None = None, world_size: int | None = None) -> tuple[i
     """(rank, world size): from the arguments, else the process group, else `RANK` and `WORLD_SIZE`, else (0, 1)."""
     if (rank is None) != (world_size is None):
         raise InvalidOptionError(
-            "rank and world_size go together.",
-            remedy="Set both, or neither to have them found.",
+            "rank and world_size must be set together.",
+            remedy="Set both, or leave both out: then they are detected.",
             option="rank",
         )
     if rank is None or world_size is None:
         rank, world_size = _group() or _environment() or (0, 1)
     if not 0 <= rank < world_size:
         raise InvalidOptionError(
-            f"rank {rank} of world size {world_size} can't be.",
+            f"rank {rank} of world size {world_size} is not valid.",
             remedy="Ranks go from 0 to world_size - 1.",
             option="rank",
         )

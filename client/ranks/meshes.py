@@ -21,7 +21,7 @@ def placed(rank: int | None, world_size: int | None, mesh: Any) -> tuple[tuple[i
     found, peer = _of_mesh(mesh)
     if told is not None and told != found:
         raise InvalidOptionError(
-            f"rank {told[0]} of world_size {told[1]} is given, and in the mesh it is {found[0]} of {found[1]}.",
+            f"rank {told[0]} of world_size {told[1]} is set, but the mesh has rank {found[0]} of {found[1]}.",
             remedy="Give the mesh, or rank and world_size.",
             option="mesh",
         )
@@ -59,14 +59,14 @@ def _sharing(mesh: Any, everyone: int) -> list[int]:
     for dim, kind in enumerate(kinds):
         if kind == "" and mesh.size(dim) > 1:
             raise _wrong(
-                f"Whether dimension {names[dim]!r} of the mesh shares out samples, its name does not say.",
-                'Give the part of the mesh that does, such as mesh["dp"], or rank and world_size.',
+                f"Whether dimension {names[dim]!r} of the mesh splits the samples is not clear from its name.",
+                'Give the part of the mesh that splits the samples, such as mesh["dp"], or rank and world_size.',
             )
     sharing = [dim for dim, kind in enumerate(kinds) if kind == "share"]
     if not sharing and mesh.size() < everyone:
         raise _wrong(
-            f"The mesh of {', '.join(names)} shares out no samples, and has {mesh.size()} of {everyone} processes.",
-            'Give the part that does, such as mesh["dp"], or the whole mesh.',
+            f"The mesh of {', '.join(names)} does not split the samples, and has only {mesh.size()} of {everyone} processes.",
+            'Give the part that splits the samples, such as mesh["dp"], or the whole mesh.',
         )
     return sharing
 

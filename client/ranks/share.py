@@ -55,7 +55,8 @@ def share_of(
     if blind:
         if told and world > 1:
             raise InvalidOptionError(
-                "Accelerate would share out samples that this dataset has shared out already: rows would be lost.",
+                "This dataset has already split the samples over the ranks. Accelerate would split them again, and rows would "
+                "be lost.",
                 remedy="Leave rank and world_size unset, or use dataset.loader() in place of accelerator.prepare().",
                 option="rank",
             )

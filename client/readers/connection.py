@@ -55,7 +55,7 @@ class Endpoint:
         given = server.split(",") if isinstance(server, str) else list(server)
         addresses = tuple(a.strip().removeprefix("grpc://") for a in given if a.strip())
         if not addresses:
-            raise InvalidOptionError("server names no address.", remedy='Give "host:port".', option="server")
+            raise InvalidOptionError("server has no address.", remedy='Give "host:port".', option="server")
         endpoint = cls(addresses, **options)
         for name, seconds in (("retry_seconds", endpoint.budget), ("stall_seconds", endpoint.stall)):
             if not isinstance(seconds, (int, float)) or not 0 < seconds < float("inf"):
@@ -100,7 +100,7 @@ class Connection:
         """A gRPC stub for the current address."""
         if forks.unsafe():
             raise InvalidOptionError(
-                "This process was forked while gRPC was at work in its parent, which no fork survives.",
+                "This process was forked while its parent used gRPC, and gRPC does not work after such a fork.",
                 remedy='Start DataLoader workers with multiprocessing_context="forkserver".',
                 option="multiprocessing_context",
             )
@@ -162,7 +162,7 @@ def error_of(error: Any) -> CholineDataError:
                     return error_from_parts(info.reason, message, told.pop("remedy", ""), told)
     code = error.code().name if error.code() is not None else "UNKNOWN"
     if code in _RETRIED:
-        return UnavailableError(f"The server is not there ({code.lower()}): {error.details()}")
+        return UnavailableError(f"The server can't be reached ({code.lower()}): {error.details()}")
     return CholineDataError(f"The server refused ({code.lower()}): {error.details()}", remedy="Check its version.")
 
 

@@ -69,7 +69,9 @@ class Prefetch:
             if self._queue or self._ended or self._failed is not None or thread is None or forks.under_way():
                 continue
             if not thread.is_alive():
-                raise UnavailableError("The reader thread died.", remedy="Go on: the next sample starts another.")
+                raise UnavailableError(
+                    "The reader thread died.", remedy="Continue: the next sample starts another thread."
+                )
             check = getattr(self._reader(), "check", None)
             if check is not None:
                 check()
@@ -130,7 +132,9 @@ class Prefetch:
     def restart(self, index: int) -> None:
         """Empties the queue and continues at the lane's sample number `index`."""
         if not self.pause():
-            raise UnavailableError("The reader thread did not stop.", remedy="Load the last state, and go on from it.")
+            raise UnavailableError(
+                "The reader thread did not stop.", remedy="Load the last state and continue from it."
+            )
         self._queue.clear()
         self._bytes, self._index, self._ended, self._failed = 0, index, False, None
 

@@ -62,7 +62,7 @@ def resolved(
     recipe = Recipe.from_json(answer.recipe_json)
     if recipe.digest != answer.recipe_digest:
         raise RecipeMismatchError(
-            "The server's recipe does not have the digest that it says.",
+            "The server's recipe does not have the digest that the server states.",
             remedy="Use the same release on both sides.",
         )
     return recipe, _described(recipe, answer.serialized_schema, answer.position_count)
@@ -85,7 +85,7 @@ def _described(recipe: Recipe, schema: bytes, count: int) -> Described:
     datasets = tuple(sorted({s.dataset for s in recipe.sources}))
     length = recipe.plan().length
     if count != (-1 if length is None else length):
-        raise SourceDamagedError(f"The server says that the stream has {count} positions; its recipe has {length}.")
+        raise SourceDamagedError(f"The server states that the stream has {count} positions; its recipe has {length}.")
     return Described(recipe, _schema(schema), datasets, length)
 
 
@@ -281,9 +281,13 @@ class RemoteReader:
                         yield chunk
                 elif kind == "end":
                     if frame.end.row_count != rows or frame.end.batch_count != batches:
-                        raise SourceDamagedError(f"{where}: the end frame counts other samples than came.")
+                        raise SourceDamagedError(
+                            f"{where}: the end frame states another number of samples or messages than arrived."
+                        )
                     if frame.end.reason == pb.END_REASON_COMPLETE and end is not None and index < end:
-                        raise SourceDamagedError(f"{where}: the stream says it is complete before its end.")
+                        raise SourceDamagedError(
+                            f"{where}: the server says that the stream is complete, but samples are missing."
+                        )
                     if frame.end.reason != pb.END_REASON_COMPLETE:
                         self._connection.advance()
                     return
@@ -293,25 +297,27 @@ class RemoteReader:
         described = self._described
         if header.recipe_digest != described.recipe.digest:
             raise RecipeMismatchError(
-                f"{where}: the server serves another recipe than was asked for.",
+                f"{where}: the server sends another recipe than the requested one.",
                 expected=described.recipe.digest,
             )
         if tuple(header.dataset_names) != described.datasets or not _schema(header.serialized_schema).equals(
             described.schema
         ):
-            raise SourceDamagedError(f"{where}: the schema or the dataset names are not those of the recipe.")
+            raise SourceDamagedError(f"{where}: the schema or the dataset names do not belong to the recipe.")
 
     def _chunk(self, message: Any, lane: Lane, index: int, sequence: int, where: str) -> Chunk:
         if message.sequence != sequence:
-            raise SourceDamagedError(f"{where}: message {message.sequence} came where {sequence} was due.")
+            raise SourceDamagedError(
+                f"{where}: message {message.sequence} arrived, but message {sequence} was expected."
+            )
         encoded = message.serialized_batch  # protobuf copies the bytes at each access
         batch = self._decoder.decode(encoded, expected=message.checksum, where=where)
         self.received += len(encoded)
         positions = lane.positions(index, batch.num_rows)
         if not batch.num_rows or batch.num_rows != message.row_count or message.first_position != positions[0]:
             raise SourceDamagedError(
-                f"{where}: {message.row_count} samples from {message.first_position} came where position "
-                f"{lane.position(index)} was due."
+                f"{where}: {message.row_count} samples from position {message.first_position} arrived, but position "
+                f"{lane.position(index)} was expected."
             )
         codes = numbers(batch["dataset"])
         if codes.min() < 0 or codes.max() >= len(self._described.datasets):
@@ -350,7 +356,7 @@ class RemoteReader:
         except (pa.ArrowException, OSError, ValueError) as error:
             raise SourceDamagedError(f"{where} can't be decoded.") from error
         if table.num_rows != count or table.schema.names != self._wire_schema.names:
-            raise SourceDamagedError(f"{where}: {table.num_rows} came, {count} were asked for.")
+            raise SourceDamagedError(f"{where}: {table.num_rows} arrived, {count} were requested.")
         return [self._coded(part) for part in table.to_batches()]
 
     def _coded(self, batch: pa.RecordBatch) -> pa.RecordBatch:

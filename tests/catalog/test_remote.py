@@ -142,7 +142,7 @@ def test_a_password_in_the_address_is_in_no_error(tmp_path, web):
 
 def test_what_is_kept_of_a_server_without_ranges_is_bounded(tmp_path, web, monkeypatch):
     monkeypatch.setattr(remote, "MAX_KEPT_BYTES", 5000)
-    with pytest.raises(SourceTooLargeError, match="takes no ranges"):
+    with pytest.raises(SourceTooLargeError, match="does not answer range requests"):
         add(tmp_path, web.url("chunked", "a.parquet"))
 
 

@@ -59,8 +59,8 @@ def test_a_second_reader_of_a_rank_is_told_so_while_the_first_reads_on(make: Mak
     with pytest.raises(RankTakenError) as caught:
         begun(make(rank=1, world_size=2))
     assert str(caught.value) == (
-        f"Rank 1 of run '{dataset.run}' has a reader already, which reads on. "
-        "End that one, or give this one a rank or a run name of its own."
+        f"Rank 1 of run '{dataset.run}' already has a reader, which is still reading. "
+        "End that reader, or give this one another rank or another run name."
     )
     assert caught.value.metadata == {"run": dataset.run, "rank": "1"}
     assert [next(first)["position"] for _ in range(2000)] == list(range(3, 4003, 2))
@@ -320,10 +320,10 @@ def test_four_processes_find_their_ranks_in_a_mesh(home: Path, server: Served, t
         "workers": [[p for p in range(64) if p // 4 % 2 == rank // 2] for rank in range(4)],
     }
     assert told[3]["other told"] == (
-        "rank 3 of world_size 4 is given, and in the mesh it is 1 of 2. Give the mesh, or rank and world_size."
+        "rank 3 of world_size 4 is set, but the mesh has rank 1 of 2. Give the mesh, or rank and world_size."
     )
-    assert told[3]["its tp"].startswith("The mesh of tp shares out no samples, and has 2 of 4 processes.")
-    assert told[3]["mixed"].startswith("Whether dimension 'dp_cp' of the mesh shares out samples")
+    assert told[3]["its tp"].startswith("The mesh of tp does not split the samples, and has only 2 of 4 processes.")
+    assert told[3]["mixed"].startswith("Whether dimension 'dp_cp' of the mesh splits the samples")
     assert told[3]["unnamed"].startswith("The mesh has 2 dimensions without names.")
     assert told[3]["no mesh"] == 'mesh is of type str. Give a DeviceMesh, such as mesh["dp"].'
     assert told[3]["elsewhere"].startswith("This process is not in the mesh.")

@@ -151,7 +151,7 @@ def test_a_state_with_all_the_bans_there_may_be_has_at_most_4_kib(firehose: Any)
     again = firehose(batch_size=4)
     again.load_state_dict(state)
     assert len(again.banned) == MOST
-    with pytest.raises(InvalidOptionError, match=r"a state holds 128.*`where=`"):
+    with pytest.raises(InvalidOptionError, match=r"a state has room for 128.*`where=`"):
         again.ban([b"x" * 16])
 
 
@@ -179,7 +179,7 @@ def test_damaged_bans_in_a_state_are_refused(firehose: Any):
 
 def test_what_is_no_id_is_refused(firehose: Any):
     for bad in ([3], ["zz"], [b"short"], "abc"):
-        with pytest.raises(InvalidOptionError, match="no sample's id"):
+        with pytest.raises(InvalidOptionError, match="not the id of a sample"):
             firehose().ban(bad)
 
 

@@ -339,7 +339,7 @@ def test_workers_that_have_read_ahead_are_not_changed_under_way(firehose: Any):
     for batch in loader:
         before.append(batch)
         if len(before) == 12:
-            with pytest.raises(InvalidOptionError, match="workers have read ahead"):
+            with pytest.raises(InvalidOptionError, match="workers have already read ahead"):
                 loader.change_mix(CODE)
             break
     state = loader.state_dict()
@@ -355,7 +355,7 @@ def test_a_loader_of_torch_with_workers_is_refused_until_its_state_is_loaded(fir
     dataset = firehose(WEB, repeat=True, batch_size=8, max_samples=END)
     loader = kind(dataset, batch_size=None, num_workers=2)
     before = taken(iter(loader), 12)
-    with pytest.raises(InvalidOptionError, match="Workers of a DataLoader read this dataset ahead"):
+    with pytest.raises(InvalidOptionError, match="Workers of a DataLoader have already read ahead"):
         dataset.change_mix(CODE)
     dataset.seek(CHANGE)
     recipe = dataset.change_mix(CODE)

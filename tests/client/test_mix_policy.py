@@ -166,11 +166,11 @@ def test_explain_names_the_rows_of_a_batch_of_one_source(firehose: Any):
 def test_batches_that_would_take_from_two_sources_are_refused(firehose: Any):
     made = firehose(MIX, batch_size=8, source_batches=True)
     for options in ({"batch_size": 3}, {"batch_size": 16}, {"batch_tokens": 100}):
-        with pytest.raises(InvalidOptionError, match="would take from two sources, where 8 positions have one"):
+        with pytest.raises(InvalidOptionError, match="would contain two sources, because each 8 positions have one"):
             next(iter(firehose(made.recipe, **options)))
     assert all(len(sources_of(batch)) == 1 for batch in firehose(made.recipe, batch_size=4))
     made.seek(4)
-    with pytest.raises(InvalidOptionError, match="from position 4 would take from two sources"):
+    with pytest.raises(InvalidOptionError, match="from position 4 would contain two sources"):
         next(iter(made))
     for wrong in ({"source_batches": True}, {"source_batches": 0}, {"source_batches": "web", "batch_size": 8}):
         with pytest.raises(InvalidOptionError, match="source_batches is"):

@@ -109,7 +109,7 @@ def test_a_where_keeps_the_rows_it_says(forum, where, rows):
         ("language = ", 11, "not the end"),
         ("language = 'en", 11, "a string does not end"),
         ("language = 'en' nonsense", 16, "'nonsense' is left over"),
-        ("(language = 'en'", 16, "a bracket is to be closed"),
+        ("(language = 'en'", 16, "a bracket is not closed"),
         ("language ~ 'en'", 9, "'~' has no meaning"),
         ("language 'en'", 9, "a comparison is expected"),
         ("1 = 1", 0, "compares two constants"),
@@ -118,17 +118,17 @@ def test_a_where_keeps_the_rows_it_says(forum, where, rows):
         ("len(text) = 'a'", 12, "is a number"),
         ("len(text) is null", 0, "a length is never null"),
         ("lower(text) = 'a'", 0, "there is no function 'lower'"),
-        ("len('a') = 1", 4, "len wants a field"),
+        ("len('a') = 1", 4, "len needs a field"),
         ("len(label.score) = 1", 4, "has no length"),
         ("label.score like 'a'", 17, "'like' compares text"),
         ("text like 5", 10, "a pattern in quotes"),
-        ("text = null", 7, "nothing compares with null"),
-        ("text is 5", 8, "'is' wants"),
+        ("text = null", 7, "nothing can be compared with null"),
+        ("text is 5", 8, "'is' must be followed by"),
         ("turns = 'x'", 8, "turns is a list"),
         ("time > 'yesterday'", 7, "that is no time"),
-        ("text in 'a'", 8, "wants a list in brackets"),
+        ("text in 'a'", 8, "must be followed by a list in brackets"),
         ("text in ('a', url)", 14, "constants only"),
-        ("text in ('a'", 12, "the list is to be closed"),
+        ("text in ('a'", 12, "the list is not closed"),
         ("extra. = 1", 7, "a name is expected after the dot"),
         ("extra.a = 1e999", 10, "the number is too large"),
     ],
@@ -266,7 +266,7 @@ def test_a_damaged_selection_is_told_not_served(forum, shelf, damage):
     raw = path.read_bytes()
     path.chmod(0o644)
     path.write_bytes(damage(raw))
-    with pytest.raises(DamagedStoreError, match="is made again"):
+    with pytest.raises(DamagedStoreError, match="makes it again"):
         selected_rows(shelf.home, forum, "language = 'en'")
 
 

@@ -256,7 +256,7 @@ def test_a_new_file_that_can_not_be_opened_leaves_the_old_one(serve: Serve, home
     resolve(stub, "web")
     assert len(lines(Path(f"{log}.1"))) == 2
     assert served.terminate() == 0
-    assert "The old file goes on" in served.errors()
+    assert "The server keeps writing to the old file" in served.errors()
 
 
 def test_workers_write_one_log_that_is_rotated(serve: Serve, home: str, log: Path) -> None:

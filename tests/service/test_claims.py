@@ -64,8 +64,8 @@ def test_a_second_reader_of_a_rank_is_refused_while_the_first_reads_on(hasty: Se
     code, reason, told = refusal(lambda: opened(hasty, claim(TWO, rank=3)))
     assert (code, reason) == TAKEN
     assert (told["run"], told["rank"]) == ("exp", "3")
-    assert told["message"] == "Rank 3 of run 'exp' has a reader already, which reads on."
-    assert told["remedy"] == "End that one, or give this one a rank or a run name of its own."
+    assert told["message"] == "Rank 3 of run 'exp' already has a reader, which is still reading."
+    assert told["remedy"] == "End that reader, or give this one another rank or another run name."
     assert next(first).WhichOneof("frame") == "batch"
 
 

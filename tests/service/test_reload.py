@@ -163,14 +163,14 @@ def test_a_socket_of_another_server_is_not_taken_and_one_left_behind_is(
     assert datasets(second.channel()) == ["code", "web"]
     kept = tmp_path / "notes.txt"
     kept.write_text("mine")
-    assert "no socket" in refused_start(home, "--host", f"unix:{kept}")
+    assert "not a socket" in refused_start(home, "--host", f"unix:{kept}")
     assert kept.read_text() == "mine"
 
 
 def test_what_a_unix_socket_can_not_have_is_refused(home: str, tmp_path: Path) -> None:
     host = ("--host", f"unix:{tmp_path / 's'}")
     for flags, words in (
-        (("--host", "unix:"), "names no socket"),
+        (("--host", "unix:"), "has no path"),
         ((*host, "--workers", "2"), "has none"),
         ((*host, "--tls-cert", "c", "--tls-key", "k"), "has no TLS"),
     ):

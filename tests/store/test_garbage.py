@@ -174,7 +174,7 @@ def test_gc_that_slept_for_too_long_deletes_nothing_more(shelf, numbered, monkey
         real(path, **options)
 
     monkeypatch.setattr(os, "unlink", slow)
-    with pytest.raises(ConflictError, match="stopped for too long"):
+    with pytest.raises(ConflictError, match="paused for too long"):
         collect(shelf.home, keep_days=0)
     assert len(removed) == 1 and len(shelf.home.missing(names)) == 1
 

@@ -64,7 +64,7 @@ def weights_in(recipe: Recipe, mix: Mix, resolved: Recipe) -> tuple[dict[str, in
         elif source.max_epochs != ours.max_epochs and source.max_epochs in {str(epochs) for epochs in capped}:
             raise InvalidMixError(
                 f"max_epochs of {ours.name} is {ours.max_epochs or 'endless'} in the stream, {source.max_epochs} here.",
-                remedy="It counts from the first position: leave it out of a change.",
+                remedy="max_epochs counts from position 0 and can't change. Leave it out.",
                 source=ours.name,
             )
         weights[ours.name] = weights.get(ours.name, 0) + resolved.segments[0].weights.get(source.name, 0)
@@ -118,7 +118,7 @@ def ramp(
     if type(stop) is not int or type(steps) is not int or steps < 2 or stop // grain - start // grain < steps - 1:
         raise InvalidOptionError(
             f"A mix can't change in {steps} steps from position {start} to {stop}.",
-            remedy="Give 2 steps or more, and until a position that is further away than they are many.",
+            remedy="Give 2 steps or more, and an `until` that is at least as many positions after `at`.",
             option="until",
         )
     names = sorted({*before, *after})

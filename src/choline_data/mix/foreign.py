@@ -160,7 +160,7 @@ def _megatron(text: str, sizes: Mapping[str, int]) -> Imported:
     if flags and words and not any(numbers):
         return _finished("Megatron", [_Found(prefix) for prefix in words], sizes)
     raise InvalidMixError(
-        "This is no mix of Megatron, datasets, MosaicML or Axolotl.",
+        "This is not a mix of Megatron, datasets, MosaicML or Axolotl.",
         remedy="Paste `30 a 70 b`, an interleave_datasets(...) call, a `streams:` block or a `datasets:` list.",
     )
 
@@ -235,7 +235,7 @@ def _hugging_face(text: str, sizes: Mapping[str, int]) -> Imported:
     if chances is not None:
         if not isinstance(chances, list | tuple) or len(chances) != len(found):
             raise InvalidMixError(
-                f"There are {len(found)} datasets and not as many probabilities.", remedy="Paste both."
+                f"There are {len(found)} datasets, but another number of probabilities.", remedy="Paste both."
             )
         for source, chance in zip(found, chances, strict=True):
             source.weight = weight_of(chance, source.origin)
@@ -280,7 +280,9 @@ def _constant(node: ast.AST | None) -> Any:
     try:
         return ast.literal_eval(node)
     except (ValueError, TypeError) as error:
-        raise InvalidMixError("A value of the call is not written out.", remedy="Put the number in.") from error
+        raise InvalidMixError(
+            "An argument of the call is not a plain value.", remedy="Write the value into the call."
+        ) from error
 
 
 def _loaded(node: ast.AST, named: Mapping[str, ast.AST]) -> _Found:
@@ -301,4 +303,4 @@ def _loaded(node: ast.AST, named: Mapping[str, ast.AST]) -> _Found:
         return _Found(value.value)
     if shown:
         return _Found(shown, notes=[f"{shown} is a variable: it became a dataset of that name."])
-    raise InvalidMixError("An item of the list is no dataset.", remedy="Use load_dataset(…) calls or names.")
+    raise InvalidMixError("An item of the list is not a dataset.", remedy="Use load_dataset(…) calls or names.")

@@ -121,7 +121,7 @@ def _loaded(mix: object, files: bool) -> object:
         return yaml_value(text)
     if text.endswith((".yaml", ".yml", ".json")):
         if not files:
-            raise InvalidMixError(f"{text!r} names a file.", remedy="Read the file where it is, and send its text.")
+            raise InvalidMixError(f"{text!r} names a file.", remedy="Send the content of the file, not its name.")
         return yaml_value(_text_of(text))
     return text
 
@@ -308,13 +308,15 @@ class _Reader:
                 ((only, value),) = item.items()
                 return self._entry(only, value, depth)
         raise InvalidMixError(
-            f"{_shown(item)} is no entry of a mix.",
+            f"{_shown(item)} is not an entry of a mix.",
             remedy="An entry of a list is a name, or a mapping with `dataset`.",
         )
 
     def _entry(self, name: object, value: object, depth: int) -> MixPart:
         if not isinstance(name, str):
-            raise InvalidMixError(f"{_shown(name)} names no dataset.", remedy="Names are strings; quote it in YAML.")
+            raise InvalidMixError(
+                f"{_shown(name)} is not the name of a dataset.", remedy="Names are strings; quote it in YAML."
+            )
         if isinstance(value, Mapping):
             known = set(value) & set(OPTIONS)
             if not value or not known:
@@ -392,14 +394,16 @@ def _reference(text: str) -> tuple[str, str, str, str]:
     )
     if match is None:
         raise InvalidMixError(
-            f"{_shown(text)} names no dataset.",
+            f"{_shown(text)} is not the name of a dataset.",
             remedy="Write name, name@revision (4 or more hex digits), name:config, name/split, or name:weight.",
             source=text,
         )
     try:
         return check_name(match[1]), match[2] or "", match[3] or "", match[4] or ""
     except InvalidNameError as error:
-        raise InvalidMixError(f"{_shown(text)} names no dataset.", remedy=error.remedy, source=text) from error
+        raise InvalidMixError(
+            f"{_shown(text)} is not the name of a dataset.", remedy=error.remedy, source=text
+        ) from error
 
 
 def _checked_group(group: str) -> str:
@@ -407,7 +411,7 @@ def _checked_group(group: str) -> str:
     if what == "*" and not value:
         return group
     if not value or len(value) > 128:
-        raise InvalidMixError(f"{_shown(group)} is no group.", remedy=f"Groups: *, {':…, '.join(GROUPS)}:….")
+        raise InvalidMixError(f"{_shown(group)} is not a group.", remedy=f"Groups: *, {':…, '.join(GROUPS)}:….")
     if what == "kind" and value not in KINDS:
         near = nearest(value, KINDS)
         raise InvalidMixError(
@@ -421,7 +425,7 @@ def _temperature(text: str, name: str) -> Fraction:
     if not re.fullmatch(r"\d{1,2}(\.\d{1,6})?", text) or Fraction(text) > 10:
         raise InvalidMixError(
             f"The temperature of {_shown(name)} is {_shown(text)}.",
-            remedy="A number from 0 to 10: *^0.7.",
+            remedy="Give a number from 0 to 10, as in *^0.7.",
             source=name,
         )
     return Fraction(text)

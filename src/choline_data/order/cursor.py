@@ -32,10 +32,10 @@ class Cursor:
             newer = re.match(r"chl([2-9]|[1-9][0-9]+)\.", text[:16])
             raise InvalidCursorError(
                 "The cursor was written by a newer version." if newer else "The cursor is damaged or not a cursor.",
-                remedy="Upgrade choline-data." if newer else "Pass it on unchanged.",
+                remedy="Upgrade choline-data." if newer else "Pass the cursor unchanged.",
             )
         if xxhash.xxh3_64_hexdigest(text.rpartition(".")[0].encode()) != match[3]:
             raise InvalidCursorError(
-                "The cursor is damaged: its checksum does not fit.", remedy="Pass it on unchanged."
+                "The cursor is damaged: its checksum does not fit.", remedy="Pass the cursor unchanged."
             )
         return cls(match[1], int(match[2]))

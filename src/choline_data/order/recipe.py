@@ -84,13 +84,13 @@ class Recipe:
         names = [source.name for source in self.sources]
         if not names or len(names) > MAX_SOURCES or len(set(names)) != len(names):
             raise InvalidMixError(
-                f"A recipe has 1 to {MAX_SOURCES} sources with names of their own.", remedy="Check the mix."
+                f"A recipe must have 1 to {MAX_SOURCES} sources with names of their own.", remedy="Check the mix."
             )
         object.__setattr__(self, "sources", tuple(sorted(self.sources, key=lambda s: s.name)))
         object.__setattr__(self, "options", dict(self.options))
         if self.view not in VIEWS or self.on_exhausted not in ON_EXHAUSTED or not -(1 << 63) <= self.seed < 1 << 63:
             raise InvalidMixError(
-                f"view {self.view!r}, on_exhausted {self.on_exhausted!r} or seed {self.seed} can't be.",
+                f"view {self.view!r}, on_exhausted {self.on_exhausted!r} or seed {self.seed} is not valid.",
                 remedy=f"Views: {', '.join(VIEWS)}; on_exhausted: {', '.join(ON_EXHAUSTED)}; a 64-bit seed.",
             )
         if not 1 <= self.source_batch <= MAX_SOURCE_BATCH:
@@ -115,10 +115,14 @@ class Recipe:
             )
         unnamed = set(names).difference(*(segment.weights for segment in self.segments))
         if unnamed:  # `before` finds the sources of a shorter recipe by their weights
-            raise InvalidMixError(f"No segment weighs {min(unnamed)}.", remedy="Give it a weight; 0 will do.")
+            raise InvalidMixError(
+                f"No segment has a weight for {min(unnamed)}.", remedy="Give it a weight. The weight may be 0."
+            )
         for segment in self.segments:
             if not set(segment.weights) <= set(names) or not sum(segment.weights.values()):
-                raise InvalidMixError(f"The segment at {segment.start} weighs sources that the recipe does not have.")
+                raise InvalidMixError(
+                    f"The segment at {segment.start} has weights for sources that the recipe does not have."
+                )
             if any(weight < 0 or weight >= 1 << 62 for weight in segment.weights.values()):
                 raise InvalidMixError(f"The segment at {segment.start} has a weight below 0 or above 2^62.")
         for source in self.sources:

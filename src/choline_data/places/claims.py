@@ -58,15 +58,17 @@ class RunClaim:
                 )
         if len(self.claimant) != CLAIMANT_BYTES:
             raise InvalidOptionError(
-                f"A claimant of {len(self.claimant)} bytes can't be.", remedy=f"{CLAIMANT_BYTES}.", option="claim"
+                f"The claimant has {len(self.claimant)} bytes.",
+                remedy=f"A claimant has {CLAIMANT_BYTES} bytes.",
+                option="claim",
             )
 
     def taken(self) -> RankTakenError:
         """The error for a second reader of this part."""
         part = f"Worker {self.worker} of rank" if self.worker else "Rank"
         return RankTakenError(
-            f"{part} {self.rank} of run {self.run!r} has a reader already, which reads on.",
-            remedy="End that one, or give this one a rank or a run name of its own.",
+            f"{part} {self.rank} of run {self.run!r} already has a reader, which is still reading.",
+            remedy="End that reader, or give this one another rank or another run name.",
             run=self.run,
             rank=self.rank,
         )
@@ -172,7 +174,8 @@ class Claims:
             except BlockingIOError as error:
                 if time.monotonic() > until:
                     raise UnavailableError(
-                        "The claims of the home stay locked.", remedy="End the process that is stopped in them."
+                        "The files of claims in the home stay locked.",
+                        remedy="End the process that holds the lock. It seems to be stopped.",
                     ) from error
                 time.sleep(_LOOK_SECONDS)
             except OSError as error:

@@ -206,7 +206,8 @@ class _Forward:
             raise
         if self._have + len(piece) > MAX_KEPT_BYTES:
             raise SourceTooLargeError(
-                f"{redacted(self._location)}: the server takes no ranges, and the file is above {MAX_KEPT_BYTES:,} bytes.",
+                f"{redacted(self._location)}: the server does not answer range requests, and the file is larger than "
+                f"{MAX_KEPT_BYTES:,} bytes.",
                 remedy="Download it, and add the file.",
             )
         self._ended = not piece

@@ -116,7 +116,9 @@ class Home:
                         return file.read(end - start)
                 return bytes(self.fs.cat_file(self.path(name), start=start, end=end))
         except FileNotFoundError as error:
-            raise SourceNotFoundError(f"The home has no {name}.", remedy="`choline-data verify` tells more.") from error
+            raise SourceNotFoundError(
+                f"The home has no {name}.", remedy="Run `choline-data verify` to see all damage."
+            ) from error
 
     def map(
         self, name: str, damaged: Callable[[str], DamagedStoreError], recheck: Callable[[pa.Buffer], str]

@@ -98,7 +98,7 @@ def _check(node: yaml.Node, where: str, sizes: dict[int, int], above: tuple[int,
         size += sum(_check(item, where, sizes, below) for item in node.value)
     if size > MAX_NODES:
         raise SourceTooLargeError(
-            f"{where}: its aliases write out to more than {MAX_NODES:,} values.",
+            f"{where}: its aliases expand to more than {MAX_NODES:,} values.",
             remedy="Write the values out.",
         )
     sizes[id(node)] = size

@@ -49,7 +49,9 @@ class Work:
     def pause(self) -> None:
         """Sleeps for up to 0.05 s if others are served and STEP seconds have passed. UnavailableError if it was cancelled."""
         if self._gone:
-            raise UnavailableError("Nobody waits for this any more, or the server shuts down.", remedy="Ask again.")
+            raise UnavailableError(
+                "The request was cancelled, or the server shuts down.", remedy="Send the request again."
+            )
         busy = time.monotonic() - self._since
         if busy >= STEP:
             if self._crowded():

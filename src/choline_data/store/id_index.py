@@ -85,7 +85,7 @@ class IdIndex:
 
     def _damaged(self) -> DamagedStoreError:
         return DamagedStoreError(
-            f"The index {self._name} is damaged.", remedy="Run `choline-data repair`: it is made again."
+            f"The index {self._name} is damaged.", remedy="Run `choline-data repair`, which makes it again."
         )
 
     def rows_of(self, ids: Sequence[bytes]) -> RowNumbers:

@@ -171,7 +171,7 @@ class Lease:
     def lost(self) -> ConflictError:
         """The error for a holder that others may regard as dead."""
         return ConflictError(
-            f"{self._what} was stopped for too long in {self.home.location}: others may take it for dead.",
+            f"{self._what} was paused for too long in {self.home.location}: other processes may have taken it for dead.",
             remedy="Run the same command again.",
         )
 
@@ -180,7 +180,7 @@ class Lease:
         until, pause, told = clock() + seconds, _LOOK_SECONDS, False
         while others(self.home, GC, self):
             if not told:
-                LOG.warning("gc is at work in %s; waiting for its end.", self.home.location)
+                LOG.warning("gc is running in %s. Waiting until it ends.", self.home.location)
                 told = True
             if clock() > until:
                 raise UnavailableError(

@@ -139,7 +139,8 @@ class SampleStream:
         if rows != source.rows:
             raise DamagedStoreError(
                 f"{source.name}: the recipe has {source.rows} rows, the store has {rows}.",
-                remedy="Run `choline-data repair`. If nothing is damaged, the recipe is of another home: resolve the mix again.",
+                remedy="Run `choline-data repair`. If nothing is damaged, the recipe comes from another home: resolve the mix "
+                "again.",
             )
         order = SourceOrder(
             source.rows,
@@ -375,7 +376,7 @@ class SampleStream:
     def read(self, start: int, stop: int) -> pa.RecordBatch:
         """The samples at positions start … stop-1."""
         if not 0 <= start <= stop:
-            raise OutOfRangeError(f"Positions {start} to {stop} make no range.")
+            raise OutOfRangeError(f"Positions {start} to {stop} are not a range.")
         return self.read_at(np.arange(start, stop, dtype=np.int64))
 
     @property

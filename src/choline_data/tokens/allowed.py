@@ -41,8 +41,8 @@ class Allowed:
             encoding = name.startswith(ENCODING)
             if not NAME.fullmatch(name) or name == "bytes" or DIGEST.fullmatch(name) or encoding == bool(sign):
                 raise InvalidOptionError(
-                    f"--tokenizer {flag[:80]!r} names no tokenizer.",
-                    remedy="Such as gpt=/srv/gpt/tokenizer.json, or tiktoken:gpt2.",
+                    f"--tokenizer {flag[:80]!r} is neither NAME=PATH nor tiktoken:NAME.",
+                    remedy="For example gpt=/srv/gpt/tokenizer.json, or tiktoken:gpt2.",
                     option="tokenizer",
                 )
             named[name] = Tokenizer(name) if encoding else Tokenizer(path)
@@ -82,7 +82,7 @@ class Allowed:
             return out  # the view raises the error that lists the needed options
         if name and not NAME.fullmatch(name):
             raise InvalidOptionError(
-                "A tokenizer is named by a word here, not by a path.",
+                "On a server, a tokenizer has a name. A path is not allowed.",
                 remedy="Name `bytes`, a name that the server allows, or the sha256 of a tokenizer.json.",
                 option="tokenizer",
             )

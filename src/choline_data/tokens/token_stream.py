@@ -158,7 +158,7 @@ class _Packed:
         revision = store.revision(source.revision)
         if self.array.documents != revision.rows:
             raise DamagedStoreError(
-                f"{source.dataset}: the stored tokens are of other rows.", remedy="Run `choline-data repair`."
+                f"{source.dataset}: the stored tokens belong to other rows.", remedy="Run `choline-data repair`."
             )
         self.windows = _windows(self.array.flat, self.seq_len + 1)
         self.mask_windows = None if self.array.mask is None else _windows(self.array.mask, self.seq_len + 1)
@@ -373,7 +373,7 @@ class TokenStream:
     def read(self, start: int, stop: int) -> pa.RecordBatch:
         """The packed rows at positions start … stop-1."""
         if not 0 <= start <= stop:
-            raise OutOfRangeError(f"Positions {start} to {stop} make no range.")
+            raise OutOfRangeError(f"Positions {start} to {stop} are not a range.")
         return self.read_at(np.arange(start, stop, dtype=np.int64))
 
 

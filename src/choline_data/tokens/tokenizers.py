@@ -120,7 +120,7 @@ class Tokenizer:
             if found is not None:
                 return int(found)
         raise InvalidOptionError(
-            f"The tokenizer has no {what} token that is known here.", remedy='Choose boundary="none".'
+            f"The tokenizer has no {what} token with a known name.", remedy='Choose boundary="none".'
         )
 
     def boundary(self, boundary: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -172,7 +172,8 @@ def _encoding(name: str) -> Any:
     except Exception as error:
         raise UnavailableError(
             f"tiktoken could not load the encoding {plain!r}.",
-            remedy="Its first use on a machine fetches it: check the network, or set TIKTOKEN_CACHE_DIR to a filled cache.",
+            remedy="tiktoken downloads an encoding at its first use. Check the network, or set TIKTOKEN_CACHE_DIR to a "
+            "folder that has it.",
         ) from error
 
 
@@ -193,7 +194,7 @@ def _from_json(raw: bytes, shown: str) -> Any:
         ) from error
     if changes:
         raise InvalidOptionError(
-            f"{shown} has {' and '.join(changes)} switched on, so that tokens would be lost or made up.",
+            f"{shown} has {' and '.join(changes)} switched on. Tokens would be lost or added.",
             remedy="Load it with the tokenizers library, call no_truncation() and no_padding(), and save it.",
         )
     return engine

@@ -223,7 +223,7 @@ def row_seq_len(name: str | None, seq_len: int) -> int:
         return seq_len
     if seq_len < 2:
         raise InvalidOptionError(
-            f"A row of {name} with {seq_len} token has no target.", remedy="seq_len is 2 or more.", option="seq_len"
+            f"A row of {name} with {seq_len} token has no target.", remedy="Set seq_len to 2 or more.", option="seq_len"
         )
     return seq_len - 1
 

@@ -84,7 +84,7 @@ def check_catalog(home: Home, names: Iterable[str], report: Report) -> dict[str,
             other = "; its copy is sound" if sound else "; it has no sound copy"
             report.add("catalog", place, f"{states[place]}{other}")
         elif states[copy] == "is damaged":
-            report.add("copy", copy, "is damaged; what it is a copy of is sound")
+            report.add("copy", copy, "is damaged; the snapshot that it copies is sound")
     hint = home.read(HEAD).strip() if HEAD in there else b""
     if HEAD in there and not (hint.isdigit() and len(hint) < 12 and int(hint) <= max(numbers, default=0)):
         report.add("hint", HEAD, "does not hold the number of a snapshot")

@@ -131,7 +131,7 @@ def _needed(home: Home, kept: dict[str, Reason]) -> dict[str, Reason]:
             continue  # an earlier `gc` has deleted it
         except DamagedStoreError as error:
             raise DamagedStoreError(
-                f"{why.label} is kept ({why.why}), but its manifest can't be read, so what it needs is not known. "
+                f"{why.label} is kept ({why.why}), but its manifest can't be read, so it is not known which files it needs. "
                 "Nothing was deleted.",
                 remedy=error.remedy if why.why == "in the catalog" else "`choline-data gc --keep-days 0`, or unpin it.",
             ) from error

@@ -155,7 +155,7 @@ class _Parser:
             term: Node = _negated(self._not())
         elif self._takes("("):
             term = self._or()
-            self._must(")", "a bracket is to be closed")
+            self._must(")", "a bracket is not closed")
         else:
             term = self._comparison()
         self._depth -= 1
@@ -173,7 +173,7 @@ class _Parser:
             return Compare(right, _TURNED[relation], _fitting(right, left, right_at))
         if self._takes("is"):
             wants_null = not self._takes("not")
-            self._must("null", "'is' wants 'null' or 'not null'")
+            self._must("null", "'is' must be followed by 'null' or 'not null'")
             if not isinstance(left, Field):
                 raise _invalid("a length is never null", start.at)
             return IsNull(left) if wants_null else Not(IsNull(left))
@@ -199,7 +199,7 @@ class _Parser:
         return _RELATIONS[token.text]
 
     def _in(self, operand: Field | Length) -> Node:
-        self._must("(", "'in' wants a list in brackets")
+        self._must("(", "'in' must be followed by a list in brackets")
         values = []
         while True:
             at = self._next.at
@@ -209,7 +209,7 @@ class _Parser:
             values.append(_fitting(operand, value, at))
             if not self._takes(","):
                 break
-        self._must(")", "the list is to be closed")
+        self._must(")", "the list is not closed")
         return In(operand, tuple({(type(value), value): value for value in values}.values()))
 
     def _like(self, operand: Field | Length) -> Node:
@@ -217,7 +217,7 @@ class _Parser:
         if not isinstance(operand, Field) or operand.type not in ("text", "any"):
             raise _invalid("'like' compares text", token.at)
         if token.kind != "text":
-            raise _invalid(f"'like' wants a pattern in quotes, not {token}", token.at)
+            raise _invalid(f"'like' must be followed by a pattern in quotes, not {token}", token.at)
         self._count(token.at)
         pattern = re.sub("%+", "%", _unquoted(token.text))
         if len(pattern) > MAX_PATTERN:
@@ -234,7 +234,7 @@ class _Parser:
         if token.keyword in ("true", "false"):
             return token.keyword == "true"
         if token.keyword == "null":
-            raise _invalid("nothing compares with null", token.at, "Write `is null` or `is not null`")
+            raise _invalid("nothing can be compared with null", token.at, "Write `is null` or `is not null`")
         if token.kind != "word" or token.keyword:
             raise _invalid(f"a field or a constant is expected, not {token}", token.at)
         if self._next.text != "(":
@@ -244,11 +244,11 @@ class _Parser:
         self._must("(", "len wants brackets")
         inner = self._take()
         if inner.kind != "word" or inner.keyword:
-            raise _invalid(f"len wants a field, not {inner}", inner.at)
+            raise _invalid(f"len needs a field, not {inner}", inner.at)
         field = self._field(inner)
         if field.type not in ("text", "items", "any"):
             raise _invalid(f"{field} has no length", inner.at)
-        self._must(")", "the bracket of len is to be closed")
+        self._must(")", "the bracket of len is not closed")
         return Length(field)
 
     def _field(self, first: _Token) -> Field:

@@ -202,7 +202,7 @@ def _literal(value: Value) -> str:
 
 def _invalid(what: str, offset: int, remedy: str = "") -> InvalidPredicateError:
     return InvalidPredicateError(
-        f"The where can't be read at character {offset}: {what}.",
+        f"The filter `where` can't be read at character {offset}: {what}.",
         remedy=remedy + "." if remedy else "Example: language = 'en' and len(text) > 200.",
         offset=offset,
     )

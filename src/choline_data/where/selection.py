@@ -126,7 +126,9 @@ def _read(home: Home, name: str, revision: Revision, predicate: Predicate) -> Ro
 
 
 def _damaged(name: str) -> DamagedStoreError:
-    return DamagedStoreError(f"The selection {name} is damaged.", remedy="Run `choline-data repair`: it is made again.")
+    return DamagedStoreError(
+        f"The selection {name} is damaged.", remedy="Run `choline-data repair`, which makes it again."
+    )
 
 
 def within(rows: RowNumbers, spans: Sequence[tuple[int, int]]) -> RowNumbers:
