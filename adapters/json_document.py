@@ -128,7 +128,7 @@ def rows_of(document: Any) -> list[Any]:
         return _listed(document, "value")
     if not isinstance(document, dict):
         return [{"value": document}]
-    for reading in (_split, _under_key, _columns, _keyed):
+    for reading in (_split, _under_key, _columns, _keyed, _lists_under_key):
         rows = reading(document)
         if rows is not None:
             return rows
@@ -215,6 +215,43 @@ def _keyed(document: dict[str, Any]) -> list[Any] | None:
         return None
     name = "key" if not any("key" in v for v in values) else "document.key"
     return [{name: key, **value} for key, value in document.items()]
+
+
+def _lists_under_key(document: dict[str, Any]) -> list[Any] | None:
+    """The rows of the only list of lists of words, such as `{"categories": […], "conversations": [["Hi", "Hello"], …]}`.
+
+    Numbers and booleans among the words become words, and a word that stands for a list of one becomes this list. The other
+    values are copied to each row if they are small.
+    """
+    found = [k for k, v in document.items() if isinstance(v, list) and _are_lists_of_words(v)]
+    if len(found) != 1:
+        return None
+    key = found[0]
+    beside = {k: v for k, v in document.items() if k != key}
+    scalars = (v if isinstance(v, list) else [v] for v in beside.values())
+    if any(isinstance(cell, (dict, list)) for cells in scalars for cell in cells):
+        return None
+    if len(records.dumps(beside)) > CONSTANT_BYTES:
+        return None
+    rows = (row if isinstance(row, list) else [row] for row in document[key])
+    return [{**beside, key: [_word(cell) for cell in row]} for row in rows]
+
+
+def _are_lists_of_words(values: list[Any]) -> bool:
+    lists = sum(isinstance(value, list) for value in values)
+    return lists > 1 and 5 * lists >= 4 * len(values) and all(isinstance(v, str) or _is_words(v) for v in values)
+
+
+def _is_words(row: Any) -> bool:
+    return (
+        isinstance(row, list)
+        and any(isinstance(cell, str) for cell in row)
+        and not any(isinstance(cell, (dict, list)) for cell in row)
+    )
+
+
+def _word(cell: Any) -> str | None:
+    return cell if cell is None or isinstance(cell, str) else json.dumps(cell)
 
 
 def detect(source: Source) -> list[FormatClaim]:

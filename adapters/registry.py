@@ -11,11 +11,13 @@ Third parties add a file format by an entry point in the group `choline_data.ada
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
 from types import ModuleType
 
-from choline_data.adapters.base import Adapter, FormatClaim, Source, foreign
+from choline_data.adapters.base import Adapter, FormatClaim, Source, SourceFile, foreign
+from choline_data.adapters.reading.known.identity import readers_of
 from choline_data.adapters.reading.notes import without_notes
 from choline_data.errors import MissingDependencyError, SourceFormatError
 from choline_data.places.locations import redacted
@@ -23,12 +25,16 @@ from choline_data.places.locations import redacted
 
 @dataclass(frozen=True)
 class RegisteredFormat:
-    """An entry of the registry. `extra` is the package extra to install if the module's library is missing."""
+    """An entry of the registry. `extra` is the package extra to install if the module's library is missing.
+
+    A format `by_table` is asked only for the files that the table of known formats gives to it as their `reader`.
+    """
 
     name: str
     module: str
     layout: bool = False
     extra: str = ""
+    by_table: bool = False
 
     def load(self) -> ModuleType:
         """Imports the module. Raises MissingDependencyError if its library is not installed."""
@@ -68,6 +74,15 @@ FORMATS: tuple[RegisteredFormat, ...] = (
     RegisteredFormat("tfrecord", _HERE + "tfrecord"),
     RegisteredFormat("warc", _HERE + "warc"),
     RegisteredFormat("conllu", _HERE + "conllu"),
+    RegisteredFormat("yaml", _HERE + "text_records.yaml_document", by_table=True),
+    RegisteredFormat("toml", _HERE + "text_records.toml_document", by_table=True),
+    RegisteredFormat("arff", _HERE + "text_records.arff", by_table=True),
+    RegisteredFormat("conll", _HERE + "text_records.tagged_tokens", by_table=True),
+    RegisteredFormat("fasttext", _HERE + "text_records.labelled_lines", by_table=True),
+    RegisteredFormat("libsvm", _HERE + "text_records.libsvm", by_table=True),
+    RegisteredFormat("subtitles", _HERE + "text_records.subtitles", by_table=True),
+    RegisteredFormat("fasta", _HERE + "text_records.fasta", by_table=True),
+    RegisteredFormat("fastq", _HERE + "text_records.fastq", by_table=True),
     RegisteredFormat("jsonl", _HERE + "jsonl"),
     RegisteredFormat("json", _HERE + "json_document"),
     RegisteredFormat("csv", _HERE + "csv_table"),
@@ -108,12 +123,19 @@ def claims(source: Source, only: str = "") -> tuple[list[FormatClaim], Source]:
     taken: list[FormatClaim] = []
     rest = source
     asked = (format_named(only),) if only else formats()
+    by_reader: Mapping[str, Sequence[SourceFile]] | None = None
     for fmt in sorted(asked, key=lambda f: not f.layout):
         if not rest.files:
             break
+        offered = rest
+        if fmt.by_table and not only:
+            by_reader = readers_of(rest.files) if by_reader is None else by_reader
+            offered = replace(rest, files=tuple(by_reader.get(fmt.name, ())))
+            if not offered.files:
+                continue
         module = fmt.load()
         with foreign(redacted(rest.location)):
-            found = module.detect(rest)
+            found = module.detect(offered)
         for claim in found:
             taken.append(claim)
             gone = {f.name for f in claim.files} | {name for name, _ in (*claim.passed_over, *claim.described)}

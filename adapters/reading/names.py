@@ -14,6 +14,12 @@ _ABOUT = re.compile(
     re.IGNORECASE,
 )
 
+# These words are also ordinary names of data, so they describe a dataset only as a file of text.
+_MAYBE_ABOUT = re.compile(
+    r"^(notice|authors|contributors|changes|history|news|credits)([._-].*)?\.(ya?ml|json|jsonl|csv|tsv|parquet|xml|toml)$",
+    re.IGNORECASE,
+)
+
 
 def in_utf8(name: str) -> str:
     """A name from a file system or an archive. Bytes that are not UTF-8 are written like `\\xe9`."""
@@ -28,7 +34,11 @@ def parts(name: str) -> list[str]:
 def is_about(name: str) -> bool:
     """Whether a file describes a dataset and is not part of its data: README, LICENSE, checksums, dot files."""
     last = parts(name)[-1] if parts(name) else name
-    return last.startswith(".") or "__MACOSX" in name or bool(_ABOUT.match(last)) or last == "Thumbs.db"
+    return last.startswith(".") or "__MACOSX" in name or _is_about(last) or last == "Thumbs.db"
+
+
+def _is_about(last: str) -> bool:
+    return _ABOUT.match(last) is not None and _MAYBE_ABOUT.match(last) is None
 
 
 def in_order(files: Iterable[SourceFile]) -> list[SourceFile]:

@@ -41,6 +41,11 @@ class KnownFormat:
         return bool(self.marks) or self.lines is not None
 
     @property
+    def is_media(self) -> bool:
+        """Whether it is a picture, a sound or a film, which the adapters of folders read."""
+        return self.name.endswith((" picture", " sound", " film"))
+
+    @property
     def begins_the_file(self) -> bool:
         """Whether its first mark stands at the very beginning of a file, so that it cannot be a coincidence."""
         return bool(self.marks) and self.marks[0].pattern.startswith(r"\A")

@@ -41,6 +41,40 @@ def structure_of(name: str, head: bytes) -> Identity | None:
     return Identity(shape, f"{_CONVERT} {_AS_TEXT}") if shape else None
 
 
+def readers_of(files: Sequence[SourceFile]) -> dict[str, list[SourceFile]]:
+    """The files by the adapter that the table names for their format. Files that only other adapters read are left out.
+
+    Of files with the same extension only the first MOST_OPENED are opened; the others count as what most of these are.
+    """
+    found: dict[str, list[SourceFile]] = {}
+    looked: dict[str, list[str]] = {}
+    for file in files:
+        extension = io.extension(file.name)
+        known = format_table.format_of_extension(extension)
+        if extension in MARKUP or (known is not None and known.is_media):
+            continue
+        seen = looked.setdefault(extension, [])
+        if len(seen) < MOST_OPENED:
+            seen.append(_reader(file, extension))
+            reader = seen[-1]
+        else:
+            reader = max(set(seen), key=seen.count)
+        if reader:
+            found.setdefault(reader, []).append(file)
+    return found
+
+
+def _reader(file: SourceFile, extension: str) -> str:
+    """The adapter for this file: by its content, or else by its extension if the content says nothing."""
+    head = io.head(file.path, HEAD_BYTES)
+    if looks_like_text(head):
+        known = format_table.format_of_text(head, file.name, extension)
+    else:
+        known = format_table.format_of_bytes(head)
+    known = known or format_table.format_of_extension(extension)
+    return known.reader if known is not None else ""
+
+
 def is_prose(name: str, head: bytes) -> bool:
     """Whether the content of a text says that it is prose, or the beginning says that it is a script."""
     text = format_table.text_of(head, name)

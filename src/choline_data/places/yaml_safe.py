@@ -7,6 +7,7 @@ stays a string if parsing would lose its spelling: `1.10` is "1.10", `007` is "0
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import yaml
@@ -18,6 +19,7 @@ MAX_NODES = 1_000_000
 MAX_DEPTH = 64
 
 _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_FAULTS = (yaml.YAMLError, UnicodeError, ValueError, TypeError, RecursionError)
 _INT = re.compile(r"-?(?:0|[1-9][0-9]*)$")
 _FLOAT = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?$")
 
@@ -63,14 +65,36 @@ def safe_load(text: str | bytes, where: str) -> Any:
             return None
         _check(node, where, {}, ())
         return loader.construct_document(node)
-    except (yaml.YAMLError, UnicodeError, ValueError, TypeError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f"{where}:{mark.line + 1}" if mark is not None else where
-        problem = getattr(error, "problem", None) or error
-        raise SourceFormatError(f"{line}: not YAML ({one_line(problem, 120)}).", remedy="Mend the file.") from error
+    except _FAULTS as error:
+        raise _not_yaml(error, where) from error
     finally:
         if loader is not None:
             loader.dispose()
+
+
+def safe_load_all(text: str, where: str) -> Iterator[Any]:
+    """The documents in `text` as plain data, one after the other. Raises as `safe_load` does."""
+    if len(text) > MAX_CHARS:
+        raise SourceTooLargeError(f"{where}: YAML of more than {MAX_CHARS >> 20} MiB.", remedy="Split the file.")
+    loader = None
+    try:
+        loader = _Loader(text)
+        while loader.check_node():
+            node = loader.get_node()
+            _check(node, where, {}, ())
+            yield loader.construct_document(node)
+    except _FAULTS as error:
+        raise _not_yaml(error, where) from error
+    finally:
+        if loader is not None:
+            loader.dispose()
+
+
+def _not_yaml(error: Exception, where: str) -> SourceFormatError:
+    mark = getattr(error, "problem_mark", None)
+    line = f"{where}:{mark.line + 1}" if mark is not None else where
+    problem = getattr(error, "problem", None) or error
+    return SourceFormatError(f"{line}: not YAML ({one_line(problem, 120)}).", remedy="Mend the file.")
 
 
 def _check(node: yaml.Node, where: str, sizes: dict[int, int], above: tuple[int, ...]) -> int:

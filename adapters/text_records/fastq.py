@@ -1,0 +1,73 @@
+"""Reads FASTQ: one read for each row, with its id, description, sequence and quality string."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from choline_data.adapters.base import FormatClaim, Shard, Source, SourceChunk, SourceFile
+from choline_data.adapters.text_records.line_records import (
+    TextRecord,
+    claim_all,
+    damaged,
+    lines_of,
+    record_chunks,
+    shards_of,
+)
+
+_TYPES = {"id": pa.string(), "description": pa.string(), "sequence": pa.large_string(), "quality": pa.large_string()}
+
+
+@dataclass(frozen=True)
+class Fastq:
+    """Reads reads, also those whose sequence is wrapped over several lines. A read cut at the end of the file is damage."""
+
+    def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
+        """One shard for each file."""
+        return shards_of(files)
+
+    def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
+        """The reads from number `start` on."""
+        return record_chunks(_records(lines_of(shard.path, shard.name), shard.name), shard, start, _TYPES)
+
+
+ADAPTER = Fastq
+
+
+def _records(lines: Iterator[str], name: str) -> Iterator[TextRecord]:
+    number = 0
+    for header in lines:
+        if not header.strip():
+            continue
+        if not header.startswith("@"):
+            raise damaged(name, f"read {number} does not begin with '@'")
+        sequence = _until_plus(lines, name, number)
+        quality = ""
+        while len(quality) < len(sequence):
+            line = next(lines, None)
+            if line is None:
+                raise damaged(name, f"it ends within read {number}")
+            quality += line.strip()
+        number += 1
+        if len(quality) > len(sequence):
+            yield TextRecord(fault=f"{len(quality)} quality values for {len(sequence)} letters")
+            continue
+        key, _, description = header[1:].strip().partition(" ")
+        values = {"id": key, "description": description.strip(), "sequence": sequence, "quality": quality}
+        yield TextRecord(values, 2 * len(sequence) + len(header))
+
+
+def _until_plus(lines: Iterator[str], name: str, number: int) -> str:
+    parts: list[str] = []
+    for line in lines:
+        if line.startswith("+"):
+            return "".join(parts)
+        parts.append(line.strip())
+    raise damaged(name, f"it ends within read {number}")
+
+
+def detect(source: Source) -> list[FormatClaim]:
+    """Claims the FASTQ files."""
+    return claim_all(source, Fastq(), "FASTQ reads", kind="tabular")

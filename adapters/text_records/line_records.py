@@ -1,0 +1,117 @@
+"""What formats of text records share: the lines of a file, and chunks of records."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from choline_data.adapters.base import MAX_ROW_BYTES, Adapter, FormatClaim, Shard, Source, SourceChunk, SourceFile
+from choline_data.adapters.reading import io
+from choline_data.adapters.reading.names import in_order, is_about
+from choline_data.adapters.reading.rows import SourceRows
+from choline_data.errors import SourceDamagedError, SourceFormatError, SourceTooLargeError
+
+_MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+
+
+@dataclass(frozen=True)
+class TextRecord:
+    """A record of a text: its values, and its size in bytes. A record with a `fault` is rejected for this reason."""
+
+    values: Mapping[str, Any] = field(default_factory=dict)
+    size: int = 0
+    fault: str = ""
+
+
+def lines_of(path: str, name: str, *, limit: int = MAX_ROW_BYTES) -> Iterator[str]:
+    """The lines of a file in UTF-8, or in UTF-16 with a byte order mark. LF and CR LF end a line, which is yielded without them.
+
+    Raises SourceFormatError for another encoding, because a guess could misread every letter.
+    """
+    pieces = io.pieces(path, name)
+    first = next(pieces, b"")
+    decoder = codecs.getincrementaldecoder(next((e for mark, e in _MARKS if first.startswith(mark)), "utf-8"))()
+    rest = ""
+    for piece, last in _with_last(first, pieces):
+        try:
+            rest += decoder.decode(piece, last)
+        except UnicodeDecodeError as error:
+            raise SourceFormatError(
+                f"{name} is not UTF-8 (byte {piece[error.start]:02x}).",
+                remedy=f"Convert it: iconv -f ENCODING -t UTF-8 {name} > new.txt",
+            ) from error
+        *lines, rest = rest.split("\n")
+        yield from (line.removesuffix("\r") for line in lines)
+        if len(rest) > limit:
+            raise SourceTooLargeError(f"{name}: a line is above {limit:,} characters.", remedy="Is it a file of lines?")
+    if rest:
+        yield rest.removesuffix("\r")
+
+
+def _with_last(first: bytes, pieces: Iterator[bytes]) -> Iterator[tuple[bytes, bool]]:
+    held = first
+    for piece in pieces:
+        yield held, False
+        held = piece
+    yield held, True
+
+
+def paragraphs(lines: Iterable[str], name: str, *, limit: int = MAX_ROW_BYTES) -> Iterator[list[str]]:
+    """Runs of lines between blank lines. Raises SourceTooLargeError for a run above `limit` characters."""
+    block: list[str] = []
+    size = 0
+    for line in lines:
+        if not line.strip():
+            if block:
+                yield block
+            block, size = [], 0
+            continue
+        block.append(line)
+        size += len(line)
+        if size > limit:
+            raise SourceTooLargeError(
+                f"{name}: a record is above {limit:,} characters.", remedy="Is a blank line missing?"
+            )
+    if block:
+        yield block
+
+
+def record_chunks(
+    records: Iterable[TextRecord], shard: Shard, start: int = 0, types: Mapping[str, pa.DataType] | None = None
+) -> Iterator[SourceChunk]:
+    """The records from number `start` on, in chunks. If the records end in an error, yields the complete ones first."""
+    rows = SourceRows(shard.origin, types)
+    try:
+        for number, record in enumerate(records):
+            if number < start:
+                continue
+            if rows.full(record.size):
+                yield from rows.take()
+            if record.fault:
+                rows.reject(number, record.fault)
+            else:
+                rows.add(number, record.values, record.size)
+    except (SourceDamagedError, SourceTooLargeError):
+        yield from rows.take()
+        raise
+    yield from rows.take()
+
+
+def shards_of(files: Sequence[SourceFile]) -> list[Shard]:
+    """A shard for each file, in order of name."""
+    return [Shard(f.path, f.name, size=f.size) for f in in_order(files)]
+
+
+def claim_all(source: Source, adapter: Adapter, evidence: str, kind: str = "") -> list[FormatClaim]:
+    """A claim on all files of the source that hold data. The registry offers a format only the files that the table gives it."""
+    files = tuple(f for f in source.files if not is_about(f.name))
+    return [FormatClaim(adapter, files, 0.95, evidence, kind=kind)] if files else []
+
+
+def damaged(name: str, what: str) -> SourceDamagedError:
+    """The error for a file that ends or breaks off within a record."""
+    return SourceDamagedError(f"{name}: {what}.", remedy="Fetch the file again.")

@@ -1,0 +1,78 @@
+"""Reads SubRip and WebVTT subtitles: one cue for each row, with its start and end in seconds and its text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from choline_data.adapters.base import FormatClaim, Shard, Source, SourceChunk, SourceFile
+from choline_data.adapters.text_records.line_records import (
+    TextRecord,
+    claim_all,
+    lines_of,
+    paragraphs,
+    record_chunks,
+    shards_of,
+)
+
+_TYPES = {
+    "text": pa.large_string(),
+    "start": pa.float64(),
+    "end": pa.float64(),
+    "cue": pa.string(),
+    "settings": pa.string(),
+}
+_STAMP = r"(?:(\d+):)?(\d{1,2}):(\d\d)[.,](\d{1,3})"
+_TIMES = re.compile(rf"\s*{_STAMP}\s*-->\s*{_STAMP}[ \t]*(.*)$")
+_NO_CUES = ("WEBVTT", "NOTE", "STYLE", "REGION")
+
+
+@dataclass(frozen=True)
+class Subtitles:
+    """Reads cues in the order of the file. Notes, styles and regions of WebVTT are not cues. Tags in a text are kept."""
+
+    def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
+        """One shard for each file."""
+        return shards_of(files)
+
+    def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
+        """The cues from number `start` on."""
+        return record_chunks(_records(shard), shard, start, _TYPES)
+
+
+ADAPTER = Subtitles
+
+
+def _records(shard: Shard) -> Iterator[TextRecord]:
+    for number, block in enumerate(paragraphs(lines_of(shard.path, shard.name), shard.name), 1):
+        at = next((n for n, line in enumerate(block[:2]) if _TIMES.match(line)), None)
+        if at is None:
+            if not block[0].lstrip("\ufeff").startswith(_NO_CUES):
+                yield TextRecord(fault=f"block {number} has no line of times")
+            continue
+        match = _TIMES.match(block[at])
+        if match is None:
+            continue
+        times = match.groups()
+        values = {
+            "text": "\n".join(block[at + 1 :]),
+            "start": _seconds(times[:4]),
+            "end": _seconds(times[4:8]),
+            "cue": block[0].strip() if at else None,
+            "settings": times[8].strip() or None,
+        }
+        yield TextRecord(values, sum(map(len, block)) + 64)
+
+
+def _seconds(parts: Sequence[str | None]) -> float:
+    hours, minutes, seconds, fraction = parts
+    whole = int(hours or 0) * 3600 + int(minutes or 0) * 60 + int(seconds or 0)
+    return float(f"{whole}.{fraction or '0'}")
+
+
+def detect(source: Source) -> list[FormatClaim]:
+    """Claims the files of subtitles."""
+    return claim_all(source, Subtitles(), "cues of subtitles")
