@@ -289,7 +289,8 @@ class Engine:
             columns = gathered.part(start, stop)
             assert columns is not None
         self.metrics.cache_misses.inc()
-        message = opened.encoder.encode(columns, stop - start)
+        arrays = [column.to_arrow() for column in columns]
+        message = message_of(pa.record_batch(arrays, schema=opened.stream.wire_schema))
         if message.size > MAX_MESSAGE:
             return None
         framed = self._frame(opened, lane, start, stop - start, sequence, face, message)

@@ -6,14 +6,15 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 from choline_data.columns.gathered import Column
-from choline_data.columns.ipc import Encoder
 from choline_data.order.phases import CHECKPOINT
 from choline_data.places.mapped import MappedFile, same
 from choline_data.service import frames
+from choline_data.streams import wire
 from choline_data.streams.sample_stream import SampleStream
 from choline_data.views import Readable
 
 MAX_ROWS = 1 << 14
+PLANNED_BYTES = wire.MAX_BYTES * 3 // 4
 GATHERED_AHEAD = 8  # messages
 AHEAD_BYTES = 8 << 20
 ROWS_IN_LOOP = 1 << 14  # gathering more rows would keep the event loop from other streams for too long
@@ -84,7 +85,6 @@ class Opened:
         self.digest = stream.recipe.digest
         self.columns = columns
         self.schema_bytes = stream.schema.serialize().to_pybytes()
-        self.encoder = Encoder(stream.wire_schema)
         # A sample stream only copies memory once its windows are loaded.
         self.direct = stream if isinstance(stream, SampleStream) else None
         self.packed = stream.recipe.view == "tokens"  # slices of mapped arrays need no loading
@@ -99,9 +99,14 @@ class Opened:
         return int(min(GATHERED_AHEAD, max(AHEAD_BYTES / (rows * self._row_bytes), 1), max(ROWS_IN_LOOP // rows, 1)))
 
     def rows_a_message(self, target: int) -> int:
-        """How many rows make a message of about `target` bytes: a power of two, from the mean size of a row."""
+        """How many rows make a message of about `target` bytes: a power of two, from the mean size of a row.
+
+        Plans at most PLANNED_BYTES, because a message above MAX_BYTES is made again in two halves.
+        """
         rows = 1
-        while rows < MAX_ROWS and rows * 1.5 * self._row_bytes <= target:
+        while (
+            rows < MAX_ROWS and rows * 1.5 * self._row_bytes <= target and rows * 2 * self._row_bytes <= PLANNED_BYTES
+        ):
             rows *= 2
         return rows
 

@@ -12,7 +12,6 @@ import pyarrow as pa
 
 from choline_data.client.readers.reader import Chunk, Looked
 from choline_data.columns.arrow_values import byte_lengths, numbers, plain
-from choline_data.columns.gathered import JOINED_FROM
 from choline_data.errors import DamagedStoreError, SourceDamagedError
 from choline_data.order.lanes import Ints
 from choline_data.places.mapped import MappedFile, steady
@@ -20,6 +19,7 @@ from choline_data.schema import KINDS
 from choline_data.streams import wire
 
 T = TypeVar("T")
+_COPIED_BELOW = 16 << 10  # mean bytes; a copy of longer values costs more than it saves
 _COPIED_ROWS = 512  # few enough that their copy is still in the CPU cache when it is decoded
 
 
@@ -75,7 +75,7 @@ def _viewed(column: pa.Array) -> list[Any]:
     Decoding waits for one value at a time to come from memory. A plain copy fetches many values at once, so the copy and
     decoding from it take two thirds of the time.
     """
-    if byte_lengths(column).sum() >= JOINED_FROM * len(column):
+    if byte_lengths(column).sum() >= _COPIED_BELOW * len(column):
         return _python(column)
     out: list[Any] = []
     for at in range(0, len(column), _COPIED_ROWS):

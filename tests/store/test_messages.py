@@ -1,4 +1,4 @@
-"""Messages of a store file: the bytes that Arrow writes of a copy, made without the copy."""
+"""Messages of a store file: the bytes that Arrow writes of a copy of the rows, however they are cut into batches."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from choline_data.errors import HomeError
 from choline_data.places.home import Home
 from choline_data.store import BlockWriter
 from choline_data.store.blocks import data_name
-from choline_data.store.messages import Messages, cut, rows_of
 
 SCHEMA = one.stored_schema([f.name for f in one.STORED])
 
@@ -104,21 +103,11 @@ def test_blocks_of_many_batches_and_compressed_ones_are_those_that_arrow_writes(
     assert by_us(Home(tmp_path), batches, 32, compression) == expected
 
 
-def test_types_that_are_not_encoded_here_are_left_to_arrow(tmp_path):
+def test_booleans_and_views_are_written_too(tmp_path):
     batch = pa.record_batch(
         {"flag": [True, None, False, True, True], "of": pa.array(list("ababa")).cast(pa.string_view())}
     )
-    assert rows_of(batch).columns == ()
     assert by_us(Home(tmp_path), [batch.slice(1)], 2) == by_arrow(pa.Table.from_batches([batch.slice(1)]), 2)
-
-
-def test_nothing_of_a_block_is_copied_but_offsets_and_null_bits():
-    text = pa.array(["a" * 1000, "b" * 1000, None, "d" * 1000], pa.large_string())
-    batch = pa.record_batch({"text": text})
-    (pieces,) = cut([(rows_of(batch), 1, 4)], 8)
-    message = Messages(batch.schema).encode(pieces)
-    data = next(part for part in message.parts if len(part) == 2000)
-    assert pa.py_buffer(data).address == text.buffers()[2].address + 1000
 
 
 def test_rows_of_another_schema_are_refused(tmp_path):

@@ -14,11 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from choline_data.columns.arrow_values import WHOLE, Mask, is_large, is_text
+from choline_data.columns.arrow_values import Mask, is_large, is_text
 
 INLINE = 12  # a value of up to this many bytes is stored in the view itself
-# From this mean length in bytes on, joining values one by one costs less than Arrow's cast and one more copy.
-JOINED_FROM = 16 << 10
 
 
 @dataclass(frozen=True)
@@ -28,10 +26,6 @@ class Values:
     views: npt.NDArray[Any]
     bases: Sequence[pa.Buffer]
 
-    def lengths(self) -> npt.NDArray[np.int32]:
-        """The length of each value in bytes."""
-        return self.views.view(np.int32)[::4]
-
     def in_one_piece(self, kind: pa.DataType) -> tuple[pa.Buffer, pa.Buffer]:
         """The values copied into one buffer: returns the offsets, in the width of `kind`, and the bytes."""
         viewed = pa.Array.from_buffers(
@@ -39,22 +33,6 @@ class Values:
         ).cast(pa.large_binary() if is_large(kind) else pa.binary())
         _, offsets, data = viewed.buffers()
         return offsets, data
-
-    def one_by_one(self) -> list[memoryview]:
-        """Each value as a slice of its buffer, without a copy."""
-        fields = self.views.view(np.int32).reshape(-1, 4)
-        lengths = fields[:, 0]
-        places = [*(memoryview(base) for base in self.bases), self.views.view(np.uint8).data]
-        short = lengths <= INLINE
-        base, start = fields[:, 2], fields[:, 3].astype(np.int64)
-        if short.any():
-            base = np.where(short, len(places) - 1, base)
-            start = np.where(short, np.arange(len(fields)) * WHOLE.itemsize + 4, start)
-        ends = (start + lengths).tolist()
-        if len(places) == 2 and not short.any():
-            (only, _) = places
-            return [only[a:b] for a, b in zip(start.tolist(), ends, strict=True)]
-        return [places[n][a:b] for n, a, b in zip(base.tolist(), start.tolist(), ends, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -67,11 +45,6 @@ class Column:
     offsets: npt.NDArray[Any] | None = None
     values: Any = None
     children: tuple[Column, ...] = ()
-
-    @property
-    def nulls(self) -> int:
-        """The number of null rows."""
-        return 0 if self.valid is None else self.count - int(np.count_nonzero(self.valid))
 
     @property
     def bitmap(self) -> pa.Buffer | None:
@@ -99,7 +72,11 @@ class Column:
         )
 
     def to_views(self) -> pa.Array:
-        """The column as an Arrow array. Strings and bytes are not copied: they are views into the store's files."""
+        """The column as an Arrow array. Strings and bytes are not copied: they are views into the store's files.
+
+        Such an array must not leave this process. The views of long values have no prefix: their bytes 4 to 7 are 0.
+        Arrow's `validate(full=True)` refuses them, and a library that compares prefixes finds wrong rows.
+        """
         if isinstance(self.values, Values):
             kind = pa.string_view() if is_text(self.kind) else pa.binary_view()
             buffers = [self.bitmap, pa.py_buffer(self.values.views), *self.values.bases]

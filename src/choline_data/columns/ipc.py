@@ -1,14 +1,9 @@
-"""Encodes gathered columns as Arrow IPC messages without Arrow's writer: patches a header template and adds the buffers.
-
-Arrow's own `serialize` needs arrays and copies their buffers into a message. The message is then copied again into the
-response. Here, the response is joined once, directly from the values. Tests check that the bytes equal the output of
-`serialize`.
-"""
+"""Arrow IPC messages of record batches, in parts; and the numbers in the headers of many messages, read at once."""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import xxhash
 
-from choline_data.columns.arrow_values import Ints, is_large
-from choline_data.columns.gathered import JOINED_FROM, Column, Values
-
-_ALIGN = 8
-_PADDING = [bytes(n) for n in range(_ALIGN)]
+from choline_data.columns.arrow_values import Ints
 
 
 @dataclass(frozen=True)
@@ -55,17 +46,17 @@ class Message:
 
 
 def message_of(batch: pa.RecordBatch) -> Message:
-    """Encodes any batch with Arrow's own writer."""
+    """Encodes a batch with Arrow's own writer."""
     encoded = memoryview(batch.serialize())
     size = 8 + int.from_bytes(encoded[4:8], "little")
     return Message(bytes(encoded[:size]), [encoded[size:]], len(encoded) - size)
 
 
 class Header:
-    """A template of the encapsulated header of a schema's record batches. `filled` sets the numbers in it."""
+    """The layout of the encapsulated header of a schema's record batches, and where the numbers are in it."""
 
     def __init__(self, schema: pa.Schema) -> None:
-        # The template is the header of a batch with one row of nulls. It has every length and offset that `filled` sets.
+        # The template is the header of a batch with one row of nulls. It has every length and offset that a header can have.
         batch = pa.record_batch([pa.nulls(1, field.type) for field in schema], schema=schema)
         self._template = message_of(batch).header
         self._body_length, self._rows, self._nodes, self._buffers = _places(memoryview(self._template)[8:])
@@ -73,22 +64,13 @@ class Header:
             int.from_bytes(self._template[8 + at - 4 : 8 + at], "little") for at in (self._nodes, self._buffers)
         )
 
-    def filled(self, rows: int, nodes: Sequence[int], spans: Sequence[int], body_size: int) -> bytes:
-        """The header for a body with these nodes (length and null count of each) and buffers (offset and size of each)."""
-        header = bytearray(self._template)
-        struct.pack_into("<q", header, 8 + self._body_length, body_size)
-        struct.pack_into("<q", header, 8 + self._rows, rows)
-        struct.pack_into(f"<{len(nodes)}q", header, 8 + self._nodes, *nodes)
-        struct.pack_into(f"<{len(spans)}q", header, 8 + self._buffers, *spans)
-        return bytes(header)
-
     @property
     def size(self) -> int:
         """The size in bytes of every header of this layout."""
         return len(self._template)
 
     def read(self, headers: npt.NDArray[np.uint8]) -> tuple[Ints, Ints] | None:
-        """Reads back the nodes and spans that `filled` put into each of these headers. None if one has another layout."""
+        """The nodes and spans (offset and size of each buffer) in each of these headers. None if one has another layout."""
         places = (
             (self._body_length, 8),
             (self._rows, 8),
@@ -108,33 +90,6 @@ class Header:
         return nodes, spans
 
 
-class Encoder:
-    """Encodes gathered columns of one schema. Values with a mean length of at least `joined_from` are joined one by one."""
-
-    def __init__(self, schema: pa.Schema, joined_from: int = JOINED_FROM) -> None:
-        self._joined_from = joined_from
-        self._header = Header(schema)
-
-    def encode(self, columns: Sequence[Column], rows: int) -> Message:
-        """The columns as one message. There must be at least one row."""
-        nodes: list[int] = []
-        spans: list[int] = []
-        body: list[Any] = []
-        at = 0
-        for column in _flat(columns):
-            nulls = column.nulls
-            nodes += (column.count, nulls)
-            for parts, size in _buffers_of(column, nulls, self._joined_from):
-                spans += (at, size)
-                body += parts
-                over = size % _ALIGN
-                if over:
-                    body.append(_PADDING[_ALIGN - over])
-                    size += _ALIGN - over
-                at += size
-        return Message(self._header.filled(rows, nodes, spans, at), body, at)
-
-
 def _places(table: memoryview) -> tuple[int, int, int, int]:
     """The positions of body length, row count, first node and first buffer in a record batch's flatbuffer."""
 
@@ -152,40 +107,3 @@ def _places(table: memoryview) -> tuple[int, int, int, int]:
     at = field(message, 2)
     batch = at + word(at)
     return field(message, 3), field(batch, 0), first_of(field(batch, 1)), first_of(field(batch, 2))
-
-
-def _flat(columns: Iterable[Column]) -> Iterator[Column]:
-    """Every column of a batch, parents before children."""
-    for column in columns:
-        yield column
-        if column.children:
-            yield from _flat(column.children)
-
-
-def _buffers_of(column: Column, nulls: int, joined_from: int) -> Iterator[tuple[list[Any], int]]:
-    """The buffers of a column in Arrow's order. Each is a list of parts and their total size in bytes."""
-    valid = column.bitmap if nulls else None
-    yield ([valid], valid.size) if valid is not None else ([], 0)
-    kind, values = column.kind, column.values
-    if isinstance(values, Values):
-        lengths = values.lengths()
-        total = int(lengths.sum(dtype=np.int64))
-        if total < joined_from * column.count:
-            offsets, data = values.in_one_piece(kind)
-            yield [offsets], (column.count + 1) * (8 if is_large(kind) else 4)
-            yield [memoryview(data)[:total]] if total else [], total
-            return
-        ends = np.zeros(column.count + 1, np.int64)
-        np.cumsum(lengths, out=ends[1:])
-        if not is_large(kind):
-            ends = ends.astype(np.int32)
-        yield [ends.data], ends.nbytes
-        yield values.one_by_one(), total
-        return
-    if column.offsets is not None:
-        yield [column.offsets.data], column.offsets.nbytes
-    if values is not None:
-        if pa.types.is_boolean(kind):
-            values = np.packbits(values, bitorder="little")
-        size = values.nbytes if isinstance(values, np.ndarray) else len(values)
-        yield [values.data if isinstance(values, np.ndarray) else values] if size else [], size

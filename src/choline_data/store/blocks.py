@@ -28,7 +28,7 @@ from choline_data.places.home import Home
 from choline_data.places.mapped import MappedFile, steady
 from choline_data.process.fault_points import reached
 from choline_data.process.pages import PAGES
-from choline_data.store.messages import Messages, Piece, cut, rows_of
+from choline_data.store.messages import Messages, Piece, cut
 
 _INDEX = np.dtype([("offset", "<u8"), ("length", "<u8"), ("xxh3", "<u8")])
 _MAGIC, _OLD_MAGIC = b"CHLBLK02", b"CHLBLK01"  # the checksum of the old format does not cover the name
@@ -172,7 +172,7 @@ class BlockWriter:
         """Adds rows. Full blocks are encoded at once and queued for the file."""
         if not batch.schema.equals(self._schema):
             raise ValueError(f"rows of another schema than the file's: {batch.schema}")
-        self._pending.append((rows_of(batch), 0, batch.num_rows))
+        self._pending.append((batch, 0, batch.num_rows))
         self._pending_rows += batch.num_rows
         if self._pending_rows < self._block_rows:
             return
