@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 FENCE = re.compile(
-    r"(?:^<!-- not run: (?P<reason>.+?) -->\n+)?^(?P<indent> *)```(?P<language>\S*)\n(?P<text>.*?)^(?P=indent)```$",
+    r"(?:^<!-- not run: (?P<reason>.+?) -->\n+)?"
+    r"^(?P<indent>[ \t]*)(?P<fence>`{3,}) *(?P<language>[^\s`]*)[^\n`]*\n(?P<text>.*?)^[ \t]*(?P=fence)`*[ \t]*$",
     re.MULTILINE | re.DOTALL,
 )
 PORT = re.compile(r"\b9\d{3}\b")  # the pages use ports from 9000 to 9999

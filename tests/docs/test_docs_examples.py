@@ -94,6 +94,20 @@ def test_the_examples_that_are_not_run_are_these() -> None:
     assert {name: reasons for name, reasons in found.items() if reasons} == NOT_RUN
 
 
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("```python\nx = 1\n```\n", [("python", "x = 1\n")]),
+        ("- item\n\n  ```python title=a\n  x = 1\n  ``` \n", [("python", "x = 1\n")]),
+        ("````text\n```\ninner\n```\n````\n", [("text", "```\ninner\n```\n")]),
+        ("``` console\n```\n\n```yaml\na: 1\n```", [("console", ""), ("yaml", "a: 1\n")]),
+    ],
+)
+def test_a_block_is_found_however_its_fence_is_written(tmp_path: Path, text: str, found: list[tuple[str, str]]) -> None:
+    (tmp_path / "page.md").write_text(text)
+    assert [(block.language, block.text) for block in blocks_of(tmp_path / "page.md")] == found
+
+
 def test_each_block_states_its_language() -> None:
     stated = {block.language for blocks in BLOCKS.values() for block in blocks}
     assert stated <= {*RUN, "text"}, "text is for what a program prints, and for signatures"
