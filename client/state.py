@@ -70,9 +70,11 @@ def _difference(ours: Recipe, packed: object) -> str:
         return ""
 
 
-def _missing(own: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
+def _missing(own: Mapping[str, Any], summarised: Mapping[str, Any]) -> dict[str, Any]:
     # A field that the summary left out is assumed to be equal. The digests already show that something differs.
-    return {key: own[key] for key in ("rows", "block_rows", "revision", "dataset") if key in own and key not in told}
+    return {
+        key: own[key] for key in ("rows", "block_rows", "revision", "dataset") if key in own and key not in summarised
+    }
 
 
 def followed(state: Mapping[str, Any], recipe: Recipe) -> Recipe:
@@ -84,8 +86,8 @@ def followed(state: Mapping[str, Any], recipe: Recipe) -> Recipe:
     if digest == recipe.digest or not isinstance(packed, str) or len(packed) > 4096:
         return recipe
     try:
-        told = orjson.loads(zlib.decompressobj().decompress(base64.b85decode(packed), 1 << 22))["segments"]
-        segments = tuple(Segment(s["start"], dict(s["weights"])) for s in told)
+        stored = orjson.loads(zlib.decompressobj().decompress(base64.b85decode(packed), 1 << 22))["segments"]
+        segments = tuple(Segment(s["start"], dict(s["weights"])) for s in stored)
         if len(segments) <= len(recipe.segments) or segments[: len(recipe.segments)] != recipe.segments:
             return recipe
         later = Recipe.from_json(replace(recipe, segments=segments).to_json())
@@ -115,10 +117,10 @@ def check(state: Mapping[str, Any], recipe: Recipe) -> tuple[int, int]:
     try:
         recipe.check_digest(digest, position)
     except RecipeMismatchError as error:
-        told = _difference(recipe, state.get("summary"))
+        how = _difference(recipe, state.get("summary"))
         raise RecipeMismatchError(
             f"The state belongs to another stream ({digest[:12]}… there, {recipe.digest[:12]}… here): "
-            f"{told or 'the state does not show what differs'}.",
+            f"{how or 'the state does not show what differs'}.",
             remedy="Load it with the mix, seed and options of the run that wrote it, or with its recipe.",
             expected=recipe.digest,
             found=digest,

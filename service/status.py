@@ -66,7 +66,7 @@ def code_of(error: errors.CholineDataError) -> grpc.StatusCode:
     return next((_CODES[kind] for kind in type(error).__mro__ if kind in _CODES), grpc.StatusCode.INTERNAL)
 
 
-def public(error: BaseException, *, method: str = "") -> errors.CholineDataError:
+def public(error: BaseException) -> errors.CholineDataError:
     """The error as a peer may see it: one of our errors without secrets, or an InternalError with a request id.
 
     A shortage of memory or open files becomes a LimitError.
@@ -88,7 +88,7 @@ def public(error: BaseException, *, method: str = "") -> errors.CholineDataError
         )
     request = uuid.uuid4().hex[:16]
     text = redacted("".join(traceback.format_exception(error)))
-    LOG.error("request %s %s: %s", request, method, errors.one_line(text, 8000))
+    LOG.error("request %s: %s", request, errors.one_line(text, 8000))
     return InternalError(
         "The server has a fault.",
         remedy=f"Its log has the cause under request {request}.",
@@ -133,23 +133,23 @@ class InternalError(errors.CholineDataError):
 
 def details(error: errors.CholineDataError) -> bytes:
     """The error as a serialized `google.rpc.Status`, for the trailer `grpc-status-details-bin`."""
-    told = error_details_pb2.ErrorInfo(
+    info = error_details_pb2.ErrorInfo(
         reason=error.reason,
         domain=DOMAIN,
         metadata={**error.metadata, "message": error.message, "remedy": error.remedy},
     )
     packed = any_pb2.Any()
-    packed.Pack(told)
+    packed.Pack(info)
     whole = status_pb2.Status(code=code_of(error).value[0], message=str(error), details=[packed])
     return bytes(whole.SerializeToString())
 
 
 async def abort(context: grpc.aio.ServicerContext[Any, Any], error: BaseException, *, cursor: str = "") -> None:
     """Ends the call with this error; `cursor` goes into the trailers."""
-    told = public(error)
-    trailers: list[tuple[str, str | bytes]] = [("grpc-status-details-bin", details(told))]
+    shown = public(error)
+    trailers: list[tuple[str, str | bytes]] = [("grpc-status-details-bin", details(shown))]
     if cursor:
         trailers.append(("choline-cursor", cursor))
-    if isinstance(told, errors.LimitError):
+    if isinstance(shown, errors.LimitError):
         trailers.append(("retry-after-ms", "1000"))
-    await context.abort(code_of(told), str(told), tuple(trailers))
+    await context.abort(code_of(shown), str(shown), tuple(trailers))

@@ -157,9 +157,9 @@ def error_of(error: Any) -> CholineDataError:
                 info = error_details_pb2.ErrorInfo()
                 if detail.Is(info.DESCRIPTOR):
                     detail.Unpack(info)
-                    told = dict(info.metadata)
-                    message = told.pop("message", status.message)
-                    return error_from_parts(info.reason, message, told.pop("remedy", ""), told)
+                    fields = dict(info.metadata)
+                    message = fields.pop("message", status.message)
+                    return error_from_parts(info.reason, message, fields.pop("remedy", ""), fields)
     code = error.code().name if error.code() is not None else "UNKNOWN"
     if code in _RETRIED:
         return UnavailableError(f"The server can't be reached ({code.lower()}): {error.details()}")
