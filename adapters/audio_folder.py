@@ -18,7 +18,7 @@ from typing import Any
 from choline_data.adapters.base import FormatClaim, Shard, Source, SourceChunk, SourceFile
 from choline_data.adapters.image_folder import media_shards, read_media
 from choline_data.adapters.reading import io, media, members
-from choline_data.adapters.reading.encodings import decoded
+from choline_data.adapters.reading.encodings import decoded, for_a_look
 from choline_data.adapters.reading.folder_metadata import is_metadata, placed
 from choline_data.adapters.reading.media import MAX_MEDIUM_BYTES
 from choline_data.adapters.reading.names import is_about, parts
@@ -65,8 +65,8 @@ def transcripts(files: Sequence[SourceFile]) -> dict[str, str]:
     """The texts in transcript files, by the clip name of each line."""
     found: dict[str, str] = {}
     wanted = [f for f in files if _may_be_transcript(f.name)]
-    for _, data in members.contents(wanted, MAX_TRANSCRIPT_BYTES):
-        for line in decoded(data or b"")[0].splitlines():
+    for file, data in members.contents(wanted, MAX_TRANSCRIPT_BYTES):
+        for line in decoded(data or b"", file.name)[0].splitlines():
             if match := _LINE.match(line):
                 found[match["name"].strip()] = match["text"]
     return found
@@ -115,5 +115,5 @@ def _claim(
 
 
 def _has_lines(file: SourceFile) -> bool:
-    lines = decoded(io.head(file.path, 8 << 10))[0].splitlines()[:-1]
+    lines = for_a_look(io.head(file.path, 8 << 10)).splitlines()[:-1]
     return any(_LINE.match(line) for line in lines)

@@ -51,6 +51,7 @@ class Shard:
     size: int = -1
     split: str = ""
     config: str = ""
+    encoding: str = ""  # of a text file, as decided before reading; "" if it is decided by the adapter
 
     @property
     def origin(self) -> str:

@@ -27,8 +27,9 @@ from choline_data.adapters.base import (
     SourceFile,
     from_row,
 )
-from choline_data.adapters.reading import batches, io
-from choline_data.adapters.reading.csv_dialect import MISSING, Dialect, encoding_of, sniff
+from choline_data.adapters.reading import batches, io, text_files
+from choline_data.adapters.reading.csv_dialect import MISSING, Dialect, sniff
+from choline_data.adapters.reading.encodings import for_a_look
 from choline_data.adapters.reading.known.format_table import format_of_bytes, format_of_text
 from choline_data.adapters.reading.known.identity import without_impostors
 from choline_data.errors import ChoiceNeededError, SourceDamagedError, SourceFormatError, SourceTooLargeError, one_line
@@ -58,12 +59,11 @@ class Delimited:
         """The shard's rows from row `start` on. Row numbers count the rows after the header."""
         return from_row(start, self._chunks(shard))
 
-    def dialect(self, path: str, name: str) -> tuple[Dialect, str]:
-        """The dialect and the encoding of this file."""
+    def dialect(self, path: str, name: str, encoding: str) -> Dialect:
+        """The dialect of this file."""
         head = io.head(path, SNIFF_BYTES)
         if not head.strip(b"\r\n"):
             raise SourceFormatError(f"{name} is empty: it has neither a header nor rows.", remedy="Leave it out.")
-        encoding = self.encoding or encoding_of(head)
         text = codecs.getincrementaldecoder(encoding)("replace").decode(head)
         if len(head) == SNIFF_BYTES and "\n" in text:
             text = text[: text.rindex("\n") + 1]
@@ -78,10 +78,11 @@ class Delimited:
             line = text.splitlines()[max(found.skip - 1, 0)]
             first = line.split(None if found.delimiter == " " else found.delimiter)
             found = Dialect(found.delimiter, tuple(first), max(found.skip, 1), True, found.blank_lines)
-        return found, encoding
+        return found
 
     def _chunks(self, shard: Shard) -> Iterator[SourceChunk]:
-        dialect, encoding = self.dialect(shard.path, shard.name)
+        encoding = shard.encoding or text_files.encoding_of(shard.path, shard.name, self.encoding)
+        dialect = self.dialect(shard.path, shard.name, encoding)
         batches.check_columns(pa.schema([pa.field(n, pa.string()) for n in dialect.names]), shard.name)
         text = _Utf8(shard.path, shard.name, encoding, dialect)
         types: dict[str, str] = {}
@@ -179,19 +180,15 @@ class _Utf8:
         self._buffer = b""
 
     def _decoded(self, path: str, name: str, encoding: str, skip: int) -> Iterator[bytes]:
-        decoder = codecs.getincrementaldecoder(encoding)()
-        raw = io.pieces(path, name)
+        decoded = text_files.texts(io.pieces(path, name), name, encoding)
         tail, more = "", True
         while more:
             try:
-                piece = next(raw, None)
+                piece = next(decoded, None)
                 more = piece is not None
-                tail += decoder.decode(piece or b"", not more)
+                tail += piece or ""
             except SourceDamagedError as error:
                 self.damage, more = error, False
-                tail = tail[: tail.rfind("\n") + 1]
-            except UnicodeDecodeError as error:
-                self.damage, more = _not_decodable(name, encoding, error), False
                 tail = tail[: tail.rfind("\n") + 1]
             while skip and "\n" in tail:
                 tail, skip = tail[tail.index("\n") + 1 :], skip - 1
@@ -229,13 +226,6 @@ class _Utf8:
 
 
 READ_AHEAD = 4 << 20
-
-
-def _not_decodable(name: str, encoding: str, error: UnicodeDecodeError) -> SourceDamagedError:
-    return SourceDamagedError(
-        f"{name} is not {encoding} throughout ({error.reason}).",
-        remedy="Name its encoding with the option encoding.",
-    )
 
 
 def _places(at: int, count: int, bad: list[Reject]) -> tuple[np.ndarray, int]:
@@ -336,12 +326,11 @@ def _table_in(file: SourceFile, extension: str) -> str:
     head = io.head(file.path)
     if head.count(b"\n") < _TABLE_LINES or format_of_bytes(head) is not None:
         return _NO
-    encoding = encoding_of(head)
-    if b"\0" in head and not encoding.startswith("utf-16"):
+    text = for_a_look(head, file.name)
+    if "\0" in text:
         return _NO
     if format_of_text(head, file.name, extension) is not None:
         return _NO
-    text = codecs.getincrementaldecoder(encoding)("replace").decode(head)
     text = text[: text.rfind("\n") + 1]
     return _certainty(text, sniff(text, extension), named=extension != "")
 

@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from choline_data.adapters.base import MAX_ROW_BYTES, FormatClaim, Shard, Source, SourceChunk, SourceFile, from_row
-from choline_data.adapters.jsonl import refuse_utf16
-from choline_data.adapters.reading import io, plain_files, records
+from choline_data.adapters.reading import io, plain_files, records, text_files
 from choline_data.errors import SourceDamagedError, SourceFormatError, SourceTooLargeError, one_line
 
 MAX_DOCUMENT = 64 << 20
@@ -28,10 +27,11 @@ _BLANK = " \t\r\n"
 
 @dataclass(frozen=True)
 class JsonDocument:
-    """Reads JSON documents, compressed or not."""
+    """Reads JSON documents, compressed or not. `encoding` overrides the detected encoding."""
 
     max_document_bytes: int = MAX_DOCUMENT
     max_row_bytes: int = MAX_ROW_BYTES
+    encoding: str = ""
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
         """One shard for each file."""
@@ -44,7 +44,8 @@ class JsonDocument:
 
     def _rows(self, shard: Shard) -> Iterator[Any]:
         data = bytearray()
-        pieces = io.pieces(shard.path, shard.name)
+        encoding = shard.encoding or text_files.encoding_of(shard.path, shard.name, self.encoding)
+        pieces = text_files.utf8_pieces(io.pieces(shard.path, shard.name), shard.name, encoding)
         for piece in pieces:
             data += piece
             if len(data) > self.max_document_bytes:
@@ -61,8 +62,6 @@ class JsonDocument:
         yield from self._elements(bytes(data), pieces, shard.name)
 
     def _loaded(self, data: bytes, name: str) -> Any:
-        refuse_utf16(data[:4], name)
-        data = data.removeprefix(codecs.BOM_UTF8)
         if not data.strip():
             return None
         try:

@@ -1,13 +1,16 @@
 """Reads JSON Lines: one object on each line. Only LF ends a line. If a key is duplicate, the last value counts.
 
 Big uncompressed files are read in byte ranges. Blank lines are not rows. A line that is not an object, not JSON (RFC 8259),
-not UTF-8, or larger than `max_row_bytes` becomes a reject with its line number.
+not in the file's encoding, or larger than `max_row_bytes` becomes a reject with its line number.
 """
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
 
 import numpy as np
 import orjson
@@ -23,9 +26,8 @@ from choline_data.adapters.base import (
     SourceFile,
     from_row,
 )
-from choline_data.adapters.reading import io, plain_files, records
+from choline_data.adapters.reading import io, plain_files, records, text_files
 from choline_data.adapters.reading.known.identity import without_impostors
-from choline_data.errors import SourceFormatError
 
 SHARD_BYTES = 128 << 20
 EXTENSIONS = frozenset({"jsonl", "ndjson", "jsonlines", "ldjson"})
@@ -34,15 +36,19 @@ _BOM = b"\xef\xbb\xbf"
 
 @dataclass(frozen=True)
 class JsonLines:
-    """Reads JSON Lines, compressed or not."""
+    """Reads JSON Lines, compressed or not. `encoding` overrides the detected encoding."""
 
     max_row_bytes: int = MAX_ROW_BYTES
+    encoding: str = ""
+    rare: ClassVar[float] = (
+        0.1  # a file with so few lines that are not ASCII is UTF-8; lines that are not become rejects
+    )
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
         """One shard for each file. An uncompressed file of 256 MiB or more is split into ranges of at least 128 MiB."""
         found = []
         for file in files:
-            if file.size < 2 * SHARD_BYTES or plain_files.compression_of(io.raw_head(file.path, 8)):
+            if file.size < 2 * SHARD_BYTES or not _can_be_cut(io.raw_head(file.path, 64)):
                 found.append(Shard(file.path, file.name, size=file.size))
                 continue
             count = file.size // SHARD_BYTES
@@ -60,8 +66,14 @@ class JsonLines:
     def _chunks(self, shard: Shard) -> Iterator[SourceChunk]:
         row = line = 0
         where = f" from byte {shard.start:,}" if shard.start else ""
+        encoding = shard.encoding or text_files.encoding_of(shard.path, shard.name, self.encoding, rare=1.0)
         blocks = io.line_blocks(
-            shard.path, shard.name, start=shard.start, end=shard.end, max_row_bytes=self.max_row_bytes
+            shard.path,
+            shard.name,
+            start=shard.start,
+            end=shard.end,
+            max_row_bytes=self.max_row_bytes,
+            recode=partial(text_files.utf8_pieces, name=shard.name, encoding=encoding),
         )
         for block in blocks:
             if isinstance(block, int):
@@ -69,9 +81,6 @@ class JsonLines:
                 yield SourceChunk(_NOTHING, np.empty(0, np.int64), (Reject(shard.origin, row, why),))
                 row, line = row + 1, line + 1
                 continue
-            if line == 0 and shard.start == 0:
-                refuse_utf16(block, shard.name)
-                block = block.removeprefix(_BOM)
             found = list(records.records_of_lines(block))
             numbers = _line_numbers(block) if any(r.refused for r in found) else []
             yield from records.chunks(
@@ -93,13 +102,10 @@ def _line_numbers(block: bytes) -> list[int]:
     return [n for n, line in enumerate(block.split(b"\n"), 1) if line.strip(b" \t\r")]
 
 
-def refuse_utf16(head: bytes, name: str) -> None:
-    """Raises SourceFormatError if the text is UTF-16 or UTF-32, because JSON must be UTF-8."""
-    if head[:2] in (b"\xff\xfe", b"\xfe\xff") or (len(head) > 3 and 0 in head[:2] and head[:2] != b"\0\0"):
-        raise SourceFormatError(
-            f"{name} is UTF-16; JSON is UTF-8.",
-            remedy=f"Convert it: iconv -f UTF-16 -t UTF-8 {name} > new.jsonl",
-        )
+def _can_be_cut(head: bytes) -> bool:
+    """Whether line ends can be searched in the bytes from any place: the file is not compressed, and not UTF-16 or UTF-32."""
+    wide = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in head
+    return not wide and not plain_files.compression_of(head)
 
 
 def looks_like_lines(head: bytes, *, whole: bool) -> bool:

@@ -13,6 +13,7 @@ from choline_data.adapters.reading.encodings import decoded, looks_like_text
 from choline_data.adapters.reading.media import suffix_of
 from choline_data.adapters.reading.names import in_order, parts
 from choline_data.adapters.reading.rows import SourceRows, file_shards
+from choline_data.errors import ChoiceNeededError, SourceDamagedError
 
 LANGUAGES = {
     "py": "Python", "pyi": "Python", "js": "JavaScript", "mjs": "JavaScript", "ts": "TypeScript", "tsx": "TypeScript",
@@ -80,8 +81,8 @@ class SourceTree:
             values["text"] = ""
             if not data:
                 pass
-            elif looks_like_text(data):
-                values["text"], values["encoding"] = decoded(data)
+            elif looks_like_text(data) and (text := _text_or_none(data)):
+                values["text"], values["encoding"] = text
             elif media.mime_of(data).startswith("image/") and not media.probe(data).fault:
                 values["image"] = {"bytes": data, "path": file.name}
             else:
@@ -91,6 +92,14 @@ class SourceTree:
 
 
 ADAPTER = SourceTree
+
+
+def _text_or_none(data: bytes) -> tuple[str, str] | None:
+    """The text and its encoding. None if the encoding is not clear; then the file is kept as bytes."""
+    try:
+        return decoded(data)
+    except (ChoiceNeededError, SourceDamagedError):
+        return None
 
 
 def language_of(name: str) -> str | None:

@@ -2,7 +2,7 @@
 
 Without options, the content decides. Fortune files are read as the parts between `%` lines; the counts in their binary `.dat`
 indexes are checked. If the lines are whole paragraphs (WikiText), each non-blank line is a row. Otherwise each file is one
-document.
+document. If the encoding of a few documents among many is not clear, their non-ASCII bytes are kept as escapes such as `\\xe9`.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from choline_data.adapters.base import (
     SourceChunk,
     SourceFile,
 )
-from choline_data.adapters.reading import io, media, members
-from choline_data.adapters.reading.encodings import declared_in, decoded, looks_like_text
+from choline_data.adapters.reading import io, media, members, text_files
+from choline_data.adapters.reading.encodings import declared_in, decoded, looks_like_text, with_escapes
 from choline_data.adapters.reading.known.format_table import format_of_extension, format_of_text
 from choline_data.adapters.reading.known.identity import HEAD_BYTES, MARKUP, Identity, is_prose, structure_of
 from choline_data.adapters.reading.names import in_order, is_about, parts
 from choline_data.adapters.reading.rows import SourceRows, file_shards
-from choline_data.errors import InvalidOptionError, SourceDamagedError, SourceFormatError, SourceTooLargeError
+from choline_data.errors import ChoiceNeededError, InvalidOptionError, SourceDamagedError, SourceTooLargeError
 
 UNITS = ("document", "line", "paragraph", "separator")
 SUFFIXES = MARKUP | {"txt", "text", "asc"}
@@ -38,15 +38,20 @@ MIN_LINES = 50
 PARAGRAPH_CHARS = 200
 LOOK_FILES = 64
 MIN_PROSES = 10
+UNKNOWN_SHARE = 0.05  # of the documents of a shard that may be kept with escapes for the bytes of an unknown encoding
 
 
 @dataclass(frozen=True)
 class Text:
-    """Reads text by `unit`. Raises SourceTooLargeError for a unit larger than `max_bytes`."""
+    """Reads text by `unit`. `encoding` overrides the detected encoding.
+
+    Raises SourceTooLargeError for a unit larger than `max_bytes`.
+    """
 
     unit: str = "document"
     separator: str = "%"
     max_bytes: int = MAX_ROW_BYTES
+    encoding: str = ""
 
     def __post_init__(self) -> None:
         if self.unit not in UNITS:
@@ -83,29 +88,35 @@ class Text:
     def _documents(self, shard: Shard, start: int) -> Iterator[SourceChunk]:
         rows = SourceRows(shard.origin, {"text": pa.large_string(), "path": pa.string(), "encoding": pa.string()})
         files = shard.files or (SourceFile(shard.path, shard.name, shard.size),)
+        unknown = 0
         for number, (file, data) in enumerate(members.contents(files[start:], self.max_bytes), start):
             if data is None:
                 raise self._too_large(file.name, "document")
             if rows.full(len(data)):
                 yield from rows.take()
-            text, encoding = decoded(data, file.name)
+            try:
+                text, encoding = decoded(data, file.name, self.encoding)
+            except ChoiceNeededError:
+                unknown += 1
+                if unknown > UNKNOWN_SHARE * len(files):
+                    raise
+                text, encoding = with_escapes(data), "unknown"
             values = {"text": text, "path": file.name, "encoding": encoding}
             rows.add(number, values, len(data), file.name)
         yield from rows.take()
 
     def _units(self, shard: Shard) -> Iterator[tuple[list[str], dict[int, str]]]:
-        """The texts, and the reasons, by row number, for texts that are rejected: they are not in the file's encoding."""
+        """The texts, and the reasons, by row number, for texts that are rejected: they are not UTF-8."""
         pattern = {
             "line": rb"\r?\n",
             "paragraph": rb"\r?\n(?:[ \t]*\r?\n)+",
             "separator": rb"(?:^|(?<=\n))" + re.escape(self.separator.encode()) + rb"[ \t]*(?:\r?\n|\Z)",
         }[self.unit]
         cut = re.compile(pattern)
-        number, rest, encoding = 0, b"", ""
+        number, rest = 0, b""
+        encoding = shard.encoding or text_files.encoding_of(shard.path, shard.name, self.encoding)
         source = io.pieces(shard.path, shard.name, shard.start, shard.end)
-        for piece, last in _with_last(source):
-            if not encoding:
-                piece, encoding = _plain_utf8(piece, shard.name, last)
+        for piece, last in _with_last(text_files.utf8_pieces(source, shard.name, encoding)):
             rest += piece
             if last:
                 units, rest = cut.split(rest), b""
@@ -117,7 +128,7 @@ class Text:
             if max(map(len, units), default=len(rest)) > self.max_bytes or len(rest) > self.max_bytes:
                 raise self._too_large(shard.origin, self.unit)
             for group in _groups([u for u in units if u.strip()]):
-                texts, rejects = _decoded_units(group, number, encoding)
+                texts, rejects = _decoded_units(group, number)
                 number += len(texts)
                 yield texts, rejects
 
@@ -148,30 +159,16 @@ def _with_last(pieces: Iterator[bytes]) -> Iterator[tuple[bytes, bool]]:
     yield held, True
 
 
-def _plain_utf8(piece: bytes, name: str, last: bool) -> tuple[bytes, str]:
-    """The first piece without its byte order mark, and the file's encoding.
-
-    Raises SourceFormatError for UTF-16 and UTF-32, because their line ends cannot be found in the bytes.
-    """
-    _, encoding = decoded(piece if last else piece[: piece.rfind(b"\n") + 1] or piece, name)
-    if encoding.startswith(("utf-16", "utf-32")):
-        raise SourceFormatError(
-            f"{name} is {encoding.upper()}, which is read as whole documents only.",
-            remedy="Convert it to UTF-8, or use unit=document.",
-        )
-    return piece.removeprefix(b"\xef\xbb\xbf"), encoding
-
-
 def _groups(units: list[bytes]) -> Iterator[list[bytes]]:
     for at in range(0, len(units), BATCH_ROWS):
         yield units[at : at + BATCH_ROWS]
 
 
-def _decoded_units(units: list[bytes], first: int, encoding: str) -> tuple[list[str], dict[int, str]]:
-    """The texts without their line ends, and the reasons, by row number, for texts that are not in the encoding."""
+def _decoded_units(units: list[bytes], first: int) -> tuple[list[str], dict[int, str]]:
+    """The texts without their line ends, and the reasons, by row number, for texts that are not UTF-8."""
     try:
-        # Decodes the group at once. In the encodings used here, NUL is never part of another character.
-        texts = b"\x00".join(units).decode(encoding).split("\x00")
+        # Decodes the group at once. In UTF-8, NUL is never part of another character.
+        texts = b"\x00".join(units).decode().split("\x00")
         if len(texts) == len(units):
             return [t.rstrip("\r\n") for t in texts], {}
     except UnicodeDecodeError:
@@ -180,10 +177,10 @@ def _decoded_units(units: list[bytes], first: int, encoding: str) -> tuple[list[
     rejects: dict[int, str] = {}
     for number, unit in enumerate(units, first):
         try:
-            found.append(unit.decode(encoding).rstrip("\r\n"))
+            found.append(unit.decode().rstrip("\r\n"))
         except UnicodeDecodeError as error:
             found.append("")
-            rejects[number] = f"not {encoding} at its byte {error.start}"
+            rejects[number] = f"not UTF-8 at its byte {error.start}"
     return found, rejects
 
 

@@ -5,6 +5,7 @@ A textual body is in `text`, decoded from its HTTP encoding. Any other body is i
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import pyarrow as pa
 
 from choline_data.adapters.base import FormatClaim, Shard, Source, SourceChunk, SourceFile
 from choline_data.adapters.reading import io
-from choline_data.adapters.reading.encodings import decoded
+from choline_data.adapters.reading.encodings import decoded_or_fault, for_a_look
 from choline_data.adapters.reading.names import in_order, is_about
 from choline_data.adapters.reading.rows import SourceRows
 from choline_data.adapters.reading.tar_stream import PieceStream
@@ -112,7 +113,7 @@ def _head(stream: PieceStream, name: str) -> bytes:
 
 def _fields(head: bytes) -> dict[str, str]:
     found: dict[str, str] = {}
-    for line in decoded(head)[0].splitlines()[1:]:
+    for line in for_a_look(head).splitlines()[1:]:
         key, _, value = line.partition(":")
         found[key.strip().lower()] = value.strip()
     return found
@@ -133,16 +134,23 @@ def _values(headers: dict[str, str], block: bytes, limit: int) -> dict[str, Any]
         head, _, content = block.partition(b"\r\n\r\n")
         first = head.split(b"\r\n")[0].split(b" ")
         fields = _fields(head)
-        values["http_headers"] = decoded(head)[0]
+        values["http_headers"] = for_a_look(head)
         if first[0].startswith(b"HTTP/") and len(first) > 1 and first[1].isdigit():
             values["http_status"] = int(first[1][:3])
         kind = fields.get("content-type", "")
         content = _body(content, fields, limit)
     if headers.get("warc-type") in ("response", "resource", "conversion") and kind.startswith(_TEXTUAL):
-        values["text"] = decoded(content)[0]
+        values["text"], fault = decoded_or_fault(content, _charset(kind))
+        if fault:
+            values["text"], values["payload"] = None, content
     elif content:
         values["payload"] = content
     return values
+
+
+def _charset(content_type: str) -> str:
+    match = re.search(r"charset\s*=\s*[\"']?\s*([\w.:-]+)", content_type, re.IGNORECASE)
+    return match.group(1) if match else ""
 
 
 def _body(content: bytes, fields: dict[str, str], limit: int) -> bytes:

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from choline_data.adapters.base import FormatClaim, Shard, Source, SourceChunk, SourceFile
 from choline_data.adapters.reading import media, members
-from choline_data.adapters.reading.encodings import decoded
+from choline_data.adapters.reading.encodings import decoded_or_fault
 from choline_data.adapters.reading.media import MAX_MEDIUM_BYTES
 from choline_data.adapters.reading.names import in_order, is_about
 from choline_data.adapters.reading.records import checked_loads
@@ -119,23 +119,27 @@ def sample_values(sample: Sample) -> tuple[dict[str, Any], str]:
             name = column if "." not in suffix and column not in values else suffix
             values[name] = {"bytes": data, "path": f"{sample.key}.{suffix}"}
     for suffix, data in sample.parts.items():
-        last = suffix.rpartition(".")[2]
+        last, fault = suffix.rpartition(".")[2], ""
         if columns[suffix]:
             continue
         if suffix == "json":
-            if fault := _merge_json(values, data):
+            fault = _merge_json(values, data)
+            if fault:
                 return {}, fault
         elif last == "cls":
-            values["label" if suffix == "cls" else suffix] = decoded(data)[0].strip()
+            text, fault = decoded_or_fault(data)
+            values["label" if suffix == "cls" else suffix] = text.strip()
         elif last in _TEXT:
-            text, _ = decoded(data)
+            text, fault = decoded_or_fault(data)
             beside = {"audio": "transcription", "image": "caption", "video": "caption"}
             main = next((beside[c] for c in columns.values() if c), "text")
             values[main if suffix == "txt" else suffix] = text
         elif last == "json":
-            values[suffix] = decoded(data)[0]
+            values[suffix], fault = decoded_or_fault(data)
         else:
             values[suffix] = data
+        if fault:
+            return {}, f"{suffix}: {fault}"
     return values, ""
 
 
@@ -145,8 +149,8 @@ def _merge_json(values: dict[str, Any], data: bytes) -> str:
     except ValueError as error:
         return f"json: {error}"
     if not isinstance(found, dict):
-        values["json"] = decoded(data)[0]
-        return ""
+        values["json"], fault = decoded_or_fault(data)
+        return fault
     for key, value in found.items():
         values[key if key not in values else f"json.{key}"] = value
     return ""

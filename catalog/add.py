@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from glob import escape
 from typing import Any
 
 from choline_data.adapters.base import Source
@@ -18,6 +19,8 @@ from choline_data.places.locations import is_url, redacted
 from choline_data.store import Catalog
 from choline_data.store.leases import writing
 from choline_data.store.snapshots import check_name, name_from
+
+MAX_ENCODINGS = 256  # of so many files the encodings are kept with the options of an `add`
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ def prepare(
     name = check_name(name) if name else _default_name(source, places[0])
     there = Catalog(home).entries().get(name)
     plan = plan_source(source, name, wishes)
-    added = _added(places, source.revision or revision, wishes)
+    added = _added(places, source.revision or revision, replace(wishes, encoding=_settled(plan, wishes)))
     return Prepared(plan, source, there.revision if there else None, card, tags, added)
 
 
@@ -91,7 +94,15 @@ def _with_card(wishes: Wishes, card: Card) -> Wishes:
         include=wishes.include or card.include,
         exclude=wishes.exclude or card.exclude,
         config_by=wishes.config_by or card.config_by,
+        encoding=wishes.encoding or card.encoding,
     )
+
+
+def _settled(plan: IngestPlan, wishes: Wishes) -> str:
+    """`--encoding` with the detected encodings, so that a repair decodes the same text with any detector."""
+    if wishes.encoding or len(plan.encodings) > MAX_ENCODINGS:
+        return wishes.encoding
+    return ",".join(f"{escape(name)}={encoding}" for name, encoding in plan.encodings.items() if "," not in name)
 
 
 def _added(places: Sequence[str], revision: str, wishes: Wishes) -> dict[str, Any]:

@@ -57,6 +57,7 @@ class Card:
     mapping: tuple[tuple[str, str], ...] = ()  # (role in the form, source column)
     include: tuple[str, ...] = ()  # patterns of file names, as `add --include`
     exclude: tuple[str, ...] = ()
+    encoding: str = ""  # of the text files, as `add --encoding`
     license: str = NOASSERTION
     license_audited: str = ""  # the result of an audit, if it differs from the publisher's statement
     license_field: str = ""  # the source column with each row's own licence

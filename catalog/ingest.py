@@ -326,6 +326,7 @@ def _publish(
             "mappings": [
                 {"kind": p.mapping.kind, "form": p.mapping.form, "fields": dict(p.mapping.fields)} for p in plan.parts
             ],
+            **({"encodings": plan.encodings} if plan.encodings else {}),
             **about,
         },
     )

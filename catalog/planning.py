@@ -17,6 +17,7 @@ from choline_data.adapters.base import USED, Adapter, FormatClaim, Shard, Source
 from choline_data.adapters.mapping import Mapping, forms
 from choline_data.adapters.reading.known.identity import refusal
 from choline_data.adapters.reading.splits import SplitBy, counted, leaving_out, marked_source, split_by
+from choline_data.adapters.reading.text_files import with_encoding, with_file_encodings
 from choline_data.adapters.registry import claims
 from choline_data.catalog.account import FileAccount, account_of
 from choline_data.catalog.open_questions import Planned, SampledRows, check_questions, innermost
@@ -117,6 +118,12 @@ class IngestPlan:
         """The files and bytes of each (config, split). Columns that decide the split of a row have no influence here."""
         return counted(shard for part in self.parts for shard in part.shards)
 
+    @property
+    def encodings(self) -> dict[str, str]:
+        """The encoding of each text file that is not UTF-8, by the file's name. Whole documents keep theirs in `extra`."""
+        shards = (shard for part in self.parts for shard in part.shards)
+        return {shard.name: shard.encoding for shard in shards if shard.encoding not in ("", "utf-8")}
+
     def units(self) -> list[Unit]:
         """The units of work, in source order. Small shards share a unit, up to UNIT_BYTES; a unit never has two splits."""
         units: list[Unit] = []
@@ -162,6 +169,7 @@ class Wishes:
     split_by: str = ""
     config_by: str = ""
     ask: bool = True  # whether open questions are errors; `repair` knows the revision that it has to make
+    encoding: str = ""
 
 
 def guarded(adapter: Adapter, shard: Shard) -> Iterator[SourceChunk]:
@@ -199,6 +207,7 @@ def _parts_of(
     """The claim's parts, one per mapping that its files need, and the sampled chunks."""
     from choline_data.adapters.mapping.infer import choice_needed, infer, unsure
 
+    shards = with_file_encodings(claim.adapter, shards)
     # Files of one format may hold different tables: files are grouped by their columns, and each group is inferred alone.
     by_file: dict[tuple[str, str], list[Shard]] = {}
     for shard in shards:
@@ -275,6 +284,8 @@ def plan_source(source: Source, name: str, wishes: Wishes) -> IngestPlan:
     taken, rest = claims(source, only=wishes.format)
     if not taken:
         raise refusal(source.location, source.files)
+    if wishes.encoding:
+        taken = with_encoding(taken, wishes.encoding, source.location)
     listed, left_out = split_shards(taken, by, wishes.config, wishes.split)
     account = account_of(source, [leaving_out(claim, left_out) for claim in taken], rest, wishes.format)
     parts: list[IngestPart] = []

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from choline_data.adapters.reading.plausible import DOUBLE_ENCODED
 from choline_data.columns.arrow_values import byte_lengths, constant, filled, numbers
 from choline_data.store.sample_ids import sample_ids
 
@@ -20,8 +21,6 @@ MARKUP_SHARE = 0.3
 GIANT_BYTES = 1 << 20
 GIANT_TIMES = 50
 
-# UTF-8 that was decoded as cp1252 or Latin-1 (é as Ã©, ’ as â€™), or text that has already lost characters.
-_GARBLED = "Ã[\u0080-\u00bf]|â(?:€[™œ\u009d˜“”¦]|\u0080[\u0080-\u00bf])|Â[\u00a0-\u00bf]|ï¿½|\ufffd"
 _MARKUP = r"</?(?:div|p|span|br|table|tr|td|li|ul|a|script|h[1-6])(?:\s[^<>]*)?/?>"
 
 
@@ -88,7 +87,7 @@ _SIGNS = (
         "look like UTF-8 read in another encoding, or have lost characters",
         "Mend the source (ftfy does), or fetch it again in its own encoding.",
         GARBLED_SHARE,
-        lambda texts: pc.match_substring_regex(texts, _GARBLED),
+        lambda texts: pc.match_substring_regex(texts, DOUBLE_ENCODED),
     ),
     _Sign(
         "MARKUP",

@@ -1,8 +1,7 @@
-"""Detects the encoding, delimiter and header of a delimited text from its beginning."""
+"""Detects the delimiter and header of a delimited text from its beginning."""
 
 from __future__ import annotations
 
-import codecs
 import csv
 import re
 from collections import Counter
@@ -11,12 +10,6 @@ from dataclasses import dataclass
 DELIMITERS = ",\t;|"
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
 MISSING = frozenset({"", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "-", "?"})
-_BOMS = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
 
 
 @dataclass(frozen=True)
@@ -29,63 +22,6 @@ class Dialect:
     header: bool
     blank_lines: bool = False  # blank lines are part of this file's layout, not damage
     consistent: float = 1.0  # the share of the examined lines that have the usual number of fields
-
-
-def encoding_of(sample: bytes) -> str:
-    """The encoding of a text that begins with these bytes.
-
-    Decides by BOM, then tries UTF-8, UTF-16, East Asian encodings, and at last Windows-1252 or Latin-1.
-    """
-    for bom, name in _BOMS:
-        if sample.startswith(bom):
-            return name
-    try:
-        codecs.getincrementaldecoder("utf-8")().decode(sample)
-        return _utf16_without_bom(sample) or "utf-8"
-    except UnicodeDecodeError:
-        return _utf16_without_bom(sample) or _east_asian(sample) or _single_byte(sample)
-
-
-def _utf16_without_bom(sample: bytes) -> str:
-    even, odd = sample[0:4096:2].count(0), sample[1:4096:2].count(0)
-    half = min(len(sample), 4096) // 2
-    if half >= 4 and odd > half // 2 and even < half // 8:
-        return "utf-16-le"
-    return "utf-16-be" if half >= 4 and even > half // 2 and odd < half // 8 else ""
-
-
-def _east_asian(sample: bytes) -> str:
-    """An East Asian encoding if the high bytes come in pairs, or "".
-
-    The lead bytes distinguish Japanese, Korean and Chinese.
-    """
-    runs = [len(run) for run in re.findall(rb"[\xa1-\xfe]+", sample)]
-    if not runs or re.search(rb"[\x80-\x8d\x90-\xa0\xff]", sample) or sum(r % 2 for r in runs[:-1]) > len(runs) // 20:
-        return ""
-    leads = Counter(pair[0] for run in re.findall(rb"[\xa1-\xfe]+", sample) for pair in _pairs(run))
-    total = sum(leads.values())
-    kana = leads[0xA4] + leads[0xA5]
-    hangul = sum(n for lead, n in leads.items() if 0xB0 <= lead <= 0xC8)
-    order = ("euc_jp",) if kana * 5 > total else ("euc_kr",) if hangul * 10 > total * 9 else ("gb18030",)
-    for name in (*order, "gb18030", "euc_kr", "euc_jp"):
-        try:
-            codecs.getincrementaldecoder(name)().decode(sample)
-        except UnicodeDecodeError:
-            continue
-        return name
-    return ""
-
-
-def _pairs(run: bytes) -> list[bytes]:
-    return [run[i : i + 2] for i in range(0, len(run) - 1, 2)]
-
-
-def _single_byte(sample: bytes) -> str:
-    try:
-        sample.decode("cp1252")
-    except UnicodeDecodeError:
-        return "latin-1"
-    return "cp1252"
 
 
 def sniff(text: str, extension: str = "") -> Dialect:

@@ -1,9 +1,17 @@
-"""Detects a text's encoding: by byte order mark, then as UTF-8, then by the file name, else as a Latin encoding."""
+"""Decides a text's encoding: what the user says, a byte order mark, UTF-8, what the text or its name states, else detection.
+
+If no encoding is clear, the user has to choose (ChoiceNeededError). A text is never decoded by a doubtful guess.
+"""
 
 from __future__ import annotations
 
 import codecs
 import re
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from choline_data.adapters.reading.detection import SAMPLE_BYTES, EncodingGuess, decoded_or_none, guesses, is_clear
+from choline_data.errors import ChoiceNeededError, InvalidOptionError, SourceDamagedError, one_line
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -12,12 +20,61 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_DECLARED = {
+_IN_NAMES = {
     "latin2": "iso8859-2", "cyrillic": "iso8859-5", "arabic": "iso8859-6", "greek": "iso8859-7",
     "hebrew": "iso8859-8", "turkish": "iso8859-9", "baltic": "iso8859-4", "sjis": "shift_jis", "jis": "iso2022_jp",
     "euc": "euc_jp", "gb2312": "gb18030", "hz": "hz", "unicode": "utf-16", "latin1": "cp1252", "utf8": "utf-8",
     "big5": "big5", "koi8": "koi8_r",
 }  # fmt: skip
+# Labels that files use for a superset of the encoding that the label names, as browsers read them.
+_SUPERSETS = {
+    "iso8859-1": "cp1252", "ascii": "cp1252", "shift_jis": "cp932", "gb2312": "gb18030", "gbk": "gb18030",
+    "euc_kr": "cp949", "iso8859-9": "cp1254", "tis-620": "cp874", "iso8859-11": "cp874",
+}  # fmt: skip
+_STATED = (
+    re.compile(rb"^\s*<\?xml[^>]{0,200}?\bencoding\s*=\s*[\"']([\w.:-]{2,40})"),
+    re.compile(rb"<meta\s[^>]{0,300}?charset\s*=\s*[\"']?\s*([\w.:-]{2,40})", re.IGNORECASE),
+    re.compile(rb"\A(?:[^\n]*\n)?[^\n]*\bcoding[:=][ \t]*([-\w.]{2,40})"),
+)
+_STATED_BYTES = 4 << 10
+_SEVEN_BITS = (("iso2022_jp", (b"\x1b$B", b"\x1b$@")), ("iso2022_kr", (b"\x1b$)C",)), ("hz", (b"~{",)))
+_FEW_CONTROLS = 200  # at most one control character for so many bytes
+_CONTROLS = tuple(bytes([c]) for c in range(32) if c not in b"\t\n\r\x0c\x08\x1b\x0e\x0f")
+
+
+@dataclass(frozen=True)
+class EncodingDecision:
+    """The encoding of a text, or "" and the guesses between which the user has to choose."""
+
+    encoding: str
+    found: tuple[EncodingGuess, ...] = ()
+
+
+def codec_of(label: str) -> str:
+    """Python's name of a text encoding, or "" if there is none."""
+    try:
+        info = codecs.lookup(label)
+    except LookupError:
+        return ""
+    return info.name if info._is_text_encoding else ""
+
+
+def asked_for(option: str, name: str) -> str:
+    """The encoding that the option `encoding` has for this file, or "".
+
+    The option is `NAME`, or `PATTERN=NAME` for the files that match a pattern; several are separated by commas.
+    Raises InvalidOptionError if there is no such encoding.
+    """
+    chosen = ""
+    for one in filter(None, option.split(",")):
+        pattern, equals, label = one.rpartition("=")
+        if not codec_of(label.strip()):
+            raise InvalidOptionError(
+                f"No encoding {label.strip()!r}.", remedy="Python's names are known: utf-8, cp1252, koi8-r, shift_jis …"
+            )
+        if not equals or fnmatchcase(name, pattern) or fnmatchcase(name.rsplit("/", 1)[-1], pattern):
+            chosen = codec_of(label.strip())
+    return chosen
 
 
 def declared_in(name: str) -> str:
@@ -26,37 +83,172 @@ def declared_in(name: str) -> str:
     if not match:
         return ""
     word = match.group(1).lower()
-    if word in _DECLARED:
-        return _DECLARED[word]
+    return _IN_NAMES.get(word) or codec_of(word)
+
+
+def stated_in(head: bytes) -> str:
+    """The encoding that an XML declaration, an HTML `meta` or an editor's `coding:` line states, or ""."""
+    for pattern in _STATED:
+        match = pattern.search(head[:_STATED_BYTES])
+        if match and codec_of(match.group(1).decode()):
+            return codec_of(match.group(1).decode())
+    return ""
+
+
+def decide(sample: bytes, name: str = "", charset: str = "") -> EncodingDecision:
+    """The encoding of a text that these bytes represent. They may end inside a character.
+
+    `charset` is what the server stated about the file.
+    """
+    mark = next((encoding for mark, encoding in _MARKS if sample.startswith(mark)), "")
+    if mark:
+        return EncodingDecision(mark)
+    stated = [label for label in (codec_of(charset), stated_in(sample), declared_in(name)) if label]
+    seven = _seven_bits(sample, stated)
+    if seven:
+        return EncodingDecision(seven)
+    wide = _wide(sample, stated) if b"\0" in sample else ""
+    if wide:
+        return EncodingDecision(wide)
+    if decoded_or_none(sample, "utf-8") is not None:
+        return EncodingDecision("utf-8")
+    for label in stated:
+        for encoding in (_SUPERSETS.get(label, label), label):
+            if decoded_or_none(sample, encoding) is not None:
+                return EncodingDecision(encoding)
+    if _is_mostly_utf8(sample):
+        return EncodingDecision("utf-8")
+    sample = sample_of([sample])
+    found = guesses(sample)
+    return EncodingDecision(found[0].encoding if is_clear(found, sample) else "", tuple(found[:4]))
+
+
+def _seven_bits(sample: bytes, stated: list[str]) -> str:
+    """The encoding of text that writes all characters as ASCII bytes with escape sequences, or ""."""
+    for encoding, escapes in _SEVEN_BITS:
+        known = encoding in stated or escapes[0][:1] == b"\x1b"
+        if known and any(escape in sample for escape in escapes) and decoded_or_none(sample, encoding) is not None:
+            return encoding
+    return ""
+
+
+def _wide(sample: bytes, stated: list[str]) -> str:
+    """UTF-16 or UTF-32 without a mark, or "". A text that has a few NULs as characters is not wide."""
+    for label in stated:
+        if label.startswith(("utf-16", "utf-32")) and decoded_or_none(sample, label) is not None:
+            return label
+    nulls = [sample[at::4].count(0) for at in range(4)]
+    quarter = len(sample) // 4
+    if quarter >= 2 and sum(nulls) > quarter // 2:
+        by_nulls = {"utf-32-le": (2, 3), "utf-32-be": (0, 1), "utf-16-le": (1, 3), "utf-16-be": (0, 2)}
+        for encoding, places in by_nulls.items():
+            rest = sum(count for at, count in enumerate(nulls) if at not in places)
+            enough = all(nulls[at] > quarter * 0.9 for at in places) if "32" in encoding else rest * 4 < sum(nulls)
+            if enough and decoded_or_none(sample, encoding) is not None:
+                return encoding
+    found = guesses(sample[: SAMPLE_BYTES // 4])
+    return found[0].encoding if found and found[0].encoding.startswith(("utf-16", "utf-32")) else ""
+
+
+def _is_mostly_utf8(sample: bytes) -> bool:
+    """Whether at least half of the sample's runs of non-ASCII bytes are UTF-8: then the others are damage."""
+    runs = re.findall(rb"[\x80-\xff]{2,}", sample)
+    good = sum(decoded_or_none(run, "utf-8") is not None and run[0] >= 0xC2 for run in runs)
+    return len(runs) > 0 and good * 2 >= len(re.findall(rb"[\x80-\xff]+", sample))
+
+
+def sample_of(pieces: list[bytes]) -> bytes:
+    """The different lines of these pieces that have non-ASCII bytes, from all pieces alike: enough to detect an encoding."""
+    share = SAMPLE_BYTES // max(len(pieces), 1)
+    kept: dict[bytes, None] = {}
+    for piece in pieces:
+        left = share
+        for match in re.finditer(rb"[^\n]*[\x80-\xff][^\n]*\n?", piece):
+            line = match.group()[:left]
+            left -= len(line) if line not in kept else 0
+            kept.setdefault(line)
+            if left <= 0:
+                break
+    return b"".join(kept)
+
+
+def choice_needed(name: str, decision: EncodingDecision) -> ChoiceNeededError:
+    """The error that lists the likely encodings of a file, each with the beginning of the text in it."""
+    if not decision.found:
+        return ChoiceNeededError(
+            f"{name} is not UTF-8 and states no encoding.",
+            remedy="Name it: --encoding cp1252, or cp1251, shift_jis …; choline-data[encodings] detects it.",
+        )
+    shown = "; ".join(f"{guess.encoding}: “{_excerpt(decision.found, guess.text)}”" for guess in decision.found)
+    options = ", ".join(f"--encoding {guess.encoding}" for guess in decision.found)
+    return ChoiceNeededError(f"{name} is not UTF-8, and several encodings fit: {shown}.", remedy=f"Choose: {options}.")
+
+
+def _excerpt(found: tuple[EncodingGuess, ...], text: str) -> str:
+    """The part of the text around the first character in which the readings differ."""
+    other = next((guess.text for guess in found if guess.text != text), "")
+    at = next((n for n, (a, b) in enumerate(zip(text, other, strict=False)) if a != b), 0)
+    start = max(at - 10, text.rfind("\n", 0, at) + 1, 0)
+    return one_line(text[start : start + 24].strip(), 40)
+
+
+def decoded(data: bytes, name: str = "", option: str = "", charset: str = "") -> tuple[str, str]:
+    """A whole text and its encoding. Raises ChoiceNeededError if the encoding is not clear."""
+    encoding = asked_for(option, name)
+    if not encoding:
+        decision = decide(data, name, charset)
+        if not decision.encoding:
+            raise choice_needed(name, decision)
+        encoding = decision.encoding
     try:
-        return codecs.lookup(word).name if codecs.lookup(word)._is_text_encoding else ""
-    except LookupError:
-        return ""
+        return data.decode("utf-8-sig" if encoding == "utf-8" else encoding), encoding.removesuffix("-sig")
+    except UnicodeDecodeError as error:
+        text = decoded_or_none(data, encoding)
+        if text is None:
+            raise not_decodable(name, encoding, data, error.start) from error
+        return f"{text}\ufffd", f"{encoding.removesuffix('-sig')}, cut inside the last character"
+    except UnicodeError as error:
+        raise not_decodable(name, encoding, data, 0) from error
 
 
-def decoded(data: bytes, name: str = "") -> tuple[str, str]:
-    """The text and its encoding. Never fails: the last choice, ISO 8859-1, decodes any bytes."""
-    mark = next((e for m, e in _MARKS if data.startswith(m)), "")
-    declared = declared_in(name)
-    # UTF-16 without a mark can be valid UTF-8 with many NULs.
-    wide = declared if declared.startswith("utf-16") and b"\x00" in data else ""
-    for encoding in (mark, wide, "utf-8", declared, "cp1252"):
-        if encoding:
-            try:
-                return data.decode(encoding), encoding.removesuffix("-sig")
-            except (UnicodeError, ValueError):
-                continue
-    return data.decode("latin-1"), "iso8859-1"
+def with_escapes(data: bytes) -> str:
+    """A text of unknown encoding: its ASCII characters, and each other byte as an escape such as \\xe9."""
+    return data.decode("ascii", "backslashreplace")
+
+
+def decoded_or_fault(data: bytes, charset: str = "") -> tuple[str, str]:
+    """(text, ""), or ("", the reason) if the text cannot be decoded."""
+    try:
+        return decoded(data, charset=charset)[0], ""
+    except (ChoiceNeededError, SourceDamagedError) as error:
+        return "", f"its encoding is not clear: {error.message.removeprefix(' ')}"
+
+
+def for_a_look(data: bytes, name: str = "") -> str:
+    """The text in the most likely encoding. It may only be looked at, and never be stored."""
+    if data.isascii() and b"\0" not in data:
+        return data.decode("ascii")
+    decision = decide(data, name)
+    likely = decision.encoding or next((guess.encoding for guess in decision.found), "latin-1")
+    return codecs.getincrementaldecoder(likely)("replace").decode(data)
+
+
+def not_decodable(name: str, encoding: str, around: bytes, place: int, offset: int = 0) -> SourceDamagedError:
+    """The error for bytes that are not in the encoding of their file. `place` is the place in `around`."""
+    begin = around.rfind(b"\n", 0, place) + 1
+    likely = [guess.encoding for guess in guesses(around[begin : place + 4096])[:3]]
+    hint = f"such as {', '.join(likely)}" if likely else "such as cp1252"
+    byte = f" (0x{around[place]:02X})" if place < len(around) else ""
+    return SourceDamagedError(
+        f"{name} is not {encoding.removesuffix('-sig').upper()} at byte {offset + place:,}{byte}.",
+        remedy=f"If the whole file has another encoding, name it: --encoding NAME ({hint}). Else mend that place.",
+    )
 
 
 def looks_like_text(head: bytes) -> bool:
     """Whether these first bytes are text in an encoding that we read: at most 0.5 % are control characters."""
-    if not head:
+    if not head or any(head.startswith(mark) for mark, _ in _MARKS):
         return True
-    if any(head.startswith(m) for m, _ in _MARKS):
+    if sum(head.count(c) for c in _CONTROLS) * _FEW_CONTROLS <= len(head):
         return True
-    control = sum(head.count(c) for c in _CONTROLS)
-    return control * 200 <= len(head)
-
-
-_CONTROLS = tuple(bytes([c]) for c in range(32) if c not in b"\t\n\r\x0c\x08\x1b\x0e\x0f")
+    return b"\0" in head and _wide(head, []) != ""

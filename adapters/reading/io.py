@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import BinaryIO, Protocol
@@ -113,16 +113,22 @@ def extension(name: str) -> str:
 
 
 def line_blocks(
-    path: str, name: str = "", *, start: int = 0, end: int = -1, max_row_bytes: int = 16 << 20
+    path: str,
+    name: str = "",
+    *,
+    start: int = 0,
+    end: int = -1,
+    max_row_bytes: int = 16 << 20,
+    recode: Callable[[Iterator[bytes]], Iterator[bytes]] = iter,
 ) -> Iterator[bytes | int]:
     """The file in blocks of whole lines. An int replaces a line that exceeds `max_row_bytes`; it is the line's size in bytes.
 
-    With a range, reads the lines whose first byte lies in [start, end). If the file is damaged, yields the whole lines before
-    the damage and then raises SourceDamagedError.
+    With a range, reads the lines whose first byte lies in [start, end). `recode` converts the pieces to UTF-8. If the file
+    is damaged, yields the whole lines before the damage and then raises SourceDamagedError.
     """
     held: list[bytes] = []  # consecutive pieces, joined only once
     size = skipped = 0
-    stream = _range(path, name, start, end)
+    stream = recode(_range(path, name, start, end))
     while True:
         try:
             piece = next(stream, b"")

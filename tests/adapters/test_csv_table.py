@@ -52,7 +52,7 @@ def test_the_first_row_of(read, write, content, row):
     [
         ("utf-16", "naïve, καλημέρα"),
         ("utf-8-sig", "naïve, καλημέρα"),
-        ("cp1252", "naïve – café “quoted”"),
+        ("cp1252", "Ein naïves Café – für Gäste, die gern “schöne Wörter” hören"),
         ("euc_jp", "これはテストです。日本語の文章を読みます。"),
         ("euc_kr", "한국어 문장을 읽는 시험입니다 그리고 더"),
         ("gb18030", "这是一个测试文件我们在这里写一些中文"),

@@ -14,7 +14,7 @@ from choline_data.adapters.base import Shard
 from choline_data.adapters.contract import AdapterContract
 from choline_data.adapters.jsonl import JsonLines
 from choline_data.adapters.reading import io, plain_files, records
-from choline_data.errors import SourceDamagedError, SourceFormatError, SourceTooLargeError
+from choline_data.errors import SourceDamagedError, SourceTooLargeError
 
 
 class TestContract(AdapterContract):
@@ -91,12 +91,6 @@ def test_a_line_over_the_limit_is_a_reject_and_is_not_held(read, write):
     (reject,) = found.rejects
     assert reject.row == 1
     assert "max_row_bytes" in reject.reason
-
-
-def test_utf_16_is_named(read, write):
-    found = read(JsonLines(), write("a.jsonl", '{"a": 1}\n'.encode("utf-16")))
-    assert isinstance(found.error, SourceFormatError)
-    assert "UTF-16" in str(found.error)
 
 
 @pytest.mark.parametrize("ranges", [2, 3, 7, 50])

@@ -9,7 +9,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from choline_data.adapters.reading.encodings import decoded, looks_like_text
+from choline_data.adapters.reading.encodings import for_a_look, looks_like_text
 from choline_data.places.yaml_safe import safe_load
 
 TABLES = ("formats.yaml", "text_formats.yaml")
@@ -120,7 +120,7 @@ def format_of_text(head: bytes, name: str = "", extension: str = "") -> KnownFor
 
 def text_of(head: bytes, name: str = "") -> str:
     """The first bytes of a file as text with LF line ends. A cut last line is left out, because it may end within a character."""
-    text = decoded(head[: head.rfind(b"\n") + 1] or head, name)[0]
+    text = for_a_look(head[: head.rfind(b"\n") + 1] or head, name)
     return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from choline_data.catalog.account import FileAccount, decode, names_by_role, summary
@@ -21,6 +21,14 @@ def show_account(account: Sequence[FileAccount], *, every: bool) -> None:
         sys.stderr.write(f"  files   {shown(line, 400)}\n")
     for file in account if every else ():
         sys.stderr.write(f"  {_line(vars(file))}\n")
+
+
+def encoding_lines(encodings: Mapping[str, str]) -> list[str]:
+    """One line for each encoding other than UTF-8, with the names of its files."""
+    by_encoding: dict[str, list[str]] = {}
+    for file, encoding in encodings.items():
+        by_encoding.setdefault(encoding, []).append(file)
+    return [f"encoding {encoding}: {', '.join(files)}" for encoding, files in by_encoding.items()]
 
 
 def account_as_json(account: Sequence[FileAccount], *, every: bool) -> dict[str, Any]:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from choline_data.catalog.account import FileAccount
 from choline_data.catalog.add import Prepared, ingest, prepare
 from choline_data.catalog.ingest import Ingested
 from choline_data.catalog.planning import IngestPlan, Wishes
-from choline_data.cli.account_output import account_as_json, show_account
+from choline_data.cli.account_output import account_as_json, encoding_lines, show_account
 from choline_data.cli.output import emit, shown, size
 from choline_data.errors import ChoiceNeededError, InvalidOptionError
 from choline_data.places.home import Home
-from choline_data.schema import KINDS
 
 
 def _fields(pairs: Sequence[str]) -> dict[str, str]:
@@ -41,6 +42,8 @@ def _show_plan(prepared: Prepared, *, all_files: bool) -> None:
         if line not in told and len(told) < 12:
             told.add(line)
             out(shown(line, 400) + "\n")
+    for line in encoding_lines(plan.encodings):
+        out(f"  {shown(line, 300)}\n")
     show_account(plan.account, every=all_files)
     for line in _splits(plan):
         out(shown(line, 400) + "\n")
@@ -94,20 +97,23 @@ def _progress(plan: IngestPlan, *, quiet: bool) -> Iterator[Callable[[int, int],
         yield step
 
 
-def _chosen(error: ChoiceNeededError) -> str:
-    """Asks the user for a kind at the terminal."""
-    kinds = [kind for kind in KINDS if f"--as {kind}" in error.remedy]
+def _chosen(error: ChoiceNeededError, wishes: Wishes) -> Wishes:
+    """Asks the user at the terminal, and returns the options with the answer."""
+    option = next((o for o in ("--as", "--encoding") if f"{o} " in error.remedy), "")
+    choices = re.findall(rf"{option} ([\w.-]+)", error.remedy) if option else []
+    if not choices:
+        raise error
     sys.stderr.write(f"{error.message}\n")
-    for number, kind in enumerate(kinds, 1):
-        sys.stderr.write(f"  {number}. {kind}\n")
-    sys.stderr.write(f"Which? [1-{len(kinds)}] ")
+    for number, choice in enumerate(choices, 1):
+        sys.stderr.write(f"  {number}. {choice}\n")
+    sys.stderr.write(f"Which? [1-{len(choices)}] ")
     sys.stderr.flush()
     answer = sys.stdin.readline().strip()
-    if answer in kinds:
-        return answer
-    if answer.isdigit() and 1 <= int(answer) <= len(kinds):
-        return kinds[int(answer) - 1]
-    raise error
+    if answer.isdigit() and 1 <= int(answer) <= len(choices):
+        answer = choices[int(answer) - 1]
+    if answer not in choices:
+        raise error
+    return replace(wishes, encoding=answer) if option == "--encoding" else replace(wishes, as_kind=answer)
 
 
 def add(
@@ -124,6 +130,7 @@ def add(
     exclude: Sequence[str],
     split_by: str,
     config_by: str,
+    encoding: Sequence[str],
     license_: str,
     language: str,
     revision: str,
@@ -161,6 +168,7 @@ def add(
         exclude=tuple(exclude),
         split_by=split_by,
         config_by=config_by,
+        encoding=",".join(encoding),
     )
     asking = sys.stdin.isatty() and sys.stderr.isatty() and not as_json and not yes
     try:
@@ -168,8 +176,7 @@ def add(
     except ChoiceNeededError as error:
         if not asking:
             raise
-        kind = _chosen(error)
-        wishes = Wishes(**{**vars(wishes), "as_kind": kind})
+        wishes = _chosen(error, wishes)
         prepared = prepare(where, sources, name=name, wishes=wishes, revision=revision)
     plan = prepared.plan
     if not as_json:
@@ -222,6 +229,7 @@ def _told(plan: IngestPlan, all_files: bool, account: Sequence[FileAccount] = ()
         "splits": splits,
         "passed_over": [{"file": name, "why": why} for name, why in plan.passed_over],
         "warnings": [vars(warned) for warned in plan.warned],
+        "encodings": plan.encodings,
         **account_as_json(account or plan.account, every=all_files),
     }
 

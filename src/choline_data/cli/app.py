@@ -53,6 +53,10 @@ def add(
     config_by: Annotated[
         str, typer.Option(metavar="WHAT", help="Take configs from a column, folder:N or file (each file is a config).")
     ] = "",
+    encoding: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Encoding of the text files, or 'PATTERN=NAME' for some. Repeatable."),
+    ] = None,
     license_: Annotated[
         str, typer.Option("--license", metavar="ID", help="Licence of the dataset, as an SPDX id.")
     ] = "",
@@ -110,6 +114,7 @@ def add(
             exclude=exclude or (),
             split_by=split_by,
             config_by=config_by,
+            encoding=encoding or (),
             license_=license_,
             language=language,
             revision=revision,
