@@ -9,7 +9,7 @@ import typer
 from choline_data.cli.engine_flags import EngineFlagsCommand, engine_flags
 from choline_data.cli.help_pages import HelpTyper
 from choline_data.cli.mix_commands import mix_app
-from choline_data.cli.shared_options import HomeOption, JsonOption, NameArgument, PinArgument
+from choline_data.cli.shared_options import EncodingOption, HomeOption, JsonOption, NameArgument, PinArgument
 
 app = HelpTyper(
     name="choline-data", help="Adds public datasets to one catalog, mixes them, and streams them to training."
@@ -53,10 +53,7 @@ def add(
     config_by: Annotated[
         str, typer.Option(metavar="WHAT", help="Take configs from a column, folder:N or file (each file is a config).")
     ] = "",
-    encoding: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="Encoding of the text files, or 'PATTERN=NAME' for some. Repeatable."),
-    ] = None,
+    encoding: EncodingOption = None,
     license_: Annotated[
         str, typer.Option("--license", metavar="ID", help="Licence of the dataset, as an SPDX id.")
     ] = "",

@@ -18,3 +18,9 @@ HomeOption = Annotated[
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="A dataset in the home.")]
 PinArgument = Annotated[str, typer.Argument(metavar="NAME", help="NAME or NAME@REVISION.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, one object per line.")]
+EncodingOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--encoding", metavar="NAME", help="Encoding of the text files, or PATTERN=NAME for some. Repeatable."
+    ),
+]
