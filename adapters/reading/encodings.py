@@ -34,6 +34,9 @@ _SUPERSETS = {
 _STATED = (
     re.compile(rb"^\s*<\?xml[^>]{0,200}?\bencoding\s*=\s*[\"']([\w.:-]{2,40})"),
     re.compile(rb"<meta\s[^>]{0,300}?charset\s*=\s*[\"']?\s*([\w.:-]{2,40})", re.IGNORECASE),
+    # headers of mails and of PO files, and of Project Gutenberg
+    re.compile(rb"^\"?Content-Type:[^\n]{0,200}charset=\"?([\w.:-]{2,40})", re.IGNORECASE | re.MULTILINE),
+    re.compile(rb"^Character set encoding:\s*(?:ISO Latin-1 \()?([\w.:-]{2,40})", re.IGNORECASE | re.MULTILINE),
     re.compile(rb"\A(?:[^\n]*\n)?[^\n]*\bcoding[:=][ \t]*([-\w.]{2,40})"),
 )
 _STATED_BYTES = 4 << 10
@@ -87,7 +90,7 @@ def declared_in(name: str) -> str:
 
 
 def stated_in(head: bytes) -> str:
-    """The encoding that an XML declaration, an HTML `meta` or an editor's `coding:` line states, or ""."""
+    """The encoding that an XML declaration, an HTML `meta`, a header or an editor's `coding:` line states, or ""."""
     for pattern in _STATED:
         match = pattern.search(head[:_STATED_BYTES])
         if match and codec_of(match.group(1).decode()):

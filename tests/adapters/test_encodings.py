@@ -138,6 +138,12 @@ def test_a_mark_or_the_form_of_the_bytes_decides(write, encoding, form):
         ("a.html", '<html><head><meta charset="shift_jis"></head>日本語</html>', "cp932"),
         ("a.html", '<meta http-equiv="Content-Type" content="text/html; charset=iso-8859-2">Łódź', "iso8859-2"),
         ("a.py", "# -*- coding: koi8-r -*-\n# Да\n", "koi8-r"),
+        (
+            "de.po",
+            'msgid ""\nmsgstr ""\n"Content-Type: text/plain; charset=ISO-8859-2\\n"\nmsgstr "Łódź"\n',
+            "iso8859-2",
+        ),
+        ("1661-8.txt", "Title: Café\nCharacter set encoding: ISO-8859-1\n", "cp1252"),
         ("notes-Latin2.txt", "Łódź", "iso8859-2"),
     ],
 )
