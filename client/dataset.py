@@ -184,7 +184,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
             )
         if self.batch_tokens is not None:
             raise TypeError("With batch_tokens, the number of batches is not known before they are made.")
-        share, start = self._share_here(), self._standing.start
+        share, start = self._share().of_rank, self._standing.start
         count = share.lane(start)[0].below(share.end(start, self.length, self._last_step) or 0)
         return count if self.batch_size is None else -(-count // self.batch_size)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from choline_data.client.ranks import frameworks
 from choline_data.errors import InvalidOptionError
@@ -24,6 +24,11 @@ class Share:
     def group(self) -> int:
         """Distance in positions between two consecutive batches of a rank."""
         return self.world * (self.batch or self.loader_batch or 1)
+
+    @property
+    def of_rank(self) -> Share:
+        """The share of all workers of this rank together."""
+        return replace(self, worker=0, workers=1)
 
     def lane(self, start: int) -> tuple[Lane, int]:
         """(lane, offset of this rank in a step), if all ranks and workers begin at `start`."""
