@@ -7,7 +7,8 @@
 There are two sources of documents of about 2.4 KB, mixed 70/30 and shuffled. The ceiling gathers random rows of an Arrow
 table in memory, 512 at a time, and makes Python objects of them with `to_pylist`. A batch has 64 documents. Our batches
 build a string only when it is used; in the cases "looked at" every string is used. A service is compared with our batches
-through the server, looked at, because both come from another process and deliver lists of Python objects. The time of the
+through the server, looked at, because both come from another process and deliver lists of Python objects. The case
+"bytes thrown away" only receives a server's messages: no reader of a server can be faster. The time of the
 first sample after a resume includes the construction of everything except imports. Its mix has 200,000 documents of 240
 bytes.
 """
@@ -29,6 +30,7 @@ AT = ("--at", str(RESUME_AT))
 ONE = {"datasets": TWO, "grain": (), "litdata": (), "mosaicml": TWO, "webdataset": ()}
 BATCHES = {"datasets": TWO, "grain": (), "litdata": (), "mosaicml": TWO, "webdataset": TWO}
 SERVICE = "tf.data service"
+DRAINED = "bytes thrown away, server"
 RESUMES = ("datasets", "grain", "litdata", "mosaicml")  # webdataset can resume only by reading again from the start
 
 CASES = {
@@ -42,10 +44,21 @@ CASES = {
     "batches": [
         Case("ours, batches", "ours", "texts", BATCH),
         Case("ours, batches, looked at", "ours", "texts", (*BATCH, "--lists")),
+        Case(DRAINED, "drained", "texts", BATCH, served=True),
         Case("ours, batches, server", "ours", "texts", BATCH, served=True),
         Case("ours, batches, looked at, server", "ours", "texts", (*BATCH, "--lists"), served=True),
         *(Case(f"{name}, batches", f"with_{name}", "texts", (*BATCH, *how), name) for name, how in BATCHES.items()),
         Case(f"{SERVICE}, batches", "with_tfdata", "texts", BATCH, "tfdata"),
+    ],
+    "messages": [
+        Case(
+            f"{DRAINED}, messages of {size} MiB",
+            "drained",
+            "texts",
+            (*BATCH, "--message-bytes", str(size << 20)),
+            served=True,
+        )
+        for size in (1, 4)
     ],
     "resume": [
         Case(f"ours, resumed at {RESUME_AT:,}{FIRST}", "ours", "resume", AT, first=True),
@@ -58,7 +71,7 @@ CASES = {
 }
 OTHERS = [f"{name}, one by one" for name in beside.PEERS]
 TARGETS = [
-    Target("one by one to the ceiling", 0.7, "ours, one by one", ["ceiling: gather and to_pylist"]),
+    Target("one by one to the ceiling", 0.72, "ours, one by one", ["ceiling: gather and to_pylist"]),
     Target("one by one to the fastest peer", 2, "ours, one by one", OTHERS),
     Target("one by one through the server to the fastest peer", 1.2, "ours, one by one, server", OTHERS),
     *(
@@ -67,7 +80,13 @@ TARGETS = [
     ),
     Target("batches to one by one", 2, "ours, batches", ["ours, one by one"]),
     Target("batches, looked at, to one by one", 2, "ours, batches, looked at", ["ours, one by one"]),
-    Target("batches through the server to one by one", 2, "ours, batches, server", ["ours, one by one, server"]),
+    Target("batches through the server to bytes thrown away", 0.85, "ours, batches, server", [DRAINED]),
+    Target(
+        "messages of 4 MiB to messages of 1 MiB",
+        0.95,
+        f"{DRAINED}, messages of 4 MiB",
+        [f"{DRAINED}, messages of 1 MiB"],
+    ),
     Target(
         f"batches, looked at, through the server to {SERVICE}",
         4,

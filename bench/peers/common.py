@@ -36,6 +36,7 @@ class Read:
     workers: int
     at: int
     server: str | None
+    message_bytes: int  # size of a server's messages; 0 leaves it to the server
 
 
 Prepare = Callable[[str, Path, Path], None]
@@ -139,12 +140,23 @@ def main(prepare: Prepare, read: Open, imports: str) -> None:
     two.add_argument("--workers", type=int, default=0, help="worker processes of the loader")
     two.add_argument("--at", type=int, default=0, help="resume after this many documents")
     two.add_argument("--server", help="address of the server")
+    two.add_argument("--message-bytes", type=int, default=0, help="size of the server's messages")
     told = parser.parse_args()
     if told.verb == "prepare":
         told.folder.mkdir(parents=True, exist_ok=True)
         prepare(told.kind, told.corpus, told.folder)
         return
-    wanted = Read(told.kind, told.folder, told.batch, told.decode, told.lists, told.workers, told.at, told.server)
+    wanted = Read(
+        told.kind,
+        told.folder,
+        told.batch,
+        told.decode,
+        told.lists,
+        told.workers,
+        told.at,
+        told.server,
+        told.message_bytes,
+    )
     for name in imports.split():  # imports do not count as part of the time to the first sample
         importlib.import_module(name)
     units = ROWS_A_BATCH * TOKENS_A_ROW if told.kind == "tokens" else told.batch or 1
