@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
-from tests.client.conftest import Server
 from tests.conftest import Shelf
+from tests.served import Served
 
 from choline_data.client import FirehoseDataset
 from choline_data.client.making.samples import Batch
@@ -44,9 +43,8 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, dict[
     shelf = Shelf(tmp_path_factory.mktemp("text") / "home")
     for length in LENGTHS:
         shelf.add(f"bad-{length}", {"text": _with_bad_text(length)})
-    server = Server(Path(shelf.home.location))
-    yield {"home": {"home": shelf.home.location}, "server": {"server": server.address}}
-    server.stop()
+    with Served(shelf.home.location) as server:
+        yield {"home": {"home": shelf.home.location}, "server": {"server": server.address}}
 
 
 @pytest.mark.parametrize("length", LENGTHS, ids=["in the view", "copied first", "long"])
