@@ -140,20 +140,27 @@ def ingest(
     flags: tuple[str, ...] = (),
     dedup: str = "",
     replace_existing: bool = False,
+    check: bool = True,
     progress: Progress | None = None,
 ) -> Ingested:
-    """Runs the plan and publishes the revision. Adding an unchanged source again gives the same revision and no error."""
+    """Runs the plan and publishes the revision. Adding an unchanged source again gives the same revision and no error.
+
+    `check` compares a sample of the stored rows with the source before the revision is visible.
+    """
     from choline_data.catalog.runners import run
+    from choline_data.catalog.self_check.checked import check_stored
 
     plan = prepared.plan
     options: dict[str, Any] = {"workers": workers, "scheduler": scheduler, "flags": flags, "progress": progress}
     try:
         with writing(home, f"add {plan.name}") as held:
-            results = run(plan, held, runner=runner, **options)
+            results = check_limit(run(plan, held, runner=runner, **options), plan, held)
+            if check:
+                check_stored(plan, held, results)
             return publish(
                 plan,
                 held,
-                check_limit(results, plan, held),
+                results,
                 replaces=prepared.replaces if replace_existing else None,
                 dedup=dedup,
                 card=prepared.card,

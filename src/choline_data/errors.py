@@ -27,6 +27,7 @@ CholineDataError
 │   ├── SourceTooLargeError     SOURCE_TOO_LARGE
 │   ├── MissingFieldError       FIELD_MISSING
 │   ├── TooManyRejectsError     TOO_MANY_REJECTS
+│   ├── SelfCheckError          SELF_CHECK
 │   └── DamagedStoreError       STORE_DAMAGED
 ├── HomeError               fix the home's disk or access rights       HOME_UNUSABLE
 ├── MissingDependencyError  install an extra                          DEPENDENCY_MISSING
@@ -277,6 +278,19 @@ class TooManyRejectsError(DataError):
     """The number of unreadable rows exceeds the budget. Nothing was published."""
 
     reason = "TOO_MANY_REJECTS"
+
+
+class SelfCheckError(DataError):
+    """A stored row differs from what an independent reader reads from the source. Nothing was published."""
+
+    reason = "SELF_CHECK"
+
+    def __init__(self, file: str, row: int, how: str) -> None:
+        super().__init__(
+            f"{file}, row {row}: {one_line(how)}. An independent reader read it otherwise. Nothing was published.",
+            remedy="This is a fault of choline-data: please report it. --no-check adds the source all the same.",
+            file=file,
+        )
 
 
 class DamagedStoreError(DataError):

@@ -140,6 +140,7 @@ def add(
     compression: str,
     in_place: bool,
     replace_existing: bool,
+    check: bool,
     dry_run: bool,
     yes: bool,
     runner: str,
@@ -205,6 +206,7 @@ def add(
                 flags=flags,
                 dedup=dedup,
                 replace_existing=replace_existing,
+                check=check,
                 progress=step,
             )
     _report(done, plan, time.monotonic() - started, all_files=all_files, as_json=as_json)

@@ -73,6 +73,7 @@ def add(
         bool, typer.Option("--in-place", help="Leave Parquet files where they are, and stream them from there.")
     ] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Replace the dataset that has this name.")] = False,
+    check: Annotated[bool, typer.Option("--check/--no-check", help="Compare a sample with the source.")] = True,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would happen. Write nothing.")] = False,
     files: Annotated[bool, typer.Option("--files", help="Show every file, and what becomes of it.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask questions.")] = False,
@@ -121,6 +122,7 @@ def add(
             compression=compression,
             in_place=in_place,
             replace_existing=replace,
+            check=check,
             dry_run=dry_run,
             yes=yes,
             runner=runner,

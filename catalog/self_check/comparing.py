@@ -1,0 +1,158 @@
+"""Compares a row of the source with the sample that was stored for it.
+
+A value in `extra` has to equal the source's value. A value that the mapping uses has to be found in the sample: as the text, in
+the turns, the labels, the media or the side columns. What the sample says has to be found in the source's row.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from typing import Any
+
+import orjson
+
+from choline_data.adapters.reading.csv_dialect import MISSING
+from choline_data.catalog.self_check.independent import Pixels, SourceRow
+
+MIN_CHARS = 8  # shorter words of a mapped value are not looked for: roles such as "human" are renamed
+COVERED = 0.7  # the share of a transcript that has to be in the turns that were made of it
+_TRUE, _FALSE = frozenset({"true", "True", "TRUE"}), frozenset({"false", "False", "FALSE"})
+_MARK = re.compile(r"[<\[#]|(human|user|assistant|system|question|answer|instruction|response|bot|gpt)", re.IGNORECASE)
+_WHOLE = ("document", "classification")  # forms whose text is the value of their only text column
+
+
+def difference(row: SourceRow, sample: Mapping[str, Any], fields: Mapping[str, str]) -> str:
+    """How the sample differs from the source's row; "" if it does not. `fields` are the mapping's roles by column."""
+    extra = orjson.loads(sample["extra"]) if sample.get("extra") else {}
+    held = [value for value in _leaves([{k: v for k, v in sample.items() if k not in _OWN}, extra]) if value != ""]
+    mapped = {column.partition(".")[0].partition("[")[0] for column in fields}
+    for column, value in row.values.items():
+        if value is None or (isinstance(value, float) and math.isnan(value)):
+            continue
+        if row.named and column not in mapped:
+            if column not in extra:
+                if value not in MISSING:
+                    return f"its column {column!r} is not in the sample"
+            elif not same(value, extra[column]):
+                return f"its column {column!r} is {_shown(value)}, but {_shown(extra[column])} was stored"
+        else:
+            lost = next((leaf for leaf in _leaves(value) if not _found(leaf, held)), None)
+            if lost is not None:
+                return f"{_shown(lost)} of its column {column!r} is not in the sample"
+    return _invented(row, sample, fields)
+
+
+_OWN = ("id", "origin", "extra", "kind", "dataset")
+
+
+def _invented(row: SourceRow, sample: Mapping[str, Any], fields: Mapping[str, str]) -> str:
+    """What the sample says and the row does not; "" if all of it comes from the row."""
+    texts = [leaf for leaf in _leaves(row.values) if isinstance(leaf, str) and leaf]
+    said = [turn["content"] for turn in sample.get("turns") or () if turn["content"]]
+    said += [sample["text"]] if sample.get("text") else []
+    for content in said:
+        if texts and not any(text in content or content in text for text in texts):
+            return f"{_shown(content)} was stored, but is not in the source"
+    columns = [column for column, role in fields.items() if role == "text" and column in row.values]
+    if row.named and len(columns) == 1 and list(fields.values()).count("text") == 1 and fields.get("") in _WHOLE:
+        value = row.values[columns[0]]
+        if isinstance(value, str) and value != sample["text"]:
+            return f"its column {columns[0]!r} is {_shown(value)}, but the text {_shown(sample['text'])} was stored"
+    return ""
+
+
+def same(value: Any, stored: Any) -> bool:
+    """Whether a value of the source is the value that `extra` holds for it."""
+    if value is None or stored is None:
+        return value is stored or (isinstance(value, str) and value in MISSING) or value is None
+    if isinstance(value, str) and not isinstance(stored, str):
+        return _same_text(value, stored)
+    if isinstance(value, bool) or isinstance(stored, bool):
+        return value is stored
+    if isinstance(value, (int, float)) and isinstance(stored, (int, float)):
+        return value == stored or math.isclose(value, stored, rel_tol=1e-6)
+    if isinstance(value, float):
+        return not math.isfinite(value)  # written as a word
+    if isinstance(value, (bytes, bytearray)):
+        return not isinstance(stored, dict) or stored.get("$binary") == base64.b64encode(value).decode()
+    if isinstance(value, (list, tuple)) and isinstance(stored, list):
+        return len(value) == len(stored) and all(map(same, value, stored))
+    if isinstance(value, dict) and isinstance(stored, dict):
+        return all(same(item, stored.get(str(key))) for key, item in value.items())
+    if isinstance(stored, str) and isinstance(value, (dict, list, int)):
+        return _parsed(stored) == value or str(value) == stored
+    if isinstance(value, Decimal):
+        return str(value) == stored or not isinstance(stored, str)
+    return value == stored if isinstance(value, str) else True  # dates and the like: written in several ways
+
+
+def _same_text(text: str, stored: Any) -> bool:
+    """Whether the text of a cell is a value that was read as a number or a boolean."""
+    if isinstance(stored, bool):
+        return text in (_TRUE if stored else _FALSE)
+    if isinstance(stored, (dict, list)):
+        return same(_parsed(text), stored)
+    with contextlib.suppress(ValueError):
+        return float(text) == stored or math.isclose(float(text), stored, rel_tol=1e-6)
+    return text in MISSING
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    """The values within lists and objects. JSON in a text counts as an object."""
+    if isinstance(value, Mapping):
+        for item in value.values():
+            yield from _leaves(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _leaves(item)
+    elif isinstance(value, str) and value[:1] in ("{", "[") and isinstance(inner := _parsed(value), (dict, list)):
+        yield value
+        yield from _leaves(inner)
+    elif value is not None:
+        yield value
+
+
+def _found(leaf: Any, held: list[Any]) -> bool:
+    """Whether the sample holds this value of a mapped column."""
+    if isinstance(leaf, Pixels):
+        return any(isinstance(item, bytes) and leaf.are_those_of(item) for item in held)
+    if isinstance(leaf, (bytes, bytearray)):
+        coded = base64.b64encode(leaf).decode()
+        return any(item in (leaf, coded) or (isinstance(item, str) and item.encode() == leaf) for item in held)
+    if not isinstance(leaf, str) or len(leaf.strip()) < MIN_CHARS:
+        return True
+    texts = [item for item in held if isinstance(item, str)]
+    bare = leaf.strip()
+    if any(bare in text for text in texts):
+        return True
+    if isinstance(_parsed(leaf), (dict, list)):
+        return True  # its values are looked for one by one
+    parts = [text for text in dict.fromkeys(texts) if text in leaf]
+    return _is_transcript(leaf, parts) and sum(map(len, parts)) >= COVERED * len(bare)
+
+
+def _is_transcript(leaf: str, parts: list[str]) -> bool:
+    """Whether the text consists of these parts and of marks between them, such as `Human:`."""
+    for part in sorted(parts, key=len, reverse=True):
+        before, found, after = leaf.partition(part)
+        if found and after[:1].isalnum():  # a part of a part is no turn
+            return False
+        leaf = before + after if found else leaf
+    return _MARK.search(leaf) is not None
+
+
+def _shown(value: Any) -> str:
+    return (text if len(text := repr(value)) <= 80 else text[:77] + "…").replace("\n", " ")
