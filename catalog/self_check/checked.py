@@ -11,6 +11,7 @@ from itertools import accumulate
 from typing import TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from choline_data import schema as one
 from choline_data.adapters.archive import Archive
@@ -93,6 +94,15 @@ def _spread(items: Sequence[_Item], count: int) -> list[_Item]:
     return [items[i * (len(items) - 1) // (count - 1)] for i in range(count)]
 
 
+def _with_written_time(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The samples with their times as text, in the only notation that a stored time replaces."""
+    at = batch.schema.get_field_index("time")
+    if at < 0:
+        return batch
+    seconds = batch.column(at).cast(pa.timestamp("s", "UTC"), safe=False)
+    return batch.set_column(at, "time", pc.strftime(seconds, format="%Y-%m-%dT%H:%M:%SZ"))
+
+
 @dataclass
 class _StoredRows:
     """The samples of a unit, in their order. Keeps the last block that it read."""
@@ -124,7 +134,7 @@ class _StoredRows:
         names = {shard.origin, *(file.name for file in shard.files)}
         for each in near:
             if rows[each] == number:
-                found: dict[str, object] = batch.slice(each, 1).to_pylist()[0]
+                found: dict[str, object] = _with_written_time(batch.slice(each, 1)).to_pylist()[0]
                 if dict(found["origin"])["file"] in names:  # type: ignore[call-overload]
                     return found
         return None

@@ -158,8 +158,14 @@ def _parquet(adapter: Any, shard: Shard) -> Iterator[SourceRow]:
                 continue
             first = sum(groups[:group])
             batch = next(file.iter_batches(ROWS, row_groups=[group], use_threads=False), None)
-            for at, values in enumerate(batch.to_pylist() if batch is not None else ()):
+            for at, values in enumerate(_values(batch) if batch is not None else ()):
                 yield SourceRow(first + at - before, first + at, values)
+
+
+def _values(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    """The rows without times, which are written in many ways, and for which pyarrow would import pandas."""
+    kept = [field.name for field in batch.schema if not pa.types.is_temporal(field.type)]
+    return list(batch.select(kept).to_pylist())
 
 
 def _arrow(adapter: Any, shard: Shard) -> Iterator[SourceRow]:
@@ -172,7 +178,7 @@ def _arrow(adapter: Any, shard: Shard) -> Iterator[SourceRow]:
         else:
             with pa.ipc.open_stream(pa.PythonFile(raw, "r")) as stream:
                 batch = next(iter(stream))
-    for at, values in enumerate(batch.slice(0, ROWS).to_pylist()):
+    for at, values in enumerate(_values(batch.slice(0, ROWS))):
         yield SourceRow(at, at, values)
 
 

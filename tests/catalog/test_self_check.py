@@ -51,6 +51,10 @@ ROWS = [
     }
     for n in range(40)
 ]
+DATED = [
+    {"text": row["body"] * 9, "date": f"2015-04-{1 + row['n'] % 30:02d}T20:03:18Z", "url": f"https://x.org/{row['n']}"}
+    for row in ROWS
+]
 TURNS = [
     {
         "messages": [
@@ -142,6 +146,7 @@ SOURCES: dict[str, tuple[Make, type]] = {
     "JSON Lines in gzip": (lambda f: (f / "x.jsonl.gz").write_bytes(gzip.compress(_lines(ROWS))), JsonLines),
     "JSON Lines in a ZIP": (lambda f: (f / "x.zip").write_bytes(_zip()), JsonLines),
     "chats": (lambda f: (f / "x.jsonl").write_bytes(_lines(TURNS)), JsonLines),
+    "texts with times": (lambda f: (f / "x.jsonl").write_bytes(_lines(DATED)), JsonLines),
     "JSON": (lambda f: (f / "x.json").write_text(json.dumps(ROWS)), JsonDocument),
     "JSON under a key": (lambda f: (f / "x.json").write_text(json.dumps({"canary": "x", "rows": ROWS})), JsonDocument),
     "CSV": (lambda f: (f / "x.csv").write_bytes(_csv()), Delimited),
