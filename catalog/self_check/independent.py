@@ -34,6 +34,7 @@ HEAD_BYTES = 4 << 20
 TAIL_BYTES = 256 << 10
 CELLS_BYTES = 1 << 20  # a file of cells that is not larger is read whole
 DOCUMENT_BYTES = 16 << 20
+_SHIFTS = re.compile(rb"\x1b|~\{")  # other encodings that use only ASCII bytes: ISO-2022, HZ
 _MEMBER = re.compile(r"^(?P<archive>.*?)!/[0-9@+]+/(?P<name>.+)$", re.DOTALL)
 
 
@@ -182,7 +183,15 @@ def _arrow(adapter: Any, shard: Shard) -> Iterator[SourceRow]:
         yield SourceRow(at, at, values)
 
 
+def _encoding(adapter: Any, shard: Shard) -> str:
+    """The encoding that was decided for the shard, which the plan showed; UTF-8 if none was."""
+    stated = str(shard.encoding or adapter.encoding or "utf-8").lower()
+    return "utf-8-sig" if stated in ("utf-8", "utf8", "utf-8-sig", "ascii", "us-ascii") else stated
+
+
 def _json_lines(adapter: Any, shard: Shard) -> Iterator[SourceRow]:
+    if _encoding(adapter, shard) != "utf-8-sig":
+        return
     with _opened(shard.path) as file:
         if shard.start:
             file.seek(shard.start - 1)
@@ -217,7 +226,7 @@ def _json_document(adapter: Any, shard: Shard) -> Iterator[SourceRow]:
     data, whole = _head(shard.path, DOCUMENT_BYTES)
     if not whole:
         return
-    document = json.loads(data.decode("utf-8-sig"))
+    document = json.loads(data.decode(_encoding(adapter, shard)))
     lists = [value for value in document.values() if isinstance(value, list)] if isinstance(document, dict) else []
     rows = lists[0] if len(lists) == 1 and not any(isinstance(v, dict) for v in document.values()) else document
     if isinstance(rows, list) and len(rows) > 1 and all(isinstance(row, dict) for row in rows):
@@ -231,7 +240,8 @@ def _ends(count: int, half: int = ROWS // 2) -> list[int]:
 
 
 def _delimited(adapter: Any, shard: Shard) -> Iterator[SourceRow]:
-    dialect, encoding = adapter.dialect(shard.path, shard.name)
+    encoding = _encoding(adapter, shard)
+    dialect = adapter.dialect(shard.path, shard.name, encoding)
     if len(dialect.delimiter) != 1 or dialect.delimiter == " " or dialect.blank_lines or len(dialect.names) == 1:
         return
     data, whole = _head(shard.path, CELLS_BYTES)
@@ -274,12 +284,14 @@ def _text(adapter: Any, shard: Shard) -> Iterator[SourceRow]:
         files = shard.files or (SourceFile(shard.path, shard.name),)
         for at in _ends(len(files), 2):
             data, whole = _head(files[at].path)
-            if whole:
-                yield SourceRow(at, at, {"text": data.decode("utf-8-sig"), "path": files[at].name})
+            if whole and not _SHIFTS.search(data):
+                text = data.decode(_encoding(adapter, shard))
+                yield SourceRow(at, at, {"text": text, "path": files[at].name})
         return
     if adapter.unit == "line":
         data, whole = _head(shard.path)
-        lines = [line for line in data.decode("utf-8-sig", "strict" if whole else "ignore").split("\n") if line.strip()]
+        text = data.decode(_encoding(adapter, shard), "strict" if whole else "ignore")
+        lines = [line for line in text.split("\n") if line.strip()]
         for at, line in enumerate(lines[:ROWS]):
             yield SourceRow(at, at, {"text": line.removesuffix("\r")})
 
