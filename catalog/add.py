@@ -148,7 +148,7 @@ def ingest(
     `check` compares a sample of the stored rows with the source before the revision is visible.
     """
     from choline_data.catalog.runners import run
-    from choline_data.catalog.self_check.checked import check_stored
+    from choline_data.catalog.self_check.against_source import check_stored
 
     plan = prepared.plan
     options: dict[str, Any] = {"workers": workers, "scheduler": scheduler, "flags": flags, "progress": progress}

@@ -37,7 +37,7 @@ from choline_data.adapters.webdataset import WebDataset
 from choline_data.catalog import ingest as ingestion
 from choline_data.catalog.add import ingest, prepare
 from choline_data.catalog.planning import Wishes
-from choline_data.catalog.self_check.checked import check_stored
+from choline_data.catalog.self_check.against_source import check_stored
 from choline_data.errors import SelfCheckError
 from choline_data.places.home import Home
 from choline_data.store import Catalog
@@ -182,7 +182,8 @@ def test_a_right_reader_passes_and_rows_are_compared(
 ) -> None:
     compared = []
     monkeypatch.setattr(
-        "choline_data.catalog.self_check.checked.check_stored", lambda *all_: compared.append(check_stored(*all_))
+        "choline_data.catalog.self_check.against_source.check_stored",
+        lambda *all_: compared.append(check_stored(*all_)),
     )
     name, folder, _ = source
     assert add(folder, name) >= 10
