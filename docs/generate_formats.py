@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import json
 import sys
 import tempfile
-import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,7 +90,10 @@ def _refused() -> list[str]:
         "following formats are recognised by their first bytes, their first lines or their extension. The error names the",
         "format and a tool that converts it. `--as text` reads any text file as plain text.",
         "",
-        *textwrap.wrap("; ".join(names) + ".", 120, break_on_hyphens=False, break_long_words=False),
+        *(
+            f"- {'; '.join(same)}."
+            for _, same in itertools.groupby(sorted(names, key=str.lower), lambda n: n[0].upper())
+        ),
     ]
 
 

@@ -46,6 +46,11 @@ class KnownFormat:
         return self.name.endswith((" picture", " sound", " film"))
 
     @property
+    def is_container(self) -> bool:
+        """Whether its first bytes are those of several formats, which only the extension distinguishes."""
+        return self.name.startswith(("Office document", "Microsoft Compound File"))
+
+    @property
     def begins_the_file(self) -> bool:
         """Whether its first mark stands at the very beginning of a file, so that it cannot be a coincidence."""
         return bool(self.marks) and self.marks[0].pattern.startswith(r"\A")

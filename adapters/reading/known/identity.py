@@ -71,7 +71,9 @@ def _reader(file: SourceFile, extension: str) -> str:
         known = format_table.format_of_text(head, file.name, extension)
     else:
         known = format_table.format_of_bytes(head)
-    known = known or format_table.format_of_extension(extension)
+    named = format_table.format_of_extension(extension)
+    if known is None or (named is not None and known.is_container):
+        known = named
     return known.reader if known is not None else ""
 
 

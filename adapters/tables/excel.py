@@ -1,0 +1,132 @@
+"""Reads workbooks (XLSX, XLSM, XLSB, XLS, ODS) with python-calamine. Each visible sheet is a shard.
+
+A sheet is read as a table if its first row names the columns. A column of whole numbers is an integer column. Formulas give
+the values that were computed when the workbook was saved.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from choline_data.adapters.base import FormatClaim, Shard, Source, SourceChunk, SourceFile
+from choline_data.adapters.reading.names import in_order
+from choline_data.adapters.reading.rows import as_json, column_of
+from choline_data.adapters.tables.table_batches import batch_chunks, claim_tables, local_file
+from choline_data.errors import (
+    MissingDependencyError,
+    SourceDamagedError,
+    SourceFormatError,
+    SourceTooLargeError,
+    one_line,
+)
+
+MAX_CELLS = 50_000_000
+_WHOLE = float(1 << 53)
+
+
+@dataclass(frozen=True)
+class Excel:
+    """Reads the sheets of workbooks. `header` says with "yes" or "no" whether the first row names the columns."""
+
+    header: str = ""
+
+    def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
+        """One shard for each visible sheet with cells, in the order of the workbook."""
+        found: list[Shard] = []
+        for file in in_order(files):
+            with _opened(file.path, file.name) as book:
+                visible = [sheet.name for sheet in book.sheets_metadata if _is_visible(sheet)]
+                visible = [name for name in visible if book.get_sheet_by_name(name).total_height]
+            found += [Shard(file.path, file.name, member=name, size=file.size) for name in visible]
+        return found
+
+    def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
+        """The rows of the sheet from row `start` on. Empty rows are left out."""
+        return batch_chunks(self._batches(shard), shard, start)
+
+    def _batches(self, shard: Shard) -> Iterator[pa.RecordBatch]:
+        with _opened(shard.path, shard.name) as book:
+            sheet = book.get_sheet_by_name(shard.member)
+            if sheet.total_height * sheet.total_width > MAX_CELLS:
+                raise SourceTooLargeError(f"{shard.origin}: above {MAX_CELLS:,} cells.", remedy="Save it as CSV.")
+            rows = [row for row in sheet.to_python(skip_empty_area=True) if any(cell != "" for cell in row)]
+        if not rows:
+            return
+        names, body = self._named(rows, shard.origin)
+        columns = (
+            [_column(name, values) for name, values in zip(names, zip(*body, strict=True), strict=True)] if body else []
+        )
+        yield pa.RecordBatch.from_arrays([c for _, c in columns], schema=pa.schema([f for f, _ in columns]))
+
+    def _named(self, rows: list[list[Any]], where: str) -> tuple[list[str], list[list[Any]]]:
+        """The column names, and the rows below them. Raises SourceFormatError if the sheet does not begin like a table."""
+        first = rows[0]
+        if self.header == "no":
+            return [f"column_{at}" for at in range(len(first))], rows
+        named = [str(cell).strip() for cell in first]
+        texts = all(isinstance(cell, str) for cell in first)
+        filled = [name for name in named if name]
+        if self.header == "yes" or (texts and len(filled) == len(set(filled)) and 2 * len(filled) > len(named)):
+            return [name or f"column_{at}" for at, name in enumerate(named)], rows[1:]
+        if texts or len(filled) * 2 <= len(named):
+            raise SourceFormatError(
+                f"{where} does not begin with a row of column names: {one_line(named, 120)}.",
+                remedy="Remove the rows above the table, or save the table as CSV.",
+            )
+        return [f"column_{at}" for at in range(len(first))], rows
+
+
+ADAPTER = Excel
+
+
+def _column(name: str, values: Sequence[Any]) -> tuple[pa.Field, pa.Array]:
+    """The cells of a column. An empty cell is null."""
+    cells = [None if cell == "" else cell for cell in values]
+    there = [cell for cell in cells if cell is not None]
+    if there and all(type(c) in (int, float) and abs(c) < _WHOLE and c == int(c) for c in there):
+        return column_of(name, [None if c is None else int(c) for c in cells], pa.int64())
+    kinds = {type(cell) for cell in there}
+    if kinds == {datetime.date, datetime.datetime}:
+        cells = [datetime.datetime(c.year, c.month, c.day) if type(c) is datetime.date else c for c in cells]
+    elif len(kinds) > 1 and kinds != {int, float}:
+        cells = [None if c is None else as_json(c) for c in cells]
+    return column_of(name, cells)
+
+
+def _is_visible(sheet: Any) -> bool:
+    """Whether this is a visible sheet of cells, and not a chart or a macro."""
+    calamine = _library()
+    return bool(sheet.visible == calamine.SheetVisibleEnum.Visible and sheet.typ == calamine.SheetTypeEnum.WorkSheet)
+
+
+def _library() -> Any:
+    try:
+        import python_calamine
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError("excel", "Reading workbooks") from error
+    return python_calamine
+
+
+@contextmanager
+def _opened(path: str, name: str) -> Iterator[Any]:
+    calamine = _library()
+    with local_file(path, name) as local:
+        try:
+            yield calamine.CalamineWorkbook.from_path(local)
+        except calamine.PasswordError as error:
+            raise SourceFormatError(f"{name} has a password.", remedy="Save it without a password.") from error
+        except (calamine.CalamineError, OSError) as error:
+            raise SourceDamagedError(
+                f"{name}: not readable as a workbook: {one_line(error, 160)}.", remedy="Save it again."
+            ) from error
+
+
+def detect(source: Source) -> list[FormatClaim]:
+    """Claims the workbooks."""
+    return claim_tables(source, Excel(), "sheets of a workbook")
