@@ -254,4 +254,6 @@ def looks_like_text(head: bytes) -> bool:
         return True
     if sum(head.count(c) for c in _CONTROLS) * _FEW_CONTROLS <= len(head):
         return True
-    return b"\0" in head and _wide(head, []) != ""
+    wide = _wide(head, []) if b"\0" in head else ""
+    text = decoded_or_none(head[: len(head) // 4 * 4], wide) if wide else None
+    return text is not None and sum(c.encode() in _CONTROLS for c in text if c < " ") * _FEW_CONTROLS <= len(text)

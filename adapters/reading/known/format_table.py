@@ -87,7 +87,7 @@ def format_of_extension(extension: str) -> KnownFormat | None:
 
 def format_of_bytes(head: bytes) -> KnownFormat | None:
     """The format whose magic number the first bytes hold."""
-    text = looks_like_text(head[:4096])
+    text = b"\0" not in head[:4096] and looks_like_text(head[:4096])
     for known in known_formats():
         for at, magic in known.magic:
             if head[at : at + len(magic)] == magic and (not text or len(magic) >= MIN_TEXT_MAGIC):
