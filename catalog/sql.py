@@ -6,6 +6,7 @@ The query comes from the operator's own command line, never from a request.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import pyarrow as pa
@@ -61,21 +62,41 @@ def query_home(home: Home, query: str) -> pa.Table:
         )
         connection.register("catalog", listing)
         for entry in entries.values():
-            # A reader serves only one scan, so only datasets that the query names are opened.
+            # Only datasets that the query names are opened.
             # A dataset with the name `catalog` gets a prefix that no dataset name can have.
             view = "dataset:catalog" if entry.name == "catalog" else entry.name
-            if re.search(rf"(?<![\w.-]){re.escape(view)}(?![\w-])", query):
-                connection.register(view, _reader(home, entry))
+            named = len(re.findall(rf"(?<![\w.-]){re.escape(view)}(?![\w-])", query))
+            if named:
+                _register(connection, home, entry, view, often=named > 1)
         answer = connection.sql(query)
         table: pa.Table = pa.table({}) if answer is None else answer.to_arrow_table()
         return table
     except duckdb.Error as error:
         raise InvalidOptionError(
-            f"The query failed: {one_line(_told(error), 300)}",
-            remedy='Quote names with a dash: SELECT * FROM "my-data".',
+            f"The query failed: {one_line(_told(error), 300)}", remedy=_remedy(query, entries)
         ) from error
     finally:
         connection.close()
+
+
+def _register(connection: Any, home: Home, entry: Entry, view: str, *, often: bool) -> None:
+    """Makes the dataset a view. A reader serves only one scan, so a dataset that is named twice is copied first."""
+    reader = _reader(home, entry)
+    if not often:
+        connection.register(view, reader)
+        return
+    connection.register("dataset:read once", reader)
+    quoted = view.replace('"', '""')
+    connection.execute(f'CREATE TABLE "{quoted}" AS SELECT * FROM "dataset:read once"')
+    connection.unregister("dataset:read once")
+
+
+def _remedy(query: str, names: Iterable[str]) -> str:
+    """What to do about a query that failed: quote a name with a dash, if the query has one without quotes."""
+    for name in names:
+        if not name.isidentifier() and re.search(rf"(?<![\w.\"-]){re.escape(name)}(?![\w\"-])", query):
+            return f'Quote the name: SELECT * FROM "{name}".'
+    return 'Every dataset is a view of its name, and "catalog" lists them: SELECT * FROM catalog.'
 
 
 def _told(error: Exception) -> str:

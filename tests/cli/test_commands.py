@@ -131,6 +131,67 @@ def test_a_query_that_is_wrong_is_told_on_one_line(place):
     assert told.startswith('The query failed: Parser Error: syntax error at or near "SELEC" LINE 1: SELEC 1.')
 
 
+def test_sql_may_name_a_dataset_twice(place):
+    twice = "SELECT count(*) AS n FROM rivers a JOIN rivers b ON a.id = b.id"
+    assert lines(run(place, "sql", twice, "--json")) == [{"n": 20}]
+
+
+def test_an_error_of_sql_says_what_to_do_about_this_query(tmp_path, place):
+    assert "SELECT * FROM catalog" in run(place, "sql", "SELEC 1").stderr
+    run(tmp_path, "add", str(place / "rivers.jsonl"), "--yes", "--name", "big-rivers")
+    assert 'SELECT * FROM "big-rivers"' in run(tmp_path, "sql", "SELECT * FROM big-rivers").stderr
+    assert run(tmp_path, "sql", 'SELECT count(*) FROM "big-rivers"').returncode == 0
+
+
+def test_the_version_and_the_formats_are_told(place):
+    from importlib.metadata import version
+
+    assert run(place, "--version").stdout == f"choline-data {version('choline-data')}\n"
+    names = [row["name"] for row in lines(run(place, "formats", "--json"))]
+    assert {"parquet", "jsonl", "csv", "text"} <= set(names)
+
+
+def test_the_shell_can_complete_commands(place):
+    program = "import sys; sys.argv = ['choline-data']; from choline_data.cli import main; main()"
+    words = {"_CHOLINE_DATA_COMPLETE": "complete_bash", "COMP_WORDS": "choline-data ex", "COMP_CWORD": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, **words}, capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout.split() == ["export"]
+    assert "--install-completion" in run(place, "--help").stdout
+
+
+def test_a_search_without_a_result_says_so(place):
+    done = run(place, "search", "xyzzyplugh")
+    assert done.stdout.startswith("No card fits 'xyzzyplugh'.")
+
+
+def test_a_terminal_that_shows_ascii_only_gets_escapes(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "Łódź and Zürich"}\n' * 3)
+    ascii_only = {"CHOLINE_DATA_HOME": str(tmp_path / "home"), "PYTHONIOENCODING": "ascii", "LANG": "C"}
+    for words in (("add", str(tmp_path / "a.jsonl"), "--yes"), ("head", "a"), ("head", "a", "--json")):
+        done = subprocess.run(
+            [sys.executable, "-m", "choline_data", *words],
+            env={**os.environ, **ascii_only},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+    assert "\\u0141" in done.stdout
+
+
+def test_a_changed_source_is_replaced_as_the_error_says(tmp_path):
+    source = tmp_path / "a.jsonl"
+    source.write_text('{"text": "one"}\n')
+    assert run(tmp_path, "add", str(source), "--yes").returncode == 0
+    source.write_text('{"text": "two"}\n')
+    done = run(tmp_path, "add", str(source), "--yes")
+    assert done.returncode == 1
+    assert "--replace" in done.stderr
+    assert run(tmp_path, "add", str(source), "--yes", "--replace").returncode == 0
+
+
 def test_sql_opens_no_file(place):
     done = run(place, "sql", "SELECT * FROM read_text('/etc/hostname')", "--json")
     assert done.returncode == 1 and json.loads(done.stderr)["error"]["reason"] == "OPTION_INVALID"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import sys
 
@@ -12,6 +13,9 @@ def main() -> None:
     from choline_data.cli.output import report_error
     from choline_data.errors import CholineDataError
 
+    for stream in (sys.stdout, sys.stderr):  # a terminal that cannot show a character shows its escape
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     # Without this handler, the framework would exit with code 1 at an interrupt.
     signal.signal(signal.SIGINT, _interrupted)
     try:

@@ -6,15 +6,17 @@ from typing import Annotated
 
 import typer
 
+from choline_data.cli.about_commands import common_options, formats, search
 from choline_data.cli.engine_flags import EngineFlagsCommand, engine_flags
 from choline_data.cli.help_pages import HelpTyper
 from choline_data.cli.mix_commands import mix_app
 from choline_data.cli.shared_options import EncodingOption, HomeOption, JsonOption, NameArgument, PinArgument
 
-app = HelpTyper(
-    name="choline-data", help="Adds public datasets to one catalog, mixes them, and streams them to training."
-)
+app = HelpTyper(name="choline-data", add_completion=True)
 app.add_typer(mix_app, name="mix")
+app.callback()(common_options)
+app.command()(formats)
+app.command()(search)
 
 
 @app.command(cls=EngineFlagsCommand)
@@ -147,23 +149,6 @@ def list_(home: HomeOption = "", as_json: JsonOption = False) -> None:
     from choline_data.cli.dataset_commands import list_datasets
 
     list_datasets(home, as_json=as_json)
-
-
-@app.command()
-def search(
-    query: Annotated[
-        list[str], typer.Argument(metavar="WORD", help="Words, and filters such as license:mit or kind:chat.")
-    ],
-    home: HomeOption = "",
-    as_json: JsonOption = False,
-) -> None:
-    """Search by words.
-
-    Searches the cards of public datasets that come with the package, and the datasets in the home.
-    """
-    from choline_data.cli.dataset_commands import search_datasets
-
-    search_datasets(home, query, as_json=as_json)
 
 
 @app.command()

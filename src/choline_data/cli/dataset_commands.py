@@ -7,18 +7,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from choline_data.cli.output import counted, emit, shown, size
+from choline_data.cli.output import counted, emit, shown, size, table
 from choline_data.errors import UnknownDatasetError
 from choline_data.places.home import Home
 from choline_data.store import Catalog, Entry, open_revision
 from choline_data.store.faults import Fault
 from choline_data.store.retention import KEEP_DAYS
-
-
-def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    widths = [max(len(h), *(len(r[i]) for r in rows)) if rows else len(h) for i, h in enumerate(headers)]
-    for line in (headers, *rows):
-        sys.stdout.write("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() + "\n")
 
 
 def _summary(entry: Entry) -> dict[str, Any]:
@@ -64,6 +58,9 @@ def search_datasets(home: str, query: list[str], *, as_json: bool) -> None:
                     "added": card.name in there,
                 }
             )
+        return
+    if not found:
+        sys.stdout.write(f"No card fits {' '.join(query)!r}. Use fewer words, or a filter such as kind:chat.\n")
         return
     table(
         ("name", "kind", "licence", "added", "what"),

@@ -46,14 +46,14 @@ class HelpTyper(typer.Typer):
     """An application whose commands and groups have these pages."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(
-            cls=HelpGroup,
-            no_args_is_help=True,
-            add_completion=False,
-            pretty_exceptions_enable=False,
-            rich_markup_mode=None,
-            **options,
-        )
+        defaults: dict[str, Any] = {
+            "cls": HelpGroup,
+            "no_args_is_help": True,
+            "add_completion": False,
+            "pretty_exceptions_enable": False,
+            "rich_markup_mode": None,
+        }
+        super().__init__(**{**defaults, **options})
 
     def command(self, name: str | None = None, **options: Any) -> Callable[[Any], Any]:
         """Registers a command."""

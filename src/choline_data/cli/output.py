@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -50,3 +51,10 @@ def size(count: float) -> str:
 def counted(number: int, what: str) -> str:
     """A number and a noun in singular or plural: "1 file", "20 files"."""
     return f"{number:,} {what}{'s' * (number != 1)}"
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Writes a table in columns that are as wide as their longest cell."""
+    widths = [max(len(h), *(len(r[i]) for r in rows)) if rows else len(h) for i, h in enumerate(headers)]
+    for line in (headers, *rows):
+        sys.stdout.write("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() + "\n")

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from choline_data.cli.output import emit, shown
+from choline_data.cli.output import emit, shown, table
 from choline_data.errors import InvalidOptionError
 from choline_data.places.home import Home
 
@@ -110,7 +110,6 @@ def explain(home: str, mix: str, *, tokens: float, as_json: bool) -> None:
     """`choline-data mix explain`."""
     from dataclasses import asdict
 
-    from choline_data.cli.dataset_commands import table
     from choline_data.mix.explain import explain as told
 
     answer = told(_mix(mix), Home(home or None), tokens=tokens)

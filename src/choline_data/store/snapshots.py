@@ -182,7 +182,7 @@ class Catalog:
             if there is not None and there.revision != entry.revision and there.revision != replaces:
                 raise AlreadyExistsError(
                     f"{entry.name!r} is there already, with revision {there.revision[:12]}….",
-                    remedy="Choose another --name, or `choline-data rm` it first.",
+                    remedy="Replace it with --replace, or choose another --name.",
                     dataset=entry.name,
                 )
             earlier = there.earlier if there else ()
