@@ -91,7 +91,7 @@ def detect(source: Source) -> list[FormatClaim]:
     if not found:
         name, reason = (unread[0].name, unread[0].reason) if unread else (archives[0].name, "the archive is empty")
         raise SourceFormatError(f"{name}: {reason}; nothing is left to read.", remedy="Pack the archive again.")
-    claims, rest = _claims_within(Source("", found, folder=True, options=source.options))
+    claims, rest = _claims_within(Source("", found, folder=True, options=source.options, join=source.join))
     if not claims:
         with io.with_heads(members.MemberHeads(found)):
             raise refusal(archives[0].name, found)

@@ -3,28 +3,37 @@
 The transcripts or labels come from one of these:
 
 - `metadata.csv` or `metadata.jsonl` with `file_name`, as on the Hub.
-- A text file with lines `relative/name: text`. `;` or `#` begins a comment; lines without a clip are skipped.
-- Names `<label>_<speaker>_<n>` (`7_jackson_3.wav`), if there are few labels for all clips.
-- Otherwise the deepest folder is the label, without a leading number (`001 - Dog bark` is "Dog bark").
+- Lists with a line for each clip, and texts with the name of a clip (`reading/transcripts.py` has their forms). `;` or `#`
+  begins a comment; lines without a clip are skipped.
+- The folders, without leading numbers (`001 - Dog bark` is "Dog bark"). Lists such as `testing_list.txt` decide the splits.
+- Names `<label>_<speaker>_<n>` (`7_jackson_3.wav`), if there are few labels for all clips, and no folders.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from choline_data.adapters.base import FormatClaim, Shard, Source, SourceChunk, SourceFile
 from choline_data.adapters.image_folder import media_shards, read_media
-from choline_data.adapters.reading import io, media, members
-from choline_data.adapters.reading.encodings import decoded, for_a_look
-from choline_data.adapters.reading.folder_metadata import is_metadata, placed
+from choline_data.adapters.reading import media, members
+from choline_data.adapters.reading.encodings import decoded
+from choline_data.adapters.reading.folder_metadata import has_file_names, is_metadata
 from choline_data.adapters.reading.media import MAX_MEDIUM_BYTES
-from choline_data.adapters.reading.names import is_about, parts
+from choline_data.adapters.reading.names import class_folders, is_about, parts, shared_folders
+from choline_data.adapters.reading.split_words import splits_in
+from choline_data.adapters.reading.transcripts import (
+    LIST,
+    MAX_TEXT_BYTES,
+    Spoken,
+    may_be_list,
+    path_of,
+    spoken_of,
+    stem_of_sidecar,
+)
 
-MAX_TRANSCRIPT_BYTES = 64 << 20
-_LINE = re.compile(r"^(?P<name>[^:;#\t|][^:\t|]*)[:\t|]\s*(?P<text>.*\S)\s*$")
 _NAMED = re.compile(r"^(?P<label>[^_]+)_(?P<speaker>[^_]+)_(?P<take>\d+)$")
 _NUMBERED = re.compile(r"^\d+ - ")
 
@@ -37,23 +46,26 @@ class AudioFolder:
     max_bytes: int = MAX_MEDIUM_BYTES
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """Groups of clips by split, in order of name. Each shard also has the transcript and metadata files."""
-        return media_shards(files, "audio")
+        """Groups of clips by split, in order of name. Each shard also has the files that describe its clips."""
+        shards = media_shards(files, "audio")
+        return [only_beside(shard, "audio") for shard in shards] if self.labels == "transcripts" else shards
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
         """The clips of the shard. Files that are not audio, or are too large, are rejected."""
         beside = [f for f in shard.files if media.column_for(f.name) != "audio"]
-        spoken = transcripts(beside) if self.labels == "transcripts" else {}
+        spoken = Spoken()
+        if self.labels == "transcripts":
+            clips = tuple(f for f in shard.files if media.column_for(f.name) == "audio")
+            spoken, _ = spoken_of(beside, [f.name for f in clips])
+            shard = replace(shard, files=clips)
 
         def values(file: SourceFile, folders: list[str]) -> dict[str, Any]:
             stem = parts(file.name)[-1].rsplit(".", 1)[0]
             if self.labels == "transcripts":
-                return {"transcription": _spoken(file.name, spoken)}
+                return {"transcription": None, **spoken.of(file.name), "folder": "/".join(folders) or None}
             if self.labels == "names" and (match := _NAMED.match(stem)):
                 return match.groupdict()
-            if self.labels == "folders" and folders:
-                return {"label": _NUMBERED.sub("", folders[-1]), "folder": "/".join(folders)}
-            return {}
+            return _label(folders) if self.labels == "folders" else {}
 
         yield from read_media(shard, "audio", start, self.max_bytes, values)
 
@@ -61,59 +73,79 @@ class AudioFolder:
 ADAPTER = AudioFolder
 
 
-def transcripts(files: Sequence[SourceFile]) -> dict[str, str]:
-    """The texts in transcript files, by the clip name of each line."""
-    found: dict[str, str] = {}
-    wanted = [f for f in files if _may_be_transcript(f.name)]
-    for file, data in members.contents(wanted, MAX_TRANSCRIPT_BYTES):
-        for line in decoded(data or b"", file.name)[0].splitlines():
-            if match := _LINE.match(line):
-                found[match["name"].strip()] = match["text"]
-    return found
+def _label(folders: list[str]) -> dict[str, Any]:
+    """The folders of a clip as its label."""
+    if not folders:
+        return {}
+    return {"label": "/".join(_NUMBERED.sub("", folder) for folder in folders), "folder": "/".join(folders)}
 
 
-def _spoken(name: str, spoken: dict[str, str]) -> str | None:
-    path = parts(placed(name).rsplit(".", 1)[0])
-    names = ("/".join(path[at:]) for at in range(len(path)))
-    return next((spoken[n] for n in names if n in spoken), None)
+def only_beside(shard: Shard, column: str) -> Shard:
+    """The shard without files that describe media of other shards only.
 
-
-def _may_be_transcript(name: str) -> bool:
-    return bool(re.search(r"\.(txt|trans\.txt|tsv|lst)(\.gz)?$", name.lower())) and not is_about(name)
+    Such a file lies in a folder of media of its own, or has the name of a medium.
+    """
+    clips = [f for f in shard.files if media.column_for(f.name) == column]
+    stems = {path_of(f.name)[-1] for f in clips}
+    kept = [
+        f
+        for f in shard.files
+        if media.column_for(f.name) != column and (stem_of_sidecar(f.name) in stems or may_be_list(f.name))
+    ]
+    return replace(shard, files=(*clips, *kept))
 
 
 def detect(source: Source) -> list[FormatClaim]:
-    """Claims the clips of a source, if it has at most half as many other data files as clips."""
+    """Claims the clips of a source, if at most half as many other data files are left that do not describe the clips."""
     clips = [f for f in source.files if media.column_for(f.name) == "audio"]
-    about = [f for f in source.files if is_about(f.name)]
-    others = [f for f in source.files if f not in clips and f not in about]
-    metadata = [f for f in others if is_metadata(f.name)]
-    if not clips or len(others) - len(metadata) > len(clips) / 2:
+    others = [f for f in source.files if media.column_for(f.name) != "audio" and not is_about(f.name)]
+    if not clips:
         return []
-    passed = [(f.name, "tells about the data") for f in about]
-    texts = [f for f in others if _may_be_transcript(f.name) and _has_lines(f)]
+    metadata = [f for f in others if is_metadata(f.name) and has_file_names(f)]
     if metadata:
-        return [_claim("none", clips, metadata, "a metadata file", passed)]
-    spoken = transcripts(texts)
-    matched = sum(_spoken(f.name, spoken) is not None for f in clips)
-    if matched >= len(clips) / 2:
-        idle = len(spoken) - matched
-        passed += [(f.name, f"transcripts; {max(idle, 0)} of {len(spoken)} lines have no clip") for f in texts]
-        return [_claim("transcripts", clips, texts, f"{matched} have transcripts", passed)]
+        if len(others) - len(metadata) > len(clips) / 2:
+            return []
+        return [_claim("none", clips, {f.name: "names the clips" for f in metadata}, metadata, "a metadata file")]
+    spoken, joined = spoken_of(others, [f.name for f in clips])
+    if len(others) - len(joined) > len(clips) / 2:
+        return []
+    clips = in_lists(clips, [f for f in others if f.name in joined])
+    matched = sum("transcription" in spoken.of(f.name) for f in clips)
+    if matched * 2 >= len(clips):
+        beside = [f for f in others if f.name in joined]
+        return [_claim("transcripts", clips, joined, beside, f"{matched} have transcripts")]
+    lists = {name: why for name, why in joined.items() if why == LIST}
+    beside = [f for f in others if f.name in lists]
+    shared = shared_folders(clips)
     stems = [_NAMED.match(parts(f.name)[-1].rsplit(".", 1)[0]) for f in clips]
     labels = {m["label"] for m in stems if m}
-    if all(stems) and len(labels) * 2 <= len(clips):
-        return [_claim("names", clips, [], f"{len(labels)} labels in the names", passed)]
-    return [_claim("folders", clips, [], "classes by folder", passed)]
+    in_folders = any(class_folders(f.name, shared) for f in clips)
+    if all(stems) and len(labels) * 2 <= len(clips) and not in_folders:
+        return [_claim("names", clips, lists, beside, f"{len(labels)} labels in the names")]
+    return [_claim("folders", clips, lists, beside, "classes by folder")]
 
 
 def _claim(
-    labels: str, clips: list[SourceFile], beside: list[SourceFile], how: str, passed: list[tuple[str, str]]
+    labels: str, clips: list[SourceFile], joined: dict[str, str], beside: list[SourceFile], how: str
 ) -> FormatClaim:
     evidence = f"{len(clips)} clips, {how}"
-    return FormatClaim(AudioFolder(labels), (*clips, *beside), 1.0, evidence, kind="audio", passed_over=tuple(passed))
+    files = (*clips, *beside)
+    return FormatClaim(AudioFolder(labels), files, 1.0, evidence, kind="audio", joined=tuple(joined.items()))
 
 
-def _has_lines(file: SourceFile) -> bool:
-    lines = for_a_look(io.head(file.path, 8 << 10)).splitlines()[:-1]
-    return any(_LINE.match(line) for line in lines)
+def in_lists(clips: list[SourceFile], lists: list[SourceFile]) -> list[SourceFile]:
+    """The clips with the splits of the lists that name them, such as `testing_list.txt`. Clips of no list are for training."""
+    listed: dict[tuple[str, ...], str] = {}
+    for file, data in members.contents(lists, MAX_TEXT_BYTES):
+        found = splits_in(parts(file.name)[-1].partition(".")[0])
+        lines = decoded(data or b"", file.name)[0].splitlines()
+        if len(found) == 1 and not any(" " in line.strip() for line in lines[:100]):
+            listed |= {path_of(line): found[0] for line in lines if line.strip()}
+    if not listed:
+        return clips
+    marked = []
+    for clip in clips:
+        path = path_of(clip.name)
+        split = next((listed[path[at:]] for at in range(len(path)) if path[at:] in listed), "train")
+        marked.append(replace(clip, split=split))
+    return marked

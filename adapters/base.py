@@ -122,6 +122,7 @@ class Source:
     left_out: tuple[tuple[str, str], ...] = ()
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    join: tuple[str, ...] = ()  # FILE:COLUMN pairs: the column of a table that names media
 
 
 USED, JOINED, DESCRIBED, LEFT_OUT = ROLES = ("used", "joined", "described", "left out")

@@ -57,7 +57,7 @@ class Delimited:
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
         """The shard's rows from row `start` on. Row numbers count the rows after the header."""
-        return from_row(start, self._chunks(shard))
+        return from_row(start, batches.partitioned(self._chunks(shard), shard.name))
 
     def dialect(self, path: str, name: str, encoding: str) -> Dialect:
         """The dialect of this file."""
@@ -87,6 +87,7 @@ class Delimited:
         text = _Utf8(shard.path, shard.name, encoding, dialect)
         types: dict[str, str] = {}
         bad: list[Reject] = []
+        short: set[int] = set()
 
         def refuse(row: pv.InvalidRow) -> str:
             line = (row.number or 0) + dialect.skip
@@ -94,6 +95,8 @@ class Delimited:
             if row.text.count('"') % 2 and "\n" in row.text:
                 why = _UNCLOSED.format(line)
             bad.append(Reject(shard.origin, (row.number or 1) - 1, why))
+            if row.actual_columns < row.expected_columns:
+                short.add(bad[-1].row)
             return "skip"
 
         last = None
@@ -117,6 +120,8 @@ class Delimited:
         if text.quotes % 2 and last is not None and _ends_in_open_quote(last):
             raise SourceDamagedError(f"{shard.name}: {_UNCLOSED.format(at + dialect.skip)}.", remedy=_CLOSE)
         _raise_unclosed(bad, shard.name)
+        if bad and bad[-1].row in short and bad[-1].row >= at and text.open_end:
+            raise _cut(shard.name, bad[-1].reason)
         while bad and bad[-1].reason.endswith("an empty line"):
             bad.pop()
         if bad:
@@ -175,6 +180,7 @@ class _Utf8:
     def __init__(self, path: str, name: str, encoding: str, dialect: Dialect) -> None:
         self.damage: SourceDamagedError | None = None
         self.quotes = 0
+        self.open_end = False  # whether the text ends without a line end
         self._blanks = dialect.delimiter == " "
         self._pieces = self._decoded(path, name, encoding, dialect.skip)
         self._buffer = b""
@@ -208,6 +214,7 @@ class _Utf8:
             text = "\n".join("\t".join(line.split()) for line in text.split("\n"))
         data = text.encode("utf-8", "surrogatepass")
         self.quotes += data.count(b'"')
+        self.open_end = not data.endswith((b"\n", b"\r"))
         return data
 
     def read(self, size: int = -1) -> bytes:
@@ -226,6 +233,12 @@ class _Utf8:
 
 
 READ_AHEAD = 4 << 20
+
+
+def _cut(name: str, reason: str) -> SourceDamagedError:
+    return SourceDamagedError(
+        f"{name} ends inside of a row ({reason}).", remedy="Fetch it again, or complete or remove the last line."
+    )
 
 
 def _places(at: int, count: int, bad: list[Reject]) -> tuple[np.ndarray, int]:

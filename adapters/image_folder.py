@@ -3,7 +3,8 @@
 - A metadata file (`metadata.csv`, `metadata.jsonl`, as on the Hub) names an image in `file_name`. Its other columns become
   columns. Images that it does not name are also read, with nulls.
 - Masks `<image>_<class>_<n>.png` are rows of their own, with the class as label and the image in `mask_of`.
-- Otherwise the deepest folder is the label, and the folders above it become `folder_1`, `folder_2`, ….
+- A text with the name of an image is its caption.
+- Otherwise the folders are the label (`cats/tabby`). The folders above the deepest one also become `folder_1`, `folder_2`, ….
 - A folder named train, test, validation … is the split and never a class.
 """
 
@@ -44,7 +45,7 @@ class ImageFolder:
         if self.labels == "none" or not folders:
             return {}
         above = {f"folder_{level}": name for level, name in enumerate(folders[:-1], 1)}
-        return {"label": folders[-1], **above}
+        return {"label": "/".join(folders), **above}
 
 
 ADAPTER = ImageFolder

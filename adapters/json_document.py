@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from choline_data.adapters.base import MAX_ROW_BYTES, FormatClaim, Shard, Source, SourceChunk, SourceFile, from_row
-from choline_data.adapters.reading import io, plain_files, records, text_files
+from choline_data.adapters.reading import batches, io, plain_files, records, text_files
 from choline_data.errors import SourceDamagedError, SourceFormatError, SourceTooLargeError, one_line
 
 MAX_DOCUMENT = 64 << 20
@@ -40,7 +40,7 @@ class JsonDocument:
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
         """The document's rows from row `start` on."""
         found = records.records_of_rows(self._rows(shard))
-        return from_row(start, records.chunks(found, shard.origin, 0))
+        return from_row(start, batches.partitioned(records.chunks(found, shard.origin, 0), shard.name))
 
     def _rows(self, shard: Shard) -> Iterator[Any]:
         data = bytearray()

@@ -7,6 +7,7 @@ not in the file's encoding, or larger than `max_row_bytes` becomes a reject with
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -27,7 +28,9 @@ from choline_data.adapters.base import (
     from_row,
 )
 from choline_data.adapters.reading import io, plain_files, records, text_files
+from choline_data.adapters.reading.batches import partitioned
 from choline_data.adapters.reading.known.identity import without_impostors
+from choline_data.errors import SourceDamagedError
 
 SHARD_BYTES = 128 << 20
 EXTENSIONS = frozenset({"jsonl", "ndjson", "jsonlines", "ldjson"})
@@ -61,7 +64,7 @@ class JsonLines:
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
         """The shard's rows from row `start` on, with one column for each key. Row numbers count the non-blank lines."""
-        return from_row(start, self._chunks(shard))
+        return from_row(start, partitioned(self._chunks(shard), shard.name))
 
     def _chunks(self, shard: Shard) -> Iterator[SourceChunk]:
         row = line = 0
@@ -81,6 +84,8 @@ class JsonLines:
                 yield SourceChunk(_NOTHING, np.empty(0, np.int64), (Reject(shard.origin, row, why),))
                 row, line = row + 1, line + 1
                 continue
+            cut = _cut_line(block)
+            block = block[: len(block) - len(cut)]
             found = list(records.records_of_lines(block))
             numbers = _line_numbers(block) if any(r.refused for r in found) else []
             yield from records.chunks(
@@ -91,10 +96,34 @@ class JsonLines:
             )
             row += sum(r.batch.num_rows + len(r.refused) for r in found)
             line += records.line_count(block)
+            if cut:
+                raise SourceDamagedError(
+                    f"{shard.name}: line {line + 1}{where} is cut: the file ends inside of a record.",
+                    remedy="Fetch it again, or remove the last line.",
+                )
 
 
 ADAPTER = JsonLines
 _NOTHING = pa.RecordBatch.from_arrays([], names=[])
+
+
+_PARTS = re.compile(rb'"(?:[^"\\]|\\.)*"|["{}\[\]]', re.DOTALL)
+
+
+def _cut_line(block: bytes) -> bytes:
+    """The last line, if the file ends inside of its object. A block without a line end is the last of a file."""
+    if block.endswith(b"\n"):
+        return b""
+    line = block[block.rfind(b"\n") + 1 :]
+    if not line.lstrip().startswith(b"{"):
+        return b""
+    depth = 0
+    for part in _PARTS.findall(line):
+        if part == b'"':
+            return line
+        depth += part in (b"{", b"[")
+        depth -= part in (b"}", b"]")
+    return line if depth > 0 else b""
 
 
 def _line_numbers(block: bytes) -> list[int]:

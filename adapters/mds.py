@@ -50,7 +50,9 @@ class Mds:
         entry = index_of(index)["shards"][shard.start]
         names, encodings = entry["column_names"], entry["column_encodings"]
         decode = [_decoder(e, n, index.name) for e, n in zip(encodings, names, strict=True)]
-        data = shard_bytes(shard.path, shard.name)
+        data = shard_bytes(
+            shard.path, shard.name, _codec(entry, shard.name), entry.get("raw_data", {}).get("bytes", -1)
+        )
         _check(entry, data, shard.name)
         rows = SourceRows(shard.origin, {n: media.MEDIUM for n, e in zip(names, encodings, strict=True) if e in _MEDIA})
         for row, found in cells(data, shard.name, entry["column_sizes"], start):
@@ -80,11 +82,24 @@ def _file_of(index: SourceFile, entry: dict[str, Any], by_name: dict[str, Source
     )
 
 
+_CODECS = {"br": "brotli", "snappy": "snappy"}  # the other codecs of MDS have magic bytes
+_HASHES = frozenset(
+    {"sha1", "sha224", "sha256", "sha384", "sha512", "md5", "xxh32", "xxh64", "xxh128", "xxh3_64", "xxh3_128"}
+)
+
+
+def _codec(entry: dict[str, Any], name: str) -> str:
+    """The codec of a shard without magic bytes, if the file is the compressed one."""
+    packed = (entry.get("zip_data") or {}).get("basename") or ""
+    stated = str(entry.get("compression") or "").partition(":")[0]
+    return _CODECS.get(stated, "") if packed and "/".join(parts(name)).endswith(packed) else ""
+
+
 def _check(entry: dict[str, Any], data: bytes, name: str) -> None:
     stated = entry.get("raw_data", {})
     for kind, want in stated.get("hashes", {}).items():
         make: Callable[[bytes], Any] | None = getattr(xxhash, kind, None) or getattr(hashlib, kind, None)
-        if kind in ("sha1", "sha256", "md5", "xxh64", "xxh128", "xxh32") and make and make(data).hexdigest() != want:
+        if kind in _HASHES and make and make(data).hexdigest() != want:
             raise SourceDamagedError(f"{name}: its {kind} is not the one in its index.", remedy="Fetch it again.")
     if count_of(data) != entry.get("samples") or len(data) != stated.get("bytes", len(data)):
         raise SourceDamagedError(

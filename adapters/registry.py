@@ -63,6 +63,7 @@ FORMATS: tuple[RegisteredFormat, ...] = (
     RegisteredFormat("chatgpt", _HERE + "chatgpt", layout=True),
     RegisteredFormat("idx", _HERE + "idx", layout=True),
     RegisteredFormat("webdataset", _HERE + "webdataset", layout=True),
+    RegisteredFormat("media-table", _HERE + "media_table", layout=True),
     RegisteredFormat("audio-folder", _HERE + "audio_folder", layout=True, extra="audio"),
     RegisteredFormat("image-folder", _HERE + "image_folder", layout=True),
     RegisteredFormat("source-tree", _HERE + "source_tree", layout=True),

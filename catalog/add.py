@@ -71,6 +71,7 @@ def prepare(
         options={key: getattr(wishes, key) for key in ("config", "split", "split_by", "config_by")},
         include=wishes.include,
         exclude=wishes.exclude,
+        join=wishes.join,
     )
     name = check_name(name) if name else _default_name(source, places[0])
     there = Catalog(home).entries().get(name)
@@ -93,6 +94,7 @@ def _with_card(wishes: Wishes, card: Card) -> Wishes:
         fields={**dict(card.mapping), **wishes.fields},
         include=wishes.include or card.include,
         exclude=wishes.exclude or card.exclude,
+        join=wishes.join or card.join,
         config_by=wishes.config_by or card.config_by,
         encoding=wishes.encoding or card.encoding,
     )

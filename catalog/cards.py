@@ -58,6 +58,7 @@ class Card:
     include: tuple[str, ...] = ()  # patterns of file names, as `add --include`
     exclude: tuple[str, ...] = ()
     encoding: str = ""  # of the text files, as `add --encoding`
+    join: tuple[str, ...] = ()  # as `add --join`
     license: str = NOASSERTION
     license_audited: str = ""  # the result of an audit, if it differs from the publisher's statement
     license_field: str = ""  # the source column with each row's own licence
@@ -239,7 +240,7 @@ def _evidence(value: Value, key: str, where: str) -> tuple[tuple[str, str], ...]
 _READERS: Final[Mapping[str, Callable[[Value, str, str], Any]]] = MappingProxyType(
     {
         **dict.fromkeys((field.name for field in fields(Card)), _text),
-        **dict.fromkeys(("configs", "include", "exclude", "terms", "languages", "tags", "aliases"), _texts),
+        **dict.fromkeys(("configs", "include", "exclude", "join", "terms", "languages", "tags", "aliases"), _texts),
         "source": _source,
         "kind": _one_of(KINDS),
         "mapping": _pairs,

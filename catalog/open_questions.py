@@ -11,10 +11,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from choline_data.adapters.archive import Archive
 from choline_data.adapters.base import JOINED, LEFT_OUT, USED, Adapter, FormatClaim, Shard, Source, SourceChunk
 from choline_data.adapters.mapping.extra import values_of
 from choline_data.adapters.reading import io, media
-from choline_data.adapters.reading.chosen_names import chosen_of
+from choline_data.adapters.reading.chosen_names import ChosenNames, chosen_of
+from choline_data.adapters.reading.class_labels import Named
 from choline_data.adapters.reading.file_roles import UNREAD
 from choline_data.adapters.reading.names import parts
 from choline_data.adapters.reading.split_words import splits_in
@@ -26,6 +28,8 @@ ALIKE = 0.5  # files whose columns agree in this share are files of one schema
 REPEATED = 0.5  # a file repeats another one if this share of its sampled rows occurs in the other one
 MIN_ROWS = 3
 _GENERAL = frozenset({"JsonDocument", "JsonLines", "Delimited", "Text", "ArrowFile", "SourceTree"})
+_NAMING = frozenset({"MediaTable", "Coco"})
+_FOLDERS = frozenset({"ImageFolder", "AudioFolder"})
 _MEDIA_KINDS = frozenset({"image", "audio", "video"})
 _ALL = re.compile(r"(?:^|[-_. ])(?:all|full|complete|combined|merged|whole|validated)(?:[-_. ]|$)", re.IGNORECASE)
 
@@ -91,29 +95,31 @@ def _patterns(first: str, second: str) -> tuple[str, str]:
 
 
 def _unrelated_media(planned: Planned) -> None:
-    """Media that no sample contains or names."""
-    files = [f for f in planned.account if f.role == LEFT_OUT and f.reason.startswith(UNREAD)]
-    loose = [f.name for f in files if media.column_for(f.name) and planned.in_question(f.name)]
+    """Media that no sample contains or names, or that are samples of their own beside a table that names others."""
+    files = [f.name for f in planned.account if f.role == LEFT_OUT and f.reason.startswith(UNREAD)]
+    if any(innermost(claim.adapter) in _NAMING for claim in planned.claims):
+        files += [f.name for claim in planned.claims if innermost(claim.adapter) in _FOLDERS for f in claim.files]
+    loose = [name for name in files if media.column_for(name) and planned.in_question(name)]
     if not loose:
         return
-    used = planned.files(USED) + planned.files(JOINED)
+    used = [f.name for f in planned.account if f.role in (USED, JOINED) and f.name not in set(loose)]
     table = next((name for name in used if not media.column_for(name)), "FILE")
+    pattern = _pattern_without(loose, used)
     _ask(
-        f"{planned.source.location}: {len(loose):,} media files belong to no sample: {_listed(loose)}.",
-        f"--exclude {pattern_of(loose)} (leave them out)",
-        f"--include {pattern_of(loose)} (only them)",
+        f"{planned.source.location}: {len(loose):,} media files belong to no row: {_listed(loose)}.",
+        f"--exclude {pattern} (leave them out)",
+        f"--include {pattern} (only them)",
         f"--join '{parts(table)[-1]}:COLUMN' (the column that names them)",
     )
 
 
 def _unjoined_files(planned: Planned) -> None:
     """Tables and texts beside a folder of media, which have become samples of their own."""
-    kinds = {claim.kind for claim in planned.claims} & _MEDIA_KINDS
+    kinds = {claim.kind for claim in planned.claims if innermost(claim.adapter) in _FOLDERS} & _MEDIA_KINDS
     if not kinds:
         return
-    loose = sorted(
-        {s.shard.name for s in planned.sampled if s.kind not in _MEDIA_KINDS and planned.in_question(s.shard.name)}
-    )
+    others = {s.shard.name for s in planned.sampled if s.kind not in _MEDIA_KINDS and s.adapter not in _NAMING}
+    loose = sorted(name for name in others if planned.in_question(name))
     if not loose:
         return
     what = " and ".join(sorted(kinds))
@@ -123,6 +129,17 @@ def _unjoined_files(planned: Planned) -> None:
         f"--exclude {pattern_of(loose)} (only the media)",
         f"--include {pattern_of(loose)} (only this)",
     )
+
+
+def _pattern_without(names: Sequence[str], others: Sequence[str]) -> str:
+    """A pattern that matches these files and none of the others: a suffix, or a folder of theirs."""
+    suffix = pattern_of(names)
+    folders = ["/".join(parts(names[0])[:end]) for end in range(1, len(parts(names[0])))]
+    for pattern in (suffix, *(f"'{folder}'" for folder in folders)):
+        chosen = ChosenNames((pattern.strip("'"),))
+        if all(map(chosen.names, names)) and not any(map(chosen.names, others)):
+            return pattern
+    return pattern_of(names[:1])
 
 
 _LAYOUTS: tuple[tuple[re.Pattern[str], str, str], ...] = (
@@ -169,11 +186,14 @@ def _stray_files(planned: Planned) -> None:
 
 
 def innermost(adapter: Adapter) -> str:
-    """The name of the adapter that reads the rows, inside of adapters for archives or class names."""
-    inner: object = adapter
-    while (next_ := getattr(inner, "inner", None) or getattr(inner, "adapter", None)) is not None:
-        inner = next_
-    return type(inner).__name__
+    """The name of the adapter that reads the rows, inside of adapters for archives and class names."""
+    while isinstance(adapter, Archive | Named) and (inner := _inner(adapter)) is not None:
+        adapter = inner
+    return type(adapter).__name__
+
+
+def _inner(adapter: Archive | Named) -> Adapter | None:
+    return adapter.inner if isinstance(adapter, Archive) else adapter.adapter
 
 
 def _two_schemas(planned: Planned) -> None:

@@ -20,6 +20,7 @@ from choline_data.adapters.reading.splits import SplitBy, counted, leaving_out, 
 from choline_data.adapters.reading.text_files import with_encoding, with_file_encodings
 from choline_data.adapters.registry import claims
 from choline_data.catalog.account import FileAccount, account_of
+from choline_data.catalog.error_pages import refuse_error_pages
 from choline_data.catalog.open_questions import Planned, SampledRows, check_questions, innermost
 from choline_data.catalog.split_plan import BY_SHARD, RowParts, row_parts, split_shards
 from choline_data.catalog.warned import Sampled, Warned, warned_of
@@ -168,6 +169,7 @@ class Wishes:
     exclude: tuple[str, ...] = ()
     split_by: str = ""
     config_by: str = ""
+    join: tuple[str, ...] = ()
     ask: bool = True  # whether open questions are errors; `repair` knows the revision that it has to make
     encoding: str = ""
 
@@ -280,6 +282,7 @@ def plan_source(source: Source, name: str, wishes: Wishes) -> IngestPlan:
     by = split_by(wishes.split_by)
     as_kind = "text" if wishes.format == "text" else wishes.as_kind
     source = replace(source, options={**source.options, "as": as_kind}) if as_kind else source
+    refuse_error_pages(source.files)
     source = marked_source(source)
     taken, rest = claims(source, only=wishes.format)
     if not taken:

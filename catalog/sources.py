@@ -25,6 +25,7 @@ def resolve_sources(
     options: Mapping[str, str] | None = None,
     include: tuple[str, ...] = (),
     exclude: tuple[str, ...] = (),
+    join: tuple[str, ...] = (),
 ) -> Source:
     """The source at these locations, with only the files that the user's patterns choose."""
     found = [resolve(location, revision=revision, options=options) for location in locations]
@@ -32,7 +33,7 @@ def resolve_sources(
     if source.folder:
         names = [name for name, _ in source.left_out] + [file.name for file in source.files]
         refuse_table_formats(source.location, names)
-    return _chosen(replace(source, include=include, exclude=exclude))
+    return _chosen(replace(source, include=include, exclude=exclude, join=join))
 
 
 def _together(sources: Sequence[Source]) -> Source:

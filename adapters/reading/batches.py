@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from urllib.parse import unquote
 
 import numpy as np
@@ -220,6 +221,14 @@ def with_partitions(batch: pa.RecordBatch, values: dict[str, str | None]) -> pa.
         if key not in batch.schema.names:
             batch = batch.append_column(key, pa.repeat(constant(value, pa.string()), batch.num_rows))
     return batch
+
+
+def partitioned(chunks: Iterator[SourceChunk], name: str) -> Iterator[SourceChunk]:
+    """The chunks of a file with the partition columns of its name."""
+    values = partitions(name)
+    if not values:
+        return chunks
+    return (replace(c, batch=with_partitions(c.batch, values)) if c.batch.num_rows else c for c in chunks)
 
 
 def bounded(batch: pa.RecordBatch, rows: np.ndarray, rejects: tuple[Reject, ...] = ()) -> Iterator[SourceChunk]:

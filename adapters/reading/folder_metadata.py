@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import io as stdio
 import posixpath
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from choline_data.adapters.base import SourceFile
-from choline_data.adapters.reading import members
+from choline_data.adapters.reading import io, members
 from choline_data.adapters.reading.names import parts
 from choline_data.adapters.reading.records import checked_loads
 from choline_data.errors import SourceDamagedError, SourceTooLargeError
@@ -22,6 +23,12 @@ NAMES = frozenset({"metadata.csv", "metadata.tsv", "metadata.jsonl"})
 def is_metadata(name: str) -> bool:
     """Whether a file is the metadata file of its folder."""
     return parts(name)[-1].lower() in NAMES
+
+
+def has_file_names(file: SourceFile) -> bool:
+    """Whether a metadata file has a column with the names of files. LJSpeech has lists of transcripts with the same name."""
+    head = io.head(file.path, 8 << 10).lstrip(b"\xef\xbb\xbf")
+    return bool(re.search(rb"file_?name", head[: head.find(b"\n")] if b"\n" in head else head))
 
 
 def placed(name: str) -> str:

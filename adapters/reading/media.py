@@ -88,7 +88,7 @@ def probe(data: bytes, expected: str = "") -> Probe:
     """
     mime = mime_of(data)
     if not mime:
-        return Probe(fault="the bytes are of no known picture, sound or film" if data else "the file is empty")
+        return Probe(fault=_unknown(data))
     if expected and mime.split("/")[0] != expected and not (expected == "audio" and mime == "video/webm"):
         return Probe(mime, fault=f"meant as {expected}, but the bytes are {mime}")
     try:
@@ -97,6 +97,14 @@ def probe(data: bytes, expected: str = "") -> Probe:
         return Probe(mime, rate=_RATES[mime](data) if mime in _RATES else None)
     except (struct.error, IndexError):
         return Probe(mime, fault=f"the {mime} header is cut")
+
+
+def _unknown(data: bytes) -> str:
+    """What the bytes are instead of a medium, in words."""
+    if not data:
+        return "the file is empty"
+    page = re.match(rb"\s*(?:\xef\xbb\xbf)?\s*<(?:!doctype html|html|head|\?xml)", data[:512], re.IGNORECASE)
+    return "the bytes are a web page, not a medium" if page else "the bytes are of no known picture, sound or film"
 
 
 def _picture(mime: str, data: bytes) -> Probe:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
 from choline_data.adapters.base import Adapter, FormatClaim, SourceFile
+from choline_data.adapters.reading import io
 from choline_data.adapters.reading.names import parts
 
 MAX_NOTES = 4
@@ -15,6 +17,7 @@ _PROSE = frozenset({"Text", "SourceTree"})
 
 def without_notes(claims: Sequence[FormatClaim]) -> list[FormatClaim]:
     """The claims without a few short texts that lie beside files of rows. These texts describe the dataset."""
+    claims = _without_descriptors(claims)
     if all(_is_prose(claim.adapter) or claim.kind in ("image", "audio", "video") for claim in claims):
         return list(claims)
     rows = [file for claim in claims if not _is_prose(claim.adapter) for file in claim.files]
@@ -29,6 +32,31 @@ def without_notes(claims: Sequence[FormatClaim]) -> list[FormatClaim]:
     if not kept or len(notes) > MAX_NOTES:
         return list(claims)
     described = tuple((file.name, "a note beside the data") for file in notes)
+    return [replace(kept[0], described=kept[0].described + described), *kept[1:]]
+
+
+_DESCRIPTORS = re.compile(
+    r"^(?:(?:.*[-_.])?manifest|dataset_infos?|state|dataset_dict|config|metadata|schema|stats|statistics|info|index|package"
+    r"|summary|version)\.json$",
+    re.IGNORECASE,
+)
+
+
+def _without_descriptors(claims: Sequence[FormatClaim]) -> list[FormatClaim]:
+    """The claims without JSON documents that are one object with the name of a descriptor, beside files of rows."""
+    rows = {file.name for claim in claims for file in claim.files}
+    found = {
+        file.name
+        for claim in claims
+        if type(claim.adapter).__name__ == "JsonDocument"
+        for file in claim.files
+        if _DESCRIPTORS.match(parts(file.name)[-1])
+        and io.head(file.path, 256).lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"{"
+    }
+    if not found or found == rows:
+        return list(claims)
+    described = tuple((name, "an object that describes the files beside it") for name in sorted(found))
+    kept = [replace(c, files=tuple(f for f in c.files if f.name not in found)) for c in claims]
     return [replace(kept[0], described=kept[0].described + described), *kept[1:]]
 
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import orjson
+import pyarrow as pa
 
 from choline_data.adapters.base import SourceFile
 from choline_data.adapters.reading import io, members
 from choline_data.adapters.reading.names import parts
-from choline_data.errors import SourceDamagedError, SourceFormatError, SourceTooLargeError
+from choline_data.errors import SourceDamagedError, SourceFormatError, SourceTooLargeError, one_line
 
 MAX_SHARD_BYTES = 1 << 30
 MAX_INDEX_BYTES = 256 << 20
@@ -40,13 +41,28 @@ def beside(index: SourceFile, name: str) -> str:
     return posixpath.join("/".join(parts(index.name)[:-1]), name)
 
 
-def shard_bytes(path: str, name: str) -> bytes:
-    """The whole decompressed shard, because its offsets may point anywhere. Raises SourceTooLargeError above MAX_SHARD_BYTES."""
+def shard_bytes(path: str, name: str, codec: str = "", size: int = -1) -> bytes:
+    """The whole decompressed shard, because its offsets may point anywhere. Raises SourceTooLargeError above MAX_SHARD_BYTES.
+
+    `codec` is "brotli" or "snappy", which have no magic bytes; then `size` is the size of the decompressed shard.
+    """
+    packed = _packed_bytes(path, name)
+    if not codec:
+        return packed
+    if not 0 <= size <= MAX_SHARD_BYTES:
+        raise _damaged(name, f"its index gives it {size:,} bytes")
+    try:
+        return bytes(pa.Codec(codec).decompress(packed, decompressed_size=size))
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(name, f"the {codec} data are damaged ({one_line(error, 120)})") from error
+
+
+def _packed_bytes(path: str, name: str) -> bytes:
     got: list[bytes] = []
-    size = 0
+    total = 0
     for piece in io.pieces(path, name):
-        size += len(piece)
-        if size > MAX_SHARD_BYTES:
+        total += len(piece)
+        if total > MAX_SHARD_BYTES:
             raise SourceTooLargeError(
                 f"{name} is above {MAX_SHARD_BYTES:,} bytes (MAX_SHARD_BYTES).",
                 remedy="Write smaller shards.",

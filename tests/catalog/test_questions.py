@@ -118,7 +118,7 @@ def test_numbered_shards_may_repeat_rows(tmp_path: Path) -> None:
 def test_media_that_no_sample_names_are_asked_about(tmp_path: Path) -> None:
     put(tmp_path, **{"a.jsonl": lines({"text": "one"}), "b.jsonl": lines({"text": "two"}), "pictures/x.png": PNG})
     error = asked(tmp_path, as_kind="text")
-    assert "1 media files belong to no sample: pictures/x.png" in error.message
+    assert "1 media files belong to no row: pictures/x.png" in error.message
     assert used(plan(tmp_path, as_kind="text", **answers(error)[0])) == {"a.jsonl", "b.jsonl"}
 
 

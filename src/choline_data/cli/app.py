@@ -48,6 +48,10 @@ def add(
     exclude: Annotated[
         list[str] | None, typer.Option(metavar="PATTERN", help="No files with such a name, as 'old/*'. Repeatable.")
     ] = None,
+    join: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE:COLUMN", help="The column of a table that names media files. Repeatable."),
+    ] = None,
     split_by: Annotated[
         str,
         typer.Option(metavar="WHAT", help="Take splits from a column, folder:N, file (each file is a split) or none."),
@@ -112,6 +116,7 @@ def add(
             split=split,
             include=include or (),
             exclude=exclude or (),
+            join=join or (),
             split_by=split_by,
             config_by=config_by,
             encoding=encoding or (),

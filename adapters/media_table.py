@@ -1,0 +1,296 @@
+"""Reads tables whose rows name media beside them, with the media: `metadata` of Kaggle, LLaVA, Common Voice, ESC-50, NeMo.
+
+A column of a CSV, TSV, JSON or JSON Lines file names a picture, clip or video of the source in most of its rows, by a path,
+the end of a path, or a name without extension. Each row is a sample. A row that names a file which is not there is rejected; a
+row that names none has no medium. `--join FILE:COLUMN` says which column it is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from choline_data.adapters.base import (
+    BATCH_BYTES,
+    Adapter,
+    FormatClaim,
+    Reject,
+    Shard,
+    Source,
+    SourceChunk,
+    SourceFile,
+)
+from choline_data.adapters.reading import io, media, members
+from choline_data.adapters.reading.chosen_names import ChosenNames
+from choline_data.adapters.reading.folder_metadata import has_file_names, is_metadata
+from choline_data.adapters.reading.media import MAX_MEDIUM_BYTES, MEDIUM
+from choline_data.adapters.reading.media_names import MediaNames
+from choline_data.adapters.reading.names import is_about, parts
+from choline_data.columns.arrow_values import array_of
+from choline_data.errors import CholineDataError, MissingFieldError, SourceFormatError
+
+SAMPLE_ROWS = 256
+SHARE = 0.5  # a column names media if this share of its sampled values does
+AT_ONCE = 1024
+MAX_TABLES = 32
+_FORMATS = {
+    "csv": "csv", "tsv": "csv", "jsonl": "jsonl", "ndjson": "jsonl", "json": "json", "parquet": "parquet", "txt": "csv",
+}  # fmt: skip
+_NO_NAME = re.compile(r"^column_\d+$")
+_SUBMISSION = re.compile(r"^sample_?submission", re.IGNORECASE)
+_UNCHECKED = frozenset({"validated", "other", "invalidated", "reported"})  # of Common Voice, beside train, dev and test
+
+
+@dataclass(frozen=True)
+class MediaTable:
+    """Reads a table with `inner`, and adds the media that its column `key` names as the column `column`."""
+
+    inner: Adapter
+    key: str
+    column: str = "image"
+    max_bytes: int = MAX_MEDIUM_BYTES
+
+    def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
+        """The shards of the tables. Each has all media."""
+        found = tuple(f for f in files if media.column_for(f.name))
+        tables = [f for f in files if not media.column_for(f.name)]
+        return [replace(shard, files=found) for shard in self.inner.shards(tables)]
+
+    def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
+        """The rows of the table with their media."""
+        names = MediaNames(shard.files, shard.name)
+        for chunk in self.inner.read(replace(shard, files=()), start=start):
+            if chunk.rejects:
+                yield SourceChunk(chunk.batch.slice(0, 0), chunk.rows[:0], chunk.rejects)
+            yield from self._joined(chunk, names, shard)
+
+    def _joined(self, chunk: SourceChunk, names: MediaNames, shard: Shard) -> Iterator[SourceChunk]:
+        at = chunk.batch.schema.get_field_index(self.key)
+        values: list[Any] = chunk.batch.column(at).to_pylist() if at >= 0 else [None] * chunk.batch.num_rows
+        wanted = [[names.find(item) for item in _items(value)] for value in values]
+        first = 0
+        while first < len(values):
+            count = _count(wanted[first:])
+            yield self._piece(chunk, first, values[first : first + count], wanted[first : first + count], shard)
+            first += count
+
+    def _piece(
+        self, chunk: SourceChunk, first: int, values: list[Any], wanted: list[list[SourceFile | None]], shard: Shard
+    ) -> SourceChunk:
+        """The rows from `first` on with their media. Rows whose media are missing or damaged become rejects."""
+        files = {file.path: file for found in wanted for file in found if file is not None}
+        data = {f.path: content for f, content in members.contents(list(files.values()), self.max_bytes, inflate=False)}
+        kept: list[int] = []
+        rejects: list[Reject] = []
+        column: list[Any] = []
+        for row, (value, found) in enumerate(zip(values, wanted, strict=True)):
+            fault = next(filter(None, (self._fault(i, f, data) for i, f in zip(_items(value), found, strict=True))), "")
+            if fault:
+                rejects.append(Reject(shard.origin, int(chunk.rows[first + row]), fault))
+                continue
+            kept.append(first + row)
+            media_here = [{"bytes": data[f.path], "path": f.name} for f in found if f is not None]
+            column.append(media_here if isinstance(value, list) else (media_here[0] if media_here else None))
+        batch = self._with_media(chunk.batch.take(array_of(np.array(kept, np.int64))), column)
+        return SourceChunk(batch, chunk.rows[kept], tuple(rejects))
+
+    def _fault(self, value: object, file: SourceFile | None, data: dict[str, bytes | None]) -> str:
+        if file is None:
+            return f"{self.key} names {value!r}, which is not there, or is there several times"
+        content = data[file.path]
+        if content is None:
+            return f"{file.name} is above {self.max_bytes:,} bytes (max_bytes)"
+        fault = media.probe(content, self.column).fault
+        return f"{file.name}: {fault}" if fault else ""
+
+    def _with_media(self, batch: pa.RecordBatch, values: list[Any]) -> pa.RecordBatch:
+        listed = any(isinstance(value, list) for value in values)
+        column = pa.array(values, pa.list_(MEDIUM) if listed else MEDIUM)
+        at = batch.schema.get_field_index(self.key)
+        field = pa.field(self.key if at >= 0 and self.key == _named(batch, self.column) else self.column, column.type)
+        if at >= 0 and field.name == self.key:
+            return batch.set_column(at, field, column)
+        name = self.column if self.column not in batch.schema.names else f"{self.column}_file"
+        return batch.add_column(0, field.with_name(name), column)
+
+
+ADAPTER = MediaTable
+
+
+def _named(batch: pa.RecordBatch, column: str) -> str:
+    """The column that is called like a medium, such as `image` or `images`. "" if there is none."""
+    return next((name for name in (column, f"{column}s", f"{column}_path") if name in batch.schema.names), "")
+
+
+def _items(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None or value == "" else [value]
+
+
+def _count(wanted: list[list[SourceFile | None]]) -> int:
+    """How many rows to read together, so that their media stay below BATCH_BYTES."""
+    size = count = 0
+    for found in wanted[:AT_ONCE]:
+        size += sum(max(f.size, 0) for f in found if f is not None)
+        if count and size > BATCH_BYTES:
+            break
+        count += 1
+    return count
+
+
+def detect(source: Source) -> list[FormatClaim]:
+    """A claim for each table that names media, with the media."""
+    found = [f for f in source.files if media.column_for(f.name)]
+    if not found:
+        return []
+    claims = []
+    over: list[tuple[str, str]] = []
+    asked = _asked(source)
+    tables = [f for f in source.files if io.extension(f.name) in _FORMATS]
+    for table in tables if len(tables) <= MAX_TABLES or asked else ():
+        fmt = _FORMATS.get(io.extension(table.name), "")
+        key = next((key for names, key in asked if names.names(table.name)), "")
+        if (
+            not fmt
+            or is_about(table.name)
+            or (asked and not key)
+            or (is_metadata(table.name) and has_file_names(table))
+        ):
+            continue
+        if _SUBMISSION.match(parts(table.name)[-1]):
+            over.append((table.name, "a sample of a submission, whose values are not true"))
+            continue
+        if (claim := _claim(table, fmt, found, key)) is not None:
+            claims.append(claim)
+    claims, left = _without_unchecked(claims)
+    if claims:
+        claims[0] = replace(claims[0], passed_over=(*over, *left))
+    return claims
+
+
+def _asked(source: Source) -> list[tuple[ChosenNames, str]]:
+    """The patterns and columns of `--join`."""
+    pairs = [text.rpartition(":") for text in source.join]
+    for pattern, _, column in pairs:
+        if not pattern or not column:
+            raise SourceFormatError(
+                "--join has the form FILE:COLUMN.", remedy="For example --join labels.csv:filename."
+            )
+    return [(ChosenNames((pattern,)), column) for pattern, _, column in pairs]
+
+
+def _claim(table: SourceFile, fmt: str, found: Sequence[SourceFile], key: str) -> FormatClaim | None:
+    """The claim of a table. None if no column names media."""
+    inner = _reader(table, fmt)
+    batch = _first_rows(inner, table) if inner is not None else None
+    if inner is None or batch is None:
+        return None
+    names = MediaNames(found, table.name)
+    if key and key not in batch.schema.names:
+        raise MissingFieldError(key, table.name, batch.schema.names)
+    best = max(
+        ((*_hits(batch, name, names), name) for name in ([key] if key else batch.schema.names)), default=(0.0, [], "")
+    )
+    share, files, column = best
+    if not files or (share < SHARE and not key):
+        if key:
+            raise SourceFormatError(
+                f"{table.name}: the values of {key!r} name no media of the source.", remedy="Name another column."
+            )
+        return None
+    _refuse_parts(table, batch)
+    if not key and (_NO_NAME.match(column) or names.find(column) is not None):
+        return None  # a list without a header: `audio_folder` knows the columns of such lists
+    kinds = [media.column_for(f.name) for f in files]
+    kind = max(sorted(set(kinds)), key=kinds.count)
+    of_kind = tuple(f for f in found if media.column_for(f.name) == kind)
+    return FormatClaim(
+        MediaTable(inner, column, kind),
+        (table, *_named_only(inner, table, column, of_kind)),
+        1.0,
+        f"the column {column!r} of {table.name} names {kind} files",
+        joined=((table.name, f"its column {column!r} names the {kind} files"),),
+    )
+
+
+def _reader(table: SourceFile, fmt: str) -> Adapter | None:
+    """The adapter of a table, if it knows the table by its content. Lines of transcripts are no table."""
+    from choline_data.adapters.registry import format_named
+
+    for name in ("jsonl", "json") if fmt == "json" else (fmt,):
+        claims = format_named(name).load().detect(Source("", (table,)))
+        if claims and any(claim.files for claim in claims):
+            adapter: Adapter = claims[0].adapter
+            return adapter
+    return None
+
+
+def _first_rows(inner: Adapter, table: SourceFile) -> pa.RecordBatch | None:
+    try:
+        for shard in inner.shards([table])[:1]:
+            for chunk in inner.read(shard):
+                if chunk.batch.num_rows:
+                    return chunk.batch.slice(0, SAMPLE_ROWS)
+    except CholineDataError:
+        return None  # the adapter of the table itself reports the damage
+    return None
+
+
+def _hits(batch: pa.RecordBatch, name: str, names: MediaNames) -> tuple[float, list[SourceFile]]:
+    """The share of the column's values that name media, and these media."""
+    kind = batch.schema.field(name).type
+    if pa.types.is_list(kind) and not pa.types.is_string(kind.value_type):
+        return 0.0, []
+    if not (
+        pa.types.is_list(kind)
+        or pa.types.is_string(kind)
+        or pa.types.is_large_string(kind)
+        or pa.types.is_integer(kind)
+    ):
+        return 0.0, []
+    values = [item for value in batch[name].to_pylist() for item in _items(value)]
+    files = [file for file in map(names.find, values) if file is not None]
+    if pa.types.is_integer(kind) and len({f.path for f in files}) < len(values):
+        return 0.0, []  # numbers are ids of media only if each row has its own
+    return len(files) / max(len(values), 1), files
+
+
+def _refuse_parts(table: SourceFile, batch: pa.RecordBatch) -> None:
+    if {"offset", "duration"} <= set(batch.schema.names) and any(value for value in batch["offset"].to_pylist()):
+        raise SourceFormatError(
+            f"{table.name}: its rows are parts of recordings (offset and duration), which are not cut here.",
+            remedy="Write one file for each row: lhotse or NeMo's scripts cut recordings.",
+        )
+
+
+def _named_only(
+    inner: Adapter, table: SourceFile, column: str, found: tuple[SourceFile, ...]
+) -> tuple[SourceFile, ...]:
+    """The media that some row of the table names, in order of name. Reads the whole table."""
+    names = MediaNames(found, table.name)
+    used: set[str] = set()
+    for shard in inner.shards([table]):
+        try:
+            for chunk in inner.read(shard):
+                if column in chunk.batch.schema.names:
+                    values = chunk.batch[column].to_pylist()
+                    used |= {
+                        file.path for value in values for file in map(names.find, _items(value)) if file is not None
+                    }
+        except CholineDataError:
+            break  # the ingestion reads the table again, and reports the damage
+    return tuple(f for f in found if f.path in used)
+
+
+def _without_unchecked(claims: list[FormatClaim]) -> tuple[list[FormatClaim], list[tuple[str, str]]]:
+    """Without the lists of Common Voice that repeat the rows of train, dev and test, or hold clips that failed a check."""
+    stems = {parts(claim.files[0].name)[-1].partition(".")[0] for claim in claims}
+    if not {"train", "validated"} <= stems:
+        return claims, []
+    kept = [c for c in claims if parts(c.files[0].name)[-1].partition(".")[0] not in _UNCHECKED]
+    gone = [c.files[0].name for c in claims if c not in kept]
+    return kept, [(name, "train, dev and test hold the checked clips of Common Voice") for name in gone]
