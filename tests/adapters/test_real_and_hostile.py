@@ -118,7 +118,7 @@ HOSTILE = {
     ("jsonl", "jsonl/nan_inf.jsonl"): "rows 0 rejects 3",
     ("jsonl", "jsonl/no_final_newline.jsonl"): "rows 2",
     ("jsonl", "jsonl/nul_char.jsonl"): "rows 1",
-    ("jsonl", "jsonl/truncated_last.jsonl"): "rows 1 rejects 1",
+    ("jsonl", "jsonl/truncated_last.jsonl"): "SourceDamagedError",
     ("jsonl", "jsonl/u2028.jsonl"): "rows 1",
     ("jsonl", "jsonl/utf16.jsonl"): "rows 1",
     ("jsonl", "text/log_injection.jsonl"): "rows 9",
