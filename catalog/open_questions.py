@@ -25,7 +25,7 @@ from choline_data.catalog.account import FileAccount
 from choline_data.errors import ChoiceNeededError, one_line
 
 ALIKE = 0.5  # files whose columns agree in this share are files of one schema
-REPEATED = 0.5  # a file repeats another one if this share of its sampled rows occurs in the other one
+REPEATED = 0.9  # a file repeats another one if this share of its sampled rows occurs in the other one
 MIN_ROWS = 3
 _GENERAL = frozenset({"JsonDocument", "JsonLines", "Delimited", "Text", "ArrowFile", "SourceTree"})
 _NAMING = frozenset({"MediaTable", "Coco"})
