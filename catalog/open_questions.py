@@ -287,17 +287,15 @@ def _repeats(planned: Planned) -> None:
     for s in planned.sampled:
         if s.kind not in _MEDIA_KINDS and not s.shard.files and s.shard.start == 0:
             rows[s.shard.config, s.shard.origin].update(_keys(s))
-    seen: dict[tuple[str, str], str] = {}
-    for (config, name), keys in rows.items():
-        earlier: dict[str, int] = defaultdict(int)
-        for key in keys:
-            earlier[seen.setdefault((config, key), name)] += 1
-        earlier.pop(name, None)
-        first = max(
-            (n for n in earlier if _DIGITS.sub("", n) != _DIGITS.sub("", name)), key=lambda n: earlier[n], default=""
-        )
-        if first and len(keys) >= MIN_ROWS and earlier[first] >= REPEATED * len(keys) and planned.in_question(name):
-            _ask_repeats(planned, name, first, "repeats rows of")
+    ordered = list(rows.items())
+    for number, ((config, name), keys) in enumerate(ordered):
+        for (other_config, other), others in ordered[:number]:
+            fewer = min(len(keys), len(others))
+            series = _DIGITS.sub("", name) == _DIGITS.sub("", other)
+            if config != other_config or series or fewer < MIN_ROWS or not planned.in_question(name):
+                continue
+            if len(keys & others) >= REPEATED * fewer:
+                _ask_repeats(planned, name, other, "repeats rows of")
 
 
 def _keys(sampled: SampledRows) -> set[str]:
