@@ -116,6 +116,19 @@ def _chosen(error: ChoiceNeededError, wishes: Wishes) -> Wishes:
     return replace(wishes, encoding=answer) if option == "--encoding" else replace(wishes, as_kind=answer)
 
 
+def _prepared(
+    home: Home, sources: Sequence[str], name: str, wishes: Wishes, revision: str, *, asking: bool
+) -> Prepared:
+    """The plan. At a terminal, a question about the kind is asked there."""
+    try:
+        return prepare(home, sources, name=name, wishes=wishes, revision=revision)
+    except ChoiceNeededError as error:
+        if not asking:
+            raise
+        wishes = _chosen(error, wishes)
+        return prepare(home, sources, name=name, wishes=wishes, revision=revision)
+
+
 def add(
     sources: Sequence[str],
     *,
@@ -174,13 +187,7 @@ def add(
         encoding=",".join(encoding),
     )
     asking = sys.stdin.isatty() and sys.stderr.isatty() and not as_json and not yes
-    try:
-        prepared = prepare(where, sources, name=name, wishes=wishes, revision=revision)
-    except ChoiceNeededError as error:
-        if not asking:
-            raise
-        wishes = _chosen(error, wishes)
-        prepared = prepare(where, sources, name=name, wishes=wishes, revision=revision)
+    prepared = _prepared(where, sources, name, wishes, revision, asking=asking)
     plan = prepared.plan
     if not as_json:
         _show_plan(prepared, all_files=all_files)
