@@ -40,7 +40,7 @@ def is_archive(file: SourceFile) -> str:
         return ""  # an archive within an archive is not opened
     head = plain_files.raw_head(file.path)
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        return "" if is_zip_document(head) else "zip"
+        return "" if is_zip_document(head, file.name.rpartition(".")[2].lower()) else "zip"
     if plain_files.compression_of(head):
         head = plain_files.head(file.path, tar_stream.BLOCK)
     if tar_stream.is_tar(head):

@@ -42,7 +42,7 @@ class Excel:
         for file in in_order(files):
             with _opened(file.path, file.name) as book:
                 visible = [sheet.name for sheet in book.sheets_metadata if _is_visible(sheet)]
-                visible = [name for name in visible if book.get_sheet_by_name(name).total_height]
+                visible = [name for name in visible if book.get_sheet_by_name(name).height]
             found += [Shard(file.path, file.name, member=name, size=file.size) for name in visible]
         return found
 
@@ -53,7 +53,7 @@ class Excel:
     def _batches(self, shard: Shard) -> Iterator[pa.RecordBatch]:
         with _opened(shard.path, shard.name) as book:
             sheet = book.get_sheet_by_name(shard.member)
-            if sheet.total_height * sheet.total_width > MAX_CELLS:
+            if sheet.height * sheet.width > MAX_CELLS:
                 raise SourceTooLargeError(f"{shard.origin}: above {MAX_CELLS:,} cells.", remedy="Save it as CSV.")
             rows = [row for row in sheet.to_python(skip_empty_area=True) if any(cell != "" for cell in row)]
         if not rows:

@@ -56,5 +56,5 @@ def batch_chunks(found: Iterable[pa.RecordBatch], shard: Shard, start: int = 0) 
 
 def claim_tables(source: Source, adapter: AnyAdapter, evidence: str) -> list[FormatClaim]:
     """A claim on all files of the source that hold data. The registry offers a format only the files that the table gives it."""
-    files = tuple(f for f in source.files if not is_about(f.name))
+    files = tuple(f for f in source.files if not is_about(f.name) or not source.folder)
     return [FormatClaim(adapter, files, 1.0, evidence)] if files else []

@@ -46,13 +46,15 @@ class Attribute:
 class Arff:
     """Reads instances. An instance with a wrong number or type of values is rejected."""
 
+    encoding: str = ""
+
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
         """One shard for each file."""
         return shards_of(files)
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
         """The instances from number `start` on."""
-        lines = enumerate(lines_of(shard.path, shard.name), 1)
+        lines = enumerate(lines_of(shard, self.encoding), 1)
         columns = _header(lines, shard.name)
         return record_chunks(_records(lines, columns), shard, start, {c.name: c.type for c in columns})
 

@@ -25,6 +25,7 @@ class Fasta:
     """Reads sequences. Lines that begin with `;` are comments. A sequence above `max_bytes` is rejected."""
 
     max_bytes: int = 256 << 20
+    encoding: str = ""
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
         """One shard for each file."""
@@ -37,7 +38,7 @@ class Fasta:
     def _records(self, shard: Shard) -> Iterator[TextRecord]:
         header, parts, size = "", list[str](), 0
         begun = False
-        for line in lines_of(shard.path, shard.name):
+        for line in lines_of(shard, self.encoding):
             if line.startswith(">"):
                 if begun:
                     yield self._record(header, parts, size)

@@ -24,13 +24,15 @@ _TYPES = {"id": pa.string(), "description": pa.string(), "sequence": pa.large_st
 class Fastq:
     """Reads reads, also those whose sequence is wrapped over several lines. A read cut at the end of the file is damage."""
 
+    encoding: str = ""
+
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
         """One shard for each file."""
         return shards_of(files)
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
         """The reads from number `start` on."""
-        return record_chunks(_records(lines_of(shard.path, shard.name), shard.name), shard, start, _TYPES)
+        return record_chunks(_records(lines_of(shard, self.encoding), shard.name), shard, start, _TYPES)
 
 
 ADAPTER = Fastq

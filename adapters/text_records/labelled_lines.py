@@ -19,6 +19,7 @@ class FastText:
     """Reads lines with labels. A line without a label is rejected. `label` is the first label, `labels` holds all of them."""
 
     prefix: str = "__label__"
+    encoding: str = ""
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
         """One shard for each file."""
@@ -30,7 +31,7 @@ class FastText:
 
     def _records(self, shard: Shard) -> Iterator[TextRecord]:
         labels_at_start = re.compile(rf"\s*((?:{re.escape(self.prefix)}\S+[\s,]*)+)")
-        for number, line in enumerate(lines_of(shard.path, shard.name), 1):
+        for number, line in enumerate(lines_of(shard, self.encoding), 1):
             if not line.strip():
                 continue
             match = labels_at_start.match(line)

@@ -29,6 +29,8 @@ _QUERY = re.compile(r"qid:(\S+)\s*")
 class LibSvm:
     """Reads examples. An example that cannot be parsed is rejected with its line number."""
 
+    encoding: str = ""
+
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
         """One shard for each file."""
         return shards_of(files)
@@ -38,7 +40,7 @@ class LibSvm:
         return record_chunks(self._records(shard), shard, start, _TYPES)
 
     def _records(self, shard: Shard) -> Iterator[TextRecord]:
-        for number, line in enumerate(lines_of(shard.path, shard.name), 1):
+        for number, line in enumerate(lines_of(shard, self.encoding), 1):
             data, _, comment = line.partition("#")
             if not data.strip():
                 continue

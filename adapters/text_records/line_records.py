@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,9 +12,8 @@ from choline_data.adapters.base import MAX_ROW_BYTES, Adapter, FormatClaim, Shar
 from choline_data.adapters.reading import io
 from choline_data.adapters.reading.names import in_order, is_about
 from choline_data.adapters.reading.rows import SourceRows
-from choline_data.errors import SourceDamagedError, SourceFormatError, SourceTooLargeError
-
-_MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+from choline_data.adapters.reading.text_files import encoding_of, texts
+from choline_data.errors import SourceDamagedError, SourceTooLargeError
 
 
 @dataclass(frozen=True)
@@ -27,37 +25,22 @@ class TextRecord:
     fault: str = ""
 
 
-def lines_of(path: str, name: str, *, limit: int = MAX_ROW_BYTES) -> Iterator[str]:
-    """The lines of a file in UTF-8, or in UTF-16 with a byte order mark. LF and CR LF end a line, which is yielded without them.
+def lines_of(shard: Shard, encoding: str = "", *, limit: int = MAX_ROW_BYTES) -> Iterator[str]:
+    """The lines of a file in any encoding. LF and CR LF end a line, which is yielded without them.
 
-    Raises SourceFormatError for another encoding, because a guess could misread every letter.
+    `encoding` is the adapter's option. Raises ChoiceNeededError if the encoding is not clear.
     """
-    pieces = io.pieces(path, name)
-    first = next(pieces, b"")
-    decoder = codecs.getincrementaldecoder(next((e for mark, e in _MARKS if first.startswith(mark)), "utf-8"))()
+    found = shard.encoding or encoding_of(shard.path, shard.name, encoding)
     rest = ""
-    for piece, last in _with_last(first, pieces):
-        try:
-            rest += decoder.decode(piece, last)
-        except UnicodeDecodeError as error:
-            raise SourceFormatError(
-                f"{name} is not UTF-8 (byte {piece[error.start]:02x}).",
-                remedy=f"Convert it: iconv -f ENCODING -t UTF-8 {name} > new.txt",
-            ) from error
-        *lines, rest = rest.split("\n")
+    for text in texts(io.pieces(shard.path, shard.name), shard.name, found):
+        *lines, rest = (rest + text).split("\n")
         yield from (line.removesuffix("\r") for line in lines)
         if len(rest) > limit:
-            raise SourceTooLargeError(f"{name}: a line is above {limit:,} characters.", remedy="Is it a file of lines?")
+            raise SourceTooLargeError(
+                f"{shard.name}: a line is above {limit:,} characters.", remedy="Is it a file of lines?"
+            )
     if rest:
         yield rest.removesuffix("\r")
-
-
-def _with_last(first: bytes, pieces: Iterator[bytes]) -> Iterator[tuple[bytes, bool]]:
-    held = first
-    for piece in pieces:
-        yield held, False
-        held = piece
-    yield held, True
 
 
 def paragraphs(lines: Iterable[str], name: str, *, limit: int = MAX_ROW_BYTES) -> Iterator[list[str]]:
@@ -108,7 +91,7 @@ def shards_of(files: Sequence[SourceFile]) -> list[Shard]:
 
 def claim_all(source: Source, adapter: Adapter, evidence: str, kind: str = "") -> list[FormatClaim]:
     """A claim on all files of the source that hold data. The registry offers a format only the files that the table gives it."""
-    files = tuple(f for f in source.files if not is_about(f.name))
+    files = tuple(f for f in source.files if not is_about(f.name) or not source.folder)
     return [FormatClaim(adapter, files, 0.95, evidence, kind=kind)] if files else []
 
 

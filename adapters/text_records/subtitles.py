@@ -34,20 +34,22 @@ _NO_CUES = ("WEBVTT", "NOTE", "STYLE", "REGION")
 class Subtitles:
     """Reads cues in the order of the file. Notes, styles and regions of WebVTT are not cues. Tags in a text are kept."""
 
+    encoding: str = ""
+
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
         """One shard for each file."""
         return shards_of(files)
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
         """The cues from number `start` on."""
-        return record_chunks(_records(shard), shard, start, _TYPES)
+        return record_chunks(_records(shard, self.encoding), shard, start, _TYPES)
 
 
 ADAPTER = Subtitles
 
 
-def _records(shard: Shard) -> Iterator[TextRecord]:
-    for number, block in enumerate(paragraphs(lines_of(shard.path, shard.name), shard.name), 1):
+def _records(shard: Shard, encoding: str) -> Iterator[TextRecord]:
+    for number, block in enumerate(paragraphs(lines_of(shard, encoding), shard.name), 1):
         at = next((n for n, line in enumerate(block[:2]) if _TIMES.match(line)), None)
         if at is None:
             if not block[0].lstrip("\ufeff").startswith(_NO_CUES):

@@ -28,22 +28,24 @@ _TYPES = {"document": pa.int64()}
 class TaggedTokens:
     """Reads sentences of tagged tokens. A sentence whose lines differ in their number of columns is rejected."""
 
+    encoding: str = ""
+
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
         """One shard for each file."""
         return shards_of(files)
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
         """The sentences from number `start` on."""
-        return record_chunks(_records(shard), shard, start, _TYPES)
+        return record_chunks(_records(shard, self.encoding), shard, start, _TYPES)
 
 
 ADAPTER = TaggedTokens
 
 
-def _records(shard: Shard) -> Iterator[TextRecord]:
+def _records(shard: Shard, encoding: str) -> Iterator[TextRecord]:
     document = -1
     width = 0
-    for block in paragraphs(lines_of(shard.path, shard.name), shard.name):
+    for block in paragraphs(lines_of(shard, encoding), shard.name):
         started = [line.startswith("-DOCSTART-") for line in block]
         document += sum(started)
         cells = [line.split("\t") if "\t" in line else line.split() for line, start in zip(block, started, strict=True)

@@ -20,20 +20,22 @@ MAX_CHARS = 16 << 20
 class TomlDocument:
     """Reads TOML files. Dates and times become text in ISO 8601."""
 
+    encoding: str = ""
+
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
         """One shard for each file."""
         return shards_of(files)
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
         """The rows of the file from row `start` on."""
-        return chunks_of(rows_of(_document(shard)), shard.origin, start=start)
+        return chunks_of(rows_of(_document(shard, self.encoding)), shard.origin, start=start)
 
 
 ADAPTER = TomlDocument
 
 
-def _document(shard: Shard) -> Any:
-    text = "\n".join(lines_of(shard.path, shard.name))
+def _document(shard: Shard, encoding: str) -> Any:
+    text = "\n".join(lines_of(shard, encoding))
     if len(text) > MAX_CHARS:
         raise SourceTooLargeError(f"{shard.name}: TOML of more than {MAX_CHARS >> 20} MiB.", remedy="Split the file.")
     try:

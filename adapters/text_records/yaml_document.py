@@ -21,20 +21,22 @@ from choline_data.places.yaml_safe import safe_load_all
 class YamlDocument:
     """Reads YAML files."""
 
+    encoding: str = ""
+
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
         """One shard for each file."""
         return shards_of(files)
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
         """The rows of the file from row `start` on."""
-        return chunks_of(_rows(shard), shard.origin, start=start)
+        return chunks_of(_rows(shard, self.encoding), shard.origin, start=start)
 
 
 ADAPTER = YamlDocument
 
 
-def _rows(shard: Shard) -> list[Any]:
-    documents = list(safe_load_all("\n".join(lines_of(shard.path, shard.name)), shard.name))
+def _rows(shard: Shard, encoding: str) -> list[Any]:
+    documents = list(safe_load_all("\n".join(lines_of(shard, encoding)), shard.name))
     if documents and not any(isinstance(document, (dict, list)) for document in documents):
         raise SourceFormatError(
             f"{shard.name} is a single text as YAML, without a mapping or a list.",

@@ -95,9 +95,10 @@ def format_of_bytes(head: bytes) -> KnownFormat | None:
     return None
 
 
-def is_zip_document(head: bytes) -> bool:
-    """Whether these are the first bytes of a ZIP archive that is one document, such as a workbook or a book."""
-    return head.startswith(_ZIP) and _within_zip(head) is not None
+def is_zip_document(head: bytes, extension: str) -> bool:
+    """Whether a ZIP archive is one document, such as a workbook or a book: by its first member or its extension."""
+    named = format_of_extension(extension)
+    return head.startswith(_ZIP) and (_within_zip(head) is not None or bool(named and named.zip))
 
 
 def _within_zip(head: bytes) -> KnownFormat | None:

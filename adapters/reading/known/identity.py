@@ -65,13 +65,14 @@ def readers_of(files: Sequence[SourceFile]) -> dict[str, list[SourceFile]]:
 
 
 def _reader(file: SourceFile, extension: str) -> str:
-    """The adapter for this file: by its content, or else by its extension if the content says nothing."""
+    """The adapter for this file: by its first bytes, or else by its extension, or else by its lines."""
     head = io.head(file.path, HEAD_BYTES)
-    if looks_like_text(head):
-        known = format_table.format_of_text(head, file.name, extension)
-    else:
-        known = format_table.format_of_bytes(head)
     named = format_table.format_of_extension(extension)
+    known = format_table.format_of_bytes(head)
+    if known is None and looks_like_text(head):
+        known = format_table.format_of_text(head, file.name, extension)
+        if known is not None and not (known.begins_the_file or known.reader) and named is not None and named.reader:
+            known = named
     if known is None or (named is not None and known.is_container):
         known = named
     return known.reader if known is not None else ""
