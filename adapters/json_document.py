@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeGuard
 
 from choline_data.adapters.base import MAX_ROW_BYTES, FormatClaim, Shard, Source, SourceChunk, SourceFile, from_row
 from choline_data.adapters.reading import batches, io, plain_files, records, text_files
@@ -127,7 +127,7 @@ def rows_of(document: Any) -> list[Any]:
         return _listed(document, "value")
     if not isinstance(document, dict):
         return [{"value": document}]
-    for reading in (_split, _under_key, _columns, _keyed, _lists_under_key):
+    for reading in (_split, _questions, _under_key, _columns, _keyed, _lists_under_key):
         rows = reading(document)
         if rows is not None:
             return rows
@@ -154,6 +154,33 @@ def _split(document: dict[str, Any]) -> list[Any] | None:
     if isinstance(index, list) and index != list(range(len(data))) and len(index) == len(data):
         rows = [{"index": i, **row} for i, row in zip(index, rows, strict=True)]
     return rows
+
+
+def _questions(document: dict[str, Any]) -> list[Any] | None:
+    """The questions of SQuAD and of sets in its layout: `{"data": [{"title", "paragraphs": [{"context", "qas": […]}]}]}`.
+
+    Each question is a row, with the values of its paragraph, its article and the document beside it.
+    """
+    articles = document.get("data")
+    about = {k: v for k, v in document.items() if k != "data"}
+    if not _all_have(articles, "paragraphs") or len(records.dumps(about)) > CONSTANT_BYTES:
+        return None
+    rows: list[Any] = []
+    for article in articles:
+        if not _all_have(article["paragraphs"], "qas"):
+            return None
+        of_article = about | {k: v for k, v in article.items() if k != "paragraphs"}
+        for paragraph in article["paragraphs"]:
+            if not _all_have(paragraph["qas"], "question"):
+                return None
+            of_paragraph = of_article | {k: v for k, v in paragraph.items() if k != "qas"}
+            rows += [of_paragraph | question for question in paragraph["qas"]]
+    return rows
+
+
+def _all_have(values: object, key: str) -> TypeGuard[list[dict[str, Any]]]:
+    """Whether the values are a list of objects that all have this key."""
+    return isinstance(values, list) and all(isinstance(value, dict) and key in value for value in values)
 
 
 def _under_key(document: dict[str, Any]) -> list[Any] | None:

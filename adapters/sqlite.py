@@ -7,6 +7,7 @@ is kept as JSON text; a blob in it is `{"$binary": base64}`.
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -108,9 +109,24 @@ def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+# Tables that SpatiaLite keeps about the layers of a database.
+_SPATIALITE = re.compile(
+    r"(spatial_ref_sys|geometry_columns|spatialite_history|sql_statements_log|data_licenses|se_|vector_layers|views_geometry|"
+    r"virts_geometry|idx_|raster_coverages|wms_|topologies|networks|ElementaryGeometries|SpatialIndex|KNN)"
+)
+
+
 def _tables(base: sqlite3.Connection) -> list[str]:
-    rows = base.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'table' ORDER BY name")
-    return [n for n, sql in rows if not n.startswith("sqlite_") and "VIRTUAL" not in (sql or "")[:30].upper()]
+    """The tables with data, in order of name: not those of SQLite, of its search indexes, and of geographic extensions."""
+    rows = base.execute("SELECT name, type FROM pragma_table_list WHERE schema = 'main' ORDER BY name").fetchall()
+    named = {name for name, _ in rows}
+    tables = [name for name, kind in rows if kind == "table" and not name.startswith("sqlite_")]
+    if "gpkg_contents" in named:
+        listed = {name for (name,) in base.execute("SELECT table_name FROM gpkg_contents")}
+        return [name for name in tables if name in listed]
+    if {"geometry_columns", "spatial_ref_sys"} <= named:
+        return [name for name in tables if not _SPATIALITE.match(name)]
+    return tables
 
 
 def _order(base: sqlite3.Connection, table: str) -> str:

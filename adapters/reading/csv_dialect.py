@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 DELIMITERS = ",\t;|"
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
+_SEP = re.compile(r"\"?sep=([^\w\s\"]|\t)\"?\r?\n", re.IGNORECASE)  # the first line of a file that Excel wrote
 MISSING = frozenset({"", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "-", "?"})
 
 
@@ -26,12 +27,39 @@ class Dialect:
 
 def sniff(text: str, extension: str = "") -> Dialect:
     """The dialect of a text that begins with `text`, which must end at the end of a line or of the file."""
-    lines = text.splitlines(keepends=True)[:400]
-    ways = {d: _rows(lines, d) for d in DELIMITERS}
+    stated = _SEP.match(text)
+    lines = text[stated.end() if stated else 0 :].splitlines(keepends=True)[:400]
+    delimiters = stated[1] if stated else DELIMITERS
+    preamble = _comments(lines, delimiters)
+    found = _sniffed(lines[preamble:], delimiters, extension)
+    return replace(found, skip=found.skip + preamble + bool(stated))
+
+
+def _comments(lines: list[str], delimiters: str) -> int:
+    """The number of comments above the header: lines that begin with #, and have another number of fields than the rows."""
+    rest = next((n for n, line in enumerate(lines) if not line.startswith("#")), 0)
+    body = lines[rest:]
+    if not rest or not body:
+        return 0
+    best = max(delimiters, key=lambda d: _score(_rows(body, d)))
+    rows = _rows(body, best)
+    share, width = _score(rows)
+    if not share and len(rows) > 1:
+        return 0
+    for number, line in enumerate(lines[:rest]):
+        is_wide = width > 1 and len(_rows([line], best)[0]) == width
+        if is_wide and not (line.startswith("# ") and _header(rows)[2]):
+            return number  # the header itself begins with #, as in BED and VCF files
+    return rest
+
+
+def _sniffed(lines: list[str], delimiters: str, extension: str) -> Dialect:
+    ways = {d: _rows(lines, d) for d in delimiters}
     preferred = {"tsv": "\t", "tab": "\t", "psv": "|"}.get(extension, ",")
+    preferred = preferred if preferred in delimiters else delimiters[0]
     scored = {d: _score(rows) for d, rows in ways.items()}
     best = max(
-        DELIMITERS,
+        delimiters,
         key=lambda d: (scored[d][0], _first_fits(ways[d], scored[d]), d == preferred, scored[d][1]),
     )
     if scored[best][1] < 2:

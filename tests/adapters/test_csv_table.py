@@ -127,3 +127,24 @@ def test_prose_is_no_table(write, source):
     table = write("b.txt", "a\tb\n" + "1\t2\n" * 9)
     (claim,) = csv_table.detect(source(prose, table))
     assert [f.name for f in claim.files] == ["b.txt"]
+
+
+def test_comments_above_the_header_are_not_rows(read, write):
+    text = "# exported in 2024\n# by someone, for others\nname,age,city\nAnn,3,Rome\nBob,4,Oslo\nCy,5,Paris\n"
+    assert read(Delimited(), write("a.csv", text)).rows[0] == {"name": "Ann", "age": 3, "city": "Rome"}
+
+
+def test_a_header_that_begins_with_a_hash_stays_the_header(read, write):
+    text = "##made by a tool\n#chrom\tstart\tend\nchr1\t1\t2\nchr1\t5\t9\nchr2\t5\t9\n"
+    assert read(Delimited(), write("a.tsv", text)).rows[0] == {"#chrom": "chr1", "start": 1, "end": 2}
+
+
+def test_rows_that_begin_with_a_hash_stay_rows(read, write):
+    found = read(Delimited(), write("a.csv", "tag,count\n#one,1\n#two,2\n#three,3\n"))
+    assert [row["tag"] for row in found.rows] == ["#one", "#two", "#three"]
+
+
+@pytest.mark.parametrize("first", ["sep=;", '"sep=;"', "SEP=;"])
+def test_the_first_line_may_state_the_delimiter(read, write, first):
+    found = read(Delimited(), write("a.csv", f"{first}\r\nname;price\r\nAnn;3,5\r\nBob;4,5\r\n"))
+    assert found.rows == [{"name": "Ann", "price": "3,5"}, {"name": "Bob", "price": "4,5"}]

@@ -94,3 +94,23 @@ def test_an_object_that_describes_the_texts_beside_it_is_passed_over(write, sour
     (claim,) = json_document.detect(source(about, write("a.txt", "x"), write("b.txt", "y")))
     assert claim.files == ()
     assert claim.described[0][0] == "about.json"
+
+
+def test_a_question_of_squad_is_a_row_with_its_context(read, write):
+    def question(article: int, number: int) -> dict[str, object]:
+        answers = [{"text": "x", "answer_start": number}]
+        return {"id": f"{article}{number}", "question": f"who {number}?", "answers": answers}
+
+    articles = [
+        {"title": f"T{n}", "paragraphs": [{"context": f"about {n}", "qas": [question(n, 0), question(n, 1)]}]}
+        for n in (0, 1)
+    ]
+    found = read(JsonDocument(), write("train-v1.1.json", json.dumps({"version": "1.1", "data": articles})))
+    assert [(row["id"], row["title"], row["context"], row["question"]) for row in found.rows] == [
+        ("00", "T0", "about 0", "who 0?"),
+        ("01", "T0", "about 0", "who 1?"),
+        ("10", "T1", "about 1", "who 0?"),
+        ("11", "T1", "about 1", "who 1?"),
+    ]
+    assert found.rows[3]["answers"] == [{"text": "x", "answer_start": 1}]
+    assert {row["version"] for row in found.rows} == {"1.1"}

@@ -62,3 +62,31 @@ def test_it_is_known_by_content(tmp_path, source, write):
     base = made(tmp_path / "a.bin", "create table t (x);")
     (claim,) = sqlite.detect(source(base, write("b.db", "no")))
     assert [f.name for f in claim.files] == ["a.bin"]
+
+
+def test_the_system_tables_of_a_geopackage_are_no_samples(tmp_path, read):
+    path = tmp_path / "places.gpkg"
+    with closing(sqlite3.connect(path)) as base:
+        base.executescript(
+            """CREATE TABLE gpkg_contents (table_name TEXT, data_type TEXT);
+            INSERT INTO gpkg_contents VALUES ('places', 'features');
+            CREATE TABLE gpkg_spatial_ref_sys (srs_id INTEGER, definition TEXT);
+            INSERT INTO gpkg_spatial_ref_sys VALUES (4326, 'GEOGCS');
+            CREATE TABLE places (fid INTEGER PRIMARY KEY, geom BLOB, name TEXT);
+            INSERT INTO places VALUES (1, x'4750', 'Rome'), (2, x'4750', 'Oslo');
+            CREATE VIRTUAL TABLE rtree_places_geom USING rtree(id, minx, maxx, miny, maxy);
+            INSERT INTO rtree_places_geom VALUES (1, 0, 1, 0, 1);"""
+        )
+    assert [row["name"] for row in read(Sqlite(), path).rows] == ["Rome", "Oslo"]
+
+
+def test_the_tables_of_a_search_index_are_no_samples(tmp_path, read):
+    path = tmp_path / "pages.db"
+    with closing(sqlite3.connect(path)) as base:
+        base.executescript(
+            """CREATE TABLE pages (body TEXT);
+            INSERT INTO pages VALUES ('one'), ('two');
+            CREATE VIRTUAL TABLE found USING fts5(body);
+            INSERT INTO found VALUES ('one');"""
+        )
+    assert [row["body"] for row in read(Sqlite(), path).rows] == ["one", "two"]
