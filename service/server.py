@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # Bytes of freed memory that each arena of malloc keeps for reuse; less with a small cache.
 KEPT_BYTES = 64 << 20
 BESIDE_BYTES = 300 << 20  # the process may have this much beside `memory`: code, libraries, messages on their way
-TOUCHED_BYTES = 96 << 20  # the system maps up to a megabyte of a file around each row that is read
+TOUCHED_BYTES = 160 << 20  # the system maps up to a megabyte of a file around each row that is read
 
 
 # At least up to this size, a request that is too long gets our own error, which names the limit. Above it, gRPC refuses.

@@ -18,6 +18,7 @@ _SETTINGS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
 _TUNABLES = "GLIBC_TUNABLES"
 ARENAS = 2
 SWEEP_BYTES, SWEEP_SECONDS = 8 << 20, 0.2
+RELEASE_SECONDS = 1.0
 
 
 @cache
@@ -55,7 +56,6 @@ class Sweeper:
 
     def __init__(self, run: Callable[[Callable[[], None]], object]) -> None:
         self._run = run
-        self._trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform.startswith("linux") else None
         self._bytes = 0
         self._at = 0.0
         self._sweeping = threading.Lock()
@@ -75,8 +75,36 @@ class Sweeper:
     def _sweep(self) -> None:
         try:
             gc.collect()
-            pa.default_memory_pool().release_unused()
-            if self._trim is not None:
-                self._trim(SWEEP_BYTES)
+            release(SWEEP_BYTES)
         finally:
             self._sweeping.release()
+
+
+def release(keep: int) -> None:
+    """Returns freed memory to the system, also the gaps between other allocations, but keeps about `keep` bytes."""
+    pa.default_memory_pool().release_unused()
+    trim = _trimmer()
+    if trim is not None:
+        trim(keep)
+
+
+@cache
+def _trimmer() -> Callable[[int], int] | None:
+    return getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform.startswith("linux") else None
+
+
+class PassMemory:
+    """Returns the memory of passes that ended to the system, at most once in RELEASE_SECONDS for the whole process."""
+
+    def __init__(self) -> None:
+        self._at = 0.0
+
+    def ended(self) -> None:
+        """Call this in the thread of a pass that ends. It takes milliseconds."""
+        now = time.monotonic()
+        if now >= self._at:
+            self._at = now + RELEASE_SECONDS
+            release(SWEEP_BYTES)
+
+
+PASSES = PassMemory()
