@@ -83,6 +83,7 @@ FORMATS: tuple[RegisteredFormat, ...] = (
     RegisteredFormat("statistics", _HERE + "tables.statistics_files", extra="statistics", by_table=True),
     RegisteredFormat("yaml", _HERE + "text_records.yaml_document", by_table=True),
     RegisteredFormat("toml", _HERE + "text_records.toml_document", by_table=True),
+    RegisteredFormat("xml", _HERE + "text_records.xml_records", by_table=True),
     RegisteredFormat("arff", _HERE + "text_records.arff", by_table=True),
     RegisteredFormat("conll", _HERE + "text_records.tagged_tokens", by_table=True),
     RegisteredFormat("fasttext", _HERE + "text_records.labelled_lines", by_table=True),

@@ -8,8 +8,17 @@ from typing import Any
 
 import pyarrow as pa
 
-from choline_data.adapters.base import MAX_ROW_BYTES, Adapter, FormatClaim, Shard, Source, SourceChunk, SourceFile
-from choline_data.adapters.reading import io
+from choline_data.adapters.base import (
+    MAX_ROW_BYTES,
+    Adapter,
+    FormatClaim,
+    Shard,
+    Source,
+    SourceChunk,
+    SourceFile,
+    from_row,
+)
+from choline_data.adapters.reading import io, records
 from choline_data.adapters.reading.names import in_order, is_about
 from choline_data.adapters.reading.rows import SourceRows
 from choline_data.adapters.reading.text_files import encoding_of, texts
@@ -64,12 +73,12 @@ def paragraphs(lines: Iterable[str], name: str, *, limit: int = MAX_ROW_BYTES) -
 
 
 def record_chunks(
-    records: Iterable[TextRecord], shard: Shard, start: int = 0, types: Mapping[str, pa.DataType] | None = None
+    found: Iterable[TextRecord], shard: Shard, start: int = 0, types: Mapping[str, pa.DataType] | None = None
 ) -> Iterator[SourceChunk]:
     """The records from number `start` on, in chunks. If the records end in an error, yields the complete ones first."""
     rows = SourceRows(shard.origin, types)
     try:
-        for number, record in enumerate(records):
+        for number, record in enumerate(found):
             if number < start:
                 continue
             if rows.full(record.size):
@@ -82,6 +91,11 @@ def record_chunks(
         yield from rows.take()
         raise
     yield from rows.take()
+
+
+def rows_in_chunks(rows: Iterable[object], shard: Shard, start: int = 0) -> Iterator[SourceChunk]:
+    """Parsed values (mappings of names to values) from row `start` on, in bounded chunks with a column for each name."""
+    return from_row(start, records.chunks(records.records_of_rows(rows), shard.origin, 0))
 
 
 def shards_of(files: Sequence[SourceFile]) -> list[Shard]:

@@ -9,8 +9,7 @@ from typing import Any
 
 from choline_data.adapters.base import FormatClaim, Shard, Source, SourceChunk, SourceFile
 from choline_data.adapters.json_document import rows_of
-from choline_data.adapters.reading.documents import chunks_of
-from choline_data.adapters.text_records.line_records import claim_all, lines_of, shards_of
+from choline_data.adapters.text_records.line_records import claim_all, lines_of, rows_in_chunks, shards_of
 from choline_data.errors import SourceDamagedError, SourceTooLargeError, one_line
 
 MAX_CHARS = 16 << 20
@@ -28,7 +27,7 @@ class TomlDocument:
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
         """The rows of the file from row `start` on."""
-        return chunks_of(rows_of(_document(shard, self.encoding)), shard.origin, start=start)
+        return rows_in_chunks(rows_of(_document(shard, self.encoding)), shard, start)
 
 
 ADAPTER = TomlDocument

@@ -13,7 +13,7 @@ from choline_data.adapters.reading.known.format_table import KnownFormat, format
 from choline_data.adapters.reading.known.identity import identify
 from choline_data.catalog.locate import resolve
 from choline_data.catalog.planning import IngestPlan, Wishes, plan_source
-from choline_data.errors import ChoiceNeededError, SourceFormatError
+from choline_data.errors import ChoiceNeededError, SourceDamagedError, SourceFormatError
 
 PROSE = {
     "story": "Once upon a time, there was a king.\nHe had three sons, and he loved them all.\n\nThe eldest went away.\n"
@@ -48,10 +48,7 @@ STRUCTURED = {
     "vCard contacts": "BEGIN:VCARD\nVERSION:3.0\nFN:Ada Lovelace\nEND:VCARD\n",
     "mbox mail": "From a@example.org Mon Jan  1 10:00:00 2024\nFrom: a@example.org\nSubject: Hi\n\nHello.\n",
     "mail message": "From: a@example.org\nTo: b@example.org\nSubject: Hello\n\nThis is the text.\n",
-    "MediaWiki dump": "<mediawiki xml:lang='en'>\n<page><title>A</title></page>\n</mediawiki>\n",
-    "TMX translation memory": '<?xml version="1.0"?>\n<tmx version="1.4"><body></body></tmx>\n',
-    "RSS or Atom feed": '<?xml version="1.0"?>\n<rss version="2.0"><channel></channel></rss>\n',
-    "XML": '<?xml version="1.0"?>\n<inventory><item>1</item></inventory>\n',
+    "XML": '<?xml version="1.0"?>\n<inventory><item>1</item><owner>me</owner></inventory>\n',
     "HTML page": "<!DOCTYPE html>\n<html><body>404 Not Found</body></html>\n",
     "BRAT annotations": "T1\tPerson 0 5\tAlice\nT2\tPlace 10 15\tParis\nR1\tIn Arg1:T1 Arg2:T2\n",
     "tagged text (word/TAG)": "The/DT dog/NN barks/VBZ ./.\nA/DT cat/NN sleeps/VBZ ./.\n",
@@ -126,7 +123,7 @@ def test_a_structured_file_beside_prose_is_left_out_with_its_name(tmp_path: Path
 @pytest.mark.parametrize("name", ["data.csv", "data.jsonl", "data.json", "data.tsv", "data.parquet"])
 def test_an_error_page_in_place_of_data_is_named(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("<!DOCTYPE html>\n<html><head><title>404</title></head><body>a, b</body></html>\n")
-    with pytest.raises(SourceFormatError, match="is HTML page"):
+    with pytest.raises(SourceDamagedError, match="web page"):
         plan(tmp_path / name)
 
 
