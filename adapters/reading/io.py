@@ -27,20 +27,27 @@ def open_raw(path: str) -> Iterator[BinaryIO]:
 
     A path `archive!/place/name`, as `members.listing` returns it, opens a member of a ZIP or tar.
     """
-    if "!/" in path:
+    if _is_member(path):
         from choline_data.adapters.reading import members
 
-        if members.is_member(path):
-            with members.open_member(path) as file:
-                yield file
-            return
+        with members.open_member(path) as file:
+            yield file
+        return
     with plain_files.open_file(path) as file:
         yield file
 
 
+def _is_member(path: str) -> bool:
+    if "!/" not in path:
+        return False
+    from choline_data.adapters.reading import members
+
+    return members.is_member(path)
+
+
 def arrow_input(file: BinaryIO, path: str) -> pa.NativeFile:
     """The opened file for pyarrow. For a local file, pyarrow reads it directly, not through Python."""
-    local = local_path(path)
+    local = None if _is_member(path) else local_path(path)
     return pa.OSFile(local) if local is not None else pa.PythonFile(file, "r")
 
 
