@@ -7,6 +7,8 @@ import tarfile
 import zipfile
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from choline_data.adapters.reading import plain_files
@@ -122,3 +124,26 @@ def test_a_cut_compressed_tar_names_itself_and_the_byte(tmp_path):
     (tmp_path / "cut.tar.gz").write_bytes(whole[:-20])
     with pytest.raises(SourceDamagedError, match=rf"cut\.tar\.gz: .* at byte {len(whole) - 20}"):
         add(tmp_path / "home", tmp_path / "cut.tar.gz")
+
+
+@pytest.mark.parametrize("pack", ["zip", "tar", "tar.gz"])
+@pytest.mark.parametrize("kind", ["parquet", "arrow"])
+def test_tables_within_archives_are_read(tmp_path: Path, pack: str, kind: str) -> None:
+    table = pa.table({"title": ["a", "b", "c"], "n": [1, 2, 3]})
+    content = io.BytesIO()
+    if kind == "parquet":
+        pq.write_table(table, content)
+    else:
+        with pa.ipc.new_file(content, table.schema) as out:
+            out.write_table(table)
+    archive = tmp_path / f"rows.{pack}"
+    if pack == "zip":
+        with zipfile.ZipFile(archive, "w") as packed:
+            packed.writestr(f"rows.{kind}", content.getvalue())
+    else:
+        with tarfile.open(archive, "w:gz" if pack == "tar.gz" else "w") as packed:
+            info = tarfile.TarInfo(f"rows.{kind}")
+            info.size = len(content.getvalue())
+            packed.addfile(info, io.BytesIO(content.getvalue()))
+    done, _ = add(tmp_path / "home", archive)
+    assert (done.rows, done.rejected) == (3, 0)
