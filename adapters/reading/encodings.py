@@ -130,7 +130,12 @@ def _seven_bits(sample: bytes, stated: list[str]) -> str:
     """The encoding of text that writes all characters as ASCII bytes with escape sequences, or ""."""
     for encoding, escapes in _SEVEN_BITS:
         known = encoding in stated or escapes[0][:1] == b"\x1b"
-        if known and any(escape in sample for escape in escapes) and decoded_or_none(sample, encoding) is not None:
+        if (
+            known
+            and escapes[0][0] in sample
+            and any(escape in sample for escape in escapes)
+            and decoded_or_none(sample, encoding) is not None
+        ):
             return encoding
     return ""
 
