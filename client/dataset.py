@@ -23,7 +23,7 @@ from choline_data.client.maps import FirehoseMap
 from choline_data.client.options import MakingOptions, ReaderOptions, StreamOptions
 from choline_data.client.passing.budget import BudgetPass, progress_of
 from choline_data.client.passing.passes import KEPT_BYTES, Pass, PassProgress
-from choline_data.client.passing.standing import Standing
+from choline_data.client.passing.standing import Standing, begun
 from choline_data.client.ranks import frameworks
 from choline_data.client.ranks.found import find_rank
 from choline_data.client.ranks.share import Share, share_of
@@ -31,7 +31,7 @@ from choline_data.client.readers import forks
 from choline_data.client.readers.reader import Chunk, Described, Reader
 from choline_data.client.sample_source import PlaceOptions, SampleSource
 from choline_data.client.telemetry import ReaderMetrics
-from choline_data.errors import InvalidOptionError, OutOfRangeError
+from choline_data.errors import InvalidOptionError
 from choline_data.mix.rows_of_steps import explain
 from choline_data.order.recipe import Recipe
 from choline_data.process.memory import keep_freed
@@ -44,6 +44,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
     """The samples of a mix, split over ranks and workers, read from a local home (`server=None`) or from servers.
 
     Iteration begins at position 0, or where `load_state_dict` or `seek` set it. After a complete pass it begins at 0 again.
+    The next iteration over an endless stream begins where the last one was left.
     """
 
     def __init__(
@@ -214,11 +215,13 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
                 "Lightning reads one batch ahead, and its checkpoint would lose that batch.",
                 remedy="Pass dataset.loader() to Lightning, not the dataset.",
             )
-        return self._begin()
+        return begun(self._begin)
 
     def _begin(self) -> Pass:
         """Starts a pass at the current position."""
         share, standing = self._share(), self._standing
+        if self.length is None:
+            standing.continue_endless()
         mixing.check_batches(self._recipe, standing.start, share.batch, self.batch_tokens)
         state = standing.take_worker_state(share)
         if self.batch_tokens is not None:
@@ -261,11 +264,14 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
     def _expect(self, loader: frameworks.Found) -> None:
         """Records which loader starts workers for this dataset, and the rank of this process."""
         self._source.settle()
+        if loader.loader and self.length is None:
+            self._standing.keep_place()
         self._standing.expect(loader, self._reading.rank)
 
     def __getstate__(self) -> dict[str, Any]:
         self._expect(frameworks.iterating(self))
-        return {**self.__dict__, "_standing": self._standing.detached(), "_source": copy.copy(self._source)}
+        standing = self._standing.detached(endless=self.length is None)
+        return {**self.__dict__, "_standing": standing, "_source": copy.copy(self._source)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -315,13 +321,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
 
     def seek(self, position: int) -> None:
         """Makes the next iteration begin at this position of the stream."""
-        length = self.length
-        if type(position) is not int or position < 0 or (length is not None and position > length):
-            raise OutOfRangeError(
-                f"Position {position} is not in the stream.",
-                remedy=f"It has positions 0 to {length - 1}." if length else "Positions begin at 0.",
-            )
-        self._standing.go_to(position)
+        self._standing.seek(position, self.length)
 
     def explain(self, step: int) -> list[dict[str, Any]]:
         """The dataset, revision, row and epoch of each sample in a step of all ranks. Computed from the recipe; reads no data."""

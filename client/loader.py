@@ -100,6 +100,7 @@ class Loader:
         )
         self._state = self.dataset.state_dict()
         self._steps: weakref.ref[_Steps] | None = None  # the running loop
+        self._ended_with: tuple[object, ...] | None = None  # what workers knew at the end of a complete pass
 
     @property
     def batch_size(self) -> int | None:
@@ -111,11 +112,25 @@ class Loader:
 
     def __iter__(self) -> Iterator[Any]:
         # The dataset in this process does not advance. The loader counts the positions of its copies in the workers.
+        self._continue_endless()
         start = self.dataset.state_dict()
         self._state = start
+        if self._ended_with != self._what_workers_know():
+            self._loader._iterator = None  # persistent workers restart
+        self._ended_with = None
         steps = _Steps(self, iter(self._loader), start)
         self._steps = weakref.ref(steps)
         return steps
+
+    def _continue_endless(self) -> None:
+        """Moves the dataset to the last batch that the loop received, if the loop over an endless stream was left."""
+        if self.dataset.length is None and self.dataset._standing.was_left:
+            self.dataset._standing.go_to(self._state["position"], self._state["epoch"])
+
+    def _what_workers_know(self) -> tuple[object, ...]:
+        """What determines the next pass. Persistent workers do not notice if it changes."""
+        dataset = self.dataset
+        return dataset.recipe, dataset._bans.ids, dataset.batch_size, dataset._standing.start, dataset._standing.epoch
 
     def state_dict(self) -> dict[str, Any]:
         """The current position, after the last batch that the loop received."""
@@ -178,6 +193,7 @@ class Loader:
                 option="num_workers",
             )
         if self._loader.num_workers:
+            self._continue_endless()
             self.dataset._standing.forget_pass()
         recipe = self.dataset.change_mix(mix, at=at, until=until, steps=steps, read_to=self._state["position"])
         self._state = {**self._state, **self.dataset._lasting_state()}
@@ -236,9 +252,11 @@ class _Steps:
             self.finished = True
             self._loader.dataset._standing.go_to(0, self._start["epoch"] + 1)
             self._loader._state = self._loader.dataset.state_dict()
+            self._loader._ended_with = self._loader._what_workers_know()
             raise
-        # Lightning requests a batch before it delivers the previous one. The batches that it still holds are not trained on yet.
-        given = position if fetcher is None else self._after[-1 - held]
+        # Without a length, Lightning requests a batch before it delivers the previous one. The batches that it still holds are
+        # not trained on yet.
+        given = position if fetcher is None or getattr(fetcher, "length", None) is not None else self._after[-1 - held]
         self._after.append(position)
         self._loader._state = {**self._start, **self._loader.dataset._lasting_state(), "position": given}
         if self._loader.num_workers:

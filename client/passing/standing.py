@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NoReturn
 
 from choline_data.client.passing.passes import Pass, PassProgress
 from choline_data.client.ranks.found import find_rank
-from choline_data.client.ranks.frameworks import Found
+from choline_data.client.ranks.frameworks import Found, starting_workers
 from choline_data.client.ranks.share import Share
-from choline_data.errors import InvalidOptionError
+from choline_data.errors import InvalidOptionError, OutOfRangeError
 
 
 def in_worker() -> bool:
@@ -19,6 +19,20 @@ def in_worker() -> bool:
     import torch.utils.data
 
     return torch.utils.data.get_worker_info() is not None
+
+
+def begun(begin: Callable[[], Iterator[Any]]) -> Iterator[Any]:
+    """The pass that `begin` starts. In a worker, an error comes with its first sample: torch does not forward earlier ones."""
+    try:
+        return begin()
+    except InvalidOptionError as error:
+        if not in_worker():
+            raise
+        return map(_raised, [error])
+
+
+def _raised(error: Exception) -> NoReturn:
+    raise error
 
 
 @dataclass
@@ -35,10 +49,14 @@ class Standing:
     unknown: bool = False  # workers read the dataset, and their position is not known
     in_workers: bool = False
     foreign_workers: bool = False  # the workers belong to a loader other than `dataset.loader()`
+    started_by: weakref.ref[Any] | None = None  # the iterator that started the workers
+    left_unknown: bool = False  # an iteration with foreign workers was left, and another one began
 
-    def detached(self) -> Standing:
+    def detached(self, *, endless: bool) -> Standing:
         """A copy without the pass. A pass belongs to the process and to the object that began it."""
-        return replace(self, progress=None, live=None)
+        left = endless and self.progress is not None and not self.progress.finished
+        start = self.place()["position"] if left else self.start
+        return replace(self, start=start, progress=None, live=None, started_by=None)
 
     def go_to(self, position: int, epoch: int | None = None, length: int | None = None) -> None:
         """Makes the next pass begin at this position. At the end of the stream (`length`), the next pass begins at 0."""
@@ -48,10 +66,20 @@ class Standing:
             self.start, self.epoch = 0, self.epoch + 1
         self.forget_pass()
 
+    def seek(self, position: int, length: int | None) -> None:
+        """Makes the next pass begin at this position. Raises OutOfRangeError if the stream, of this length, does not have it."""
+        if type(position) is not int or position < 0 or (length is not None and position > length):
+            raise OutOfRangeError(
+                f"Position {position} is not in the stream.",
+                remedy=f"It has positions 0 to {length - 1}." if length else "Positions begin at 0.",
+            )
+        self.go_to(position)
+
     def forget_pass(self) -> None:
         """Records that no pass is running, here or in workers."""
         self.progress, self.live = None, None
-        self.unknown = self.in_workers = self.foreign_workers = False
+        self.unknown = self.in_workers = self.foreign_workers = self.left_unknown = False
+        self.started_by = None
 
     def running(self) -> Pass | None:
         """The pass that is running in this process, or None."""
@@ -63,6 +91,9 @@ class Standing:
         if loader.loader or loader.shard_group or loader.dispatcher:
             self.expected = loader
             self.parent_rank = rank or find_rank()
+            iterator = starting_workers()
+            self.left_unknown |= self.foreign_workers and (self.started_by is None or self.started_by() is not iterator)
+            self.started_by = None if iterator is None else weakref.ref(iterator)
             self.unknown, self.in_workers = loader.stateless, loader.workers > 0
             self.foreign_workers = self.in_workers and not loader.ours
 
@@ -96,6 +127,32 @@ class Standing:
                 remedy="Leave the loop, dataset.load_state_dict(loader.state_dict()), change the mix, and loop again.",
                 option="num_workers",
             )
+
+    @property
+    def was_left(self) -> bool:
+        """Whether an iteration began, here or in workers, and did not come to its end."""
+        return self.in_workers or (self.progress is not None and not self.progress.finished)
+
+    def continue_endless(self) -> None:
+        """Makes the next pass over an endless stream begin where the last one was left.
+
+        Raises InvalidOptionError if workers of another loader read the last one, because they do not tell where it was left.
+        """
+        left = self.progress is not None and not self.progress.finished
+        if self.left_unknown or (left if in_worker() else self.foreign_workers):
+            raise InvalidOptionError(
+                "This stream has no end, and an iteration over it with workers of a DataLoader was left. The next one cannot "
+                "continue there, because this process does not know their position.",
+                remedy="Use dataset.loader(), which continues. Or call dataset.seek(position) before each iteration.",
+                option="num_workers",
+            )
+        self.keep_place()
+
+    def keep_place(self) -> None:
+        """Makes the next pass begin where the pass in this process is now, if one runs."""
+        if self.progress is not None and not self.progress.finished:
+            place = self.place()
+            self.go_to(place["position"], place["epoch"])
 
     def take_worker_state(self, share: Share) -> Mapping[str, Any] | None:
         """Returns the loaded worker state, once. Raises InvalidOptionError if it belongs to another worker."""

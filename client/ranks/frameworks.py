@@ -63,6 +63,11 @@ def iterating(dataset: object) -> Found:
     return Found(loader_batch, workers, loader, dispatcher, stateless, ours, group)
 
 
+def starting_workers() -> Any:
+    """The iterator in the call stack that starts workers for a DataLoader, or None."""
+    return next((value for value in _objects() if type(value).__name__.endswith("MultiProcessingDataLoaderIter")), None)
+
+
 def fetcher() -> Any:
     """Lightning's fetcher in the call stack, or None. It holds batches that the loop has not received yet."""
     return next((value for value in _objects() if type(value).__name__ == "_PrefetchDataFetcher"), None)

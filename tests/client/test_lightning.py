@@ -21,17 +21,21 @@ ROOT = Path(__file__).parents[2]
 
 
 class _PrefetchDataFetcher:
-    """What Lightning's class of this name does with a loader that has no length: one batch is always held."""
+    """What Lightning's class of this name does: one batch of a loader that has no length is always held."""
 
     def __init__(self, loader: Any) -> None:
         self.loader, self.batches = loader, []
+        self.length = None if getattr(loader, "dataset", loader).length is None else len(loader)
 
     def __iter__(self) -> Any:
         self.iterator = iter(self.loader)
-        self.batches.append(next(self.iterator))
+        if self.length is None:
+            self.batches.append(next(self.iterator))
         return self
 
     def __next__(self) -> Any:
+        if self.length is not None:
+            return next(self.iterator)
         batch = self.batches.pop(0)
         self.batches.append(next(self.iterator))
         return batch
@@ -47,6 +51,24 @@ def test_a_batch_that_is_held_is_not_in_the_state(firehose: Any, workers: int, c
     again.load_state_dict(state)
     got += positions(islice(_PrefetchDataFetcher(again), 3))
     assert got == list(range((count + 3) * 8))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_state_of_a_finite_stream_has_the_last_batch(firehose: Any, workers: int):
+    loader = firehose(batch_size=8).loader(num_workers=workers)
+    got = positions(islice(_PrefetchDataFetcher(loader), 5))
+    again = firehose(batch_size=8).loader(num_workers=workers)
+    again.load_state_dict(loader.state_dict())
+    assert got + positions(_PrefetchDataFetcher(again)) == list(range(450))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_limited_epoch_of_an_endless_stream_continues_with_the_batch_that_was_held(firehose: Any, workers: int):
+    loader = firehose(repeat=True, batch_size=8).loader(num_workers=workers)
+    assert [positions(islice(_PrefetchDataFetcher(loader), 3)) for _ in range(2)] == [
+        list(range(24)),
+        list(range(24, 48)),
+    ]
 
 
 def test_workers_of_a_dropped_fetcher_end_at_once(firehose: Any):

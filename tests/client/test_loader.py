@@ -168,3 +168,28 @@ def test_two_processes_of_a_group_find_their_ranks_and_make_equal_steps(home: Pa
     assert set(got[0] + got[1]) == set(range(390))
     dealt = [json.loads((tmp_path / f"dealt-{rank}").read_text()) for rank in (0, 1)]
     assert sorted(dealt[0] + dealt[1]) == sorted([*range(384), *range(384)])  # without workers, and with
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+def test_workers_that_persist_follow_a_state_a_ban_and_a_skip(firehose: Any, persistent: bool):
+    loader = firehose(batch_size=8).loader(num_workers=2, persistent_workers=persistent)
+    assert positions(loader) == list(range(450))
+    loader.load_state_dict(firehose(batch_size=8).state_dict() | {"position": 400})
+    assert positions(loader) == list(range(400, 450))
+    loader.skip(50)
+    assert positions(loader) == list(range(400, 450))
+    first = next(iter(firehose(batch_size=1)))["id"]
+    loader.ban(first)
+    assert positions(loader) == list(range(1, 450))
+    for _ in zip(range(3), loader, strict=False):  # the loop is left
+        pass
+    assert positions(loader) == list(range(1, 450))
+
+
+def test_workers_persist_from_one_complete_pass_to_the_next(firehose: Any):
+    loader = firehose(batch_size=8).loader(num_workers=2, persistent_workers=True)
+    processes = []
+    for _ in range(2):
+        assert positions(loader) == list(range(450))
+        processes.append([worker.pid for worker in loader._loader._iterator._workers])
+    assert processes[0] == processes[1]
