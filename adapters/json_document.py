@@ -17,12 +17,14 @@ from typing import Any, NoReturn, TypeGuard
 
 from choline_data.adapters.base import MAX_ROW_BYTES, FormatClaim, Shard, Source, SourceChunk, SourceFile, from_row
 from choline_data.adapters.reading import batches, io, plain_files, records, text_files
+from choline_data.adapters.reading.split_words import splits_in
 from choline_data.errors import SourceDamagedError, SourceFormatError, SourceTooLargeError, one_line
 
 MAX_DOCUMENT = 64 << 20
 CONSTANT_BYTES = 4 << 10  # values beside the rows are copied to each row up to this size
 EXTENSIONS = frozenset({"json", "geojson"})
 _BLANK = " \t\r\n"
+_FIRST_KEY = re.compile(rb'\s*\{\s*"([^"\\]{1,64})"\s*:\s*\[')
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,36 @@ class JsonDocument:
     encoding: str = ""
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """One shard for each file."""
-        return [Shard(file.path, file.name, size=file.size) for file in files]
+        """One shard for each file. A document of splits, `{"train": […], "test": […]}`, has one for each of its keys."""
+        parted = [(file, self._splits(file) or [("", "")]) for file in files]
+        return [
+            Shard(file.path, file.name, member=key, size=file.size // len(keys), split=split)
+            for file, keys in parted
+            for key, split in keys
+        ]
+
+    def _splits(self, file: SourceFile) -> list[tuple[str, str]]:
+        """The keys of a document of splits, and their splits. Looks into a document only if it begins like one."""
+        first = _FIRST_KEY.match(io.head(file.path, 4 << 10).removeprefix(codecs.BOM_UTF8))
+        if first is None or not splits_in(first[1].decode("utf-8", "replace")):
+            return []
+        try:
+            document = self._document(Shard(file.path, file.name))
+        except (SourceDamagedError, SourceTooLargeError):
+            return []  # `read` raises it
+        splits = {key: splits_in(key) for key, value in document.items() if isinstance(value, list)}
+        if len(splits) < 2 or any(len(found) != 1 for found in splits.values()):
+            return []
+        return [(key, found[0]) for key, found in splits.items()]
+
+    def _document(self, shard: Shard) -> Any:
+        encoding = shard.encoding or text_files.encoding_of(shard.path, shard.name, self.encoding)
+        data = bytearray()
+        for piece in text_files.utf8_pieces(io.pieces(shard.path, shard.name), shard.name, encoding):
+            data += piece
+            if len(data) > self.max_document_bytes:
+                raise self._too_large(shard.name)
+        return self._loaded(bytes(data), shard.name)
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
         """The document's rows from row `start` on."""
@@ -43,6 +73,9 @@ class JsonDocument:
         return from_row(start, batches.partitioned(records.chunks(found, shard.origin, 0), shard.name))
 
     def _rows(self, shard: Shard) -> Iterator[Any]:
+        if shard.member:
+            yield from _listed(self._document(shard)[shard.member], "value")
+            return
         data = bytearray()
         encoding = shard.encoding or text_files.encoding_of(shard.path, shard.name, self.encoding)
         pieces = text_files.utf8_pieces(io.pieces(shard.path, shard.name), shard.name, encoding)
@@ -55,11 +88,14 @@ class JsonDocument:
             yield from rows_of(document) if document is not None else ()
             return
         if data.removeprefix(codecs.BOM_UTF8).lstrip()[:1] != b"[":
-            raise SourceTooLargeError(
-                f"{shard.name} is a JSON document of over {self.max_document_bytes:,} bytes (max_document_bytes).",
-                remedy="Make JSON Lines of it: jq -c '.rows[]' FILE > FILE.jsonl, with the key of its rows.",
-            )
+            raise self._too_large(shard.name)
         yield from self._elements(bytes(data), pieces, shard.name)
+
+    def _too_large(self, name: str) -> SourceTooLargeError:
+        return SourceTooLargeError(
+            f"{name} is a JSON document of over {self.max_document_bytes:,} bytes (max_document_bytes).",
+            remedy="Make JSON Lines of it: jq -c '.rows[]' FILE > FILE.jsonl, with the key of its rows.",
+        )
 
     def _loaded(self, data: bytes, name: str) -> Any:
         if not data.strip():

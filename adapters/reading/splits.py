@@ -194,8 +194,10 @@ def settled(shards: Sequence[Shard], files: Sequence[SourceFile], by: SplitBy) -
     kept: list[Shard] = []
     out: dict[str, str] = {}
     for shard in shards:
-        file = by_path.get(shard.path, SourceFile(shard.path, shard.name))
+        file = by_path.get(shard.path, SourceFile(shard.path, shard.name, split=shard.split))
         split = shard.split or file.split or tables.get(f"{shard.name}!/{shard.member}", "")
+        if by.how != "names":
+            split = file.split  # the user's word counts more than the layout's
         if split == NO_SPLIT:
             out |= dict.fromkeys([f.name for f in shard.files if f.split == NO_SPLIT] or [shard.name], WHY_NO_SPLIT)
             continue

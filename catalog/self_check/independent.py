@@ -228,6 +228,8 @@ def _json_document(adapter: Any, shard: Shard) -> Iterator[SourceRow]:
         return
     document = json.loads(data.decode(_encoding(adapter, shard)))
     lists = [value for value in document.values() if isinstance(value, list)] if isinstance(document, dict) else []
+    if shard.member:
+        document = document[shard.member]
     rows = lists[0] if len(lists) == 1 and not any(isinstance(v, dict) for v in document.values()) else document
     if isinstance(rows, list) and len(rows) > 1 and all(isinstance(row, dict) for row in rows):
         for at in _ends(len(rows)):

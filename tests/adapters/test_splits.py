@@ -259,6 +259,26 @@ def test_a_split_by_column_wins_over_a_readme(tmp_path: Path, home: Home) -> Non
     assert stored(home, tmp_path / "x").keys() == {"a/train"}
 
 
+def test_a_document_of_splits_has_them(tmp_path: Path, home: Home) -> None:
+    def rows(first: int, count: int) -> list[dict[str, Any]]:
+        return [{"source": "x", "number": n} for n in range(first, first + count)]
+
+    document = {"train": rows(0, 9), "oos_val": rows(20, 2), "test": rows(30, 3), "version": "1.0"}
+    for name, dumped in (("rows.json", document), ("both/rows.json", {"test": rows(0, 2), "train": rows(5, 9)})):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(json.dumps(dumped, indent=1))
+    found = {split: numbers(rows) for split, rows in stored(home, tmp_path / "rows.json").items()}
+    assert found == {"train": list(range(9)), "validation": [20, 21], "test": [30, 31, 32]}
+    found = {split: numbers(rows) for split, rows in stored(home, tmp_path / "both").items()}
+    assert found == {"test": [0, 1], "train": list(range(5, 14))}
+    assert stored(home, tmp_path / "rows.json", split_by="none").keys() == {""}
+
+
+def test_a_document_with_a_key_that_is_no_split_has_none(tmp_path: Path, home: Home) -> None:
+    (tmp_path / "rows.json").write_text(json.dumps({"test": [{"a": 1}] * 9, "examples": [{"a": 2}]}))
+    assert stored(home, tmp_path / "rows.json", as_kind="tabular").keys() == {""}
+
+
 def test_tables_of_a_database_have_splits(tmp_path: Path, home: Home) -> None:
     import sqlite3
 
