@@ -12,8 +12,9 @@ import re
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urldefrag, urlsplit
 
 from choline_data.adapters.base import Source, SourceFile
 from choline_data.adapters.reading.left_out import why_left_out
@@ -29,6 +30,7 @@ from choline_data.errors import (
 )
 from choline_data.places.downloads import persistently
 from choline_data.places.locations import check_location, filesystem, is_url, redacted
+from choline_data.places.web_files import asked_pin
 
 MAX_FILES = 2_000_000
 MAX_BRACES = 100_000
@@ -277,9 +279,7 @@ def _name_of(location: str) -> str:
 
 
 def _remote(location: str) -> Source:
-    fs: Any
-    fs, path = filesystem(location)
-    found = persistently(location, lambda: _remote_files(fs, location, path))
+    found = _web_files(location) if _is_http(location) else persistently(location, lambda: _remote_files(location))
     if not found:
         raise SourceNotFoundError(f"{redacted(location)}: there are no files.", remedy="Check the address.")
     names = sorted(found)
@@ -292,24 +292,39 @@ def _remote(location: str) -> Source:
         if len(names) > 1 and (reason := why_left_out(short)):
             listing.left_out.append((short, reason))
             continue
-        size = int(info.get("size") or -1)
-        listing.files.append(SourceFile(str(fs.unstrip_protocol(name)), short, size, _checksum(info)))
+        stated = info.get("size")
+        size = -1 if stated is None else int(stated)
+        listing.files.append(SourceFile(info["place"], short, size, _checksum(info)))
     listing.files.sort(key=lambda f: in_order(f.name))
     return listing.source(redacted(location), _name_of(redacted(location)), folder=len(listing.files) > 1)
 
 
-def _remote_files(fs: Any, location: str, path: str) -> dict[str, dict[str, Any]]:
-    web = location.lower().startswith(("http://", "https://"))
-    if web:
-        return {name: fs.info(name) for name in expanded(path)}
+def _is_http(location: str) -> bool:
+    return location.lower().startswith(("http://", "https://"))
+
+
+def _web_files(path: str) -> dict[str, dict[str, Any]]:
+    """What the servers state about each URL of a brace set. The pin holds for the whole `add`."""
+    found: dict[str, dict[str, Any]] = {}
+    for name in expanded(path):
+        place = urldefrag(name).url
+        pin = persistently(place, partial(asked_pin, place))
+        found[place] = {"size": pin.size, "etag": pin.etag, "place": pin.on(place)}
+    return found
+
+
+def _remote_files(location: str) -> dict[str, dict[str, Any]]:
+    """What an object store states about each file at the location."""
+    fs: Any
+    fs, path = filesystem(location)
+    found: dict[str, dict[str, Any]] = {}
     if re.search(r"[*?\[{]", path):
-        found: dict[str, dict[str, Any]] = {}
         for name in expanded(path):
             found |= fs.glob(name, detail=True)
-        return {name: info for name, info in found.items() if info.get("type") == "file"}
-    if fs.isdir(path):
-        return dict(fs.find(path, detail=True))
-    return {path: fs.info(path)}
+        found = {name: info for name, info in found.items() if info.get("type") == "file"}
+    else:
+        found = dict(fs.find(path, detail=True)) if fs.isdir(path) else {path: fs.info(path)}
+    return {name: {**info, "place": str(fs.unstrip_protocol(name))} for name, info in found.items()}
 
 
 def _checksum(info: dict[str, Any]) -> str:

@@ -25,6 +25,7 @@ from choline_data.catalog.planning import IngestPart, IngestPlan
 from choline_data.errors import InvalidOptionError
 from choline_data.places.home import Home
 from choline_data.places.locations import is_url
+from choline_data.places.pins import without_pin
 from choline_data.store.leases import writing
 from choline_data.store.manifest import store_manifest
 from choline_data.store.manifest_in_place import FileInPlace, ManifestInPlace
@@ -148,7 +149,7 @@ def _files(plan: IngestPlan) -> list[tuple[int, Shard]]:
 
 
 def _looked_at(number: int, shard: Shard) -> _File:
-    location = shard.path if is_url(shard.path) else os.path.abspath(shard.path)
+    location = without_pin(shard.path)[0] if is_url(shard.path) else os.path.abspath(shard.path)
     size, stamp = _state(location)
     digest, meta = footer_of(location, shard.name)
     return _File(shard, number, digest, meta, location, size, stamp)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import gzip
 import io
 import json
@@ -24,6 +23,7 @@ from choline_data.errors import (
     UnavailableError,
 )
 from choline_data.places import downloads as remote
+from choline_data.places import web_files
 from choline_data.places.home import Home
 from choline_data.store import open_revision
 
@@ -62,7 +62,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def web(monkeypatch: pytest.MonkeyPatch) -> Iterator:
     """A web server that holds FILES."""
-    pytest.importorskip("aiohttp")
+    pytest.importorskip("requests")
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     from web import serving
 
@@ -94,10 +94,10 @@ def test_it_is_the_revision_that_the_same_file_here_has(tmp_path, web):
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_connection_that_is_cut_each_time_is_an_error_with_the_address_and_the_byte(tmp_path, web, name):
-    with pytest.raises(UnavailableError, match=rf"/cut/{name} can't be read from byte \d+ of [\d,]+ ") as caught:
+    with pytest.raises(UnavailableError, match=rf"/cut/{name} can't be read from byte [\d,]+ of [\d,]+ ") as caught:
         add(tmp_path, web.url("cut", name))
     assert "try again" in caught.value.remedy
-    assert web.asked["GET cut"] == len(remote.WAITS) + 1
+    assert len(remote.WAITS) < web.asked["GET cut"] <= 5 * (len(remote.WAITS) + 1)
     assert not list(tmp_path.rglob("*.arrow"))
 
 
@@ -107,16 +107,23 @@ def test_a_file_that_came_short_is_damaged_where_it_says_its_length(tmp_path, we
             add(tmp_path, web.url("short", name))
 
 
-@pytest.mark.filterwarnings("ignore:.*Connection.__del__")  # aiohttp's own, where the other side hung up
-def test_a_file_that_is_shorter_when_its_reading_goes_on_is_no_short_file(web, monkeypatch):
+@pytest.mark.parametrize(
+    ("later", "kind", "words"),
+    [
+        (_lines()[:100], UnavailableError, "less than it had before"),
+        (b"another content", SourceDamagedError, "has changed since it was listed"),
+    ],
+)
+def test_a_file_that_is_shorter_or_another_one_when_its_reading_goes_on_is_an_error(
+    web, monkeypatch, later, kind, words
+):
     monkeypatch.setattr(remote, "BUFFER_BYTES", 1000)
     with remote.opened(web.url("hangs-up", "a.jsonl")) as file:
         assert file.read(5000) == FILES["a.jsonl"][:5000]
-        web.files["a.jsonl"] = b"less"
+        web.files["a.jsonl"] = later
         web.hang_up.set()
-        with pytest.raises(UnavailableError, match="less than it had before"):
+        with pytest.raises(kind, match=words):
             file.read()
-    gc.collect()
 
 
 @pytest.mark.parametrize(
@@ -141,13 +148,13 @@ def test_a_password_in_the_address_is_in_no_error(tmp_path, web):
 
 
 def test_what_is_kept_of_a_server_without_ranges_is_bounded(tmp_path, web, monkeypatch):
-    monkeypatch.setattr(remote, "MAX_KEPT_BYTES", 5000)
+    monkeypatch.setattr(web_files, "MAX_KEPT_BYTES", 5000)
     with pytest.raises(SourceTooLargeError, match="does not answer range requests"):
         add(tmp_path, web.url("chunked", "a.parquet"))
 
 
 def test_a_server_that_is_not_there_can_not_be_reached(tmp_path):
-    pytest.importorskip("aiohttp")
+    pytest.importorskip("requests")
     with pytest.raises(UnavailableError, match=r"127\.0\.0\.1:9/a\.jsonl can't be reached"):
         add(tmp_path, "http://127.0.0.1:9/a.jsonl")
 

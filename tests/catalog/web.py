@@ -6,7 +6,7 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 WAYS = ("range", "whole", "chunked", "cut", "flaky", "moved", "down", "denied", "short", "hangs-up")
@@ -64,7 +64,8 @@ class _Handler(BaseHTTPRequestHandler):
         if way == "chunked":
             self._chunked(data if body else None)
         elif way == "hangs-up":  # half way, when it is told to; what is short it says whole
-            self._chunked(data[:HALF_WAY] if body else None, ended=len(data) <= HALF_WAY)
+            with suppress(BrokenPipeError, ConnectionResetError):  # the client has enough
+                self._chunked(data[:HALF_WAY] if body else None, ended=len(data) <= HALF_WAY)
         elif way == "cut":
             self._head(200, data, headers, body and len(data) // 2)
             self.close_connection = True
@@ -80,7 +81,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(key, value)
         self.end_headers()
         if body is not False:
-            self.wfile.write(data if body is True else data[:body])
+            with suppress(BrokenPipeError, ConnectionResetError):  # the client wanted only a part
+                self.wfile.write(data if body is True else data[:body])
 
     def _chunked(self, data: bytes | None, *, ended: bool = True) -> None:
         self.send_response(200)

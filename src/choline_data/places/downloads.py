@@ -1,14 +1,10 @@
-"""Reads remote files. A temporary failure is retried. A file that ends early raises an error and is never returned short.
-
-If a server does not support ranges, its file is read forward and kept in a temporary file, so that readers can seek back.
-"""
+"""Reads remote files. A temporary failure is retried. A file that ends early raises an error and is never returned short."""
 
 from __future__ import annotations
 
 import io
 import os
 import stat
-import tempfile
 import time
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -19,38 +15,54 @@ from choline_data.errors import (
     ForbiddenLocationError,
     PermissionDeniedError,
     SourceNotFoundError,
-    SourceTooLargeError,
     UnavailableError,
     one_line,
 )
+from choline_data.places.kept_files import kept_copy
 from choline_data.places.locations import check_location, filesystem, local_path, redacted
+from choline_data.places.pins import without_pin
+from choline_data.places.web_files import WebFile
+from choline_data.places.web_requests import LONGEST_WAIT, ShortAnswer, Stalled, is_web, log, seconds_to_wait
 
 WAITS = (0.1, 0.4, 1.6)  # seconds before each retry
 BUFFER_BYTES = 256 << 10
-KEPT_IN_MEMORY = 8 << 20
-MAX_KEPT_BYTES = 8 << 30
+LEAST_WAIT = 0.1  # a server may ask for a pause of 0 seconds again and again
 
 T = TypeVar("T")
 
 
 def opened(location: str) -> BinaryIO:
     """Opens a remote file for reading. The file is seekable."""
-    return cast(BinaryIO, io.BufferedReader(_Remote(location), BUFFER_BYTES))
+    place, _ = without_pin(location)
+    raw = WebFile(location, persistently) if is_web(place) else _Remote(place)
+    return cast(BinaryIO, io.BufferedReader(raw, BUFFER_BYTES))
 
 
 def persistently(location: str, ask: Callable[[], T], fault: str = "can't be reached") -> T:
-    """Returns the result of `ask`. Retries a temporary failure after each of `WAITS`; raises a CholineDataError otherwise."""
-    for wait in (*WAITS, None):
+    """Returns the result of `ask`. Retries a temporary failure after each of `WAITS`; raises a CholineDataError otherwise.
+
+    If the server says how long to wait (`Retry-After`), waits that long. Such waits end after LONGEST_WAIT in total.
+    """
+    failures, waited = 0, 0.0
+    while True:
         try:
             return ask()
         except CholineDataError:
             raise
         except Exception as error:
-            told = remote_error(location, error, fault)
-            if wait is None or not isinstance(told, UnavailableError):
-                raise told from error
+            final = remote_error(location, error, fault)
+            stated = seconds_to_wait(getattr(error, "response", None))
+            if not isinstance(final, UnavailableError):
+                raise final from error
+            if stated is None:
+                failures += 1
+            if failures > len(WAITS) or waited + (stated or 0) > LONGEST_WAIT:
+                raise final from error
+        wait = WAITS[failures - 1] if stated is None else max(stated, LEAST_WAIT)
+        if stated is not None:
+            waited += wait
+            log.warning("%s: the server asks for a pause of %.0f seconds.", redacted(location), wait)
         time.sleep(wait)
-    raise AssertionError
 
 
 def remote_error(location: str, error: Exception, fault: str) -> CholineDataError:
@@ -61,7 +73,9 @@ def remote_error(location: str, error: Exception, fault: str) -> CholineDataErro
     if status in (404, 410) or (not status and isinstance(error, FileNotFoundError) and error.__cause__ is None):
         return SourceNotFoundError(f"{shown}: there is nothing at that address.", remedy="Check the address.")
     cause = error.__cause__ if isinstance(error, FileNotFoundError) and error.__cause__ is not None else error
-    why = f"the server answered {status}" if status else f"{type(cause).__name__}: {one_line(cause, 120)}"
+    words = one_line(cause, 120)
+    kind = "" if isinstance(cause, Stalled | ShortAnswer) else f"{type(cause).__name__}: "
+    why = f"the server answered {status}" if status else kind + words
     return UnavailableError(
         f"{shown} {fault} ({why}).", remedy="Check the network and try again; nothing was published."
     )
@@ -84,25 +98,18 @@ def _status(error: BaseException | None) -> int:
 
 
 class _Remote(io.RawIOBase):
-    """A file of a remote file system."""
+    """A file of an object store. The store states its size and answers ranges."""
 
     def __init__(self, location: str) -> None:
         self._location = location
         self._at = 0
         self._file: Any = persistently(location, self._open)
-        self._size: int | None = getattr(self._file, "size", None)
-        self._forward: _Forward | None = None
-        if self._size is None or not self._file.seekable() or "Streaming" in type(self._file).__name__:
-            self._read_forward()
+        self._size = int(self._file.size)
 
     def _open(self) -> Any:
         fs: Any
         fs, path = filesystem(self._location)
         return fs.open(path, "rb")
-
-    def _read_forward(self) -> None:
-        self._file.close()
-        self._forward = _Forward(self._location)
 
     def readable(self) -> bool:
         """Always."""
@@ -117,44 +124,27 @@ class _Remote(io.RawIOBase):
         return self._at
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """Sets the position. Reads nothing, except to find the end of a file whose size the server does not state."""
-        base = (0, self._at, self._end() if whence == 2 else 0)[whence]
-        self._at = max(0, base + offset)
+        """Sets the position. Reads nothing."""
+        self._at = max(0, (0, self._at, self._size)[whence] + offset)
         return self._at
-
-    def _end(self) -> int:
-        if self._forward is None:
-            assert self._size is not None
-            return self._size
-        return self._forward.end()
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         """Reads the next bytes. Returns 0 only at the end of the file."""
-        of = f" of {self._size:,}" if self._size is not None else ""
-        data = persistently(
-            self._location, lambda: self._read(len(buffer)), f"can't be read from byte {self._at:,}{of}"
-        )
+        count = min(len(buffer), self._size - self._at)
+        if count <= 0:
+            return 0
+        fault = f"can't be read from byte {self._at:,} of {self._size:,}"
+        data = persistently(self._location, lambda: self._read(count), fault)
         buffer[: len(data)] = data
         self._at += len(data)
         return len(data)
 
     def _read(self, count: int) -> bytes:
-        if self._forward is not None:
-            return self._forward.read(self._at, count)
-        if self._size is not None:
-            count = min(count, self._size - self._at)
-        if count <= 0:
-            return b""
         try:
             if self._file is None:
                 self._file = self._open()
             self._file.seek(self._at)
             data = bytes(self._file.read(count))
-        except ValueError as error:
-            if "range requests" not in str(error):
-                raise
-            self._read_forward()
-            return self._read(count)
         except Exception:
             self._file = None  # its buffer may hold data of the failed request, so the next try opens the file again
             raise
@@ -163,75 +153,10 @@ class _Remote(io.RawIOBase):
         return data
 
     def close(self) -> None:
-        """Closes the connection and removes the temporary file."""
-        for file in (self._file, self._forward) if not self.closed else ():
-            if file is not None:
-                file.close()
+        """Closes the connection."""
+        if not self.closed and self._file is not None:
+            self._file.close()
         super().close()
-
-
-class _Forward:
-    """A file of a server without range support: read once from its start, and kept so that a reader can seek back."""
-
-    def __init__(self, location: str) -> None:
-        self._location = location
-        self._kept: Any = tempfile.SpooledTemporaryFile(KEPT_IN_MEMORY)  # noqa: SIM115 - closed by `close`
-        self._have = 0
-        self._stream: Any = None
-        self._ended = False
-
-    def read(self, at: int, count: int) -> bytes:
-        """Up to `count` bytes from `at`. First reads the file forward as far as needed."""
-        while self._have < at + count and not self._ended:
-            self._more()
-        self._kept.seek(at)
-        return bytes(self._kept.read(count))
-
-    def end(self) -> int:
-        """The size of the file in bytes. Reads the file to its end."""
-        while not self._ended:
-            persistently(self._location, self._more, f"can't be read from byte {self._have:,}")
-        return self._have
-
-    def _more(self) -> None:
-        try:
-            if self._stream is None:
-                fs: Any
-                fs, path = filesystem(self._location)
-                self._stream = fs.open(path, "rb", block_size=0)
-                self._pass_over(self._have)
-            piece = self._stream.read(BUFFER_BYTES)
-        except Exception:
-            self._stream = None  # the stream is unusable after an error: the next try opens a new one
-            raise
-        if self._have + len(piece) > MAX_KEPT_BYTES:
-            raise SourceTooLargeError(
-                f"{redacted(self._location)}: the server does not answer range requests, and the file is larger than "
-                f"{MAX_KEPT_BYTES:,} bytes.",
-                remedy="Download it, and add the file.",
-            )
-        self._ended = not piece
-        self._kept.seek(self._have)
-        self._kept.write(piece)
-        self._have += len(piece)
-
-    def _pass_over(self, count: int) -> None:
-        """Skips the bytes that are already kept. Raises EOFError if the server now sends fewer bytes than before."""
-        while count > 0:
-            got = len(self._stream.read(min(count, BUFFER_BYTES)))
-            if not got:
-                raise EOFError("the server sent less than it had before")
-            count -= got
-
-    def close(self) -> None:
-        """Closes the connection and removes the temporary file."""
-        self._hang_up()
-        self._kept.close()
-
-    def _hang_up(self) -> None:
-        stream, self._stream = self._stream, None
-        if stream is not None:
-            stream.close()
 
 
 def open_location(location: str) -> BinaryIO:
@@ -244,6 +169,5 @@ def open_location(location: str) -> BinaryIO:
             os.close(fd)
             raise ForbiddenLocationError(f"{path} is not a regular file.", remedy="Name a file or a folder of files.")
         return os.fdopen(fd, "rb")
-    from choline_data.places.downloads import opened
-
-    return opened(location)
+    kept = kept_copy(location)
+    return open(kept, "rb") if kept is not None else opened(location)

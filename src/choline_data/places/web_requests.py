@@ -1,0 +1,200 @@
+"""HTTP requests for source files: where a file of the hub is, how long a server may be silent, and what its answers mean."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
+from typing import Any, Final
+from urllib.parse import parse_qs, quote, urlsplit
+
+from choline_data.errors import (
+    CholineDataError,
+    MissingDependencyError,
+    PermissionDeniedError,
+    SourceFormatError,
+    SourceNotFoundError,
+    one_line,
+)
+from choline_data.places.locations import redacted
+
+CONNECT_SECONDS: Final = 9.0
+SILENT_SECONDS: Final = 8.0  # a server that sends nothing for so long has stalled
+LEAST_BYTES: Final = 1024  # in SILENT_SECONDS; a server that sends fewer has stalled too
+PIECE_BYTES: Final = 256 << 10
+LONGEST_WAIT: Final = 600.0  # the longest Retry-After that is waited for
+
+log = logging.getLogger("choline_data")
+_HUB_FILE = re.compile(r"^hf://datasets/([^/@]+/[^/@]+)@([^/]+)/(.+)$", re.DOTALL)
+_DATA = re.compile(
+    r"\.(?:jsonl?|ndjson|csv|tsv|txt|parquet|arrow|feather|orc|avro|npy|npz|h5|hdf5|tar|tgz|zip|gz|zst|bz2|xz|7z|rar|db"
+    r"|sqlite3?|yaml|jpe?g|png|webp|gif|tiff?|wav|flac|mp3|ogg|mp4|webm|mkv|pdf|xlsx?|warc|bin|pt|safetensors)$",
+    re.IGNORECASE,
+)
+_PAGE = re.compile(rb"^\s*(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html)[\s>]", re.IGNORECASE | re.DOTALL)
+_TITLE = re.compile(rb"<title[^>]*>\s*(.{0,300}?)\s*</title>", re.IGNORECASE | re.DOTALL)
+
+
+class Stalled(OSError):
+    """The server has sent nothing, or almost nothing, for SILENT_SECONDS."""
+
+
+class ShortAnswer(EOFError):
+    """The body of an answer is shorter than the server had said."""
+
+
+def is_web(location: str) -> bool:
+    """Whether this module requests the location: an HTTP URL, or a file of a hub dataset at a revision."""
+    return location.lower().startswith(("http://", "https://")) or _HUB_FILE.match(location) is not None
+
+
+def hub_endpoint() -> str:
+    """The address of the hub."""
+    return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+
+
+def request_of(location: str) -> tuple[str, dict[str, str]]:
+    """The URL of a location, and the headers that its server needs."""
+    headers = {"Accept-Encoding": "identity"}  # a compressed answer has another length and another ETag
+    hub = _HUB_FILE.match(location)
+    if hub is None:
+        return location, headers
+    name, revision, path = hub.groups()
+    url = f"{hub_endpoint()}/datasets/{name}/resolve/{quote(revision, safe='')}/{quote(path)}"
+    try:
+        from huggingface_hub.utils._headers import build_hf_headers
+    except ImportError as error:
+        raise MissingDependencyError("hub", "Reading hub datasets") from error
+    return url, {**build_hf_headers(), **headers}
+
+
+@lru_cache(maxsize=1)
+def _session_of(process: int) -> Any:
+    try:
+        import requests
+    except ImportError as error:
+        raise MissingDependencyError("http", "Reading HTTP URLs") from error
+    session = requests.Session()
+    session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=32))
+    session.mount("https://", requests.adapters.HTTPAdapter(pool_maxsize=32))
+    return session
+
+
+@contextmanager
+def answer(location: str, method: str = "GET", **headers: str) -> Iterator[Any]:
+    """The server's answer to one request, which may be an error. The body is not yet read."""
+    url, own = request_of(location)
+    session = _session_of(os.getpid())  # a forked process must not use the sockets of its parent
+    import requests
+
+    try:
+        response = session.request(
+            method,
+            url,
+            headers={**own, **{key.replace("_", "-"): value for key, value in headers.items()}},
+            stream=True,
+            allow_redirects=True,
+            timeout=(CONNECT_SECONDS, SILENT_SECONDS),
+        )
+    except requests.Timeout as error:
+        raise _stalled(location) from error
+    with response:
+        yield response
+
+
+def checked(location: str, response: Any) -> Any:
+    """Returns the response. Raises an error if its status is one."""
+    if response.status_code >= 400 and response.status_code != 416:
+        stated = stated_error(location, response)
+        if stated is not None:
+            raise stated
+        response.raise_for_status()
+    return response
+
+
+def stated_error(location: str, response: Any) -> CholineDataError | None:
+    """The error that the server names in its answer, or None if it only gives a status."""
+    status, code = response.status_code, response.headers.get("X-Error-Code", "")
+    shown = redacted(location)
+    if code == "GatedRepo":
+        return PermissionDeniedError(
+            f"{shown} is gated: its owner asks for accepted terms.",
+            remedy="Open the page of the dataset and accept them, then `hf auth login`.",
+        )
+    if code == "RepoNotFound":
+        return SourceNotFoundError(
+            f"{shown}: the hub has no such dataset that you may see.",
+            remedy="Check the spelling; for a private one run `hf auth login`.",
+        )
+    if code in ("EntryNotFound", "RevisionNotFound"):
+        return SourceNotFoundError(f"{shown}: there is nothing at that address.", remedy="Check the address.")
+    if status in (401, 403, 410) and _is_signed(response.url):
+        return PermissionDeniedError(
+            f"{shown}: the link has expired.", remedy="Signed links hold for a short time; ask for a new one."
+        )
+    return None
+
+
+def _is_signed(url: str) -> bool:
+    keys = {key.lower() for key in parse_qs(urlsplit(url).query)}
+    return bool(keys & {"x-amz-signature", "x-goog-signature", "signature", "sig", "expires", "x-amz-expires"})
+
+
+def seconds_to_wait(response: Any) -> float | None:
+    """The `Retry-After` of an answer in seconds; it may be a number or a date. None if there is none."""
+    stated = getattr(response, "headers", {}).get("Retry-After", "")
+    if re.fullmatch(r"\s*\d+(\.\d+)?\s*", stated):
+        return float(stated)
+    try:
+        return max(0.0, parsedate_to_datetime(stated).timestamp() - time.time())
+    except (ValueError, TypeError):
+        return None
+
+
+def body(location: str, response: Any, size: int | None) -> Iterator[bytes]:
+    """The body in pieces. Stalled if the server falls silent, ShortAnswer if it sends fewer than `size` bytes."""
+    from urllib3.exceptions import HTTPError, ReadTimeoutError
+
+    got, since, before = 0, time.monotonic(), 0
+    while True:
+        try:
+            piece = response.raw.read1(PIECE_BYTES)
+        except ReadTimeoutError as error:
+            raise _stalled(location) from error
+        except HTTPError as error:
+            raise ShortAnswer(f"the connection broke after {got:,} bytes") from error
+        if not piece:
+            break
+        got += len(piece)
+        yield piece
+        now = time.monotonic()
+        if got - before >= LEAST_BYTES:
+            since, before = now, got
+        elif now - since > SILENT_SECONDS:
+            raise _stalled(location)
+    if size is not None and got < size:
+        raise ShortAnswer(f"the server sent less than it had said: {got:,} of {size:,} bytes")
+
+
+def _stalled(location: str) -> Stalled:
+    log.warning("%s: the server has sent nothing for %.0f seconds.", redacted(location), SILENT_SECONDS)
+    return Stalled(f"the server has sent nothing for {SILENT_SECONDS:.0f} seconds")
+
+
+def refuse_page(location: str, response: Any, head: bytes) -> None:
+    """SourceFormatError if the answer is an HTML page although the address names a file of data."""
+    stated = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    path = urlsplit(location).path
+    if not _DATA.search(path) or not (_PAGE.match(head) or (stated == "text/html" and head.lstrip()[:1] == b"<")):
+        return
+    title = _TITLE.search(head)
+    words = f" ({one_line(title[1].decode('utf-8', 'replace'), 80)!r})" if title else ""
+    raise SourceFormatError(
+        f"{redacted(location)}: the server sent an HTML page{words} in place of the file.",
+        remedy="Open the address in a browser: the page says why, such as a login or a viewer; name the file's own link.",
+    )
