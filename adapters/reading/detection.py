@@ -16,7 +16,6 @@ _MANY = 10  # non-ASCII bytes; of fewer bytes only a very clear guess is accepte
 # The first guess is accepted if the second has at most this share of its score.
 _CLEAR = 0.75
 _CLEAR_OF_FEW = 0.4  # of few bytes in a Latin script
-_CLEAR_OF_FEW_OTHERS = 0.05  # of few bytes in another script
 _TWIN_DEFECTS, _TWIN_TIMES = 3.0, 4.0  # of two encodings that share most characters, how many more marks are clear
 _DOUBTFUL = 0.15  # a text with more defects than this is not accepted
 _WEIGHT = 4.0  # the weight of implausible characters against chardet's confidence
@@ -115,7 +114,7 @@ def is_clear(found: Sequence[EncodingGuess], sample: bytes) -> bool:
         return all(_is_worse(guess, best) for guess in found[1:])
     latin = not any(char > "\u024f" and char.isalpha() for char in best.text)
     ratio = found[1].score / best.score if len(found) > 1 else 0.0
-    return ratio < (_CLEAR_OF_FEW if latin else _CLEAR_OF_FEW_OTHERS)
+    return latin and ratio < _CLEAR_OF_FEW
 
 
 def _is_worse(guess: EncodingGuess, best: EncodingGuess) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from choline_data.adapters.reading.detection import SAMPLE_BYTES, EncodingGuess, decoded_or_none, guesses, is_clear
+from choline_data.adapters.reading.plausible import reads_as_text
 from choline_data.errors import ChoiceNeededError, InvalidOptionError, SourceDamagedError, one_line
 
 _MARKS = (
@@ -152,10 +153,13 @@ def _wide(sample: bytes, stated: list[str]) -> str:
         for encoding, places in by_nulls.items():
             rest = sum(count for at, count in enumerate(nulls) if at not in places)
             enough = all(nulls[at] > quarter * 0.9 for at in places) if "32" in encoding else rest * 4 < sum(nulls)
-            if enough and decoded_or_none(sample, encoding) is not None:
+            text = decoded_or_none(sample, encoding) if enough else None
+            if text is not None and reads_as_text(text[:4096]):
                 return encoding
     found = guesses(sample[: SAMPLE_BYTES // 4])
-    return found[0].encoding if found and found[0].encoding.startswith(("utf-16", "utf-32")) else ""
+    if found and found[0].encoding.startswith(("utf-16", "utf-32")) and reads_as_text(found[0].text[:4096]):
+        return found[0].encoding
+    return ""
 
 
 def _is_mostly_utf8(sample: bytes) -> bool:

@@ -49,6 +49,13 @@ def _marks() -> tuple[tuple[float, re.Pattern[str]], ...]:
     )
 
 
+def reads_as_text(text: str) -> bool:
+    """Whether nearly all characters can be printed, and few of them are marks of a wrong encoding."""
+    odd = sum(not char.isprintable() and not char.isspace() for char in text)
+    others = len(text) - len(text.encode("ascii", "ignore"))
+    return odd * 100 <= len(text) and defects(text) <= 0.15 * max(others, 7)
+
+
 def defects(text: str) -> float:
     """The weighted number of marks of a wrong encoding in a text."""
     return sum(weight * len(pattern.findall(text)) for weight, pattern in _marks())

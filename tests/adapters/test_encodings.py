@@ -14,7 +14,7 @@ from choline_data.adapters.base import Adapter, SourceFile
 from choline_data.adapters.csv_table import Delimited
 from choline_data.adapters.json_document import JsonDocument
 from choline_data.adapters.jsonl import JsonLines
-from choline_data.adapters.reading.encodings import asked_for, decoded
+from choline_data.adapters.reading.encodings import asked_for, decide, decoded
 from choline_data.adapters.reading.plausible import DOUBLE_ENCODED
 from choline_data.adapters.reading.text_files import encoding_of, with_file_encodings
 from choline_data.adapters.text import Text
@@ -266,3 +266,18 @@ def run(arguments: list[str]) -> int:
         except SystemExit as ended:
             return int(ended.code or 0)
     return 0
+
+
+def test_numbers_in_binary_are_no_text():
+    from array import array
+
+    from choline_data.adapters.reading.encodings import looks_like_text
+
+    assert not looks_like_text(array("i", range(440, 5000, 60)).tobytes())
+    assert looks_like_text("Все люди рождаются".encode("utf-16-le"))
+    assert looks_like_text("人人生而自由\n".encode("utf-32-le"))
+
+
+def test_a_few_bytes_in_another_script_are_a_question():
+    pytest.importorskip("chardet")
+    assert decide(bytes.fromhex("8845885c8a738bda")).encoding == ""
