@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import pyarrow as pa
 
@@ -50,23 +51,30 @@ ADAPTER = Subtitles
 
 def _records(shard: Shard, encoding: str) -> Iterator[TextRecord]:
     for number, block in enumerate(paragraphs(lines_of(shard, encoding), shard.name), 1):
-        at = next((n for n, line in enumerate(block[:2]) if _TIMES.match(line)), None)
-        if at is None:
-            if not block[0].lstrip("\ufeff").startswith(_NO_CUES):
+        starts = [at for at, line in enumerate(block) if _TIMES.match(line)]
+        if not starts:
+            if not block[0].startswith(_NO_CUES):
                 yield TextRecord(fault=f"block {number} has no line of times")
             continue
-        match = _TIMES.match(block[at])
-        if match is None:
-            continue
-        times = match.groups()
-        values = {
-            "text": "\n".join(block[at + 1 :]),
-            "start": _seconds(times[:4]),
-            "end": _seconds(times[4:8]),
-            "cue": block[0].strip() if at else None,
-            "settings": times[8].strip() or None,
-        }
-        yield TextRecord(values, sum(map(len, block)) + 64)
+        # A line of times within a block begins a cue, even if the blank line before it is missing.
+        for at, following in pairwise([*starts, len(block) + 1]):
+            yield _cue(block, at, following)
+
+
+def _cue(block: Sequence[str], at: int, following: int) -> TextRecord:
+    """The cue whose times are in line `at`. The next cue has its times in line `following`."""
+    match = _TIMES.match(block[at])
+    times = match.groups() if match else ()
+    end = following - 1 if following < len(block) and block[following - 1].strip().isdecimal() else following
+    name = block[at - 1].strip() if at and (at == 1 or block[at - 1].strip().isdecimal()) else None
+    values = {
+        "text": "\n".join(block[at + 1 : end]),
+        "start": _seconds(times[:4]),
+        "end": _seconds(times[4:8]),
+        "cue": name,
+        "settings": (times[8] or "").strip() or None,
+    }
+    return TextRecord(values, sum(map(len, block)) + 64)
 
 
 def _seconds(parts: Sequence[str | None]) -> float:

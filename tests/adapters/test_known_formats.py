@@ -41,13 +41,9 @@ STRUCTURED = {
     "GFF or GTF features": "chr1\thavana\tgene\t11869\t14409\t.\t+\t.\tgene_id=1\n" * 3,
     "SDF or MOL structure": "water\n  tool\n\n  3  2  0  0  0  0  0  0  0  0999 V2000\n    0.0 0.0 0.0 O\nM  END\n$$$$\n",
     "PDB structure": "HEADER    HYDROLASE\nATOM      1  N   MET A   1      11.1  13.2   2.1  1.00 49.05           N\n",
-    "PGN chess games": '[Event "Open"]\n[Site "?"]\n[White "A"]\n[Black "B"]\n\n1. e4 e5 2. Nf3 *\n',
-    "BibTeX": "@article{knuth,\n  title = {Literate programming},\n  year = 1984\n}\n",
     "PO translations": '#: a.c:1\nmsgid "Hello"\nmsgstr "Hallo"\n',
     "iCalendar": "BEGIN:VCALENDAR\nVERSION:2.0\nBEGIN:VEVENT\nSUMMARY:Party\nEND:VEVENT\nEND:VCALENDAR\n",
     "vCard contacts": "BEGIN:VCARD\nVERSION:3.0\nFN:Ada Lovelace\nEND:VCARD\n",
-    "mbox mail": "From a@example.org Mon Jan  1 10:00:00 2024\nFrom: a@example.org\nSubject: Hi\n\nHello.\n",
-    "mail message": "From: a@example.org\nTo: b@example.org\nSubject: Hello\n\nThis is the text.\n",
     "XML": '<?xml version="1.0"?>\n<inventory><item>1</item><owner>me</owner></inventory>\n',
     "HTML page": "<!DOCTYPE html>\n<html><body>404 Not Found</body></html>\n",
     "BRAT annotations": "T1\tPerson 0 5\tAlice\nT2\tPlace 10 15\tParis\nR1\tIn Arg1:T1 Arg2:T2\n",
@@ -107,17 +103,17 @@ def test_structured_text_is_refused_by_name_and_read_on_request(tmp_path: Path, 
 
 def test_a_folder_of_structured_texts_is_refused_as_a_whole(tmp_path: Path) -> None:
     for number in range(100):
-        (tmp_path / f"{number}.txt").write_text(STRUCTURED["BibTeX"])
-    with pytest.raises(SourceFormatError, match=r"each of 64 files .* is BibTeX; and 36 more"):
+        (tmp_path / f"{number}.txt").write_text(STRUCTURED["NEXUS"])
+    with pytest.raises(SourceFormatError, match=r"each of 64 files .* is NEXUS; and 36 more"):
         plan(tmp_path)
 
 
 def test_a_structured_file_beside_prose_is_left_out_with_its_name(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text(PROSE["story"])
     (tmp_path / "b.txt").write_text(PROSE["poem"])
-    (tmp_path / "c.txt").write_text(STRUCTURED["BibTeX"])
+    (tmp_path / "c.txt").write_text(STRUCTURED["NEXUS"])
     found = {file.name: file.reason for file in plan(tmp_path).account}
-    assert found == {"a.txt": "", "b.txt": "", "c.txt": "no adapter reads it: BibTeX"}
+    assert found == {"a.txt": "", "b.txt": "", "c.txt": "no adapter reads it: NEXUS"}
 
 
 @pytest.mark.parametrize("name", ["data.csv", "data.jsonl", "data.json", "data.tsv", "data.parquet"])
@@ -137,8 +133,8 @@ def test_an_office_document_is_no_archive(tmp_path: Path, name: str, first: str)
 
 def test_an_archive_of_structured_texts_names_their_format(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
-        archive.writestr("seq.txt", STRUCTURED["BibTeX"])
-    with pytest.raises(SourceFormatError, match=r"seq\.txt is BibTeX"):
+        archive.writestr("seq.txt", STRUCTURED["NEXUS"])
+    with pytest.raises(SourceFormatError, match=r"seq\.txt is NEXUS"):
         plan(tmp_path / "a.zip")
     assert plan(tmp_path / "a.zip", "text").kind == "text"
 

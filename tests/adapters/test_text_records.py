@@ -202,6 +202,18 @@ def test_yaml_that_pyyaml_wrote_comes_back(tmp_path: Path, read: Callable[..., A
     assert read(YamlDocument(), tmp_path / "b.yaml").rows == rows
 
 
+def test_a_line_of_times_begins_a_cue_without_a_blank_line(
+    read: Callable[..., Any], write: Callable[..., Path]
+) -> None:
+    cues = "1\n00:01.000 --> 00:02.000\nOne\n2\n00:02.000 --> 00:03.000\n00:03.000 --> 00:04.000\nThree\nlines\n"
+    found = read(Subtitles(), write("a.vtt", "WEBVTT\n\n" + cues))
+    assert [(row.get("cue"), row["start"], row["text"]) for row in found.rows] == [
+        ("1", 1.0, "One"),
+        ("2", 2.0, ""),
+        (None, 3.0, "Three\nlines"),
+    ]
+
+
 def test_lists_of_turns_are_rows_of_a_chat(write: Callable[..., Path]) -> None:
     turns = (
         "conversations:\n- - Hello\n  - Hi\n- - How old are you?\n  - 7\n- - Bye\n- No dash here\n- - So?\n  - true\n"

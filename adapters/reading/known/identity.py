@@ -113,6 +113,8 @@ def identify(file: SourceFile) -> Identity:
         return Identity("empty", "Leave it out.")
     known = format_table.format_of_bytes(head)
     if known is not None:
+        named = format_table.format_of_extension(io.extension(file.name))
+        known = named if named is not None and named.zip and known.reader == "archive" else known
         return Identity(known.name, known.remedy or _CONVERT)
     if looks_like_text(head):
         return _identify_text(file.name, head)
