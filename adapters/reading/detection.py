@@ -12,7 +12,8 @@ from typing import Any
 from choline_data.adapters.reading.plausible import defects
 
 SAMPLE_BYTES = 24 << 10
-_MANY = 10  # non-ASCII bytes; of fewer bytes only a very clear guess is accepted
+_MANY = 10  # non-ASCII bytes in a Latin script; of fewer bytes only a very clear guess is accepted
+_MANY_OTHERS = 20  # in another script, of which fewer bytes are a question
 # The first guess is accepted if the second has at most this share of its score.
 _CLEAR = 0.75
 _CLEAR_OF_FEW = 0.4  # of few bytes in a Latin script
@@ -110,9 +111,10 @@ def is_clear(found: Sequence[EncodingGuess], sample: bytes) -> bool:
     if not found or found[0].is_doubtful:
         return False
     best = found[0]
-    if sum(byte > 0x7F for byte in sample) >= _MANY or best.encoding.startswith("utf"):
-        return all(_is_worse(guess, best) for guess in found[1:])
     latin = not any(char > "\u024f" and char.isalpha() for char in best.text)
+    many = sum(byte > 0x7F for byte in sample) >= (_MANY if latin else _MANY_OTHERS)
+    if many or best.encoding.startswith("utf"):
+        return all(_is_worse(guess, best) for guess in found[1:])
     ratio = found[1].score / best.score if len(found) > 1 else 0.0
     return latin and ratio < _CLEAR_OF_FEW
 
