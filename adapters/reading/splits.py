@@ -36,6 +36,7 @@ _TABLES = re.compile(
     r"parquet|geoparquet|arrow|feather|ipc|jsonl|ndjson|jsonlines|ldjson|json|geojson|csv|tsv|tab|psv|ssv|tfrecords?|avro|orc"
     r"|db|sqlite3?|duckdb|warc|conllu?|mds|bin|lance|h5|hdf5|npy|npz|mat|xlsx?|ods|dta|sav"
 )
+_IDX = re.compile(r"idx[13][-._]ubyte", re.IGNORECASE)  # train-images-idx3-ubyte, t10k-labels-idx1-ubyte
 _ARCHIVES = frozenset(["zip", "tar", "tgz", "wds", "7z", "rar"])
 
 
@@ -130,7 +131,9 @@ def _sort_of(name: str) -> str:
     if medium := media.column_for(name):
         return medium
     last = extension(name)
-    return "archive" if last in _ARCHIVES else "table" if _TABLES.fullmatch(last) else "text"
+    if last in _ARCHIVES:
+        return "archive"
+    return "table" if _TABLES.fullmatch(last) or _IDX.search(name) else f"text {last}"
 
 
 def _named(names: Sequence[str], *, free: bool) -> dict[str, str]:

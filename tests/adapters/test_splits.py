@@ -12,6 +12,8 @@ import orjson
 import pytest
 from tests.adapters.split_layouts import DIFFERENT, SAME, Layout, Splits, content, zipped
 
+from choline_data.adapters.base import SourceFile
+from choline_data.adapters.reading.splits import splits_of
 from choline_data.catalog.add import ingest, prepare
 from choline_data.catalog.planning import Wishes
 from choline_data.errors import ChoiceNeededError, InvalidOptionError, MissingFieldError
@@ -257,6 +259,21 @@ def test_a_split_by_column_wins_over_a_readme(tmp_path: Path, home: Home) -> Non
     (tmp_path / "x" / "README.md").write_text("---\nconfigs:\n- config_name: a\n  data_files: rows.jsonl\n---\n")
     assert stored(home, tmp_path / "x", split_by="part").keys() == {"a/train", "a/validation"}
     assert stored(home, tmp_path / "x").keys() == {"a/train"}
+
+
+def test_files_of_other_sorts_beside_the_data_change_nothing(tmp_path: Path) -> None:
+    names = [
+        "data/train-images-idx3-ubyte",
+        "data/t10k-images-idx3-ubyte",
+        "bin/get",
+        "test/index.js",
+        "index.js",
+        "readme.md",
+    ]
+    splits = splits_of([SourceFile("", name) for name in names])
+    assert splits["data/train-images-idx3-ubyte"] == "train"
+    assert splits["data/t10k-images-idx3-ubyte"] == "test"
+    assert splits["bin/get"] == ""
 
 
 def test_a_document_of_splits_has_them(tmp_path: Path, home: Home) -> None:
