@@ -4,11 +4,13 @@ The key is the member's path up to the first dot of its last part; the rest is t
 `.cls` is the label, `.txt` is the text (or the caption or transcription of a medium), images, audio and video are media, and
 other members are binary columns named by their suffix. Pickles stay bytes and are never loaded. A member without a suffix, or a
 refused one (a link, a device, a name that leads out of the archive), rejects its sample. If a suffix occurs again for the same
-key, a new sample begins, as in the webdataset library.
+key, a new sample begins, as in the webdataset library. If the keys contain dots, so that suffixes occur again for other samples of
+the same first word, the suffix is the words at the end. A README in a tar is not a sample.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -16,7 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from choline_data.adapters.base import FormatClaim, Shard, Source, SourceChunk, SourceFile
+from choline_data.adapters.base import DESCRIBED, FileRole, FormatClaim, Shard, Source, SourceChunk, SourceFile
 from choline_data.adapters.reading import media, members
 from choline_data.adapters.reading.encodings import decoded_or_fault
 from choline_data.adapters.reading.media import MAX_MEDIUM_BYTES
@@ -47,6 +49,7 @@ class WebDataset:
     """Reads a tar, compressed or not, with one sample for each row. Raises SourceTooLargeError for a member above `max_bytes`."""
 
     max_bytes: int = MAX_MEDIUM_BYTES
+    dotted_keys: bool = False  # the keys contain dots; the suffix is the words after the last part with a digit
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
         """One shard for each tar."""
@@ -68,7 +71,7 @@ class WebDataset:
             if number >= start:
                 if rows.full(sample.size()):
                     yield from rows.take()
-                values, fault = sample_values(sample)
+                values, fault = sample_values(sample, main=self.dotted_keys)
                 if fault:
                     rows.reject(number, f"sample {sample.key!r}: {fault}")
                 else:
@@ -80,7 +83,9 @@ class WebDataset:
         sample: Sample | None = None
         with members.tar_members(file) as (walk, stream):
             for member in walk:
-                key, suffix = key_of(member.name)
+                if _is_note(member.name):
+                    continue
+                key, suffix = dotted_key_of(member.name) if self.dotted_keys else key_of(member.name)
                 fresh = sample is None or sample.key != key or suffix in sample.parts
                 if sample is not None and fresh:
                     yield sample
@@ -105,18 +110,41 @@ def key_of(name: str) -> tuple[str, str]:
     return folder + slash + ("." if last.startswith(".") else "") + stem, suffix.lower()
 
 
-def sample_values(sample: Sample) -> tuple[dict[str, Any], str]:
-    """The columns of a sample, and the reason why it is refused, or ""."""
+def dotted_key_of(name: str) -> tuple[str, str]:
+    """The key and the suffix of a member whose key may contain dots: `img.v1_002.input.png` is `img.v1_002` and `input.png`."""
+    folder, slash, last = name.removeprefix("./").rpartition("/")
+    words = last.split(".")
+    at = len(words) - 1
+    while at > 1 and _WORD.fullmatch(words[at - 1]):
+        at -= 1
+    return folder + slash + ".".join(words[:at]), ".".join(words[at:]).lower()
+
+
+_WORD = re.compile(r"[A-Za-z]+")
+_NOTES = frozenset({"", "txt", "md", "rst", "html"})
+
+
+def _is_note(name: str) -> bool:
+    """Whether a member is a README or a licence, and no part of a sample."""
+    return is_about(name) and media.suffix_of(name) in _NOTES
+
+
+def sample_values(sample: Sample, *, main: bool = False) -> tuple[dict[str, Any], str]:
+    """The columns of a sample, and the reason why it is refused, or "".
+
+    With `main`, the biggest medium of a kind takes the name of its kind if no medium has a plain suffix.
+    """
     if sample.fault:
         return {}, sample.fault
     values: dict[str, Any] = {"__key__": sample.key}
     columns = {suffix: media.column_for("x." + suffix) for suffix in sample.parts}
+    first = _main_media(sample, columns) if main else frozenset()
     for suffix, data in sample.parts.items():
         if column := columns[suffix]:
             probe = media.probe(data, column)
             if probe.fault:
                 return {}, f"{suffix}: {probe.fault}"
-            name = column if "." not in suffix and column not in values else suffix
+            name = column if ("." not in suffix or suffix in first) and column not in values else suffix
             values[name] = {"bytes": data, "path": f"{sample.key}.{suffix}"}
     for suffix, data in sample.parts.items():
         last, fault = suffix.rpartition(".")[2], ""
@@ -132,8 +160,8 @@ def sample_values(sample: Sample) -> tuple[dict[str, Any], str]:
         elif last in _TEXT:
             text, fault = decoded_or_fault(data)
             beside = {"audio": "transcription", "image": "caption", "video": "caption"}
-            main = next((beside[c] for c in columns.values() if c), "text")
-            values[main if suffix == "txt" else suffix] = text
+            place = next((beside[c] for c in columns.values() if c), "text")
+            values[place if suffix == "txt" else suffix] = text
         elif last == "json":
             values[suffix], fault = decoded_or_fault(data)
         else:
@@ -141,6 +169,16 @@ def sample_values(sample: Sample) -> tuple[dict[str, Any], str]:
         if fault:
             return {}, f"{suffix}: {fault}"
     return values, ""
+
+
+def _main_media(sample: Sample, columns: dict[str, str]) -> frozenset[str]:
+    """The biggest medium of each kind that has no medium with a plain suffix."""
+    found: dict[str, str] = {}
+    for suffix, column in columns.items():
+        if column and not any(c == column and "." not in s for s, c in columns.items()):
+            best = found.setdefault(column, suffix)
+            found[column] = max(best, suffix, key=lambda s: len(sample.parts[s]))
+    return frozenset(found.values())
 
 
 def _merge_json(values: dict[str, Any], data: bytes) -> str:
@@ -163,7 +201,32 @@ def detect(source: Source) -> list[FormatClaim]:
         return []
     evidence = f"{len(found)} tar(s) whose members share keys"
     passed = tuple((f.name, "tells about the data") for f in source.files if is_about(f.name))
-    return [FormatClaim(WebDataset(), tuple(found), 1.0, evidence, kind=_kind(found[0]), passed_over=passed)]
+    notes = [FileRole(f"{f.name}!/{m.name}", DESCRIBED, "in the tar, no sample") for f in found for m in _notes(f)]
+    return [
+        FormatClaim(
+            WebDataset(dotted_keys=any(map(_has_dotted_keys, found))),
+            tuple(found),
+            1.0,
+            evidence,
+            kind=_kind(found[0]),
+            passed_over=passed,
+            members=tuple(notes),
+        )
+    ]
+
+
+def _notes(file: SourceFile) -> list[Member]:
+    return [member for member in _head(file) if _is_note(member.name)]
+
+
+def _has_dotted_keys(file: SourceFile) -> bool:
+    """Whether the keys contain dots: suffixes from the first dot on hold numbers, and suffixes at the end are those of samples."""
+    names = [member.name for member in _head(file) if not member.reason and not _is_note(member.name)]
+    odd = any(not _WORD.fullmatch(word) for name in names for word in key_of(name)[1].split(".")[:-1])
+    groups: dict[str, list[str]] = {}
+    for key, suffix in map(dotted_key_of, names):
+        groups.setdefault(key, []).append(suffix)
+    return odd and all(1 < len(found) == len(set(found)) for found in groups.values())
 
 
 def _may_be_tar(file: SourceFile) -> bool:

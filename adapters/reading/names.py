@@ -9,15 +9,13 @@ from choline_data.adapters.base import SourceFile
 from choline_data.adapters.reading.split_words import split_named
 
 _ABOUT = re.compile(
-    r"^(readme|licen[cs]es?|copying|notice|authors|contributors|changelog|changes|citation|dataset_card|history|news"
-    r"|sha(1|256|512)sums?|md5sums?|checksums?|credits|makefile)([._-].*)?$",
+    r"^(readme|licen[cs]es?|copying|citation|dataset_card|sha(1|256|512)sums?|md5sums?|checksums?|makefile)([._-].*)?$",
     re.IGNORECASE,
 )
-
-# These words are also ordinary names of data, so they describe a dataset only as a file of text.
-_MAYBE_ABOUT = re.compile(
-    r"^(notice|authors|contributors|changes|history|news|credits)([._-].*)?\.(ya?ml|json|jsonl|csv|tsv|parquet|xml|toml)$",
-    re.IGNORECASE,
+# These are words of everyday language: `history.txt` may be a document, and `news.jsonl` holds rows.
+_ABOUT_IN_CAPITALS = re.compile(
+    r"^(NOTICE|AUTHORS|CONTRIBUTORS|CHANGELOG|CHANGES|HISTORY|NEWS|CREDITS)(\.(txt|md|rst|TXT|MD))?$"
+    r"|^(notice|authors|contributors|changelog|changes|history|news|credits)(\.(md|rst))?$",
 )
 
 
@@ -34,11 +32,9 @@ def parts(name: str) -> list[str]:
 def is_about(name: str) -> bool:
     """Whether a file describes a dataset and is not part of its data: README, LICENSE, checksums, dot files."""
     last = parts(name)[-1] if parts(name) else name
-    return last.startswith(".") or "__MACOSX" in name or _is_about(last) or last == "Thumbs.db"
-
-
-def _is_about(last: str) -> bool:
-    return _ABOUT.match(last) is not None and _MAYBE_ABOUT.match(last) is None
+    if last.startswith(".") or "__MACOSX" in name or last == "Thumbs.db":
+        return True
+    return bool(_ABOUT.match(last) or (_ABOUT_IN_CAPITALS.match(last) and len(parts(name)) == 1))
 
 
 def in_order(files: Iterable[SourceFile]) -> list[SourceFile]:
