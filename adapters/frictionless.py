@@ -14,6 +14,7 @@ from choline_data.adapters.reading.io import open_raw, pieces
 from choline_data.adapters.reading.names import is_about
 from choline_data.adapters.reading.splits import described
 from choline_data.adapters.reading.text_columns import Table
+from choline_data.adapters.text import Text
 from choline_data.errors import InvalidOptionError, SourceFormatError, SourceNotFoundError
 from choline_data.places.yaml_safe import safe_load
 
@@ -98,6 +99,7 @@ def _claims(source: Source, file: SourceFile, package: dict[str, Any]) -> list[F
         for f in source.files
         if PurePosixPath(f.name).parent == folder and f.name.lower().endswith("readme.md")
     ]
+    not_chosen = {name for name, _ in source.left_out}
     for number, resource in enumerate(package["resources"]):
         if not isinstance(resource, dict):
             raise SourceFormatError(f"{file.name}: resource {number} is no object.", remedy="Mend the descriptor.")
@@ -108,10 +110,14 @@ def _claims(source: Source, file: SourceFile, package: dict[str, Any]) -> list[F
             claims_here = [FormatClaim(Inline(number), (file,), 1.0, evidence, kind="tabular")]
             files: tuple[SourceFile, ...] = ()
         else:
+            if not_chosen.intersection(str(folder / path) for path in _paths(resource)):
+                continue
             files = tuple(_file(p, folder, by_name, file.name, name) for p in _paths(resource))
             if _delimited(resource, files):
                 table = _table(resource, package, files[0].name)
                 claims_here = [FormatClaim(Resource(table), files, 1.0, evidence, kind="tabular")]
+            elif _is_text(resource):
+                claims_here = [FormatClaim(Text(), files, 1.0, evidence, kind="text")]
             else:
                 claims_here = [
                     replace(c, evidence=f"{evidence}: {c.evidence}")
@@ -127,6 +133,12 @@ def _claims(source: Source, file: SourceFile, package: dict[str, Any]) -> list[F
         over += _unlisted(source, folder, package, {name for name, _ in described})
         found[0] = replace(found[0], passed_over=tuple(over), described=tuple(described))
     return found
+
+
+def _is_text(resource: dict[str, Any]) -> bool:
+    """Whether the package states that a resource is plain text. Then each file is one document."""
+    media = str(resource.get("mediatype") or "").lower()
+    return str(resource.get("format") or "").lower() in ("text", "txt") or media in ("text/plain", "plain/text")
 
 
 def _unlisted(

@@ -10,12 +10,17 @@ from dataclasses import replace
 from choline_data.adapters.base import Source, SourceFile
 from choline_data.adapters.reading.chosen_names import chosen_of
 from choline_data.adapters.reading.left_out import refuse_table_formats
-from choline_data.adapters.reading.names import in_utf8
+from choline_data.adapters.reading.names import in_utf8, parts
 from choline_data.catalog.locate import resolve
 from choline_data.errors import InvalidOptionError, SourceNotFoundError, one_line
 from choline_data.places.locations import is_url
 
 MAX_NAME = 60
+# These files say what the other files are. `--include` is about the data, so it never leaves them out.
+_DESCRIPTORS = frozenset(
+    {"datapackage.json", "datapackage.yml", "datapackage.yaml", "readme.md", "dataset_dict.json", "dataset_info.json"}
+    | {"state.json", "index.json"}
+)
 
 
 def resolve_sources(
@@ -87,16 +92,23 @@ def _chosen(source: Source) -> Source:
     gone: list[tuple[str, str]] = []
     for file in source.files:
         reason = chosen.why_not(file.name)
-        if reason and not (of_members and reason.startswith("not in") and _may_hold_members(file.name)):
+        if reason.startswith("not in") and _stays(file.name, of_members):
+            reason = ""
+        if reason:
             gone.append((file.name, reason))
         else:
             kept.append(file)
-    if not kept:
+    if all(_stays(file.name, False) for file in kept):
         names = ", ".join(one_line(file.name, 60) for file in source.files[:5])
         raise SourceNotFoundError(
             f"{source.location}: no file is left ({gone[0][1]}).", remedy=f"Change the pattern; there are: {names}."
         )
     return replace(source, files=tuple(kept), left_out=(*source.left_out, *gone))
+
+
+def _stays(name: str, of_members: bool) -> bool:
+    """Whether a file stays though no pattern of `--include` names it: a descriptor, or an archive if members are chosen."""
+    return parts(name)[-1].lower() in _DESCRIPTORS or (of_members and _may_hold_members(name))
 
 
 def _may_hold_members(name: str) -> bool:

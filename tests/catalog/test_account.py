@@ -236,3 +236,17 @@ def test_a_card_of_the_user_is_followed_and_not_read_as_text(tmp_path: Path) -> 
     assert (prepared.plan.name, prepared.plan.constants["license"]) == ("mine", "MIT")
     assert [f.name for f in prepared.plan.account if f.role == "used"] == ["a.jsonl"]
     assert Catalog(Home(tmp_path / "home")).entries() == {}
+
+
+def test_everyday_words_are_names_of_data_and_capitals_are_names_of_notices(tmp_path: Path) -> None:
+    texts = {
+        f"{name}.txt": f"A text about {name}, with a few words more.\n" * 3 for name in ("history", "news", "sport")
+    }
+    put(tmp_path, **texts, NEWS="Version 2 is out.", HISTORY="Version 1 was first.")
+    assert {name: role for name, (role, _) in roles(tmp_path).items()} == {
+        "history.txt": "used",
+        "news.txt": "used",
+        "sport.txt": "used",
+        "NEWS": "described",
+        "HISTORY": "described",
+    }
