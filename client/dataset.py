@@ -296,9 +296,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         state = {**self._lasting_state(), "position": place.pop("position"), "epoch": place.pop("epoch")}
         if self.run is not None:
             state["run"] = self.run
-        if self.found_batch_size is not None:
-            state["batch_size"] = self.found_batch_size
-        return {**state, **place}
+        return {**state, "batch_size": self.found_batch_size or 0, **place}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Moves to the position at which `state` was taken. The number of ranks and workers may be different now.

@@ -134,8 +134,7 @@ class Loader:
 
     def state_dict(self) -> dict[str, Any]:
         """The current position, after the last batch that the loop received."""
-        state = {name: value for name, value in self._state.items() if name != "banned"}
-        return {**state, **self.dataset._lasting_state()}
+        return {**self._state, **self.dataset._lasting_state()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Moves to the position at which `state` was taken. The number of ranks and workers may be different now."""

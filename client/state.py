@@ -52,8 +52,8 @@ class Lasting:
         """The fields of a state that hold the recipe and the banned samples."""
         if self._summary[0] != len(banned):
             self._summary = len(banned), summary(recipe, len(banned))
-        state = {"version": VERSION, "recipe": recipe.digest, "seed": recipe.seed, "summary": self._summary[1]}
-        return {**state, "banned": banned} if banned else state
+        digest, text = recipe.digest, self._summary[1]
+        return {"version": VERSION, "recipe": digest, "seed": recipe.seed, "summary": text, "banned": banned}
 
 
 def _difference(ours: Recipe, packed: object) -> str:

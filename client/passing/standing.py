@@ -187,7 +187,7 @@ class Standing:
     def place(self) -> dict[str, Any]:
         """The state fields for position and pass. In a worker, also the worker's number."""
         progress = self.progress
-        place: dict[str, Any] = {"position": self.start, "epoch": self.epoch}
+        place: dict[str, Any] = {"position": self.start, "epoch": self.epoch, "step": 0}
         if progress is None:
             return place
         place["step"] = progress.group

@@ -7,14 +7,14 @@ That equals rank `w·world + r` of `world·W`, so ranks and workers use the same
 
 from __future__ import annotations
 
-import os
 import sys
 
+from choline_data.client.ranks.launchers import launched
 from choline_data.errors import InvalidOptionError
 
 
 def find_rank(rank: int | None = None, world_size: int | None = None) -> tuple[int, int]:
-    """(rank, world size): from the arguments, else the process group, else `RANK` and `WORLD_SIZE`, else (0, 1)."""
+    """(rank, world size): from the arguments, else the process group, else the launcher, else (0, 1)."""
     if (rank is None) != (world_size is None):
         raise InvalidOptionError(
             "rank and world_size must be set together.",
@@ -22,7 +22,7 @@ def find_rank(rank: int | None = None, world_size: int | None = None) -> tuple[i
             option="rank",
         )
     if rank is None or world_size is None:
-        rank, world_size = _group() or _environment() or (0, 1)
+        rank, world_size = _group() or launched() or (0, 1)
     if not 0 <= rank < world_size:
         raise InvalidOptionError(
             f"rank {rank} of world size {world_size} is not valid.",
@@ -37,16 +37,3 @@ def _group() -> tuple[int, int] | None:
     if distributed is None or not distributed.is_available() or not distributed.is_initialized():
         return None
     return distributed.get_rank(), distributed.get_world_size()
-
-
-def _environment() -> tuple[int, int] | None:
-    rank, world = os.environ.get("RANK"), os.environ.get("WORLD_SIZE")
-    if not rank or not world:
-        return None
-    try:
-        return int(rank), int(world)
-    except ValueError as error:
-        raise InvalidOptionError(
-            f"RANK={rank!r} and WORLD_SIZE={world!r} are not numbers.",
-            remedy="Unset them, or set rank and world_size.",
-        ) from error

@@ -296,3 +296,30 @@ def test_a_state_dict_costs_microseconds(firehose: Any):
     dataset = firehose(batch_size=4)
     next(iter(dataset))
     assert min(timeit.repeat(dataset.state_dict, number=100, repeat=5)) / 100 < 50e-6
+
+
+def test_a_state_always_has_every_key(firehose: Any):
+    """torch's distributed checkpoint loads only the keys that the state of a fresh object has."""
+    dataset = firehose(batch_size=8, **SMALL)
+    fresh = set(dataset.state_dict())
+    assert fresh == set(dataset.loader().state_dict())
+    dataset.ban([next(iter(dataset))["id"][0]])
+    assert set(dataset.state_dict()) == fresh
+    sized = firehose(**SMALL)
+    sized.find_batch_size(len, most=4)
+    assert set(sized.state_dict()) == fresh
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled", "ignore:.*is deprecated")
+def test_bans_and_the_step_pass_through_torchs_distributed_checkpoint(firehose: Any, tmp_path: Any):
+    from torch.distributed import checkpoint
+
+    for make in (lambda: firehose(batch_size=8, **SMALL), lambda: firehose(batch_size=8, **SMALL).loader()):
+        saved, loaded = make(), make()
+        batches = iter(saved)
+        saved.ban([next(batches)["id"][0]])
+        next(batches)
+        checkpoint.save({"data": saved}, checkpoint_id=tmp_path / "kept", no_dist=True)
+        checkpoint.load({"data": loaded}, checkpoint_id=tmp_path / "kept", no_dist=True)
+        assert loaded.state_dict()["banned"] == saved.state_dict()["banned"] != ""
+        assert positions(loaded) == list(range(16, 40))
