@@ -25,7 +25,7 @@ from choline_data.errors import SelfCheckError
 from choline_data.places.home import Home
 from choline_data.store import BlockFile
 
-UNITS = 8
+UNITS = 6
 SHARDS = 3
 _Item = TypeVar("_Item")
 

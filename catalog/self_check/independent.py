@@ -158,7 +158,7 @@ def _parquet(adapter: Any, shard: Shard) -> Iterator[SourceRow]:
             if about is None or about.total_byte_size > HEAD_BYTES * max(about.num_rows, 1) // ROWS:
                 continue
             first = sum(groups[:group])
-            batch = next(file.iter_batches(ROWS, row_groups=[group], use_threads=False), None)
+            batch = next(file.iter_batches(ROWS // 2, row_groups=[group], use_threads=False), None)
             for at, values in enumerate(_values(batch) if batch is not None else ()):
                 yield SourceRow(first + at - before, first + at, values)
 
