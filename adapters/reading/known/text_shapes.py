@@ -16,6 +16,7 @@ MOST_LINES = 400
 _SHARE = 0.9
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eEdD][-+]?\d+)?%?$")
 _PAIR = re.compile(r"[ \t]*([\w][\w .\-/()]{0,39}?)[ \t]*(=|:)([ \t]+\S|[^:/\s=]|$)")
+_HEADER = re.compile(r"([A-Z][\w-]*): \S")
 _CODE = re.compile(r"(?=\S*\d)(?=\S*[A-Za-z])\S+$|[-+]?\d[\d.,:/-]*$")
 _WORD = re.compile(r"[\W_]*[^\W\d_]+(?:[\W]+[^\W\d_]+)*[\W_]*")
 _SENTENCE_END = re.compile(r"[.!?…。！？][\"'”’)»]*\s*$")
@@ -30,7 +31,7 @@ def shape_of(text: str, lines: Sequence[str]) -> str:
         name = shape(lines)
         if name:
             return name
-    return _pairs(text, lines)
+    return _headers(text) or _pairs(lines)
 
 
 def is_prose(lines: Sequence[str]) -> bool:
@@ -42,7 +43,8 @@ def is_prose(lines: Sequence[str]) -> bool:
     plain = sum(_WORD.fullmatch(word) is not None for word in words)
     # Chinese, Japanese and Thai have no blanks between words, so there only the letters count.
     spaced = len(words) * 12 > len(filled)
-    return letters >= 0.75 * len(filled) and (not spaced or plain >= 0.75 * len(words))
+    mostly_words = letters >= 0.75 * len(filled) and (not spaced or plain >= 0.75 * len(words))
+    return mostly_words and not _pairs(lines)
 
 
 def _most(count: int, lines: Sequence[str]) -> bool:
@@ -87,10 +89,18 @@ def _codes(lines: Sequence[str]) -> str:
     return "records of codes and numbers" if 2 * coded > len(words) else ""
 
 
-def _pairs(text: str, lines: Sequence[str]) -> str:
+def _headers(text: str) -> str:
+    """A first paragraph of at least MIN_SHAPE_LINES different `Key: value` lines, and a text below it."""
+    head, blank, body = text.strip().partition("\n\n")
+    keys = [match[1] if (match := _HEADER.match(line)) else "" for line in head.split("\n") if not line[:1].isspace()]
+    found = len(keys) >= MIN_SHAPE_LINES and all(keys) and len(set(keys)) == len(keys)
+    return "a block of headers above a text" if found and blank and body.strip() else ""
+
+
+def _pairs(lines: Sequence[str]) -> str:
     found = [_PAIR.match(line) for line in lines]
     pairs = [match for match in found if match]
-    if not _most(len(pairs), lines):
+    if not pairs or not _most(len(pairs), lines):
         return ""
     equals = sum(match[2] == "=" for match in pairs)
     if 2 * equals >= len(pairs):
