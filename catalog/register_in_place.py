@@ -54,6 +54,12 @@ def register(home: Home, prepared: Prepared, *, replace_existing: bool = False) 
     plan = prepared.plan
     if plan.limit:
         raise InvalidOptionError("--limit does not go with --in-place.", remedy="Leave one of them out.")
+    column = next((part.by_row.split or part.by_row.config for part in plan.parts if part.by_row), "")
+    if column:
+        raise InvalidOptionError(
+            f"The column {column!r} decides the splits or configs of rows, which lie mixed in files that stay in their place.",
+            remedy="Leave out --in-place, or say --split-by none to keep all rows together.",
+        )
     files = _files(plan)
     with ThreadPoolExecutor(_READS) as pool:
         found = list(pool.map(lambda item: _looked_at(*item), files))

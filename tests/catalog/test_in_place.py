@@ -258,3 +258,12 @@ def test_the_client_in_this_process_reads_it(tmp_path, folder):
     both(home, folder)
     dataset = FirehoseDataset("there", home=home.location, seed=1, rank=0, world_size=1, max_samples=65)
     assert sorted(sample["text"] for sample in dataset) == sorted(documents(65)["text"])
+
+
+def test_a_column_that_decides_the_splits_does_not_go_with_in_place(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": ["a b c", "d e f"], "split": ["train", "test"]}), tmp_path / "rows.parquet")
+    home = Home(tmp_path / "home")
+    with pytest.raises(InvalidOptionError, match="'split' decides the splits"):
+        register(home, prepare(home, str(tmp_path / "rows.parquet"), name="x"))
+    prepared = prepare(home, str(tmp_path / "rows.parquet"), name="x", wishes=Wishes(split_by="none"))
+    assert register(home, prepared).rows == 2
