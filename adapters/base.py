@@ -160,10 +160,10 @@ class FormatClaim:
 
 
 @contextmanager
-def foreign(name: str) -> Iterator[None]:
+def foreign(name: str, adapter: str = "") -> Iterator[None]:
     """Wraps code that parses foreign bytes. Raises SourceDamagedError with this name for errors that are not our own.
 
-    A MemoryError becomes SourceTooLargeError.
+    A MemoryError becomes SourceTooLargeError. If `adapter` names an adapter of another package, the message names it.
     """
     try:
         yield
@@ -174,8 +174,12 @@ def foreign(name: str) -> Iterator[None]:
             f"{name}: reading it takes more memory than there is.", remedy="Split it, or give the process more memory."
         ) from error
     except Exception as error:
+        by = f" by {adapter}" if adapter else ""
         raise SourceDamagedError(
-            f"{name}: can't be read ({type(error).__name__}: {one_line(error, 200)}).", remedy="Fetch the file again."
+            f"{name}: can't be read{by} ({type(error).__name__}: {one_line(error, 200)}).",
+            remedy=f"Fetch the file again, or report it to the author of {adapter}."
+            if adapter
+            else "Fetch the file again.",
         ) from error
 
 

@@ -5,46 +5,23 @@ whole) are asked first, in the order of `FORMATS`. The files of a claim are not 
 to the file formats; each claims the files that it recognises by magic bytes or extension. A module is imported when it is
 asked, and no module is asked after every file is claimed.
 
-Third parties add a file format by an entry point in the group `choline_data.adapters`: name = "module.path".
+Installed packages add formats by entry points (`adapters.plugins`). Their formats are asked about all files first. A claim of
+theirs is accepted where its score is higher than that of our claim on the same files, or where we have none. At equal scores,
+our format reads the files.
 """
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from importlib.metadata import entry_points
-from types import ModuleType
+from dataclasses import replace
 
 from choline_data.adapters.base import Adapter, FormatClaim, Source, SourceFile, foreign
+from choline_data.adapters.plugins import installed_formats, plugin_claims
 from choline_data.adapters.reading.known.identity import readers_of
 from choline_data.adapters.reading.notes import without_notes
-from choline_data.errors import MissingDependencyError, SourceFormatError
+from choline_data.adapters.registered_format import RegisteredFormat
+from choline_data.errors import CholineDataError, SourceFormatError
 from choline_data.places.locations import redacted
-
-
-@dataclass(frozen=True)
-class RegisteredFormat:
-    """An entry of the registry. `extra` is the package extra to install if the module's library is missing.
-
-    A format `by_table` is asked only for the files that the table of known formats gives to it as their `reader`.
-    """
-
-    name: str
-    module: str
-    layout: bool = False
-    extra: str = ""
-    by_table: bool = False
-
-    def load(self) -> ModuleType:
-        """Imports the module. Raises MissingDependencyError if its library is not installed."""
-        try:
-            return importlib.import_module(self.module)
-        except ModuleNotFoundError as error:
-            if (error.name or "").startswith("choline_data"):
-                raise
-            raise MissingDependencyError(self.extra or "all", f"Reading {self.name}") from error
-
 
 _HERE = "choline_data.adapters."
 FORMATS: tuple[RegisteredFormat, ...] = (
@@ -103,19 +80,12 @@ FORMATS: tuple[RegisteredFormat, ...] = (
 
 
 def formats() -> tuple[RegisteredFormat, ...]:
-    """Our formats, then those of installed entry points in order of name.
+    """Our formats, then those of installed packages in order of name."""
+    return FORMATS + installed_formats(_names_of_ours())
 
-    Raises SourceFormatError if two formats have the same name; the message names both modules.
-    """
-    found = {f.name: f for f in FORMATS}
-    for point in sorted(entry_points(group="choline_data.adapters"), key=lambda p: p.name):
-        if point.name in found:
-            raise SourceFormatError(
-                f"Two adapters claim the name {point.name!r}: {found[point.name].module} and {point.value}.",
-                remedy="Uninstall one of them.",
-            )
-        found[point.name] = RegisteredFormat(point.name, point.value)
-    return tuple(found.values())
+
+def _names_of_ours() -> frozenset[str]:
+    return frozenset(f.name for f in FORMATS)
 
 
 def format_named(name: str) -> RegisteredFormat:
@@ -131,27 +101,95 @@ def claims(source: Source, only: str = "") -> tuple[list[FormatClaim], Source]:
 
     With `only`, asks just that format (a card's `adapter:`, or `--format`).
     """
-    taken: list[FormatClaim] = []
-    rest = source
-    asked = (format_named(only),) if only else formats()
-    by_reader: Mapping[str, Sequence[SourceFile]] | None = None
-    for fmt in sorted(asked, key=lambda f: not f.layout):
-        if not rest.files:
-            break
-        offered = rest
-        if fmt.by_table and not only:
-            by_reader = readers_of(rest.files) if by_reader is None else by_reader
-            offered = replace(rest, files=tuple(by_reader.get(fmt.name, ())))
-            if not offered.files:
-                continue
-        module = fmt.load()
-        with foreign(redacted(rest.location)):
-            found = module.detect(offered)
-        for claim in found:
-            taken.append(claim)
-            gone = {f.name for f in claim.files} | {name for name, _ in (*claim.passed_over, *claim.described)}
-            rest = replace(rest, files=tuple(f for f in rest.files if f.name not in gone))
-    return taken if only else without_notes(taken), rest
+    if only:
+        found = _detect(format_named(only), source)
+        return found, _without(source, found)
+    taken, rest = _Asking(source).claims()
+    return without_notes(taken), rest
+
+
+class _Asking:
+    """Asks our formats in turn. Where a claim of an installed package has a higher score, it is accepted first."""
+
+    def __init__(self, source: Source) -> None:
+        self._plugins = installed_formats(_names_of_ours())
+        self._bids = plugin_claims(self._plugins, source)
+        self._rest = source
+        self._taken: list[FormatClaim] = []
+        self._by_reader: Mapping[str, Sequence[SourceFile]] | None = None
+
+    def claims(self) -> tuple[list[FormatClaim], Source]:
+        """The accepted claims, and a source with the files that are left."""
+        for fmt in sorted(FORMATS, key=lambda f: not f.layout):
+            while better := self._ask(fmt):
+                self._accept_bid(better)
+        while self._bids:
+            self._accept_bid(self._bids)
+        return self._taken, self._rest
+
+    def _ask(self, fmt: RegisteredFormat) -> list[FormatClaim]:
+        """Accepts the claims of a format, unless there are better bids on some of their files. Returns these bids."""
+        offered = self._offered(fmt)
+        if not offered.files:
+            return []
+        try:
+            found = _detect(fmt, offered)
+        except CholineDataError:
+            # Our format cannot read one of these files, so the bids on them have no rival.
+            if rivals := [bid for bid in self._bids if _names_of(bid) & {f.name for f in offered.files}]:
+                return rivals
+            raise
+        better = [bid for bid in self._bids if _beats(bid, found)]
+        if not better:
+            self._accept(found)
+        return better
+
+    def _offered(self, fmt: RegisteredFormat) -> Source:
+        if not fmt.by_table or not self._rest.files:
+            return self._rest
+        if self._by_reader is None:
+            self._by_reader = readers_of(self._rest.files)
+        left = {f.name for f in self._rest.files}
+        return replace(self._rest, files=tuple(f for f in self._by_reader.get(fmt.name, ()) if f.name in left))
+
+    def _accept_bid(self, bids: Sequence[FormatClaim]) -> None:
+        """Accepts the bid with the highest score."""
+        best = max(bids, key=lambda bid: bid.score)
+        self._bids = [bid for bid in self._bids if bid is not best]
+        self._accept([best])
+
+    def _accept(self, found: Sequence[FormatClaim]) -> None:
+        """Accepts these claims. The packages are asked again if that takes files of their bids."""
+        self._taken += found
+        self._rest = _without(self._rest, found)
+        gone = {name for claim in found for name in _names_of(claim)}
+        if any(gone & {f.name for f in bid.files} for bid in self._bids):
+            self._bids = plugin_claims(self._plugins, self._rest)
+
+
+def _beats(bid: FormatClaim, found: Sequence[FormatClaim]) -> bool:
+    """Whether a bid has a higher score than each of these claims that has a file of it, and there is such a claim."""
+    names = {f.name for f in bid.files}
+    rivals = [claim.score for claim in found if names & _names_of(claim)]
+    return bool(rivals) and bid.score > max(rivals)
+
+
+def _detect(fmt: RegisteredFormat, source: Source) -> list[FormatClaim]:
+    module = fmt.load()
+    with foreign(redacted(source.location)):
+        found: list[FormatClaim] = module.detect(source)
+    return found
+
+
+def _names_of(claim: FormatClaim) -> set[str]:
+    """The files that a claim accounts for."""
+    return {f.name for f in claim.files} | {name for name, _ in (*claim.passed_over, *claim.described)}
+
+
+def _without(source: Source, found: Sequence[FormatClaim]) -> Source:
+    """The source without the files that these claims account for."""
+    gone = {name for claim in found for name in _names_of(claim)}
+    return replace(source, files=tuple(f for f in source.files if f.name not in gone)) if gone else source
 
 
 def adapter_named(name: str, **options: object) -> Adapter:

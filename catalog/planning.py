@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from choline_data.adapters.base import USED, Adapter, FormatClaim, Shard, Source, SourceChunk, foreign
 from choline_data.adapters.mapping import Mapping, forms
+from choline_data.adapters.plugins import adapter_of_a_package, valid_chunk
 from choline_data.adapters.reading.known.identity import refusal
 from choline_data.adapters.reading.splits import SplitBy, counted, leaving_out, marked_source, split_by
 from choline_data.adapters.reading.text_files import with_encoding, with_file_encodings
@@ -175,9 +176,13 @@ class Wishes:
 
 
 def guarded(adapter: Adapter, shard: Shard) -> Iterator[SourceChunk]:
-    """The adapter's chunks. If a parser raises an error that is not ours, it becomes SourceDamagedError."""
-    with foreign(shard.origin):
-        yield from adapter.read(shard)
+    """The adapter's chunks. If a parser raises an error that is not ours, it becomes SourceDamagedError.
+
+    Raises SourceFormatError if an adapter yields something else than valid chunks.
+    """
+    with foreign(shard.origin, adapter_of_a_package(adapter)):
+        for chunk in adapter.read(shard):
+            yield valid_chunk(chunk, adapter, shard)
 
 
 def _first_chunks(adapter: Adapter, shard: Shard, rows: int) -> list[SourceChunk]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import signal
 import sys
+import warnings
 
 
 def main() -> None:
@@ -16,6 +17,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):  # a terminal that cannot show a character shows its escape
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    warnings.formatwarning = _on_one_line
     # Without this handler, the framework would exit with code 1 at an interrupt.
     signal.signal(signal.SIGINT, _interrupted)
     try:
@@ -33,6 +35,15 @@ def main() -> None:
 
         report_error(refused(error), as_json="--json" in sys.argv)
         sys.exit(1)
+
+
+def _on_one_line(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """A warning as the command line prints it. Those of other packages keep their place in the code."""
+    if category.__module__.startswith("choline_data."):
+        return f"warning: {message}\n"
+    return f"{filename}:{lineno}: {category.__name__}: {message}\n"
 
 
 def _interrupted(number: int, frame: object) -> None:
