@@ -66,14 +66,9 @@ def decoded_or_none(data: bytes, encoding: str) -> str | None:
 
 @lru_cache(maxsize=8)
 def guesses(sample: bytes) -> tuple[EncodingGuess, ...]:
-    """The encodings that fit the sample, best first, without those that give the same text as a better one.
+    """The encodings that fit the sample, best first, without those that give the same text as a better one."""
+    import chardet  # late: it loads its language models
 
-    Without the library chardet, the list is empty.
-    """
-    try:
-        import chardet
-    except ModuleNotFoundError:
-        return ()
     found: list[dict[str, Any]] = [
         dict(one) for one in chardet.detect_all(sample[:SAMPLE_BYTES], ignore_threshold=True, compat_names=False)
     ]

@@ -189,7 +189,7 @@ def choice_needed(name: str, decision: EncodingDecision) -> ChoiceNeededError:
     if not decision.found:
         return ChoiceNeededError(
             f"{name} is not UTF-8 and states no encoding.",
-            remedy="Name it: --encoding cp1252, or cp1251, shift_jis …; choline-data[encodings] detects it.",
+            remedy="Name it: --encoding cp1252, or cp1251, shift_jis ….",
         )
     shown = "; ".join(f"{guess.encoding}: “{_excerpt(decision.found, guess.text)}”" for guess in decision.found)
     options = ", ".join(f"--encoding {guess.encoding}" for guess in decision.found)

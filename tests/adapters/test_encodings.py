@@ -94,7 +94,6 @@ def cases(declarations: dict[str, list[str]]) -> Iterator[tuple[str, str, str, l
 
 @pytest.mark.slow
 def test_texts_in_thirty_encodings_are_right_or_asked(declarations, tmp_path, capsys):
-    pytest.importorskip("chardet")
     shares: dict[str, Counter[str]] = {"short": Counter(), "long": Counter()}
     wrong = []
     for encoding, length, form, lines in cases(declarations):
@@ -160,7 +159,6 @@ def test_a_statement_that_the_bytes_contradict_is_not_used():
 
 
 def test_few_bytes_are_a_question_with_the_text_in_each_encoding(write):
-    pytest.importorskip("chardet")
     path = write("a.csv", "name,city\nJosé,São Paulo\nMüller,Köln\n".encode("cp1252"))
     with pytest.raises(ChoiceNeededError) as caught:
         encoding_of(str(path), "a.csv")
@@ -204,7 +202,6 @@ def test_the_plan_and_the_revision_have_the_encoding(write, tmp_path, capsys):
     path = write("a.csv", ("text,label\n" + f"{RUSSIAN.strip()},1\n" * 3).encode("koi8-r"))
     home = Home(tmp_path / "home")
     assert prepare(home, str(path), wishes=Wishes(encoding="koi8-r")).plan.encodings == {"a.csv": "koi8-r"}
-    pytest.importorskip("chardet")
     plan = prepare(home, str(path)).plan
     assert plan.encodings == {"a.csv": "koi8-r"}
 
@@ -279,5 +276,4 @@ def test_numbers_in_binary_are_no_text():
 
 
 def test_a_few_bytes_in_another_script_are_a_question():
-    pytest.importorskip("chardet")
     assert decide(bytes.fromhex("8845885c8a738bda")).encoding == ""
