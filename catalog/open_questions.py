@@ -27,8 +27,29 @@ from choline_data.errors import ChoiceNeededError, one_line
 ALIKE = 0.5  # files whose columns agree in this share are files of one schema
 REPEATED = 0.9  # a file repeats another one if this share of its sampled rows occurs in the other one
 MIN_ROWS = 3
+MOST_PATTERNS = 4
 _GENERAL = frozenset({"JsonDocument", "JsonLines", "Delimited", "Text", "ArrowFile", "SourceTree"})
 _NAMING = frozenset({"MediaTable", "Coco"})
+_ANNOTATIONS = frozenset(
+    [
+        "xml",
+        "json",
+        "jsonl",
+        "csv",
+        "tsv",
+        "txt",
+        "yaml",
+        "yml",
+        "mat",
+        "pkl",
+        "textgrid",
+        "eaf",
+        "lab",
+        "ini",
+        "xlsx",
+        "npy",
+    ]
+)
 _FOLDERS = frozenset({"ImageFolder", "AudioFolder"})
 _MEDIA_KINDS = frozenset({"image", "audio", "video"})
 _ALL = re.compile(r"(?:^|[-_. ])(?:all|full|complete|combined|merged|whole|validated)(?:[-_. ]|$)", re.IGNORECASE)
@@ -104,11 +125,11 @@ def _unrelated_media(planned: Planned) -> None:
         return
     used = [f.name for f in planned.account if f.role in (USED, JOINED) and f.name not in set(loose)]
     table = next((name for name in used if not media.column_for(name)), "FILE")
-    pattern = _pattern_without(loose, used)
+    patterns = _patterns_without(loose, used)
     _ask(
         f"{planned.source.location}: {len(loose):,} media files belong to no row: {_listed(loose)}.",
-        f"--exclude {pattern} (leave them out)",
-        f"--include {pattern} (only them)",
+        f"{_option('--exclude', patterns)} (leave them out)",
+        f"{_option('--include', patterns)} (only them)",
         f"--join '{parts(table)[-1]}:COLUMN' (the column that names them)",
     )
 
@@ -119,27 +140,40 @@ def _unjoined_files(planned: Planned) -> None:
     if not kinds:
         return
     others = {s.shard.name for s in planned.sampled if s.kind not in _MEDIA_KINDS and s.adapter not in _NAMING}
+    others |= {
+        file.name
+        for file in planned.account
+        if file.role == LEFT_OUT and file.reason.startswith(UNREAD) and io.extension(file.name) in _ANNOTATIONS
+    }
     loose = sorted(name for name in others if planned.in_question(name))
     if not loose:
         return
     what = " and ".join(sorted(kinds))
+    patterns = _patterns_without(
+        loose, [f.name for f in planned.account if f.role != LEFT_OUT and f.name not in set(loose)]
+    )
     _ask(
         f"{planned.source.location}: {_listed(loose)} may describe the {what} files beside it, but no column names them.",
         f"--join '{parts(loose[0])[-1]}:COLUMN' (the column that names them)",
-        f"--exclude {pattern_of(loose)} (only the media)",
-        f"--include {pattern_of(loose)} (only this)",
+        f"{_option('--exclude', patterns)} (only the media)",
+        f"{_option('--include', patterns)} (only this)",
     )
 
 
-def _pattern_without(names: Sequence[str], others: Sequence[str]) -> str:
-    """A pattern that matches these files and none of the others: a suffix, or a folder of theirs."""
-    suffix = pattern_of(names)
-    folders = ["/".join(parts(names[0])[:end]) for end in range(1, len(parts(names[0])))]
-    for pattern in (suffix, *(f"'{folder}'" for folder in folders)):
-        chosen = ChosenNames((pattern.strip("'"),))
-        if all(map(chosen.names, names)) and not any(map(chosen.names, others)):
-            return pattern
-    return pattern_of(names[:1])
+def _patterns_without(names: Sequence[str], others: Sequence[str]) -> list[str]:
+    """Patterns that match these files and none of the others: their suffixes, or their folders."""
+    suffixes = [f"*.{suffix}" for suffix in dict.fromkeys(parts(n)[-1].rpartition(".")[2] for n in names)]
+    depth = min(len(parts(name)) for name in names)
+    folders = [list(dict.fromkeys("/".join(parts(name)[:end]) for name in names)) for end in range(1, depth)]
+    for patterns in (suffixes, *folders):
+        chosen = ChosenNames(tuple(patterns))
+        if len(patterns) <= MOST_PATTERNS and not any(map(chosen.names, others)):
+            return [f"'{pattern}'" for pattern in patterns]
+    return [f"'{'/'.join(parts(name))}'" for name in names[:MOST_PATTERNS]]
+
+
+def _option(option: str, patterns: Sequence[str]) -> str:
+    return " ".join(f"{option} {pattern}" for pattern in patterns)
 
 
 _LAYOUTS: tuple[tuple[re.Pattern[str], str, str], ...] = (

@@ -130,6 +130,18 @@ def test_a_table_beside_media_that_it_does_not_name_is_asked_about(tmp_path: Pat
     assert used(plan(tmp_path, **answers(error)[2])) == {"scores.csv"}
 
 
+def test_an_annotation_file_that_no_adapter_reads_is_asked_about_beside_media(tmp_path: Path) -> None:
+    put(
+        tmp_path,
+        **{f"{n}.png": PNG for n in "abcd"},
+        **{"shapes.xml": "<shapes><a/><b/></shapes>", "notes.pkl": b"\x80\x04K\x01."},
+    )
+    error = asked(tmp_path)
+    assert "notes.pkl, shapes.xml may describe the image files beside it" in error.message
+    assert "--exclude '*.pkl' --exclude '*.xml' (only the media)" in error.remedy
+    assert used(plan(tmp_path, exclude=("*.pkl", "*.xml"))) == {"a.png", "b.png", "c.png", "d.png"}
+
+
 def test_a_file_of_a_layout_without_the_layout_is_asked_about(tmp_path: Path) -> None:
     put(tmp_path, **{"a.jsonl": lines({"text": "one"}), "instances_val.json": '{"images": "gone"}'})
     error = asked(tmp_path, as_kind="text")
