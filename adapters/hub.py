@@ -48,7 +48,7 @@ class _Group:
 def detect(source: Source) -> list[FormatClaim]:
     """The claims of the formats' adapters, each with its config, split and class names."""
     if source.options.get("layout") == "hub-parquet":
-        return _claims(source, list(_converted(source)), "", {}, ())
+        return _claims(source, list(_converted(source)), source.options.get("default_config", ""), {}, ())
     readme = next((f for f in source.files if f.name.lower() == "readme.md"), None)
     if readme is None:
         return []
@@ -67,7 +67,7 @@ def detect(source: Source) -> list[FormatClaim]:
     if not groups:
         return []
     over += [(f.name, "a loading script, never run") for f in scripts]
-    return _claims(source, groups, _default_config(card), _labels(card), tuple(over))
+    return _claims(source, groups, default_config(card), _labels(card), tuple(over))
 
 
 def _groups(card: dict[str, Any], source: Source) -> Iterator[_Group]:
@@ -115,7 +115,7 @@ def _by_split(files: Sequence[SourceFile], folder: str = "") -> dict[str, tuple[
     return {split: tuple(its) for split, its in found.items()}
 
 
-def _default_config(card: dict[str, Any]) -> str:
+def default_config(card: dict[str, Any]) -> str:
     """The config with `default: true`, or the one with the name "default", or ""."""
     stated = card.get("configs")
     configs = [c for c in stated if isinstance(c, dict)] if isinstance(stated, list) else []

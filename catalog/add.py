@@ -11,6 +11,7 @@ from typing import Any
 from choline_data.adapters.base import Source
 from choline_data.catalog.card_at import card_at
 from choline_data.catalog.cards import Card
+from choline_data.catalog.downloaded import downloaded
 from choline_data.catalog.ingest import Ingested, Progress, check_limit, publish
 from choline_data.catalog.planning import IngestPlan, Wishes, plan_source
 from choline_data.errors import HomeError, UnavailableError
@@ -155,7 +156,7 @@ def ingest(
     plan = prepared.plan
     options: dict[str, Any] = {"workers": workers, "scheduler": scheduler, "flags": flags, "progress": progress}
     try:
-        with writing(home, f"add {plan.name}") as held:
+        with writing(home, f"add {plan.name}") as held, downloaded(plan, prepared.source):
             results = check_limit(run(plan, held, runner=runner, **options), plan, held)
             if check:
                 check_stored(plan, held, results)

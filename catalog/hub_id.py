@@ -1,128 +1,111 @@
-"""Resolves hub datasets by id: pins a commit, prefers the Parquet conversion, and never runs loading scripts."""
+"""Resolves hub datasets: pins a commit, prefers a current Parquet conversion, and never runs loading scripts."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from choline_data.adapters.base import Source, SourceFile
-from choline_data.errors import (
-    MissingDependencyError,
-    PermissionDeniedError,
-    SourceFormatError,
-    SourceNotFoundError,
-    UnavailableError,
-)
+from choline_data.adapters.hub import default_config
+from choline_data.adapters.reading.hub_patterns import matching
+from choline_data.adapters.reading.left_out import why_left_out
+from choline_data.catalog.hub_api import CONVERTED, HubDataset, HubFile, disabled
+from choline_data.catalog.source_names import in_order
+from choline_data.catalog.stated_licence import NOASSERTION
+from choline_data.errors import SourceFormatError, SourceNotFoundError
+from choline_data.licenses import spdx_of_stated
+from choline_data.places.pins import FilePin
+from choline_data.places.web_requests import log
 
-CONVERTED = "refs/convert/parquet"
 
+def resolve_hub(name: str, *, revision: str = "", path: str = "", options: Mapping[str, str] | None = None) -> Source:
+    """The dataset `OWNER/NAME` at a commit; with `path` only the files that this pattern or folder names.
 
-def resolve_hub(name: str, *, revision: str = "", options: Mapping[str, str] | None = None) -> Source:
-    """The dataset `OWNER/NAME` at a commit. One-line errors if it is gated, missing, empty, only a script, or unreachable."""
-    from choline_data.adapters.reading.left_out import why_left_out
-    from choline_data.catalog.source_names import in_order
-    from choline_data.catalog.stated_licence import NOASSERTION
-    from choline_data.licenses import spdx_of_stated
-
-    try:
-        from huggingface_hub import HfApi
-    except ImportError as error:
-        raise MissingDependencyError("hub", "Reading hub datasets") from error
-    api = HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None)
-    with _told(name, revision):
-        info = api.dataset_info(name, revision=revision or None, files_metadata=True)
-        converted = _conversion(api, name) if not revision else None
-    license_ = spdx_of_stated(getattr(info.card_data, "license", None)) or NOASSERTION
-    siblings = list(info.siblings or [])
+    Errors say if it is gated, disabled, missing, emptied, or only a script. A dataset that was renamed is read under its new
+    name, and a line on standard error says so.
+    """
+    dataset = HubDataset(name)
+    info = dataset.info(revision)
+    if info.id and str(info.id) != name:
+        log.warning("%s has been renamed on the hub; its name is %s now.", name, info.id)
+        dataset = HubDataset(str(info.id))
+    if info.disabled:
+        raise disabled(dataset.name)
+    card = dict(info.card_data.to_dict()) if info.card_data else {}
     options = dict(options or {})
-    script = next((s.rfilename for s in siblings if s.rfilename == name.rsplit("/", 1)[-1] + ".py"), "")
-    partial = converted is not None and any("/partial-" in s.rfilename for s in converted.siblings or [])
-    if script and revision != CONVERTED and (converted is None or partial):
-        found = "a partial parquet conversion (5 GB) found" if partial else "no parquet conversion found"
-        raise SourceFormatError(
-            f"{name} ships a loading script, {script}, which is never run; {found}.",
-            remedy=f"Use --revision {CONVERTED} for the part that there is."
-            if partial
-            else "Use a copy of it in Parquet, or download its data files and add the folder.",
-        )
-    if converted is not None and not partial:
-        info, siblings, revision = converted, list(converted.siblings or []), CONVERTED
-    if revision == CONVERTED:
+    commit, files = str(info.sha), dataset.files(str(info.sha))
+    converted = "" if revision or path else _conversion(dataset, info, files)
+    if converted:
+        commit, files = converted, dataset.files(converted)
+    if (converted or revision == CONVERTED) and not path:
         options["layout"] = "hub-parquet"
-    left_out = tuple((s.rfilename, why) for s in siblings if (why := why_left_out(s.rfilename)))
+        options["default_config"] = default_config(card)
+    files = _below(dataset.name, path, files) if path else files
+    left_out = tuple((f.name, why) for f in files if (why := why_left_out(f.name)))
     gone = {rfilename for rfilename, _ in left_out}
-    files = [_file(name, str(info.sha), s) for s in siblings if s.rfilename not in gone]
-    if not [f for f in files if f.name.lower() != "readme.md"]:
+    listed = sorted((f for f in files if f.name not in gone), key=lambda f: in_order(f.name))
+    if not [f for f in listed if f.name.lower() != "readme.md"]:
         raise SourceNotFoundError(
-            f"{name} has no data files any more.",
+            f"{dataset.name} has no data files any more." if not path else f"{dataset.name} has no files at {path}.",
             remedy="Its page says where the data went; or name an older --revision.",
         )
-    files.sort(key=lambda f: in_order(f.name))
     return Source(
-        f"hf://datasets/{name}",
-        tuple(files),
-        revision=str(info.sha),
-        license=license_,
-        name=name.rsplit("/", 1)[-1],
-        folder=True,
+        f"hf://datasets/{dataset.name}" + (f"/{path}" if path else ""),
+        tuple(_source_files(dataset.name, commit, listed, relative=bool(path))),
+        revision=commit,
+        license=spdx_of_stated(card.get("license")) or NOASSERTION,
+        name=dataset.name.rsplit("/", 1)[-1],
+        folder=not path or len(listed) > 1,
         options=options,
         left_out=left_out,
     )
 
 
-def _conversion(api: Any, name: str) -> Any:
-    """The hub's information about the Parquet conversion. None if there is no conversion or it has no Parquet files."""
-    refs = api.list_repo_refs(name, repo_type="dataset")
-    if not any(ref.ref == CONVERTED for ref in refs.converts):
-        return None
-    info = api.dataset_info(name, revision=CONVERTED, files_metadata=True)
-    return info if any(s.rfilename.endswith(".parquet") for s in info.siblings or []) else None
+def _conversion(dataset: HubDataset, info: Any, files: Sequence[HubFile]) -> str:
+    """The commit of the Parquet conversion if it is whole and not older than the dataset, otherwise "".
+
+    SourceFormatError if the dataset itself is only a loading script.
+    """
+    commit = dataset.conversion()
+    its_files = dataset.files(commit) if commit else []
+    fault = ""
+    if not any(f.name.endswith(".parquet") for f in its_files):
+        fault = "no parquet conversion found"
+    elif any("/partial-" in f.name for f in its_files):
+        fault = "a partial parquet conversion (5 GB) found"
+    elif info.last_modified is not None and dataset.date_of(CONVERTED) < info.last_modified:
+        fault = "its parquet conversion is older than its newest commit"
+    script = dataset.name.rsplit("/", 1)[-1] + ".py"
+    if fault and any(f.name == script for f in files):
+        raise SourceFormatError(
+            f"{dataset.name} ships a loading script, {script}, which is never run; {fault}.",
+            remedy=f"Use --revision {CONVERTED} for the conversion as it is."
+            if its_files
+            else "Use a copy of it in Parquet, or download its data files and add the folder.",
+        )
+    return "" if fault else commit
 
 
-def _file(name: str, sha: str, sibling: Any) -> SourceFile:
-    lfs = getattr(sibling, "lfs", None)
-    sha256 = getattr(lfs, "sha256", None) or (lfs.get("sha256") if isinstance(lfs, dict) else None)
-    checksum = f"sha256:{sha256}" if sha256 else f"git:{sibling.blob_id}" if sibling.blob_id else ""
-    size = sibling.size if sibling.size is not None else -1
-    return SourceFile(f"hf://datasets/{name}@{sha}/{sibling.rfilename}", sibling.rfilename, size, checksum)
-
-
-@contextmanager
-def _told(name: str, revision: str) -> Iterator[None]:
-    from huggingface_hub import errors as hub
-
-    try:
-        yield
-    except hub.GatedRepoError as error:
-        raise PermissionDeniedError(
-            f"{name} needs accepted terms.", remedy="Open its page and accept them, then `hf auth login`."
-        ) from error
-    except hub.RevisionNotFoundError as error:
-        raise SourceNotFoundError(f"{name} has no revision {revision!r}.", remedy="Leave --revision out.") from error
-    except hub.RepositoryNotFoundError as error:
+def _below(name: str, path: str, files: Sequence[HubFile]) -> list[HubFile]:
+    """The files that the path names: one file, a folder, or a pattern."""
+    chosen = {f.name for f in matching(path, [SourceFile(f.name, f.name) for f in files])}
+    if not chosen:
         raise SourceNotFoundError(
-            f"{name} is neither a local path nor a dataset of the hub that you may see.",
-            remedy="Check the spelling; for a private one run `hf auth login`.",
-        ) from error
-    except hub.HfHubHTTPError as error:
-        status = getattr(error.response, "status_code", 0)
-        if status in (401, 403):
-            raise PermissionDeniedError(f"{name}: access is denied.", remedy="Run `hf auth login`.") from error
-        raise UnavailableError(f"{name}: the hub answered {status}.", remedy="Try again later.") from error
-    except hub.HFValidationError as error:
-        raise SourceNotFoundError(f"{name!r} is no id of the hub.", remedy="An id is OWNER/NAME.") from error
-    except (hub.OfflineModeIsEnabled, OSError) as error:
-        raise _offline(name) from error
-    except Exception as error:
-        if type(error).__module__.startswith(("httpx", "httpcore", "requests", "urllib3")):
-            raise _offline(name) from error
-        raise
+            f"{name} has no files at {path}.", remedy="Check the path on the page of the dataset."
+        )
+    return [f for f in files if f.name in chosen]
 
 
-def _offline(name: str) -> UnavailableError:
-    return UnavailableError(
-        f"{name}: there is no such path here, and the hub can't be reached.",
-        remedy="Check the path, or the network and HF_ENDPOINT, and try again.",
-    )
+def _source_files(name: str, commit: str, files: Sequence[HubFile], *, relative: bool) -> list[SourceFile]:
+    folders = [os.path.dirname(f.name) for f in files]
+    root = os.path.commonpath(folders) if relative else ""
+    return [
+        SourceFile(
+            FilePin(f.size, f.checksum).on(f"hf://datasets/{name}@{commit}/{f.name}"),
+            f.name[len(root) :].lstrip("/"),
+            f.size,
+            f.checksum,
+        )
+        for f in files
+    ]

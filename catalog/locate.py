@@ -39,6 +39,9 @@ _FILE_LIKE = re.compile(
     r"\.(?:jsonl?|csv|tsv|txt|parquet|arrow|feather|tar|tgz|zip|gz|zst|bz2|xz|db|sqlite|md|xml|yaml)$"
 )
 _HUB_PAGE = re.compile(r"^https://huggingface\.co/datasets/([^/?#]+/[^/?#]+)/?(?:tree/([^/?#]+)/?)?$")
+_HUB_URL = re.compile(
+    r"^hf://datasets/([\w.-]+/[\w.-]+)(?:@(refs/(?:convert|pr)/[^/]+|[^/]+))?/*(?:/(.*))?$", re.ASCII | re.DOTALL
+)
 _BRACES = re.compile(r"\{([^{}]*)\}")
 
 
@@ -62,12 +65,12 @@ def resolve(location: str, *, revision: str = "", options: Mapping[str, str] | N
     location = location.strip()
     check_location(location)
     wishes = {key: value for key, value in (options or {}).items() if value}
-    hub = _hub_id(location)
+    hub = _hub_place(location)
     if hub is not None:
         from choline_data.catalog.hub_id import resolve_hub
 
-        name, pinned = hub
-        return resolve_hub(name, revision=revision or pinned, options=wishes)
+        name, pinned, path = hub
+        return resolve_hub(name, revision=revision or pinned, path=path, options=wishes)
     if is_url(location) and not location.lower().startswith("file://"):
         source = _remote(location)
     else:
@@ -101,17 +104,18 @@ def expanded(pattern: str) -> list[str]:
     return names
 
 
-def _hub_id(location: str) -> tuple[str, str] | None:
-    """(OWNER/NAME, revision) if the location names a whole hub dataset, otherwise None."""
+def _hub_place(location: str) -> tuple[str, str, str] | None:
+    """(OWNER/NAME, revision, path) if the location names a hub dataset or files of one, otherwise None."""
     page = _HUB_PAGE.match(location)
     if page:
-        return page.group(1), page.group(2) or ""
+        return page.group(1), page.group(2) or "", ""
     if location.startswith("hf://datasets/"):
-        name, _, revision = location.removeprefix("hf://datasets/").strip("/").partition("@")
-        return (name, unquote(revision)) if _HUB_ID.match(name) and "/" not in revision else None
-    if is_url(location) or not _HUB_ID.match(location) or os.path.lexists(location) or _FILE_LIKE.search(location):
+        place = _HUB_URL.match(location)
+        return (place[1], unquote(place[2] or ""), (place[3] or "").strip("/")) if place else None
+    name, _, revision = location.partition("@")
+    if is_url(location) or not _HUB_ID.match(name) or os.path.lexists(location) or _FILE_LIKE.search(location):
         return None
-    return None if os.path.isdir(location.split("/", 1)[0]) else (location, "")
+    return None if os.path.isdir(location.split("/", 1)[0]) else (name, revision, "")
 
 
 def _local_path(location: str) -> str:

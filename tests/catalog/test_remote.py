@@ -97,7 +97,7 @@ def test_a_connection_that_is_cut_each_time_is_an_error_with_the_address_and_the
     with pytest.raises(UnavailableError, match=rf"/cut/{name} can't be read from byte [\d,]+ of [\d,]+ ") as caught:
         add(tmp_path, web.url("cut", name))
     assert "try again" in caught.value.remedy
-    assert len(remote.WAITS) < web.asked["GET cut"] <= 5 * (len(remote.WAITS) + 1)
+    assert len(remote.WAITS) < web.asked["GET cut"] <= 9 * (len(remote.WAITS) + 1)
     assert not list(tmp_path.rglob("*.arrow"))
 
 

@@ -38,10 +38,17 @@ def opened(location: str) -> BinaryIO:
     return cast(BinaryIO, io.BufferedReader(raw, BUFFER_BYTES))
 
 
-def persistently(location: str, ask: Callable[[], T], fault: str = "can't be reached") -> T:
+def persistently(
+    location: str,
+    ask: Callable[[], T],
+    fault: str = "can't be reached",
+    *,
+    convert: Callable[[Exception], CholineDataError] | None = None,
+) -> T:
     """Returns the result of `ask`. Retries a temporary failure after each of `WAITS`; raises a CholineDataError otherwise.
 
-    If the server says how long to wait (`Retry-After`), waits that long. Such waits end after LONGEST_WAIT in total.
+    `convert` makes the error of a failure; `remote_error` does if there is none. If the server says how long to wait
+    (`Retry-After`), waits that long. Such waits end after LONGEST_WAIT in total.
     """
     failures, waited = 0, 0.0
     while True:
@@ -50,7 +57,7 @@ def persistently(location: str, ask: Callable[[], T], fault: str = "can't be rea
         except CholineDataError:
             raise
         except Exception as error:
-            final = remote_error(location, error, fault)
+            final = convert(error) if convert is not None else remote_error(location, error, fault)
             stated = seconds_to_wait(getattr(error, "response", None))
             if not isinstance(final, UnavailableError):
                 raise final from error

@@ -1,0 +1,29 @@
+"""Downloads the files of a hub dataset before they are read, so that each is compared with its checksum as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from choline_data.adapters.base import LEFT_OUT, Source
+from choline_data.catalog.planning import IngestPlan
+from choline_data.places.fetching import drop, fetch
+from choline_data.places.kept_files import kept_name
+from choline_data.places.locations import is_url
+
+
+@contextmanager
+def downloaded(plan: IngestPlan, source: Source) -> Iterator[None]:
+    """Within this context, the files that the plan reads are on this machine. After a failure they stay, for the next try.
+
+    With a limit nothing is downloaded beforehand, because the plan may need only a small part of the files.
+    """
+    left_out = {file.name for file in plan.account if file.role == LEFT_OUT}
+    files = [
+        file.path
+        for file in source.files
+        if not plan.limit and file.name not in left_out and is_url(file.path) and kept_name(file.path) is not None
+    ]
+    fetch(files)
+    yield
+    drop(files)
