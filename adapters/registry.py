@@ -61,6 +61,7 @@ FORMATS: tuple[RegisteredFormat, ...] = (
     RegisteredFormat("yaml", _HERE + "text_records.yaml_document", by_table=True),
     RegisteredFormat("toml", _HERE + "text_records.toml_document", by_table=True),
     RegisteredFormat("xml", _HERE + "text_records.xml_records", by_table=True),
+    RegisteredFormat("po", _HERE + "text_records.translations", by_table=True),
     RegisteredFormat("bibtex", _HERE + "text_records.bibtex", by_table=True),
     RegisteredFormat("pgn", _HERE + "text_records.chess_games", by_table=True),
     RegisteredFormat("mail", _HERE + "text_records.mails", by_table=True),

@@ -15,6 +15,7 @@ from choline_data.adapters.contract import AdapterContract
 from choline_data.adapters.text_records.bibtex import BibTeX
 from choline_data.adapters.text_records.chess_games import Pgn
 from choline_data.adapters.text_records.mails import Mails
+from choline_data.adapters.text_records.translations import PoFile
 from choline_data.catalog.locate import resolve
 from choline_data.catalog.planning import Wishes, plan_source
 from choline_data.errors import SourceDamagedError
@@ -53,6 +54,55 @@ def test_a_field_that_stands_twice_is_a_reject(read: Callable[..., Any], write: 
     found = read(BibTeX(), write("a.bib", "@misc{a, note = {x}, note = {y}}\n@misc{b, note = {z}}\n"))
     assert [row["key"] for row in found.rows] == ["b"]
     assert "twice" in found.rejects[0].reason
+
+
+PO = """# The translators
+msgid ""
+msgstr ""
+"Language: de\\n"
+"Content-Type: text/plain; charset=UTF-8\\n"
+
+#. what the button says
+#: a.c:1 b.c:20
+#, fuzzy, c-format
+msgctxt "menu"
+msgid "Open "
+"the \\"file\\"\\n"
+msgstr "Öffnen"
+
+msgid "one file"
+msgid_plural "%d files"
+msgstr[0] "eine Datei"
+msgstr[1] "%d Dateien"
+msgid "untranslated"
+msgstr ""
+
+#~ msgid "old"
+#~ msgstr "alt"
+"""
+
+
+def test_messages_have_their_translations(read: Callable[..., Any], write: Callable[..., Path]) -> None:
+    first, second, third = read(PoFile(), write("a.po", PO)).rows
+    assert first == {"source": 'Open the "file"\n', "translation": "Öffnen", "language": "de", "context": "menu",
+                     "flags": ["fuzzy", "c-format"], "comment": "what the button says", "places": ["a.c:1", "b.c:20"]}  # fmt: skip
+    assert (second["plural"], second["translations"]) == ("%d files", ["eine Datei", "%d Dateien"])
+    assert third == {"source": "untranslated", "language": "de", "flags": [], "places": []}
+
+
+def test_a_line_that_is_not_of_po_is_a_reject(read: Callable[..., Any], write: Callable[..., Path]) -> None:
+    found = read(PoFile(), write("a.po", 'msgid "a"\nmsgstr "b"\n\nmsgid "c"\nmsgstr "cut\n\nmsgid "d"\nmsgstr "e"\n'))
+    assert [row["source"] for row in found.rows] == ["a", "d"]
+    assert "line 5" in found.rejects[0].reason
+
+
+def test_messages_agree_with_polib(read: Callable[..., Any], write: Callable[..., Path]) -> None:
+    polib = pytest.importorskip("polib")
+    path = write("a.po", PO)
+    truth = [entry for entry in polib.pofile(str(path)) if not entry.obsolete]
+    assert [(row["source"], row.get("context")) for row in read(PoFile(), path).rows] == [
+        (e.msgid, e.msgctxt) for e in truth
+    ]
 
 
 GAMES = """[Event "Open \\"A\\""]
