@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from choline_data.adapters.base import FormatClaim, Shard, Source, SourceChunk, SourceFile
-from choline_data.adapters.image_folder import media_shards, read_media
+from choline_data.adapters.image_folder import media_shards, only_beside, read_media
 from choline_data.adapters.reading import media, members
 from choline_data.adapters.reading.encodings import decoded
 from choline_data.adapters.reading.folder_metadata import has_file_names, is_metadata
@@ -28,10 +28,8 @@ from choline_data.adapters.reading.transcripts import (
     LIST,
     MAX_TEXT_BYTES,
     Spoken,
-    may_be_list,
     path_of,
     spoken_of,
-    stem_of_sidecar,
 )
 
 _NAMED = re.compile(r"^(?P<label>[^_]+)_(?P<speaker>[^_]+)_(?P<take>\d+)$")
@@ -78,21 +76,6 @@ def _label(folders: list[str]) -> dict[str, Any]:
     if not folders:
         return {}
     return {"label": "/".join(_NUMBERED.sub("", folder) for folder in folders), "folder": "/".join(folders)}
-
-
-def only_beside(shard: Shard, column: str) -> Shard:
-    """The shard without files that describe media of other shards only.
-
-    Such a file lies in a folder of media of its own, or has the name of a medium.
-    """
-    clips = [f for f in shard.files if media.column_for(f.name) == column]
-    stems = {path_of(f.name)[-1] for f in clips}
-    kept = [
-        f
-        for f in shard.files
-        if media.column_for(f.name) != column and (stem_of_sidecar(f.name) in stems or may_be_list(f.name))
-    ]
-    return replace(shard, files=(*clips, *kept))
 
 
 def detect(source: Source) -> list[FormatClaim]:

@@ -10,16 +10,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from choline_data.adapters.base import FormatClaim, Shard, Source, SourceChunk, SourceFile
-from choline_data.adapters.reading import media, members
+from choline_data.adapters.reading import io, media, members
 from choline_data.adapters.reading.folder_metadata import is_metadata, metadata_of, placed
 from choline_data.adapters.reading.media import MAX_MEDIUM_BYTES
 from choline_data.adapters.reading.names import class_folders, in_order, is_about, parts, shared_folders
 from choline_data.adapters.reading.rows import SourceRows, file_shards
+from choline_data.adapters.reading.transcripts import may_be_list, path_of, spoken_of, stem_of_sidecar
 
 SHARE = 0.5
 
@@ -28,16 +30,26 @@ SHARE = 0.5
 class ImageFolder:
     """Reads one image for each row, without decoding it. `labels="none"` takes no classes from folders."""
 
-    labels: str = "folders"  # folders, masks, none
+    labels: str = "folders"  # folders, masks, captions, none
     max_bytes: int = MAX_MEDIUM_BYTES
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
         """Groups of images by split, in order of name. Each shard also has the metadata files."""
-        return media_shards(files, "image")
+        shards = media_shards(files, "image")
+        return [only_beside(shard, "image") for shard in shards] if self.labels == "captions" else shards
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
         """The images of the shard. Files that are not images, or are too large, are rejected."""
-        return read_media(shard, "image", start, self.max_bytes, self._values)
+        if self.labels != "captions":
+            return read_media(shard, "image", start, self.max_bytes, self._values)
+        pictures = tuple(f for f in shard.files if media.column_for(f.name) == "image")
+        texts = [f for f in shard.files if media.column_for(f.name) != "image"]
+        spoken, _ = spoken_of(texts, [f.name for f in pictures])
+
+        def values(file: SourceFile, folders: list[str]) -> dict[str, Any]:
+            return {"caption": spoken.of(file.name).get("transcription"), "folder": "/".join(folders) or None}
+
+        return read_media(replace(shard, files=pictures), "image", start, self.max_bytes, values)
 
     def _values(self, file: SourceFile, folders: list[str]) -> dict[str, Any]:
         if self.labels == "masks":
@@ -64,6 +76,21 @@ def media_shards(files: Sequence[SourceFile], column: str) -> list[Shard]:
         for config, split in sorted({(f.config, f.split) for f in found}, key=_place)
         for shard in file_shards([f for f in found if (f.config, f.split) == (config, split)], split)
     ]
+
+
+def only_beside(shard: Shard, column: str) -> Shard:
+    """The shard without files that describe media of other shards only.
+
+    Such a file lies in a folder of media of its own, or has the name of a medium.
+    """
+    clips = [f for f in shard.files if media.column_for(f.name) == column]
+    stems = {path_of(f.name)[-1] for f in clips}
+    kept = [
+        f
+        for f in shard.files
+        if media.column_for(f.name) != column and (stem_of_sidecar(f.name) in stems or may_be_list(f.name))
+    ]
+    return replace(shard, files=(*clips, *kept))
 
 
 def _place(part: tuple[str, str]) -> tuple[str, int, str]:
@@ -115,15 +142,37 @@ def detect(source: Source) -> list[FormatClaim]:
     pictures = [f for f in source.files if media.column_for(f.name) == "image"]
     others = [f for f in source.files if media.column_for(f.name) != "image" and not is_about(f.name)]
     metadata = [f for f in others if is_metadata(f.name)]
-    left = len(others) - len(metadata)
+    captions = [] if metadata else _captions(pictures, others)
+    left = len(others) - len(metadata) - len(captions)
     if not pictures or left > len(pictures) * SHARE:
         return []
-    labels = _how_labelled(pictures)
-    kept = (*pictures, *metadata)
+    labels = "captions" if captions else _how_labelled(pictures)
+    kept = (*pictures, *metadata, *captions)
+    joined = [(f.name, "names the pictures") for f in metadata]
+    joined += [(f.name, "the caption of the picture of the same name") for f in captions]
     passed = tuple((f.name, "tells about the data") for f in source.files if is_about(f.name))
-    how = {"folders": "classes by folder", "masks": "pictures and masks", "none": "a folder of pictures"}[labels]
+    how = {
+        "folders": "classes by folder",
+        "masks": "pictures and masks",
+        "captions": f"{len(captions)} captions",
+        "none": "a folder of pictures",
+    }[labels]
     evidence = f"{len(pictures)} pictures, " + ("a metadata file" if metadata else how)
-    return [FormatClaim(ImageFolder(labels), kept, 1.0, evidence, kind="image", passed_over=passed)]
+    return [
+        FormatClaim(ImageFolder(labels), kept, 1.0, evidence, kind="image", passed_over=passed, joined=tuple(joined))
+    ]
+
+
+_NUMBERS = re.compile(rb"^[\s\d.eE+-]*$")
+
+
+def _captions(pictures: Sequence[SourceFile], others: Sequence[SourceFile]) -> list[SourceFile]:
+    """The texts with the names of pictures, if most pictures have one. Lines of numbers are boxes (YOLO), not captions."""
+    stems = {path_of("/".join(parts(f.name)))[-1] for f in pictures}
+    found = [f for f in others if media.suffix_of(f.name) in ("txt", "caption") and stem_of_sidecar(f.name) in stems]
+    if len(found) * 2 < len(pictures) or any(_NUMBERS.match(io.head(f.path, 256)) for f in found[:8]):
+        return []
+    return found
 
 
 def _how_labelled(pictures: Sequence[SourceFile]) -> str:

@@ -289,6 +289,23 @@ def test_join_says_which_column_names_the_media(tmp_path: Path) -> None:
         prepare(Home("/nowhere"), str(tmp_path / "data"), wishes=Wishes(join=("t.csv:caption",)))
 
 
+def test_a_text_with_the_name_of_a_picture_is_its_caption(tmp_path: Path) -> None:
+    files: dict[str, str | bytes] = {f"{n}.png": PNG for n in range(3)} | {
+        f"{n}.txt": f"A photo of {n} cats." for n in range(3)
+    }
+    place = put(tmp_path / "data", files)
+    assert texts(added(place, tmp_path / "home")) == {str(n): f"A photo of {n} cats." for n in range(3)}
+    assert set(roles(place).values()) == {"joined"}
+
+
+def test_boxes_in_numbers_are_no_captions(tmp_path: Path) -> None:
+    files: dict[str, str | bytes] = {f"images/{n}.png": PNG for n in range(3)}
+    files |= {f"labels/{n}.txt": "0 0.5 0.5 0.2 0.1\n" for n in range(3)}
+    with pytest.raises(CholineDataError) as refused:
+        prepare(Home("/nowhere"), str(put(tmp_path / "data", files)))
+    assert "0.png" in refused.value.message or "0.txt" in refused.value.message
+
+
 def test_nested_class_folders_keep_their_path_as_label(tmp_path: Path) -> None:
     files: dict[str, str | bytes] = {
         f"Omniglot/{alphabet}/{character}/{n}.png": PNG
