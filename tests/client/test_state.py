@@ -311,15 +311,17 @@ def test_a_state_always_has_every_key(firehose: Any):
 
 
 @pytest.mark.filterwarnings("ignore:torch.distributed is disabled", "ignore:.*is deprecated")
-def test_bans_and_the_step_pass_through_torchs_distributed_checkpoint(firehose: Any, tmp_path: Any):
+@pytest.mark.parametrize("of_loader", [False, True])
+def test_bans_and_the_step_pass_through_torchs_distributed_checkpoint(firehose: Any, tmp_path: Any, of_loader: bool):
     from torch.distributed import checkpoint
 
-    for make in (lambda: firehose(batch_size=8, **SMALL), lambda: firehose(batch_size=8, **SMALL).loader()):
-        saved, loaded = make(), make()
-        batches = iter(saved)
-        saved.ban([next(batches)["id"][0]])
-        next(batches)
-        checkpoint.save({"data": saved}, checkpoint_id=tmp_path / "kept", no_dist=True)
-        checkpoint.load({"data": loaded}, checkpoint_id=tmp_path / "kept", no_dist=True)
-        assert loaded.state_dict()["banned"] == saved.state_dict()["banned"] != ""
-        assert positions(loaded) == list(range(16, 40))
+    saved, loaded = (firehose(batch_size=8, **SMALL) for _ in range(2))
+    if of_loader:
+        saved, loaded = saved.loader(), loaded.loader()
+    batches = iter(saved)
+    saved.ban([next(batches)["id"][0]])
+    next(batches)
+    checkpoint.save({"data": saved}, checkpoint_id=tmp_path / "kept", no_dist=True)
+    checkpoint.load({"data": loaded}, checkpoint_id=tmp_path / "kept", no_dist=True)
+    assert loaded.state_dict()["banned"] == saved.state_dict()["banned"] != ""
+    assert positions(loaded) == list(range(16, 40))
