@@ -310,12 +310,13 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
             self._follow(recipe)
         position, epoch = states.check(state, self._recipe)
         self._bans.load(state)
-        worker = state.get("workers") is not None
-        self._standing.go_to(position, epoch, None if worker or self._error is not None else self.length)
-        self._standing.worker_state = dict(state) if worker else None
         found = state.get("batch_size")
         if self.batch_size is None and type(found) is int and found > 0:
             self.batch_size = self.found_batch_size = found
+        worker = state.get("workers") is not None
+        whole = self._share().end(position, self.length, self._last_step) if position else self.length
+        self._standing.go_to(position, epoch, None if worker or self._error is not None else whole)
+        self._standing.worker_state = dict(state) if worker else None
 
     def seek(self, position: int) -> None:
         """Makes the next iteration begin at this position of the stream."""

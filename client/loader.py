@@ -141,6 +141,14 @@ class Loader:
         self.dataset.load_state_dict(state)
         self._state = self.dataset.state_dict()
 
+    @property
+    def drop_last(self) -> bool:
+        """Does not exist. Accelerate's `skip_first_batches` asks for it, to build a DataLoader of the dataset."""
+        raise AttributeError(
+            "A loader of this dataset has no drop_last. In place of accelerate.skip_first_batches(loader, n), call "
+            "loader.skip(n)."
+        )
+
     def skip(self, steps: int) -> None:
         """Continues as if each rank had already received its next `steps` batches."""
         running = None if self._steps is None else self._steps()

@@ -76,14 +76,19 @@ class BudgetPass(Pass):
         self._ready: Chunk | None = None  # the next samples of all ranks
         self._tokens: Ints = np.zeros(0, np.int64)
 
+    def _go_to(self, index: int) -> None:
+        super()._go_to(index)
+        self._ready, self._tokens = None, np.zeros(0, np.int64)
+
     def _next_batch(self, size: int) -> Any:
         progress = self.progress
         assert isinstance(progress, BudgetProgress)
         while True:
-            step, count = self._step()
+            with self._reading():
+                step, count = self._step()
+                progress.given += 0 if step is None else step.batch.num_rows
             if step is None:
                 self._end()
-            progress.given += step.batch.num_rows
             if progress.skip:
                 progress.skip -= 1
                 continue
@@ -92,9 +97,7 @@ class BudgetPass(Pass):
             mine = step.part(first, first + count)
             if not mine.batch.num_rows:
                 self._end()
-            made = self._made(self._without_banned(mine))
-            if made is not None:
-                return made
+            return self._made(self._without_banned(mine))
 
     def skip(self, steps: int) -> None:
         """Skips `steps` steps after the last one yielded. Reads them, because only their samples show where they end."""

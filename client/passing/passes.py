@@ -7,6 +7,7 @@ import logging
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from operator import length_hint
@@ -63,7 +64,10 @@ class PassProgress:
     def position(self) -> int:
         """The position at which this reader's next step begins."""
         position = self.lane.position(self.index) - self.offset
-        return max(position, self.end) if self.finished and self.end is not None else position
+        if self.end is None:
+            return position
+        short = self.index % self.lane.block > 0 and self.index >= self.lane.below(self.end)  # the last batch was short
+        return max(position, self.end) if self.finished or short else position
 
     def received(self) -> int:
         """Bytes received from servers or workers. For an embedded reader, the approximate size of the rows in the store."""
@@ -148,6 +152,7 @@ class Pass:
         self._made_ahead: Iterator[list[Any]] = iter(())
         self._at_rows: Iterator[tuple[Chunk, int, Any]] = iter(())  # samples that Python code must decode or transform
         self._passed_over = 0  # banned samples directly after the last samples made
+        self._interrupted = False  # an exception interrupted reading, so samples in hand may be missing
 
     def __iter__(self) -> Pass:
         return self
@@ -172,7 +177,8 @@ class Pass:
                 progress.given += len(samples)
                 progress.left = self._left = iter(samples)
                 return next(self)
-            allowed = self._allowed()
+            with self._reading():
+                allowed = self._allowed()
             if allowed is None:
                 self._end()
             self._outliers.saw(allowed)
@@ -180,6 +186,15 @@ class Pass:
                 self._made_ahead = iter(self._make.lists(allowed))
             else:
                 self._at_rows = self._numbered(allowed)
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Reading the next samples. After an exception, the next call reads them again from the last one yielded."""
+        if self._interrupted:
+            self._go_to(self.progress.index)
+        self._interrupted = True
+        yield
+        self._interrupted = False
 
     def _allowed(self) -> Chunk | None:
         """The next samples up to a banned one. The banned one is counted when the samples after it are requested."""
@@ -218,7 +233,7 @@ class Pass:
         progress.given, progress.left = index, iter(())
         self._left, self._made_ahead, self._at_rows = progress.left, iter(()), iter(())
         self._held, self._chunks, self._passed_over = None, None, 0
-        self._fetched = index
+        self._fetched, self._interrupted = index, False
         if self._ahead is not None:
             self._ahead.restart(index)
 
@@ -284,14 +299,12 @@ class Pass:
             ) from error
 
     def _next_batch(self, size: int) -> Any:
-        while True:
+        with self._reading():
             chunk = self._gathered(size)
-            if chunk is None:
-                self._end()
-            self.progress.given += chunk.batch.num_rows
-            made = self._made(self._without_banned(chunk))
-            if made is not None:
-                return made
+            self.progress.given += 0 if chunk is None else chunk.batch.num_rows
+        if chunk is None:
+            self._end()
+        return self._made(self._without_banned(chunk))
 
     def _without_banned(self, chunk: Chunk) -> Chunk:
         """A step's samples without banned ones. If all are banned, the next sample that is not, because no step is empty."""
@@ -310,7 +323,8 @@ class Pass:
 
         for start in range(position, position + _MOST_AHEAD, _LOOK_AHEAD):
             positions = np.arange(start, start + _LOOK_AHEAD, dtype=np.int64) % (self._length or 1 << 62)
-            kept = self._bans.kept(Chunk(self._other().at(positions.tolist()), positions))
+            chunk = Chunk(self._other().at(positions.tolist()), positions)
+            kept = self._bans.kept(chunk) if self._bans.ids else [chunk]
             if kept:
                 return part(kept[0], 0, 1)
         raise DataError(
@@ -318,11 +332,13 @@ class Pass:
         )
 
     def _made(self, chunk: Chunk) -> Any:
-        """The chunk as a batch; None if all of its samples are skipped."""
+        """The chunk as a batch. If all of its samples are skipped, the next one that is not, because no step is empty."""
         if self._plain:
             return self._make.batch(chunk)
-        made = [m for m in itertools.starmap(self._finished, self._numbered(chunk)) if m is not None]
-        return self._make.collated(made) if made else None
+        while not (made := [m for m in itertools.starmap(self._finished, self._numbered(chunk)) if m is not None]):
+            chunk = self._next_allowed(int(chunk.positions[-1]) + 1)
+            self._outliers.saw(chunk)
+        return self._make.collated(made)
 
     def _gathered(self, size: int) -> Chunk | None:
         parts: list[Chunk] = []

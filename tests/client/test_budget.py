@@ -138,11 +138,12 @@ def test_bad_samples_leave_the_others_of_their_batch(uneven: Any):
             raise ValueError("no")
         return sample
 
-    assert len(positions(uneven(transform=transform, on_error="skip"))) == 270
+    good = {position for position in range(300) if position % 10 != 3}
+    assert set(positions(uneven(transform=transform, on_error="skip"))) == good
 
 
 def test_what_a_budget_cannot_answer_says_why(uneven: Any):
-    with pytest.raises(TypeError, match="budget"):
+    with pytest.raises(TypeError, match="batch_tokens"):
         len(uneven())
     with pytest.raises(InvalidOptionError, match="without batch_tokens"):
         uneven().explain(3)

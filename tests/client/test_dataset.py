@@ -13,6 +13,7 @@ from tests.client.conftest import ids, positions
 from torch.utils.data import DataLoader
 
 from choline_data.client import FirehoseDataset, collate
+from choline_data.client.passing.passes import Pass
 from choline_data.errors import (
     InvalidMixError,
     InvalidOptionError,
@@ -186,6 +187,64 @@ def test_bad_samples_are_skipped_counted_and_named(firehose: Any, caplog: pytest
     assert "skipped position 3 of" in caplog.text
     batches = list(firehose(transform=transform, on_error="skip", batch_size=10))
     assert [len(b["id"]) for b in batches] == [9] * 45
+
+
+@pytest.mark.parametrize("last", ["short", "drop", "wrap"])
+@pytest.mark.parametrize("options", [{"batch_size": 5}, {"batch_tokens": 8}])
+def test_a_step_whose_samples_are_all_skipped_gets_the_next_sample(firehose: Any, last: str, options: dict[str, Any]):
+    """So ranks make the same number of steps, and a state moves as far as without the bad samples."""
+
+    def transform(sample: dict[str, Any]) -> dict[str, Any]:
+        if 100 <= sample["position"] < 115 or sample["position"] >= 440:
+            raise ValueError("no")
+        return sample
+
+    plain = [len(list(firehose(rank=rank, world_size=2, last_batch=last, **options))) for rank in (0, 1)]
+    steps, seen = [], set()
+    for rank in (0, 1):
+        dataset = firehose(rank=rank, world_size=2, transform=transform, on_error="skip", last_batch=last, **options)
+        batches = list(dataset)
+        steps.append(len(batches))
+        seen |= set(positions(batches))
+        assert all(len(batch["id"]) for batch in batches)
+    assert steps == plain
+    assert seen == set(range(100)) | set(range(115, 440))
+    loaded = dataset.loader(num_workers=2)
+    assert [batch["position"].tolist() for batch in loaded] == [batch["position"].tolist() for batch in batches]
+
+
+@pytest.mark.parametrize("options", [{"batch_size": 300}, {"batch_tokens": 400}, {}])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, UnavailableError("gone", remedy="wait")])
+def test_an_interrupted_batch_is_read_again(
+    remote: Any, options: dict[str, Any], error: Any, monkeypatch: pytest.MonkeyPatch
+):
+    """The rows that were gathered for it are not lost, and the state does not lag."""
+    expected = positions(remote(**options))
+    dataset = remote(**options)
+    samples = iter(dataset)
+    whole = Pass._fetch
+    fetched = []
+
+    def interrupted(self: Any) -> Any:
+        fetched.append(whole(self))
+        if len(fetched) in (1, 2):
+            raise error
+        return fetched[-1]
+
+    monkeypatch.setattr(Pass, "_fetch", interrupted)
+    got: list[int] = []
+    errors = 0
+    while True:
+        try:
+            got += positions([next(samples)])
+        except StopIteration:
+            break
+        except (KeyboardInterrupt, UnavailableError):
+            errors += 1
+        else:
+            assert dataset.state_dict()["position"] == len(got)
+    assert errors == 2
+    assert got == expected
 
 
 def test_a_hundred_bad_samples_in_a_row_are_an_error(firehose: Any):

@@ -193,3 +193,13 @@ def test_workers_persist_from_one_complete_pass_to_the_next(firehose: Any):
         assert positions(loader) == list(range(450))
         processes.append([worker.pid for worker in loader._loader._iterator._workers])
     assert processes[0] == processes[1]
+
+
+def test_accelerates_skip_first_batches_is_refused_with_the_call_that_skips(firehose: Any):
+    from accelerate import skip_first_batches
+
+    loader = firehose(batch_size=8).loader()
+    with pytest.raises(AttributeError, match=r"loader\.skip\(n\)"):
+        skip_first_batches(loader, 3)
+    loader.skip(3)
+    assert positions(loader) == list(range(24, 450))

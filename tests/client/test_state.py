@@ -325,3 +325,34 @@ def test_bans_and_the_step_pass_through_torchs_distributed_checkpoint(firehose: 
     checkpoint.load({"data": loaded}, checkpoint_id=tmp_path / "kept", no_dist=True)
     assert loaded.state_dict()["banned"] == saved.state_dict()["banned"] != ""
     assert positions(loaded) == list(range(16, 40))
+
+
+@pytest.mark.parametrize("of_loader", [False, True])
+@pytest.mark.parametrize("length", [448, 450, 460, 463])
+def test_a_state_after_a_short_last_batch_begins_the_next_pass_on_any_world_size(
+    firehose: Any, length: int, of_loader: bool
+):
+    """Each rank's own state, loaded by one rank, repeats no row of the steps that it has made and loses none after them."""
+    for rank in (0, 1):
+        dataset = firehose(batch_size=8, rank=rank, world_size=2, repeat=True, max_samples=length)
+        saved = dataset.loader() if of_loader else dataset
+        for count, _ in enumerate(iter(saved), 1):
+            again = firehose(batch_size=8, rank=0, world_size=1, repeat=True, max_samples=length)
+            again.load_state_dict(saved.state_dict())
+            assert next(iter(again))["position"][0] == (16 * count if 16 * count < length else 0)
+
+
+def test_a_state_after_the_last_whole_step_begins_the_next_pass_if_the_rest_is_dropped(firehose: Any):
+    for make in (
+        lambda: firehose(batch_size=8, last_batch="drop"),
+        lambda: firehose(batch_size=8, last_batch="drop").loader(),
+    ):
+        saved, again = make(), make()
+        batches = iter(saved)
+        got = positions(taken(batches, 56))
+        assert got == list(range(448))
+        again.load_state_dict(saved.state_dict())
+        assert positions(again) == got
+    other = firehose(batch_size=2, last_batch="drop")
+    other.load_state_dict(saved.state_dict())
+    assert positions(other) == [448, 449]
