@@ -12,15 +12,20 @@ class TestRivers(AdapterContract):
 
 from __future__ import annotations
 
+import gzip
+import zipfile
 from collections.abc import Sequence
-from dataclasses import FrozenInstanceError, fields, is_dataclass
+from dataclasses import FrozenInstanceError, fields, is_dataclass, replace
 from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from choline_data.adapters.base import BATCH_BYTES, BATCH_ROWS, Adapter, Shard, SourceChunk, SourceFile
+from choline_data.adapters.reading.members import listing
+from choline_data.adapters.reading.plain_files import compression_of
 
 
 def rows_of(chunks: Sequence[SourceChunk]) -> list[tuple[int, dict[str, Any]]]:
@@ -32,12 +37,21 @@ def rows_of(chunks: Sequence[SourceChunk]) -> list[tuple[int, dict[str, Any]]]:
     ]
 
 
+def _all_rows(adapter: Adapter, files: Sequence[SourceFile]) -> list[tuple[int, dict[str, Any]]]:
+    return [row for shard in adapter.shards(files) for row in rows_of(list(adapter.read(shard)))]
+
+
 def _as_a_worker_gets_it(value: Any) -> Any:
     return ForkingPickler.loads(ForkingPickler.dumps(value))
 
 
 class AdapterContract:
-    """Inherit this class and define the fixtures `adapter` and `files` to run these tests."""
+    """Inherit this class and define the fixtures `adapter` and `files` to run these tests.
+
+    Set `reads_gz` to False if the format has a compression of its own, so that nobody compresses its files again.
+    """
+
+    reads_gz = True
 
     @pytest.fixture
     def adapter(self) -> Adapter:
@@ -116,3 +130,30 @@ class AdapterContract:
                     assert reject.file == shard.origin
                     assert reject.row >= 0
                     assert reject.reason
+
+    def test_compressed_files_give_the_same_rows(
+        self, adapter: Adapter, files: list[SourceFile], tmp_path: Path
+    ) -> None:
+        if not self.reads_gz:
+            pytest.skip("the format has a compression of its own")
+        copies = []
+        for number, file in enumerate(files):
+            path = tmp_path / f"copy_{number}.gz"
+            content = Path(file.path).read_bytes()
+            path.write_bytes(content if compression_of(content) else gzip.compress(content))
+            copies.append(replace(file, path=str(path), size=path.stat().st_size))
+        assert _all_rows(adapter, copies) == _all_rows(adapter, files), (
+            "Open files with choline_data.adapters.api (`content`, `pieces`, `lines_of`), which decompress them."
+        )
+
+    def test_members_of_an_archive_give_the_same_rows(
+        self, adapter: Adapter, files: list[SourceFile], tmp_path: Path
+    ) -> None:
+        with zipfile.ZipFile(tmp_path / "copies.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+            for number, file in enumerate(files):
+                archive.write(file.path, str(number))
+        listed = listing(SourceFile(str(tmp_path / "copies.zip"), "copies.zip"))
+        members = [replace(file, path=member.file.path) for file, member in zip(files, listed, strict=True)]
+        assert _all_rows(adapter, members) == _all_rows(adapter, files), (
+            "Open files with choline_data.adapters.api (`content`, `pieces`, `open_raw`), which open members of archives."
+        )

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -29,10 +28,10 @@ from choline_data.adapters.base import (
     SourceFile,
     from_row,
 )
-from choline_data.adapters.reading import batches, io, plain_files, records
+from choline_data.adapters.reading import batches, io, records
 from choline_data.adapters.reading.rows import as_json
+from choline_data.adapters.tables.table_batches import local_file
 from choline_data.errors import SourceDamagedError, SourceTooLargeError, one_line
-from choline_data.places.locations import local_path
 
 _MAGIC = b"SQLite format 3\x00"
 _FETCH_ROWS = 256
@@ -73,14 +72,8 @@ class Sqlite:
 
     @contextmanager
     def _opened(self, path: str, name: str) -> Iterator[sqlite3.Connection]:
-        """Opens the database read-only. If it is remote or compressed, opens a temporary local copy."""
-        with io.open_raw(path) as raw, tempfile.TemporaryDirectory() as folder:
-            local = local_path(path)
-            if local is None or plain_files.compression_of(raw.read(8)):
-                local = os.path.join(folder, "copy.sqlite")
-                with open(local, "wb") as copy:
-                    for piece in io.pieces(path, name):
-                        copy.write(piece)
+        """Opens the database read-only. If it is remote, compressed or in an archive, opens a temporary local copy."""
+        with local_file(path, name) as local:
             uri = f"file:{quote(os.path.abspath(local))}?mode=ro&immutable=1"
             try:
                 with closing(sqlite3.connect(uri, uri=True)) as base:

@@ -11,12 +11,14 @@ import inspect
 import re
 import textwrap
 from collections.abc import Iterator
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
 import typer.main
 
 from choline_data import errors
+from choline_data.adapters import api as adapter_names
 from choline_data.cli.app import app
 from choline_data.client import FirehoseDataset, collate
 from choline_data.client.loader import Loader
@@ -171,7 +173,27 @@ def api_page() -> str:
     lines += ["## collate", "", *code(f"collate{signature(collate)}"), summary(collate), ""]
     lines += ["## Views", "", "`view=` says what each position carries:", "", "| view | what it is |", "| --- | --- |"]
     lines += [f"| `{name}` | {cell(summary(kind))} |" for name, kind in VIEWS.items()]
-    return "\n".join([*lines, "", *error_section()])
+    return "\n".join([*lines, "", *adapter_section(), *error_section()])
+
+
+def adapter_section() -> list[str]:
+    """Every public name for adapters: the values first, then the functions, each with its text."""
+    named = {name: getattr(adapter_names, name) for name in adapter_names.__all__}
+    constants = {name: value for name, value in named.items() if isinstance(value, int)}
+    classes = {name: kind for name, kind in named.items() if isinstance(kind, type) and not issubclass(kind, Exception)}
+    lines = ["## Adapters", "", summary(adapter_names), ""]
+    lines += ["[Writing an adapter](extend.md#write-an-adapter) shows how they work together.", ""]
+    for name, kind in classes.items():
+        shown = code(f"{name}{signature(kind)}") if is_dataclass(kind) else []
+        lines += [f"### {name}", "", *shown, summary(kind), ""]
+        for of, member in public_members(kind):
+            if inspect.isfunction(member):
+                lines += [*code(f"{name}.{of}{signature(member)}"), summary(member), ""]
+    for name, function in named.items():
+        if inspect.isfunction(function):
+            lines += [f"### {name}", "", *code(f"{name}{signature(function)}"), summary(function), ""]
+    lines += ["| constant | value |", "| --- | ---: |"]
+    return [*lines, *(f"| `{name}` | {value:,} |" for name, value in constants.items()), ""]
 
 
 def class_section(title: str, kind: type) -> list[str]:

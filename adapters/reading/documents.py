@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from choline_data.adapters.base import Reject, Shard, Source, SourceChunk, SourceFile, from_row
-from choline_data.adapters.reading.io import head, pieces
+from choline_data.adapters.reading.io import content, head
 from choline_data.adapters.reading.records import checked_loads, records_of_rows
-from choline_data.errors import CholineDataError, SourceDamagedError, SourceTooLargeError
+from choline_data.errors import CholineDataError, SourceDamagedError
 
 MAX_DOCUMENT_BYTES = 512 << 20
 
@@ -19,16 +19,10 @@ def document(path: str, name: str, *, limit: int = MAX_DOCUMENT_BYTES) -> Any:
 
     Raises SourceTooLargeError above `limit` bytes, and SourceDamagedError if the content is not JSON.
     """
-    got = bytearray()
-    for piece in pieces(path, name):
-        got += piece
-        if len(got) > limit:
-            raise SourceTooLargeError(
-                f"{name}: a JSON document of more than {limit >> 20} MiB.",
-                remedy="Split it, or export it as JSON Lines.",
-            )
+    remedy = "Split it, or export it as JSON Lines."
+    got = content(path, name, limit=limit, what="a JSON document", remedy=remedy)
     try:
-        return checked_loads(bytes(got).removeprefix(b"\xef\xbb\xbf"))
+        return checked_loads(got.removeprefix(b"\xef\xbb\xbf"))
     except ValueError as error:
         raise SourceDamagedError(f"{name}: {error}.", remedy="Export the file again.") from error
 

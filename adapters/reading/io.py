@@ -60,6 +60,18 @@ def pieces(path: str, name: str = "", start: int = 0, end: int = -1) -> Iterator
         yield from plain_files.pieces_of(file, name or path, start, end)
 
 
+def content(
+    path: str, name: str = "", *, limit: int = 512 << 20, what: str = "a file", remedy: str = "Split it."
+) -> bytes:
+    """The file's whole decompressed content. Raises SourceTooLargeError with this remedy above `limit` bytes."""
+    got = bytearray()
+    for piece in pieces(path, name):
+        got += piece
+        if len(got) > limit:
+            raise SourceTooLargeError(f"{name or path}: {what} of more than {limit >> 20} MiB.", remedy=remedy)
+    return bytes(got)
+
+
 class Heads(Protocol):
     """The first bytes of files, available without opening them."""
 

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from choline_data.adapters.base import FormatClaim, Shard, Source, SourceChunk, SourceFile
-from choline_data.adapters.reading import plain_files
+from choline_data.adapters.reading import io
 from choline_data.adapters.reading.names import in_order
 from choline_data.adapters.reading.split_words import split_named
 from choline_data.adapters.tables.table_batches import batch_chunks, claim_tables, local_file
@@ -36,7 +36,7 @@ class NumpyArrays:
         """One shard for each NPY, and one for each split of an NPZ. `member` is the split's name within the arrays' names."""
         found: list[Shard] = []
         for file in in_order(files):
-            if not plain_files.raw_head(file.path, 4).startswith(b"PK"):
+            if not io.head(file.path, 4).startswith(b"PK"):
                 found.append(Shard(file.path, file.name, size=file.size))
                 continue
             with _damage(file.name), local_file(file.path, file.name) as path, zipfile.ZipFile(path) as archive:

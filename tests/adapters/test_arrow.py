@@ -20,6 +20,8 @@ def stored(path, table, *, stream=False, compression=None):
 
 
 class TestContract(AdapterContract):
+    reads_gz = False
+
     @pytest.fixture
     def adapter(self):
         return ArrowFile()

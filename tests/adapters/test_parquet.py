@@ -17,6 +17,8 @@ def stored(path, table, **options):
 
 
 class TestContract(AdapterContract):
+    reads_gz = False
+
     @pytest.fixture
     def adapter(self):
         return Parquet()

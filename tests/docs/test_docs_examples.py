@@ -22,13 +22,14 @@ trustme = pytest.importorskip("trustme", reason="an example serves with TLS")
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCKS = {page: list(blocks_of(page)) for page in PAGES}
-RUN = ("console", "python", "yaml")
+RUN = ("console", "python", "toml", "yaml")
 EMPTY = ("README.md", "start.md")  # their first examples add the datasets
 NOT_RUN = {
     "README.md": ["it installs a package"],
     "start.md": ["it installs packages"],
     "add.md": ["it downloads from the hub"],
     "benchmarks.md": ["it takes hours"],
+    "extend.md": ["it installs a package"],
 }
 WORDS = ["river", "lake", "bridge", "boat", "water", "stone", "bank", "flood"]
 
