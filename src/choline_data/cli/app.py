@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from choline_data.cli.about_commands import common_options, formats, search
+from choline_data.cli.cards_commands import cards_app
 from choline_data.cli.engine_flags import EngineFlagsCommand, engine_flags
 from choline_data.cli.help_pages import HelpTyper
 from choline_data.cli.mix_commands import mix_app
@@ -14,6 +15,7 @@ from choline_data.cli.shared_options import EncodingOption, HomeOption, JsonOpti
 
 app = HelpTyper(name="choline-data", add_completion=True)
 app.add_typer(mix_app, name="mix")
+app.add_typer(cards_app, name="cards")
 app.callback()(common_options)
 app.command()(formats)
 app.command()(search)
