@@ -61,8 +61,12 @@ class KnownFormat:
             return False
         if self.lines is None:
             return True
-        good = sum(self.lines.fullmatch(line) is not None for line in lines)
-        return len(lines) >= MIN_LINES and good >= LINES_SHARE * len(lines)
+        wrong, most = 0, len(lines) * (1 - LINES_SHARE)
+        for line in lines:
+            wrong += self.lines.fullmatch(line) is None
+            if wrong > most:
+                return False
+        return len(lines) >= MIN_LINES
 
 
 @cache
