@@ -148,7 +148,7 @@ def encode(account: Sequence[FileAccount]) -> bytes:
     if not account:
         return b""
     roles = pa.DictionaryArray.from_arrays(
-        array_of(np.array([ROLES.index(f.role) for f in account], np.int8)), pa.array(ROLES, pa.string())
+        array_of(np.array([ROLES.index(f.role) for f in account], np.int8)), strings(ROLES)
     )
     columns = [
         strings([f.name for f in account]),

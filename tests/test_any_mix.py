@@ -35,6 +35,7 @@ REAL = (
     "mds_fashion",
     "parquet_testing",
 )
+CHOICES = {"preference": ("dpo_en_demo.json",), "palmerpenguins": ("penguins.csv",)}  # these hold two datasets each
 REMOTE = (
     ("mbpp", "preference"),
     ("palmerpenguins", "fsdd"),
@@ -102,7 +103,7 @@ def real(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home of real datasets of every kind, the first 40 samples of each."""
     folder = tmp_path_factory.mktemp("real") / "home"
     for name in REAL:
-        added(Home(folder), shared_data / name, name, limit=40)
+        added(Home(folder), shared_data / name, name, limit=40, include=CHOICES.get(name, ()))
     return folder
 
 
