@@ -15,6 +15,7 @@ from choline_data.catalog.downloaded import downloaded
 from choline_data.catalog.ingest import Ingested, Progress, check_limit, publish
 from choline_data.catalog.planning import IngestPlan, Wishes, plan_source
 from choline_data.errors import HomeError, UnavailableError
+from choline_data.licenses import NOASSERTION
 from choline_data.places.home import Home
 from choline_data.places.locations import is_url, redacted
 from choline_data.store import Catalog
@@ -85,7 +86,7 @@ def _with_card(wishes: Wishes, card: Card) -> Wishes:
     """The user's options, completed by those of the card."""
     return replace(
         wishes,
-        license=wishes.license or card.license,
+        license=wishes.license or (card.license if card.license != NOASSERTION else ""),  # the source may state one
         as_kind=wishes.as_kind or card.kind,
         form=wishes.form or card.form,
         config=wishes.config or card.config,

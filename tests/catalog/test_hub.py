@@ -331,3 +331,10 @@ def test_a_hub_that_is_not_there_is_unavailable(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(UnavailableError, match="can't be reached"):
         resolve("o/plain")
+
+
+def test_a_card_without_a_licence_takes_the_one_that_the_hub_states(hub, tmp_path):
+    card = "name: words\nsource: hf://datasets/o/plain\n"
+    for text, licence in ((card, "MIT"), (card + "license: CC-BY-4.0\n", "CC-BY-4.0")):
+        (tmp_path / "words.yaml").write_text(text)
+        assert prepare(Home(tmp_path / "home"), str(tmp_path / "words.yaml")).plan.constants["license"] == licence
