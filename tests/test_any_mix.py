@@ -35,7 +35,12 @@ REAL = (
     "mds_fashion",
     "parquet_testing",
 )
-CHOICES = {"preference": ("dpo_en_demo.json",), "palmerpenguins": ("penguins.csv",)}  # these hold two datasets each
+CHOICES = {  # these folders hold several datasets each
+    "preference": ("dpo_en_demo.json",),
+    "palmerpenguins": ("penguins.csv",),
+    "coco_results": ("instances_*",),
+    "parquet_testing": ("alltypes*",),
+}
 REMOTE = (
     ("mbpp", "preference"),
     ("palmerpenguins", "fsdd"),
