@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Sequence
+from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -15,7 +16,7 @@ import pyarrow as pa
 
 from choline_data.adapters.base import Adapter, FormatClaim, Shard, Source, SourceChunk, SourceFile
 from choline_data.adapters.registered_format import PLUGIN_GROUP, RegisteredFormat
-from choline_data.errors import ChoiceNeededError, CholineDataError, SourceFormatError, one_line
+from choline_data.errors import ChoiceNeededError, SourceFormatError, one_line
 
 
 class AdapterWarning(UserWarning):
@@ -44,8 +45,12 @@ def plugin_claims(plugins: Sequence[RegisteredFormat], source: Source) -> list[F
 
 def _claims_of(plugin: RegisteredFormat, source: Source) -> list[FormatClaim]:
     try:
-        found = plugin.load().detect(source)
-        claims = list(found)
+        module = plugin.load()
+    except SourceFormatError as error:
+        _warn(f"{error.message} It is left out. {error.remedy}")
+        return []
+    try:
+        claims = list(module.detect(source))
         faults = [fault for fault in (fault_of(claim, source.files) for claim in claims) if fault]
         names = [file.name for claim in claims if not faults for file in claim.files]
         if len(set(names)) < len(names):
@@ -53,10 +58,7 @@ def _claims_of(plugin: RegisteredFormat, source: Source) -> list[FormatClaim]:
     except ChoiceNeededError:
         raise  # the plugin knows the files and asks how to read them
     except (Exception, SystemExit) as error:  # noqa: BLE001 - of any kind; the warning names it
-        what = (
-            error.message if isinstance(error, CholineDataError) else f"{type(error).__name__}: {one_line(error, 200)}"
-        )
-        _leave_out(plugin, what)
+        _leave_out(plugin, f"{type(error).__name__}: {one_line(error, 200)}")
         return []
     if faults:
         _leave_out(plugin, f"detect() returned {faults[0]}")
@@ -101,9 +103,13 @@ def valid_chunk(chunk: Any, adapter: Adapter, shard: Shard) -> SourceChunk:
 
 
 def _leave_out(plugin: RegisteredFormat, why: str) -> None:
-    warnings.warn(
+    _warn(
         f"The adapter {plugin.name!r} of the package {plugin.package} is left out: {why.rstrip('.')}."
-        f" Update or uninstall {plugin.package}.",
-        AdapterWarning,
-        stacklevel=1,
+        f" Update or uninstall {plugin.package}."
     )
+
+
+@cache
+def _warn(message: str) -> None:
+    """Warns once in a process. The filters of `warnings` forget what they have shown when any code changes them."""
+    warnings.warn(message, AdapterWarning, stacklevel=1)

@@ -157,6 +157,7 @@ def test_a_broken_plugin_is_named_once_and_breaks_nothing(install: Install, tmp_
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("default")
         taken, _ = claims(source(tmp_path / "data", a_jsonl='{"text": "a"}\n'))
+        warnings.simplefilter("default")  # which forgets what was shown
         claims(source(tmp_path / "data"))
     assert readers(taken, "a.jsonl") == ["JsonLines"]
     (warned,) = [w for w in seen if w.category is AdapterWarning]
