@@ -35,6 +35,7 @@ from choline_data.errors import InvalidOptionError
 from choline_data.mix.rows_of_steps import explain
 from choline_data.order.recipe import Recipe
 from choline_data.process.memory import keep_freed
+from choline_data.tokens.trainer_formats import TokenFormat
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -57,7 +58,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         shuffle: bool = True,
         batch_size: int | None = None,
         batch_tokens: int | None = None,
-        format: str | None = None,
+        format: str | TokenFormat | None = None,
         tokenizer: str | None = None,
         seq_len: int | None = None,
         size: int | Sequence[int] | None = None,
@@ -78,7 +79,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         weights: Sequence[object] | None = None,
         probabilities: Sequence[object] | None = None,
         transform: Callable[[dict[str, Any]], Any] | None = None,
-        decode: str | None = None,
+        decode: str | Callable[[bytes, str], Any] | None = None,
         on_error: str = "raise",
         token: str | None = None,
         tls: bool | str | Mapping[str, str] | None = None,

@@ -14,6 +14,7 @@ from choline_data.client.ranks.meshes import placed
 from choline_data.client.readers.claiming import Claimant
 from choline_data.errors import InvalidMixError, InvalidOptionError
 from choline_data.order.recipe import Recipe
+from choline_data.tokens.trainer_formats import TokenFormat
 
 LAST = ("short", "drop", "wrap")
 
@@ -73,9 +74,9 @@ class StreamOptions:
 class MakingOptions:
     """How samples are made from rows: their format, decoding, and the user's transform."""
 
-    format: str | None
+    format: str | TokenFormat | None
     media: MediaTensors | None
-    decode: str | None
+    decode: str | Callable[[bytes, str], Any] | None
     transform: Callable[[dict[str, Any]], Any] | None
     on_error: str
     tokens: Mapping[str, Any]  # the settings for packed rows
@@ -83,12 +84,12 @@ class MakingOptions:
     @classmethod
     def of(
         cls,
-        format: str | None,
+        format: str | TokenFormat | None,
         view: str,
         *,
         size: object,
         rate: object,
-        decode: str | None,
+        decode: str | Callable[[bytes, str], Any] | None,
         transform: Callable[[dict[str, Any]], Any] | None,
         on_error: str,
         tokenizer: str | None,
@@ -98,10 +99,10 @@ class MakingOptions:
     ) -> MakingOptions:
         """Builds the value for this view. Raises InvalidOptionError for an option that has no meaning in it.
 
-        - format: `"tensor"` makes tensors of images and sound. With packed rows: the trainer whose batches are made.
+        - format: `"tensor"` makes tensors of images and sound. With packed rows: the name of a trainer, or a `TokenFormat`.
         - size: The size of images with `format="tensor"`: a number, or (height, width).
         - rate: The sample rate of sound with `format="tensor"`.
-        - decode: `"torch"` or `"pil"` decodes media inside each sample.
+        - decode: `"torch"`, `"pil"` or a function of (bytes, MIME type) decodes media inside each sample.
         - transform: A function that is called with each sample. What it returns replaces the sample.
         - on_error: What follows when `decode` or `transform` fails: `"raise"`, or `"skip"` to leave the sample out.
         - tokenizer: `"bytes"` (the default), a `tokenizer.json`, `"tiktoken:NAME"`, or a name that the server allows.
@@ -110,7 +111,8 @@ class MakingOptions:
         - boundary: The special tokens around each document: `"eos"`, `"bos"`, `"bos+eos"` or `"none"`. The default is `"eos"`.
         """
         one_of("on_error", on_error, ("raise", "skip"))
-        one_of("decode", decode, (None, "pil", "torch"))
+        if not callable(decode):
+            one_of("decode", decode, (None, "pil", "torch"))
         whole_number("seq_len", seq_len)
         media = media_tensors(format, view, size, rate, decode)
         format = format if media is None else None
@@ -206,7 +208,7 @@ def budgeted(batch_size: int | None, tokens: object, view: str, seq_len: int | N
     return tokens // (seq_len or 1024), None
 
 
-def media_tensors(form: str | None, view: str, size: object, rate: object, decode: str | None) -> MediaTensors | None:
+def media_tensors(form: object, view: str, size: object, rate: object, decode: object) -> MediaTensors | None:
     """The settings of `format="tensor"`; None for every other format."""
     if form != "tensor":
         if size is not None or rate is not None:

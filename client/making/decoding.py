@@ -1,9 +1,9 @@
-"""Decodes media to PIL images (which decode at their first use) or torch tensors."""
+"""Decodes media to PIL images (which decode at their first use), to torch tensors, or with a function of the user."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from choline_data.errors import MissingDependencyError, SourceDamagedError, SourceTooLargeError
@@ -11,18 +11,26 @@ from choline_data.errors import MissingDependencyError, SourceDamagedError, Sour
 MOST_PIXELS = 178_956_970  # Pillow's own limit against decompression bombs
 
 
-def decoded(sample: Mapping[str, Any], to: str) -> dict[str, Any]:
-    """Adds `decoded` to each medium of the sample: PIL images for "pil"; tensors of images and audio for "torch"."""
+Decoder = Callable[[bytes, str], Any]  # takes the bytes of a medium and its MIME type
+
+
+def decoded(sample: Mapping[str, Any], to: str | Decoder) -> dict[str, Any]:
+    """Adds `decoded` to each medium of the sample.
+
+    These are PIL images for "pil", tensors of images and audio for "torch", and otherwise what the function `to` returns.
+    """
     media = sample.get("media")
     if not media:
         return dict(sample)
     return {**sample, "media": [_medium(medium, to) for medium in media]}
 
 
-def _medium(medium: Mapping[str, Any], to: str) -> dict[str, Any]:
+def _medium(medium: Mapping[str, Any], to: str | Decoder) -> dict[str, Any]:
     data, mime = medium.get("data"), medium.get("mime") or ""
     if data is None:
         return {**medium, "decoded": None}
+    if not isinstance(to, str):
+        return {**medium, "decoded": to(data, mime)}
     if mime.startswith("image/"):
         image = image_of(data)
         return {**medium, "decoded": image if to == "pil" else _pixels(image)}

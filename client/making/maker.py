@@ -19,7 +19,7 @@ class Maker:
 
     datasets: tuple[str, ...]
     form: formats.OutputFormat | None = None
-    decode: str | None = None
+    decode: str | Callable[[bytes, str], Any] | None = None
     transform: Callable[[Any], Any] | None = None
     media: MediaTensors | None = None
     on_error: str = "raise"

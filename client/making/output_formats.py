@@ -9,7 +9,15 @@ import pyarrow as pa
 from choline_data.client.making.samples import Batch, collate
 from choline_data.client.readers.reader import Chunk
 from choline_data.errors import InvalidOptionError
-from choline_data.tokens.trainer_formats import Arrays, end_to_end, row_seq_len, to_format, to_rows, token_format
+from choline_data.tokens.trainer_formats import (
+    Arrays,
+    TokenFormat,
+    end_to_end,
+    row_seq_len,
+    to_format,
+    to_rows,
+    token_format,
+)
 
 
 class OutputFormat(Protocol):
@@ -50,7 +58,7 @@ class Tensors:
 class Tokens:
     """Packed rows in the format `name`."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str | TokenFormat) -> None:
         self.name = name
         self._held: tuple[pa.RecordBatch, Arrays] | None = None  # arrays of the batch that chunks are slices of
 
@@ -76,7 +84,7 @@ class Tokens:
         return end_to_end(rows) if token_format(self.name).flat else collate(rows)
 
 
-def format_of(name: str | None, view: str) -> OutputFormat | None:
+def format_of(name: str | TokenFormat | None, view: str) -> OutputFormat | None:
     """The format `name` for a view. None if samples are not converted."""
     if name is None:
         return Tensors() if view == "tokens" else None
@@ -91,7 +99,7 @@ def format_of(name: str | None, view: str) -> OutputFormat | None:
 
 
 def token_settings(
-    name: str | None, tokenizer: str | None, seq_len: int | None, packing: str, boundary: str
+    name: str | TokenFormat | None, tokenizer: str | None, seq_len: int | None, packing: str, boundary: str
 ) -> dict[str, Any]:
     """The settings of the tokens view for rows with `seq_len` tokens in the format `name`."""
     return {

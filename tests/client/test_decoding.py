@@ -55,6 +55,26 @@ def test_undecoded_bytes_pass_through(pictures: Path):
     assert [s["media"][0]["data"] for s in read(pictures, "images")] == [png(n) for n in range(10)]
 
 
+def frames_of(data: bytes, mime: str) -> list[float]:
+    import soundfile
+
+    assert mime == "audio/wav"
+    return [float(value) for value in soundfile.read(io.BytesIO(data))[0][:2]]
+
+
+def grey_of(data: bytes, mime: str) -> Any:
+    from PIL import Image
+
+    return Image.open(io.BytesIO(data)).convert("L")
+
+
+def test_a_function_of_the_user_decodes_sound_and_pictures(pictures: Path):
+    sounds = read(pictures, "sounds", decode=frames_of)
+    assert [s["media"][0]["decoded"] for s in sounds] == [[0, 0], [0.25, 0.25], [0.5, 0.5]]
+    assert read(pictures, "images", decode=grey_of)[3]["media"][0]["decoded"].mode == "L"
+    assert [s["position"] for s in read(pictures, "broken", decode=grey_of, on_error="skip")] == [0]
+
+
 def test_pictures_become_images_or_tensors(pictures: Path):
     assert read(pictures, "images", decode="pil")[3]["media"][0]["decoded"].getpixel((0, 0)) == (3, 0, 0)
     pixels = read(pictures, "images", decode="torch")[3]["media"][0]["decoded"]

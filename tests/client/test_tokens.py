@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from choline_data.errors import InvalidOptionError
+from choline_data.tokens.trainer_formats import Packed, TokenFormat
 
 TOKENS = {"view": "tokens", "seq_len": 32, "batch_size": 4}
 FORMATS = (None, "nanogpt", "torchtitan", "hf", "hf_flat", "megatron")
@@ -138,3 +140,37 @@ def test_a_format_needs_the_tokens_view(firehose: Any):
         firehose(format="hf")
     with pytest.raises(InvalidOptionError, match="torchtitan"):
         firehose(view="tokens", format="keras")
+
+
+def summed(packed: Packed) -> dict[str, torch.Tensor]:
+    return {"sums": torch.tensor(packed.tokens.sum(axis=1).astype("int64"))}
+
+
+def test_a_token_format_of_the_user_makes_the_batches(firehose: Any):
+    batches = list(firehose(**TOKENS, format=TokenFormat(summed)))
+    plain = list(firehose(**TOKENS))
+    assert [b["sums"].tolist() for b in batches] == [b["tokens"].sum(1).tolist() for b in plain]
+    assert [b["position"].tolist() for b in batches] == [b["position"].tolist() for b in plain]
+
+
+def test_a_token_format_of_an_installed_package_has_a_name(
+    firehose: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    info = tmp_path / "sums_package-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: sums-package\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[choline_data.token_formats]\nsums = sums_format:SUMS\ngone = no_such_module:X\nodd = sums_format:torch\n"
+    )
+    (tmp_path / "sums_format.py").write_text(
+        "import torch\n"
+        "from choline_data.tokens.trainer_formats import TokenFormat\n"
+        "SUMS = TokenFormat(lambda packed: {'sums': torch.tensor(packed.tokens.sum(axis=1).astype('int64'))})\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    mine, plain = firehose(**TOKENS, format="sums"), firehose(**TOKENS)
+    assert [b["sums"].tolist() for b in mine] == [b["tokens"].sum(1).tolist() for b in plain]
+    with pytest.raises(InvalidOptionError, match="'gone' of sums-package cannot be imported"):
+        firehose(**TOKENS, format="gone")
+    with pytest.raises(InvalidOptionError, match="'odd' of sums-package is no TokenFormat"):
+        firehose(**TOKENS, format="odd")

@@ -26,13 +26,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from choline_data.errors import InvalidOptionError
+from choline_data.errors import InvalidOptionError, one_line
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -192,13 +193,17 @@ def _megatron(packed: Packed) -> Any:
 
 @dataclass(frozen=True)
 class TokenFormat:
-    """How a batch of the tokens view becomes a trainer's batch."""
+    """How a batch of the tokens view becomes a trainer's batch.
+
+    `make` gets the batch and returns a dict of tensors. A function at the top of a module can be sent to workers.
+    """
 
     make: Callable[[Packed], Any]
     shifted: bool = True  # inputs and targets are separated here, not in the model
     flat: bool = False  # all rows of a batch are joined to one row
 
 
+TOKEN_FORMATS = "choline_data.token_formats"  # the group of entry points
 FORMATS = {
     "nanogpt": TokenFormat(_nanogpt),
     "torchtitan": TokenFormat(_torchtitan, flat=True),
@@ -208,28 +213,57 @@ FORMATS = {
 }
 
 
-def token_format(name: str) -> TokenFormat:
-    """The format with this name."""
+def token_format(name: str | TokenFormat) -> TokenFormat:
+    """The format with this name: one of ours, or one that an installed package adds by an entry point.
+
+    A TokenFormat is returned as it is.
+    """
+    if isinstance(name, TokenFormat):
+        return name
     if name not in FORMATS:
+        for point in entry_points(group=TOKEN_FORMATS, name=name):
+            return _loaded(point)
         raise InvalidOptionError(
             f"No token format {name!r}.", remedy=f"There are: {', '.join(FORMATS)}.", option="format"
         )
     return FORMATS[name]
 
 
-def row_seq_len(name: str | None, seq_len: int) -> int:
+def _loaded(point: EntryPoint) -> TokenFormat:
+    package = point.dist.name if point.dist else point.value
+    try:
+        found = point.load()
+    except Exception as error:
+        raise InvalidOptionError(
+            f"The token format {point.name!r} of {package} cannot be imported ({type(error).__name__}: {one_line(error, 200)}).",
+            remedy=f"Update or uninstall {package}.",
+            option="format",
+        ) from error
+    if not isinstance(found, TokenFormat):
+        raise InvalidOptionError(
+            f"The token format {point.name!r} of {package} is no TokenFormat.",
+            remedy=f"Update or uninstall {package}.",
+            option="format",
+        )
+    return found
+
+
+def row_seq_len(name: str | TokenFormat | None, seq_len: int) -> int:
     """The `seq_len` for the recipe, so that this format gives rows of `seq_len` tokens. Rows of a recipe have one token more."""
     if name is None or token_format(name).shifted:
         return seq_len
     if seq_len < 2:
+        shown = name if isinstance(name, str) else "this format"
         raise InvalidOptionError(
-            f"A row of {name} with {seq_len} token has no target.", remedy="Set seq_len to 2 or more.", option="seq_len"
+            f"A row of {shown} with {seq_len} token has no target.",
+            remedy="Set seq_len to 2 or more.",
+            option="seq_len",
         )
     return seq_len - 1
 
 
 def to_format(
-    name: str,
+    name: str | TokenFormat,
     batch: pa.RecordBatch,
     positions: Ints | None = None,
     datasets: Sequence[str] | None = None,
@@ -275,7 +309,7 @@ def _numbered_on(name: str, values: list[Any]) -> Any:
 
 
 def to_rows(
-    name: str, batch: pa.RecordBatch, positions: Ints | None = None, datasets: Sequence[str] | None = None
+    name: str | TokenFormat, batch: pa.RecordBatch, positions: Ints | None = None, datasets: Sequence[str] | None = None
 ) -> list[Any]:
     """Each row of the batch separately. A flat format gives batches of one row; others give fields without batch dimension."""
     if token_format(name).flat:
