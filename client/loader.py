@@ -9,11 +9,12 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import IterableDataset
 
 from choline_data.client.making.samples import Batch
 from choline_data.client.passing.passes import PassProgress
 from choline_data.client.ranks import frameworks
+from choline_data.client.readers.watched import WatchedLoader
 from choline_data.errors import InvalidOptionError
 from choline_data.order.lanes import Lane
 
@@ -87,7 +88,7 @@ class Loader:
         if multiprocessing_context is None and num_workers and dataset.is_remote:
             multiprocessing_context = "forkserver"  # gRPC does not guarantee that fork is safe
         self.num_workers = num_workers
-        self._loader: DataLoader[Any] = DataLoader(
+        self._loader = WatchedLoader(
             _Numbered(self.dataset),
             batch_size=None,
             collate_fn=_as_it_is,

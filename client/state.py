@@ -153,9 +153,9 @@ def flattened(state: Mapping[str, Any]) -> Mapping[str, Any]:
     one = merged(states)
     # The loader delivered this many batches since it last took its workers' states.
     since = int(state.get("_steps_since_snapshot") or 0)
-    if since and any(s.get("split") == "tokens" for s in states):
+    if since and any(s.get("split") == "tokens" or ("within" in s and s.get("banned")) for s in states):
         raise InvalidCursorError(
-            "With batch_tokens, only the workers know where their steps end.",
+            "With batch_tokens or banned samples, only the workers know where their steps end.",
             remedy="Set snapshot_every_n_steps=1, or use dataset.loader().",
         )
     one["position"] += since * int(one.get("step", 0))
@@ -169,6 +169,11 @@ def merged(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             "Workers that take single samples in turn have no common position.",
             remedy="Set batch_size on the dataset, or use its loader().",
         )
+    if any(s.get("within") for s in states) and len(states) > 1:
+        raise InvalidCursorError(
+            "Samples were left out, so the batches of the workers have no common position.",
+            remedy="Load the state into a loader with the same number of workers, or set batch_size on the dataset.",
+        )
     if {s.get("recipe") for s in states} != {states[0].get("recipe")}:
         raise InvalidCursorError(
             "The workers' states belong to different streams.", remedy="Pass the loader's state unchanged."
@@ -176,4 +181,4 @@ def merged(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     # With a token budget, each state has the start of the step after the worker's own; otherwise, of its own next step.
     chosen = max if states[0].get("split") == "tokens" else min
     first = chosen(states, key=lambda s: (s.get("epoch", 0), s.get("position", 0)))
-    return {key: value for key, value in first.items() if key not in ("worker", "workers", "split", "skip")}
+    return {key: value for key, value in first.items() if key not in ("worker", "workers", "split", "skip", "within")}

@@ -46,6 +46,7 @@ class PassProgress:
     worker: int = 0
     workers: int = 1
     split: str = ""
+    in_groups: bool = False  # a block of the lane is one batch of a DataLoader with workers
     rows: int = 0
     waited: float = 0.0
     began: float = field(default_factory=time.monotonic)

@@ -182,6 +182,8 @@ class Standing:
             worker=share.worker,
             workers=share.workers,
             split="samples" if share.batch is None and share.workers > 1 and share.loader_batch is None else "",
+            in_groups=share.batch is None and share.workers > 1 and (share.loader_batch or 1) > 1,
+            given=0 if state is None else int(state.get("within", 0)),
         )
 
     def place(self) -> dict[str, Any]:
@@ -194,6 +196,10 @@ class Standing:
         if progress.workers > 1 or in_worker():
             place.update(worker=progress.worker, workers=progress.workers, position=progress.position())
             place["epoch"] = progress.epoch
+            if progress.in_groups and not progress.finished:
+                # Left-out samples make a batch end inside a group. The lane begins at the group.
+                place["within"] = progress.index % progress.lane.block
+                place["position"] = progress.lane.begin(progress.index) - progress.offset
             if progress.split:
                 place["split"] = progress.split
             if (skip := getattr(progress, "skip", None)) is not None:

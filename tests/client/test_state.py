@@ -356,3 +356,28 @@ def test_a_state_after_the_last_whole_step_begins_the_next_pass_if_the_rest_is_d
     other = firehose(batch_size=2, last_batch="drop")
     other.load_state_dict(saved.state_dict())
     assert positions(other) == [448, 449]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 8])
+def test_workers_that_leave_samples_out_resume_inside_a_group(firehose: Any, count: int):
+    def transform(sample: dict[str, Any]) -> dict[str, Any]:
+        if sample["position"] % 3 == 1:
+            raise ValueError("no")
+        return sample
+
+    def make() -> Any:
+        dataset = firehose(transform=transform, on_error="skip", max_samples=90)
+        return StatefulDataLoader(dataset, batch_size=4, num_workers=2, collate_fn=collate)
+
+    whole = [batch["position"].tolist() for batch in make()]
+    loader = make()
+    got = [batch["position"].tolist() for batch in taken(iter(loader), count)]
+    again = make()
+    again.load_state_dict(json.loads(json.dumps(loader.state_dict())))
+    assert got + [batch["position"].tolist() for batch in again] == whole
+    assert sorted(position for batch in whole for position in batch) == [
+        position for position in range(90) if position % 3 != 1
+    ]
+    if count > 1:  # each worker is inside a group
+        with pytest.raises(InvalidCursorError, match="no common position"):
+            firehose(max_samples=90).load_state_dict(loader.state_dict())
