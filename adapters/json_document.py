@@ -3,7 +3,8 @@
 The rows may be an array of objects; an array under a key (`{"canary": …, "examples": […]}`), whose other keys become columns;
 GeoJSON features; objects keyed by id (the key becomes the column `key`); columns as lists or as pandas writes them; or an array
 of scalars (a column `value`). Anything else is one row. A top-level array of any size is read piece by piece. Any other
-document may have at most `max_document_bytes`.
+document may have at most `max_document_bytes`. Integers beside floats in a column stay integers. A key that a row
+lacks is read as null, so a missing key and an explicit null become the same.
 """
 
 from __future__ import annotations

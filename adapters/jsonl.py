@@ -1,7 +1,8 @@
 """Reads JSON Lines: one object on each line. Only LF ends a line. If a key is duplicate, the last value counts.
 
 Big uncompressed files are read in byte ranges. Blank lines are not rows. A line that is not an object, not JSON (RFC 8259),
-not in the file's encoding, or larger than `max_row_bytes` becomes a reject with its line number.
+not in the file's encoding, or larger than `max_row_bytes` becomes a reject with its line number. Integers beside floats in a
+column stay integers. A key that a row lacks is read as null, so a missing key and an explicit null become the same.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ binary               `{"$binary": "base64"}`
 interval             `{"$interval": {"months": 1, "days": 2, "nanoseconds": 3}}`
 list, struct, map    array, object, object (an array of pairs if the map's keys are not strings, or a key occurs twice)
 JSON text            unchanged: a column with the field metadata `{b"json": b"1"}`
+integer as float     as a JSON integer: whole numbers of a column with the metadata `{b"integers": b"1"}`
 ==================== ===============================================================================
 """
 
@@ -45,6 +46,11 @@ Piece = tuple[pa.Array | str, ...]
 def is_json(field: pa.Field | None) -> bool:
     """Whether the column holds JSON text."""
     return field is not None and (field.metadata or {}).get(b"json") == b"1"
+
+
+def has_integers(field: pa.Field | None) -> bool:
+    """Whether the whole numbers of a column of floats, or of lists of floats, are integers in the source."""
+    return field is not None and (field.metadata or {}).get(b"integers") == b"1"
 
 
 def extra_json(batch: pa.RecordBatch, columns: Sequence[str], rest: Mapping[str, pa.Array] | None = None) -> pa.Array:
@@ -122,6 +128,8 @@ def json_text(column: pa.Array, field: pa.Field | None = None) -> pa.Array:
     """Each value of the column as JSON text. The result has no nulls: a null becomes the text `null`."""
     if is_json(field):
         made = _embedded(column)
+    elif has_integers(field):
+        made = _with_integers(column, field)
     else:
         made = _writer(column.type)(column)
     return filled(made, "null")
@@ -175,6 +183,16 @@ def _float(column: pa.Array) -> pa.Array:
         words = pc.if_else(pc.greater(column.cast(pa.float64()), 0), '"Infinity"', '"-Infinity"')
         text = pc.if_else(pc.is_inf(column), words.cast(TEXT), text)
     return text.cast(TEXT)
+
+
+def _with_integers(column: pa.Array, field: pa.Field) -> pa.Array:
+    """Floats, or lists of floats, with their whole numbers as integers."""
+    if not pa.types.is_floating(column.type):
+        column = column.cast(pa.large_list(column.type.value_field))
+        return json_lists(column, json_text(column.flatten(), field.with_type(column.type.value_type)), "[", "]")
+    whole = pc.equal(pc.trunc(column), column)
+    integers = pc.if_else(whole, column, 0.0).cast(pa.int64()).cast(TEXT)
+    return pc.if_else(whole, integers, column.cast(TEXT))
 
 
 def _date(column: pa.Array) -> pa.Array:
@@ -296,8 +314,10 @@ def _by_row(column: pa.Array) -> pa.Array:
     return pa.array([None if v is None else dumps(v) for v in column.to_pylist()], TEXT)
 
 
-def values_of(column: pa.Array) -> list[Any]:
+def values_of(column: pa.Array, field: pa.Field | None = None) -> list[Any]:
     """The values as Python objects. If Python cannot represent one (the year 12,000), all are as `json_text` writes them."""
+    if has_integers(field):
+        return [orjson.loads(text) for text in json_text(column, field).to_pylist()]
     try:
         values: list[Any] = column.to_pylist()
     except Exception:  # noqa: BLE001 - of many kinds; a value that JSON has none for either raises again

@@ -216,7 +216,7 @@ class Look:
 def _values(column: pa.Array, kind: pa.Field) -> list[Any]:
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
-    values = values_of(column)
+    values = values_of(column, kind)
     return [_parsed_json(v) for v in values] if is_json(kind) else values
 
 

@@ -2,7 +2,8 @@
 
 `pyarrow.json` parses a block of lines at once. If it refuses the block or would change a value (an integer above 2**53
 beside a float), the lines are checked one by one. Invalid lines become rejects. A column whose values differ in type is kept
-as JSON text in a string column with the field metadata `{b"json": b"1"}`. Dates in strings stay text.
+as JSON text in a string column with the field metadata `{b"json": b"1"}`. Dates in strings stay text. `number_tokens` keeps
+integers beside floats apart.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import pyarrow.json as pj
 
 from choline_data.adapters.base import BATCH_BYTES, Reject, SourceChunk
 from choline_data.adapters.reading.batches import MAX_COLUMNS, MAX_DEPTH, bounded, depth_and_fields
+from choline_data.adapters.reading.number_tokens import mixes_numbers, with_integers
 from choline_data.errors import one_line
 
 MAX_FIELDS = 1000  # fields within one nested column; an object with more keys (a dictionary of ids) stays JSON
@@ -195,7 +197,7 @@ def _arrow(block: bytes, lines: int) -> pa.Table | None:
         return None
     if table.num_columns > MAX_COLUMNS or any(not _fits(f.type) for f in table.schema):
         return None
-    return None if any(_inexact(c) for column in table.columns for c in column.chunks) else table
+    return None if any(_inexact(c) for column in table.columns for c in column.chunks) else with_integers(table, block)
 
 
 def _dates(block: bytes) -> tuple[list[str], tuple[pa.Field, ...]]:
@@ -325,7 +327,7 @@ def _columns(lines: list[bytes], rows: list[dict[str, Any]]) -> Iterator[pa.Reco
     columns, fields = [], []
     for name in names:
         values = [row.get(name) for row in rows]
-        column = None if _mixes_numbers(values) else _column(values)
+        column = None if mixes_numbers(values) else _column(values)
         if column is None:
             fields.append(json_field(name))
             column = json_column(values)
@@ -358,25 +360,6 @@ def _lists_of_scalars(values: list[Any]) -> pa.Array | None:
     kinds = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
     item = next(type(x) for v in lists for x in v if x is not None)
     return pa.array(values, pa.list_(kinds[item])) if item in kinds else None
-
-
-def _mixes_numbers(values: list[Any]) -> bool:
-    """Whether a float column would round integers among these values, at any depth."""
-    huge = floats = False
-    stack: list[Any] = [values]
-    while stack:
-        value = stack.pop()
-        if type(value) is int:
-            if not -(1 << 63) <= value < 1 << 63:
-                return True
-            huge = huge or abs(value) > 1 << 53
-        elif type(value) is float:
-            floats = True
-        elif type(value) is list:
-            stack.extend(value)
-        elif type(value) is dict:
-            stack.extend(value.values())
-    return huge and floats
 
 
 def _one_batch(table: pa.Table) -> pa.RecordBatch:

@@ -105,7 +105,7 @@ class Fields:
     def values(self, name: str) -> list[Any]:
         """A column as Python values; JSON text is parsed. For forms that must read each row."""
         column, kind = self.column(name)
-        return parsed(column) if is_json(kind) else values_of(column)
+        return parsed(column) if is_json(kind) else values_of(column, kind)
 
     def joined(self, role: str, separator: str) -> pa.Array:
         """The role's columns as one text for each row.
@@ -267,7 +267,7 @@ def _one_label(fields: Fields, batch: pa.RecordBatch, name: str, several: bool) 
         values = lists.flatten()
         if pa.types.is_nested(values.type):
             fields.made.kept.add(name)
-        text = Fields([], pa.RecordBatch.from_arrays([values], ["v"]), "").text("v")
+        text = Fields([], _alone(values, kind), "").text("v")
         offsets = np.zeros(len(lists) + 1, np.int32)
         np.cumsum(numbers(filled(pc.list_value_length(lists), 0)), out=offsets[1:])
         mask = pc.is_null(lists) if lists.null_count else None
@@ -282,6 +282,11 @@ def _one_label(fields: Fields, batch: pa.RecordBatch, name: str, several: bool) 
     return pa.ListArray.from_arrays(
         offsets, _labels(column, text, classes, name if several else ""), type=pa.list_(LABEL), mask=mask
     )
+
+
+def _alone(values: pa.Array, kind: pa.Field) -> pa.RecordBatch:
+    """The values of a list column as a column `v`."""
+    return pa.RecordBatch.from_arrays([values], schema=pa.schema([pa.field("v", values.type, metadata=kind.metadata)]))
 
 
 def _labels(values: pa.Array, text: pa.Array, classes: list[str] | None, name: str) -> pa.Array:
