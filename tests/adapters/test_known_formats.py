@@ -67,7 +67,8 @@ STRUCTURED = {
     "a table of fixed width": "".join(f"{name:10}{n:>8}   {place:10}x\n" for n, (name, place) in
                                       enumerate([("Ann", "Rome"), ("Benjamin", "Oslo"), ("Cora", "Kiel")] * 4)),
     "JSON with comments or JSON5": "// settings\n{\n  name: 'x',\n}\n",
-    "a block of headers above a text": "Metadata-Version: 2.1\nName: words\nVersion: 1.0\nLicense: MIT\n\nA package of words.\n",
+    "a block of headers above a text": "Metadata-Version: 2.1\nName: words\nVersion: 1.0\nLicense: MIT\nClassifier: A\n"
+                                       "Classifier: B\n\nA package of words.\n",
     "NEXUS": "#NEXUS\nbegin taxa;\nend;\n",
     "GenBank records": "LOCUS       AB000263   368 bp    mRNA\nDEFINITION  Homo sapiens mRNA.\nORIGIN\n//\n",
     "diff": "--- a/file.txt\n+++ b/file.txt\n@@ -1 +1 @@\n-old line\n+new line\n",

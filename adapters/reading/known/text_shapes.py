@@ -90,10 +90,10 @@ def _codes(lines: Sequence[str]) -> str:
 
 
 def _headers(text: str) -> str:
-    """A first paragraph of at least MIN_SHAPE_LINES different `Key: value` lines, and a text below it."""
+    """A first paragraph of `Key: value` lines with at least MIN_SHAPE_LINES different keys, and a text below it."""
     head, blank, body = text.strip().partition("\n\n")
     keys = [match[1] if (match := _HEADER.match(line)) else "" for line in head.split("\n") if not line[:1].isspace()]
-    found = len(keys) >= MIN_SHAPE_LINES and all(keys) and len(set(keys)) == len(keys)
+    found = all(keys) and len(set(keys)) >= MIN_SHAPE_LINES
     return "a block of headers above a text" if found and blank and body.strip() else ""
 
 
