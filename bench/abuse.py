@@ -1,4 +1,5 @@
-"""What one hostile caller does to a server's other users: some 45 hostile requests, each beside a reader and a lister.
+"""What one hostile caller does to a server's other users: some 45 hostile requests, each at the same time as a reader and a client
+that lists datasets.
 
     python bench/abuse.py [--only WORDS] [--seconds 3] [--tries 3] [--json]
 
@@ -35,9 +36,9 @@ import pyarrow as pa
 STEP = 0.02  # seconds between two messages of the reader
 LIST_STEP = 0.05
 RATE, LIST_SECONDS, GROWTH, END_SECONDS = 0.9, 0.1, 64 << 20, 10.0
-MEMORY = 64 << 20  # cache limit of the server; not above the permitted growth
+MEMORY = 64 << 20  # cache limit of the server; not larger than the permitted growth
 
-Count = Synchronized  # a number in shared memory
+Count = Synchronized  # type of a number in shared memory
 
 
 def make_home(folder: str) -> None:
@@ -111,7 +112,7 @@ class Server:
 
 
 def read_on(address: str, recipe: bytes, count: Count[int]) -> None:
-    """The reader: takes a message every STEP seconds, or later if none is ready. `count` is the number of messages."""
+    """Runs the reader: it takes a message every STEP seconds, or later if no message is ready. Counts the messages in `count`."""
     import grpc
 
     from choline_data.v1 import firehose_pb2 as pb
@@ -130,7 +131,7 @@ def read_on(address: str, recipe: bytes, count: Count[int]) -> None:
 
 
 def list_on(address: str, worst: Count[float], count: Count[int]) -> None:
-    """The lister. `worst` is the longest time of an answer, including failed requests."""
+    """Runs the client that lists datasets. Stores in `worst` the longest time until an answer, including failed requests."""
     import grpc
 
     from choline_data.v1 import firehose_pb2 as pb
@@ -151,7 +152,7 @@ def list_on(address: str, worst: Count[float], count: Count[int]) -> None:
 
 
 def attack(name: str, told: dict[str, str], recipe: bytes, go: Any, over: Any, answers: Any) -> None:
-    """The hostile caller: sends the requests of the case from `go` to `over`, and reports the outcomes to `answers`."""
+    """Runs the hostile caller. It sends the requests of the case from `go` to `over`, and puts the outcomes into `answers`."""
     import grpc
     from abuse_cases import CASES, Caller
 
@@ -191,16 +192,16 @@ class Seen:
     """The figures measured during one hostile request."""
 
     name: str
-    rate: float  # of the reader, as a share of its rate without the hostile caller
-    alone: float  # the slowest list without the hostile caller, in seconds
-    slowest: float  # list beside the hostile caller
+    rate: float  # rate of the reader, as a share of its rate without the hostile caller
+    alone: float  # longest time to list the datasets without the hostile caller, in seconds
+    slowest: float  # longest time to list the datasets during the hostile requests, in seconds
     growth: int
     ended: float
     came: dict[str, int]
 
     @property
     def misses(self) -> list[str]:
-        """The targets that were missed."""
+        """Returns the names of the missed targets."""
         wanted = {
             "reader": self.rate >= RATE,
             "list": self.slowest <= LIST_SECONDS,
@@ -210,7 +211,10 @@ class Seen:
         return [name for name, holds in wanted.items() if not holds]
 
     def line(self) -> str:
-        """The figures of the case on one line. Lists: the slowest one without, then with the hostile caller."""
+        """Returns the figures of the case on one line.
+
+        The two times of lists are the longest without, and the longest with the hostile caller.
+        """
         came = ", ".join(f"{count} {name}" for name, count in sorted(self.came.items(), key=lambda c: -c[1])[:3])
         verdict = "ok" if not self.misses else "MISSES " + ", ".join(self.misses)
         lists = f"{self.alone * 1e3:4.0f} -> {self.slowest * 1e3:4.0f} ms"
@@ -221,7 +225,7 @@ class Seen:
 
 
 def resolved(told: dict[str, str], mix: str) -> bytes:
-    """The recipe of the reader."""
+    """Returns the recipe of the reader."""
     import grpc
 
     from choline_data.v1 import firehose_pb2 as pb
@@ -274,7 +278,7 @@ def measured(name: str, home: str, seconds: float) -> Seen:
 
 
 def rate_of(count: Count[int], seconds: float, look: Any = None) -> float:
-    """Messages per second during `seconds`."""
+    """Returns the reader's messages per second during `seconds`."""
     first, began = count.value, time.monotonic()
     while time.monotonic() - began < seconds:
         time.sleep(0.05)

@@ -34,17 +34,17 @@ class Caller:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def channel(self) -> grpc.Channel:
-        """A new connection that is not shared."""
+        """Opens a new connection that is not shared."""
         return grpc.insecure_channel(self.address, options=[("grpc.use_local_subchannel_pool", 1)])
 
     def next(self) -> int:
-        """A number that is unique among all threads."""
+        """Returns a number that is unique among all threads."""
         with self._lock:
             self.number += 1
             return self.number
 
     def body(self) -> dict[str, Any]:
-        """The recipe as a JSON object that a case may change."""
+        """Returns the recipe as a JSON object that a case may change."""
         body: dict[str, Any] = orjson.loads(self.recipe)
         return body
 
@@ -55,7 +55,10 @@ CASES: dict[str, tuple[Case, int]] = {}
 
 
 def case(threads: int = 1) -> Callable[[Case], Case]:
-    """Adds a case to CASES under the words of its function name. `threads` threads send it."""
+    """Returns a decorator that adds a case to CASES.
+
+    The name of the case is the function's name with spaces. `threads` threads send the requests.
+    """
 
     def put(made: Case) -> Case:
         CASES[made.__name__.strip("_").replace("_", " ")] = (made, threads)
@@ -65,7 +68,7 @@ def case(threads: int = 1) -> Callable[[Case], Case]:
 
 
 def firehose(caller: Caller) -> Any:
-    """A stub of the service on a new connection."""
+    """Returns a stub of the service on a new connection."""
     return firehose_pb2_grpc.FirehoseServiceStub(caller.channel())
 
 
@@ -80,7 +83,7 @@ def reads(caller: Caller, stub: Any, messages: int = 1 << 30, **options: Any) ->
 
 
 def many(caller: Caller, sources: int, segments: int, **options: Any) -> bytes:
-    """A recipe with this number of sources and segments, in few bytes."""
+    """Returns a recipe with this number of sources and segments, in few bytes."""
     body = caller.body()
     first = body["sources"][0]
     names = [f"{n:x}" for n in range(sources)]
@@ -255,7 +258,7 @@ def resolves(caller: Caller, request: Callable[[int], pb.ResolveMixRequest]) -> 
 
 
 def filtered(where: str) -> Callable[[int], pb.ResolveMixRequest]:
-    """The web dataset with this filter. A second condition makes each filter unique."""
+    """Returns a mix of the web dataset with this filter. A second condition makes each filter unique."""
     return lambda number: pb.ResolveMixRequest(mix="web", where=f"({where}) and origin.row != {number + 10**9}")
 
 
@@ -414,7 +417,7 @@ def headers_that_never_end(caller: Caller) -> Step:
 
 
 def raw_files() -> Iterator[tuple[str, bytes]]:
-    """Recorded HTTP/2 that breaks the protocol or floods the server. Empty if the test data do not exist."""
+    """Lists files of recorded HTTP/2 that breaks the protocol or floods the server. Empty if the test data do not exist."""
     stated = os.environ.get("CHOLINE_TEST_DATA")
     above = Path(__file__).resolve().parents[1:4]
     places = [Path(stated)] if stated else [folder / "shared" / "data" for folder in above]
@@ -424,7 +427,7 @@ def raw_files() -> Iterator[tuple[str, bytes]]:
 
 
 def raw(content: bytes) -> Case:
-    """A case that sends these bytes, each time on a new connection."""
+    """Returns a case that sends these bytes, each time on a new connection."""
 
     def made(caller: Caller) -> Step:
         host, _, port = caller.address.rpartition(":")

@@ -31,15 +31,15 @@ PEERS = ("datasets", "grain", "litdata", "mosaicml", "webdataset")
 
 @dataclass(frozen=True)
 class Case:
-    """One line of the table: a script, its environment, what it reads, and with which options."""
+    """One line of the table: a script, its environment, the corpus that it reads, and its options."""
 
     name: str
     script: str
     corpus: str
     options: tuple[str, ...] = ()
-    peer: str | None = None  # the peer whose environment it needs; None for this environment
+    peer: str | None = None  # the peer whose environment the script needs; None for this environment
     served: bool = False
-    first: bool = False  # the figure is the seconds to the first item
+    first: bool = False  # whether the figure is the time to the first item, in seconds
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,10 @@ class Target:
     of: str | Sequence[str]
     to: Sequence[str] = ()
     seconds: bool = False
-    rank: int = 0  # rank among `to` by speed; 0 is the fastest
+    rank: int = 0  # which case of `to` to compare with, by speed; 0 is the fastest
 
     def held(self, figures: dict[str, float]) -> dict[str, Any] | None:
-        """The measured value, and whether the target is met. None if a needed case did not run."""
+        """Returns the measured value, and whether the target is met. None if a needed case did not run."""
         own = figures.get(self.of) if isinstance(self.of, str) else None
         if own is None:
             return None
@@ -79,14 +79,14 @@ class Bench:
     _servers: dict[str, tuple[subprocess.Popen[str], str]] = field(default_factory=dict)
 
     def python(self, peer: str | None) -> str | None:
-        """The interpreter of a peer's environment. None if it is not installed."""
+        """Returns the interpreter of a peer's environment, or None if the environment is not installed."""
         if peer is None:
             return sys.executable
         found = None if self.peers is None else self.peers / peer / "bin" / "python"
         return str(found) if found is not None and found.exists() else None
 
     def prepared(self, case: Case) -> Path:
-        """The folder that the case reads. It is prepared at the first call."""
+        """Returns the folder that the case reads. The first call makes the folder."""
         folder = self.work / f"{case.script}-{case.corpus}"
         done = folder / "prepared"
         if not done.exists():
@@ -150,12 +150,12 @@ class Bench:
 
 
 def kind_of(corpus: str) -> str:
-    """The kind of items in a corpus."""
+    """Returns the kind of items in a corpus."""
     return "texts" if corpus == "resume" else corpus
 
 
 def documents(rows: int, mean: int, seed: int) -> Iterator[bytes]:
-    """Random documents of about `mean` bytes. Their sizes are distributed exponentially, up to 64 KiB."""
+    """Yields random documents of about `mean` bytes. Their sizes are distributed exponentially, up to 64 KiB."""
     turn = random.Random(seed)
     letters = "".join(turn.choices("abcdefghijklmnopqrstuvwxyz     ", k=1 << 17)).encode()
     for _ in range(rows):
@@ -172,7 +172,7 @@ def write_texts(folder: Path, rows: int, mean: int) -> None:
 
 @contextlib.contextmanager
 def folder_of(kept: Path | None) -> Iterator[Path]:
-    """The working folder: `kept`, or a temporary folder that is deleted afterwards."""
+    """Provides the working folder: `kept`, or a temporary folder that is deleted afterwards."""
     if kept is not None:
         kept.mkdir(parents=True, exist_ok=True)
         yield kept
@@ -184,7 +184,7 @@ def folder_of(kept: Path | None) -> Iterator[Path]:
 def groups_of(
     parser: argparse.ArgumentParser, told: argparse.Namespace, cases: Mapping[str, Sequence[Case]]
 ) -> list[str]:
-    """The groups of cases that `--only` names."""
+    """Returns the groups of cases that `--only` names."""
     groups = [name.strip() for name in told.only.split(",")]
     if unknown := set(groups) - set(cases):
         parser.error(f"--only: {', '.join(sorted(unknown))} is none of {', '.join(cases)}")

@@ -51,7 +51,7 @@ from choline_data.views import open_stream
 NAMES = ("code", "news", "web")
 VERSIONS = 4
 ROWS = 40
-LIMIT_SECONDS = 60  # for one process; a longer time counts as a hang
+LIMIT_SECONDS = 60  # seconds for one process; a process that takes longer counts as a hang
 # A process may be killed before or after a call of one of these functions.
 POINTS = ("link", "unlink", "replace", "rename", "fsync", "utime", "makedirs", "open", "stat")
 REMOTE_POINTS = ("pipe_file", "put_file", "rm", "find", "info", "cat_file")
@@ -81,7 +81,7 @@ def add(home: Home, name: str, source: Path) -> str:
 
 
 def expected_of(folder: Path, places: list[Path]) -> Expected:
-    """The texts of the revision that each source makes."""
+    """Returns the texts of the revision that `add` makes from each source."""
     home, out = Home(folder / "calm"), {}
     for place in places:
         revision = add(home, "calm", place)
@@ -203,7 +203,7 @@ def child(actor: Actor, operation: str, report: Path) -> None:
 
 
 class Campaign:
-    """All rounds, and their results."""
+    """Runs the rounds, and holds their results."""
 
     def __init__(self, home: Home, folder: Path, *, processes: int, seed: int, quiet: bool) -> None:
         self.home, self.folder, self.processes, self.quiet = home, folder, processes, quiet

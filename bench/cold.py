@@ -1,7 +1,7 @@
 """Rate of reading windows that are not in the page cache, and how many bytes are read from the disk for each byte used.
 
     python bench/cold.py
-    python bench/cold.py --beside ../release    # in turns with another checkout, which has its own .venv
+    python bench/cold.py --beside ../release    # in turns with another checkout that has its own .venv
 
 Two stores: rows of 1.5 KB and rows of 35 KB. Before each measurement, the store's files are dropped from the page cache. A
 measurement reads several windows in the shuffled order, as batches of Arrow strings.
@@ -20,19 +20,22 @@ import time
 from itertools import islice
 from pathlib import Path
 
-ROWS = {"1.5 KB": 1_500, "35 KB": 35_000}  # bytes a row
-READ = 96 << 20  # bytes of text that a measurement reads: some four windows
+ROWS = {"1.5 KB": 1_500, "35 KB": 35_000}  # bytes of a row
+READ = 96 << 20  # bytes of text that a measurement reads: about four windows
 BATCH = 1 << 20  # bytes of text in a batch
-LEAST = 4.0  # the rate of this checkout, as a multiple of the other's
+LEAST = 4.0  # the rate of this checkout, divided by the rate of the other one
 
 
 def python_of(checkout: Path | None) -> str:
-    """The interpreter of a checkout; that of this process for None."""
+    """Returns the interpreter of a checkout. For None, returns the interpreter of this process."""
     return sys.executable if checkout is None else str(checkout / ".venv" / "bin" / "python")
 
 
 def fill(home: Path, row_bytes: int, size: int, checkout: Path | None) -> None:
-    """Adds `size` bytes of random text in rows of `row_bytes`. The other checkout does it, as new releases read old homes."""
+    """Adds `size` bytes of random text in rows of `row_bytes`.
+
+    The other checkout writes the home, because new releases read old homes.
+    """
     import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -59,7 +62,7 @@ def drop(home: Path) -> None:
 
 
 def read_from_disk() -> int:
-    """Bytes that this process caused to be read from a disk."""
+    """Returns how many bytes the system has read from a disk for this process."""
     fields = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
     return int(fields["read_bytes"])
 

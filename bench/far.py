@@ -2,9 +2,10 @@
 
     python bench/far.py [--json]
 
-Serves a home of one text dataset and a small one. Compares messages of 512 rows: dense positions, and the positions of one
-rank of 1,024 that reads batches of 8. Then requests the samples at 10,000 positions spread over 10^12, and reads as one of
-2^20 ranks while another client lists datasets. CPU time does not depend on what else the machine does; times of lists do.
+Serves a home of one text dataset and a small one. Compares two messages of 512 rows. One has consecutive positions. The other has
+the positions of one rank of 1,024 that reads batches of 8. Then requests the samples at 10,000 positions spread over 10^12, and
+reads as one of 2^20 ranks while another client lists datasets. CPU times hardly depend on other work of the machine. The times to
+list datasets do.
 """
 
 from __future__ import annotations
@@ -29,23 +30,23 @@ TICK = os.sysconf("SC_CLK_TCK")
 
 
 class Figures:
-    """Measures one server."""
+    """Measures the costs of one server."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
         self._stub = firehose_pb2_grpc.FirehoseServiceStub(grpc.insecure_channel(server.told["address"]))
 
     def _cpu(self) -> float:
-        """The CPU seconds of the server so far."""
+        """Returns the CPU seconds that the server has used so far."""
         fields = Path(f"/proc/{self._server.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / TICK
 
     def recipe(self, mix: str) -> bytes:
-        """The recipe of a mix that repeats."""
+        """Returns the recipe of a mix that repeats."""
         return bytes(self._stub.ResolveMix(pb.ResolveMixRequest(mix=mix, repeat=True), timeout=60).recipe_json)
 
     def message(self, recipe: bytes, **lane: int) -> float:
-        """CPU milliseconds for ROWS rows of this lane."""
+        """Returns the CPU milliseconds of the server for ROWS rows of this lane."""
         request = pb.ReadStreamRequest(
             recipe_json=recipe, target_message_bytes=1 << 20, max_row_count=MESSAGES * ROWS, **lane
         )
@@ -56,7 +57,10 @@ class Figures:
         return (self._cpu() - before) / rows * ROWS * 1e3
 
     def samples(self, recipe: bytes) -> tuple[float, int]:
-        """CPU seconds of one request for 10,000 positions over 10^12, and how many bytes the server's memory grew."""
+        """Requests 10,000 positions spread over 10^12.
+
+        Returns the CPU seconds of one request, and by how many bytes the server's memory grew.
+        """
         self._ask(recipe, 1)
         before, rss = self._cpu(), self._server.rss()
         self._ask(recipe, 2)
@@ -68,7 +72,10 @@ class Figures:
         self._stub.GetSamples(request, timeout=300)
 
     def list_beside(self, recipe: bytes, seconds: float) -> tuple[float, float, int]:
-        """The slowest list alone, then beside a rank of 2^20, and how many bytes the server's memory grew beside it."""
+        """Measures the longest time to list the datasets: first alone, then while a client reads as one of 2^20 ranks.
+
+        Returns both times, and by how many bytes the server's memory grew meanwhile.
+        """
         alone = self._slowest_list(seconds)
         stream = self._stub.ReadStream(pb.ReadStreamRequest(recipe_json=recipe, rank=5, world_size=1 << 20))
         rss = self._server.rss()
@@ -99,7 +106,7 @@ class Figures:
 
 
 def measured(home: str) -> dict[str, float]:
-    """All figures."""
+    """Returns all figures."""
     server = Server(home, os.path.join(home, "..", "server.log"), 512 << 20)
     try:
         figures = Figures(server)

@@ -38,7 +38,7 @@ CASES = {
 }
 OTHERS = list(beside.PEERS)
 ALL = [*OTHERS, DATASETS_AT_ONCE]
-OURS_DECODED = "ours, decoded"  # one process is the fastest of our ways
+OURS_DECODED = "ours, decoded"  # one process is the fastest way with our loader
 TARGETS = [
     Target("bytes to the fastest peer", 0.8, "ours", ALL),
     Target("bytes to the second peer, row by row", 2, "ours", OTHERS, rank=1),

@@ -125,9 +125,10 @@ def look(pid: int, peaks: dict[int, int], cpu: dict[int, float]) -> None:
 
 
 def measured(python: str, code: str, *arguments: object, env: dict[str, str] | None = None) -> dict[str, float]:
-    """Seconds, CPU seconds and peak memory of a program. `rss` is the peak of its biggest process, `rss_all` the sum.
+    """Runs a program. Returns its seconds, CPU seconds and peak memory. `rss` is the peak of its largest process, `rss_all` the
+    sum over its processes.
 
-    If the machine is busy, CPU seconds are more reliable than seconds. They miss up to the last tenth of a second.
+    On a busy machine, CPU seconds are more reliable than seconds. CPU seconds lack up to the last tenth of a second.
     """
     started = time.perf_counter()
     process = subprocess.Popen(
@@ -290,7 +291,7 @@ def report(name: str, form: str, taken: dict[str, float], *, as_json: bool) -> N
 
 
 def compared(results: dict[tuple[str, str], dict[str, float]]) -> dict[str, str]:
-    """The ratios that have a target, together with the target."""
+    """Returns the ratios that have a target, together with the target."""
     wanted = [
         ("ours / copy", ("ours", "parquet"), ("copy", "parquet"), 0.5),
         ("ours / MDSWriter", ("ours", "parquet"), ("MDSWriter", "parquet"), 1.5),

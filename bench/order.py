@@ -41,7 +41,7 @@ def cpu_seconds(work: Callable[[], object]) -> float:
 
 
 def peak(work: Callable[[], object]) -> int:
-    """The most bytes that Python and NumPy held during the work."""
+    """Returns the most bytes that Python and NumPy held during the work."""
     tracemalloc.start()
     try:
         work()
@@ -51,7 +51,7 @@ def peak(work: Callable[[], object]) -> int:
 
 
 def sought(weights: list[int], caps: list[int], position: int) -> None:
-    """A new plan, and the sample at one position."""
+    """Makes a new plan, and finds the sample at one position."""
     list(Plan([(0, weights)], caps, seed=0).place(position, position + 1))
 
 
@@ -88,7 +88,7 @@ def positions(repeats: int) -> dict[str, float]:
 
 
 def deals(repeats: int) -> dict[str, float]:
-    """Milliseconds to deal one mixing block of the current size, and one of sixteen times this size."""
+    """Measures the milliseconds to deal the slots of a mixing block of the current size, and of one sixteen times as large."""
     made = Quotas(weights_of(64))
     return {
         f"a block of {slots:,} slots dealt to 64 sources, ms": seconds(lambda n=slots: dealt(made.after(n), 7), repeats)

@@ -41,11 +41,11 @@ from choline_data.store.windows import Store
 from choline_data.views import open_stream
 
 ROW = 8000
-POSITIONS = 300_000  # that readers may visit, in each mix
+POSITIONS = 300_000  # number of positions in each mix that readers may visit
 BATCH = 64
 AHEAD = 4 << 20  # bytes that a reader reads ahead; fixed, so that client memory does not depend on timing
 MORE = 300 * 1000 * 1000  # bytes that a server may hold in addition to its `memory`
-GROWTH = 1.0  # MiB a minute
+GROWTH = 1.0  # permitted growth in MiB a minute
 STOP_SECONDS = 10.0
 MIXES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("web:0.7,code:0.3", {}),
@@ -71,7 +71,7 @@ def expected(home: Home, folder: Path) -> None:
 
 
 def heads(ids: Any) -> npt.NDArray[np.int64]:
-    """The first 8 bytes of each id."""
+    """Returns the first 8 bytes of each id."""
     return np.frombuffer(ids.buffers()[1], np.int64)[ids.offset * 2 :][: 2 * len(ids) : 2]
 
 
@@ -153,7 +153,7 @@ class Child:
         )
 
     def memory(self) -> dict[str, float]:
-        """Its resident memory in MiB: all, anonymous, and from files."""
+        """Returns the process's resident memory in MiB: all of it, the anonymous part, and the part from files."""
         try:
             lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
         except OSError:
@@ -194,7 +194,7 @@ def server(home: str, port: int, memory: str) -> Child:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that are free now."""
+    """Returns ports that are free now."""
     held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [int(each.getsockname()[1]) for each in held]
     for each in held:
@@ -203,7 +203,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def growth(times: list[float], sizes: list[float]) -> float:
-    """Growth in MiB per minute after the first third, by a least-squares line."""
+    """Returns the growth in MiB per minute after the first third of the time. It is the slope of a least-squares line."""
     later = [(at, size) for at, size in zip(times, sizes, strict=True) if at >= times[-1] / 3]
     if len(later) < 3:
         return 0.0
@@ -289,7 +289,7 @@ class Soak:
             self._started += 1
 
     def end(self) -> int:
-        """Ends all processes, the first server while clients read from it. Returns the number of compared rows."""
+        """Ends all processes. The first server ends while clients still read from it. Returns the number of compared rows."""
         self.stop_seconds.append(self._servers[0].end())
         rows = 0
         for child in self._clients:
@@ -302,7 +302,7 @@ class Soak:
 
 
 def verdict(soak: Soak, rows: int, memory: int) -> tuple[dict[str, Any], list[str]]:
-    """The figures, and a list of missed targets and wrong rows."""
+    """Returns the figures, and a list of missed targets and wrong rows."""
     figures: dict[str, Any] = {"rows compared": rows, "server restarts": soak.restarts}
     figures["slowest end after SIGTERM, s"] = round(max(soak.stop_seconds), 1)
     missed = list(soak.wrong)
@@ -325,7 +325,7 @@ def verdict(soak: Soak, rows: int, memory: int) -> tuple[dict[str, Any], list[st
 
 @contextmanager
 def working_folder(keep: str) -> Iterator[Path]:
-    """The folder `keep`, or a temporary folder that is deleted afterwards."""
+    """Provides the folder `keep`, or a temporary folder that is deleted afterwards."""
     if keep:
         Path(keep).mkdir(parents=True, exist_ok=True)
         yield Path(keep)

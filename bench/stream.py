@@ -41,7 +41,7 @@ TICK = os.sysconf("SC_CLK_TCK")
 
 
 def documents(seed: int, rows: int, row: int) -> pa.RecordBatch:
-    """Rows of about `row` bytes each."""
+    """Yields rows of about `row` bytes each."""
     draw = np.random.default_rng(seed)
     sizes = draw.integers(row // 2, row * 3 // 2, rows)
     offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
@@ -241,7 +241,7 @@ async def slow_readers(address: str, recipe: Recipe, readers: int) -> None:
         nonlocal begun
         await asyncio.sleep(number / 100)
         options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", 8 << 20)]
-        options.append(("grpc.http2.bdp_probe", 0))  # otherwise they first fill windows of many MB at full speed
+        options.append(("grpc.http2.bdp_probe", 0))  # otherwise the readers first fill windows of many MB at full speed
         async with grpc.aio.insecure_channel(address, options) as channel:
             stub = firehose_pb2_grpc.FirehoseServiceStub(channel)
             request = pb.ReadStreamRequest(

@@ -182,7 +182,7 @@ def corpus(folders: list[Path]) -> Iterator[tuple[str, Path]]:
 
 
 def mutated(folder: Path, found: dict[str, bytes], count: int, seed: int) -> Iterator[tuple[str, Path]]:
-    """The mutants. Each is written to `folder` when the iterator reaches it."""
+    """Yields the damaged files. Each file is written to `folder` when the iterator reaches it."""
     for number, (name, content) in enumerate(mutants(found, count, seed)):
         path = folder / str(number % 64) / name
         path.parent.mkdir(exist_ok=True)

@@ -106,7 +106,7 @@ def _damaged(content: bytes, dice: random.Random) -> bytes:
     if way == "bits":
         for _ in range(dice.choice((1, 1, 4, 16))):
             raw[dice.randrange(size)] ^= 1 << dice.randrange(8)
-    elif way == "edge":  # at the edges, where headers and footers are
+    elif way == "edge":  # damages the edges of a file, which have its header and footer
         for _ in range(dice.choice((1, 2, 4))):
             raw[dice.choice((dice.randrange(min(64, size)), size - 1 - dice.randrange(min(512, size))))] = (
                 dice.randrange(256)

@@ -41,7 +41,7 @@ def find_batch_size(
 ) -> int:
     """Finds the largest batch that `step` can process without running out of memory, and sets it on the dataset.
 
-    Each try reads its samples again from the dataset's position, which does not change. `step` should do what training
+    Each try reads the samples at the dataset's position again. The position does not change. `step` should do what training
     does: forward, backward and the optimizer's step. The dataset's state records the result.
     """
     if not 1 <= start <= most:
@@ -59,7 +59,7 @@ def find_batch_size(
             fit = True
         del batch
         if not fit:
-            _recover()  # not in the handler: its traceback keeps the step's tensors alive
+            _recover()  # not in the `except` block: the error's traceback keeps the step's tensors alive
         return fit
 
     size = start

@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 class FirehoseDataset(IterableDataset):  # type: ignore[misc]
     """The samples of a mix, split over ranks and workers, read from a local home (`server=None`) or from servers.
 
-    Iteration begins at position 0, or where `load_state_dict` or `seek` set it. After a complete pass it begins at 0 again.
-    The next iteration over an endless stream begins where the last one was left.
+    Iteration begins at position 0, or at the position that `load_state_dict` or `seek` set. After a complete pass it begins at 0
+    again. The next iteration over an endless stream begins where the loop left the last iteration.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         forks.watch_dataset(self)
 
     def _follow(self, recipe: Recipe, described: Described | None = None) -> None:
-        """Switches to this recipe. A pass that is running switches too."""
+        """Makes the dataset, and its running pass, use this recipe."""
         self._error = mixing.exhaustion(recipe, self._streamed.max_samples)
         self._source.follow(recipe, described)
         self._recipe = recipe
@@ -145,13 +145,13 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
 
     @property
     def length(self) -> int | None:
-        """Number of positions in the stream, for all ranks together. None if the stream has no end."""
+        """The number of positions in the stream, for all ranks together. None if the stream has no end."""
         most = self._streamed.max_samples
         return self._length if most is None else most if self._length is None else min(self._length, most)
 
     @property
     def epoch(self) -> int:
-        """Number of the current pass, from 0."""
+        """The number of the current pass. The first pass has number 0."""
         return self._standing.epoch
 
     @property
@@ -166,12 +166,12 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
 
     @property
     def _last_step(self) -> str:
-        """How the last step is handled. If the stream ends in an error, every rank raises it after the same number of steps."""
+        """How an incomplete last step is handled. All ranks make equally many steps before they raise an error of the stream."""
         last = self._reading.last_batch
         return "drop" if self._error is not None and last == "wrap" else last
 
     def describe(self) -> Described:
-        """The recipe, the Arrow schema, the names of the datasets and the length."""
+        """Returns a description of the stream: its recipe, Arrow schema, dataset names and length."""
         return self._source.describe()
 
     @property
@@ -259,7 +259,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         return self._source.for_pass(self._standing.rank(self._reading.rank)[0])
 
     def _maker(self) -> Maker:
-        """The object that turns chunks into samples and batches."""
+        """Returns the object that converts chunks to samples and batches."""
         return self._making.maker(self.describe().datasets, self._recipe.view)
 
     def _expect(self, loader: frameworks.Found) -> None:
@@ -281,7 +281,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
     # --- State
 
     def state_dict(self) -> dict[str, Any]:
-        """The current position, after the last item yielded: a new flat JSON dict of at most 4 KiB.
+        """Returns the position after the last item yielded, as a new flat JSON dict of at most 4 KiB.
 
         Raises InvalidOptionError while workers of a plain DataLoader read, because their position is not known.
         """
@@ -289,7 +289,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         return self._state()
 
     def _lasting_state(self) -> dict[str, Any]:
-        """The part of the state that does not depend on the position: the recipe and the banned samples."""
+        """Returns the part of the state that does not depend on the position: the recipe and the banned samples."""
         return self._lasting.of(self._recipe, self._bans.packed())
 
     def _state(self) -> dict[str, Any]:
@@ -324,7 +324,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         self._standing.seek(position, self.length)
 
     def explain(self, step: int) -> list[dict[str, Any]]:
-        """The dataset, revision, row and epoch of each sample in a step of all ranks. Computed from the recipe; reads no data."""
+        """Returns dataset, revision, row and epoch of each sample of all ranks in a step. Reads the recipe, and no data."""
         if self.batch_tokens is not None:
             raise InvalidOptionError(
                 "With batch_tokens, the position of step N depends on the samples before it.",
@@ -357,10 +357,10 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
     def change_mix(
         self, mix: object, *, at: int | None = None, until: int | None = None, steps: int = 16, read_to: int = 0
     ) -> Recipe:
-        """Changes the mix from the next sample on, or from position `at`. With `until`, in `steps` steps up to there.
+        """Changes the mix from the next sample on, or from position `at` on. Returns the recipe of the changed stream.
 
-        Each source continues at its current sample. The running loop, the state and `explain` follow the change. All
-        ranks must make the same change at the same step. Returns the recipe, which reproduces the changed stream.
+        With `until`, the weights change in `steps` equal steps from there to `until`. Each source continues at its current sample.
+        The running loop, the state and `explain` follow the change. All ranks must make the same change at the same step.
         """
         self._standing.check_unread()
         recipe = mixing.change(
@@ -380,15 +380,15 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
     # --- Feedback from training
 
     def report(self, ids: Any, losses: Any) -> bool:
-        """Records the loss of each row. `ids` are ids, positions or the batch. Returns whether the losses are a spike."""
+        """Records a loss for each row. `ids` has the rows' ids or positions, or is the batch. Returns True for a loss spike."""
         return self.feedback.report(ids, losses)
 
     def outliers(self, count: int = 10) -> list[dict[str, Any]]:
-        """The rows of the last spike whose losses differ most from those of their dataset, worst first."""
+        """Returns up to `count` rows of the last loss spike. Rows with the highest loss in relation to their dataset come first."""
         return self.feedback.worst(count)
 
     def ban(self, ids: Iterable[object]) -> None:
-        """Leaves these samples out from now on, in every epoch. The state stores the ids.
+        """Leaves out the samples with these ids from now on, in every epoch. The state stores the ids.
 
         Positions do not change: batches become smaller, but a step is never empty. Call it with the same ids on all ranks.
         """
@@ -414,21 +414,21 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
     # --- Statistics
 
     def stats(self) -> dict[str, Any]:
-        """What this process read in this pass, and what all ranks received from each source; see docs/training.md."""
+        """Returns what this process read in this pass, and what all ranks received from each source: see docs/training.md."""
         return telemetry.stats(self, self._standing.progress, self._state()["position"])
 
     def progress(self) -> dict[str, str]:
-        """The same as a few short strings, for `bar.set_postfix(dataset.progress())`."""
+        """Returns the statistics as a few short strings, for `bar.set_postfix(dataset.progress())`."""
         return telemetry.postfix(self.stats())
 
     def metrics(self, port: int | None = None, host: str = "127.0.0.1", *, of: Loader | None = None) -> ReaderMetrics:
-        """A Prometheus collector of the statistics. With a port it also serves them over HTTP; 0 takes any free port."""
+        """Returns a Prometheus collector of the statistics. It serves them over HTTP if `port` is set; port 0 is any free port."""
         return telemetry.metrics_of(of or self, port, host, rank=(self._reading.rank or find_rank())[0], run=self.run)
 
     # --- Other ways to use it
 
     def peek(self, size: int) -> Any:
-        """A batch of the next `size` samples of the stream. Does not move the dataset's position."""
+        """Returns a batch of the next `size` samples of the stream. The dataset's position does not change."""
         length, start = self.length, self._standing.start
         positions = [p if length is None else p % length for p in range(start, start + size)]
         chunk = Chunk(self._source.reader().at(positions), np.asarray(positions, dtype=np.int64))
@@ -440,11 +440,11 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         return find_batch_size(self, step, start=start, most=most)
 
     def loader(self, **options: Any) -> Loader:
-        """A loader with the right settings: see `choline_data.client.loader.Loader`."""
+        """Returns a loader that is set up for this dataset: see `choline_data.client.loader.Loader`."""
         return Loader(self, **options)
 
     def as_map(self) -> FirehoseMap:
-        """A map-style view of the same samples, for samplers that use indexes."""
+        """Returns a map-style dataset of the same samples, for samplers that use indexes."""
         if self._error is not None:
             raise self._error
         return FirehoseMap(self)

@@ -1,4 +1,4 @@
-"""A loader with the right settings. It is not a torch DataLoader, so that Accelerate does not replace it."""
+"""The loader of a dataset. It is not a torch DataLoader, so that Accelerate does not replace it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _as_it_is(batch: Any) -> Any:
 
 
 class _Numbered(IterableDataset):  # type: ignore[misc]
-    """The dataset's batches, each with the position at which the rank's next step begins."""
+    """Yields the dataset's batches. Each batch comes with the position at which the rank's next step begins."""
 
     counts_steps = True
 
@@ -101,11 +101,11 @@ class Loader:
         )
         self._state = self.dataset.state_dict()
         self._steps: weakref.ref[_Steps] | None = None  # the running loop
-        self._ended_with: tuple[object, ...] | None = None  # what workers knew at the end of a complete pass
+        self._ended_with: tuple[object, ...] | None = None  # of `_what_workers_know` at the end of a complete pass
 
     @property
     def batch_size(self) -> int | None:
-        """Samples in a batch of this rank."""
+        """The number of samples in a batch of this rank."""
         return self.dataset.batch_size
 
     def __len__(self) -> int:
@@ -124,17 +124,17 @@ class Loader:
         return steps
 
     def _continue_endless(self) -> None:
-        """Moves the dataset to the last batch that the loop received, if the loop over an endless stream was left."""
+        """If the loop left an endless stream, moves the dataset to the end of the last batch that the loop received."""
         if self.dataset.length is None and self.dataset._standing.was_left:
             self.dataset._standing.go_to(self._state["position"], self._state["epoch"])
 
     def _what_workers_know(self) -> tuple[object, ...]:
-        """What determines the next pass. Persistent workers do not notice if it changes."""
+        """Returns the values that determine the next pass. Persistent workers do not notice a change of these values."""
         dataset = self.dataset
         return dataset.recipe, dataset._bans.ids, dataset.batch_size, dataset._standing.start, dataset._standing.epoch
 
     def state_dict(self) -> dict[str, Any]:
-        """The current position, after the last batch that the loop received."""
+        """Returns the position after the last batch that the loop received, as a new flat JSON dict."""
         return {**self._state, **self.dataset._lasting_state()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -165,15 +165,15 @@ class Loader:
         return self.dataset.report(ids, losses)
 
     def outliers(self, count: int = 10) -> list[dict[str, Any]]:
-        """The rows of the last spike with the most unusual losses."""
+        """Returns the rows of the last loss spike, at most `count` of them: see `FirehoseDataset.outliers`."""
         return self.dataset.outliers(count)
 
     def ban(self, ids: Iterable[object]) -> None:
-        """Leaves these samples out from the next batch on. Workers restart at that batch."""
+        """Leaves out the samples with these ids from the next batch on. Workers restart at that batch."""
         self.dataset.ban(ids)
 
     def stats(self) -> dict[str, Any]:
-        """What this process received in this pass, and how many samples of each source all ranks received."""
+        """Returns what this process received in this pass, and how many samples of each source all ranks received."""
         from choline_data.client import telemetry
 
         running = None if self._steps is None else self._steps()
@@ -181,17 +181,20 @@ class Loader:
         return telemetry.stats(self.dataset, progress, self._state["position"])
 
     def progress(self) -> dict[str, str]:
-        """The same as a few short strings, for `bar.set_postfix(loader.progress())`."""
+        """Returns the statistics as a few short strings, for `bar.set_postfix(loader.progress())`."""
         from choline_data.client import telemetry
 
         return telemetry.postfix(self.stats())
 
     def metrics(self, port: int | None = None, host: str = "127.0.0.1") -> ReaderMetrics:
-        """The same statistics for Prometheus: see `FirehoseDataset.metrics`."""
+        """Returns a Prometheus collector of the statistics: see `FirehoseDataset.metrics`."""
         return self.dataset.metrics(port, host, of=self)
 
     def change_mix(self, mix: object, *, at: int | None = None, until: int | None = None, steps: int = 16) -> Recipe:
-        """`FirehoseDataset.change_mix` at the loop's position. Raises InvalidOptionError while workers read ahead."""
+        """Changes the mix at the loop's position: see `FirehoseDataset.change_mix`.
+
+        Raises InvalidOptionError while workers read ahead.
+        """
         loop = None if self._steps is None else self._steps()
         if self._loader.num_workers and (self._loader.persistent_workers or (loop is not None and not loop.finished)):
             raise InvalidOptionError(
@@ -220,7 +223,7 @@ class _Steps:
         # A weak reference: the fetcher refers to this object, and in a cycle only the garbage collector would end the workers.
         self._fetcher = None if (fetcher := frameworks.fetcher()) is None else weakref.ref(fetcher)
         self._after: deque[int] = deque([start["position"]], maxlen=16)  # the positions after each requested batch
-        self.progress = PassProgress(Lane(0), 0, 0, None)  # counts what workers delivered
+        self.progress = PassProgress(Lane(0), 0, 0, None)  # counts the rows and bytes that workers delivered
         loader.dataset._bans.watch(self)
 
     def __iter__(self) -> _Steps:

@@ -135,7 +135,7 @@ class MakingOptions:
         return self.transform is not None or self.decode is not None or self.media is not None
 
     def maker(self, datasets: tuple[str, ...], view: str) -> Maker:
-        """The object that turns chunks of this view into samples and batches."""
+        """Returns the object that converts chunks of this view to samples and batches."""
         form = formats.format_of(self.format, view)
         return Maker(datasets, form, self.decode, self.transform, self.media, self.on_error)
 
@@ -188,7 +188,10 @@ def whole_number(name: str, value: object) -> None:
 
 
 def budgeted(batch_size: int | None, tokens: object, view: str, seq_len: int | None) -> tuple[int | None, int | None]:
-    """(batch size, token budget). In the view "tokens" all rows have one length, so the budget becomes a batch size."""
+    """Returns the batch size and the token budget.
+
+    In the view "tokens" all rows have one length, so the budget becomes a batch size.
+    """
     if tokens is None:
         return batch_size, None
     if type(tokens) is not int or tokens < 1 or batch_size is not None:
@@ -234,7 +237,7 @@ def one_of(name: str, value: object, allowed: Sequence[object]) -> None:
 
 
 def weighted(mix: object, weights: Sequence[object] | None, probabilities: Sequence[object] | None) -> object:
-    """The mix, combined with the weights that were passed as a separate option."""
+    """Returns the mix, combined with the weights that were passed as a separate option."""
     given = weights if weights is not None else probabilities
     if given is None:
         return mix

@@ -115,7 +115,7 @@ class SampleSource:
         return {**self.__dict__, "_kept": None}
 
     def follow(self, recipe: Recipe, described: Described | None = None) -> None:
-        """Uses this recipe from now on."""
+        """Makes later passes read this recipe."""
         before, endpoint = described or self._described, self.place.endpoint
         changed = endpoint is not None and before is not None
         self._described = mixing.described(recipe, before, endpoint, self._columns) if changed else None  # type: ignore[arg-type]
@@ -124,13 +124,13 @@ class SampleSource:
         self._recipe, self._kept = recipe, None
 
     def describe(self) -> Described:
-        """The recipe, the Arrow schema, the names of the datasets and the length."""
+        """Returns the recipe, the Arrow schema, the names of the datasets and the length."""
         if self._described is None:
             self._described = self.reader().describe()
         return self._described
 
     def reader(self) -> Reader:
-        """The reader that this process keeps. A forked process opens its own."""
+        """Returns the reader that this process keeps. A forked process opens its own reader."""
         if self._kept is None or self._kept[0] != os.getpid():
             self._kept = (os.getpid(), self.opened())
             if self.place.endpoint is not None:
@@ -150,7 +150,7 @@ class SampleSource:
         return lambda: reader
 
     def opened(self, claim: RunClaim | None = None) -> Reader:
-        """Opens a new reader."""
+        """Opens and returns a new reader."""
         if in_worker():
             forks.end_with_parent()
         assert self._recipe is not None

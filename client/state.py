@@ -29,7 +29,10 @@ def _shortened(recipe: Recipe) -> Recipe:
 
 
 def summary(recipe: Recipe, taken: int = 0) -> str:
-    """A shortened recipe that fits into a state beside `taken` other bytes. An error can then say how two recipes differ."""
+    """Shortens a recipe, so that it fits into a state that has `taken` other bytes.
+
+    With it, an error can say how two recipes differ.
+    """
     body = orjson.loads(_shortened(recipe).to_json())
     for left_out in _LEFT_OUT:
         kept = {
@@ -46,10 +49,10 @@ class Lasting:
     """The part of a state that does not depend on the position. The summary is made when a state is first requested."""
 
     def __init__(self) -> None:
-        self._summary = -1, ""  # length of the packed bans that it was made for, and the summary
+        self._summary = -1, ""  # (length of the packed bans, the summary that was made for this length)
 
     def of(self, recipe: Recipe, banned: str) -> dict[str, Any]:
-        """The fields of a state that hold the recipe and the banned samples."""
+        """Returns the fields of a state that hold the recipe and the banned samples."""
         if self._summary[0] != len(banned):
             self._summary = len(banned), summary(recipe, len(banned))
         digest, text = recipe.digest, self._summary[1]
@@ -97,7 +100,10 @@ def followed(state: Mapping[str, Any], recipe: Recipe) -> Recipe:
 
 
 def check(state: Mapping[str, Any], recipe: Recipe) -> tuple[int, int]:
-    """(position, pass) of a state. Raises RecipeMismatchError, with the difference, if it belongs to another recipe."""
+    """Returns the position and the pass of a state.
+
+    Raises RecipeMismatchError, with the difference, if it belongs to another recipe.
+    """
     version = state.get("version")
     if type(version) is int and version > VERSION:
         raise InvalidCursorError("The state was written by a newer version.", remedy="Upgrade choline-data.")
@@ -151,7 +157,7 @@ def flattened(state: Mapping[str, Any]) -> Mapping[str, Any]:
             "The loader's state does not contain a state of the dataset.", remedy="Pass the loader's state unchanged."
         )
     one = merged(states)
-    # The loader delivered this many batches since it last took its workers' states.
+    # The number of batches that the loader delivered after it last took its workers' states.
     since = int(state.get("_steps_since_snapshot") or 0)
     if since and any(s.get("split") == "tokens" or ("within" in s and s.get("banned")) for s in states):
         raise InvalidCursorError(
@@ -178,7 +184,8 @@ def merged(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         raise InvalidCursorError(
             "The workers' states belong to different streams.", remedy="Pass the loader's state unchanged."
         )
-    # With a token budget, each state has the start of the step after the worker's own; otherwise, of its own next step.
+    # With a token budget, each state has the start of the step after the worker's own step. Otherwise it has the start of the
+    # worker's next step.
     chosen = max if states[0].get("split") == "tokens" else min
     first = chosen(states, key=lambda s: (s.get("epoch", 0), s.get("position", 0)))
     return {key: value for key, value in first.items() if key not in ("worker", "workers", "split", "skip", "within")}

@@ -18,7 +18,7 @@ class Counted(Protocol):
     """An object with statistics: a dataset or a loader."""
 
     def stats(self) -> dict[str, Any]:
-        """The statistics so far."""
+        """Returns the statistics so far."""
 
 
 class Watched(Protocol):
@@ -36,7 +36,7 @@ class Watched(Protocol):
 
 
 def stats(dataset: Watched, progress: PassProgress | None, position: int) -> dict[str, Any]:
-    """What this process read in this pass, and what all ranks received before `position`."""
+    """Returns what this process read in this pass, and what all ranks received before `position`."""
     length = dataset.length
     return {
         "run": dataset.run,
@@ -50,7 +50,7 @@ def stats(dataset: Watched, progress: PassProgress | None, position: int) -> dic
 
 
 def reading(progress: PassProgress | None) -> dict[str, Any]:
-    """What a pass read in this process: rows, bytes, the share of time spent waiting, and how full its queue is."""
+    """Returns what a pass read in this process: rows, bytes, the share of time spent waiting, and how full the pass's queue is."""
     seconds = max(time.monotonic() - progress.began, 1e-9) if progress else 1.0
     rows = progress.rows if progress else 0
     received = progress.received() if progress else 0
@@ -69,7 +69,7 @@ def reading(progress: PassProgress | None) -> dict[str, Any]:
 
 
 def served(recipe: Recipe, position: int) -> dict[str, Any]:
-    """What all ranks received from each source before `position`: rows, epochs and, in the tokens view, tokens."""
+    """Returns what all ranks received from each source before `position`: rows, epochs and, in the tokens view, tokens."""
     counts = recipe.plan().served(position) if position else [0] * len(recipe.sources)
     by_source = dict(zip([s.name for s in recipe.sources], counts, strict=True))
     out: dict[str, Any] = {
@@ -83,7 +83,7 @@ def served(recipe: Recipe, position: int) -> dict[str, Any]:
 
 
 def postfix(stats: Mapping[str, Any]) -> dict[str, str]:
-    """The statistics as a few short strings, for `tqdm.set_postfix`."""
+    """Returns the statistics as a few short strings, for `tqdm.set_postfix`."""
     out = {
         "rows/s": short_figure(stats["rows_per_second"]),
         "B/s": short_figure(stats["bytes_per_second"]),
@@ -139,7 +139,7 @@ class ReaderMetrics:
         self._server: tuple[Any, threading.Thread] | None = None
 
     def collect(self) -> Iterator[Any]:
-        """The current metrics."""
+        """Returns the current metrics."""
         from prometheus_client.core import GaugeMetricFamily
 
         counted = self._counted()
@@ -194,7 +194,7 @@ def _by(family: Any, labels: Sequence[str], values: Mapping[str, float]) -> Any:
 
 
 def metrics_of(counted: Counted, port: int | None, host: str, *, rank: int, run: str | None) -> ReaderMetrics:
-    """ReaderMetrics with a separate registry. With a port, they are also served over HTTP."""
+    """Returns ReaderMetrics with a separate registry. If a port is set, also serves the metrics over HTTP."""
     metrics = ReaderMetrics(counted, {"rank": str(rank), "run": run or ""})
     if port is not None:
         metrics.serve(port, host)

@@ -103,11 +103,11 @@ def page(data: Path, found: dict[str, Outcome]) -> str:
     lines = [
         "# Formats",
         "",
-        "Made by `docs/generate_formats.py` from a real run. A test compares the two.",
+        "`docs/generate_formats.py` makes this page from a real run. A test fails if the page is out of date.",
         "",
         "## What is read",
         "",
-        "`choline-data add` first asks the layouts. A layout is the format of a whole folder or of a descriptor. Every other",
+        "`choline-data add` first tries the layouts. A layout is the format of a whole folder or of a descriptor. Every other",
         "file goes to the format that recognises its first bytes or its name. Each format can be read from a path, a glob, a",
         "folder, an archive member or a URL, compressed or not. `--format NAME` uses only this format. A format with an extra",
         "may need `pip install choline-data[EXTRA]`. If it does, the error says so.",
@@ -141,7 +141,7 @@ def page(data: Path, found: dict[str, Outcome]) -> str:
         )
     lines += ["", "If a folder holds more than one dataset, `add` asks. These options answer:", ""]
     lines += [f"- {name}: `{' '.join(ANSWERS[name])}`" for name in found if name in ANSWERS]
-    lines += ["", "Those that end in an error:", ""]
+    lines += ["", "For these datasets, `add` ends in an error:", ""]
     lines += [f"- {name}: {end.error['message']} {end.error['remedy']}" for name, end in found.items() if end.code]
     return "\n".join(lines).replace(f"{data}/", "") + "\n"
 

@@ -31,7 +31,7 @@ from choline_data.tokens.token_stream import TokenStream
 from choline_data.views import TextStream
 
 HERE = Path(__file__).parent
-NOTE = "Made from the code by `docs/generate_reference.py`. A test compares the two."
+NOTE = "`docs/generate_reference.py` makes this page from the code. A test fails if the page is out of date."
 KEYWORDS = "<!-- keywords: made by docs/generate_reference.py -->", "<!-- end of keywords -->"
 GROUPS = {
     "What is streamed": StreamOptions,

@@ -46,7 +46,7 @@ class StreamProgress(Protocol):
 
 
 class Asked:
-    """One request in progress: what the handlers know about it, and the progress of its stream."""
+    """What the handlers know about a request in progress, and the progress of its stream."""
 
     def __init__(self, action: str, peer: str) -> None:
         self.id = uuid.uuid4().hex[:16]
@@ -59,7 +59,7 @@ class Asked:
         self.stream: StreamProgress | None = None
 
     def told(self) -> dict[str, Any]:
-        """The fields of a log line that are known about the request so far."""
+        """Returns the fields of a log line that are known about the request so far."""
         told: dict[str, Any] = {"request": self.id, "action": self.action, "peer": self.peer}
         if self.principal:
             told["principal"] = self.principal
@@ -85,7 +85,8 @@ class Audit:
         self._lines = 0
         self._torn = False  # whether the file ends with an incomplete line
         self.failures = 0
-        self._guesses: dict[str, tuple[float, int]] = {}  # by address: time of the last record, and count since
+        # for each address: the time of its last record, and the number of refusals since then
+        self._guesses: dict[str, tuple[float, int]] = {}
         self._run = uuid.uuid4().hex[:16]
         self._head: Head | None = None
         if self.on:
@@ -121,9 +122,8 @@ class Audit:
         self._record_late(told)
 
     def _guessed(self, peer: str) -> int:
-        """How many throttled refusals of an address to record now as one line, or 0 to record none yet.
-
-        At most one line a minute is recorded for an address, so that guessing tokens can't fill the disk.
+        """Returns how many refusals of an address to record in one line now, or 0 to record none yet. At most one line a minute is
+        recorded for an address, so that guessing tokens can't fill the disk.
         """
         address, now = network_of(peer), time.monotonic()
         with self._lock:
@@ -165,7 +165,7 @@ class Audit:
             ) from error
 
     def reopen(self) -> None:
-        """Continues in the file that now has the log's name, if it is another file. The chain of digests continues too."""
+        """Continues in the file that now has the log's name, if the log was renamed. The chain of digests continues too."""
         if not self.on or self._path == "-":
             return
         try:
@@ -202,7 +202,7 @@ class Audit:
 
 
 class Head:
-    """The line of one run in the head file: how many lines the run has logged, and the digest of the last one."""
+    """The line of one run in the head file: how many lines the run has logged, and the digest of its last line."""
 
     def __init__(self, path: str, run: str) -> None:
         self._run = run
@@ -219,13 +219,13 @@ class Head:
             ) from error
 
     def write(self, lines: int, last: str) -> None:
-        """Writes that the run has logged `lines` lines, and that `last` is the digest of the last one."""
+        """Writes into the head file that the run has logged `lines` lines, and that `last` is the digest of the last line."""
         written = os.pwrite(self._file, slot(self._run, lines, last), self.number * SLOT_BYTES)
         if written != SLOT_BYTES:
             raise OSError("a short write")
 
     def runs(self) -> int:
-        """How many runs have begun."""
+        """Returns how many runs have begun."""
         return os.fstat(self._file).st_size // SLOT_BYTES
 
     def close(self) -> None:
@@ -257,7 +257,7 @@ def _opened(path: str, how: int = os.O_WRONLY | os.O_APPEND) -> int:
 
 
 def _sent(asked: Asked) -> dict[str, Any]:
-    """The log fields of a stream: its first position, the position where it would resume, and how many rows it has sent."""
+    """Returns the log fields of a stream: its first position, the position at which to resume, and the number of rows sent."""
     stream = asked.stream
     if stream is None:
         return {}

@@ -29,7 +29,10 @@ def slot(run: str, lines: int, last: str) -> bytes:
 
 
 def heads_of(raw: bytes) -> dict[str, tuple[int, str]]:
-    """The number of lines and the last digest of each run, in the order of the file. ValueError if it is not a head file."""
+    """Returns the number of lines and the last digest of each run, in the order of the head file.
+
+    Raises ValueError if the file is not a head file.
+    """
     out: dict[str, tuple[int, str]] = {}
     for line in raw.decode("ascii").splitlines():
         run, lines, last = line.split(" ")
@@ -44,10 +47,10 @@ class _Run:
     """What the check has read about one run."""
 
     headed: bool  # whether the head file should have a line for the run
-    number: int  # the number of that line, from 0
+    number: int  # the number of the run's line in the head file, from 0
     lines: int = 0
     last: str = FIRST
-    at: dict[int, str] = field(default_factory=dict)  # the digest of the line that the head file has as the last
+    at: dict[int, str] = field(default_factory=dict)  # the digest of the last line, according to the head file
 
 
 class Check:
@@ -61,7 +64,7 @@ class Check:
         self.notes: list[str] = []
 
     def broken(self, lines: Iterable[bytes]) -> Iterator[tuple[int, str]]:
-        """The wrong lines of a file: the number of each line, from 1, and what is wrong with it."""
+        """Yields the wrong lines of a file: the number of each line, from 1, and what is wrong with the line."""
         for number, raw in enumerate(lines, 1):
             body = raw.rstrip(b"\n")
             try:
@@ -91,7 +94,7 @@ class Check:
         return _Run(True, 0, lines if isinstance(lines, int) else 0, before)
 
     def ends(self) -> Iterator[str]:
-        """What is wrong with the ends of the runs. To be called after all files are read."""
+        """Yields what is wrong with the ends of the runs. To be called after all files are read."""
         headed = [run for run, seen in self._runs.items() if seen.headed]
         if self._heads is None:
             if headed:
@@ -120,13 +123,13 @@ class Check:
 
 
 def checked(paths: Sequence[str], head: str = "") -> tuple[list[str], list[str]]:
-    """The faults of a log in these files, and notes that are not faults.
-
-    OSError if a file can't be read; ValueError if the head file is damaged.
+    """Returns the faults of the log in these files, and notes that are not faults. Raises OSError if a file can't be read, and
+    ValueError if the head file is damaged.
     """
     try:
         with open(head or paths[-1] + SUFFIX, "rb") as file:
-            heads: dict[str, tuple[int, str]] | None = heads_of(file.read())  # read before the log, which only grows
+            # the head file is read before the log, because the log grows meanwhile
+            heads: dict[str, tuple[int, str]] | None = heads_of(file.read())
     except FileNotFoundError:
         if head:
             raise

@@ -1,4 +1,4 @@
-"""Who may do what: a file has the sha256 of each token and its grants. Everything else is denied, on every face.
+"""Who may do what: a file has the sha256 and the grants of each token. Everything else is denied, over gRPC, Flight and HTTP alike.
 
 The token file is YAML:
 
@@ -72,7 +72,8 @@ ANYONE = Principal("anyone", (("*", frozenset(ACTIONS)),))
 def check_read(principal: Principal, datasets: Iterable[str], known: Iterable[str]) -> None:
     """Raises if the principal may not read one of the datasets.
 
-    PermissionDeniedError if it may list or describe the dataset; otherwise UnknownDatasetError, as if there were none.
+    The error is PermissionDeniedError if the principal may list or describe the dataset. Otherwise it is UnknownDatasetError, as
+    if the dataset did not exist.
     """
     for name in sorted(set(datasets)):
         if principal.may("read", name):
@@ -94,11 +95,11 @@ Stamp = tuple[int, ...]
 
 
 class TokenFile:
-    """The principals of a token file, from the last version of the file that was good."""
+    """The principals of a token file, from the last valid version of the file."""
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._seen: Stamp | None = None  # of the last version that was read, good or bad
+        self._seen: Stamp | None = None  # stamp of the last version that was read, valid or not
         self._by_digest: dict[str, Principal] = {}
         self._by_certificate: dict[str, Principal] = {}
         self._seen, text = self._read()
@@ -127,9 +128,8 @@ class TokenFile:
         self.refresh()
 
     def _read(self) -> tuple[Stamp, str]:
-        """The file's stamp and text.
-
-        InvalidOptionError if the file can't be read, is too long, may be written by others, or is not a regular file.
+        """Returns the file's stamp and text. Raises InvalidOptionError if the file can't be read, is too long, may be written by
+        others, or is not a regular file.
         """
         try:
             fd = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -180,7 +180,7 @@ class TokenFile:
         return Principal(str(token["id"]), tuple(grants), _seconds(token.get("expires")))
 
     def of_token(self, token: str) -> Principal | None:
-        """The principal with this token, or None. Each comparison with a digest takes constant time, and all are made."""
+        """Returns the principal with this token, or None. Each comparison with a digest takes constant time, and all are made."""
         digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
         found = None
         for known, principal in self._by_digest.items():
@@ -189,7 +189,7 @@ class TokenFile:
         return found if found is not None and _current(found) else None
 
     def of_certificate(self, name: str) -> Principal | None:
-        """The principal of a client certificate with this common name, or None."""
+        """Returns the principal of a client certificate with this common name, or None."""
         found = self._by_certificate.get(name)
         return found if found is not None and _current(found) else None
 
@@ -251,7 +251,7 @@ class Gate:
         self._failures: OrderedDict[str, list[float]] = OrderedDict()
 
     def admit(self, authorizations: list[str], certificates: Iterable[str], peer: str) -> Principal:
-        """The principal of a request. UnauthenticatedError, which does not say why, if there is none.
+        """Returns the principal of a request. Raises UnauthenticatedError, without a reason, if there is no such principal. Raises
 
         LimitError if the address has sent too many bad tokens.
         """
@@ -286,7 +286,10 @@ class Gate:
             self._tokens.reload()
 
     def _count(self, peer: str) -> None:
-        """Counts a bad token of an address. LimitError after `auth_failures` in a minute. Good tokens are never limited."""
+        """Counts a bad token of an address.
+
+        Raises LimitError after `auth_failures` bad tokens in a minute. Good tokens are never limited.
+        """
         address = network_of(peer)
         failures = self._failures.setdefault(address, [])
         self._failures.move_to_end(address)

@@ -117,20 +117,20 @@ class Calls:
         self.metrics.streams.labels(face).dec()
 
     def ages_at(self) -> float:
-        """The time when a stream that begins now must end: after 80 to 100 % of `max_age`, so that not all end together."""
+        """Returns the time at which a new stream must end: after 80 to 100 % of `max_age`, so that not all streams end together."""
         return asyncio.get_running_loop().time() + self.limits.max_age * random.uniform(0.8, 1.0)
 
     def waiting(self, seconds: float) -> asyncio.Timeout:
-        """A timeout for a wait on the reader. If the server drains, it does not go beyond the end of the drain."""
+        """Returns a timeout for waiting for the reader. While the server drains, the timeout ends with the drain at the latest."""
         when = asyncio.get_running_loop().time() + seconds
         return asyncio.timeout_at(when if self.drain_by is None else min(when, self.drain_by))
 
     def track(self, wait: asyncio.Timeout) -> None:
-        """Lets `drain` shorten this wait."""
+        """Registers this timeout, so that `drain` can shorten it."""
         self._waits.add(wait)
 
     def untrack(self, wait: asyncio.Timeout) -> None:
-        """Ends `track` when the wait is over."""
+        """Removes the timeout when the wait is over."""
         self._waits.discard(wait)
 
     def drain(self) -> None:
@@ -147,7 +147,7 @@ class Calls:
 
     @contextmanager
     def call(self, peer: str) -> Iterator[None]:
-        """Counts a call that is not a stream while it runs. LimitError at once if too many calls run."""
+        """Counts a running call that is not a stream. Raises LimitError at once if too many calls run."""
         if self._calls.total() >= self.limits.calls:
             raise reached("calls", self.limits.calls, "The server has reached its limit of calls.")
         asked = CURRENT.get()
@@ -164,9 +164,8 @@ class Calls:
 
     @contextmanager
     def holding(self, size: int) -> Iterator[None]:
-        """Counts the bytes of a request or an answer while it is in memory. LimitError if there are too many.
-
-        Fewer than HELD_BYTES are not counted.
+        """Counts the bytes of a request or an answer while it is in memory. Raises LimitError if the sum is too large. Does not
+        count sizes below HELD_BYTES.
         """
         if size < HELD_BYTES:
             yield
@@ -191,20 +190,19 @@ class Calls:
             )
         fields = self.limits.request_fields
         if len(raw) > 2 * fields and any(number >= fields for number, _ in enumerate(parsed(raw))):
-            # Parsed, a repeated field of one byte takes up 50 times as much.
+            # After parsing, a repeated field of one byte takes up 50 times as much memory.
             raise too_large("request_fields", fields, "The request has too many fields.")
 
     # Permissions
 
     def listed(self, principal: Principal) -> list[Entry]:
-        """The datasets that the principal may list, in order of name."""
+        """Returns the datasets that the principal may list, sorted by name."""
         entries = self.engine.entries()
         return [entries[name] for name in sorted(principal.visible("list", entries))]
 
     def described(self, principal: Principal, name: str) -> Entry:
-        """A dataset that the principal may describe.
-
-        PermissionDeniedError if it may only list the dataset; UnknownDatasetError if it may do neither.
+        """Returns a dataset that the principal may describe. Raises PermissionDeniedError if the principal may only list the
+        dataset, and UnknownDatasetError if the principal may not list it either.
         """
         entry = self._seen(principal, name, ("describe", "list"))
         if not principal.may("describe", name):
@@ -216,7 +214,7 @@ class Calls:
         return entry
 
     def readable(self, principal: Principal, name: str) -> Entry:
-        """A dataset that the principal may read. The errors are those of `check_read`."""
+        """Returns a dataset that the principal may read. Raises the errors of `check_read`."""
         entry = self._seen(principal, name, ACTIONS)
         check_read(principal, [name], self.engine.entries())
         return entry
@@ -230,7 +228,7 @@ class Calls:
         return entries[name]
 
     def resolved(self, principal: Principal, mix: object, **options: Any) -> Recipe:
-        """The recipe of a mix, resolved over the datasets that the principal may read."""
+        """Resolves a mix to a recipe. Only datasets that the principal may read can be in it."""
         if isinstance(mix, str) and len(mix) > MIX_BYTES:
             raise InvalidMixError(f"The mix has {len(mix)} characters.", remedy=f"At most {MIX_BYTES}.")
         if not mix:
@@ -259,9 +257,8 @@ class Calls:
         return self.engine.remember(recipe)
 
     def admitted(self, principal: Principal, recipe: Recipe) -> None:
-        """Raises if the principal may not read a source, or if a source's dataset does not have its revision.
-
-        The errors are those of `check_read`, and RevisionGoneError.
+        """Checks that the principal may read every source, and that the revision of every source exists. Raises the errors of
+        `check_read`, and RevisionGoneError.
         """
         entries = self.engine.entries()
         if any(not _holds(entries, source) for source in recipe.sources):
@@ -272,7 +269,7 @@ class Calls:
                 raise RevisionGoneError(source.dataset, source.revision)
 
     def opened(self, principal: Principal, raw: bytes, digest: str, columns: Sequence[str]) -> Opened:
-        """Opens the stream that a request asks for, after checking that it is allowed. Records the grant."""
+        """Opens the stream that a request asks for, if the principal may read it. Records the grant."""
         recipe = self.engine.recipe(raw, digest)
         if principal.asked is not None:
             principal.asked.recipe = recipe
@@ -282,7 +279,7 @@ class Calls:
         return opened
 
     def rows_of_ids(self, entry: Entry, ids: Sequence[bytes]) -> npt.NDArray[np.int64]:
-        """The rows of a dataset with these ids. The first call builds the dataset's index.
+        """Returns the rows of a dataset with these ids. The first call builds the dataset's index.
 
         A call that has to wait more than INDEX_WAIT seconds for another index to be built gets UnavailableError.
         """
@@ -302,13 +299,13 @@ class Calls:
 
 
 def _holds(entries: Mapping[str, Entry], source: RecipeSource) -> bool:
-    """Whether the catalog has the source's dataset with this revision."""
+    """Whether the catalog has this revision of the source's dataset."""
     entry = entries.get(source.dataset)
     return entry is not None and source.revision in (entry.revision, *entry.earlier)
 
 
 def view_options(options: Mapping[str, str]) -> dict[str, str]:
-    """The view's options from a request. InvalidOptionError if they are too many or too long."""
+    """Returns the view's options from a request. Raises InvalidOptionError if the options are too many or too long."""
     if len(options) > 32 or any(len(k) + len(v) > 4096 for k, v in options.items()):
         raise InvalidOptionError("The view's options are too many or too long.", option="view_options")
     return dict(options)

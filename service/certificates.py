@@ -1,7 +1,6 @@
-"""The server's certificate, key and client authority, always from the current files, for all ports.
-
-Files that change are read at the next handshake: new connections get the new certificate, open connections continue. A
-certificate and key that do not match, as in the middle of a rotation, change nothing, and the log says so once.
+"""The server's certificate, key and client authority, for all ports. They always come from the current files. Files that change
+are read at the next handshake: new connections get the new certificate, open connections continue. A certificate and key that do
+not match, as in the middle of a rotation, change nothing, and the log says so once.
 """
 
 from __future__ import annotations
@@ -45,7 +44,8 @@ class Certificates:
         files = self._files
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.load_cert_chain(files["tls-cert"], files["tls-key"], password=lambda: "")  # never asks on a terminal
+        # an encrypted key must not ask for its password on the terminal
+        context.load_cert_chain(files["tls-cert"], files["tls-key"], password=lambda: "")
         if "client-ca" in files:
             context.load_verify_locations(files["client-ca"])
             context.verify_mode = ssl.CERT_REQUIRED

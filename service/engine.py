@@ -44,9 +44,9 @@ from choline_data.views import open_stream
 
 T = TypeVar("T")
 MIN_MESSAGE, MAX_MESSAGE = 64 << 10, wire.MAX_BYTES
-RECIPE_BYTES = 2 << 20  # of the recipes, as JSON, that a request may name by digest
+RECIPE_BYTES = 2 << 20  # of the recipes as JSON; a request may name such a recipe by its digest
 COLUMNS = 64
-DRAIN_SECONDS = 1.0  # how long requests may go on opening when the server drains
+DRAIN_SECONDS = 1.0  # how long requests may still open streams when the server drains
 OPENED = 128
 CATALOG_SECONDS = 2.0
 FIREHOSE, FLIGHT = "firehose", "flight"
@@ -59,7 +59,8 @@ class Engine:
         self.limits = limits
         self.metrics = metrics
         self.catalog = Catalog(home)
-        self.store = Store(home, cache_bytes=limits.memory // 2)  # and up to a quarter of that for row orders
+        # row orders take up to a quarter of `cache_bytes` in addition
+        self.store = Store(home, cache_bytes=limits.memory // 2)
         self._messages = MessageCache(limits.memory * 3 // 8)
         self._reading: Counter[tuple[object, ...]] = Counter()  # how many streams read the same messages
         self._making: dict[tuple[object, ...], asyncio.Future[tuple[frames.Framed, ...]]] = {}
@@ -75,7 +76,8 @@ class Engine:
         self._makers = ThreadPoolExecutor(threads, thread_name_prefix="choline-make")
         self._near = 0  # streams whose messages are cheap to make
         self._held = 0  # bytes of opened streams
-        self._gone: deque[int] = deque()  # bytes of garbage-collected ones, to subtract from `_held`
+        # bytes of opened streams that were garbage-collected, to subtract from `_held`
+        self._gone: deque[int] = deque()
         self._closed = False
 
         self.sweeper = Sweeper(self._makers.submit)
@@ -98,15 +100,18 @@ class Engine:
             openings.close()
 
     def drain(self) -> None:
-        """Calls off requests that are still opening, after DRAIN_SECONDS or a quarter of `drain` if that is shorter."""
+        """Cancels requests that still open streams after DRAIN_SECONDS, or after a quarter of `drain` if that is shorter."""
         asyncio.get_running_loop().call_later(min(DRAIN_SECONDS, self.limits.drain / 4), self._openings.call_off)
 
     async def opening(self, work: Callable[..., T], *arguments: object, **options: object) -> T:
-        """Runs work that opens, resolves or gathers, in a thread, in the caller's turn and within `open_timeout`."""
+        """Runs work that opens, resolves or gathers.
+
+        It runs in a thread when it is the caller's turn, and at most for `open_timeout`.
+        """
         return await self._openings.run(_caller(), partial(work, *arguments, **options))
 
     async def looking(self, work: Callable[..., T], *arguments: object, **options: object) -> T:
-        """Runs work that only looks at the catalog, in a thread. It does not wait for the work of `opening`."""
+        """Runs work that only reads the catalog, in a thread. It does not wait for the work of `opening`."""
         return await self._lookups.run(_caller(), partial(work, *arguments, **options))
 
     async def aside(self, work: Callable[..., T], *arguments: object) -> T:
@@ -114,10 +119,9 @@ class Engine:
         return await asyncio.get_running_loop().run_in_executor(self._makers, partial(work, *arguments))
 
     def entries(self, *, now: bool = False) -> dict[str, Entry]:
-        """The catalog's datasets. They are read again only when there is a newer snapshot.
-
-        A remote home is asked for one at most once in CATALOG_SECONDS, however many ranks begin at once. `now` asks at
-        once: callers use it when they do not find a dataset or revision.
+        """Returns the catalog's datasets. They are read again only if there is a newer snapshot. In a remote home, the server
+        looks for a newer snapshot at most once in CATALOG_SECONDS, even if many ranks begin together. With `now` it looks at once:
+        callers set `now` when they do not find a dataset or a revision.
         """
         with self._looking:
             began = time.monotonic()
@@ -144,7 +148,7 @@ class Engine:
         return recipe
 
     def recipe(self, raw: bytes, digest: str) -> Recipe:
-        """The recipe that a request contains or names by digest."""
+        """Returns the recipe that a request contains or names by its digest."""
         if bool(raw) == bool(digest):
             raise InvalidOptionError(
                 "A request has either recipe_json or recipe_digest.",
@@ -166,7 +170,7 @@ class Engine:
         return found[0]
 
     def open(self, recipe: Recipe, columns: Sequence[str] = ()) -> Opened:
-        """The recipe's stream with `columns` beside id and dataset. An empty sequence means all columns."""
+        """Opens the recipe's stream with the columns id, dataset and `columns`. An empty sequence means all columns."""
         if len(columns) > COLUMNS:
             raise InvalidOptionError(
                 f"The request names {len(columns)} columns.", remedy=f"At most {COLUMNS}.", option="columns"
@@ -207,7 +211,7 @@ class Engine:
 
     @staticmethod
     def start_of(recipe: Recipe, length: int | None, cursor: str, position: int) -> int:
-        """The position at which a request begins: that of its cursor if it has one, else `position`."""
+        """Returns the position at which a request begins: the position of its cursor if it has a cursor, else `position`."""
         if cursor:
             if position:
                 raise InvalidOptionError(
@@ -227,7 +231,10 @@ class Engine:
 
     @contextmanager
     def reading(self, opened: Opened, lane: Lane, face: str) -> Iterator[None]:
-        """Counts a stream while it is read. Messages are cached only if several streams can use them: else it wastes memory."""
+        """Counts a stream while it is read.
+
+        Messages are cached only if several streams can use them: otherwise the cache wastes memory.
+        """
         key = (opened.digest, opened.columns, lane, face)
         self._reading[key] += 1
         near = not self._alone(opened, lane, 0, 1 << 10)
@@ -252,11 +259,10 @@ class Engine:
         sequence: int,
         face: str,
     ) -> tuple[frames.Framed, ...] | None:
-        """The messages of the reader's samples start … stop-1 if they are cached or cheap to make from memory; else None.
-
-        If this returns None, `messages` makes them in a thread. A message is a millisecond's work, and handing it to a thread and
-        back costs about as much. So work that only copies memory is done in the event loop. A stream that reads on gathers
-        samples for several messages at a time, up to `end`: finding and picking many samples costs little more than a few.
+        """Returns the messages of the reader's samples start … stop-1 if the messages are cached, or are cheap to make from
+        memory. Otherwise returns None, and `messages` makes them in a thread. A message is a millisecond's work, and handing it to
+        a thread and back costs about as much. So work that only copies memory is done in the event loop. A stream that reads on
+        gathers samples for several messages at a time, up to `end`: finding and picking many samples costs little more than a few.
         """
         key = (opened.digest, opened.columns, lane, start, stop, face)
         held = self._messages.get(key)
@@ -283,7 +289,7 @@ class Engine:
             alone = self._reading[(*key[:3], face)] == 1
             far = start + opened.ahead(stop - start) * (stop - start) if alone and gathered.stop == start else stop
             far = far if end is None else min(far, end)
-            # If the windows of all these messages are not loaded yet, those of the first message may be.
+            # If some windows of these messages are not loaded yet, the windows of the first message may still be loaded.
             if not any(self._gather(opened.direct, lane, start, to, gathered) for to in dict.fromkeys((far, stop))):
                 return None
             columns = gathered.part(start, stop)
@@ -326,7 +332,7 @@ class Engine:
     async def messages(
         self, opened: Opened, lane: Lane, start: int, stop: int, *, sequence: int, face: str
     ) -> tuple[frames.Framed, ...]:
-        """The messages of the reader's samples start … stop-1, made in a thread, once for all streams that wait for them."""
+        """Makes the messages of the reader's samples start … stop-1 in a thread, once for all streams that wait for them."""
         key = (opened.digest, opened.columns, lane, start, stop, face)
         making = self._making.get(key)
         if making is None:
@@ -404,7 +410,7 @@ class Engine:
 
 
 def _caller() -> str:
-    """The caller whose turn a request takes: its token, or its connection if there are no tokens."""
+    """Returns the caller of a request, whose turn the request takes: its token, or its connection if there are no tokens."""
     asked = CURRENT.get()
     if asked is None:
         return ""

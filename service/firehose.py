@@ -142,7 +142,7 @@ class Firehose:
     async def _begun(
         self, raw: bytes, principal: Principal, recheck: Callable[[], Principal]
     ) -> tuple[Reading, Opened, RunClaim | None]:
-        """The stream that a request asks for, at its first position. The parsed request is freed when this returns."""
+        """Opens the stream that a request asks for, at its first position. The parsed request is freed when this returns."""
         limits = self._calls.limits
         request = parse(pb.ReadStreamRequest, raw)
         target = request.target_message_bytes or limits.message_bytes
@@ -161,7 +161,7 @@ class Firehose:
         return Reading(self._calls, opened, lane, start, target=target, most=most, recheck=recheck), opened, claim
 
     def _opened_at(self, principal: Principal, request: pb.ReadStreamRequest) -> tuple[Opened, int]:
-        """The stream that a request asks for, and the position at which it begins."""
+        """Returns the stream that a request asks for, and the position at which the stream begins."""
         opened = self._calls.opened(principal, request.recipe_json, request.recipe_digest, request.columns)
         recipe, length = opened.stream.recipe, opened.stream.length
         return opened, self._engine.start_of(recipe, length, request.cursor, request.start_position)
@@ -232,7 +232,7 @@ def _beat(reading: Reading) -> bytes:
 
 
 def _gathered(opened: Opened, positions: npt.NDArray[np.int64]) -> pa.RecordBatch:
-    """The rows at these positions. InvalidOptionError if they do not fit in one message."""
+    """Returns the rows at these positions. Raises InvalidOptionError if the rows do not fit in one message."""
     try:
         return read_positions(opened.stream, positions, MAX_MESSAGE)
     except TooManyBytesError as error:

@@ -74,7 +74,7 @@ class Flight:
 
     @staticmethod
     def _told(opened: Opened, descriptor: bytes) -> bytes:
-        """A `FlightInfo` with one endpoint: this server."""
+        """Returns a `FlightInfo` with one endpoint: this server."""
         length = opened.stream.length
         ticket = orjson.dumps({"recipe": orjson.loads(opened.stream.recipe.to_json()), "start": 0})
         endpoint = frames.submessage(1, frames.chunk(1, ticket))
@@ -167,7 +167,7 @@ class Flight:
 
 
 def preamble(schema: pa.Schema, datasets: Sequence[str]) -> list[pa.Message]:
-    """The first messages of a Flight stream: the schema, then the dictionaries."""
+    """Returns the first messages of a Flight stream: the schema, then the dictionaries."""
     names = wire.dictionaries(datasets)
     codes = [pa.array([], f.type) for f in wire.schema_on_the_wire(schema)]
     empty = pa.record_batch(codes, schema=wire.schema_on_the_wire(schema))

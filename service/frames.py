@@ -16,7 +16,7 @@ from choline_data.errors import InvalidOptionError
 
 
 def varint(value: int) -> bytes:
-    """A base-128 varint. Negative numbers are encoded like an int64 of protobuf."""
+    """Encodes a base-128 varint. Negative numbers are encoded like an int64 of protobuf."""
     value &= (1 << 64) - 1
     out = bytearray()
     while value > 127:
@@ -27,23 +27,26 @@ def varint(value: int) -> bytes:
 
 
 def number(field: int, value: int) -> bytes:
-    """A varint field. No bytes for 0."""
+    """Encodes a varint field. Returns no bytes for 0."""
     return varint(field << 3) + varint(value) if value else b""
 
 
 def chunk(field: int, value: bytes | str) -> bytes:
-    """A length-delimited field. No bytes for an empty value."""
+    """Encodes a length-delimited field. Returns no bytes for an empty value."""
     raw = value.encode() if isinstance(value, str) else value
     return varint(field << 3 | 2) + varint(len(raw)) + raw if raw else b""
 
 
 def submessage(field: int, value: bytes) -> bytes:
-    """An embedded message. It is written even if it is empty."""
+    """Encodes an embedded message. It is written even if it is empty."""
     return varint(field << 3 | 2) + varint(len(value)) + value
 
 
 def parsed(raw: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """The fields of a protobuf message from a peer: number and value. InvalidOptionError if `raw` is not such a message."""
+    """Parses a protobuf message from a peer.
+
+    Returns the number and the value of each field. Raises InvalidOptionError if `raw` is not such a message.
+    """
     at, size = 0, len(raw)
 
     def read_varint() -> int:
@@ -76,7 +79,7 @@ def parsed(raw: bytes) -> Iterator[tuple[int, int | bytes]]:
 
 @dataclass(frozen=True)
 class Framed:
-    """A message that is ready to send, and its properties. `sequence` is the sequence number in its bytes."""
+    """A message that is ready to send, and its properties. `sequence` is the sequence number inside the message."""
 
     frame: bytes
     rows: int
@@ -100,7 +103,7 @@ def batch_frame(
     checksum: int,
     sequence: int,
 ) -> Framed:
-    """A `ReadStreamResponse` with a batch. `parts` joined are the bytes of the encoded batch."""
+    """Encodes a `ReadStreamResponse` with a batch. `parts`, when joined, are the bytes of the encoded batch."""
     head = (
         number(2, rows)
         + number(3, first_position)
@@ -118,7 +121,7 @@ def batch_frame(
 
 
 def with_sequence(message: Framed, sequence: int) -> Framed:
-    """The message with this sequence number. Returns the same object if it has that number already."""
+    """Returns the message with this sequence number. Returns the same object if it already has that number."""
     if message.sequence == sequence:
         return message
     return batch_frame(
@@ -134,13 +137,13 @@ def with_sequence(message: Framed, sequence: int) -> Framed:
 
 
 def flight_frame(message: Message, *, cursor: str) -> bytes:
-    """A `FlightData` with a record batch: the message's header without its prefix, and its body."""
+    """Encodes a `FlightData` with a record batch, from the header of the Arrow message without its prefix, and the body."""
     header = message.header[8:]
     lead = varint(2 << 3 | 2) + varint(len(header)) + header + chunk(3, cursor)
     return b"".join((lead, varint(1000 << 3 | 2) + varint(message.body_size), *message.body))
 
 
 def flight_message(message: pa.Message) -> bytes:
-    """A `FlightData` with a schema or a dictionary."""
+    """Encodes a `FlightData` with a schema or a dictionary."""
     body = message.body
     return chunk(2, message.metadata.to_pybytes()) + chunk(1000, body.to_pybytes() if body is not None else b"")

@@ -44,7 +44,7 @@ def parse(kind: type[M], raw: bytes) -> M:
 
 
 def principal_of(calls: Calls, context: grpc.aio.ServicerContext[Any, Any]) -> Principal:
-    """The principal that sent this request."""
+    """Returns the principal that sent this request."""
     metadata = context.invocation_metadata() or ()
     if len(metadata) > 128:
         raise errors.InvalidOptionError("The request has more than 128 metadata keys.", remedy="Send fewer.")
@@ -55,7 +55,7 @@ def principal_of(calls: Calls, context: grpc.aio.ServicerContext[Any, Any]) -> P
 
 
 def of_request(principal: Principal) -> Principal:
-    """The principal together with its current request, in which the principal's id is noted for the audit log."""
+    """Returns the principal together with its current request. Notes the principal's id in the request, for the audit log."""
     asked = CURRENT.get()
     if asked is not None:
         asked.principal = principal.id
@@ -63,7 +63,10 @@ def of_request(principal: Principal) -> Principal:
 
 
 def told_to(calls: Calls, error: BaseException, *, near: bool) -> errors.CholineDataError:
-    """The error as a peer may see it. A peer on this machine (`near`) sees the home's location; others see `the home`."""
+    """Returns the error as a peer may see it.
+
+    A peer on this machine (`near`) sees the location of the home. Other peers see `the home`.
+    """
     told = status.public(error)
     home, shown = calls.home.location, redacted(calls.home.location)
     if near:
@@ -82,7 +85,8 @@ def told_to(calls: Calls, error: BaseException, *, near: bool) -> errors.Choline
 
 
 def forget(error: BaseException | None) -> None:
-    """Drops the tracebacks of an error and its causes. They hold frames, and these hold the request and the error itself.
+    """Drops the tracebacks of an error and its causes. A traceback refers to frames, and the frames refer to the request and the
+    error itself.
 
     Python frees such a circle only at a garbage collection, which may come after many requests.
     """
@@ -93,7 +97,7 @@ def forget(error: BaseException | None) -> None:
 
 
 async def failed(calls: Calls, context: grpc.aio.ServicerContext[Any, Any], error: BaseException) -> None:
-    """Ends the call with the status of `error`. Only peers on this machine see text that names the home."""
+    """Ends the call with the status of `error`. Only peers on this machine see a text that names the home."""
     cause, cursor = (error.cause, error.cursor) if isinstance(error, CutError) else (error, "")
     try:
         keys = (str(key) for key, _ in context.invocation_metadata() or ())
@@ -114,7 +118,7 @@ async def failed(calls: Calls, context: grpc.aio.ServicerContext[Any, Any], erro
 
 
 def unary(calls: Calls, work: Unary) -> grpc.RpcMethodHandler[Any, Any]:
-    """A method with one response."""
+    """Makes the gRPC handler of a method with one response. `work` returns the response."""
 
     async def handle(raw: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         CURRENT.set(Asked(_action(work), context.peer()))
@@ -133,12 +137,13 @@ def unary(calls: Calls, work: Unary) -> grpc.RpcMethodHandler[Any, Any]:
             if not _left(context, error):
                 await failed(calls, context, error)
 
-    # On the wire, a stream of one message is the same as a single answer. Only its handler sees when the caller takes it.
+    # On the wire, a stream of one message is the same as a single answer. But only the handler of a stream sees when the caller
+    # takes the answer.
     return grpc.unary_stream_rpc_method_handler(handle)
 
 
 async def answered(calls: Calls, context: grpc.aio.ServicerContext[Any, Any], response: bytes) -> None:
-    """Sends an answer. LimitError if the caller does not take it within `stall` seconds."""
+    """Sends an answer. Raises LimitError if the caller does not take the answer within `stall` seconds."""
     wait = calls.waiting(calls.limits.stall)
     calls.track(wait)
     try:
@@ -156,7 +161,7 @@ def _left(context: grpc.aio.ServicerContext[Any, Any], error: BaseException) -> 
 
 
 def _action(work: Callable[..., object]) -> str:
-    """The name of a method in the audit log: its handler's class and name, such as Firehose.read."""
+    """Returns the name of a method for the audit log: the handler's class and name, such as Firehose.read."""
     return getattr(work, "__qualname__", "call").replace("._", ".")
 
 
@@ -164,7 +169,7 @@ Streaming = Callable[[bytes, "grpc.aio.ServicerContext[Any, Any]"], Awaitable[No
 
 
 def streaming(calls: Calls, work: Streaming) -> grpc.RpcMethodHandler[Any, Any]:
-    """A method with many responses. `work` writes them itself."""
+    """Makes the gRPC handler of a method with many responses. `work` writes the responses itself."""
 
     async def handle(raw: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         asked = Asked(_action(work), context.peer())

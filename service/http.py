@@ -28,7 +28,7 @@ FACE = "http"
 
 
 def one_of(query: dict[str, list[str]], name: str, default: str = "") -> str:
-    """A parameter that may occur only once."""
+    """Returns a parameter that may occur only once."""
     values = query.pop(name, [default])
     if len(values) > 1:
         raise errors.InvalidOptionError(f"{name} is given more than once.", option=name)
@@ -36,7 +36,7 @@ def one_of(query: dict[str, list[str]], name: str, default: str = "") -> str:
 
 
 def whole(query: dict[str, list[str]], name: str) -> int:
-    """A parameter that is a whole number, 0 or above."""
+    """Returns a parameter that must be a whole number, 0 or above."""
     text = one_of(query, name, "0")
     if not (text.isascii() and text.isdigit() and len(text) <= 18):
         raise errors.InvalidOptionError(f"{name} is a whole number, 0 or above.", option=name)
@@ -44,7 +44,7 @@ def whole(query: dict[str, list[str]], name: str) -> int:
 
 
 def parameters(text: str) -> dict[str, list[str]]:
-    """The parameters of a request, at most 32."""
+    """Returns the parameters of a request, at most 32."""
     try:
         return parse_qs(text, keep_blank_values=True, max_num_fields=32)
     except ValueError as error:
@@ -137,10 +137,8 @@ class HttpFace(WebFace):
             self._calls.audit.refused(asked, outcome)
 
     async def _send(self, reading: Reading, opened: Opened, writer: asyncio.StreamWriter) -> None:
-        """Sends the samples as HTTP chunks.
-
-        A stream that is cut has no final chunk. It ends with a line that has the cursor, except after a LimitError or a
-        RequestTooLargeError, which the next request would meet again.
+        """Sends the samples as HTTP chunks. A stream that is cut has no final chunk, and its last line has the cursor. After a
+        LimitError or a RequestTooLargeError there is no such line, because a request from that cursor would fail again.
         """
 
         async def write(chunk: bytes) -> None:
@@ -175,7 +173,7 @@ class HttpFace(WebFace):
 
 
 def plain(value: Any) -> Any:
-    """A value in the types of JSON: bytes become base64. Ids are hexadecimal already (`row_lines`)."""
+    """Converts a value to the types of JSON: bytes become base64. Ids are hexadecimal already (`row_lines`)."""
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     if isinstance(value, dict):
@@ -186,7 +184,7 @@ def plain(value: Any) -> Any:
 
 
 def lines(opened: Opened, encoded: memoryview) -> bytes:
-    """The rows of an encoded batch, one JSON object per line."""
+    """Returns the rows of an encoded batch, one JSON object per line."""
     stream = opened.stream
     batch = wire.Decoder(stream.wire_schema).decode(encoded)
     wire.check_texts(batch.columns)
@@ -195,7 +193,7 @@ def lines(opened: Opened, encoded: memoryview) -> bytes:
 
 
 def row_lines(batch: pa.RecordBatch) -> Iterator[bytes]:
-    """One line per row, without null values. It loops over rows because JSON has no columns."""
+    """Yields one line per row, without null values. It loops over rows because JSON has no columns."""
     for row in batch.to_pylist():
         if "id" in row:
             row["id"] = row["id"].hex()

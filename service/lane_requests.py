@@ -1,4 +1,4 @@
-"""The lane that a request asks for, and which of its messages are cheap to make."""
+"""Finds the lane that a request asks for, and which of the lane's messages are cheap to make."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from choline_data.order.interleave import MIXING_BLOCK
 from choline_data.order.lanes import Lane
 
 FAR_BLOCKS = 4  # a message of few rows over more mixing blocks than this is made in a thread
-MOST_BLOCKS = 64  # mixing blocks that a message is planned from
-WHOLE = Lane(0)  # every position of a stream
+MOST_BLOCKS = 64  # number of mixing blocks that one message may be planned from
+WHOLE = Lane(0)  # the lane with every position of a stream
 
 
 def lane_of(rank: int, world: int, batch: int, base: int = 0) -> Lane:
-    """The lane of a request; 0 stands for a default. InvalidOptionError if there is no such lane.
-
-    Requests that read the same positions from the same index on have equal lanes, so that they share messages.
+    """Returns the lane of a request. A field of 0 stands for its default. Raises InvalidOptionError if there is no such lane.
+    Requests that read the same positions from the same index on have equal lanes, so they share messages.
     """
     world = world or 1
     if not 1 <= world <= 1 << 20 or not 0 <= rank < world:
@@ -42,7 +41,7 @@ def is_far(lane: Lane, start: int, stop: int) -> bool:
 
 
 def most_rows(lane: Lane) -> int:
-    """The most rows of a message, so that it is planned from at most MOST_BLOCKS mixing blocks. A power of two."""
+    """Returns the largest number of rows, a power of two, for which a message is planned from at most MOST_BLOCKS mixing blocks."""
     readers = lane.period // lane.block
     in_block = max(MIXING_BLOCK // readers, min(lane.block, MIXING_BLOCK), 1)
     return 1 << (MOST_BLOCKS * in_block).bit_length() - 1

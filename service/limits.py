@@ -20,28 +20,33 @@ class Limits:
     recipe_bytes: int = 1 << 20
     sources: int = 256
     recipe_weights: int = 1 << 16  # sources × segments of a recipe; the cost of its plan grows with it
-    request_bytes: int = 256 << 10  # of a request, without its recipe
-    request_fields: int = 12_288  # of a request: the 10,000 ids of GetSamples, and more than all else needs
-    held_bytes: int = 0  # of running requests and unread answers of 64 KiB or more; 0: a 32nd of memory, at least 6 MiB
-    calls: int = 256  # that run at once; streams are not included
+    request_bytes: int = 256 << 10  # bytes of a request without its recipe
+    # items in a list of a request: the 10,000 ids of GetSamples; every other list is shorter
+    request_fields: int = 12_288
+    # bytes of running requests and unread answers of 64 KiB or more; 0: a 32nd of memory, at least 6 MiB
+    held_bytes: int = 0
+    calls: int = 256  # calls that run at once, without streams
     calls_per_token: int = 128
-    opened_bytes: int = 128 << 20  # of recipes, plans and selections that open streams hold
-    where_work: int = 1 << 36  # of a `where`: about the bytes that it reads, times the terms that read them
-    packed_pieces: int = 1 << 19  # pieces of documents in an index for packing `bfd` that a request builds
+    opened_bytes: int = 128 << 20  # bytes of recipes, plans and selections that open streams hold
+    where_work: int = 1 << 36  # cost of a `where`: about the bytes that it reads, times the terms that read them
+    packed_pieces: int = 1 << 19  # pieces of documents in an index that a request builds for packing `bfd`
     heartbeat: float = 5.0
     stall: float = 60.0  # how long a consumer may leave a message unread
-    max_age: float = 3600.0  # of a stream; it then ends with a cursor, and the client resumes in a new stream
+    max_age: float = 3600.0  # age at which a stream ends with a cursor; the client resumes in a new stream
     drain: float = 8.0  # from SIGTERM to the last stream's end
     recheck: float = 30.0  # how often a stream's grants are checked again
     claim_wait: float = 2.0  # how long a reader waits for another reader to give up the same rank of a run
     open_timeout: float = 60.0  # for resolving a mix or opening a stream
-    open_threads: int = 2  # that resolve and open with a local home; read_threads do so with a remote one
-    read_threads: int = 8  # that make messages from a remote home; a local home has one: more would only share the GIL
-    unread_bytes: int = 0  # of sent messages that nobody has read yet; 0: 3/16 of memory, at least 16 MiB
-    writes_in_flight: int = 2  # with more, the transport's own queue would decide which stream is next
+    open_threads: int = 2  # threads that resolve and open with a local home; with a remote home, read_threads do this
+    # threads that make messages from a remote home; a local home has one thread: more would only share the GIL
+    read_threads: int = 8
+    unread_bytes: int = 0  # bytes of sent messages that nobody has read yet; 0: 3/16 of memory, at least 16 MiB
+    # writes that run at once; with more, the transport's own queue would decide which stream is next
+    writes_in_flight: int = 2
     http_streams: int = 64
-    http_connections: int = 256  # to the HTTP port, and as many to the metrics port; more are closed at once
-    derived_bytes: int = 32 << 30  # of the selections, indexes and tokens that requests have made in the home
+    # connections to the HTTP port, and as many to the metrics port; further ones are closed at once
+    http_connections: int = 256
+    derived_bytes: int = 32 << 30  # bytes of the selections, indexes and tokens that requests have made in the home
     derived_files: int = 10_000
     request_tokens: int = 256 << 20  # bytes of the biggest dataset that is tokenized on request
     auth_failures: int = 30  # bad tokens a minute from one address
@@ -58,7 +63,10 @@ class Limits:
 
     @classmethod
     def of(cls, given: Mapping[str, str | float | int]) -> Limits:
-        """The defaults with these settings changed; InvalidOptionError for an unknown name or value."""
+        """Returns the limits with these settings in place of their defaults.
+
+        Raises InvalidOptionError for an unknown name or value.
+        """
         known = {f.name: type(getattr(cls(), f.name)) for f in fields(cls)}
         changed: dict[str, float | int] = {}
         for name, value in given.items():
@@ -80,18 +88,18 @@ class Limits:
 
 
 def bounds(limits: Limits) -> dict[str, float]:
-    """The limits that code checks while it works, with `choline_data.process.work.allow`."""
+    """Returns the limits that code checks during its work, with `choline_data.process.work.allow`."""
     return {name: getattr(limits, name) for name in ("recipe_weights", "where_work", "packed_pieces")}
 
 
 def reached(setting: str, limit: object, what: str) -> LimitError:
-    """The error for a request that is above the limit `setting` now. A later request may succeed."""
+    """Returns the error for a request that is above the limit `setting` now. A later request may succeed."""
     remedy = f"Retry later, or raise {_flag(setting)} on the server."
     return LimitError(what, remedy=remedy, setting=setting, limit=limit)
 
 
 def too_large(setting: str, limit: object, what: str) -> RequestTooLargeError:
-    """The error for a request that is above the limit `setting` by itself. A retry fails too."""
+    """Returns the error for a request that is above the limit `setting` by itself. A retry fails too."""
     remedy = f"Ask for less, or raise {_flag(setting)} on the server."
     return RequestTooLargeError(what, remedy=remedy, setting=setting, limit=limit)
 

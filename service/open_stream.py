@@ -1,4 +1,4 @@
-"""One stream to one reader: messages in order, the next one made ahead, sent in fair turns, with heartbeats.
+"""One stream to one reader: messages in order, the next message made ahead, sent in fair turns, with heartbeats.
 
 `Reading` is the same for all faces (gRPC, Flight and HTTP). It makes and sends the batches; a face adds only its own header
 and end.
@@ -22,7 +22,7 @@ from choline_data.service.lane_requests import most_rows
 from choline_data.service.limits import reached
 from choline_data.service.opened import Gathered, Opened
 
-PROOF_BYTES = 1 << 20  # that a reader must have taken before other streams wait for its writes
+PROOF_BYTES = 1 << 20  # bytes that a reader must have taken before other streams wait for its writes
 
 Write = Callable[[bytes], Awaitable[object]]
 
@@ -83,9 +83,8 @@ class Reading:
         return Cursor(self._opened.digest, position if length is None else min(position, length)).encode()
 
     def _size(self) -> int:
-        """Size of the next message in bytes. Small at first and for a slow reader: it stays in memory until it is read.
-
-        While much is unread, all streams together may have `unread_bytes` of messages in memory.
+        """Returns the size of the next message in bytes. It is small at first and for a slow reader, because the message stays in
+        memory until it is read. All streams together may have `unread_bytes` of unread messages in memory.
         """
         calls = self._calls
         if self._share.proven and self._share.slow(asyncio.get_running_loop().time()):
@@ -118,7 +117,7 @@ class Reading:
         )
 
     async def batches_in_order(self) -> AsyncIterator[frames.Framed | None]:
-        """The stream's messages in order. Yields None if no message is ready for `heartbeat` seconds."""
+        """Yields the stream's messages in order. Yields None if no message is ready for `heartbeat` seconds."""
         with self._share.connection.streaming(), self._calls.engine.reading(self._opened, self._lane, self._face):
             async for message in self._batches():
                 yield message

@@ -19,7 +19,7 @@ GATHERED_AHEAD = 8  # messages
 AHEAD_BYTES = 8 << 20
 ROWS_IN_LOOP = 1 << 14  # gathering more rows would keep the event loop from other streams for too long
 SOURCES_IN_LOOP = 32
-PHASES_AT_HAND = 100  # that fit in the memory of the phases which a plan has computed last, with their trees
+PHASES_AT_HAND = 100  # number of phases, with their trees, that a plan keeps in memory
 
 
 class MessageCache:
@@ -31,7 +31,7 @@ class MessageCache:
         self._bytes = 0
 
     def get(self, key: tuple[object, ...]) -> tuple[frames.Framed, ...] | None:
-        """The messages of this key, or None if they are not cached."""
+        """Returns the messages of this key, or None if they are not cached."""
         held = self._held.get(key)
         if held is not None:
             self._held.move_to_end(key)
@@ -58,7 +58,10 @@ class Gathered:
         self._since = 0
 
     def take(self, start: int, stop: int, columns: list[Column], files: Sequence[MappedFile], since: int) -> None:
-        """Replaces the samples. They were read after mark `since`, and parts of them may still lie in the mapped `files`."""
+        """Replaces the samples.
+
+        They were read after `mark()` returned `since`, and parts of them may still lie in the mapped `files`.
+        """
         self.start, self.stop, self._columns, self._files, self._since = start, stop, columns, files, since
 
     def whole(self) -> bool:
@@ -69,7 +72,7 @@ class Gathered:
         return False
 
     def part(self, start: int, stop: int) -> list[Column] | None:
-        """The columns of samples start … stop-1, or None if some of them are missing."""
+        """Returns the columns of samples start … stop-1, or None if some of these samples are missing."""
         if not self.start <= start < stop <= self.stop:
             return None
         if (start, stop) == (self.start, self.stop):
@@ -95,11 +98,11 @@ class Opened:
         self.nbytes = held_by(stream)
 
     def ahead(self, rows: int) -> int:
-        """How many messages of `rows` rows are gathered at a time."""
+        """Returns how many messages of `rows` rows are gathered at a time."""
         return int(min(GATHERED_AHEAD, max(AHEAD_BYTES / (rows * self._row_bytes), 1), max(ROWS_IN_LOOP // rows, 1)))
 
     def rows_a_message(self, target: int) -> int:
-        """How many rows make a message of about `target` bytes: a power of two, from the mean size of a row.
+        """Returns how many rows make a message of about `target` bytes: a power of two, computed from the mean size of a row.
 
         Plans at most PLANNED_BYTES, because a message above MAX_BYTES is made again in two halves.
         """
@@ -118,11 +121,12 @@ class Opened:
 
 
 def held_by(stream: Readable) -> int:
-    """Approximate bytes that an open stream holds for itself: its recipe, plan, selected rows of a `where`, and view."""
+    """Returns about how many bytes an open stream holds for itself: its recipe, plan, selected rows of a `where`, and view."""
     recipe = stream.recipe
     sources = len(recipe.sources)
     weights = sources * len(recipe.segments)
-    marks = sources * ((sources + len(recipe.segments)) // CHECKPOINT + PHASES_AT_HAND)  # of phases, counts of 8 bytes
+    # the counts of the phases, of 8 bytes each
+    marks = sources * ((sources + len(recipe.segments)) // CHECKPOINT + PHASES_AT_HAND)
     selected = sum(8 * source.rows for source in recipe.sources if source.where)
     packed = int(getattr(stream, "held_bytes", 0))
     return 4096 * sources + 512 * weights + 8 * marks + selected + packed

@@ -45,10 +45,14 @@ class Openings:
         self._sweeper = sweeper
         self._running: Counter[str] = Counter()
         self._works: set[Work] = set()
-        self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()  # the next caller first
+        # waiting callers; the first one is next
+        self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
 
     def call_off(self) -> None:
-        """For shutdown: work that runs ends at its next pause, and work that waits fails at once with UnavailableError."""
+        """Cancels all work, for a shutdown.
+
+        Running work ends at its next pause. Waiting work fails at once with UnavailableError.
+        """
         for work in self._works:
             work.call_off()
         for queue in self._waiting.values():
@@ -60,12 +64,15 @@ class Openings:
         self._waiting.clear()
 
     def close(self) -> None:
-        """Calls off all work and releases the threads."""
+        """Cancels all work and releases the threads."""
         self.call_off()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def run(self, caller: str, work: Callable[[], T]) -> T:
-        """The result of the work. Raises a LimitError that names `open_timeout` if waiting and work take longer than that."""
+        """Runs the work and returns its result.
+
+        Raises a LimitError that names `open_timeout` if waiting and work together take longer than that.
+        """
         its = Work(self._bounds, self._crowded)
         self._works.add(its)
         try:
@@ -120,7 +127,7 @@ class Openings:
         self._running[caller] += 1
 
     def _left(self, caller: str) -> None:
-        """Frees a thread, and gives it to the next caller that may have one."""
+        """Frees a thread, and gives it to the next caller that may have a thread."""
         self._free += 1
         self._running[caller] -= 1
         if not self._running[caller]:

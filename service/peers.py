@@ -10,7 +10,7 @@ _PROXIED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "x-
 
 
 def _address(peer: str) -> tuple[str, IPv4Address | IPv6Address | None]:
-    """The host of a peer, and its IP address if it has one."""
+    """Returns the host of a peer, and its IP address if it has one."""
     host = unquote(peer).rpartition(":")[0].removeprefix("ipv4:").removeprefix("ipv6:").strip("[]")
     try:
         found = ip_address(host.partition("%")[0])
@@ -20,7 +20,10 @@ def _address(peer: str) -> tuple[str, IPv4Address | IPv6Address | None]:
 
 
 def network_of(peer: str) -> str:
-    """The network whose bad tokens count together: an address without its port, or for IPv6 the /64 that one site has."""
+    """Returns the network of a peer.
+
+    Bad tokens of one network are counted together. It is the address without its port, or for IPv6 the /64 that one site has.
+    """
     host, address = _address(peer)
     return str(ip_network((address, 64), strict=False)) if isinstance(address, IPv6Address) else str(address or host)
 

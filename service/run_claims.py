@@ -77,7 +77,10 @@ class RunClaims:
             look = min(look * 2, _LONGEST_LOOK)
 
     def leave(self, held: Held | None, *, sent_away: bool) -> None:
-        """Releases the claim. If the server sent the reader away, the claim is kept for KEPT_SECONDS, so it can come back."""
+        """Releases the claim.
+
+        If the server sent the reader away, the claim is kept for KEPT_SECONDS, so that this reader can come back.
+        """
         if held is not None and sent_away:
             asyncio.get_running_loop().call_later(KEPT_SECONDS, held.release)
         elif held is not None:
@@ -85,7 +88,7 @@ class RunClaims:
 
 
 def claim_of(request: pb.ReadStreamRequest) -> RunClaim | None:
-    """The claim of the request, or None. InvalidOptionError if the claim is not valid."""
+    """Returns the claim of the request, or None. Raises InvalidOptionError if the claim is not valid."""
     if not request.HasField("claim"):
         return None
     told = request.claim

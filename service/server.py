@@ -25,15 +25,16 @@ if TYPE_CHECKING:
 
 # Bytes of freed memory that each arena of malloc keeps for reuse; less with a small cache.
 KEPT_BYTES = 64 << 20
-BESIDE_BYTES = 300 << 20  # the process may have this much beside `memory`: code, libraries, messages on their way
+# memory that the process may use in addition to `memory`: code, libraries, messages on their way
+BESIDE_BYTES = 300 << 20
 TOUCHED_BYTES = 160 << 20  # the system maps up to a megabyte of a file around each row that is read
 
 
-# At least up to this size, a request that is too long gets our own error, which names the limit. Above it, gRPC refuses.
+# A request that is too long, but not longer than this, gets our own error, which names the limit. gRPC refuses longer requests.
 REQUEST_BYTES = 2 << 20
 
 
-SWITCH_SECONDS = 0.0005  # how long a thread that opens or gathers may keep the event loop waiting for the GIL
+SWITCH_SECONDS = 0.0005  # how long a thread may hold the GIL while the event loop waits for it
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def _usage(what: str, option: str) -> InvalidOptionError:
 
 
 def parse_bytes(text: str | int) -> int:
-    """Parses a number of bytes such as 512MB, 2GiB or 1000000. Units are powers of 1024."""
+    """Parses a size in bytes, such as 512MB, 2GiB or 1000000. Units are powers of 1024."""
     if isinstance(text, int):
         return text
     units = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
@@ -107,7 +108,7 @@ def channel_options(limits: Limits, *, shared_port: bool) -> list[tuple[str, int
         ("grpc.max_send_message_length", -1),
         ("grpc.max_metadata_size", 8 << 10),
         ("grpc.absolute_max_metadata_size", 16 << 10),
-        # Above our own limit, a stream gets an error that names the limit. Above this number, streams wait.
+        # If streams exceed our own limit, they get an error that names it. If they exceed this number, they wait.
         ("grpc.max_concurrent_streams", limits.max_streams + 64),
         ("grpc.keepalive_time_ms", 10_000),
         # A dead peer is noticed after at most 25 s (10 + 15). With a timeout of 5 s, readers on a busy machine were cut off.
@@ -269,7 +270,7 @@ def ready_line(settings: Settings, port: int, http_port: int | None, metrics_por
 
 
 def bracketed(host: str) -> str:
-    """The host as it is written before `:PORT`: an IPv6 address gets brackets."""
+    """Returns the host as it is written before `:PORT`: an IPv6 address gets brackets."""
     return f"[{host}]" if ":" in host and not host.startswith("[") else host
 
 
@@ -296,7 +297,7 @@ async def serve_until_signal(
     loop.add_signal_handler(signal.SIGHUP, server.reload)
     await server.start()
     gc.collect()
-    gc.freeze()  # the modules: a collection need not look at them again
+    gc.freeze()  # the imported modules stay: the garbage collector need not look at them again
     ready(server)
     print(server.ready_line(), flush=True)
     await stop.wait()

@@ -15,7 +15,9 @@ import uuid
 from typing import Any
 
 import grpc
-from google.protobuf import any_pb2  # imported now: at the time of an error, the process may have no open file left
+
+# imported now: when an error occurs, the process may be unable to open another file
+from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 
 from choline_data import errors
@@ -62,12 +64,12 @@ def redacted(text: str) -> str:
 
 
 def code_of(error: errors.CholineDataError) -> grpc.StatusCode:
-    """The status code of one of our errors."""
+    """Returns the status code of one of our errors."""
     return next((_CODES[kind] for kind in type(error).__mro__ if kind in _CODES), grpc.StatusCode.INTERNAL)
 
 
 def public(error: BaseException) -> errors.CholineDataError:
-    """The error as a peer may see it: one of our errors without secrets, or an InternalError with a request id.
+    """Returns the error as a peer may see it: one of our errors without secrets, or an InternalError with a request id.
 
     A shortage of memory or open files becomes a LimitError.
     """
@@ -97,7 +99,7 @@ def public(error: BaseException) -> errors.CholineDataError:
 
 
 class Shortage:
-    """Logs that the process has no open file or memory left, at most once in QUIET_SECONDS."""
+    """Logs that the process can't open more files or has no memory left, at most once in QUIET_SECONDS."""
 
     QUIET_SECONDS = 60.0
 
@@ -105,7 +107,7 @@ class Shortage:
         self._said = -self.QUIET_SECONDS
 
     def found(self) -> None:
-        """Reports a shortage now."""
+        """Logs a shortage."""
         now = time.monotonic()
         if now - self._said >= self.QUIET_SECONDS:
             self._said = now
@@ -114,7 +116,7 @@ class Shortage:
             )
 
     def of_loop(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """An exception handler for an event loop. asyncio tries to accept again each second, and would log each failure."""
+        """Handles exceptions of an event loop. asyncio retries a failed `accept` each second, and would log each failure."""
         error = context.get("exception")
         if isinstance(error, OSError) and error.errno in _SHORT:
             self.found()
@@ -132,7 +134,7 @@ class InternalError(errors.CholineDataError):
 
 
 def details(error: errors.CholineDataError) -> bytes:
-    """The error as a serialized `google.rpc.Status`, for the trailer `grpc-status-details-bin`."""
+    """Returns the error as a serialized `google.rpc.Status`, for the trailer `grpc-status-details-bin`."""
     info = error_details_pb2.ErrorInfo(
         reason=error.reason,
         domain=DOMAIN,

@@ -212,17 +212,17 @@ def _is_address(name: str) -> bool:
 
 
 def code_of(error: errors.CholineDataError) -> str:
-    """The HTTP status line of an error."""
+    """Returns the HTTP status line of an error."""
     return _CODES.get(status.code_of(error).name, "400 Bad Request")
 
 
 def body_of(error: errors.CholineDataError) -> bytes:
-    """The error as one line of JSON."""
+    """Returns the error as one line of JSON."""
     return orjson.dumps({"error": {"reason": error.reason, "message": error.message, "remedy": error.remedy}}) + b"\n"
 
 
 def in_use(host: str, port: int, flag: str) -> errors.InvalidOptionError:
-    """The error for a port that this process can't bind."""
+    """Returns the error for a port that this process can't bind."""
     return errors.InvalidOptionError(
         f"The server can't listen on {host}:{port} ({flag}): the port is in use or not allowed.",
         remedy=f"Give {flag} another port, or 0 for a free one.",
@@ -231,11 +231,11 @@ def in_use(host: str, port: int, flag: str) -> errors.InvalidOptionError:
 
 
 def peer_of(writer: asyncio.StreamWriter) -> str:
-    """The address of the peer with an empty port, so that all connections from one address count together."""
+    """Returns the address of the peer with an empty port, so that all connections from one address are counted together."""
     return str((writer.get_extra_info("peername") or ("",))[0]) + ":"
 
 
 def common_names(certificate: Mapping[str, Any] | None) -> list[str]:
-    """The common names of a client certificate that the handshake has verified."""
+    """Returns the common names of a client certificate that the handshake has verified."""
     subject = (certificate or {}).get("subject", ())
     return [value for part in subject for key, value in part if key == "commonName"]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from choline_data.service.certificates import Certificates
 
 RESTARTS = 20
-ALONE_SECONDS = 0.6  # how long a worker may send end frames to its readers after the parent is gone
+ALONE_SECONDS = 0.6  # how long a worker without a parent may still send end frames to its readers
 SCRAPE_SECONDS = 2.0  # how long the parent waits for the metrics of a worker
 LINE_BYTES = 4 << 20
 
@@ -116,7 +116,7 @@ class _Worker:
                 asked.set_result(reply["values"])
 
     async def values(self) -> list[Any]:
-        """The worker's metrics; an empty list if it does not answer within SCRAPE_SECONDS."""
+        """Returns the worker's metrics, or an empty list if the worker does not answer within SCRAPE_SECONDS."""
         assert self.process.stdin is not None
         self._number += 1
         number = self._number
@@ -234,7 +234,7 @@ class _Parent:
             self._certificates.reload()
 
     async def _registry(self) -> Any:
-        """The metrics of all workers. Scrapes that arrive at the same time share one request to the workers."""
+        """Returns the metrics of all workers. Scrapes that arrive at the same time share one request to the workers."""
         if self._scrape is None or self._scrape.done():
             self._scrape = asyncio.ensure_future(self._collected())
         return await asyncio.shield(self._scrape)

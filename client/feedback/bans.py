@@ -21,20 +21,20 @@ from choline_data.client.readers.reader import Chunk
 from choline_data.errors import InvalidCursorError, InvalidOptionError
 from choline_data.order.lanes import Ints
 
-MOST = 128  # ids; this many, of 16 bytes each, fit into a state of 4 KiB
+MOST = 128  # number of ids; so many ids of 16 bytes fit into a state of 4 KiB
 ID_BYTES = 16
 Words = npt.NDArray[np.uint64]
 
 
 class RunningPass(Protocol):
-    """A running pass. It is notified when the samples that it read ahead are no longer the next ones."""
+    """A running pass. It is notified when a new ban changes which samples come next, because it has read samples ahead."""
 
     def skip(self, steps: int) -> None:
-        """Continues `steps` steps after the last one yielded."""
+        """Continues `steps` steps after the last step that was yielded."""
 
 
 def id_bytes(one: object) -> bytes:
-    """An id as bytes, from bytes or from hexadecimal digits. Raises InvalidOptionError for anything else."""
+    """Converts an id to bytes. The id may be bytes or hexadecimal digits. Raises InvalidOptionError for anything else."""
     try:
         raw = one if isinstance(one, bytes) else bytes.fromhex(one) if isinstance(one, str) else b""
     except ValueError:
@@ -49,14 +49,14 @@ def id_bytes(one: object) -> bytes:
 
 
 def id_words(ids: pa.Array) -> Words:
-    """A column of ids as two 64-bit numbers for each row."""
+    """Converts a column of ids to two 64-bit numbers for each row."""
     width = ids.type.byte_width
     data = ids.buffers()[1]
     return np.frombuffer(data, np.uint64, len(ids) * 2, ids.offset * width).reshape(-1, 2)
 
 
 class Bans:
-    """A set of ids, shared by a dataset and the loaders made from it."""
+    """The ids of the banned samples. A dataset and the loaders made from it share one object."""
 
     def __init__(self) -> None:
         self._set((), "")
@@ -84,7 +84,7 @@ class Bans:
         self._running.add(running)
 
     def add(self, ids: Iterable[object]) -> None:
-        """Bans these ids too. Raises InvalidOptionError if there are too many for a state."""
+        """Adds these ids to the bans. Raises InvalidOptionError if there are too many for a state."""
         if isinstance(ids, (bytes, str)):
             ids = [ids]
         found = sorted({*self.ids, *map(id_bytes, ids)})
@@ -109,7 +109,7 @@ class Bans:
             running.skip(0)
 
     def packed(self) -> str:
-        """The digest and the ids as text for a state."""
+        """Returns the digest and the ids as text, for a state."""
         return f"{self.digest}:{base64.b85encode(b''.join(self.ids)).decode()}" if self.ids else ""
 
     def load(self, state: Mapping[str, Any]) -> None:
@@ -125,7 +125,7 @@ class Bans:
         self._replace(tuple(raw[at : at + ID_BYTES] for at in range(0, len(raw), ID_BYTES)))
 
     def rows(self, batch: pa.RecordBatch) -> Ints:
-        """The numbers of the banned rows, ascending."""
+        """Returns the row numbers of the banned rows, in ascending order."""
         ids = id_words(batch["id"])
         at = np.searchsorted(self._words[:, 0], ids[:, 0])
         held = self._words[np.minimum(at, len(self._words) - 1)]
@@ -133,7 +133,7 @@ class Bans:
         return rows
 
     def kept(self, chunk: Chunk) -> list[Chunk]:
-        """The parts of the chunk between its banned rows."""
+        """Yields the parts of the chunk that lie between its banned rows."""
         out = []
         start = 0
         for row in [*self.rows(chunk.batch).tolist(), chunk.batch.num_rows]:
@@ -144,5 +144,5 @@ class Bans:
 
 
 def part(chunk: Chunk, start: int, stop: int) -> Chunk:
-    """Rows start … stop-1 of a chunk."""
+    """Returns rows start … stop-1 of a chunk."""
     return chunk.part(start, stop)

@@ -17,7 +17,10 @@ from choline_data.order.recipe import Recipe
 
 
 def in_batches(recipe: Recipe, told: object, batch_size: int | None) -> Recipe:
-    """The recipe with one source for each batch. `told` is a number of positions, or True to use the batch size."""
+    """Returns the recipe, changed so that each batch has one source.
+
+    `told` is the number of positions in a batch, or True for the batch size.
+    """
     if told is False:
         return recipe
     size = batch_size if told is True else told
@@ -31,7 +34,7 @@ def in_batches(recipe: Recipe, told: object, batch_size: int | None) -> Recipe:
 
 
 def check_batches(recipe: Recipe, start: int, batch_size: int | None, batch_tokens: int | None) -> None:
-    """Raises InvalidOptionError if the recipe has one source per batch, and batches from `start` on would span two."""
+    """Raises InvalidOptionError if the recipe has one source per batch, and a batch from `start` on would have two sources."""
     whole = recipe.source_batch
     if whole == 1:
         return
@@ -45,7 +48,10 @@ def check_batches(recipe: Recipe, start: int, batch_size: int | None, batch_toke
 
 
 def exhaustion(recipe: Recipe, max_samples: int | None) -> SourceExhaustedError | None:
-    """The error that the stream raises at its end, or None. Raises it at once if `max_samples` exceeds that end."""
+    """Returns the error that the stream raises at its end, or None.
+
+    If `max_samples` lies beyond that end, raises the error at once.
+    """
     error = recipe.exhaustion()
     if error is None or max_samples is None:
         return error
@@ -63,7 +69,7 @@ class Origin:
     unit: str
 
     def resolved(self, mix: object, recipe: Recipe, home: str, endpoint: Endpoint | None) -> tuple[Any, Recipe]:
-        """(parsed mix, its recipe). Sources that are in `recipe` keep their pinned revision."""
+        """Returns the parsed mix and its recipe. Sources that are in `recipe` keep the revision that `recipe` names."""
         read = parse_mix(mix, files=True)
         settings = {
             **self.settings,
@@ -96,7 +102,7 @@ def change(
     until: int | None,
     steps: int,
 ) -> Recipe:
-    """The recipe with another mix from position `at` on. The stream has already been read up to `position`."""
+    """Returns the recipe with another mix from position `at` on. The stream has already been read up to `position`."""
     grain = recipe.source_batch
     at = -(-position // grain) * grain if at is None else at
     length, last = recipe.plan().length, recipe.segments[-1].start
@@ -113,7 +119,7 @@ def change(
 
 
 def described(recipe: Recipe, before: Described, endpoint: Endpoint, columns: Any) -> Described:
-    """The description of a server's stream after a mix change."""
+    """Returns the description of a server's stream after the mix was changed."""
     if {s.dataset for s in recipe.sources} == set(before.datasets):
         return replace(before, recipe=recipe, length=recipe.plan().length)
     return remote.resolved(endpoint, recipe, {}, {}, columns)[1]

@@ -34,7 +34,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Given:
-    """Yielded rows: the position, dataset number and, if there is one, id of each."""
+    """Rows that were yielded. Each has a position, a dataset number and, if the stream has ids, an id."""
 
     positions: Ints
     datasets: Ints
@@ -42,13 +42,16 @@ class Given:
 
     @classmethod
     def of(cls, chunk: Chunk) -> Given:
-        """The rows of a chunk. Does not keep the chunk in memory."""
+        """Makes the value from the rows of a chunk. Does not keep the chunk in memory."""
         ids = id_words(chunk.batch["id"]).copy() if "id" in chunk.batch.schema.names else None
         return cls(chunk.positions, numbers(chunk.batch["dataset"]).astype(np.int64), ids)
 
     @classmethod
     def of_batch(cls, batch: Mapping[str, Any], names: Sequence[str]) -> Given:
-        """The rows of a trainer's batch. Raises InvalidOptionError if it lacks `position` or `dataset`."""
+        """Makes the value from the rows of a trainer's batch.
+
+        Raises InvalidOptionError if the batch lacks `position` or `dataset`.
+        """
         if "position" not in batch or "dataset" not in batch:
             raise InvalidOptionError(
                 "The batch has neither the positions nor the datasets of its rows.",
@@ -63,14 +66,17 @@ class Given:
         return cls(np.asarray(batch["position"]).astype(np.int64), np.array(datasets, np.int64), words)
 
     def where(self, wanted: npt.NDArray[Any], key: npt.NDArray[Any]) -> Ints:
-        """The row number of each `wanted` value in `key`, an array with one value for each row. -1 if it is missing."""
+        """Returns the row number of each `wanted` value in `key`, or -1 if `key` lacks the value.
+
+        `key` has one value for each row.
+        """
         order = np.argsort(key, kind="stable")
         at = order[np.minimum(np.searchsorted(key, wanted, sorter=order), len(key) - 1)]
         rows: Ints = np.where(key[at] == wanted, at, -1)
         return rows
 
     def take(self, rows: Ints) -> Given:
-        """These rows."""
+        """Returns the rows with these numbers."""
         return Given(self.positions[rows], self.datasets[rows], None if self.ids is None else self.ids[rows])
 
 
@@ -120,7 +126,10 @@ class Windows:
         return self._losses, self.seen, self._known, self.median, self.deviation
 
     def score(self, sources: Ints, losses: Floats) -> Floats:
-        """How many deviations each loss is above its dataset's median. 0 until the dataset has enough losses."""
+        """Returns how many deviations each loss is above its dataset's median.
+
+        The score is 0 until the dataset has enough losses.
+        """
         median = self.median[sources]
         scale = np.maximum(self.deviation[sources], np.maximum(np.abs(median) * 1e-3, 1e-9))
         score: Floats = np.where(self.seen[sources] < ENOUGH, 0.0, (losses - median) / scale)
@@ -128,7 +137,7 @@ class Windows:
 
 
 def _medians(values: Floats, filled: Ints) -> Floats:
-    """The median of the first `filled` values of each row. The other values must be infinite."""
+    """Returns the median of the first `filled` values of each row. The other values must be infinite."""
     values = np.sort(values, axis=1)
     rows = np.arange(len(values))
     median: Floats = (values[rows, (filled - 1) // 2] + values[rows, filled // 2]) / 2
@@ -143,7 +152,7 @@ class Outliers:
         self._windows = Windows(0)
         self._steps = Windows(1)
         self._last: Chunk | Mapping[str, Any] | None = None
-        self._given: deque[Given] | None = None  # kept from the first report on; before it, only the last rows are kept
+        self._given: deque[Given] | None = None  # kept from the first report on
         self._rows = 0
         self._spike: list[dict[str, Any]] = []
         self.reports = self.spikes = self.unknown = 0
@@ -176,7 +185,7 @@ class Outliers:
             self._rows -= len(kept.pop().positions)
 
     def report(self, ids: Any, losses: Any) -> bool:
-        """Records the loss of each of these rows. Returns whether they are a spike."""
+        """Records the loss of each of these rows. Returns True if the losses are a spike."""
         values = _floats(losses)
         if self._given is None:
             self._given = deque()
@@ -203,7 +212,7 @@ class Outliers:
         return self._judge(found, values) if len(values) else False
 
     def _find(self, wanted: npt.NDArray[Any], by_id: bool, kept: deque[Given]) -> tuple[Given, npt.NDArray[np.bool_]]:
-        """(rows found, mask of `wanted` that were found). Searches the yielded rows, newest first."""
+        """Returns the rows that were found, and a mask of the `wanted` values that were found. Searches the newest rows first."""
         there = np.zeros(len(wanted), bool)
         parts: list[Given] = []
         places: list[Ints] = []
@@ -268,11 +277,11 @@ class Outliers:
         ]
 
     def worst(self, count: int) -> list[dict[str, Any]]:
-        """The rows of the last spike with the highest scores, worst first. Empty if there was no spike."""
+        """Returns the rows of the last spike, with the highest score first. Empty if there was no spike."""
         return [dict(row) for row in self._spike[:count]]
 
     def losses(self) -> dict[str, dict[str, float]]:
-        """For each dataset with reported losses: how many, their median and their deviation."""
+        """Returns, for each dataset with reported losses, their number, their median and their deviation."""
         windows = self._windows
         return {
             name: {
@@ -286,7 +295,7 @@ class Outliers:
 
 
 def _floats(losses: Any) -> Floats:
-    """One number for each row, from a tensor on any device, an array or a list."""
+    """Converts losses to one number for each row. The losses are a tensor on any device, an array or a list."""
     if hasattr(losses, "detach"):
         losses = losses.detach().float().cpu().numpy()
     try:
@@ -303,7 +312,7 @@ def _floats(losses: Any) -> Floats:
 
 
 def _wanted(ids: Any) -> tuple[npt.NDArray[Any], bool]:
-    """(numbers to look up, whether they are ids). The numbers are the first 8 bytes of ids, or positions."""
+    """Returns the numbers to look up, and whether they are ids. The numbers are positions, or the first 8 bytes of ids."""
     if hasattr(ids, "detach"):
         ids = ids.detach().cpu().numpy()
     if isinstance(ids, np.ndarray) and ids.dtype.kind in "iu":

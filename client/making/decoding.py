@@ -41,7 +41,7 @@ def _medium(medium: Mapping[str, Any], to: str | Decoder) -> dict[str, Any]:
 
 
 def image_of(data: bytes) -> Any:
-    """A PIL image. It decodes at its first use."""
+    """Opens a PIL image. The image decodes itself at its first use."""
     try:
         from PIL import Image, UnidentifiedImageError
     except ImportError as error:
@@ -58,7 +58,7 @@ def image_of(data: bytes) -> Any:
 
 
 def _pixels(image: Any) -> Any:
-    """The image as a uint8 RGB tensor [3, height, width]."""
+    """Converts the image to a uint8 RGB tensor [3, height, width]."""
     import numpy as np
     import torch
 
@@ -73,7 +73,7 @@ def _pixels(image: Any) -> Any:
 
 
 def sound_of(data: bytes) -> tuple[Any, int]:
-    """(float32 tensor [channels, frames], sampling rate)."""
+    """Decodes a recording. Returns a float32 tensor [channels, frames] and the sampling rate."""
     try:
         import soundfile
     except (ImportError, OSError) as error:

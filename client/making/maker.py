@@ -26,21 +26,21 @@ class Maker:
 
     @property
     def plain(self) -> bool:
-        """Whether samples are neither decoded nor transformed."""
+        """Whether the samples are neither decoded nor transformed."""
         return self.decode is None and self.transform is None and self.media is None
 
     def lists(self, chunk: Chunk) -> Iterator[list[Any]]:
-        """The samples of a chunk, in lists of several."""
+        """Yields the samples of a chunk, in lists of several samples."""
         if self.form is not None:
             return iter([self.form.samples(chunk, self.datasets)])
         return sample_lists(chunk, self.datasets)
 
     def samples(self, chunk: Chunk) -> Iterable[Any]:
-        """The samples of a chunk."""
+        """Yields the samples of a chunk one by one."""
         return itertools.chain.from_iterable(self.lists(chunk))
 
     def batch(self, chunk: Chunk) -> Any:
-        """The chunk as one batch."""
+        """Converts the chunk to one batch."""
         if self.form is not None:
             return self.form.batch(chunk, self.datasets)
         return Batch.of(chunk, self.datasets)
@@ -54,7 +54,7 @@ class Maker:
         return collate(samples) if isinstance(samples[0], (dict, tuple)) else samples
 
     def finished(self, sample: Any) -> Any:
-        """The sample after decoding and transforming."""
+        """Decodes and transforms a sample."""
         if self.decode is not None:
             from choline_data.client.making.decoding import decoded
 

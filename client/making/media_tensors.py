@@ -48,7 +48,7 @@ class MediaTensors:
         return cls(None if pair is None else (pair[0], pair[1]), rate)
 
     def sample(self, sample: Mapping[str, Any]) -> dict[str, Any]:
-        """The sample with `image` and `audio` instead of its media."""
+        """Returns the sample with `image` and `audio` in place of its media."""
         media = sample.get("media") or ()
         out = {name: value for name, value in sample.items() if name != "media"}
         if self.size is not None:

@@ -19,8 +19,8 @@ from choline_data.schema import KINDS
 from choline_data.streams import wire
 
 T = TypeVar("T")
-_COPIED_BELOW = 16 << 10  # mean bytes; a copy of longer values costs more than it saves
-_COPIED_ROWS = 512  # few enough that their copy is still in the CPU cache when it is decoded
+_COPIED_BELOW = 16 << 10  # mean size in bytes; copying values that are longer costs more than it saves
+_COPIED_ROWS = 512  # number of values copied at a time; the copy must still be in the CPU cache when it is decoded
 
 
 def _coded(column: pa.Array, names: Sequence[str]) -> list[str]:
@@ -28,7 +28,7 @@ def _coded(column: pa.Array, names: Sequence[str]) -> list[str]:
 
 
 def to_list(name: str, column: pa.Array, datasets: Sequence[str]) -> list[Any]:
-    """The column as Python values. `dataset` and `kind` have names instead of codes."""
+    """Converts the column to Python values. The columns `dataset` and `kind` get names in place of codes."""
     if name == "dataset":
         return _coded(column, datasets)
     if name == "kind":
@@ -62,7 +62,7 @@ def to_list(name: str, column: pa.Array, datasets: Sequence[str]) -> list[Any]:
 
 
 def _python(column: pa.Array) -> list[Any]:
-    """The column as Arrow converts it. SourceDamagedError if a text is not UTF-8."""
+    """Converts the column to a list with Arrow. Raises SourceDamagedError if a text is not UTF-8."""
     try:
         return list(column.to_pylist())
     except UnicodeDecodeError as error:
@@ -70,7 +70,7 @@ def _python(column: pa.Array) -> list[Any]:
 
 
 def _viewed(column: pa.Array) -> list[Any]:
-    """Views into mapped files as Python values. Values that are not long are first copied in order, a few hundred at a time.
+    """Converts views into mapped files to Python values. Short values are first copied in order, a few hundred at a time.
 
     Decoding waits for one value at a time to come from memory. A plain copy fetches many values at once, so the copy and
     decoding from it take two thirds of the time.
@@ -84,7 +84,7 @@ def _viewed(column: pa.Array) -> list[Any]:
 
 
 def sample_lists(chunk: Chunk, datasets: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
-    """The rows as dicts with their `position`, in lists of several."""
+    """Yields the rows as dicts with their `position`, in lists of several rows."""
     for at in range(0, len(chunk.positions), chunk.at_once):
         batch, positions = chunk.batch.slice(at, chunk.at_once), chunk.positions[at : at + chunk.at_once]
         yield steady(partial(_made, batch, positions, datasets), chunk.files)
@@ -101,7 +101,7 @@ def _made(batch: pa.RecordBatch, positions: Ints, datasets: Sequence[str]) -> li
 
 
 def _tensor(column: pa.Array) -> Any:
-    """A writable tensor copy of a column of fixed-width numbers without nulls. None for any other column."""
+    """Copies a column of fixed-width numbers without nulls to a writable tensor. Returns None for any other column."""
     import torch
 
     kind = column.type
@@ -131,7 +131,7 @@ class Batch(dict[str, Any]):
 
     @classmethod
     def of(cls, chunk: Chunk, datasets: Sequence[str]) -> Batch:
-        """Makes a batch from a chunk."""
+        """Converts a chunk to a batch."""
         import torch
 
         out = cls()
@@ -167,7 +167,7 @@ class Batch(dict[str, Any]):
             self._made(name)
 
     def arrow(self, name: str) -> pa.Array | None:
-        """The Arrow column `name`. None if it is a tensor or already a list."""
+        """Returns the Arrow column `name`. None if the column is a tensor or already a list."""
         column = self._columns.get(name)
         if column is None:
             return None
@@ -177,7 +177,7 @@ class Batch(dict[str, Any]):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the tensors and of the Arrow columns that are not lists yet."""
+        """The size in bytes of the tensors, and of the columns that are still Arrow data."""
         made = sum(getattr(dict.__getitem__(self, name), "nbytes", 0) for name in dict.__iter__(self))
         return int(made + sum(column.nbytes for column in self._columns.values()))
 
@@ -197,27 +197,27 @@ class Batch(dict[str, Any]):
         return dict.__iter__(self)
 
     def get(self, name: str, default: Any = None) -> Any:
-        """The value of this name, or `default`."""
+        """Returns the value of column `name`, or `default` if there is no such column."""
         return self[name] if name in self else default  # noqa: SIM401 - dict.get looks past __getitem__
 
     def values(self) -> Any:
-        """The values. Makes all lists."""
+        """Returns the values of all columns. First converts each column that is still Arrow data to a list."""
         self._make_all()
         return dict.values(self)
 
     def items(self) -> Any:
-        """The items. Makes all lists."""
+        """Returns (name, value) of all columns. First converts each column that is still Arrow data to a list."""
         self._make_all()
         return dict.items(self)
 
     def pop(self, name: str, *default: Any) -> Any:
-        """Removes and returns the value."""
+        """Removes the column `name` and returns its value."""
         if name in self._columns:
             self._made(name)
         return dict.pop(self, name, *default)
 
     def copy(self) -> dict[str, Any]:
-        """A plain dict with the same values. Makes all lists."""
+        """Returns a plain dict with the same values. First converts each column that is still Arrow data to a list."""
         return dict(self.items())
 
     def __eq__(self, other: object) -> bool:
@@ -270,7 +270,7 @@ def _rebuilt(
 
 
 def _broken(made: list[tuple[str, Any]], names: list[str], error: DamagedStoreError) -> Batch:
-    """A batch that raises `error` when one of these columns is accessed."""
+    """Returns a batch that raises `error` when one of these columns is accessed."""
     out = Batch(made)
     out._columns = {name: pa.nulls(0) for name in names}
     out._error = error

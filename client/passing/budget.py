@@ -26,7 +26,7 @@ from choline_data.order.lanes import Ints, Lane
 
 
 def tokens_of(batch: pa.RecordBatch) -> Ints:
-    """The approximate token count of each sample, at least 1. Estimated from bytes of text, as `unit="tokens"` does."""
+    """Returns the approximate token count of each sample, at least 1. Estimated from bytes of text, as `unit="tokens"` does."""
     names = batch.schema.names
     count = byte_lengths(batch["text"]) if "text" in names else np.zeros(batch.num_rows, np.int64)
     if "turns" in names:
@@ -43,7 +43,7 @@ def tokens_of(batch: pa.RecordBatch) -> Ints:
 
 
 def samples_a_rank(tokens: npt.NDArray[np.int64], world: int, budget: int) -> int | None:
-    """How many of these samples each rank takes. None if more samples must be read to decide."""
+    """Returns how many of these samples each rank takes. None if the decision needs more samples."""
     most = len(tokens) // world
     ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(tokens)])
     each = np.arange(1, most + 1)
@@ -59,7 +59,7 @@ class BudgetProgress(PassProgress):
     skip: int = 0  # steps of other workers before the next step of this one
 
     def after(self) -> int:
-        """The position of the rank's step after the last one yielded here."""
+        """The position of the rank's step that follows the last step yielded here."""
         return self.position()
 
 
@@ -110,7 +110,7 @@ class BudgetPass(Pass):
             progress.given += step.batch.num_rows
 
     def _step(self) -> tuple[Chunk | None, int]:
-        """(samples of all ranks in the next step, number of samples for each rank)."""
+        """Returns the samples of all ranks in the next step, and the number of samples for each rank."""
         world = self._share.world
         while True:
             count = samples_a_rank(self._tokens, world, self._budget)
@@ -144,7 +144,10 @@ class BudgetPass(Pass):
 def progress_of(
     share: Share, start: int, end: int | None, epoch: int, begun: Mapping[str, Any] | None
 ) -> BudgetProgress:
-    """The progress of a pass over the samples of all ranks, from `start` or from the position in this worker's state."""
+    """Returns the progress of a pass over the samples of all ranks.
+
+    The pass begins at `start`, or at the position in this worker's state.
+    """
     progress = BudgetProgress(Lane(start), 0, 0, end, epoch, worker=share.worker, workers=share.workers, split="tokens")
     progress.skip = share.worker
     if begun is not None:

@@ -28,7 +28,8 @@ from choline_data.process.memory import keep_freed
 
 log = logging.getLogger("choline_data")
 BAD_IN_A_ROW = 100
-_LOOK_AHEAD, _MOST_AHEAD = 64, 1 << 14  # positions searched at a time and in all, if a whole step is banned
+# if a whole step is banned: how many positions are searched at a time, and in all
+_LOOK_AHEAD, _MOST_AHEAD = 64, 1 << 14
 KEPT_BYTES = 64 << 20  # freed memory that the process keeps for reuse: a few batches and messages
 
 
@@ -37,11 +38,11 @@ class PassProgress:
     """The progress of a pass. Counts yielded samples, not samples that were only read ahead."""
 
     lane: Lane
-    offset: int  # of this rank's samples within a step
+    offset: int  # offset of this rank's samples within a step
     group: int  # positions from one of this rank's batches to the next
     end: int | None  # the position at which the pass ends
     epoch: int = 0
-    given: int = 0  # samples of the lane that were yielded or are in `left`
+    given: int = 0  # number of samples of the lane that were yielded or are in `left`
     finished: bool = False
     worker: int = 0
     workers: int = 1
@@ -55,11 +56,11 @@ class PassProgress:
     size: int = 0  # bytes received from workers
     reader: Callable[[], Reader] | None = None
     ahead: Callable[[], Prefetch | None] | None = None  # a weak reference: the queue is freed with the pass
-    left: Iterator[Any] = field(default_factory=lambda: iter(()))  # samples made but not yielded
+    left: Iterator[Any] = field(default_factory=lambda: iter(()))  # samples that were made but not yielded yet
 
     @property
     def index(self) -> int:
-        """Number of samples of the lane that were yielded."""
+        """The number of samples of the lane that were yielded."""
         return self.given - length_hint(self.left)
 
     def position(self) -> int:
@@ -71,22 +72,25 @@ class PassProgress:
         return max(position, self.end) if self.finished or short else position
 
     def received(self) -> int:
-        """Bytes received from servers or workers. For an embedded reader, the approximate size of the rows in the store."""
+        """The number of bytes received from servers or workers.
+
+        For an embedded reader, the approximate size of the rows in the store.
+        """
         reader = self.reader() if self.reader is not None else None
         return self.size if reader is None else reader.received_bytes(self.rows)
 
     def queue(self) -> tuple[int, int]:
-        """(bytes read ahead, maximum)."""
+        """The number of bytes read ahead, and its maximum."""
         ahead = self.ahead() if self.ahead is not None else None
         return (0, 0) if ahead is None else ahead.fill()
 
     def after(self) -> int:
-        """The position of the rank's step after the last one yielded here. Another worker may read that step."""
+        """The position of the rank's step that follows the last step yielded here. Another worker may read it."""
         return self.lane.begin(self.index - 1) - self.offset + self.group
 
 
 class Pass:
-    """Yields the samples or batches of a lane. Can continue after an exception: the next call yields what follows."""
+    """Yields the samples or batches of a lane. Can continue after an exception: the next call yields the next sample or batch."""
 
     def __init__(
         self,
@@ -151,7 +155,8 @@ class Pass:
         self._at = 0
         self._left = progress.left
         self._made_ahead: Iterator[list[Any]] = iter(())
-        self._at_rows: Iterator[tuple[Chunk, int, Any]] = iter(())  # samples that Python code must decode or transform
+        # samples that Python code must still decode or transform
+        self._at_rows: Iterator[tuple[Chunk, int, Any]] = iter(())
         self._passed_over = 0  # banned samples directly after the last samples made
         self._interrupted = False  # an exception interrupted reading, so samples in hand may be missing
 
@@ -164,7 +169,7 @@ class Pass:
         return self._further()
 
     def _further(self) -> Any:
-        """The next item if no sample is ready. Batches always come this way."""
+        """Makes and returns the next item when no finished sample is ready. Every batch is made here."""
         if self._batch is not None:
             return self._next_batch(self._batch)
         progress = self.progress
@@ -198,7 +203,7 @@ class Pass:
         self._interrupted = False
 
     def _allowed(self) -> Chunk | None:
-        """The next samples up to a banned one. The banned one is counted when the samples after it are requested."""
+        """Returns the next samples up to a banned sample. The banned sample is counted when the samples after it are requested."""
         self.progress.given += self._passed_over
         self.progress.banned += self._passed_over
         self._passed_over = 0
@@ -217,12 +222,12 @@ class Pass:
         return None
 
     def _rest(self) -> Chunk | None:
-        """The rest of the current chunk, or the next chunk."""
+        """Returns the rest of the current chunk, or the next chunk."""
         held, self._held = self._held, None
         return self._fetch() if held is None else part(held, self._at, held.batch.num_rows)
 
     def skip(self, steps: int) -> None:
-        """Skips `steps` steps after the last one yielded. Discards what was read ahead."""
+        """Skips `steps` steps after the last step yielded. Discards the samples that were read ahead."""
         if not steps and self._batch is not None:
             return  # bans are applied when a step is made
         progress = self.progress
@@ -274,7 +279,7 @@ class Pass:
         return ((chunk, row, sample) for row, sample in enumerate(self._make.samples(chunk)))
 
     def _finished(self, chunk: Chunk, row: int, sample: Any) -> Any:
-        """The sample after decoding and transforming; None if it is skipped."""
+        """Decodes and transforms a sample. Returns None if the sample is skipped."""
         try:
             made = self._make.finished(sample)
         except Exception as error:  # noqa: BLE001 - the user's code may raise anything; on_error decides
@@ -308,7 +313,10 @@ class Pass:
         return self._made(self._without_banned(chunk))
 
     def _without_banned(self, chunk: Chunk) -> Chunk:
-        """A step's samples without banned ones. If all are banned, the next sample that is not, because no step is empty."""
+        """Returns a step's samples without the banned samples.
+
+        If all are banned, returns the next sample that is not banned, because no step is empty.
+        """
         if self._bans.ids:
             kept = self._bans.kept(chunk)
             left = sum(k.batch.num_rows for k in kept)
@@ -319,7 +327,7 @@ class Pass:
         return chunk
 
     def _next_allowed(self, position: int) -> Chunk:
-        """The first sample at or after this position that is not banned. Another rank may also receive it."""
+        """Returns the first sample at or after this position that is not banned. Another rank may also receive it."""
         import numpy as np
 
         for start in range(position, position + _MOST_AHEAD, _LOOK_AHEAD):
@@ -367,7 +375,7 @@ def joined(parts: list[Chunk]) -> Chunk:
     import numpy as np
 
     batches = [p.batch for p in parts]
-    if any(batch.schema != batches[0].schema for batch in batches):  # some have view columns, some plain columns
+    if any(batch.schema != batches[0].schema for batch in batches):  # some have views, others plain columns
         batches = [steady(partial(_of_its_own, p.batch), p.files) for p in parts]
         batches = [batch.cast(batches[0].schema) for batch in batches]
     files = tuple(dict.fromkeys(file for p in parts for file in p.files))
@@ -375,14 +383,14 @@ def joined(parts: list[Chunk]) -> Chunk:
 
 
 def _of_its_own(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The batch with its view columns copied to plain columns."""
+    """Returns the batch with its view columns copied to plain columns."""
     return pa.record_batch([plain(column) for column in batch.columns], names=batch.schema.names)
 
 
 def _wrapped(
     reader: Reader, lane: Lane, index: int, whole: int | None, count: int | None, length: int | None
 ) -> Iterator[Chunk]:
-    """The lane's samples. From number `whole` to `count`, samples from the beginning of the stream again."""
+    """Yields the lane's samples up to number `whole`, and then samples from the beginning of the stream up to number `count`."""
     if whole is None or index < whole:
         for chunk in reader.chunks(lane, index, None if whole is None else whole - index):
             index += chunk.batch.num_rows

@@ -22,7 +22,10 @@ def in_worker() -> bool:
 
 
 def begun(begin: Callable[[], Iterator[Any]]) -> Iterator[Any]:
-    """The pass that `begin` starts. In a worker, an error comes with its first sample: torch does not forward earlier ones."""
+    """Returns the pass that `begin` starts.
+
+    In a worker, an error is raised at the first sample, because torch does not forward earlier errors.
+    """
     try:
         return begin()
     except InvalidOptionError as error:
@@ -53,7 +56,7 @@ class Standing:
     left_unknown: bool = False  # an iteration with foreign workers was left, and another one began
 
     def detached(self, *, endless: bool) -> Standing:
-        """A copy without the pass. A pass belongs to the process and to the object that began it."""
+        """Returns a copy without the running pass, because a pass belongs to the process and the object that began it."""
         left = endless and self.progress is not None and not self.progress.finished
         start = self.place()["position"] if left else self.start
         return replace(self, start=start, progress=None, live=None, started_by=None)
@@ -67,7 +70,10 @@ class Standing:
         self.forget_pass()
 
     def seek(self, position: int, length: int | None) -> None:
-        """Makes the next pass begin at this position. Raises OutOfRangeError if the stream, of this length, does not have it."""
+        """Makes the next pass begin at this position.
+
+        Raises OutOfRangeError if a stream of this length does not have the position.
+        """
         if type(position) is not int or position < 0 or (length is not None and position > length):
             raise OutOfRangeError(
                 f"Position {position} is not in the stream.",
@@ -98,7 +104,7 @@ class Standing:
             self.foreign_workers = self.in_workers and not loader.ours
 
     def rank(self, chosen: tuple[int, int] | None) -> tuple[int, int]:
-        """(rank, world size). A worker has no process group, so it has the rank of the process that started it."""
+        """The rank and the world size. A worker has no process group, so it uses the rank of the process that started it."""
         return chosen or (self.parent_rank if self.parent_rank and in_worker() else find_rank())
 
     def check_known(self) -> None:
@@ -134,9 +140,9 @@ class Standing:
         return self.in_workers or (self.progress is not None and not self.progress.finished)
 
     def continue_endless(self) -> None:
-        """Makes the next pass over an endless stream begin where the last one was left.
+        """Makes the next pass over an endless stream begin at the position where the last pass was left.
 
-        Raises InvalidOptionError if workers of another loader read the last one, because they do not tell where it was left.
+        Raises InvalidOptionError if workers of another loader read the last pass, because they do not report its position.
         """
         left = self.progress is not None and not self.progress.finished
         if self.left_unknown or (left if in_worker() else self.foreign_workers):
@@ -149,7 +155,7 @@ class Standing:
         self.keep_place()
 
     def keep_place(self) -> None:
-        """Makes the next pass begin where the pass in this process is now, if one runs."""
+        """If a pass runs in this process, makes the next pass begin at its current position."""
         if self.progress is not None and not self.progress.finished:
             place = self.place()
             self.go_to(place["position"], place["epoch"])
@@ -167,7 +173,10 @@ class Standing:
     def first_progress(
         self, share: Share, state: Mapping[str, Any] | None, length: int | None, last_step: str
     ) -> PassProgress:
-        """The progress of a new pass. It begins at the current position, or at the position in this worker's state."""
+        """Returns the progress of a new pass.
+
+        The pass begins at the current position, or at the position in this worker's state.
+        """
         if state is None:
             lane, offset = share.lane(self.start)
         else:
@@ -187,7 +196,7 @@ class Standing:
         )
 
     def place(self) -> dict[str, Any]:
-        """The state fields for position and pass. In a worker, also the worker's number."""
+        """Returns the fields of a state for the position and the pass. In a worker, also the worker's number."""
         progress = self.progress
         place: dict[str, Any] = {"position": self.start, "epoch": self.epoch, "step": 0}
         if progress is None:

@@ -14,7 +14,7 @@ from choline_data.errors import InvalidOptionError
 
 
 def find_rank(rank: int | None = None, world_size: int | None = None) -> tuple[int, int]:
-    """(rank, world size): from the arguments, else the process group, else the launcher, else (0, 1)."""
+    """Returns the rank and the world size: from the arguments, else from the process group, else from the launcher, else (0, 1)."""
     if (rank is None) != (world_size is None):
         raise InvalidOptionError(
             "rank and world_size must be set together.",

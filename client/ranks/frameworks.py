@@ -43,7 +43,7 @@ def _objects() -> Iterator[Any]:
 
 
 def iterating(dataset: object) -> Found:
-    """The loaders and wrappers in the call stack that iterate `dataset`."""
+    """Returns the loaders and wrappers in the call stack that iterate `dataset`."""
     data = sys.modules.get("torch.utils.data")
     if data is None:
         return Found()
@@ -64,10 +64,10 @@ def iterating(dataset: object) -> Found:
 
 
 def starting_workers() -> Any:
-    """The iterator in the call stack that starts workers for a DataLoader, or None."""
+    """Returns the iterator in the call stack that starts workers for a DataLoader, or None."""
     return next((value for value in _objects() if type(value).__name__.endswith("MultiProcessingDataLoaderIter")), None)
 
 
 def fetcher() -> Any:
-    """Lightning's fetcher in the call stack, or None. It holds batches that the loop has not received yet."""
+    """Returns Lightning's fetcher in the call stack, or None. It holds batches that the loop has not received yet."""
     return next((value for value in _objects() if type(value).__name__ == "_PrefetchDataFetcher"), None)

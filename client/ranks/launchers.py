@@ -16,7 +16,8 @@ _REMEDY = "Set RANK and WORLD_SIZE, or the keywords rank and world_size."
 
 
 def launched() -> tuple[int, int] | None:
-    """(rank, number of ranks) from the environment: `RANK` and `WORLD_SIZE`, else the variables of MPI, else those of Slurm.
+    """Returns the rank and the number of ranks from the environment: from `RANK` and `WORLD_SIZE`, else from the variables of MPI,
+    else from those of Slurm.
 
     Raises InvalidOptionError if the variables contradict each other.
     """
@@ -49,7 +50,7 @@ def _log_once(own: tuple[int, int], of: str) -> None:
 
 
 def _slurm() -> tuple[int, int] | None:
-    """The number of this task and the number of tasks of its job step.
+    """Returns the number of this task and the number of tasks of its job step.
 
     A batch script and the shell of an allocation are one process, although the job has several tasks: they belong to no step
     of several tasks. So does a shell that `srun --pty` started.

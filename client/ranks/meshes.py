@@ -14,7 +14,7 @@ _SILENT = frozenset({"parallel", "dim", "mesh"})
 
 
 def placed(rank: int | None, world_size: int | None, mesh: Any) -> tuple[tuple[int, int] | None, int]:
-    """((rank, world size) from the arguments or the mesh, or None; the index of this process among its peers)."""
+    """Returns (rank, world size) from the arguments or the mesh, or None; and the index of this process among its peers."""
     told = None if rank is None and world_size is None else find_rank(rank, world_size)
     if mesh is None:
         return told, 0
@@ -44,7 +44,7 @@ def _of_mesh(mesh: Any) -> tuple[tuple[int, int], int]:
 
 
 def _sharing(mesh: Any, everyone: int) -> list[int]:
-    """The dimensions along which processes read different samples."""
+    """Returns the dimensions along which processes read different samples."""
     names = mesh.mesh_dim_names
     if names is None:
         if mesh.ndim == 1:
@@ -72,7 +72,10 @@ def _sharing(mesh: Any, everyone: int) -> list[int]:
 
 
 def _kind(name: str) -> str:
-    """`share` or `alike`. Empty if the name matches neither or, like dp_cp, both."""
+    """Returns "share" if processes along a dimension of this name read different samples, "alike" if they read the same samples.
+
+    Empty if the name does not say it, or, like dp_cp, says both.
+    """
     words = set(re.split(r"[^a-z0-9]+", name.lower())) - _SILENT
     return "share" if words and words <= _SHARE else "alike" if words and words <= _ALIKE else ""
 

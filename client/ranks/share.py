@@ -22,16 +22,16 @@ class Share:
 
     @property
     def group(self) -> int:
-        """Distance in positions between two consecutive batches of a rank."""
+        """The distance in positions between two consecutive batches of a rank."""
         return self.world * (self.batch or self.loader_batch or 1)
 
     @property
     def of_rank(self) -> Share:
-        """The share of all workers of this rank together."""
+        """Returns the share of all workers of this rank together."""
         return replace(self, worker=0, workers=1)
 
     def lane(self, start: int) -> tuple[Lane, int]:
-        """(lane, offset of this rank in a step), if all ranks and workers begin at `start`."""
+        """Returns the lane, and the offset of this rank in a step, if all ranks and workers begin at `start`."""
         place = {"rank": self.rank, "world": self.world, "worker": self.worker, "workers": self.workers}
         if self.batch is None and self.workers > 1 and (self.loader_batch or 1) > 1:
             return Lane.dealt(start, group=self.loader_batch or 1, **place), self.rank
@@ -39,7 +39,7 @@ class Share:
         return Lane.of(start, batch=batch, **place), self.rank * batch
 
     def end(self, start: int, length: int | None, last: str) -> int | None:
-        """The position at which a pass from `start` ends: `length`, or the end of a complete step."""
+        """Returns the position at which a pass from `start` ends: `length`, or the end of a complete step."""
         if length is None or last == "short":
             return length
         step = self.world * (self.batch or 1)
@@ -50,7 +50,7 @@ class Share:
 def share_of(
     found: frameworks.Found, expected: frameworks.Found | None, rank: tuple[int, int], told: bool, batch: int | None
 ) -> Share:
-    """The share of this process. It may be a DataLoader worker, or Accelerate may divide the samples."""
+    """Returns the share of this process. The process may be a DataLoader worker, or Accelerate may divide the samples."""
     import torch.utils.data
 
     info = torch.utils.data.get_worker_info()

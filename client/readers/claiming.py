@@ -31,7 +31,7 @@ class Claimant:
             self._process, self._name = os.getpid(), os.urandom(CLAIMANT_BYTES)
 
     def claim(self, rank: int) -> RunClaim:
-        """The claim of this claimant on this rank."""
+        """Returns the claim of this claimant on this rank."""
         self.settle()
         info = torch.utils.data.get_worker_info()
         return RunClaim(self.run, rank, self._name, 0 if info is None else info.id, self.peer)
@@ -44,20 +44,20 @@ class Claimed:
         self._reader, self._claims, self._claim = reader, claims, claim
 
     def describe(self) -> Described:
-        """The stream's recipe, schema, dataset names and length."""
+        """Returns the stream's recipe, schema, dataset names and length."""
         return self._reader.describe()
 
     def chunks(self, lane: Lane, index: int, count: int | None) -> Iterator[Chunk]:
-        """The lane's samples. Raises RankTakenError if another reader of the home holds the claim."""
+        """Yields the lane's samples. Raises RankTakenError if another reader of the home holds the claim."""
         with self._claims.held(self._claim):
             yield from self._reader.chunks(lane, index, count)
 
     def received_bytes(self, rows: int) -> int:
-        """Approximate size in bytes of `rows` rows."""
+        """Returns the approximate size of `rows` rows in bytes."""
         return self._reader.received_bytes(rows)
 
     def at(self, positions: Sequence[int]) -> pa.RecordBatch:
-        """The samples at these positions. Needs no claim."""
+        """Returns the samples at these positions. This needs no claim."""
         return self._reader.at(positions)
 
     def close(self) -> None:

@@ -25,7 +25,8 @@ STALL_SECONDS = 15.0
 CALL_SECONDS = 30.0
 BUDGET_SECONDS = 300.0
 CONNECT_SECONDS = 5.0
-_FIRST_WAIT, _LONGEST_WAIT = 0.1, 3.0  # new samples come within 5 s of a server's return
+# longest wait between retries: new samples come within 5 s after a server is back
+_FIRST_WAIT, _LONGEST_WAIT = 0.1, 3.0
 _LEAST_SECONDS = 1.0  # minimum timeout of a call, however little of the budget is left
 _ANY_ADDRESS = '{"loadBalancingConfig": [{"pick_first": {"shuffleAddressList": true}}]}'
 _RETRIED = (
@@ -97,7 +98,7 @@ class Connection:
         return self.endpoint.addresses[self._turn % len(self.endpoint.addresses)]
 
     def stub(self) -> Any:
-        """A gRPC stub for the current address."""
+        """Returns a gRPC stub for the current address."""
         if forks.unsafe():
             raise InvalidOptionError(
                 "This process was forked while its parent used gRPC, and gRPC does not work after such a fork.",
@@ -130,7 +131,7 @@ class Connection:
             return firehose_pb2_grpc.FirehoseServiceStub(self._channel)
 
     def metadata(self) -> list[tuple[str, str]]:
-        """The metadata of every call: the token, if there is one."""
+        """Returns the metadata of every call: the token, if there is one."""
         return [("authorization", f"Bearer {self.endpoint.token}")] if self.endpoint.token else []
 
     def close(self) -> None:
@@ -179,7 +180,7 @@ class Patience:
         self.retries = 0
 
     def share(self) -> float:
-        """Timeout of the next call in seconds: the remaining time, divided by the number of addresses not tried yet."""
+        """Returns the timeout of the next call in seconds: the remaining time, divided by the number of untried addresses."""
         left = self._budget - (time.monotonic() - self._since)
         return max(left / max(len(self._connection.endpoint.addresses) - self._tries, 1), _LEAST_SECONDS)
 
@@ -217,10 +218,12 @@ def called(connection: Connection, call: Callable[[Any, float], T], budget: floa
             error = error_of(raised)
             if not isinstance(error, TransientError):
                 raise error from None
-        except ValueError as raised:  # grpcio raises it if the channel was closed meanwhile, as before a fork
+        except ValueError as raised:
+            # grpcio raises ValueError if the channel was closed meanwhile, for example before a fork
             error = UnavailableError(str(raised))
         else:
             if answer is not None:
                 return answer
-            error = UnavailableError("The server's answer can't be read.")  # grpcio returns None if it is no protobuf
+            # grpcio returns None if the answer is not a protobuf message
+            error = UnavailableError("The server's answer can't be read.")
         patience.wait(error)

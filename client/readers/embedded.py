@@ -13,10 +13,10 @@ from choline_data.order.recipe import Recipe
 from choline_data.store.windows import Store
 from choline_data.streams.sample_stream import SampleStream
 
-TARGET_BYTES = 4 << 20  # size of the values, or of the samples, that are made at a time
+TARGET_BYTES = 4 << 20  # bytes of values, or of samples, that are made at a time
 MOST_ROWS, ROWS_AT_ONCE = 8192, 512
 FIRST_ROWS = 32
-WINDOWS_A_SOURCE = 8  # a map view reads in random order; a loop needs only two
+WINDOWS_A_SOURCE = 8  # number of windows to keep: a map view reads in random order; a loop needs only two
 
 
 class EmbeddedReader:
@@ -34,12 +34,12 @@ class EmbeddedReader:
         self._at_once = min(ROWS_AT_ONCE, near)
 
     def describe(self) -> Described:
-        """The stream's recipe, schema, dataset names and length."""
+        """Returns the stream's recipe, schema, dataset names and length."""
         stream = self._stream
         return Described(stream.recipe, stream.schema, stream.datasets, stream.length)
 
     def chunks(self, lane: Lane, index: int, count: int | None) -> Iterator[Chunk]:
-        """The lane's samples from number `index` on. The first chunks are small, so that the first sample arrives soon."""
+        """Yields the lane's samples from number `index` on. The first chunks are small, so that the first sample arrives soon."""
         if count is None and self._stream.length is not None:
             count = max(lane.below(self._stream.length) - index, 0)
         rows = min(FIRST_ROWS, self._rows)
@@ -61,17 +61,17 @@ class EmbeddedReader:
         return Chunk(batch, positions, None, self._at_once, files, Looked(batch, files, self._at_once))
 
     def at(self, positions: Sequence[int]) -> pa.RecordBatch:
-        """The samples at these positions, in this order."""
+        """Returns the samples at these positions, in this order."""
         from choline_data.views import read_positions
 
         return read_positions(self._stream, positions)
 
     def received_bytes(self, rows: int) -> int:
-        """Approximate size of `rows` rows in the store. Bytes are not counted, because nothing is transferred."""
+        """Returns the approximate size of `rows` rows in the store. Nothing is transferred, so there are no bytes to count."""
         return int(rows * self._stream.mean_row_bytes())
 
     def close(self) -> None:
-        """Does nothing: no other reader waits for what this one holds."""
+        """Does nothing, because no other reader waits for this reader's resources."""
 
 
 def resolved(location: str, mix: object, settings: Mapping[str, Any], tokens: Mapping[str, Any]) -> Recipe:

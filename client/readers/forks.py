@@ -80,7 +80,8 @@ def _grpc_threads() -> frozenset[str]:
     found = set()
     try:
         for task in os.listdir("/proc/self/task"):
-            with contextlib.suppress(OSError), open(f"/proc/self/task/{task}/comm") as file:  # it may have just ended
+            # the thread may have just ended
+            with contextlib.suppress(OSError), open(f"/proc/self/task/{task}/comm") as file:
                 if file.read().startswith(_GRPC_THREADS):
                     found.add(task)
     except OSError:
@@ -89,10 +90,10 @@ def _grpc_threads() -> frozenset[str]:
 
 
 def _settled() -> bool:
-    """Waits until gRPC's threads end, some milliseconds after its last channel closes. Returns whether a fork is safe.
+    """Waits until gRPC's threads end. They end some milliseconds after gRPC's last channel closes. Returns whether a fork is safe.
 
-    If gRPC is half shut down at a fork, the child waits for threads that do not exist in it. If gRPC still works for
-    channels that are not ours, it handles the fork itself, unless GRPC_ENABLE_FORK_SUPPORT turns that off.
+    If gRPC is half shut down at a fork, the child waits for threads that do not exist in it. If other code in this process has
+    open channels, gRPC handles the fork itself, unless GRPC_ENABLE_FORK_SUPPORT turns that off.
     """
     global _staying
     if "grpc" not in sys.modules:
@@ -120,7 +121,7 @@ def _before() -> None:
         dataset._expect(iterating(dataset))
     for stream in list(_live):
         if not stream.pause():
-            _unsafe = True  # for the child; the parent resets it in _in_parent
+            _unsafe = True  # the value for the child process; `_in_parent` sets it back in the parent
     if not _settled():
         _unsafe = True
 

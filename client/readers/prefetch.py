@@ -19,7 +19,7 @@ _STOP_SECONDS = 10.0
 
 
 class Prefetch:
-    """Reads chunks of a lane ahead. Has no thread before the first `next` and none during a fork."""
+    """Reads chunks of a lane ahead. The thread does not exist before the first `next`, nor during a fork."""
 
     def __init__(
         self,
@@ -33,7 +33,8 @@ class Prefetch:
         self._read = read
         self._index = index  # number of the first sample that is not in the queue yet
         self._limit = limit
-        self._queue: deque[tuple[Chunk, int]] = deque()  # each chunk with its bytes, which Arrow is slow to count
+        # (chunk, its size in bytes): the size is stored because Arrow is slow to count it
+        self._queue: deque[tuple[Chunk, int]] = deque()
         self._bytes = 0
         self._change = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -44,7 +45,7 @@ class Prefetch:
         forks.watch(self)
 
     def next(self) -> Chunk | None:
-        """The next chunk; None after the last one."""
+        """Returns the next chunk, or None after the last chunk."""
         with self._change:
             if not self._queue and not self._ended and self._failed is None:
                 self._wait()
@@ -151,5 +152,5 @@ class Prefetch:
             cancel()
 
     def fill(self) -> tuple[int, int]:
-        """(bytes in the queue, maximum)."""
+        """The number of bytes in the queue, and its maximum."""
         return self._bytes, self._limit

@@ -22,7 +22,7 @@ class Looked:
         self._made: dict[str, tuple[int, list[Any]]] = {}
 
     def rows(self, name: str, first: int, count: int, made: Callable[[pa.Array], list[Any]]) -> list[Any]:
-        """`count` rows of a column from row `first` on, as a list. `made` converts an Arrow array to a list."""
+        """Returns `count` rows of a column, from row `first` on, as a list. `made` converts an Arrow array to a list."""
         start, held = self._made.get(name, (0, []))
         if not start <= first <= first + count <= start + len(held):
             column = self._batch[name].slice(first, max(count, self._at_once))
@@ -36,14 +36,17 @@ class Chunk:
 
     batch: pa.RecordBatch
     positions: Ints
-    part_of: tuple[pa.RecordBatch, int] | None = None  # the batch that this is a slice of, and its first row there
-    at_once: int = 512  # samples made at a time: few enough to be still in the CPU cache when used
-    files: Sequence[MappedFile] = ()  # store files that its views refer to; `steady` copies values out of them
-    looked: Looked | None = None  # the batch with cached lists that it is a part of
-    first: int = 0  # its first row in that batch
+    # (batch, row): this chunk is a slice of that batch from that row on
+    part_of: tuple[pa.RecordBatch, int] | None = None
+    # how many samples are made at a time: few, so that they are still in the CPU cache when they are used
+    at_once: int = 512
+    # store files that the views in `batch` refer to; `steady` copies values out of them
+    files: Sequence[MappedFile] = ()
+    looked: Looked | None = None  # a larger batch with cached lists; this chunk is a part of it
+    first: int = 0  # the row of the larger batch at which this chunk begins
 
     def part(self, start: int, stop: int, part_of: tuple[pa.RecordBatch, int] | None = None) -> Chunk:
-        """Rows start … stop-1."""
+        """Returns rows start … stop-1 of this chunk."""
         batch, positions = self.batch.slice(start, stop - start), self.positions[start:stop]
         return Chunk(batch, positions, part_of, self.at_once, self.files, self.looked, self.first + start)
 
@@ -62,16 +65,19 @@ class Reader(Protocol):
     """A source of samples. Opened in the process that reads, and never passed to another."""
 
     def describe(self) -> Described:
-        """The stream's recipe, schema, dataset names and length."""
+        """Returns the stream's recipe, schema, dataset names and length."""
 
     def chunks(self, lane: Lane, index: int, count: int | None) -> Iterator[Chunk]:
-        """The lane's samples from number `index` on, in order and without gaps: `count` of them, or all if None."""
+        """Yields the lane's samples from number `index` on, in order and without gaps.
+
+        Yields `count` samples, or all if `count` is None.
+        """
 
     def at(self, positions: Sequence[int]) -> pa.RecordBatch:
-        """The samples at these positions, in this order, in the wire schema."""
+        """Returns the samples at these positions, in this order, in the wire schema."""
 
     def received_bytes(self, rows: int) -> int:
-        """Bytes received for the `rows` samples that it delivered."""
+        """Returns the number of bytes that this reader received for the `rows` samples that it delivered."""
 
     def close(self) -> None:
         """Releases all resources. `chunks` that wait for data in another thread end."""

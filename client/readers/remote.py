@@ -28,7 +28,7 @@ from choline_data.streams import wire
 
 _DAMAGED_TRIES = 3
 _AT_ONCE = 256
-# Packed rows are cheap to make, so larger messages spread the fixed cost of a message over more rows.
+# Packed rows are cheap to make. So most of the cost is the fixed cost of a message, and fewer, larger messages are cheaper.
 _TOKENS_MESSAGE = 2 << 20
 
 
@@ -69,7 +69,7 @@ def resolved(
 
 
 def _asked(endpoint: Endpoint, method: str, request: Any) -> Any:
-    """The answer to one call, over a channel that is closed at once."""
+    """Makes one call over a channel of its own, and returns the answer."""
     connection = Connection(endpoint)
 
     def ask(stub: Any, seconds: float) -> Any:
@@ -90,7 +90,10 @@ def _described(recipe: Recipe, schema: bytes, count: int) -> Described:
 
 
 def _described_by_sample(endpoint: Endpoint, recipe: Recipe, columns: Sequence[str] | None) -> Described:
-    """Describes a recipe that was made elsewhere. Reads the schema with the first sample from the server."""
+    """Describes the stream of a recipe that the server did not resolve.
+
+    Requests the first sample, because its message contains the schema.
+    """
     from choline_data.v1 import firehose_pb2 as pb
 
     request = pb.GetSamplesRequest(recipe_json=recipe.to_json(), positions=[0], columns=list(columns or ()))
@@ -129,11 +132,11 @@ class RemoteReader:
         self.received = 0
 
     def describe(self) -> Described:
-        """The stream's recipe, schema, dataset names and length."""
+        """Returns the stream's recipe, schema, dataset names and length."""
         return self._described
 
     def received_bytes(self, rows: int) -> int:
-        """Bytes of all messages received, including messages that were read ahead."""
+        """Returns the number of bytes of all received messages, including messages that were read ahead."""
         del rows
         return self.received
 
@@ -161,7 +164,7 @@ class RemoteReader:
         return True
 
     def chunks(self, lane: Lane, index: int, count: int | None) -> Iterator[Chunk]:
-        """The lane's samples from number `index` on. Retries on other addresses if a server fails."""
+        """Yields the lane's samples from number `index` on. If a server fails, continues on another address."""
         import grpc
 
         length = self._described.length
@@ -238,7 +241,7 @@ class RemoteReader:
             yield frame
 
     def _once(self, lane: Lane, index: int, end: int | None) -> Iterator[Chunk]:
-        """The chunks of one stream. Raises UnavailableError if it stops without an end frame."""
+        """Yields the chunks of one stream. Raises UnavailableError if the stream stops without an end frame."""
         from choline_data.v1 import firehose_pb2 as pb
 
         seen = lane.wider()
@@ -325,7 +328,7 @@ class RemoteReader:
         return Chunk(batch, positions)
 
     def at(self, positions: Sequence[int]) -> pa.RecordBatch:
-        """The samples at these positions, in this order."""
+        """Returns the samples at these positions, in this order."""
         from choline_data.v1 import firehose_pb2 as pb
 
         wanted = np.asarray(positions, dtype=np.int64)
@@ -386,6 +389,6 @@ def _heard_out(call: Any) -> None:
 
 
 def _kept(chunk: Chunk, lane: Lane) -> Chunk:
-    """The part of a wider lane's chunk that belongs to our lane."""
+    """Returns the part of a wider lane's chunk that belongs to our lane."""
     mask = lane.holds(chunk.positions)
     return Chunk(chunk.batch.filter(pa.array(mask)), chunk.positions[mask])

@@ -60,7 +60,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     return found[0] if found else None
 
 
-_LISTED = 12  # most names that a message lists
+_LISTED = 12  # the largest number of names that a message lists
 
 
 def _listing(names: Iterable[str]) -> str:
@@ -76,7 +76,8 @@ class CholineDataError(Exception):
 
     def __init__(self, message: str, *, remedy: str = "", **metadata: object) -> None:
         if message.startswith("Caught ") and "DataLoader worker" in message[:120]:
-            # torch rebuilds the error of a worker with the whole traceback as its message. The last line is the original.
+            # torch rebuilds the error of a worker with the whole traceback as its message. The last line of this text is the
+            # original message.
             message = message.rstrip().rpartition("\n")[2].partition(": ")[2]
         self.message = one_line(message)
         self.remedy = one_line(remedy)
@@ -349,7 +350,7 @@ def _tree(kind: type[CholineDataError]) -> Iterable[type[CholineDataError]]:
 
 
 def error_for_reason(reason: str) -> type[CholineDataError]:
-    """The class with this `reason`. `CholineDataError` for an unknown reason, which a newer peer may send."""
+    """Returns the class with this `reason`. `CholineDataError` for an unknown reason, which a newer peer may send."""
     return next((kind for kind in _tree(CholineDataError) if kind.reason == reason), CholineDataError)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 
 def plain(value: Any) -> Any:
-    """The value in JSON types: bytes as base64, times in ISO 8601, decimals, durations, NaN and infinities as strings."""
+    """Converts the value to JSON types: bytes to base64, times to ISO 8601; decimals, durations, NaN and infinity to strings."""
     if isinstance(value, bytes):
         return base64.b64encode(value).decode("ascii")
     if isinstance(value, dict):

@@ -14,7 +14,7 @@ def main() -> None:
     from choline_data.cli.output import report_error
     from choline_data.errors import CholineDataError
 
-    for stream in (sys.stdout, sys.stderr):  # a terminal that cannot show a character shows its escape
+    for stream in (sys.stdout, sys.stderr):  # if the terminal cannot show a character, its escape is shown
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     warnings.formatwarning = _on_one_line
@@ -26,11 +26,12 @@ def main() -> None:
         report_error(error, as_json="--json" in sys.argv)
         sys.exit(error.exit_code)
     except BrokenPipeError:
-        # The reader of our output closed the pipe, as `head` does.
+        # The program that reads our output has closed the pipe, as `head` does.
         sys.stderr.close()
         sys.exit(0)
     except OSError as error:
-        # Outside the home: the folder of an export, a file of the user. Those of the home are errors of ours already.
+        # The error is about a file outside the home, such as the folder of an export. Errors about files of the home are already
+        # CholineDataErrors.
         from choline_data.places.disk import refused
 
         report_error(refused(error), as_json="--json" in sys.argv)
@@ -40,7 +41,7 @@ def main() -> None:
 def _on_one_line(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:
-    """A warning as the command line prints it. Those of other packages keep their place in the code."""
+    """Formats a warning for the command line. A warning of another package keeps its place in the code."""
     if category.__module__.startswith("choline_data."):
         return f"warning: {message}\n"
     return f"{filename}:{lineno}: {category.__name__}: {message}\n"

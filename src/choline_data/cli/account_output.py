@@ -1,4 +1,4 @@
-"""Shows the account of a source: what became of each file."""
+"""Shows the account of a source, which says for each file how `add` used it, or why not."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def _show_plan(prepared: Prepared, *, all_files: bool) -> None:
 
 
 def _splits(plan: IngestPlan) -> Iterator[str]:
-    """A line for each split, and for each column that decides the splits."""
+    """Returns a line for each split, and for each column that decides the splits."""
     for name in dict.fromkeys(part.by_row.split for part in plan.parts if part.by_row.split):
         yield f"  splits: by the column {name} (--split-by none keeps all rows together)"
     for name in dict.fromkeys(part.by_row.config for part in plan.parts if part.by_row.config):
@@ -119,7 +119,7 @@ def _chosen(error: ChoiceNeededError, wishes: Wishes) -> Wishes:
 def _prepared(
     home: Home, sources: Sequence[str], name: str, wishes: Wishes, revision: str, *, asking: bool
 ) -> Prepared:
-    """The plan. At a terminal, a question about the kind is asked there."""
+    """Makes and returns the plan. If a question about the kind is open and there is a terminal, asks the user."""
     try:
         return prepare(home, sources, name=name, wishes=wishes, revision=revision)
     except ChoiceNeededError as error:

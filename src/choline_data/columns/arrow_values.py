@@ -54,13 +54,13 @@ def filled(array: pa.Array, value: str | bool | int) -> pa.Array:
 
 
 def array_of(values: npt.NDArray[Any]) -> pa.Array:
-    """NumPy numbers (not booleans) as an Arrow array. A contiguous array is not copied."""
+    """Converts NumPy numbers (not booleans) to an Arrow array. A contiguous array is not copied."""
     values = np.ascontiguousarray(values)
     return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, pa.py_buffer(values)])
 
 
 def strings(values: Sequence[str]) -> pa.Array:
-    """Python strings as an Arrow array."""
+    """Converts Python strings to an Arrow array."""
     encoded = [value.encode() for value in values]
     offsets = np.zeros(len(encoded) + 1, np.int32)
     np.cumsum([len(value) for value in encoded], out=offsets[1:])
@@ -70,7 +70,7 @@ def strings(values: Sequence[str]) -> pa.Array:
 
 
 def numbers(array: pa.Array | pa.ChunkedArray) -> npt.NDArray[Any]:
-    """An Arrow array of numbers or booleans without nulls as a NumPy array. Numbers in one chunk are not copied.
+    """Converts an Arrow array of numbers or booleans without nulls to a NumPy array. Numbers in one chunk are not copied.
 
     Arrow's own `to_numpy` imports pandas if it is installed, which takes a quarter of a second before the first sample.
     """
@@ -87,12 +87,18 @@ def numbers(array: pa.Array | pa.ChunkedArray) -> npt.NDArray[Any]:
 
 
 def distinct(values: npt.NDArray[Any]) -> list[int]:
-    """The distinct numbers, ascending. For few numbers: `np.unique` imports `numpy.ma`, some 10 ms before the first sample."""
+    """Returns the distinct numbers in ascending order.
+
+    It is meant for few numbers: `np.unique` imports `numpy.ma`, some 10 ms before the first sample.
+    """
     return sorted(set(values.tolist()))
 
 
 def byte_lengths(array: pa.Array) -> Ints:
-    """The length of each string in bytes; 0 for null. Also works for view types, which `pc.binary_length` does not support."""
+    """Returns the length of each string in bytes, and 0 for null.
+
+    Also works for view types, which `pc.binary_length` does not support.
+    """
     if array.type not in (pa.string_view(), pa.binary_view()):
         return numbers(filled(pc.binary_length(array), 0)).astype(np.int64)
     views = np.frombuffer(array.buffers()[1], np.int32, 4 * len(array), array.offset * WHOLE.itemsize)

@@ -27,7 +27,7 @@ _SAME = 256  # the maximum length of a value that is compared across all rows
 
 @dataclass(frozen=True)
 class Piece:
-    """Rows `rows` of a node, which go to the row numbers `places` of the batch."""
+    """Rows of a node. Row rows[i] of the node becomes row places[i] of the batch."""
 
     node: Node
     rows: Ints
@@ -39,11 +39,11 @@ class Node:
 
     valid: Mask | None = None
     nbytes: int = 0
-    same: bytes | None = None  # the value if all rows have the same one, such as a file name, a language or a licence
+    same: bytes | None = None  # the common value if all rows are equal, such as a file name, a language or a licence
 
 
 class Fixed(Node):
-    """Fixed-width values."""
+    """A column of fixed-width values."""
 
     def __init__(self, parts: Parts) -> None:
         self.valid = parts.valid
@@ -52,7 +52,7 @@ class Fixed(Node):
 
 
 class Bytes(Node):
-    """Strings and binary values, as views into the buffers `bases`."""
+    """A column of strings or binary values, as views into the buffers `bases`."""
 
     def __init__(self, parts: Parts) -> None:
         self.valid = parts.valid
@@ -89,7 +89,7 @@ class Bytes(Node):
 
 
 class Lists(Node):
-    """Lists. Each list is a range of rows of `child`."""
+    """A column of lists. Each list is a range of rows of `child`."""
 
     def __init__(self, kind: pa.DataType, parts: Parts) -> None:
         self.valid = parts.valid
@@ -101,7 +101,7 @@ class Lists(Node):
 
 
 class Structs(Node):
-    """Structs, with one node for each field."""
+    """A column of structs, with one node for each field."""
 
     def __init__(self, kind: pa.DataType, parts: Parts) -> None:
         self.valid = parts.valid
@@ -114,7 +114,7 @@ def _size(*arrays: npt.NDArray[Any] | None) -> int:
 
 
 def node_of(kind: pa.DataType, parts: Parts) -> Any:
-    """The node for a column of this type."""
+    """Makes the node for a column of this type."""
     if is_bytes(kind):
         return Bytes(parts)
     if pa.types.is_list(kind):
@@ -125,7 +125,7 @@ def node_of(kind: pa.DataType, parts: Parts) -> Any:
 
 
 def assemble(kind: pa.DataType, pieces: Sequence[Any], count: int) -> Column:
-    """A column of `count` rows from these pieces. Their places together must be exactly 0 … count-1."""
+    """Builds a column of `count` rows from these pieces. The places of all pieces together must be exactly 0 … count-1."""
     valid = _gathered_validity(pieces, count)
     if is_bytes(kind):
         return _bytes(kind, pieces, count, valid)
@@ -162,7 +162,7 @@ def assemble(kind: pa.DataType, pieces: Sequence[Any], count: int) -> Column:
 
 @lru_cache(maxsize=64)
 def _repeated(kind: pa.DataType, value: bytes, count: int) -> Column:
-    """A column with the same value in all rows. Cached for recently used values and counts."""
+    """Returns a column with the same value in all rows. Recently used columns are cached."""
     ends = np.arange(count + 1, dtype=np.int64 if is_large(kind) else np.int32) * len(value)
     return Column(kind, count, None, ends, value * count)
 
@@ -189,7 +189,7 @@ def _bytes(kind: pa.DataType, pieces: Sequence[Any], count: int, valid: Mask | N
 
 
 def _shared(bases: Sequence[pa.Buffer], size: int, starts: Ints, buffers: npt.NDArray[np.int32]) -> bytes | None:
-    """The value of `size` bytes that is the same at all of these places; None if the values differ."""
+    """Returns the value of `size` bytes that starts at each of these places. Returns None if the values differ."""
     if not size:
         return b""
     first = bytes(memoryview(bases[buffers[0]])[starts[0] : starts[0] + size])
@@ -218,7 +218,7 @@ def _inline(views: npt.NDArray[np.int32], rows: Ints, lengths: Ints, starts: Int
 
 
 def _within(sizes: Ints) -> Ints:
-    """The numbers 0 … size-1 for each size, concatenated."""
+    """Returns the numbers 0 … size-1 for each size, concatenated."""
     ends = np.cumsum(sizes)
     total = int(ends[-1]) if len(ends) else 0
     return np.arange(total, dtype=np.int64) - np.repeat(ends - sizes, sizes)

@@ -27,7 +27,7 @@ class Values:
     bases: Sequence[pa.Buffer]
 
     def in_one_piece(self, kind: pa.DataType) -> tuple[pa.Buffer, pa.Buffer]:
-        """The values copied into one buffer: returns the offsets, in the width of `kind`, and the bytes."""
+        """Copies the values into one buffer. Returns the offsets, in the width of `kind`, and the bytes."""
         viewed = pa.Array.from_buffers(
             pa.binary_view(), len(self.views), [None, pa.py_buffer(self.views), *self.bases]
         ).cast(pa.large_binary() if is_large(kind) else pa.binary())
@@ -52,7 +52,7 @@ class Column:
         return None if self.valid is None else pa.py_buffer(np.packbits(self.valid, bitorder="little"))
 
     def part(self, start: int, stop: int) -> Column:
-        """Rows start … stop-1. Shares the memory of this column."""
+        """Returns rows start … stop-1. The result shares the memory of this column."""
         valid = None if self.valid is None else self.valid[start:stop]
         if valid is not None and valid.all():
             valid = None
@@ -72,7 +72,7 @@ class Column:
         )
 
     def to_views(self) -> pa.Array:
-        """The column as an Arrow array. Strings and bytes are not copied: they are views into the store's files.
+        """Converts the column to an Arrow array. Strings and bytes are not copied: they are views into the store's files.
 
         Such an array must not leave this process. The views of long values have no prefix: their bytes 4 to 7 are 0.
         Arrow's `validate(full=True)` refuses them, and a library that compares prefixes finds wrong rows.
@@ -91,7 +91,7 @@ class Column:
         return pa.Array.from_buffers(kind, self.count, [self.bitmap, pa.py_buffer(self.offsets)], children=children)
 
     def to_arrow(self) -> pa.Array:
-        """The column as an Arrow array of type `kind`. Strings and bytes that are still views are copied."""
+        """Converts the column to an Arrow array of type `kind`. Strings and bytes that are still views are copied."""
         kind = self.kind
         buffers = [self.bitmap]
         if isinstance(self.values, Values):

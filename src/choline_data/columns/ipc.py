@@ -41,7 +41,7 @@ class Message:
         return digest.intdigest()
 
     def to_bytes(self) -> bytes:
-        """The message in one piece."""
+        """Returns the message in one piece."""
         return b"".join(self.parts)
 
 
@@ -70,7 +70,10 @@ class Header:
         return len(self._template)
 
     def read(self, headers: npt.NDArray[np.uint8]) -> tuple[Ints, Ints] | None:
-        """The nodes and spans (offset and size of each buffer) in each of these headers. None if one has another layout."""
+        """Reads from each of these headers the nodes and the spans (offset and size of each buffer).
+
+        Returns None if a header has another layout.
+        """
         places = (
             (self._body_length, 8),
             (self._rows, 8),
@@ -91,7 +94,7 @@ class Header:
 
 
 def _places(table: memoryview) -> tuple[int, int, int, int]:
-    """The positions of body length, row count, first node and first buffer in a record batch's flatbuffer."""
+    """Finds the positions of body length, row count, first node and first buffer in a record batch's flatbuffer."""
 
     def word(at: int) -> int:
         return int(struct.unpack_from("<I", table, at)[0])

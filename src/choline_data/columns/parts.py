@@ -41,7 +41,7 @@ class Parts(Protocol):
         """The values of a fixed-width column, as one array."""
 
     def spans(self) -> Spans:
-        """The places of the strings or bytes."""
+        """Returns where each string or value of bytes lies: its buffer, its start and its length."""
 
     def lists(self) -> tuple[Ints, Ints, Parts]:
         """For each list its start among all items and its length; and the items of all lists as one column."""
@@ -78,7 +78,7 @@ class ArrowParts:
         )
 
     def spans(self) -> Spans:
-        """The places of the strings or bytes."""
+        """Returns where each string or value of bytes lies: its buffer, its start and its length."""
         bases: list[pa.Buffer] = []
         held = 0
         known: dict[int, int] = {}
@@ -239,7 +239,7 @@ class BlockParts:
         return self._slices(np.dtype("<i8") if wide else np.dtype("<i4"), 1, 1, 1)
 
     def spans(self) -> Spans:
-        """The places of the strings or bytes."""
+        """Returns where each string or value of bytes lies: its buffer, its start and its length."""
         ends = self._ends()
         starts = _joined([of_block[:-1] for of_block in ends]).astype(np.int64)
         lengths = _joined([of_block[1:] for of_block in ends]).astype(np.int64) - starts

@@ -30,18 +30,18 @@ class SourceExplained:
     split: str  # "train", "test+train", "all" for every one of several splits, or "" if the dataset has no splits
     license: str
     rows: int
-    share: float  # of the samples, at the start
-    token_share: float  # of the tokens, over the budget
+    share: float  # share of the samples at the start
+    token_share: float  # share of the tokens over the whole budget
     samples: int
     tokens: int
     epochs: float
-    runs_out: int | None  # the first position without samples of it; None if it does not run out
-    repeated: bool  # more than four epochs
+    runs_out: int | None  # the first position after the source's last sample; None if the source does not run out
+    repeated: bool  # whether the source is repeated more than four times
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """What a mix serves within a budget of tokens."""
+    """The content of a mix within a budget of tokens."""
 
     recipe: Recipe
     sources: tuple[SourceExplained, ...]
@@ -52,7 +52,7 @@ class Explanation:
 
 
 def explain(mix: object, home: Home | Store, *, tokens: float | None = None, **options: Any) -> Explanation:
-    """What the first `tokens` tokens of the mix consist of. The default is the number of tokens in one pass over all sources.
+    """Says what the first `tokens` tokens of the mix consist of. The default is the number of tokens in one pass over all sources.
 
     `options` are passed to `resolve_mix`.
     """
@@ -102,12 +102,12 @@ def explain(mix: object, home: Home | Store, *, tokens: float | None = None, **o
 
 
 def _every_split(splits: list[str]) -> str:
-    """The split to show for a source that has no split: "all" if the dataset has several splits."""
+    """Returns the split to show for a source that has no split: "all" if the dataset has several splits."""
     return "all" if len(splits) > 1 else splits[0]
 
 
 def _position_of(budget: Fraction, reached: Any, length: int | None) -> int:
-    """The first position at which the budget is reached. If it is never reached, the end of the stream."""
+    """Returns the first position at which the budget is reached. If it is never reached, returns the end of the stream."""
     high = 1
     while reached(high if length is None else min(high, length)) < budget:
         if (length is not None and high >= length) or high >= 1 << 50:

@@ -31,7 +31,7 @@ _STRATEGIES = {
 
 @dataclass(frozen=True)
 class Imported:
-    """An imported mix of another tool. `notes` say what could not be expressed in the same way."""
+    """An imported mix of another tool. `notes` say which settings have no exact equivalent here."""
 
     tool: str
     mix: Mix
@@ -51,7 +51,7 @@ class Imported:
 
 @dataclass
 class _Found:
-    """One source as the other tool describes it."""
+    """One source, as the other tool describes it."""
 
     origin: str
     weight: Fraction | None = None
@@ -64,7 +64,8 @@ class _Found:
 def import_mix(text: str, *, sizes: Mapping[str, int] | None = None) -> Imported:
     """Converts a pasted mix of another tool. InvalidMixError if the text is not a mix that we know.
 
-    `sizes` has the rows of each dataset that is known. A tool that concatenates its sources mixes in proportion to them.
+    `sizes` has the number of rows of each known dataset, because a tool that concatenates its sources mixes in proportion to their
+    sizes.
     """
     if len(text.encode("utf-8", "surrogatepass")) > MAX_TEXT_BYTES:
         raise InvalidMixError(f"The text is longer than {MAX_TEXT_BYTES} bytes.", remedy="Paste the mix only.")

@@ -32,7 +32,7 @@ class Measure:
 
 
 def measured(store: Store, source: RecipeSource) -> Measure:
-    """The measure of up to 4,096 rows, evenly spread over the rows that the source serves. A small source is measured whole."""
+    """Measures up to 4,096 rows, evenly spread over the rows that the source serves. Of a small source, measures all rows."""
     revision = store.revision(source.revision)
     spans = revision.spans(source.split, source.config)
     if source.where:
@@ -68,7 +68,7 @@ def measured(store: Store, source: RecipeSource) -> Measure:
 
 
 def _text_bytes(batch: pa.RecordBatch) -> int:
-    """Bytes of the text that the text view would show, accurate to a few per cent."""
+    """Returns the size in bytes of the text that the text view would show, accurate to a few per cent."""
     names = batch.schema.names
     if "text" in names and batch["text"].null_count < batch.num_rows:
         return _length(batch["text"])

@@ -71,11 +71,12 @@ def resolve_mix(
     options: Mapping[str, str] | None = None,
     rows_of: RowsOf = sample_rows,
 ) -> Recipe:
-    """The recipe of a mix for the current catalog, or for `entries` if the caller passes them.
+    """Resolves a mix to a recipe with the current catalog, or with `entries` if the caller passes them.
 
     `where` filters every source. Without `repeat`, each source is served once unless it has its own `max_epochs`. A source
     without a `split` uses its training split if it has one, so test data are never used for training by accident.
-    `allowed` holds the names that the mix may see; other datasets do not exist for it. `rows_of` counts the rows of a view.
+    `allowed` holds the names of the datasets that the mix may use. A mix that names another dataset gets the error for an unknown
+    dataset. `rows_of` counts the rows of a view.
     """
     store = home if isinstance(home, Store) else Store(home)
     parsed = parse_mix(mix)
@@ -130,7 +131,7 @@ class _Resolver:
         self._options = options
         self._repeat = repeat
         self._rows_of = rows_of
-        self._leaves: list[tuple[str, _Leaf]] = []  # (path of the enclosing mixes, leaf)
+        self._leaves: list[tuple[str, _Leaf]] = []  # each item: (path of the enclosing mixes, leaf)
 
     def level(self, mix: Mix, share: Fraction, above: _Inherited) -> None:
         """Adds the sources of one level of the mix. Together they have `share`."""
@@ -244,7 +245,7 @@ class _Resolver:
         return max(amount / measure.rows, Fraction(1, 1000))
 
     def merged(self) -> list[_Leaf]:
-        """Each source once. A source that appears in the mix more than once gets the sum of its shares."""
+        """Returns each source once. A source that appears in the mix more than once gets the sum of its shares."""
         by_key: dict[tuple[str, ...], _Leaf] = {}
         for path, leaf in self._leaves:
             spec = leaf.source
@@ -295,7 +296,10 @@ def _in_group(entry: Entry, group: str) -> bool:
 
 
 def _pinned(entry: Entry, revision: str) -> str:
-    """The whole digest of a revision that the mix names by its first digits; the newest where it names none."""
+    """Returns the whole digest of a revision.
+
+    The mix may name the revision by its first digits. If it names no revision, returns the newest one.
+    """
     if not revision:
         return entry.revision
     found = {known for known in (entry.revision, *entry.earlier) if known.startswith(revision)}
@@ -309,7 +313,7 @@ def _pinned(entry: Entry, revision: str) -> str:
 
 
 def _chosen_split(name: str, parts: list[tuple[str, str, int]], split: str, config: str) -> str:
-    """The split that a recipe pins: the requested one or ones, otherwise the training split. "" means every row.
+    """Returns the split that a recipe pins: the requested split or splits, otherwise the training split. "" means every row.
 
     If the mix asks for an unknown split or config, InvalidMixError lists the known ones.
     """
@@ -331,7 +335,7 @@ def training_splits(splits: Collection[str]) -> list[str]:
 
 
 def joined_where(one: str, other: str) -> str:
-    """One filter that requires both. An empty filter requires nothing."""
+    """Joins two filters to one that requires both. An empty filter requires nothing."""
     texts = [text for text in (one.strip(), other.strip()) if text]
     return texts[0] if len(texts) == 1 else " and ".join(f"({text})" for text in texts)
 
@@ -354,7 +358,7 @@ def _power(size: Fraction, temperature: Fraction) -> Fraction:
 
 
 def integer_weights(shares: Mapping[str, Fraction]) -> dict[str, int]:
-    """The smallest integers in these ratios. If their sum is 2^60 or more, they are scaled to about 2^60 and rounded.
+    """Returns the smallest integers with these ratios. If their sum is 2^60 or more, they are scaled to about 2^60 and rounded.
 
     InvalidMixError if a source's weight is above 0 but rounds to 0, so that the source would never be served.
     """

@@ -12,7 +12,7 @@ from choline_data.order.recipe import Recipe
 
 
 def explain(recipe: Recipe, start: int, stop: int, *, batch: int = 1, world: int = 1) -> list[dict[str, Any]]:
-    """The rows at positions start … stop-1: position, rank, source, dataset, revision, row and epoch of each.
+    """Returns position, rank, source, dataset, revision, row and epoch of each sample at positions start … stop-1.
 
     `row` counts only rows that the source serves: rows of its split and `where`, or packed rows in the tokens view.
     """

@@ -30,7 +30,7 @@ def dealt(quota: Ints, key: int) -> tuple[npt.NDArray[np.uint16], Ints]:
 
 
 def dealt_at(quota: Ints, key: int, slots: Ints) -> tuple[npt.NDArray[np.uint16], Ints]:
-    """The result of `dealt` for these slots only, which must ascend. The other slots are not computed.
+    """Returns the result of `dealt` for these slots only. The slots must be in ascending order.
 
     The shuffle of a block sorts distinct hashes, one for each sample. The k-th smallest hash names the sample of slot k
     and so its source. The samples of that source in earlier slots are those with a smaller hash.

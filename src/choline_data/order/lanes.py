@@ -25,22 +25,22 @@ class Lane:
 
     @classmethod
     def of(cls, start: int, *, rank: int, world: int, batch: int, worker: int = 0, workers: int = 1) -> Lane:
-        """The lane of a rank, or of one worker of the rank. Step 0 begins at position `start`."""
+        """Returns the lane of a rank, or of one worker of the rank. Step 0 begins at position `start`."""
         row = worker * world + rank
         return cls(start + row * batch, batch, world * workers * batch)
 
     @classmethod
     def dealt(cls, start: int, *, rank: int, world: int, group: int, worker: int, workers: int) -> Lane:
-        """A worker's lane if ranks take single positions in turn and a DataLoader makes batches of `group` samples."""
+        """Returns a worker's lane if ranks take single positions in turn and a DataLoader makes batches of `group` samples."""
         if workers == 1:
             return cls(start + rank, 1, world)
         return cls(start + worker * group * world + rank, group, group * world * workers, world)
 
     def wider(self) -> Lane:
-        """The smallest lane of consecutive positions in each block that holds this lane. A server deals only such lanes.
-
-        Workers that share the single positions of a rank in groups have no such lane of their own. Theirs is either that of
-        the whole rank, or that of all ranks in the worker's groups, whichever has fewer positions.
+        """Returns the smallest lane that contains this lane and has consecutive positions in each block. A server serves only such
+        lanes. If workers share the single positions of a rank in groups, the positions of one worker are not consecutive. The
+        result is then the lane of the whole rank, or the lane of all ranks in the worker's groups. It is the one with fewer
+        positions.
         """
         if self.block == 1 or self.step == 1:
             return self
@@ -50,9 +50,8 @@ class Lane:
         return Lane(self.first % self.step, 1, self.step)
 
     def as_rank(self) -> tuple[int, int, int, int]:
-        """A lane of consecutive positions as (rank, world, batch, base), such that `Lane.of(base, …)` has its positions.
-
-        The other lane begins in the first period after position 0.
+        """Returns (rank, world, batch, base) for a lane of consecutive positions. `Lane.of(base, …)` with these values has the
+        same positions. It begins in the first period after position 0.
         """
         world = self.period // self.block
         if self.first % self.block == 0:
@@ -60,7 +59,7 @@ class Lane:
         return 0, world, self.block, self.first % self.period
 
     def holds(self, positions: Ints) -> npt.NDArray[np.bool_]:
-        """Whether each of these positions is one of the lane."""
+        """Whether each of these positions belongs to the lane."""
         after = positions - self.first
         held: npt.NDArray[np.bool_] = (
             (after >= 0) & (after % self.period < self.block * self.step) & (after % self.step == 0)

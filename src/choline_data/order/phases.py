@@ -20,8 +20,8 @@ from choline_data.order.permute import Ints
 from choline_data.order.quotas import ENDLESS, Quotas
 from choline_data.process.work import pause
 
-CHECKPOINT = 64  # phases between two whose counts are kept; those between are computed again when needed
-_RECENT = 8  # phases that are kept because they were used last
+CHECKPOINT = 64  # the counts of every 64th phase are kept; the phases between are computed again when needed
+_RECENT = 8  # number of recently used phases that are kept
 
 Dealt = tuple[npt.NDArray[np.uint16], Ints]
 
@@ -40,8 +40,8 @@ class Mark:
 class Phase:
     """The positions from `begin` to `end` with constant weights.
 
-    `dealt_to` is where the phase would end if no segment followed. Its last mixing block is computed as if none
-    followed, so that a segment which is appended later changes no earlier position.
+    `dealt_to` is the position at which the phase would end if no segment followed. The last mixing block of the phase is always
+    computed as if no segment followed. So appending a segment later changes no earlier position.
     """
 
     begin: Mark
@@ -65,7 +65,7 @@ class Phase:
         return self.begin.served + self.quotas.after(slots - offset) + in_block
 
     def shares(self, blocks: Ints) -> tuple[Ints, Ints]:
-        """Two matrices with a row for each block: its slots of each source, and the samples of each source before it."""
+        """Returns two matrices with a row for each block: each source's slots in the block, and each source's samples before it."""
         first = blocks * MIXING_BLOCK
         last = first + MIXING_BLOCK
         if self.dealt_to is not None:
@@ -78,7 +78,7 @@ class Phase:
         return block_key(seed, self.start, block)
 
     def dealt(self, block: int, seed: int) -> Dealt:
-        """The source and the rank of each slot of the block."""
+        """Returns the source and the rank of each slot of the block."""
         (quota,), (base,) = self.shares(np.array([block], np.int64))
         source, nth = dealt(quota, self.key(block, seed))
         nth += base[source]
@@ -89,8 +89,9 @@ class Phases:
     """The phases of a stream, computed as far as they are needed. Threads can share them.
 
     `segments` are (start, weight of each source). `caps[i]` is the largest number of samples that source i gives; None
-    means no end. With `repeats`, a source begins again when it has given them, and the stream ends when every source has
-    given them. With `stops`, the stream ends when a source runs out. Otherwise the other sources share its slots.
+    means no end. With `repeats`, a source begins again after `caps[i]` samples, and the stream ends when every source has given
+    its `caps[i]` samples. With `stops`, the stream ends when a source runs out. Without `repeats` and `stops`, the other sources
+    share the slots of a source that has run out.
 
     Only the mark of every 64th phase is kept. The phases after it are computed again when they are needed.
     """
@@ -114,7 +115,8 @@ class Phases:
         self._kept: list[Mark] = []
         self._recent: OrderedDict[int, Phase] = OrderedDict()
         self._last: Phase | None = None
-        self._next: Mark | None = Mark(0, 0, 0, np.zeros(len(caps), np.int64))  # of the phase after the last
+        # the mark of the phase after the last computed one
+        self._next: Mark | None = Mark(0, 0, 0, np.zeros(len(caps), np.int64))
         self._lock = threading.Lock()
 
     @property
@@ -127,9 +129,8 @@ class Phases:
         return np.where(self._caps < ENDLESS, self._caps - served, ENDLESS)
 
     def length(self) -> int | None:
-        """The number of positions of the stream; None for no end.
-
-        Computes all phases of a stream that stops or repeats, and otherwise those before the last segment.
+        """The number of positions of the stream; None if it has no end. For a stream that stops or repeats, computes all phases.
+        Otherwise computes the phases before the last segment.
         """
         last = len(self._weights) - 1
         while self._stops or self._repeats or (self._next is not None and self._next.segment < last):
@@ -142,7 +143,7 @@ class Phases:
         return end if end < ENDLESS else None
 
     def missing(self, length: int) -> list[int]:
-        """Sources that have nothing left at the end of the stream while others of the same segment have something left."""
+        """Returns the sources that are exhausted at the stream's end while other sources of the same segment still have samples."""
         assert self._next is not None
         weighted = np.flatnonzero([weight > 0 for weight in self._weights[self._next.segment]])
         empty = self.left(self.served(length))[weighted] == 0
@@ -169,7 +170,7 @@ class Phases:
         return out
 
     def at(self, position: int) -> Phase:
-        """The phase of a position of the stream."""
+        """Returns the phase that contains a position of the stream."""
         while self._last is None or (self._last.end is not None and self._last.end <= position):
             pause()
             if not self._grow():
@@ -177,7 +178,7 @@ class Phases:
         return self._phase(bisect.bisect_right(self._starts, position) - 1)
 
     def _phase(self, number: int) -> Phase:
-        """A phase that was computed before: from the latest phase before it that is kept."""
+        """Computes again a phase that is no longer kept. Begins with the latest kept phase before it."""
         with self._lock:
             near = max((n for n in self._recent if n <= number), default=-1)
             if self._last is not None and number == self._last.begin.number:
@@ -212,14 +213,17 @@ class Phases:
             return True
 
     def _after(self, phase: Phase) -> Mark | None:
-        """The mark of the phase after this one; None if this one has no end."""
+        """Returns the mark of the phase after this phase. None if this phase has no end."""
         if phase.end is None:
             return None
         segment = phase.begin.segment + (phase.end == self._untils[phase.begin.segment])
         return Mark(phase.begin.number + 1, phase.end, segment, phase.served(phase.end, self._seed))
 
     def _begun(self, begin: Mark, before: Phase | None) -> Phase | None:
-        """The phase that begins at this mark, after the phase `before` if that is known. None if the stream ends there."""
+        """Returns the phase that begins at this mark, or None if the stream ends there.
+
+        `before` is the phase before it, if it is known.
+        """
         weights, until = self._weights[begin.segment], self._untils[begin.segment]
         left = self.left(begin.served)
         if before is not None and before.begin.segment == begin.segment:

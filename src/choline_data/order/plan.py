@@ -43,8 +43,8 @@ class Plan:
     `segments` are (start, weight of each source). `caps[i]` is the largest number of samples that source i gives; None
     means no end. `on_exhausted` says what happens when a source runs out. "renormalize": the other sources share its
     slots. "stop" and "error": the stream ends. "repeat": the source begins again, and the stream ends when every source
-    has given its `caps[i]` samples. `length` is the exact number of positions; None means no end, as does an end at
-    2^62 or later. With "renormalize", `length` is known without the phases of the last segment. Threads can share a plan.
+    has given its `caps[i]` samples. `length` is the exact number of positions; None means that the stream has no end, or that it
+    ends at 2^62 or later. With "renormalize", `length` is known without the phases of the last segment. Threads can share a plan.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Plan:
         return [None] * self._phases.sources if self._repeats else self._phases.ends()
 
     def missing(self) -> list[int]:
-        """Sources that are exhausted at the stream's end while others still have samples."""
+        """Returns the sources that are exhausted at the stream's end while other sources still have samples."""
         return [] if self.length is None or self._repeats else self._phases.missing(self.length)
 
     @property
@@ -91,7 +91,7 @@ class Plan:
             raise OutOfRangeError(f"Positions {start} to {stop} are not all in the stream, which has {self._extent}.")
 
     def _dealt(self, phase: Phase, block: int) -> Dealt:
-        """The source and the rank of each slot of the block. The latest blocks are kept."""
+        """Returns the source and the rank of each slot of the block. The latest blocks are kept."""
         found = self._blocks.get((phase.start, block))
         if found is None:
             found = phase.dealt(block, self.seed)
@@ -102,9 +102,8 @@ class Plan:
         return found
 
     def at(self, positions: Ints) -> tuple[npt.NDArray[np.uint16], Ints]:
-        """The source and the rank of each of these positions, which must ascend.
-
-        Only the mixing blocks that contain some of the positions are computed, however far apart the positions are.
+        """Returns the source and the rank of each of these positions. The positions must be in ascending order. Only the mixing
+        blocks that contain some of the positions are computed, however far apart the positions are.
         """
         self._check(int(positions[0]), int(positions[-1]) + 1)
         source, rank = np.empty(len(positions), dtype=np.uint16), np.empty(len(positions), dtype=np.int64)
@@ -118,7 +117,7 @@ class Plan:
         return source, rank
 
     def _at_in(self, phase: Phase, slots: Ints) -> Dealt:
-        """The source and the rank of each of these slots of a phase, which ascend."""
+        """Returns the source and the rank of each of these slots of a phase. The slots are in ascending order."""
         only = phase.quotas.only
         if only is not None:
             return np.full(len(slots), only, np.uint16), phase.begin.served[only] + slots
@@ -144,7 +143,7 @@ class Plan:
         return source, rank
 
     def place(self, start: int, stop: int) -> Iterator[Placed]:
-        """Positions start … stop-1 in order, in pieces. Each piece lies in one mixing block."""
+        """Yields positions start … stop-1 in order, in pieces. Each piece lies in one mixing block."""
         self._check(start, stop)
         while start < stop:
             phase = self._phases.at(start)

@@ -19,8 +19,8 @@ from choline_data.order.permute import Ints
 from choline_data.order.trees import MOST_SLOTS, MOST_WEIGHT, ArrayTree, ListTree, Tree
 
 ENDLESS = 1 << 62  # positions stay below this; a source with this many samples never runs out
-MANY = 256  # sources; up to this many, lists are as fast as arrays
-FEW = 8  # numbers of slots; up to this many, the quotas of a tree in lists are computed one by one
+MANY = 256  # number of sources up to which lists are as fast as arrays
+FEW = 8  # up to so many numbers of slots, the quotas of a tree in lists are computed one by one
 QUOTA_BOUND = 3  # samples by which a quota may differ from its ideal; the tests check this
 _WIDER = 1e-9  # relative allowance for rounding in floating-point bounds
 
@@ -40,7 +40,10 @@ class Quotas:
         self._tree = tree
 
     def without(self, sources: Ints) -> Quotas:
-        """The quotas if the weights of these sources were zero. They are not all that have a weight."""
+        """Returns the quotas for the same weights, but with weight 0 for these sources.
+
+        At least one other source must have a weight.
+        """
         chosen = np.zeros(self._count, dtype=bool)
         chosen[sources] = True
         gone = np.flatnonzero(chosen[self.weighted])
@@ -57,7 +60,7 @@ class Quotas:
 
     @property
     def only(self) -> int | None:
-        """The source that gets every slot; None if there are several with a weight."""
+        """Returns the source that gets every slot, or None if several sources have a weight."""
         return int(self.weighted[0]) if len(self.weighted) == 1 else None
 
     @cached_property
@@ -84,7 +87,7 @@ class Quotas:
         return ArrayTree(np.array(self._tree.leaves, np.int64)) if sum(self._tree.leaves) < MOST_WEIGHT else None
 
     def after(self, slots: int) -> Ints:
-        """The number of slots of each source among the first `slots` slots, which are less than ENDLESS."""
+        """Returns the number of slots of each source among the first `slots` slots. `slots` is less than ENDLESS."""
         out = np.zeros(self._count, np.int64)
         if isinstance(self._tree, ArrayTree) and slots < MOST_SLOTS:
             out[self.weighted] = self._tree.after(np.array([slots]))[:, 0]
@@ -103,7 +106,10 @@ class Quotas:
         return out
 
     def slots_within(self, left: Ints) -> int | None:
-        """The most slots of which no source gets more than its number in `left`. None if there is no such limit."""
+        """Returns the largest number of slots in which no source gets more slots than its number in `left`.
+
+        None if there is no such limit.
+        """
         rest = left[self.weighted]
         ending = np.flatnonzero(rest < ENDLESS)
         if not len(ending):
@@ -114,7 +120,10 @@ class Quotas:
         return min(self._most(leaf, int(rest[leaf])) for leaf in near.tolist())
 
     def slots_through(self, left: Ints) -> int | None:
-        """The fewest slots of which each source with a weight gets its number in `left`. None if one has no end."""
+        """Returns the smallest number of slots in which each source with a weight gets its number in `left`.
+
+        None if a source has no end.
+        """
         rest = left[self.weighted]
         if (rest >= ENDLESS).any():
             return None
@@ -123,7 +132,10 @@ class Quotas:
         return max(0, *(self._most(leaf, int(rest[leaf]) - 1) + 1 for leaf in near.tolist()))
 
     def _most(self, leaf: int, slots: int) -> int:
-        """The most slots of the root of which this leaf gets at most `slots`, computed from the leaf up."""
+        """Returns the largest number of slots of the root for which this leaf gets at most `slots`.
+
+        Computes it from the leaf up to the root.
+        """
         tree = self._tree
         node, root = tree.first_leaf + leaf, len(tree.both) - 1
         while node != root and root >= 0:

@@ -30,7 +30,7 @@ _T = TypeVar("_T")
 class RecipeSource:
     """A source of a recipe: a revision, which part of it is served, and the numbers that decide the order of its rows.
 
-    `rows` and `block_rows` count what is served: samples, or packed rows in the tokens view.
+    `rows` and `block_rows` count samples, or packed rows in the tokens view.
     """
 
     name: str
@@ -114,7 +114,8 @@ class Recipe:
                 remedy=f"Begin it at a multiple of {self.source_batch}.",
             )
         unnamed = set(names).difference(*(segment.weights for segment in self.segments))
-        if unnamed:  # `before` finds the sources of a shorter recipe by their weights
+        # `before` returns the recipe without its last segments: it keeps the sources that have a weight in the other segments
+        if unnamed:
             raise InvalidMixError(
                 f"No segment has a weight for {min(unnamed)}.", remedy="Give it a weight. The weight may be 0."
             )
@@ -217,7 +218,7 @@ class Recipe:
         )
 
     def before(self, segment: int) -> Recipe:
-        """The recipe before segment number `segment`, counted from 0, was appended."""
+        """Returns the recipe as it was before segment number `segment`, counted from 0, was appended."""
         kept = self.segments[:segment]
         named = {name for s in kept for name in s.weights}
         return replace(self, segments=kept, sources=tuple(s for s in self.sources if s.name in named))
@@ -225,7 +226,8 @@ class Recipe:
     def _earlier(self, position: int) -> Iterator[str]:
         """The digests of this recipe before each of its segments that start at or after `position`.
 
-        They equal the digests of the recipes that `before` returns. The common start of their JSON is hashed only once.
+        They equal the digests of the recipes that `before` returns. The JSON texts of these recipes begin alike, and this common
+        beginning is hashed only once.
         """
         body = orjson.loads(self.to_json())
         sources, segments = body.pop("sources"), body.pop("segments")
@@ -248,7 +250,7 @@ class Recipe:
     def check_digest(self, digest: str, position: int) -> None:
         """Checks that a cursor with this recipe digest and position belongs to this stream; else RecipeMismatchError.
 
-        The digest may also be that of the recipe before a segment was appended that starts at or after `position`.
+        The digest may also be that of a shorter recipe, without the segments that start at or after `position`.
         """
         if digest == self.digest:
             return
@@ -282,7 +284,7 @@ def _check_weights(sources: int, segments: int) -> None:
     )
 
 
-_BRACKETS = 200_000  # three for each segment of a mix with as many segments as the default limits allow
+_BRACKETS = 200_000  # three brackets for each segment; a recipe has as many segments as the default limits allow
 _EPOCHS = re.compile(r"(?:[1-9][0-9]{0,17}(?:/[1-9][0-9]{0,17})?)?")
 _REVISION = re.compile(r"[0-9a-f]{64}")
 

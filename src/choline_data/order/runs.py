@@ -54,11 +54,14 @@ class RunPlan:
         return [None if end is None else end * self._size for end in self._runs.ends()]
 
     def missing(self) -> list[int]:
-        """Sources that are exhausted at the stream's end while others still have samples."""
+        """Returns the sources that are exhausted at the stream's end while other sources still have samples."""
         return self._runs.missing()
 
     def at(self, positions: Ints) -> tuple[npt.NDArray[np.uint16], Ints]:
-        """The source and the rank of each of these positions, which must ascend but may be far apart."""
+        """Returns the source and the rank of each of these positions.
+
+        The positions must be in ascending order, and may be far apart.
+        """
         self._check(int(positions[0]), int(positions[-1]) + 1)
         number, within = np.divmod(positions, self._size)
         runs, which = np.unique(number, return_inverse=True)
@@ -71,7 +74,7 @@ class RunPlan:
             raise OutOfRangeError(f"Positions {start} to {stop} are not all in the stream, which has {extent}.")
 
     def place(self, start: int, stop: int) -> Iterator[Placed]:
-        """Positions start … stop-1 in order, in pieces. Each piece lies in one mixing block of runs."""
+        """Yields positions start … stop-1 in order, in pieces. Each piece lies in one mixing block of runs."""
         self._check(start, stop)
         size = self._size
         inside = np.arange(size, dtype=np.int64)

@@ -50,7 +50,7 @@ class Picks:
         self._lock = threading.Lock()
 
     def get(self, key: tuple[object, ...]) -> Ints | None:
-        """The order of this window, or None if it is not cached."""
+        """Returns the row order of this window, or None if it is not cached."""
         with self._lock:
             found = self._held.get(key)
             if found is not None:
@@ -84,14 +84,15 @@ class SourceOrder:
         self._seed = seed
         self._key = key
         self._blocks = -(-rows // block_rows)
-        self._last = rows - (self._blocks - 1) * block_rows  # rows of the last block, which may be shorter
+        # number of rows in the last block, which may be shorter than the others
+        self._last = rows - (self._blocks - 1) * block_rows
         self.windows = -(-self._blocks // WINDOW_BLOCKS)
         self._epochs: OrderedDict[int, tuple[Permutation, int]] = OrderedDict()
         self._picks = picks or Picks()
         self._lock = threading.Lock()
 
     def _epoch(self, epoch: int) -> tuple[Permutation, int]:
-        """The order of blocks in the epoch, and the place of the short block in that order."""
+        """Returns the order of blocks in the epoch, and the place of the short block in that order."""
         found = self._epochs.get(epoch)
         if found is None:
             order = Permutation(self._blocks, key_of("blocks", self._seed, self._key, epoch))
@@ -103,7 +104,7 @@ class SourceOrder:
         return found
 
     def _window_start(self, epoch: int, window: int) -> int:
-        """The place in the epoch of the window's first row; `self.rows` for the window after the last one."""
+        """Returns the place in the epoch of the window's first row. For the window after the last one, returns `self.rows`."""
         block = min(window * WINDOW_BLOCKS, self._blocks)
         short_before = self.shuffle and self._epoch(epoch)[1] < block
         if not self.shuffle:
@@ -127,7 +128,7 @@ class SourceOrder:
         return [(b * self.block_rows, min((b + 1) * self.block_rows, self.rows)) for b in blocks.tolist()]
 
     def _pick(self, epoch: int, window: int) -> Ints:
-        """The window's places, in the order in which their rows are served."""
+        """Returns the window's places, in the order in which their rows are served."""
         key = (self._seed, self._key, self.rows, self.block_rows, epoch, window)
         found = self._picks.get(key)
         if found is None:
@@ -189,7 +190,10 @@ class SourceOrder:
         return block * self.block_rows - np.where(short < block, self.block_rows - self._last, 0)
 
     def _shuffled(self, epoch: Ints, window: Ints, size: Ints, place: Ints) -> Ints:
-        """The permuted places within windows: each element has an epoch, a window, the window's size and a place in it."""
+        """Returns the permuted place for each element.
+
+        An element has an epoch, a window, the size of the window and a place in the window.
+        """
         begins = np.flatnonzero(np.diff(epoch, prepend=-1) | np.diff(window, prepend=-1))
         which = np.repeat(np.arange(len(begins)), np.diff(begins, append=len(epoch)))
         keys = keys_of("rows", self._seed, self._key, numbers=np.column_stack((epoch[begins], window[begins])))

@@ -79,7 +79,7 @@ class ArrayTree:
     """
 
     def __init__(self, leaves: Ints, before: ArrayTree | None = None, same: int = 0) -> None:
-        """The tree of `leaves`. The lightest `same` leaves and their order are those of the tree `before`."""
+        """Makes the tree of `leaves`. Its lightest `same` leaves are equal to those of the tree `before`, in the same order."""
         self.leaves = leaves
         made = len(leaves) - 1
         self.first_leaf: int = made if before is None else before.first_leaf
@@ -100,7 +100,8 @@ class ArrayTree:
     def _round(self, made: int, leaf: int, node: int) -> tuple[int, int, int]:
         """Joins, in pairs, all nodes that are no heavier than the next two together: the heavier nodes come later.
 
-        `made` nodes join others so far; `leaf` leaves and `node` of the made nodes have a parent. Returns these three.
+        `made` is the number of nodes made so far that join others. The first `leaf` leaves and the first `node` of these nodes
+        already have a parent. Returns the new values of these three numbers.
         """
         leaves, both = self.leaves, self.both
         two = sorted([*leaves[leaf : leaf + 2].tolist(), *both[node : min(node + 2, made)].tolist()])[:2]
@@ -112,7 +113,7 @@ class ArrayTree:
         of_leaves = last_leaf - leaf
         numbers = np.where(order < of_leaves, order + (self.first_leaf + leaf), order + (node - of_leaves))
         pairs = len(order) // 2
-        if len(order) % 2:  # the heaviest is joined in the next round
+        if len(order) % 2:  # the heaviest node is joined in the next round
             last_leaf, last_node = (
                 (last_leaf, last_node - 1) if numbers[-1] < self.first_leaf else (last_leaf - 1, last_node)
             )
@@ -123,7 +124,7 @@ class ArrayTree:
         return made + pairs, last_leaf, last_node
 
     def without(self, leaves: Ints) -> ArrayTree:
-        """The tree without the leaves of these numbers, which ascend and do not include all leaves."""
+        """Returns the tree without the leaves of these numbers. The numbers are in ascending order, and at least one leaf stays."""
         return ArrayTree(np.delete(self.leaves, leaves), self, int(leaves[0]))
 
     @cached_property
@@ -137,7 +138,7 @@ class ArrayTree:
 
     @cached_property
     def _levels(self) -> list[slice]:
-        """Ranges of nodes from the root down. No node of a range is the parent of another one of the range."""
+        """Yields ranges of nodes from the root down. No node of a range is the parent of another node of the same range."""
         parent, stop = self.parent[: len(self.both)], len(self.both)
         levels = []
         while stop:

@@ -1,7 +1,7 @@
 """Claims: in one home, each part of a named run has at most one reader at a time.
 
 A claim is a lock on a small file in the home's folder `claims`. The operating system releases the lock when the process
-ends, for any reason. All processes on the home see it: servers, and readers without a server. The file contains the
+ends, for any reason. All processes that use the home see the lock: servers, and readers without a server. The file contains the
 claimant's random bytes, so that a reader that reconnects through another server recovers its own claim.
 """
 
@@ -91,7 +91,8 @@ class Held:
         file, self._file = self._file, -1
         if file < 0:
             return
-        if os.getpid() == self._process:  # children share the lock, so only the process that locked it may unlock it
+        # child processes share the lock, so only the process that locked the file may unlock it
+        if os.getpid() == self._process:
             with suppress(OSError), self._claims.alone():
                 if os.path.samestat(os.fstat(file), os.stat(self._path)):
                     os.unlink(self._path)
@@ -114,7 +115,7 @@ class Claims:
         """The claims of a home. None if the home is remote, or if its files can't be written or locked."""
         try:
             return cls(home.path(FOLDER)) if home.local else None
-        except (OSError, ImportError):  # ImportError: there are no such locks on Windows
+        except (OSError, ImportError):  # ImportError: Windows has no such locks
             return None
 
     @contextmanager
@@ -139,8 +140,8 @@ class Claims:
         with self.alone():
             held, claimant = self._locked(path, claim)
             if held is None and claimant == claim.claimant:
-                # The same reader holds it through another process that it has left, such as a server that is frozen or
-                # has not noticed that the reader is gone. Take the claim from that process.
+                # The same reader holds the claim through another process, such as a server that is frozen, or that has not noticed
+                # that the reader is gone. Take the claim from that process.
                 os.unlink(path)
                 held, _ = self._locked(path, claim)
             return held

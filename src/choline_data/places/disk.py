@@ -25,7 +25,7 @@ _SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
 def home_error(error: OSError, location: str, name: str, verb: str) -> HomeError | LimitError:
-    """The error for an OSError about the object `name` of the home at `location`. `verb` is "written" or "read"."""
+    """Returns the error for an OSError about the object `name` of the home at `location`. `verb` is "written" or "read"."""
     if error.errno in _SHORT:
         return LimitError(
             "This process has no open file or memory left.",
@@ -42,7 +42,7 @@ def home_error(error: OSError, location: str, name: str, verb: str) -> HomeError
 
 
 def refused(error: OSError) -> HomeError:
-    """Our error for what the system refuses outside a home."""
+    """Converts an OSError about a file outside the home to a HomeError."""
     place = str(error.filename or "A file")
     return HomeError(
         f"{place} can't be used: {error.strerror or error}.",
@@ -66,7 +66,10 @@ def writing(location: str, name: str) -> Iterator[None]:
 
 @contextmanager
 def reading(location: str, name: str) -> Iterator[None]:
-    """The same for reading. FileNotFoundError is not converted, because callers report a missing object differently."""
+    """Turns an OSError in the block into a HomeError that names the object that can't be read.
+
+    FileNotFoundError is not converted, because callers report a missing object differently.
+    """
     try:
         yield
     except FileNotFoundError:

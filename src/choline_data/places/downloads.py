@@ -47,7 +47,7 @@ def persistently(
 ) -> T:
     """Returns the result of `ask`. Retries a temporary failure after each of `WAITS`; raises a CholineDataError otherwise.
 
-    `convert` makes the error of a failure; `remote_error` does if there is none. If the server says how long to wait
+    `convert` makes the error of a failure; the default is `remote_error`. If the server says how long to wait
     (`Retry-After`), waits that long. Such waits end after LONGEST_WAIT in total.
     """
     failures, waited = 0, 0.0
@@ -153,7 +153,8 @@ class _Remote(io.RawIOBase):
             self._file.seek(self._at)
             data = bytes(self._file.read(count))
         except Exception:
-            self._file = None  # its buffer may hold data of the failed request, so the next try opens the file again
+            # the buffer of the open file may hold data of the failed request, so the next try opens the file again
+            self._file = None
             raise
         if not data:
             raise EOFError("the server sent less than it had said")

@@ -1,4 +1,7 @@
-"""Creates folders that survive a power cut. Until its parent is synced, a power cut can lose a new folder and its content."""
+"""Creates folders that survive a power cut.
+
+A power cut can lose a new folder and its content until the parent of the folder is synced.
+"""
 
 from __future__ import annotations
 

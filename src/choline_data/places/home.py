@@ -85,7 +85,7 @@ class Home:
         return writing(self.location, name)
 
     def reading(self, name: str) -> contextlib.AbstractContextManager[None]:
-        """The same for reading. FileNotFoundError is not converted."""
+        """Turns an OSError in the block into a HomeError, like `writing`, but for reads. FileNotFoundError is not converted."""
         return reading(self.location, name)
 
     def size(self, name: str) -> int:
@@ -178,7 +178,7 @@ class Home:
     def _holds(self, name: str, content: bytes) -> bool:
         try:
             return self.exists(name) and self.size(name) == len(content) and self.read(name) == content
-        except (OSError, HomeError, SourceNotFoundError):  # it can't be read, or was removed meanwhile
+        except (OSError, HomeError, SourceNotFoundError):  # the object can't be read, or was removed meanwhile
             return False
 
     def _replace(self, staged: str, name: str) -> None:
@@ -196,7 +196,8 @@ class Home:
         except FileExistsError:
             return False
         finally:
-            self._settle(name)  # also if the object existed: its writer may have died before it synced the name
+            # also if the object existed: the process that wrote it may have died before it synced the name
+            self._settle(name)
         return True
 
     def _settle(self, name: str) -> None:
@@ -264,7 +265,10 @@ class Home:
         return True
 
     def _staged_with(self, content: bytes) -> str:
-        """A staged file with this content, synced: otherwise a power cut may leave a name without its content."""
+        """Writes and syncs a staged file with this content.
+
+        Without the sync, a power cut could leave a name without its content.
+        """
         staged = self.staged()
         try:
             with open(staged, "wb") as file:
@@ -345,7 +349,7 @@ class Home:
             return _written(self.fs.info(self.path(name)))
 
     def missing(self, names: Sequence[str]) -> list[str]:
-        """Those of these objects that do not exist. A remote folder is listed once for all of its objects."""
+        """Returns those of these objects that do not exist. A remote folder is listed once for all of its objects."""
         if self.local:
             return [name for name in names if not os.path.exists(self.path(name))]
         folders = {name.rpartition("/")[0] for name in names}

@@ -2,8 +2,8 @@
 
 While streams read a mapped file, it can be truncated or overwritten, or its disk can fail. These rules prevent wrong rows:
 
-- Code reads mapped memory through `steady`, or calls `same` after the read. It returns nothing that it read before this
-  check succeeds. The operating system changes a file's times before it changes its bytes. A reader that saw changed bytes
+- Code reads mapped memory through `steady`, or calls `same` after the read. It returns the values only after this check succeeds.
+The operating system changes a file's times before it changes its bytes. A reader that saw changed bytes
   therefore sees changed times afterwards.
 - If a file's times changed, its checksums are verified again. If they match (for example, somebody changed its mode or
   linked to it), the read is repeated. If they do not match, the file counts as damaged from then on, and
@@ -47,9 +47,9 @@ class MappedFile:
         self._damaged = damaged
         self._recheck = recheck
         self._how = ""
-        self._stamp: Stamp | None = stamp(path)  # taken before the file is mapped, so that no later change is missed
+        self._stamp: Stamp | None = stamp(path)  # read before the file is mapped, so that no later change is missed
         self._began = self._stamp
-        self._looks = os.access(path, os.W_OK)  # otherwise Linux does not say which pages are in memory
+        self._looks = os.access(path, os.W_OK)  # without write permission, Linux does not say which pages are in memory
         self.rechecked = 0  # the number, from `_NUMBERS`, of the last recheck
         with pa.memory_map(path) as file:
             self._region = bus_errors.Region(PAGES.watch(file.read_buffer()))
@@ -61,7 +61,7 @@ class MappedFile:
         return int(self.buffer.size)
 
     def fetch(self, spans: Iterable[tuple[int, int]]) -> None:
-        """Has these (offset, length) read from the disk at once. Call this before the bytes are read."""
+        """Asks the system to read these ranges (offset, length) from the disk at once. Call this before the bytes are read."""
         start = self.buffer.address
         fetch(((start + offset, length) for offset, length in spans), look=self._looks)
 
@@ -127,7 +127,7 @@ def stamp(path: str) -> Stamp | None:
 
 
 def mark() -> int:
-    """The number that `same` needs. Call this before mapped memory is read."""
+    """Returns a number to pass to `same`. Call this before mapped memory is read."""
     bus_errors.watch()
     return next(_NUMBERS)
 
@@ -150,7 +150,8 @@ def steady(read: Callable[[], T], files: Sequence[MappedFile]) -> T:
         try:
             made = read()
         except Exception:
-            # Wrong numbers from a file that is being overwritten may cause any exception. Then the file is the cause.
+            # `read` may raise any exception if it reads wrong numbers from a file that is being overwritten. If the file has
+            # changed, the file is the cause, so the exception is dropped and `read` runs again.
             if same(files, since):
                 raise
         else:

@@ -1,4 +1,5 @@
-"""What is known about a remote file before it is read. It travels with the file's address, as a fragment of the URL.
+"""The pin of a remote file: its size and checksum, as far as they are known before the file is read. The pin travels with the
+file's address, as a fragment of the URL.
 
 A fragment is never sent to a server. So every process that gets the address also gets the pin, and notices a file that has
 changed since it was listed.
@@ -27,13 +28,13 @@ class FilePin:
     modified: str = ""
 
     def on(self, location: str) -> str:
-        """The location with this pin."""
+        """Returns the location with this pin."""
         stated = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
         return location + _MARK + urlencode(stated) if stated else location
 
 
 def without_pin(location: str) -> tuple[str, FilePin]:
-    """The location and its pin."""
+    """Splits a location into the location without its pin, and the pin."""
     place, mark, stated = location.partition(_MARK)
     values: dict[str, Any] = dict(parse_qsl(stated)) if mark else {}
     return place, FilePin(**{**values, "size": int(values.get("size", -1))})

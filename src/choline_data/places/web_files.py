@@ -1,8 +1,8 @@
 """Reads one file by HTTP, in any order, and never a part of another content.
 
-The first answer pins the file: its size, ETag and Last-Modified. Each later answer must have the same. An answer that is
-shorter than the server had promised is an error. If a server does not support ranges, its file is read forward and kept in a
-temporary file, so that readers can seek back. A file that is read in order to its end is compared with its known checksum.
+The first answer pins the file: its size, ETag and Last-Modified. Each later answer must have the same values. An answer that is
+shorter than the server had promised is an error. If a server does not support ranges, the file is read from its start and kept in
+a temporary file, so that readers can seek back. A file that is read in order to its end is compared with its known checksum.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def mismatch(location: str) -> SourceDamagedError:
 
 
 def stated_pin(response: Any) -> FilePin:
-    """The size and the validators that an answer states for the whole file."""
+    """Reads from an answer the size and the validators of the whole file."""
     headers = response.headers
     span = _RANGE.match(headers.get("Content-Range", ""))
     total = span[3] if span else headers.get("Content-Length", "") if response.status_code == 200 else ""
@@ -56,7 +56,7 @@ def stated_pin(response: Any) -> FilePin:
 
 
 def asked_pin(location: str) -> FilePin:
-    """Asks the server about a file, without its content."""
+    """Requests the size and the validators of a file from the server, without the content."""
     with answer(location, "HEAD") as response:
         if response.status_code not in _REFUSES_HEAD:
             return stated_pin(checked(location, response))
@@ -67,7 +67,7 @@ def asked_pin(location: str) -> FilePin:
 
 
 def together(location: str, known: FilePin, seen: FilePin) -> FilePin:
-    """`known`, completed by `seen`. Raises an error if they contradict each other."""
+    """Returns the pin `known`, with its unknown values taken from `seen`. Raises an error if the two pins contradict each other."""
     pairs = ((known.etag, seen.etag), (known.modified, seen.modified))
     if any(a and b and a != b for a, b in pairs) or (known.size >= 0 and seen.size >= 0 and known.size != seen.size):
         raise changed(location)
@@ -193,7 +193,7 @@ class WebFile(io.RawIOBase):
 
 
 class ForwardFile:
-    """A file of a server without ranges: read once from its start, and kept so that a reader can seek back."""
+    """A file on a server without ranges. It is read once from its start, and kept so that a reader can seek back."""
 
     def __init__(self, location: str, pin: FilePin, persistently: Callable[..., Any]) -> None:
         self._location = location
@@ -207,7 +207,7 @@ class ForwardFile:
         self._sum = RunningChecksum(pin)
 
     def read(self, at: int, count: int) -> bytes:
-        """Up to `count` bytes from `at`. First reads the file forward as far as needed."""
+        """Returns up to `count` bytes from `at`. First reads the file forward as far as needed."""
         while self._have < at + count and not self._ended:
             self._more()
         self._kept.seek(at)

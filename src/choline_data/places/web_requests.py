@@ -25,9 +25,9 @@ from choline_data.places.locations import redacted
 
 CONNECT_SECONDS: Final = 9.0
 SILENT_SECONDS: Final = 8.0  # a server that sends nothing for so long has stalled
-LEAST_BYTES: Final = 1024  # in SILENT_SECONDS; a server that sends fewer has stalled too
+LEAST_BYTES: Final = 1024  # bytes in SILENT_SECONDS; a server that sends fewer bytes has stalled too
 PIECE_BYTES: Final = 256 << 10
-LONGEST_WAIT: Final = 600.0  # the longest Retry-After that is waited for
+LONGEST_WAIT: Final = 600.0  # seconds; a longer Retry-After is not waited for
 
 log = logging.getLogger("choline_data")
 _HUB_FILE = re.compile(r"^hf://datasets/([^/@]+/[^/@]+)@([^/]+)/(.+)$", re.DOTALL)
@@ -157,7 +157,10 @@ def seconds_to_wait(response: Any) -> float | None:
 
 
 def body(location: str, response: Any, size: int | None) -> Iterator[bytes]:
-    """The body in pieces. Stalled if the server falls silent, ShortAnswer if it sends fewer than `size` bytes."""
+    """Yields the body in pieces.
+
+    Raises Stalled if the server sends nothing more, and ShortAnswer if it sends fewer than `size` bytes.
+    """
     from urllib3.exceptions import HTTPError, ReadTimeoutError
 
     got, since, before = 0, time.monotonic(), 0
@@ -187,7 +190,7 @@ def _stalled(location: str) -> Stalled:
 
 
 def refuse_page(location: str, response: Any, head: bytes) -> None:
-    """SourceFormatError if the answer is an HTML page although the address names a file of data."""
+    """Raises SourceFormatError if the answer is an HTML page although the address names a file of data."""
     stated = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     path = urlsplit(location).path
     if not _DATA.search(path) or not (_PAGE.match(head) or (stated == "text/html" and head.lstrip()[:1] == b"<")):

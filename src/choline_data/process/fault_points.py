@@ -22,12 +22,12 @@ FaultPoint = Literal[
     "file.synced",  # a store file or a file of tokens is synced as a staged file
     "file.named",  # it has its name; its staged file is still there
     "store-file.begun",  # the first block of a staged store file is on its way to the disk
-    "store-file.indexed",  # the block index of a store file is stored, the file itself is not
+    "store-file.indexed",  # the block index of a store file is stored, but not the file itself
     "unit.read",  # all rows of a unit are read and written; its last file is perhaps not synced
     "unit.stored",  # all files of a unit are stored
-    "rejects.stored",  # the rejects of a revision are stored, its manifest is not
-    "account.stored",  # the account of a dataset is stored, its manifest is not
-    "manifest.stored",  # the manifest is stored, the catalog does not name it
+    "rejects.stored",  # the rejects of a revision are stored, but not its manifest
+    "account.stored",  # the account of a dataset is stored, but not its manifest
+    "manifest.stored",  # the manifest is stored, but the catalog does not name it yet
     "snapshot.ready",  # all objects that the snapshot names were checked
     "snapshot.created",  # the snapshot exists; it has no copy
     "snapshot.copied",  # the copy exists; HEAD names the snapshot before
@@ -38,7 +38,7 @@ FaultPoint = Literal[
     "tokens.marked",  # tokens are marked as made for a request, and are not made yet
     "tokens.encoded",  # the tokens are written as staged files
     "tokens.stored",  # one more file of tokens is stored
-    "tokens.summed",  # the checksums are stored, meta.json is not
+    "tokens.summed",  # the checksums are stored, but not meta.json
     "tokens.complete",  # meta.json is stored
 ]
 _POINT, _, _TIME = os.environ.get("CHOLINE_FAULT_POINT", "").partition(":")

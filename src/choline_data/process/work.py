@@ -13,8 +13,8 @@ from contextvars import ContextVar
 
 from choline_data.errors import RequestTooLargeError, UnavailableError
 
-STEP = 0.002  # seconds of work between two rests
-REST = 2.0  # a rest lasts this many times as long as the work before it, while others are served
+STEP = 0.002  # seconds of work between two pauses
+REST = 2.0  # while other requests are served, a pause lasts so many times as long as the work before it
 LONGEST_REST = 0.05  # seconds
 
 _CURRENT: ContextVar[Work | None] = ContextVar("choline_data_work", default=None)
@@ -38,7 +38,7 @@ class Work:
 
     @contextmanager
     def under_way(self) -> Iterator[None]:
-        """Makes this the current work for all code that the block calls."""
+        """Makes this object the current work for all code that the block calls."""
         token = _CURRENT.set(self)
         self._since = time.monotonic()
         try:
@@ -47,7 +47,10 @@ class Work:
             _CURRENT.reset(token)
 
     def pause(self) -> None:
-        """Sleeps for up to 0.05 s if others are served and STEP seconds have passed. UnavailableError if it was cancelled."""
+        """Sleeps for up to 0.05 s if other requests are served and STEP seconds have passed.
+
+        Raises UnavailableError if the work was cancelled.
+        """
         if self._gone:
             raise UnavailableError(
                 "The request was cancelled, or the server shuts down.", remedy="Send the request again."

@@ -199,7 +199,7 @@ class BlockWriter:
         self.bytes += size
 
     def end(self) -> None:
-        """Ends the file: it is finished and moved into the home in the background. Without rows there is no file."""
+        """Ends the file: it is finished and moved into the home in the background. If there are no rows, no file is made."""
         if self._ended:
             return
         if self._pending_rows:
@@ -310,7 +310,7 @@ class BlockFile:
         return len(self._index)
 
     def check_rows(self, rows: int, block_rows: int) -> None:
-        """DamagedStoreError if the number of blocks is not right for a file of `rows` rows."""
+        """Raises DamagedStoreError if the number of blocks is not right for a file of `rows` rows."""
         if not rows <= len(self._index) * block_rows < rows + block_rows:
             raise self._damaged(f"its block index has {len(self._index)} blocks, which is not right for {rows} rows")
 
@@ -318,7 +318,7 @@ class BlockFile:
         return _damaged(self.sha256, how)
 
     def block(self, block: int) -> pa.RecordBatch:
-        """A copy of block `block`; DamagedStoreError if its bytes are wrong."""
+        """Returns a copy of block `block`. Raises DamagedStoreError if its bytes are wrong."""
         offset, length, checksum = self._index[block].tolist()
         try:
             fetched = self._home.read_range(data_name(self.sha256), offset, offset + length)
@@ -332,7 +332,7 @@ class BlockFile:
         return self._batch(pa.py_buffer(fetched))
 
     def view(self, block: int) -> pa.RecordBatch:
-        """Block `block` as a view of the mapped file, or a copy if the file is not mapped."""
+        """Returns block `block` as a view of the mapped file, or as a copy if the file is not mapped."""
         return self.block(block) if self.mapped is None else self._batch(self._checked_view(self.mapped, block))
 
     def _batch(self, message: pa.Buffer) -> pa.RecordBatch:

@@ -1,4 +1,5 @@
-"""Derived data of a home: objects that are made on request and can be rebuilt. Their quota, eviction and collection.
+"""Derived data of a home: objects that are made on request and can be rebuilt. This module applies their quota, and evicts and
+collects them.
 
 =============================== ===================================================================
 selections/REVISION/*.arrow      the rows that a `where` keeps
@@ -8,13 +9,13 @@ tokens/REVISION/KEY/             tokens that were made on request: the folder ha
 =============================== ===================================================================
 
 Tokens of `choline-data tokenize` are not derived data. The quota is for the whole home, and each process that writes
-observes it: before it writes, it removes the least recently used objects if there is no room. The time of the last use
-is a modification time of the storage: a local file is touched; in an object store, a small object under `used/` is
-written again. Times are only compared with times of the same storage, never with a host's clock.
+observes it: before it writes, it removes the least recently used objects if there is no room. The time of an object's last use is
+stored as a modification time: a local file is touched; in an object store, a small object under `used/` is written again. Times
+are only compared with times of the same storage, never with a host's clock.
 
 Objects that are read as a whole (selections, indexes) may be evicted at any time. Tokens on request are mapped if the
 home is local. They are not evicted within `MAPPED_SECONDS` after their last use, and an active stream renews that time.
-An evicted object is made again when it is needed. A read-only home is served without derived data.
+An evicted object is made again when it is needed. If a home is read-only, streams work without stored derived data.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ def rows_of(home: Home, revision: Revision, ids: Sequence[bytes]) -> RowNumbers:
     derived.of(home).mark(home, name)
     try:
         return IdIndex(home, revision).rows_of(ids)
-    except (FileNotFoundError, SourceNotFoundError):  # it has just been evicted
+    except (FileNotFoundError, SourceNotFoundError):  # the index has just been evicted
         return scanned(revision, ids)
 
 
@@ -197,7 +197,7 @@ def _records(revision: Revision) -> Iterator[npt.NDArray[Any]]:
 
 
 def _parts(revision: Revision, cut: int, folder: str) -> Iterator[npt.NDArray[Any]]:
-    """The records in 2^cut parts by the first bits of their ids. Only one part is in memory at a time."""
+    """Yields the records in 2^cut parts, divided by the first bits of their ids. Only one part is in memory at a time."""
     if not cut:
         yield np.concatenate([np.empty(0, _RECORD), *_records(revision)]).astype(_RECORD)
         return

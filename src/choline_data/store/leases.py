@@ -1,11 +1,11 @@
 """Leases show which writers are active in a home, so that `gc` deletes nothing that a writer needs.
 
 A writer creates `leases/write-ID` before it writes anything, renews it while it works, and removes it at the end. `gc`
-creates `leases/gc-ID`. Each of them first creates its own lease and then looks for other leases, so at least one of the
+creates `leases/gc-ID`. A writer and `gc` both first create their own lease and then look for other leases. So at least one of the
 two sees the other. `gc` keeps every file that may belong to an active writer. A writer waits until `gc` has ended.
 
 Clocks of different hosts are never compared. On one host a lock on the lease file shows whether its holder is alive.
-Otherwise two times of the storage itself are compared: that of the lease and that of an object written just now.
+For a lease of another host, two write times of the storage are compared: that of the lease, and that of an object written just now.
 """
 
 from __future__ import annotations
@@ -223,7 +223,7 @@ def writing(home: Home, what: str, *, patience: float = WAIT_SECONDS) -> Iterato
     try:
         lease.wait_for_gc(patience)
         held = copy.copy(home)
-        held.__dict__ |= home.__dict__  # also the attributes that pickling leaves out
+        held.__dict__ |= home.__dict__  # copies also the attributes that pickling leaves out
         held.lease, held.holder = lease, lease.id
         yield held
     finally:
@@ -247,7 +247,7 @@ def check_written(home: Home, names: Sequence[str]) -> None:
 
 
 def check_published(home: Home, names: Sequence[str]) -> None:
-    """The same check right after a reference was written. It does nothing if the lease is still valid."""
+    """Makes the check of `check_written` again, right after a reference was written. Does nothing if the lease is still valid."""
     if home.lease is None or home.lease.valid:
         return
     home.lease.secure()
@@ -262,7 +262,7 @@ def check_published(home: Home, names: Sequence[str]) -> None:
 
 
 def others(home: Home, kind: str, own: Lease) -> list[Holder]:
-    """The living holders of leases of this kind, without `own`."""
+    """Returns the holders of leases of this kind that are alive, without `own`."""
     return [holder for holder, lives in look(home, own) if lives and holder.kind == kind]
 
 

@@ -46,7 +46,7 @@ def label(name: str, revision: str) -> str:
 
 
 def kept_revisions(home: Home, keep_days: float, now: float) -> dict[str, Reason]:
-    """Every revision that is kept, with the first reason that applies. `now` is the time by the storage's clock."""
+    """Returns every revision that is kept, with the first reason that applies. `now` is the time by the storage's clock."""
     kept: dict[str, Reason] = {}
     for why, revisions in (
         ("in the catalog", ((e.revision, e.name) for e in Catalog(home).entries().values())),
@@ -62,7 +62,7 @@ def kept_revisions(home: Home, keep_days: float, now: float) -> dict[str, Reason
 def _recent(home: Home, keep_days: float, now: float) -> Iterator[tuple[str, str]]:
     """Revisions in the catalog snapshots that were the newest snapshot at some time in the last `keep_days` days.
 
-    A snapshot stops being the newest when the next one is written, so the write time of the next one decides.
+    A snapshot stops being the newest when the next one is written, so the write time of the next snapshot decides.
     """
     if keep_days <= 0:
         return

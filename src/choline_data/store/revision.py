@@ -148,7 +148,7 @@ class Revision:
     def views(
         self, start: int, stop: int, columns: Sequence[str] | None, touched: list[MappedFile]
     ) -> list[pa.RecordBatch]:
-        """The same rows as `read`, as views of the mapped blocks if the files are mapped.
+        """Returns the same rows as `read`, as views of the mapped blocks if the files are mapped.
 
         Adds the mapped files to `touched`. The caller must read the views within `steady` for these files.
         """
@@ -192,7 +192,7 @@ class Revision:
     def columns_of(
         self, ranges: Sequence[tuple[int, int]], columns: Sequence[str], touched: list[MappedFile]
     ) -> dict[str, Parts]:
-        """These columns of the rows of all these ranges, one range after the other, without a copy, like `views`."""
+        """Returns these columns for the rows of all these ranges, one range after the other. Like `views`, it copies nothing."""
         found = self._in_blocks(ranges, columns, touched)
         if found is not None:
             return found
@@ -203,7 +203,10 @@ class Revision:
     def _in_blocks(
         self, ranges: Sequence[tuple[int, int]], columns: Sequence[str], touched: list[MappedFile]
     ) -> dict[str, Parts] | None:
-        """The same, using only the headers of mapped blocks. None if that is not possible for these blocks."""
+        """Returns the same columns as `columns_of`, but reads only the headers of mapped blocks.
+
+        Returns None if that is not possible for these blocks.
+        """
         pieces = [piece for start, stop in ranges for piece in self._pieces(start, stop)]
         if self._places is None or not pieces:
             return None

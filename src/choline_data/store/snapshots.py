@@ -1,4 +1,5 @@
-"""The catalog: the datasets of a home and the revision of each. It is a log of complete snapshots, one JSON file each.
+"""The catalog: the datasets of a home and the revision of each. The catalog is a log of complete snapshots. Each snapshot is a
+JSON file.
 
 A change creates the snapshot with the next number, which fails if another writer has created it, and then writes a copy
 of it. `catalog/HEAD` contains a hint of the newest number, so that a reader needs no listing. Each snapshot has a seal.
@@ -170,8 +171,9 @@ class Catalog:
     def publish(self, entry: Entry, *, replaces: str | None = None, check: Callable[[], None] | None = None) -> Entry:
         """Publishes `entry` under its name. `check` is called right before and may raise an error to prevent this.
 
-        `replaces` is the revision that the writer saw under this name when it began (None: no revision). If another
-        writer has published other content since, raises AlreadyExistsError. The same content again is no error.
+        `replaces` is the revision that the writer saw under this name when it began (None: no revision). If another writer has
+        published other content meanwhile, raises AlreadyExistsError. If the other writer has published the same content, there is
+        no error.
         """
         check_name(entry.name)
         published = entry

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 PICKS_BYTES = 32 << 20  # limit for the row orders of windows, for all streams of a store together
 
 
-MARKED = 4096  # limit for the recipes whose marks are remembered
+MARKED = 4096  # number of recipes for which the time of the last record is remembered
 
 
 class Window:
@@ -42,8 +42,8 @@ class Window:
 class WindowCache:
     """A cache of windows for all streams of a process, bounded in bytes. Streams that share a window read it only once.
 
-    `a_source` limits the number of windows per source; 0 means no limit. It is meant for a process with one reader,
-    which only moves forward: every epoch of a small source is a new window, so old windows would fill the memory.
+    `a_source` limits the number of windows per source; 0 means no limit. Set `a_source` in a process with one reader. Such a
+    reader only moves forward, and every epoch of a small source is a new window. So old windows would fill the memory.
     """
 
     def __init__(self, limit: int = 512 << 20, a_source: int = 0) -> None:
@@ -127,9 +127,10 @@ class Store:
         self.home = home
         self.windows = WindowCache(cache_bytes, windows_a_source)
         self.picks = Picks(min(PICKS_BYTES, cache_bytes // 4))
-        self.tokenizers: Allowed | None = None  # those a recipe may name; None for those of this process's user
+        # the tokenizers that a recipe may name; None means all tokenizers that this process's user may name
+        self.tokenizers: Allowed | None = None
         self._revisions: dict[str, Revision] = {}
-        self._marked: dict[str, float] = {}  # the earliest time of the next mark of a recipe
+        self._marked: dict[str, float] = {}  # for each recipe: the time after which its use may be recorded again
         self._lock = threading.Lock()
 
     def revision(self, digest: str) -> Revision:

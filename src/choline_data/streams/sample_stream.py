@@ -54,9 +54,10 @@ class _Served:
     revision: Revision
     spans: tuple[tuple[int, int], ...]
     selection: npt.NDArray[np.int64] | None
-    codes: dict[str, int]  # the code of `dataset`, and that of `kind` if all rows have the same kind
+    codes: dict[str, int]  # the code of `dataset`, and the code of `kind` if all rows have the same kind
     constants: dict[str, Any]  # one-row nodes for columns that are constant or that the source does not have
-    window_key: tuple[object, ...]  # with the epoch and window number, the key of a window in the cache of all streams
+    # this value, the epoch and the window number are the key of a window in the cache of all streams
+    window_key: tuple[object, ...]
 
 
 class _Picked:
@@ -331,7 +332,7 @@ class SampleStream:
         except DamagedStoreError:
             if not any(file.replaced() for file in files):
                 raise
-        return steady(read, files), files  # this time from the file that replaced the damaged one
+        return steady(read, files), files  # the second read uses the file that replaced the damaged file
 
     def _column(self, field: pa.Field, picked: Sequence[_Picked], count: int) -> Column:
         """One column of the batch, with each source's rows at their places. A missing column is filled with its constant."""
@@ -405,7 +406,7 @@ def placed(plan: Plan | RunPlan, positions: Ints) -> tuple[npt.NDArray[np.uint16
 
 
 def _apart(served: _Served, places: Ints, rows: Ints) -> _Picked:
-    """Scattered rows of a source. From each block that has some of them, the range from the first to the last is read."""
+    """Returns the scattered rows of a source. In each block with such rows, reads the range from the first to the last of them."""
     ascending, back = np.unique(rows, return_inverse=True)
     block = ascending // served.spec.block_rows
     cuts = np.flatnonzero(np.diff(block)) + 1

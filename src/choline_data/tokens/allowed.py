@@ -46,7 +46,8 @@ class Allowed:
                     option="tokenizer",
                 )
             named[name] = Tokenizer(name) if encoding else Tokenizer(path)
-            _ = named[name].vocabulary  # loaded now, so that no request waits for a file or the network
+            # the tokenizer is loaded now, so that no request waits for a file or the network
+            _ = named[name].vocabulary
         return cls(named, encodings=False)
 
     def known(self, home: Home, digest: str, name: str = "") -> Tokenizer | None:

@@ -53,7 +53,7 @@ class Documents:
 
     @property
     def nbytes(self) -> int:
-        """Bytes in memory, without the token array."""
+        """The size in memory in bytes, without the token array."""
         return 0 if self.chosen is None else self.chosen.nbytes + self.first.nbytes + self.virtual.nbytes
 
     @property
@@ -89,7 +89,7 @@ def concat(documents: Documents, rows: Ints, seq_len: int) -> PackedRows:
 
 @dataclass(frozen=True)
 class BestFit:
-    """All rows of packing `bfd`."""
+    """The index of all rows that packing `bfd` makes."""
 
     rows: PackedRows
     seq_len: int
@@ -146,7 +146,7 @@ def best_fit(documents: Documents, seq_len: int) -> BestFit:
 def _fitted(sizes: list[int], room: int) -> Ints:
     """The row number of each piece, from 0. `sizes` are in descending order. Sequential: each choice depends on all before it."""
     rows: list[int] = []
-    by_space: dict[int, list[int]] = {}  # rows by their number of free places
+    by_space: dict[int, list[int]] = {}  # the rows, grouped by their number of free places
     spaces: list[int] = []  # the keys of by_space, ascending
     count = 0
     for turn, size in enumerate(sizes):
@@ -182,7 +182,7 @@ def stored_best_fit(home: Home, documents: Documents, seq_len: int, part: str) -
         except DamagedStoreError:
             if home.exists(f"{name}.json") and home.exists(f"{name}.bin"):
                 raise
-            # it has just been evicted: compute it again
+            # the index has just been evicted: compute it again
     made = best_fit(documents, seq_len)
     table = np.concatenate([made.rows.offsets, made.rows.start, made.rows.length, made.rows.document])
     raw = table.astype("<i8").tobytes()

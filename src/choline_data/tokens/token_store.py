@@ -34,7 +34,8 @@ from choline_data.tokens.allowed import stored_name
 from choline_data.tokens.checked import PIECE_BYTES, Pieces, SummingFile, pieces_of
 from choline_data.tokens.tokenizers import Tokenizer, Tokens
 
-Progress = Callable[[int, int], None]  # documents and tokens done since the last call
+# called with the numbers of documents and tokens that are done since the last call
+Progress = Callable[[int, int], None]
 STEP_ROWS = 1024
 
 
@@ -48,7 +49,7 @@ class TokenKey:
 
     @property
     def folder(self) -> str:
-        """Their folder in the home."""
+        """The folder of these tokens in the home."""
         name = hashlib.sha256(f"{self.tokenizer}/{self.boundary}".encode()).hexdigest()[:32]
         return f"tokens/{self.revision}/{name}"
 
@@ -284,7 +285,8 @@ def tokenize(
     patience = derived.of(home).patience if on_request else derived.GC_SECONDS
     with writing(home, f"tokenize {revision[:12]}", patience=patience) as held:
         if on_request:
-            held.put(key.marker, b"")  # first: a concurrent `choline-data tokenize` of the same tokens removes it
+            # writes the marker first: a concurrent `choline-data tokenize` of the same tokens removes it
+            held.put(key.marker, b"")
             reached("tokens.marked")
         _make(held, key, tokenizer, workers, progress, on_request=on_request)
         if not on_request:
@@ -351,7 +353,7 @@ def _make(
         "piece_bytes": PIECE_BYTES,
         "sums": sealing.checksum(f"{key.folder}/sums.bin", sums),
     }
-    if tokenizer.kind == "file":  # so that recipes can name it by its digest
+    if tokenizer.kind == "file":  # stores the tokenizer, so that recipes can name it by its digest
         home.put(stored_name(tokenizer.digest), tokenizer.raw)
     home.put(f"{key.folder}/meta.json", sealing.sealed_json(f"{key.folder}/meta.json", meta))
     reached("tokens.complete")

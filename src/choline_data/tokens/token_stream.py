@@ -112,7 +112,7 @@ def _array(
         except DamagedStoreError:
             if stored(store.home, key) and not store.home.exists(key.marker) and not torn(store.home, key):
                 raise
-            # Otherwise the tokens are made again: they have just been evicted, completely or in part.
+            # In all other cases the tokens were just evicted, completely or in part, and are made again.
         small = store.revision(source.revision).bytes <= quota.tokens
         if tokenizer is None and small:
             tokenizer = (store.tokenizers or Allowed()).known(store.home, digest, name)
@@ -188,7 +188,7 @@ class _Packed:
 
     @property
     def nbytes(self) -> int:
-        """Bytes in memory. The tokens of a local home are mapped and do not count."""
+        """The size in memory in bytes. The tokens of a local home are mapped and do not count."""
         array = self.array
         held = (
             0 if array.local else array.flat.nbytes + array.starts.nbytes + (0 if array.mask is None else array.tokens)

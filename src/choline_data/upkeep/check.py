@@ -56,7 +56,7 @@ def check(home: Home, name: str = "") -> Report:
         told = {"name": entry.name, "revision": entry.revision, "rows": entry.rows, "ok": good}
         report.datasets.append({**told, **counts})
     if not name:
-        # Rejects without a manifest are no fault: `add` or `gc` was killed between the two.
+        # Rejects without a manifest are no fault: `add` or `gc` was killed between writing or deleting the two files.
         there = {
             found[1] for found in map(_KINDS["manifest"].fullmatch, names) if found and found[2] == "manifest.arrow"
         }
@@ -130,7 +130,10 @@ class _Revisions:
         self._last: tuple[str, Revision | None] = ("", None)
 
     def get(self, digest: str) -> Revision | None:
-        """The revision. None if it no longer exists, or can't be opened, which `check_revision` reports."""
+        """Opens the revision with this digest.
+
+        Returns None if it no longer exists, or if it can't be opened (`check_revision` reports this).
+        """
         if self._last[0] != digest:
             try:
                 opened = open_revision(self._home, digest) if self._home.exists(manifest_name(digest)) else None

@@ -1,4 +1,4 @@
-"""`gc`: deletes what nothing in the home refers to, and reports what it keeps and why.
+"""`gc`: deletes the objects to which nothing in the home refers. Reports which objects it keeps, and why.
 
 It is safe to run together with writers, readers and another `gc`, and safe to kill: see `leases` and `retention`. A
 manifest is deleted before its files, so either a revision is complete or a reader gets the error that it was removed.
@@ -62,7 +62,7 @@ class GarbageReport:
 
 
 def collect(home: Home, *, keep_days: float = KEEP_DAYS, dry_run: bool = False, wait: float = 0) -> GarbageReport:
-    """Deletes what no kept revision needs. While a writer is active, deletes nothing that may belong to the writer.
+    """Deletes the objects that no kept revision needs. While a writer is active, deletes nothing that may belong to the writer.
 
     Before that it waits up to `wait` seconds until active writers end. New writers wait until `gc` has ended, except
     in a dry run.
@@ -128,7 +128,7 @@ def _needed(home: Home, kept: dict[str, Reason]) -> dict[str, Reason]:
         try:
             table = read_manifest(home, revision)
         except RevisionGoneError:
-            continue  # an earlier `gc` has deleted it
+            continue  # an earlier `gc` has deleted this object
         except DamagedStoreError as error:
             raise DamagedStoreError(
                 f"{why.label} is kept ({why.why}), but its manifest can't be read, so it is not known which files it needs. "
@@ -147,7 +147,7 @@ def _needed(home: Home, kept: dict[str, Reason]) -> dict[str, Reason]:
 def _with_reasons(
     folder: str, objects: Objects, kept: dict[str, Reason], needed: dict[str, Reason]
 ) -> Iterator[tuple[str, Reason | None]]:
-    """Each object of a folder, and why it is kept; None if it is not.
+    """Yields each object of a folder, and the reason why it is kept, or None if it is not kept.
 
     Manifests and `meta.json` come first, so that they are deleted before the files that they refer to.
     """
@@ -162,7 +162,7 @@ def _with_reasons(
 
 
 def _is_staged_by(name: str, alive: set[str], age: float) -> bool:
-    """Whether a process may still write this staged file or move it to its final name."""
+    """Whether a process may still write this staged file, or move it to its final name."""
     parts = os.path.basename(name).split("-")
     holder = parts[1] if len(parts) == 3 else ""
     return holder in alive if len(holder) == 32 else age <= STAGED_SECONDS

@@ -31,7 +31,10 @@ def sha256_of(home: Home, name: str) -> str:
 
 
 def verify(home: Home, entry: Entry) -> dict[str, Any]:
-    """Reads every byte of the dataset's revision and counts what was read; DamagedStoreError for the first fault."""
+    """Reads every byte of the dataset's revision, and returns counts of what was read.
+
+    Raises DamagedStoreError for the first fault.
+    """
     report = Report()
     counts = check_revision(home, entry.revision, report, dataset=entry.name, seen={})
     if report.faults:
@@ -61,7 +64,7 @@ def check_revision(
         report.add("files", name, fault, **where)
     counts["bytes"] = revision.bytes
     if isinstance(revision, InPlaceRevision):
-        if not dataset:  # no dataset of the catalog uses its files now, so they may change
+        if not dataset:  # no dataset of the catalog uses the files of this revision now, so they may change
             return counts
         for location, groups, problem in check_in_place(revision):
             counts["files"] += 1
@@ -88,7 +91,10 @@ def check_revision(
 def _check_file(
     home: Home, file: StoredFile, revision: Revision, report: Report, where: dict[str, str]
 ) -> tuple[str, int]:
-    """What is wrong with a store file, in words, and its number of blocks. Reports faults of the file and of its index."""
+    """Checks a store file and its index, and reports their faults.
+
+    Returns what is wrong with the file, in words, and its number of blocks.
+    """
     name = data_name(file.sha256)
     from_where = f" (from {file.source})" if file.source else ""
     what = ""
