@@ -59,7 +59,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         batch_size: int | None = None,
         batch_tokens: int | None = None,
         format: str | TokenFormat | None = None,
-        tokenizer: str | None = None,
+        tokenizer: Any = None,
         seq_len: int | None = None,
         size: int | Sequence[int] | None = None,
         rate: int | None = None,

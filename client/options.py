@@ -14,6 +14,7 @@ from choline_data.client.ranks.meshes import placed
 from choline_data.client.readers.claiming import Claimant
 from choline_data.errors import InvalidMixError, InvalidOptionError
 from choline_data.order.recipe import Recipe
+from choline_data.tokens.tokenizer_objects import tokenizer_of
 from choline_data.tokens.trainer_formats import TokenFormat
 
 LAST = ("short", "drop", "wrap")
@@ -92,7 +93,7 @@ class MakingOptions:
         decode: str | Callable[[bytes, str], Any] | None,
         transform: Callable[[dict[str, Any]], Any] | None,
         on_error: str,
-        tokenizer: str | None,
+        tokenizer: Any,
         seq_len: int | None,
         packing: str | None,
         boundary: str | None,
@@ -105,7 +106,7 @@ class MakingOptions:
         - decode: `"torch"`, `"pil"` or a function of (bytes, MIME type) decodes media inside each sample.
         - transform: A function that is called with each sample. What it returns replaces the sample.
         - on_error: What follows when `decode` or `transform` fails: `"raise"`, or `"skip"` to leave the sample out.
-        - tokenizer: `"bytes"` (the default), a `tokenizer.json`, `"tiktoken:NAME"`, or a name that the server allows.
+        - tokenizer: `"bytes"` (the default), a `tokenizer.json`, `"tiktoken:NAME"`, a name that the server allows, or an object.
         - seq_len: The number of tokens in a packed row. None means 1024.
         - packing: `"concat"` (the default) cuts documents at the end of a row, `"bfd"` keeps them whole.
         - boundary: The special tokens around each document: `"eos"`, `"bos"`, `"bos+eos"` or `"none"`. The default is `"eos"`.
@@ -126,6 +127,8 @@ class MakingOptions:
                         remedy=f'Set view="tokens", or leave {name} out.',
                         option=name,
                     )
+        if not isinstance(tokenizer, str | None):
+            tokenizer = tokenizer_of(tokenizer)
         tokens = formats.token_settings(format, tokenizer, seq_len, packing or "concat", boundary or "eos")
         return cls(format, media, decode, transform, on_error, tokens)
 

@@ -99,7 +99,7 @@ def format_of(name: str | TokenFormat | None, view: str) -> OutputFormat | None:
 
 
 def token_settings(
-    name: str | TokenFormat | None, tokenizer: str | None, seq_len: int | None, packing: str, boundary: str
+    name: str | TokenFormat | None, tokenizer: object, seq_len: int | None, packing: str, boundary: str
 ) -> dict[str, Any]:
     """The settings of the tokens view for rows with `seq_len` tokens in the format `name`."""
     return {

@@ -83,8 +83,8 @@ def resolved(location: str, mix: object, settings: Mapping[str, Any], tokens: Ma
     if settings.get("view") != "tokens":
         return resolve_mix(mix, store, **settings)
     from choline_data.tokens.token_stream import token_options, token_rows
-    from choline_data.tokens.tokenizers import Tokenizer
+    from choline_data.tokens.tokenizer_objects import tokenizer_of
 
-    tokenizer = Tokenizer(tokens.get("tokenizer", "bytes"))
+    tokenizer = tokenizer_of(tokens.get("tokenizer", "bytes"))
     options = token_options(**{**tokens, "tokenizer": tokenizer})
     return resolve_mix(mix, store, **settings, options=options, rows_of=token_rows(tokenizer))

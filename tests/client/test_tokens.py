@@ -174,3 +174,40 @@ def test_a_token_format_of_an_installed_package_has_a_name(
         firehose(**TOKENS, format="gone")
     with pytest.raises(InvalidOptionError, match="'odd' of sums-package is no TokenFormat"):
         firehose(**TOKENS, format="odd")
+
+
+def words_tokenizer() -> Any:
+    tokenizers = pytest.importorskip("tokenizers")
+    words = {"[UNK]": 0, "<|endoftext|>": 1, "the": 2, "web": 3}
+    engine = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="[UNK]"))
+    engine.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    return engine
+
+
+def test_a_tokenizer_object_gives_the_rows_of_its_file(firehose: Any, tmp_path: Path):
+    engine = words_tokenizer()
+    engine.save(str(tmp_path / "words.json"))
+    by_object, by_file = (list(firehose(**TOKENS, tokenizer=t)) for t in (engine, str(tmp_path / "words.json")))
+    assert [b["tokens"].tolist() for b in by_object] == [b["tokens"].tolist() for b in by_file]
+    assert max(int(b["tokens"].max()) for b in by_object) <= 3
+
+
+def test_a_fast_tokenizer_of_transformers_is_its_inner_tokenizer(firehose: Any):
+    transformers = pytest.importorskip("transformers")
+    engine = words_tokenizer()
+    wrapped = transformers.PreTrainedTokenizerFast(tokenizer_object=engine, unk_token="[UNK]")
+    ours, theirs = firehose(**TOKENS, tokenizer=wrapped), firehose(**TOKENS, tokenizer=engine)
+    assert [b["tokens"].tolist() for b in ours] == [b["tokens"].tolist() for b in theirs]
+
+
+def test_an_object_that_is_no_tokenizer_is_refused(firehose: Any):
+    with pytest.raises(InvalidOptionError, match="is no tokenizer that can be used here"):
+        firehose(**TOKENS, tokenizer=object())
+
+
+def test_an_encoding_of_the_user_is_not_taken_for_the_known_one_of_its_name(firehose: Any):
+    tiktoken = pytest.importorskip("tiktoken")
+    ranks = {bytes([n]): n for n in range(256)}
+    mine = tiktoken.Encoding("my-encoding", pat_str=r".", mergeable_ranks=ranks, special_tokens={"<|endoftext|>": 256})
+    with pytest.raises(InvalidOptionError, match="'my-encoding' is not one of tiktoken's own"):
+        firehose(**TOKENS, tokenizer=mine)

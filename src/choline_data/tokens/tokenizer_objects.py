@@ -1,0 +1,43 @@
+"""Tokenizers that the user has as objects: of the libraries tokenizers, transformers and tiktoken."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from choline_data.errors import InvalidOptionError
+from choline_data.tokens.tokenizers import Tokenizer
+
+_REMEDY = "Name `bytes`, a tokenizer.json or `tiktoken:NAME`, or pass a Tokenizer of the library tokenizers."
+
+
+def tokenizer_of(value: Any) -> Tokenizer:
+    """The tokenizer for a name, a path, or an object.
+
+    The object is a `tokenizers.Tokenizer`, a fast tokenizer of transformers, or an encoding that `tiktoken.get_encoding`
+    returned. Raises InvalidOptionError for another object.
+    """
+    if isinstance(value, Tokenizer):
+        return value
+    if isinstance(value, str | os.PathLike):
+        return Tokenizer(os.fspath(value))
+    engine = getattr(value, "backend_tokenizer", value)
+    tokenizers, tiktoken = sys.modules.get("tokenizers"), sys.modules.get("tiktoken")
+    if tokenizers is not None and isinstance(engine, tokenizers.Tokenizer):
+        return Tokenizer("an object", engine.to_str().encode())
+    if tiktoken is not None and isinstance(value, tiktoken.Encoding):
+        return _of_tiktoken(value, tiktoken)
+    kind = f"{type(value).__module__}.{type(value).__qualname__}"
+    raise InvalidOptionError(f"A {kind} is no tokenizer that can be used here.", remedy=_REMEDY, option="tokenizer")
+
+
+def _of_tiktoken(encoding: Any, tiktoken: Any) -> Tokenizer:
+    # An encoding of the user may have the name of a known one and other tokens, so the object itself is compared.
+    if encoding.name in tiktoken.list_encoding_names() and tiktoken.get_encoding(encoding.name) is encoding:
+        return Tokenizer(f"tiktoken:{encoding.name}")
+    raise InvalidOptionError(
+        f"The encoding {encoding.name!r} is not one of tiktoken's own.",
+        remedy="Convert it to a tokenizer.json.",
+        option="tokenizer",
+    )
