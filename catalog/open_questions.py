@@ -7,6 +7,7 @@ Each check raises ChoiceNeededError, with the files that are in question and the
 from __future__ import annotations
 
 import re
+import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from choline_data.adapters.reading.class_labels import Named
 from choline_data.adapters.reading.file_roles import UNREAD
 from choline_data.adapters.reading.names import parts
 from choline_data.adapters.reading.split_words import splits_in
-from choline_data.adapters.reading.splits import WHY_NO_SPLIT
+from choline_data.adapters.reading.splits import WHY_NO_SPLIT, split_called
 from choline_data.catalog.account import FileAccount
 from choline_data.errors import ChoiceNeededError, one_line
 
@@ -29,6 +30,7 @@ REPEATED = 0.9  # a file repeats another one if this share of its sampled rows o
 MIN_ROWS = 3
 MOST_PATTERNS = 4
 _GENERAL = frozenset({"JsonDocument", "JsonLines", "Delimited", "Text", "ArrowFile", "SourceTree"})
+_DATABASES = frozenset({"Sqlite", "DuckDbFile"})
 _NAMING = frozenset({"MediaTable", "Coco"})
 _ANNOTATIONS = frozenset(
     [
@@ -230,6 +232,27 @@ def _inner(adapter: Archive | Named) -> Adapter | None:
     return adapter.inner if isinstance(adapter, Archive) else adapter.adapter
 
 
+def _unlike_tables(planned: Planned) -> None:
+    """Tables of one file with different columns in one config; in a database, also tables whose names are no numbered series."""
+    by_file: dict[tuple[str, str], dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    databases = {s.shard.name for s in planned.sampled if s.adapter in _DATABASES and not s.shard.split}
+    for s in planned.sampled:
+        if planned.in_question(s.shard.name) and s.kind not in _MEDIA_KINDS and s.shard.member:
+            by_file[s.shard.name, s.shard.config][s.shard.member].update(s.chunk.batch.schema.names)
+    for (name, _), tables in by_file.items():
+        (first, columns), *others = tables.items()
+        for table, its in others:
+            series = _DIGITS.sub("", first) == _DIGITS.sub("", table)
+            if not _alike(its, columns) or (name in databases and not series):
+                _ask(
+                    f"{name} holds the tables {one_line(first, 80)} {_columns(columns)} and {one_line(table, 80)} "
+                    f"{_columns(its)}.",
+                    "--config-by table (each table is a config of its own)",
+                    f"--config-by table --config {shlex.quote(split_called(first))} (only this table)",
+                    f"--include {pattern_of([name])} (one dataset of all tables)",
+                )
+
+
 def _two_schemas(planned: Planned) -> None:
     """Files with different columns in one config."""
     by_config: dict[str, dict[str, tuple[str, set[str]]]] = defaultdict(dict)
@@ -354,6 +377,7 @@ _CHECKS = (
     _unjoined_files,
     _stray_files,
     _same_stem,
+    _unlike_tables,
     _two_schemas,
     _whole_beside_parts,
     _repeats,

@@ -294,7 +294,7 @@ def plan_source(source: Source, name: str, wishes: Wishes) -> IngestPlan:
         raise refusal(source.location, source.files)
     if wishes.encoding:
         taken = with_encoding(taken, wishes.encoding, source.location)
-    listed, left_out = split_shards(taken, by, wishes.config, wishes.split)
+    listed, left_out = split_shards(taken, by, split_by(wishes.config_by, "--config-by"), wishes.config, wishes.split)
     account = account_of(source, [leaving_out(claim, left_out) for claim in taken], rest, wishes.format)
     parts: list[IngestPart] = []
     samples: list[tuple[IngestPart, SourceChunk, Shard]] = []

@@ -90,7 +90,7 @@ def column_as_text(batch: pa.RecordBatch, column: str) -> pa.Array:
 
 
 def split_shards(
-    taken: Sequence[FormatClaim], by: SplitBy, config: str, split: str
+    taken: Sequence[FormatClaim], by: SplitBy, config_by: SplitBy, config: str, split: str
 ) -> tuple[list[tuple[FormatClaim, list[Shard]]], dict[str, str]]:
     """The shards of each claim with their splits and configs, without those that were not asked for; and the files left out."""
     listed: list[tuple[FormatClaim, list[Shard]]] = []
@@ -100,6 +100,8 @@ def split_shards(
             continue
         with foreign(claim.files[0].name):
             shards = claim.adapter.shards(claim.files)
+        if config_by.how == "table":
+            shards = [replace(s, config=split_called(s.member)) if s.member else s for s in shards]
         shards = [replace(s, split=s.split or claim.split, config=s.config or claim.config) for s in shards]
         shards, out = settled(shards, claim.files, by)
         listed.append((claim, shards))

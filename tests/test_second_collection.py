@@ -14,7 +14,7 @@ import pytest
 # What `add` asks about, and the options that answer.
 ANSWERS: dict[str, tuple[str, ...]] = {
     "moby_dick": ("--include", "*.txt", "--include", "*.json"),
-    "movies_sqlite/movies.db": ("--as", "tabular"),
+    "movies_sqlite/movies.db": ("--as", "tabular", "--config-by", "table"),
 }
 OPTIONS = {**ANSWERS, "semicolon_cp1252/laender.csv": ("--encoding", "cp1252")}  # a detector may not be installed
 # What is not read: the words with which the error names the format.

@@ -44,8 +44,8 @@ _ARCHIVES = frozenset(["zip", "tar", "tgz", "wds", "7z", "rar"])
 class SplitBy:
     """What decides a row's split (or config): the names of files (`""`), or what the user said.
 
-    `how` is "names", "none", "file" (each file is its own), "folder" (the folder at `level`, counted from 1, or from the end
-    if it is negative) or "column".
+    `how` is "names", "none", "file" (each file is its own), "table" (each table of a file is its own), "folder" (the folder at
+    `level`, counted from 1, or from the end if it is negative) or "column".
     """
 
     how: str = "names"
@@ -54,8 +54,13 @@ class SplitBy:
 
 
 def split_by(text: str, option: str = "--split-by") -> SplitBy:
-    """Parses the value of `--split-by` or `--config-by`: "none", "file", "folder:N", "column:NAME" or a column's name."""
+    """Parses the value of `--split-by` or `--config-by`: "none", "file", "folder:N", "column:NAME" or a column's name.
+
+    `--config-by` also takes "table".
+    """
     kind, colon, rest = text.partition(":")
+    if text == "table" and option == "--config-by":
+        return SplitBy(text)
     if text in ("none", "file"):
         return SplitBy(text)
     if kind == "folder" and (colon or not rest):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +78,43 @@ def test_files_of_two_schemas_are_asked_about(tmp_path: Path) -> None:
     assert {s.config for part in plan(tmp_path, **each).parts for s in part.shards} == {"people", "rivers"}
     assert used(plan(tmp_path, **one)) == {"people.csv"}
     assert used(plan(tmp_path, **both)) == {"people.csv", "rivers.csv"}
+
+
+def test_tables_of_two_schemas_in_a_database_are_asked_about(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "places.db")) as base:
+        base.executescript(
+            "create table rivers (river, km); insert into rivers values ('Elbe', 1094), ('Oder', 840);"
+            "create table people (name, born); insert into people values ('Ann', 1931), ('Bob', 1944);"
+        )
+    error = asked(tmp_path)
+    assert "places.db holds the tables people (born, name) and rivers (km, river)" in error.message
+    each, one, every = answers(error)
+    tables = [
+        {(s.config, s.member) for part in plan(tmp_path, **answer).parts for s in part.shards}
+        for answer in (each, one, every)
+    ]
+    assert tables == [
+        {("people", "people"), ("rivers", "rivers")},
+        {("people", "people")},
+        {("", "people"), ("", "rivers")},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("tables", "asks"), [(("states", "counties"), True), (("log_1", "log_2"), False), (("train", "test"), False)]
+)
+def test_tables_of_equal_columns_are_one_dataset_if_their_names_are_a_series(
+    tmp_path: Path, tables: tuple[str, str], asks: bool
+) -> None:
+    with closing(sqlite3.connect(tmp_path / "places.db")) as base:
+        for number, name in enumerate(tables):
+            base.executescript(
+                f"create table {name} (name, km); insert into {name} values ('Elbe', {number}), ('Oder', 840);"
+            )
+    if asks:
+        assert "holds the tables counties (km, name) and states (km, name)" in asked(tmp_path).message
+    else:
+        assert used(plan(tmp_path)) == {"places.db"}
 
 
 def test_files_that_share_most_columns_are_one_dataset(tmp_path: Path) -> None:

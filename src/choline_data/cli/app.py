@@ -59,7 +59,8 @@ def add(
         typer.Option(metavar="WHAT", help="Take splits from a column, folder:N, file (each file is a split) or none."),
     ] = "",
     config_by: Annotated[
-        str, typer.Option(metavar="WHAT", help="Take configs from a column, folder:N or file (each file is a config).")
+        str,
+        typer.Option(metavar="WHAT", help="Take configs from a column, folder:N, file or table (each is a config)."),
     ] = "",
     encoding: EncodingOption = None,
     license_: Annotated[
