@@ -11,7 +11,7 @@ from typing import Any
 from choline_data.adapters.base import Source
 from choline_data.catalog.card_at import card_at
 from choline_data.catalog.cards import Card
-from choline_data.catalog.downloaded import downloaded
+from choline_data.catalog.downloaded import downloaded, fetch_small
 from choline_data.catalog.ingest import Ingested, Progress, check_limit, publish
 from choline_data.catalog.planning import IngestPlan, Wishes, plan_source
 from choline_data.errors import HomeError, UnavailableError
@@ -77,6 +77,8 @@ def prepare(
     )
     name = check_name(name) if name else _default_name(source, places[0])
     there = Catalog(home).entries().get(name)
+    if not wishes.limit:
+        fetch_small(source)
     plan = plan_source(source, name, wishes)
     added = _added(places, source.revision or revision, replace(wishes, encoding=_settled(plan, wishes)))
     return Prepared(plan, source, there.revision if there else None, card, tags, added)

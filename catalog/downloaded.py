@@ -11,6 +11,19 @@ from choline_data.places.fetching import drop, fetch
 from choline_data.places.kept_files import kept_name
 from choline_data.places.locations import is_url
 
+SMALL_BYTES = 1 << 20
+SMALL_FILES = 32  # a source with fewer small files is not worth a download before its plan
+MOST_BYTES = 4 << 30
+
+
+def fetch_small(source: Source) -> None:
+    """Downloads the small files of a hub dataset that has many. The plan reads the head of each, which is slow one by one."""
+    small = [
+        file for file in source.files if is_url(file.path) and 0 <= file.size <= SMALL_BYTES and kept_name(file.path)
+    ]
+    if len(small) >= SMALL_FILES and sum(file.size for file in small) <= MOST_BYTES:
+        fetch(file.path for file in small)
+
 
 @contextmanager
 def downloaded(plan: IngestPlan, source: Source) -> Iterator[None]:

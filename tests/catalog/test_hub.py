@@ -203,6 +203,21 @@ def test_ten_thousand_images_are_listed_in_batches_and_downloaded_in_parallel(hu
     ]
 
 
+def test_the_files_of_a_folder_of_images_are_each_downloaded_once(hub, tmp_path):
+    pil = pytest.importorskip("PIL.Image")
+    from fake_hub import FakeRepo
+
+    files = {}
+    for n in range(40):
+        out = io.BytesIO()
+        pil.new("RGB", (2, 2), (n, n, n)).save(out, "PNG")
+        files[f"train/{'cat' if n % 2 else 'dog'}/{n}.png"] = out.getvalue()
+    hub.repos["o/pets"] = FakeRepo(files)
+    home = Home(tmp_path / "home")
+    done = ingest(home, prepare(home, "o/pets"))
+    assert (done.entry.kind, done.rows, hub.asked["cdn"], kept(tmp_path)) == ("image", 40, 40, [])
+
+
 # --- Faults
 
 
