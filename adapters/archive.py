@@ -35,10 +35,9 @@ from choline_data.errors import SourceFormatError
 
 @dataclass(frozen=True)
 class Archive:
-    """Reads the members with `inner`. If other members belong to another adapter, `only` names the members to read.
-
-    `refuses` says that this adapter reports the refused members as rejects. Only one adapter of an archive does so.
-    `options` are those of the source, which decide the splits of the members.
+    """Reads the members with `inner`. If other members belong to another adapter, `only` names the members to read. With
+    `refuses`, this adapter reports the refused members as rejects; only one adapter of an archive does this. `options` are the
+    options of the source, which decide the splits of the members.
     """
 
     inner: Adapter | None = None
@@ -47,7 +46,7 @@ class Archive:
     options: tuple[tuple[str, str], ...] = ()
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """The shards of `inner` for the members of all these archives, and one for each archive with refused members."""
+        """Returns the shards of `inner` for the members of these archives, and one for each archive with refused members."""
         listed = [(f, members.listing(f)) for f in files]
         found = _members(listed, dict(self.options))
         chosen = tuple(m for m in found if m.name in self.only) if self.only else found
@@ -58,7 +57,7 @@ class Archive:
         return shards
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """The chunks of `inner`. For a shard that is an archive itself, a chunk with the refused members as rejects."""
+        """Yields the chunks of `inner`. If the shard is an archive itself, yields a chunk with the refused members as rejects."""
         file = SourceFile(shard.path, shard.name)
         if members.is_member(shard.path):
             yield from self._inner((), (file,)).read(shard, start=start)
@@ -102,7 +101,7 @@ def detect(source: Source) -> list[FormatClaim]:
 
 
 def _wanted(listed: Sequence[members.Listed], source: Source) -> tuple[tuple[SourceFile, ...], list[FileRole]]:
-    """The members to read, and the others with the reason why they are left out."""
+    """Returns the members to read, and the other members with the reason why they are left out."""
     refuse_table_formats(source.location, (entry.file.name for entry in listed))
     chosen = chosen_of(source)
     found: list[SourceFile] = []

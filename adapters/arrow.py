@@ -30,7 +30,7 @@ MAX_BATCH_ROWS = 1 << 27
 _MAGIC = b"ARROW1"
 _FEATHER_1 = b"FEA1"
 _CONTINUATION = b"\xff\xff\xff\xff"
-_DICTIONARY, _BATCH = 2, 3  # kinds of messages
+_DICTIONARY, _BATCH = 2, 3  # numbers of the kinds of messages
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def _refusing(name: str) -> Iterator[None]:
 
 
 def _header(meta: bytes, raw: BinaryIO, body_at: int) -> tuple[int, int, list[int]]:
-    """(header type, body length, declared uncompressed buffer lengths) of a message, read from its flatbuffer."""
+    """Reads from a message's flatbuffer: (header type, body length, declared uncompressed buffer lengths)."""
     message = _uint(meta, 0)
     kind = meta[_field(meta, message, 1)] if _field(meta, message, 1) else 0
     place = _field(meta, message, 3)
@@ -185,7 +185,7 @@ def _uint(data: bytes, at: int) -> int:
 
 
 def _follow(data: bytes, at: int) -> int:
-    """The position to which the offset at `at` points; 0 for an absent field."""
+    """Returns the position to which the offset at `at` points, or 0 for an absent field."""
     return at + _uint(data, at) if at else 0
 
 

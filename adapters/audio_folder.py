@@ -72,7 +72,7 @@ ADAPTER = AudioFolder
 
 
 def _label(folders: list[str]) -> dict[str, Any]:
-    """The folders of a clip as its label."""
+    """Returns the folders of a clip as its label."""
     if not folders:
         return {}
     return {"label": "/".join(_NUMBERED.sub("", folder) for folder in folders), "folder": "/".join(folders)}
@@ -117,7 +117,10 @@ def _claim(
 
 
 def in_lists(clips: list[SourceFile], lists: list[SourceFile]) -> list[SourceFile]:
-    """The clips with the splits of the lists that name them, such as `testing_list.txt`. Clips of no list are for training."""
+    """Gives each clip the split of the list that names it, such as `testing_list.txt`.
+
+    Clips that no list names are for training.
+    """
     listed: dict[tuple[str, ...], str] = {}
     for file, data in members.contents(lists, MAX_TEXT_BYTES):
         found = splits_in(parts(file.name)[-1].partition(".")[0])

@@ -26,8 +26,8 @@ MAX_ROW_BYTES = 16 << 20
 class SourceFile:
     """A file of a source. `path` is a local path or an fsspec URL; `name` is the file's path within the source.
 
-    `split` and `config` are set before a format is asked (`adapters.reading.splits`). A shard without a split gets that of its
-    file.
+    `split` and `config` are set before a format is asked (`adapters.reading.splits`). A shard without a split gets the split of
+    its file.
     """
 
     path: str
@@ -46,12 +46,13 @@ class Shard:
     name: str
     member: str = ""
     start: int = 0
-    end: int = -1  # -1: to the end. Bytes for line formats, row groups for Parquet, the adapter's own unit elsewhere.
+    # -1 means to the end. The unit is bytes for line formats, row groups for Parquet, and the adapter's own unit elsewhere.
+    end: int = -1
     files: tuple[SourceFile, ...] = ()  # for adapters whose samples are files (folders of images, sidecars)
     size: int = -1
     split: str = ""
     config: str = ""
-    encoding: str = ""  # of a text file, as decided before reading; "" if it is decided by the adapter
+    encoding: str = ""  # the encoding of a text file, if it is decided before reading; "" if the adapter decides it
 
     @property
     def origin(self) -> str:
@@ -92,7 +93,10 @@ class Adapter(Protocol):
     """Reads one source format. Implementations are frozen dataclasses: they hold options and no state."""
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """The shards of these files, in source order. They are the same on every machine and for any number of workers."""
+        """Returns the shards of these files, in source order.
+
+        The shards are the same on every machine and for any number of workers.
+        """
         ...
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
@@ -130,10 +134,8 @@ USED, JOINED, DESCRIBED, LEFT_OUT = ROLES = ("used", "joined", "described", "lef
 
 @dataclass(frozen=True)
 class FileRole:
-    """What becomes of a file of a source.
-
-    The rows of a *used* file are samples. A *joined* file adds values to the samples of other files. A *described* file
-    describes the dataset. The reason says why a file is not used.
+    """How a file of a source is used. The rows of a *used* file are samples. A *joined* file adds values to the samples of other
+    files. A *described* file describes the dataset. The reason says why a file is not used.
     """
 
     name: str
@@ -189,7 +191,7 @@ def chunk_of(batch: pa.RecordBatch, first_row: int, rejects: tuple[Reject, ...] 
 
 
 def from_row(start: int, chunks: Iterator[SourceChunk]) -> Iterator[SourceChunk]:
-    """`chunks` without the rows before `start`. Formats that cannot seek use it to resume."""
+    """Yields `chunks` without the rows before `start`. Formats that cannot seek use this function to resume."""
     for chunk in chunks:
         if len(chunk.rows) and chunk.rows[0] >= start and not chunk.rejects:
             yield chunk

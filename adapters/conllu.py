@@ -33,7 +33,10 @@ class ConllU:
     """Reads one sentence for each row. A sentence is rejected if a line does not have ten columns."""
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """One shard for each file, because a sentence belongs to the document that was named last before it."""
+        """Returns one shard for each file.
+
+        A file is not divided, because a sentence belongs to the last document named before it.
+        """
         return [Shard(f.path, f.name, size=f.size) for f in in_order(files)]
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:

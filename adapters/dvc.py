@@ -93,7 +93,7 @@ def _outs(file: SourceFile) -> Iterator[_Out]:
 
 
 def _stores(file: SourceFile) -> tuple[str, list[str]]:
-    """The repository's root, and the locations that may have its objects: the cache, then the remotes."""
+    """Returns the repository's root, and the locations that may have its objects: the cache, then the remotes."""
     if is_url(file.path):
         return redacted(file.path), []
     for folder in Path(os.path.abspath(file.path)).parents:

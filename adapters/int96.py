@@ -60,7 +60,7 @@ def unit_of(
 
 
 def _times(column: pa.Array, rows: Integers | None = None) -> Iterator[tuple[Integers, Integers]]:
-    """For every leaf of a column: the row of each timestamp, and the timestamps as integers (0 for null)."""
+    """Yields, for every leaf of a column, the row of each timestamp, and the timestamps as integers (0 for null)."""
     kind = column.type
     rows = np.arange(len(column), dtype=np.int64) if rows is None else rows
     if pa.types.is_timestamp(kind):

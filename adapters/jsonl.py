@@ -45,7 +45,7 @@ class JsonLines:
     max_row_bytes: int = MAX_ROW_BYTES
     encoding: str = ""
     rare: ClassVar[float] = (
-        0.1  # a file with so few lines that are not ASCII is UTF-8; lines that are not become rejects
+        0.1  # a file with so few non-ASCII lines counts as UTF-8; its lines that are not UTF-8 become rejects
     )
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
@@ -112,7 +112,7 @@ _PARTS = re.compile(rb'"(?:[^"\\]|\\.)*"|["{}\[\]]', re.DOTALL)
 
 
 def _cut_line(block: bytes) -> bytes:
-    """The last line, if the file ends inside of its object. A block without a line end is the last of a file."""
+    """Returns the last line if the file ends inside the line's object. Only the last block of a file has no line end."""
     if block.endswith(b"\n"):
         return b""
     line = block[block.rfind(b"\n") + 1 :]
@@ -128,12 +128,12 @@ def _cut_line(block: bytes) -> bytes:
 
 
 def _line_numbers(block: bytes) -> list[int]:
-    """The line number of each non-blank line of the block. Line numbers start at 1."""
+    """Returns the line number of each non-blank line of the block. Line numbers start at 1."""
     return [n for n, line in enumerate(block.split(b"\n"), 1) if line.strip(b" \t\r")]
 
 
 def _can_be_cut(head: bytes) -> bool:
-    """Whether line ends can be searched in the bytes from any place: the file is not compressed, and not UTF-16 or UTF-32."""
+    """Whether the file can be read in byte ranges. A compressed file can't, nor can a file in UTF-16 or UTF-32."""
     wide = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in head
     return not wide and not plain_files.compression_of(head)
 

@@ -43,7 +43,8 @@ _FORMATS = {
 }  # fmt: skip
 _NO_NAME = re.compile(r"^column_\d+$")
 _SUBMISSION = re.compile(r"^sample_?submission", re.IGNORECASE)
-_UNCHECKED = frozenset({"validated", "other", "invalidated", "reported"})  # of Common Voice, beside train, dev and test
+# lists of Common Voice beside train, dev and test
+_UNCHECKED = frozenset({"validated", "other", "invalidated", "reported"})
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class MediaTable:
     def _piece(
         self, chunk: SourceChunk, first: int, values: list[Any], wanted: list[list[SourceFile | None]], shard: Shard
     ) -> SourceChunk:
-        """The rows from `first` on with their media. Rows whose media are missing or damaged become rejects."""
+        """Returns the rows from `first` on with their media. Rows whose media are missing or damaged become rejects."""
         files = {file.path: file for found in wanted for file in found if file is not None}
         data = {f.path: content for f, content in members.contents(list(files.values()), self.max_bytes, inflate=False)}
         kept: list[int] = []
@@ -123,7 +124,7 @@ ADAPTER = MediaTable
 
 
 def _named(batch: pa.RecordBatch, column: str) -> str:
-    """The column that is called like a medium, such as `image` or `images`. "" if there is none."""
+    """Returns the column with the name of a medium, such as `image` or `images`. "" if there is none."""
     return next((name for name in (column, f"{column}s", f"{column}_path") if name in batch.schema.names), "")
 
 
@@ -241,7 +242,7 @@ def _first_rows(inner: Adapter, table: SourceFile) -> pa.RecordBatch | None:
 
 
 def _hits(batch: pa.RecordBatch, name: str, names: MediaNames) -> tuple[float, list[SourceFile]]:
-    """The share of the column's values that name media, and these media."""
+    """Returns the share of the column's values that name media, and these media."""
     kind = batch.schema.field(name).type
     if pa.types.is_list(kind) and not pa.types.is_string(kind.value_type):
         return 0.0, []
@@ -287,7 +288,7 @@ def _named_only(
 
 
 def _without_unchecked(claims: list[FormatClaim]) -> tuple[list[FormatClaim], list[tuple[str, str]]]:
-    """Without the lists of Common Voice that repeat the rows of train, dev and test, or hold clips that failed a check."""
+    """Leaves out the lists of Common Voice that repeat the rows of train, dev and test, or that hold clips which failed a check."""
     stems = {parts(claim.files[0].name)[-1].partition(".")[0] for claim in claims}
     if not {"train", "validated"} <= stems:
         return claims, []

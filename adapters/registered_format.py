@@ -16,7 +16,7 @@ PLUGIN_GROUP = "choline_data.adapters"
 class RegisteredFormat:
     """An entry of the registry. `extra` is the package extra to install if the module's library is missing.
 
-    A format `by_table` is asked only for the files that the table of known formats gives to it as their `reader`. `package`
+    With `by_table`, the format gets only the files for which the table of known formats names this format as `reader`. `package`
     is the name of the installed package that adds the format; it is empty for our own formats.
     """
 

@@ -98,9 +98,8 @@ def format_named(name: str) -> RegisteredFormat:
 
 
 def claims(source: Source, only: str = "") -> tuple[list[FormatClaim], Source]:
-    """The claims of all formats on this source, and a source with the files that no format claimed.
-
-    With `only`, asks just that format (a card's `adapter:`, or `--format`).
+    """Returns the claims of all formats on this source, and a source with the files that no format claimed. With `only`, uses just
+    that format (a card's `adapter:`, or `--format`).
     """
     if only:
         found = _detect(format_named(only), source)
@@ -160,7 +159,7 @@ class _Asking:
         self._accept([best])
 
     def _accept(self, found: Sequence[FormatClaim]) -> None:
-        """Accepts these claims. The packages are asked again if that takes files of their bids."""
+        """Accepts these claims. If they take files of bids, the packages make new bids."""
         self._taken += found
         self._rest = _without(self._rest, found)
         gone = {name for claim in found for name in _names_of(claim)}
@@ -169,7 +168,7 @@ class _Asking:
 
 
 def _beats(bid: FormatClaim, found: Sequence[FormatClaim]) -> bool:
-    """Whether a bid has a higher score than each of these claims that has a file of it, and there is such a claim."""
+    """Whether the bid shares files with some of these claims, and has a higher score than each of them."""
     names = {f.name for f in bid.files}
     rivals = [claim.score for claim in found if names & _names_of(claim)]
     return bool(rivals) and bid.score > max(rivals)

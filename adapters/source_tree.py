@@ -63,7 +63,7 @@ class SourceTree:
     max_bytes: int = MAX_ROW_BYTES
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """Groups of files in order of name."""
+        """Returns shards of several files each, in order of name."""
         return file_shards(in_order(files))
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:

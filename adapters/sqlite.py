@@ -123,7 +123,7 @@ def _tables(base: sqlite3.Connection) -> list[str]:
 
 
 def _order(base: sqlite3.Connection, table: str) -> str:
-    """The ORDER BY expression: a name of the rowid that no column has, else the primary key."""
+    """Returns the ORDER BY expression: a name of the rowid that no column has, else the primary key."""
     columns = base.execute(f"PRAGMA table_xinfo({_quoted(table)})").fetchall()
     names = {str(c[1]).lower() for c in columns}
     key = [_quoted(c[1]) for c in sorted(columns, key=lambda c: c[5]) if c[5]]

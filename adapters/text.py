@@ -38,7 +38,8 @@ MIN_LINES = 50
 PARAGRAPH_CHARS = 200
 LOOK_FILES = 64
 MIN_PROSES = 10
-UNKNOWN_SHARE = 0.05  # of the documents of a shard that may be kept with escapes for the bytes of an unknown encoding
+# share of a shard's documents that may have an unknown encoding; their non-ASCII bytes are kept as escapes
+UNKNOWN_SHARE = 0.05
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ class Text:
         yield from rows.take()
 
     def _units(self, shard: Shard) -> Iterator[tuple[list[str], dict[int, str]]]:
-        """The texts, and the reasons, by row number, for texts that are rejected: they are not UTF-8."""
+        """Yields the texts, and for texts that are rejected the reasons by row number. A text is rejected if it is not UTF-8."""
         pattern = {
             "line": rb"\r?\n",
             "paragraph": rb"\r?\n(?:[ \t]*\r?\n)+",
@@ -258,7 +259,10 @@ def _most_like_the_first(files: list[SourceFile], *, plain: bool) -> list[Source
 
 
 def _proses(files: list[SourceFile], *, plain: bool) -> list[SourceFile]:
-    """The texts among files whose names say nothing. If nearly all are prose, a text in an unknown encoding counts too."""
+    """Returns the texts among files whose names do not show what they are.
+
+    If nearly all are prose, a text in an unknown encoding counts too.
+    """
     texts = [f for f in files if _head_of_text(f) is not None]
     if plain:
         return texts
@@ -283,7 +287,7 @@ def _head(file: SourceFile) -> bytes:
 
 
 def _head_of_text(file: SourceFile) -> bytes | None:
-    """The first bytes of a text. None if the file is something else."""
+    """Returns the first bytes of a text. None if the file is not a text."""
     head = _head(file)
     if declared_in(file.name).startswith("utf-16"):
         return head

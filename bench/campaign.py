@@ -62,7 +62,7 @@ Expected = dict[str, list[str]]
 
 
 def sources(folder: Path) -> list[Path]:
-    """Makes folders to add. All have one file in common, and so share one store file."""
+    """Makes folders for `add`. All folders have one file in common, so their datasets share one store file."""
     common = "".join(json.dumps({"text": f"A common line {row} of some words."}) + "\n" for row in range(ROWS))
     out = []
     for version in range(VERSIONS):

@@ -1,4 +1,4 @@
-"""The account of a source: what became of each of its files, and of the rows of each file."""
+"""The account of a source: how `add` used each file, and how many rows of each file were stored or rejected."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class RowCount:
 
 
 class RowsRead:
-    """Counts the rows of a shard as they are read, by their number and by their row numbers."""
+    """Counts the rows of a shard while they are read, and records their row numbers."""
 
     def __init__(self, file: str) -> None:
         self._file = file
@@ -75,7 +75,7 @@ class RowsRead:
             self._last = max(self._last, *numbers)
 
     def count(self, published: int, rejected: int) -> RowCount:
-        """The count. An adapter numbers all rows of a shard, so a gap in the numbers is a row that it lost."""
+        """Returns the count. An adapter numbers all rows of a shard, so a gap in the numbers shows that the adapter lost a row."""
         span = self._last - self._first + 1
         return RowCount(self._file, span if self._of_batches else self._rows, published, rejected)
 
@@ -95,7 +95,10 @@ def account_of(source: Source, claims: Sequence[FormatClaim], rest: Source, only
 
 
 def with_rows(account: Sequence[FileAccount], counts: Iterable[RowCount]) -> tuple[FileAccount, ...]:
-    """The account with the numbers of rows of the files that were read by themselves."""
+    """Returns the account, completed by the numbers of rows.
+
+    Only files that were not read together with other files have such numbers.
+    """
     rows: dict[str, list[int]] = {}
     for count in counts:
         total = rows.setdefault(count.file, [0, 0])

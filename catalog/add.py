@@ -22,7 +22,7 @@ from choline_data.store import Catalog
 from choline_data.store.leases import writing
 from choline_data.store.snapshots import check_name, name_from
 
-MAX_ENCODINGS = 256  # of so many files the encodings are kept with the options of an `add`
+MAX_ENCODINGS = 256  # the options of an `add` keep the encodings of at most so many files
 
 
 @dataclass(frozen=True)
@@ -85,10 +85,11 @@ def prepare(
 
 
 def _with_card(wishes: Wishes, card: Card) -> Wishes:
-    """The user's options, completed by those of the card."""
+    """Returns the user's options, completed by the options of the card."""
     return replace(
         wishes,
-        license=wishes.license or (card.license if card.license != NOASSERTION else ""),  # the source may state one
+        # the source may state a licence
+        license=wishes.license or (card.license if card.license != NOASSERTION else ""),
         as_kind=wishes.as_kind or card.kind,
         form=wishes.form or card.form,
         config=wishes.config or card.config,
@@ -126,7 +127,7 @@ def _added(places: Sequence[str], revision: str, wishes: Wishes) -> dict[str, An
 
 
 def _lasting(place: str) -> str:
-    """The location as it holds from any folder."""
+    """Returns the location in a form that is valid in every working folder."""
     return os.path.abspath(place) if os.path.exists(place) or place.startswith((".", "/", "~")) else place
 
 
@@ -177,7 +178,7 @@ def ingest(
         error.remedy = f"{error.remedy} Nothing was published."
         error.args = (f"{error.message} {error.remedy}",)
         raise
-    except OSError as error:  # errors of reading the source are already CholineDataErrors here
+    except OSError as error:  # errors from reading the source are already CholineDataErrors at this point
         raise UnavailableError(
             f"{home.location} can't be written: {error.strerror or error}.",
             remedy="Make room there, or name another place with --home. Nothing was published.",

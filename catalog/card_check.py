@@ -22,7 +22,7 @@ _SOURCE = re.compile(r"^hf://datasets/([^/@]+/[^/@]+)(?:@([^/]+))?")
 _NUMBER = re.compile(r"(?<![\w.,])(~?)(\d+(?:,\d{3})*)(?:\.(\d+))?\s*([kKMBT](?![A-Za-z]))?\s*([A-Za-z]*)")
 _POWERS: Final = {"": 0, "k": 3, "K": 3, "M": 6, "B": 9, "T": 12}
 _OTHER_UNITS = re.compile(r"^(?:[kKMGTP]i?B|bytes?|tok\w*|h|hours?|words?|hrs?|min\w*|lang\w*|x|days?|years?)$", re.I)
-_BETWEEN = re.compile(r"^(\d+[KMBT]?)\s*<\s*n\s*<\s*(\d+[KMBT]?)$")  # the forms of size_categories
+_BETWEEN = re.compile(r"^(\d+[KMBT]?)\s*<\s*n\s*<\s*(\d+[KMBT]?)$")  # the forms that values of size_categories have
 _BEYOND = re.compile(r"^n\s*([<>])\s*(\d+[KMBT]?)$")
 
 
@@ -99,7 +99,7 @@ def _source(card: Card, hub: _OnHub) -> Iterator[CardFact]:
 
 
 def _files(card: Card, hub: _OnHub) -> Iterator[CardFact]:
-    """Whether there is something to read: data files, or the Parquet conversion of a loading script."""
+    """Whether the dataset has files to read: data files, or the Parquet conversion of a loading script."""
     names = [sibling.rfilename for sibling in hub.info.siblings or ()]
     script = hub.name.rsplit("/", 1)[-1] + ".py"
     data = [name for name in names if name not in ("README.md", ".gitattributes", script)]
@@ -185,7 +185,7 @@ def _value(number: re.Match[str]) -> float:
 
 
 def _means(number: re.Match[str], count: int) -> bool:
-    """Whether the text may stand for this count: exactly, or rounded to its last digit if it has a suffix such as "k"."""
+    """Whether the text states this count. A text with a suffix such as "k" may be rounded to its last digit."""
     digit = 10 ** (_POWERS[number[4] or ""] - len(number[3] or "")) if number[4] else 0.5
     return abs(_value(number) - count) <= max(digit, 0.05 * count if number[1] else 0)
 

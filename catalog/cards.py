@@ -45,20 +45,20 @@ class Card:
     source: str
     title: str = ""
     description: str = ""
-    revision: str = ""  # empty: unpinned
+    revision: str = ""  # revision of the source; empty if it is not pinned
     adapter: str = ""  # empty: detected
-    configs: tuple[str, ...] = ()  # the known ones; `*` stands for a part that varies
+    configs: tuple[str, ...] = ()  # the known configs; `*` stands for a part that varies
     config: str = ""
     split: str = ""
-    split_by: str = ""  # as --split-by
+    split_by: str = ""  # the value of --split-by
     config_by: str = ""
     kind: str = ""
     form: str = ""
     mapping: tuple[tuple[str, str], ...] = ()  # (role in the form, source column)
     include: tuple[str, ...] = ()  # patterns of file names, as `add --include`
     exclude: tuple[str, ...] = ()
-    encoding: str = ""  # of the text files, as `add --encoding`
-    join: tuple[str, ...] = ()  # as `add --join`
+    encoding: str = ""  # encoding of the text files, as in `add --encoding`
+    join: tuple[str, ...] = ()  # columns that name media, as in `add --join`
     license: str = NOASSERTION
     license_audited: str = ""  # the result of an audit, if it differs from the publisher's statement
     license_field: str = ""  # the source column with each row's own licence

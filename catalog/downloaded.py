@@ -27,7 +27,7 @@ def fetch_small(source: Source) -> None:
 
 @contextmanager
 def downloaded(plan: IngestPlan, source: Source) -> Iterator[None]:
-    """Within this context, the files that the plan reads are on this machine. After a failure they stay, for the next try.
+    """Downloads the files that the plan reads, and keeps them during the block. After a failure the files stay for the next try.
 
     With a limit nothing is downloaded beforehand, because the plan may need only a small part of the files.
     """

@@ -48,7 +48,7 @@ def refuse_error_pages(files: Iterable[SourceFile]) -> None:
 
 
 def page_of(file: SourceFile) -> str:
-    """What page the file is, in words. "" if it is none."""
+    """Says in words which kind of page the file is. "" if the file is not a page."""
     try:
         head = io.head(file.path, HEAD_BYTES)
     except CholineDataError:

@@ -34,7 +34,8 @@ from choline_data.store.object_names import manifest_name
 FILE_BYTES = 512 << 20
 MAX_REJECTS_KEPT = 100_000
 
-Progress = Callable[[int, int], None]  # rows and source bytes done since the last call
+# called with the numbers of rows and source bytes that are done since the last call
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,10 @@ class RunningUnit:
     def _divided(
         self, part: IngestPart, chunk: pa.RecordBatch, keep: pa.Array | None, samples: pa.RecordBatch
     ) -> Iterable[tuple[Part, pa.RecordBatch]]:
-        """The samples by config and split. If a column decides these, at most as many samples as the limit allows."""
+        """Returns the samples by config and split.
+
+        If a column decides these, returns at most as many samples as the limit allows.
+        """
         above = (self._unit.config, self._unit.split)
         if not part.by_row:
             return ((above, samples),)
@@ -172,7 +176,7 @@ class RunningUnit:
         )
 
     def abandon(self) -> None:
-        """Drops the files that are not in the home yet."""
+        """Deletes the files that are not in the home yet."""
         for writer in (*self._writers.values(), *([self._ended[1]] if self._ended else [])):
             writer.abandon()
 

@@ -153,7 +153,7 @@ def _local(path: str) -> Source:
 
 
 def _globbed(pattern: str, left_out: list[tuple[str, str]]) -> list[str]:
-    """The files that match, in order. Files that are never data are added to `left_out` instead."""
+    """Returns the files that match, in order. Files that are never data are added to `left_out` instead."""
     import glob
 
     fixed = os.path.dirname(re.split(r"[*?\[]", pattern, maxsplit=1)[0])
@@ -221,7 +221,7 @@ def _walk(root: str, bound: str) -> _Listing:
                 folder = "/" if entry.is_dir(follow_symlinks=False) else ""
                 listing.left_out.append((in_utf8(name) + folder, reason))
             elif entry.is_symlink() and not _is_inside(entry, name, bound):
-                continue  # its files are listed at their real place
+                continue  # the files of the linked folder are listed at their real place
             elif entry.is_dir(follow_symlinks=False):
                 pending.append((entry.path, name + "/"))
             else:
@@ -308,7 +308,7 @@ def _is_http(location: str) -> bool:
 
 
 def _web_files(path: str) -> dict[str, dict[str, Any]]:
-    """What the servers state about each URL of a brace set. The pin holds for the whole `add`."""
+    """Requests the size and validators of each URL of a brace set. They are pinned for the whole `add`."""
     found: dict[str, dict[str, Any]] = {}
     for name in expanded(path):
         place = urldefrag(name).url
@@ -318,7 +318,7 @@ def _web_files(path: str) -> dict[str, dict[str, Any]]:
 
 
 def _remote_files(location: str) -> dict[str, dict[str, Any]]:
-    """What an object store states about each file at the location."""
+    """Requests size and validators of each file at the location from the object store."""
     fs: Any
     fs, path = filesystem(location)
     found: dict[str, dict[str, Any]] = {}

@@ -31,9 +31,9 @@ from choline_data.store.manifest import store_manifest
 from choline_data.store.manifest_in_place import FileInPlace, ManifestInPlace
 from choline_data.store.object_names import manifest_name
 
-BLOCK_BYTES = 4 << 20  # a window of 64 blocks stays within 256 MiB
+BLOCK_BYTES = 4 << 20  # bytes of a block: a window of 64 blocks has at most 256 MiB
 SMALL_BLOCK_BYTES = 512 << 10
-_READS = 16  # footers read at once
+_READS = 16  # number of footers that are read at once
 
 
 @dataclass(frozen=True)

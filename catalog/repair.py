@@ -41,9 +41,9 @@ class Repaired:
     """The result of a repair."""
 
     done: list[tuple[str, str]] = field(default_factory=list)  # (file, what was done)
-    lost: list[str] = field(default_factory=list)  # what could not be put back, and what to do
+    lost: list[str] = field(default_factory=list)  # (file that could not be restored, what the user can do)
     failed: list[CholineDataError] = field(default_factory=list)
-    left: list[Fault] = field(default_factory=list)  # what is still wrong
+    left: list[Fault] = field(default_factory=list)  # the faults that remain
 
 
 def repair(home: Home, name: str = "", *, workers: int = 1, said: Callable[[str], None] | None = None) -> Repaired:
@@ -242,7 +242,7 @@ def _repair_tokens(home: Home, fault: Fault) -> str:
 
 
 def without(revision: Revision, gone: Collection[str]) -> AnyManifest:
-    """The revision's manifest without the checksums of these objects, which lie beside it."""
+    """Returns the revision's manifest without the checksums of these objects."""
     digest = revision.revision
     about = dict(revision.about)
     if rejects_name(digest) in gone:

@@ -69,7 +69,7 @@ class RunClaims:
                 )
             now = loop.time()
             if now >= until:
-                raise UnavailableError("The files of claims in the home stay locked.") if busy else claim.taken()
+                raise UnavailableError("The folder `claims` of the home stays locked.") if busy else claim.taken()
             if now >= beat_at:
                 beat_at = now + self._limits.heartbeat
                 await alive()

@@ -74,7 +74,10 @@ def extra_json(batch: pa.RecordBatch, columns: Sequence[str], rest: Mapping[str,
 
 
 def _parts(column: pa.Array, field: pa.Field) -> Piece:
-    """The column's values as JSON text. The usual text column is in parts, which saves one concatenation."""
+    """Returns the column's values as JSON text.
+
+    The text of an ordinary text column is returned in parts, which saves one concatenation.
+    """
     if is_text(column.type) and not is_json(field) and not column.null_count:
         return ('"', escaped(column), '"')
     return (json_text(column, field),)
@@ -88,7 +91,7 @@ def json_object(pieces: Sequence[pa.Array | Piece], rows: int) -> pa.Array:
     if not pieces:
         return pa.nulls(rows, TEXT)
     parts: list[pa.Array | str] = ["{"]
-    begun: pa.Array | None = None  # mask of the rows that already have a key; unused once all rows have one
+    begun: pa.Array | None = None  # mask of the rows that already have a key; unused when all rows have a key
     everywhere = False
     for piece in pieces:
         if everywhere:

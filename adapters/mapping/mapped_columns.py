@@ -80,13 +80,16 @@ class MappedColumn:
 
     @cached_property
     def media(self) -> str:
-        """ "image", "audio" or "video" if the first values are such bytes or names of such files; else ""."""
+        """ "image", "audio" or "video" if the first values are bytes of such media or names of such files; else ""."""
         kinds = {medium_of(v) for v in self.there[:8]}
         return kinds.pop() if len(kinds) == 1 else ""
 
     @cached_property
     def media_bytes(self) -> bool:
-        """Whether the column has media that are not file names: the rules need no column name to recognise them."""
+        """Whether the column has the media themselves, and not their file names.
+
+        The rules recognise such a column whatever its name is.
+        """
         return bool(self.media) and not isinstance(_first(self.there), str)
 
     @cached_property

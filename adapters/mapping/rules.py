@@ -50,7 +50,7 @@ def candidates(look: Look) -> list[Find]:
 
 
 def _is_sparse(find: Find, look: Look) -> bool:
-    """Whether all columns that the sample needs are null in most rows. Then the mapping fits only a few rows."""
+    """Whether the mapping fits only a few rows: all columns that a sample needs are null in most rows."""
     needed = [look.columns[c] for r, c in find.fields if c in look.columns and r not in _MAY_LACK]
     return bool(needed) and all(len(c.there) * 2 < len(c.values) for c in needed)
 

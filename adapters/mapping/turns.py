@@ -42,7 +42,7 @@ class Talk:
 
     @property
     def left(self) -> str | None:
-        """`rest` as JSON text, or None if no turn has remaining keys."""
+        """Returns `rest` as JSON text, or None if no turn has remaining keys."""
         return dumps(self.rest) if any(self.rest) else None
 
 

@@ -19,7 +19,7 @@ MAX_COLUMNS = 2000
 MAX_NAME_BYTES = 1024
 MAX_DEPTH = 32  # an Arrow IPC reader gives up at 64 levels
 _INT32 = 2**31 - 1
-# View types, and a plain type for each. For lists only the kind of type matters, not the type of the values.
+# View types, and a plain type for each. Of a list type, only the kind is used, not the type of its values.
 _VIEWS: dict[int, pa.DataType] = {
     pa.string_view().id: pa.large_string(),
     pa.binary_view().id: pa.large_binary(),
@@ -104,7 +104,7 @@ def storage(batch: pa.RecordBatch) -> pa.RecordBatch:
 def _is_odd(kind: pa.DataType) -> bool:
     if isinstance(kind, pa.BaseExtensionType) or _VIEWS.get(kind.id) or pa.types.is_run_end_encoded(kind):
         return True
-    if pa.types.is_union(kind):  # unions are written row by row, so their content does not matter
+    if pa.types.is_union(kind):  # unions are written row by row, so the types of their values do not matter
         return False
     if pa.types.is_dictionary(kind):
         return _is_odd(kind.value_type)
@@ -112,7 +112,7 @@ def _is_odd(kind: pa.DataType) -> bool:
 
 
 def _plain(column: pa.Array) -> pa.Array:
-    """The same values in an array of a type that every consumer supports."""
+    """Converts the array to a type that every consumer supports."""
     kind = column.type
     if not _is_odd(kind):
         return column
@@ -132,8 +132,8 @@ def _plain(column: pa.Array) -> pa.Array:
 
 
 def _plain_list(column: pa.Array) -> pa.Array:
-    """Rebuilds a list view, or a list or map with odd value types, from the values of its rows."""
-    # Not a cast, because the cast of a list view with nulls loses values.
+    """Converts a list view to a plain list, or a list or map whose values have an unusual type to one with plain values."""
+    # This code uses no cast, because Arrow's cast of a list view with nulls loses values.
     kind, mask = column.type, column.is_null()
     offsets = np.zeros(len(column) + 1, np.int64)
     if pa.types.is_map(kind):

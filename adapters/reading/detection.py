@@ -12,12 +12,13 @@ from typing import Any
 from choline_data.adapters.reading.plausible import defects
 
 SAMPLE_BYTES = 24 << 10
-_MANY = 10  # non-ASCII bytes in a Latin script; of fewer bytes only a very clear guess is accepted
-_MANY_OTHERS = 20  # in another script, of which fewer bytes are a question
+_MANY = 10  # non-ASCII bytes in a Latin script; with fewer bytes, only a very clear guess is accepted
+_MANY_OTHERS = 20  # non-ASCII bytes in another script; with fewer bytes, the user is asked
 # The first guess is accepted if the second has at most this share of its score.
 _CLEAR = 0.75
-_CLEAR_OF_FEW = 0.4  # of few bytes in a Latin script
-_TWIN_DEFECTS, _TWIN_TIMES = 3.0, 4.0  # of two encodings that share most characters, how many more marks are clear
+_CLEAR_OF_FEW = 0.4  # the same share for few bytes in a Latin script
+# for two encodings that share most characters: so many more defects in one of them make the other the clear guess
+_TWIN_DEFECTS, _TWIN_TIMES = 3.0, 4.0
 _DOUBTFUL = 0.15  # a text with more defects than this is not accepted
 _WEIGHT = 4.0  # the weight of implausible characters against chardet's confidence
 _RARE = 0.9
@@ -36,7 +37,7 @@ _COMMON = frozenset({
     "iso8859-15", "koi8-r", "koi8-u", "mac-cyrillic", "mac-roman",
 })
 # fmt: on
-_COMPOSED = b"\xa4\xd4"  # begins a syllable that EUC-KR composes of letters
+_COMPOSED = b"\xa4\xd4"  # the character that begins a syllable which EUC-KR composes of letters
 _EBCDIC = re.compile(r"cp(037|273|424|500|875|1026|1140)$")
 
 
@@ -52,12 +53,12 @@ class EncodingGuess:
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether so much of the text cannot be right that the encoding must be wrong."""
+        """Whether the text has so many defects that the encoding must be wrong."""
         return self.defects > _DOUBTFUL * self.others
 
 
 def decoded_or_none(data: bytes, encoding: str) -> str | None:
-    """The text of bytes that may end inside a character. None if they are not in this encoding."""
+    """Decodes bytes that may end inside a character. Returns None if the bytes are not in this encoding."""
     try:
         return codecs.getincrementaldecoder(encoding)().decode(data)
     except (UnicodeError, LookupError, ValueError):
@@ -66,8 +67,8 @@ def decoded_or_none(data: bytes, encoding: str) -> str | None:
 
 @lru_cache(maxsize=8)
 def guesses(sample: bytes) -> tuple[EncodingGuess, ...]:
-    """The encodings that fit the sample, best first, without those that give the same text as a better one."""
-    import chardet  # late: it loads its language models
+    """Returns the encodings that fit the sample, best first. Leaves out an encoding if a better one gives the same text."""
+    import chardet  # imported late, because chardet loads its language models
 
     found: list[dict[str, Any]] = [
         dict(one) for one in chardet.detect_all(sample[:SAMPLE_BYTES], ignore_threshold=True, compat_names=False)
@@ -84,7 +85,7 @@ def guesses(sample: bytes) -> tuple[EncodingGuess, ...]:
                 break
     ranked = sorted(every.values(), key=lambda guess: -guess.score)
     if not ranked or ranked[0].is_doubtful:
-        # chardet passes over East Asian encodings whose bytes look odd to it. They are worth a question.
+        # chardet does not report some East Asian encodings that may be right. The user is asked about them.
         more = [_guess(sample, encoding, 0.01) for encoding in _DOUBLE_BYTES]
         ranked = [*(guess for guess in more if guess is not None and not guess.is_doubtful), *ranked]
     return tuple(ranked)
@@ -115,7 +116,7 @@ def is_clear(found: Sequence[EncodingGuess], sample: bytes) -> bool:
 
 
 def _is_worse(guess: EncodingGuess, best: EncodingGuess) -> bool:
-    """Whether a guess scores clearly less, or reads most characters alike and the others implausibly."""
+    """Whether a guess is clearly worse: its score is much lower, or it differs only in characters that are implausible."""
     if guess.score < _CLEAR * best.score:
         return True
     if len(guess.text) != len(best.text) or guess.defects < _TWIN_DEFECTS + _TWIN_TIMES * best.defects:

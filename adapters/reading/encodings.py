@@ -42,7 +42,7 @@ _STATED = (
 )
 _STATED_BYTES = 4 << 10
 _SEVEN_BITS = (("iso2022_jp", (b"\x1b$B", b"\x1b$@")), ("iso2022_kr", (b"\x1b$)C",)), ("hz", (b"~{",)))
-_FEW_CONTROLS = 200  # at most one control character for so many bytes
+_FEW_CONTROLS = 200  # a text has at most one control character in so many bytes
 _CONTROLS = tuple(bytes([c]) for c in range(32) if c not in b"\t\n\r\x0c\x08\x1b\x0e\x0f")
 
 
@@ -64,7 +64,7 @@ def codec_of(label: str) -> str:
 
 
 def asked_for(option: str, name: str) -> str:
-    """The encoding that the option `encoding` has for this file, or "".
+    """Returns the encoding that the option `encoding` names for this file, or "".
 
     The option is `NAME`, or `PATTERN=NAME` for the files that match a pattern; several are separated by commas.
     Raises InvalidOptionError if there is no such encoding.
@@ -142,7 +142,10 @@ def _seven_bits(sample: bytes, stated: list[str]) -> str:
 
 
 def _wide(sample: bytes, stated: list[str]) -> str:
-    """UTF-16 or UTF-32 without a mark, or "". A text that has a few NULs as characters is not wide."""
+    """Returns UTF-16 or UTF-32 if the text is in one of them without a byte order mark, else "".
+
+    A few NULs in a text do not count.
+    """
     for label in stated:
         if label.startswith(("utf-16", "utf-32")) and decoded_or_none(sample, label) is not None:
             return label
@@ -163,14 +166,14 @@ def _wide(sample: bytes, stated: list[str]) -> str:
 
 
 def _is_mostly_utf8(sample: bytes) -> bool:
-    """Whether at least half of the sample's runs of non-ASCII bytes are UTF-8: then the others are damage."""
+    """Whether at least half of the sample's runs of non-ASCII bytes are UTF-8. Then the other runs are damage."""
     runs = re.findall(rb"[\x80-\xff]{2,}", sample)
     good = sum(decoded_or_none(run, "utf-8") is not None and run[0] >= 0xC2 for run in runs)
     return len(runs) > 0 and good * 2 >= len(re.findall(rb"[\x80-\xff]+", sample))
 
 
 def sample_of(pieces: list[bytes]) -> bytes:
-    """The different lines of these pieces that have non-ASCII bytes, from all pieces alike: enough to detect an encoding."""
+    """Returns different lines with non-ASCII bytes, about equally many from each piece: enough of them to detect an encoding."""
     share = SAMPLE_BYTES // max(len(pieces), 1)
     kept: dict[bytes, None] = {}
     for piece in pieces:
@@ -237,7 +240,7 @@ def decoded_or_fault(data: bytes, charset: str = "") -> tuple[str, str]:
 
 
 def for_a_look(data: bytes, name: str = "") -> str:
-    """The text in the most likely encoding. It may only be looked at, and never be stored."""
+    """Decodes text in the most likely encoding. Use the result only to examine the text, and never store it."""
     if data.isascii() and b"\0" not in data:
         return data.decode("ascii")
     decision = decide(data, name)
@@ -246,7 +249,7 @@ def for_a_look(data: bytes, name: str = "") -> str:
 
 
 def not_decodable(name: str, encoding: str, around: bytes, place: int, offset: int = 0) -> SourceDamagedError:
-    """The error for bytes that are not in the encoding of their file. `place` is the place in `around`."""
+    """Returns the error for bytes that are not in the encoding of their file. `place` is the place of these bytes in `around`."""
     begin = around.rfind(b"\n", 0, place) + 1
     likely = [guess.encoding for guess in guesses(around[begin : place + 4096])[:3]]
     hint = f"such as {', '.join(likely)}" if likely else "such as cp1252"

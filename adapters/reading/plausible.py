@@ -1,4 +1,4 @@
-"""Says how much of a decoded text cannot be right: the marks that bytes leave when they are read in a wrong encoding."""
+"""Counts the defects in a decoded text. Defects are characters that typically appear when bytes are decoded in a wrong encoding."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _is_symbol(char: str) -> bool:
 
 @cache
 def _marks() -> tuple[tuple[float, re.Pattern[str]], ...]:
-    """(weight, pattern) of each kind of mark."""
+    """Returns (weight, pattern) for each kind of defect."""
     letter = r"[^\W\d_]"
     lower = _class(lambda c: unicodedata.category(c) == "Ll", 0x600)
     upper = _class(lambda c: unicodedata.category(c) == "Lu", 0x600)
@@ -50,12 +50,12 @@ def _marks() -> tuple[tuple[float, re.Pattern[str]], ...]:
 
 
 def reads_as_text(text: str) -> bool:
-    """Whether nearly all characters can be printed, and few of them are marks of a wrong encoding."""
+    """Whether nearly all characters can be printed, and few of them are signs of a wrong encoding."""
     odd = sum(not char.isprintable() and not char.isspace() for char in text)
     others = len(text) - len(text.encode("ascii", "ignore"))
     return odd * 100 <= len(text) and defects(text) <= 0.15 * max(others, 7)
 
 
 def defects(text: str) -> float:
-    """The weighted number of marks of a wrong encoding in a text."""
+    """Returns the weighted number of signs of a wrong encoding in a text."""
     return sum(weight * len(pattern.findall(text)) for weight, pattern in _marks())

@@ -120,7 +120,10 @@ def split_called(word: str) -> str:
 
 
 def splits_of(files: Sequence[SourceFile]) -> dict[str, str]:
-    """The split of each file by name; "" if the names say nothing. Files of one sort are compared with each other."""
+    """Returns the split of each file by its name, or "" if the name contains no split.
+
+    Decides for all files of one sort together.
+    """
     sorts: dict[str, list[str]] = {}
     for file in files:
         if not is_about(file.name):
@@ -142,7 +145,7 @@ def _sort_of(name: str) -> str:
 
 
 def _named(names: Sequence[str], *, free: bool) -> dict[str, str]:
-    """The split that each name says, "" for none, "test+train" for two."""
+    """Returns the split that each name contains: "" for none, and "test+train" for two."""
     shards = {name: match["split"] for name in names if (match := _SHARD.match(name))}
     shared = shared_folders([SourceFile("", name) for name in names])
     folders = {name: _of_folders(parts(name)[shared:-1]) for name in names}
@@ -167,7 +170,7 @@ def _of_base(base: str, *, free: bool) -> str:
 
 
 def _settled(named: dict[str, str], *, free: bool) -> dict[str, str]:
-    """`named`, with a decision on the names without a split. `free`: the names are those of media and texts."""
+    """Returns `named`, with a split for the names that had none. `free` says that the names are those of media and texts."""
     without = [name for name, split in named.items() if not split]
     some = set(named.values()) - {""}
     if not some or not without:
@@ -185,7 +188,7 @@ def _settled(named: dict[str, str], *, free: bool) -> dict[str, str]:
 
 
 def _exact(name: str, *, base: bool) -> str:
-    """The split of a folder, or with `base` of a file, that has no other word in its name."""
+    """Returns the split of a folder (with `base`, of a file) if its name has no other word."""
     *folders, last = parts(name)
     return next(filter(None, map(split_named, [*folders, last.split(".")[0] if base else ""])), "")
 

@@ -13,7 +13,7 @@ from choline_data.adapters.reading.encodings import asked_for, choice_needed, de
 from choline_data.errors import InvalidOptionError, SourceDamagedError
 
 UTF8 = frozenset({"utf-8", "utf-8-sig", "ascii"})
-SCANNED_BYTES = 256 << 20  # a file that is not UTF-8 is scanned up to here before its encoding is decided
+SCANNED_BYTES = 256 << 20  # so many bytes of a file that is not UTF-8 are scanned before its encoding is decided
 SETTLED_FILES = 256
 _ESCAPE = b"\x1b$"
 
@@ -59,13 +59,14 @@ def _sample(path: str) -> bytes:
             size += len(piece)
             if size >= SCANNED_BYTES:
                 break
-    except SourceDamagedError:  # the reader reports it
+    except SourceDamagedError:  # the reader reports this error
         pass
     return sample_of([part for part in kept if part])
 
 
 def with_file_encodings(adapter: object, shards: Sequence[Shard]) -> list[Shard]:
-    """The shards with the encodings of their files, if the adapter reads text. The rest is decided when it is read.
+    """The shards with the encodings of their files, if the adapter reads text. The encodings of other shards are decided when they
+    are read.
 
     Shards of whole documents stay as they are: each document has its own encoding.
     """
@@ -111,7 +112,8 @@ def utf8_pieces(pieces: Iterator[bytes], name: str, encoding: str) -> Iterator[b
 def texts(pieces: Iterator[bytes], name: str, encoding: str) -> Iterator[str]:
     """The decoded pieces of a file. Raises SourceDamagedError, with the place, at bytes that are not in the encoding."""
     is_utf8 = encoding in UTF8
-    decoder = codecs.getincrementaldecoder("utf-8" if is_utf8 else encoding)()  # that of utf-8-sig is slow
+    # Python's incremental decoder for utf-8-sig is slow
+    decoder = codecs.getincrementaldecoder("utf-8" if is_utf8 else encoding)()
     offset, more = 0, True
     while more:
         piece = next(pieces, None)
@@ -124,7 +126,7 @@ def texts(pieces: Iterator[bytes], name: str, encoding: str) -> Iterator[str]:
             text = decoder.decode(data, not more)
         except UnicodeDecodeError as error:
             raise not_decodable(name, encoding, held + data, error.start, offset - len(held)) from error
-        # A search for one byte is many times as fast as one for two.
+        # A search for one byte is many times as fast as a search for two bytes.
         if is_utf8 and 0x1B in data and _ESCAPE in data and b"\x1b(" in data:
             place = data.find(_ESCAPE)
             raise not_decodable(name, encoding, data, place, offset)

@@ -60,7 +60,7 @@ def path_of(name: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class _Entry:
-    """What a file says about a medium: the path that it states, and the folders of the file itself.
+    """What a file says about a medium: the path that the file states, and the folders of the file itself.
 
     A loose path may have other folders than the medium: an absolute path, or a text in a folder beside that of the clips.
     """
@@ -71,7 +71,7 @@ class _Entry:
     loose: bool
 
     def rank(self, path: tuple[str, ...], alone: bool) -> tuple[int, int] | None:
-        """How well the entry fits a medium with this path, for comparison. None if it does not."""
+        """Returns a rank that says how well the entry fits a medium with this path. None if it does not fit."""
         tail, near = _same(reversed(self.path), reversed(path)), _same(self.folders, path[:-1])
         fits = tail in (len(self.path), len(path))
         beside = self.folders == path[:-1]
@@ -80,7 +80,7 @@ class _Entry:
 
 @dataclass
 class Spoken:
-    """What the files beside media say, by the stem of the medium."""
+    """The values that files beside media state, by the stem of the medium."""
 
     entries: dict[str, list[_Entry]] = field(default_factory=lambda: defaultdict(list))
 
@@ -92,7 +92,10 @@ class Spoken:
             self.entries[path[-1]].append(_Entry(path, folders, values, loose or name.startswith("/") or ":" in name))
 
     def of(self, name: str) -> Values:
-        """All that is said about a medium. If several entries fit equally well and differ, none of them counts."""
+        """Returns the values that the files state for the medium with this name.
+
+        If several entries fit equally well but differ, none of them is used.
+        """
         path = path_of("/".join(parts(name)))
         entries = self.entries.get(path[-1], [])
         ranked: dict[str, tuple[tuple[int, int], list[Any]]] = {}
@@ -109,7 +112,7 @@ class Spoken:
 
 
 def _same(one: Iterable[str], other: Iterable[str]) -> int:
-    """The number of equal items at the beginning of both."""
+    """Returns the number of equal items at the beginning of both sequences."""
     count = 0
     for a, b in zip(one, other, strict=False):
         if a != b:
@@ -124,7 +127,7 @@ def may_be_list(name: str) -> bool:
 
 
 def spoken_of(texts: Sequence[SourceFile], clips: Iterable[str]) -> tuple[Spoken, dict[str, str]]:
-    """What the texts say about these clips, and the texts that say something, with the reason."""
+    """Returns what the texts say about these clips, and the texts that say something about a clip, each with the reason."""
     found, joined = Spoken(), {}
     stems = {path_of("/".join(parts(name)))[-1] for name in clips}
     aliases: dict[str, str] = {}
@@ -160,7 +163,7 @@ def _lines(data: bytes, name: str) -> list[str]:
 
 
 def _recordings(lines: Iterable[str], stems: set[str]) -> dict[str, str]:
-    """The recording of each utterance of a Kaldi `wav.scp`, where the path may be inside of a command."""
+    """Returns the recording of each utterance in a Kaldi `wav.scp`. The path of a recording may be part of a command there."""
     found = {}
     for line in lines:
         utterance, *words = line.split()
@@ -176,7 +179,7 @@ def _known(name: str, stems: set[str] | Mapping[str, Any]) -> bool:
 
 
 def _best(lines: Sequence[str], stems: set[str]) -> list[Pair] | None:
-    """The lines in the form under which most of them name a clip. None if few do."""
+    """Parses the lines in the form in which most of them name a clip. Returns None if few lines name a clip in every form."""
     best: list[Pair] = []
     most = 0
     for form in _FORMS:
@@ -230,7 +233,7 @@ _FORMS = (_of_sphinx, _of_arctic, _of_bars, _parted("\t"), _parted(":"), _parted
 
 
 def stem_of_sidecar(name: str) -> str:
-    """The stem of the medium that a text of the same name describes, in lower case. "" for other files."""
+    """Returns the stem, in lower case, of the medium that a text of the same name describes. "" for other files."""
     match = _SIDECAR.match(parts(name)[-1])
     return match["stem"].lower() if match and not is_about(name) else ""
 

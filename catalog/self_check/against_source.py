@@ -31,7 +31,7 @@ _Item = TypeVar("_Item")
 
 
 def check_stored(plan: IngestPlan, home: Home, results: Sequence[UnitResult]) -> int:
-    """The number of rows that were compared. SelfCheckError if a stored row is not what the source says."""
+    """Returns the number of rows that were compared. Raises SelfCheckError if a stored row differs from the source."""
     units = plan.units()
     compared = 0
     for result in _spread(sorted(results, key=lambda r: r.number), UNITS):
@@ -56,14 +56,15 @@ def check_stored(plan: IngestPlan, home: Home, results: Sequence[UnitResult]) ->
 
 
 def _compare(part: IngestPart, shard: Shard, row: SourceRow, stored: _StoredRows, start: int, *, whole: bool) -> int:
-    """Compares one row: 1 if the store has it. `whole` says that every row of the shard has to be there."""
+    """Compares one row. Returns 1 if the store has the row. `whole` says that the store must have every row of the shard."""
     sample = stored.at(start + row.place, row.number, shard)
     if sample is None:
         if whole:
             raise SelfCheckError(shard.origin, row.number, "it is not among the stored rows at its place")
         return 0
     adapter = part.adapter
-    skipped = {column for column, _ in adapter.labels} if isinstance(adapter, Named) else set()  # names, not numbers
+    # the sample has class names in place of numbers
+    skipped = {column for column, _ in adapter.labels} if isinstance(adapter, Named) else set()
     values = {name: value for name, value in row.values.items() if name not in skipped}
     fields = {column: role for role, column in part.mapping.fields} | {"": part.mapping.form}
     how = difference(SourceRow(row.place, row.number, values, row.named), sample, fields)
@@ -83,7 +84,7 @@ def _innermost(adapter: Adapter) -> Adapter:
 
 
 def _starts(result: UnitResult) -> list[int]:
-    """The place of each shard's first sample among the samples of the unit."""
+    """Yields the place of each shard's first sample among the samples of the unit."""
     return list(accumulate((count.published for count in result.counts), initial=0))
 
 
@@ -114,7 +115,7 @@ class _StoredRows:
     _batch: pa.RecordBatch | None = None
 
     def at(self, place: int, number: int, shard: Shard) -> Mapping[str, object] | None:
-        """The sample of row `number` of the shard. It is looked for in the block that holds sample `place` of the unit."""
+        """Returns the sample of row `number` of the shard. Searches in the block that holds sample `place` of the unit."""
         if (
             len({(file.config, file.split) for file in self.result.files}) > 1
         ):  # the rows of a shard lie in several files

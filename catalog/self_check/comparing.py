@@ -20,15 +20,18 @@ import orjson
 from choline_data.adapters.reading.csv_dialect import MISSING
 from choline_data.catalog.self_check.independent import Pixels, SourceRow
 
-MIN_CHARS = 8  # shorter words of a mapped value are not looked for: roles such as "human" are renamed
+MIN_CHARS = 8  # shorter words of a mapped value are not compared, because roles such as "human" are renamed
 COVERED = 0.7  # the share of a transcript that has to be in the turns that were made of it
 _TRUE, _FALSE = frozenset({"true", "True", "TRUE"}), frozenset({"false", "False", "FALSE"})
 _MARK = re.compile(r"[<\[#]|(human|user|assistant|system|question|answer|instruction|response|bot|gpt)", re.IGNORECASE)
-_WHOLE = ("document", "classification")  # forms whose text is the value of their only text column
+_WHOLE = ("document", "classification")  # forms whose text is exactly the value of one column
 
 
 def difference(row: SourceRow, sample: Mapping[str, Any], fields: Mapping[str, str]) -> str:
-    """How the sample differs from the source's row; "" if it does not. `fields` are the mapping's roles by column."""
+    """Says how the sample differs from the source's row; "" if there is no difference.
+
+    `fields` are the mapping's roles by column.
+    """
     extra = orjson.loads(sample["extra"]) if sample.get("extra") else {}
     held = [value for value in _leaves([{k: v for k, v in sample.items() if k not in _OWN}, extra]) if value != ""]
     mapped = {column.partition(".")[0].partition("[")[0] for column in fields}
@@ -52,7 +55,7 @@ _OWN = ("id", "origin", "extra", "kind", "dataset")
 
 
 def _invented(row: SourceRow, sample: Mapping[str, Any], fields: Mapping[str, str]) -> str:
-    """What the sample says and the row does not; "" if all of it comes from the row."""
+    """Returns the part of the sample that the source's row does not have; "" if there is no such part."""
     texts = [leaf for leaf in _leaves(row.values) if isinstance(leaf, str) and leaf]
     said = [turn["content"] for turn in sample.get("turns") or () if turn["content"]]
     said += [sample["text"]] if sample.get("text") else []
@@ -78,7 +81,7 @@ def same(value: Any, stored: Any) -> bool:
     if isinstance(value, (int, float)) and isinstance(stored, (int, float)):
         return value == stored or math.isclose(value, stored, rel_tol=1e-6)
     if isinstance(value, float):
-        return not math.isfinite(value)  # written as a word
+        return not math.isfinite(value)  # NaN and the infinities are written as words
     if isinstance(value, (bytes, bytearray)):
         return not isinstance(stored, dict) or stored.get("$binary") == base64.b64encode(value).decode()
     if isinstance(value, (list, tuple)) and isinstance(stored, list):
@@ -139,7 +142,7 @@ def _found(leaf: Any, held: list[Any]) -> bool:
     if any(bare in text for text in texts):
         return True
     if isinstance(_parsed(leaf), (dict, list)):
-        return True  # its values are looked for one by one
+        return True  # the values of the list or object are compared one by one
     parts = [text for text in dict.fromkeys(texts) if text in leaf]
     return _is_transcript(leaf, parts) and sum(map(len, parts)) >= COVERED * len(bare)
 
@@ -148,7 +151,7 @@ def _is_transcript(leaf: str, parts: list[str]) -> bool:
     """Whether the text consists of these parts and of marks between them, such as `Human:`."""
     for part in sorted(parts, key=len, reverse=True):
         before, found, after = leaf.partition(part)
-        if found and after[:1].isalnum():  # a part of a part is no turn
+        if found and after[:1].isalnum():  # a text that is only a part of another text is not a turn
             return False
         leaf = before + after if found else leaf
     return _MARK.search(leaf) is not None

@@ -32,9 +32,9 @@ from choline_data.places.locations import local_path
 ROWS = 12  # rows that are read from one place of a shard
 HEAD_BYTES = 4 << 20
 TAIL_BYTES = 256 << 10
-CELLS_BYTES = 1 << 20  # a file of cells that is not larger is read whole
+CELLS_BYTES = 1 << 20  # a table file of at most so many bytes is read whole
 DOCUMENT_BYTES = 16 << 20
-_SHIFTS = re.compile(rb"\x1b|~\{")  # other encodings that use only ASCII bytes: ISO-2022, HZ
+_SHIFTS = re.compile(rb"\x1b|~\{")  # encodings that write other characters with ASCII bytes: ISO-2022, HZ
 _MEMBER = re.compile(r"^(?P<archive>.*?)!/[0-9@+]+/(?P<name>.+)$", re.DOTALL)
 
 
@@ -237,7 +237,7 @@ def _json_document(adapter: Any, shard: Shard) -> Iterator[SourceRow]:
 
 
 def _ends(count: int, half: int = ROWS // 2) -> list[int]:
-    """The first and the last places of so many rows."""
+    """Returns the places of the first and the last rows, if there are `count` rows."""
     return sorted({*range(min(half, count)), *range(max(count - half, 0), count)})
 
 
@@ -255,7 +255,7 @@ def _delimited(adapter: Any, shard: Shard) -> Iterator[SourceRow]:
     at = -1
     for at, cells in enumerate(rows if whole else islice(rows, ROWS)):
         if len(cells) != len(dialect.names):
-            return  # a reject, after which rows may be numbered in another way
+            return  # the row was rejected, and rows after it may have other numbers
         if at < ROWS:
             yield SourceRow(at, at, dict(zip(dialect.names, cells, strict=True)))
     if not whole:

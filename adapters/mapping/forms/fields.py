@@ -22,9 +22,9 @@ from choline_data.schema import LABEL, TURN
 class Made:
     """The output of a form for a chunk.
 
-    `columns` are schema columns with one value for each row. `extra` omits the source columns that the mapping uses. It has
-    them only if `kept` names them (the whole column) or `rest` does (the remaining part, as JSON text). `bad` holds (mask of
-    rejected rows, reason) pairs.
+    `columns` are schema columns with one value for each row. `extra` omits the source columns that the mapping uses. It has a
+    source column only if `kept` names the column, or if `rest` has the remaining part of the column as JSON text. `bad` holds
+    (mask of rejected rows, reason) pairs.
     """
 
     columns: dict[str, pa.Array] = field(default_factory=dict)
@@ -128,7 +128,10 @@ class Fields:
         return made
 
     def require(self, text: pa.Array, what: str, *, filled: bool = False) -> pa.Array:
-        """Returns `text`, and rejects its null rows. With `filled`, also rejects empty rows. `what` names it in the reason."""
+        """Returns `text`, and rejects its null rows.
+
+        With `filled`, also rejects empty rows. `what` is the name of the text in the reason.
+        """
         if text.null_count:
             self.made.reject(pc.is_null(text), f"{what} is null")
         if filled:

@@ -84,7 +84,10 @@ def resolve_mix(
     if unit not in UNITS:
         raise InvalidMixError(f"There is no unit {unit!r}.", remedy=f"Units: {', '.join(UNITS)}.")
     if parsed.unit and unit != parsed.unit:
-        raise InvalidMixError(f"The mix counts {parsed.unit}, the request {unit}.", remedy="Leave one of them out.")
+        raise InvalidMixError(
+            f"The unit of the mix is {parsed.unit}, but the request has the unit {unit}.",
+            remedy="Leave one of them out.",
+        )
     there = Catalog(store.home).entries() if entries is None else entries
     seen = {n: e for n, e in there.items() if allowed is None or n in allowed}
     resolver = _Resolver(store, seen, unit, view, dict(options or {}), repeat, rows_of)

@@ -175,7 +175,7 @@ class Claims:
             except BlockingIOError as error:
                 if time.monotonic() > until:
                     raise UnavailableError(
-                        "The files of claims in the home stay locked.",
+                        "The folder `claims` of the home stays locked.",
                         remedy="End the process that holds the lock. It seems to be stopped.",
                     ) from error
                 time.sleep(_LOOK_SECONDS)

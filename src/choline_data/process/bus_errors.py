@@ -114,7 +114,10 @@ class _Guard:
         return False
 
     def _pass_on(self, number: int, info: int, context: int, address: int) -> None:
-        """Calls the previous handler. Ends the process if there is none, or if that one keeps sending the signal back."""
+        """Calls the previous handler.
+
+        Ends the process if there is no previous handler, or if the previous handler always sends the signal back.
+        """
         times = self._passed_on[1] + 1 if self._passed_on[0] == address else 1
         self._passed_on = (address, times)
         before = self._before

@@ -219,7 +219,7 @@ def _parts(revision: Revision, cut: int, folder: str) -> Iterator[npt.NDArray[An
 
 
 def _by_bucket(buckets: npt.NDArray[np.int64], records: npt.NDArray[Any]) -> Iterator[tuple[int, npt.NDArray[Any]]]:
-    """The records of each bucket that is not empty. `buckets` must ascend, with one entry per record."""
+    """Yields the records of each bucket that is not empty. `buckets` has the bucket of each record, in ascending order."""
     cuts = np.flatnonzero(np.diff(buckets)) + 1
     starts = np.concatenate([[0], cuts]).tolist()
     ends = [*cuts.tolist(), len(buckets)]

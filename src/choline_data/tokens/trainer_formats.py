@@ -116,7 +116,10 @@ def _full(length: npt.NDArray[np.int32], room: int) -> bool:
 
 
 def _places(column: pa.Array) -> npt.NDArray[Any]:
-    """A fixed-size list column as [B, R], without a copy. `flatten` would cost as much as the rest of a batch."""
+    """Converts a fixed-size list column to an array [B, R] without a copy.
+
+    `flatten` would cost as much as all other work for a batch.
+    """
     values = column.values.to_numpy().reshape(-1, column.type.list_size)
     return np.asarray(values[column.offset : column.offset + len(column)])
 
