@@ -31,6 +31,7 @@ from choline_data.adapters.reading.known.identity import HEAD_BYTES, MARKUP, Ide
 from choline_data.adapters.reading.names import in_order, is_about, parts
 from choline_data.adapters.reading.rows import SourceRows, file_shards
 from choline_data.errors import ChoiceNeededError, InvalidOptionError, SourceDamagedError, SourceTooLargeError
+from choline_data.places.pins import without_pin
 
 UNITS = ("document", "line", "paragraph", "separator")
 SUFFIXES = MARKUP | {"txt", "text", "asc"}
@@ -96,7 +97,7 @@ class Text:
             if rows.full(len(data)):
                 yield from rows.take()
             try:
-                text, encoding = decoded(data, file.name, self.encoding)
+                text, encoding = decoded(data, file.name, self.encoding, without_pin(file.path)[1].charset)
             except ChoiceNeededError:
                 unknown += 1
                 if unknown > UNKNOWN_SHARE * len(files):

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from choline_data.adapters.mapping.extra import is_json, values_of
 from choline_data.adapters.mapping.forms.fields import class_names
+from choline_data.adapters.mapping.inline_media import data_uri_kind, media_in_turns
 from choline_data.adapters.mapping.roles import CONTENT_KEYS, ROLE_KEYS
 from choline_data.adapters.reading.media import mime_of
 
@@ -97,6 +98,11 @@ class MappedColumn:
         """The shape of the conversations in the values, as `turns_shape` returns it."""
         return turns_shape(self.there)
 
+    @cached_property
+    def turns_have_media(self) -> bool:
+        """Whether turns of these conversations hold media as text, such as `data:` URIs."""
+        return any(next(media_in_turns(_parsed(v)), None) is not None for v in self.there)
+
     def all_of(self, test: Callable[[Any], bool]) -> bool:
         """Whether there are non-null values and the test is true for each."""
         return bool(self.there) and all(test(v) for v in self.there)
@@ -123,6 +129,8 @@ def medium_of(value: Any) -> str:
     if isinstance(value, bytes):
         mime = mime_of(value)
         return mime.partition("/")[0] if mime.partition("/")[0] in _SUFFIX else ""
+    if isinstance(value, str) and data_uri_kind(value):
+        return data_uri_kind(value)
     if isinstance(value, str) and len(value) < 2048:
         return next((kind for kind, suffix in _SUFFIX.items() if suffix.search(value.strip())), "")
     return ""

@@ -28,6 +28,11 @@ _SYSTEMS = ("system", "systemprompt", "definition", "systemmessage")
 _RATINGS = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
 
 
+def _media_of_turns(look: Look, column: str) -> list[tuple[str, str]]:
+    inside = [("media", column)] if look.columns[column].turns_have_media else []
+    return [*_media_beside(look), *inside]
+
+
 def _media_beside(look: Look) -> list[tuple[str, str]]:
     name = look.find(("image", "images", "audio", "video", "media"), lambda c: bool(c.media))
     return [("media", name)] if name else []
@@ -87,7 +92,7 @@ def _chat(look: Look) -> Iterable[Find]:
         score = 0.97 if column in (named, texts) else 0.9
         if not _holds_talk(look.columns[column]):
             score = 0.6
-        fields = [("messages", column), *system, *_media_beside(look)]
+        fields = [("messages", column), *system, *_media_of_turns(look, column)]
         yield Find("chat", form, fields, score, f"{column} holds turns")
         return
     listed = look.find(_CHATS, lambda c: c.turns == "strings" and not c.media)

@@ -11,6 +11,7 @@ from choline_data.adapters.base import FormatClaim, Shard
 from choline_data.adapters.reading import io
 from choline_data.adapters.reading.encodings import asked_for, choice_needed, decide, not_decodable, sample_of
 from choline_data.errors import InvalidOptionError, SourceDamagedError
+from choline_data.places.pins import without_pin
 
 UTF8 = frozenset({"utf-8", "utf-8-sig", "ascii"})
 SCANNED_BYTES = 256 << 20  # so many bytes of a file that is not UTF-8 are scanned before its encoding is decided
@@ -37,9 +38,10 @@ def encoding_of(path: str, name: str, option: str = "", *, rare: float = 0.0) ->
     head = io.head(path)
     if head.isascii() and 0 not in head and 0x1B not in head:
         return "utf-8"
-    decision = decide(head, name)
+    charset = without_pin(path)[1].charset
+    decision = decide(head, name, charset)
     if not decision.encoding or decision.found:
-        decision = decide(_sample(path), name)
+        decision = decide(_sample(path), name, charset)
     if decision.encoding:
         return decision.encoding
     lines = head.splitlines()

@@ -17,6 +17,7 @@ from typing import Any
 
 import orjson
 
+from choline_data.adapters.mapping.inline_media import medium_in_text
 from choline_data.adapters.reading.csv_dialect import MISSING
 from choline_data.catalog.self_check.independent import Pixels, SourceRow
 
@@ -136,6 +137,8 @@ def _found(leaf: Any, held: list[Any]) -> bool:
         coded = base64.b64encode(leaf).decode()
         return any(item in (leaf, coded) or (isinstance(item, str) and item.encode() == leaf) for item in held)
     if not isinstance(leaf, str) or len(leaf.strip()) < MIN_CHARS:
+        return True
+    if any(isinstance(item, bytes) for item in held) and medium_in_text(leaf) in held:
         return True
     texts = [item for item in held if isinstance(item, str)]
     bare = leaf.strip()

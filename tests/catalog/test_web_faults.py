@@ -244,3 +244,18 @@ def test_an_empty_file_of_a_server_is_empty(serve):
 
     with downloads.opened(serve(behave).url()) as file:
         assert file.read() == b""
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.jsonl"])
+def test_the_charset_of_the_answer_is_the_encoding(tmp_path, serve, name):
+    words = "Zażółć gęślą jaźń a potem odpocznij przy herbacie."
+    data = {"a.txt": f"{words}\n", "a.csv": f"n,text\n1,{words}\n2,{words}\n", "a.jsonl": f'{{"text": "{words}"}}\n'}[
+        name
+    ]
+    kind = "text/plain; charset=windows-1250"
+    server = serve(lambda handler, _: handler.send(200, data.encode("cp1250"), Content_Type=kind))
+    done = add(tmp_path, server.url(name))
+    opened = open_revision(Home(tmp_path / "home"), done.entry.revision)
+    (batch,) = opened.read(0, opened.rows)
+    stored = [row.get("text") or row["extra"] for row in batch.to_pylist()]
+    assert stored and all(words in text for text in stored)

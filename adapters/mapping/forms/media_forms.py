@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from choline_data.adapters.mapping.extra import dumps, is_text
-from choline_data.adapters.mapping.forms.fields import Fields
+from choline_data.adapters.mapping.forms.fields import Fields, parsed
+from choline_data.adapters.mapping.inline_media import media_in_turns, medium_in_text
 from choline_data.adapters.reading import media as headers
 from choline_data.schema import MEDIUM
 
@@ -18,6 +19,7 @@ from choline_data.schema import MEDIUM
 HEAD_BYTES = 64 << 10
 _BYTES = ("bytes", "data", "content")
 _PATHS = ("uri", "path", "url", "file_name", "filename")
+_MAY_BE_MEDIUM = r"^(?:data:|[A-Za-z0-9+/\s]{16,}={0,2}\s*$)"
 _EXACT = ("mime", "width", "height", "rate")
 
 
@@ -50,6 +52,8 @@ def attach(fields: Fields) -> None:
 def _one(fields: Fields, name: str) -> pa.Array:
     column, _ = fields.column(name)
     t = pa.types
+    if name in fields.names("messages"):
+        return _of_turns(fields, name)
     if t.is_list(column.type) or t.is_large_list(column.type):
         items = column.flatten()
         lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
@@ -59,6 +63,28 @@ def _one(fields: Fields, name: str) -> pa.Array:
     offsets = np.zeros(len(column) + 1, np.int32)
     np.cumsum(lengths, out=offsets[1:])
     return pa.ListArray.from_arrays(pa.array(offsets), _media(fields, name, items), type=pa.list_(MEDIUM))
+
+
+def _of_turns(fields: Fields, name: str) -> pa.Array:
+    """The media inside the turns of each row. The turns keep their parts in `extra`."""
+    column, _ = fields.column(name)
+    values = parsed(column) if is_text(column.type) else fields.values(name)
+    found = [list(media_in_turns(value)) for value in values]
+    offsets = np.zeros(len(found) + 1, np.int32)
+    np.cumsum([len(media) for media in found], out=offsets[1:])
+    data = pa.array([medium for media in found for medium in media], pa.large_binary())
+    media = _described(data, pa.nulls(len(data), pa.string()), {})
+    return pa.ListArray.from_arrays(pa.array(offsets), media, type=pa.list_(MEDIUM))
+
+
+def _from_text(column: pa.Array) -> tuple[pa.Array, pa.Array]:
+    """The media that texts hold as base64 or `data:` URIs, and the texts that hold none."""
+    if not pc.any(pc.match_substring_regex(column, _MAY_BE_MEDIUM)).as_py():
+        return pa.nulls(len(column), pa.large_binary()), column.cast(pa.string())
+    # A loop, because Arrow has no base64.
+    found = [None if text is None else medium_in_text(text) for text in column.to_pylist()]
+    data = pa.array(found, pa.large_binary())
+    return data, pc.if_else(pc.is_valid(data), pa.scalar(None, pa.string()), column.cast(pa.string()))
 
 
 def _media(fields: Fields, name: str, items: pa.Array) -> pa.Array:
@@ -72,6 +98,8 @@ def _media(fields: Fields, name: str, items: pa.Array) -> pa.Array:
         path_key = next((k for k in _PATHS if k in parts), None)
         if bytes_key:
             data = parts[bytes_key].cast(pa.large_binary())
+            if is_text(parts[bytes_key].type):
+                data = pc.coalesce(_from_text(parts[bytes_key])[0], data)
         if path_key:
             uri = parts[path_key].cast(pa.string())
         given = {k: parts[k] for k in _EXACT if k in parts}
@@ -81,7 +109,7 @@ def _media(fields: Fields, name: str, items: pa.Array) -> pa.Array:
         if any(parts[k].null_count < rows for k in left):
             _leave(fields, name, left)
     elif is_text(items.type):
-        uri = items.cast(pa.string())
+        data, uri = _from_text(items)
     elif pa.types.is_null(items.type):
         pass
     elif pa.types.is_binary(items.type) or pa.types.is_large_binary(items.type):

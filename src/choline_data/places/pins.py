@@ -19,13 +19,15 @@ _MARK = "#choline-pin?"
 class FilePin:
     """The size, the checksum and the validators of a remote file. An empty value is unknown.
 
-    `checksum` is `sha256:…` of the content, or `git:…`, the hash of a git blob.
+    `checksum` is `sha256:…` of the content, or `git:…`, the hash of a git blob. `charset` is the encoding that the server
+    states in `Content-Type`.
     """
 
     size: int = -1
     checksum: str = ""
     etag: str = ""
     modified: str = ""
+    charset: str = ""
 
     def on(self, location: str) -> str:
         """Returns the location with this pin."""

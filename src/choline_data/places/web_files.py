@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from email.message import Message
 from typing import Any, Final
 
 from choline_data.errors import CholineDataError, SourceDamagedError, SourceTooLargeError
@@ -52,7 +53,15 @@ def stated_pin(response: Any) -> FilePin:
         int(total) if total.isdigit() else -1,
         etag=headers.get("ETag", ""),
         modified=headers.get("Last-Modified", ""),
+        charset=_charset(headers.get("Content-Type", "")),
     )
+
+
+def _charset(content_type: str) -> str:
+    """The charset that a `Content-Type` states, or ""."""
+    header = Message()
+    header["Content-Type"] = content_type
+    return header.get_content_charset("")
 
 
 def asked_pin(location: str) -> FilePin:
@@ -76,6 +85,7 @@ def together(location: str, known: FilePin, seen: FilePin) -> FilePin:
         size=max(known.size, seen.size),
         etag=known.etag or seen.etag,
         modified=known.modified or seen.modified,
+        charset=known.charset or seen.charset,
     )
 
 
