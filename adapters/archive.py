@@ -119,7 +119,7 @@ def _wanted(listed: Sequence[members.Listed], source: Source) -> tuple[tuple[Sou
 def _members(
     listings: Sequence[tuple[SourceFile, Sequence[members.Listed]]], options: dict[str, str]
 ) -> tuple[SourceFile, ...]:
-    """The members that are read, with their splits. The name of the archive counts as a folder."""
+    """Returns the members that are read, with their splits. The name of the archive counts as a folder."""
     found = tuple(replace(m.file, config=f.config) for f, its in listings for m in its if not m.reason)
     return marked_source(Source("", found, options=options)).files
 

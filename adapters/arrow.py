@@ -41,11 +41,11 @@ class ArrowFile:
     max_batch_bytes: int = MAX_BATCH_BYTES
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """One shard for each file."""
+        """Returns one shard for each file."""
         return [Shard(file.path, file.name, size=file.size) for file in files]
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """The shard's rows from row `start` on. Each batch is validated before it is used."""
+        """Yields the shard's rows from row `start` on. Each batch is validated before it is used."""
         return from_row(start, self._chunks(shard))
 
     def _chunks(self, shard: Shard) -> Iterator[SourceChunk]:
@@ -190,7 +190,7 @@ def _follow(data: bytes, at: int) -> int:
 
 
 def _field(data: bytes, table: int, number: int) -> int:
-    """The position of field `number` of the flatbuffer table; 0 if it is absent."""
+    """Returns the position of field `number` of the flatbuffer table; 0 if it is absent."""
     vtable = table - struct.unpack_from("<i", data, table)[0]
     if vtable < 0 or 4 + 2 * number + 2 > struct.unpack_from("<H", data, vtable)[0]:
         return 0

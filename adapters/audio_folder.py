@@ -49,7 +49,7 @@ class AudioFolder:
         return [only_beside(shard, "audio") for shard in shards] if self.labels == "transcripts" else shards
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """The clips of the shard. Files that are not audio, or are too large, are rejected."""
+        """Yields the clips of the shard. Files that are not audio, or are too large, are rejected."""
         beside = [f for f in shard.files if media.column_for(f.name) != "audio"]
         spoken = Spoken()
         if self.labels == "transcripts":

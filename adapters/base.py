@@ -100,7 +100,7 @@ class Adapter(Protocol):
         ...
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """The shard's rows from row `start` on, in chunks of at most BATCH_BYTES and BATCH_ROWS.
+        """Yields the shard's rows from row `start` on, in chunks of at most BATCH_BYTES and BATCH_ROWS.
 
         A row larger than BATCH_BYTES is a chunk of its own. If the shard is truncated or corrupt, yields the complete rows
         before the damage and then raises SourceDamagedError.
@@ -186,7 +186,7 @@ def foreign(name: str, adapter: str = "") -> Iterator[None]:
 
 
 def chunk_of(batch: pa.RecordBatch, first_row: int, rejects: tuple[Reject, ...] = ()) -> SourceChunk:
-    """A chunk whose row numbers are consecutive and start at `first_row`."""
+    """Returns a chunk whose row numbers are consecutive and start at `first_row`."""
     return SourceChunk(batch, np.arange(first_row, first_row + batch.num_rows, dtype=np.int64), rejects)
 
 

@@ -17,11 +17,11 @@ class ChatGPT:
     """Reads the path to the current node as `messages`. Other branches are kept as JSON in `branches`."""
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """A shard for each export."""
+        """Returns a shard for each export."""
         return one_shard_each(files)
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """The conversations from `start` on."""
+        """Yields the conversations from `start` on."""
         conversations = document(shard.path, shard.name)
         if not isinstance(conversations, list):
             raise SourceFormatError(f"{shard.name}: not a list of conversations.", remedy="Export the account again.")
@@ -32,7 +32,7 @@ ADAPTER = ChatGPT
 
 
 def detect(source: Source) -> list[FormatClaim]:
-    """One claim for all files that hold conversations with a `mapping`."""
+    """Returns one claim for all files that hold conversations with a `mapping`."""
     files = tuple(f for f, value in json_files(source, r'"mapping"\s*:') if _is_export(value))
     return (
         [FormatClaim(ChatGPT(), files, 1.0, "conversations with mapping and current_node", kind="chat")]
@@ -42,7 +42,7 @@ def detect(source: Source) -> list[FormatClaim]:
 
 
 def conversation(found: Any) -> Any:
-    """The row of a conversation. None for a value that is not a conversation; such a row is rejected."""
+    """Returns the row of a conversation. None for a value that is not a conversation; such a row is rejected."""
     if not isinstance(found, dict) or not isinstance(found.get("mapping"), dict):
         return None
     nodes: dict[str, Any] = {k: v for k, v in found["mapping"].items() if isinstance(v, dict)}
@@ -62,7 +62,7 @@ def _is_export(value: Any) -> bool:
 
 
 def _path(nodes: dict[str, Any], current: Any) -> list[str]:
-    """The path from the root to the current node. If none is stated, the path follows the last child of every node."""
+    """Returns the path from the root to the current node. If none is stated, the path follows the last child of every node."""
     if not isinstance(current, str) or current not in nodes:
         current = next((key for key, node in nodes.items() if node.get("parent") not in nodes), None)
         seen: set[str] = set()

@@ -24,12 +24,12 @@ class Coco:
     """Reads a row for each result, or for each image with its annotations, category names and captions."""
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """A shard for each JSON file. Each shard also has all images."""
+        """Returns a shard for each JSON file. Each shard also has all images."""
         pictures = tuple(f for f in files if ".json" not in f.name)
         return [Shard(f.path, f.name, size=f.size, files=pictures) for f in files if ".json" in f.name]
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """The results or images from `start` on."""
+        """Yields the results or images from `start` on."""
         value = document(shard.path, shard.name)
         if isinstance(value, list):
             yield from chunks_of(value, shard.origin, start=start)
@@ -56,7 +56,7 @@ ADAPTER = Coco
 
 
 def detect(source: Source) -> list[FormatClaim]:
-    """A claim for result files, and one for annotation files with the images that they name."""
+    """Returns a claim for result files, and one for annotation files with the images that they name."""
     found = list(json_files(source, r'"(?:image_id|images|annotations)"\s*:'))
     results = tuple(f for f, value in found if _is_results(value))
     noted = [(f, value) for f, value in found if _is_annotations(value)]
@@ -93,7 +93,7 @@ def _is_annotations(value: Any) -> bool:
 
 
 def _images(value: dict[str, Any]) -> list[dict[str, Any]]:
-    """The images in file order, each with its annotations. Annotations of an unknown image form a row of their own."""
+    """Returns the images in file order, each with its annotations. Annotations of an unknown image form a row of their own."""
     names = {c.get("id"): c.get("name") for c in value.get("categories") or [] if isinstance(c, dict)}
     notes: defaultdict[Any, list[dict[str, Any]]] = defaultdict(list)
     for note in value["annotations"]:

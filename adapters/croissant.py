@@ -60,12 +60,12 @@ class Croissant:
     record_set: str = ""
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """One shard, because joins need all files."""
+        """Returns one shard, because joins need all files."""
         mine = self.descriptor
         return [Shard(mine.path, mine.name, member=self.record_set, files=tuple(files), size=mine.size)]
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """The record set's rows from `start` on."""
+        """Yields the record set's rows from `start` on."""
         model = _Model(plain(document(shard.path, shard.name, limit=64 << 20)), shard.name, shard.files)
         return from_row(start, _chunks(model.rows(self.record_set), shard.origin))
 
@@ -74,7 +74,7 @@ ADAPTER = Croissant
 
 
 def detect(source: Source) -> list[FormatClaim]:
-    """A claim for each record set of each descriptor. Other files in a descriptor's folder are skipped."""
+    """Returns a claim for each record set of each descriptor. Other files in a descriptor's folder are skipped."""
     from choline_data.licenses import spdx_of_stated
 
     source = described(source)
@@ -139,7 +139,7 @@ class _Model:
         self.records = {id_of(r): r for r in listed(data.get("recordSet")) if isinstance(r, dict)}
 
     def named(self) -> set[str]:
-        """The names of the source's files that the distribution names."""
+        """Returns the names of the source's files that the distribution names."""
         found: set[str] = set()
         for node in self.nodes.values():
             if node.get("includes") and not node.get("containedIn"):
@@ -149,7 +149,7 @@ class _Model:
         return found & self.files.keys()
 
     def rows(self, record_set: str, above: tuple[str, ...] = ()) -> Iterator[dict[str, Any]]:
-        """The rows of a record set, each as a dict of its fields."""
+        """Yields the rows of a record set, each as a dict of its fields."""
         if record_set in above or record_set not in self.records:
             raise SourceFormatError(
                 f"{self.name}: record set {record_set!r} is not there or refers to itself.",
@@ -207,7 +207,7 @@ class _Model:
             yield ({short(str(k), record_set): v for k, v in row.items()} if isinstance(row, dict) else {"value": row})
 
     def _node(self, node: str, extracts: list[Extract], above: tuple[str, ...]) -> Iterator[Row]:
-        """The rows of a file, a file set or another record set, keyed by extract."""
+        """Yields the rows of a file, a file set or another record set, keyed by extract."""
         if node in self.records:
             for row in self.rows(node, above):
                 yield {("field", k): v["bytes"] if isinstance(v, dict) and "bytes" in v else v for k, v in row.items()}
@@ -220,7 +220,7 @@ class _Model:
             yield from self._file_rows(file, extracts)
 
     def _files(self, node: dict[str, Any]) -> list[tuple[SourceFile, str]]:
-        """The files of a node, each with its path within the archive or the descriptor's folder."""
+        """Returns the files of a node, each with its path within the archive or the descriptor's folder."""
         within = [id_of(c) for c in listed(node.get("containedIn"))]
         archives = [pair for c in within for pair in self._files(self.nodes.get(c, {}))]
         if within:
@@ -374,7 +374,7 @@ def _json(data: bytes, name: str) -> Any:
 
 
 def _chunks(rows: Iterator[dict[str, Any]], origin: str) -> Iterator[SourceChunk]:
-    """Rows as chunks. Media become columns of struct<bytes, path>."""
+    """Yields rows as chunks. Media become columns of struct<bytes, path>."""
     import numpy as np
 
     first, part, size = 0, list[dict[str, Any]](), 0

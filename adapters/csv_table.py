@@ -52,15 +52,15 @@ class Delimited:
     max_row_bytes: int = MAX_ROW_BYTES
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """One shard for each file. A quoted field may hold line ends, so reading can only start at the beginning."""
+        """Returns one shard for each file. A quoted field may hold line ends, so reading can only start at the beginning."""
         return [Shard(file.path, file.name, size=file.size) for file in files]
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """The shard's rows from row `start` on. Row numbers count the rows after the header."""
+        """Yields the shard's rows from row `start` on. Row numbers count the rows after the header."""
         return from_row(start, batches.partitioned(self._chunks(shard), shard.name))
 
     def dialect(self, path: str, name: str, encoding: str) -> Dialect:
-        """The dialect of this file."""
+        """Returns the dialect of this file."""
         head = io.head(path, SNIFF_BYTES)
         if not head.strip(b"\r\n"):
             raise SourceFormatError(f"{name} is empty: it has neither a header nor rows.", remedy="Leave it out.")
@@ -131,7 +131,7 @@ class Delimited:
             raise text.damage
 
     def _parsed(self, text: _Utf8, dialect: Dialect, name: str, refuse: object) -> Iterator[pa.RecordBatch]:
-        """The text's rows as text columns."""
+        """Yields the text's rows as text columns."""
         try:
             reader = pv.open_csv(
                 text,
@@ -218,7 +218,7 @@ class _Utf8:
         return data
 
     def read(self, size: int = -1) -> bytes:
-        """Up to `size` bytes. Empty at the end."""
+        """Returns up to `size` bytes. Empty at the end."""
         while len(self._buffer) < size:
             piece = next(self._pieces, b"")
             if not piece:
@@ -242,7 +242,7 @@ def _cut(name: str, reason: str) -> SourceDamagedError:
 
 
 def _places(at: int, count: int, bad: list[Reject]) -> tuple[np.ndarray, int]:
-    """The row numbers of the next `count` good rows from row `at` on, and the number of the row after them."""
+    """Returns the row numbers of the next `count` good rows from row `at` on, and the number of the row after them."""
     gone = np.fromiter((r.row for r in bad if r.row >= at), np.int64)
     rows = np.arange(at, at + count + len(gone), dtype=np.int64)
     rows = rows[~np.isin(rows, gone)][:count] if len(gone) else rows
@@ -250,7 +250,7 @@ def _places(at: int, count: int, bad: list[Reject]) -> tuple[np.ndarray, int]:
 
 
 def _blank(batch: pa.RecordBatch, dialect: Dialect) -> np.ndarray | None:
-    """A mask of the rows in which all fields are null. None if there are no such rows."""
+    """Returns a mask of the rows in which all fields are null. None if there are no such rows."""
     if dialect.blank_lines or batch.num_columns < 2 or not batch.column(0).null_count:
         return None
     blank = np.ones(batch.num_rows, bool)
@@ -283,7 +283,7 @@ def _typed(batch: pa.RecordBatch, types: dict[str, str]) -> pa.RecordBatch:
 
 
 def _as_type(column: pa.Array, before: str) -> tuple[pa.Array, str]:
-    """(the column, its type). The type is the narrowest of integer, float, boolean and text that fits all values so far."""
+    """Returns (the column, its type). The type is the narrowest of integer, float, boolean and text that fits all values so far."""
     if before == "text":
         return column, "text"
     missing = pc.is_in(column, value_set=_MISSING)

@@ -33,7 +33,7 @@ class _Out:
 
 
 def detect(source: Source) -> list[FormatClaim]:
-    """The claims for the data of the targets. If data are not available, raises SourceNotFoundError with their hash."""
+    """Returns the claims for the data of the targets. If data are not available, raises SourceNotFoundError with their hash."""
     from choline_data.adapters.registry import claims
 
     stated = [f for f in source.files if f.name.endswith(".dvc") or f.name.rsplit("/", 1)[-1] == "dvc.lock"]

@@ -29,11 +29,11 @@ class Resource:
     table: Table = _PLAIN
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """A shard for each file."""
+        """Returns a shard for each file."""
         return one_shard_each(files)
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """The rows from `start` on."""
+        """Yields the rows from `start` on."""
         return from_row(start, text_columns.chunks(self.table, pieces(shard.path, shard.name), shard.origin))
 
 
@@ -44,11 +44,11 @@ class Inline:
     resource: int = 0
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """A shard for the descriptor."""
+        """Returns a shard for the descriptor."""
         return one_shard_each(files)
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """The rows from `start` on."""
+        """Yields the rows from `start` on."""
         package = _package(SourceFile(shard.path, shard.name))
         data = package["resources"][self.resource]["data"]
         if data and isinstance(data[0], list):
@@ -60,7 +60,7 @@ ADAPTER = Resource
 
 
 def detect(source: Source) -> list[FormatClaim]:
-    """A claim for each resource of each package."""
+    """Returns a claim for each resource of each package."""
     found: list[FormatClaim] = []
     for file in source.files:
         if file.name.rsplit("/", 1)[-1] in _NAMES:
@@ -144,7 +144,7 @@ def _is_text(resource: dict[str, Any]) -> bool:
 def _unlisted(
     source: Source, folder: PurePosixPath, package: dict[str, Any], described: set[str]
 ) -> list[tuple[str, str]]:
-    """The files in the package's folder that its descriptor does not list. Folders with a descriptor of their own stay."""
+    """Returns the files in the package's folder that its descriptor does not list. Folders with a descriptor of their own stay."""
     own = [PurePosixPath(f.name).parent for f in source.files if f.name.rsplit("/", 1)[-1] in _NAMES]
     own.remove(folder)
     listed = {str(folder / path) for resource in package["resources"] for path in _paths(resource)} | described

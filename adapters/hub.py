@@ -46,7 +46,7 @@ class _Group:
 
 
 def detect(source: Source) -> list[FormatClaim]:
-    """The claims of the formats' adapters, each with its config, split and class names."""
+    """Returns the claims of the formats' adapters, each with its config, split and class names."""
     if source.options.get("layout") == "hub-parquet":
         return _claims(source, list(_converted(source)), source.options.get("default_config", ""), {}, ())
     readme = next((f for f in source.files if f.name.lower() == "readme.md"), None)
@@ -102,7 +102,7 @@ def _groups(card: dict[str, Any], source: Source) -> Iterator[_Group]:
 
 
 def _by_split(files: Sequence[SourceFile], folder: str = "") -> dict[str, tuple[SourceFile, ...]]:
-    """The files of each split, by their names below `folder`. Files that the names leave out are in no split."""
+    """Returns the files of each split, by their names below `folder`. Files that the names leave out are in no split."""
     below = [replace(f, name=f.name.removeprefix(folder), split="") for f in files]
     splits = splits_of(below)
     found: dict[str, list[SourceFile]] = {}
@@ -116,7 +116,7 @@ def _by_split(files: Sequence[SourceFile], folder: str = "") -> dict[str, tuple[
 
 
 def default_config(card: dict[str, Any]) -> str:
-    """The config with `default: true`, or the one with the name "default", or ""."""
+    """Returns the config with `default: true`, or the one with the name "default", or ""."""
     stated = card.get("configs")
     configs = [c for c in stated if isinstance(c, dict)] if isinstance(stated, list) else []
     chosen = [c for c in configs if c.get("default") is True] or [
@@ -130,7 +130,7 @@ def _stated(config: dict[str, Any]) -> bool:
 
 
 def _patterns(named: Any) -> list[tuple[str, list[str]]]:
-    """(split, patterns) from `data_files`, which may be a string, a list of strings, a map, or a list of {split, path}."""
+    """Returns (split, patterns) from `data_files`, which may be a string, a list of strings, a map, or a list of {split, path}."""
     if isinstance(named, str):
         return [("train", [named])]
     if isinstance(named, dict):
@@ -149,7 +149,7 @@ def _words(path: Any) -> list[str]:
 
 
 def _converted(source: Source) -> Iterator[_Group]:
-    """The groups of a parquet conversion: `config/split/0000.parquet`."""
+    """Yields the groups of a parquet conversion: `config/split/0000.parquet`."""
     groups: dict[tuple[str, str], list[SourceFile]] = {}
     for file in source.files:
         parts = file.name.split("/")
@@ -202,7 +202,7 @@ def _claims(
 
 
 def _chosen(groups: list[_Group], source: Source, default: str) -> list[_Group]:
-    """The groups of one config, and of the wanted split if there is one. Configs are never merged."""
+    """Returns the groups of one config, and of the wanted split if there is one. Configs are never merged."""
     configs = list(dict.fromkeys(g.config or "default" for g in groups))
     config, split = source.options.get("config", ""), source.options.get("split", "")
     if not config and len(configs) > 1:
@@ -224,7 +224,7 @@ def _listed(words: Sequence[str]) -> str:
 
 
 def _parquet_labels(file: SourceFile) -> Labels:
-    """The class labels that the `datasets` library writes into a Parquet file's metadata."""
+    """Returns the class labels that the `datasets` library writes into a Parquet file's metadata."""
     if not file.name.endswith(".parquet"):
         return ()
     import pyarrow as pa

@@ -31,11 +31,11 @@ class Saved:
     labels: Labels = ()
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """A shard for each Arrow file, in the order of state.json."""
+        """Returns a shard for each Arrow file, in the order of state.json."""
         return one_shard_each([f for f in files if f.name.endswith(".arrow")])
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """The rows from `start` on."""
+        """Yields the rows from `start` on."""
         return from_row(start, self._chunks(shard))
 
     def _chunks(self, shard: Shard) -> Iterator[SourceChunk]:
@@ -59,7 +59,7 @@ ADAPTER = Saved
 
 
 def detect(source: Source) -> list[FormatClaim]:
-    """A claim for each saved dataset. Under a `dataset_dict.json`, the folder's name is the split."""
+    """Returns a claim for each saved dataset. Under a `dataset_dict.json`, the folder's name is the split."""
     by_name = {f.name: f for f in source.files}
     found = []
     for state in [f for f in source.files if f.name.rsplit("/", 1)[-1] == "state.json"]:
@@ -107,6 +107,6 @@ def _listed(state: SourceFile, by_name: dict[str, SourceFile], prefix: str) -> t
 
 
 def _storage(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The batch with extension columns replaced by their storage."""
+    """Returns the batch with extension columns replaced by their storage."""
     columns = [c.storage if isinstance(c, pa.ExtensionArray) else c for c in batch.columns]
     return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)

@@ -24,7 +24,7 @@ class Idx:
     """Reads one image for each row, with its label if there is a file of labels."""
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """One shard for each file of images, with its file of labels if there is one."""
+        """Returns one shard for each file of images, with its file of labels if there is one."""
         labels = {_stem(f.name): f for f in files if _what(f.name) == "labels"}
         shards = []
         for file in in_order(f for f in files if _what(f.name) == "images"):

@@ -39,7 +39,7 @@ class ImageFolder:
         return [only_beside(shard, "image") for shard in shards] if self.labels == "captions" else shards
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """The images of the shard. Files that are not images, or are too large, are rejected."""
+        """Yields the images of the shard. Files that are not images, or are too large, are rejected."""
         if self.labels != "captions":
             return read_media(shard, "image", start, self.max_bytes, self._values)
         pictures = tuple(f for f in shard.files if media.column_for(f.name) == "image")
@@ -79,7 +79,7 @@ def media_shards(files: Sequence[SourceFile], column: str) -> list[Shard]:
 
 
 def only_beside(shard: Shard, column: str) -> Shard:
-    """The shard without files that describe media of other shards only.
+    """Returns the shard without files that describe media of other shards only.
 
     Such a file lies in a folder of media of its own, or has the name of a medium.
     """
@@ -106,7 +106,7 @@ def read_media(
     max_bytes: int,
     values_of: Callable[[SourceFile, list[str]], dict[str, Any]],
 ) -> Iterator[SourceChunk]:
-    """The media of a shard as rows: the media column, and the metadata's columns or else the values from `values_of`."""
+    """Yields the media of a shard as rows: the media column, and the metadata's columns or else the values from `values_of`."""
     found = [f for f in shard.files if media.column_for(f.name) == column]
     described = metadata_of([f for f in shard.files if media.column_for(f.name) != column], column)
     rows = SourceRows(shard.origin, {column: media.MEDIUM, **(dict.fromkeys(described.columns))})
@@ -167,7 +167,7 @@ _NUMBERS = re.compile(rb"^[\s\d.eE+-]*$")
 
 
 def _captions(pictures: Sequence[SourceFile], others: Sequence[SourceFile]) -> list[SourceFile]:
-    """The texts with the names of pictures, if most pictures have one. Lines of numbers are boxes (YOLO), not captions."""
+    """Returns the texts with the names of pictures, if most pictures have one. Lines of numbers are boxes (YOLO), not captions."""
     stems = {path_of("/".join(parts(f.name)))[-1] for f in pictures}
     found = [f for f in others if media.suffix_of(f.name) in ("txt", "caption") and stem_of_sidecar(f.name) in stems]
     if len(found) * 2 < len(pictures) or any(_NUMBERS.match(io.head(f.path, 256)) for f in found[:8]):

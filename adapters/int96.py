@@ -25,7 +25,7 @@ _MICROSECONDS = (2**63 - 1) // 10**6 - 1
 
 
 def columns_of(meta: pq.RowGroupMetaData) -> list[str]:
-    """The top-level columns that contain INT96 values at any depth."""
+    """Returns the top-level columns that contain INT96 values at any depth."""
     found = (meta.column(i) for i in range(meta.num_columns))
     return list(dict.fromkeys(c.path_in_schema.split(".")[0] for c in found if c.physical_type == "INT96"))
 
@@ -33,7 +33,7 @@ def columns_of(meta: pq.RowGroupMetaData) -> list[str]:
 def unit_of(
     opened: Callable[[str], AbstractContextManager[pq.ParquetFile]], group: int, columns: list[str]
 ) -> tuple[str, Integers]:
-    """The unit for the times of a row group, and the rows with a time that this unit cannot hold exactly.
+    """Returns the unit for the times of a row group, and the rows with a time that this unit cannot hold exactly.
 
     The unit is "us" if a time does not fit into nanoseconds, else "ns".
     """

@@ -37,7 +37,7 @@ class JsonDocument:
     encoding: str = ""
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """One shard for each file. A document of splits, `{"train": […], "test": […]}`, has one for each of its keys."""
+        """Returns one shard for each file. A document of splits, `{"train": […], "test": […]}`, has one for each of its keys."""
         parted = [(file, self._splits(file) or [("", "")]) for file in files]
         return [
             Shard(file.path, file.name, member=key, size=file.size // len(keys), split=split)
@@ -46,7 +46,7 @@ class JsonDocument:
         ]
 
     def _splits(self, file: SourceFile) -> list[tuple[str, str]]:
-        """The keys of a document of splits, and their splits. Looks into a document only if it begins like one."""
+        """Returns the keys of a document of splits, and their splits. Looks into a document only if it begins like one."""
         first = _FIRST_KEY.match(io.head(file.path, 4 << 10).removeprefix(codecs.BOM_UTF8))
         if first is None or not splits_in(first[1].decode("utf-8", "replace")):
             return []
@@ -69,7 +69,7 @@ class JsonDocument:
         return self._loaded(bytes(data), shard.name)
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """The document's rows from row `start` on."""
+        """Yields the document's rows from row `start` on."""
         found = records.records_of_rows(self._rows(shard))
         return from_row(start, batches.partitioned(records.chunks(found, shard.origin, 0), shard.name))
 
@@ -110,7 +110,7 @@ class JsonDocument:
             ) from error
 
     def _elements(self, first: bytes, pieces: Iterator[bytes], name: str) -> Iterator[Any]:
-        """The elements of a top-level array. Holds only one element and one piece of the file at a time."""
+        """Yields the elements of a top-level array. Holds only one element and one piece of the file at a time."""
         decoder = codecs.getincrementaldecoder("utf-8-sig")()
         scan = json.JSONDecoder(parse_constant=_no_constant).raw_decode
         text, at, more, wanted = "", -1, True, 0
@@ -159,7 +159,7 @@ def _past(text: str, at: int, passed: str) -> int:
 
 
 def rows_of(document: Any) -> list[Any]:
-    """The rows of a whole document."""
+    """Returns the rows of a whole document."""
     if isinstance(document, list):
         return _listed(document, "value")
     if not isinstance(document, dict):
@@ -172,7 +172,7 @@ def rows_of(document: Any) -> list[Any]:
 
 
 def _listed(values: list[Any], name: str) -> list[Any]:
-    """The objects unchanged. If most values are not objects, each value becomes a row with one column."""
+    """Returns the objects unchanged. If most values are not objects, each value becomes a row with one column."""
     objects = sum(isinstance(v, dict) for v in values)
     return values if objects * 2 > len(values) else [{name: v} for v in values]
 
@@ -194,7 +194,7 @@ def _split(document: dict[str, Any]) -> list[Any] | None:
 
 
 def _questions(document: dict[str, Any]) -> list[Any] | None:
-    """The questions of SQuAD and of sets in its layout: `{"data": [{"title", "paragraphs": [{"context", "qas": […]}]}]}`.
+    """Returns the questions of SQuAD and of sets in its layout: `{"data": [{"title", "paragraphs": [{"context", "qas": […]}]}]}`.
 
     Each question is a row, with the values of its paragraph, its article and the document beside it.
     """
@@ -221,7 +221,7 @@ def _all_have(values: object, key: str) -> TypeGuard[list[dict[str, Any]]]:
 
 
 def _under_key(document: dict[str, Any]) -> list[Any] | None:
-    """The rows of the longest list of objects at the top level, or else of the only list.
+    """Returns the rows of the longest list of objects at the top level, or else of the only list.
 
     The values of the other keys are copied to each row if they are small.
     """
@@ -252,7 +252,7 @@ def _under_key(document: dict[str, Any]) -> list[Any] | None:
 
 
 def _columns(document: dict[str, Any]) -> list[Any] | None:
-    """The rows of columns that are lists of equal length, or `{column: {"0": …, "1": …}}` as pandas writes by default."""
+    """Returns the rows of columns that are lists of equal length, or `{column: {"0": …, "1": …}}` as pandas writes by default."""
     values = list(document.values())
     if len(values) < 2:
         return None
@@ -269,7 +269,7 @@ def _columns(document: dict[str, Any]) -> list[Any] | None:
 
 
 def _keyed(document: dict[str, Any]) -> list[Any] | None:
-    """The rows of objects with similar keys, each under its own id."""
+    """Returns the rows of objects with similar keys, each under its own id."""
     values = list(document.values())
     if len(values) < 2 or not all(isinstance(v, dict) and v for v in values):
         return None
@@ -281,7 +281,7 @@ def _keyed(document: dict[str, Any]) -> list[Any] | None:
 
 
 def _lists_under_key(document: dict[str, Any]) -> list[Any] | None:
-    """The rows of the only list of lists of words, such as `{"categories": […], "conversations": [["Hi", "Hello"], …]}`.
+    """Returns the rows of the only list of lists of words, such as `{"categories": […], "conversations": [["Hi", "Hello"], …]}`.
 
     Numbers and booleans among the words become words, and a word that stands for a list of one becomes this list. The other
     values are copied to each row if they are small.

@@ -49,7 +49,7 @@ class JsonLines:
     )
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """One shard for each file. An uncompressed file of 256 MiB or more is split into ranges of at least 128 MiB."""
+        """Returns one shard for each file. An uncompressed file of 256 MiB or more is split into ranges of at least 128 MiB."""
         found = []
         for file in files:
             if file.size < 2 * SHARD_BYTES or not _can_be_cut(io.raw_head(file.path, 64)):
@@ -64,7 +64,7 @@ class JsonLines:
         return found
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """The shard's rows from row `start` on, with one column for each key. Row numbers count the non-blank lines."""
+        """Yields the shard's rows from row `start` on, with one column for each key. Row numbers count the non-blank lines."""
         return from_row(start, partitioned(self._chunks(shard), shard.name))
 
     def _chunks(self, shard: Shard) -> Iterator[SourceChunk]:

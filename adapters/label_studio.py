@@ -18,11 +18,11 @@ class LabelStudio:
     """Reads the tasks of an export with their data, annotations and predictions."""
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """A shard for each export."""
+        """Returns a shard for each export."""
         return one_shard_each(files)
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """The tasks from `start` on."""
+        """Yields the tasks from `start` on."""
         tasks = document(shard.path, shard.name)
         if not isinstance(tasks, list):
             raise SourceFormatError(f"{shard.name}: not a list of tasks.", remedy="Export as JSON from Label Studio.")
@@ -33,7 +33,7 @@ ADAPTER = LabelStudio
 
 
 def detect(source: Source) -> list[FormatClaim]:
-    """One claim for all exports of the source."""
+    """Returns one claim for all exports of the source."""
     files = tuple(f for f, value in json_files(source, r'"(?:annotations|completions)"\s*:') if _is_export(value))
     if not files:
         return []

@@ -30,13 +30,13 @@ class Lance:
     version: int = 0
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """A shard for each fragment."""
+        """Returns a shard for each fragment."""
         data = _dataset(self.root, self.version)
         name = self.root.rstrip("/").rsplit("/", 1)[-1]
         return [Shard(self.root, name, member=str(f.fragment_id)) for f in data.get_fragments()]
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """The fragment's rows from `start` on."""
+        """Yields the fragment's rows from `start` on."""
         return from_row(start, self._chunks(shard))
 
     def _chunks(self, shard: Shard) -> Iterator[SourceChunk]:
@@ -66,7 +66,7 @@ def _dataset(root: str, version: int = 0) -> Any:
 
 
 def detect(source: Source) -> list[FormatClaim]:
-    """A claim for each folder with `_versions/*.manifest`. Raises MissingDependencyError if pylance is not installed."""
+    """Returns a claim for each folder with `_versions/*.manifest`. Raises MissingDependencyError if pylance is not installed."""
     found = []
     manifests = [f for f in source.files if re.search(r"(?:^|/)_versions/[^/]+\.manifest$", f.name)]
     for prefix in sorted({f.name[: f.name.rindex("_versions/")] for f in manifests}):

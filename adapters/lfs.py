@@ -19,7 +19,10 @@ _SIZES = range(120, 1025)
 
 
 def detect(source: Source) -> list[FormatClaim]:
-    """The claims for the source with the pointers replaced by their data. Raises SourceNotFoundError if data were not pulled."""
+    """Returns the claims for the source with the pointers replaced by their data.
+
+    Raises SourceNotFoundError if data were not pulled.
+    """
     from choline_data.adapters.registry import claims
 
     pointers = [(file, found) for file in source.files if (found := pointer(file)) is not None]
@@ -44,7 +47,7 @@ def detect(source: Source) -> list[FormatClaim]:
 
 
 def pointer(file: SourceFile) -> tuple[str, int] | None:
-    """The object's sha256 and size in bytes if the file is a pointer, else None."""
+    """Returns the object's sha256 and size in bytes if the file is a pointer, else None."""
     if file.size not in _SIZES:
         return None
     try:

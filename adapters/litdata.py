@@ -46,7 +46,7 @@ class LitData:
     """Reads the chunks that an `index.json` names. Pickled columns are refused; tensors stay bytes."""
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """One shard for each chunk, in the order of the index. `files[0]` of a shard is the index."""
+        """Returns one shard for each chunk, in the order of the index. `files[0]` of a shard is the index."""
         by_name = {"/".join(parts(f.name)): f for f in files}
         found = []
         for index in in_order(f for f in files if parts(f.name)[-1] == "index.json"):
@@ -60,7 +60,7 @@ class LitData:
         return found
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """Rows with the columns that the index describes."""
+        """Yields rows with the columns that the index describes."""
         index = index_of(shard.files[0])
         config, chunk = index["config"], index["chunks"][shard.start]
         formats = config["data_format"]
@@ -97,7 +97,10 @@ ADAPTER = LitData
 
 
 def _arrow(data: bytes, name: str, count: int) -> Iterator[SourceChunk]:
-    """The rows of a chunk that has an Arrow IPC file after its offsets. LitData 0.2.7 and later write flat rows in this form."""
+    """Yields the rows of a chunk that has an Arrow IPC file after its offsets.
+
+    LitData 0.2.7 and later write flat rows in this form.
+    """
     row = 0
     try:
         with pa.ipc.open_file(pa.BufferReader(data)) as file:
@@ -127,7 +130,7 @@ def _decoder(kind: str, column: str, index: str) -> Callable[[bytes], Any]:
 
 
 def _names(spec: str | None, count: int) -> list[str]:
-    """The names of the leaves of a torch pytree spec that is a flat dict. Otherwise `value`, or `value_0`, `value_1`, …"""
+    """Returns the names of the leaves of a torch pytree spec that is a flat dict. Otherwise `value`, or `value_0`, `value_1`, …"""
     try:
         tree = orjson.loads(spec or "null")[1]
         names = orjson.loads(tree["context"]) if tree["type"] == "builtins.dict" else None

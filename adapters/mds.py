@@ -35,7 +35,7 @@ class Mds:
     """Reads the shards that an `index.json` names. Pickled columns are refused."""
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """One shard for each file that the index names, in the index's order. `files[0]` of a shard is the index."""
+        """Returns one shard for each file that the index names, in the index's order. `files[0]` of a shard is the index."""
         by_name = {"/".join(parts(f.name)): f for f in files}
         found: list[Shard] = []
         for index in in_order(f for f in files if parts(f.name)[-1] == "index.json"):
@@ -45,7 +45,7 @@ class Mds:
         return found
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """Rows with the shard's columns."""
+        """Yields rows with the shard's columns."""
         index = shard.files[0]
         entry = index_of(index)["shards"][shard.start]
         names, encodings = entry["column_names"], entry["column_encodings"]
@@ -89,7 +89,7 @@ _HASHES = frozenset(
 
 
 def _codec(entry: dict[str, Any], name: str) -> str:
-    """The codec of a shard without magic bytes, if the file is the compressed one."""
+    """Returns the codec of a shard without magic bytes, if the file is the compressed one."""
     packed = (entry.get("zip_data") or {}).get("basename") or ""
     stated = str(entry.get("compression") or "").partition(":")[0]
     return _CODECS.get(stated, "") if packed and "/".join(parts(name)).endswith(packed) else ""

@@ -57,13 +57,13 @@ class MediaTable:
     max_bytes: int = MAX_MEDIUM_BYTES
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """The shards of the tables. Each has all media."""
+        """Returns the shards of the tables. Each has all media."""
         found = tuple(f for f in files if media.column_for(f.name))
         tables = [f for f in files if not media.column_for(f.name)]
         return [replace(shard, files=found) for shard in self.inner.shards(tables)]
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """The rows of the table with their media."""
+        """Yields the rows of the table with their media."""
         names = MediaNames(shard.files, shard.name)
         for chunk in self.inner.read(replace(shard, files=()), start=start):
             if chunk.rejects:
@@ -144,7 +144,7 @@ def _count(wanted: list[list[SourceFile | None]]) -> int:
 
 
 def detect(source: Source) -> list[FormatClaim]:
-    """A claim for each table that names media, with the media."""
+    """Returns a claim for each table that names media, with the media."""
     found = [f for f in source.files if media.column_for(f.name)]
     if not found:
         return []
@@ -174,7 +174,7 @@ def detect(source: Source) -> list[FormatClaim]:
 
 
 def _asked(source: Source) -> list[tuple[ChosenNames, str]]:
-    """The patterns and columns of `--join`."""
+    """Returns the patterns and columns of `--join`."""
     pairs = [text.rpartition(":") for text in source.join]
     for pattern, _, column in pairs:
         if not pattern or not column:
@@ -185,7 +185,7 @@ def _asked(source: Source) -> list[tuple[ChosenNames, str]]:
 
 
 def _claim(table: SourceFile, fmt: str, found: Sequence[SourceFile], key: str) -> FormatClaim | None:
-    """The claim of a table. None if no column names media."""
+    """Returns the claim of a table. None if no column names media."""
     inner = _reader(table, fmt)
     batch = _first_rows(inner, table) if inner is not None else None
     if inner is None or batch is None:
@@ -219,7 +219,7 @@ def _claim(table: SourceFile, fmt: str, found: Sequence[SourceFile], key: str) -
 
 
 def _reader(table: SourceFile, fmt: str) -> Adapter | None:
-    """The adapter of a table, if it knows the table by its content. Lines of transcripts are no table."""
+    """Returns the adapter of a table, if it knows the table by its content. Lines of transcripts are no table."""
     from choline_data.adapters.registry import format_named
 
     for name in ("jsonl", "json") if fmt == "json" else (fmt,):
@@ -271,7 +271,7 @@ def _refuse_parts(table: SourceFile, batch: pa.RecordBatch) -> None:
 def _named_only(
     inner: Adapter, table: SourceFile, column: str, found: tuple[SourceFile, ...]
 ) -> tuple[SourceFile, ...]:
-    """The media that some row of the table names, in order of name. Reads the whole table."""
+    """Returns the media that some row of the table names, in order of name. Reads the whole table."""
     names = MediaNames(found, table.name)
     used: set[str] = set()
     for shard in inner.shards([table]):

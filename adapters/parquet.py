@@ -50,7 +50,7 @@ class Parquet:
     columns: tuple[str, ...] = ()
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """One shard for each file. A file of 256 MiB or more is split into ranges of row groups of about 128 MiB."""
+        """Returns one shard for each file. A file of 256 MiB or more is split into ranges of row groups of about 128 MiB."""
         found = []
         for file in files:
             if file.size < 2 * SHARD_BYTES:
@@ -64,7 +64,7 @@ class Parquet:
         return found
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """The shard's rows from row `start` on, counted from the beginning of the file."""
+        """Yields the shard's rows from row `start` on, counted from the beginning of the file."""
         with _opened(shard.path, shard.name) as parquet:
             batches.check_columns(parquet.schema_arrow, shard.name)
             meta = parquet.metadata
@@ -78,7 +78,7 @@ class Parquet:
                 row += count
 
     def row_group(self, shard: Shard, meta: pq.FileMetaData, group: int, row: int) -> Iterator[SourceChunk]:
-        """One row group of a file whose footer is known. `row` is the number of its first row.
+        """Yields one row group of a file whose footer is known. `row` is the number of its first row.
 
         If rows are too large, a group of at most FEW_ROWS rows is rejected, and a larger group raises SourceTooLargeError.
         """
@@ -109,7 +109,7 @@ class Parquet:
                 yield SourceChunk(batches.with_partitions(batch, folders), rows)
 
     def _row_group(self, files: _Reopened, group: int, unit: str) -> Iterator[pa.RecordBatch]:
-        """The row group in batches of bounded size, with the columns as storage types."""
+        """Yields the row group in batches of bounded size, with the columns as storage types."""
         shard, meta = files.shard, files.footer.row_group(group)
         if meta.total_byte_size > self.max_row_bytes * max(1, meta.num_rows):
             raise SourceTooLargeError(
@@ -144,7 +144,7 @@ class Parquet:
             )
 
     def _times(self, files: _Reopened, group: int) -> tuple[str, np.ndarray]:
-        """The unit for the INT96 times of a row group, and the rows with a time that this unit cannot represent."""
+        """Returns the unit for the INT96 times of a row group, and the rows with a time that this unit cannot represent."""
         wanted = int96.columns_of(files.footer.row_group(group))
         if not wanted:
             return "ns", np.empty(0, np.int64)
@@ -190,7 +190,7 @@ class _Reopened:
         return _opened(self.shard.path, self.shard.name, (), True, self.footer, unit)
 
     def opened(self, dictionaries: tuple[str, ...], buffered: bool, unit: str) -> pq.ParquetFile:
-        """The file, opened with these options. Stays open for the next call with the same options.
+        """Returns the file, opened with these options. Stays open for the next call with the same options.
 
         `dictionaries` are the columns to read as dictionaries, `buffered` reads column chunks through a buffer, and `unit` is
         the unit for INT96 times.
@@ -204,7 +204,7 @@ class _Reopened:
 
 
 def _from_row(start: int, chunk: SourceChunk) -> Iterator[SourceChunk]:
-    """The chunk without the rows and rejects before row `start`."""
+    """Yields the chunk without the rows and rejects before row `start`."""
     if not chunk.batch.num_rows:
         yield replace(chunk, rejects=tuple(r for r in chunk.rejects if r.row >= start))
         return
@@ -214,7 +214,7 @@ def _from_row(start: int, chunk: SourceChunk) -> Iterator[SourceChunk]:
 
 
 def _runs(meta: pq.FileMetaData) -> Iterator[tuple[int, int, int]]:
-    """(first row group, last row group + 1, compressed bytes) of ranges of about SHARD_BYTES."""
+    """Yields (first row group, last row group + 1, compressed bytes) of ranges of about SHARD_BYTES."""
     first = size = 0
     for i in range(meta.num_row_groups):
         group = meta.row_group(i)
@@ -283,7 +283,7 @@ def _damage(name: str) -> Iterator[None]:
 
 
 def footer_of(path: str, name: str) -> tuple[str, pq.FileMetaData]:
-    """The sha256 of the file's footer, and the parsed footer. Reads only the end of the file."""
+    """Returns the sha256 of the file's footer, and the parsed footer. Reads only the end of the file."""
     with io.open_raw(path) as raw:
         size = raw.seek(0, 2)
         raw.seek(max(size - _TAIL_BYTES, 0))

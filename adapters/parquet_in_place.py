@@ -26,7 +26,7 @@ _FOOTERS = 256  # maximum number of footers that a reader caches
 
 
 def _state(location: str) -> tuple[int, str]:
-    """The file's size in bytes, and a stamp that changes with the file (mtime, ETag, …), or "" if there is none."""
+    """Returns the file's size in bytes, and a stamp that changes with the file (mtime, ETag, …), or "" if there is none."""
     if not is_url(location) or location.startswith("file://"):
         found = os.stat(location.removeprefix("file://"))
         return found.st_size, f"mtime:{found.st_mtime_ns}"
@@ -39,7 +39,7 @@ def _state(location: str) -> tuple[int, str]:
 
 
 def _mapped_columns(mapping: Mapping, meta: pq.FileMetaData) -> tuple[str, ...]:
-    """The source columns that the mapping reads. An empty tuple means all columns."""
+    """Returns the source columns that the mapping reads. An empty tuple means all columns."""
     named = {column for _, column in mapping.fields}
     tops = {name for column in named for name in (column, column.partition(".")[0])}
     return tuple(name for name in meta.schema.to_arrow_schema().names if name in tops)
@@ -94,7 +94,7 @@ class ParquetInPlace:
         return meta
 
     def samples(self, file: FileInPlace, group: int, *, extra: bool) -> Iterator[pa.RecordBatch]:
-        """The row group's samples. Without `extra`, only the columns that the mapping names are read."""
+        """Yields the row group's samples. Without `extra`, only the columns that the mapping names are read."""
         meta = self._footer(file)
         mapping = self._mappings[file.part]
         shard = Shard(file.location, file.name, split=file.split, config=file.config)
@@ -146,5 +146,5 @@ def _has_content(batch: pa.RecordBatch) -> bool:
 
 
 def reader(columns: tuple[str, ...], parts: Sequence[dict[str, Any]]) -> ParquetInPlace:
-    """The reader of an in-place revision with these columns and mappings."""
+    """Returns the reader of an in-place revision with these columns and mappings."""
     return ParquetInPlace(columns, parts)

@@ -24,7 +24,7 @@ class AdapterWarning(UserWarning):
 
 
 def installed_formats(ours: frozenset[str] = frozenset()) -> tuple[RegisteredFormat, ...]:
-    """The formats of installed packages in order of name, without those whose name is among `ours` or is there twice."""
+    """Returns the formats of installed packages in order of name, without those whose name is among `ours` or is there twice."""
     found: dict[str, RegisteredFormat] = {}
     points = {(p.name, p.value, p.dist.name if p.dist else "?") for p in entry_points(group=PLUGIN_GROUP)}
     for name, module, package in sorted(points):
@@ -39,7 +39,7 @@ def installed_formats(ours: frozenset[str] = frozenset()) -> tuple[RegisteredFor
 
 
 def plugin_claims(plugins: Sequence[RegisteredFormat], source: Source) -> list[FormatClaim]:
-    """The claims of these plugins on the source. A plugin that does not work has none."""
+    """Returns the claims of these plugins on the source. A plugin that does not work has none."""
     return [claim for plugin in plugins for claim in _claims_of(plugin, source)]
 
 
@@ -84,14 +84,14 @@ def fault_of(claim: Any, files: Iterable[SourceFile]) -> str:
 
 
 def adapter_of_a_package(adapter: Adapter) -> str:
-    """The adapter's module and class if another package has it. An empty string for our own adapters."""
+    """Returns the adapter's module and class if another package has it. An empty string for our own adapters."""
     inner = getattr(adapter, "inner", None) or adapter
     kind = type(inner)
     return "" if kind.__module__.startswith("choline_data.") else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def valid_chunk(chunk: Any, adapter: Adapter, shard: Shard) -> SourceChunk:
-    """The chunk that an adapter yielded. Raises SourceFormatError if it is none, or has not one number for each row."""
+    """Returns the chunk that an adapter yielded. Raises SourceFormatError if it is none, or has not one number for each row."""
     if not isinstance(chunk, SourceChunk) or not isinstance(chunk.batch, pa.RecordBatch):
         fault = f"{type(chunk).__name__} where a SourceChunk with a RecordBatch belongs"
     elif len(chunk.rows) != chunk.batch.num_rows:

@@ -90,7 +90,7 @@ def _names_of_ours() -> frozenset[str]:
 
 
 def format_named(name: str) -> RegisteredFormat:
-    """The format with this name, as written in a card's `adapter:`. Raises SourceFormatError if there is none."""
+    """Returns the format with this name, as written in a card's `adapter:`. Raises SourceFormatError if there is none."""
     known = {f.name: f for f in formats()}
     if name not in known:
         raise SourceFormatError(f"No adapter {name!r}.", remedy=f"There are: {', '.join(sorted(known))}.")
@@ -119,7 +119,7 @@ class _Asking:
         self._by_reader: Mapping[str, Sequence[SourceFile]] | None = None
 
     def claims(self) -> tuple[list[FormatClaim], Source]:
-        """The accepted claims, and a source with the files that are left."""
+        """Returns the accepted claims, and a source with the files that are left."""
         for fmt in sorted(FORMATS, key=lambda f: not f.layout):
             while better := self._ask(fmt):
                 self._accept_bid(better)
@@ -182,17 +182,17 @@ def _detect(fmt: RegisteredFormat, source: Source) -> list[FormatClaim]:
 
 
 def _names_of(claim: FormatClaim) -> set[str]:
-    """The files that a claim accounts for."""
+    """Returns the files that a claim accounts for."""
     return {f.name for f in claim.files} | {name for name, _ in (*claim.passed_over, *claim.described)}
 
 
 def _without(source: Source, found: Sequence[FormatClaim]) -> Source:
-    """The source without the files that these claims account for."""
+    """Returns the source without the files that these claims account for."""
     gone = {name for claim in found for name in _names_of(claim)}
     return replace(source, files=tuple(f for f in source.files if f.name not in gone)) if gone else source
 
 
 def adapter_named(name: str, **options: object) -> Adapter:
-    """The adapter of a format with these options. Each format module has its adapter class as `ADAPTER`."""
+    """Returns the adapter of a format with these options. Each format module has its adapter class as `ADAPTER`."""
     made: Adapter = format_named(name).load().ADAPTER(**options)
     return made

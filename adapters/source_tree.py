@@ -67,7 +67,7 @@ class SourceTree:
         return file_shards(in_order(files))
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """Rows with text, path and language. Images are in `image`, other binary files in `content`."""
+        """Yields rows with text, path and language. Images are in `image`, other binary files in `content`."""
         rows = SourceRows(shard.origin, _TYPES)
         wanted = shard.files[start:]
         for number, (file, data) in enumerate(members.contents(wanted, self.max_bytes, inflate=False), start):
@@ -95,7 +95,7 @@ ADAPTER = SourceTree
 
 
 def _text_or_none(data: bytes) -> tuple[str, str] | None:
-    """The text and its encoding. None if the encoding is not clear; then the file is kept as bytes."""
+    """Returns the text and its encoding. None if the encoding is not clear; then the file is kept as bytes."""
     try:
         return decoded(data)
     except (ChoiceNeededError, SourceDamagedError):
@@ -103,7 +103,7 @@ def _text_or_none(data: bytes) -> tuple[str, str] | None:
 
 
 def language_of(name: str) -> str | None:
-    """The language for a file's name, as Linguist calls it, or None."""
+    """Returns the language for a file's name, as Linguist calls it, or None."""
     suffix = suffix_of(name)
     fixed = {"Makefile": "Makefile", "Dockerfile": "Dockerfile", "CMakeLists.txt": "CMake"}
     return fixed.get(parts(name)[-1]) or LANGUAGES.get(suffix) or PROSE.get(suffix)

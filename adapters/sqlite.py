@@ -45,7 +45,7 @@ class Sqlite:
     max_row_bytes: int = MAX_ROW_BYTES
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """One shard for each table, in order of name. SQLite's own tables and virtual tables are omitted."""
+        """Returns one shard for each table, in order of name. SQLite's own tables and virtual tables are omitted."""
         found = []
         for file in files:
             with self._opened(file.path, file.name) as base:
@@ -53,7 +53,7 @@ class Sqlite:
         return found
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """The table's rows from row `start` on."""
+        """Yields the table's rows from row `start` on."""
         return from_row(start, self._chunks(shard))
 
     def _chunks(self, shard: Shard) -> Iterator[SourceChunk]:
@@ -110,7 +110,7 @@ _SPATIALITE = re.compile(
 
 
 def _tables(base: sqlite3.Connection) -> list[str]:
-    """The tables with data, in order of name: not those of SQLite, of its search indexes, and of geographic extensions."""
+    """Returns the tables with data, in order of name: not those of SQLite, of its search indexes, and of geographic extensions."""
     rows = base.execute("SELECT name, type FROM pragma_table_list WHERE schema = 'main' ORDER BY name").fetchall()
     named = {name for name, _ in rows}
     tables = [name for name, kind in rows if kind == "table" and not name.startswith("sqlite_")]

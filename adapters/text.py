@@ -68,7 +68,7 @@ class Text:
         return [Shard(f.path, f.name, files=_index_of(f, indexes), size=f.size) for f in texts]
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """Rows with the column `text`. Documents also have the columns `path` and `encoding` (the detected encoding)."""
+        """Yields rows with the column `text`. Documents also have the columns `path` and `encoding` (the detected encoding)."""
         if self.unit == "document":
             yield from self._documents(shard, start)
             return
@@ -167,7 +167,7 @@ def _groups(units: list[bytes]) -> Iterator[list[bytes]]:
 
 
 def _decoded_units(units: list[bytes], first: int) -> tuple[list[str], dict[int, str]]:
-    """The texts without their line ends, and the reasons, by row number, for texts that are not UTF-8."""
+    """Returns the texts without their line ends, and the reasons, by row number, for texts that are not UTF-8."""
     try:
         # Decodes the group at once. In UTF-8, NUL is never part of another character.
         texts = b"\x00".join(units).decode().split("\x00")
@@ -228,7 +228,7 @@ def detect(source: Source) -> list[FormatClaim]:
 
 
 def _texts(files: Sequence[SourceFile], *, plain: bool) -> list[SourceFile]:
-    """The files whose content and name say prose, source code or markup. With `plain`, all that are text."""
+    """Returns the files whose content and name say prose, source code or markup. With `plain`, all that are text."""
     named: dict[str, list[SourceFile]] = {}
     unnamed: list[SourceFile] = []
     for file in files:
@@ -244,7 +244,7 @@ def _texts(files: Sequence[SourceFile], *, plain: bool) -> list[SourceFile]:
 
 
 def _most_like_the_first(files: list[SourceFile], *, plain: bool) -> list[SourceFile]:
-    """The texts among files with the same text extension.
+    """Returns the texts among files with the same text extension.
 
     Only LOOK_FILES of them are opened, because opening 100,000 members takes minutes. The others are taken if most of these
     are texts.
@@ -296,7 +296,7 @@ def _head_of_text(file: SourceFile) -> bytes | None:
 
 
 def _structure(file: SourceFile) -> Identity | None:
-    """The structured format of a text. A name that declares an encoding says that the file is a text."""
+    """Returns the structured format of a text. A name that declares an encoding says that the file is a text."""
     return None if declared_in(file.name) else structure_of(file.name, _head(file))
 
 

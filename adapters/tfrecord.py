@@ -30,7 +30,7 @@ _CRC = _table()
 
 
 def masked_crc32c(data: bytes) -> int:
-    """The checksum of the framing: CRC-32C, rotated, plus a constant."""
+    """Returns the checksum of the framing: CRC-32C, rotated, plus a constant."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc = _CRC[(crc ^ byte) & 0xFF] ^ crc >> 8
@@ -49,7 +49,7 @@ class TfRecord:
     max_bytes: int = MAX_MEDIUM_BYTES
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """One shard for each file."""
+        """Returns one shard for each file."""
         return [Shard(f.path, f.name, size=f.size) for f in in_order(files)]
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
@@ -103,7 +103,7 @@ def _values(record: bytes) -> dict[str, Any]:
 
 
 def _plain(name: str, values: list[Any]) -> Any:
-    """A feature with one value as that value. Bytes that are a medium become a medium; bytes in UTF-8 become text."""
+    """Returns a feature with one value as that value. Bytes that are a medium become a medium; bytes in UTF-8 become text."""
     if values and isinstance(values[0], bytes):
         column = media.mime_of(values[0][:4096]).split("/")[0]
         if len(values) == 1 and column in ("image", "audio", "video") and not media.probe(values[0]).fault:
@@ -114,7 +114,7 @@ def _plain(name: str, values: list[Any]) -> Any:
 
 
 def example(data: bytes) -> dict[str, list[Any]]:
-    """The features of a serialized tf.train.Example."""
+    """Returns the features of a serialized tf.train.Example."""
     found: dict[str, list[Any]] = {}
     for number, features in _fields(data):
         if number != 1 or not isinstance(features, bytes):

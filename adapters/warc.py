@@ -46,7 +46,7 @@ class Warc:
     max_bytes: int = MAX_RECORD_BYTES
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """One shard for each file."""
+        """Returns one shard for each file."""
         return [Shard(f.path, f.name, size=f.size) for f in in_order(files)]
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
@@ -90,7 +90,7 @@ ADAPTER = Warc
 
 
 def _head(stream: PieceStream, name: str) -> bytes:
-    """The header lines of the next record, without the blank lines after the previous record; b"" at the end."""
+    """Returns the header lines of the next record, without the blank lines after the previous record; b"" at the end."""
     lines: list[bytes] = []
     line = bytearray()
     size = 0
@@ -154,7 +154,10 @@ def _charset(content_type: str) -> str:
 
 
 def _body(content: bytes, fields: dict[str, str], limit: int) -> bytes:
-    """The body without its transfer and content encodings. A content encoding stays if decoding fails or exceeds the limit."""
+    """Returns the body without its transfer and content encodings.
+
+    A content encoding stays if decoding fails or exceeds the limit.
+    """
     if "chunked" in fields.get("transfer-encoding", "").lower():
         content = _unchunked(content)
     if fields.get("content-encoding", "").lower() in ("gzip", "x-gzip", "deflate"):

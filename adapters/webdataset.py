@@ -52,7 +52,7 @@ class WebDataset:
     dotted_keys: bool = False  # the keys contain dots; the suffix is the words after the last part with a digit
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """One shard for each tar."""
+        """Returns one shard for each tar."""
         return [Shard(f.path, f.name, size=f.size) for f in in_order(files)]
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
@@ -104,7 +104,7 @@ ADAPTER = WebDataset
 
 
 def key_of(name: str) -> tuple[str, str]:
-    """The key and the suffix of a member. Splits at the first dot of the path's last part; ignores a leading dot."""
+    """Returns the key and the suffix of a member. Splits at the first dot of the path's last part; ignores a leading dot."""
     folder, slash, last = name.rpartition("/")
     stem, _, suffix = last[1:].partition(".") if last.startswith(".") else last.partition(".")
     return folder + slash + ("." if last.startswith(".") else "") + stem, suffix.lower()
@@ -172,7 +172,7 @@ def sample_values(sample: Sample, *, main: bool = False) -> tuple[dict[str, Any]
 
 
 def _main_media(sample: Sample, columns: dict[str, str]) -> frozenset[str]:
-    """The biggest medium of each kind that has no medium with a plain suffix."""
+    """Returns the biggest medium of each kind that has no medium with a plain suffix."""
     found: dict[str, str] = {}
     for suffix, column in columns.items():
         if column and not any(c == column and "." not in s for s, c in columns.items()):

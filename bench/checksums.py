@@ -25,7 +25,7 @@ TOKENS, ROW, AT_ONCE = 64 << 20, 1025, 64
 
 
 def best(work: Callable[[], Any], runs: int = 5) -> float:
-    """The shortest time of several runs, in milliseconds."""
+    """Returns the shortest time of several runs, in milliseconds."""
     took = []
     for _ in range(runs):
         began = time.perf_counter()

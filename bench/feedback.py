@@ -28,7 +28,7 @@ REPORT_MS, STATS_MS = 1.0, 15.0
 
 
 def home_with(sources: int, folder: Path) -> Home:
-    """A home with datasets of short texts."""
+    """Returns a home with datasets of short texts."""
     home = Home(folder / "home")
     for number in range(sources):
         path = folder / f"source-{number}.jsonl"

@@ -89,7 +89,7 @@ with wds.ShardWriter(sys.argv[2] + "/%06d.tar", maxsize=256 << 20, maxcount=10**
 
 
 def corpus(folder: Path, docs: int, shards: int) -> dict[str, Path]:
-    """The corpus as Parquet and as JSON Lines. Makes it if it does not exist yet."""
+    """Returns the corpus as Parquet and as JSON Lines. Makes it if it does not exist yet."""
     maker = TEST_DATA / "make_corpus.py"
     made = {}
     for form in ("parquet", "jsonl"):
@@ -187,7 +187,7 @@ def compile_ours() -> None:
 
 
 def contenders(forms: dict[str, Path], peers_python: str) -> list[tuple[str, str, str, str, list[object]]]:
-    """All contenders: (name, form, python, code, arguments). OUT in the arguments stands for a fresh folder."""
+    """Returns all contenders: (name, form, python, code, arguments). OUT in the arguments stands for a fresh folder."""
     here = sys.executable
     parquet, jsonl = forms["parquet"], forms["jsonl"]
 

@@ -24,7 +24,7 @@ from choline_data.order.quotas import Quotas
 
 
 def seconds(work: Callable[[], object], repeats: int) -> float:
-    """The median time of `repeats` runs, in seconds."""
+    """Returns the median time of `repeats` runs, in seconds."""
     taken = []
     for _ in range(repeats):
         begun = time.perf_counter()
@@ -34,7 +34,7 @@ def seconds(work: Callable[[], object], repeats: int) -> float:
 
 
 def cpu_seconds(work: Callable[[], object]) -> float:
-    """The CPU time of one run of this thread, in seconds."""
+    """Returns the CPU time of one run of this thread, in seconds."""
     begun = time.thread_time()
     work()
     return time.thread_time() - begun

@@ -55,7 +55,7 @@ def documents(seed: int, rows: int, row: int) -> pa.RecordBatch:
 
 
 def make_home(folder: str, size: float, row: int = ROW) -> Home:
-    """A home with two datasets of about `size` bytes together."""
+    """Returns a home with two datasets of about `size` bytes together."""
     home = Home(folder)
     for number, (name, share) in enumerate((("web", 0.7), ("code", 0.3))):
         writer = BlockWriter(home, one.stored_schema(["text"]), 512)
@@ -72,7 +72,7 @@ def make_home(folder: str, size: float, row: int = ROW) -> Home:
 
 
 def make_shards(folder: str, shards: int) -> Home:
-    """A home with one dataset of very many shards. Only its manifest exists."""
+    """Returns a home with one dataset of very many shards. Only its manifest exists."""
     home = Home(folder)
     files = tuple(StoredFile(f"{n:064x}", 4096, 4 << 20, f"part-{n}") for n in range(shards))
     manifest = Manifest(files, ("text",), 512, {"kind": "text"})
@@ -196,12 +196,12 @@ def drained(
 
 
 def ticket_of(recipe: Recipe) -> flight.Ticket:
-    """A ticket for the whole stream of a recipe."""
+    """Returns a ticket for the whole stream of a recipe."""
     return flight.Ticket(json.dumps({"recipe": json.loads(recipe.to_json()), "start": 0}))
 
 
 def together(address: str, tickets: list[flight.Ticket], seconds: float) -> list[int]:
-    """The bytes that each of several parallel readers receives in `seconds`."""
+    """Returns the bytes that each of several parallel readers receives in `seconds`."""
     counts = [[0] for _ in tickets]
     threads = [
         threading.Thread(target=drained, args=(address, ticket, seconds, count), daemon=True)

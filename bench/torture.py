@@ -174,7 +174,7 @@ def _kill(pid: int) -> None:
 
 
 def corpus(folders: list[Path]) -> Iterator[tuple[str, Path]]:
-    """Every regular file of at most MAX_FILE_BYTES below these folders, sorted by path."""
+    """Yields every regular file of at most MAX_FILE_BYTES below these folders, sorted by path."""
     for folder in folders:
         for path in sorted(folder.rglob("*")):
             if path.is_file() and not path.is_symlink() and path.stat().st_size <= MAX_FILE_BYTES:

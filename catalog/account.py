@@ -81,7 +81,7 @@ class RowsRead:
 
 
 def account_of(source: Source, claims: Sequence[FormatClaim], rest: Source, only: str = "") -> tuple[FileAccount, ...]:
-    """The account of all files, in order of role and name. `rest` holds the files that no format claimed.
+    """Returns the account of all files, in order of role and name. `rest` holds the files that no format claimed.
 
     `only` is the one format that the user asked for.
     """
@@ -111,7 +111,7 @@ def with_rows(account: Sequence[FileAccount], counts: Iterable[RowCount]) -> tup
 
 
 def check_rows(counts: Iterable[RowCount]) -> int:
-    """The number of rows read. DataError if rows of a file are neither published nor rejected."""
+    """Returns the number of rows read. Raises DataError if rows of a file are neither published nor rejected."""
     total = 0
     for count in counts:
         total += count.read
@@ -125,7 +125,7 @@ def check_rows(counts: Iterable[RowCount]) -> int:
 
 
 def names_by_role(account: Sequence[FileAccount]) -> Mapping[str, list[FileAccount]]:
-    """The files of each role. Roles without files are left out."""
+    """Returns the files of each role. Roles without files are left out."""
     found: dict[str, list[FileAccount]] = {role: [] for role in ROLES}
     for file in account:
         found[file.role].append(file)
@@ -133,7 +133,7 @@ def names_by_role(account: Sequence[FileAccount]) -> Mapping[str, list[FileAccou
 
 
 def summary(account: Sequence[FileAccount], names: int = 3) -> list[str]:
-    """A line for each role: the number of its files and their first names."""
+    """Returns a line for each role: the number of its files and their first names."""
     lines = []
     for role, files in names_by_role(account).items():
         first = ", ".join(_named(file) for file in files[:names])
@@ -147,7 +147,7 @@ def _named(file: FileAccount) -> str:
 
 
 def encode(account: Sequence[FileAccount]) -> bytes:
-    """The account as a compressed Arrow IPC file. Empty if there is no account."""
+    """Returns the account as a compressed Arrow IPC file. Empty if there is no account."""
     if not account:
         return b""
     roles = pa.DictionaryArray.from_arrays(
@@ -166,5 +166,5 @@ def encode(account: Sequence[FileAccount]) -> bytes:
 
 
 def decode(raw: bytes) -> pa.Table:
-    """The account that `encode` wrote, as a table with the columns file, role, reason, bytes, rows and rejected."""
+    """Returns the account that `encode` wrote, as a table with the columns file, role, reason, bytes, rows and rejected."""
     return pa.ipc.open_file(pa.py_buffer(raw)).read_all()

@@ -113,7 +113,7 @@ def _settled(plan: IngestPlan, wishes: Wishes) -> str:
 
 
 def _added(places: Sequence[str], revision: str, wishes: Wishes) -> dict[str, Any]:
-    """The sources and options of this `add`, so that it can be repeated. Empty if a URL contains a secret."""
+    """Returns the sources and options of this `add`, so that it can be repeated. Empty if a URL contains a secret."""
     if any(is_url(place) and redacted(place) != place for place in places):
         return {}
     default = vars(Wishes())
@@ -132,7 +132,7 @@ def _lasting(place: str) -> str:
 
 
 def wishes_of(options: Mapping[str, Any]) -> Wishes:
-    """The options that `_added` recorded."""
+    """Returns the options that `_added` recorded."""
     values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
     return Wishes(**values)
 

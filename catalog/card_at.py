@@ -10,7 +10,7 @@ from choline_data.places.locations import is_url
 
 
 def card_at(location: str) -> Card | None:
-    """The packaged card with this name, or the card in this YAML file. None if the location is neither.
+    """Returns the packaged card with this name, or the card in this YAML file. None if the location is neither.
 
     The path in a user's card starts at the folder of the card.
     """

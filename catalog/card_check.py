@@ -60,7 +60,7 @@ class _OnHub:
         return named or list(self.infos)
 
     def rows(self) -> dict[str, dict[str, int]]:
-        """The number of rows by config and split, as far as the hub states it."""
+        """Returns the number of rows by config and split, as far as the hub states it."""
         found: dict[str, dict[str, int]] = {}
         for config, info in self.infos.items():
             for split in info.get("splits") or ():
@@ -70,7 +70,7 @@ class _OnHub:
 
 
 def check_card(card: Card) -> list[CardFact]:
-    """The facts of the card, each compared with the hub. InvalidOptionError if the card names no dataset of the hub."""
+    """Returns the facts of the card, each compared with the hub. InvalidOptionError if the card names no dataset of the hub."""
     place = _SOURCE.match(card.source)
     if place is None:
         raise InvalidOptionError(
@@ -191,7 +191,7 @@ def _means(number: re.Match[str], count: int) -> bool:
 
 
 def _category(stated: Any) -> tuple[float, float, str] | None:
-    """The least and the greatest number of rows of `size_categories`, such as `10K<n<100K`."""
+    """Returns the least and the greatest number of rows of `size_categories`, such as `10K<n<100K`."""
     words = str(stated[0] if isinstance(stated, list) and stated else stated or "").strip()
     if between := _BETWEEN.match(words):
         return _power(between[1]), _power(between[2]), words

@@ -34,7 +34,7 @@ def parse_yaml(text: str, where: str) -> dict[str, Value]:
 
 
 def _built(events: Any, where: str) -> Value:
-    """One value from the parser's events. Uses its own stack, so deep nesting can't exhaust the interpreter's stack."""
+    """Returns one value from the parser's events. Uses its own stack, so deep nesting can't exhaust the interpreter's stack."""
     root: list[Value] = []
     stack: list[tuple[Value, list[str]]] = [(root, [])]
     documents = 0

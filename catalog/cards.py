@@ -86,7 +86,7 @@ class Card:
 
 
 def check_name(name: str, where: str = "") -> str:
-    """Returns `name`. InvalidNameError if it does not match the pattern of dataset names."""
+    """Returns `name`. Raises InvalidNameError if it does not match the pattern of dataset names."""
     if not NAME.match(name) or ".." in name:
         place = f"{where}: " if where else ""
         raise InvalidNameError(
@@ -130,7 +130,7 @@ def load_card(place: str | Path) -> Card:
 
 
 def card_for(name: str) -> Card:
-    """The packaged card with this name. UnknownDatasetError suggests the nearest name."""
+    """Returns the packaged card with this name. UnknownDatasetError suggests the nearest name."""
     if NAME.match(name) and ".." not in name:
         file = _folder().joinpath(f"{name}.yaml")
         if file.is_file():
@@ -140,13 +140,13 @@ def card_for(name: str) -> Card:
 
 @cache
 def packaged_names() -> tuple[str, ...]:
-    """The names of the packaged cards, sorted. Reads no card."""
+    """Returns the names of the packaged cards, sorted. Reads no card."""
     return tuple(sorted(f.name.removesuffix(".yaml") for f in _folder().iterdir() if f.name.endswith(".yaml")))
 
 
 @cache
 def packaged_cards() -> Mapping[str, Card]:
-    """The packaged cards by name, sorted by name. They are read once, at the first call."""
+    """Returns the packaged cards by name, sorted by name. They are read once, at the first call."""
     return MappingProxyType({name: card_for(name) for name in packaged_names()})
 
 

@@ -62,7 +62,7 @@ def run_beside(
 
 
 def in_turn(plan: IngestPlan, units: Sequence[Unit]) -> list[Unit]:
-    """The units in the order of processing: the biggest first, so that no big unit runs alone at the end.
+    """Returns the units in the order of processing: the biggest first, so that no big unit runs alone at the end.
 
     With a limit, the source order is kept, because the first rows are needed.
     """

@@ -81,7 +81,7 @@ def _near(home: Home, manifest: Manifest) -> npt.NDArray[np.bool_]:
 
 
 def without_duplicates(home: Home, manifest: Manifest, *, near: bool, compression: str) -> tuple[Manifest, int]:
-    """The manifest without duplicates, and the number of removed samples. Files that lose rows are rewritten."""
+    """Returns the manifest without duplicates, and the number of removed samples. Files that lose rows are rewritten."""
     keep = _near(home, manifest) if near else _exact(home, manifest)
     if keep.all():
         return manifest, 0

@@ -35,7 +35,7 @@ _MARKS = (
 
 
 def refuse_error_pages(files: Iterable[SourceFile]) -> None:
-    """SourceDamagedError if one of the first files is the page of an error, though its name says that it is data."""
+    """Raises SourceDamagedError if one of the first files is the page of an error, though its name says that it is data."""
     small = [f for f in files if f.size <= MAX_PAGE_BYTES and io.extension(f.name) not in _PAGES]
     most = MOST_FETCHED if any(is_url(f.path) for f in small[:1]) else MOST_OPENED
     for file in small[:most]:

@@ -37,7 +37,7 @@ _SUFFIX = {
 
 
 def _batches(revision: Revision) -> Iterator[pa.RecordBatch]:
-    """All samples in source order: the stored columns, and the constants as columns."""
+    """Yields all samples in source order: the stored columns, and the constants as columns."""
     names = [f.name for f in one.STORED if f.name in revision.schema.names or f.name in revision.constants]
     schema = pa.schema([one.STORED.field(name) for name in names])
     for start in range(0, revision.rows, ROWS_A_STEP):
@@ -147,7 +147,7 @@ def _croissant(revision: Revision, entry: Entry, out: str) -> int:
 
 
 def _descriptor(entry: Entry, names: Sequence[str], objects: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The Croissant descriptor of exported Parquet files. `objects` describe the files; `names` are their columns."""
+    """Returns the Croissant descriptor of exported Parquet files. `objects` describe the files; `names` are their columns."""
     types = {"text": "sc:Text", "time": "sc:DateTime"}
     return {
         "@context": {

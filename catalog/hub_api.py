@@ -41,22 +41,22 @@ class HubDataset:
         self._api = HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None)
 
     def info(self, revision: str = "") -> Any:
-        """The hub's description of the dataset at a revision, as a `huggingface_hub.DatasetInfo`."""
+        """Returns the hub's description of the dataset at a revision, as a `huggingface_hub.DatasetInfo`."""
         return self._ask(lambda: self._api.dataset_info(self.name, revision=revision or None), revision)
 
     def conversion(self) -> str:
-        """The commit of the Parquet conversion, or ""."""
+        """Returns the commit of the Parquet conversion, or ""."""
         refs = self._ask(lambda: self._api.list_repo_refs(self.name, repo_type="dataset"))
         return next((str(ref.target_commit) for ref in refs.converts if ref.ref == CONVERTED), "")
 
     def date_of(self, revision: str) -> Any:
-        """The time of the newest commit of a revision."""
+        """Returns the time of the newest commit of a revision."""
         ask = self._api.list_repo_commits
         commits = self._ask(lambda: ask(self.name, repo_type="dataset", revision=revision), revision)
         return max((commit.created_at for commit in commits), default=None)
 
     def files(self, revision: str) -> list[HubFile]:
-        """All files of a revision. One request lists 1,000 of them."""
+        """Returns all files of a revision. One request lists 1,000 of them."""
         from huggingface_hub.hf_api import RepoFile
 
         ask = self._api.list_repo_tree
@@ -75,7 +75,7 @@ def _file(entry: Any) -> HubFile:
 
 
 def gated(name: str) -> PermissionDeniedError:
-    """The error for a dataset whose owner asks for accepted terms."""
+    """Returns the error for a dataset whose owner asks for accepted terms."""
     return PermissionDeniedError(
         f"{name} is gated: its owner asks for accepted terms.",
         remedy="Open its page and accept them, then `hf auth login`.",
@@ -116,5 +116,5 @@ def hub_error(name: str, revision: str, error: Exception) -> CholineDataError:
 
 
 def disabled(name: str) -> PermissionDeniedError:
-    """The error for a dataset that the hub has closed."""
+    """Returns the error for a dataset that the hub has closed."""
     return PermissionDeniedError(f"{name} has been disabled on the hub.", remedy="Its page says why; use another copy.")

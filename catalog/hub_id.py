@@ -20,7 +20,7 @@ from choline_data.places.web_requests import log
 
 
 def resolve_hub(name: str, *, revision: str = "", path: str = "", options: Mapping[str, str] | None = None) -> Source:
-    """The dataset `OWNER/NAME` at a commit; with `path` only the files that this pattern or folder names.
+    """Returns the dataset `OWNER/NAME` at a commit; with `path` only the files that this pattern or folder names.
 
     Errors say if it is gated, disabled, missing, emptied, or only a script. A dataset that was renamed is read under its new
     name, and a line on standard error says so.
@@ -63,9 +63,9 @@ def resolve_hub(name: str, *, revision: str = "", path: str = "", options: Mappi
 
 
 def _conversion(dataset: HubDataset, info: Any, files: Sequence[HubFile]) -> str:
-    """The commit of the Parquet conversion if it is whole and not older than the dataset, otherwise "".
+    """Returns the commit of the Parquet conversion if it is whole and not older than the dataset, otherwise "".
 
-    SourceFormatError if the dataset itself is only a loading script.
+    Raises SourceFormatError if the dataset itself is only a loading script.
     """
     commit = dataset.conversion()
     its_files = dataset.files(commit) if commit else []
@@ -88,7 +88,7 @@ def _conversion(dataset: HubDataset, info: Any, files: Sequence[HubFile]) -> str
 
 
 def _below(name: str, path: str, files: Sequence[HubFile]) -> list[HubFile]:
-    """The files that the path names: one file, a folder, or a pattern."""
+    """Returns the files that the path names: one file, a folder, or a pattern."""
     chosen = {f.name for f in matching(path, [SourceFile(f.name, f.name) for f in files])}
     if not chosen:
         raise SourceNotFoundError(

@@ -163,7 +163,7 @@ class RunningUnit:
             self._files.append(StoredFile(done.sha256, done.rows, done.bytes, source, split, config))
 
     def result(self) -> UnitResult:
-        """The unit's result. Waits until all its files are in the home and synced."""
+        """Returns the unit's result. Waits until all its files are in the home and synced."""
         try:
             self._await_file()
         except BaseException:
@@ -229,7 +229,7 @@ class Ingested:
 
 
 def check_rejects(plan: IngestPlan, rows: int, rejected: int, rejects: Sequence[Reject]) -> None:
-    """TooManyRejectsError if more rows were rejected than the plan allows."""
+    """Raises TooManyRejectsError if more rows were rejected than the plan allows."""
     if rejected and rejected > plan.max_rejects * (rows + rejected):
         first = rejects[0]
         raise TooManyRejectsError(
@@ -250,7 +250,7 @@ def entry_of(
     card: dict[str, Any] | None = None,
     added: dict[str, Any] | None = None,
 ) -> Entry:
-    """The catalog entry for a revision that this plan produced."""
+    """Returns the catalog entry for a revision that this plan produced."""
     return Entry(
         name=plan.name,
         revision=revision,
@@ -268,7 +268,7 @@ def entry_of(
 
 
 def rejects_as_lines(rejects: Sequence[Reject]) -> bytes:
-    """The rejects as they are stored: one JSON object per line. Empty if there are no rejects."""
+    """Returns the rejects as they are stored: one JSON object per line. Empty if there are no rejects."""
     return b"".join(orjson.dumps({"file": r.file, "row": r.row, "reason": r.reason}) + b"\n" for r in rejects)
 
 
@@ -350,7 +350,7 @@ def published(home: Home, entry: Entry, names: Sequence[str], replaces: str | No
 
 
 def names_of(manifest: Manifest) -> list[str]:
-    """The names of the objects that a revision needs in the home."""
+    """Returns the names of the objects that a revision needs in the home."""
     files = [name(file.sha256) for file in manifest.files for name in (data_name, index_name)]
     return [manifest_name(manifest.revision), *files]
 

@@ -53,12 +53,12 @@ class _Listing:
     left_out: list[tuple[str, str]] = field(default_factory=list)
 
     def source(self, location: str, name: str, *, folder: bool) -> Source:
-        """The listed files as a source."""
+        """Returns the listed files as a source."""
         return Source(location, tuple(self.files), name=name, folder=folder, left_out=tuple(self.left_out))
 
 
 def resolve(location: str, *, revision: str = "", options: Mapping[str, str] | None = None) -> Source:
-    """The source at `location`. `options` choose and name its splits and configs.
+    """Returns the source at `location`. `options` choose and name its splits and configs.
 
     SourceNotFoundError with a remedy if there is nothing to read.
     """
@@ -80,7 +80,7 @@ def resolve(location: str, *, revision: str = "", options: Mapping[str, str] | N
 
 
 def expanded(pattern: str) -> list[str]:
-    """The names of a brace set, in the order written: `a-{000..127}.tar`, `{train,test}.csv`."""
+    """Returns the names of a brace set, in the order written: `a-{000..127}.tar`, `{train,test}.csv`."""
     match = _BRACES.search(pattern)
     if match is None:
         return [pattern]
@@ -105,7 +105,7 @@ def expanded(pattern: str) -> list[str]:
 
 
 def _hub_place(location: str) -> tuple[str, str, str] | None:
-    """(OWNER/NAME, revision, path) if the location names a hub dataset or files of one, otherwise None."""
+    """Returns (OWNER/NAME, revision, path) if the location names a hub dataset or files of one, otherwise None."""
     page = _HUB_PAGE.match(location)
     if page:
         return page.group(1), page.group(2) or "", ""
@@ -206,7 +206,7 @@ def _left_out_in_words(listing: _Listing) -> str:
 
 
 def _walk(root: str, bound: str) -> _Listing:
-    """The files below `root`. Links to folders are not followed."""
+    """Returns the files below `root`. Links to folders are not followed."""
     listing = _Listing()
     pending = [(root, "")]
     while pending:
@@ -257,7 +257,7 @@ def _is_inside(entry: os.DirEntry[str], name: str, bound: str) -> bool:
 
 
 def _bound_of(root: str) -> str:
-    """The folder that links must not leave: the root. For a snapshot in the hub's cache, the folder of the repository."""
+    """Returns the folder that links must not leave: the root. For a snapshot in the hub's cache, the folder of the repository."""
     real = os.path.realpath(root)
     cache = re.match(r"^(.*/(?:datasets|models)--[^/]+)/snapshots/[^/]+(?:/|$)", real)
     return cache.group(1) if cache else real
@@ -271,7 +271,7 @@ def _link_error(path: str, error: OSError | None) -> SourceNotFoundError:
 
 
 def _name_of(location: str) -> str:
-    """The dataset name derived from the location."""
+    """Returns the dataset name derived from the location."""
     path = urlsplit(location).path if is_url(location) else location
     parts = [p for p in re.split(r"[\\/]", path) if p and not re.search(r"[*?\[{]", p)]
     stem = parts[-1] if parts else "dataset"

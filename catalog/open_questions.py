@@ -81,7 +81,7 @@ class Planned:
         return not chosen_of(self.source).names(name)
 
     def files(self, role: str) -> list[str]:
-        """The files with this role that the user has not chosen."""
+        """Returns the files with this role that the user has not chosen."""
         return [f.name for f in self.account if f.role == role and self.in_question(f.name)]
 
 
@@ -102,7 +102,7 @@ def _listed(names: Iterable[str], limit: int = 4) -> str:
 
 
 def pattern_of(names: Sequence[str]) -> str:
-    """A pattern for an option that matches these files: the name of one file, or the suffix that all share."""
+    """Returns a pattern for an option that matches these files: the name of one file, or the suffix that all share."""
     last = [parts(name)[-1] for name in names]
     suffixes = {f".{name.rpartition('.')[2]}" for name in last}
     if len(names) == 1 or len(suffixes) > 1:
@@ -111,7 +111,7 @@ def pattern_of(names: Sequence[str]) -> str:
 
 
 def _patterns(first: str, second: str) -> tuple[str, str]:
-    """A pattern for each of two files: its name, or its whole path if both have the same name."""
+    """Returns a pattern for each of two files: its name, or its whole path if both have the same name."""
     if parts(first)[-1] != parts(second)[-1]:
         return pattern_of([first]), pattern_of([second])
     return f"'{'/'.join(parts(first))}'", f"'{'/'.join(parts(second))}'"
@@ -222,7 +222,7 @@ def _stray_files(planned: Planned) -> None:
 
 
 def innermost(adapter: Adapter) -> str:
-    """The name of the adapter that reads the rows, inside of adapters for archives and class names."""
+    """Returns the name of the adapter that reads the rows, inside of adapters for archives and class names."""
     while isinstance(adapter, Archive | Named) and (inner := _inner(adapter)) is not None:
         adapter = inner
     return type(adapter).__name__
@@ -356,7 +356,7 @@ def _repeats(planned: Planned) -> None:
 
 
 def _keys(sampled: SampledRows) -> set[str]:
-    """The sampled rows as texts that are equal for equal rows."""
+    """Returns the sampled rows as texts that are equal for equal rows."""
     batch = sampled.chunk.batch
     columns = sorted(zip(batch.schema.names, (values_of(column) for column in batch.columns), strict=True))
     return {repr([(name, values[row]) for name, values in columns]) for row in range(batch.num_rows)}

@@ -127,7 +127,7 @@ class IngestPlan:
         return {shard.name: shard.encoding for shard in shards if shard.encoding not in ("", "utf-8")}
 
     def units(self) -> list[Unit]:
-        """The units of work, in source order. Small shards share a unit, up to UNIT_BYTES; a unit never has two splits."""
+        """Returns the units of work, in source order. Small shards share a unit, up to UNIT_BYTES; a unit never has two splits."""
         units: list[Unit] = []
         pending: list[tuple[int, Shard]] = []
         held = 0
@@ -176,7 +176,7 @@ class Wishes:
 
 
 def guarded(adapter: Adapter, shard: Shard) -> Iterator[SourceChunk]:
-    """The adapter's chunks. If a parser raises an error that is not ours, it becomes SourceDamagedError.
+    """Yields the adapter's chunks. If a parser raises an error that is not ours, it becomes SourceDamagedError.
 
     Raises SourceFormatError if an adapter yields something else than valid chunks.
     """
@@ -202,7 +202,7 @@ def _first_chunks(adapter: Adapter, shard: Shard, rows: int) -> list[SourceChunk
 
 
 def _spread(items: Sequence[Shard], count: int) -> list[Shard]:
-    """At most `count` items: the first, the last, and evenly spread ones between them."""
+    """Returns at most `count` items: the first, the last, and evenly spread ones between them."""
     if len(items) <= count:
         return list(items)
     return [items[i * (len(items) - 1) // (count - 1)] for i in range(count)]
@@ -211,7 +211,7 @@ def _spread(items: Sequence[Shard], count: int) -> list[Shard]:
 def _parts_of(
     claim: FormatClaim, shards: Sequence[Shard], wishes: Wishes, by: SplitBy, name: str
 ) -> tuple[list[IngestPart], list[tuple[IngestPart, SourceChunk, Shard]]]:
-    """The claim's parts, one per mapping that its files need, and the sampled chunks."""
+    """Returns the claim's parts, one per mapping that its files need, and the sampled chunks."""
     from choline_data.adapters.mapping.infer import choice_needed, infer, unsure
 
     shards = with_file_encodings(claim.adapter, shards)
@@ -283,7 +283,7 @@ def _spread_groups(groups: list[list[Shard]]) -> list[list[Shard]]:
 
 
 def plan_source(source: Source, name: str, wishes: Wishes) -> IngestPlan:
-    """The plan for a resolved source. ChoiceNeededError if two kinds are about equally likely."""
+    """Returns the plan for a resolved source. Raises ChoiceNeededError if two kinds are about equally likely."""
     by = split_by(wishes.split_by)
     as_kind = "text" if wishes.format == "text" else wishes.as_kind
     source = replace(source, options={**source.options, "as": as_kind}) if as_kind else source
@@ -344,7 +344,7 @@ def plan_source(source: Source, name: str, wishes: Wishes) -> IngestPlan:
 def _looked_at(
     samples: list[tuple[IngestPart, SourceChunk, Shard]],
 ) -> tuple[tuple[Preview, ...], float, tuple[Warned, ...]]:
-    """Up to three previews, the approximate bytes per sample, and the warnings for the user."""
+    """Returns up to three previews, the approximate bytes per sample, and the warnings for the user."""
     out: list[Preview] = []
     by_part: dict[Mapping, list[Sampled]] = {}
     size = rows = 0

@@ -15,7 +15,7 @@ FORMATS = (
 
 
 def context(*modules: str) -> ForkServerContext:
-    """The multiprocessing context for workers: a fork server that has imported their modules.
+    """Returns the multiprocessing context for workers: a fork server that has imported their modules.
 
     Plain fork is not safe: the parent may have threads (progress bar, Arrow's pool), and a lock held at the fork stays locked.
     """

@@ -113,7 +113,7 @@ def register(home: Home, prepared: Prepared, *, replace_existing: bool = False) 
 def _manifest(
     plan: IngestPlan, found: Sequence[_File], listed: Sequence[FileInPlace], rejected: int
 ) -> ManifestInPlace:
-    """The manifest of the files, with the mapping of each part of the plan."""
+    """Returns the manifest of the files, with the mapping of each part of the plan."""
     group_bytes = _typical(
         [meta.row_group(i).total_byte_size for meta in _metas(found) for i in range(meta.num_row_groups)]
     )
@@ -141,7 +141,7 @@ def _manifest(
 
 
 def _files(plan: IngestPlan) -> list[tuple[int, Shard]]:
-    """The plan's files in the plan's order, each once per part. InvalidOptionError if one is not a Parquet file."""
+    """Returns the plan's files in the plan's order, each once per part. Raises InvalidOptionError if one is not a Parquet file."""
     files: dict[tuple[int, str], tuple[int, Shard]] = {}
     for number, part in enumerate(plan.parts):
         for shard in part.shards:
@@ -170,7 +170,7 @@ def _typical(values: list[int]) -> int:
 
 
 def _block_rows(plan: IngestPlan, files: Sequence[_File]) -> int:
-    """Rows per block of the order: a row group, several small row groups, or an equal part of a big one.
+    """Returns rows per block of the order: a row group, several small row groups, or an equal part of a big one.
 
     A block must not be big, because a window of decoded blocks is held in memory. It should not be much smaller than a row
     group, because reading a block decodes its whole row group.
@@ -188,7 +188,7 @@ def _block_rows(plan: IngestPlan, files: Sequence[_File]) -> int:
 
 
 def _counted(part: IngestPart, file: _File) -> tuple[list[int], list[Reject]]:
-    """The number of samples in each row group, and the rejected rows."""
+    """Returns the number of samples in each row group, and the rejected rows."""
     meta = file.meta
     if _keeps_all(part.mapping, meta):
         return [meta.row_group(i).num_rows for i in range(meta.num_row_groups)], []

@@ -100,7 +100,7 @@ def _repair_catalog(home: Home, report: Report, out: Repaired) -> None:
 
 def _content(home: Home, number: int) -> Callable[[str], bytes | None]:
     def sound(name: str) -> bytes | None:
-        """The object's bytes if they are a valid copy of the snapshot, otherwise None."""
+        """Returns the object's bytes if they are a valid copy of the snapshot, otherwise None."""
         try:
             raw = home.read(name)
             decoded(number, raw)

@@ -46,17 +46,17 @@ def run(
 
 
 def job_name(plan: IngestPlan, units: Sequence[Unit]) -> str:
-    """The name under which a plan's results are stored. Equal work has an equal name."""
+    """Returns the name under which a plan's results are stored. Equal work has an equal name."""
     return hashlib.sha256(repr((plan, tuple(units))).encode()).hexdigest()[:32]
 
 
 def encode_result(name: str, result: UnitResult) -> bytes:
-    """A unit's result as sealed JSON, for the object `name`."""
+    """Returns a unit's result as sealed JSON, for the object `name`."""
     return sealing.sealed_json(name, asdict(result))
 
 
 def decode_result(name: str, raw: bytes) -> UnitResult:
-    """Decodes the result that `encode_result` wrote. DamagedStoreError if its seal is broken."""
+    """Decodes the result that `encode_result` wrote. Raises DamagedStoreError if its seal is broken."""
     try:
         body = sealing.unsealed_json(name, raw, before=b'{"number":')
     except sealing.BrokenSealError as error:

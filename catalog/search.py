@@ -18,7 +18,7 @@ _VERSION = re.compile(r"-\d[\d.]*(-only|-or-later)?\Z")
 
 
 def search(cards: Iterable[Card], query: Sequence[str]) -> list[Card]:
-    """The cards that match every term of `query`, best first. For an empty query, all cards by name."""
+    """Returns the cards that match every term of `query`, best first. For an empty query, all cards by name."""
     tests: list[Callable[[Card], bool]] = []
     words: list[str] = []
     for term in (part for text in query for part in text.split()):

@@ -4,5 +4,5 @@ from __future__ import annotations
 
 
 def in_order(name: str) -> tuple[object, ...]:
-    """A sort key by code point: the same on every machine."""
+    """Returns a sort key by code point: the same on every machine."""
     return tuple(name.split("/"))

@@ -32,7 +32,7 @@ def resolve_sources(
     exclude: tuple[str, ...] = (),
     join: tuple[str, ...] = (),
 ) -> Source:
-    """The source at these locations, with only the files that the user's patterns choose."""
+    """Returns the source at these locations, with only the files that the user's patterns choose."""
     found = [resolve(location, revision=revision, options=options) for location in locations]
     source = found[0] if len(found) == 1 else _together(found)
     if source.folder:
@@ -70,7 +70,7 @@ def _below_common_folder(files: Sequence[SourceFile]) -> list[SourceFile]:
 
 
 def _with_places(sources: Sequence[Source]) -> list[SourceFile]:
-    """The files of all sources. Names that occur twice get the number of their source as a folder."""
+    """Returns the files of all sources. Names that occur twice get the number of their source as a folder."""
     count = Counter(file.name for source in sources for file in source.files)
     return [
         file if count[file.name] == 1 else replace(file, name=f"{number}/{file.name}")
@@ -80,7 +80,7 @@ def _with_places(sources: Sequence[Source]) -> list[SourceFile]:
 
 
 def _chosen(source: Source) -> Source:
-    """The source without the files that the user's patterns leave out.
+    """Returns the source without the files that the user's patterns leave out.
 
     If `--include` names no file of the source, it is about the members of its archives.
     """

@@ -67,7 +67,7 @@ class RowParts:
 
 
 def too_many_splits(name: str) -> InvalidOptionError:
-    """The error for a column with so many values that it cannot hold splits."""
+    """Returns the error for a column with so many values that it cannot hold splits."""
     return InvalidOptionError(
         f"{name}: the column of --split-by or --config-by has over {MAX_SPLITS} values.", remedy="Name another column."
     )
@@ -77,7 +77,7 @@ BY_SHARD = RowParts()
 
 
 def column_as_text(batch: pa.RecordBatch, column: str) -> pa.Array:
-    """The column as text. MissingFieldError if there is none, InvalidOptionError if its values are lists or objects."""
+    """Returns the column as text. MissingFieldError if there is none, InvalidOptionError if its values are lists or objects."""
     at = batch.schema.get_field_index(column)
     if at < 0:
         raise MissingFieldError(column, "--split-by", batch.schema.names)

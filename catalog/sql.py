@@ -18,7 +18,7 @@ from choline_data.store import Catalog, Entry, open_revision
 
 
 def _reader(home: Home, entry: Entry) -> pa.RecordBatchReader:
-    """All samples of a dataset, read on demand, with constants as columns."""
+    """Returns all samples of a dataset, read on demand, with constants as columns."""
     revision = open_revision(home, entry.revision)
     names = [f.name for f in one.STORED if f.name in revision.schema.names or f.name in revision.constants]
     schema = pa.schema([pa.field("dataset", pa.string()), *(one.STORED.field(n) for n in names)])
@@ -40,7 +40,10 @@ def _reader(home: Home, entry: Entry) -> pa.RecordBatchReader:
 
 
 def query_home(home: Home, query: str) -> pa.Table:
-    """The result of a query over the view `catalog` and one view per dataset. A dataset named `catalog` is `dataset:catalog`."""
+    """Returns the result of a query over the view `catalog` and one view per dataset.
+
+    A dataset named `catalog` is `dataset:catalog`.
+    """
     import duckdb
 
     entries = Catalog(home).entries()

@@ -18,7 +18,7 @@ _DESCRIPTORS = ("croissant.json", "metadata.json", "datapackage.json", "datapack
 
 
 def license_of(source: Source) -> str:
-    """The SPDX id of the licence that the source states at its top level, or NOASSERTION."""
+    """Returns the SPDX id of the licence that the source states at its top level, or NOASSERTION."""
     top = {f.name.lower(): f for f in source.files if "/" not in f.name}
     stated = ""
     if "readme.md" in top:

@@ -43,7 +43,7 @@ class Sampled:
 
 
 def warned_of(sampled: Sequence[Sampled]) -> tuple[Warned, ...]:
-    """The warnings for the sampled rows of one part. Empty if there is nothing to warn about."""
+    """Returns the warnings for the sampled rows of one part. Empty if there is nothing to warn about."""
     total = sum(s.batch.num_rows for s in sampled)
     found = [_giant(sampled)]
     if total >= MIN_ROWS:
@@ -52,7 +52,7 @@ def warned_of(sampled: Sequence[Sampled]) -> tuple[Warned, ...]:
 
 
 def _texts(batch: pa.RecordBatch) -> tuple[pa.Array, np.ndarray]:
-    """The texts of the samples or of their turns, and the row number of each text."""
+    """Returns the texts of the samples or of their turns, and the row number of each text."""
     if "text" in batch.schema.names and batch["text"].null_count < batch.num_rows:
         return batch["text"], np.arange(batch.num_rows)
     if "turns" in batch.schema.names:
@@ -140,7 +140,7 @@ def _giant(sampled: Sequence[Sampled]) -> Warned | None:
 
 
 def _bytes(batch: pa.RecordBatch) -> np.ndarray:
-    """The number of text bytes in each row, including `extra`."""
+    """Returns the number of text bytes in each row, including `extra`."""
     sizes = np.zeros(batch.num_rows, np.int64)
     texts, rows = _texts(batch)
     np.add.at(sizes, rows, byte_lengths(texts))

@@ -30,7 +30,7 @@ class FirehoseMap(Dataset):  # type: ignore[misc]
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indexes: Sequence[int]) -> list[Any]:
-        """The samples at these positions, in one read."""
+        """Returns the samples at these positions, in one read."""
         length = self.dataset.length
         positions = [int(i) + length if length is not None and i < 0 else int(i) for i in indexes]
         if any(p < 0 or (length is not None and p >= length) for p in positions):

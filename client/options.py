@@ -215,7 +215,7 @@ def budgeted(batch_size: int | None, tokens: object, view: str, seq_len: int | N
 
 
 def media_tensors(form: object, view: str, size: object, rate: object, decode: object) -> MediaTensors | None:
-    """The settings of `format="tensor"`; None for every other format."""
+    """Returns the settings of `format="tensor"`; None for every other format."""
     if form != "tensor":
         if size is not None or rate is not None:
             raise InvalidOptionError(

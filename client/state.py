@@ -81,7 +81,7 @@ def _missing(own: Mapping[str, Any], summarised: Mapping[str, Any]) -> dict[str,
 
 
 def followed(state: Mapping[str, Any], recipe: Recipe) -> Recipe:
-    """The recipe with the later mix changes that the state records, or the recipe itself if there are none.
+    """Returns the recipe with the later mix changes that the state records, or the recipe itself if there are none.
 
     The changes are verified: the changed recipe must have the digest that the state names.
     """

@@ -102,7 +102,7 @@ class Audit:
         return self._file >= 0
 
     def granted(self, asked: Asked) -> None:
-        """Records that the request is granted, once for each request. UnavailableError if it can't be recorded."""
+        """Records that the request is granted, once for each request. Raises UnavailableError if it can't be recorded."""
         if self.on and not asked.granted:
             asked.granted = True
             self._record({**asked.told(), "outcome": "granted"})

@@ -24,7 +24,7 @@ SUFFIX = ".head"
 
 
 def slot(run: str, lines: int, last: str) -> bytes:
-    """The line of the head file that says where a run's log ends."""
+    """Returns the line of the head file that says where a run's log ends."""
     return f"{run} {lines:012d} {last}\n".encode()
 
 
@@ -124,7 +124,7 @@ class Check:
 
 def checked(paths: Sequence[str], head: str = "") -> tuple[list[str], list[str]]:
     """Returns the faults of the log in these files, and notes that are not faults. Raises OSError if a file can't be read, and
-    ValueError if the head file is damaged.
+    Raises ValueError if the head file is damaged.
     """
     try:
         with open(head or paths[-1] + SUFFIX, "rb") as file:

@@ -62,7 +62,7 @@ class Principal:
         return any(action in actions and fnmatch.fnmatchcase(dataset, pattern) for pattern, actions in self.grants)
 
     def visible(self, action: str, datasets: Iterable[str]) -> list[str]:
-        """The names of the datasets for which this action is granted."""
+        """Returns the names of the datasets for which this action is granted."""
         return [name for name in datasets if self.may(action, name)]
 
 
@@ -253,7 +253,7 @@ class Gate:
     def admit(self, authorizations: list[str], certificates: Iterable[str], peer: str) -> Principal:
         """Returns the principal of a request. Raises UnauthenticatedError, without a reason, if there is no such principal. Raises
 
-        LimitError if the address has sent too many bad tokens.
+        Raises LimitError if the address has sent too many bad tokens.
         """
         if self._tokens is None:
             return ANYONE

@@ -74,7 +74,7 @@ class Calls:
     # The audit log
 
     def grant(self, principal: Principal) -> None:
-        """Records that the principal's request is granted, before the first row. UnavailableError if that fails."""
+        """Records that the principal's request is granted, before the first row. Raises UnavailableError if that fails."""
         if principal.asked is not None:
             try:
                 self.audit.granted(principal.asked)

@@ -97,7 +97,7 @@ class Certificates:
         return grpc.dynamic_ssl_server_credentials(told(), fetched, "client-ca" in self._files)
 
     def for_http(self) -> ssl.SSLContext:
-        """A TLS context that checks the files at every handshake."""
+        """Returns a TLS context that checks the files at every handshake."""
 
         def renewed(connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
             del name, context

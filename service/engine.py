@@ -194,7 +194,7 @@ class Engine:
         return found
 
     def _holds(self, opened: Opened) -> None:
-        """Counts the bytes of an opened stream until it is garbage-collected. LimitError if open streams hold too many."""
+        """Counts the bytes of an opened stream until it is garbage-collected. Raises LimitError if open streams hold too many."""
         with self._lock:
             while self._gone:
                 self._held -= self._gone.popleft()

@@ -116,7 +116,7 @@ class Turns:
         self._connections: WeakValueDictionary[str, ReaderConnection] = WeakValueDictionary()
 
     def connection(self, peer: str) -> ReaderConnection:
-        """The connection from this address."""
+        """Returns the connection from this address."""
         return self._connections.setdefault(peer, ReaderConnection())
 
     async def take(self, share: FairShare, size: int) -> Turn:

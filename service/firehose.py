@@ -39,7 +39,7 @@ class Firehose:
         self._engine = calls.engine
 
     def handler(self) -> grpc.GenericRpcHandler:
-        """The handler to register with a gRPC server."""
+        """Returns the handler to register with a gRPC server."""
         calls = self._calls
         methods = {
             "ListDatasets": unary(calls, self._list),

@@ -38,7 +38,7 @@ class Flight:
         self._engine = calls.engine
 
     def handler(self) -> grpc.GenericRpcHandler:
-        """The handler to register with a gRPC server."""
+        """Returns the handler to register with a gRPC server."""
         calls = self._calls
         methods = {
             "ListFlights": streaming(calls, self._list),

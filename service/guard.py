@@ -34,7 +34,7 @@ class CutError(Exception):
 
 
 def parse(kind: type[M], raw: bytes) -> M:
-    """Parses a request of this type. InvalidOptionError if the bytes are not such a request."""
+    """Parses a request of this type. Raises InvalidOptionError if the bytes are not such a request."""
     try:
         return kind.FromString(raw)
     except (DecodeError, RecursionError, UnicodeDecodeError) as error:

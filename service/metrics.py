@@ -39,7 +39,7 @@ class ServerMetrics:
         self._loaded.set(size)
 
     def values(self) -> list[Any]:
-        """All metrics as plain values, for `Collected` in another process."""
+        """Returns all metrics as plain values, for `Collected` in another process."""
         return [
             [metric.name, metric.documentation, metric.type, [[s.name, s.labels, s.value] for s in metric.samples]]
             for metric in self.registry.collect()
@@ -61,7 +61,7 @@ class Collected:
         self._made = list(made.values())
 
     def collect(self) -> list[Any]:
-        """The metrics, for the encoders of prometheus_client."""
+        """Returns the metrics, for the encoders of prometheus_client."""
         return self._made
 
 

@@ -75,7 +75,7 @@ class UnsafeError(InvalidOptionError):
 
 
 def unix_path(host: str) -> str:
-    """The path in `unix:PATH` or `unix:///PATH`."""
+    """Returns the path in `unix:PATH` or `unix:///PATH`."""
     path = host.removeprefix("unix:")
     return "/" + path.lstrip("/") if path.startswith("//") else path
 
@@ -252,12 +252,12 @@ class Server:
             Path(unix_path(self.settings.host)).unlink(missing_ok=True)
 
     def ready_line(self) -> str:
-        """The line that the server prints when it is ready: its addresses."""
+        """Returns the line that the server prints when it is ready: its addresses."""
         return ready_line(self.settings, self.port, self.http_port, self.metrics_port)
 
 
 def ready_line(settings: Settings, port: int, http_port: int | None, metrics_port: int | None) -> str:
-    """The line that a server prints when it is ready: its addresses, as text or JSON."""
+    """Returns the line that a server prints when it is ready: its addresses, as text or JSON."""
     shown = bracketed(settings.beside)
     at = {"address": f"unix:{unix_path(settings.host)}" if settings.unix else f"{shown}:{port}"}
     if http_port is not None:

@@ -54,7 +54,7 @@ def has_integers(field: pa.Field | None) -> bool:
 
 
 def extra_json(batch: pa.RecordBatch, columns: Sequence[str], rest: Mapping[str, pa.Array] | None = None) -> pa.Array:
-    """One JSON object for each row with these columns, in the batch's order; null if the object would have no key.
+    """Returns one JSON object for each row with these columns, in the batch's order; null if the object would have no key.
 
     `rest` replaces a column's values by JSON text. If this text is null, the row's object lacks the key.
     """
@@ -128,7 +128,7 @@ def concat(*parts: pa.Array | str) -> pa.Array:
 
 
 def json_text(column: pa.Array, field: pa.Field | None = None) -> pa.Array:
-    """Each value of the column as JSON text. The result has no nulls: a null becomes the text `null`."""
+    """Returns each value of the column as JSON text. The result has no nulls: a null becomes the text `null`."""
     if is_json(field):
         made = _embedded(column)
     elif has_integers(field):
@@ -139,7 +139,7 @@ def json_text(column: pa.Array, field: pa.Field | None = None) -> pa.Array:
 
 
 def escaped(column: pa.Array) -> pa.Array:
-    """The strings with the characters escaped that JSON requires, without quotes."""
+    """Returns the strings with the characters escaped that JSON requires, without quotes."""
     text = column.cast(TEXT)
     for byte in _present(text):
         mark = _ESCAPES.get(byte, f"\\u{byte:04x}")
@@ -148,7 +148,7 @@ def escaped(column: pa.Array) -> pa.Array:
 
 
 def _present(text: pa.Array) -> list[int]:
-    """The bytes in the text that need an escape. The backslash is first, because other escapes contain it."""
+    """Returns the bytes in the text that need an escape. The backslash is first, because other escapes contain it."""
     data = text.buffers()[2]
     if data is None or not len(text):
         return []
@@ -210,7 +210,7 @@ def _timestamp(column: pa.Array) -> pa.Array:
 
 
 def _or_number(column: pa.Array, text: pa.Array, opening: str, closing: str) -> pa.Array:
-    """The text in quotes. If the year is beyond 32,767, Arrow has no text, and the stored number is written instead."""
+    """Returns the text in quotes. If the year is beyond 32,767, Arrow has no text, and the stored number is written instead."""
     quoted = concat('"', text, '"')
     beyond = pc.starts_with(text, "<")
     if not pc.any(beyond).as_py():
@@ -262,7 +262,7 @@ def _map(column: pa.Array) -> pa.Array:
 
 
 def _rows_that_repeat(column: pa.Array, keys: pa.Array) -> npt.NDArray[np.int64]:
-    """The rows in which a key occurs twice. An object would keep only one of its values."""
+    """Returns the rows in which a key occurs twice. An object would keep only one of its values."""
     lengths = numbers(filled(pc.list_value_length(column), 0))
     codes = numbers(keys.dictionary_encode().indices).astype(np.int64)
     count = int(codes.max(initial=0)) + 1
@@ -272,7 +272,7 @@ def _rows_that_repeat(column: pa.Array, keys: pa.Array) -> npt.NDArray[np.int64]
 
 
 def json_lists(column: pa.Array, values: pa.Array, opening: str, closing: str) -> pa.Array:
-    """The values of each list in brackets, separated by commas; null if the list is null."""
+    """Returns the values of each list in brackets, separated by commas; null if the list is null."""
     lengths = numbers(filled(pc.list_value_length(column), 0))
     offsets = np.zeros(len(column) + 1, np.int64)
     np.cumsum(lengths, out=offsets[1:])
@@ -318,7 +318,10 @@ def _by_row(column: pa.Array) -> pa.Array:
 
 
 def values_of(column: pa.Array, field: pa.Field | None = None) -> list[Any]:
-    """The values as Python objects. If Python cannot represent one (the year 12,000), all are as `json_text` writes them."""
+    """Returns the values as Python objects.
+
+    If Python cannot represent one (the year 12,000), all are as `json_text` writes them.
+    """
     if has_integers(field):
         return [orjson.loads(text) for text in json_text(column, field).to_pylist()]
     try:
@@ -329,7 +332,7 @@ def values_of(column: pa.Array, field: pa.Field | None = None) -> list[Any]:
 
 
 def dumps(value: Any) -> str:
-    """A Python value as JSON text, by the rules in the module's docstring."""
+    """Returns a Python value as JSON text, by the rules in the module's docstring."""
     return orjson.dumps(value, default=_default, option=orjson.OPT_NON_STR_KEYS).decode()
 
 

@@ -52,7 +52,7 @@ def infer(
     overrides: Pairs[str, str] | None = None,
     name: str = "",
 ) -> list[Candidate]:
-    """The mappings that fit these rows, best first. Never empty, because any rows can be read as a table.
+    """Returns the mappings that fit these rows, best first. Never empty, because any rows can be read as a table.
 
     `kind_hint` is the kind that the format suggests; it raises the score of this kind. `as_kind` and `overrides` (role →
     column, or several columns separated by commas) are the user's choices and take precedence. `name` is the source's name
@@ -98,7 +98,7 @@ def _is_tokens(candidate: Candidate) -> bool:
 
 
 def choice_needed(candidates: list[Candidate], name: str) -> ChoiceNeededError:
-    """The error that gives the evidence for the two best kinds and says how to choose. `name` is the file's name."""
+    """Returns the error that gives the evidence for the two best kinds and says how to choose. `name` is the file's name."""
     first = candidates[0]
     second = next((c for c in candidates[1:] if c.mapping.kind != first.mapping.kind), None)
     if _is_tokens(first) or second is None:
@@ -170,7 +170,7 @@ _LICENSE_NAMES = ("license", "licence", "licenseurl", "detectedlicense")
 
 
 def with_sides(mapping: Mapping, look: Look) -> Mapping:
-    """The mapping with the side columns added whose values fit their names."""
+    """Returns the mapping with the side columns added whose values fit their names."""
     if mapping.form in ("table", ""):
         return mapping
     used, roles = {c for _, c in mapping.fields}, {r for r, _ in mapping.fields}

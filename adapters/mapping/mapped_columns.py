@@ -28,7 +28,7 @@ _OPAQUE = re.compile(r"^(https?://\S+|/?[\w.-]+(/[\w.@ -]+)+|[0-9a-f]{16,}|[A-Za
 
 
 def plain(name: str) -> str:
-    """A column name in lower case with only ASCII letters and digits, as the rules compare it."""
+    """Returns a column name in lower case with only ASCII letters and digits, as the rules compare it."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
@@ -137,7 +137,7 @@ def medium_of(value: Any) -> str:
 
 
 def turns_shape(values: list[Any]) -> str:
-    """The shape that all these conversations share, or "" if they differ or are not conversations.
+    """Returns the shape that all these conversations share, or "" if they differ or are not conversations.
 
     "messages" for turns with a role and a content, "sharegpt" if the role's key is `from`, "strings" for a list of texts,
     "pairs" for (question, answer) pairs, "replies" for lists of replies under `turns`. Empty lists are ignored.
@@ -201,7 +201,7 @@ class Look:
         self.plain = {plain(name): name for name in reversed(list(self.columns))}
 
     def find(self, names: Iterable[str], test: Callable[[MappedColumn], bool] = lambda c: True) -> str:
-        """The first column that has one of these names and passes the test, or "".
+        """Returns the first column that has one of these names and passes the test, or "".
 
         `names` are in the form that `plain` returns. A trailing * matches any ending.
         """
@@ -216,7 +216,7 @@ class Look:
         return ""
 
     def text(self, *names: str) -> str:
-        """The first column that has one of these names and whose values are texts, or ""."""
+        """Returns the first column that has one of these names and whose values are texts, or ""."""
         return self.find(names, lambda c: c.is_text)
 
     def has(self, *names: str) -> bool:

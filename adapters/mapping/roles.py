@@ -27,12 +27,12 @@ USUAL: Final[dict[str, dict[str, str]]] = {
 
 
 def role_of(name: str) -> str | None:
-    """The schema's role for a role name in a source. None for an unknown name, such as a person's."""
+    """Returns the schema's role for a role name in a source. None for an unknown name, such as a person's."""
     return ROLE_OF.get(name.strip().lower().replace("-", "_").replace(" ", "_"))
 
 
 def roles_by_turn(names: list[str | None]) -> list[str]:
-    """A role for every turn. Unknown names (people) become user and assistant alternately, in order of first appearance."""
+    """Returns a role for every turn. Unknown names (people) become user and assistant alternately, in order of first appearance."""
     unknown: list[str | None] = []
     roles = []
     for name in names:

@@ -39,7 +39,7 @@ RULES = (*rules_of_turns.RULES, *rules_of_content.RULES)
 
 
 def candidates(look: Look) -> list[Find]:
-    """All mappings that the rules suggest for these columns, in the order of `RULES`."""
+    """Returns all mappings that the rules suggest for these columns, in the order of `RULES`."""
     found = [find for rule in RULES for find in rule(look)]
     found = [replace(f, score=min(f.score, 0.35)) if _is_sparse(f, look) else f for f in found]
     strong = {f.kind for f in found if f.score >= 0.9}

@@ -12,7 +12,7 @@ from choline_data.store.sample_ids import sample_ids
 
 
 def samples_of(columns: tuple[str, ...], kind: str, shard: Shard, normalised: Normalised) -> pa.RecordBatch:
-    """The normalised rows as a batch of these stored columns, with ids and origins. A column without values is null."""
+    """Returns the normalised rows as a batch of these stored columns, with ids and origins. A column without values is null."""
     batch, chunk = normalised.batch, normalised.chunk
     rows = batch.num_rows
     numbers = array_of(chunk.rows)

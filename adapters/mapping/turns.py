@@ -103,7 +103,7 @@ def _name(value: Any) -> str | None:
 
 
 def _content(item: dict[str, Any], key: str | None) -> tuple[str | None, bool]:
-    """A turn's text, and whether it equals the value of the content key unchanged."""
+    """Returns a turn's text, and whether it equals the value of the content key unchanged."""
     value = item.get(key) if key else None
     exact = value is None or isinstance(value, str)
     text: str | None = value if exact else _parts(value)
@@ -126,7 +126,7 @@ def _call(call: Any) -> str:
 
 
 def _parts(value: Any) -> str:
-    """The texts of a content that has parts, one on each line. Other parts, such as pictures, stay in `extra`."""
+    """Returns the texts of a content that has parts, one on each line. Other parts, such as pictures, stay in `extra`."""
     if isinstance(value, dict):
         value = value["parts"] if isinstance(value.get("parts"), list) else [value]
     if not isinstance(value, list):
@@ -159,7 +159,7 @@ def _transcript(text: str) -> Talk:
 
 
 def as_array(talks: list[Talk]) -> pa.Array:
-    """The talks as a column of turns. A talk without turns is an empty list."""
+    """Returns the talks as a column of turns. A talk without turns is an empty list."""
     roles = pa.array([role for talk in talks for role, _ in talk.turns], pa.string())
     contents = pa.array([content for talk in talks for _, content in talk.turns], TEXT)
     offsets = np.zeros(len(talks) + 1, np.int32)

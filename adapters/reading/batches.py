@@ -29,7 +29,7 @@ _VIEWS: dict[int, pa.DataType] = {
 
 
 def depth_and_fields(kind: pa.DataType) -> tuple[int, int]:
-    """The nesting depth of a type, and its number of fields. Does not recurse."""
+    """Returns the nesting depth of a type, and its number of fields. Does not recurse."""
     level, deep, wide = [kind], 0, 0
     while level:
         wide += len(level)
@@ -93,7 +93,7 @@ def _check_type(kind: pa.DataType, where: str) -> None:
 
 
 def storage(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The batch with extension types replaced by their storage types, and views and run-end encodings by plain arrays."""
+    """Returns the batch with extension types replaced by their storage types, and views and run-end encodings by plain arrays."""
     if not any(_is_odd(c.type) for c in batch.columns):
         return batch
     columns = [_plain(c) for c in batch.columns]
@@ -196,7 +196,7 @@ def _decoded(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def _lengths(values: pa.Array) -> npt.NDArray[np.int64]:
-    """The size of each value in bytes. For nested values, the size of the whole array."""
+    """Returns the size of each value in bytes. For nested values, the size of the whole array."""
     return byte_lengths(values) if _is_bytes(values.type) else np.full(len(values), values.nbytes, np.int64)
 
 
@@ -206,7 +206,7 @@ def _is_bytes(kind: pa.DataType) -> bool:
 
 
 def partitions(name: str) -> dict[str, str | None]:
-    """The Hive partition columns in the folders of a file's name: `year=2024/x.parquet` gives {"year": "2024"}."""
+    """Returns the Hive partition columns in the folders of a file's name: `year=2024/x.parquet` gives {"year": "2024"}."""
     found: dict[str, str | None] = {}
     for folder in name.split("/")[:-1]:
         key, sign, value = folder.partition("=")
@@ -216,7 +216,7 @@ def partitions(name: str) -> dict[str, str | None]:
 
 
 def with_partitions(batch: pa.RecordBatch, values: dict[str, str | None]) -> pa.RecordBatch:
-    """The batch with these constants added as text columns. Columns that the batch already has stay."""
+    """Returns the batch with these constants added as text columns. Columns that the batch already has stay."""
     for key, value in values.items():
         if key not in batch.schema.names:
             batch = batch.append_column(key, pa.repeat(constant(value, pa.string()), batch.num_rows))
@@ -224,7 +224,7 @@ def with_partitions(batch: pa.RecordBatch, values: dict[str, str | None]) -> pa.
 
 
 def partitioned(chunks: Iterator[SourceChunk], name: str) -> Iterator[SourceChunk]:
-    """The chunks of a file with the partition columns of its name."""
+    """Yields the chunks of a file with the partition columns of its name."""
     values = partitions(name)
     if not values:
         return chunks
@@ -232,7 +232,7 @@ def partitioned(chunks: Iterator[SourceChunk], name: str) -> Iterator[SourceChun
 
 
 def bounded(batch: pa.RecordBatch, rows: np.ndarray, rejects: tuple[Reject, ...] = ()) -> Iterator[SourceChunk]:
-    """The rows in chunks of at most BATCH_BYTES and BATCH_ROWS. A larger row is a chunk alone.
+    """Yields the rows in chunks of at most BATCH_BYTES and BATCH_ROWS. A larger row is a chunk alone.
 
     Each reject is in the first chunk whose last row number is not lower, or else in the last chunk.
     """

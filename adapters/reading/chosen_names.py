@@ -20,7 +20,7 @@ class ChosenNames:
     exclude: tuple[str, ...] = ()
 
     def why_not(self, name: str) -> str:
-        """The reason why the patterns leave this file out. "" if they choose it."""
+        """Returns the reason why the patterns leave this file out. "" if they choose it."""
         for pattern, rule in self._excluding:
             if _matches(rule, pattern, name):
                 return f"--exclude {pattern}"
@@ -53,5 +53,5 @@ def _matches(rule: re.Pattern[str], pattern: str, name: str) -> bool:
 
 
 def chosen_of(source: Source) -> ChosenNames:
-    """The user's choice among the files of this source."""
+    """Returns the user's choice among the files of this source."""
     return ChosenNames(source.include, source.exclude)

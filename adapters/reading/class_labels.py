@@ -22,11 +22,11 @@ class Named:
     labels: Labels
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """The adapter's shards."""
+        """Returns the adapter's shards."""
         return self.adapter.shards(files)
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """The adapter's chunks, with names."""
+        """Yields the adapter's chunks, with names."""
         for chunk in self.adapter.read(shard, start=start):
             yield replace(chunk, batch=named(chunk.batch, self.labels))
 
@@ -52,7 +52,7 @@ def named(batch: pa.RecordBatch, labels: Labels) -> pa.RecordBatch:
 
 
 def labels_of_features(features: Any) -> Labels:
-    """The class labels in a card's `features` list, or in the `features` object that the `datasets` library writes."""
+    """Returns the class labels in a card's `features` list, or in the `features` object that the `datasets` library writes."""
     if isinstance(features, dict):
         pairs = [(str(name), feature) for name, feature in features.items()]
     elif isinstance(features, list):

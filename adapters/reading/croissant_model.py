@@ -33,24 +33,24 @@ class CroissantField:
 
 
 def plain(value: Any) -> Any:
-    """The JSON-LD value without the prefixes of its keys: `cr:recordSet` becomes `recordSet`."""
+    """Returns the JSON-LD value without the prefixes of its keys: `cr:recordSet` becomes `recordSet`."""
     if isinstance(value, dict):
         return {re.sub(r"^(?:cr|ml|sc):", "", str(k)): plain(v) if k != "data" else v for k, v in value.items()}
     return [plain(v) for v in value] if isinstance(value, list) else value
 
 
 def listed(value: Any) -> list[Any]:
-    """A JSON-LD value as a list. The value may be a list, a single value or None."""
+    """Returns a JSON-LD value as a list. The value may be a list, a single value or None."""
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
 def id_of(value: Any) -> str:
-    """The identifier of a node or of a reference to one."""
+    """Returns the identifier of a node or of a reference to one."""
     return str(value.get("@id") or value.get("name") or "") if isinstance(value, dict) else str(value or "")
 
 
 def fields_of(record_set: dict[str, Any], records: dict[str, Any], where: str) -> list[CroissantField]:
-    """The leaf fields of a record set, in order. The path of a subfield begins with its parent's path."""
+    """Returns the leaf fields of a record set, in order. The path of a subfield begins with its parent's path."""
     found: list[CroissantField] = []
     name = id_of(record_set)
 
@@ -76,7 +76,7 @@ def fields_of(record_set: dict[str, Any], records: dict[str, Any], where: str) -
 
 
 def short(field: str, record_set: str) -> str:
-    """A field's name without the name of its record set."""
+    """Returns a field's name without the name of its record set."""
     return field.removeprefix(record_set + "/").rsplit("/", 1)[-1]
 
 
@@ -113,7 +113,7 @@ def _transforms(source: Any, where: str) -> tuple[tuple[str, str], ...]:
 
 
 def value_of(raw: Any, field: CroissantField, where: str) -> Any:
-    """The field's value after its transforms, converted to its data type."""
+    """Returns the field's value after its transforms, converted to its data type."""
     value = raw
     for kind, how in field.transforms:
         value = _transformed(value, kind, how, where)
@@ -146,7 +146,7 @@ def _transformed(value: Any, kind: str, how: str, where: str) -> Any:
 
 @lru_cache(maxsize=256)
 def _re2(pattern: str, where: str) -> str:
-    """The pattern with its first group named `value`. If it has no group, the whole pattern becomes the group."""
+    """Returns the pattern with its first group named `value`. If it has no group, the whole pattern becomes the group."""
     at = re.search(r"(?<!\\)\((?!\?)", pattern)
     named = pattern[: at.start()] + "(?P<value>" + pattern[at.end() :] if at else f"(?P<value>{pattern})"
     try:
@@ -185,7 +185,7 @@ def _cast(value: Any, types: tuple[str, ...]) -> Any:
 
 
 def json_path(value: Any, path: str, where: str) -> list[Any]:
-    """The values at a JSONPath, which may contain names, numbers and `[*]`."""
+    """Returns the values at a JSONPath, which may contain names, numbers and `[*]`."""
     steps = re.findall(r"\.([\w-]+|\*)|\[(?:'([^']*)'|\"([^\"]*)\"|(\d+)|(\*))\]", path)
     rebuilt = re.sub(r"\.([\w-]+|\*)|\[(?:'[^']*'|\"[^\"]*\"|\d+|\*)\]", "", path)
     if rebuilt not in ("$", ""):

@@ -26,7 +26,7 @@ class Dialect:
 
 
 def sniff(text: str, extension: str = "") -> Dialect:
-    """The dialect of a text that begins with `text`, which must end at the end of a line or of the file."""
+    """Returns the dialect of a text that begins with `text`, which must end at the end of a line or of the file."""
     stated = _SEP.match(text)
     lines = text[stated.end() if stated else 0 :].splitlines(keepends=True)[:400]
     delimiters = stated[1] if stated else DELIMITERS
@@ -36,7 +36,7 @@ def sniff(text: str, extension: str = "") -> Dialect:
 
 
 def _comments(lines: list[str], delimiters: str) -> int:
-    """The number of comments above the header: lines that begin with #, and have another number of fields than the rows."""
+    """Returns the number of comments above the header: lines that begin with #, and have another number of fields than the rows."""
     rest = next((n for n, line in enumerate(lines) if not line.startswith("#")), 0)
     body = lines[rest:]
     if not rest or not body:
@@ -83,7 +83,7 @@ def _rows(lines: list[str], delimiter: str) -> list[list[str]]:
 
 
 def _score(rows: list[list[str]]) -> tuple[float, int]:
-    """(share of rows with the usual number of fields, that number). The share is 0 if the usual number is 1."""
+    """Returns (share of rows with the usual number of fields, that number). The share is 0 if the usual number is 1."""
     counts = Counter(len(row) for row in rows[1:] or rows)
     if not counts:
         return 0.0, 0
@@ -101,7 +101,7 @@ def is_number(cell: str) -> bool:
 
 
 def _header(rows: list[list[str]]) -> tuple[tuple[str, ...], int, bool]:
-    """(column names, lines to skip, whether the first line names the columns)."""
+    """Returns (column names, lines to skip, whether the first line names the columns)."""
     if not rows:
         return (), 0, False
     first, body = rows[0], rows[1:]

@@ -15,7 +15,7 @@ MAX_DOCUMENT_BYTES = 512 << 20
 
 
 def document(path: str, name: str, *, limit: int = MAX_DOCUMENT_BYTES) -> Any:
-    """The JSON value in a file, which may be compressed.
+    """Returns the JSON value in a file, which may be compressed.
 
     Raises SourceTooLargeError above `limit` bytes, and SourceDamagedError if the content is not JSON.
     """
@@ -28,7 +28,7 @@ def document(path: str, name: str, *, limit: int = MAX_DOCUMENT_BYTES) -> Any:
 
 
 def document_or_none(file: SourceFile) -> Any:
-    """The JSON value of a file; None if it is not JSON or too large. For `detect`, which must not raise for such files."""
+    """Returns the JSON value of a file; None if it is not JSON or too large. For `detect`, which must not raise for such files."""
     try:
         return document(file.path, file.name)
     except CholineDataError:
@@ -36,7 +36,7 @@ def document_or_none(file: SourceFile) -> Any:
 
 
 def json_files(source: Source, hint: str) -> Iterator[tuple[SourceFile, Any]]:
-    """The source's JSON documents whose first bytes match `hint`, each with its value."""
+    """Yields the source's JSON documents whose first bytes match `hint`, each with its value."""
     for file in source.files:
         if re.search(r"\.json(?:\.(?:gz|zst|bz2|xz))?$", file.name) is None:
             continue
@@ -51,7 +51,7 @@ def json_files(source: Source, hint: str) -> Iterator[tuple[SourceFile, Any]]:
 
 
 def one_shard_each(files: Sequence[SourceFile]) -> list[Shard]:
-    """A shard for each file."""
+    """Returns a shard for each file."""
     return [Shard(f.path, f.name, size=f.size) for f in files]
 
 

@@ -82,7 +82,7 @@ def asked_for(option: str, name: str) -> str:
 
 
 def declared_in(name: str) -> str:
-    """The encoding that a file name declares after its last "-" (such as `notes-Latin2.txt`), or ""."""
+    """Returns the encoding that a file name declares after its last "-" (such as `notes-Latin2.txt`), or ""."""
     match = re.search(r"-([A-Za-z0-9+_]+)~?(\.txt)?$", name)
     if not match:
         return ""
@@ -91,7 +91,7 @@ def declared_in(name: str) -> str:
 
 
 def stated_in(head: bytes) -> str:
-    """The encoding that an XML declaration, an HTML `meta`, a header or an editor's `coding:` line states, or ""."""
+    """Returns the encoding that an XML declaration, an HTML `meta`, a header or an editor's `coding:` line states, or ""."""
     for pattern in _STATED:
         match = pattern.search(head[:_STATED_BYTES])
         if match and codec_of(match.group(1).decode()):
@@ -100,7 +100,7 @@ def stated_in(head: bytes) -> str:
 
 
 def decide(sample: bytes, name: str = "", charset: str = "") -> EncodingDecision:
-    """The encoding of a text that these bytes represent. They may end inside a character.
+    """Returns the encoding of a text that these bytes represent. They may end inside a character.
 
     `charset` is what the server stated about the file.
     """
@@ -128,7 +128,7 @@ def decide(sample: bytes, name: str = "", charset: str = "") -> EncodingDecision
 
 
 def _seven_bits(sample: bytes, stated: list[str]) -> str:
-    """The encoding of text that writes all characters as ASCII bytes with escape sequences, or ""."""
+    """Returns the encoding of text that writes all characters as ASCII bytes with escape sequences, or ""."""
     for encoding, escapes in _SEVEN_BITS:
         known = encoding in stated or escapes[0][:1] == b"\x1b"
         if (
@@ -188,7 +188,7 @@ def sample_of(pieces: list[bytes]) -> bytes:
 
 
 def choice_needed(name: str, decision: EncodingDecision) -> ChoiceNeededError:
-    """The error that lists the likely encodings of a file, each with the beginning of the text in it."""
+    """Returns the error that lists the likely encodings of a file, each with the beginning of the text in it."""
     if not decision.found:
         return ChoiceNeededError(
             f"{name} is not UTF-8 and states no encoding.",
@@ -200,7 +200,7 @@ def choice_needed(name: str, decision: EncodingDecision) -> ChoiceNeededError:
 
 
 def _excerpt(found: tuple[EncodingGuess, ...], text: str) -> str:
-    """The part of the text around the first character in which the readings differ."""
+    """Returns the part of the text around the first character in which the readings differ."""
     other = next((guess.text for guess in found if guess.text != text), "")
     at = next((n for n, (a, b) in enumerate(zip(text, other, strict=False)) if a != b), 0)
     start = max(at - 10, text.rfind("\n", 0, at) + 1, 0)
@@ -208,7 +208,7 @@ def _excerpt(found: tuple[EncodingGuess, ...], text: str) -> str:
 
 
 def decoded(data: bytes, name: str = "", option: str = "", charset: str = "") -> tuple[str, str]:
-    """A whole text and its encoding. Raises ChoiceNeededError if the encoding is not clear."""
+    """Returns a whole text and its encoding. Raises ChoiceNeededError if the encoding is not clear."""
     encoding = asked_for(option, name)
     if not encoding:
         decision = decide(data, name, charset)
@@ -227,12 +227,12 @@ def decoded(data: bytes, name: str = "", option: str = "", charset: str = "") ->
 
 
 def with_escapes(data: bytes) -> str:
-    """A text of unknown encoding: its ASCII characters, and each other byte as an escape such as \\xe9."""
+    """Returns a text of unknown encoding: its ASCII characters, and each other byte as an escape such as \\xe9."""
     return data.decode("ascii", "backslashreplace")
 
 
 def decoded_or_fault(data: bytes, charset: str = "") -> tuple[str, str]:
-    """(text, ""), or ("", the reason) if the text cannot be decoded."""
+    """Returns (text, ""), or ("", the reason) if the text cannot be decoded."""
     try:
         return decoded(data, charset=charset)[0], ""
     except (ChoiceNeededError, SourceDamagedError) as error:

@@ -13,7 +13,7 @@ UNREAD = "no adapter reads it"
 
 
 def roles_of(claims: Iterable[FormatClaim]) -> tuple[FileRole, ...]:
-    """The roles that the claims give to files and to members of archives. A file that two claims name has its best role."""
+    """Returns the roles that the claims give to files and to members of archives. A file that two claims name has its best role."""
     found: dict[str, FileRole] = {}
     for claim in claims:
         joined = dict(claim.joined)
@@ -34,7 +34,7 @@ def roles_of(claims: Iterable[FormatClaim]) -> tuple[FileRole, ...]:
 
 
 def unclaimed(files: Sequence[SourceFile], only: str = "") -> list[FileRole]:
-    """The roles of files that no format claimed. The first of them are opened to say what they are.
+    """Returns the roles of files that no format claimed. The first of them are opened to say what they are.
 
     `only` is the one format that the user asked for.
     """

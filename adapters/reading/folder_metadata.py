@@ -32,7 +32,7 @@ def has_file_names(file: SourceFile) -> bool:
 
 
 def placed(name: str) -> str:
-    """A name with the archive mark `!/` replaced by `/`, so that it can be compared with the entries of a metadata file."""
+    """Returns a name with the archive mark `!/` replaced by `/`, so that it can be compared with the entries of a metadata file."""
     return "/".join(parts(name))
 
 
@@ -45,7 +45,7 @@ class Metadata:
 
 
 def metadata_of(files: Sequence[SourceFile], column: str) -> Metadata:
-    """The rows of all metadata files, by the name of the file that each row describes."""
+    """Returns the rows of all metadata files, by the name of the file that each row describes."""
     found = Metadata()
     wanted = [f for f in files if is_metadata(f.name)]
     for file, data in members.contents(wanted, MAX_METADATA_BYTES):

@@ -13,7 +13,7 @@ _META = re.compile(
 
 
 def matching(pattern: str, files: Iterable[SourceFile]) -> tuple[SourceFile, ...]:
-    """The files that match a pattern of a card. A folder's name matches all files in it."""
+    """Returns the files that match a pattern of a card. A folder's name matches all files in it."""
     pattern = re.sub(r"^(?:\./)+", "", pattern.strip())
     rule = glob_rule(pattern)
     below = glob_rule(pattern.rstrip("/") + "/**")
@@ -21,7 +21,7 @@ def matching(pattern: str, files: Iterable[SourceFile]) -> tuple[SourceFile, ...
 
 
 def glob_rule(pattern: str) -> re.Pattern[str]:
-    """The glob pattern as a regular expression.
+    """Returns the glob pattern as a regular expression.
 
     `*` and `?` do not match "/", `**` does. `[ab]` and `{a,b}` match alternatives.
     """
@@ -52,5 +52,5 @@ def glob_rule(pattern: str) -> re.Pattern[str]:
 
 
 def data_files(files: Iterable[SourceFile]) -> tuple[SourceFile, ...]:
-    """The files that may hold rows, without README, licence, citation and git files."""
+    """Returns the files that may hold rows, without README, licence, citation and git files."""
     return tuple(f for f in files if not _META.search(f.name))

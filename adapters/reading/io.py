@@ -46,13 +46,13 @@ def _is_member(path: str) -> bool:
 
 
 def arrow_input(file: BinaryIO, path: str) -> pa.NativeFile:
-    """The opened file for pyarrow. For a local file, pyarrow reads it directly, not through Python."""
+    """Returns the opened file for pyarrow. For a local file, pyarrow reads it directly, not through Python."""
     local = None if _is_member(path) else local_path(path)
     return pa.OSFile(local) if local is not None else pa.PythonFile(file, "r")
 
 
 def pieces(path: str, name: str = "", start: int = 0, end: int = -1) -> Iterator[bytes]:
-    """The file's decompressed content, in pieces of about 1 MiB. `start` and `end` apply only to an uncompressed file.
+    """Yields the file's decompressed content, in pieces of about 1 MiB. `start` and `end` apply only to an uncompressed file.
 
     If the stream is truncated or corrupt, yields everything before the damage and then raises SourceDamagedError.
     """
@@ -63,7 +63,7 @@ def pieces(path: str, name: str = "", start: int = 0, end: int = -1) -> Iterator
 def content(
     path: str, name: str = "", *, limit: int = 512 << 20, what: str = "a file", remedy: str = "Split it."
 ) -> bytes:
-    """The file's whole decompressed content. Raises SourceTooLargeError with this remedy above `limit` bytes."""
+    """Returns the file's whole decompressed content. Raises SourceTooLargeError with this remedy above `limit` bytes."""
     got = bytearray()
     for piece in pieces(path, name):
         got += piece
@@ -76,7 +76,7 @@ class Heads(Protocol):
     """The first bytes of files, available without opening them."""
 
     def get(self, path: str) -> bytes | None:
-        """The first bytes of this file, not decompressed, or None."""
+        """Returns the first bytes of this file, not decompressed, or None."""
         ...
 
 
@@ -99,7 +99,7 @@ def _at_hand(path: str) -> bytes | None:
 
 
 def head(path: str, limit: int = HEAD_BYTES) -> bytes:
-    """The first bytes of the decompressed content. Returns fewer bytes if the file is short or damaged."""
+    """Returns the first bytes of the decompressed content. Returns fewer bytes if the file is short or damaged."""
     known = _at_hand(path)
     if known is not None and not compression_of(known):
         return known[:limit]
@@ -115,7 +115,7 @@ def head(path: str, limit: int = HEAD_BYTES) -> bytes:
 
 
 def raw_head(path: str, limit: int = 512) -> bytes:
-    """The first bytes of the file, not decompressed."""
+    """Returns the first bytes of the file, not decompressed."""
     known = _at_hand(path)
     if known is not None:
         return known[:limit]
@@ -124,7 +124,7 @@ def raw_head(path: str, limit: int = 512) -> bytes:
 
 
 def extension(name: str) -> str:
-    """The file name's extension in lower case. Ignores the extension of a compression: "jsonl" for `A.JSONL.gz`."""
+    """Returns the file name's extension in lower case. Ignores the extension of a compression: "jsonl" for `A.JSONL.gz`."""
     parts = name.rsplit("/", 1)[-1].lower().split(".")[1:]
     while parts and parts[-1] in ("gz", "zst", "zstd", "bz2", "xz", "lz4", "gzip"):
         parts.pop()
@@ -196,7 +196,7 @@ def line_blocks(
 
 
 def _whole_lines(held: list[bytes]) -> tuple[bytes, list[bytes]]:
-    """The pieces up to their last line end as one block, and the remaining pieces."""
+    """Returns the pieces up to their last line end as one block, and the remaining pieces."""
     for number in range(len(held) - 1, -1, -1):
         end = held[number].rfind(b"\n") + 1
         if end:
@@ -213,7 +213,7 @@ def _endless(name: str, limit: int) -> SourceTooLargeError:
 
 
 def _range(path: str, name: str, start: int, end: int) -> Iterator[bytes]:
-    """The bytes of the lines whose first byte lies in [start, end)."""
+    """Yields the bytes of the lines whose first byte lies in [start, end)."""
     at = max(start - 1, 0)
     begun = start == 0
     for piece in pieces(path, name, at):

@@ -80,7 +80,7 @@ _TABLES = (
 
 
 def refuse_table_formats(where: str, names: Iterable[str]) -> None:
-    """SourceFormatError if these names are those of a table format, whose files contain deleted rows."""
+    """Raises SourceFormatError if these names are those of a table format, whose files contain deleted rows."""
     for name in names:
         for pattern, what, remedy in _TABLES:
             if pattern.search(name.replace("!/", "/")):

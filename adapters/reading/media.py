@@ -30,13 +30,13 @@ class Probe:
 
 
 def suffix_of(name: str) -> str:
-    """The last extension of a name, lower case and without its dot."""
+    """Returns the last extension of a name, lower case and without its dot."""
     stem, _, suffix = name[name.rfind("/") + 1 :].rpartition(".")  # pathlib would take ten times as long
     return suffix.lower() if stem else ""
 
 
 def column_for(name: str) -> str:
-    """The media column for a file with this name: image, audio, video or ""."""
+    """Returns the media column for a file with this name: image, audio, video or ""."""
     suffix = suffix_of(name)
     if suffix in IMAGE_SUFFIXES:
         return "image"
@@ -46,7 +46,7 @@ def column_for(name: str) -> str:
 
 
 def mime_of(head: bytes) -> str:
-    """The MIME type by magic bytes; "" if they are not those of a known image, audio or video format."""
+    """Returns the MIME type by magic bytes; "" if they are not those of a known image, audio or video format."""
     for magic, mime in _MAGIC:
         if head.startswith(magic):
             return mime

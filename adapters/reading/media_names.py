@@ -23,7 +23,7 @@ class MediaNames:
         self._splits = splits_in(parts(table)[-1].partition(".")[0])
 
     def find(self, value: object) -> SourceFile | None:
-        """The file that a value names. None if there is none, or if several files fit equally well."""
+        """Returns the file that a value names. None if there is none, or if several files fit equally well."""
         path = path_of(value) if isinstance(value, str) else path_of(str(value)) if type(value) is int else ()
         found = self._files.get(path[-1], []) if path else []
         if not found or len(found) == 1:

@@ -64,7 +64,7 @@ class Listed:
 
 
 def listing(file: SourceFile) -> list[Listed]:
-    """The members of an archive that are not folders, in the archive's order."""
+    """Returns the members of an archive that are not folders, in the archive's order."""
     found = _zip_listing(file) if is_archive(file) == "zip" else _tar_listing(file)
     names = {_name_within(member) for member, _, _ in found} if any(target for _, _, target in found) else set()
     folders = {folder for name in names for folder in _folders_of(name)}
@@ -202,7 +202,7 @@ class _Window(stdio.RawIOBase):
 def contents(
     files: Sequence[SourceFile], limit: int, *, inflate: bool = True
 ) -> Iterator[tuple[SourceFile, bytes | None]]:
-    """Each file with its bytes, or None if it is larger than `limit` bytes.
+    """Yields each file with its bytes, or None if it is larger than `limit` bytes.
 
     Opens an archive once for consecutive members of it. `inflate` decompresses files such as `a.txt.gz`.
     """
@@ -249,7 +249,7 @@ class MemberHeads:
         self._heads: dict[str, bytes] | None = None
 
     def get(self, path: str) -> bytes | None:
-        """The first bytes of the member. None if it is not among these members or is damaged."""
+        """Returns the first bytes of the member. None if it is not among these members or is damaged."""
         if self._heads is None:
             self._heads = dict(self._read())
         return self._heads.get(path)

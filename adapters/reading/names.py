@@ -20,12 +20,12 @@ _ABOUT_IN_CAPITALS = re.compile(
 
 
 def in_utf8(name: str) -> str:
-    """A name from a file system or an archive. Bytes that are not UTF-8 are written like `\\xe9`."""
+    """Returns a name from a file system or an archive. Bytes that are not UTF-8 are written like `\\xe9`."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def parts(name: str) -> list[str]:
-    """The folders and the file of a name within its source."""
+    """Returns the folders and the file of a name within its source."""
     return [p for p in name.replace("!/", "/").split("/") if p and p != "."]
 
 
@@ -38,12 +38,12 @@ def is_about(name: str) -> bool:
 
 
 def in_order(files: Iterable[SourceFile]) -> list[SourceFile]:
-    """The files sorted by name. The order is the same on every machine."""
+    """Returns the files sorted by name. The order is the same on every machine."""
     return sorted(files, key=lambda f: f.name)
 
 
 def shared_folders(files: Sequence[SourceFile]) -> int:
-    """The number of leading folders that all files share. These folders do not distinguish the files."""
+    """Returns the number of leading folders that all files share. These folders do not distinguish the files."""
     folders = [parts(f.name)[:-1] for f in files]
     shared = 0
     while folders and all(len(f) > shared and f[shared] == folders[0][shared] for f in folders):
@@ -52,5 +52,5 @@ def shared_folders(files: Sequence[SourceFile]) -> int:
 
 
 def class_folders(name: str, shared: int) -> list[str]:
-    """The folders of a file below the shared ones, without folders that name a split."""
+    """Returns the folders of a file below the shared ones, without folders that name a split."""
     return [p for p in parts(name)[shared:-1] if not split_named(p)]

@@ -16,7 +16,7 @@ _PROSE = frozenset({"Text", "SourceTree"})
 
 
 def without_notes(claims: Sequence[FormatClaim]) -> list[FormatClaim]:
-    """The claims without a few short texts that lie beside files of rows. These texts describe the dataset."""
+    """Returns the claims without a few short texts that lie beside files of rows. These texts describe the dataset."""
     claims = _without_descriptors(claims)
     if all(_is_prose(claim.adapter) or claim.kind in ("image", "audio", "video") for claim in claims):
         return list(claims)
@@ -43,7 +43,7 @@ _DESCRIPTORS = re.compile(
 
 
 def _without_descriptors(claims: Sequence[FormatClaim]) -> list[FormatClaim]:
-    """The claims without JSON documents that are one object with the name of a descriptor, beside files of rows."""
+    """Returns the claims without JSON documents that are one object with the name of a descriptor, beside files of rows."""
     rows = {file.name for claim in claims for file in claim.files}
     found = {
         file.name
@@ -78,6 +78,6 @@ def _folder_of(file: SourceFile) -> str:
 
 
 def _folders_of(file: SourceFile) -> list[str]:
-    """The folder of a file, and all folders above it."""
+    """Returns the folder of a file, and all folders above it."""
     path = parts(file.name)[:-1]
     return ["/".join(path[:end]) for end in range(len(path) + 1)]

@@ -21,7 +21,7 @@ _INTEGER = re.compile(rb"(?<![\d.eE+-])-?\d+(?![\d.eE])")
 
 
 def with_integers(table: pa.Table, block: bytes) -> pa.Table | None:
-    """The table with a mark at each column whose floats are integers in the block wherever they are whole numbers.
+    """Returns the table with a mark at each column whose floats are integers in the block wherever they are whole numbers.
 
     None if a mark cannot say it: a column that writes both `1` and `1.0`, or that has such floats inside objects.
     """
@@ -41,7 +41,7 @@ def with_integers(table: pa.Table, block: bytes) -> pa.Table | None:
 
 
 def _leaves(name: str, column: pa.ChunkedArray) -> Iterator[tuple[str, pa.Array]]:
-    """The columns of numbers inside a column, each with the key that its numbers or lists have in the text."""
+    """Yields the columns of numbers inside a column, each with the key that its numbers or lists have in the text."""
     for chunk in column.chunks:
         yield from _inside(name, chunk)
 
@@ -68,14 +68,14 @@ def _has_whole(column: pa.Array) -> bool:
 
 
 def _whole(column: pa.Array) -> int:
-    """The number of floats without a fraction."""
+    """Returns the number of floats without a fraction."""
     if not pa.types.is_floating(column.type):
         return 0
     return int(pc.sum(pc.equal(pc.trunc(column), column)).as_py() or 0)
 
 
 def _integers(block: bytes, name: str) -> int:
-    """The number of integers that the block has under a key, alone or in lists."""
+    """Returns the number of integers that the block has under a key, alone or in lists."""
     spellings = {json.dumps(name).encode(), orjson.dumps(name)}
     key = b"|".join(re.escape(spelling[:-1]) for spelling in spellings)
     return len(_INTEGER.findall(b" ".join(re.findall(b"(?:" + key + b")" + _NUMBERS, block))))

@@ -21,7 +21,7 @@ MAX_INDEX_BYTES = 256 << 20
 
 
 def index_of(file: SourceFile) -> dict[str, Any]:
-    """The `index.json` of a folder. Empty if it is not a JSON object."""
+    """Returns the `index.json` of a folder. Empty if it is not a JSON object."""
     for _, data in members.contents([file], MAX_INDEX_BYTES):
         try:
             found = orjson.loads(data or b"")
@@ -32,7 +32,7 @@ def index_of(file: SourceFile) -> dict[str, Any]:
 
 
 def beside(index: SourceFile, name: str) -> str:
-    """The name, within the source, of a file that an index names.
+    """Returns the name, within the source, of a file that an index names.
 
     Raises SourceFormatError if the name leads out of the index's folder.
     """
@@ -100,7 +100,7 @@ def cells(data: bytes, name: str, sizes: Sequence[int | None], start: int) -> It
 
 
 def count_of(data: bytes) -> int:
-    """The row count in a shard's header."""
+    """Returns the row count in a shard's header."""
     return int.from_bytes(data[:4], "little")
 
 

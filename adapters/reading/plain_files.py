@@ -35,7 +35,7 @@ _MAGIC = (
 
 
 def compression_of(head: bytes) -> str:
-    """The compression that these first bytes of a file indicate: "gzip", "zstd", "bz2", "xz", "lz4" or ""."""
+    """Returns the compression that these first bytes of a file indicate: "gzip", "zstd", "bz2", "xz", "lz4" or ""."""
     return next((name for magic, name in _MAGIC if head.startswith(magic)), "")
 
 
@@ -110,7 +110,7 @@ def open_file(path: str) -> Iterator[BinaryIO]:
 
 
 def pieces_of(file: BinaryIO, name: str, start: int = 0, end: int = -1) -> Iterator[bytes]:
-    """The decompressed content of an opened file, in pieces. `start` and `end` apply only to an uncompressed file."""
+    """Yields the decompressed content of an opened file, in pieces. `start` and `end` apply only to an uncompressed file."""
     kind = compression_of(file.read(8))
     file.seek(0 if kind else start)
     if not kind:
@@ -127,19 +127,19 @@ def pieces_of(file: BinaryIO, name: str, start: int = 0, end: int = -1) -> Itera
 
 
 def file_pieces(path: str, name: str = "") -> Iterator[bytes]:
-    """The decompressed content of the file at this path, in pieces of about 1 MiB."""
+    """Yields the decompressed content of the file at this path, in pieces of about 1 MiB."""
     with open_file(path) as file:
         yield from pieces_of(file, name or path)
 
 
 def raw_head(path: str, limit: int = 512) -> bytes:
-    """The first bytes of the file, not decompressed."""
+    """Returns the first bytes of the file, not decompressed."""
     with open_file(path) as file:
         return file.read(limit)
 
 
 def head(path: str, limit: int = HEAD_BYTES) -> bytes:
-    """The first bytes of the decompressed content. Returns fewer bytes if the file is short or damaged."""
+    """Returns the first bytes of the decompressed content. Returns fewer bytes if the file is short or damaged."""
     content = b""
     try:
         for piece in file_pieces(path):

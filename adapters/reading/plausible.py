@@ -19,7 +19,7 @@ _INVISIBLE = "\u200b\u200c\u200d\u200e\u200f\xad\ufeff"
 
 
 def _class(belongs: Callable[[str], bool], end: int = 0x3000) -> str:
-    """The non-ASCII characters for which `belongs` is true, as the inside of a character class."""
+    """Returns the non-ASCII characters for which `belongs` is true, as the inside of a character class."""
     return "".join(re.escape(chr(code)) for code in range(0x80, end) if belongs(chr(code)))
 
 

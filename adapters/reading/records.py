@@ -53,12 +53,12 @@ class Records:
 
 
 def json_field(name: str) -> pa.Field:
-    """The field of a column of JSON text. It is used if the column's values have no common type."""
+    """Returns the field of a column of JSON text. It is used if the column's values have no common type."""
     return pa.field(name, pa.large_string(), metadata=JSON_FIELD)
 
 
 def json_column(values: Iterable[object]) -> pa.Array:
-    """The values as JSON text; None stays null. The column's field is `json_field`."""
+    """Returns the values as JSON text; None stays null. The column's field is `json_field`."""
     return pa.array([None if v is None else dumps(v).decode() for v in values], pa.large_string())
 
 
@@ -92,7 +92,7 @@ def _moved(records: Iterator[Records], by: int) -> Iterator[Records]:
 
 
 def records_of_lines(block: bytes) -> Iterator[Records]:
-    """The block's non-blank lines as columns. Only LF ends a line. If a key is duplicate, the last value counts."""
+    """Yields the block's non-blank lines as columns. Only LF ends a line. If a key is duplicate, the last value counts."""
     table = _whole(block)
     if table is not None:
         yield Records(_one_batch(table), np.arange(table.num_rows, dtype=np.int64))
@@ -127,7 +127,10 @@ def records_of_lines(block: bytes) -> Iterator[Records]:
 
 
 def checked_loads(line: bytes) -> Any:
-    """The JSON value of a line. Raises ValueError with the reason if the line is not RFC 8259 JSON that we can keep exactly."""
+    """Returns the JSON value of a line.
+
+    Raises ValueError with the reason if the line is not RFC 8259 JSON that we can keep exactly.
+    """
     try:
         value = orjson.loads(line)
     except orjson.JSONDecodeError as error:
@@ -158,7 +161,7 @@ def _called(value: object) -> str:
 
 
 def _whole(block: bytes) -> pa.Table | None:
-    """The block as pyarrow reads it. None if a line is not exactly one object, or if a value would change."""
+    """Returns the block as pyarrow reads it. None if a line is not exactly one object, or if a value would change."""
     if not block.startswith(b"{") or not block[-_END_BYTES:].rstrip(b"\r\n").endswith(b"}"):
         return None
     # "}\n{" cannot be inside a JSON object. So if there are as many rows as lines, each line is exactly one object.
@@ -178,7 +181,7 @@ def _whole(block: bytes) -> pa.Table | None:
 
 
 def _arrow(block: bytes, lines: int) -> pa.Table | None:
-    """The block of `lines` objects as pyarrow.json reads it, with all strings as text. None if values would be lost."""
+    """Returns the block of `lines` objects as pyarrow.json reads it, with all strings as text. None if values would be lost."""
     if not _shallow(block, lines) or not _is_utf8(block):
         return None
     first, known = _dates(block)
@@ -201,7 +204,7 @@ def _arrow(block: bytes, lines: int) -> pa.Table | None:
 
 
 def _dates(block: bytes) -> tuple[list[str], tuple[pa.Field, ...]]:
-    """The columns of the block's first lines, and text fields for those that hold dates in strings.
+    """Returns the columns of the block's first lines, and text fields for those that hold dates in strings.
 
     With these fields, one parse of the block is enough. Otherwise pyarrow.json converts dates, and the block is parsed a
     second time to keep them as text. This still happens if dates occur only later or inside nested values.
@@ -265,17 +268,17 @@ def _is_bracket(piece: Bytes) -> npt.NDArray[np.bool_]:
 
 
 def _pieces(text: Bytes) -> Iterator[tuple[int, Bytes]]:
-    """(start offset, piece) of the text, in pieces small enough for the processor's cache."""
+    """Yields (start offset, piece) of the text, in pieces small enough for the processor's cache."""
     return ((at, text[at : at + _PIECE]) for at in range(0, len(text), _PIECE))
 
 
 def _count(text: Bytes, test: Test) -> int:
-    """The number of bytes that pass the test."""
+    """Returns the number of bytes that pass the test."""
     return sum(int(np.count_nonzero(test(piece))) for _, piece in _pieces(text))
 
 
 def _places(text: Bytes, test: Test) -> npt.NDArray[np.int64]:
-    """The offsets of the bytes that pass the test."""
+    """Returns the offsets of the bytes that pass the test."""
     found = [np.flatnonzero(test(piece)) + at for at, piece in _pieces(text)]
     return np.concatenate(found) if found else np.empty(0, np.int64)
 
@@ -286,7 +289,7 @@ def line_count(block: bytes) -> int:
 
 
 def _without_times(kind: pa.DataType) -> pa.DataType:
-    """The type with every date or time type replaced by text. pyarrow.json infers these from dates in strings."""
+    """Returns the type with every date or time type replaced by text. pyarrow.json infers these from dates in strings."""
     if pa.types.is_struct(kind):
         return pa.struct([pa.field(f.name, _without_times(f.type)) for f in kind])
     if pa.types.is_list(kind):
@@ -313,7 +316,7 @@ def _inexact(column: pa.Array) -> bool:
 
 
 def _columns(lines: list[bytes], rows: list[dict[str, Any]]) -> Iterator[pa.RecordBatch]:
-    """The rows as record batches, each with at most MAX_COLUMNS columns."""
+    """Yields the rows as record batches, each with at most MAX_COLUMNS columns."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     if len(names) > MAX_COLUMNS:
         half = len(rows) // 2
@@ -338,7 +341,7 @@ def _columns(lines: list[bytes], rows: list[dict[str, Any]]) -> Iterator[pa.Reco
 
 
 def _column(values: list[Any]) -> pa.Array | None:
-    """The values as one typed column. None if they have no common type."""
+    """Returns the values as one typed column. None if they have no common type."""
     block = b"\n".join(dumps({"v": v}) for v in values)
     try:
         found = _read(block, ()) if _shallow(block, len(values)) else None

@@ -96,7 +96,7 @@ class SourceRows:
 
 
 def _of_one_type(values: Sequence[Any], kind: pa.DataType | None) -> pa.Array | None:
-    """The values as an Arrow array. None if they have no common type, which only the attempt to convert them can show."""
+    """Returns the values as an Arrow array. None if they have no common type, which only the attempt to convert them can show."""
     if {bytes, str} <= {type(v) for v in values}:  # Arrow does not distinguish them
         return None
     try:
@@ -106,7 +106,10 @@ def _of_one_type(values: Sequence[Any], kind: pa.DataType | None) -> pa.Array | 
 
 
 def column_of(name: str, values: Sequence[Any], kind: pa.DataType | None = None) -> tuple[pa.Field, pa.Array]:
-    """The values as one column, or as JSON text if they have no common type. Raises UnicodeEncodeError at a lone surrogate."""
+    """Returns the values as one column, or as JSON text if they have no common type.
+
+    Raises UnicodeEncodeError at a lone surrogate.
+    """
     column = _of_one_type(values, kind)
     if column is not None:
         return pa.field(name, column.type), column
@@ -114,7 +117,7 @@ def column_of(name: str, values: Sequence[Any], kind: pa.DataType | None = None)
 
 
 def as_json(value: Any) -> Any:
-    """The value as JSON types; other types are written as in `extra`. Raises UnicodeEncodeError at a lone surrogate."""
+    """Returns the value as JSON types; other types are written as in `extra`. Raises UnicodeEncodeError at a lone surrogate."""
     if isinstance(value, str):
         value.encode()
     elif isinstance(value, bytes):

@@ -25,7 +25,7 @@ _SEPARATORS = re.compile(r"[-._ 0-9=]+")
 
 
 def split_named(word: str) -> str:
-    """The split that this whole name means, or "". Digits and separators around the word do not matter: `train2017`."""
+    """Returns the split that this whole name means, or "". Digits and separators around the word do not matter: `train2017`."""
     words = _words(word)
     if len(words) == 2 and words[0] == "split":
         words = words[1:]
@@ -33,7 +33,7 @@ def split_named(word: str) -> str:
 
 
 def splits_in(name: str) -> tuple[str, ...]:
-    """The splits whose words this name of a file or folder contains, in alphabetical order."""
+    """Returns the splits whose words this name of a file or folder contains, in alphabetical order."""
     return tuple(sorted({_SPLIT_OF[word] for word in _words(name) if word in _SPLIT_OF}))
 
 

@@ -74,7 +74,7 @@ def split_by(text: str, option: str = "--split-by") -> SplitBy:
 
 
 def marked(files: Iterable[SourceFile], by: SplitBy, config_by: SplitBy) -> tuple[SourceFile, ...]:
-    """The files with their splits and configs. A split that a file already has is kept."""
+    """Returns the files with their splits and configs. A split that a file already has is kept."""
     files = tuple(files)
     splits = {f.name: f.split for f in files}
     if by.how == "names":
@@ -90,14 +90,14 @@ def marked(files: Iterable[SourceFile], by: SplitBy, config_by: SplitBy) -> tupl
 
 
 def marked_source(source: Source) -> Source:
-    """The source with the splits and configs of its files, by the options `split_by` and `config_by`."""
+    """Returns the source with the splits and configs of its files, by the options `split_by` and `config_by`."""
     by = split_by(source.options.get("split_by", ""))
     config_by = split_by(source.options.get("config_by", ""), "--config-by")
     return replace(source, files=marked(source.files, by, config_by))
 
 
 def described(source: Source) -> Source:
-    """The source for a layout whose descriptor names its files: no file is left out because its name has no split."""
+    """Returns the source for a layout whose descriptor names its files: no file is left out because its name has no split."""
     files = (replace(f, split="") if f.split in (NO_SPLIT, UNCLEAR) else f for f in source.files)
     return replace(source, files=tuple(files))
 
@@ -115,7 +115,7 @@ def _stated(name: str, by: SplitBy) -> str:
 
 
 def split_called(word: str) -> str:
-    """The split for a user's own word: `dev` is validation; characters that mixes use become "_"."""
+    """Returns the split for a user's own word: `dev` is validation; characters that mixes use become "_"."""
     return split_named(word) or re.sub(r"[^\w.-]+", "_", word)
 
 
@@ -159,7 +159,7 @@ def _named(names: Sequence[str], *, free: bool) -> dict[str, str]:
 
 
 def _of_folders(folders: Sequence[str]) -> str:
-    """The split of the topmost folder that is named like a split, else of the topmost folder whose name contains one."""
+    """Returns the split of the topmost folder that is named like a split, else of the topmost folder whose name contains one."""
     exact = next(filter(None, map(split_named, folders)), "")
     return exact or next(("+".join(found) for folder in folders if (found := splits_in(folder))), "")
 
@@ -194,7 +194,7 @@ def _exact(name: str, *, base: bool) -> str:
 
 
 def settled(shards: Sequence[Shard], files: Sequence[SourceFile], by: SplitBy) -> tuple[list[Shard], dict[str, str]]:
-    """The shards with splits and configs, and the files that are left out, with the reason.
+    """Returns the shards with splits and configs, and the files that are left out, with the reason.
 
     A shard without a split has that of its file, or that of the table that it is (`member`). ChoiceNeededError if names leave
     open which rows are for training.
@@ -225,7 +225,7 @@ _ANSWERS = (
 
 
 def leaving_out(claim: FormatClaim, reasons: Mapping[str, str]) -> FormatClaim:
-    """The claim without these files, which are left out for these reasons. Files that are joined to others stay."""
+    """Returns the claim without these files, which are left out for these reasons. Files that are joined to others stay."""
     joined = dict(claim.joined)
     gone = {f.name: reasons[f.name] for f in claim.files if f.name in reasons and f.name not in joined}
     files = tuple(f for f in claim.files if f.name not in gone)
@@ -233,7 +233,7 @@ def leaving_out(claim: FormatClaim, reasons: Mapping[str, str]) -> FormatClaim:
 
 
 def with_training(shards: Sequence[Shard]) -> list[Shard]:
-    """The shards of a source. If a config has splits but none for training, its shards without a split are for training."""
+    """Returns the shards of a source. If a config has splits but none for training, its shards without a split are for training."""
     splits: dict[str, set[str]] = {}
     for shard in shards:
         splits.setdefault(shard.config, set()).add(shard.split)
@@ -255,7 +255,7 @@ def _refuse_unclear(shards: Sequence[Shard]) -> None:
 
 
 def counted(shards: Iterable[Shard]) -> dict[tuple[str, str], tuple[int, int]]:
-    """The number of files and of bytes of each (config, split), in the order of the shards."""
+    """Returns the number of files and of bytes of each (config, split), in the order of the shards."""
     files: dict[tuple[str, str], set[str]] = {}
     size: Counter[tuple[str, str]] = Counter()
     for shard in shards:

@@ -109,7 +109,7 @@ def is_tar(head: bytes) -> bool:
 
 
 def members(stream: ByteStream, name: str) -> Iterator[Member]:
-    """The members in order. The caller may `read` up to `size` bytes of the current member; the rest is skipped.
+    """Yields the members in order. The caller may `read` up to `size` bytes of the current member; the rest is skipped.
 
     If the stream is truncated or corrupt, raises SourceDamagedError at the damage, after the members before it.
     """
@@ -157,7 +157,7 @@ def members(stream: ByteStream, name: str) -> Iterator[Member]:
 
 
 def body(stream: ByteStream, member: Member, name: str, limit: int, setting: str = "max_bytes") -> bytes:
-    """The content of the member that `members` has just yielded.
+    """Returns the content of the member that `members` has just yielded.
 
     Raises SourceTooLargeError above `limit` bytes, and SourceDamagedError if the member is truncated.
     """
@@ -234,14 +234,14 @@ def _text(field: bytes) -> str:
 
 
 def _target(kind: bytes, name: str, link: str) -> str:
-    """The path to which a link points, from the root of the archive; "" if it leads out, or the member is not a link."""
+    """Returns the path to which a link points, from the root of the archive; "" if it leads out, or the member is not a link."""
     if kind not in (b"1", b"2"):
         return ""
     return within(posixpath.dirname(name) if kind == b"2" else "", link)
 
 
 def within(folder: str, link: str) -> str:
-    """The member to which a link in this folder of an archive points; "" if it leads out of the archive."""
+    """Returns the member to which a link in this folder of an archive points; "" if it leads out of the archive."""
     found = posixpath.normpath(posixpath.join(folder, link))
     return "" if not link or unsafe_name(found) else found
 

@@ -62,7 +62,7 @@ class PiecesFile(stdio.RawIOBase):
 
 
 def chunks(table: Table, pieces: Iterator[bytes], name: str) -> Iterator[SourceChunk]:
-    """The rows in chunks. A row with a wrong number of fields, or with a value of a wrong type, is rejected."""
+    """Yields the rows in chunks. A row with a wrong number of fields, or with a value of a wrong type, is rejected."""
     bad: list[Reject] = []
 
     def refuse(row: pv.InvalidRow) -> str:
@@ -123,7 +123,7 @@ def chunks(table: Table, pieces: Iterator[bytes], name: str) -> Iterator[SourceC
 
 
 def _columns(start: bytes, read: pv.ReadOptions, parse: pv.ParseOptions) -> list[str]:
-    """The column names, as the CSV reader determines them from the file's first bytes."""
+    """Returns the column names, as the CSV reader determines them from the file's first bytes."""
     with pv.open_csv(PiecesFile(iter([start])), read, parse) as reader:
         names: list[str] = reader.schema.names
         return names

@@ -27,7 +27,7 @@ class ReadsText(Protocol):
 
 
 def encoding_of(path: str, name: str, option: str = "", *, rare: float = 0.0) -> str:
-    """The encoding of a file. Reads only its beginning if that is UTF-8.
+    """Returns the encoding of a file. Reads only its beginning if that is UTF-8.
 
     Raises ChoiceNeededError if the encoding is not clear. But if at most the share `rare` of the first lines has non-ASCII
     bytes, the answer is UTF-8: an adapter that rejects lines then names those that are not.
@@ -83,7 +83,7 @@ def with_file_encodings(adapter: object, shards: Sequence[Shard]) -> list[Shard]
 
 
 def with_encoding(taken: list[FormatClaim], encoding: str, location: str) -> list[FormatClaim]:
-    """The claims with `--encoding` given to the adapters that read text. InvalidOptionError if there is none."""
+    """Returns the claims with `--encoding` given to the adapters that read text. Raises InvalidOptionError if there is none."""
     if not any(isinstance(claim.adapter, ReadsText) for claim in taken):
         raise InvalidOptionError(
             f"--encoding {encoding}: no file of {location} is read as text.", remedy="Leave the option out."
@@ -97,7 +97,7 @@ def with_encoding(taken: list[FormatClaim], encoding: str, location: str) -> lis
 
 
 def utf8_pieces(pieces: Iterator[bytes], name: str, encoding: str) -> Iterator[bytes]:
-    """The pieces of a file in UTF-8, without a byte order mark.
+    """Yields the pieces of a file in UTF-8, without a byte order mark.
 
     Raises SourceDamagedError, with the place, at bytes that are not in the encoding. Pieces in UTF-8 are not checked.
     """
@@ -112,7 +112,7 @@ def utf8_pieces(pieces: Iterator[bytes], name: str, encoding: str) -> Iterator[b
 
 
 def texts(pieces: Iterator[bytes], name: str, encoding: str) -> Iterator[str]:
-    """The decoded pieces of a file. Raises SourceDamagedError, with the place, at bytes that are not in the encoding."""
+    """Yields the decoded pieces of a file. Raises SourceDamagedError, with the place, at bytes that are not in the encoding."""
     is_utf8 = encoding in UTF8
     # Python's incremental decoder for utf-8-sig is slow
     decoder = codecs.getincrementaldecoder("utf-8" if is_utf8 else encoding)()

@@ -47,7 +47,7 @@ Pair = tuple[str, Values]
 
 
 def path_of(name: str) -> tuple[str, ...]:
-    """The folders and the stem of a medium that a file names, in lower case. Works for paths of any system and for URLs."""
+    """Returns the folders and the stem of a medium that a file names, in lower case. Works for paths of any system and for URLs."""
     path = [
         p
         for p in name.strip().replace("\\", "/").replace("!/", "/").split("?")[0].split("/")

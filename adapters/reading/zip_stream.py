@@ -50,7 +50,7 @@ def opened(file: BinaryIO, name: str) -> Iterator[zipfile.ZipFile]:
 
 
 def checked(archive: zipfile.ZipFile, file: BinaryIO, name: str) -> list[tuple[zipfile.ZipInfo, str]]:
-    """The members that are not folders, in the directory's order, each with the reason why it is refused, or "".
+    """Returns the members that are not folders, in the directory's order, each with the reason why it is refused, or "".
 
     Raises if the whole archive is refused, as the module's docstring describes.
     """

@@ -18,11 +18,11 @@ class Avro:
     """Reads Avro files. Memory holds one block of a file at a time."""
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """One shard for each file."""
+        """Returns one shard for each file."""
         return [Shard(f.path, f.name, size=f.size) for f in in_order(files)]
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """The records from row `start` on."""
+        """Yields the records from row `start` on."""
         rows = SourceRows(shard.origin)
         try:
             for number, (record, size) in enumerate(_records(shard)):
@@ -41,7 +41,7 @@ ADAPTER = Avro
 
 
 def _records(shard: Shard) -> Iterator[tuple[Any, int]]:
-    """Each record, with its share of the size of its block."""
+    """Yields each record, with its share of the size of its block."""
     try:
         import fastavro
     except ModuleNotFoundError as error:

@@ -29,7 +29,10 @@ class DuckDbFile:
     """Reads the tables of DuckDB files, with the rows in the order of the table."""
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """One shard for each table, in order of name. Tables of other schemas than `main` have `schema.table` as their name."""
+        """Returns one shard for each table, in order of name.
+
+        Tables of other schemas than `main` have `schema.table` as their name.
+        """
         found: list[Shard] = []
         for file in in_order(files):
             with _opened(file.path, file.name) as base:
@@ -41,7 +44,7 @@ class DuckDbFile:
         return found
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """The table's rows from row `start` on."""
+        """Yields the table's rows from row `start` on."""
         return batch_chunks(_rows(shard), shard, start)
 
 

@@ -37,7 +37,7 @@ class Excel:
     header: str = ""
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """One shard for each visible sheet with cells, in the order of the workbook."""
+        """Returns one shard for each visible sheet with cells, in the order of the workbook."""
         found: list[Shard] = []
         for file in in_order(files):
             with _opened(file.path, file.name) as book:
@@ -47,7 +47,7 @@ class Excel:
         return found
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """The rows of the sheet from row `start` on. Empty rows are left out."""
+        """Yields the rows of the sheet from row `start` on. Empty rows are left out."""
         return batch_chunks(self._batches(shard), shard, start)
 
     def _batches(self, shard: Shard) -> Iterator[pa.RecordBatch]:
@@ -65,7 +65,7 @@ class Excel:
         yield pa.RecordBatch.from_arrays([c for _, c in columns], schema=pa.schema([f for f, _ in columns]))
 
     def _named(self, rows: list[list[Any]], where: str) -> tuple[list[str], list[list[Any]]]:
-        """The column names, and the rows below them. Raises SourceFormatError if the sheet does not begin like a table."""
+        """Returns the column names, and the rows below them. Raises SourceFormatError if the sheet does not begin like a table."""
         first = rows[0]
         if self.header == "no":
             return [f"column_{at}" for at in range(len(first))], rows
@@ -86,7 +86,7 @@ ADAPTER = Excel
 
 
 def _column(name: str, values: Sequence[Any]) -> tuple[pa.Field, pa.Array]:
-    """The cells of a column. An empty cell is null."""
+    """Returns the cells of a column. An empty cell is null."""
     cells = [None if cell == "" else cell for cell in values]
     there = [cell for cell in cells if cell is not None]
     if there and all(type(c) in (int, float) and abs(c) < _WHOLE and c == int(c) for c in there):

@@ -33,7 +33,10 @@ class NumpyArrays:
     max_array_bytes: int = MAX_ARRAY_BYTES
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """One shard for each NPY, and one for each split of an NPZ. `member` is the split's name within the arrays' names."""
+        """Returns one shard for each NPY, and one for each split of an NPZ.
+
+        `member` is the split's name within the arrays' names.
+        """
         found: list[Shard] = []
         for file in in_order(files):
             if not io.head(file.path, 4).startswith(b"PK"):
@@ -46,7 +49,7 @@ class NumpyArrays:
         return found
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """The rows from row `start` on."""
+        """Yields the rows from row `start` on."""
         return batch_chunks(self._batches(shard), shard, start)
 
     def _batches(self, shard: Shard) -> Iterator[pa.RecordBatch]:
@@ -82,7 +85,7 @@ ADAPTER = NumpyArrays
 
 
 def _split_word(member: str) -> str:
-    """The word of an array's name that names a split: "train" for `x_train.npy` or `train_x.npy`; "" if there is none."""
+    """Returns the word of an array's name that names a split: "train" for `x_train.npy` or `train_x.npy`; "" if there is none."""
     words = member.removesuffix(".npy").split("_")
     return next((word for word in (words[-1], words[0]) if len(words) > 1 and split_named(word)), "")
 
@@ -93,7 +96,7 @@ def _column_name(member: str, word: str) -> str:
 
 
 def _checked_header(file: Any, name: str) -> int:
-    """The size of the array in bytes, from its header. Raises for an array of objects and for complex numbers."""
+    """Returns the size of the array in bytes, from its header. Raises for an array of objects and for complex numbers."""
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = read(file)
@@ -141,7 +144,7 @@ def _columns(name: str, array: np.ndarray) -> Iterator[tuple[str, pa.Array]]:
 
 
 def _column(array: np.ndarray) -> pa.Array:
-    """The rows as a column. The further axes become nested lists of a fixed size."""
+    """Returns the rows as a column. The further axes become nested lists of a fixed size."""
     if array.dtype.fields is not None:
         parts = {field: _column(array[field]) for field in array.dtype.names or ()}
         return pa.StructArray.from_arrays(list(parts.values()), names=list(parts))

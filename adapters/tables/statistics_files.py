@@ -25,11 +25,11 @@ class StatisticsFile:
     """Reads data sets in pieces of CHUNK_ROWS rows."""
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """One shard for each file."""
+        """Returns one shard for each file."""
         return [Shard(f.path, f.name, size=f.size) for f in in_order(files)]
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """The rows from row `start` on."""
+        """Yields the rows from row `start` on."""
         return batch_chunks(_pieces(shard), shard, start)
 
 

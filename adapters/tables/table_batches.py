@@ -37,7 +37,7 @@ def local_file(path: str, name: str) -> Iterator[str]:
 
 
 def batch_chunks(found: Iterable[pa.RecordBatch], shard: Shard, start: int = 0) -> Iterator[SourceChunk]:
-    """The rows of consecutive batches from row `start` on, in bounded chunks and in types that every consumer supports."""
+    """Yields the rows of consecutive batches from row `start` on, in bounded chunks and in types that every consumer supports."""
 
     def chunks() -> Iterator[SourceChunk]:
         row, checked = 0, False
@@ -55,6 +55,9 @@ def batch_chunks(found: Iterable[pa.RecordBatch], shard: Shard, start: int = 0) 
 
 
 def claim_tables(source: Source, adapter: AnyAdapter, evidence: str) -> list[FormatClaim]:
-    """A claim on all files of the source that hold data. The registry offers a format only the files that the table gives it."""
+    """Returns a claim on all files of the source that hold data.
+
+    The registry offers a format only the files that the table gives it.
+    """
     files = tuple(f for f in source.files if not is_about(f.name) or not source.folder)
     return [FormatClaim(adapter, files, 1.0, evidence)] if files else []

@@ -49,11 +49,11 @@ class Arff:
     encoding: str = ""
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """One shard for each file."""
+        """Returns one shard for each file."""
         return shards_of(files)
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """The instances from number `start` on."""
+        """Yields the instances from number `start` on."""
         lines = enumerate(lines_of(shard, self.encoding), 1)
         columns = _header(lines, shard.name)
         return record_chunks(_records(lines, columns), shard, start, {c.name: c.type for c in columns})
@@ -111,7 +111,7 @@ def _records(lines: Iterator[tuple[int, str]], columns: Sequence[Attribute]) -> 
 
 
 def _cells(text: str) -> list[str | None]:
-    """The values of a dense instance. None stands for a missing value."""
+    """Returns the values of a dense instance. None stands for a missing value."""
     if "'" not in text and '"' not in text:
         return [None if cell.strip() == "?" else cell.strip() for cell in text.split(",")]
     cells: list[str | None] = []
@@ -127,7 +127,7 @@ def _cells(text: str) -> list[str | None]:
 
 
 def _sparse_cells(text: str, columns: Sequence[Attribute]) -> list[str | None]:
-    """The values of a sparse instance: `{index value, …}`. A value that is left out is 0, or the first nominal value."""
+    """Returns the values of a sparse instance: `{index value, …}`. A value that is left out is 0, or the first nominal value."""
     cells: list[str | None] = [c.first if c.type == pa.string() else "0" for c in columns]
     inside, at = text.removeprefix("{").removesuffix("}"), 0
     while inside.strip() and at < len(inside):

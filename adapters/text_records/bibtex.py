@@ -40,11 +40,11 @@ class BibTeX:
     encoding: str = ""
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """One shard for each file."""
+        """Returns one shard for each file."""
         return shards_of(files)
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """The entries from number `start` on."""
+        """Yields the entries from number `start` on."""
         text = "\n".join(lines_of(shard, self.encoding))
         if len(text) > MAX_CHARS:
             raise SourceTooLargeError(
@@ -66,7 +66,7 @@ class _Entries:
         self._strings = {month: month for month in _MONTHS}
 
     def records(self) -> Iterator[TextRecord]:
-        """The entries. Text between entries is a comment."""
+        """Yields the entries. Text between entries is a comment."""
         while match := _ENTRY.search(self._text, self._at):
             begin, self._at = match.start(), match.end()
             kind = match[1].lower()
@@ -88,7 +88,7 @@ class _Entries:
             yield TextRecord({"type": kind, "key": key[1] if key else "", **values}, self._at - begin)
 
     def _fields(self, begin: int) -> Iterator[tuple[str, str]]:
-        """The fields of the entry that begins at `begin`, up to its closing bracket."""
+        """Yields the fields of the entry that begins at `begin`, up to its closing bracket."""
         while True:
             match = _FIELD.match(self._text, self._at)
             if match is None:
@@ -127,7 +127,7 @@ class _Entries:
         return re.sub(r"\s*\n\s*", " ", found)
 
     def _closing(self, at: int, pattern: re.Pattern[str], closing: str, begin: int) -> int:
-        """The place of the bracket or quote that closes the value. Brackets within it have to match."""
+        """Returns the place of the bracket or quote that closes the value. Brackets within it have to match."""
         depth = 0
         for match in pattern.finditer(self._text, at):
             if match[0] == closing and depth == 0:

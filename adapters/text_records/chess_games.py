@@ -22,11 +22,11 @@ class Pgn:
     encoding: str = ""
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """One shard for each file."""
+        """Returns one shard for each file."""
         return shards_of(files)
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """The games from number `start` on."""
+        """Yields the games from number `start` on."""
         return record_chunks(
             _games(lines_of(shard, self.encoding), shard.name), shard, start, {"moves": pa.large_string()}
         )

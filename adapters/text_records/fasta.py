@@ -28,11 +28,11 @@ class Fasta:
     encoding: str = ""
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """One shard for each file."""
+        """Returns one shard for each file."""
         return shards_of(files)
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """The sequences from number `start` on."""
+        """Yields the sequences from number `start` on."""
         return record_chunks(self._records(shard), shard, start, _TYPES)
 
     def _records(self, shard: Shard) -> Iterator[TextRecord]:

@@ -27,11 +27,11 @@ class Fastq:
     encoding: str = ""
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """One shard for each file."""
+        """Returns one shard for each file."""
         return shards_of(files)
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """The reads from number `start` on."""
+        """Yields the reads from number `start` on."""
         return record_chunks(_records(lines_of(shard, self.encoding), shard.name), shard, start, _TYPES)
 
 

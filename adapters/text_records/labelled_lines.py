@@ -22,11 +22,11 @@ class FastText:
     encoding: str = ""
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """One shard for each file."""
+        """Returns one shard for each file."""
         return shards_of(files)
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """The lines from number `start` on. Blank lines are not counted."""
+        """Yields the lines from number `start` on. Blank lines are not counted."""
         return record_chunks(self._records(shard), shard, start, _TYPES)
 
     def _records(self, shard: Shard) -> Iterator[TextRecord]:

@@ -32,11 +32,11 @@ class LibSvm:
     encoding: str = ""
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """One shard for each file."""
+        """Returns one shard for each file."""
         return shards_of(files)
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """The examples from number `start` on. Blank lines and comment lines are not counted."""
+        """Yields the examples from number `start` on. Blank lines and comment lines are not counted."""
         return record_chunks(self._records(shard), shard, start, _TYPES)
 
     def _records(self, shard: Shard) -> Iterator[TextRecord]:

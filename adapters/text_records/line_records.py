@@ -35,7 +35,7 @@ class TextRecord:
 
 
 def lines_of(shard: Shard, encoding: str = "", *, limit: int = MAX_ROW_BYTES) -> Iterator[str]:
-    """The lines of a file in any encoding. LF and CR LF end a line, which is yielded without them.
+    """Yields the lines of a file in any encoding. LF and CR LF end a line, which is yielded without them.
 
     `encoding` is the adapter's option. Raises ChoiceNeededError if the encoding is not clear.
     """
@@ -75,7 +75,7 @@ def paragraphs(lines: Iterable[str], name: str, *, limit: int = MAX_ROW_BYTES) -
 def record_chunks(
     found: Iterable[TextRecord], shard: Shard, start: int = 0, types: Mapping[str, pa.DataType] | None = None
 ) -> Iterator[SourceChunk]:
-    """The records from number `start` on, in chunks. If the records end in an error, yields the complete ones first."""
+    """Yields the records from number `start` on, in chunks. If the records end in an error, yields the complete ones first."""
     rows = SourceRows(shard.origin, types)
     try:
         for number, record in enumerate(found):
@@ -99,16 +99,19 @@ def rows_in_chunks(rows: Iterable[object], shard: Shard, start: int = 0) -> Iter
 
 
 def shards_of(files: Sequence[SourceFile]) -> list[Shard]:
-    """A shard for each file, in order of name."""
+    """Returns a shard for each file, in order of name."""
     return [Shard(f.path, f.name, size=f.size) for f in in_order(files)]
 
 
 def claim_all(source: Source, adapter: Adapter, evidence: str, kind: str = "") -> list[FormatClaim]:
-    """A claim on all files of the source that hold data. The registry offers a format only the files that the table gives it."""
+    """Returns a claim on all files of the source that hold data.
+
+    The registry offers a format only the files that the table gives it.
+    """
     files = tuple(f for f in source.files if not is_about(f.name) or not source.folder)
     return [FormatClaim(adapter, files, 0.95, evidence, kind=kind)] if files else []
 
 
 def damaged(name: str, what: str) -> SourceDamagedError:
-    """The error for a file that ends or breaks off within a record."""
+    """Returns the error for a file that ends or breaks off within a record."""
     return SourceDamagedError(f"{name}: {what}.", remedy="Fetch the file again.")

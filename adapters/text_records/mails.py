@@ -42,15 +42,15 @@ class Mails:
     max_row_bytes: int = MAX_ROW_BYTES
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """One shard for each file."""
+        """Returns one shard for each file."""
         return shards_of(files)
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """The messages from number `start` on."""
+        """Yields the messages from number `start` on."""
         return record_chunks(map(self._record, self._messages(shard)), shard, start, _TYPES)
 
     def _messages(self, shard: Shard) -> Iterator[bytes | int]:
-        """The bytes of each message. An int replaces a message above `max_row_bytes`; it is its size."""
+        """Yields the bytes of each message. An int replaces a message above `max_row_bytes`; it is its size."""
         lines = _lines(shard)
         first = next(lines, b"")
         if not first:
@@ -119,7 +119,7 @@ def _header(message: EmailMessage, name: str) -> str | None:
 
 
 def _date(message: EmailMessage) -> str | None:
-    """The date in ISO 8601, or as it stands in the message if it is not a date."""
+    """Returns the date in ISO 8601, or as it stands in the message if it is not a date."""
     value = _header(message, "date")
     try:
         return parsedate_to_datetime(value).isoformat() if value else None

@@ -38,11 +38,11 @@ class Subtitles:
     encoding: str = ""
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """One shard for each file."""
+        """Returns one shard for each file."""
         return shards_of(files)
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """The cues from number `start` on."""
+        """Yields the cues from number `start` on."""
         return record_chunks(_records(shard, self.encoding), shard, start, _TYPES)
 
 
@@ -62,7 +62,7 @@ def _records(shard: Shard, encoding: str) -> Iterator[TextRecord]:
 
 
 def _cue(block: Sequence[str], at: int, following: int) -> TextRecord:
-    """The cue whose times are in line `at`. The next cue has its times in line `following`."""
+    """Returns the cue whose times are in line `at`. The next cue has its times in line `following`."""
     match = _TIMES.match(block[at])
     times = match.groups() if match else ()
     end = following - 1 if following < len(block) and block[following - 1].strip().isdecimal() else following

@@ -31,11 +31,11 @@ class TaggedTokens:
     encoding: str = ""
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """One shard for each file."""
+        """Returns one shard for each file."""
         return shards_of(files)
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """The sentences from number `start` on."""
+        """Yields the sentences from number `start` on."""
         return record_chunks(_records(shard, self.encoding), shard, start, _TYPES)
 
 

@@ -22,11 +22,11 @@ class TomlDocument:
     encoding: str = ""
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """One shard for each file."""
+        """Returns one shard for each file."""
         return shards_of(files)
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """The rows of the file from row `start` on."""
+        """Yields the rows of the file from row `start` on."""
         return rows_in_chunks(rows_of(_document(shard, self.encoding)), shard, start)
 
 
@@ -46,7 +46,7 @@ def _document(shard: Shard, encoding: str) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """The value with dates and times as text."""
+    """Returns the value with dates and times as text."""
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list):

@@ -40,11 +40,11 @@ class PoFile:
     encoding: str = ""
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """One shard for each file."""
+        """Returns one shard for each file."""
         return shards_of(files)
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """The messages from number `start` on. The header is not a message."""
+        """Yields the messages from number `start` on. The header is not a message."""
         return record_chunks(_records(lines_of(shard, self.encoding)), shard, start, _TYPES)
 
 
@@ -80,7 +80,7 @@ class _Message:
             self.fault = self.fault or f"line {number} is not a line of a PO file"
 
     def record(self, language: str | None) -> TextRecord:
-        """The message as a record."""
+        """Returns the message as a record."""
         if self.fault:
             return TextRecord(fault=self.fault)
         plural = [text for key, text in sorted(self.texts.items()) if key.startswith("msgstr[")]

@@ -48,11 +48,11 @@ class XmlRecords:
     max_row_bytes: int = MAX_ROW_BYTES
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """One shard for each file."""
+        """Returns one shard for each file."""
         return shards_of(files)
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """The records from number `start` on."""
+        """Yields the records from number `start` on."""
         faults: list[DataError] = []
         yield from rows_in_chunks(self._rows(shard, faults), shard, start)
         if faults:
@@ -100,7 +100,7 @@ class _Parse:
             ) from error
 
     def taken(self) -> list[_Element]:
-        """The records that are complete. They are handed out once."""
+        """Returns the records that are complete. They are handed out once."""
         done, self._done = self._done, []
         return done
 
@@ -152,13 +152,13 @@ class _Parse:
 
 
 def _local(name: str) -> str:
-    """The name without its prefix. Names of the namespace `xml` keep it."""
+    """Returns the name without its prefix. Names of the namespace `xml` keep it."""
     prefix, colon, local = name.rpartition(":")
     return name if not colon or prefix == "xml" else local
 
 
 def row_of(element: _Element) -> dict[str, Any]:
-    """The row of a record."""
+    """Returns the row of a record."""
     if element.name == "tu":
         return _translations(element)
     value = _value(element)
@@ -196,7 +196,7 @@ def _xml(part: str | _Element) -> str:
 
 
 def _translations(unit: _Element) -> dict[str, Any]:
-    """A unit of TMX: a column for each language."""
+    """Returns a unit of TMX: a column for each language."""
     row: dict[str, Any] = {name: value for name, value in unit.attributes.items() if name == "tuid"}
     for variant in (part for part in unit.parts if isinstance(part, _Element) and part.name == "tuv"):
         language = variant.attributes.get("xml:lang") or variant.attributes.get("lang") or "text"
@@ -207,7 +207,7 @@ def _translations(unit: _Element) -> dict[str, Any]:
 
 
 def _page(row: dict[str, Any]) -> dict[str, Any]:
-    """A page of MediaWiki with one revision: the text and the time of the revision are columns."""
+    """Returns a page of MediaWiki with one revision: the text and the time of the revision are columns."""
     revision = row["revision"]
     if not isinstance(revision, dict):
         return row
@@ -220,7 +220,7 @@ def _page(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def record_of(path: str, name: str) -> str:
-    """The name of the elements that are records, from the file's beginning. SourceFormatError if there are none."""
+    """Returns the name of the elements that are records, from the file's beginning. Raises SourceFormatError if there are none."""
     found: list[str] = []
     depth = 0
 

@@ -23,11 +23,11 @@ class YamlDocument:
     encoding: str = ""
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """One shard for each file."""
+        """Returns one shard for each file."""
         return shards_of(files)
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """The rows of the file from row `start` on."""
+        """Yields the rows of the file from row `start` on."""
         return rows_in_chunks(_rows(shard, self.encoding), shard, start)
 
 

@@ -74,7 +74,7 @@ def _compare(part: IngestPart, shard: Shard, row: SourceRow, stored: _StoredRows
 
 
 def _innermost(adapter: Adapter) -> Adapter:
-    """The adapter that reads the files themselves."""
+    """Returns the adapter that reads the files themselves."""
     while isinstance(adapter, (Named, Archive)):
         inner = adapter.adapter if isinstance(adapter, Named) else adapter.inner
         if inner is None:
@@ -89,14 +89,14 @@ def _starts(result: UnitResult) -> list[int]:
 
 
 def _spread(items: Sequence[_Item], count: int) -> list[_Item]:
-    """At most `count` items: the first, the last, and evenly spread ones between them."""
+    """Returns at most `count` items: the first, the last, and evenly spread ones between them."""
     if len(items) <= count:
         return list(items)
     return [items[i * (len(items) - 1) // (count - 1)] for i in range(count)]
 
 
 def _with_written_time(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The samples with their times as text, in the only notation that a stored time replaces."""
+    """Returns the samples with their times as text, in the only notation that a stored time replaces."""
     at = batch.schema.get_field_index("time")
     if at < 0:
         return batch

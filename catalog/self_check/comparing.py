@@ -115,7 +115,7 @@ def _parsed(text: str) -> Any:
 
 
 def _leaves(value: Any) -> Iterator[Any]:
-    """The values within lists and objects. JSON in a text counts as an object."""
+    """Yields the values within lists and objects. JSON in a text counts as an object."""
     if isinstance(value, Mapping):
         for item in value.values():
             yield from _leaves(item)

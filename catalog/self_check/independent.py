@@ -74,7 +74,7 @@ Reader = Callable[[Any, Shard], Iterator[SourceRow]]
 
 
 def rows_of(adapter: Adapter, shard: Shard) -> Iterator[SourceRow]:
-    """Some rows of the shard, read without the adapter. Nothing if there is no other way to read them."""
+    """Yields some rows of the shard, read without the adapter. Nothing if there is no other way to read them."""
     reader = _READERS.get(type(adapter).__name__)
     if reader is None or local_path(shard.path.partition("!/")[0]) is None:
         return
@@ -97,7 +97,7 @@ def rows_of(adapter: Adapter, shard: Shard) -> Iterator[SourceRow]:
 
 
 def count_of(adapter: Adapter, shard: Shard) -> int:
-    """The number of rows of the shard, where the source states it; -1 if it does not."""
+    """Returns the number of rows of the shard, where the source states it; -1 if it does not."""
     counter = _COUNTERS.get(type(adapter).__name__)
     if counter is None or local_path(shard.path.partition("!/")[0]) is None:
         return -1
@@ -142,7 +142,7 @@ def _member(stack: ExitStack, raw: IO[bytes], name: str) -> IO[bytes]:
 
 
 def _head(path: str, limit: int = HEAD_BYTES) -> tuple[bytes, bool]:
-    """The first bytes, and whether they are the whole content."""
+    """Returns the first bytes, and whether they are the whole content."""
     with _opened(path) as file:
         data = file.read(limit + 1)
     return data[:limit], len(data) <= limit
@@ -164,7 +164,7 @@ def _parquet(adapter: Any, shard: Shard) -> Iterator[SourceRow]:
 
 
 def _values(batch: pa.RecordBatch) -> list[dict[str, Any]]:
-    """The rows without times, which are written in many ways, and for which pyarrow would import pandas."""
+    """Returns the rows without times, which are written in many ways, and for which pyarrow would import pandas."""
     kept = [field.name for field in batch.schema if not pa.types.is_temporal(field.type)]
     return list(batch.select(kept).to_pylist())
 
@@ -184,7 +184,7 @@ def _arrow(adapter: Any, shard: Shard) -> Iterator[SourceRow]:
 
 
 def _encoding(adapter: Any, shard: Shard) -> str:
-    """The encoding that was decided for the shard, which the plan showed; UTF-8 if none was."""
+    """Returns the encoding that was decided for the shard, which the plan showed; UTF-8 if none was."""
     stated = str(shard.encoding or adapter.encoding or "utf-8").lower()
     return "utf-8-sig" if stated in ("utf-8", "utf8", "utf-8-sig", "ascii", "us-ascii") else stated
 
@@ -205,7 +205,7 @@ def _json_lines(adapter: Any, shard: Shard) -> Iterator[SourceRow]:
 
 
 def _last_line(path: str) -> bytes:
-    """The last line of a plain file that is not empty; b"" if it is not in the last bytes."""
+    """Returns the last line of a plain file that is not empty; b"" if it is not in the last bytes."""
     if "!/" in path:
         return b""
     with Path(local_path(path) or "").open("rb") as file:

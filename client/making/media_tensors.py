@@ -114,7 +114,7 @@ def mono(sound: Any, rate: int, to: int) -> Any:
 
 @lru_cache(maxsize=8)
 def _kernel(down: int, up: int) -> tuple[Any, int]:
-    """(kernels, reach): one low-pass filter for each of the `up` places of an output frame between two input frames."""
+    """Returns (kernels, reach): one low-pass filter for each of the `up` places of an output frame between two input frames."""
     import torch
 
     cut = min(down, up) * _ROLLOFF  # cut-off, in units of the common rate

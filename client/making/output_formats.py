@@ -24,10 +24,10 @@ class OutputFormat(Protocol):
     """Converts a chunk to samples or a batch in the format of one trainer."""
 
     def samples(self, chunk: Chunk, datasets: tuple[str, ...]) -> list[Any]:
-        """The chunk's rows one by one."""
+        """Returns the chunk's rows one by one."""
 
     def batch(self, chunk: Chunk, datasets: tuple[str, ...]) -> Any:
-        """The chunk's rows as one batch."""
+        """Returns the chunk's rows as one batch."""
 
     def collate(self, rows: list[Any]) -> Any:
         """Rows, which a transform may have changed, as one batch."""
@@ -37,13 +37,13 @@ class Tensors:
     """Packed rows without conversion: `tokens` (int64, seq_len + 1 of them) and the other columns."""
 
     def samples(self, chunk: Chunk, datasets: tuple[str, ...]) -> list[Any]:
-        """The chunk's rows as separate samples. They are views of the chunk's tensors."""
+        """Returns the chunk's rows as separate samples. They are views of the chunk's tensors."""
         batch = self.batch(chunk, datasets)
         names = list(batch)
         return [dict(zip(names, row, strict=True)) for row in zip(*batch.values(), strict=True)]
 
     def batch(self, chunk: Chunk, datasets: tuple[str, ...]) -> Any:
-        """The chunk's rows as one batch."""
+        """Returns the chunk's rows as one batch."""
         import torch
 
         out = Batch.of(chunk, datasets)
@@ -63,11 +63,11 @@ class Tokens:
         self._held: tuple[pa.RecordBatch, Arrays] | None = None  # arrays of the batch that chunks are slices of
 
     def samples(self, chunk: Chunk, datasets: tuple[str, ...]) -> list[Any]:
-        """The chunk's rows one by one."""
+        """Returns the chunk's rows one by one."""
         return to_rows(self.name, chunk.batch, chunk.positions, datasets)
 
     def batch(self, chunk: Chunk, datasets: tuple[str, ...]) -> Any:
-        """The chunk's rows as one batch."""
+        """Returns the chunk's rows as one batch."""
         if chunk.part_of is None:
             return to_format(self.name, chunk.batch, chunk.positions, datasets)
         whole, first = chunk.part_of
@@ -85,7 +85,7 @@ class Tokens:
 
 
 def format_of(name: str | TokenFormat | None, view: str) -> OutputFormat | None:
-    """The format `name` for a view. None if samples are not converted."""
+    """Returns the format `name` for a view. None if samples are not converted."""
     if name is None:
         return Tensors() if view == "tokens" else None
     token_format(name)
@@ -101,7 +101,7 @@ def format_of(name: str | TokenFormat | None, view: str) -> OutputFormat | None:
 def token_settings(
     name: str | TokenFormat | None, tokenizer: object, seq_len: int | None, packing: str, boundary: str
 ) -> dict[str, Any]:
-    """The settings of the tokens view for rows with `seq_len` tokens in the format `name`."""
+    """Returns the settings of the tokens view for rows with `seq_len` tokens in the format `name`."""
     return {
         "tokenizer": tokenizer or "bytes",
         "seq_len": row_seq_len(name, seq_len or 1024),

@@ -59,7 +59,7 @@ class BudgetProgress(PassProgress):
     skip: int = 0  # steps of other workers before the next step of this one
 
     def after(self) -> int:
-        """The position of the rank's step that follows the last step yielded here."""
+        """Returns the position of the rank's step that follows the last step yielded here."""
         return self.position()
 
 

@@ -64,7 +64,7 @@ class PassProgress:
         return self.given - length_hint(self.left)
 
     def position(self) -> int:
-        """The position at which this reader's next step begins."""
+        """Returns the position at which this reader's next step begins."""
         position = self.lane.position(self.index) - self.offset
         if self.end is None:
             return position
@@ -72,7 +72,7 @@ class PassProgress:
         return max(position, self.end) if self.finished or short else position
 
     def received(self) -> int:
-        """The number of bytes received from servers or workers.
+        """Returns the number of bytes received from servers or workers.
 
         For an embedded reader, the approximate size of the rows in the store.
         """
@@ -80,12 +80,12 @@ class PassProgress:
         return self.size if reader is None else reader.received_bytes(self.rows)
 
     def queue(self) -> tuple[int, int]:
-        """The number of bytes read ahead, and its maximum."""
+        """Returns the number of bytes read ahead, and its maximum."""
         ahead = self.ahead() if self.ahead is not None else None
         return (0, 0) if ahead is None else ahead.fill()
 
     def after(self) -> int:
-        """The position of the rank's step that follows the last step yielded here. Another worker may read it."""
+        """Returns the position of the rank's step that follows the last step yielded here. Another worker may read it."""
         return self.lane.begin(self.index - 1) - self.offset + self.group
 
 
@@ -341,7 +341,7 @@ class Pass:
         )
 
     def _made(self, chunk: Chunk) -> Any:
-        """The chunk as a batch. If all of its samples are skipped, the next one that is not, because no step is empty."""
+        """Returns the chunk as a batch. If all of its samples are skipped, the next one that is not, because no step is empty."""
         if self._plain:
             return self._make.batch(chunk)
         while not (made := [m for m in itertools.starmap(self._finished, self._numbered(chunk)) if m is not None]):

@@ -88,7 +88,7 @@ class Standing:
         self.started_by = None
 
     def running(self) -> Pass | None:
-        """The pass that is running in this process, or None."""
+        """Returns the pass that is running in this process, or None."""
         made = None if self.live is None else self.live[0]()
         return made if made is not None and made.progress is self.progress and not made.progress.finished else None
 
@@ -104,7 +104,10 @@ class Standing:
             self.foreign_workers = self.in_workers and not loader.ours
 
     def rank(self, chosen: tuple[int, int] | None) -> tuple[int, int]:
-        """The rank and the world size. A worker has no process group, so it uses the rank of the process that started it."""
+        """Returns the rank and the world size.
+
+        A worker has no process group, so it uses the rank of the process that started it.
+        """
         return chosen or (self.parent_rank if self.parent_rank and in_worker() else find_rank())
 
     def check_known(self) -> None:

@@ -76,7 +76,7 @@ def end_with_parent() -> None:
 
 
 def _grpc_threads() -> frozenset[str]:
-    """The ids of gRPC's own threads in this process. Empty on systems without /proc."""
+    """Returns the ids of gRPC's own threads in this process. Empty on systems without /proc."""
     found = set()
     try:
         for task in os.listdir("/proc/self/task"):

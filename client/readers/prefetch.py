@@ -152,5 +152,5 @@ class Prefetch:
             cancel()
 
     def fill(self) -> tuple[int, int]:
-        """The number of bytes in the queue, and its maximum."""
+        """Returns the number of bytes in the queue, and its maximum."""
         return self._bytes, self._limit

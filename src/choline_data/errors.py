@@ -55,7 +55,7 @@ def one_line(text: object, limit: int = 500) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that is most similar to `name`. None if no known name is similar enough."""
+    """Returns the known name that is most similar to `name`. None if no known name is similar enough."""
     found = difflib.get_close_matches(name[:200], list(known), n=1, cutoff=0.6)
     return found[0] if found else None
 

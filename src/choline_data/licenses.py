@@ -174,7 +174,7 @@ _JOINERS = re.compile(r"\s+(AND|OR|WITH)\s+", re.IGNORECASE)
 
 
 def spdx_of(name: str) -> str:
-    """The SPDX id or expression for a publisher's licence name: `odc-by` is `ODC-By-1.0`, `other` is `NOASSERTION`.
+    """Returns the SPDX id or expression for a publisher's licence name: `odc-by` is `ODC-By-1.0`, `other` is `NOASSERTION`.
 
     An id that this module does not know keeps its spelling. A text that cannot be an id is `NOASSERTION`.
     """
@@ -187,13 +187,13 @@ def spdx_of(name: str) -> str:
 
 
 def licenses_in(expression: str) -> tuple[str, ...]:
-    """The licences that an expression names, in order: `MIT OR Apache-2.0` names two."""
+    """Returns the licences that an expression names, in order: `MIT OR Apache-2.0` names two."""
     parts = _JOINERS.split(expression.replace("(", " ").replace(")", " ").strip())
     return tuple(part.strip() for part in parts[::2] if part.strip())
 
 
 def license_class(spdx: str) -> str:
-    """The class of a licence id or expression, one of `CLASSES`; `unknown` if the licence is not known here."""
+    """Returns the class of a licence id or expression, one of `CLASSES`; `unknown` if the licence is not known here."""
     offers = re.split(r"\s+OR\s+", spdx.strip())
     if len(offers) > 1 and "(" not in spdx:
         return freest(license_class(offer) for offer in offers)
@@ -201,12 +201,12 @@ def license_class(spdx: str) -> str:
 
 
 def strictest(classes: Iterable[str]) -> str:
-    """The class furthest from permissive; `unknown` if there are no classes."""
+    """Returns the class furthest from permissive; `unknown` if there are no classes."""
     return max(classes, key=CLASSES.index, default="unknown")
 
 
 def freest(classes: Iterable[str]) -> str:
-    """The class nearest to permissive; `unknown` if there are no classes."""
+    """Returns the class nearest to permissive; `unknown` if there are no classes."""
     return min(classes, key=CLASSES.index, default="unknown")
 
 
@@ -266,13 +266,13 @@ _TEXTS: tuple[tuple[str, str], ...] = (
 
 
 def spdx_of_text(text: str) -> str:
-    """The SPDX id of the licence with this text, or '' if no pattern matches."""
+    """Returns the SPDX id of the licence with this text, or '' if no pattern matches."""
     plain = re.sub(r"[ \t\r\n]+", " ", text.lower())[:20_000]
     return next((spdx for pattern, spdx in _TEXTS if re.search(pattern, plain)), "")
 
 
 def spdx_of_stated(stated: Any) -> str:
-    """The SPDX id or expression for a publisher's licence name, URL, object or a list of these. '' if none can be read.
+    """Returns the SPDX id or expression for a publisher's licence name, URL, object or a list of these. '' if none can be read.
 
     The ids of a list are joined with `AND`.
     """

@@ -83,6 +83,6 @@ CONTENT_FIELDS: Final = ("text", "turns", "media", "label")
 
 
 def stored_schema(columns: list[str] | tuple[str, ...]) -> pa.Schema:
-    """The schema of a store file with these columns plus `id` and `origin`, in the order of `STORED`."""
+    """Returns the schema of a store file with these columns plus `id` and `origin`, in the order of `STORED`."""
     wanted = set(columns) | {"id", "origin"}
     return pa.schema([field for field in STORED if field.name in wanted])

@@ -43,13 +43,13 @@ class Readable(Protocol):
         """Whether the caller should open the stream again, because a file that it holds has changed or is damaged."""
 
     def mean_row_bytes(self) -> float:
-        """Approximate mean size of a row in bytes."""
+        """Returns the approximate mean size of a row in bytes."""
 
     def read_at(self, positions: npt.NDArray[np.int64]) -> pa.RecordBatch:
-        """The rows at these ascending positions, in `wire_schema`."""
+        """Returns the rows at these ascending positions, in `wire_schema`."""
 
     def read(self, start: int, stop: int) -> pa.RecordBatch:
-        """The rows at positions start … stop-1, in `wire_schema`."""
+        """Returns the rows at positions start … stop-1, in `wire_schema`."""
 
 
 PART_BYTES = 4 << 20  # approximate bytes that `read_positions` reads at a time
@@ -63,7 +63,7 @@ class TooManyBytesError(Exception):
 def read_positions(
     stream: Readable, positions: Sequence[int] | npt.NDArray[np.int64], most_bytes: int | None = None
 ) -> pa.RecordBatch:
-    """The rows at these positions, in this order. A position may occur more than once.
+    """Returns the rows at these positions, in this order. A position may occur more than once.
 
     The distance between positions does not matter: nothing between them is planned or read. Raises TooManyBytesError
     as soon as the rows have more than `most_bytes`.
@@ -122,7 +122,7 @@ class TextStream:
         return self._samples.mean_row_bytes()
 
     def read_at(self, positions: npt.NDArray[np.int64]) -> pa.RecordBatch:
-        """The texts at these ascending positions."""
+        """Returns the texts at these ascending positions."""
         from choline_data.streams.rendering import render
 
         batch = self._samples.read_at(positions)
@@ -131,7 +131,7 @@ class TextStream:
         return pa.record_batch([batch["id"], batch["dataset"], text], schema=self.wire_schema)
 
     def read(self, start: int, stop: int) -> pa.RecordBatch:
-        """The texts at positions start … stop-1."""
+        """Returns the texts at positions start … stop-1."""
         return self.read_at(np.arange(start, stop, dtype=np.int64))
 
 

@@ -87,21 +87,21 @@ FORMS: dict[str, Form] = {
 
 
 def form_named(name: str) -> Form:
-    """The form with this name. Otherwise raises InvalidOptionError, which lists the known forms."""
+    """Returns the form with this name. Otherwise raises InvalidOptionError, which lists the known forms."""
     if name not in FORMS:
         raise InvalidOptionError(f"No form {name!r}.", remedy=f"There are: {', '.join(FORMS)}.")
     return FORMS[name]
 
 
 def columns(mapping: Mapping) -> tuple[str, ...]:
-    """The stored columns that a mapping can fill, in schema order. They are the same for every chunk."""
+    """Returns the stored columns that a mapping can fill, in schema order. They are the same for every chunk."""
     form = form_named(mapping.form)
     filled = {"extra", *form.fills} | {role for role, _ in mapping.fields if role in COMMON}
     return tuple(name for name in STORED.names if name in filled)
 
 
 def apply(mapping: Mapping, chunk: SourceChunk, shard: Shard) -> Normalised:
-    """The chunk's rows in schema columns. Rows that cannot become samples are rejects with a reason."""
+    """Returns the chunk's rows in schema columns. Rows that cannot become samples are rejects with a reason."""
     form = form_named(mapping.form)
     batch = chunk.batch
     fields = Fields(mapping.fields, batch, shard.origin)

@@ -38,7 +38,7 @@ def messages(fields: Fields) -> None:
 
 
 def _conversations(fields: Fields, name: str) -> list[Any]:
-    """The column's values. Strings that hold JSON are parsed, because some exports write lists and objects as strings."""
+    """Returns the column's values. Strings that hold JSON are parsed, because some exports write lists and objects as strings."""
     from choline_data.adapters.mapping.forms.fields import parsed
 
     column, kind = fields.column(name)
@@ -231,7 +231,7 @@ def _choices(fields: Fields) -> list[Any]:
 
 
 def _ordered(pair: tuple[Any, Any], choice: Any) -> tuple[Any, Any]:
-    """The two replies with the preferred one first. Without a preference they keep the source's order."""
+    """Returns the two replies with the preferred one first. Without a preference they keep the source's order."""
     return pair if choice in (0, None) else (pair[1], pair[0])
 
 

@@ -48,7 +48,7 @@ class Fields:
         self.rows = batch.num_rows
 
     def names(self, role: str) -> list[str]:
-        """The source columns of a role, in the mapping's order."""
+        """Returns the source columns of a role, in the mapping's order."""
         return [column for r, column in self._fields if r == role]
 
     def has(self, role: str) -> bool:
@@ -56,7 +56,10 @@ class Fields:
         return any(r == role for r, _ in self._fields)
 
     def column(self, name: str) -> tuple[pa.Array, pa.Field]:
-        """A source column by its name, or a field of a struct by its dotted path. Raises MissingFieldError if there is none."""
+        """Returns a source column by its name, or a field of a struct by its dotted path.
+
+        Raises MissingFieldError if there is none.
+        """
         index = self.batch.schema.get_field_index(name)
         if index >= 0:
             return self.batch.column(index), self.batch.schema.field(index)
@@ -75,7 +78,7 @@ class Fields:
         raise MissingFieldError(name, self._where, self.batch.schema.names)
 
     def text(self, name: str) -> pa.Array:
-        """A column as text. If it is not text, `extra` keeps the column.
+        """Returns a column as text. If it is not text, `extra` keeps the column.
 
         Lists of texts are joined by line breaks, bytes are decoded as UTF-8, and other values are written as in JSON.
         """
@@ -103,12 +106,12 @@ class Fields:
         return pa.array([_as_text(v) for v in parsed(column)], TEXT)
 
     def values(self, name: str) -> list[Any]:
-        """A column as Python values; JSON text is parsed. For forms that must read each row."""
+        """Returns a column as Python values; JSON text is parsed. For forms that must read each row."""
         column, kind = self.column(name)
         return parsed(column) if is_json(kind) else values_of(column, kind)
 
     def joined(self, role: str, separator: str) -> pa.Array:
-        """The role's columns as one text for each row.
+        """Returns the role's columns as one text for each row.
 
         Several columns are joined by `separator` without the empty ones, and `extra` keeps them.
         """
@@ -180,7 +183,7 @@ def _is_list(kind: pa.DataType) -> bool:
 
 
 def _filled(column: pa.Array) -> pa.Array:
-    """The column as list<large_string>, with empty strings for null ones."""
+    """Returns the column as list<large_string>, with empty strings for null ones."""
     column = column.cast(pa.large_list(TEXT))
     offsets = np.zeros(len(column) + 1, np.int64)
     np.cumsum(numbers(filled(pc.list_value_length(column), 0)), out=offsets[1:])
@@ -225,7 +228,7 @@ def turns_of(parts: Sequence[tuple[str, pa.Array, bool]]) -> pa.Array:
 
 
 def class_names(batch: pa.RecordBatch, column: str) -> list[str] | None:
-    """The class names of an integer label, if the schema has them (as the hub's ClassLabel does); else None."""
+    """Returns the class names of an integer label, if the schema has them (as the hub's ClassLabel does); else None."""
     index = batch.schema.get_field_index(column)
     if index < 0:
         return None
@@ -243,7 +246,7 @@ def class_names(batch: pa.RecordBatch, column: str) -> list[str] | None:
 
 
 def labels_of(fields: Fields, batch: pa.RecordBatch) -> pa.Array:
-    """The label columns as labels. `name` is the class name if it is known, else the value; `value` is the source's value.
+    """Returns the label columns as labels. `name` is the class name if it is known, else the value; `value` is the source's value.
 
     With several columns (ratings), `name` is the column's name. `score` is the value if it is a float, or if it is an integer
     and there are several columns.
@@ -288,7 +291,7 @@ def _one_label(fields: Fields, batch: pa.RecordBatch, name: str, several: bool) 
 
 
 def _alone(values: pa.Array, kind: pa.Field) -> pa.RecordBatch:
-    """The values of a list column as a column `v`."""
+    """Returns the values of a list column as a column `v`."""
     return pa.RecordBatch.from_arrays([values], schema=pa.schema([pa.field("v", values.type, metadata=kind.metadata)]))
 
 

@@ -38,7 +38,10 @@ def qa(fields: Fields) -> None:
 
 
 def answer_text(value: Any) -> str | None:
-    """The text of an answer, which may be a text, number, list, or struct of texts, aliases or spans. The first text of a list."""
+    """Returns the text of an answer, which may be a text, number, list, or struct of texts, aliases or spans.
+
+    The first text of a list.
+    """
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, bool):
@@ -90,7 +93,7 @@ def choices(fields: Fields) -> None:
 
 
 def _options(cells: list[Any]) -> list[tuple[str, str]]:
-    """(letter, text) of each choice. Reads a list, a struct {text, label}, a mapping from letters, or several columns."""
+    """Returns (letter, text) of each choice. Reads a list, a struct {text, label}, a mapping from letters, or several columns."""
     if len(cells) == 1:
         value = cells[0]
         if isinstance(value, str):
@@ -114,7 +117,7 @@ def _letter(index: int) -> str:
 
 
 def _right(answer: Any, options: list[tuple[str, str]], first: int) -> int | None:
-    """The index of the right choice. `answer` is a number, a letter, or the text of the choice. None if nothing matches."""
+    """Returns the index of the right choice. `answer` is a number, a letter, or the text of the choice. None if nothing matches."""
     if answer is None or answer == "":
         return None
     if isinstance(answer, str):

@@ -71,7 +71,7 @@ class KnownFormat:
 
 @cache
 def known_formats() -> tuple[KnownFormat, ...]:
-    """All formats of the table, in its order."""
+    """Returns all formats of the table, in its order."""
     return tuple(_rows())
 
 
@@ -85,12 +85,12 @@ def _by_extension() -> Mapping[str, KnownFormat]:
 
 
 def format_of_extension(extension: str) -> KnownFormat | None:
-    """The format that an extension (lower case, without its dot) stands for."""
+    """Returns the format that an extension (lower case, without its dot) stands for."""
     return _by_extension().get(extension)
 
 
 def format_of_bytes(head: bytes) -> KnownFormat | None:
-    """The format whose magic number the first bytes hold."""
+    """Returns the format whose magic number the first bytes hold."""
     text = b"\0" not in head[:4096] and looks_like_text(head[:4096])
     for known in known_formats():
         for at, magic in known.magic:
@@ -106,7 +106,7 @@ def is_zip_document(head: bytes, extension: str) -> bool:
 
 
 def _within_zip(head: bytes) -> KnownFormat | None:
-    """The format of a ZIP whose first member says what it is."""
+    """Returns the format of a ZIP whose first member says what it is."""
     first = head[30 : 30 + int.from_bytes(head[26:28], "little")]
     start = first + head[30 + len(first) : 120 + len(first)]
     if first.endswith(b".npy"):
@@ -116,7 +116,7 @@ def _within_zip(head: bytes) -> KnownFormat | None:
 
 
 def format_of_text(head: bytes, name: str = "", extension: str = "") -> KnownFormat | None:
-    """The format whose marks are in a text that begins with `head`. None for prose, code and what the table does not know.
+    """Returns the format whose marks are in a text that begins with `head`. None for prose, code and what the table does not know.
 
     If several fit, the one that the extension stands for, or else the first.
     """
@@ -129,13 +129,19 @@ def format_of_text(head: bytes, name: str = "", extension: str = "") -> KnownFor
 
 
 def text_of(head: bytes, name: str = "") -> str:
-    """The first bytes of a file as text with LF line ends. A cut last line is left out, because it may end within a character."""
+    """Returns the first bytes of a file as text with LF line ends.
+
+    A cut last line is left out, because it may end within a character.
+    """
     text = for_a_look(head[: head.rfind(b"\n") + 1] or head, name)
     return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def content_lines(text: str, *, whole: bool) -> list[str]:
-    """The lines that are neither blank nor comments, each cut to LINE_CHARS. If the text is not whole, without the last line."""
+    """Returns the lines that are neither blank nor comments, each cut to LINE_CHARS.
+
+    If the text is not whole, without the last line.
+    """
     lines = text.split("\n")
     if not whole and len(lines) > 1:
         lines.pop()

@@ -29,7 +29,10 @@ class Identity:
 
 
 def structure_of(name: str, head: bytes) -> Identity | None:
-    """The structured format of a text that begins with `head`. None if its content and its name say prose, code or markup."""
+    """Returns the structured format of a text that begins with `head`.
+
+    None if its content and its name say prose, code or markup.
+    """
     if io.extension(name) in MARKUP:
         return None
     known = format_table.format_of_text(head, name, io.extension(name))
@@ -42,7 +45,7 @@ def structure_of(name: str, head: bytes) -> Identity | None:
 
 
 def readers_of(files: Sequence[SourceFile]) -> dict[str, list[SourceFile]]:
-    """The files by the adapter that the table names for their format. Files that only other adapters read are left out.
+    """Returns the files by the adapter that the table names for their format. Files that only other adapters read are left out.
 
     Of files with the same extension only the first MOST_OPENED are opened; the others count as what most of these are.
     """
@@ -65,7 +68,7 @@ def readers_of(files: Sequence[SourceFile]) -> dict[str, list[SourceFile]]:
 
 
 def _reader(file: SourceFile, extension: str) -> str:
-    """The adapter for this file: by its first bytes, or else by its extension, or else by its lines."""
+    """Returns the adapter for this file: by its first bytes, or else by its extension, or else by its lines."""
     head = io.head(file.path, HEAD_BYTES)
     named = format_table.format_of_extension(extension)
     known = format_table.format_of_bytes(head)
@@ -85,7 +88,7 @@ def is_prose(name: str, head: bytes) -> bool:
 
 
 def without_impostors(files: Sequence[SourceFile]) -> tuple[SourceFile, ...]:
-    """The files without those whose content contradicts the text format that their name states, such as an error page.
+    """Returns the files without those whose content contradicts the text format that their name states, such as an error page.
 
     Only the first MOST_OPENED files are opened.
     """
@@ -128,7 +131,7 @@ def identify(file: SourceFile) -> Identity:
 
 
 def _identify_text(name: str, head: bytes) -> Identity:
-    """The format by the content of a text, or else by its extension, or else its shape."""
+    """Returns the format by the content of a text, or else by its extension, or else its shape."""
     extension = io.extension(name)
     known = format_table.format_of_text(head, name, extension) or format_table.format_of_extension(extension)
     if known is not None:
@@ -141,7 +144,7 @@ def _identify_text(name: str, head: bytes) -> Identity:
 
 
 def refusal(where: str, files: Sequence[SourceFile]) -> SourceFormatError:
-    """The error for a source none of whose files is read. It names the formats of the first files."""
+    """Returns the error for a source none of whose files is read. It names the formats of the first files."""
     found: dict[Identity, list[str]] = {}
     for file in files[:64]:
         found.setdefault(identify(file), []).append(file.name)

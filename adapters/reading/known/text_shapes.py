@@ -75,7 +75,7 @@ def _fixed_width(lines: Sequence[str]) -> str:
 
 
 def _runs(blank: Sequence[bool]) -> list[tuple[int, str]]:
-    """(start, run) of the places that are not blank in all lines."""
+    """Returns (start, run) of the places that are not blank in all lines."""
     marks = "".join(" " if gap else "x" for gap in blank)
     return [(match.start(), match[0]) for match in re.finditer("x+", marks)]
 
@@ -90,7 +90,7 @@ def _codes(lines: Sequence[str]) -> str:
 
 
 def _headers(text: str) -> str:
-    """A first paragraph of `Key: value` lines with at least MIN_SHAPE_LINES different keys, and a text below it."""
+    """Returns a first paragraph of `Key: value` lines with at least MIN_SHAPE_LINES different keys, and a text below it."""
     head, blank, body = text.strip().partition("\n\n")
     keys = [match[1] if (match := _HEADER.match(line)) else "" for line in head.split("\n") if not line[:1].isspace()]
     found = all(keys) and len(set(keys)) >= MIN_SHAPE_LINES

@@ -25,7 +25,7 @@ _FLOATS = {"halffloat": "float16", "float": "float32", "double": "float64"}
 
 @cache
 def dtype_of(kind: pa.DataType) -> np.dtype[Any]:
-    """The NumPy dtype of a fixed-width Arrow type. Arrow's own `to_pandas_dtype` imports pandas if it is installed."""
+    """Returns the NumPy dtype of a fixed-width Arrow type. Arrow's own `to_pandas_dtype` imports pandas if it is installed."""
     if pa.types.is_fixed_size_binary(kind):
         return np.dtype(f"V{kind.byte_width}")
     if pa.types.is_timestamp(kind):
@@ -36,7 +36,7 @@ def dtype_of(kind: pa.DataType) -> np.dtype[Any]:
 
 @lru_cache(1024)
 def constant(value: str | bool | int | None, kind: pa.DataType) -> pa.Scalar:
-    """An Arrow scalar of this type. Does not use `pa.scalar` or `pa.array`, which import pandas if it is installed."""
+    """Returns an Arrow scalar of this type. Does not use `pa.scalar` or `pa.array`, which import pandas if it is installed."""
     if value is None:
         return pa.nulls(1, kind)[0]
     if isinstance(value, str):
@@ -49,7 +49,7 @@ def constant(value: str | bool | int | None, kind: pa.DataType) -> pa.Scalar:
 
 
 def filled(array: pa.Array, value: str | bool | int) -> pa.Array:
-    """The array with its nulls replaced by `value`; the same array if it has no nulls."""
+    """Returns the array with its nulls replaced by `value`; the same array if it has no nulls."""
     return pc.fill_null(array, constant(value, array.type)) if array.null_count else array
 
 
@@ -122,7 +122,7 @@ def is_text(kind: pa.DataType) -> bool:
 
 
 def plain(array: pa.Array) -> pa.Array:
-    """The array with view types, at any nesting depth, converted to ordinary strings and bytes."""
+    """Returns the array with view types, at any nesting depth, converted to ordinary strings and bytes."""
     kind = _plain_type(array.type)
     return array if kind == array.type else array.cast(kind)
 

@@ -38,7 +38,7 @@ class Parts(Protocol):
         """Which rows are not null; None if no row is null."""
 
     def fixed(self) -> npt.NDArray[Any]:
-        """The values of a fixed-width column, as one array."""
+        """Returns the values of a fixed-width column, as one array."""
 
     def spans(self) -> Spans:
         """Returns where each string or value of bytes lies: its buffer, its start and its length."""
@@ -47,7 +47,7 @@ class Parts(Protocol):
         """For each list its start among all items and its length; and the items of all lists as one column."""
 
     def field(self, index: int) -> Parts:
-        """The column of one field of a struct column."""
+        """Returns the column of one field of a struct column."""
 
 
 class ArrowParts:
@@ -66,7 +66,7 @@ class ArrowParts:
         return np.concatenate([numbers(array.is_valid()) for array in self._arrays])
 
     def fixed(self) -> npt.NDArray[Any]:
-        """The values of a fixed-width column, as one array."""
+        """Returns the values of a fixed-width column, as one array."""
         if pa.types.is_boolean(self._kind):
             return _joined([numbers(array.fill_null(False)) for array in self._arrays])
         dtype = dtype_of(self._kind)
@@ -123,7 +123,7 @@ class ArrowParts:
         return _joined(starts), _joined(lengths), ArrowParts(self._kind.value_type, items, self._maps)
 
     def field(self, index: int) -> Parts:
-        """The column of one field of a struct column."""
+        """Returns the column of one field of a struct column."""
         return ArrowParts(self._kind.field(index).type, [array.field(index) for array in self._arrays], self._maps)
 
 
@@ -138,7 +138,10 @@ class Place:
 
 
 def places_of(schema: pa.Schema) -> dict[str, Place] | None:
-    """The place of each column in the headers of a schema's messages. None if the buffer layout of a type is not supported."""
+    """Returns the place of each column in the headers of a schema's messages.
+
+    None if the buffer layout of a type is not supported.
+    """
     nodes = buffers = 0
 
     def place(kind: pa.DataType) -> Place:
@@ -175,7 +178,7 @@ class Blocks:
     nulls: npt.NDArray[np.int64]  # [block, node]: number of nulls
 
     def memory(self, dtype: Any) -> list[npt.NDArray[Any]]:
-        """The files as arrays of this dtype."""
+        """Returns the files as arrays of this dtype."""
         size = np.dtype(dtype).itemsize
         return [np.frombuffer(mapped, dtype, mapped.size // size) for mapped in self.maps]
 
@@ -190,7 +193,7 @@ class BlockParts:
         self._counts = counts
 
     def _bits(self, buffer: int, among: Sequence[bool] | None = None) -> Mask:
-        """One bit for each row, from a bit buffer. In blocks for which `among` is False, all bits are set."""
+        """Returns one bit for each row, from a bit buffer. In blocks for which `among` is False, all bits are set."""
         memory = self._blocks.memory(np.uint8)
         wanted = [True] * len(self._counts) if among is None else among
         made: list[npt.NDArray[Any]] = []
@@ -217,7 +220,7 @@ class BlockParts:
         return self._bits(self._place.buffer, (nulls > 0).tolist()) if nulls.any() else None
 
     def fixed(self) -> npt.NDArray[Any]:
-        """The values of a fixed-width column, as one array."""
+        """Returns the values of a fixed-width column, as one array."""
         if pa.types.is_boolean(self._place.kind):
             return self._bits(self._place.buffer + 1)
         dtype = dtype_of(self._place.kind)
@@ -259,7 +262,7 @@ class BlockParts:
         return starts, lengths, BlockParts(self._blocks, self._place.children[0], firsts, counts)
 
     def field(self, index: int) -> Parts:
-        """The column of one field of a struct column."""
+        """Returns the column of one field of a struct column."""
         return BlockParts(self._blocks, self._place.children[index], self._starts, self._counts)
 
 
@@ -272,7 +275,7 @@ def _joined(arrays: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
 def _base_of(
     data: pa.Buffer, first: int, last: int, maps: Sequence[tuple[int, int, pa.Buffer]]
 ) -> tuple[pa.Buffer, int]:
-    """The buffer to use for bytes [first, last) of `data`, and the shift to add to offsets into `data`.
+    """Returns the buffer to use for bytes [first, last) of `data`, and the shift to add to offsets into `data`.
 
     The buffer is the mapped file that contains `data`, or else a slice of `data`.
     """

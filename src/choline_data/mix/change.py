@@ -14,7 +14,7 @@ from choline_data.order.recipe import Recipe, RecipeSource, Segment
 
 
 def spelled_out(mix: Mix, recipe: Recipe, where: str = "") -> Mix:
-    """The mix with the names of the recipe's sources replaced by their full definition. `where` filters all other parts."""
+    """Returns the mix with the names of the recipe's sources replaced by their full definition. `where` filters all other parts."""
     known = {source.name: source for source in recipe.sources}
     return Mix(tuple(_spelled_out(part, known.get(part.name), where) for part in mix.parts), mix.unit)
 
@@ -41,7 +41,7 @@ def _parts(mix: Mix) -> Iterator[MixPart]:
 
 
 def weights_in(recipe: Recipe, mix: Mix, resolved: Recipe) -> tuple[dict[str, int], list[RecipeSource]]:
-    """The weights of a mix by the names of the recipe's sources, and the new sources that join the recipe.
+    """Returns the weights of a mix by the names of the recipe's sources, and the new sources that join the recipe.
 
     A source is matched by its dataset, split, config and filter. A matched source keeps its revision, even if a newer one
     was published, unless the mix names another revision.

@@ -41,7 +41,7 @@ class Imported:
     seed: int | None = None
 
     def to_yaml(self) -> str:
-        """The mix file, with the origin of each source in a comment."""
+        """Returns the mix file, with the origin of each source in a comment."""
         lines = [f"# from {self.tool}; add each dataset under its name first, `choline-data add SOURCE --name NAME`"]
         lines += [f"# {name}: {one_line(origin, 200)}" for name, origin in self.origins.items()]
         lines += [f"# {one_line(note)}" for note in self.notes]
@@ -62,7 +62,7 @@ class _Found:
 
 
 def import_mix(text: str, *, sizes: Mapping[str, int] | None = None) -> Imported:
-    """Converts a pasted mix of another tool. InvalidMixError if the text is not a mix that we know.
+    """Converts a pasted mix of another tool. Raises InvalidMixError if the text is not a mix that we know.
 
     `sizes` has the number of rows of each known dataset, because a tool that concatenates its sources mixes in proportion to their
     sizes.
@@ -93,7 +93,7 @@ def _yaml_of(text: str) -> object:
 
 
 def _inside(body: object, key: str, kind: type, depth: int = 6) -> Any:
-    """The first value with this key and type, at the top level or in nested mappings."""
+    """Returns the first value with this key and type, at the top level or in nested mappings."""
     if not isinstance(body, Mapping) or not depth:
         return None
     if isinstance(body.get(key), kind):
@@ -102,7 +102,7 @@ def _inside(body: object, key: str, kind: type, depth: int = 6) -> Any:
 
 
 def _finished(tool: str, found: list[_Found], sizes: Mapping[str, int], **rest: Any) -> Imported:
-    """The mix of these sources. A source without a weight gets a weight in proportion to its size, if that is known."""
+    """Returns the mix of these sources. A source without a weight gets a weight in proportion to its size, if that is known."""
     if not found:
         raise InvalidMixError(f"There are no sources in this {tool} mix.", remedy="Paste the whole of it.")
     notes = [note for source in found for note in source.notes]
@@ -268,7 +268,7 @@ def _called(call: ast.Call) -> str:
 
 
 def _followed(node: ast.AST | None, named: Mapping[str, ast.AST]) -> ast.AST | None:
-    """The value assigned to a variable, followed through at most 4 assignments."""
+    """Returns the value assigned to a variable, followed through at most 4 assignments."""
     for _ in range(4):
         if isinstance(node, ast.Name) and node.id in named:
             node = named[node.id]
@@ -287,7 +287,7 @@ def _constant(node: ast.AST | None) -> Any:
 
 
 def _loaded(node: ast.AST, named: Mapping[str, ast.AST]) -> _Found:
-    """The source of one list item: a load_dataset call, a string, or a variable whose value is unknown."""
+    """Returns the source of one list item: a load_dataset call, a string, or a variable whose value is unknown."""
     shown = node.id if isinstance(node, ast.Name) else ""
     value = _followed(node, named)
     loads = [call for call in _calls(value) if _called(call) == "load_dataset"] if value is not None else []

@@ -73,7 +73,10 @@ class Mix:
     unit: str = ""
 
     def to_text(self) -> str:
-        """The mix as JSON. `parse_mix` reads it back as the same mix, except for a common factor of the weights at each level."""
+        """Returns the mix as JSON.
+
+        `parse_mix` reads it back as the same mix, except for a common factor of the weights at each level.
+        """
         return json.dumps(
             {"unit": self.unit, "sources": self._sources()} if self.unit else {"sources": self._sources()}
         )
@@ -109,7 +112,7 @@ def parse_mix(mix: object, *, files: bool = False) -> Mix:
 
 
 def _loaded(mix: object, files: bool) -> object:
-    """The mix as a mapping, a list or a compact string."""
+    """Returns the mix as a mapping, a list or a compact string."""
     if isinstance(mix, os.PathLike):
         return yaml_value(_text_of(os.fspath(mix)))
     if not isinstance(mix, str):
@@ -174,7 +177,7 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[0-9.]+[e
 
 
 def yaml_value(text: str) -> object:
-    """The value of YAML text, read by a safe loader. InvalidMixError if the text is not YAML."""
+    """Returns the value of YAML text, read by a safe loader. Raises InvalidMixError if the text is not YAML."""
     try:
         return yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, ValueError, TypeError, AttributeError) as error:
@@ -188,7 +191,7 @@ def _shown(name: object) -> str:
 
 
 def weight_of(value: object, name: str) -> Fraction:
-    """The exact weight. InvalidMixError if `value` is not a number, not finite, negative, or has too many digits."""
+    """Returns the exact weight. Raises InvalidMixError if `value` is not a number, not finite, negative, or has too many digits."""
     remedy = "A weight is a number, 0 or more."
     if isinstance(value, bool) or not isinstance(value, int | float | Fraction | Decimal):
         raise InvalidMixError(f"The weight of {_shown(name)} is a {type(value).__name__}.", remedy=remedy, source=name)

@@ -33,7 +33,7 @@ _POWERS = Context(prec=24)
 
 
 def sample_rows(store: Store, source: RecipeSource, view: str, options: Mapping[str, str]) -> tuple[int, int]:
-    """The number of rows of a source, and its rows per block, in the views that serve samples."""
+    """Returns the number of rows of a source, and its rows per block, in the views that serve samples."""
     del options
     if view == "tokens":
         raise InvalidMixError("The tokens view needs its own count of rows.", remedy="Choose the view samples or text.")
@@ -203,7 +203,7 @@ class _Resolver:
             raise InvalidMixError(f"The mix has more than {MAX_SOURCES} sources.", remedy="Name fewer groups.")
 
     def _leaf(self, name: str, entry: Entry, revision: str, share: Fraction, below: _Inherited) -> _Leaf | None:
-        """The source with its number of rows. None if it has no rows."""
+        """Returns the source with its number of rows. None if it has no rows."""
         pause()
         pinned = _pinned(entry, revision)
         with naming(entry.name):
@@ -333,7 +333,7 @@ def _chosen_split(name: str, parts: list[tuple[str, str, int]], split: str, conf
 
 
 def training_splits(splits: Collection[str]) -> list[str]:
-    """The splits that a source uses if its mix names no split: `train`, otherwise train_sft, train.clean and the like."""
+    """Returns the splits that a source uses if its mix names no split: `train`, otherwise train_sft, train.clean and the like."""
     return ["train"] if "train" in splits else sorted(s for s in splits if s.startswith(_TRAINS))
 
 
@@ -363,7 +363,7 @@ def _power(size: Fraction, temperature: Fraction) -> Fraction:
 def integer_weights(shares: Mapping[str, Fraction]) -> dict[str, int]:
     """Returns the smallest integers with these ratios. If their sum is 2^60 or more, they are scaled to about 2^60 and rounded.
 
-    InvalidMixError if a source's weight is above 0 but rounds to 0, so that the source would never be served.
+    Raises InvalidMixError if a source's weight is above 0 but rounds to 0, so that the source would never be served.
     """
     factor = math.lcm(*(share.denominator for share in shares.values()))
     whole = {name: int(share * factor) for name, share in shares.items()}

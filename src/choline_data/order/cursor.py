@@ -20,7 +20,7 @@ class Cursor:
     position: int
 
     def encode(self) -> str:
-        """The cursor as text. There is no other encoding."""
+        """Returns the cursor as text. There is no other encoding."""
         body = f"chl1.{self.recipe}.{self.position}"
         return f"{body}.{xxhash.xxh3_64_hexdigest(body.encode())}"
 

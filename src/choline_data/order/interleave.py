@@ -48,5 +48,5 @@ def dealt_at(quota: Ints, key: int, slots: Ints) -> tuple[npt.NDArray[np.uint16]
 
 
 def block_key(seed: int, phase_start: int, block: int) -> int:
-    """The key of the permutation in mixing block `block` of the phase that starts at position `phase_start`."""
+    """Returns the key of the permutation in mixing block `block` of the phase that starts at position `phase_start`."""
     return key_of("interleave", seed, phase_start, block)

@@ -67,7 +67,7 @@ class Lane:
         return held
 
     def positions(self, index: int, count: int) -> Ints:
-        """The positions of the lane's samples index … index+count-1, counted from 0."""
+        """Returns the positions of the lane's samples index … index+count-1, counted from 0."""
         number = np.arange(index, index + count, dtype=np.int64)
         if self.block == 1:
             return self.first + number * self.period
@@ -76,16 +76,16 @@ class Lane:
         return positions
 
     def position(self, index: int) -> int:
-        """The position of the lane's sample `index`, counted from 0."""
+        """Returns the position of the lane's sample `index`, counted from 0."""
         block, within = divmod(index, self.block)
         return self.first + block * self.period + within * self.step
 
     def begin(self, index: int) -> int:
-        """The first position of the block that has the lane's sample `index`."""
+        """Returns the first position of the block that has the lane's sample `index`."""
         return self.first + index // self.block * self.period
 
     def below(self, end: int) -> int:
-        """The number of the lane's positions before `end`."""
+        """Returns the number of the lane's positions before `end`."""
         if end <= self.first:
             return 0
         blocks, rest = divmod(end - self.first, self.period)

@@ -35,7 +35,7 @@ def _packed(parts: Sequence[int | str]) -> bytes:
 
 
 def key_of(*parts: int | str) -> int:
-    """A 64-bit key: the same for equal parts, unrelated for different parts."""
+    """Returns a 64-bit key: the same for equal parts, unrelated for different parts."""
     return xxhash.xxh3_64_intdigest(_packed(parts))
 
 
@@ -61,7 +61,7 @@ def mixed(words: _Words) -> _Words:
 
 
 def unmixed(words: _Words) -> _Words:
-    """The words that `mixed` scrambles to these words."""
+    """Returns the words that `mixed` scrambles to these words."""
     out: _Words = words ^ words >> _S31 ^ words >> np.uint64(62)
     out *= _UNDO_M3
     out ^= out >> _S27 ^ out >> np.uint64(54)
@@ -72,20 +72,20 @@ def unmixed(words: _Words) -> _Words:
 
 
 def hashed(n: int, key: int) -> _Words:
-    """The hash of each of the numbers 0 … n-1. No two hashes are equal."""
+    """Returns the hash of each of the numbers 0 … n-1. No two hashes are equal."""
     words = np.arange(n, dtype=np.uint64)
     words ^= np.uint64(key)
     return mixed(words)
 
 
 def numbers_of(hashes: _Words, key: int) -> Ints:
-    """The numbers that have these hashes."""
+    """Returns the numbers that have these hashes."""
     numbers: Ints = (unmixed(hashes) ^ np.uint64(key)).astype(np.int64)
     return numbers
 
 
 def shuffled(n: int, key: int) -> Ints:
-    """The numbers 0 … n-1 in an order that depends on `key`, as a table. For small n."""
+    """Returns the numbers 0 … n-1 in an order that depends on `key`, as a table. For small n."""
     return np.argsort(hashed(n, key))
 
 
@@ -105,7 +105,7 @@ class Permutation:
         return self._table[x] if self._network is None else self._network.walked(x, None, forward=True)
 
     def inverse(self, y: Ints) -> Ints:
-        """The positions that the permutation maps to `y`."""
+        """Returns the positions that the permutation maps to `y`."""
         if self._network is None:
             return np.argsort(self._table)[y]
         return self._network.walked(y, None, forward=False)
@@ -129,7 +129,7 @@ class Permutations:
         return self._tables[which, x] if self._network is None else self._network.walked(x, which, forward=True)
 
     def inverse(self, which: Ints, y: Ints) -> Ints:
-        """The positions that the permutations map to `y`."""
+        """Returns the positions that the permutations map to `y`."""
         if self._network is None:
             earlier: Ints = np.count_nonzero(self._hashes[which] < self._hashes[which, y, None], axis=1)
             return earlier
@@ -154,7 +154,7 @@ class _Network:
         self._keys = keys_of(numbers=np.column_stack((each, turns))).reshape(-1, ROUNDS).T
 
     def walked(self, x: Ints, which: Ints | None, *, forward: bool) -> Ints:
-        """Each x through the network of its key, again and again until it is below n. `which` is None for a single key."""
+        """Returns each x through the network of its key, again and again until it is below n. `which` is None for a single key."""
         keys = self._keys if which is None else self._keys[:, which]
         out = self._through(x.astype(np.uint64), keys, forward=forward)
         outside = np.flatnonzero(out >= self._n)

@@ -55,7 +55,7 @@ class Phase:
         return self.begin.position
 
     def served(self, position: int, seed: int) -> Ints:
-        """The number of samples of each source before a position of the phase. The position may be the phase's end."""
+        """Returns the number of samples of each source before a position of the phase. The position may be the phase's end."""
         slots = position - self.start
         block, offset = divmod(slots, MIXING_BLOCK)
         if not offset or position == self.dealt_to:
@@ -74,7 +74,7 @@ class Phase:
         return after - before, self.begin.served + before
 
     def key(self, block: int, seed: int) -> int:
-        """The key of the order inside a mixing block."""
+        """Returns the key of the order inside a mixing block."""
         return block_key(seed, self.start, block)
 
     def dealt(self, block: int, seed: int) -> Dealt:
@@ -125,7 +125,7 @@ class Phases:
         return len(self._caps)
 
     def left(self, served: Ints) -> Ints:
-        """The number of samples that each source has left; ENDLESS for a source that never runs out."""
+        """Returns the number of samples that each source has left; ENDLESS for a source that never runs out."""
         return np.where(self._caps < ENDLESS, self._caps - served, ENDLESS)
 
     def length(self) -> int | None:
@@ -150,7 +150,7 @@ class Phases:
         return [] if empty.all() else weighted[empty].tolist()
 
     def served(self, position: int) -> Ints:
-        """The number of samples of each source before a position."""
+        """Returns the number of samples of each source before a position."""
         return self.at(position - 1).served(position, self._seed) if position else np.zeros_like(self._caps)
 
     def ends(self) -> list[int | None]:

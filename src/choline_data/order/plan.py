@@ -64,7 +64,7 @@ class Plan:
         self._lock = threading.Lock()
 
     def served(self, position: int) -> list[int]:
-        """The number of samples of each source before `position`."""
+        """Returns the number of samples of each source before `position`."""
         if position:
             self._check_one(position - 1)
         counts: list[int] = self._phases.served(position).tolist()

@@ -96,7 +96,7 @@ class Quotas:
         return out
 
     def after_each(self, slots: Ints) -> Ints:
-        """The result of `after` for each of these numbers of slots, as the rows of a matrix."""
+        """Returns the result of `after` for each of these numbers of slots, as the rows of a matrix."""
         alone = isinstance(self._tree, ListTree) and len(slots) <= FEW
         arrays = self._arrays if int(slots.max()) < MOST_SLOTS and not alone else None
         if arrays is None:

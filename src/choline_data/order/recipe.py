@@ -141,7 +141,7 @@ class Recipe:
                 )
 
     def to_json(self) -> bytes:
-        """The canonical JSON: sorted keys and no blanks; values are integers, strings and booleans."""
+        """Returns the canonical JSON: sorted keys and no blanks; values are integers, strings and booleans."""
         body = {
             "version": VERSION,
             "sources": [{key: value for key, value in vars(source).items() if value != ""} for source in self.sources],
@@ -158,7 +158,7 @@ class Recipe:
 
     @classmethod
     def from_json(cls, raw: bytes | str) -> Recipe:
-        """Parses and checks the JSON of a recipe, which may be untrusted. InvalidMixError if it is not a valid recipe."""
+        """Parses and checks the JSON of a recipe, which may be untrusted. Raises InvalidMixError if it is not a valid recipe."""
         try:
             body = parsed_json(raw)
             if body["version"] != VERSION:
@@ -188,7 +188,7 @@ class Recipe:
         return hashlib.sha256(self.to_json()).hexdigest()
 
     def plan(self) -> Plan | RunPlan:
-        """The plan that maps positions of this recipe's stream to sources and ranks."""
+        """Returns the plan that maps positions of this recipe's stream to sources and ranks."""
         _check_weights(len(self.sources), len(self.segments))
         weights = [(s.start, [s.weights.get(source.name, 0) for source in self.sources]) for s in self.segments]
         caps = [source.cap for source in self.sources]
@@ -197,7 +197,7 @@ class Recipe:
         return Plan(weights, caps, seed=self.seed, on_exhausted=self.on_exhausted)
 
     def exhaustion(self) -> SourceExhaustedError | None:
-        """The error that a stream with `on_exhausted="error"` raises after its last position.
+        """Returns the error that a stream with `on_exhausted="error"` raises after its last position.
 
         None if the stream ends without an error, or never ends.
         """
@@ -224,7 +224,7 @@ class Recipe:
         return replace(self, segments=kept, sources=tuple(s for s in self.sources if s.name in named))
 
     def _earlier(self, position: int) -> Iterator[str]:
-        """The digests of this recipe before each of its segments that start at or after `position`.
+        """Yields the digests of this recipe before each of its segments that start at or after `position`.
 
         They equal the digests of the recipes that `before` returns. The JSON texts of these recipes begin alike, and this common
         beginning is hashed only once.
@@ -265,7 +265,7 @@ class Recipe:
 
 
 def parsed_json(raw: bytes | str) -> Any:
-    """Parses JSON that contains a recipe. ValueError if it is not JSON, or has more brackets than a recipe can have.
+    """Parses JSON that contains a recipe. Raises ValueError if it is not JSON, or has more brackets than a recipe can have.
 
     The parser needs 40 bytes for each bracket.
     """
@@ -295,7 +295,7 @@ def _segment(body: Any) -> Segment:
 
 
 def _typed(value: Any, kind: type[_T]) -> _T:
-    """The value, if it has exactly this type; TypeError otherwise."""
+    """Returns the value, if it has exactly this type; TypeError otherwise."""
     if type(value) is not kind:
         raise TypeError(f"a {type(value).__name__} where a {kind.__name__} should be")
     return value

@@ -41,7 +41,7 @@ class RunPlan:
         self.length = None if self._runs.length is None else self._runs.length * size
 
     def served(self, position: int) -> list[int]:
-        """The number of samples of each source before `position`."""
+        """Returns the number of samples of each source before `position`."""
         runs, rest = divmod(position, self._size)
         counts = [count * self._size for count in self._runs.served(runs)]
         if rest:

@@ -116,11 +116,11 @@ class SourceOrder:
         return guess + 1 if self._window_start(epoch, guess + 1) <= place else guess
 
     def window_size(self, epoch: int, window: int) -> int:
-        """The number of rows in the window."""
+        """Returns the number of rows in the window."""
         return self._window_start(epoch, window + 1) - self._window_start(epoch, window)
 
     def ranges(self, epoch: int, window: int) -> list[tuple[int, int]]:
-        """The row ranges [from, to) of the revision that form the window, in the order of the window's places."""
+        """Returns the row ranges [from, to) of the revision that form the window, in the order of the window's places."""
         first, last = window * WINDOW_BLOCKS, min((window + 1) * WINDOW_BLOCKS, self._blocks)
         if not self.shuffle:
             return [(first * self.block_rows, min(last * self.block_rows, self.rows))]
@@ -158,7 +158,7 @@ class SourceOrder:
         return windows > _MANY_WINDOWS and len(ranks) < windows * WINDOW_BLOCKS
 
     def rows_at(self, ranks: Ints) -> Ints:
-        """The rows of the revision at these ascending ranks. Never computes or caches the whole order of a window."""
+        """Returns the rows of the revision at these ascending ranks. Never computes or caches the whole order of a window."""
         if not self.shuffle:
             return ranks % self.rows
         out = np.empty(len(ranks), dtype=np.int64)
@@ -205,7 +205,7 @@ class SourceOrder:
         return out
 
     def _places(self, epoch: int, window: int) -> Ints:
-        """The rows of the revision at all places of a window."""
+        """Returns the rows of the revision at all places of a window."""
         return np.concatenate([np.arange(a, b, dtype=np.int64) for a, b in self.ranges(epoch, window)])
 
     def past_half(self, run: WindowRows) -> bool:
@@ -214,7 +214,7 @@ class SourceOrder:
         return (run.last - start) * 2 >= self.window_size(run.epoch, run.window)
 
     def following(self, run: WindowRows, repeats: bool) -> tuple[int, int] | None:
-        """The epoch and the number of the next window; None after the last window if the source does not repeat."""
+        """Returns the epoch and the number of the next window; None after the last window if the source does not repeat."""
         if run.window + 1 < self.windows:
             return run.epoch, run.window + 1
         return (run.epoch + 1, 0) if repeats else None

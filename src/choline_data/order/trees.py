@@ -58,7 +58,7 @@ class ListTree:
             self.both.append(both)
 
     def after(self, slots: int) -> list[int]:
-        """The share of each leaf in this many slots."""
+        """Returns the share of each leaf in this many slots."""
         share = [0] * len(self.parent)
         if not self.both:
             return [slots]
@@ -152,7 +152,7 @@ class ArrayTree:
         return self.weight / self.both
 
     def after(self, slots: Ints) -> Ints:
-        """The share of each leaf (rows) in each number of slots (columns). The numbers are below MOST_SLOTS."""
+        """Returns the share of each leaf (rows) in each number of slots (columns). The numbers are below MOST_SLOTS."""
         most = int(slots.max())
         share = np.empty((self.first_leaf + len(self.leaves), len(slots)), np.int64)
         if not len(self.both):

@@ -46,13 +46,13 @@ def note(name: str) -> None:
 
 
 def noted(buffer: Any) -> str:
-    """The file name in the buffer, redacted; "" if there is none."""
+    """Returns the file name in the buffer, redacted; "" if there is none."""
     length = int.from_bytes(bytes(buffer[:2]), "little")
     return redacted(bytes(buffer[2 : 2 + length]).decode("utf-8", "replace"))
 
 
 def crash_error(number: int, name: str, why: str = "") -> CholineDataError:
-    """The error for a process that crashed with signal `number` while it read the file `name` ("" if unknown)."""
+    """Returns the error for a process that crashed with signal `number` while it read the file `name` ("" if unknown)."""
     how = signal.Signals(number).name
     if not name:
         return UnavailableError(
@@ -168,7 +168,7 @@ def _end_as(
 
 
 def _reason(written: bytes) -> str:
-    """The first line that the library wrote before it crashed, without the source location at its start."""
+    """Returns the first line that the library wrote before it crashed, without the source location at its start."""
     for line in written.decode("utf-8", "replace").splitlines():
         if line.strip():
             return one_line(line.rpartition(": ")[2].strip() or line, 120)

@@ -64,7 +64,7 @@ class RunClaim:
             )
 
     def taken(self) -> RankTakenError:
-        """The error for a second reader of this part."""
+        """Returns the error for a second reader of this part."""
         part = f"Worker {self.worker} of rank" if self.worker else "Rank"
         return RankTakenError(
             f"{part} {self.rank} of run {self.run!r} already has a reader, which is still reading.",
@@ -74,7 +74,7 @@ class RunClaim:
         )
 
     def file(self, owner: str) -> str:
-        """The name of the lock file of this part of the run."""
+        """Returns the name of the lock file of this part of the run."""
         part = orjson.dumps([owner, self.run, self.rank, self.worker, self.peer])
         return hashlib.sha256(part).hexdigest()
 
@@ -112,7 +112,7 @@ class Claims:
 
     @classmethod
     def of(cls, home: Home) -> Claims | None:
-        """The claims of a home. None if the home is remote, or if its files can't be written or locked."""
+        """Returns the claims of a home. None if the home is remote, or if its files can't be written or locked."""
         try:
             return cls(home.path(FOLDER)) if home.local else None
         except (OSError, ImportError):  # ImportError: Windows has no such locks
@@ -120,7 +120,7 @@ class Claims:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Holds the folder's exclusive lock during the block, for microseconds. BlockingIOError if another holds it."""
+        """Holds the folder's exclusive lock during the block, for microseconds. Raises BlockingIOError if another holds it."""
         file = _opened(self._lock)
         try:
             _lock(file)

@@ -79,6 +79,6 @@ def reading(location: str, name: str) -> Iterator[None]:
 
 
 def _inside(location: str, name: str) -> str:
-    """The object's name within the home, also if `name` is a full path: a server must not reveal the path of its home."""
+    """Returns the object's name within the home, also if `name` is a full path: a server must not reveal the path of its home."""
     root = location.removeprefix("file://").rstrip("/") + os.sep
     return name.removeprefix(root) if name.startswith(root) else name

@@ -89,7 +89,7 @@ def remote_error(location: str, error: Exception, fault: str) -> CholineDataErro
 
 
 def _status(error: BaseException | None) -> int:
-    """The HTTP status in an error or in its causes; 0 if there is none."""
+    """Returns the HTTP status in an error or in its causes; 0 if there is none."""
     while error is not None:
         response = getattr(error, "response", None)
         if isinstance(response, dict):  # botocore's
@@ -127,7 +127,7 @@ class _Remote(io.RawIOBase):
         return True
 
     def tell(self) -> int:
-        """The position of the next byte to read."""
+        """Returns the position of the next byte to read."""
         return self._at
 
     def seek(self, offset: int, whence: int = 0) -> int:

@@ -91,7 +91,7 @@ def _continue(place: str, pin: FilePin, part: Path) -> None:
 
 
 def _start_of(place: str, response: Any, pin: FilePin) -> int:
-    """The position of the answer's first byte in the file."""
+    """Returns the position of the answer's first byte in the file."""
     if response.status_code == 200:
         return 0
     span = _START.match(response.headers.get("Content-Range", ""))

@@ -60,7 +60,7 @@ class Home:
         return self._fs
 
     def path(self, name: str) -> str:
-        """The path of an object in the home's file system."""
+        """Returns the path of an object in the home's file system."""
         if not self.local:
             _ = self.fs
         return f"{self._root}/{name}"
@@ -89,7 +89,7 @@ class Home:
         return reading(self.location, name)
 
     def size(self, name: str) -> int:
-        """The object's size in bytes."""
+        """Returns the object's size in bytes."""
         try:
             with self.reading(name):
                 return os.path.getsize(self.path(name)) if self.local else int(self.fs.size(self.path(name)))
@@ -97,7 +97,7 @@ class Home:
             raise SourceNotFoundError(f"The home has no {name}.", remedy="Run `choline-data repair`.") from error
 
     def read(self, name: str) -> bytes:
-        """The object's content."""
+        """Returns the object's content."""
         try:
             with self.reading(name):
                 if self.local:
@@ -205,7 +205,7 @@ class Home:
         folders.settle(os.path.dirname(self.path(name)), self._root)
 
     def staged(self) -> str:
-        """A new local path for a file that is written and then passed to `adopt`. For a local home, on the home's disk."""
+        """Returns a new local path for a file that is written and then passed to `adopt`. For a local home, on the home's disk."""
         folder = self._staging()
         with self.writing(folder):
             folders.make(folder, mode=0o700)
@@ -307,7 +307,7 @@ class Home:
                 os.unlink(self.path(name))
 
     def names(self, folder: str) -> list[str]:
-        """The names of all objects under a folder, sorted. Lists the whole folder, which can be slow in a remote home."""
+        """Returns the names of all objects under a folder, sorted. Lists the whole folder, which can be slow in a remote home."""
         if self.local:
             return sorted(os.path.relpath(path, self._root) for path in self._files(folder))
         root = self.path("")
@@ -341,7 +341,7 @@ class Home:
         return out
 
     def modified(self, name: str) -> float:
-        """The object's last write time in seconds, by the clock of the storage. Raises FileNotFoundError if it is gone."""
+        """Returns the object's last write time in seconds, by the clock of the storage. Raises FileNotFoundError if it is gone."""
         with self.reading(name):
             if self.local:
                 return os.stat(self.path(name)).st_mtime
@@ -364,7 +364,7 @@ def _drop(staged: str) -> None:
 
 
 def _written(info: dict[str, Any]) -> float:
-    """The last write time, in seconds, from the metadata that a remote file system returns for an object."""
+    """Returns the last write time, in seconds, from the metadata that a remote file system returns for an object."""
     for key in ("LastModified", "last_modified", "mtime", "updated", "modified", "created"):
         stated = info.get(key)
         if isinstance(stated, str):

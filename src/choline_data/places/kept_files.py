@@ -31,6 +31,6 @@ def kept_name(location: str) -> Path | None:
 
 
 def kept_copy(location: str) -> Path | None:
-    """The kept file, or None."""
+    """Returns the kept file, or None."""
     name = kept_name(location)
     return name if name is not None and name.is_file() else None

@@ -26,7 +26,7 @@ _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*):")
 
 
 def redacted(location: str) -> str:
-    """The location without user, password, query and fragment: safe for errors, logs and manifests."""
+    """Returns the location without user, password, query and fragment: safe for errors, logs and manifests."""
     if "://" not in location:
         return location
     try:
@@ -66,14 +66,14 @@ def check_location(location: str) -> str:
 
 
 def local_path(location: str) -> str | None:
-    """The path on this machine, or None for a remote location."""
+    """Returns the path on this machine, or None for a remote location."""
     if location.startswith("file://"):
         return location.removeprefix("file://")
     return None if is_url(location) else location
 
 
 def filesystem(location: str) -> tuple[object, str]:
-    """The fsspec file system of a checked location, and the path within it."""
+    """Returns the fsspec file system of a checked location, and the path within it."""
     import fsspec
 
     check_location(location)

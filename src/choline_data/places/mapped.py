@@ -2,8 +2,8 @@
 
 While streams read a mapped file, it can be truncated or overwritten, or its disk can fail. These rules prevent wrong rows:
 
-- Code reads mapped memory through `steady`, or calls `same` after the read. It returns the values only after this check succeeds.
-The operating system changes a file's times before it changes its bytes. A reader that saw changed bytes
+- Code reads mapped memory through `steady`, or calls `same` after the read. It returns the values only after this check
+  succeeds. The operating system changes a file's times before it changes its bytes. A reader that saw changed bytes
   therefore sees changed times afterwards.
 - If a file's times changed, its checksums are verified again. If they match (for example, somebody changed its mode or
   linked to it), the read is repeated. If they do not match, the file counts as damaged from then on, and
@@ -82,7 +82,7 @@ class MappedFile:
         return self._stamp is None or stamp(self._path) == self._stamp
 
     def error(self) -> DamagedStoreError:
-        """The error for a file that is damaged or that keeps changing."""
+        """Returns the error for a file that is damaged or that keeps changing."""
         lost = "it was cut or could not be read while it was in use"
         return self._damaged(self._how or (lost if self.lost else _RESTLESS))
 
@@ -118,7 +118,7 @@ class MappedFile:
 
 
 def stamp(path: str) -> Stamp | None:
-    """The identity, size and times of a file. None if it does not exist or can't be examined."""
+    """Returns the identity, size and times of a file. None if it does not exist or can't be examined."""
     try:
         found = os.stat(path)
     except OSError:

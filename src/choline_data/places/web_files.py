@@ -30,14 +30,14 @@ _REFUSES_HEAD = frozenset({400, 401, 403, 405, 406, 500, 501})
 
 
 def changed(location: str) -> SourceDamagedError:
-    """The error for a file whose content is no longer the one that was listed."""
+    """Returns the error for a file whose content is no longer the one that was listed."""
     return SourceDamagedError(
         f"{redacted(location)} has changed since it was listed.", remedy="Add it again; nothing was published."
     )
 
 
 def mismatch(location: str) -> SourceDamagedError:
-    """The error for a file whose checksum is not the known one."""
+    """Returns the error for a file whose checksum is not the known one."""
     return SourceDamagedError(
         f"{redacted(location)}: its content does not have the checksum that the hub states.",
         remedy="Try again; a proxy or a mirror may have sent something else.",
@@ -114,7 +114,7 @@ class WebFile(io.RawIOBase):
         return True
 
     def tell(self) -> int:
-        """The position of the next byte to read."""
+        """Returns the position of the next byte to read."""
         return self._at
 
     def seek(self, offset: int, whence: int = 0) -> int:
@@ -224,7 +224,7 @@ class ForwardFile:
         return bytes(self._kept.read(count))
 
     def end(self) -> int:
-        """The size of the file in bytes. Reads the file to its end."""
+        """Returns the size of the file in bytes. Reads the file to its end."""
         while not self._ended:
             self._more()
         return self._have

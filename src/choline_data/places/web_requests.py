@@ -54,12 +54,12 @@ def is_web(location: str) -> bool:
 
 
 def hub_endpoint() -> str:
-    """The address of the hub."""
+    """Returns the address of the hub."""
     return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
 
 
 def request_of(location: str) -> tuple[str, dict[str, str]]:
-    """The URL of a location, and the headers that its server needs."""
+    """Returns the URL of a location, and the headers that its server needs."""
     headers = {"Accept-Encoding": "identity"}  # a compressed answer has another length and another ETag
     hub = _HUB_FILE.match(location)
     if hub is None:
@@ -118,7 +118,7 @@ def checked(location: str, response: Any) -> Any:
 
 
 def stated_error(location: str, response: Any) -> CholineDataError | None:
-    """The error that the server names in its answer, or None if it only gives a status."""
+    """Returns the error that the server names in its answer, or None if it only gives a status."""
     status, code = response.status_code, response.headers.get("X-Error-Code", "")
     shown = redacted(location)
     if code == "GatedRepo":
@@ -146,7 +146,7 @@ def _is_signed(url: str) -> bool:
 
 
 def seconds_to_wait(response: Any) -> float | None:
-    """The `Retry-After` of an answer in seconds; it may be a number or a date. None if there is none."""
+    """Returns the `Retry-After` of an answer in seconds; it may be a number or a date. None if there is none."""
     stated = getattr(response, "headers", {}).get("Retry-After", "")
     if re.fullmatch(r"\s*\d+(\.\d+)?\s*", stated):
         return float(stated)

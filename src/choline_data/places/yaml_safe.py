@@ -54,7 +54,7 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _integer)
 
 
 def safe_load(text: str | bytes, where: str) -> Any:
-    """The single document in `text` as plain data. Raises SourceFormatError or SourceTooLargeError, which names `where`."""
+    """Returns the single document in `text` as plain data. Raises SourceFormatError or SourceTooLargeError, which names `where`."""
     if len(text) > MAX_CHARS:
         raise SourceTooLargeError(f"{where}: YAML of more than {MAX_CHARS >> 20} MiB.", remedy="Split the file.")
     loader = None
@@ -73,7 +73,7 @@ def safe_load(text: str | bytes, where: str) -> Any:
 
 
 def safe_load_all(text: str, where: str) -> Iterator[Any]:
-    """The documents in `text` as plain data, one after the other. Raises as `safe_load` does."""
+    """Yields the documents in `text` as plain data, one after the other. Raises as `safe_load` does."""
     if len(text) > MAX_CHARS:
         raise SourceTooLargeError(f"{where}: YAML of more than {MAX_CHARS >> 20} MiB.", remedy="Split the file.")
     loader = None
@@ -98,7 +98,7 @@ def _not_yaml(error: Exception, where: str) -> SourceFormatError:
 
 
 def _check(node: yaml.Node, where: str, sizes: dict[int, int], above: tuple[int, ...]) -> int:
-    """The number of nodes under `node`, itself included, with its aliases expanded. Raises for anything that is refused."""
+    """Returns the number of nodes under `node`, itself included, with its aliases expanded. Raises for anything that is refused."""
     if id(node) in above:
         raise _refused(node, where, "an alias that holds itself")
     if id(node) in sizes:
@@ -137,7 +137,7 @@ def _refused(node: yaml.Node, where: str, what: str) -> SourceFormatError:
 
 
 def front_matter(text: str, where: str) -> dict[str, Any]:
-    """The YAML mapping between the leading `---` lines of a README; empty if there is none."""
+    """Returns the YAML mapping between the leading `---` lines of a README; empty if there is none."""
     match = re.match(r"\ufeff?\s*---[ \t]*\r?\n(.*?)^---[ \t]*\r?$", text, re.DOTALL | re.MULTILINE)
     data = safe_load(match.group(1), where) if match else None
     return data if isinstance(data, dict) else {}

@@ -37,7 +37,7 @@ WAITING_BYTES = 32 << 20  # limit for blocks that are encoded and not yet writte
 
 
 def block_rows_for(row_bytes: float) -> int:
-    """The number of rows per block, so that a block has about 256–512 KiB: a power of two, 1 to 4,096."""
+    """Returns the number of rows per block, so that a block has about 256–512 KiB: a power of two, 1 to 4,096."""
     rows = 1
     while rows < 4096 and rows * 2 * row_bytes <= 512 << 10:
         rows *= 2
@@ -45,12 +45,12 @@ def block_rows_for(row_bytes: float) -> int:
 
 
 def data_name(sha256: str) -> str:
-    """The object that holds the store file with this digest."""
+    """Returns the name of the object that holds the store file with this digest."""
     return f"data/{sha256[:2]}/{sha256}.arrow"
 
 
 def index_name(sha256: str) -> str:
-    """The object that holds the block index of the store file with this digest."""
+    """Returns the name of the object that holds the block index of the store file with this digest."""
     return f"data/{sha256[:2]}/{sha256}.blocks"
 
 
@@ -239,7 +239,7 @@ class BlockWriter:
 
 
 def encoded_index(sha256: str, table: npt.NDArray[Any]) -> bytes:
-    """The bytes of the object that holds this block index of the store file with this digest."""
+    """Returns the bytes of the object that holds this block index of the store file with this digest."""
     content = table.tobytes()
     return _MAGIC + content + _index_check(sha256, content)
 

@@ -124,7 +124,7 @@ class Derived:
 
     @contextlib.contextmanager
     def making(self, what: str) -> Iterator[None]:
-        """A lock for the making of large objects: one thread at a time. UnavailableError after `wait` seconds."""
+        """A lock for the making of large objects: one thread at a time. Raises UnavailableError after `wait` seconds."""
         if not self._making.acquire(timeout=-1 if self.wait is None else self.wait):
             raise UnavailableError(f"{what} are being made for another request.", remedy="Ask again in a minute.")
         try:
@@ -143,7 +143,7 @@ class _where_allowed:
 
 
 def of(home: Home) -> Derived:
-    """The quota of this home, set by the server or by `CHOLINE_DATA_DERIVED_BYTES`."""
+    """Returns the quota of this home, set by the server or by `CHOLINE_DATA_DERIVED_BYTES`."""
     if home.derived is None:
         text = os.environ.get(VARIABLE, "")
         if text and not (text.isascii() and text.isdigit()):
@@ -164,7 +164,7 @@ def kept(home: Home, size: int, write: Callable[[], object]) -> bool:
 
 
 def room_for_tokens(home: Home, size: int) -> None:
-    """LimitError if the quota has no room for tokens of this size in bytes."""
+    """Raises LimitError if the quota has no room for tokens of this size in bytes."""
     quota = of(home)
     if not quota.room(home, size):
         raise LimitError(
@@ -177,7 +177,7 @@ def room_for_tokens(home: Home, size: int) -> None:
 
 
 def items(home: Home) -> list[Item]:
-    """All derived objects of the home, the least recently used first."""
+    """Returns all derived objects of the home, the least recently used first."""
     found: dict[str, tuple[int, float]] = {}
     for folder in ("selections", "ids", "tokens") if home.local else ("selections", "ids", "tokens", "used"):
         found |= home.listed(folder)
@@ -212,7 +212,7 @@ def _item(revision: str, names: list[str], found: dict[str, tuple[int, float]], 
 
 
 def above(home: Home, listed: Iterable[Item], limit: int, files: int) -> Iterator[Item]:
-    """The items to remove, so that the rest has at most `limit` bytes and `files` items.
+    """Yields the items to remove, so that the rest has at most `limit` bytes and `files` items.
 
     `listed` has the least recently used items first. Recently used mapped items are never removed.
     """
@@ -229,7 +229,7 @@ def above(home: Home, listed: Iterable[Item], limit: int, files: int) -> Iterato
 
 
 def collectable(home: Home, revisions: Collection[str]) -> list[Item]:
-    """The items that `gc` removes: those of other revisions than these, and those above the quota."""
+    """Returns the items that `gc` removes: those of other revisions than these, and those above the quota."""
     listed, quota = items(home), of(home)
     gone = [item for item in listed if item.revision not in revisions]
     left = [item for item in listed if item.revision in revisions]
@@ -248,7 +248,7 @@ def remove(home: Home, item: Item) -> None:
 
 
 def _now(home: Home) -> float:
-    """The present time by the clock of a local home's storage, from a new file; 0 if no file can be written."""
+    """Returns the present time by the clock of a local home's storage, from a new file; 0 if no file can be written."""
     with _where_allowed():
         staged = home.staged()
         try:

@@ -35,7 +35,7 @@ class Fault:
         return f"{whose}{self.file} {self.what}."
 
     def as_json(self) -> dict[str, Any]:
-        """The fault as `--json` prints it."""
+        """Returns the fault as `--json` prints it."""
         return {"ok": False, **vars(self)}
 
 

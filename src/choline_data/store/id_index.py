@@ -37,12 +37,12 @@ _ROWS_READ = 1 << 18
 
 
 def index_name(revision: str) -> str:
-    """The object that holds the index of a revision's ids."""
+    """Returns the name of the object that holds the index of a revision's ids."""
     return f"ids/{revision}.index"
 
 
 def rows_of(home: Home, revision: Revision, ids: Sequence[bytes]) -> RowNumbers:
-    """The rows that have one of these ids, ascending. Makes the index if needed; scans if no index can be stored."""
+    """Returns the rows that have one of these ids, ascending. Makes the index if needed; scans if no index can be stored."""
     name = index_name(revision.revision)
     if not home.exists(name) and not derived.kept(home, size_of(revision.rows), lambda: make(home, revision)):
         return scanned(revision, ids)
@@ -54,12 +54,12 @@ def rows_of(home: Home, revision: Revision, ids: Sequence[bytes]) -> RowNumbers:
 
 
 def size_of(rows: int) -> int:
-    """The size in bytes of an index for this number of rows."""
+    """Returns the size in bytes of an index for this number of rows."""
     return _HEAD.size + (_BUCKET.itemsize << _bits(rows)) + rows * _RECORD.itemsize
 
 
 def scanned(revision: Revision, ids: Sequence[bytes]) -> RowNumbers:
-    """The rows that have one of these ids, ascending. Reads the id of every row."""
+    """Returns the rows that have one of these ids, ascending. Reads the id of every row."""
     wanted = _of_ids(ids)
     found = [part["row"][_among(part, wanted)] for part in _records(revision)]
     return np.concatenate([np.empty(0, np.int64), *found]).astype(np.int64)
@@ -89,7 +89,7 @@ class IdIndex:
         )
 
     def rows_of(self, ids: Sequence[bytes]) -> RowNumbers:
-        """The rows that have one of these ids, ascending."""
+        """Returns the rows that have one of these ids, ascending."""
         wanted = _of_ids(ids)
         found = [np.empty(0, np.int64)]
         for bucket in np.unique(wanted["high"] >> self._shift).tolist():
@@ -117,7 +117,7 @@ class IdIndex:
 
 
 def _digest(name: str, directory: bytes) -> int:
-    """The checksum of a directory. It covers the index's name, so an index of another revision is detected."""
+    """Returns the checksum of a directory. It covers the index's name, so an index of another revision is detected."""
     digest = xxhash.xxh3_64(name.encode())
     digest.update(directory)
     return digest.intdigest()
@@ -162,12 +162,12 @@ def _write(staged: str, revision: Revision, at_once: int) -> None:
 
 
 def _bits(rows: int) -> int:
-    """The number of leading bits of an id that select its bucket: at least one."""
+    """Returns the number of leading bits of an id that select its bucket: at least one."""
     return max(1, (rows // _IN_BUCKET).bit_length())
 
 
 def _of_ids(ids: Sequence[bytes]) -> npt.NDArray[Any]:
-    """The ids as records, sorted, without duplicates. Their row numbers are 0."""
+    """Returns the ids as records, sorted, without duplicates. Their row numbers are 0."""
     wanted = np.zeros(len(set(ids)), _RECORD)
     halves = np.frombuffer(b"".join(sorted(set(ids))), ">u8").reshape(-1, 2)
     wanted["high"], wanted["low"] = halves[:, 0], halves[:, 1]
@@ -175,7 +175,7 @@ def _of_ids(ids: Sequence[bytes]) -> npt.NDArray[Any]:
 
 
 def _among(part: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """A mask of the records that have one of the wanted ids. Compares first halves, then the few matches completely."""
+    """Returns a mask of the records that have one of the wanted ids. Compares first halves, then the few matches completely."""
     hits = np.isin(part["high"], wanted["high"])
     pairs = set(zip(wanted["high"].tolist(), wanted["low"].tolist(), strict=True))
     at = np.flatnonzero(hits)
@@ -184,7 +184,7 @@ def _among(part: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> npt.NDArray[np.b
 
 
 def _records(revision: Revision) -> Iterator[npt.NDArray[Any]]:
-    """The records of all rows, in row order."""
+    """Yields the records of all rows, in row order."""
     for start in range(0, revision.rows, _ROWS_READ):
         pause()
         stop = min(start + _ROWS_READ, revision.rows)

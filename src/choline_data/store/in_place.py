@@ -39,11 +39,11 @@ class GroupReader(Protocol):
     """Reads the groups of a file as samples. A revision has one reader; for each file, only one thread uses it at a time."""
 
     def check(self, file: FileInPlace) -> None:
-        """DamagedStoreError if the file is missing or has changed since registration."""
+        """Raises DamagedStoreError if the file is missing or has changed since registration."""
         ...
 
     def samples(self, file: FileInPlace, group: int, *, extra: bool) -> Iterator[pa.RecordBatch]:
-        """The group's samples with the stored columns, in batches of bounded size. `extra` says whether to read `extra`."""
+        """Yields the group's samples with the stored columns, in batches of bounded size. `extra` says whether to read `extra`."""
         ...
 
 
@@ -69,7 +69,7 @@ class _Group:
         return self._batches is not None
 
     def read(self, start: int, stop: int, limit: int) -> list[pa.RecordBatch]:
-        """Rows start … stop-1 of the group; `start` must not lie before `first`."""
+        """Returns rows start … stop-1 of the group; `start` must not lie before `first`."""
         while self._next < stop:
             batch = next(self._batches, None) if self._batches is not None else None
             if batch is None:
@@ -104,7 +104,7 @@ class _Group:
 
 
 def _slice(batch: pa.RecordBatch, start: int, rows: int) -> pa.RecordBatch:
-    """Rows of a decoded batch. A small part is copied, because a view would keep the whole batch in memory."""
+    """Returns rows of a decoded batch. A small part is copied, because a view would keep the whole batch in memory."""
     if rows * 2 < batch.num_rows:
         return batch.take(pa.array(np.arange(start, start + rows)))
     return batch.slice(start, rows)
@@ -137,7 +137,7 @@ class InPlaceRevision(Revision):
         return []
 
     def sources(self) -> list[FileInPlace]:
-        """The original files, with their state at registration."""
+        """Returns the original files, with their state at registration."""
         return [self._source(number) for number in range(len(self.file_rows))]
 
     def _source(self, number: int) -> FileInPlace:
@@ -153,7 +153,7 @@ class InPlaceRevision(Revision):
         return found
 
     def manifest(self) -> ManifestInPlace:
-        """The revision's manifest as a `ManifestInPlace`."""
+        """Returns the revision's manifest as a `ManifestInPlace`."""
         head = self._head
         return ManifestInPlace(
             files=tuple(self.sources()),
@@ -170,7 +170,7 @@ class InPlaceRevision(Revision):
         return []
 
     def check(self, file: FileInPlace) -> None:
-        """DamagedStoreError if the file is missing or has changed since registration."""
+        """Raises DamagedStoreError if the file is missing or has changed since registration."""
         with self._with_source():
             self._reader.check(file)
 
@@ -186,11 +186,11 @@ class InPlaceRevision(Revision):
             raise
 
     def first_row(self, number: int) -> int:
-        """The first row of the file with this number."""
+        """Returns the first row of the file with this number."""
         return self._starts[number]
 
     def read(self, start: int, stop: int, columns: Sequence[str] | None = None) -> list[pa.RecordBatch]:
-        """Rows start … stop-1 as slices of decoded batches."""
+        """Returns rows start … stop-1 as slices of decoded batches."""
         if not 0 <= start <= stop <= self.rows:
             raise OutOfRangeError(f"Rows {start} to {stop} of a revision of {self.rows} rows.")
         extra = "extra" in self.columns and (columns is None or "extra" in columns)
@@ -292,7 +292,7 @@ def check_in_place(revision: InPlaceRevision) -> Iterator[tuple[str, int, Damage
 
 
 def _reader_named(name: str) -> Callable[[Sequence[str], Sequence[Any]], object]:
-    """The factory of readers with this name; KeyError if no installed package registers one."""
+    """Returns the factory of readers with this name; KeyError if no installed package registers one."""
     found = sorted(
         entry_points(group=READERS, name=name), key=lambda entry: not entry.value.startswith("choline_data.")
     )

@@ -40,7 +40,7 @@ LOG = logging.getLogger("choline_data.store")
 
 
 def clock() -> float:
-    """A clock in seconds. It continues while the host sleeps, if the system has such a clock."""
+    """Returns a clock in seconds. It continues while the host sleeps, if the system has such a clock."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
@@ -160,7 +160,7 @@ class Lease:
         return False
 
     def now(self) -> float:
-        """The present time by the storage's clock, for comparison with the modification times of objects."""
+        """Returns the present time by the storage's clock, for comparison with the modification times of objects."""
         with self._lock:
             self.renew()
         if self.valid:
@@ -169,7 +169,7 @@ class Lease:
         raise self.lost()
 
     def lost(self) -> ConflictError:
-        """The error for a holder that others may regard as dead."""
+        """Returns the error for a holder that others may regard as dead."""
         return ConflictError(
             f"{self._what} was paused for too long in {self.home.location}: other processes may have taken it for dead.",
             remedy="Run the same command again.",
@@ -231,7 +231,7 @@ def writing(home: Home, what: str, *, patience: float = WAIT_SECONDS) -> Iterato
 
 
 def check_written(home: Home, names: Sequence[str]) -> None:
-    """ConflictError if one of these objects is missing. Call it right before writing a reference to them.
+    """Raises ConflictError if one of these objects is missing. Call it right before writing a reference to them.
 
     After a pause of minutes others may have regarded this writer as dead, and `gc` may have deleted its files.
     """
@@ -267,13 +267,13 @@ def others(home: Home, kind: str, own: Lease) -> list[Holder]:
 
 
 def look(home: Home, own: Lease) -> list[tuple[Holder, bool]]:
-    """The holder of every lease except `own`, and whether that holder is alive."""
+    """Returns the holder of every lease except `own`, and whether that holder is alive."""
     found = (_look(home, name, own) for name in home.names(FOLDER) if name != own.name)
     return [(holder, lives) for holder, lives in found if lives is not None]
 
 
 def _look(home: Home, name: str, own: Lease) -> tuple[Holder, bool | None]:
-    """The holder of the lease, and whether it is alive; None if the lease has just been released."""
+    """Returns the holder of the lease, and whether it is alive; None if the lease has just been released."""
     body: dict[str, Any] = {}
     holder = Holder(name, "a writer", "a host that is not known")
     try:

@@ -84,7 +84,7 @@ class Manifest:
         return replace(self, about=about)
 
     def encode(self) -> builtins.bytes:
-        """The manifest as an Arrow IPC file. With 10^5 store files it has about 12 MB and is read in milliseconds."""
+        """Returns the manifest as an Arrow IPC file. With 10^5 store files it has about 12 MB and is read in milliseconds."""
         digests = b"".join(bytes.fromhex(f.sha256) for f in self.files)
         columns: list[pa.Array] = [
             pa.Array.from_buffers(pa.binary(32), len(self.files), [None, pa.py_buffer(digests)]),
@@ -113,14 +113,14 @@ class Manifest:
 
 
 def damaged_manifest(revision: str) -> DamagedStoreError:
-    """The error for a damaged manifest of this revision."""
+    """Returns the error for a damaged manifest of this revision."""
     return DamagedStoreError(
         f"The manifest of revision {revision[:12]}… is damaged.", remedy="Run `choline-data repair`."
     )
 
 
 def missing_manifest(home: Home, revision: str) -> CholineDataError:
-    """The error for a missing manifest: DamagedStoreError if the catalog has the revision, RevisionGoneError if not."""
+    """Returns the error for a missing manifest: DamagedStoreError if the catalog has the revision, RevisionGoneError if not."""
     from choline_data.store.snapshots import Catalog
 
     entries = Catalog(home).entries().values()
@@ -134,7 +134,7 @@ def missing_manifest(home: Home, revision: str) -> CholineDataError:
 
 
 def read_manifest(home: Home, revision: str) -> pa.Table:
-    """The revision's manifest as a table with one row per file. The schema's metadata has the other values."""
+    """Returns the revision's manifest as a table with one row per file. The schema's metadata has the other values."""
     name = manifest_name(revision)
     try:
         raw = home.read(name)
@@ -169,7 +169,7 @@ def _digest(
 
 
 def _digest_of(table: pa.Table) -> str:
-    """The revision of a manifest without a seal, computed from the table. Takes about 0.1 s for 10^5 files."""
+    """Returns the revision of a manifest without a seal, computed from the table. Takes about 0.1 s for 10^5 files."""
     metadata = table.schema.metadata or {}
     if IN_PLACE in metadata:
         from choline_data.store.manifest_in_place import digest_of
@@ -195,7 +195,7 @@ class AnyManifest(Protocol):
         """The digest that names the revision."""
 
     def encode(self) -> builtins.bytes:
-        """The manifest as bytes, as the home stores it."""
+        """Returns the manifest as bytes, as the home stores it."""
 
     def with_about(self, about: dict[str, Any]) -> Self:
         """The same manifest with another `about`, the description of how the revision was made."""
@@ -241,7 +241,7 @@ def about_of(home: Home, revision: str) -> dict[str, Any]:
 
 
 def accounts_of(home: Home, revision: str) -> dict[str, str]:
-    """The digest of the account of each dataset that was added with this revision. Empty if the manifest can't be read."""
+    """Returns the digest of the account of each dataset that was added with this revision. Empty if the manifest can't be read."""
     try:
         return dict(about_of(home, revision).get(ACCOUNTS, {}))
     except (CholineDataError, KeyError, TypeError, ValueError):
@@ -249,7 +249,7 @@ def accounts_of(home: Home, revision: str) -> dict[str, str]:
 
 
 def accounts_faults(home: Home, revision: str) -> list[tuple[str, str]]:
-    """(object, what is wrong with it, in words) for each account that is missing or damaged."""
+    """Returns (object, what is wrong with it, in words) for each account that is missing or damaged."""
     names = {account_name(revision, digest): digest for digest in accounts_of(home, revision).values()}
     found = []
     for name, digest in names.items():

@@ -69,7 +69,7 @@ class ManifestInPlace:
         }
 
     def encode(self) -> bytes:
-        """The manifest as an Arrow IPC file."""
+        """Returns the manifest as an Arrow IPC file."""
         table = pa.Table.from_pylist([vars(file) for file in self.files], schema=_FILES)
 
         def encode(stated: str) -> bytes:
@@ -109,7 +109,7 @@ def _digest(head: dict[str, Any], files: Iterable[dict[str, Any]]) -> str:
 
 
 def digest_of(table: pa.Table) -> str:
-    """The revision of a manifest without a seal, computed from the table."""
+    """Returns the revision of a manifest without a seal, computed from the table."""
     if not table.schema.equals(_FILES):
         raise ValueError("not the columns of a manifest")
     head = orjson.loads((table.schema.metadata or {})[IN_PLACE])

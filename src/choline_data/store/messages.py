@@ -64,7 +64,7 @@ class Messages:
 
     @staticmethod
     def places(file: memoryview) -> npt.NDArray[Any]:
-        """The offset, header length and body length of each message, read from the footer of a complete file."""
+        """Returns the offset, header length and body length of each message, read from the footer of a complete file."""
         size = int.from_bytes(file[-10:-6], "little")
         footer = file[len(file) - 10 - size : len(file) - 10]
         start = _blocks_in(footer)
@@ -73,7 +73,7 @@ class Messages:
 
 
 def _blocks_in(footer: memoryview) -> int:
-    """The offset, in a file's footer, of the entry for the first record batch."""
+    """Returns the offset, in a file's footer, of the entry for the first record batch."""
 
     def word(at: int) -> int:
         return int.from_bytes(footer[at : at + 4], "little")

@@ -41,7 +41,7 @@ class Reason:
 
 
 def label(name: str, revision: str) -> str:
-    """The revision as text for users: NAME@ABCDEF012345."""
+    """Returns the revision as text for users: NAME@ABCDEF012345."""
     return f"{name}@{revision[:12]}" if name else revision[:12]
 
 
@@ -125,7 +125,7 @@ def mark_read(home: Home, revisions: Iterable[str]) -> None:
 
 
 def pins(home: Home) -> list[Pin]:
-    """All pins of the home, sorted by name."""
+    """Returns all pins of the home, sorted by name."""
     out = []
     for name in home.names(PINS):
         dataset, _, revision = name.removeprefix(f"{PINS}/").rpartition("@")
@@ -160,7 +160,7 @@ def unpin(home: Home, name: str, revision: str = "") -> list[Pin]:
 
 
 def _revisions_of(home: Home, name: str) -> list[str]:
-    """The revisions of this dataset in the catalog's snapshots, the newest first."""
+    """Returns the revisions of this dataset in the catalog's snapshots, the newest first."""
     catalog = Catalog(home)
     out: dict[str, None] = {}
     known: Iterable[str] = ()

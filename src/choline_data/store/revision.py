@@ -75,11 +75,11 @@ class Revision:
         return self._schema
 
     def files(self) -> list[StoredFile]:
-        """The store files, in order."""
+        """Returns the store files, in order."""
         return [StoredFile(r.pop("sha256").hex(), **r) for r in self._table.to_pylist()]
 
     def spans(self, split: str = "", config: str = "") -> list[tuple[int, int]]:
-        """The row ranges [from, to) of a split, or of several splits ("train+test"), within a config.
+        """Returns the row ranges [from, to) of a split, or of several splits ("train+test"), within a config.
 
         An empty split or config means all of them. Adjacent ranges are merged.
         """
@@ -97,7 +97,7 @@ class Revision:
         return out
 
     def splits(self) -> list[tuple[str, str, int]]:
-        """Every pair of config and split, with its number of rows: (config, split, rows)."""
+        """Returns every pair of config and split, with its number of rows: (config, split, rows)."""
         counts: dict[tuple[str, str], int] = {}
         for row in self._table.select(["config", "split", "rows"]).to_pylist():
             key = (row["config"], row["split"])
@@ -129,7 +129,7 @@ class Revision:
         return opened
 
     def _missing(self) -> CholineDataError:
-        """The error for a missing store file: the revision was removed, or it is damaged."""
+        """Returns the error for a missing store file: the revision was removed, or it is damaged."""
         if not self._home.exists(manifest_name(self.revision)):
             return missing_manifest(self._home, self.revision)
         return DamagedStoreError(
@@ -137,12 +137,15 @@ class Revision:
         )
 
     def maps(self) -> list[pa.Buffer]:
-        """The mapped files that are open now, the most recently used first."""
+        """Returns the mapped files that are open now, the most recently used first."""
         with self._lock:
             return [file.mapped.buffer for file in reversed(self._open.values()) if file.mapped is not None]
 
     def read(self, start: int, stop: int, columns: Sequence[str] | None = None) -> list[pa.RecordBatch]:
-        """Rows start … stop-1 as slices of blocks. The blocks are checked copies, so later changes of the file are harmless."""
+        """Returns rows start … stop-1 as slices of blocks.
+
+        The blocks are checked copies, so later changes of the file are harmless.
+        """
         return list(self._batches(start, stop, columns, BlockFile.block, []))
 
     def views(
@@ -177,7 +180,7 @@ class Revision:
             yield batch if high - low == batch.num_rows else batch.slice(low, high - low)
 
     def _pieces(self, start: int, stop: int) -> Iterator[tuple[int, int, int, int]]:
-        """Rows start … stop-1 as pieces: (file number, block number in the file, first row in the block, end row)."""
+        """Yields rows start … stop-1 as pieces: (file number, block number in the file, first row in the block, end row)."""
         number = bisect_right(self._starts, start) - 1
         while start < stop:
             base, end = self._starts[number], self._starts[number + 1]

@@ -11,7 +11,7 @@ from choline_data.schema import CONTENT_FIELDS
 
 
 def _views(column: pa.Array) -> tuple[memoryview, list[int]]:
-    """The bytes of a large_string column, and the offsets of its rows in them (one more than rows)."""
+    """Returns the bytes of a large_string column, and the offsets of its rows in them (one more than rows)."""
     offsets = pa.Array.from_buffers(
         pa.int64(), len(column) + 1, [None, column.buffers()[1]], offset=column.offset
     ).to_pylist()
@@ -20,7 +20,7 @@ def _views(column: pa.Array) -> tuple[memoryview, list[int]]:
 
 
 def _encoded(column: pa.Array) -> list[bytes]:
-    """Each row of a column of any type as bytes. Different rows give different bytes."""
+    """Returns each row of a column of any type as bytes. Different rows give different bytes."""
     if pa.types.is_large_string(column.type):
         data, offsets = _views(column)
         return [bytes(data[a:b]) for a, b in pairwise(offsets)]
@@ -50,7 +50,7 @@ def _flatten(value: object, parts: list[bytes]) -> None:
 
 
 def sample_ids(batch: pa.RecordBatch) -> pa.Array:
-    """The id of each row, from its text, turns, media and label. If a row has none of these, from its `extra`."""
+    """Returns the id of each row, from its text, turns, media and label. If a row has none of these, from its `extra`."""
     rows = batch.num_rows
     present = [name for name in CONTENT_FIELDS if name in batch.schema.names and batch[name].null_count < rows]
     digest = xxhash.xxh3_128_digest

@@ -23,14 +23,14 @@ class BrokenSealError(ValueError):
 
 
 def checksum(name: str, content: bytes) -> str:
-    """The checksum of an object with this name and content."""
+    """Returns the checksum of an object with this name and content."""
     digest = xxhash.xxh3_64(name.encode() + b"\0")
     digest.update(content)
     return digest.hexdigest()
 
 
 def sealed(name: str, encode: Callable[[str], bytes]) -> bytes:
-    """The object's bytes with its checksum inside. `encode` makes the bytes and puts its argument into JSON under KEY."""
+    """Returns the object's bytes with its checksum inside. `encode` makes the bytes and puts its argument into JSON under KEY."""
     return encode(checksum(name, encode(_BLANK)))
 
 
@@ -46,12 +46,12 @@ def is_intact(name: str, raw: bytes) -> bool | None:
 
 
 def sealed_json(name: str, body: Mapping[str, Any]) -> bytes:
-    """The body as JSON with its seal."""
+    """Returns the body as JSON with its seal."""
     return sealed(name, lambda stated: orjson.dumps({KEY: stated, **body}))
 
 
 def unsealed_json(name: str, raw: bytes, *, before: bytes) -> dict[str, Any]:
-    """The body that `sealed_json` wrote; BrokenSealError if the object is damaged.
+    """Returns the body that `sealed_json` wrote; BrokenSealError if the object is damaged.
 
     An object without a seal must begin with the bytes `before`, as in older versions.
     """

@@ -45,7 +45,7 @@ def check_name(name: str) -> str:
 
 
 def name_from(text: str) -> str:
-    """A dataset name that is similar to `text`, which may be the name of a file or folder."""
+    """Returns a dataset name that is similar to `text`, which may be the name of a file or folder."""
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
     plain = re.sub(r"\.{2,}", ".", re.sub(r"[^a-z0-9._-]+", "-", plain)).strip("._-")
     return plain[:128] or "dataset"
@@ -72,7 +72,7 @@ class Entry:
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> Entry:
-        """The entry from the dict that `asdict` made. Ignores keys that a newer version added."""
+        """Returns the entry from the dict that `asdict` made. Ignores keys that a newer version added."""
         known = {f.name for f in fields(cls)}
         kept: dict[str, Any] = {key: value for key, value in raw.items() if key in known}
         kept |= {key: tuple(kept[key]) for key in ("tags", "earlier") if key in kept}
@@ -80,23 +80,23 @@ class Entry:
 
 
 def snapshot_name(number: int) -> str:
-    """The object that holds a snapshot of the catalog."""
+    """Returns the name of the object that holds a snapshot of the catalog."""
     return f"catalog/{number:08d}.json"
 
 
 def copy_name(number: int) -> str:
-    """The object with a copy of the snapshot. A copy is cheap, and the snapshot can't be rebuilt from other objects."""
+    """Returns the object with a copy of the snapshot. A copy is cheap, and the snapshot can't be rebuilt from other objects."""
     return f"copies/{number:08d}.json"
 
 
 def encoded(number: int, entries: Mapping[str, Entry], **more: Any) -> bytes:
-    """The bytes of the snapshot with this number, with its seal."""
+    """Returns the bytes of the snapshot with this number, with its seal."""
     datasets = {name: asdict(entry) for name, entry in sorted(entries.items())}
     return sealing.sealed_json(snapshot_name(number), {"version": 1, **more, "datasets": datasets})
 
 
 def decoded(number: int, raw: bytes) -> dict[str, Entry]:
-    """The datasets of a snapshot by name; BrokenSealError if the snapshot is damaged."""
+    """Returns the datasets of a snapshot by name; BrokenSealError if the snapshot is damaged."""
     body = sealing.unsealed_json(snapshot_name(number), raw, before=b'{"version":1,"datasets":')
     try:
         return {name: Entry.from_json(entry) for name, entry in sorted(body["datasets"].items())}
@@ -111,7 +111,7 @@ class Catalog:
         self.home = home
 
     def newest(self) -> int:
-        """The number of the newest snapshot, or 0 if there is none. A wrong hint in `catalog/HEAD` does no harm."""
+        """Returns the number of the newest snapshot, or 0 if there is none. A wrong hint in `catalog/HEAD` does no harm."""
         number = 0
         if self.home.exists(HEAD):
             hint = self.home.read(HEAD).strip()
@@ -123,12 +123,12 @@ class Catalog:
         return number
 
     def numbers(self) -> list[int]:
-        """The numbers of all snapshots, ascending. Lists the folder."""
+        """Returns the numbers of all snapshots, ascending. Lists the folder."""
         names = (name.removeprefix("catalog/").removesuffix(".json") for name in self.home.names("catalog"))
         return sorted(int(name) for name in names if name.isdigit())
 
     def entries(self, number: int | None = None) -> dict[str, Entry]:
-        """The datasets of a snapshot (None: the newest) by name, sorted. If the snapshot is damaged, reads its copy."""
+        """Returns the datasets of a snapshot (None: the newest) by name, sorted. If the snapshot is damaged, reads its copy."""
         number = self.newest() if number is None else number
         if not number:
             return {}
@@ -142,7 +142,7 @@ class Catalog:
         )
 
     def entry(self, name: str) -> Entry:
-        """The dataset with this name; UnknownDatasetError, which suggests the nearest name, if there is none."""
+        """Returns the dataset with this name; UnknownDatasetError, which suggests the nearest name, if there is none."""
         entries = self.entries()
         if name not in entries:
             raise UnknownDatasetError(name, entries, home=redacted(self.home.location))

@@ -58,12 +58,12 @@ class WindowCache:
         self._loading: dict[tuple[object, ...], threading.Event] = {}
 
     def held(self, key: tuple[object, ...]) -> Window | None:
-        """The window of this key, if it is in memory."""
+        """Returns the window of this key, if it is in memory."""
         with self._lock:
             return self._sound(key)
 
     def _sound(self, key: tuple[object, ...]) -> Window | None:
-        """The window of this key, or None. Drops a window with a damaged file, so that the file is opened again."""
+        """Returns the window of this key, or None. Drops a window with a damaged file, so that the file is opened again."""
         found = self._held.get(key)
         if found is not None and any(file.lost for file in found.files):
             self._bytes -= self._held.pop(key).nbytes
@@ -78,7 +78,7 @@ class WindowCache:
             return key not in self._held and key not in self._loading
 
     def get(self, key: tuple[object, ...], load: Callable[[], Window]) -> Window:
-        """The window of this key. If several threads request it at once, one loads it and the others wait."""
+        """Returns the window of this key. If several threads request it at once, one loads it and the others wait."""
         while True:
             with self._lock:
                 held = self._sound(key)
@@ -134,7 +134,7 @@ class Store:
         self._lock = threading.Lock()
 
     def revision(self, digest: str) -> Revision:
-        """The revision with this digest. It is opened only once."""
+        """Returns the revision with this digest. It is opened only once."""
         with self._lock:
             found = self._revisions.get(digest)
         if found is None:

@@ -25,7 +25,7 @@ _AFTER: Final = "<|im_end|>\n"
 
 
 def render(batch: pa.RecordBatch, kind: str = "") -> pa.Array:
-    """The samples of `batch` as text: one large_string per row, never null.
+    """Returns the samples of `batch` as text: one large_string per row, never null.
 
     `kind` is the kind of every row. If it is empty, the batch's `kind` column is used. A column that the batch does not
     have is treated as null.
@@ -87,7 +87,7 @@ def _render_preference(batch: pa.RecordBatch) -> pa.Array:
 
 
 def _turns(batch: pa.RecordBatch, *, preference: bool) -> pa.Array:
-    """Each row's turns as text; null for a row without turns."""
+    """Returns each row's turns as text; null for a row without turns."""
     column = _column(batch, "turns")
     if column is None or not len(column):
         return pa.nulls(batch.num_rows, _TEXT)
@@ -121,7 +121,7 @@ def _joined(lists: pa.Array, values: pa.Array, separator: str) -> pa.Array:
 
 
 def _label_lines(batch: pa.RecordBatch, *, named: bool) -> pa.Array:
-    """Each row's labels as lines: `name: value` if `named`, else `label: name`. Null for a row without labels."""
+    """Returns each row's labels as lines: `name: value` if `named`, else `label: name`. Null for a row without labels."""
     column = _column(batch, "label")
     if column is None:
         return pa.nulls(batch.num_rows, _TEXT)

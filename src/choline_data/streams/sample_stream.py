@@ -188,7 +188,7 @@ class SampleStream:
     def _parts(
         self, served: _Served, ranges: Sequence[tuple[int, int]], names: Sequence[str], touched: list[MappedFile]
     ) -> dict[str, Parts]:
-        """The columns in these row ranges of the source, not copied unless a predicate selects the rows.
+        """Returns the columns in these row ranges of the source, not copied unless a predicate selects the rows.
 
         Appends the mapped files that they lie in to `touched`.
         """
@@ -294,7 +294,7 @@ class SampleStream:
         return out
 
     def gather(self, located: Located) -> list[Column]:
-        """The located samples, in order: one column for each field of the wire schema.
+        """Returns the located samples, in order: one column for each field of the wire schema.
 
         The columns may refer to the mapped files of `located`. Read them only within `steady` over these files.
         """
@@ -302,14 +302,14 @@ class SampleStream:
         return [self._column(f, located.picked, located.count) for f in self.wire_schema]
 
     def read_at(self, positions: Ints) -> pa.RecordBatch:
-        """The samples at these ascending positions, in order, in the wire schema."""
+        """Returns the samples at these ascending positions, in order, in the wire schema."""
         if not len(positions):
             return _empty(self.wire_schema)
         columns, _ = self._whole(positions, Column.to_arrow)
         return pa.record_batch(columns, schema=self.wire_schema)
 
     def views_at(self, positions: Ints) -> tuple[pa.RecordBatch, Sequence[MappedFile]]:
-        """The samples at these ascending positions as views into mapped files, and these files. Copies no strings or bytes.
+        """Returns the samples at these ascending positions as views into mapped files, and these files. Copies no strings or bytes.
 
         For use within this process only. Read values from the views only within `steady` over the files.
         """
@@ -335,7 +335,10 @@ class SampleStream:
         return steady(read, files), files  # the second read uses the file that replaced the damaged file
 
     def _column(self, field: pa.Field, picked: Sequence[_Picked], count: int) -> Column:
-        """One column of the batch, with each source's rows at their places. A missing column is filled with its constant."""
+        """Returns one column of the batch, with each source's rows at their places.
+
+        A missing column is filled with its constant.
+        """
         pause()
         coded = field.name in ("dataset", "kind")
         if coded and all(field.name in its.served.codes for its in picked):
@@ -363,7 +366,7 @@ class SampleStream:
         return Column(field.type, count, None, None, codes)
 
     def _repeated(self, field: pa.Field, node: Any, count: int) -> Column:
-        """A column with the same value in all rows. Cached by value and count."""
+        """Returns a column with the same value in all rows. Cached by value and count."""
         key = (id(node), count)  # the stream keeps the node alive, so its id stays unique
         made = self._constant.get(key)
         if made is None:
@@ -375,7 +378,7 @@ class SampleStream:
         return made
 
     def read(self, start: int, stop: int) -> pa.RecordBatch:
-        """The samples at positions start … stop-1."""
+        """Returns the samples at positions start … stop-1."""
         if not 0 <= start <= stop:
             raise OutOfRangeError(f"Positions {start} to {stop} are not a range.")
         return self.read_at(np.arange(start, stop, dtype=np.int64))
@@ -386,7 +389,7 @@ class SampleStream:
         return False
 
     def mean_row_bytes(self) -> float:
-        """Approximate mean size of a sample in bytes, by the weights of the first segment. Used to plan message sizes."""
+        """Returns approximate mean size of a sample in bytes, by the weights of the first segment. Used to plan message sizes."""
         weights = self.recipe.segments[0].weights
         total = sum(weights.values())
         return sum(
@@ -395,7 +398,10 @@ class SampleStream:
 
 
 def placed(plan: Plan | RunPlan, positions: Ints) -> tuple[npt.NDArray[np.uint16], Ints]:
-    """The source and the rank of each of these ascending positions. A contiguous range in one piece of the plan is not copied."""
+    """Returns the source and the rank of each of these ascending positions.
+
+    A contiguous range in one piece of the plan is not copied.
+    """
     start, stop = int(positions[0]), int(positions[-1]) + 1
     if stop - start > len(positions):
         return plan.at(positions)
@@ -419,7 +425,7 @@ def _apart(served: _Served, places: Ints, rows: Ints) -> _Picked:
 
 
 def _same(value: str | None, kind: pa.DataType) -> Any:
-    """A one-row node with this value. Avoids pa.array and pa.scalar, which import pandas if it is installed."""
+    """Returns a one-row node with this value. Avoids pa.array and pa.scalar, which import pandas if it is installed."""
     if value is None:
         return node_of(kind, ArrowParts(kind, [pa.nulls(1, kind)]))
     raw = value.encode()

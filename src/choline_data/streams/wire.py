@@ -22,7 +22,7 @@ NOT_UTF8_REMEDY = "`choline-data verify` says which dataset is damaged. Add that
 
 
 def schema_on_the_wire(schema: pa.Schema) -> pa.Schema:
-    """The schema with each dictionary field replaced by the integer type of its codes."""
+    """Returns the schema with each dictionary field replaced by the integer type of its codes."""
     return pa.schema(
         [f.with_type(f.type.index_type) if pa.types.is_dictionary(f.type) else f for f in schema],
         metadata=schema.metadata,
@@ -30,7 +30,7 @@ def schema_on_the_wire(schema: pa.Schema) -> pa.Schema:
 
 
 def dictionaries(datasets: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """The names that the codes of each dictionary column stand for."""
+    """Returns the names that the codes of each dictionary column stand for."""
     return {"dataset": tuple(datasets), "kind": KINDS}
 
 
@@ -91,7 +91,7 @@ def check_texts(columns: Iterable[pa.Array]) -> None:
 
 
 def _bytes_for_text(kind: pa.DataType) -> pa.DataType:
-    """The type with the same layout in which texts, at any nesting depth, are bytes."""
+    """Returns the type with the same layout in which texts, at any nesting depth, are bytes."""
     if pa.types.is_string(kind):
         return pa.binary()
     if pa.types.is_large_string(kind):

@@ -21,7 +21,7 @@ ENCODING = "tiktoken:"
 
 
 def stored_name(digest: str) -> str:
-    """The home's object name of the tokenizer.json with this digest."""
+    """Returns the home's object name of the tokenizer.json with this digest."""
     return f"tokenizers/{digest}.json"
 
 
@@ -34,7 +34,7 @@ class Allowed:
 
     @classmethod
     def of(cls, flags: Iterable[str]) -> Allowed:
-        """The tokenizers that a server's flags allow: `NAME=PATH` of a tokenizer.json, or `tiktoken:NAME`."""
+        """Returns the tokenizers that a server's flags allow: `NAME=PATH` of a tokenizer.json, or `tiktoken:NAME`."""
         named = {}
         for flag in flags:
             name, sign, path = flag.partition("=")
@@ -51,7 +51,7 @@ class Allowed:
         return cls(named, encodings=False)
 
     def known(self, home: Home, digest: str, name: str = "") -> Tokenizer | None:
-        """The tokenizer with this digest, or None. `name` is the name that the recipe uses for it."""
+        """Returns the tokenizer with this digest, or None. `name` is the name that the recipe uses for it."""
         named = self._by_name(name)
         if named is not None and named.digest == digest:
             return named
@@ -71,7 +71,7 @@ class Allowed:
         return self.named.get(name)
 
     def settled(self, home: Home, options: Mapping[str, str]) -> dict[str, str]:
-        """The options of a tokens recipe from a request. A tokenizer name in the request is replaced by the digest.
+        """Returns the options of a tokens recipe from a request. A tokenizer name in the request is replaced by the digest.
 
         A name that is neither allowed nor known is an error. The error reveals nothing about this machine's files.
         """
@@ -104,7 +104,10 @@ class Allowed:
 
 
 def stored_tokenizer(home: Home, digest: str) -> Tokenizer | None:
-    """The tokenizer.json that the home stores under this digest. None if it is missing or its content has another digest."""
+    """Returns the tokenizer.json that the home stores under this digest.
+
+    None if it is missing or its content has another digest.
+    """
     if not DIGEST.fullmatch(digest):
         return None
     name = stored_name(digest)

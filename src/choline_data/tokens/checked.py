@@ -22,7 +22,7 @@ PIECE_BYTES = 1 << 17  # about the size of 64 packed rows of 1,024 tokens, so a 
 
 
 def pieces_of(size: int) -> int:
-    """The number of pieces of an array of `size` bytes."""
+    """Returns the number of pieces of an array of `size` bytes."""
     return -(-size // PIECE_BYTES)
 
 
@@ -53,7 +53,7 @@ class SummingFile:
         self._held = 0
 
     def sums(self) -> Sums:
-        """The checksums of all pieces. Do not write after this call."""
+        """Returns the checksums of all pieces. Do not write after this call."""
         if self._held:
             self._end_piece()
         return np.array(self._sums, "<u8")

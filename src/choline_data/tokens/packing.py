@@ -67,12 +67,12 @@ class Documents:
 
 
 def concat_rows(documents: Documents, seq_len: int) -> int:
-    """The number of rows that `concat` makes."""
+    """Returns the number of rows that `concat` makes."""
     return max(-(-(documents.tokens - 1) // seq_len), 0)
 
 
 def concat(documents: Documents, rows: Ints, seq_len: int) -> PackedRows:
-    """The packed rows with these numbers, for packing `concat`."""
+    """Returns the packed rows with these numbers, for packing `concat`."""
     low = rows * seq_len
     high = np.minimum(low + seq_len + 1, documents.tokens)
     first = np.searchsorted(documents.virtual, low, side="right") - 1
@@ -109,7 +109,7 @@ class BestFit:
         return 1 - float(self.rows.length.sum()) / max(len(self) * (self.seq_len + 1), 1)
 
     def pick(self, rows: Ints) -> PackedRows:
-        """The packed rows with these numbers."""
+        """Returns the packed rows with these numbers."""
         counts = self.rows.offsets[rows + 1] - self.rows.offsets[rows]
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
         at = np.arange(int(offsets[-1])) - np.repeat(offsets[:-1] - self.rows.offsets[rows], counts)
@@ -144,7 +144,10 @@ def best_fit(documents: Documents, seq_len: int) -> BestFit:
 
 
 def _fitted(sizes: list[int], room: int) -> Ints:
-    """The row number of each piece, from 0. `sizes` are in descending order. Sequential: each choice depends on all before it."""
+    """Returns the row number of each piece, from 0.
+
+    `sizes` are in descending order. Sequential: each choice depends on all before it.
+    """
     rows: list[int] = []
     by_space: dict[int, list[int]] = {}  # the rows, grouped by their number of free places
     spaces: list[int] = []  # the keys of by_space, ascending
@@ -172,7 +175,7 @@ def _fitted(sizes: list[int], room: int) -> Ints:
 
 
 def stored_best_fit(home: Home, documents: Documents, seq_len: int, part: str) -> BestFit:
-    """The index of `bfd` for this part of the tokens, read from the home. If it is missing, computes it and stores it."""
+    """Returns the index of `bfd` for this part of the tokens, read from the home. If it is missing, computes it and stores it."""
     key = hashlib.sha256(f"{part}/{seq_len}".encode()).hexdigest()[:32]
     name = f"{documents.array.key.folder}/bfd-{key}"
     if home.exists(f"{name}.json"):
@@ -197,7 +200,7 @@ def stored_best_fit(home: Home, documents: Documents, seq_len: int, part: str) -
 
 
 def read_best_fit(home: Home, name: str, array: TokenArray, seq_len: int) -> BestFit:
-    """The index of `bfd` stored under this name. DamagedStoreError if it does not match its checksum."""
+    """Returns the index of `bfd` stored under this name. Raises DamagedStoreError if it does not match its checksum."""
     try:
         meta = sealing.unsealed_json(f"{name}.json", home.read(f"{name}.json"), before=b'{"rows":')
         raw = home.read(f"{name}.bin")
@@ -229,7 +232,7 @@ def _damaged(name: str) -> DamagedStoreError:
 
 
 def check_packing(packing: str, seq_len: int) -> None:
-    """InvalidOptionError if the packing is unknown or seq_len is out of range."""
+    """Raises InvalidOptionError if the packing is unknown or seq_len is out of range."""
     if packing not in PACKINGS:
         raise InvalidOptionError(f"No packing {packing!r}.", remedy=f"There are: {', '.join(PACKINGS)}.")
     if not 1 <= seq_len <= 1 << 20:

@@ -122,7 +122,7 @@ class TokenArray:
             sums = sums[count:]
 
     def check(self, start: npt.NDArray[np.int64], length: npt.NDArray[np.int64]) -> None:
-        """DamagedStoreError if one of these ranges of tokens is damaged. Each piece is checked only once."""
+        """Raises DamagedStoreError if one of these ranges of tokens is damaged. Each piece is checked only once."""
         try:
             for name in ("tokens", "mask"):
                 if name in self._pieces:
@@ -154,13 +154,13 @@ class TokenArray:
 
 
 def read_meta(home: Home, folder: str) -> dict[str, Any]:
-    """The `meta.json` of the tokens in this folder. BrokenSealError if it is damaged."""
+    """Returns the `meta.json` of the tokens in this folder. Raises BrokenSealError if it is damaged."""
     name = f"{folder}/meta.json"
     return sealing.unsealed_json(name, home.read(name), before=b'{"documents":')
 
 
 def key_of(home: Home, folder: str) -> TokenKey:
-    """The key of the tokens in this folder, from their `meta.json`. DamagedStoreError if it does not match the folder."""
+    """Returns the key of the tokens in this folder, from their `meta.json`. DamagedStoreError if it does not match the folder."""
     try:
         meta = read_meta(home, folder)
         key = TokenKey(folder.split("/")[1], str(meta["tokenizer"]), str(meta["boundary"]))
@@ -172,7 +172,7 @@ def key_of(home: Home, folder: str) -> TokenKey:
 
 
 def damaged(folder: str) -> DamagedStoreError:
-    """The error for damaged tokens in this folder."""
+    """Returns the error for damaged tokens in this folder."""
     return DamagedStoreError(f"The stored tokens in {folder} are damaged.", remedy="Run `choline-data repair`.")
 
 
@@ -194,7 +194,7 @@ def _batches(revision: Revision) -> Iterator[tuple[int, int]]:
 def _encoded(
     home: Home, digest: str, tokenizer: Tokenizer, boundary: str, start: int, stop: int
 ) -> tuple[Tokens, Any, Any]:
-    """Rows start … stop-1 of a revision as flat tokens, document lengths, and for chats the assistant mask."""
+    """Returns rows start … stop-1 of a revision as flat tokens, document lengths, and for chats the assistant mask."""
     revision = _revision(home, digest)
     before, after = (np.asarray(t, np.uint32) for t in tokenizer.boundary(boundary))
     pieces: list[Tokens] = []
@@ -220,7 +220,7 @@ def _encoded(
 
 
 def _texts(batch: pa.RecordBatch, kind: str) -> tuple[list[list[str]], list[list[int]] | None]:
-    """Each sample as a list of texts to tokenize in order, and for chats whether each text is spoken by the assistant."""
+    """Returns each sample as a list of texts to tokenize in order, and for chats whether each text is spoken by the assistant."""
     if kind in ("chat", "preference") and "turns" in batch.schema.names:
         documents, spoken = [], []
         for turns in batch["turns"].to_pylist():
@@ -268,7 +268,7 @@ def tokenize(
     progress: Progress | None = None,
     on_request: bool = False,
 ) -> TokenArray:
-    """The stored tokens of a revision. Makes them if they are missing or damaged.
+    """Returns the stored tokens of a revision. Makes them if they are missing or damaged.
 
     With `on_request`, new tokens count against the home's quota and may be evicted. Without it, they are never evicted, even if
     they were made on request before.

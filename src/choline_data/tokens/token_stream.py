@@ -51,7 +51,7 @@ PIECE = pa.struct([pa.field("row", pa.int64()), pa.field("tokens", pa.int32())])
 def token_options(
     tokenizer: str | Tokenizer = "bytes", seq_len: int = 1024, packing: str = "concat", boundary: str = "eos"
 ) -> dict[str, str]:
-    """The options of a tokens recipe. They identify the tokenizer by its digest."""
+    """Returns the options of a tokens recipe. They identify the tokenizer by its digest."""
     engine = tokenizer if isinstance(tokenizer, Tokenizer) else Tokenizer(tokenizer)
     check_packing(packing, seq_len)
     engine.boundary(boundary)
@@ -69,7 +69,7 @@ def token_options(
 def remote_options(
     tokenizer: str | Tokenizer = "bytes", seq_len: int = 1024, packing: str = "concat", boundary: str = "eos"
 ) -> dict[str, str]:
-    """The options of a tokens recipe in a request to a server.
+    """Returns the options of a tokens recipe in a request to a server.
 
     A tokenizer file on this machine is read here and identified by its digest. A name or a digest that is not a file here is
     sent unchanged; the server resolves it.
@@ -138,7 +138,7 @@ def _array(
 
 
 def _held(home: Home, key: TokenKey) -> TokenArray:
-    """The stored tokens. If they were made on request, marks them as used."""
+    """Returns the stored tokens. If they were made on request, marks them as used."""
     array = TokenArray(home, key)
     if home.exists(key.marker):
         array.on_request = True
@@ -167,7 +167,7 @@ class _Packed:
         self.documents, self._index, self._rows = steady(lambda: self._counted(store, chosen, part), self.array.files)
 
     def _counted(self, store: Store, chosen: Ints | None, part: str) -> tuple[Documents, BestFit | None, int]:
-        """The documents, their index (only for packing `bfd`), and the number of rows."""
+        """Returns the documents, their index (only for packing `bfd`), and the number of rows."""
         documents = Documents(self.array, chosen)
         if self.packing != "bfd":
             return documents, None, concat_rows(documents, self.seq_len)
@@ -199,7 +199,7 @@ class _Packed:
         return self._rows
 
     def pick(self, rows: Ints) -> PackedRows:
-        """The packed rows with these numbers."""
+        """Returns the packed rows with these numbers."""
         return self._index.pick(rows) if self._index is not None else concat(self.documents, rows, self.seq_len)
 
 
@@ -209,7 +209,7 @@ def _packed(store: Store, source: RecipeSource, options: Mapping[str, str]) -> _
 
 
 def token_rows(tokenizer: Tokenizer | None = None) -> RowsOf:
-    """The hook that `resolve_mix` takes as `rows_of`: counts packed rows in the tokens view, samples in the others.
+    """Returns the hook that `resolve_mix` takes as `rows_of`: counts packed rows in the tokens view, samples in the others.
 
     With `tokenizer`, small datasets without stored tokens for it are tokenized now.
     """
@@ -278,15 +278,15 @@ class TokenStream:
         return not all(file.unchanged() for file in self.files)
 
     def mean_row_bytes(self) -> float:
-        """Approximate bytes of a packed row."""
+        """Returns the approximate bytes of a packed row."""
         return float((self._dtype.itemsize + self.masked) * (self.seq_len + 1) + 24)
 
     def placed(self, positions: Ints) -> tuple[npt.NDArray[np.uint16], Ints]:
-        """The source and the rank of each of these ascending positions."""
+        """Returns the source and the rank of each of these ascending positions."""
         return placed(self.plan, positions)
 
     def read_at(self, positions: Ints) -> pa.RecordBatch:
-        """The packed rows at these ascending positions, in the wire schema."""
+        """Returns the packed rows at these ascending positions, in the wire schema."""
         for name in self._marked:
             derived.of(self._home).mark(self._home, name)
         try:
@@ -347,7 +347,7 @@ class TokenStream:
         return pa.record_batch(arrays, schema=self.wire_schema)
 
     def _rows(self, number: int, ranks: Ints) -> Ints:
-        """The numbers of a source's packed rows at these ascending ranks."""
+        """Returns the numbers of a source's packed rows at these ascending ranks."""
         order = self._orders[number]
         if order.scattered(ranks):
             return order.rows_at(ranks)
@@ -358,7 +358,7 @@ class TokenStream:
         return out
 
     def _window(self, number: int, epoch: int, window: int) -> Ints:
-        """The numbers of a source's packed rows in a window of its order."""
+        """Returns the numbers of a source's packed rows in a window of its order."""
         key = (number, epoch, window)
         found = self._held.get(key)
         if found is None:
@@ -371,14 +371,14 @@ class TokenStream:
         return found
 
     def read(self, start: int, stop: int) -> pa.RecordBatch:
-        """The packed rows at positions start … stop-1."""
+        """Returns the packed rows at positions start … stop-1."""
         if not 0 <= start <= stop:
             raise OutOfRangeError(f"Positions {start} to {stop} are not a range.")
         return self.read_at(np.arange(start, stop, dtype=np.int64))
 
 
 def _windows(flat: npt.NDArray[Any], room: int) -> npt.NDArray[Any] | None:
-    """Every slice of `room` values, as a view. None if the array is shorter than `room`."""
+    """Returns every slice of `room` values, as a view. None if the array is shorter than `room`."""
     return np.lib.stride_tricks.sliding_window_view(flat, room) if len(flat) >= room else None
 
 

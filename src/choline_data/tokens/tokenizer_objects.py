@@ -13,7 +13,7 @@ _REMEDY = "Name `bytes`, a tokenizer.json or `tiktoken:NAME`, or pass a Tokenize
 
 
 def tokenizer_of(value: Any) -> Tokenizer:
-    """The tokenizer for a name, a path, or an object.
+    """Returns the tokenizer for a name, a path, or an object.
 
     The object is a `tokenizers.Tokenizer`, a fast tokenizer of transformers, or an encoding that `tiktoken.get_encoding`
     returned. Raises InvalidOptionError for another object.

@@ -31,13 +31,13 @@ _BOS = ("<|startoftext|>", "<s>", "<|begin_of_text|>", "<bos>", "<|bos|>", "[CLS
 
 
 def check_boundary(boundary: str) -> None:
-    """InvalidOptionError if this is not one of BOUNDARIES."""
+    """Raises InvalidOptionError if this is not one of BOUNDARIES."""
     if boundary not in BOUNDARIES:
         raise InvalidOptionError(f"No boundary {boundary[:40]!r}.", remedy=f"There are: {', '.join(BOUNDARIES)}.")
 
 
 def file_content(path: str) -> bytes:
-    """The content of a tokenizer.json, a regular file of at most `FILE_BYTES`. Never blocks on a FIFO or a device."""
+    """Returns the content of a tokenizer.json, a regular file of at most `FILE_BYTES`. Never blocks on a FIFO or a device."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as error:
@@ -124,14 +124,14 @@ class Tokenizer:
         )
 
     def boundary(self, boundary: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The tokens before and after each document."""
+        """Returns the tokens before and after each document."""
         check_boundary(boundary)
         before = (self._special(_BOS, "bos"),) if "bos" in boundary else ()
         after = (self._special(_EOS, "eos"),) if "eos" in boundary else ()
         return before, after
 
     def encode(self, texts: Sequence[str]) -> list[Tokens]:
-        """The token ids of each text. Adds no special tokens (boundary tokens come from `boundary`)."""
+        """Returns the token ids of each text. Adds no special tokens (boundary tokens come from `boundary`)."""
         if self.kind == "bytes":
             return [np.frombuffer(text.encode(), np.uint8).astype(np.uint32) for text in texts]
         if self.kind == "tiktoken":
@@ -157,7 +157,7 @@ def _is_fault(error: BaseException) -> bool:
 
 
 def _encoding(name: str) -> Any:
-    """An encoding of tiktoken. Tiktoken downloads it at the first use on a machine."""
+    """Returns an encoding of tiktoken. Tiktoken downloads it at the first use on a machine."""
     try:
         import tiktoken
     except ModuleNotFoundError as error:
@@ -178,7 +178,7 @@ def _encoding(name: str) -> Any:
 
 
 def _from_json(raw: bytes, shown: str) -> Any:
-    """The tokenizer in this `tokenizer.json`. InvalidOptionError if the content is invalid, or truncates or pads texts."""
+    """Returns the tokenizer in this `tokenizer.json`. InvalidOptionError if the content is invalid, or truncates or pads texts."""
     try:
         import tokenizers
     except ModuleNotFoundError as error:

@@ -58,7 +58,7 @@ class Arrays(NamedTuple):
         return cls(tokens, length, codes, assistant, _full(length, tokens.shape[1]))
 
     def part(self, first: int, count: int) -> Arrays:
-        """The arrays of `count` rows from row `first` on."""
+        """Returns the arrays of `count` rows from row `first` on."""
         rows = slice(first, first + count)
         length = self.length[rows]
         assistant = None if self.assistant is None else self.assistant[rows]
@@ -100,11 +100,11 @@ class Packed:
         return np.asarray(place - np.maximum.accumulate(np.where(self.begins, place, 0), axis=1))
 
     def inputs(self) -> Ints:
-        """All tokens except the last of each row."""
+        """Returns all tokens except the last of each row."""
         return self.tokens[:, :-1].astype(np.int64, order="C")
 
     def targets(self, padding: int) -> Ints:
-        """All tokens except the first of each row, with `padding` in the padding."""
+        """Returns all tokens except the first of each row, with `padding` in the padding."""
         out = self.tokens[:, 1:].astype(np.int64, order="C")
         if not self.full:
             out[~self.filled[:, 1:]] = padding
@@ -217,7 +217,7 @@ FORMATS = {
 
 
 def token_format(name: str | TokenFormat) -> TokenFormat:
-    """The format with this name: one of ours, or one that an installed package adds by an entry point.
+    """Returns the format with this name: one of ours, or one that an installed package adds by an entry point.
 
     A TokenFormat is returned as it is.
     """
@@ -252,7 +252,10 @@ def _loaded(point: EntryPoint) -> TokenFormat:
 
 
 def row_seq_len(name: str | TokenFormat | None, seq_len: int) -> int:
-    """The `seq_len` for the recipe, so that this format gives rows of `seq_len` tokens. Rows of a recipe have one token more."""
+    """Returns the `seq_len` for the recipe, so that this format gives rows of `seq_len` tokens.
+
+    Rows of a recipe have one token more.
+    """
     if name is None or token_format(name).shifted:
         return seq_len
     if seq_len < 2:
@@ -314,7 +317,10 @@ def _numbered_on(name: str, values: list[Any]) -> Any:
 def to_rows(
     name: str | TokenFormat, batch: pa.RecordBatch, positions: Ints | None = None, datasets: Sequence[str] | None = None
 ) -> list[Any]:
-    """Each row of the batch separately. A flat format gives batches of one row; others give fields without batch dimension."""
+    """Returns each row of the batch separately.
+
+    A flat format gives batches of one row; others give fields without batch dimension.
+    """
     if token_format(name).flat:
         return [
             to_format(name, batch.slice(row, 1), None if positions is None else positions[row : row + 1], datasets)

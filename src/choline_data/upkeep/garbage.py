@@ -90,7 +90,7 @@ def collect(home: Home, *, keep_days: float = KEEP_DAYS, dry_run: bool = False, 
 def _sorted_out(
     home: Home, own: Lease, keep_days: float, holders: list[tuple[Holder, bool]]
 ) -> tuple[GarbageReport, list[str]]:
-    """The report, and the objects to delete in the order of deletion."""
+    """Returns the report, and the objects to delete in the order of deletion."""
     now = own.now()
     living = [holder for holder, lives in holders if lives and holder.kind == WRITE]
     kept = kept_revisions(home, keep_days, now)
@@ -121,7 +121,7 @@ def _sorted_out(
 
 
 def _needed(home: Home, kept: dict[str, Reason]) -> dict[str, Reason]:
-    """The objects of the kept revisions, with the reason for each."""
+    """Returns the objects of the kept revisions, with the reason for each."""
     needed: dict[str, Reason] = {}
     for revision, why in kept.items():
         names = [manifest_name(revision), rejects_name(revision)]

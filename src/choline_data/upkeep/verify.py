@@ -22,7 +22,7 @@ _READ = 8 << 20
 
 
 def sha256_of(home: Home, name: str) -> str:
-    """The sha256 of an object's content, which is read in pieces of 8 MiB."""
+    """Returns the sha256 of an object's content, which is read in pieces of 8 MiB."""
     digest = hashlib.sha256()
     size = home.size(name)
     for at in range(0, size, _READ):

@@ -17,7 +17,7 @@ _PATTERN = 8
 
 
 def work_of(predicate: Predicate, row_bytes: Mapping[str, float]) -> float:
-    """The cost in units per row. `row_bytes` has the mean bytes per row of each column."""
+    """Returns the cost in units per row. `row_bytes` has the mean bytes per row of each column."""
     parsed = _JSON * row_bytes.get("extra", 0.0) if any(field.path for field in predicate.fields) else 0.0
     return parsed + _of(predicate.tree, row_bytes)
 

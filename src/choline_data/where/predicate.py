@@ -212,6 +212,6 @@ _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 
 
 def moment(text: str) -> datetime:
-    """The time of an ISO 8601 text. Without an offset it is UTC."""
+    """Returns the time of an ISO 8601 text. Without an offset it is UTC."""
     found = datetime.fromisoformat(text)
     return found if found.tzinfo else found.replace(tzinfo=UTC)

@@ -62,12 +62,12 @@ _PYTHON: dict[str, Callable[[Any, Any], bool]] = {
 
 
 def selection_name(revision: str, predicate: Predicate) -> str:
-    """The object that holds the rows of a revision that the predicate keeps."""
+    """Returns the name of the object that holds the rows of a revision that the predicate keeps."""
     return f"selections/{revision}/{hashlib.sha256(predicate.text.encode()).hexdigest()}.arrow"
 
 
 def selected_rows(home: Home, revision: Revision, where: str) -> RowNumbers:
-    """The rows that the `where` keeps, ascending. The result is stored, and evaluated again only after its eviction."""
+    """Returns the rows that the `where` keeps, ascending. The result is stored, and evaluated again only after its eviction."""
     predicate = parse_where(where)
     name = selection_name(revision.revision, predicate)
     if home.exists(name):
@@ -81,7 +81,7 @@ def selected_rows(home: Home, revision: Revision, where: str) -> RowNumbers:
 
 
 def encoded(name: str, where: str, rows: RowNumbers) -> bytes:
-    """The bytes of the object that holds these rows, with its seal."""
+    """Returns the bytes of the object that holds these rows, with its seal."""
 
     def encode(stated: str) -> bytes:
         metadata = {_HEAD: orjson.dumps({sealing.KEY: stated, "where": where})}
@@ -95,7 +95,7 @@ def encoded(name: str, where: str, rows: RowNumbers) -> bytes:
 
 
 def read_selection(home: Home, name: str, count: int) -> tuple[str, RowNumbers]:
-    """The `where` and the rows of a stored selection. DamagedStoreError if it is damaged or has rows from `count` on."""
+    """Returns the `where` and the rows of a stored selection. DamagedStoreError if it is damaged or has rows from `count` on."""
     raw = home.read(name)
     intact = sealing.is_intact(name, raw)
     if intact is False:
@@ -132,13 +132,13 @@ def _damaged(name: str) -> DamagedStoreError:
 
 
 def within(rows: RowNumbers, spans: Sequence[tuple[int, int]]) -> RowNumbers:
-    """Those of the rows that are in one of the spans. Rows and spans must ascend."""
+    """Returns those of the rows that are in one of the spans. Rows and spans must ascend."""
     cuts = np.searchsorted(rows, np.array(spans, dtype=np.int64).reshape(-1, 2))
     return np.concatenate([rows[:0], *(rows[low:high] for low, high in cuts.tolist())])
 
 
 def evaluated(revision: Revision, predicate: Predicate) -> RowNumbers:
-    """The rows that the predicate keeps, ascending. UnknownFieldError for an `extra` key that no row has."""
+    """Returns the rows that the predicate keeps, ascending. Raises UnknownFieldError for an `extra` key that no row has."""
     columns = sorted({field.name.partition(".")[0] for field in predicate.fields})
     sought = {field.path for field in predicate.fields if field.path}
     seen: set[tuple[str, ...]] = set()
@@ -162,7 +162,10 @@ def evaluated(revision: Revision, predicate: Predicate) -> RowNumbers:
 
 
 def _rows_at_once(revision: Revision, predicate: Predicate, columns: Sequence[str]) -> int:
-    """The number of rows to evaluate at a time, some milliseconds of work. RequestTooLargeError if the total is too much."""
+    """Returns the number of rows to evaluate at a time, some milliseconds of work.
+
+    Raises RequestTooLargeError if the total is too much.
+    """
     sample = revision.read(0, min(_ROWS_SAMPLED, revision.rows), columns)
     rows = max(sum(batch.num_rows for batch in sample), 1)
     sizes = {name: sum(batch[name].nbytes for batch in sample) / rows for name in sample[0].schema.names if sample}
@@ -194,7 +197,7 @@ class _Batch:
         return self._parsed
 
     def values(self, path: tuple[str, ...]) -> list[Any]:
-        """The value at this path in each row's `extra`; None if the row has no such value."""
+        """Returns the value at this path in each row's `extra`; None if the row has no such value."""
         if path not in self._found:
             self._found[path] = [_at(row, path) for row in self.parsed]
         return self._found[path]
@@ -247,7 +250,7 @@ class _Batch:
         return pc.utf8_length(self._field(field))
 
     def _whole(self, name: str) -> pa.Array:
-        """The stored column; else the revision's constant, repeated for each row; else nulls."""
+        """Returns the stored column; else the revision's constant, repeated for each row; else nulls."""
         if name in self._batch.schema.names:
             return self._batch[name]
         rows = self._batch.num_rows
@@ -256,7 +259,7 @@ class _Batch:
         return pa.nulls(rows, _ABSENT.get(name, pa.string()))
 
     def _field(self, field: Field) -> pa.Array:
-        """The field as a flat column."""
+        """Returns the field as a flat column."""
         if field.path:
             return pa.array([None if value is None else True for value in self.values(field.path)], pa.bool_())
         top, _, member = field.name.partition(".")
@@ -280,7 +283,7 @@ _ABSENT = {
 
 
 def _first(column: pa.Array, member: str) -> pa.Array:
-    """A member of the first item of each row's list; null if the list is empty."""
+    """Returns a member of the first item of each row's list; null if the list is empty."""
     lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False).astype(np.int64)
     starts = np.cumsum(lengths) - lengths
     members = pc.struct_field(pc.list_flatten(column), member)
