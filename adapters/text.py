@@ -7,6 +7,7 @@ document. If the encoding of a few documents among many is not clear, their non-
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -33,6 +34,7 @@ from choline_data.adapters.reading.rows import SourceRows, file_shards
 from choline_data.errors import ChoiceNeededError, InvalidOptionError, SourceDamagedError, SourceTooLargeError
 from choline_data.places.pins import without_pin
 
+log = logging.getLogger("choline_data")
 UNITS = ("document", "line", "paragraph", "separator")
 SUFFIXES = MARKUP | {"txt", "text", "asc"}
 MIN_LINES = 50
@@ -90,7 +92,7 @@ class Text:
     def _documents(self, shard: Shard, start: int) -> Iterator[SourceChunk]:
         rows = SourceRows(shard.origin, {"text": pa.large_string(), "path": pa.string(), "encoding": pa.string()})
         files = shard.files or (SourceFile(shard.path, shard.name, shard.size),)
-        unknown = 0
+        unknown: list[str] = []
         for number, (file, data) in enumerate(members.contents(files[start:], self.max_bytes), start):
             if data is None:
                 raise self._too_large(file.name, "document")
@@ -99,13 +101,18 @@ class Text:
             try:
                 text, encoding = decoded(data, file.name, self.encoding, without_pin(file.path)[1].charset)
             except ChoiceNeededError:
-                unknown += 1
-                if unknown > UNKNOWN_SHARE * len(files):
+                unknown.append(file.name)
+                if len(unknown) > UNKNOWN_SHARE * len(files):
                     raise
                 text, encoding = with_escapes(data), "unknown"
             values = {"text": text, "path": file.name, "encoding": encoding}
             rows.add(number, values, len(data), file.name)
         yield from rows.take()
+        if unknown:
+            log.warning(
+                "The encoding of %d of %d documents is not clear; the first: %s. Name it: --encoding '%s=NAME'.",
+                len(unknown), len(files), unknown[0], unknown[0],
+            )  # fmt: skip
 
     def _units(self, shard: Shard) -> Iterator[tuple[list[str], dict[int, str]]]:
         """Yields the texts, and for texts that are rejected the reasons by row number. A text is rejected if it is not UTF-8."""

@@ -277,3 +277,16 @@ def test_numbers_in_binary_are_no_text():
 
 def test_a_few_bytes_in_another_script_are_a_question():
     assert decide(bytes.fromhex("8845885c8a738bda")).encoding == ""
+
+
+def test_a_warning_counts_the_documents_whose_encoding_is_not_clear(tmp_path, caplog):
+    files = []
+    for number in range(40):
+        path = tmp_path / f"{number:02}.txt"
+        path.write_bytes(bytes.fromhex("8845885c8a738bda") if number == 7 else b"A plain document in ASCII.")
+        files.append(SourceFile(str(path), path.name, path.stat().st_size))
+    reader = Text(unit="document")
+    for shard in reader.shards(files):
+        assert sum(chunk.batch.num_rows for chunk in reader.read(shard)) == 40
+    (record,) = caplog.records
+    assert record.getMessage().startswith("The encoding of 1 of 40 documents is not clear; the first: 07.txt.")
