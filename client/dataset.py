@@ -237,7 +237,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
     def _pass(self, kind: type[Pass], progress: PassProgress, whole: Share, **options: Any) -> Pass:
         standing = self._standing
         standing.forget_pass()
-        standing.progress = progress
+        standing.progress, standing.reads_ahead = progress, frameworks.iterating(self).reads_ahead
         myself = weakref.ref(self)
 
         def done() -> None:

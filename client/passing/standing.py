@@ -52,6 +52,7 @@ class Standing:
     unknown: bool = False  # workers read the dataset, and their position is not known
     in_workers: bool = False
     foreign_workers: bool = False  # the workers belong to a loader other than `dataset.loader()`
+    reads_ahead: bool = False  # the loader of the running pass holds a batch that the loop has not received
     started_by: weakref.ref[Any] | None = None  # the iterator that started the workers
     left_unknown: bool = False  # an iteration with foreign workers was left, and another one began
 
@@ -85,7 +86,7 @@ class Standing:
         """Records that no pass is running, here or in workers."""
         self.progress, self.live = None, None
         self.unknown = self.in_workers = self.foreign_workers = self.left_unknown = False
-        self.started_by = None
+        self.reads_ahead, self.started_by = False, None
 
     def running(self) -> Pass | None:
         """Returns the pass that is running in this process, or None."""
@@ -145,13 +146,13 @@ class Standing:
     def continue_endless(self) -> None:
         """Makes the next pass over an endless stream begin at the position where the last pass was left.
 
-        Raises InvalidOptionError if workers of another loader read the last pass, because they do not report its position.
+        Raises InvalidOptionError if another loader read the last pass ahead, because it does not report its position.
         """
         left = self.progress is not None and not self.progress.finished
-        if self.left_unknown or (left if in_worker() else self.foreign_workers):
+        if self.left_unknown or (left if in_worker() else self.foreign_workers or (left and self.reads_ahead)):
             raise InvalidOptionError(
-                "This stream has no end, and an iteration over it with workers of a DataLoader was left. The next one cannot "
-                "continue there, because this process does not know their position.",
+                "This stream has no end, and an iteration over it was left that a DataLoader with workers or Accelerate reads "
+                "ahead. The next one cannot continue there, because the position of the loop is not known.",
                 remedy="Use dataset.loader(), which continues. Or call dataset.seek(position) before each iteration.",
                 option="num_workers",
             )

@@ -18,6 +18,7 @@ class Found:
     dispatcher: bool = False  # Accelerate reads all samples on one rank and sends the others their part
     stateless: bool = False  # the loader has workers and does not track their positions
     ours: bool = False  # the loader is dataset.loader(), which tracks and can restart its workers
+    reads_ahead: bool = False  # Accelerate's loaders hold one batch that the loop has not received
     shard_group: int = 0  # samples in a step of all ranks, if Accelerate makes each rank read all and keep its part
 
 
@@ -48,8 +49,10 @@ def iterating(dataset: object) -> Found:
     if data is None:
         return Found()
     loader_batch, workers, loader, dispatcher, group, stateless, ours = None, 0, False, False, 0, False, False
+    ahead = False
     for value in _objects():
         kind = type(value).__name__
+        ahead |= kind in ("DataLoaderShard", "DataLoaderDispatcher") and _reaches(value, dataset)
         if kind == "IterableDatasetShard" and _reaches(value, dataset):
             size = getattr(value, "batch_size", 1)
             group = size if getattr(value, "split_batches", False) else size * getattr(value, "num_processes", 1)
@@ -60,7 +63,7 @@ def iterating(dataset: object) -> Found:
             ours = hasattr(value.dataset, "counts_steps")
             counted = hasattr(value, "state_dict") or ours
             stateless = workers > 0 and not counted
-    return Found(loader_batch, workers, loader, dispatcher, stateless, ours, group)
+    return Found(loader_batch, workers, loader, dispatcher, stateless, ours, ahead, group)
 
 
 def starting_workers() -> Any:

@@ -6,6 +6,7 @@ from itertools import islice
 from typing import Any
 
 import pytest
+import torch
 from tests.client.conftest import positions
 from torch.utils.data import DataLoader
 
@@ -107,3 +108,20 @@ def test_a_stateful_loader_with_workers_continues_from_its_own_state(firehose: A
         next(iter(loader))
     loader.load_state_dict(state)
     assert positions(islice(loader, 2)) == list(range(24, 40))
+
+
+@pytest.mark.parametrize("dispatch", [False, True])
+def test_a_batch_that_accelerate_holds_is_not_lost_without_a_word(firehose: Any, dispatch: bool):
+    from accelerate.data_loader import prepare_data_loader
+
+    dataset = firehose(repeat=True)
+    plain = DataLoader(dataset, batch_size=8, collate_fn=lambda samples: collate(samples)["position"])
+    loader = prepare_data_loader(
+        plain, device=torch.device("cpu"), num_processes=1, dispatch_batches=dispatch, put_on_device=True
+    )
+    first = next(iter(loader))
+    assert first.tolist() == list(range(8))
+    with pytest.raises(InvalidOptionError, match=r"dataset\.loader\(\)"):
+        next(iter(loader))
+    dataset.seek(8)
+    assert next(iter(loader)).tolist() == list(range(8, 16))
