@@ -24,7 +24,7 @@ class Coco:
     """Reads a row for each result, or for each image with its annotations, category names and captions."""
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """Returns a shard for each JSON file. Each shard also has all images."""
+        """Returns a shard for each JSON file. Each shard also lists all images of the source."""
         pictures = tuple(f for f in files if ".json" not in f.name)
         return [Shard(f.path, f.name, size=f.size, files=pictures) for f in files if ".json" in f.name]
 

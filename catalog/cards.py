@@ -46,7 +46,7 @@ class Card:
     title: str = ""
     description: str = ""
     revision: str = ""  # revision of the source; empty if it is not pinned
-    adapter: str = ""  # empty: detected
+    adapter: str = ""  # name of the adapter; empty if `add` detects it
     configs: tuple[str, ...] = ()  # the known configs; `*` stands for a part that varies
     config: str = ""
     split: str = ""

@@ -184,7 +184,8 @@ class WebFace(ABC):
             return True
         if not settings.tls_cert and not settings.insecure:
             return False
-        if settings.tls_cert or settings.token_file:  # a page has no certificate for the name and no token
+        # a page of another site has no certificate for the name, and no token
+        if settings.tls_cert or settings.token_file:
             return True
         return _is_address(name) or name in (socket.gethostname().lower(), socket.gethostname().lower().split(".")[0])
 

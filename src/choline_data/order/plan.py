@@ -25,7 +25,7 @@ _DEALT_KEPT = 32
 _FEW_SLOTS = (
     32  # up to this many slots of a mixing block are computed one by one, which is cheaper than the whole block
 )
-_SHARES_AT_ONCE = 1 << 16  # quotas that are computed together
+_SHARES_AT_ONCE = 1 << 16  # number of quotas that are computed together
 
 
 @dataclass(frozen=True)

@@ -146,7 +146,7 @@ def best_fit(documents: Documents, seq_len: int) -> BestFit:
 def _fitted(sizes: list[int], room: int) -> Ints:
     """Returns the row number of each piece, from 0.
 
-    `sizes` are in descending order. Sequential: each choice depends on all before it.
+    `sizes` are in descending order. The loop can't be vectorised, because each choice depends on all choices before it.
     """
     rows: list[int] = []
     by_space: dict[int, list[int]] = {}  # the rows, grouped by their number of free places

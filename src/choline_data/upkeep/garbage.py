@@ -186,7 +186,7 @@ def _delete_remote(home: Home, names: list[str]) -> None:
     paths = [home.path(name) for name in names]
     try:
         home.fs.rm(paths)
-    except FileNotFoundError:  # another `gc` has deleted some of them
+    except FileNotFoundError:  # another `gc` has deleted some of these objects
         for path in paths:
             with suppress(FileNotFoundError):
                 home.fs.rm(path)
