@@ -302,7 +302,7 @@ def _lists_under_key(document: dict[str, Any]) -> list[Any] | None:
 
 def _are_lists_of_words(values: list[Any]) -> bool:
     lists = sum(isinstance(value, list) for value in values)
-    return lists > 1 and 5 * lists >= 4 * len(values) and all(isinstance(v, str) or _is_words(v) for v in values)
+    return 2 * lists > len(values) and all(isinstance(v, str) or _is_words(v) for v in values)
 
 
 def _is_words(row: Any) -> bool:

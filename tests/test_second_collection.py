@@ -24,7 +24,6 @@ REFUSED = {
 }
 # Faults that are known: the rows, or the kind that these sets get.
 KNOWN = {
-    "chatterbot_yaml": "two conversations in YAML are lost",
     "bfcl/BFCL_v4_parallel.json": "nested turns are a table",
     "bfcl/BFCL_v4_multi_turn_base.json": "nested turns are a table",
     "bfcl/BFCL_v4_simple_java.json": "nested turns are a table",

@@ -225,6 +225,23 @@ def test_lists_of_turns_are_rows_of_a_chat(write: Callable[..., Path]) -> None:
     assert rows == [["Hello", "Hi"], ["How old are you?", "7"], ["Bye"], ["No dash here"], ["So?", "true"]]
 
 
+@pytest.mark.parametrize(
+    ("turns", "rows"),
+    [
+        ("- - Hello\n  - Hi\n", [["Hello", "Hi"]]),
+        (
+            "- - Hello\n  - Hi\n- talk\n  - to me\n- - So?\n  - Yes\n",
+            [["Hello", "Hi"], ["talk - to me"], ["So?", "Yes"]],
+        ),
+    ],
+)
+def test_a_single_list_and_lists_with_many_words_beside_them_are_rows(
+    read: Callable[..., Any], write: Callable[..., Path], turns: str, rows: list[list[str]]
+) -> None:
+    found = read(YamlDocument(), write("a.yml", "categories:\n- talk\nconversations:\n" + turns))
+    assert [row["conversations"] for row in found.rows] == rows
+
+
 def test_a_yaml_bomb_is_refused(read: Callable[..., Any], write: Callable[..., Path]) -> None:
     bomb = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
         f"{chr(98 + n)}: &{chr(98 + n)} [{','.join(['*' + chr(97 + n)] * 10)}]\n" for n in range(8)
