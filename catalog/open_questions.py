@@ -23,12 +23,14 @@ from choline_data.adapters.reading.names import parts
 from choline_data.adapters.reading.split_words import splits_in
 from choline_data.adapters.reading.splits import WHY_NO_SPLIT, split_called
 from choline_data.catalog.account import FileAccount
+from choline_data.catalog.unread_bulk import formats_of, unread_bulk
 from choline_data.errors import ChoiceNeededError, one_line
 
 ALIKE = 0.5  # files whose columns agree in this share are files of one schema
 REPEATED = 0.9  # a file repeats another one if this share of its sampled rows occurs in the other one
 MIN_ROWS = 3
 MOST_PATTERNS = 4
+MOST_FORMATS = 16
 _GENERAL = frozenset({"JsonDocument", "JsonLines", "Delimited", "Text", "ArrowFile", "SourceTree"})
 _DATABASES = frozenset({"Sqlite", "DuckDbFile"})
 _NAMING = frozenset({"MediaTable", "Coco"})
@@ -162,14 +164,28 @@ def _unjoined_files(planned: Planned) -> None:
     )
 
 
-def _patterns_without(names: Sequence[str], others: Sequence[str]) -> list[str]:
+def _unread_bulk(planned: Planned) -> None:
+    """Files of named formats that nothing reads, if they outnumber what is read and the user has chosen none of the rest."""
+    unread = unread_bulk(planned.account)
+    loose = [f.name for f in unread if planned.in_question(f.name)]
+    used = [f.name for f in planned.account if f.role in (USED, JOINED)]
+    if not loose or not any(map(planned.in_question, used)):
+        return
+    _ask(
+        f"{planned.source.location}: {len(unread):,} files are of formats that no adapter reads: {formats_of(unread)}. "
+        f"Only {len(used):,} are read: {_listed(used)}.",
+        f"{_option('--exclude', _patterns_without(loose, used, MOST_FORMATS))} (leave them out)",
+    )
+
+
+def _patterns_without(names: Sequence[str], others: Sequence[str], most: int = MOST_PATTERNS) -> list[str]:
     """Patterns that match these files and none of the others: their suffixes, or their folders."""
     suffixes = [f"*.{suffix}" for suffix in dict.fromkeys(parts(n)[-1].rpartition(".")[2] for n in names)]
     depth = min(len(parts(name)) for name in names)
     folders = [list(dict.fromkeys("/".join(parts(name)[:end]) for name in names)) for end in range(1, depth)]
     for patterns in (suffixes, *folders):
         chosen = ChosenNames(tuple(patterns))
-        if len(patterns) <= MOST_PATTERNS and not any(map(chosen.names, others)):
+        if len(patterns) <= most and not any(map(chosen.names, others)):
             return [f"'{pattern}'" for pattern in patterns]
     return [f"'{'/'.join(parts(name))}'" for name in names[:MOST_PATTERNS]]
 
@@ -375,6 +391,7 @@ def _ask_repeats(planned: Planned, name: str, other: str, how: str) -> None:
 _CHECKS = (
     _unrelated_media,
     _unjoined_files,
+    _unread_bulk,
     _stray_files,
     _same_stem,
     _unlike_tables,
