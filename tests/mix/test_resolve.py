@@ -129,7 +129,7 @@ def test_weights_of_tokens_and_bytes_are_turned_into_samples(shelf):
     assert weights(resolve_mix("short,long", shelf.home)) == {"short": 1, "long": 1}
     in_bytes = weights(resolve_mix("short,long", shelf.home, unit="bytes"))
     assert 3 < in_bytes["short"] / in_bytes["long"] < 10
-    with pytest.raises(InvalidMixError, match="counts tokens, the request bytes"):
+    with pytest.raises(InvalidMixError, match="unit of the mix is tokens, but the request has the unit bytes"):
         resolve_mix({"unit": "tokens", "sources": "short"}, shelf.home, unit="bytes")
     with pytest.raises(InvalidMixError, match="no unit 'words'"):
         resolve_mix("short", shelf.home, unit="words")
