@@ -10,7 +10,7 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -73,11 +73,12 @@ class Delimited:
             found = Dialect(self.delimiter, found.names, found.skip, found.header, found.blank_lines)
         if self.header == "no" and found.header:
             names = tuple(f"column_{i}" for i in range(len(found.names)))
-            found = Dialect(found.delimiter, names, max(found.skip - 1, 0), False, found.blank_lines)
+            found = replace(found, names=names, skip=max(found.skip - 1, 0), header=False)
         if self.header == "yes" and not found.header:
             line = text.splitlines()[max(found.skip - 1, 0)]
             first = line.split(None if found.delimiter == " " else found.delimiter)
-            found = Dialect(found.delimiter, tuple(first), max(found.skip, 1), True, found.blank_lines)
+            names = tuple(name.lstrip() if found.blank_after else name for name in first)
+            found = replace(found, names=names, skip=max(found.skip, 1), header=True)
         return found
 
     def _chunks(self, shard: Shard) -> Iterator[SourceChunk]:
@@ -182,6 +183,7 @@ class _Utf8:
         self.quotes = 0
         self.open_end = False  # whether the text ends without a line end
         self._blanks = dialect.delimiter == " "
+        self._spaced = _blanks_of(dialect.delimiter) if dialect.blank_after else None
         self._pieces = self._decoded(path, name, encoding, dialect.skip)
         self._buffer = b""
 
@@ -212,6 +214,9 @@ class _Utf8:
     def _line_ends(self, text: str) -> bytes:
         if self._blanks:
             text = "\n".join("\t".join(line.split()) for line in text.split("\n"))
+        if self._spaced is not None:
+            inside, quote, rest = text.partition('"') if self.quotes % 2 else ("", "", text)
+            text = inside + quote + self._spaced.sub(lambda found: found[1] or found[2], rest)
         data = text.encode("utf-8", "surrogatepass")
         self.quotes += data.count(b'"')
         self.open_end = not data.endswith((b"\n", b"\r"))
@@ -230,6 +235,11 @@ class _Utf8:
     def readable(self) -> bool:
         """Always true. pyarrow calls it."""
         return True
+
+
+def _blanks_of(delimiter: str) -> re.Pattern[str]:
+    """Matches a quoted field, or a delimiter with the blanks that follow it."""
+    return re.compile(rf'("(?:[^"]|"")*(?:"|\Z))|({re.escape(delimiter)}) +')
 
 
 READ_AHEAD = 4 << 20

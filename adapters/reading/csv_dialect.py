@@ -22,6 +22,7 @@ class Dialect:
     skip: int
     header: bool
     blank_lines: bool = False  # blank lines are part of this file's layout, not damage
+    blank_after: bool = False  # whether a blank follows each delimiter, which is no part of the field
     consistent: float = 1.0  # the share of the examined lines that have the usual number of fields
 
 
@@ -54,7 +55,8 @@ def _comments(lines: list[str], delimiters: str) -> int:
 
 
 def _sniffed(lines: list[str], delimiters: str, extension: str) -> Dialect:
-    ways = {d: _rows(lines, d) for d in delimiters}
+    spaced = {d for d in delimiters if _blank_follows(_rows(lines, d))}
+    ways = {d: _rows(lines, d, spaced=d in spaced) for d in delimiters}
     preferred = {"tsv": "\t", "tab": "\t", "psv": "|"}.get(extension, ",")
     preferred = preferred if preferred in delimiters else delimiters[0]
     scored = {d: _score(rows) for d, rows in ways.items()}
@@ -72,12 +74,17 @@ def _sniffed(lines: list[str], delimiters: str, extension: str) -> Dialect:
     names, skip, header = _header(rows)
     empty = sum(not line.strip("\r\n") for line in lines)
     leading = next((n for n, line in enumerate(lines) if line.strip("\r\n")), 0)
-    return Dialect(best, names, skip + leading, header, empty * 10 > len(lines), scored[best][0])
+    return Dialect(best, names, skip + leading, header, empty * 10 > len(lines), best in spaced, scored[best][0])
 
 
-def _rows(lines: list[str], delimiter: str) -> list[list[str]]:
+def _blank_follows(rows: list[list[str]]) -> bool:
+    """Whether each delimiter of at least two rows is followed by a blank."""
+    return len(rows) > 1 and all(len(row) > 1 and all(cell.startswith(" ") for cell in row[1:]) for row in rows)
+
+
+def _rows(lines: list[str], delimiter: str, *, spaced: bool = False) -> list[list[str]]:
     try:
-        return [row for row in csv.reader(lines, delimiter=delimiter) if row][:200]
+        return [row for row in csv.reader(lines, delimiter=delimiter, skipinitialspace=spaced) if row][:200]
     except csv.Error:  # a field over 128 KiB: an unclosed quote, or a long text
         return [line.rstrip("\r\n").split(delimiter) for line in lines if line.strip()][:200]
 

@@ -250,7 +250,7 @@ def _delimited(adapter: Any, shard: Shard) -> Iterator[SourceRow]:
     text = io.StringIO(data.decode(encoding, "strict" if whole else "ignore"), newline="")
     for _ in range(dialect.skip):
         text.readline()
-    rows = csv.reader(text, delimiter=dialect.delimiter)
+    rows = csv.reader(text, delimiter=dialect.delimiter, skipinitialspace=dialect.blank_after)
     cells: list[str] = []
     at = -1
     for at, cells in enumerate(rows if whole else islice(rows, ROWS)):

@@ -38,6 +38,8 @@ class TestContract(AdapterContract):
         ("3,2,yes,no,maybe\n1,2,3,4,5\n1,2,3,4,5\n", {f"column_{n}": n + 1 for n in range(5)}),
         ("country,1990,1991\nA,5,6\nB,7,8\n", {"country": "A", "1990": 5, "1991": 6}),
         (",a\n0,x\n1,y\n", {"column_0": 0, "a": "x"}),
+        ('a,  b, c\n"x, y",  "p, q", 1.5\n"z",    "r",    2\n', {"a": "x, y", "b": "p, q", "c": 1.5}),
+        ("a, b\nx, y\nz,w\n", {"a": "x", " b": " y"}),
         ('"a","b"\n"r1",1,2\n"r2",3,4\n"r3",5,6\n', {"row_name": "r1", "a": 1, "b": 2}),
     ],
 )
