@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 DELIMITERS = ",\t;|"
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
 _SEP = re.compile(r"\"?sep=([^\w\s\"]|\t)\"?\r?\n", re.IGNORECASE)  # the first line of a file that Excel wrote
+MIN_ALIKE = 4  # the rows, and the parts of a text, that are enough to see a shape
 MISSING = frozenset({"", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "-", "?"})
 
 
@@ -120,6 +121,8 @@ def _header(rows: list[list[str]]) -> tuple[tuple[str, ...], int, bool]:
             return ("row_name", *first), 1, True  # R writes such files
         return by_place, 1, False  # a line such as "569,30,malignant,benign" above 31 columns
     numbers = [is_number(c) for c in first]
+    if _is_like_the_rows(first, body):
+        return by_place, 0, False
     if not any(numbers):
         header = len(first) > 1 or not body or len(first[0]) < 64
         return (_named(first), 1, True) if header else (by_place, 0, False)
@@ -134,6 +137,23 @@ def _header(rows: list[list[str]]) -> tuple[tuple[str, ...], int, bool]:
     if years and texts and len(texts) < width and not numbers[0] and sum(numbers) > 1:
         return _named(first), 1, True
     return by_place, 0, False
+
+
+def _is_like_the_rows(first: list[str], body: list[list[str]]) -> bool:
+    """Whether a column of texts such as `gi|45478712|ref|` has one shape in all rows, and the first row has it too."""
+    if len(body) < MIN_ALIKE:
+        return False
+    for place, cell in enumerate(first):
+        shape = _shape(cell)
+        parted = len(shape) >= MIN_ALIKE and "9" in shape and "a" in shape and not shape.isalnum()
+        if parted and all(place < len(row) and _shape(row[place]) == shape for row in body):
+            return len({row[place] for row in body}) > 1
+    return False
+
+
+def _shape(cell: str) -> str:
+    """The cell with one `a` for each run of letters and one `9` for each run of digits."""
+    return re.sub(r"[^\W\d_]+", "a", re.sub(r"\d+", "9", cell.strip()))
 
 
 def _named(first: list[str]) -> tuple[str, ...]:

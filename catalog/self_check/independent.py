@@ -261,6 +261,8 @@ def _delimited(adapter: Any, shard: Shard) -> Iterator[SourceRow]:
     if not whole:
         last = _last_line(shard.path).decode(encoding) if encoding.startswith(("utf-8", "latin", "cp125")) else '"'
         at, cells = -1, [] if '"' in last else last.split(dialect.delimiter)
+        if dialect.blank_after:
+            cells = [cell.lstrip(" ") for cell in cells]
     if len(cells) == len(dialect.names):
         yield SourceRow(at, at, dict(zip(dialect.names, cells, strict=True)))
 

@@ -40,6 +40,11 @@ class TestContract(AdapterContract):
         (",a\n0,x\n1,y\n", {"column_0": 0, "a": "x"}),
         ('a,  b, c\n"x, y",  "p, q", 1.5\n"z",    "r",    2\n', {"a": "x, y", "b": "p, q", "c": 1.5}),
         ("a, b\nx, y\nz,w\n", {"a": "x", " b": " y"}),
+        (
+            "".join(f"gi-{n}-ref-x,{w}\n" for n, w in enumerate(("ab", "cd", "ef", "gh", "ij"))),
+            {"column_0": "gi-0-ref-x", "column_1": "ab"},
+        ),
+        ("id-1,w\n" + "".join(f"gi-{n}-ref-x,ab\n" for n in range(5)), {"id-1": "gi-0-ref-x", "w": "ab"}),
         ('"a","b"\n"r1",1,2\n"r2",3,4\n"r3",5,6\n', {"row_name": "r1", "a": 1, "b": 2}),
     ],
 )
