@@ -23,6 +23,7 @@ from choline_data.adapters.registry import claims
 from choline_data.catalog.account import FileAccount, account_of
 from choline_data.catalog.error_pages import refuse_error_pages
 from choline_data.catalog.open_questions import Planned, SampledRows, check_questions, innermost
+from choline_data.catalog.skipped_lines import warned_of_skipped_lines
 from choline_data.catalog.split_plan import BY_SHARD, RowParts, row_parts, split_shards
 from choline_data.catalog.warned import Sampled, Warned, warned_of
 from choline_data.columns.arrow_values import array_of, numbers
@@ -337,7 +338,7 @@ def plan_source(source: Source, name: str, wishes: Wishes) -> IngestPlan:
         max_rejects=wishes.max_rejects,
         account=account,
         previews=previews,
-        warned=warned,
+        warned=(*warned, *warned_of_skipped_lines((part.adapter, shard) for part, _, shard in samples)),
     )
 
 

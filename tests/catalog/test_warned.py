@@ -26,6 +26,16 @@ def test_a_source_as_it_should_be_has_no_warning(tmp_path):
     assert warned(tmp_path, [{"text": text} for text in GOOD]) == {}
 
 
+def test_a_line_above_the_rows_that_is_skipped_is_shown(tmp_path: Path) -> None:
+    source = tmp_path / "iris.csv"
+    source.write_text("3,2,setosa,virginica\n5.1,3.5,1.4,0\n4.9,3.0,1.4,0\n6.2,3.4,5.4,1\n")
+    (warning,) = prepare(Home(tmp_path / "home"), str(source)).plan.warned
+    assert warning.reason == "SKIPPED_LINES"
+    assert "1 lines above the rows are no rows, and are skipped: '3,2,setosa,virginica'" in warning.message
+    source.write_text("# a comment\na,b\n1,2\n3,4\n")
+    assert prepare(Home(tmp_path / "home"), str(source)).plan.warned == ()
+
+
 def test_many_empty_texts_are_told_with_their_number_and_the_first(tmp_path):
     told = warned(tmp_path, [{"text": text if n % 4 else " " * n} for n, text in enumerate(GOOD)])
     assert told == {"EMPTY_TEXT": "10 of 40 sampled rows have an empty text; the first: web.jsonl, row 0."}
