@@ -17,7 +17,7 @@ from choline_data.catalog.hub_api import CONVERTED, HubDataset
 from choline_data.errors import InvalidOptionError, SourceNotFoundError
 from choline_data.licenses import NOASSERTION, spdx_of_stated
 
-RIGHT, DIFFERS, UNVERIFIABLE = STATES = ("right", "differs", "unverifiable")
+RIGHT, DIFFERS, UNVERIFIABLE = ("right", "differs", "unverifiable")
 _SOURCE = re.compile(r"^hf://datasets/([^/@]+/[^/@]+)(?:@([^/]+))?")
 _NUMBER = re.compile(r"(?<![\w.,])(~?)(\d+(?:,\d{3})*)(?:\.(\d+))?\s*([kKMBT](?![A-Za-z]))?\s*([A-Za-z]*)")
 _POWERS: Final = {"": 0, "k": 3, "K": 3, "M": 6, "B": 9, "T": 12}

@@ -30,7 +30,14 @@ INERT = {
 }
 INERT |= {"setter", "override", "wraps", "runtime_checkable", "abstractmethod", "overload", "total_ordering", "final"}
 # Methods and fields that a library uses, by the library.
-USED_BY_LIBRARIES = {"io": {"readinto"}, "ctypes": {"_fields_"}, "yaml": {"compose_node"}, "click": {"write_dl"}}
+USED_BY_LIBRARIES = {
+    "accelerate": {"drop_last"},
+    "click": {"write_dl"},
+    "ctypes": {"_fields_"},
+    "io": {"readinto", "seekable"},
+    "torch": {"_get_iterator", "_try_get_data"},
+    "yaml": {"compose_node"},
+}
 ALLOWED = frozenset(name for names in USED_BY_LIBRARIES.values() for name in names)
 # What the registry of formats asks of every module in adapters/.
 FORMAT = {"ADAPTER", "detect"}

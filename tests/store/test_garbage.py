@@ -106,7 +106,7 @@ def test_a_writer_that_begins_while_gc_is_at_work_waits_for_its_end(shelf, caplo
     writer = threading.Thread(target=write)
     writer.start()
     begun.wait(10)
-    while not any("waiting" in record.message for record in caplog.records):
+    while not any("Waiting" in record.message for record in caplog.records):
         writer.join(0.01)
     order.append("gc")
     gc.release()

@@ -7,7 +7,7 @@ kept file is always whole. Two processes may download the same file at once: bot
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
@@ -24,14 +24,14 @@ _BLOCK: Final = 4 << 20
 _START = re.compile(r"^bytes (\d+)-\d+/(\d+)$")
 
 
-def fetch(locations: Iterable[str], step: Callable[[int], None] | None = None) -> None:
-    """Downloads the files that are not yet kept. Calls `step` with the size of each file when it is complete.
+def fetch(locations: Iterable[str]) -> None:
+    """Downloads the files that are not yet kept.
 
     The first error ends the other downloads after their present file.
     """
     missing = [place for place in locations if (name := kept_name(place)) is not None and not name.is_file()]
     with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="fetch") as pool:
-        running = [pool.submit(_fetch, place, step) for place in missing]
+        running = [pool.submit(_fetch, place) for place in missing]
         done, _ = wait(running, return_when=FIRST_EXCEPTION)
         for future in running:
             future.cancel()
@@ -47,7 +47,7 @@ def drop(locations: Iterable[str]) -> None:
             name.unlink(missing_ok=True)
 
 
-def _fetch(location: str, step: Callable[[int], None] | None) -> None:
+def _fetch(location: str) -> None:
     place, pin = without_pin(location)
     target = kept_name(location)
     assert target is not None
@@ -62,8 +62,6 @@ def _fetch(location: str, step: Callable[[int], None] | None) -> None:
             part.unlink(missing_ok=True)
             raise mismatch(place)
     part.replace(target)
-    if step is not None:
-        step(pin.size)
 
 
 def _continue(place: str, pin: FilePin, part: Path) -> None:
