@@ -26,11 +26,13 @@ AT_ONCE = 2
 ACCEPTED = {
     "ipc/schema_mismatch.arrows": "not our schema, but an ingestion maps any: a column of numbers is kind tabular",
     "jsonl/late_type_change.jsonl": "a column of several types is kept as JSON, each value as what it is",
+    "jsonl/utf16.jsonl": "JSON Lines in UTF-16 with a byte order mark are read",
     "image/script.svg": "kept as bytes; whoever shows it decides",
     "tar/pickle_member.tar": "a pickle is bytes like any other and is never loaded",
     "tar/dup_names.tar": "the same key twice is two samples",
     "zip/dup.zip": "the same name twice is two samples",
 }
+ASKED = {"jsonl/latin1.jsonl"}  # several encodings fit its one letter
 # 100 million rows that are true: whole they take a minute, and the first million show that the file is streamed.
 FLAGS = {"parquet/bomb_100M_rows.parquet": ("--limit", "1000000")}
 ROWS = {
@@ -151,7 +153,7 @@ def stated(shared_data: Path) -> dict[str, dict[str, Any]]:
 
 
 def test_nothing_hangs_dies_or_shows_a_traceback(ends: dict[str, End]) -> None:
-    bad = {name: (end.code, end.err[-300:]) for name, end in ends.items() if end.code not in (0, 1)}
+    bad = {name: (end.code, end.err[-300:]) for name, end in ends.items() if end.code not in ((3,) if name in ASKED else (0, 1))}
     assert not bad
     assert not [name for name, end in ends.items() if "Traceback" in end.err]
 

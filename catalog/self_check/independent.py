@@ -130,12 +130,15 @@ def _opened(path: str) -> Iterator[IO[bytes]]:
 
 
 def _member(stack: ExitStack, raw: IO[bytes], name: str) -> IO[bytes]:
+    """The only member of an archive with this name. Raises KeyError if several have it, because it is unknown which is meant."""
     if zipfile.is_zipfile(raw):
         zipped = stack.enter_context(zipfile.ZipFile(raw))
+        if zipped.namelist().count(name) > 1:
+            raise KeyError(name)
         return stack.enter_context(zipped.open(name))
     raw.seek(0)
     archive = stack.enter_context(tarfile.TarFile.open(fileobj=raw))
-    found = archive.extractfile(name)
+    found = archive.extractfile(name) if archive.getnames().count(name) == 1 else None
     if found is None:
         raise KeyError(name)
     return found

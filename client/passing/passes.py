@@ -24,7 +24,7 @@ from choline_data.columns.arrow_values import plain
 from choline_data.errors import CholineDataError, DataError, UnavailableError
 from choline_data.order.lanes import Lane
 from choline_data.places.mapped import steady
-from choline_data.process.memory import keep_freed
+from choline_data.process.memory import PASSES, keep_freed
 
 log = logging.getLogger("choline_data")
 BAD_IN_A_ROW = 100
@@ -108,6 +108,7 @@ class Pass:
         other: Callable[[], Reader],
     ) -> None:
         keep_freed(KEPT_BYTES)
+        PASSES.begins()
         self.progress = progress
         self._batch = batch
         self._done = done

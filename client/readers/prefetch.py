@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from choline_data.client.readers import forks
 from choline_data.client.readers.reader import Chunk, Reader
 from choline_data.errors import CholineDataError, UnavailableError
-from choline_data.process.memory import PASSES
 
 QUEUE_BYTES = 256 << 20
 _LOOK_SECONDS = 0.5
@@ -109,8 +108,6 @@ class Prefetch:
         finally:
             if self._dropped:
                 self._reader().close()
-            if self._dropped or self._ended:
-                PASSES.ended()
 
     def _fail(self, error: BaseException) -> None:
         with self._change:

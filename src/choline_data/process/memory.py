@@ -94,13 +94,13 @@ def _trimmer() -> Callable[[int], int] | None:
 
 
 class PassMemory:
-    """Returns the memory of passes that ended to the system, at most once in RELEASE_SECONDS for the whole process."""
+    """Returns the memory of earlier passes to the system, at most once in RELEASE_SECONDS for the whole process."""
 
     def __init__(self) -> None:
-        self._at = 0.0
+        self._at = time.monotonic() + RELEASE_SECONDS
 
-    def ended(self) -> None:
-        """Call this in the thread of a pass that ends. It takes milliseconds."""
+    def begins(self) -> None:
+        """Call this when a pass begins. It takes milliseconds, and not in a daemon thread, which may meet the exit of Python."""
         now = time.monotonic()
         if now >= self._at:
             self._at = now + RELEASE_SECONDS
