@@ -153,7 +153,11 @@ def stated(shared_data: Path) -> dict[str, dict[str, Any]]:
 
 
 def test_nothing_hangs_dies_or_shows_a_traceback(ends: dict[str, End]) -> None:
-    bad = {name: (end.code, end.err[-300:]) for name, end in ends.items() if end.code not in ((3,) if name in ASKED else (0, 1))}
+    bad = {
+        name: (end.code, end.err[-300:])
+        for name, end in ends.items()
+        if end.code not in ((3,) if name in ASKED else (0, 1))
+    }
     assert not bad
     assert not [name for name, end in ends.items() if "Traceback" in end.err]
 
