@@ -309,5 +309,6 @@ def test_an_export_that_meets_the_limit_on_files_is_one_line_and_no_traceback(tm
 
 
 def test_a_stream_refuses_a_home_and_a_server(tmp_path: Path, place: Path) -> None:
+    pytest.importorskip("torch")
     done = run(place, "stream", "rivers", "--server", "localhost:9", "--home", str(tmp_path))
     assert done.returncode == 1 and "Give one of them" in done.stderr

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("torch")  # `stream` needs it
+
 SIZE = 4 << 20
 
 
