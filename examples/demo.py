@@ -40,7 +40,7 @@ def cli(home: str, *words: str) -> str:
 
 
 def sources(folder: Path) -> dict[str, Path]:
-    """Makes three datasets from files of Python and scikit-learn: source code, documentation topics, tables."""
+    """Makes three datasets from files of Python and scikit-learn: source code, documentation topics, a table."""
     from pydoc_data.topics import topics
 
     code = folder / "python"
@@ -48,16 +48,14 @@ def sources(folder: Path) -> dict[str, Path]:
     library = Path(sysconfig.get_paths()["stdlib"])
     for path in sorted(library.glob("*.py"))[:120]:
         shutil.copy(path, code / path.name)
-    told = folder / "topics.jsonl"
-    told.write_text("".join(json.dumps({"topic": name, "text": text}) + "\n" for name, text in sorted(topics.items())))
-    tables = folder / "tables"
-    tables.mkdir()
+    topic_lines = folder / "topics.jsonl"
+    topic_lines.write_text(
+        "".join(json.dumps({"topic": name, "text": text}) + "\n" for name, text in sorted(topics.items()))
+    )
     import sklearn.datasets
 
-    data = Path(sklearn.datasets.__file__).parent / "data"
-    for name in ("iris.csv", "wine_data.csv", "breast_cancer.csv"):
-        shutil.copy(data / name, tables / name)
-    return {"python": code, "topics": told, "tables": tables}
+    table = Path(sklearn.datasets.__file__).parent / "data" / "breast_cancer.csv"
+    return {"python": code, "topics": topic_lines, "tables": table}
 
 
 def serve(home: str) -> tuple[subprocess.Popen[str], str]:
