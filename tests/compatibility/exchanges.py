@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -45,7 +46,7 @@ def _text(value: Any) -> Any:
     return base64.b64encode(value).decode() if isinstance(value, bytes) else value
 
 
-class RawServer:
+class RawServer(ABC):
     """A gRPC server whose methods exchange raw bytes."""
 
     def __init__(self) -> None:
@@ -62,9 +63,9 @@ class RawServer:
             return grpc.unary_stream_rpc_method_handler(lambda raw, context: self.answers(name, raw, context))
         return grpc.unary_unary_rpc_method_handler(lambda raw, context: next(self.answers(name, raw, context)))
 
+    @abstractmethod
     def answers(self, method: str, request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
         """The answers to a request, in order."""
-        raise NotImplementedError
 
     def close(self) -> None:
         """Ends the server."""

@@ -236,7 +236,7 @@ def _loaded(point: EntryPoint) -> TokenFormat:
     package = point.dist.name if point.dist else point.value
     try:
         found = point.load()
-    except Exception as error:
+    except Exception as error:  # code of another package runs at its import, and may raise anything
         raise InvalidOptionError(
             f"The token format {point.name!r} of {package} cannot be imported ({type(error).__name__}: {one_line(error, 200)}).",
             remedy=f"Update or uninstall {package}.",
