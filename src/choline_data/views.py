@@ -155,7 +155,8 @@ def open_stream(store: Store, recipe: Recipe, columns: Sequence[str] | None = No
     try:
         opened = VIEWS[recipe.view](store, recipe, columns)
     except (RevisionGoneError, SourceNotFoundError, FileNotFoundError, DamagedStoreError):
-        # If the manifest is missing too, `gc` has removed the revision: report that. Otherwise report the first error.
+        # If the manifest is missing too, `gc` has removed the revision, and the error says so. Otherwise the first
+        # error is raised.
         for source in recipe.sources:
             if not store.home.exists(manifest_name(source.revision)):
                 raise RevisionGoneError(source.dataset, source.revision) from None

@@ -107,7 +107,7 @@ def test_a_mix_change_loses_and_repeats_nothing_and_leaves_the_past_alone():
 
 def test_runs_begin_where_segments_do():
     for size, start in ((0, 16), (-1, 16), (8, 12)):
-        with pytest.raises(ValueError, match="segments begin where runs do"):
+        with pytest.raises(ValueError, match="must begin where a run begins"):
             runs([(0, (1, 1)), (start, (1, 0))], size=size)
 
 

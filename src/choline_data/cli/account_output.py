@@ -1,4 +1,4 @@
-"""Shows the account of a source, which says for each file how `add` used it, or why not."""
+"""Prints the account of a source: for each file, how `add` used it, or why it did not use it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _as_json(file: FileAccount) -> dict[str, Any]:
 
 
 def show_files(home: str, name: str, *, as_json: bool) -> None:
-    """`choline-data show NAME --files`: the account that `add` kept with the revision."""
+    """Runs `choline-data show NAME --files`: prints the account that `add` stored with the revision."""
     where = Home(home or None)
     entry = Catalog(where).entry(name)
     digest = accounts_of(where, entry.revision).get(name)

@@ -279,4 +279,4 @@ def _check_choices(compression: str, dedup: str) -> None:
     if compression not in ("", "none", "zstd", "lz4"):
         raise InvalidOptionError(f"--compression {compression!r}: no such codec.", remedy="zstd, lz4 or none.")
     if dedup not in ("", "exact", "near"):
-        raise InvalidOptionError(f"--dedup {dedup!r}: no such way.", remedy="exact or near.")
+        raise InvalidOptionError(f"--dedup {dedup!r}: there is no such method.", remedy="exact or near.")

@@ -105,7 +105,8 @@ def add(
         if workers > 1 and not (runner or dry_run or in_place):
             from choline_data.catalog.processes import start_server
 
-            start_server("choline_data.catalog.crew")  # before our imports: it imports the same modules in parallel
+            # Start the worker server before our own imports, because it imports the same modules in parallel.
+            start_server("choline_data.catalog.crew")
         from choline_data.cli.add_command import add as run
 
         run(

@@ -65,7 +65,7 @@ class Bytes(Node):
             lengths[~self.valid] = 0
         if self.valid is None and count and (lengths == lengths[0]).all() and lengths[0] <= _SAME:
             self.same = _shared(self.bases, int(lengths[0]), starts, buffers)
-        if self.same is not None:  # one view serves all rows
+        if self.same is not None:  # all rows have this value, so there is a single view
             lengths, starts, buffers = lengths[:1], starts[:1], buffers[:1]
         views = np.zeros((len(lengths), 4), np.int32)
         views[:, 0] = lengths
@@ -173,7 +173,8 @@ def _bytes(kind: pa.DataType, pieces: Sequence[Any], count: int, valid: Mask | N
         return _repeated(kind, same, count)
     views = np.empty(count, WHOLE)
     bases: list[pa.Buffer] = []
-    firsts: dict[tuple[int, ...], int] = {}  # sources in the same file, and windows of one source, share buffers
+    # Sources that lie in the same file share buffers, and so do windows of one source.
+    firsts: dict[tuple[int, ...], int] = {}
     for piece in pieces:
         node, picked = piece.node, piece.node.views[piece.rows]
         if node.bases:
@@ -196,7 +197,7 @@ def _shared(bases: Sequence[pa.Buffer], size: int, starts: Ints, buffers: npt.ND
     for number, base in enumerate(bases):
         windows: npt.NDArray[Any] = np.ndarray(max(base.size - size + 1, 0), f"V{size}", base, strides=(1,))
         mine = starts if len(bases) == 1 else starts[buffers == number]
-        for at in range(0, len(mine), 4096):  # in steps, because most columns already differ in the first step
+        for at in range(0, len(mine), 4096):  # Compare in steps: most columns differ in the first step already.
             if windows[mine[at : at + 4096]].tobytes() != first * len(mine[at : at + 4096]):
                 return None
     return first
@@ -206,7 +207,7 @@ def _inline(views: npt.NDArray[np.int32], rows: Ints, lengths: Ints, starts: Int
     """Copies short values into their views, padded with zeros."""
     room = len(data) - INLINE
     late = starts > room
-    if late.any():  # fewer than INLINE bytes remain after these starts, so extend the data with zeros
+    if late.any():  # The data end less than INLINE bytes after some of these starts, so zeros are appended.
         first = max(room, 0)
         tail = np.concatenate([data[first:], np.zeros(INLINE, np.uint8)])
         _inline(views, rows[late], lengths[late], starts[late] - first, tail)

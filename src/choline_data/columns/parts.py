@@ -27,7 +27,7 @@ class Spans:
     starts: Ints
     buffers: npt.NDArray[np.int32]
     bases: list[pa.Buffer]
-    held: int  # total bytes of those bases that are not mapped files
+    held: int  # the size in bytes of all bases that are not mapped files
 
 
 class Parts(Protocol):

@@ -14,7 +14,9 @@ from choline_data.order.recipe import Recipe, RecipeSource, Segment
 
 
 def spelled_out(mix: Mix, recipe: Recipe, where: str = "") -> Mix:
-    """Returns the mix with the names of the recipe's sources replaced by their full definition. `where` filters all other parts."""
+    """Returns the mix, in which the full definition of a recipe's source replaces its name. `where` filters all other
+    parts.
+    """
     known = {source.name: source for source in recipe.sources}
     return Mix(tuple(_spelled_out(part, known.get(part.name), where) for part in mix.parts), mix.unit)
 
@@ -63,7 +65,7 @@ def weights_in(recipe: Recipe, mix: Mix, resolved: Recipe) -> tuple[dict[str, in
             joining.append(ours)
         elif source.max_epochs != ours.max_epochs and source.max_epochs in {str(epochs) for epochs in capped}:
             raise InvalidMixError(
-                f"max_epochs of {ours.name} is {ours.max_epochs or 'endless'} in the stream, {source.max_epochs} here.",
+                f"max_epochs of {ours.name} is {ours.max_epochs or 'endless'} in the stream and {source.max_epochs} here.",
                 remedy="max_epochs counts from position 0 and can't change. Leave it out.",
                 source=ours.name,
             )

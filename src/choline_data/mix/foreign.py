@@ -104,7 +104,7 @@ def _inside(body: object, key: str, kind: type, depth: int = 6) -> Any:
 def _finished(tool: str, found: list[_Found], sizes: Mapping[str, int], **rest: Any) -> Imported:
     """Returns the mix of these sources. A source without a weight gets a weight in proportion to its size, if that is known."""
     if not found:
-        raise InvalidMixError(f"There are no sources in this {tool} mix.", remedy="Paste the whole of it.")
+        raise InvalidMixError(f"There are no sources in this {tool} mix.", remedy="Paste the whole mix.")
     notes = [note for source in found for note in source.notes]
     names: dict[str, str] = {}
     mix: dict[str, dict[str, Any]] = {}

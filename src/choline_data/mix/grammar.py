@@ -45,7 +45,7 @@ OPTIONS = ("weight", "where", "max_epochs", "split", "config", "revision", "data
 _TOP = ("unit", "sources")
 # At most 40 digits and 3 digits of exponent: "1e999999999" would become an integer of about a gigabyte.
 _NUMBER = re.compile(r"(\d{1,40}(?:\.\d{0,40})?|\.\d{1,40})(?:[eE][+-]?\d{1,3})?")
-_LARGEST = 1 << 1100  # above every float
+_LARGEST = 1 << 1100  # larger than the largest float
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
-            raise InvalidMixError("The mix has a YAML alias.", remedy="Write it out.")
+            raise InvalidMixError("The mix has a YAML alias.", remedy="Repeat the entry in place of the alias.")
         return super().compose_node(parent, index)
 
 

@@ -134,7 +134,7 @@ class _Resolver:
         self._options = options
         self._repeat = repeat
         self._rows_of = rows_of
-        self._leaves: list[tuple[str, _Leaf]] = []  # each item: (path of the enclosing mixes, leaf)
+        self._leaves: list[tuple[str, _Leaf]] = []  # (names of the enclosing mixes, source)
 
     def level(self, mix: Mix, share: Fraction, above: _Inherited) -> None:
         """Adds the sources of one level of the mix. Together they have `share`."""
@@ -267,7 +267,7 @@ class _Resolver:
                 by_key[key] = replace(there, share=there.share + leaf.share)
         if len(by_key) > MAX_SOURCES:
             raise InvalidMixError(
-                f"The mix comes to {len(by_key)} sources; at most {MAX_SOURCES} can be.",
+                f"The mix has {len(by_key)} sources; the limit is {MAX_SOURCES}.",
                 remedy="Name fewer groups.",
             )
         return list(by_key.values())

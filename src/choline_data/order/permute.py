@@ -23,7 +23,7 @@ TABLE_ROWS = 1024  # for n up to this, a table sorted by hash: as good as random
 _M1, _M2, _M3 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _UNDO_M2, _UNDO_M3 = (np.uint64(pow(int(factor), -1, 1 << 64)) for factor in (_M2, _M3))
 _number = struct.Struct("<cQ").pack
-_NUMBERS = np.dtype([("kind", "S1"), ("number", "<u8")])  # the same bytes as `_number`
+_NUMBERS = np.dtype([("kind", "S1"), ("number", "<u8")])  # encodes these values as the same bytes as `_number`
 _S30, _S27, _S31, _S32 = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(32)
 
 

@@ -20,8 +20,9 @@ from choline_data.order.permute import Ints
 from choline_data.order.quotas import ENDLESS, Quotas
 from choline_data.process.work import pause
 
-CHECKPOINT = 64  # the counts of every 64th phase are kept; the phases between are computed again when needed
-_RECENT = 8  # number of recently used phases that are kept
+# The counts of every 64th phase stay in memory. The phases between are computed again when they are needed.
+CHECKPOINT = 64
+_RECENT = 8  # number of recently used phases that stay in memory
 
 Dealt = tuple[npt.NDArray[np.uint16], Ints]
 
@@ -213,7 +214,7 @@ class Phases:
             return True
 
     def _after(self, phase: Phase) -> Mark | None:
-        """Returns the mark of the phase after this phase. None if this phase has no end."""
+        """Returns the mark at which the next phase begins. None if this phase has no end."""
         if phase.end is None:
             return None
         segment = phase.begin.segment + (phase.end == self._untils[phase.begin.segment])
@@ -222,7 +223,7 @@ class Phases:
     def _begun(self, begin: Mark, before: Phase | None) -> Phase | None:
         """Returns the phase that begins at this mark, or None if the stream ends there.
 
-        `before` is the phase before it, if it is known.
+        `before` is the previous phase. None if it is not in memory.
         """
         weights, until = self._weights[begin.segment], self._untils[begin.segment]
         left = self.left(begin.served)

@@ -22,9 +22,8 @@ from choline_data.order.phases import Dealt, Phase, Phases
 from choline_data.process.work import pause
 
 _DEALT_KEPT = 32
-_FEW_SLOTS = (
-    32  # up to this many slots of a mixing block are computed one by one, which is cheaper than the whole block
-)
+# Up to this many slots of a mixing block are computed one by one, which is cheaper than computing the whole block.
+_FEW_SLOTS = 32
 _SHARES_AT_ONCE = 1 << 16  # number of quotas that are computed together
 
 

@@ -20,7 +20,7 @@ from choline_data.order.trees import MOST_SLOTS, MOST_WEIGHT, ArrayTree, ListTre
 
 ENDLESS = 1 << 62  # positions stay below this; a source with this many samples never runs out
 MANY = 256  # number of sources up to which lists are as fast as arrays
-FEW = 8  # up to so many numbers of slots, the quotas of a tree in lists are computed one by one
+FEW = 8  # for up to this many numbers of slots, a `ListTree` computes the quotas one by one
 QUOTA_BOUND = 3  # samples by which a quota may differ from its ideal; the tests check this
 _WIDER = 1e-9  # relative allowance for rounding in floating-point bounds
 

@@ -29,7 +29,7 @@ class RunPlan:
         on_exhausted: str = "renormalize",
     ) -> None:
         if size < 1 or any(start % size for start, _ in segments):
-            raise ValueError(f"runs of {size}: segments begin where runs do")
+            raise ValueError(f"runs of {size} positions: each segment must begin where a run begins")
         self._size = size
         self._runs = Plan(
             [(start // size, weights) for start, weights in segments],

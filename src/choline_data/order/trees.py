@@ -1,8 +1,8 @@
 """Huffman trees of weights, which divide slots between the two children of each node.
 
-A node that is not a leaf joins the two lightest nodes that are left. Its lighter child gets `slots * weight // both` of
-its slots, and its heavier child gets the rest. Nodes are numbered in the order in which they are made; the last one is
-the root. Leaf i has the number `first_leaf + i`.
+The tree is built from the leaves up. A node that is not a leaf joins the two lightest nodes that have no parent yet.
+Its lighter child gets `slots * weight // both` of its slots, and its heavier child gets the rest. Nodes are numbered in
+the order in which they are made; the last one is the root. Leaf i has the number `first_leaf + i`.
 
 `ListTree` uses Python's integers and has no limits. `ArrayTree` is for many leaves: it makes and evaluates many nodes at
 a time. Both give the same shares.
@@ -36,7 +36,7 @@ class ListTree:
         self.both: list[int] = []
         self.parent = [0] * (2 * count - 1)
         # Two queues, the leaves and the nodes that join others. Both ascend, so the lightest nodes are at their fronts.
-        queue = [*leaves, sum(leaves) + 1]  # the last is heavier than every node
+        queue = [*leaves, sum(leaves) + 1]  # a sentinel at the end, which is heavier than every node
         leaf = node = 0
         for made in range(count - 1):
             if node == made or queue[leaf] <= self.both[node]:
@@ -98,9 +98,9 @@ class ArrayTree:
         return self.light, self.dense, self.weight, self.both
 
     def _round(self, made: int, leaf: int, node: int) -> tuple[int, int, int]:
-        """Joins, in pairs, all nodes that are no heavier than the next two together: the heavier nodes come later.
+        """Joins many nodes at once: all that are no heavier than the node that the two lightest ones will form.
 
-        `made` is the number of nodes made so far that join others. The first `leaf` leaves and the first `node` of these nodes
+        `made` is the number of joining nodes so far. The first `leaf` leaves and the first `node` joining nodes
         already have a parent. Returns the new values of these three numbers.
         """
         leaves, both = self.leaves, self.both
@@ -108,7 +108,7 @@ class ArrayTree:
         last_leaf = int(leaves.searchsorted(sum(two), "right"))
         last_node = int(both[:made].searchsorted(sum(two), "right"))
         weights = np.concatenate((leaves[leaf:last_leaf], both[node:last_node]))
-        order = weights.argsort(kind="stable")  # of equal weights, leaves come first
+        order = weights.argsort(kind="stable")  # stable: among equal weights, leaves come first
         weights = weights[order]
         of_leaves = last_leaf - leaf
         numbers = np.where(order < of_leaves, order + (self.first_leaf + leaf), order + (node - of_leaves))

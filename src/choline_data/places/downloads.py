@@ -97,7 +97,7 @@ def _status(error: BaseException | None) -> int:
         for holder in (error, response):
             for name in ("status", "status_code", "code"):
                 value = getattr(holder, name, None)
-                # Ignore 400: the HTTP client itself reports a truncated body with this status.
+                # The HTTP client itself reports a truncated body with the status 400, so 400 says nothing about the server.
                 if isinstance(value, int) and 401 <= value < 600:
                     return value
         error = error.__cause__

@@ -27,7 +27,7 @@ _START = re.compile(r"^bytes (\d+)-\d+/(\d+)$")
 def fetch(locations: Iterable[str]) -> None:
     """Downloads the files that are not yet kept.
 
-    The first error ends the other downloads after their present file.
+    After the first error, each of the other downloads ends when its current file is complete.
     """
     missing = [place for place in locations if (name := kept_name(place)) is not None and not name.is_file()]
     with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="fetch") as pool:
@@ -55,7 +55,7 @@ def _fetch(location: str) -> None:
     part = target.with_suffix(".part")
     fault = "can't be downloaded"
     persistently(place, partial(_continue, place, pin, part), fault)
-    if not _is_right(part, pin):  # an earlier process may have left wrong bytes
+    if not _is_right(part, pin):  # the partial file of an earlier process may have wrong bytes
         part.unlink(missing_ok=True)
         persistently(place, partial(_continue, place, pin, part), fault)
         if not _is_right(part, pin):

@@ -31,7 +31,7 @@ def make(path: str, mode: int = 0o777) -> None:
             break
         at = above
     for new in reversed(missing):
-        with contextlib.suppress(FileExistsError):  # another process created it, and may not have synced it yet
+        with contextlib.suppress(FileExistsError):  # another process created the folder, and may not have synced it yet
             os.mkdir(new, mode if new == path else 0o777)
         _sync_above(new)
 

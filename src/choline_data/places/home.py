@@ -196,7 +196,7 @@ class Home:
         except FileExistsError:
             return False
         finally:
-            # also if the object existed: the process that wrote it may have died before it synced the name
+            # Sync the folder even if the object existed: the process that wrote it may have died before it synced the name.
             self._settle(name)
         return True
 
@@ -282,7 +282,7 @@ class Home:
         return staged
 
     def hint(self, name: str, content: bytes) -> None:
-        """Replaces a small object that is only a hint."""
+        """Replaces a small object that only saves readers work, such as `catalog/HEAD`. Nothing depends on its content."""
         with self.writing(name):
             if not self.local:
                 self.fs.pipe_file(self.path(name), content)

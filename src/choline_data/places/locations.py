@@ -92,5 +92,5 @@ def _options(scheme: str) -> dict[str, object]:
         return {}
     import aiohttp
 
-    # No limit on the total time of a file, but a limit on how long the server may send nothing.
+    # The total time of a file has no limit. The time in which the server sends nothing has one.
     return {"client_kwargs": {"timeout": aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)}}

@@ -76,7 +76,9 @@ def asked_pin(location: str) -> FilePin:
 
 
 def together(location: str, known: FilePin, seen: FilePin) -> FilePin:
-    """Returns the pin `known`, with its unknown values taken from `seen`. Raises an error if the two pins contradict each other."""
+    """Combines two pins of one file: the values of `known`, and those of `seen` where `known` has none. Raises an error
+    if they differ.
+    """
     pairs = ((known.etag, seen.etag), (known.modified, seen.modified))
     if any(a and b and a != b for a, b in pairs) or (known.size >= 0 and seen.size >= 0 and known.size != seen.size):
         raise changed(location)
@@ -156,7 +158,7 @@ class WebFile(io.RawIOBase):
         try:
             self._request(at)
         except Exception:
-            self._span = FIRST_BYTES  # a server that cuts long answers may send short ones
+            self._span = FIRST_BYTES  # some servers cut long answers, but send short ones whole
             raise
 
     def _request(self, at: int) -> None:
@@ -242,7 +244,7 @@ class ForwardFile:
         except CholineDataError:
             raise
         except Exception:
-            self._hang_up()  # the connection is unusable after an error: the next try opens a new one
+            self._hang_up()  # After an error the connection is unusable. The next attempt opens a new one.
             raise
         if self._have + len(piece) > MAX_KEPT_BYTES:
             raise SourceTooLargeError(

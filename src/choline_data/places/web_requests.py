@@ -24,10 +24,10 @@ from choline_data.errors import (
 from choline_data.places.locations import redacted
 
 CONNECT_SECONDS: Final = 9.0
-SILENT_SECONDS: Final = 8.0  # a server that sends nothing for so long has stalled
+SILENT_SECONDS: Final = 8.0  # a server that sends nothing for this many seconds has stalled
 LEAST_BYTES: Final = 1024  # bytes in SILENT_SECONDS; a server that sends fewer bytes has stalled too
 PIECE_BYTES: Final = 256 << 10
-LONGEST_WAIT: Final = 600.0  # seconds; a longer Retry-After is not waited for
+LONGEST_WAIT: Final = 600.0  # seconds; if `Retry-After` is longer, the request fails at once
 
 log = logging.getLogger("choline_data")
 _HUB_FILE = re.compile(r"^hf://datasets/([^/@]+/[^/@]+)@([^/]+)/(.+)$", re.DOTALL)

@@ -100,7 +100,7 @@ def _not_yaml(error: Exception, where: str) -> SourceFormatError:
 def _check(node: yaml.Node, where: str, sizes: dict[int, int], above: tuple[int, ...]) -> int:
     """Returns the number of nodes under `node`, itself included, with its aliases expanded. Raises for anything that is refused."""
     if id(node) in above:
-        raise _refused(node, where, "an alias that holds itself")
+        raise _refused(node, where, "an alias that contains itself")
     if id(node) in sizes:
         return sizes[id(node)]
     if len(above) >= MAX_DEPTH:

@@ -49,8 +49,9 @@ def keep_freed(size: int) -> None:
 class Sweeper:
     """Returns the memory of large objects to the system, soon after many of them were freed.
 
-    An error's traceback can refer to itself, so Python frees what it holds only at the next garbage collection, which waits
-    for a number of objects, not of bytes. And malloc keeps the gaps between other allocations. `run` starts a function in
+    Two things keep memory longer than needed. An error's traceback can refer to itself, so Python frees its objects
+    only at the next garbage collection, and the time of that depends on the number of objects, not on their bytes.
+    And malloc keeps free gaps between other allocations. `run` starts a function in
     another thread.
     """
 
@@ -69,7 +70,7 @@ class Sweeper:
         self._at = time.monotonic() + SWEEP_SECONDS
         try:
             self._run(self._sweep)
-        except RuntimeError:  # the threads end
+        except RuntimeError:  # the pool of threads is shut down, so no sweep can run
             self._sweeping.release()
 
     def _sweep(self) -> None:
@@ -100,7 +101,10 @@ class PassMemory:
         self._at = time.monotonic() + RELEASE_SECONDS
 
     def begins(self) -> None:
-        """Call this when a pass begins. It takes milliseconds, and not in a daemon thread, which may meet the exit of Python."""
+        """Returns the memory, if it is time. Takes milliseconds.
+
+        Call this when a pass begins, and not from a daemon thread: such a thread may still run when Python exits.
+        """
         now = time.monotonic()
         if now >= self._at:
             self._at = now + RELEASE_SECONDS

@@ -76,7 +76,7 @@ class Pages:
             return  # another thread is releasing pages
         try:
             for watched in list(self._watched.values()):
-                mapped = watched()  # this reference keeps it mapped until its pages are released
+                mapped = watched()  # This reference keeps the file mapped until its pages are released.
                 if mapped is not None:
                     advise(mapped.address, mapped.size, DONTNEED)
             self.times += 1

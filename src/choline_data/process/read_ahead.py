@@ -55,6 +55,6 @@ def in_memory(address: int, size: int) -> bool:
 
 def fetch(spans: Iterable[tuple[int, int]], *, look: bool) -> None:
     """Asks for these (address, size) of mapped files. `look` skips a span that is in memory, which takes a quarter of the time."""
-    for address, size in sorted(spans):  # ascending, as disks read fastest
+    for address, size in sorted(spans):  # in ascending order, which disks read fastest
         if not (look and in_memory(address, size)):
             advise(address, size, WILLNEED)

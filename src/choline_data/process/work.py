@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from choline_data.errors import RequestTooLargeError, UnavailableError
 
 STEP = 0.002  # seconds of work between two pauses
-REST = 2.0  # while other requests are served, a pause lasts so many times as long as the work before it
+REST = 2.0  # While other requests are served, a pause lasts this many times as long as the work before it.
 LONGEST_REST = 0.05  # seconds
 
 _CURRENT: ContextVar[Work | None] = ContextVar("choline_data_work", default=None)

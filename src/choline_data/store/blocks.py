@@ -31,7 +31,7 @@ from choline_data.process.pages import PAGES
 from choline_data.store.messages import Messages, Piece, cut
 
 _INDEX = np.dtype([("offset", "<u8"), ("length", "<u8"), ("xxh3", "<u8")])
-_MAGIC, _OLD_MAGIC = b"CHLBLK02", b"CHLBLK01"  # the checksum of the old format does not cover the name
+_MAGIC, _OLD_MAGIC = b"CHLBLK02", b"CHLBLK01"  # in the old format, the checksum does not cover the object's name
 _IOV_MAX = 1024
 WAITING_BYTES = 32 << 20  # limit for blocks that are encoded and not yet written
 

@@ -71,7 +71,8 @@ class Derived:
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _making: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _marked: dict[str, float] = field(default_factory=dict, repr=False)
-    _known: tuple[int, int, int] | None = None  # (bytes, items, writes since the last listing)
+    # (bytes of all items, number of items, writes since the home was last listed)
+    _known: tuple[int, int, int] | None = None
 
     def room(self, home: Home, size: int) -> bool:
         """Whether `size` more bytes may be stored. Evicts the least recently used items first if that is necessary."""
@@ -186,7 +187,8 @@ def items(home: Home) -> list[Item]:
     for name in found:
         single = _SINGLE.fullmatch(name)
         if name.startswith("used/"):
-            if name.removeprefix("used/") not in found:  # the mark of a removed object
+            # the object itself was removed, and only its mark of use is left
+            if name.removeprefix("used/") not in found:
                 out.append(Item("", (name,), 0, found[name][1]))
         elif single:
             out.append(_item(single.group(1) or single.group(2), [name], found))
@@ -202,7 +204,8 @@ def items(home: Home) -> list[Item]:
         for name in names:
             if "/bfd-" in name:
                 packed.setdefault(name.rpartition(".")[0], []).append(name)
-        out += [_item(revision, sorted(files, reverse=True), found) for files in packed.values()]  # .json before .bin
+        # remove the .json files before the .bin files
+        out += [_item(revision, sorted(files, reverse=True), found) for files in packed.values()]
     return sorted(out, key=lambda item: (item.used, item.name))
 
 

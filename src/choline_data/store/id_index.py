@@ -28,7 +28,7 @@ from choline_data.store.leases import writing
 RowNumbers = npt.NDArray[np.int64]
 
 _HEAD = struct.Struct("<8sQQQ")  # magic, rows, buckets, xxh3 of the directory
-_MAGIC, _OLD_MAGIC = b"CHLIDX02", b"CHLIDX01"  # the digest of the old format does not cover the revision
+_MAGIC, _OLD_MAGIC = b"CHLIDX02", b"CHLIDX01"  # in the old format, the digest does not cover the revision
 _RECORD = np.dtype([("high", "<u8"), ("low", "<u8"), ("row", "<u8")])  # the two halves of an id as numbers
 _BUCKET = np.dtype([("end", "<u8"), ("xxh3", "<u8")])
 _IN_BUCKET = 1024
@@ -49,7 +49,7 @@ def rows_of(home: Home, revision: Revision, ids: Sequence[bytes]) -> RowNumbers:
     derived.of(home).mark(home, name)
     try:
         return IdIndex(home, revision).rows_of(ids)
-    except (FileNotFoundError, SourceNotFoundError):  # the index has just been evicted
+    except (FileNotFoundError, SourceNotFoundError):  # the index was evicted after it was made
         return scanned(revision, ids)
 
 

@@ -55,7 +55,7 @@ class _Group:
         self._rows = rows
         self._where = where
         self._held: list[tuple[int, pa.RecordBatch]] = []
-        self._next = 0  # the first row that was not decoded yet
+        self._next = 0  # the number of the first row of the group that is not decoded yet
         self.nbytes = 0
 
     @property
@@ -229,7 +229,7 @@ class InPlaceRevision(Revision):
                 if file.groups[group]:
                     low, high = max(start - base, 0), min(stop - base, file.groups[group])
                     out += self._of_group(number, file, group, low, high, extra)
-            self._reader.check(file)  # detects a change during the read
+            self._reader.check(file)  # check again after the read, because the file may have changed during the read
             return out
         except SourceDamagedError as error:
             raise DamagedStoreError(

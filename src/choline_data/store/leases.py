@@ -109,7 +109,7 @@ class Lease:
                 os.write(file, orjson.dumps(body))
             except OSError as error:
                 if self._kind != GC or error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                    raise  # `gc` must work on a full disk; the name of its lease is enough
+                    raise  # `gc` must work on a full disk, so an empty lease is enough: its name says who holds it.
             folders.make(os.path.dirname(path))
             reached("lease.staged")
             os.rename(staged, path)
@@ -122,7 +122,8 @@ class Lease:
 
     def _keep(self) -> None:
         while not self._ended.wait(RENEW_SECONDS):
-            with self._lock, suppress(Exception):  # the next turn tries again; `valid` shows when it is too late
+            # The next turn of this loop tries again. `valid` shows when it is too late.
+            with self._lock, suppress(Exception):
                 if not self._ended.is_set():
                     self.renew()
 
@@ -193,7 +194,7 @@ class Lease:
     def release(self) -> None:
         """Ends the renewal and removes the lease."""
         self._ended.set()
-        if os.getpid() != self._process:  # a forked child: the lease is its parent's
+        if os.getpid() != self._process:  # In a forked child, the lease belongs to the parent.
             return
         self._thread.join()
         with suppress(Exception):  # a lease that could not be removed counts as dead later

@@ -235,7 +235,7 @@ def store_manifest(
 
 
 def about_of(home: Home, revision: str) -> dict[str, Any]:
-    """How a revision was made, from its manifest."""
+    """Returns the description, in the manifest, of how the revision was made."""
     (raw,) = (read_manifest(home, revision).schema.metadata or {}).values()
     return dict(orjson.loads(raw)["about"])
 

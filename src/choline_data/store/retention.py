@@ -86,7 +86,7 @@ def _used(home: Home, keep_days: float, now: float) -> Iterator[tuple[str, str]]
     if keep_days <= 0:
         return
     for name, (_, at) in home.listed(READ).items():
-        if now - at <= (keep_days + 1) * DAY:  # a use is recorded once a day
+        if now - at <= (keep_days + 1) * DAY:  # A use is recorded at most once a day, so a day is added.
             yield name.rpartition("/")[2], ""
 
 
@@ -148,7 +148,10 @@ def pin(home: Home, name: str, revision: str = "") -> Pin:
 
 
 def unpin(home: Home, name: str, revision: str = "") -> list[Pin]:
-    """Removes the pins of a dataset whose digest begins with `revision` ("": all of them). Returns these pins."""
+    """Removes the pins of those revisions of a dataset whose digest begins with `revision`. Returns these pins.
+
+    An empty `revision` removes all pins of the dataset.
+    """
     found = [p for p in pins(home) if p.name == name and p.revision.startswith(revision)]
     if not found:
         raise InvalidOptionError(

@@ -160,7 +160,7 @@ class Catalog:
             reached("snapshot.ready")
             if self.home.create(snapshot_name(number + 1), body):
                 reached("snapshot.created")
-                with contextlib.suppress(HomeError):  # readers find the snapshot without copy and hint
+                with contextlib.suppress(HomeError):  # Without the copy and the hint, readers still find the snapshot.
                     self.home.put(copy_name(number + 1), body)
                     reached("snapshot.copied")
                     self.home.hint(HEAD, str(number + 1).encode())

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 PICKS_BYTES = 32 << 20  # limit for the row orders of windows, for all streams of a store together
 
 
-MARKED = 4096  # number of recipes for which the time of the last record is remembered
+MARKED = 4096  # number of recipes for which a `Store` remembers when it last recorded their use
 
 
 class Window:
@@ -36,7 +36,7 @@ class Window:
         self.files = tuple(dict.fromkeys(files))  # mapped files; callers must read `nodes` within `steady`
         self.nodes = {name: node_of(schema.field(name).type, parts) for name, parts in columns.items()}
         self.nbytes = sum(node.nbytes for node in self.nodes.values())
-        self.opened_next = False  # whether a load of the next window was already started
+        self.opened_next = False  # whether a thread already loads the next window, or has loaded it
 
 
 class WindowCache:
@@ -130,7 +130,7 @@ class Store:
         # the tokenizers that a recipe may name; None means all tokenizers that this process's user may name
         self.tokenizers: Allowed | None = None
         self._revisions: dict[str, Revision] = {}
-        self._marked: dict[str, float] = {}  # for each recipe: the time after which its use may be recorded again
+        self._marked: dict[str, float] = {}  # for each recipe, the time from which its use may be recorded again
         self._lock = threading.Lock()
 
     def revision(self, digest: str) -> Revision:

@@ -54,9 +54,9 @@ class _Served:
     revision: Revision
     spans: tuple[tuple[int, int], ...]
     selection: npt.NDArray[np.int64] | None
-    codes: dict[str, int]  # the code of `dataset`, and the code of `kind` if all rows have the same kind
-    constants: dict[str, Any]  # one-row nodes for columns that are constant or that the source does not have
-    # this value, the epoch and the window number are the key of a window in the cache of all streams
+    codes: dict[str, int]  # the wire code of `dataset`; and that of `kind`, if all rows have the same kind
+    constants: dict[str, Any]  # for each column that is constant or that the source lacks: a node with one row
+    # The key of a window in the shared cache consists of this value, the epoch and the number of the window.
     window_key: tuple[object, ...]
 
 
@@ -332,7 +332,8 @@ class SampleStream:
         except DamagedStoreError:
             if not any(file.replaced() for file in files):
                 raise
-        return steady(read, files), files  # the second read uses the file that replaced the damaged file
+        # The second read opens the file again. A repair may have replaced the damaged file.
+        return steady(read, files), files
 
     def _column(self, field: pa.Field, picked: Sequence[_Picked], count: int) -> Column:
         """Returns one column of the batch, with each source's rows at their places.
@@ -367,7 +368,7 @@ class SampleStream:
 
     def _repeated(self, field: pa.Field, node: Any, count: int) -> Column:
         """Returns a column with the same value in all rows. Cached by value and count."""
-        key = (id(node), count)  # the stream keeps the node alive, so its id stays unique
+        key = (id(node), count)  # The stream keeps the node alive, so no other object gets the same `id()`.
         made = self._constant.get(key)
         if made is None:
             every = np.arange(count, dtype=np.int64)

@@ -27,7 +27,9 @@ def stored_name(digest: str) -> str:
 
 @dataclass(frozen=True)
 class Allowed:
-    """The tokenizers that may be named. `encodings` allows every encoding of tiktoken; a local process sets it for its user."""
+    """The tokenizers that a request or a recipe may name. `encodings` allows every encoding of tiktoken, as a local
+    process does for its user.
+    """
 
     named: Mapping[str, Tokenizer] = field(default_factory=dict)
     encodings: bool = True
@@ -99,7 +101,8 @@ class Allowed:
             if named.kind != "file":
                 out["tokenizer_name"] = named.name
         elif digest == hashlib.sha256(name.encode()).hexdigest():
-            out["tokenizer_name"] = name  # this encoding is not allowed, but its stored tokens are served
+            # This encoding is not allowed, so no new tokens are made with it. Stored tokens are served.
+            out["tokenizer_name"] = name
         return out
 
 

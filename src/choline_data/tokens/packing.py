@@ -31,7 +31,7 @@ PACKINGS = ("concat", "bfd")
 class PackedRows:
     """Packed rows. Each has pieces: (first token in the flat array, number of tokens, document)."""
 
-    offsets: Ints  # pieces of row k are offsets[k] … offsets[k+1]-1
+    offsets: Ints  # the pieces of row k have the numbers offsets[k] … offsets[k+1]-1
     start: Ints
     length: Ints
     document: Ints
@@ -149,8 +149,8 @@ def _fitted(sizes: list[int], room: int) -> Ints:
     `sizes` are in descending order. The loop can't be vectorised, because each choice depends on all choices before it.
     """
     rows: list[int] = []
-    by_space: dict[int, list[int]] = {}  # the rows, grouped by their number of free places
-    spaces: list[int] = []  # the keys of by_space, ascending
+    by_space: dict[int, list[int]] = {}  # for each number of free places, the rows that have so many
+    spaces: list[int] = []  # the keys of `by_space`, in ascending order
     count = 0
     for turn, size in enumerate(sizes):
         if turn % _PIECES_A_TURN == 0:

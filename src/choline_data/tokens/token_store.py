@@ -44,7 +44,7 @@ class TokenKey:
     """The key of stored tokens: everything that they depend on."""
 
     revision: str
-    tokenizer: str  # digest
+    tokenizer: str  # the digest of the tokenizer
     boundary: str
 
     @property
@@ -128,7 +128,7 @@ class TokenArray:
                 if name in self._pieces:
                     self._pieces[name].check(start, length)
         except DamagedStoreError:
-            for file in self.files:  # the next request opens the files again: they may have been repaired
+            for file in self.files:  # The next request opens the files again, because a repair may have replaced them.
                 file.condemn("a piece does not have its checksum")
             raise
 
@@ -239,7 +239,7 @@ def _texts(batch: pa.RecordBatch, kind: str) -> tuple[list[list[str]], list[list
 
 
 _OPENED: dict[tuple[str, str], Revision] = {}
-_HELD: list[Tokenizer] = []  # in a worker process: the tokenizer, which the parent sends once
+_HELD: list[Tokenizer] = []  # In a worker process: the tokenizer. The parent sends it once.
 
 
 def _revision(home: Home, digest: str) -> Revision:
@@ -285,7 +285,7 @@ def tokenize(
     patience = derived.of(home).patience if on_request else derived.GC_SECONDS
     with writing(home, f"tokenize {revision[:12]}", patience=patience) as held:
         if on_request:
-            # writes the marker first: a concurrent `choline-data tokenize` of the same tokens removes it
+            # The marker is written first, so that a concurrent `choline-data tokenize` of the same tokens can remove it.
             held.put(key.marker, b"")
             reached("tokens.marked")
         _make(held, key, tokenizer, workers, progress, on_request=on_request)
@@ -353,7 +353,7 @@ def _make(
         "piece_bytes": PIECE_BYTES,
         "sums": sealing.checksum(f"{key.folder}/sums.bin", sums),
     }
-    if tokenizer.kind == "file":  # stores the tokenizer, so that recipes can name it by its digest
+    if tokenizer.kind == "file":  # Recipes name a tokenizer by its digest, so the home stores the tokenizer.
         home.put(stored_name(tokenizer.digest), tokenizer.raw)
     home.put(f"{key.folder}/meta.json", sealing.sealed_json(f"{key.folder}/meta.json", meta))
     reached("tokens.complete")

@@ -81,7 +81,7 @@ def remote_options(
         elif DIGEST.fullmatch(tokenizer) or (NAME.fullmatch(tokenizer) and not tokenizer.endswith(".json")):
             told = {"tokenizer": tokenizer}
         else:
-            return token_options(tokenizer, seq_len, packing, boundary)  # raises the error for a missing file
+            return token_options(tokenizer, seq_len, packing, boundary)  # this call raises the error for a missing file
         check_packing(packing, seq_len)
         check_boundary(boundary)
         return {**told, "seq_len": str(seq_len), "packing": packing, "boundary": boundary}

@@ -33,7 +33,7 @@ def tokenizer_of(value: Any) -> Tokenizer:
 
 
 def _of_tiktoken(encoding: Any, tiktoken: Any) -> Tokenizer:
-    # An encoding of the user may have the name of a known one and other tokens, so the object itself is compared.
+    # A user's own encoding may have the name of a known encoding, but other tokens. So the object itself is compared.
     if encoding.name in tiktoken.list_encoding_names() and tiktoken.get_encoding(encoding.name) is encoding:
         return Tokenizer(f"tiktoken:{encoding.name}")
     raise InvalidOptionError(

@@ -43,11 +43,11 @@ IGNORED = -100
 class Arrays(NamedTuple):
     """The columns that every format needs, as arrays. They are extracted once if many batches are slices of one batch."""
 
-    tokens: npt.NDArray[Any]  # [B, R], padded with 0
-    length: npt.NDArray[np.int32]  # [B], tokens before the padding
-    codes: npt.NDArray[np.int16]  # [B], index of the dataset
-    assistant: Bools | None  # [B, R], True for tokens of the assistant; None without chats
-    full: bool  # no row has padding
+    tokens: npt.NDArray[Any]  # [B, R]: the tokens, padded with 0
+    length: npt.NDArray[np.int32]  # [B]: the number of tokens before the padding
+    codes: npt.NDArray[np.int16]  # [B]: the index of each row's dataset
+    assistant: Bools | None  # [B, R]: True for tokens of the assistant; None if no source has chats
+    full: bool  # whether no row has padding
 
     @classmethod
     def of(cls, batch: pa.RecordBatch) -> Arrays:
@@ -202,8 +202,8 @@ class TokenFormat:
     """
 
     make: Callable[[Packed], Any]
-    shifted: bool = True  # inputs and targets are separated here, not in the model
-    flat: bool = False  # all rows of a batch are joined to one row
+    shifted: bool = True  # whether inputs and targets are separated here, and not in the model
+    flat: bool = False  # whether all rows of a batch are joined to one row
 
 
 TOKEN_FORMATS = "choline_data.token_formats"  # the group of entry points

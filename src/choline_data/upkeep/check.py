@@ -201,7 +201,7 @@ def _check_unused(home: Home, names: Iterable[str], seen: Iterable[str], report:
                 BlockFile(home, digest, None, home.size(data_name(digest)))
                 sound = True
         except SourceNotFoundError:
-            continue  # an index is written before its file, or `gc` has just deleted the file
+            continue  # A writer stores an index before its file, and `gc` deletes a file before its index.
         except DamagedStoreError:
             sound = False
         if not sound:

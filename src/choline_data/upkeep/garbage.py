@@ -128,7 +128,7 @@ def _needed(home: Home, kept: dict[str, Reason]) -> dict[str, Reason]:
         try:
             table = read_manifest(home, revision)
         except RevisionGoneError:
-            continue  # an earlier `gc` has deleted this object
+            continue  # an earlier `gc` has already deleted this object
         except DamagedStoreError as error:
             raise DamagedStoreError(
                 f"{why.label} is kept ({why.why}), but its manifest can't be read, so it is not known which files it needs. "

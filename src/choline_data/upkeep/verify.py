@@ -64,7 +64,8 @@ def check_revision(
         report.add("files", name, fault, **where)
     counts["bytes"] = revision.bytes
     if isinstance(revision, InPlaceRevision):
-        if not dataset:  # no dataset of the catalog uses the files of this revision now, so they may change
+        # No dataset of the catalog has this revision now, so the user may have changed the files.
+        if not dataset:
             return counts
         for location, groups, problem in check_in_place(revision):
             counts["files"] += 1

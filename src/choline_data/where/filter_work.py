@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from choline_data.where.predicate import And, Compare, Field, In, IsNull, Length, Like, Node, Not, Or, Predicate
 
-_ROW = 100  # units per row for each part of the predicate, whatever it reads
+_ROW = 100  # units per row for each part of the predicate, in addition to the bytes that it reads
 _JSON = 20  # units per byte to parse `extra`, once for all parts
 _SLOW_PATTERN = 5
 _PATTERN = 8

@@ -72,7 +72,7 @@ def selected_rows(home: Home, revision: Revision, where: str) -> RowNumbers:
     name = selection_name(revision.revision, predicate)
     if home.exists(name):
         derived.of(home).mark(home, name)
-        with contextlib.suppress(SourceNotFoundError):  # it has just been evicted
+        with contextlib.suppress(SourceNotFoundError):  # the selection was evicted after it was made
             return _read(home, name, revision, predicate)
     rows = evaluated(revision, predicate)
     content = encoded(name, predicate.text, rows)
