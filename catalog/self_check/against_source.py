@@ -17,10 +17,13 @@ from choline_data import schema as one
 from choline_data.adapters.archive import Archive
 from choline_data.adapters.base import Adapter, Shard
 from choline_data.adapters.reading.class_labels import Named
+from choline_data.catalog.account import RowCount
 from choline_data.catalog.ingest import UnitResult
 from choline_data.catalog.planning import IngestPart, IngestPlan
 from choline_data.catalog.self_check.comparing import difference
-from choline_data.catalog.self_check.independent import SourceRow, count_of, rows_of
+from choline_data.catalog.self_check.independent import count_of, rows_of
+from choline_data.catalog.self_check.source_files import SourceFiles
+from choline_data.catalog.self_check.source_row import SourceRow
 from choline_data.errors import SelfCheckError
 from choline_data.places.home import Home
 from choline_data.store import BlockFile
@@ -34,24 +37,37 @@ def check_stored(plan: IngestPlan, home: Home, results: Sequence[UnitResult]) ->
     """Returns the number of rows that were compared. Raises SelfCheckError if a stored row differs from the source."""
     units = plan.units()
     compared = 0
-    for result in _spread(sorted(results, key=lambda r: r.number), UNITS):
-        stored = _StoredRows(plan, home, result)
-        placed = list(zip(units[result.number].shards, result.counts, _starts(result), strict=False))
-        for (number, shard), count, start in _spread(placed, SHARDS):
-            part = plan.parts[number]
-            adapter = _innermost(part.adapter)
-            whole = not (count.rejected or plan.limit or part.by_row)
-            stated = count_of(adapter, shard)
-            if stated not in (-1, count.read) and not plan.limit:
-                raise SelfCheckError(
-                    shard.origin, count.read, f"the source has {stated:,} rows, but {count.read:,} were read"
-                )
-            for row in rows_of(adapter, shard):
-                if row.place < 0 and not whole:
-                    continue
-                if row.place < 0:
-                    row = replace(row, place=count.published - 1, number=count.read - 1)
-                compared += _compare(part, shard, row, stored, start, whole=whole)
+    with SourceFiles() as files:
+        for result in _spread(sorted(results, key=lambda r: r.number), UNITS):
+            stored = _StoredRows(plan, home, result)
+            placed = list(zip(units[result.number].shards, result.counts, _starts(result), strict=False))
+            for (number, shard), count, start in _spread(placed, SHARDS):
+                compared += _check_shard(files, plan, plan.parts[number], shard, count, stored, start)
+    return compared
+
+
+def _check_shard(
+    files: SourceFiles,
+    plan: IngestPlan,
+    part: IngestPart,
+    shard: Shard,
+    count: RowCount,
+    stored: _StoredRows,
+    start: int,
+) -> int:
+    """Compares some rows of the shard, whose first sample is number `start` of the unit. Returns how many rows it compared."""
+    adapter = _innermost(part.adapter)
+    whole = not (count.rejected or plan.limit or part.by_row)
+    stated = count_of(files, adapter, shard)
+    if stated not in (-1, count.read) and not plan.limit:
+        raise SelfCheckError(shard.origin, count.read, f"the source has {stated:,} rows, but {count.read:,} were read")
+    compared = 0
+    for row in rows_of(files, adapter, shard):
+        if row.place < 0 and not whole:
+            continue
+        if row.place < 0:
+            row = replace(row, place=count.published - 1, number=count.read - 1)
+        compared += _compare(part, shard, row, stored, start, whole=whole)
     return compared
 
 
@@ -132,11 +148,11 @@ class _StoredRows:
         rows = batch.column("origin").field("row").to_pylist()
         here = place % self.plan.block_rows
         near = [here, *range(len(rows))] if here < len(rows) else range(len(rows))
-        names = {shard.origin, *(file.name for file in shard.files)}
         for each in near:
             if rows[each] == number:
                 found: dict[str, object] = _with_written_time(batch.slice(each, 1)).to_pylist()[0]
-                if dict(found["origin"])["file"] in names:  # type: ignore[call-overload]
+                name = dict(found["origin"])["file"]  # type: ignore[call-overload]
+                if name == shard.origin or any(file.name == name for file in shard.files):
                     return found
         return None
 

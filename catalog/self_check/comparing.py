@@ -15,11 +15,11 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
-import orjson
+import numpy as np
 
 from choline_data.adapters.mapping.inline_media import medium_in_text
 from choline_data.adapters.reading.csv_dialect import MISSING
-from choline_data.catalog.self_check.independent import Pixels, SourceRow
+from choline_data.catalog.self_check.source_row import Pixels, SourceRow
 
 MIN_CHARS = 8  # shorter words of a mapped value are not compared, because roles such as "human" are renamed
 COVERED = 0.7  # the share of a transcript that has to be in the turns that were made of it
@@ -33,7 +33,7 @@ def difference(row: SourceRow, sample: Mapping[str, Any], fields: Mapping[str, s
 
     `fields` are the mapping's roles by column.
     """
-    extra = orjson.loads(sample["extra"]) if sample.get("extra") else {}
+    extra = json.loads(sample["extra"]) if sample.get("extra") else {}
     held = [value for value in _leaves([{k: v for k, v in sample.items() if k not in _OWN}, extra]) if value != ""]
     mapped = {column.partition(".")[0].partition("[")[0] for column in fields}
     for column, value in row.values.items():
@@ -80,7 +80,7 @@ def same(value: Any, stored: Any) -> bool:
     if isinstance(value, bool) or isinstance(stored, bool):
         return value is stored
     if isinstance(value, (int, float)) and isinstance(stored, (int, float)):
-        return value == stored or math.isclose(value, stored, rel_tol=1e-6)
+        return isinstance(value, int) == isinstance(stored, int) and _same_number(value, stored)
     if isinstance(value, float):
         return not math.isfinite(value)  # NaN and the infinities are written as words
     if isinstance(value, (bytes, bytearray)):
@@ -96,6 +96,13 @@ def same(value: Any, stored: Any) -> bool:
     return value == stored if isinstance(value, str) else True  # dates and the like: written in several ways
 
 
+def _same_number(value: float, stored: float) -> bool:
+    """Whether both are the same number. A float of 32 or 16 bits was written with fewer digits than a float of 64 bits has."""
+    if value == stored or isinstance(value, int):
+        return value == stored
+    return any(float(kind(value)) == value == float(kind(stored)) for kind in (np.float32, np.float16))
+
+
 def _same_text(text: str, stored: Any) -> bool:
     """Whether the text of a cell is a value that was read as a number or a boolean."""
     if isinstance(stored, bool):
@@ -103,7 +110,7 @@ def _same_text(text: str, stored: Any) -> bool:
     if isinstance(stored, (dict, list)):
         return same(_parsed(text), stored)
     with contextlib.suppress(ValueError):
-        return float(text) == stored or math.isclose(float(text), stored, rel_tol=1e-6)
+        return int(text) == stored if isinstance(stored, int) else float(text) == stored
     return text in MISSING
 
 

@@ -37,7 +37,9 @@ from choline_data.adapters.webdataset import WebDataset
 from choline_data.catalog import ingest as ingestion
 from choline_data.catalog.add import ingest, prepare
 from choline_data.catalog.planning import Wishes
+from choline_data.catalog.self_check import source_files
 from choline_data.catalog.self_check.against_source import check_stored
+from choline_data.catalog.self_check.comparing import same
 from choline_data.errors import SelfCheckError
 from choline_data.places.home import Home
 from choline_data.store import Catalog
@@ -238,6 +240,80 @@ def test_a_wrong_reader_fails_the_add(
         add(folder, name)
     assert Catalog(Home(folder.parent / "home")).entries() == {}
     assert add(folder, name, check=False) >= 10
+
+
+def _floats(chunk: SourceChunk) -> SourceChunk:
+    """The integers of the column `n` are floats."""
+    at = chunk.batch.schema.get_field_index("n")
+    return replace(chunk, batch=chunk.batch.set_column(at, "n", chunk.batch.column(at).cast(pa.float64())))
+
+
+def _nearly(chunk: SourceChunk) -> SourceChunk:
+    """The floats of the column `x` have the precision of 32 bits."""
+    at = chunk.batch.schema.get_field_index("x")
+    rounded = chunk.batch.column(at).cast(pa.float32()).cast(pa.float64())
+    return replace(chunk, batch=chunk.batch.set_column(at, "x", rounded))
+
+
+@pytest.mark.parametrize("fault", [_floats, _nearly])
+@pytest.mark.parametrize("name", ["JSON Lines", "JSON", "Parquet", "Arrow", "SQLite"])
+def test_numbers_that_became_other_numbers_fail_the_add(
+    tmp_path: Path, name: str, fault: Callable[[SourceChunk], SourceChunk], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, adapter = SOURCES[name]
+    make(tmp_path)
+    _planted(adapter, fault, monkeypatch)
+    with pytest.raises(SelfCheckError, match=r"its column '[nx]' is"):
+        add(tmp_path, name)
+
+
+@pytest.mark.parametrize(
+    ("value", "stored", "equal"),
+    [
+        (1, 1, True),
+        (1, 1.0, False),
+        (1.0, 1, False),
+        (True, 1, False),
+        (2**60 + 1, 2**60, False),
+        (0.1, 0.1, True),
+        (0.1, 0.10000000149011612, False),
+        (float(np.float32(0.1)), 0.1, True),
+        (float(np.float16(0.1)), 0.1, True),
+        ("7", 7, True),
+        ("7", 8, False),
+        ("7.0", 7, False),
+        ("7", 7.0, True),  # a column of 7 and 7.5
+        ([1, {"a": 2}], [1, {"a": 2.0}], False),
+    ],
+)
+def test_a_number_is_the_same_only_in_its_kind(value: Any, stored: Any, equal: bool) -> None:
+    assert same(value, stored) is equal
+
+
+@pytest.mark.parametrize("suffix", ["gz", "bz2", "xz"])
+@pytest.mark.parametrize("name", ["{:04d}.txt", "a folder with a long name/" * 5 + "{:04d}.txt", "Ä/Ω{:04d}.txt"])
+def test_a_compressed_archive_is_decompressed_once(
+    tmp_path: Path, suffix: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "source"
+    folder.mkdir()
+    with tarfile.open(folder / f"x.tar.{suffix}", f"w:{suffix}") as archive:
+        for number in range(400):
+            data = f"Document {number}.\n\nIt ends here, in the line {number}.\n".encode() * 9
+            info = tarfile.TarInfo(name.format(number))
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    opened, compared = [], []
+    right = source_files._plain
+    monkeypatch.setattr(source_files, "_plain", lambda raw: opened.append(raw) or right(raw))
+    monkeypatch.setattr(
+        "choline_data.catalog.self_check.against_source.check_stored",
+        lambda *all_: compared.append(check_stored(*all_)),
+    )
+    assert add(folder) == 400
+    assert compared == [4]
+    archives = [raw for raw in opened if getattr(raw, "name", "").endswith(suffix)]
+    assert len(archives) == 1
 
 
 @pytest.mark.parametrize("name", ["JSON Lines", "JSON", "CSV", "Parquet", "SQLite", "pictures", "documents"])
