@@ -30,7 +30,7 @@ MAX_BATCH_ROWS = 1 << 27
 _MAGIC = b"ARROW1"
 _FEATHER_1 = b"FEA1"
 _CONTINUATION = b"\xff\xff\xff\xff"
-_DICTIONARY, _BATCH = 2, 3  # numbers of the kinds of messages
+_DICTIONARY, _BATCH = 2, 3  # the numbers that stand for the kinds of Arrow messages
 
 
 @dataclass(frozen=True)

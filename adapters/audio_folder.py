@@ -40,7 +40,7 @@ _NUMBERED = re.compile(r"^\d+ - ")
 class AudioFolder:
     """Reads one clip for each row, without decoding it. `labels` selects the source of labels or transcripts."""
 
-    labels: str = "folders"  # folders, names, transcripts, none
+    labels: str = "folders"  # one of: folders, names, transcripts, none
     max_bytes: int = MAX_MEDIUM_BYTES
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
@@ -79,7 +79,7 @@ def _label(folders: list[str]) -> dict[str, Any]:
 
 
 def detect(source: Source) -> list[FormatClaim]:
-    """Claims the clips of a source, if at most half as many other data files are left that do not describe the clips."""
+    """Claims the clips of a source. Claims nothing if more than half as many other data files do not describe the clips."""
     clips = [f for f in source.files if media.column_for(f.name) == "audio"]
     others = [f for f in source.files if media.column_for(f.name) != "audio" and not is_about(f.name)]
     if not clips:

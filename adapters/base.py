@@ -46,7 +46,8 @@ class Shard:
     name: str
     member: str = ""
     start: int = 0
-    # -1 means to the end. The unit is bytes for line formats, row groups for Parquet, and the adapter's own unit elsewhere.
+    # The end of the range; -1 means the end of the file. The unit is bytes for line formats, row groups for Parquet,
+    # and the adapter's own unit elsewhere.
     end: int = -1
     files: tuple[SourceFile, ...] = ()  # for adapters whose samples are files (folders of images, sidecars)
     size: int = -1
@@ -126,7 +127,7 @@ class Source:
     left_out: tuple[tuple[str, str], ...] = ()
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
-    join: tuple[str, ...] = ()  # FILE:COLUMN pairs: the column of a table that names media
+    join: tuple[str, ...] = ()  # the option `--join`, FILE:COLUMN: the column of a table that names media files
 
 
 USED, JOINED, DESCRIBED, LEFT_OUT = ROLES = ("used", "joined", "described", "left out")
@@ -149,15 +150,16 @@ class FormatClaim:
 
     adapter: Adapter
     files: tuple[SourceFile, ...]
-    score: float  # 0..1; a folder-level layout that is certain uses 1.0
+    score: float  # how certain the format is, from 0 to 1; a layout of a whole folder that is certain has 1.0
     evidence: str
     kind: str = ""  # the kind of sample, if the format determines it (image folder, CoNLL-U …)
     split: str = ""
     config: str = ""
     license: str = ""
-    passed_over: tuple[tuple[str, str], ...] = ()  # (file, reason): files that are left out
-    described: tuple[tuple[str, str], ...] = ()  # (file, reason): files that describe the dataset
-    joined: tuple[tuple[str, str], ...] = ()  # (file, reason): files that add values to the samples of other files
+    passed_over: tuple[tuple[str, str], ...] = ()  # (file, reason) of the files that are left out
+    described: tuple[tuple[str, str], ...] = ()  # (file, reason) of the files that describe the dataset
+    # (file, reason) of the files that add values to the samples of other files
+    joined: tuple[tuple[str, str], ...] = ()
     members: tuple[FileRole, ...] = ()  # the members of the archives among `files`
 
 

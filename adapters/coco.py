@@ -35,7 +35,9 @@ class Coco:
             yield from chunks_of(value, shard.origin, start=start)
             return
         if not _is_annotations(value):
-            raise SourceFormatError(f"{shard.name}: no COCO file.", remedy="Give images and annotations as lists.")
+            raise SourceFormatError(
+                f"{shard.name}: this is not a COCO file.", remedy="Give images and annotations as lists."
+            )
         rows = _images(value)
         if not shard.files:
             yield from chunks_of(rows, shard.origin, start=start)

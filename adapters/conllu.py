@@ -40,7 +40,7 @@ class ConllU:
         return [Shard(f.path, f.name, size=f.size) for f in in_order(files)]
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """Sentences in order."""
+        """Yields the sentences from number `start` on."""
         rows = SourceRows(shard.origin, _TYPES)
         number, known = 0, {"document": None, "paragraph": None}
         for blocks, bad in Text("paragraph")._units(shard):

@@ -29,7 +29,7 @@ from choline_data.adapters.reading.plain_files import compression_of
 
 
 def rows_of(chunks: Sequence[SourceChunk]) -> list[tuple[int, dict[str, Any]]]:
-    """For every row: its row number and the row without null values."""
+    """Returns, for each row, its row number and its values without nulls."""
     return [
         (int(number), {k: v for k, v in row.items() if v is not None})
         for chunk in chunks

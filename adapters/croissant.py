@@ -172,7 +172,7 @@ class _Model:
         for node in others:
             if node not in joins:
                 raise SourceFormatError(
-                    f"{self.name}: {record_set!r} reads {node!r} but joins it by no `references`.",
+                    f"{self.name}: {record_set!r} reads {node!r}, but no field has `references` that join it.",
                     remedy="Give one of its fields a reference.",
                 )
             key = joins[node][1]
@@ -207,7 +207,7 @@ class _Model:
             yield ({short(str(k), record_set): v for k, v in row.items()} if isinstance(row, dict) else {"value": row})
 
     def _node(self, node: str, extracts: list[Extract], above: tuple[str, ...]) -> Iterator[Row]:
-        """Yields the rows of a file, a file set or another record set, keyed by extract."""
+        """Yields the rows of a file, a file set or another record set. The keys of a row are what the fields extract."""
         if node in self.records:
             for row in self.rows(node, above):
                 yield {("field", k): v["bytes"] if isinstance(v, dict) and "bytes" in v else v for k, v in row.items()}

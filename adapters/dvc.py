@@ -25,7 +25,7 @@ _MD5 = re.compile(r"^[0-9a-f]{32}(?:\.dir)?$")
 
 @dataclass(frozen=True)
 class _Out:
-    """A target: its name within the source, its hash, and the file that names it."""
+    """A file or folder that DVC tracks: its name within the source, its hash, and the DVC file that names it."""
 
     name: str
     md5: str

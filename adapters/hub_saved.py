@@ -95,7 +95,8 @@ def _listed(state: SourceFile, by_name: dict[str, SourceFile], prefix: str) -> t
         raise SourceFormatError(f"{state.name}: no list of data files.", remedy="Save the dataset again.")
     if details.get("_indices_data_files") or details.get("_indices_files"):
         raise SourceFormatError(
-            f"{state.name}: rows are chosen by an index.", remedy="Save it after flatten_indices()."
+            f"{state.name}: the dataset selects its rows by an index.",
+            remedy="Call flatten_indices() on the dataset, and save it again.",
         )
     names = [prefix + str(e.get("filename")) for e in entries]
     missing = [n for n in names if n not in by_name]

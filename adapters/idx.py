@@ -33,11 +33,14 @@ class Idx:
         return shards
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """Images as PNG, and labels as their numbers in text."""
+        """Yields rows with the image as PNG, and with the label as a number in text."""
         stream = PieceStream(io.pieces(shard.path, shard.name))
         count, height, width = _header(stream, shard.name, 3)
         if height <= 0 or width <= 0 or height * width > media.MAX_PIXELS:
-            raise SourceFormatError(f"{shard.name}: pictures of {width} x {height}.", remedy="Is it an IDX file?")
+            raise SourceFormatError(
+                f"{shard.name}: its header states pictures of {width} x {height}.",
+                remedy="Fetch it again, or leave it out.",
+            )
         labels = _labels(shard.files[0], count) if shard.files else None
         rows = SourceRows(shard.origin, {"image": media.MEDIUM})
         for number in range(count):

@@ -30,7 +30,7 @@ SHARE = 0.5
 class ImageFolder:
     """Reads one image for each row, without decoding it. `labels="none"` takes no classes from folders."""
 
-    labels: str = "folders"  # folders, masks, captions, none
+    labels: str = "folders"  # one of: folders, masks, captions, none
     max_bytes: int = MAX_MEDIUM_BYTES
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
@@ -138,7 +138,7 @@ def _mask_values(file: SourceFile) -> dict[str, Any]:
 
 
 def detect(source: Source) -> list[FormatClaim]:
-    """Claims the images of a source, if it has at most half as many other data files as images."""
+    """Claims the images of a source. Claims nothing if the source has more than half as many other data files as images."""
     pictures = [f for f in source.files if media.column_for(f.name) == "image"]
     others = [f for f in source.files if media.column_for(f.name) != "image" and not is_about(f.name)]
     metadata = [f for f in others if is_metadata(f.name)]

@@ -53,7 +53,7 @@ class JsonDocument:
         try:
             document = self._document(Shard(file.path, file.name))
         except (SourceDamagedError, SourceTooLargeError):
-            return []  # `read` raises it
+            return []  # `read` raises the error for this file
         splits = {key: splits_in(key) for key, value in document.items() if isinstance(value, list)}
         if len(splits) < 2 or any(len(found) != 1 for found in splits.values()):
             return []
@@ -283,7 +283,7 @@ def _keyed(document: dict[str, Any]) -> list[Any] | None:
 def _lists_under_key(document: dict[str, Any]) -> list[Any] | None:
     """Returns the rows of the only list of lists of words, such as `{"categories": […], "conversations": [["Hi", "Hello"], …]}`.
 
-    Numbers and booleans among the words become words, and a word that stands for a list of one becomes this list. The other
+    Numbers and booleans among the words become text. A single word in place of a list becomes a list of this word. The other
     values are copied to each row if they are small.
     """
     found = [k for k, v in document.items() if isinstance(v, list) and _are_lists_of_words(v)]

@@ -171,7 +171,8 @@ def _is_lines(file: SourceFile) -> bool:
     head = io.head(file.path)
     if not head.removeprefix(_BOM).lstrip().startswith(b"{"):
         return False
-    if b"\n" not in head and len(head) == plain_files.HEAD_BYTES:  # a long first line: read up to the limit of a row
+    # The first line is longer than the head. Read as much as a row may have.
+    if b"\n" not in head and len(head) == plain_files.HEAD_BYTES:
         head = io.head(file.path, MAX_ROW_BYTES)
     whole = len(head) < plain_files.HEAD_BYTES and io.extension(file.name) != "json"
     return looks_like_lines(head, whole=whole)

@@ -114,7 +114,7 @@ def _arrow(data: bytes, name: str, count: int) -> Iterator[SourceChunk]:
     except (pa.ArrowInvalid, OSError) as error:
         raise SourceDamagedError(f"{name}: its Arrow part is damaged ({error}).", remedy="Fetch it again.") from error
     if row != count:
-        raise SourceDamagedError(f"{name} has {row} rows, it states {count}.", remedy="Fetch it again.")
+        raise SourceDamagedError(f"{name} has {row} rows, but its header states {count}.", remedy="Fetch it again.")
 
 
 def _decoder(kind: str, column: str, index: str) -> Callable[[bytes], Any]:

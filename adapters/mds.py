@@ -77,7 +77,7 @@ def _file_of(index: SourceFile, entry: dict[str, Any], by_name: dict[str, Source
         if file := by_name.get(beside(index, name)):
             return file
     raise SourceNotFoundError(
-        f"{index.name} names {' and '.join(options) or 'a shard without a name'}, of which there is none.",
+        f"{index.name} names {' and '.join(options) or 'a shard without a name'}, and the folder has no such file.",
         remedy="Fetch the missing shard.",
     )
 
@@ -100,7 +100,9 @@ def _check(entry: dict[str, Any], data: bytes, name: str) -> None:
     for kind, want in stated.get("hashes", {}).items():
         make: Callable[[bytes], Any] | None = getattr(xxhash, kind, None) or getattr(hashlib, kind, None)
         if kind in _HASHES and make and make(data).hexdigest() != want:
-            raise SourceDamagedError(f"{name}: its {kind} is not the one in its index.", remedy="Fetch it again.")
+            raise SourceDamagedError(
+                f"{name}: its {kind} differs from the one that its index states.", remedy="Fetch it again."
+            )
     if count_of(data) != entry.get("samples") or len(data) != stated.get("bytes", len(data)):
         raise SourceDamagedError(
             f"{name}: {count_of(data)} rows in {len(data)} bytes, its index says {entry.get('samples')} in "

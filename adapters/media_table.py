@@ -43,7 +43,7 @@ _FORMATS = {
 }  # fmt: skip
 _NO_NAME = re.compile(r"^column_\d+$")
 _SUBMISSION = re.compile(r"^sample_?submission", re.IGNORECASE)
-# lists of Common Voice beside train, dev and test
+# names of further lists that Common Voice has beside train, dev and test
 _UNCHECKED = frozenset({"validated", "other", "invalidated", "reported"})
 
 

@@ -35,10 +35,11 @@ from choline_data.errors import SourceDamagedError, SourceTooLargeError, one_lin
 
 SHARD_BYTES = 128 << 20
 MAX_EXPANSION = 4 << 30  # maximum bytes of one row group after its dictionaries are decoded
-FEW_ROWS = 1000  # oversized rows are rejected in a row group of at most so many rows; in a larger one they are an error
+# In a row group of at most this many rows, oversized rows are rejected. In a larger one they are an error.
+FEW_ROWS = 1000
 BUFFERED_ROW_GROUP = 64 << 20  # above this size in bytes, column chunks are read through a buffer, not whole
 _MAGIC = b"PAR1"
-_TAIL_BYTES = 64 << 10  # most footers are smaller, so one ranged read is enough
+_TAIL_BYTES = 64 << 10  # Most footers are smaller, so one ranged read usually gets the whole footer.
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ class ParquetInPlace:
             size, stamp = _state(file.location)
         except (OSError, CholineDataError) as error:
             raise DamagedStoreError(
-                f"{file.location} is gone: it was registered in place.", remedy=IN_PLACE_REMEDY
+                f"{file.location} can't be found any more. It was registered in place.", remedy=IN_PLACE_REMEDY
             ) from error
         if size != file.bytes or stamp != file.stamp:
             raise DamagedStoreError(

@@ -24,7 +24,7 @@ class AdapterWarning(UserWarning):
 
 
 def installed_formats(ours: frozenset[str] = frozenset()) -> tuple[RegisteredFormat, ...]:
-    """Returns the formats of installed packages in order of name, without those whose name is among `ours` or is there twice."""
+    """Returns the formats of installed packages in order of name, without those whose name is among `ours` or occurs twice."""
     found: dict[str, RegisteredFormat] = {}
     points = {(p.name, p.value, p.dist.name if p.dist else "?") for p in entry_points(group=PLUGIN_GROUP)}
     for name, module, package in sorted(points):
@@ -67,7 +67,7 @@ def _claims_of(plugin: RegisteredFormat, source: Source) -> list[FormatClaim]:
 
 
 def fault_of(claim: Any, files: Iterable[SourceFile]) -> str:
-    """What is wrong with a claim on some of these files. An empty string if it is right."""
+    """Returns in words what is wrong with a claim on some of these files. An empty string if nothing is."""
     if not isinstance(claim, FormatClaim):
         return f"{type(claim).__name__} where a FormatClaim belongs"
     if not isinstance(claim.adapter, Adapter) or isinstance(claim.adapter, type):
@@ -91,7 +91,9 @@ def adapter_of_a_package(adapter: Adapter) -> str:
 
 
 def valid_chunk(chunk: Any, adapter: Adapter, shard: Shard) -> SourceChunk:
-    """Returns the chunk that an adapter yielded. Raises SourceFormatError if it is none, or has not one number for each row."""
+    """Returns the chunk that an adapter yielded. Raises SourceFormatError if it is not a chunk, or lacks a number for
+    each row.
+    """
     if not isinstance(chunk, SourceChunk) or not isinstance(chunk.batch, pa.RecordBatch):
         fault = f"{type(chunk).__name__} where a SourceChunk with a RecordBatch belongs"
     elif len(chunk.rows) != chunk.batch.num_rows:

@@ -25,7 +25,7 @@ from choline_data.places.locations import redacted
 
 _HERE = "choline_data.adapters."
 FORMATS: tuple[RegisteredFormat, ...] = (
-    # layouts: they read a whole folder or descriptor
+    # Layouts. They read a whole folder or descriptor, so they are asked first.
     RegisteredFormat("lfs", _HERE + "lfs", layout=True),
     RegisteredFormat("dvc", _HERE + "dvc", layout=True),
     RegisteredFormat("croissant", _HERE + "croissant", layout=True),
@@ -45,7 +45,7 @@ FORMATS: tuple[RegisteredFormat, ...] = (
     RegisteredFormat("image-folder", _HERE + "image_folder", layout=True),
     RegisteredFormat("source-tree", _HERE + "source_tree", layout=True),
     RegisteredFormat("text-folder", _HERE + "text_folder", layout=True),
-    # files
+    # Formats of single files.
     RegisteredFormat("parquet", _HERE + "parquet"),
     RegisteredFormat("arrow", _HERE + "arrow"),
     RegisteredFormat("sqlite", _HERE + "sqlite"),
@@ -109,7 +109,9 @@ def claims(source: Source, only: str = "") -> tuple[list[FormatClaim], Source]:
 
 
 class _Asking:
-    """Asks our formats in turn. Where a claim of an installed package has a higher score, it is accepted first."""
+    """Asks our formats in turn. A claim of an installed package is called a bid. A bid with a higher score is accepted
+    first.
+    """
 
     def __init__(self, source: Source) -> None:
         self._plugins = installed_formats(_names_of_ours())

@@ -132,7 +132,7 @@ def _order(base: sqlite3.Connection, table: str) -> str:
             try:
                 base.execute(f"SELECT {name} FROM {_quoted(table)} LIMIT 0")
             except sqlite3.OperationalError:
-                break  # WITHOUT ROWID
+                break  # the table was created WITHOUT ROWID
             return name
     return ", ".join(key) or "1"
 

@@ -53,7 +53,9 @@ class TfRecord:
         return [Shard(f.path, f.name, size=f.size) for f in in_order(files)]
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """Records in order. If the file is damaged, yields the whole records before the damage, then raises."""
+        """Yields the records from number `start` on. If the file is damaged, yields the whole records before the
+        damage, then raises.
+        """
         rows = SourceRows(shard.origin)
         try:
             for number, record in enumerate(self._records(shard)):

@@ -50,7 +50,9 @@ class Warc:
         return [Shard(f.path, f.name, size=f.size) for f in in_order(files)]
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """Records in order. If the file is truncated, yields the whole records before the damage, then raises."""
+        """Yields the records from number `start` on. If the file is cut, yields the whole records before the cut, then
+        raises.
+        """
         rows = SourceRows(shard.origin, _TYPES)
         try:
             for number, (headers, block) in enumerate(self._records(shard)):

@@ -4,8 +4,8 @@ The key is the member's path up to the first dot of its last part; the rest is t
 `.cls` is the label, `.txt` is the text (or the caption or transcription of a medium), images, audio and video are media, and
 other members are binary columns named by their suffix. Pickles stay bytes and are never loaded. A member without a suffix, or a
 refused one (a link, a device, a name that leads out of the archive), rejects its sample. If a suffix occurs again for the same
-key, a new sample begins, as in the webdataset library. If the keys contain dots, so that suffixes occur again for other samples of
-the same first word, the suffix is the words at the end. A README in a tar is not a sample.
+key, a new sample begins, as in the webdataset library. If the keys themselves contain dots, such as
+`img.v1_002.input.png`, the suffix consists of the words at the end of the name. A README in a tar is not a sample.
 """
 
 from __future__ import annotations
@@ -49,14 +49,15 @@ class WebDataset:
     """Reads a tar, compressed or not, with one sample for each row. Raises SourceTooLargeError for a member above `max_bytes`."""
 
     max_bytes: int = MAX_MEDIUM_BYTES
-    dotted_keys: bool = False  # the keys contain dots; the suffix is the words after the last part with a digit
+    # whether the keys contain dots; the suffix is then all words after the last part with a digit
+    dotted_keys: bool = False
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
         """Returns one shard for each tar."""
         return [Shard(f.path, f.name, size=f.size) for f in in_order(files)]
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
-        """Samples in the order of the tar. If the tar is truncated, yields the samples before the damage, then raises."""
+        """Yields the samples from number `start` on. If the tar is cut, yields the samples before the cut, then raises."""
         rows = SourceRows(shard.origin, {"__key__": pa.string()})
         samples = self._samples(SourceFile(shard.path, shard.name))
         number = 0
@@ -130,7 +131,7 @@ def _is_note(name: str) -> bool:
 
 
 def sample_values(sample: Sample, *, main: bool = False) -> tuple[dict[str, Any], str]:
-    """The columns of a sample, and the reason why it is refused, or "".
+    """Returns the columns of a sample, and the reason why it is refused, or "".
 
     With `main`, the biggest medium of a kind takes the name of its kind if no medium has a plain suffix.
     """
@@ -220,7 +221,9 @@ def _notes(file: SourceFile) -> list[Member]:
 
 
 def _has_dotted_keys(file: SourceFile) -> bool:
-    """Whether the keys contain dots: suffixes from the first dot on hold numbers, and suffixes at the end are those of samples."""
+    """Whether the keys contain dots: what follows the first dot contains numbers, and the words at the end repeat for
+    each sample.
+    """
     names = [member.name for member in _head(file) if not member.reason and not _is_note(member.name)]
     odd = any(not _WORD.fullmatch(word) for name in names for word in key_of(name)[1].split(".")[:-1])
     groups: dict[str, list[str]] = {}

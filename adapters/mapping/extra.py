@@ -39,7 +39,7 @@ _ESCAPES = {0x08: "\\b", 0x09: "\\t", 0x0A: "\\n", 0x0C: "\\f", 0x0D: "\\r", 0x2
 _MUST_ESCAPE = np.array([byte < 0x20 or byte in (0x22, 0x5C) for byte in range(256)])
 
 
-# Constant texts and columns of text that are concatenated in every row.
+# The parts of a text that are concatenated in every row: constant texts, and columns of text.
 Piece = tuple[pa.Array | str, ...]
 
 
@@ -178,7 +178,8 @@ def _quoted(column: pa.Array) -> pa.Array:
 def _float(column: pa.Array) -> pa.Array:
     text = column.cast(TEXT)
     wide = column.cast(pa.float64())
-    if pc.any(pc.equal(pc.trunc(wide), wide)).as_py():  # "1" would read back as an integer
+    # Some values are whole numbers. Without ".0", JSON would give them back as integers.
+    if pc.any(pc.equal(pc.trunc(wide), wide)).as_py():
         whole = pc.match_substring_regex(text, r"^-?[0-9]+$")
         text = pc.if_else(whole, concat(text, ".0"), text)
     if pc.any(pc.invert(pc.is_finite(column))).as_py():

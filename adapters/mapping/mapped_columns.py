@@ -152,7 +152,7 @@ def _turns_of(value: Any) -> str:
         for key in ("messages", "conversations", "conversation"):
             if isinstance(value.get(key), list):
                 return _turns_of(value[key])
-        if not {"role", "from"} & value.keys():  # a speaker and a text alone do not make a struct a turn
+        if not {"role", "from"} & value.keys():  # A struct that has only a speaker and a text is not certainly a turn.
             return ""
         value = [value]
     if not isinstance(value, list):

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 
 DELIMITERS = ",\t;|"
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
-_SEP = re.compile(r"\"?sep=([^\w\s\"]|\t)\"?\r?\n", re.IGNORECASE)  # the first line of a file that Excel wrote
-MIN_ALIKE = 4  # the rows, and the parts of a text, that are enough to see a shape
+# the line with which Excel states the delimiter, such as `sep=;`
+_SEP = re.compile(r"\"?sep=([^\w\s\"]|\t)\"?\r?\n", re.IGNORECASE)
+MIN_ALIKE = 4  # a shape counts if at least this many rows, with this many parts of a text, have it
 MISSING = frozenset({"", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "-", "?"})
 
 
@@ -23,7 +24,7 @@ class Dialect:
     skip: int
     header: bool
     blank_lines: bool = False  # blank lines are part of this file's layout, not damage
-    blank_after: bool = False  # whether a blank follows each delimiter, which is no part of the field
+    blank_after: bool = False  # whether a blank follows each delimiter; this blank does not belong to the field
     consistent: float = 1.0  # the share of the examined lines that have the usual number of fields
 
 
@@ -118,8 +119,9 @@ def _header(rows: list[list[str]]) -> tuple[tuple[str, ...], int, bool]:
     by_place = tuple(f"column_{i}" for i in range(width))
     if width != len(first):
         if width == len(first) + 1 and not any(is_number(c) for c in first):
-            return ("row_name", *first), 1, True  # R writes such files
-        return by_place, 1, False  # a line such as "569,30,malignant,benign" above 31 columns
+            # R writes a header without a name for the first column, which has the names of the rows.
+            return ("row_name", *first), 1, True
+        return by_place, 1, False  # The first line is not a header, such as "569,30,malignant,benign" above 31 columns.
     numbers = [is_number(c) for c in first]
     if _is_like_the_rows(first, body):
         return by_place, 0, False

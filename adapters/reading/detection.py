@@ -17,7 +17,7 @@ _MANY_OTHERS = 20  # non-ASCII bytes in another script; with fewer bytes, the us
 # The first guess is accepted if the second has at most this share of its score.
 _CLEAR = 0.75
 _CLEAR_OF_FEW = 0.4  # the same share for few bytes in a Latin script
-# for two encodings that share most characters: so many more defects in one of them make the other the clear guess
+# Two encodings may share most characters. If one of them gives this many more defects, the other is the clear guess.
 _TWIN_DEFECTS, _TWIN_TIMES = 3.0, 4.0
 _DOUBTFUL = 0.15  # a text with more defects than this is not accepted
 _WEIGHT = 4.0  # the weight of implausible characters against chardet's confidence
@@ -37,7 +37,7 @@ _COMMON = frozenset({
     "iso8859-15", "koi8-r", "koi8-u", "mac-cyrillic", "mac-roman",
 })
 # fmt: on
-_COMPOSED = b"\xa4\xd4"  # the character that begins a syllable which EUC-KR composes of letters
+_COMPOSED = b"\xa4\xd4"  # EUC-KR writes rare syllables as single letters, after this character
 _EBCDIC = re.compile(r"cp(037|273|424|500|875|1026|1140)$")
 
 

@@ -56,7 +56,7 @@ def one_shard_each(files: Sequence[SourceFile]) -> list[Shard]:
 
 
 def chunks_of(rows: Iterable[object], file: str, *, start: int = 0) -> Iterator[SourceChunk]:
-    """Parsed records as chunks from row `start` on. A record that is not an object is rejected."""
+    """Yields parsed records as chunks, from row `start` on. A record that is not an object is rejected."""
 
     def all_chunks() -> Iterator[SourceChunk]:
         for found in records_of_rows(rows):

@@ -13,7 +13,9 @@ UNREAD = "no adapter reads it"
 
 
 def roles_of(claims: Iterable[FormatClaim]) -> tuple[FileRole, ...]:
-    """Returns the roles that the claims give to files and to members of archives. A file that two claims name has its best role."""
+    """Returns the roles that the claims give to files and to members of archives. If several claims name a file, USED
+    counts before JOINED, and both before the other roles.
+    """
     found: dict[str, FileRole] = {}
     for claim in claims:
         joined = dict(claim.joined)

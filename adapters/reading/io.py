@@ -140,7 +140,7 @@ def line_blocks(
     max_row_bytes: int = 16 << 20,
     recode: Callable[[Iterator[bytes]], Iterator[bytes]] = iter,
 ) -> Iterator[bytes | int]:
-    """The file in blocks of whole lines. An int replaces a line that exceeds `max_row_bytes`; it is the line's size in bytes.
+    """Yields the file in blocks of whole lines. For a line above `max_row_bytes`, yields its size in bytes as an int instead.
 
     With a range, reads the lines whose first byte lies in [start, end). `recode` converts the pieces to UTF-8. If the file
     is damaged, yields the whole lines before the damage and then raises SourceDamagedError.
@@ -172,7 +172,7 @@ def line_blocks(
         held.append(piece)
         if size < BLOCK_BYTES:
             continue
-        if seen >= BLOCK_BYTES:  # the held pieces have no line end, so only this piece can have one
+        if seen >= BLOCK_BYTES:  # The earlier pieces have no line end, so only this piece can have one.
             at = piece.find(b"\n")
             if at >= 0 and seen + at > max_row_bytes:
                 yield seen + at

@@ -33,7 +33,9 @@ class MediaNames:
         return found[ranks.index(best)][1] if ranks.count(best) == 1 else None
 
     def _rank(self, stated: tuple[str, ...], path: tuple[str, ...]) -> tuple[int, int, int]:
-        """How well a file fits: the equal end of the paths, the equal folders of the table, the same split in both names."""
+        """Returns a rank that says how well a file fits. Compares the ends of the paths, then the folders with those of
+        the table, then the splits in the names.
+        """
         tail = next((n for n, (a, b) in enumerate(zip(stated[::-1], path[::-1], strict=False)) if a != b), len(stated))
         near = next(
             (n for n, (a, b) in enumerate(zip(self._folders, path, strict=False)) if a != b), len(self._folders)

@@ -123,7 +123,7 @@ def _member(file: SourceFile, place: str, name: str, size: int) -> SourceFile:
 
 @contextmanager
 def tar_members(file: SourceFile) -> Iterator[tuple[Iterator[tar_stream.Member], tar_stream.ByteStream]]:
-    """The members of a tar, compressed or not, and the stream from which their content is read."""
+    """Returns the members of a tar, compressed or not, and the stream from which their content is read."""
     with ExitStack() as stack:
         stream: tar_stream.ByteStream
         if plain_files.compression_of(plain_files.raw_head(file.path)):

@@ -21,9 +21,9 @@ _INTEGER = re.compile(rb"(?<![\d.eE+-])-?\d+(?![\d.eE])")
 
 
 def with_integers(table: pa.Table, block: bytes) -> pa.Table | None:
-    """Returns the table with a mark at each column whose floats are integers in the block wherever they are whole numbers.
+    """Returns the table, with a mark at each column of floats whose whole numbers are written as integers in the block.
 
-    None if a mark cannot say it: a column that writes both `1` and `1.0`, or that has such floats inside objects.
+    None if a mark would be wrong: for a column that has both `1` and `1.0`, or such floats inside objects.
     """
     leaves = [leaf for number, field in enumerate(table.schema) for leaf in _leaves(field.name, table.column(number))]
     for name in dict.fromkeys(name for name, column in leaves if _has_whole(column)):

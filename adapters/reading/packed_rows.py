@@ -42,7 +42,8 @@ def beside(index: SourceFile, name: str) -> str:
 
 
 def shard_bytes(path: str, name: str, codec: str = "", size: int = -1) -> bytes:
-    """The whole decompressed shard, because its offsets may point anywhere. Raises SourceTooLargeError above MAX_SHARD_BYTES.
+    """Returns the whole decompressed shard. Its offsets may point to any part of it. Raises SourceTooLargeError above
+    MAX_SHARD_BYTES.
 
     `codec` is "brotli" or "snappy", which have no magic bytes; then `size` is the size of the decompressed shard.
     """
@@ -72,7 +73,7 @@ def _packed_bytes(path: str, name: str) -> bytes:
 
 
 def cells(data: bytes, name: str, sizes: Sequence[int | None], start: int) -> Iterator[tuple[int, list[bytes]]]:
-    """Row numbers and cells from row `start` on.
+    """Yields each row number from `start` on, with the cells of the row.
 
     `sizes` are the cells' sizes in bytes. None means that the row stores the cell's size, as 32 bits before its cells.
     """

@@ -42,7 +42,7 @@ def compression_of(head: bytes) -> str:
 def _decompressed(file: BinaryIO, kind: str, name: str) -> Iterator[bytes]:
     try:
         if kind == "zstd":
-            # Arrow's decompressor, because the zstandard package ends a truncated stream without an error.
+            # This uses Arrow's decompressor, because the zstandard package ends a truncated stream without an error.
             with pa.CompressedInputStream(pa.PythonFile(file, "r"), "zstd") as zstd:
                 while piece := zstd.read(READ_BYTES):
                     yield piece

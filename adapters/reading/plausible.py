@@ -7,7 +7,8 @@ import unicodedata
 from collections.abc import Callable
 from functools import cache
 
-# UTF-8 that was decoded as another encoding and stored again (é as Ã©, ’ as â€™, и as Ð¸ or Рё, の as ã‚), or lost characters.
+# Matches UTF-8 that was decoded as another encoding and stored again (é as Ã©, ’ as â€™, и as Ð¸ or Рё, の as ã‚), and
+# lost characters.
 _CYRILLIC_CONTINUED = "[\u00a0-\u00bfЁЂ-ЏЎЄЅІЇҐґёђ-џўєѕії‘-”‚-„†‡•…‰‹›€™№–—]"
 _CONTINUED = "[\u0080-\u00bfŒœŠšŽžŸƒˆ˜–—‘-”„†‡•…‰‹›€™]"
 DOUBLE_ENCODED = (

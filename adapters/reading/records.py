@@ -72,7 +72,7 @@ def dumps(value: object) -> bytes:
 
 
 def records_of_rows(rows: Iterable[object]) -> Iterator[Records]:
-    """Parsed records as columns, in runs of a bounded number of bytes. `places` count from 0 over all records."""
+    """Yields parsed records as columns, each time a bounded number of bytes. `places` count from 0 over all records."""
     lines: list[bytes] = []
     size = done = 0
     for row in rows:
@@ -373,7 +373,7 @@ def _one_batch(table: pa.Table) -> pa.RecordBatch:
 def chunks(
     records: Iterable[Records], file: str, first: int, reason: Callable[[int, str], str] | None = None
 ) -> Iterator[SourceChunk]:
-    """Records as chunks. Row numbers count from `first`, and a refused record becomes a reject of `file`."""
+    """Yields the records as chunks. Row numbers count from `first`, and a refused record becomes a reject of `file`."""
     for r in records:
         rejects = tuple(Reject(file, first + p, reason(p, why) if reason else why) for p, why in r.refused)
         yield from bounded(r.batch, r.places + first, rejects)

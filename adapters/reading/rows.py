@@ -97,7 +97,7 @@ class SourceRows:
 
 def _of_one_type(values: Sequence[Any], kind: pa.DataType | None) -> pa.Array | None:
     """Returns the values as an Arrow array. None if they have no common type, which only the attempt to convert them can show."""
-    if {bytes, str} <= {type(v) for v in values}:  # Arrow does not distinguish them
+    if {bytes, str} <= {type(v) for v in values}:  # Arrow would convert text to bytes without an error
         return None
     try:
         return pa.array(values, kind)
@@ -149,7 +149,8 @@ SHARD_BYTES = 256 << 20
 
 
 def file_shards(files: Sequence[SourceFile], split: str = "") -> list[Shard]:
-    """Shards whose rows are these files, in the same order. A shard has at most SHARD_FILES files and SHARD_BYTES bytes.
+    """Returns shards whose rows are these files, in the same order. A shard has at most SHARD_FILES files and
+    SHARD_BYTES bytes.
 
     A file larger than SHARD_BYTES is a shard alone.
     """

@@ -27,8 +27,8 @@ from choline_data.adapters.reading.names import is_about, parts, shared_folders
 from choline_data.adapters.reading.split_words import split_named, splits_in
 from choline_data.errors import ChoiceNeededError, InvalidOptionError
 
-NO_SPLIT = "-"  # the split of a file whose name has no split, beside files for training whose names have one
-UNCLEAR = "?"  # the split of a file without a split, if only a few files have one
+NO_SPLIT = "-"  # the mark of a file whose name has no split, if other files have the word for training in their names
+UNCLEAR = "?"  # the mark of a file whose name has no split, if only a few names have one
 
 _SHARD = re.compile(r"^data/(?P<split>\w+(?:\.\w+)*)-[0-9]{5}-of-[0-9]{5}[^/]*\.[^/]*$")
 _NUMBERED = re.compile(r"[-._]?\d+([-._]of[-._]\d+)?$")
@@ -196,8 +196,8 @@ def _exact(name: str, *, base: bool) -> str:
 def settled(shards: Sequence[Shard], files: Sequence[SourceFile], by: SplitBy) -> tuple[list[Shard], dict[str, str]]:
     """Returns the shards with splits and configs, and the files that are left out, with the reason.
 
-    A shard without a split has that of its file, or that of the table that it is (`member`). ChoiceNeededError if names leave
-    open which rows are for training.
+    A shard without a split gets that of its file. If the shard is a table of the file (`member`), it gets that of the
+    table. ChoiceNeededError if names leave open which rows are for training.
     """
     by_path = {f.path: f for f in files}
     members = [f"{s.name}!/{s.member}" for s in shards if s.member]
@@ -245,7 +245,7 @@ def _refuse_unclear(shards: Sequence[Shard]) -> None:
     two = next((s for s in shards if "+" in s.split), None)
     if two is not None:
         splits = " and ".join(two.split.split("+"))
-        raise ChoiceNeededError(f"{two.name}: its name says {splits}.", remedy=_ANSWERS)
+        raise ChoiceNeededError(f"{two.name}: its name contains the words of two splits, {splits}.", remedy=_ANSWERS)
     unclear = [s.name for s in shards if s.split == UNCLEAR]
     if unclear:
         raise ChoiceNeededError(

@@ -61,7 +61,7 @@ def _sample(path: str) -> bytes:
             size += len(piece)
             if size >= SCANNED_BYTES:
                 break
-    except SourceDamagedError:  # the reader reports this error
+    except SourceDamagedError:  # The adapter meets the same error when it reads the file, and reports it.
         pass
     return sample_of([part for part in kept if part])
 

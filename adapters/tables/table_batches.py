@@ -21,7 +21,9 @@ SLICE_ROWS = 1024
 
 @contextmanager
 def local_file(path: str, name: str) -> Iterator[str]:
-    """A local path of the file's content. A file that is remote, compressed or in an archive is copied to a temporary folder."""
+    """Provides a local path of the file's content. A file that is remote, compressed or in an archive is copied to a
+    temporary folder.
+    """
     with io.open_raw(path) as raw:
         local = local_path(path)
         whole = local is not None and os.path.exists(local) and not plain_files.compression_of(raw.read(8))

@@ -1,7 +1,7 @@
 """Reads BibTeX: one entry for each row, with its type, its key and a column for each field.
 
-Strings that the file defines (`@string`) are put in their places, and `#` joins. Comments and preambles are not entries. Braces
-and TeX commands within a value are kept.
+Abbreviations that the file defines (`@string`) are replaced by their texts, and `#` joins two texts. Comments and
+preambles are not entries. Braces and TeX commands within a value are kept.
 """
 
 from __future__ import annotations

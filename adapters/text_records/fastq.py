@@ -1,4 +1,4 @@
-"""Reads FASTQ: one read for each row, with its id, description, sequence and quality string."""
+"""Parses FASTQ: one sequencing read for each row, with its id, description, sequence and quality string."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ _TYPES = {"id": pa.string(), "description": pa.string(), "sequence": pa.large_st
 
 @dataclass(frozen=True)
 class Fastq:
-    """Reads reads, also those whose sequence is wrapped over several lines. A read cut at the end of the file is damage."""
+    """Yields the sequencing reads of a file. A sequence may be wrapped over several lines. A read that the end of the
+    file cuts is damage.
+    """
 
     encoding: str = ""
 

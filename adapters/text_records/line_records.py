@@ -53,7 +53,9 @@ def lines_of(shard: Shard, encoding: str = "", *, limit: int = MAX_ROW_BYTES) ->
 
 
 def paragraphs(lines: Iterable[str], name: str, *, limit: int = MAX_ROW_BYTES) -> Iterator[list[str]]:
-    """Runs of lines between blank lines. Raises SourceTooLargeError for a run above `limit` characters."""
+    """Yields the groups of lines that blank lines separate. Raises SourceTooLargeError for a group above `limit`
+    characters.
+    """
     block: list[str] = []
     size = 0
     for line in lines:
@@ -94,7 +96,7 @@ def record_chunks(
 
 
 def rows_in_chunks(rows: Iterable[object], shard: Shard, start: int = 0) -> Iterator[SourceChunk]:
-    """Parsed values (mappings of names to values) from row `start` on, in bounded chunks with a column for each name."""
+    """Yields parsed rows (mappings of names to values) from row `start` on, in bounded chunks with a column for each name."""
     return from_row(start, records.chunks(records.records_of_rows(rows), shard.origin, 0))
 
 

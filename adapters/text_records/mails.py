@@ -50,7 +50,7 @@ class Mails:
         return record_chunks(map(self._record, self._messages(shard)), shard, start, _TYPES)
 
     def _messages(self, shard: Shard) -> Iterator[bytes | int]:
-        """Yields the bytes of each message. An int replaces a message above `max_row_bytes`; it is its size."""
+        """Yields the bytes of each message. For a message above `max_row_bytes`, yields its size as an int instead."""
         lines = _lines(shard)
         first = next(lines, b"")
         if not first:
@@ -84,7 +84,9 @@ ADAPTER = Mails
 
 
 def _unwrapped(message: bytes) -> bytes:
-    """A message of a mailbox without the blank line that ends it, and without the marks before lines that begin with "From"."""
+    """Returns a message of a mailbox without the blank line at its end, and without the `>` before lines that begin
+    with "From".
+    """
     ended = message.removesuffix(b"\n") if message.endswith((b"\n\n", b"\n\r\n")) else message
     return _QUOTED_FROM.sub(rb"\1", ended.removesuffix(b"\r"))
 

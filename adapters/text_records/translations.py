@@ -65,7 +65,7 @@ class _Message:
         return any(key.startswith("msgstr") for key in self.texts)
 
     def add(self, line: str, number: int) -> None:
-        """Takes a line of the message."""
+        """Adds a line of the file to the message."""
         self.size += len(line)
         if line.startswith("#"):
             self.comments.setdefault(line[1:2].strip(), []).append(line[2:].strip())

@@ -33,7 +33,7 @@ _ATTRIBUTE, _TEXT = "@", "#text"
 
 @dataclass
 class _Element:
-    """An open element. `parts` holds its text and its closed children, in order."""
+    """An element whose end tag is not read yet. `parts` holds its text and its complete children, in order."""
 
     name: str
     attributes: dict[str, str]
@@ -100,7 +100,7 @@ class _Parse:
             ) from error
 
     def taken(self) -> list[_Element]:
-        """Returns the records that are complete. They are handed out once."""
+        """Returns the records that are complete. Each record is returned only once."""
         done, self._done = self._done, []
         return done
 
@@ -135,7 +135,7 @@ class _Parse:
         if self._size > self._limit:
             raise SourceTooLargeError(
                 f"{self._name}: a <{self._record}> is above {self._limit:,} characters (max_row_bytes).",
-                remedy="Raise it.",
+                remedy="Raise max_row_bytes.",
             )
 
     def _refuse_entity(self, name: str, *_: object) -> None:

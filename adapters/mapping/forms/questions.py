@@ -38,9 +38,8 @@ def qa(fields: Fields) -> None:
 
 
 def answer_text(value: Any) -> str | None:
-    """Returns the text of an answer, which may be a text, number, list, or struct of texts, aliases or spans.
-
-    The first text of a list.
+    """Returns the text of an answer, which may be a text, number, list, or struct of texts, aliases or spans. Of a
+    list, returns the first text.
     """
     if value is None or isinstance(value, str):
         return value

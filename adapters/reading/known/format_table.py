@@ -13,7 +13,7 @@ from choline_data.adapters.reading.encodings import for_a_look, looks_like_text
 from choline_data.places.yaml_safe import safe_load
 
 TABLES = ("formats.yaml", "text_formats.yaml")
-MIN_TEXT_MAGIC = 5  # shorter magic numbers can be the first letters of a text
+MIN_TEXT_MAGIC = 5  # A shorter magic number can be the first letters of an ordinary text.
 LOOKED_CHARS = 8 << 10
 LINE_CHARS = 400
 LINES_SHARE = 0.9
@@ -52,7 +52,7 @@ class KnownFormat:
 
     @property
     def begins_the_file(self) -> bool:
-        """Whether its first mark stands at the very beginning of a file, so that it cannot be a coincidence."""
+        """Whether a file of this format has its first mark at the very beginning. There, a mark is no coincidence."""
         return bool(self.marks) and self.marks[0].pattern.startswith(r"\A")
 
     def fits_text(self, text: str, lines: list[str]) -> bool:

@@ -107,7 +107,7 @@ def _is_impostor(file: SourceFile) -> bool:
 
 
 def identify(file: SourceFile) -> Identity:
-    """What this file is. Asked for files that no adapter claims."""
+    """Says what this file is. Called for files that no adapter claims."""
     try:
         head = io.head(file.path, HEAD_BYTES)
     except CholineDataError as error:

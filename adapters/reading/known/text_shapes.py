@@ -35,7 +35,7 @@ def shape_of(text: str, lines: Sequence[str]) -> str:
 
 
 def is_prose(lines: Sequence[str]) -> bool:
-    """Whether most of the text is words. Asked where the name of a file says nothing about its content."""
+    """Whether most of the text is words. Used if the name of the file says nothing about its content."""
     text = "\n".join(line for line in lines[:MOST_LINES] if any(map(str.isalnum, line)))
     filled = [c for c in text if not c.isspace()]
     letters = sum(c.isalpha() or unicodedata.category(c).startswith("M") for c in filled)
@@ -62,7 +62,7 @@ def _fields_by_tab(lines: Sequence[str]) -> str:
 
 
 def _fixed_width(lines: Sequence[str]) -> str:
-    """Three or more columns that stand at the same places in every line, with gaps of blanks between them."""
+    """Whether every line has three or more columns at the same places, with gaps of blanks between them."""
     lines = list(dict.fromkeys(lines))
     if len(lines) < MIN_COLUMN_LINES or any("\t" in line for line in lines):
         return ""
@@ -81,7 +81,7 @@ def _runs(blank: Sequence[bool]) -> list[tuple[int, str]]:
 
 
 def _codes(lines: Sequence[str]) -> str:
-    """Most words are numbers or have digits in them."""
+    """Whether most words are numbers or contain digits."""
     if len(lines) < MIN_COLUMN_LINES:
         return ""
     words = [word for line in lines for word in line.split()]
