@@ -1,5 +1,5 @@
-"""What one hostile caller does to a server's other users: some 45 hostile requests, each at the same time as a reader and a client
-that lists datasets.
+"""Measures how much a hostile caller slows the other users of a server. Some 45 hostile requests run, each beside a
+reader and a client that lists datasets.
 
     python bench/abuse.py [--only WORDS] [--seconds 3] [--tries 3] [--json]
 
@@ -38,11 +38,11 @@ LIST_STEP = 0.05
 RATE, LIST_SECONDS, GROWTH, END_SECONDS = 0.9, 0.1, 64 << 20, 10.0
 MEMORY = 64 << 20  # cache limit of the server; not larger than the permitted growth
 
-Count = Synchronized  # type of a number in shared memory
+Count = Synchronized  # the `ctypes` type of a number in shared memory
 
 
 def make_home(folder: str) -> None:
-    """A home with a dataset of 20 MB, one with small rows, and thirty that only appear in lists."""
+    """Makes a home with a dataset of 20 MB, one with small rows, and thirty that only appear in lists."""
     from choline_data import schema as one
     from choline_data.places.home import Home
     from choline_data.store import BlockWriter, Catalog, Entry, Manifest, StoredFile
@@ -144,7 +144,7 @@ def list_on(address: str, worst: Count[float], count: Count[int]) -> None:
             stub.ListDatasets(pb.ListDatasetsRequest(), timeout=5)
         except grpc.RpcError as error:
             if error.code() == grpc.StatusCode.UNAVAILABLE:
-                return  # the server ends
+                return  # the server shuts down, so this client stops
             worst.value = 5.0
         worst.value = max(worst.value, time.monotonic() - began)
         count.value += 1
@@ -168,7 +168,7 @@ def attack(name: str, told: dict[str, str], recipe: bytes, go: Any, over: Any, a
                 came["answered"] += 1
             except grpc.RpcError as error:
                 if error.code() == grpc.StatusCode.UNAVAILABLE:
-                    over.wait(0.1)  # the server ends
+                    over.wait(0.1)  # the server shuts down
                 else:
                     came[error.code().name] += 1
             except OSError as error:
@@ -189,10 +189,10 @@ def attack(name: str, told: dict[str, str], recipe: bytes, go: Any, over: Any, a
 
 @dataclass(frozen=True)
 class Seen:
-    """The figures measured during one hostile request."""
+    """The figures of one case: how the other users fared during its hostile requests."""
 
     name: str
-    rate: float  # rate of the reader, as a share of its rate without the hostile caller
+    rate: float  # the reader's rate during the hostile requests, divided by its rate without them
     alone: float  # longest time to list the datasets without the hostile caller, in seconds
     slowest: float  # longest time to list the datasets during the hostile requests, in seconds
     growth: int

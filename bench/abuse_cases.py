@@ -18,7 +18,7 @@ import orjson
 from choline_data.v1 import firehose_pb2 as pb
 from choline_data.v1 import firehose_pb2_grpc
 
-WAIT = 20.0  # seconds for an answer
+WAIT = 20.0  # how many seconds a case waits for an answer
 _FLIGHT = "/arrow.flight.protocol.FlightService/"
 
 
@@ -93,7 +93,7 @@ def many(caller: Caller, sources: int, segments: int, **options: Any) -> bytes:
     return orjson.dumps({**body, **options})
 
 
-# Streams
+# Cases: streams
 
 
 @case()
@@ -211,7 +211,7 @@ def texts(caller: Caller) -> Step:
     return step
 
 
-# Samples
+# Cases: single samples
 
 
 def samples(caller: Caller, positions: Callable[[], list[int]]) -> Step:
@@ -248,11 +248,13 @@ def positions_beyond_every_stream(caller: Caller) -> Step:
     return samples(caller, lambda: [(1 << 62) - n for n in range(10_000)])
 
 
-# Mixes and filters
+# Cases: mixes and filters
 
 
 def resolves(caller: Caller, request: Callable[[int], pb.ResolveMixRequest]) -> Step:
-    """Resolves a mix. Each request is made with a new number."""
+    """Resolves a mix. Each request contains a number that was not used before, so that the server cannot answer from a
+    cache.
+    """
     stub = firehose(caller)
     return lambda: stub.ResolveMix(request(caller.next()), timeout=WAIT)
 
@@ -323,7 +325,7 @@ def tokens_in_rows_of_2_to_the_20(caller: Caller) -> Step:
     return resolves(caller, lambda n: pb.ResolveMixRequest(mix="web", view="tokens", view_options=options, seed=n))
 
 
-# Sizes and floods
+# Cases: large requests, and many requests at once
 
 
 @case(4)
@@ -367,7 +369,7 @@ def flight_tickets_nested_without_end(caller: Caller) -> Step:
     return lambda: list(call(raw, timeout=WAIT))
 
 
-# Plain HTTP
+# Cases: plain HTTP
 
 
 def http(caller: Caller, head: bytes, seconds: float = 5.0) -> int:
@@ -413,7 +415,7 @@ def headers_that_never_end(caller: Caller) -> Step:
     return step
 
 
-# Raw bytes on the gRPC port
+# Cases: raw bytes on the gRPC port
 
 
 def raw_files() -> Iterator[tuple[str, bytes]]:
@@ -427,7 +429,7 @@ def raw_files() -> Iterator[tuple[str, bytes]]:
 
 
 def raw(content: bytes) -> Case:
-    """Returns a case that sends these bytes, each time on a new connection."""
+    """Returns a case that sends these bytes. Each request opens a new connection."""
 
     def made(caller: Caller) -> Step:
         host, _, port = caller.address.rpartition(":")

@@ -37,7 +37,7 @@ class Case:
     script: str
     corpus: str
     options: tuple[str, ...] = ()
-    peer: str | None = None  # the peer whose environment the script needs; None for this environment
+    peer: str | None = None  # the other loader whose environment the script needs; None for this environment
     served: bool = False
     first: bool = False  # whether the figure is the time to the first item, in seconds
 
@@ -51,7 +51,7 @@ class Target:
     of: str | Sequence[str]
     to: Sequence[str] = ()
     seconds: bool = False
-    rank: int = 0  # which case of `to` to compare with, by speed; 0 is the fastest
+    rank: int = 0  # which of the cases in `to` to compare with, ordered by speed; 0 is the fastest
 
     def held(self, figures: dict[str, float]) -> dict[str, Any] | None:
         """Returns the measured value, and whether the target is met. None if a needed case did not run."""
@@ -111,7 +111,7 @@ class Bench:
         return done.stdout
 
     def measured(self, case: Case) -> float:
-        """Measures the case once: units per second, or seconds to the first item."""
+        """Runs the case once. Returns units per second, or the seconds until the first item."""
         words = ["read", kind_of(case.corpus), str(self.prepared(case)), *case.options]
         words += ["--docs", "1"] if case.first else ["--seconds", str(self.seconds)]
         if case.served:

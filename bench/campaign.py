@@ -52,7 +52,7 @@ NAMES = ("code", "news", "web")
 VERSIONS = 4
 ROWS = 40
 LIMIT_SECONDS = 60  # seconds for one process; a process that takes longer counts as a hang
-# A process may be killed before or after a call of one of these functions.
+# `killed_at` kills a process before or after a call of one of these functions.
 POINTS = ("link", "unlink", "replace", "rename", "fsync", "utime", "makedirs", "open", "stat")
 REMOTE_POINTS = ("pipe_file", "put_file", "rm", "find", "info", "cat_file")
 # Errors that an operation may end with.
@@ -87,7 +87,7 @@ def expected_of(folder: Path, places: list[Path]) -> Expected:
         revision = add(home, "calm", place)
         batches = open_revision(home, revision).read(0, open_revision(home, revision).rows, ["text"])
         out[revision] = [text for batch in batches for text in batch["text"].to_pylist()]
-    warm = Actor(home, places, out, random.Random(0))  # imports modules once, before the forks
+    warm = Actor(home, places, out, random.Random(0))  # Import the modules once, before the forks.
     warm.name = "calm"
     for operation in ("read", "tokenize", "read_tokens", "gc"):
         getattr(warm, operation)()
@@ -120,7 +120,7 @@ class Actor:
         else:
             try:
                 unpin(self.home, self.name)
-            except InvalidOptionError:  # it has no pins
+            except InvalidOptionError:  # the dataset has no pins
                 return
 
     def tokenize(self) -> None:
@@ -286,7 +286,8 @@ class Campaign:
     def end(self) -> None:
         """Checks that a last garbage collection, with no other process running, leaves exactly the referenced objects."""
         home = Home(self.home.location)
-        if home.names(leases.FOLDER):  # leases of killed processes that seem to run on another host
+        # Some killed processes pretended to be on another host. Their leases seem valid until they expire.
+        if home.names(leases.FOLDER):
             time.sleep(leases.DEAD_SECONDS + 1)
         collect(home, keep_days=0)
         self._verify(-1)
@@ -312,7 +313,8 @@ def on_s3(run: Callable[[Home], None]) -> None:
         assert server.stdout is not None and server.stdin is not None
         told = {"AWS_ENDPOINT_URL": server.stdout.readline().decode().strip(), "AWS_DEFAULT_REGION": "us-east-1"}
         os.environ |= {**told, "AWS_ACCESS_KEY_ID": "me", "AWS_SECRET_ACCESS_KEY": "none"}
-        # In a separate process, because the file system's threads must not exist in this process when it forks.
+        # This runs in a separate process, because the file system starts threads, and this process must have none when
+        # it forks.
         made = "import boto3; boto3.resource('s3').create_bucket(Bucket='shelf')"
         subprocess.run([sys.executable, "-c", made], check=True)
         try:
@@ -330,7 +332,7 @@ def main() -> int:
     parser.add_argument("--quiet", action="store_true", help="print only the result")
     told = parser.parse_args()
     began, ends = time.monotonic(), {}
-    # Shorter times than in production: a silent writer soon counts as dead, so that the rounds do not wait long.
+    # The times are shorter than in production: a writer that is silent soon counts as dead, so a round does not wait long.
     times = (0.3, 1.2, 4.0) if told.store == "local" else (1.0, 4.0, 10.0)
     leases.RENEW_SECONDS, leases.TRUST_SECONDS, leases.DEAD_SECONDS = times
     with tempfile.TemporaryDirectory() as temporary:

@@ -1,4 +1,4 @@
-"""The cost of checksums: opening a manifest of 10^5 files, and the first and later passes over stored tokens.
+"""Measures the cost of checksums: for opening a manifest of 10^5 files, and for the first and later passes over stored tokens.
 
 python bench/checksums.py
 """

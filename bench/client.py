@@ -1,4 +1,4 @@
-"""Documents per second into the training process: our loader, a bare Arrow ceiling and other loaders, in one run.
+"""Measures documents per second into the training process: our loader, a bare Arrow ceiling, and other loaders.
 
     python bench/client.py                               # our loader and the ceiling
     python bench/peers/setup.py --into envs              # once: an environment for each of the other loaders
@@ -31,7 +31,7 @@ ONE = {"datasets": TWO, "grain": (), "litdata": (), "mosaicml": TWO, "webdataset
 BATCHES = {"datasets": TWO, "grain": (), "litdata": (), "mosaicml": TWO, "webdataset": TWO}
 SERVICE = "tf.data service"
 DRAINED = "bytes thrown away, server"
-RESUMES = ("datasets", "grain", "litdata", "mosaicml")  # webdataset can resume only by reading again from the start
+RESUMES = ("datasets", "grain", "litdata", "mosaicml")  # webdataset resumes only by reading again from the start
 
 CASES = {
     "one": [

@@ -1,4 +1,4 @@
-"""Rate of reading windows that are not in the page cache, and how many bytes are read from the disk for each byte used.
+"""Measures how fast windows are read that are not in the page cache, and how many bytes the disk delivers for each byte used.
 
     python bench/cold.py
     python bench/cold.py --beside ../release    # in turns with another checkout that has its own .venv
@@ -75,7 +75,7 @@ def measure(home: Path, row_bytes: int) -> dict[str, float]:
 
     rows = BATCH // row_bytes
     dataset = FirehoseDataset("rows", columns=["text"], batch_size=rows, home=str(home))
-    for _ in range(3):  # the kernel keeps pages that were written or read a moment ago
+    for _ in range(3):  # The kernel does not drop pages that were written or read a moment ago, so wait.
         drop(home)
         time.sleep(0.1)
     before, began, size = read_from_disk(), time.perf_counter(), 0

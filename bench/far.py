@@ -1,11 +1,11 @@
-"""What positions that lie far apart cost a server: CPU of its process, per message and per request, and its memory.
+"""Measures what requests for positions that lie far apart cost a server: CPU time per message and per request, and memory.
 
     python bench/far.py [--json]
 
-Serves a home of one text dataset and a small one. Compares two messages of 512 rows. One has consecutive positions. The other has
-the positions of one rank of 1,024 that reads batches of 8. Then requests the samples at 10,000 positions spread over 10^12, and
-reads as one of 2^20 ranks while another client lists datasets. CPU times hardly depend on other work of the machine. The times to
-list datasets do.
+Serves a home of one text dataset and a small one. First compares two messages of 512 rows. One has consecutive
+positions. The other has the positions of one rank of 1,024 that reads batches of 8. Then requests the samples at 10,000
+positions spread over 10^12, and reads as one of 2^20 ranks while another client lists datasets. CPU times hardly depend
+on other work of the machine. The times to list datasets do.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def measured(home: str) -> dict[str, float]:
         out = {}
         for name, mix in (("1 source", "web"), ("2 sources", "web:0.7,small:0.3")):
             recipe = figures.recipe(mix)
-            figures.message(recipe)  # imports, and pages of files
+            figures.message(recipe)  # The first request pays for imports and for pages of files, so it is not measured.
             dense = figures.message(recipe, start_position=10**6)
             far = figures.message(recipe, start_position=10**7, rank=5, world_size=1024, batch_size=8)
             out[f"{name}: 512 dense rows, ms of CPU"] = dense

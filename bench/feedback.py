@@ -1,4 +1,4 @@
-"""The cost of reporting losses to the dataset, and of reading its statistics.
+"""Measures the cost of reporting losses to a dataset, and of reading its statistics.
 
     python bench/feedback.py
 
@@ -39,7 +39,7 @@ def home_with(sources: int, folder: Path) -> Home:
 
 
 def median_ms(calls: list[Callable[[], object]]) -> float:
-    """Processor time of the median call."""
+    """Returns the processor time of the median call, in milliseconds."""
     took = []
     for call in calls:
         began = time.process_time()
@@ -49,7 +49,7 @@ def median_ms(calls: list[Callable[[], object]]) -> float:
 
 
 def costs(sources: int) -> dict[str, float]:
-    """Milliseconds of a report and of `stats()`."""
+    """Returns the milliseconds that a report takes, and those that `stats()` takes."""
     with tempfile.TemporaryDirectory() as folder:
         home = home_with(sources, Path(folder))
         dataset = FirehoseDataset("*", home=home.location, batch_size=STEP)

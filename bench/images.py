@@ -38,7 +38,7 @@ CASES = {
 }
 OTHERS = list(beside.PEERS)
 ALL = [*OTHERS, DATASETS_AT_ONCE]
-OURS_DECODED = "ours, decoded"  # one process is the fastest way with our loader
+OURS_DECODED = "ours, decoded"  # Our loader is fastest in one process.
 TARGETS = [
     Target("bytes to the fastest peer", 0.8, "ours", ALL),
     Target("bytes to the second peer, row by row", 2, "ours", OTHERS, rank=1),
@@ -49,7 +49,7 @@ TARGETS = [
 
 
 def photographs(count: int, size: int) -> Iterator[bytes]:
-    """JPEGs of about `size` bytes. Each has a unique comment, so that no two are equal."""
+    """Returns JPEGs of about `size` bytes. Each has a comment of its own, so that no two are equal."""
     from PIL import Image
 
     draw = np.random.default_rng(0)

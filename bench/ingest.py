@@ -1,4 +1,4 @@
-"""How fast `add` is, compared with a ceiling and other tools in one run, on a generated corpus of web documents.
+"""Measures how fast `add` is, beside a ceiling and other tools, on a generated corpus of web documents.
 
     python bench/ingest.py                      # makes 300,000 documents (over 1 GB of text) in a temporary folder
     python bench/ingest.py --corpus /data/c     # keeps the documents there, and uses them the next time
@@ -108,7 +108,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def look(pid: int, peaks: dict[int, int], cpu: dict[int, float]) -> None:
-    """Records the peak resident bytes and CPU seconds of the process `pid` and all its descendants."""
+    """Updates the peak of resident bytes and the CPU seconds of the process `pid` and all its descendants."""
     todo = [pid]
     while todo:
         process = todo.pop()
@@ -257,7 +257,8 @@ def main() -> None:
             if any(wanted in f"{contender[0]} {contender[1]}" for wanted in options.only.split(","))
         ]
         results: dict[tuple[str, str], dict[str, float]] = {}
-        for _ in range(options.repeat):  # in turns, so that other load on the machine affects all contenders
+        # The contenders run in turns, so that other load on the machine affects all of them.
+        for _ in range(options.repeat):
             for name, form, python, code, arguments in chosen:
                 touch(Path(scratch), 4 * raw)
                 out = Path(tempfile.mkdtemp(dir=scratch))

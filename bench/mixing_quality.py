@@ -9,7 +9,8 @@ from choline_data.order.permute import Ints
 
 
 def mixedness(labels: npt.ArrayLike, batch: int) -> float:
-    """How similar the batches of a label sequence are to the whole: 1 like random batches, 0 if each has only one label.
+    """Returns how similar the batches of a label sequence are to the whole sequence: 1 for random batches, 0 if each
+    batch has only one label.
 
     The measure is the mean chi-square distance between the label shares of a batch and those of the sequence. The result
     is 1 - (found - expected) / (worst - expected), clipped to 0 … 1, where `found` is the distance of this sequence,
@@ -33,5 +34,5 @@ def mixedness(labels: npt.ArrayLike, batch: int) -> float:
 
 
 def adjacent_correlation(rows: Ints) -> float:
-    """Pearson's r between each row number and the next one: about 0 in a shuffled order, 1 in source order."""
+    """Returns Pearson's r between each row number and the next one: about 0 in a shuffled order, 1 in source order."""
     return float(np.corrcoef(rows[:-1], rows[1:])[0, 1])

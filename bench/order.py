@@ -1,4 +1,5 @@
-"""Measures the order: nanoseconds a position, milliseconds a seek, and how far quotas are from their ideal.
+"""Measures the code that computes the order: nanoseconds per position, milliseconds per seek, and the distance of
+quotas from their ideals.
 
 python bench/order.py [--json] [--quick]
 """
@@ -41,7 +42,7 @@ def cpu_seconds(work: Callable[[], object]) -> float:
 
 
 def peak(work: Callable[[], object]) -> int:
-    """Returns the most bytes that Python and NumPy held during the work."""
+    """Returns the peak of the bytes that Python and NumPy held during the work."""
     tracemalloc.start()
     try:
         work()
@@ -56,13 +57,13 @@ def sought(weights: list[int], caps: list[int], position: int) -> None:
 
 
 def weights_of(count: int) -> list[int]:
-    """Weights over about five orders of magnitude. The same count gives the same weights."""
+    """Returns weights that span about five orders of magnitude. The same count gives the same weights."""
     chance = random.Random(count)
     return [int(chance.lognormvariate(10, 3)) + 1 for _ in range(count)]
 
 
 def positions(repeats: int) -> dict[str, float]:
-    """Nanoseconds per position for the permutation alone, the interleaving, and a source's rows."""
+    """Measures the nanoseconds per position of the permutation alone, of the interleaving, and of a source's rows."""
     some = np.arange(65_536, dtype=np.int64)
     permutation = Permutation(10**12, key_of("bench"))
     small = Permutation(200_000, key_of("bench"))
@@ -88,7 +89,9 @@ def positions(repeats: int) -> dict[str, float]:
 
 
 def deals(repeats: int) -> dict[str, float]:
-    """Measures the milliseconds to deal the slots of a mixing block of the current size, and of one sixteen times as large."""
+    """Measures the milliseconds that it takes to compute a mixing block of the current size, and one sixteen times as
+    large.
+    """
     made = Quotas(weights_of(64))
     return {
         f"a block of {slots:,} slots dealt to 64 sources, ms": seconds(lambda n=slots: dealt(made.after(n), 7), repeats)
@@ -98,7 +101,7 @@ def deals(repeats: int) -> dict[str, float]:
 
 
 def seeks(repeats: int) -> dict[str, float]:
-    """Milliseconds from a mix to the first position: making the plan and dealing one block."""
+    """Measures the milliseconds from a mix to its first position: making the plan and computing one mixing block."""
     out = {}
     for count in (1, 8, 64, 1000):
         weights = weights_of(count)
@@ -127,7 +130,7 @@ def seeks(repeats: int) -> dict[str, float]:
 
 
 def quotas(blocks: int) -> dict[str, float]:
-    """The greatest distance of a quota from its ideal at mixing-block ends near 0 and near 10^12."""
+    """Measures the greatest distance of a quota from its ideal, at ends of mixing blocks near position 0 and near 10^12."""
     out = {}
     for count in (2, 8, 100, 1000):
         weights = weights_of(count)
@@ -149,7 +152,7 @@ def quotas(blocks: int) -> dict[str, float]:
 
 
 def quality() -> dict[str, float]:
-    """How well a source that is sorted by class is shuffled."""
+    """Measures how well the order shuffles a source that is sorted by class."""
     rows, block_rows = 64_000, 64
     order = SourceOrder(rows, block_rows, seed=0, key="web").rows_of(0, rows)
     return {

@@ -1,4 +1,5 @@
-"""How long a resume takes: the first batch, cold and at row 10^9, without and with a server. Also memory over many rows.
+"""Measures the time from a resume to the first batch: after a cold start and at row 10^9, without and with a server.
+Can also measure memory over many rows.
 
     python bench/resume.py                    # each figure is the best of --rounds fresh processes
     python bench/resume.py --rows 10000000    # also the memory of a process that reads this many rows
@@ -29,7 +30,7 @@ MILLION = 1_000_000
 FILES = 1_100
 BLOCK_ROWS = 4096
 
-# The program of a fresh process. It starts the clock after importing choline_data and prints seconds.
+# The program that a new process runs. It starts the clock after importing choline_data, and prints seconds.
 FIRST = """
 import json, resource, sys, time
 import choline_data, choline_data.client

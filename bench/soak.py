@@ -1,4 +1,4 @@
-"""Memory over time, while many readers of several mixes come and go, and a server is restarted.
+"""Measures memory over time, while many readers of several mixes come and go, and a server is restarted.
 
     python bench/soak.py [--minutes 15] [--readers 32] [--clients 4] [--memory 512MB] [--gb 2]
 
@@ -109,7 +109,7 @@ class Client:
                 self._wrong.append(f"{MIXES[which]}: {type(error).__name__}: {error}")
 
     def _visit(self, which: int, draw: random.Random) -> None:
-        """One visit: opens a dataset, reads for a while, and leaves."""
+        """Makes one visit: opens a dataset, reads for a while, and closes it."""
         from choline_data import FirehoseDataset
 
         mix, options = MIXES[which]
@@ -186,7 +186,7 @@ class Child:
 
 
 def server(home: str, port: int, memory: str) -> Child:
-    """Starts a server and waits until it is ready."""
+    """Starts a server, and returns when it is ready."""
     child = Child("-m", "choline_data.service", "--home", home, "--port", str(port), "--memory", memory, "--json")
     assert child.process.stdout is not None
     assert child.process.stdout.readline(), "the server did not start"

@@ -1,4 +1,4 @@
-"""Speed, fairness and memory of the server, compared with a bare pyarrow Flight server that sends the same kind of batches.
+"""Measures speed, fairness and memory of the server, beside a bare pyarrow Flight server that sends the same kind of batches.
 
     python bench/stream.py [--gb 0.5] [--row 2400] [--json]
 
@@ -151,7 +151,7 @@ class Bare(flight.FlightServerBase):  # type: ignore[misc]  # the stubs of pyarr
 
 
 async def prepared(size: int) -> None:
-    """The basic cost of gRPC in Python: an asyncio server that sends the same message again and again."""
+    """Runs an asyncio server that sends the same message again and again. It shows the basic cost of gRPC in Python."""
     import grpc
 
     body = os.urandom(size)
@@ -219,7 +219,9 @@ def together(address: str, tickets: list[flight.Ticket], seconds: float) -> list
 
 
 def settled(server: Process, rate: float, seconds: float = 60) -> None:
-    """Waits until the server sends at most `rate` bytes/s. Slow readers first fill the buffers of their transport."""
+    """Waits until the server sends at most `rate` bytes/s. Slow readers reach this rate only after the buffers of their
+    transport are full.
+    """
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         before = server.sent()
@@ -229,7 +231,7 @@ def settled(server: Process, rate: float, seconds: float = 60) -> None:
 
 
 async def slow_readers(address: str, recipe: Recipe, readers: int) -> None:
-    """Readers that each take one message a second. Prints a message when all have begun."""
+    """Runs readers that each take one message a second. Prints a line when all have begun."""
     import grpc
 
     from choline_data.v1 import firehose_pb2 as pb
@@ -241,7 +243,8 @@ async def slow_readers(address: str, recipe: Recipe, readers: int) -> None:
         nonlocal begun
         await asyncio.sleep(number / 100)
         options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", 8 << 20)]
-        options.append(("grpc.http2.bdp_probe", 0))  # otherwise the readers first fill windows of many MB at full speed
+        # With larger HTTP/2 windows, the readers would first receive many MB at full speed.
+        options.append(("grpc.http2.bdp_probe", 0))
         async with grpc.aio.insecure_channel(address, options) as channel:
             stub = firehose_pb2_grpc.FirehoseServiceStub(channel)
             request = pb.ReadStreamRequest(
@@ -256,7 +259,8 @@ async def slow_readers(address: str, recipe: Recipe, readers: int) -> None:
                         print(json.dumps({"address": address}), flush=True)
                 await asyncio.sleep(1)
 
-    await asyncio.gather(*(one_reader(n) for n in range(readers)))  # if a reader is dropped, its error ends the run
+    # If the server drops a reader, the error of the reader ends the run.
+    await asyncio.gather(*(one_reader(n) for n in range(readers)))
 
 
 def measure(home: Home, size: float, *, consumers: tuple[int, int, int]) -> dict[str, Any]:
@@ -276,9 +280,9 @@ def measure(home: Home, size: float, *, consumers: tuple[int, int, int]) -> dict
         size_sent = received(sender.address)
         told["grpc_alone_cpu_s_gb"] = (sender.cpu() - before) / size_sent * 1e9
     with ours(home) as server:
-        drained(server.address, ticket_of(recipes[0]))  # warm-up: the pages of the store are in memory afterwards
+        drained(server.address, ticket_of(recipes[0]))  # a warm-up: afterwards, the pages of the store are in memory
         runs = []
-        for recipe in recipes[1:]:  # other seeds, so that every message is gathered and encoded again
+        for recipe in recipes[1:]:  # Each run has another seed, so that the server makes every message anew.
             before = server.cpu()
             got, took = drained(server.address, ticket_of(recipe))
             runs.append((got / took / 1e6, (server.cpu() - before) / got * 1e9))

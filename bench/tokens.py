@@ -1,4 +1,5 @@
-"""Packed tokens per second into the training process: our loader, a bare gather from the flat file, and other loaders.
+"""Measures packed tokens per second into the training process: our loader, a bare gather from the flat file, and other
+loaders.
 
     python bench/tokens.py                               # our loader and the ceiling
     python bench/tokens.py --peers envs --keep work      # with the environments that bench/peers/setup.py made

@@ -42,7 +42,7 @@ FAULTS = ("traceback", "signal", "hang", "odd")
 
 @dataclass(frozen=True)
 class End:
-    """How the `add` of a file ended: `end` is added, refused, or one of FAULTS; `why` has details."""
+    """The result of the `add` of one file. `end` is "added", "refused", or one of FAULTS; `why` has details."""
 
     file: str
     end: str

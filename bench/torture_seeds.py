@@ -58,7 +58,7 @@ def _written(table: pa.Table) -> dict[str, bytes]:
 
 
 def seeds(data: Path) -> dict[str, bytes]:
-    """Files by name: generated files, and small files of the test data if they exist."""
+    """Returns files by name: generated ones, and small files of the test data if these exist."""
     table = _table()
     found = _written(table)
     rows = table.drop_columns(["day"]).to_pylist()
@@ -92,7 +92,7 @@ def seeds(data: Path) -> dict[str, bytes]:
 
 
 def mutants(found: dict[str, bytes], count: int, seed: int) -> Iterator[tuple[str, bytes]]:
-    """`count` damaged copies. Takes the files in turn; the seed determines the damage."""
+    """Yields `count` damaged copies. Takes the files in turn; the seed determines the damage."""
     names = sorted(found)
     for number in range(count):
         name = names[number % len(names)]
@@ -106,7 +106,7 @@ def _damaged(content: bytes, dice: random.Random) -> bytes:
     if way == "bits":
         for _ in range(dice.choice((1, 1, 4, 16))):
             raw[dice.randrange(size)] ^= 1 << dice.randrange(8)
-    elif way == "edge":  # damages the edges of a file, which have its header and footer
+    elif way == "edge":  # this damage is near the start or the end of the file, where its header and footer are
         for _ in range(dice.choice((1, 2, 4))):
             raw[dice.choice((dice.randrange(min(64, size)), size - 1 - dice.randrange(min(512, size))))] = (
                 dice.randrange(256)

@@ -55,7 +55,7 @@ class Outcome:
 
 
 def added(path: Path, home: Path, *more: str) -> Outcome:
-    """Runs the real command line in this process, with no flag but where the home is."""
+    """Runs the real command line in this process, with no option but the location of the home."""
     out, err, code = io.StringIO(), io.StringIO(), 0
     before = sys.argv
     sys.argv = ["choline-data", "add", str(path), "--yes", "--json", "--home", str(home), *more]
@@ -74,13 +74,13 @@ def added(path: Path, home: Path, *more: str) -> Outcome:
 
 
 def outcomes(data: Path, home: Path) -> dict[str, Outcome]:
-    """Every dataset of the manifest, added into one home."""
+    """Adds every dataset of the manifest to one home, and returns how each `add` ended."""
     names = [entry["name"] for entry in json.loads((data / "manifest.json").read_text())["datasets"]]
     return {name: added(data / name, home, *ANSWERS.get(name, ())) for name in names}
 
 
 def _refused() -> list[str]:
-    """The formats that are not read but known, so that a refusal names them and what converts them."""
+    """Returns the formats that are known but not read. An error names the format, and a tool that converts it."""
     read = {extension for known in known_formats() if known.reader for extension in known.extensions}
     names = sorted({k.name for k in known_formats() if not k.reader and not read.issuperset(k.extensions or {""})})
     return [
@@ -98,7 +98,7 @@ def _refused() -> list[str]:
 
 
 def page(data: Path, found: dict[str, Outcome]) -> str:
-    """The whole of docs/formats.md."""
+    """Returns the text of docs/formats.md."""
     about = {e["name"]: e for e in json.loads((data / "manifest.json").read_text())["datasets"]}
     lines = [
         "# Formats",
@@ -151,7 +151,7 @@ def _cell(text: str) -> str:
 
 
 def run(data: Path) -> str:
-    """The page of a fresh run in a home of its own."""
+    """Returns the text of the page, after adding all datasets to a new home."""
     with tempfile.TemporaryDirectory() as home:
         return page(data, outcomes(data, Path(home)))
 

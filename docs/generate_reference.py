@@ -39,7 +39,8 @@ GROUPS = {
     "How samples are made": MakingOptions,
     "Who reads": ReaderOptions,
 }
-RECIPE = ("digest", "to_json", "from_json")  # its other members are for the order and the server
+# The page shows only these members. The others serve the order and the server.
+RECIPE = ("digest", "to_json", "from_json")
 VIEWS = {"samples": SampleStream, "text": TextStream, "tokens": TokenStream}
 
 
@@ -55,13 +56,13 @@ def main() -> None:
 
 
 def keyword_groups() -> dict[str, dict[str, str]]:
-    """Each group of keywords of `FirehoseDataset`, with one line of meaning for each keyword."""
+    """Returns each group of keywords of `FirehoseDataset`, with one line of meaning for each keyword."""
     listed = re.compile(r"^- (\w+): (.+)$", re.MULTILINE)
     return {title: dict(listed.findall(inspect.getdoc(options.of) or "")) for title, options in GROUPS.items()}
 
 
 def keyword_table() -> str:
-    """A table for each group: keyword, type, default and meaning."""
+    """Returns a table for each group of keywords: keyword, type, default and meaning."""
     keywords = dict(inspect.signature(FirehoseDataset).parameters)
     lines: list[str] = []
     for title, meanings in keyword_groups().items():
@@ -75,7 +76,7 @@ def keyword_table() -> str:
 
 
 def with_keywords(page: str) -> str:
-    """The page with the present table between its two marks."""
+    """Returns the page with the current table between its two marks."""
     begin, end = KEYWORDS
     before, _, rest = page.partition(begin)
     _, _, after = rest.partition(end)
@@ -86,7 +87,7 @@ def with_keywords(page: str) -> str:
 
 
 def commands_page() -> str:
-    """Every command with its arguments and options."""
+    """Returns the page of all commands, with their arguments and options."""
     lines = ["# Commands", "", NOTE, ""]
     lines += ["Every command answers `--help`. An error is one line on standard error, with a remedy. Exit codes:", ""]
     lines += ["| code | meaning |", "| ---: | --- |", "| 0 | The command succeeded. |"]
@@ -99,7 +100,7 @@ def commands_page() -> str:
 
 
 def walk(command: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """Every command below this one that is not a group, with its words."""
+    """Yields the commands below this one that are not groups, each with its full name."""
     for name, child in getattr(command, "commands", {}).items():
         if getattr(child, "commands", None):
             yield from walk(child, f"{path} {name}")
@@ -108,7 +109,7 @@ def walk(command: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 
 def command_section(path: str, command: Any) -> list[str]:
-    """One command: its text, its usage, and a table of its parameters."""
+    """Returns the section of one command: its text, its usage, and a table of its parameters."""
     arguments = [p for p in command.params if p.param_type_name == "argument"]
     options = [p for p in command.params if p.param_type_name == "option"]
     usage = " ".join([path, *(argument_usage(a) for a in arguments), "[OPTIONS]"])
@@ -157,7 +158,7 @@ def option_default(option: Any) -> str:
 
 
 def api_page() -> str:
-    """The public classes, the views and the errors."""
+    """Returns the page of the Python API: the public classes, the views and the errors."""
     lines = ["# Python API", "", NOTE, ""]
     lines += [
         "`choline_data.FirehoseDataset` is the entry point. `choline_data.client.collate` is for a plain `DataLoader`."
@@ -177,7 +178,7 @@ def api_page() -> str:
 
 
 def adapter_section() -> list[str]:
-    """Every public name for adapters: the values first, then the functions, each with its text."""
+    """Returns the section of public names for adapters: the values first, then the functions, each with its text."""
     named = {name: getattr(adapter_names, name) for name in adapter_names.__all__}
     constants = {name: value for name, value in named.items() if isinstance(value, int)}
     classes = {name: kind for name, kind in named.items() if isinstance(kind, type) and not issubclass(kind, Exception)}
@@ -197,7 +198,9 @@ def adapter_section() -> list[str]:
 
 
 def class_section(title: str, kind: type) -> list[str]:
-    """A class: its text, its constructor, and its public properties and methods in the order of the code."""
+    """Returns the section of a class: its text, its constructor, and its public properties and methods in the order of
+    the code.
+    """
     lines = [f"## {title}", "", summary(kind), ""]
     if kind is FirehoseDataset:
         lines += ["[Training](training.md#every-keyword) lists every keyword.", ""]
@@ -220,7 +223,7 @@ def public_members(kind: type) -> Iterator[tuple[str, Any]]:
 
 
 def error_section() -> list[str]:
-    """Every error with its reason, in the order of the tree."""
+    """Returns the section of the errors, each with its reason, in the order of the tree."""
     lines = ["## Errors", ""]
     lines += ["A message may change between releases. A reason does not change, and it is the same on the wire.", ""]
     lines += ["| error | reason | meaning |", "| --- | --- | --- |"]
