@@ -35,7 +35,9 @@ _SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class FileAccount:
-    """A file of a source, its role, and the numbers of its rows. -1 stands for a number that is not known."""
+    """A file of a source: its role, and how many of its rows were read, stored and rejected. -1 stands for a number
+    that is not known.
+    """
 
     name: str
     role: str
@@ -95,7 +97,7 @@ def account_of(source: Source, claims: Sequence[FormatClaim], rest: Source, only
 
 
 def with_rows(account: Sequence[FileAccount], counts: Iterable[RowCount]) -> tuple[FileAccount, ...]:
-    """Returns the account, completed by the numbers of rows.
+    """Returns the account with the numbers of rows filled in.
 
     Only files that were not read together with other files have such numbers.
     """

@@ -22,7 +22,7 @@ from choline_data.store import Catalog
 from choline_data.store.leases import writing
 from choline_data.store.snapshots import check_name, name_from
 
-MAX_ENCODINGS = 256  # the options of an `add` keep the encodings of at most so many files
+MAX_ENCODINGS = 256  # An `add` records the encodings of at most this many files in its options.
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def _with_card(wishes: Wishes, card: Card) -> Wishes:
     """Returns the user's options, completed by the options of the card."""
     return replace(
         wishes,
-        # the source may state a licence
+        # The source itself may state its licence.
         license=wishes.license or (card.license if card.license != NOASSERTION else ""),
         as_kind=wishes.as_kind or card.kind,
         form=wishes.form or card.form,
@@ -106,7 +106,9 @@ def _with_card(wishes: Wishes, card: Card) -> Wishes:
 
 
 def _settled(plan: IngestPlan, wishes: Wishes) -> str:
-    """`--encoding` with the detected encodings, so that a repair decodes the same text with any detector."""
+    """Returns `--encoding` with the detected encodings. A repair uses it, and so decodes the same text even if the
+    detector changes.
+    """
     if wishes.encoding or len(plan.encodings) > MAX_ENCODINGS:
         return wishes.encoding
     return ",".join(f"{escape(name)}={encoding}" for name, encoding in plan.encodings.items() if "," not in name)
@@ -178,7 +180,8 @@ def ingest(
         error.remedy = f"{error.remedy} Nothing was published."
         error.args = (f"{error.message} {error.remedy}",)
         raise
-    except OSError as error:  # errors from reading the source are already CholineDataErrors at this point
+    # Errors from reading the source were already converted, so this error comes from the home.
+    except OSError as error:
         raise UnavailableError(
             f"{home.location} can't be written: {error.strerror or error}.",
             remedy="Make room there, or name another place with --home. Nothing was published.",

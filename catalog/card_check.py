@@ -22,7 +22,7 @@ _SOURCE = re.compile(r"^hf://datasets/([^/@]+/[^/@]+)(?:@([^/]+))?")
 _NUMBER = re.compile(r"(?<![\w.,])(~?)(\d+(?:,\d{3})*)(?:\.(\d+))?\s*([kKMBT](?![A-Za-z]))?\s*([A-Za-z]*)")
 _POWERS: Final = {"": 0, "k": 3, "K": 3, "M": 6, "B": 9, "T": 12}
 _OTHER_UNITS = re.compile(r"^(?:[kKMGTP]i?B|bytes?|tok\w*|h|hours?|words?|hrs?|min\w*|lang\w*|x|days?|years?)$", re.I)
-_BETWEEN = re.compile(r"^(\d+[KMBT]?)\s*<\s*n\s*<\s*(\d+[KMBT]?)$")  # the forms that values of size_categories have
+_BETWEEN = re.compile(r"^(\d+[KMBT]?)\s*<\s*n\s*<\s*(\d+[KMBT]?)$")  # the notations of the values of `size_categories`
 _BEYOND = re.compile(r"^n\s*([<>])\s*(\d+[KMBT]?)$")
 
 
@@ -47,7 +47,7 @@ class _OnHub:
 
     @property
     def infos(self) -> dict[str, Mapping[str, Any]]:
-        """`dataset_info` by config."""
+        """The entries of `dataset_info`, by the name of their config."""
         stated = self.card.get("dataset_info")
         items = [stated] if isinstance(stated, dict) else stated if isinstance(stated, list) else []
         return {str(item.get("config_name", "default")): item for item in items if isinstance(item, dict)}
@@ -99,7 +99,7 @@ def _source(card: Card, hub: _OnHub) -> Iterator[CardFact]:
 
 
 def _files(card: Card, hub: _OnHub) -> Iterator[CardFact]:
-    """Whether the dataset has files to read: data files, or the Parquet conversion of a loading script."""
+    """Checks that the dataset has files to read: data files, or the Parquet conversion of a loading script."""
     names = [sibling.rfilename for sibling in hub.info.siblings or ()]
     script = hub.name.rsplit("/", 1)[-1] + ".py"
     data = [name for name in names if name not in ("README.md", ".gitattributes", script)]
@@ -156,7 +156,7 @@ def _split(card: Card, hub: _OnHub) -> Iterator[CardFact]:
 
 
 def _size(card: Card, hub: _OnHub) -> Iterator[CardFact]:
-    """Numbers of rows. Sizes in bytes, tokens or hours cannot be verified, because the hub does not state them."""
+    """Compares numbers of rows. Sizes in bytes, tokens or hours cannot be verified, because the hub does not state them."""
     if not card.size:
         return
     numbers = [match for match in _NUMBER.finditer(card.size) if not _OTHER_UNITS.match(match[5])]
@@ -191,7 +191,7 @@ def _means(number: re.Match[str], count: int) -> bool:
 
 
 def _category(stated: Any) -> tuple[float, float, str] | None:
-    """Returns the least and the greatest number of rows of `size_categories`, such as `10K<n<100K`."""
+    """Returns the smallest and the largest number of rows that `size_categories` states, such as `10K<n<100K`."""
     words = str(stated[0] if isinstance(stated, list) and stated else stated or "").strip()
     if between := _BETWEEN.match(words):
         return _power(between[1]), _power(between[2]), words
@@ -206,7 +206,7 @@ def _power(text: str) -> float:
 
 
 def _mapping(card: Card, hub: _OnHub) -> Iterator[CardFact]:
-    """Whether the columns of the mapping exist in the config of the card, or in any config if the card names none."""
+    """Checks that the columns of the mapping exist in the card's config, or in any config if the card names none."""
     if not card.mapping:
         return
     infos: Iterable[Mapping[str, Any]] = [hub.infos[card.config]] if card.config in hub.infos else hub.infos.values()

@@ -51,11 +51,11 @@ def _built(events: Any, where: str) -> Value:
             if isinstance(holder, list):
                 holder.append(value)
             elif not isinstance(holder, dict):
-                raise AssertionError("only collections are on the stack")
+                raise AssertionError("only mappings and lists are on the stack")
             elif key:
                 holder[key.pop()] = value
             elif not isinstance(value, str):
-                raise _refused(event, where, "a key that is no text")
+                raise _refused(event, where, "a key that is not text")
             elif value in holder:
                 raise _refused(event, where, f"the key {value[:60]!r} a second time")
             else:

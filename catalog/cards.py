@@ -47,10 +47,10 @@ class Card:
     description: str = ""
     revision: str = ""  # revision of the source; empty if it is not pinned
     adapter: str = ""  # name of the adapter; empty if `add` detects it
-    configs: tuple[str, ...] = ()  # the known configs; `*` stands for a part that varies
+    configs: tuple[str, ...] = ()  # the names of the configs; `*` stands for a part of a name that varies
     config: str = ""
     split: str = ""
-    split_by: str = ""  # the value of --split-by
+    split_by: str = ""  # the value of `add --split-by`
     config_by: str = ""
     kind: str = ""
     form: str = ""
@@ -60,17 +60,18 @@ class Card:
     encoding: str = ""  # encoding of the text files, as in `add --encoding`
     join: tuple[str, ...] = ()  # columns that name media, as in `add --join`
     license: str = NOASSERTION
-    license_audited: str = ""  # the result of an audit, if it differs from the publisher's statement
+    license_audited: str = ""  # the licence that an audit has determined, if it differs from the publisher's statement
     license_field: str = ""  # the source column with each row's own licence
     terms: tuple[str, ...] = ()  # in addition to the licence: terms of the crawl, of the model that wrote the text …
     gate: str = "unknown"
     languages: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
-    size: str = ""  # in the publisher's words
+    size: str = ""  # the size in the publisher's own words
     homepage: str = ""
     citation: str = ""
-    evidence: tuple[tuple[str, str], ...] = ()  # (one of FACTS, one of EVIDENCE)
+    # pairs: the name of a fact (one of FACTS), and how it was determined (one of EVIDENCE)
+    evidence: tuple[tuple[str, str], ...] = ()
     notes: str = ""
 
     @property

@@ -24,7 +24,9 @@ from choline_data.places.home import Home
 def run_beside(
     plan: IngestPlan, home: Home, units: Sequence[Unit], workers: int, progress: Progress | None = None
 ) -> Iterator[UnitResult]:
-    """Runs the units in up to `workers` processes. Yields results in order of completion. An error in one process ends all."""
+    """Runs the units in up to `workers` processes. Yields the results in the order of completion. An error in one
+    process ends all of them.
+    """
     left = iter(in_turn(plan, units))
     sizes = {unit.number: _size(unit) for unit in units}
     crew: dict[Connection[Any, Any], ForkServerProcess] = {}
@@ -58,7 +60,8 @@ def run_beside(
             process.terminate()
         for process in begun:
             process.join()
-            home.drop_staged(process.pid or 0)  # the worker may have been stopped before it could drop its staged files
+            # The parent removes the staged files of a worker that was stopped before it could do so.
+            home.drop_staged(process.pid or 0)
 
 
 def in_turn(plan: IngestPlan, units: Sequence[Unit]) -> list[Unit]:
@@ -99,7 +102,8 @@ def _check_ended(process: ForkServerProcess, note: Any) -> None:
 def _work(plan: IngestPlan, home: Home, parent: Connection[Any, Any], note: Any) -> None:
     """The worker's loop. Ends when no units are left, the parent terminates it, or the parent is gone."""
     apart.note_in(note)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process gets the signal too, and ends its workers
+    # A Ctrl-C also reaches the parent process, which then ends its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         try:

@@ -25,7 +25,7 @@ def _blocks(home: Home, manifest: Manifest, file: StoredFile) -> Iterator[pa.Rec
 
 
 def _exact(home: Home, manifest: Manifest) -> npt.NDArray[np.bool_]:
-    """True for the first sample of each id, in source order."""
+    """Returns a mask that is True for the first sample of each id, in source order."""
     ids = [
         np.frombuffer(block["id"].buffers()[1], "V16", block.num_rows, block["id"].offset * 16).copy()
         for file in manifest.files
@@ -44,7 +44,9 @@ def _exact(home: Home, manifest: Manifest) -> npt.NDArray[np.bool_]:
 
 
 def _near(home: Home, manifest: Manifest) -> npt.NDArray[np.bool_]:
-    """True for every sample without a near duplicate before it (Jaccard similarity of word 5-grams of at least THRESHOLD)."""
+    """Returns a mask that is True for every sample without a near duplicate before it (Jaccard similarity of word
+    5-grams of at least THRESHOLD).
+    """
     try:
         from rensa import RMinHash
     except ModuleNotFoundError as error:

@@ -1,4 +1,6 @@
-"""Recognises the page of an error in place of data: a download that a server answered with a message."""
+"""Recognises error pages in place of data: a server answered a download with a message, and the message was saved as a
+file.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,7 @@ _MARKS = (
 
 
 def refuse_error_pages(files: Iterable[SourceFile]) -> None:
-    """Raises SourceDamagedError if one of the first files is the page of an error, though its name says that it is data."""
+    """Raises SourceDamagedError if one of the first files is an error page, although its name is that of data."""
     small = [f for f in files if f.size <= MAX_PAGE_BYTES and io.extension(f.name) not in _PAGES]
     most = MOST_FETCHED if any(is_url(f.path) for f in small[:1]) else MOST_OPENED
     for file in small[:most]:

@@ -1,4 +1,4 @@
-"""What the hub says about a dataset: its commit, its files and its Parquet conversion. Each refusal is one plain error."""
+"""Asks the hub about a dataset: its commit, its files and its Parquet conversion. Each failure becomes one typed error."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ from choline_data.store.object_names import manifest_name
 FILE_BYTES = 512 << 20
 MAX_REJECTS_KEPT = 100_000
 
-# called with the numbers of rows and source bytes that are done since the last call
+# A function that gets the numbers of rows and source bytes that were processed since its last call.
 Progress = Callable[[int, int], None]
 
 
@@ -102,7 +102,8 @@ class RunningUnit:
             yield from self._chunk(part, shard, chunk)
 
     def _chunk(self, part: IngestPart, shard: Shard, chunk: SourceChunk) -> Iterator[tuple[int, int]]:
-        if not chunk.batch.num_rows:  # only rejects: there are no rows and perhaps no columns to map
+        # All rows of this chunk are rejects, so there is nothing to map, and there may be no columns.
+        if not chunk.batch.num_rows:
             self._reject(chunk.rejects)
             return
         with foreign(shard.origin):

@@ -26,7 +26,7 @@ from choline_data.catalog.account import FileAccount
 from choline_data.catalog.unread_bulk import formats_of, unread_bulk
 from choline_data.errors import ChoiceNeededError, one_line
 
-ALIKE = 0.5  # files whose columns agree in this share are files of one schema
+ALIKE = 0.5  # if two files have at least this share of their columns in common, they have one schema
 REPEATED = 0.9  # a file repeats another one if this share of its sampled rows occurs in the other one
 MIN_ROWS = 3
 MOST_PATTERNS = 4
@@ -120,7 +120,9 @@ def _patterns(first: str, second: str) -> tuple[str, str]:
 
 
 def _unrelated_media(planned: Planned) -> None:
-    """Media that no sample contains or names, or that are samples of their own beside a table that names others."""
+    """Asks about media that no sample contains or names, and about media that became samples although a table names
+    other media.
+    """
     files = [f.name for f in planned.account if f.role == LEFT_OUT and f.reason.startswith(UNREAD)]
     if any(innermost(claim.adapter) in _NAMING for claim in planned.claims):
         files += [f.name for claim in planned.claims if innermost(claim.adapter) in _FOLDERS for f in claim.files]
@@ -139,7 +141,7 @@ def _unrelated_media(planned: Planned) -> None:
 
 
 def _unjoined_files(planned: Planned) -> None:
-    """Tables and texts beside a folder of media, which have become samples of their own."""
+    """Asks about tables and texts beside a folder of media, if they became samples of their own."""
     kinds = {claim.kind for claim in planned.claims if innermost(claim.adapter) in _FOLDERS} & _MEDIA_KINDS
     if not kinds:
         return
@@ -165,7 +167,9 @@ def _unjoined_files(planned: Planned) -> None:
 
 
 def _unread_bulk(planned: Planned) -> None:
-    """Files of named formats that nothing reads, if they outnumber what is read and the user has chosen none of the rest."""
+    """Asks about files of known formats that no adapter reads, if they are more than the files that are read, and the
+    user has not chosen among these.
+    """
     unread = unread_bulk(planned.account)
     loose = [f.name for f in unread if planned.in_question(f.name)]
     used = [f.name for f in planned.account if f.role in (USED, JOINED)]
@@ -179,7 +183,7 @@ def _unread_bulk(planned: Planned) -> None:
 
 
 def _patterns_without(names: Sequence[str], others: Sequence[str], most: int = MOST_PATTERNS) -> list[str]:
-    """Patterns that match these files and none of the others: their suffixes, or their folders."""
+    """Returns patterns that match these files and none of the others: their suffixes, or their folders."""
     suffixes = [f"*.{suffix}" for suffix in dict.fromkeys(parts(n)[-1].rpartition(".")[2] for n in names)]
     depth = min(len(parts(name)) for name in names)
     folders = [list(dict.fromkeys("/".join(parts(name)[:end]) for name in names)) for end in range(1, depth)]
@@ -219,7 +223,7 @@ _LAYOUTS: tuple[tuple[re.Pattern[str], str, str], ...] = (
 
 
 def _stray_files(planned: Planned) -> None:
-    """Files that are named as those of a known layout, but are not read as this layout."""
+    """Asks about files that have the names of a known layout, but are not read as this layout."""
     readers = defaultdict(set)
     for claim in planned.claims:
         for name in (*(f.name for f in claim.files), *(m.name for m in claim.members), *(n for n, _ in claim.joined)):
@@ -249,7 +253,9 @@ def _inner(adapter: Archive | Named) -> Adapter | None:
 
 
 def _unlike_tables(planned: Planned) -> None:
-    """Tables of one file with different columns in one config; in a database, also tables whose names are no numbered series."""
+    """Asks about tables of one file with different columns in one config. In a database, also about tables whose names
+    are not a numbered series.
+    """
     by_file: dict[tuple[str, str], dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     databases = {s.shard.name for s in planned.sampled if s.adapter in _DATABASES and not s.shard.split}
     for s in planned.sampled:
@@ -270,7 +276,7 @@ def _unlike_tables(planned: Planned) -> None:
 
 
 def _two_schemas(planned: Planned) -> None:
-    """Files with different columns in one config."""
+    """Asks about files with different columns in one config."""
     by_config: dict[str, dict[str, tuple[str, set[str]]]] = defaultdict(dict)
     for s in planned.sampled:
         if planned.in_question(s.shard.name) and s.kind not in _MEDIA_KINDS:
@@ -307,7 +313,9 @@ _COMPRESSED = re.compile(r"\.(?:gz|bz2|xz|zst|zstd|lz4)$", re.IGNORECASE)
 
 
 def _same_stem(planned: Planned) -> None:
-    """Files of the same name with different extensions, such as `a.json` and `a.txt`, which often hold the same rows."""
+    """Asks about files of the same name with different extensions, such as `a.json` and `a.txt`. They often have the
+    same rows.
+    """
     stems: dict[str, dict[str, str]] = defaultdict(dict)
     for s in planned.sampled:
         if s.kind in _MEDIA_KINDS:
@@ -335,7 +343,7 @@ def _extension(name: str) -> str:
 
 
 def _whole_beside_parts(planned: Planned) -> None:
-    """A file such as `all.tsv` beside `train.tsv`."""
+    """Asks about a file such as `all.tsv` beside `train.tsv`."""
     rows = {s.shard.name for s in planned.sampled if s.kind not in _MEDIA_KINDS}
     without_split = {f.name for f in planned.account if f.reason == WHY_NO_SPLIT}
     by_folder: dict[tuple[str, str], list[str]] = defaultdict(list)
@@ -353,7 +361,9 @@ def _stem(name: str) -> str:
 
 
 def _repeats(planned: Planned) -> None:
-    """Files whose first rows are the first rows of another file of the same config. Numbered files are of one series."""
+    """Asks about files whose first rows are also the first rows of another file of the same config. Files with numbered
+    names are exempt.
+    """
     rows: dict[tuple[str, str], set[str]] = defaultdict(set)
     if len({s.shard.origin for s in planned.sampled}) < 2:
         return
@@ -372,7 +382,7 @@ def _repeats(planned: Planned) -> None:
 
 
 def _keys(sampled: SampledRows) -> set[str]:
-    """Returns the sampled rows as texts that are equal for equal rows."""
+    """Returns the sampled rows as texts. Equal rows give equal texts."""
     batch = sampled.chunk.batch
     columns = sorted(zip(batch.schema.names, (values_of(column) for column in batch.columns), strict=True))
     return {repr([(name, values[row]) for name, values in columns]) for row in range(batch.num_rows)}

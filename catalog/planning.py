@@ -56,7 +56,7 @@ class Unit:
     """A piece of work for one worker: shards of one split. It becomes one store file, or several if it is big."""
 
     number: int
-    shards: tuple[tuple[int, Shard], ...]  # (part, shard)
+    shards: tuple[tuple[int, Shard], ...]  # pairs: the index of the part, and the shard
     split: str
     config: str
 
@@ -172,7 +172,8 @@ class Wishes:
     split_by: str = ""
     config_by: str = ""
     join: tuple[str, ...] = ()
-    ask: bool = True  # whether open questions are errors; `repair` knows the revision that it has to make
+    # Whether an open question is an error. For `repair` it is not, because the result must be the known revision.
+    ask: bool = True
     encoding: str = ""
 
 
@@ -187,7 +188,9 @@ def guarded(adapter: Adapter, shard: Shard) -> Iterator[SourceChunk]:
 
 
 def _first_chunks(adapter: Adapter, shard: Shard, rows: int) -> list[SourceChunk]:
-    """Chunks with at least `rows` rows from the shard's start. If the shard is damaged, the chunks before the damage."""
+    """Returns chunks with at least `rows` rows from the shard's start. If the shard is damaged, returns the chunks
+    before the damage.
+    """
     got: list[SourceChunk] = []
     count = 0
     try:

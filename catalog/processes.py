@@ -6,7 +6,7 @@ import multiprocessing
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
 
-# Modules that every ingestion needs: imported once, in the server, and not in each worker.
+# Modules that every ingestion needs. The fork server imports them once, instead of each worker.
 FORMATS = (
     "choline_data.adapters.mapping.forms",
     "choline_data.adapters.parquet",

@@ -40,8 +40,8 @@ _BESIDE = {"rejects": "rejects", "files": "accounts of files"}
 class Repaired:
     """The result of a repair."""
 
-    done: list[tuple[str, str]] = field(default_factory=list)  # (file, what was done)
-    lost: list[str] = field(default_factory=list)  # (file that could not be restored, what the user can do)
+    done: list[tuple[str, str]] = field(default_factory=list)  # pairs: a file, and how it was repaired
+    lost: list[str] = field(default_factory=list)  # pairs: a file that could not be repaired, and what the user can do
     failed: list[CholineDataError] = field(default_factory=list)
     left: list[Fault] = field(default_factory=list)  # the faults that remain
 
@@ -52,7 +52,7 @@ def repair(home: Home, name: str = "", *, workers: int = 1, said: Callable[[str]
     report = Report()
     check_catalog(home, home.names(""), report)
     _repair_catalog(home, report, out)
-    report = check(home, name)  # the catalog is complete now, so faults can be assigned to datasets
+    report = check(home, name)  # The catalog is repaired at this point, so the faults can be assigned to datasets.
     for fault in [f for f in report.faults if f.kind == "index"]:
         _repair_index(home, fault, out)
     entries = Catalog(home).entries()

@@ -34,9 +34,10 @@ def run(
 ) -> list[UnitResult]:
     """Runs all units of the plan on this Beam runner. With runner "", in this process or in `workers` processes."""
     units = plan.units()
-    plan = replace(plan, previews=(), account=())  # no worker needs these attributes of the plan
+    plan = replace(plan, previews=(), account=())  # The workers do not need these attributes of the plan.
     if not runner:
-        in_order = plan.limit and any(part.by_row for part in plan.parts)  # the first rows lie in several store files
+        # If a column decides the splits, the first rows lie in several store files: the units have to run in order, here.
+        in_order = plan.limit and any(part.by_row for part in plan.parts)
         if workers <= 1 or len(units) <= 1 or in_order:
             return list(run_here(plan, home, units, progress))
         from choline_data.catalog.crew import run_beside

@@ -11,14 +11,14 @@ from choline_data.adapters.reading.text_files import encoding_of
 from choline_data.catalog.warned import Warned
 from choline_data.errors import one_line
 
-if TYPE_CHECKING:  # pyarrow.csv is imported only where a CSV is read
+if TYPE_CHECKING:  # Imported here, so that pyarrow.csv is loaded only if a CSV is read.
     from choline_data.adapters.csv_table import Delimited
 
 _FILES = 8
 
 
 def warned_of_skipped_lines(shards: Iterable[tuple[Adapter, Shard]]) -> tuple[Warned, ...]:
-    """A warning for each of the first CSV files of which a line is skipped."""
+    """Returns a warning for each of the first CSV files in which a line is skipped."""
     tables = {s.name: (cast("Delimited", a), s) for a, s in shards if type(a).__name__ == "Delimited"}
     found = (_skipped(adapter, shard) for adapter, shard in list(tables.values())[:_FILES])
     return tuple(warning for warning in found if warning is not None)

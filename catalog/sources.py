@@ -42,7 +42,7 @@ def resolve_sources(
 
 
 def _together(sources: Sequence[Source]) -> Source:
-    """Several sources as one. Files keep their written order; names are unique."""
+    """Joins several sources to one. The files keep the order in which the user named them, and each gets a unique name."""
     whole = next((s for s in sources if s.location.startswith("hf://") and s.revision), None)
     if whole is not None:
         raise InvalidOptionError(
@@ -101,7 +101,8 @@ def _chosen(source: Source) -> Source:
     if all(_stays(file.name, False) for file in kept):
         names = ", ".join(one_line(file.name, 60) for file in source.files[:5])
         raise SourceNotFoundError(
-            f"{source.location}: no file is left ({gone[0][1]}).", remedy=f"Change the pattern; there are: {names}."
+            f"{source.location}: the patterns leave no file ({gone[0][1]}).",
+            remedy=f"Change the pattern; there are: {names}.",
         )
     return replace(source, files=tuple(kept), left_out=(*source.left_out, *gone))
 

@@ -21,7 +21,7 @@ MAX_SPLITS = 256
 # Columns with these names decide the split of a row, if all their sampled values are names of splits.
 _COLUMNS = ("split", "_split", "data_split", "dataset_split", "subset", "partition", "set")
 
-Part = tuple[str, str]  # (config, split)
+Part = tuple[str, str]  # a pair: the config and the split
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class RowParts:
     def divided(
         self, rows: pa.RecordBatch, chunk: pa.RecordBatch, keep: Any, above: Part
     ) -> Iterator[tuple[Part, pa.RecordBatch]]:
-        """`rows` by config and split, in the order in which these occur.
+        """Returns `rows` by config and split, in the order in which these occur.
 
         `rows` are the first of the chunk's rows that `keep` marks.
         """
@@ -56,7 +56,7 @@ class RowParts:
             yield pair, rows.filter(pa.array(codes == number))
 
     def _names(self, column: str, chunk: pa.RecordBatch, keep: Any, default: str) -> list[str]:
-        if chunk.schema.get_field_index(column) < 0:  # no column was named, or no row of this chunk has its key
+        if chunk.schema.get_field_index(column) < 0:  # No column is named, or no row of this chunk has a value for it.
             count = chunk.num_rows if keep is None else int(numbers(keep).sum())
             return [default] * count
         values = column_as_text(chunk, column)
@@ -92,7 +92,9 @@ def column_as_text(batch: pa.RecordBatch, column: str) -> pa.Array:
 def split_shards(
     taken: Sequence[FormatClaim], by: SplitBy, config_by: SplitBy, config: str, split: str
 ) -> tuple[list[tuple[FormatClaim, list[Shard]]], dict[str, str]]:
-    """The shards of each claim with their splits and configs, without those that were not asked for; and the files left out."""
+    """Returns the shards of each claim with their splits and configs, and the files that are left out. Omits shards of
+    splits and configs that the user did not ask for.
+    """
     listed: list[tuple[FormatClaim, list[Shard]]] = []
     left_out: dict[str, str] = {}
     for claim in taken:
@@ -126,7 +128,9 @@ def _asked_for(
 
 
 def row_parts(chunks: Sequence[SourceChunk], shards: Sequence[Shard], by: SplitBy, config_by: str) -> RowParts:
-    """The columns that decide the splits and configs of these rows: those that the user named, or a column named `split`."""
+    """Returns the columns that decide the splits and configs of these rows: those that the user named, or a column
+    named `split`.
+    """
     named = split_by(config_by, "--config-by")
     parts = RowParts(named.column, by.column)
     batches = [chunk.batch for chunk in chunks if chunk.batch.num_rows]

@@ -95,7 +95,7 @@ def _register(connection: Any, home: Home, entry: Entry, view: str, *, often: bo
 
 
 def _remedy(query: str, names: Iterable[str]) -> str:
-    """What to do about a query that failed: quote a name with a dash, if the query has one without quotes."""
+    """Returns the remedy for a query that failed: to quote a name with a dash, if the query has one without quotes."""
     for name in names:
         if not name.isidentifier() and re.search(rf"(?<![\w.\"-]){re.escape(name)}(?![\w\"-])", query):
             return f'Quote the name: SELECT * FROM "{name}".'
@@ -103,5 +103,5 @@ def _remedy(query: str, names: Iterable[str]) -> str:
 
 
 def _told(error: Exception) -> str:
-    """DuckDB's message on one line, without the caret that points into the query."""
+    """Returns DuckDB's message on one line, without the caret that points into the query."""
     return " ".join(str(error).split()).rstrip(" ^") + "."

@@ -1,4 +1,4 @@
-"""Finds the files of a source that are of named formats which no adapter reads, if they outnumber what is read."""
+"""Finds files whose format is known but not read by any adapter, if they are more than the files that are read."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ _MOST_FORMATS = 3
 
 
 def unread_bulk(account: Sequence[FileAccount]) -> list[FileAccount]:
-    """The files of named formats that nothing reads. Empty if at least as many files are read."""
+    """Returns the files of known formats that no adapter reads. Empty if at least as many files are read."""
     unread = [f for f in account if f.role == LEFT_OUT and _format(f)]
     read = sum(f.role in (USED, JOINED) for f in account)
     return unread if len(unread) > read else []
 
 
 def formats_of(files: Iterable[FileAccount]) -> str:
-    """The formats of these files with the numbers of files, the most frequent first."""
+    """Returns the formats of these files with their numbers of files, the most frequent first."""
     counts = Counter(_format(f) for f in files).most_common(_MOST_FORMATS)
     return ", ".join(f"{what} ({count:,})" for what, count in counts)
 
 
 def _format(file: FileAccount) -> str:
-    """The format that the reason names, or "" if it names none."""
+    """Returns the format that the reason names, or "" if it names none."""
     prefix = f"{UNREAD}: "
     what = file.reason.removeprefix(prefix) if file.reason.startswith(prefix) else ""
     return "" if what.startswith(_NO_FORMAT) else what

@@ -13,7 +13,7 @@ from choline_data.adapters.reading.plausible import DOUBLE_ENCODED
 from choline_data.columns.arrow_values import byte_lengths, constant, filled, numbers
 from choline_data.store.sample_ids import sample_ids
 
-MIN_ROWS = 20  # with fewer rows, shares are not meaningful
+MIN_ROWS = 20  # With fewer rows, a share says little.
 EMPTY_SHARE = 0.2
 REPEATED_SHARE = 0.2
 GARBLED_SHARE = 0.02

@@ -79,7 +79,7 @@ def _compare(part: IngestPart, shard: Shard, row: SourceRow, stored: _StoredRows
             raise SelfCheckError(shard.origin, row.number, "it is not among the stored rows at its place")
         return 0
     adapter = part.adapter
-    # the sample has class names in place of numbers
+    # The sample has class names where the source has numbers.
     skipped = {column for column, _ in adapter.labels} if isinstance(adapter, Named) else set()
     values = {name: value for name, value in row.values.items() if name not in skipped}
     fields = {column: role for role, column in part.mapping.fields} | {"": part.mapping.form}
@@ -122,7 +122,7 @@ def _with_written_time(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 @dataclass
 class _StoredRows:
-    """The samples of a unit, in their order. Keeps the last block that it read."""
+    """Reads the samples of a unit, in their order. Keeps the last block in memory."""
 
     plan: IngestPlan
     home: Home
@@ -132,9 +132,8 @@ class _StoredRows:
 
     def at(self, place: int, number: int, shard: Shard) -> Mapping[str, object] | None:
         """Returns the sample of row `number` of the shard. Searches in the block that holds sample `place` of the unit."""
-        if (
-            len({(file.config, file.split) for file in self.result.files}) > 1
-        ):  # the rows of a shard lie in several files
+        # Rows that a column assigns to several splits lie in several store files.
+        if len({(file.config, file.split) for file in self.result.files}) > 1:
             found = (self._found(file, 0, number, shard) for file in range(min(len(self.result.files), UNITS)))
             return next((sample for sample in found if sample is not None), None)
         for at, file in enumerate(self.result.files):

@@ -22,7 +22,7 @@ from choline_data.adapters.reading.csv_dialect import MISSING
 from choline_data.catalog.self_check.source_row import Pixels, SourceRow
 
 MIN_CHARS = 8  # shorter words of a mapped value are not compared, because roles such as "human" are renamed
-COVERED = 0.7  # the share of a transcript that has to be in the turns that were made of it
+COVERED = 0.7  # the share of a transcript's text that the turns have to contain
 _TRUE, _FALSE = frozenset({"true", "True", "TRUE"}), frozenset({"false", "False", "FALSE"})
 _MARK = re.compile(r"[<\[#]|(human|user|assistant|system|question|answer|instruction|response|bot|gpt)", re.IGNORECASE)
 _WHOLE = ("document", "classification")  # forms whose text is exactly the value of one column
@@ -93,7 +93,8 @@ def same(value: Any, stored: Any) -> bool:
         return _parsed(stored) == value or str(value) == stored
     if isinstance(value, Decimal):
         return str(value) == stored or not isinstance(stored, str)
-    return value == stored if isinstance(value, str) else True  # dates and the like: written in several ways
+    # dates and similar values, which can be written in several ways
+    return value == stored if isinstance(value, str) else True
 
 
 def _same_number(value: float, stored: float) -> bool:
@@ -152,7 +153,7 @@ def _found(leaf: Any, held: list[Any]) -> bool:
     if any(bare in text for text in texts):
         return True
     if isinstance(_parsed(leaf), (dict, list)):
-        return True  # the values of the list or object are compared one by one
+        return True  # Compare the values of the list or object one by one.
     parts = [text for text in dict.fromkeys(texts) if text in leaf]
     return _is_transcript(leaf, parts) and sum(map(len, parts)) >= COVERED * len(bare)
 
@@ -161,7 +162,7 @@ def _is_transcript(leaf: str, parts: list[str]) -> bool:
     """Whether the text consists of these parts and of marks between them, such as `Human:`."""
     for part in sorted(parts, key=len, reverse=True):
         before, found, after = leaf.partition(part)
-        if found and after[:1].isalnum():  # a text that is only a part of another text is not a turn
+        if found and after[:1].isalnum():  # A text within a longer text is not counted as a turn.
             return False
         leaf = before + after if found else leaf
     return _MARK.search(leaf) is not None

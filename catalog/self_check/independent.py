@@ -22,7 +22,7 @@ from choline_data.catalog.self_check import read_media, read_tables, read_text
 from choline_data.catalog.self_check.source_files import SourceFiles, is_local
 from choline_data.catalog.self_check.source_row import Reader, SourceRow
 
-# What another reader cannot read shows nothing about our own.
+# If the other reader fails, this shows nothing about our own reader.
 _UNREADABLE = (
     OSError,
     EOFError,
