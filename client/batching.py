@@ -59,7 +59,9 @@ def find_batch_size(
             fit = True
         del batch
         if not fit:
-            _recover()  # not in the `except` block: the error's traceback keeps the step's tensors alive
+            # Free the memory outside the `except` block: inside, the error's traceback keeps the tensors of the step
+            # alive.
+            _recover()
         return fit
 
     size = start

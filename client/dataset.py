@@ -90,7 +90,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         stall_seconds: float | None = None,
     ) -> None:
         super().__init__()
-        keep_freed(KEPT_BYTES)  # must run before any thread starts
+        keep_freed(KEPT_BYTES)  # This must run before any thread starts.
         made = {"size": size, "rate": rate, "decode": decode, "transform": transform, "on_error": on_error}
         packed = {"tokenizer": tokenizer, "seq_len": seq_len, "packing": packing, "boundary": boundary}
         self._making = MakingOptions.of(format, view, **made, **packed)  # type: ignore[arg-type]
@@ -123,7 +123,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         forks.watch_dataset(self)
 
     def _follow(self, recipe: Recipe, described: Described | None = None) -> None:
-        """Makes the dataset, and its running pass, use this recipe."""
+        """Makes the dataset and its running pass use this recipe."""
         self._error = mixing.exhaustion(recipe, self._streamed.max_samples)
         self._source.follow(recipe, described)
         self._recipe = recipe
@@ -166,7 +166,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
 
     @property
     def _last_step(self) -> str:
-        """How an incomplete last step is handled. All ranks make equally many steps before they raise an error of the stream."""
+        """How an incomplete last step is handled. Before an error of the stream, all ranks make equally many steps."""
         last = self._reading.last_batch
         return "drop" if self._error is not None and last == "wrap" else last
 
@@ -244,7 +244,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
             dataset = myself()
             if dataset is not None and dataset._standing.progress is progress:
                 standing.start, standing.epoch = 0, progress.epoch + 1
-                if dataset._error is not None:  # the position stays at the end until the mix is changed
+                if dataset._error is not None:  # The position stays at the end until the mix changes.
                     standing.start, standing.epoch = dataset._length or 0, progress.epoch
 
         options |= {"bans": self._bans, "outliers": self.feedback, "other": self._source.reader, "done": done}

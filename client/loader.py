@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from choline_data.client.telemetry import ReaderMetrics
     from choline_data.order.recipe import Recipe
 
-WORKER_SECONDS = 600.0  # a worker that sends nothing for this long is an error
+WORKER_SECONDS = 600.0  # seconds after which a worker that sends nothing is an error
 
 
 def _as_it_is(batch: Any) -> Any:
@@ -32,7 +32,7 @@ def _as_it_is(batch: Any) -> Any:
 
 
 class _Numbered(IterableDataset):  # type: ignore[misc]
-    """Yields the dataset's batches. Each batch comes with the position at which the rank's next step begins."""
+    """Yields pairs: a batch of the dataset, and the position at which the rank's next step begins."""
 
     counts_steps = True
 
@@ -100,8 +100,9 @@ class Loader:
             timeout=timeout if num_workers else 0,
         )
         self._state = self.dataset.state_dict()
-        self._steps: weakref.ref[_Steps] | None = None  # the running loop
-        self._ended_with: tuple[object, ...] | None = None  # of `_what_workers_know` at the end of a complete pass
+        self._steps: weakref.ref[_Steps] | None = None  # the iterator of the running loop
+        # what `_what_workers_know` returned at the end of a complete pass
+        self._ended_with: tuple[object, ...] | None = None
 
     @property
     def batch_size(self) -> int | None:
@@ -117,7 +118,7 @@ class Loader:
         start = self.dataset.state_dict()
         self._state = start
         if self._ended_with != self._what_workers_know():
-            self._loader._iterator = None  # persistent workers restart
+            self._loader._iterator = None  # New workers replace the persistent ones, which would read the old stream.
         self._ended_with = None
         steps = _Steps(self, iter(self._loader), start)
         self._steps = weakref.ref(steps)
@@ -222,8 +223,10 @@ class _Steps:
         self.finished = False
         # A weak reference: the fetcher refers to this object, and in a cycle only the garbage collector would end the workers.
         self._fetcher = None if (fetcher := frameworks.fetcher()) is None else weakref.ref(fetcher)
-        self._after: deque[int] = deque([start["position"]], maxlen=16)  # the positions after each requested batch
-        self.progress = PassProgress(Lane(0), 0, 0, None)  # counts the rows and bytes that workers delivered
+        # for each batch that was requested, the position after it
+        self._after: deque[int] = deque([start["position"]], maxlen=16)
+        # the progress of a pass in which this process counts what the workers delivered
+        self.progress = PassProgress(Lane(0), 0, 0, None)
         loader.dataset._bans.watch(self)
 
     def __iter__(self) -> _Steps:
@@ -233,13 +236,13 @@ class _Steps:
         """Restarts the workers `steps` steps after the last requested batch."""
         loader, dataset = self._loader, self._loader.dataset
         if not steps and not loader.num_workers:
-            return  # the pass in this process applies its bans itself
+            return  # Without workers, the pass in this process applies the bans itself.
         begun = dataset.state_dict()
         dataset.seek(self._after[-1])
         dataset.skip(steps)
         after = dataset.state_dict()
-        self._batches = iter(())  # releases the workers
-        loader._loader._iterator = None  # releases persistent workers too
+        self._batches = iter(())  # dropping the iterator ends its workers
+        loader._loader._iterator = None  # this ends persistent workers too
         if after["epoch"] == begun["epoch"]:
             self._batches = iter(loader._loader)
             self._after[-1] = after["position"]

@@ -28,7 +28,7 @@ class PlaceOptions:
 
     home: str
     endpoint: Endpoint | None
-    read_ahead: int  # bytes; 0 without a server
+    read_ahead: int  # how many bytes a reader fetches ahead; 0 without a server
 
     @classmethod
     def of(
@@ -109,7 +109,7 @@ class SampleSource:
         self._claimant = claimant
         self._recipe: Recipe | None = None
         self._described: Described | None = None
-        self._kept: tuple[int, Reader] | None = None  # the reader of the process with this pid
+        self._kept: tuple[int, Reader] | None = None  # the id of a process, and the reader that it keeps
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_kept": None}

@@ -15,7 +15,7 @@ from choline_data.order.recipe import Recipe, Segment, difference
 
 VERSION = 1
 _SUMMARY_BYTES = 3300
-_SHORT = 8  # the summary keeps this many hexadecimal digits of a revision
+_SHORT = 8  # the summary has this many hexadecimal digits of each revision
 _LEFT_OUT: tuple[tuple[str, ...], ...] = (
     (),
     ("rows", "block_rows"),
@@ -49,7 +49,7 @@ class Lasting:
     """The part of a state that does not depend on the position. The summary is made when a state is first requested."""
 
     def __init__(self) -> None:
-        self._summary = -1, ""  # (length of the packed bans, the summary that was made for this length)
+        self._summary = -1, ""  # a pair: the length of the packed bans, and the summary that was made for this length
 
     def of(self, recipe: Recipe, banned: str) -> dict[str, Any]:
         """Returns the fields of a state that hold the recipe and the banned samples."""
@@ -157,7 +157,7 @@ def flattened(state: Mapping[str, Any]) -> Mapping[str, Any]:
             "The loader's state does not contain a state of the dataset.", remedy="Pass the loader's state unchanged."
         )
     one = merged(states)
-    # The number of batches that the loader delivered after it last took its workers' states.
+    # How many batches the loader delivered after it took the states of its workers.
     since = int(state.get("_steps_since_snapshot") or 0)
     if since and any(s.get("split") == "tokens" or ("within" in s and s.get("banned")) for s in states):
         raise InvalidCursorError(

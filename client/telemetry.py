@@ -62,7 +62,8 @@ def reading(progress: PassProgress | None) -> dict[str, Any]:
         "bytes_per_second": received / seconds,
         "wait_share": min(progress.waited / seconds, 1.0) if progress else 0.0,
         "queue_bytes": queued,
-        "queue_fill": min(queued / room, 1.0) if room else 0.0,  # one message may be larger than the queue
+        # One message may be larger than the limit of the queue.
+        "queue_fill": min(queued / room, 1.0) if room else 0.0,
         "skipped": progress.skipped if progress else 0,
         "banned": progress.banned if progress else 0,
     }
@@ -99,7 +100,7 @@ def postfix(stats: Mapping[str, Any]) -> dict[str, str]:
 
 
 def short_figure(number: float) -> str:
-    number = float(f"{number:.3g}")  # round first: rounding can add a digit
+    number = float(f"{number:.3g}")  # Round before the number of digits is counted, because rounding can add a digit.
     power = min(len(str(int(abs(number)))) - 1, 12) // 3
     return f"{number / 1000**power:.3g}{('', 'k', 'M', 'G', 'T')[power]}"
 

@@ -59,7 +59,7 @@ class Asked:
         self.stream: StreamProgress | None = None
 
     def told(self) -> dict[str, Any]:
-        """Returns the fields of a log line that are known about the request so far."""
+        """Returns the fields of a log line: all that is known about the request so far."""
         told: dict[str, Any] = {"request": self.id, "action": self.action, "peer": self.peer}
         if self.principal:
             told["principal"] = self.principal
@@ -85,7 +85,7 @@ class Audit:
         self._lines = 0
         self._torn = False  # whether the file ends with an incomplete line
         self.failures = 0
-        # for each address: the time of its last record, and the number of refusals since then
+        # for each address: the time of its last line in the log, and the number of refusals since then
         self._guesses: dict[str, tuple[float, int]] = {}
         self._run = uuid.uuid4().hex[:16]
         self._head: Head | None = None
@@ -108,7 +108,7 @@ class Audit:
             self._record({**asked.told(), "outcome": "granted"})
 
     def refused(self, asked: Asked, error: CholineDataError) -> None:
-        """Records a refusal or a failure, with its reason."""
+        """Records that a request was refused or failed, with the reason."""
         if not self.on:
             return
         told = {**asked.told(), "outcome": "refused", "reason": error.reason, **_sent(asked)}
@@ -173,7 +173,7 @@ class Audit:
         except InvalidOptionError as error:
             status.LOG.error("%s The server keeps writing to the old file.", error.message)
             return
-        # A failure is counted here; if it lasts, the next request is refused.
+        # The failure is counted. If writing still fails, the next request is refused.
         with self._lock, contextlib.suppress(UnavailableError):
             if _same(file, self._file):
                 os.close(file)
@@ -186,7 +186,9 @@ class Audit:
         status.LOG.info("The audit log continues in a new file.")
 
     def _record_late(self, told: dict[str, Any]) -> None:
-        """Records something that has already ended. A failure is only counted; if it lasts, the next request is refused."""
+        """Records a request that has already ended. A failure to record is counted. If writing still fails, the next
+        request is refused.
+        """
         with contextlib.suppress(UnavailableError):
             self._record(told)
 
@@ -202,7 +204,9 @@ class Audit:
 
 
 class Head:
-    """The line of one run in the head file: how many lines the run has logged, and the digest of its last line."""
+    """The line in the head file for one run of the server: how many lines this run has logged, and the digest of its
+    last line.
+    """
 
     def __init__(self, path: str, run: str) -> None:
         self._run = run
@@ -225,7 +229,7 @@ class Head:
             raise OSError("a short write")
 
     def runs(self) -> int:
-        """Returns how many runs have begun."""
+        """Returns how many runs of the server have begun."""
         return os.fstat(self._file).st_size // SLOT_BYTES
 
     def close(self) -> None:

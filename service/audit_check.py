@@ -44,13 +44,14 @@ def heads_of(raw: bytes) -> dict[str, tuple[int, str]]:
 
 @dataclass
 class _Run:
-    """What the check has read about one run."""
+    """What the check knows about one run of the server."""
 
-    headed: bool  # whether the head file should have a line for the run
-    number: int  # the number of the run's line in the head file, from 0
+    headed: bool  # whether the head file must have a line for the run
+    number: int  # which line of the head file belongs to the run, counted from 0
     lines: int = 0
     last: str = FIRST
-    at: dict[int, str] = field(default_factory=dict)  # the digest of the last line, according to the head file
+    # for the line number that the head file states as the last one: the digest of this line in the log
+    at: dict[int, str] = field(default_factory=dict)
 
 
 class Check:
@@ -60,7 +61,7 @@ class Check:
         self._heads = heads
         self._copy = copy  # whether the head file is a copy, which may be older than the log
         self._runs: dict[str, _Run] = {}
-        self._base: int | None = None  # how many runs began before the first line
+        self._base: int | None = None  # how many runs began before the first line of these files
         self.notes: list[str] = []
 
     def broken(self, lines: Iterable[bytes]) -> Iterator[tuple[int, str]]:
@@ -94,7 +95,7 @@ class Check:
         return _Run(True, 0, lines if isinstance(lines, int) else 0, before)
 
     def ends(self) -> Iterator[str]:
-        """Yields what is wrong with the ends of the runs. To be called after all files are read."""
+        """Yields what is wrong with the ends of the runs. Call this after all files are read."""
         headed = [run for run, seen in self._runs.items() if seen.headed]
         if self._heads is None:
             if headed:
@@ -128,7 +129,7 @@ def checked(paths: Sequence[str], head: str = "") -> tuple[list[str], list[str]]
     """
     try:
         with open(head or paths[-1] + SUFFIX, "rb") as file:
-            # the head file is read before the log, because the log grows meanwhile
+            # Read the head file first. The log may grow in the meantime, and then has more lines than the head file states.
             heads: dict[str, tuple[int, str]] | None = heads_of(file.read())
     except FileNotFoundError:
         if head:

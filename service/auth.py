@@ -55,7 +55,7 @@ class Principal:
     id: str
     grants: tuple[tuple[str, frozenset[str]], ...]
     expires: float | None = None
-    asked: Asked | None = field(default=None, compare=False)  # its current request
+    asked: Asked | None = field(default=None, compare=False)  # the current request of this principal
 
     def may(self, action: str, dataset: str) -> bool:
         """Whether a grant covers this action on this dataset. Patterns are those of `fnmatch`; upper and lower case differ."""
@@ -99,7 +99,7 @@ class TokenFile:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._seen: Stamp | None = None  # stamp of the last version that was read, valid or not
+        self._seen: Stamp | None = None  # the stamp of the version that was read last, whether it was valid or not
         self._by_digest: dict[str, Principal] = {}
         self._by_certificate: dict[str, Principal] = {}
         self._seen, text = self._read()
@@ -175,7 +175,7 @@ class TokenFile:
         for pattern, actions in dict(token.get("grants") or {}).items():
             wanted = frozenset([actions] if isinstance(actions, str) else actions)
             if not wanted <= set(ACTIONS):
-                raise _file_error(self._path, f"actions are {', '.join(ACTIONS)}")
+                raise _file_error(self._path, f"the actions of a grant are {', '.join(ACTIONS)}")
             grants.append((str(pattern), wanted))
         return Principal(str(token["id"]), tuple(grants), _seconds(token.get("expires")))
 
@@ -216,7 +216,9 @@ def _check_owner(path: str, at: os.stat_result) -> None:
     folder = os.path.dirname(os.path.realpath(path))
     above = os.stat(folder)
     if above.st_mode & stat.S_IWOTH and not above.st_mode & stat.S_ISVTX:
-        raise _file_error(path, "others may replace it, as they may write its folder", f"Run `chmod o-w {folder}`.")
+        raise _file_error(
+            path, "others may replace it, because they may write its folder", f"Run `chmod o-w {folder}`."
+        )
 
 
 def _seconds(expires: object) -> float | None:

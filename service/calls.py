@@ -41,8 +41,9 @@ from choline_data.tokens.allowed import Allowed
 
 MIX_BYTES = 64 << 10
 INDEX_WAIT = 5.0
-MAKING_WAIT = 0.5  # seconds to wait for tokens that another request makes; clients ask again
-HELD_BYTES = 64 << 10  # requests and answers of this size or more are counted while they are in memory
+# how many seconds a request waits for tokens that another request makes; then its client has to ask again
+MAKING_WAIT = 0.5
+HELD_BYTES = 64 << 10  # The bytes of a request or an answer of at least this size are counted while it is in memory.
 
 
 class Calls:
@@ -71,7 +72,7 @@ class Calls:
         self._held = 0
         self.unread = 0
 
-    # The audit log
+    # --- The audit log
 
     def grant(self, principal: Principal) -> None:
         """Records that the principal's request is granted, before the first row. Raises UnavailableError if that fails."""
@@ -88,7 +89,7 @@ class Calls:
         if asked is not None:
             asked.stream = stream
 
-    # Open streams
+    # --- Open streams
 
     def entered(self, face: str, principal: Principal) -> None:
         """Counts a new stream. Raises at once if the server drains (UnavailableError) or has no stream left (LimitError)."""
@@ -143,7 +144,7 @@ class Calls:
             if when is not None and when > self.drain_by:
                 wait.reschedule(self.drain_by)
 
-    # Running calls
+    # --- Running calls
 
     @contextmanager
     def call(self, peer: str) -> Iterator[None]:
@@ -193,7 +194,7 @@ class Calls:
             # After parsing, a repeated field of one byte takes up 50 times as much memory.
             raise too_large("request_fields", fields, "The request has too many fields.")
 
-    # Permissions
+    # --- Permissions
 
     def listed(self, principal: Principal) -> list[Entry]:
         """Returns the datasets that the principal may list, sorted by name."""

@@ -44,7 +44,7 @@ class Certificates:
         files = self._files
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        # an encrypted key must not ask for its password on the terminal
+        # Without this password, OpenSSL would ask on the terminal for the password of an encrypted key.
         context.load_cert_chain(files["tls-cert"], files["tls-key"], password=lambda: "")
         if "client-ca" in files:
             context.load_verify_locations(files["client-ca"])

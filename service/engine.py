@@ -44,9 +44,10 @@ from choline_data.views import open_stream
 
 T = TypeVar("T")
 MIN_MESSAGE, MAX_MESSAGE = 64 << 10, wire.MAX_BYTES
-RECIPE_BYTES = 2 << 20  # of the recipes as JSON; a request may name such a recipe by its digest
+# limit for the JSON of the recipes that the server remembers; a request may name such a recipe by its digest
+RECIPE_BYTES = 2 << 20
 COLUMNS = 64
-DRAIN_SECONDS = 1.0  # how long requests may still open streams when the server drains
+DRAIN_SECONDS = 1.0  # how many seconds requests may still open streams when the server drains
 OPENED = 128
 CATALOG_SECONDS = 2.0
 FIREHOSE, FLIGHT = "firehose", "flight"
@@ -59,10 +60,11 @@ class Engine:
         self.limits = limits
         self.metrics = metrics
         self.catalog = Catalog(home)
-        # row orders take up to a quarter of `cache_bytes` in addition
+        # The row orders of windows take up to a quarter of `cache_bytes` in addition.
         self.store = Store(home, cache_bytes=limits.memory // 2)
         self._messages = MessageCache(limits.memory * 3 // 8)
-        self._reading: Counter[tuple[object, ...]] = Counter()  # how many streams read the same messages
+        # for each group of equal messages, the number of streams that read them
+        self._reading: Counter[tuple[object, ...]] = Counter()
         self._making: dict[tuple[object, ...], asyncio.Future[tuple[frames.Framed, ...]]] = {}
         self._recipes: OrderedDict[str, tuple[Recipe, int]] = OrderedDict()
         self._recipe_bytes = 0
@@ -74,7 +76,7 @@ class Engine:
         threads = 1 if home.local else limits.read_threads
         self._readers = ThreadPoolExecutor(threads, thread_name_prefix="choline-read")
         self._makers = ThreadPoolExecutor(threads, thread_name_prefix="choline-make")
-        self._near = 0  # streams whose messages are cheap to make
+        self._near = 0  # the number of streams whose messages are cheap to make
         self._held = 0  # bytes of opened streams
         # bytes of opened streams that were garbage-collected, to subtract from `_held`
         self._gone: deque[int] = deque()
@@ -106,7 +108,7 @@ class Engine:
     async def opening(self, work: Callable[..., T], *arguments: object, **options: object) -> T:
         """Runs work that opens, resolves or gathers.
 
-        It runs in a thread when it is the caller's turn, and at most for `open_timeout`.
+        The work waits for the turn of its caller, then runs in a thread. Waiting and work together may take `open_timeout`.
         """
         return await self._openings.run(_caller(), partial(work, *arguments, **options))
 
@@ -184,7 +186,8 @@ class Engine:
             elif found is not None:
                 self._opened.move_to_end(key)
         if found is not None:
-            self.store.mark_read(recipe)  # `gc` must see this use: the stream may have been opened days ago
+            # The stream may have been opened days ago, so its use is recorded again, for `gc`.
+            self.store.mark_read(recipe)
             return found
         opened = Opened(open_stream(self.store, recipe, wanted), wanted)
         with self._lock:
@@ -277,7 +280,7 @@ class Engine:
         ):
             return None
         if opened.packed and not all(file.unchanged() for file in opened.files):
-            return None  # `messages` checks the changed files in a thread
+            return None  # A file has changed. `messages` checks it in a thread.
         if opened.packed:
             self.metrics.cache_misses.inc()
             rows = opened.stream.read_at(lane.positions(start, stop - start))
@@ -300,7 +303,7 @@ class Engine:
         if message.size > MAX_MESSAGE:
             return None
         framed = self._frame(opened, lane, start, stop - start, sequence, face, message)
-        # If a file has changed, `messages` checks it in a thread.
+        # If a file has changed, the result is None, and `messages` checks the file in a thread.
         return self._kept(key, (framed,)) if gathered.whole() else None
 
     def _gather(self, stream: SampleStream, lane: Lane, start: int, stop: int, gathered: Gathered) -> bool:
@@ -349,7 +352,7 @@ class Engine:
 
     @staticmethod
     def _alone(opened: Opened, lane: Lane, start: int, stop: int) -> bool:
-        """Whether a message costs so much that it must not delay the messages of other streams."""
+        """Whether a message of this stream takes so much work that making it must not delay the messages of other streams."""
         return opened.many or is_far(lane, start, stop)
 
     def _crowded(self) -> bool:

@@ -17,9 +17,9 @@ from weakref import WeakValueDictionary
 
 IDLE = 0.004
 PATIENCE = 0.02
-MEMORY = 16  # after a slow write, a stream counts as slow for this many times the duration of the write
+MEMORY = 16  # After a slow write, its stream counts as slow for this many times the duration of the write.
 LONGEST = 60.0
-SAVED = 1 << 20  # bytes of credit, at most, for a stream that had nothing to send
+SAVED = 1 << 20  # the largest credit, in bytes, of a stream that had nothing to send for a while
 
 
 class ReaderConnection:
@@ -50,10 +50,10 @@ class FairShare:
         self.connection = connection or ReaderConnection()
         self.at = 0
         self.slow_until = 0.0
-        self.proven = proven  # whether its reader has taken enough bytes that others wait for its writes
+        self.proven = proven  # whether its reader has taken enough bytes so far that other streams wait for its writes
 
     def slow(self, now: float) -> bool:
-        """Whether its write may take long."""
+        """Whether the next write of this stream may take long."""
         return not self.proven or now < self.slow_until
 
 
@@ -69,13 +69,13 @@ class Turn:
         self._loop = asyncio.get_running_loop()
         self._since = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
-        if share.proven and share.slow(self._since):  # a slow stream must not keep others waiting
+        if share.proven and share.slow(self._since):  # A slow stream must not make other streams wait.
             self._give_back()
         else:
             self._timer = self._loop.call_later(IDLE, self._waited)
 
     def _waited(self) -> None:
-        """Gives the turn back if the write takes PATIENCE, and marks the stream as slow.
+        """Gives the turn back if the write takes PATIENCE seconds, and marks the stream as slow.
 
         Gives it back earlier if the reader is not proven, or if no write of any stream has ended for IDLE seconds: then
         the streams wait for their readers. While other writes end, the transport is only busy.
@@ -95,7 +95,7 @@ class Turn:
             self._turns.free()
 
     def done(self) -> None:
-        """Ends the turn after the write. If the write took PATIENCE or longer, the stream is marked as slow."""
+        """Ends the turn after the write. If the write took PATIENCE seconds or longer, the stream is marked as slow."""
         if self._timer is not None:
             self._timer.cancel()
         self._turns.written = now = self._loop.time()
@@ -138,7 +138,7 @@ class Turns:
         return Turn(self, share)
 
     def free(self) -> None:
-        """Takes a turn back. The waiting stream that has sent the fewest bytes gets it."""
+        """Ends a turn. The next turn goes to the waiting stream that has sent the fewest bytes."""
         self._free += 1
         while self._free and self._waiting:
             start, _, granted = heappop(self._waiting)

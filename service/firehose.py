@@ -222,7 +222,8 @@ class Firehose:
         whole = {entry.name: {"split": "all"}}
         recipe = self._calls.resolved(principal, whole, shuffle=False, repeat=False)
         opened = self._engine.open(recipe, request.columns)
-        rows = self._calls.rows_of_ids(entry, request.ids)  # row numbers are the positions of this unshuffled recipe
+        # This recipe has one source and no shuffling, so its positions are the row numbers.
+        rows = self._calls.rows_of_ids(entry, request.ids)
         return _samples(opened, _gathered(opened, rows[:POSITIONS]))
 
 

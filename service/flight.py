@@ -74,7 +74,7 @@ class Flight:
 
     @staticmethod
     def _told(opened: Opened, descriptor: bytes) -> bytes:
-        """Returns a `FlightInfo` with one endpoint: this server."""
+        """Returns the `FlightInfo` of a stream. Its only endpoint is this server."""
         length = opened.stream.length
         ticket = orjson.dumps({"recipe": orjson.loads(opened.stream.recipe.to_json()), "start": 0})
         endpoint = frames.submessage(1, frames.chunk(1, ticket))

@@ -83,10 +83,10 @@ class Framed:
 
     frame: bytes
     rows: int
-    start: int  # the reader's own index of the first sample
+    start: int  # the index of the first sample, as the reader counts its own samples
     stop: int
     sequence: int
-    body: tuple[int, int]  # where the encoded batch lies in `frame`
+    body: tuple[int, int]  # the place of the encoded batch in `frame`
     first_position: int
     cursor: str
     checksum: int
@@ -108,13 +108,13 @@ def batch_frame(
         number(2, rows)
         + number(3, first_position)
         + chunk(4, cursor)
-        + b"\x29"  # field 5, fixed64
+        + b"\x29"  # field 5, of type fixed64
         + checksum.to_bytes(8, "little")
         + number(6, sequence)
-        + b"\x0a"  # field 1, the batch
+        + b"\x0a"  # field 1: the batch
         + varint(size)
     )
-    lead = b"\x12" + varint(len(head) + size) + head  # field 2 of the response
+    lead = b"\x12" + varint(len(head) + size) + head  # field 2 of the response: the message
     frame = b"".join((lead, *parts))
     body = (len(lead), len(lead) + size)
     return Framed(frame, rows, start, start + rows, sequence, body, first_position, cursor, checksum)

@@ -111,7 +111,7 @@ async def failed(calls: Calls, context: grpc.aio.ServicerContext[Any, Any], erro
         await status.abort(context, told, cursor=cursor)
     except grpc.aio.AbortError:
         raise
-    except Exception as fault:  # gRPC would send the text of this exception to the peer
+    except Exception as fault:  # Without this `except`, gRPC would send the text of the exception to the peer.
         status.LOG.error("an error could not be sent to the client: %s", status.redacted(repr(fault))[:500])
         await context.abort(grpc.StatusCode.INTERNAL, "The server has a fault; its log has the cause.")
         raise AssertionError("abort raises") from fault

@@ -6,9 +6,9 @@ from choline_data.errors import InvalidOptionError
 from choline_data.order.interleave import MIXING_BLOCK
 from choline_data.order.lanes import Lane
 
-FAR_BLOCKS = 4  # a message of few rows over more mixing blocks than this is made in a thread
-MOST_BLOCKS = 64  # number of mixing blocks that one message may be planned from
-WHOLE = Lane(0)  # the lane with every position of a stream
+FAR_BLOCKS = 4  # If the few rows of a message lie in more mixing blocks than this, the message is made in a thread.
+MOST_BLOCKS = 64  # the largest number of mixing blocks in which the rows of one message may lie
+WHOLE = Lane(0)  # the lane that has every position of a stream
 
 
 def lane_of(rank: int, world: int, batch: int, base: int = 0) -> Lane:

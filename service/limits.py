@@ -16,31 +16,35 @@ class Limits:
     max_streams_per_token: int = 512
     memory: int = 512 << 20  # cached windows and messages
     message_bytes: int = 1 << 20  # target size of a message, unless the request sets one
-    row_bytes: int = 16 << 20  # the biggest sample; above 4 MiB, a sample is sent in a message of its own
+    row_bytes: int = 16 << 20  # the size of the biggest sample; a sample above 4 MiB is sent in a message of its own
     recipe_bytes: int = 1 << 20
     sources: int = 256
-    recipe_weights: int = 1 << 16  # sources × segments of a recipe; the cost of its plan grows with it
+    # the number of sources × the number of segments of a recipe; the cost of its plan grows with this product
+    recipe_weights: int = 1 << 16
     request_bytes: int = 256 << 10  # bytes of a request without its recipe
     # items in a list of a request: the 10,000 ids of GetSamples; every other list is shorter
     request_fields: int = 12_288
-    # bytes of running requests and unread answers of 64 KiB or more; 0: a 32nd of memory, at least 6 MiB
+    # bytes of running requests and unread answers of 64 KiB or more; 0 means a 32nd of memory, at least 6 MiB
     held_bytes: int = 0
-    calls: int = 256  # calls that run at once, without streams
+    calls: int = 256  # calls that run at the same time; streams are not counted here
     calls_per_token: int = 128
     opened_bytes: int = 128 << 20  # bytes of recipes, plans and selections that open streams hold
     where_work: int = 1 << 36  # cost of a `where`: about the bytes that it reads, times the terms that read them
     packed_pieces: int = 1 << 19  # pieces of documents in an index that a request builds for packing `bfd`
     heartbeat: float = 5.0
-    stall: float = 60.0  # how long a consumer may leave a message unread
-    max_age: float = 3600.0  # age at which a stream ends with a cursor; the client resumes in a new stream
-    drain: float = 8.0  # from SIGTERM to the last stream's end
+    stall: float = 60.0  # how many seconds a consumer may leave a message unread
+    # the age at which the server ends a stream with a cursor; the client resumes in a new stream
+    max_age: float = 3600.0
+    drain: float = 8.0  # the seconds from SIGTERM until the last stream ends
     recheck: float = 30.0  # how often a stream's grants are checked again
     claim_wait: float = 2.0  # how long a reader waits for another reader to give up the same rank of a run
-    open_timeout: float = 60.0  # for resolving a mix or opening a stream
-    open_threads: int = 2  # threads that resolve and open with a local home; with a remote home, read_threads do this
-    # threads that make messages from a remote home; a local home has one thread: more would only share the GIL
+    open_timeout: float = 60.0  # how many seconds resolving a mix or opening a stream may take
+    # threads that resolve mixes and open streams of a local home; for a remote home, `read_threads` do this
+    open_threads: int = 2
+    # threads that make messages from a remote home; for a local home there is one thread, because more would only share
+    # the GIL
     read_threads: int = 8
-    unread_bytes: int = 0  # bytes of sent messages that nobody has read yet; 0: 3/16 of memory, at least 16 MiB
+    unread_bytes: int = 0  # bytes of messages that were sent and not read yet; 0 means 3/16 of memory, at least 16 MiB
     # writes that run at once; with more, the transport's own queue would decide which stream is next
     writes_in_flight: int = 2
     http_streams: int = 64
@@ -81,7 +85,8 @@ class Limits:
                 changed[name] = known[name](value)
             except (ValueError, OverflowError) as error:
                 raise InvalidOptionError(f"The limit {name} can't be {value!r}.", option=name) from error
-            derived = changed[name] == 0 == getattr(cls(), name)  # 0 stands for a value that follows from `memory`
+            # 0 is allowed for these limits: their value is then computed from `memory`.
+            derived = changed[name] == 0 == getattr(cls(), name)
             if not (derived or 0 < changed[name] < 1 << 50):
                 raise InvalidOptionError(f"The limit {name} must be above 0.", option=name)
         return replace(cls(), **changed)  # type: ignore[arg-type]  # each has the type of its field

@@ -39,7 +39,7 @@ class ServerMetrics:
         self._loaded.set(size)
 
     def values(self) -> list[Any]:
-        """Returns all metrics as plain values, for `Collected` in another process."""
+        """Returns all metrics as plain values. Another process makes a `Collected` of them."""
         return [
             [metric.name, metric.documentation, metric.type, [[s.name, s.labels, s.value] for s in metric.samples]]
             for metric in self.registry.collect()

@@ -22,7 +22,7 @@ from choline_data.service.lane_requests import most_rows
 from choline_data.service.limits import reached
 from choline_data.service.opened import Gathered, Opened
 
-PROOF_BYTES = 1 << 20  # bytes that a reader must have taken before other streams wait for its writes
+PROOF_BYTES = 1 << 20  # Other streams wait for the writes of a reader only after it has taken this many bytes.
 
 Write = Callable[[bytes], Awaitable[object]]
 

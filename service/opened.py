@@ -15,11 +15,12 @@ from choline_data.views import Readable
 
 MAX_ROWS = 1 << 14
 PLANNED_BYTES = wire.MAX_BYTES * 3 // 4
-GATHERED_AHEAD = 8  # messages
+GATHERED_AHEAD = 8  # the largest number of messages that are gathered at a time
 AHEAD_BYTES = 8 << 20
-ROWS_IN_LOOP = 1 << 14  # gathering more rows would keep the event loop from other streams for too long
+# the limit of rows that are gathered at a time; with more, other streams would wait too long for the event loop
+ROWS_IN_LOOP = 1 << 14
 SOURCES_IN_LOOP = 32
-PHASES_AT_HAND = 100  # number of phases, with their trees, that a plan keeps in memory
+PHASES_AT_HAND = 100  # the number of phases that a plan keeps in memory, each with its tree of weights
 
 
 class MessageCache:
@@ -90,7 +91,8 @@ class Opened:
         self.schema_bytes = stream.schema.serialize().to_pybytes()
         # A sample stream only copies memory once its windows are loaded.
         self.direct = stream if isinstance(stream, SampleStream) else None
-        self.packed = stream.recipe.view == "tokens"  # slices of mapped arrays need no loading
+        # Packed rows are slices of mapped arrays, so nothing has to be loaded.
+        self.packed = stream.recipe.view == "tokens"
         self.many = len(stream.recipe.sources) > SOURCES_IN_LOOP
         self._row_bytes = max(stream.mean_row_bytes(), 1.0)
         self.files: Sequence[MappedFile] = getattr(stream, "files", ())
@@ -121,11 +123,13 @@ class Opened:
 
 
 def held_by(stream: Readable) -> int:
-    """Returns about how many bytes an open stream holds for itself: its recipe, plan, selected rows of a `where`, and view."""
+    """Returns about how many bytes an open stream holds: its recipe, its plan, the rows that its `where` selects, and
+    its view.
+    """
     recipe = stream.recipe
     sources = len(recipe.sources)
     weights = sources * len(recipe.segments)
-    # the counts of the phases, of 8 bytes each
+    # the plan has a count of 8 bytes for each source of each phase that it keeps
     marks = sources * ((sources + len(recipe.segments)) // CHECKPOINT + PHASES_AT_HAND)
     selected = sum(8 * source.rows for source in recipe.sources if source.where)
     packed = int(getattr(stream, "held_bytes", 0))

@@ -20,7 +20,7 @@ from choline_data.process.work import Work
 from choline_data.service.limits import reached
 
 T = TypeVar("T")
-LONG_SECONDS = 0.02  # after work that takes longer, freed memory returns to the system
+LONG_SECONDS = 0.02  # After work that takes longer than this many seconds, freed memory returns to the system.
 
 
 class Openings:
@@ -45,7 +45,7 @@ class Openings:
         self._sweeper = sweeper
         self._running: Counter[str] = Counter()
         self._works: set[Work] = set()
-        # waiting callers; the first one is next
+        # the work of each waiting caller; the first caller gets the next thread
         self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
 
     def call_off(self) -> None:
@@ -97,7 +97,7 @@ class Openings:
                 if time.monotonic() - began > LONG_SECONDS:
                     self._sweeper.freed(SWEEP_BYTES)
 
-        def over(_: Future[T]) -> None:  # runs when the thread is free; the caller may have stopped waiting before
+        def over(_: Future[T]) -> None:  # This runs when a thread is free. By then, the caller may wait no longer.
             if not loop.is_closed():
                 loop.call_soon_threadsafe(self._left, caller)
 
@@ -127,7 +127,7 @@ class Openings:
         self._running[caller] += 1
 
     def _left(self, caller: str) -> None:
-        """Frees a thread, and gives it to the next caller that may have a thread."""
+        """Frees the thread of a caller, and gives it to the next caller that may have one."""
         self._free += 1
         self._running[caller] -= 1
         if not self._running[caller]:
@@ -144,4 +144,4 @@ class Openings:
                     granted.set_result(None)
                     break
             if queue:
-                self._waiting[name] = queue  # the caller is now the last one
+                self._waiting[name] = queue  # The caller moves to the end, because it just had a turn.

@@ -20,9 +20,9 @@ def _address(peer: str) -> tuple[str, IPv4Address | IPv6Address | None]:
 
 
 def network_of(peer: str) -> str:
-    """Returns the network of a peer.
+    """Returns the network of a peer: its address without the port, or for IPv6 the /64 that one site has.
 
-    Bad tokens of one network are counted together. It is the address without its port, or for IPv6 the /64 that one site has.
+    Bad tokens from one network are counted together.
     """
     host, address = _address(peer)
     return str(ip_network((address, 64), strict=False)) if isinstance(address, IPv6Address) else str(address or host)

@@ -12,7 +12,8 @@ from choline_data.places.home import Home
 from choline_data.service.limits import Limits
 from choline_data.v1 import firehose_pb2 as pb
 
-KEPT_SECONDS = 10.0  # how long a claim is kept for a reader that the server sent away and that comes back
+# If the server ends a stream on purpose, it keeps the claim for this many seconds, so that the reader can come back.
+KEPT_SECONDS = 10.0
 _FIRST_LOOK, _LONGEST_LOOK = 0.02, 0.5
 
 

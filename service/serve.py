@@ -75,7 +75,7 @@ def _check_unix(settings: Settings) -> None:
         try:
             probe.connect(path)
         except ConnectionRefusedError:
-            return  # a server that was killed left the socket behind: binding replaces it
+            return  # Nobody listens: a killed server left this socket behind, and binding replaces it.
         except OSError as error:
             raise _usage("--host unix: the socket can't be used.", "host") from error
     raise _usage("--host unix: another server listens on that socket.", "host")

@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     from choline_data.service.web import WebFace
 
 
-# Bytes of freed memory that each arena of malloc keeps for reuse; less with a small cache.
+# How many bytes of freed memory each arena of malloc keeps for reuse. With a small cache it is less.
 KEPT_BYTES = 64 << 20
 # memory that the process may use in addition to `memory`: code, libraries, messages on their way
 BESIDE_BYTES = 300 << 20
-TOUCHED_BYTES = 160 << 20  # the system maps up to a megabyte of a file around each row that is read
+TOUCHED_BYTES = 160 << 20  # For each row that is read, the system maps up to a megabyte of the file around it.
 
 
 # A request that is too long, but not longer than this, gets our own error, which names the limit. gRPC refuses longer requests.
 REQUEST_BYTES = 2 << 20
 
 
-SWITCH_SECONDS = 0.0005  # how long a thread may hold the GIL while the event loop waits for it
+SWITCH_SECONDS = 0.0005  # how many seconds a thread may hold the GIL while the event loop waits for it
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Settings:
 
     @property
     def beside(self) -> str:
-        """The host of the metrics port and the HTTP port."""
+        """The host that the metrics port and the HTTP port listen on."""
         return "127.0.0.1" if self.unix else self.host
 
 
@@ -191,7 +191,7 @@ class Server:
     async def _bind(self) -> None:
         settings = self.settings
         address = f"unix:{unix_path(settings.host)}" if settings.unix else f"{bracketed(settings.host)}:{settings.port}"
-        mask = os.umask(0o177) if settings.unix else None  # the socket is for this user only
+        mask = os.umask(0o177) if settings.unix else None  # Only this user may connect to the socket.
         try:
             if self.certificates is not None:
                 self.port = self.server.add_secure_port(address, self.certificates.for_grpc())
@@ -270,7 +270,7 @@ def ready_line(settings: Settings, port: int, http_port: int | None, metrics_por
 
 
 def bracketed(host: str) -> str:
-    """Returns the host as it is written before `:PORT`: an IPv6 address gets brackets."""
+    """Returns the host as it is written before `:PORT`. An IPv6 address gets brackets."""
     return f"[{host}]" if ":" in host and not host.startswith("[") else host
 
 
@@ -297,7 +297,7 @@ async def serve_until_signal(
     loop.add_signal_handler(signal.SIGHUP, server.reload)
     await server.start()
     gc.collect()
-    gc.freeze()  # the imported modules stay: the garbage collector need not look at them again
+    gc.freeze()  # The imported modules stay in memory, so the garbage collector skips them from now on.
     ready(server)
     print(server.ready_line(), flush=True)
     await stop.wait()

@@ -16,7 +16,7 @@ from typing import Any
 
 import grpc
 
-# imported now: when an error occurs, the process may be unable to open another file
+# This is imported at the start, because when an error occurs, the process may be unable to open another file.
 from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 
@@ -107,7 +107,7 @@ class Shortage:
         self._said = -self.QUIET_SECONDS
 
     def found(self) -> None:
-        """Logs a shortage."""
+        """Logs the shortage that this error shows."""
         now = time.monotonic()
         if now - self._said >= self.QUIET_SECONDS:
             self._said = now

@@ -184,7 +184,7 @@ class WebFace(ABC):
             return True
         if not settings.tls_cert and not settings.insecure:
             return False
-        # a page of another site has no certificate for the name, and no token
+        # With TLS or tokens, the name needs no check: a page of another site has neither a certificate for it nor a token.
         if settings.tls_cert or settings.token_file:
             return True
         return _is_address(name) or name in (socket.gethostname().lower(), socket.gethostname().lower().split(".")[0])

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from choline_data.service.certificates import Certificates
 
 RESTARTS = 20
-ALONE_SECONDS = 0.6  # how long a worker without a parent may still send end frames to its readers
-SCRAPE_SECONDS = 2.0  # how long the parent waits for the metrics of a worker
+ALONE_SECONDS = 0.6  # how many seconds a worker without a parent may still send end frames to its readers
+SCRAPE_SECONDS = 2.0  # how many seconds the parent waits for the metrics of a worker
 LINE_BYTES = 4 << 20
 
 
@@ -66,7 +66,7 @@ class _Link:
         threading.Thread(target=self._run, name="choline-parent", daemon=True).start()
 
     def ready(self, server: Server) -> None:
-        """Sets the server whose metrics are sent. Before this call, an empty list is sent."""
+        """Sets the server whose metrics this worker sends to its parent. Until then, it sends an empty list."""
         self._server = server
 
     def _run(self) -> None:
@@ -79,7 +79,8 @@ class _Link:
                     sys.stdout.buffer.flush()
         except (OSError, ValueError):
             pass
-        os.kill(os.getpid(), signal.SIGTERM)  # drains: readers get their end frames if there is enough time
+        # The signal makes this worker drain. Its readers get their end frames if there is enough time.
+        os.kill(os.getpid(), signal.SIGTERM)
         threading.Event().wait(ALONE_SECONDS)
         os._exit(1)
 

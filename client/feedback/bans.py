@@ -21,7 +21,7 @@ from choline_data.client.readers.reader import Chunk
 from choline_data.errors import InvalidCursorError, InvalidOptionError
 from choline_data.order.lanes import Ints
 
-MOST = 128  # number of ids; so many ids of 16 bytes fit into a state of 4 KiB
+MOST = 128  # the largest number of banned ids: this many ids of 16 bytes fit into a state of 4 KiB
 ID_BYTES = 16
 Words = npt.NDArray[np.uint64]
 

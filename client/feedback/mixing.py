@@ -17,7 +17,7 @@ from choline_data.order.recipe import Recipe
 
 
 def in_batches(recipe: Recipe, told: object, batch_size: int | None) -> Recipe:
-    """Returns the recipe, changed so that each batch has one source.
+    """Returns a recipe in which each batch has only one source.
 
     `told` is the number of positions in a batch, or True for the batch size.
     """

@@ -24,9 +24,9 @@ from choline_data.order.lanes import Ints
 log = logging.getLogger("choline_data")
 WINDOW = 256  # number of losses kept for each dataset, and of step scores
 ENOUGH = 16  # losses of a dataset, or steps, needed before a comparison
-SPIKE = 6.0  # a spike is this many deviations above the median
-NAMED = 100  # number of rows kept of a spike
-GIVEN_ROWS = 1 << 14  # number of yielded rows kept to look up ids
+SPIKE = 6.0  # a loss spike is at least this many deviations above the median
+NAMED = 100  # number of rows of a spike that are kept
+GIVEN_ROWS = 1 << 14  # number of the latest rows that are kept, to find the rows of reported ids
 _SIGMA = 1.4826  # converts a median deviation to a standard deviation of a normal distribution
 _REFRESH = 16  # a dataset's median is computed again after this many new losses
 Floats = npt.NDArray[np.float64]
@@ -34,7 +34,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Given:
-    """Rows that were yielded. Each has a position, a dataset number and, if the stream has ids, an id."""
+    """Rows that the training loop received. Each has a position, a dataset number and, if the stream has ids, an id."""
 
     positions: Ints
     datasets: Ints
@@ -95,7 +95,7 @@ class Windows:
     def __init__(self, count: int) -> None:
         self._losses = np.full((count, WINDOW), np.inf)
         self.seen = np.zeros(count, np.int64)
-        self._known = np.zeros(count, np.int64)  # `seen` when the median was last computed
+        self._known = np.zeros(count, np.int64)  # the value of `seen` when the median was last computed
         self.median: Floats = np.full(count, np.nan)
         self.deviation: Floats = np.full(count, np.nan)
 
@@ -118,7 +118,7 @@ class Windows:
             self._known[stale] = self.seen[stale]
 
     def take(self, source: int, other: Windows, its: int) -> None:
-        """Copies the losses of one dataset from another Windows."""
+        """Copies the losses of one dataset from another `Windows` object."""
         for ours, theirs in zip(self._kept(), other._kept(), strict=True):
             ours[source] = theirs[its]
 
@@ -152,7 +152,7 @@ class Outliers:
         self._windows = Windows(0)
         self._steps = Windows(1)
         self._last: Chunk | Mapping[str, Any] | None = None
-        self._given: deque[Given] | None = None  # kept from the first report on
+        self._given: deque[Given] | None = None  # Rows are recorded only after the first report.
         self._rows = 0
         self._spike: list[dict[str, Any]] = []
         self.reports = self.spikes = self.unknown = 0
@@ -212,7 +212,9 @@ class Outliers:
         return self._judge(found, values) if len(values) else False
 
     def _find(self, wanted: npt.NDArray[Any], by_id: bool, kept: deque[Given]) -> tuple[Given, npt.NDArray[np.bool_]]:
-        """Returns the rows that were found, and a mask of the `wanted` values that were found. Searches the newest rows first."""
+        """Finds the rows of the `wanted` values, and searches the newest rows first. Returns these rows, and a mask of
+        the values that have one.
+        """
         there = np.zeros(len(wanted), bool)
         parts: list[Given] = []
         places: list[Ints] = []

@@ -14,7 +14,7 @@ from choline_data.errors import DataError, InvalidOptionError, SourceDamagedErro
 
 MOST_PIXELS_A_SIDE = 8192
 RATES = (1000, 192_000)
-_ZEROS = 16  # zero crossings of the filter on each side
+_ZEROS = 16  # number of zero crossings that the filter has on each side
 _ROLLOFF = 0.95
 
 
@@ -22,7 +22,7 @@ _ROLLOFF = 0.95
 class MediaTensors:
     """How the first image and the first recording of a sample are converted. Picklable."""
 
-    size: tuple[int, int] | None = None  # height, width
+    size: tuple[int, int] | None = None  # the height and width of images
     rate: int | None = None
 
     @classmethod
@@ -117,7 +117,7 @@ def _kernel(down: int, up: int) -> tuple[Any, int]:
     """Returns (kernels, reach): one low-pass filter for each of the `up` places of an output frame between two input frames."""
     import torch
 
-    cut = min(down, up) * _ROLLOFF  # cut-off, in units of the common rate
+    cut = min(down, up) * _ROLLOFF  # the cut-off frequency, in units of the common rate
     reach = math.ceil(_ZEROS * down / cut)
     frames = torch.arange(-reach, reach + down, dtype=torch.float64)[None] / down
     places = torch.arange(0, -up, -1, dtype=torch.float64)[:, None] / up

@@ -30,7 +30,7 @@ class OutputFormat(Protocol):
         """Returns the chunk's rows as one batch."""
 
     def collate(self, rows: list[Any]) -> Any:
-        """Rows, which a transform may have changed, as one batch."""
+        """Returns rows, which a transform may have changed, as one batch."""
 
 
 class Tensors:
@@ -51,7 +51,7 @@ class Tensors:
         return out
 
     def collate(self, rows: list[Any]) -> Any:
-        """Rows, which a transform may have changed, as one batch."""
+        """Returns rows, which a transform may have changed, as one batch."""
         return collate(rows) if isinstance(rows[0], (dict, tuple)) else rows
 
 

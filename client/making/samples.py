@@ -19,7 +19,7 @@ from choline_data.schema import KINDS
 from choline_data.streams import wire
 
 T = TypeVar("T")
-_COPIED_BELOW = 16 << 10  # mean size in bytes; copying values that are longer costs more than it saves
+_COPIED_BELOW = 16 << 10  # mean size of values in bytes, above which a copy costs more than it saves
 _COPIED_ROWS = 512  # number of values copied at a time; the copy must still be in the CPU cache when it is decoded
 
 
@@ -94,7 +94,7 @@ def _made(batch: pa.RecordBatch, positions: Ints, datasets: Sequence[str]) -> li
     names = [*batch.schema.names, "position"]
     columns = [to_list(name, batch[name], datasets) for name in batch.schema.names]
     columns.append(positions.tolist())
-    if len(names) == 4:  # samples of text; a dict display is more than twice as fast as dict(zip())
+    if len(names) == 4:  # The samples of the text view. A dict display is more than twice as fast as dict(zip()).
         one, two, three, four = names
         return [{one: a, two: b, three: c, four: d} for a, b, c, d in zip(*columns, strict=True)]
     return list(map(dict, map(zip, repeat(names), zip(*columns, strict=True))))
@@ -124,10 +124,10 @@ class Batch(dict[str, Any]):
         super().__init__(*given, **named)
         self._columns: dict[str, pa.Array] = {}
         self._datasets: Sequence[str] = ()
-        self._files: Sequence[MappedFile] = ()  # store files that hold the strings and bytes of the columns
+        self._files: Sequence[MappedFile] = ()  # the store files to which the strings and bytes of the columns refer
         self._looked: Looked | None = None
         self._first = 0
-        self._error: DamagedStoreError | None = None  # raised when a column is accessed
+        self._error: DamagedStoreError | None = None  # the error that is raised when a column is accessed
 
     @classmethod
     def of(cls, chunk: Chunk, datasets: Sequence[str]) -> Batch:

@@ -56,7 +56,7 @@ def samples_a_rank(tokens: npt.NDArray[np.int64], world: int, budget: int) -> in
 class BudgetProgress(PassProgress):
     """Counts the samples of all ranks, because the start of a step depends on the lengths of all samples before it."""
 
-    skip: int = 0  # steps of other workers before the next step of this one
+    skip: int = 0  # how many steps belong to other workers before the next step of this worker
 
     def after(self) -> int:
         """Returns the position of the rank's step that follows the last step yielded here."""
@@ -73,7 +73,7 @@ class BudgetPass(Pass):
     def read_on(self, *arguments: Any, **options: Any) -> None:
         """Continues with this reader after the last step. Discards what another reader read ahead."""
         super().read_on(*arguments, **options)
-        self._ready: Chunk | None = None  # the next samples of all ranks
+        self._ready: Chunk | None = None  # the samples of all ranks that come next
         self._tokens: Ints = np.zeros(0, np.int64)
 
     def _go_to(self, index: int) -> None:

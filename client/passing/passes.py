@@ -28,7 +28,7 @@ from choline_data.process.memory import PASSES, keep_freed
 
 log = logging.getLogger("choline_data")
 BAD_IN_A_ROW = 100
-# if a whole step is banned: how many positions are searched at a time, and in all
+# If all samples of a step are banned: how many positions are searched at a time, and in total.
 _LOOK_AHEAD, _MOST_AHEAD = 64, 1 << 14
 KEPT_BYTES = 64 << 20  # freed memory that the process keeps for reuse: a few batches and messages
 
@@ -42,12 +42,12 @@ class PassProgress:
     group: int  # positions from one of this rank's batches to the next
     end: int | None  # the position at which the pass ends
     epoch: int = 0
-    given: int = 0  # number of samples of the lane that were yielded or are in `left`
+    given: int = 0  # how many samples of the lane were made: those that were yielded, and those in `left`
     finished: bool = False
     worker: int = 0
     workers: int = 1
     split: str = ""
-    in_groups: bool = False  # a block of the lane is one batch of a DataLoader with workers
+    in_groups: bool = False  # whether each block of the lane is one batch of a DataLoader with workers
     rows: int = 0
     waited: float = 0.0
     began: float = field(default_factory=time.monotonic)
@@ -68,7 +68,8 @@ class PassProgress:
         position = self.lane.position(self.index) - self.offset
         if self.end is None:
             return position
-        short = self.index % self.lane.block > 0 and self.index >= self.lane.below(self.end)  # the last batch was short
+        # The last batch was incomplete.
+        short = self.index % self.lane.block > 0 and self.index >= self.lane.below(self.end)
         return max(position, self.end) if self.finished or short else position
 
     def received(self) -> int:
@@ -80,7 +81,7 @@ class PassProgress:
         return self.size if reader is None else reader.received_bytes(self.rows)
 
     def queue(self) -> tuple[int, int]:
-        """Returns the number of bytes read ahead, and its maximum."""
+        """Returns the number of bytes that were read ahead, and the limit of this number."""
         ahead = self.ahead() if self.ahead is not None else None
         return (0, 0) if ahead is None else ahead.fill()
 
@@ -134,7 +135,7 @@ class Pass:
         self._make = make
         self._plain = make.plain
         self._length = length
-        self._error = error  # raised at the end of the stream
+        self._error = error  # the error to raise at the end of the stream
         lane, end = progress.lane, progress.end
         count = None if end is None else lane.below(end)
         self._total = count
@@ -156,10 +157,10 @@ class Pass:
         self._at = 0
         self._left = progress.left
         self._made_ahead: Iterator[list[Any]] = iter(())
-        # samples that Python code must still decode or transform
+        # samples that still have to be decoded or transformed
         self._at_rows: Iterator[tuple[Chunk, int, Any]] = iter(())
-        self._passed_over = 0  # banned samples directly after the last samples made
-        self._interrupted = False  # an exception interrupted reading, so samples in hand may be missing
+        self._passed_over = 0  # how many banned samples follow directly after the last samples that were made
+        self._interrupted = False  # whether an exception interrupted the reading, so that some samples may be lost
 
     def __iter__(self) -> Pass:
         return self
@@ -196,7 +197,9 @@ class Pass:
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        """Reading the next samples. After an exception, the next call reads them again from the last one yielded."""
+        """A block that reads the next samples. If it raises, the next call reads again, from the last sample that was
+        yielded.
+        """
         if self._interrupted:
             self._go_to(self.progress.index)
         self._interrupted = True
@@ -230,7 +233,7 @@ class Pass:
     def skip(self, steps: int) -> None:
         """Skips `steps` steps after the last step yielded. Discards the samples that were read ahead."""
         if not steps and self._batch is not None:
-            return  # bans are applied when a step is made
+            return  # This reads no samples. The bans are applied when a step is made.
         progress = self.progress
         index = progress.index + steps * (self._batch or 1)
         self._go_to(index if self._total is None else min(index, self._total))
@@ -263,7 +266,8 @@ class Pass:
             try:
                 chunk = next(self._chunks, None)
             except BaseException:
-                self._chunks = None  # a generator cannot continue after it raised: start another at the same place
+                # A generator cannot continue after it has raised an error, so start another one at the same sample.
+                self._chunks = None
                 raise
         self.progress.waited += time.monotonic() - began
         if chunk is not None:
@@ -376,7 +380,8 @@ def joined(parts: list[Chunk]) -> Chunk:
     import numpy as np
 
     batches = [p.batch for p in parts]
-    if any(batch.schema != batches[0].schema for batch in batches):  # some have views, others plain columns
+    # Some of the chunks have view columns, others plain columns.
+    if any(batch.schema != batches[0].schema for batch in batches):
         batches = [steady(partial(_of_its_own, p.batch), p.files) for p in parts]
         batches = [batch.cast(batches[0].schema) for batch in batches]
     files = tuple(dict.fromkeys(file for p in parts for file in p.files))
@@ -391,13 +396,13 @@ def _of_its_own(batch: pa.RecordBatch) -> pa.RecordBatch:
 def _wrapped(
     reader: Reader, lane: Lane, index: int, whole: int | None, count: int | None, length: int | None
 ) -> Iterator[Chunk]:
-    """Yields the lane's samples up to number `whole`, and then samples from the beginning of the stream up to number `count`."""
+    """Yields `count` samples: the first `whole` samples of the lane, and then samples from the beginning of the stream."""
     if whole is None or index < whole:
         for chunk in reader.chunks(lane, index, None if whole is None else whole - index):
             index += chunk.batch.num_rows
             yield chunk
         if whole is not None and index < whole:
-            return  # the reader was closed: the rest is not needed
+            return  # The reader was closed, so nobody needs the rest.
     if count is not None and length and index < count:
         positions = lane.positions(index, count - index) % length
         yield Chunk(reader.at(positions.tolist()), positions)

@@ -44,17 +44,19 @@ class Standing:
 
     start: int = 0  # the position at which the next pass begins
     epoch: int = 0
-    worker_state: Mapping[str, Any] | None = None  # loaded state of one DataLoader worker, kept until it iterates
+    # in a DataLoader worker: the loaded state of this worker, until it iterates
+    worker_state: Mapping[str, Any] | None = None
     progress: PassProgress | None = None
     live: tuple[weakref.ref[Pass], Share] | None = None
     expected: Found | None = None  # the loader that starts workers for this dataset
-    parent_rank: tuple[int, int] | None = None  # the rank of the process that starts them
-    unknown: bool = False  # workers read the dataset, and their position is not known
+    parent_rank: tuple[int, int] | None = None  # the rank and world size of the process that starts the workers
+    unknown: bool = False  # whether workers read the dataset while their position is not known
     in_workers: bool = False
-    foreign_workers: bool = False  # the workers belong to a loader other than `dataset.loader()`
-    reads_ahead: bool = False  # the loader of the running pass holds a batch that the loop has not received
+    foreign_workers: bool = False  # whether the workers belong to a loader other than `dataset.loader()`
+    reads_ahead: bool = False  # whether the loader of the running pass holds a batch that the loop has not received
     started_by: weakref.ref[Any] | None = None  # the iterator that started the workers
-    left_unknown: bool = False  # an iteration with foreign workers was left, and another one began
+    # whether an iteration with workers of another loader was left, and another iteration began
+    left_unknown: bool = False
 
     def detached(self, *, endless: bool) -> Standing:
         """Returns a copy without the running pass, because a pass belongs to the process and the object that began it."""
@@ -210,7 +212,7 @@ class Standing:
             place.update(worker=progress.worker, workers=progress.workers, position=progress.position())
             place["epoch"] = progress.epoch
             if progress.in_groups and not progress.finished:
-                # Left-out samples make a batch end inside a group. The lane begins at the group.
+                # If samples were left out, a batch may end inside a group. The lane then begins at the start of this group.
                 place["within"] = progress.index % progress.lane.block
                 place["position"] = progress.lane.begin(progress.index) - progress.offset
             if progress.split:

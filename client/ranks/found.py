@@ -2,7 +2,8 @@
 
 How positions are divided: with batch size b and `world` ranks, G = world · b, and step j has the positions
 [j·G, (j+1)·G). Rank r reads the r-th part of each step. DataLoader worker w of W reads the steps w, w + W … of its rank.
-That equals rank `w·world + r` of `world·W`, so ranks and workers use the same arithmetic, here and on a server.
+These are the positions of rank `w·world + r` of `world·W` ranks without workers. So one arithmetic serves ranks and
+workers, here and on a server.
 """
 
 from __future__ import annotations

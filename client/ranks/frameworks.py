@@ -15,11 +15,12 @@ class Found:
     loader_batch: int | None = None
     workers: int = 0
     loader: bool = False
-    dispatcher: bool = False  # Accelerate reads all samples on one rank and sends the others their part
-    stateless: bool = False  # the loader has workers and does not track their positions
-    ours: bool = False  # the loader is dataset.loader(), which tracks and can restart its workers
-    reads_ahead: bool = False  # Accelerate's loaders hold one batch that the loop has not received
-    shard_group: int = 0  # samples in a step of all ranks, if Accelerate makes each rank read all and keep its part
+    dispatcher: bool = False  # whether Accelerate reads all samples on one rank and sends the others their part
+    stateless: bool = False  # whether the loader has workers and does not track their positions
+    ours: bool = False  # whether the loader is `dataset.loader()`, which tracks its workers and can restart them
+    reads_ahead: bool = False  # whether a loader of Accelerate holds a batch that the loop has not received
+    # if Accelerate makes each rank read all samples and keep its part: the number of samples in a step of all ranks
+    shard_group: int = 0
 
 
 def _reaches(outer: Any, dataset: object) -> bool:

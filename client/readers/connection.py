@@ -25,9 +25,9 @@ STALL_SECONDS = 15.0
 CALL_SECONDS = 30.0
 BUDGET_SECONDS = 300.0
 CONNECT_SECONDS = 5.0
-# longest wait between retries: new samples come within 5 s after a server is back
+# the longest wait between two attempts, in seconds: after a server is back, samples arrive within 5 s
 _FIRST_WAIT, _LONGEST_WAIT = 0.1, 3.0
-_LEAST_SECONDS = 1.0  # minimum timeout of a call, however little of the budget is left
+_LEAST_SECONDS = 1.0  # the shortest timeout of a call in seconds, even if less of the budget is left
 _ANY_ADDRESS = '{"loadBalancingConfig": [{"pick_first": {"shuffleAddressList": true}}]}'
 _RETRIED = (
     "UNAVAILABLE",
@@ -174,7 +174,8 @@ class Patience:
         self._connection = connection
         self._stopped = stopped
         self._budget = budget
-        self._random = random.Random(os.urandom(8))  # does not use the trainer's random state
+        # a separate generator, so that the random state of the trainer does not change
+        self._random = random.Random(os.urandom(8))
         self._tries = 0
         self._since = time.monotonic()
         self.retries = 0
@@ -224,6 +225,6 @@ def called(connection: Connection, call: Callable[[Any, float], T], budget: floa
         else:
             if answer is not None:
                 return answer
-            # grpcio returns None if the answer is not a protobuf message
+            # grpcio returns None if it can't parse the answer
             error = UnavailableError("The server's answer can't be read.")
         patience.wait(error)

@@ -13,10 +13,11 @@ from choline_data.order.recipe import Recipe
 from choline_data.store.windows import Store
 from choline_data.streams.sample_stream import SampleStream
 
-TARGET_BYTES = 4 << 20  # bytes of values, or of samples, that are made at a time
+TARGET_BYTES = 4 << 20  # how many bytes of values, or of samples, are made at a time
 MOST_ROWS, ROWS_AT_ONCE = 8192, 512
 FIRST_ROWS = 32
-WINDOWS_A_SOURCE = 8  # number of windows to keep: a map view reads in random order; a loop needs only two
+# the number of windows in memory: a loop needs two; a map-style view reads in random order, and needs more
+WINDOWS_A_SOURCE = 8
 
 
 class EmbeddedReader:

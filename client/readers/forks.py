@@ -32,8 +32,9 @@ _forks = 0  # number of forks that are in progress in threads of this process
 _OFF = ("0", "false", "f", "no", "n")  # values of GRPC_ENABLE_FORK_SUPPORT that turn gRPC's fork support off
 _GRPC_THREADS = ("event_engine", "lifeguard", "grpc_", "timer_manager")
 _LEAVE_SECONDS, _STILL_SECONDS = 5.0, 0.5
-_staying: frozenset[str] = frozenset()  # gRPC threads that stayed unchanged for _STILL_SECONDS
-_bound = False  # whether this worker already ends with its parent process
+# the gRPC threads that other code keeps: the set of threads did not change for _STILL_SECONDS
+_staying: frozenset[str] = frozenset()
+_bound = False  # whether `end_with_parent` was already called in this worker
 
 
 def watch(stream: Pausable) -> None:
@@ -80,7 +81,7 @@ def _grpc_threads() -> frozenset[str]:
     found = set()
     try:
         for task in os.listdir("/proc/self/task"):
-            # the thread may have just ended
+            # The thread may have ended since it was listed.
             with contextlib.suppress(OSError), open(f"/proc/self/task/{task}/comm") as file:
                 if file.read().startswith(_GRPC_THREADS):
                     found.add(task)
@@ -121,7 +122,7 @@ def _before() -> None:
         dataset._expect(iterating(dataset))
     for stream in list(_live):
         if not stream.pause():
-            _unsafe = True  # the value for the child process; `_in_parent` sets it back in the parent
+            _unsafe = True  # This value is for the child process. `_in_parent` sets it back in the parent.
     if not _settled():
         _unsafe = True
 

@@ -30,9 +30,9 @@ class Prefetch:
     ) -> None:
         self._reader = reader
         self._read = read
-        self._index = index  # number of the first sample that is not in the queue yet
+        self._index = index  # the number, within the lane, of the first sample that is not in the queue yet
         self._limit = limit
-        # (chunk, its size in bytes): the size is stored because Arrow is slow to count it
+        # pairs: a chunk, and its size in bytes, which Arrow is slow to compute
         self._queue: deque[tuple[Chunk, int]] = deque()
         self._bytes = 0
         self._change = threading.Condition()
@@ -61,7 +61,7 @@ class Prefetch:
     def _wait(self) -> None:
         began = time.monotonic()
         while not self._queue and not self._ended and self._failed is None:
-            if forks.under_way():  # another thread is forking: start nothing until it is done
+            if forks.under_way():  # Another thread is forking. No thread may start until the fork is complete.
                 self._change.wait(_FORK_SECONDS)
                 continue
             self._start()
@@ -122,7 +122,8 @@ class Prefetch:
             thread, self._stopping = self._thread, True
             self._change.notify_all()
         self._reader().close()
-        if thread is not None and thread is not threading.current_thread():  # the thread itself may run the finalizer
+        # The finalizer may run in this thread itself, which can't wait for its own end.
+        if thread is not None and thread is not threading.current_thread():
             thread.join(_STOP_SECONDS)
         with self._change:
             stopped = thread is None or not thread.is_alive()

@@ -14,8 +14,8 @@ from choline_data.places.mapped import MappedFile, steady
 
 
 class Looked:
-    """A batch of views with a cache of lists made from its rows. Lists are made for several steps at a time, so that
-    checks whether the files changed are rare."""
+    """A batch of views with a cache of Python lists of its rows. The lists are made for several steps at a time,
+    because after each time the files are checked for changes."""
 
     def __init__(self, batch: pa.RecordBatch, files: Sequence[MappedFile], at_once: int) -> None:
         self._batch, self._files, self._at_once = batch, files, at_once
@@ -36,11 +36,11 @@ class Chunk:
 
     batch: pa.RecordBatch
     positions: Ints
-    # (batch, row): this chunk is a slice of that batch from that row on
+    # (batch, row): this chunk is the slice of the batch that begins at this row
     part_of: tuple[pa.RecordBatch, int] | None = None
-    # how many samples are made at a time: few, so that they are still in the CPU cache when they are used
+    # How many samples are made at a time. They are few, so that they are still in the CPU cache when they are used.
     at_once: int = 512
-    # store files that the views in `batch` refer to; `steady` copies values out of them
+    # The store files to which the views in `batch` refer. Values are copied from them within `steady`.
     files: Sequence[MappedFile] = ()
     looked: Looked | None = None  # a larger batch with cached lists; this chunk is a part of it
     first: int = 0  # the row of the larger batch at which this chunk begins

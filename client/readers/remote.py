@@ -28,7 +28,7 @@ from choline_data.streams import wire
 
 _DAMAGED_TRIES = 3
 _AT_ONCE = 256
-# Packed rows are cheap to make. So most of the cost is the fixed cost of a message, and fewer, larger messages are cheaper.
+# Packed rows are cheap to make, so the fixed cost of a message is most of the cost. Fewer, larger messages cost less.
 _TOKENS_MESSAGE = 2 << 20
 
 
@@ -202,7 +202,7 @@ class RemoteReader:
             except (
                 UnavailableError,
                 ValueError,
-            ) as error:  # grpcio raises ValueError for a channel closed under it
+            ) as error:  # grpcio raises ValueError if the channel was closed during the call
                 if self._closed != generation:
                     return
                 patience.wait(error if isinstance(error, UnavailableError) else UnavailableError(str(error)))
@@ -294,7 +294,7 @@ class RemoteReader:
                     if frame.end.reason != pb.END_REASON_COMPLETE:
                         self._connection.advance()
                     return
-            raise UnavailableError(f"{where} was cut.")
+            raise UnavailableError(f"{where} ended before its last frame.")
 
     def _check_header(self, header: Any, where: str) -> None:
         described = self._described
@@ -313,7 +313,7 @@ class RemoteReader:
             raise SourceDamagedError(
                 f"{where}: message {message.sequence} arrived, but message {sequence} was expected."
             )
-        encoded = message.serialized_batch  # protobuf copies the bytes at each access
+        encoded = message.serialized_batch  # protobuf copies the bytes at each access, so access them once
         batch = self._decoder.decode(encoded, expected=message.checksum, where=where)
         self.received += len(encoded)
         positions = lane.positions(index, batch.num_rows)

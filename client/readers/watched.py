@@ -18,7 +18,7 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter, _MultiProcessingDat
 from choline_data.errors import InvalidOptionError
 
 LOOK_SECONDS = 2.0
-_UNGUARDED = 78  # exit status of a worker that was about to start workers while it imported the script
+_UNGUARDED = 78  # the exit status of a worker that tried to start workers itself, while it imported the script
 
 
 def _unguarded() -> InvalidOptionError:
@@ -58,7 +58,8 @@ class WatchedLoader(DataLoader[Any]):  # type: ignore[misc]
         context = self.multiprocessing_context or multiprocessing
         if context.get_start_method() != "fork" and getattr(multiprocessing.current_process(), "_inheriting", False):
             sys.stdout.flush()
-            os._exit(_UNGUARDED)  # this process imports the script: its parent raises the error
+            # This process is a worker that imports the script. Its exit status makes the parent raise the error.
+            os._exit(_UNGUARDED)
         try:
             return WatchedMultiProcessingDataLoaderIter(self)
         except (EOFError, ConnectionError) as error:
