@@ -13,20 +13,55 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from heapq import heappop, heappush
 from itertools import count
+from math import inf
 from weakref import WeakValueDictionary
 
 IDLE = 0.004
 PATIENCE = 0.02
 MEMORY = 16  # After a slow write, its stream counts as slow for this many times the duration of the write.
 LONGEST = 60.0
+OPENED_AT_ONCE, OPENED_A_SECOND = 2, 100.0  # streams of one connection
+QUIET = 0.05  # seconds without a request for a new stream
 SAVED = 1 << 20  # the largest credit, in bytes, of a stream that had nothing to send for a while
 
 
 class ReaderConnection:
-    """A connection, and how many streams it has."""
+    """A connection: how many streams it has, and when it may open more."""
 
     def __init__(self) -> None:
         self.streams = 0
+        self.unread = 0  # bytes of messages that its readers have not taken
+        self.waiting = 0  # streams that do not open yet
+        self._opens_at = self._asked_at = -inf  # times of the event loop
+
+    async def opening(self) -> None:
+        """Waits until the connection may open one more stream.
+
+        OPENED_AT_ONCE streams open at once. The others open when the connection has not asked for a stream for a moment, and not
+        more than OPENED_A_SECOND. The server accepts its requests one after another, and slowly while it sends. So a connection
+        that asks for hundreds of streams would delay the requests of all other connections.
+        """
+        now = asyncio.get_running_loop().time()
+        self._asked_at = now
+        self._opens_at = max(self._opens_at, now - OPENED_AT_ONCE / OPENED_A_SECOND) + 1 / OPENED_A_SECOND
+        its = self._opens_at
+        if its <= now:
+            return
+        self.waiting += 1
+        try:
+            await self._quiet(its)
+        finally:
+            self.waiting -= 1
+
+    async def writing(self) -> None:
+        """Waits while the connection asks for many streams."""
+        if self.waiting:
+            await self._quiet(0.0)
+
+    async def _quiet(self, its: float) -> None:
+        loop = asyncio.get_running_loop()
+        while (wait := max(its, self._asked_at + QUIET) - loop.time()) > 0:
+            await asyncio.sleep(wait)
 
     @contextmanager
     def streaming(self) -> Iterator[None]:
@@ -118,6 +153,11 @@ class Turns:
     def connection(self, peer: str) -> ReaderConnection:
         """Returns the connection from this address."""
         return self._connections.setdefault(peer, ReaderConnection())
+
+    def leaves_most(self, share: FairShare, unread: int) -> bool:
+        """Whether this stream is slow and its connection leaves more bytes unread than its part of `unread`."""
+        now = asyncio.get_running_loop().time()
+        return share.slow(now) and share.connection.unread * len(self._connections) >= unread
 
     async def take(self, share: FairShare, size: int) -> Turn:
         """Waits for the turn to send `size` bytes."""

@@ -126,6 +126,8 @@ class Firehose:
         principal = principal_of(calls, context)
         calls.entered(FIREHOSE, principal)
         try:
+            connection = calls.turns.connection(context.peer())  # kept until the stream ends
+            await connection.opening()
             reading, opened, claim = await self._begun(raw, principal, lambda: principal_of(calls, context))
 
             async def alive() -> None:

@@ -131,6 +131,8 @@ class Flight:
         principal = principal_of(calls, context)
         calls.entered(FLIGHT, principal)
         try:
+            connection = calls.turns.connection(context.peer())  # kept until the stream ends
+            await connection.opening()
             opened, start, stop = await self._engine.opening(self._ticket, principal, raw)
             reading = Reading(
                 calls,

@@ -14,6 +14,7 @@ class Limits:
 
     max_streams: int = 1000
     max_streams_per_token: int = 512
+    streams_per_connection: int = 128  # requests of one gRPC connection at once; further ones wait in the client
     memory: int = 512 << 20  # cached windows and messages
     message_bytes: int = 1 << 20  # target size of a message, unless the request sets one
     row_bytes: int = 16 << 20  # the size of the biggest sample; a sample above 4 MiB is sent in a message of its own

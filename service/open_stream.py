@@ -163,12 +163,14 @@ class Reading:
 
     async def send(self, write: Write, frame: bytes, *, rows: int = 0) -> None:
         """Sends one frame when it is this stream's turn. Raises LimitError if the reader does not read."""
-        calls = self._calls
+        calls, connection = self._calls, self._share.connection
         calls.unread += len(frame)
+        connection.unread += len(frame)
         try:
             await self._write(write, frame)
         finally:
             calls.unread -= len(frame)
+            connection.unread -= len(frame)
         self._taken += len(frame)
         self._share.proven = self._share.proven or self._taken >= PROOF_BYTES
         calls.metrics.bytes.labels(self._face).inc(len(frame))
@@ -177,11 +179,12 @@ class Reading:
 
     async def _write(self, write: Write, frame: bytes) -> None:
         calls = self._calls
+        await self._share.connection.writing()
         turn = await calls.turns.take(self._share, len(frame))
         wait = calls.waiting(calls.limits.stall)
         calls.track(wait)
         try:
-            if calls.unread > calls.limits.unread and self._share.slow(asyncio.get_running_loop().time()):
+            if calls.unread > calls.limits.unread and calls.turns.leaves_most(self._share, calls.limits.unread):
                 raise reached("unread_bytes", calls.limits.unread, "Readers have left too much data unread.")
             async with wait:
                 await write(frame)

@@ -108,8 +108,7 @@ def channel_options(limits: Limits, *, shared_port: bool) -> list[tuple[str, int
         ("grpc.max_send_message_length", -1),
         ("grpc.max_metadata_size", 8 << 10),
         ("grpc.absolute_max_metadata_size", 16 << 10),
-        # If streams exceed our own limit, they get an error that names it. If they exceed this number, they wait.
-        ("grpc.max_concurrent_streams", limits.max_streams + 64),
+        ("grpc.max_concurrent_streams", limits.streams_per_connection),
         ("grpc.keepalive_time_ms", 10_000),
         # A dead peer is noticed after at most 25 s (10 + 15). With a timeout of 5 s, readers on a busy machine were cut off.
         ("grpc.keepalive_timeout_ms", 15_000),

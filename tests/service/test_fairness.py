@@ -7,7 +7,16 @@ from collections import Counter
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from choline_data.service.fairness import IDLE, PATIENCE, FairShare, Turns
+from choline_data.service.fairness import (
+    IDLE,
+    OPENED_A_SECOND,
+    OPENED_AT_ONCE,
+    PATIENCE,
+    QUIET,
+    FairShare,
+    ReaderConnection,
+    Turns,
+)
 
 SIZE = 1 << 20
 T = TypeVar("T")
@@ -116,3 +125,61 @@ def test_a_stream_that_goes_while_it_waits_leaves_its_turn_to_the_next():
         return await asyncio.wait_for(turns.take(FairShare(), SIZE), 1) is not None
 
     assert in_own_time(run())
+
+
+def test_a_connection_that_asks_for_hundreds_of_streams_opens_them_when_it_has_asked_for_all():
+    async def run() -> tuple[list[float], list[float]]:
+        loop, connection, opened, wrote = asyncio.get_running_loop(), ReaderConnection(), [], []
+        began = loop.time()
+
+        async def stream() -> None:
+            await connection.opening()
+            opened.append(loop.time() - began)
+
+        async def write() -> None:
+            await connection.writing()
+            wrote.append(loop.time() - began)
+
+        streams = []
+        for number in range(100):  # one request each millisecond
+            streams.append(asyncio.ensure_future(stream()))
+            if number == 50:
+                streams.append(asyncio.ensure_future(write()))
+            await asyncio.sleep(0.001)
+        await asyncio.gather(*streams)
+        return opened, wrote
+
+    opened, wrote = in_own_time(run())
+    assert opened[OPENED_AT_ONCE - 1] < 0.01  # a trainer's few streams open at once
+    assert min(opened[OPENED_AT_ONCE:]) >= 0.099 + QUIET
+    assert wrote[0] >= 0.099 + QUIET
+    assert max(opened) <= 0.1 + QUIET + 100 / OPENED_A_SECOND
+
+
+def test_another_connection_opens_its_stream_at_once():
+    async def run() -> float:
+        turns = Turns(2)
+        connections = [turns.connection(name) for name in ("crowd", "reader")]
+        crowd = [asyncio.ensure_future(connections[0].opening()) for _ in range(100)]
+        await asyncio.sleep(0)
+        began = asyncio.get_running_loop().time()
+        await connections[1].opening()
+        await connections[1].writing()
+        waited = asyncio.get_running_loop().time() - began
+        for stream in crowd:
+            stream.cancel()
+        await asyncio.gather(*crowd, return_exceptions=True)
+        assert connections[0].waiting == 0
+        return waited
+
+    assert in_own_time(run()) == 0
+
+
+def test_a_slow_stream_is_not_blamed_for_the_data_that_another_connection_leaves_unread():
+    async def run() -> list[bool]:
+        turns = Turns(2)
+        shares = [FairShare(turns.connection(name), proven=False) for name in ("crowd", "reader")]
+        shares[0].connection.unread, shares[1].connection.unread = 900, 200
+        return [turns.leaves_most(share, 1000) for share in shares]
+
+    assert in_own_time(run()) == [True, False]
