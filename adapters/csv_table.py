@@ -27,11 +27,12 @@ from choline_data.adapters.base import (
     SourceFile,
     from_row,
 )
-from choline_data.adapters.reading import batches, io, text_files
-from choline_data.adapters.reading.csv_dialect import MISSING, Dialect, sniff
+from choline_data.adapters.reading import batches, io, table_options, text_files
+from choline_data.adapters.reading.csv_dialect import Dialect, sniff, with_foot, with_header, with_tabs
 from choline_data.adapters.reading.encodings import for_a_look
 from choline_data.adapters.reading.known.format_table import format_of_bytes, format_of_text
 from choline_data.adapters.reading.known.identity import without_impostors
+from choline_data.adapters.reading.table_head import MISSING
 from choline_data.errors import ChoiceNeededError, SourceDamagedError, SourceFormatError, SourceTooLargeError, one_line
 
 SNIFF_BYTES = 1 << 20
@@ -44,7 +45,11 @@ _MISSING = pa.array(sorted(MISSING))
 
 @dataclass(frozen=True)
 class Delimited:
-    """Reads delimited text. `delimiter`, `encoding` and `header` ("yes", "no") override the detected values."""
+    """Reads delimited text. `delimiter`, `encoding` and `header` override the detected values.
+
+    `header` is "yes", "no" or "none", the number of the line that names the columns, or "N-M": the lines N to M are no rows, and
+    line N has the names. Each of the three options may be PATTERN=VALUE, several of them parted by commas.
+    """
 
     delimiter: str = ""
     encoding: str = ""
@@ -64,29 +69,29 @@ class Delimited:
         head = io.head(path, SNIFF_BYTES)
         if not head.strip(b"\r\n"):
             raise SourceFormatError(f"{name} is empty: it has neither a header nor rows.", remedy="Leave it out.")
-        text = codecs.getincrementaldecoder(encoding)("replace").decode(head)
-        if len(head) == SNIFF_BYTES and "\n" in text:
+        text = codecs.getincrementaldecoder(encoding)("replace").decode(head).removeprefix("\ufeff")
+        whole = len(head) < SNIFF_BYTES
+        if not whole and "\n" in text:
             text = text[: text.rindex("\n") + 1]
-        found = sniff(text, io.extension(name))
-        if self.delimiter and self.delimiter != found.delimiter:
-            found = sniff(text.replace(self.delimiter, "\t"), "tsv")
-            found = Dialect(self.delimiter, found.names, found.skip, found.header, found.blank_lines)
-        if self.header == "no" and found.header:
-            names = tuple(f"column_{i}" for i in range(len(found.names)))
-            found = replace(found, names=names, skip=max(found.skip - 1, 0), header=False)
-        if self.header == "yes" and not found.header:
-            line = text.splitlines()[max(found.skip - 1, 0)]
-            first = line.split(None if found.delimiter == " " else found.delimiter)
-            names = tuple(name.lstrip() if found.blank_after else name for name in first)
-            found = replace(found, names=names, skip=max(found.skip, 1), header=True)
-        return found
+        stated = table_options.delimiter_of(self.delimiter, name)
+        header = table_options.header_of(self.header, name)
+        lines = table_options.lines_of(header)
+        if lines is not None:
+            found = with_header(text, *lines, io.extension(name), stated)
+            if found is None:
+                raise table_options.no_such_header(name, header)
+        else:
+            found = _as_stated(sniff(text, io.extension(name), stated), text, header)
+        return with_foot(found, text) if whole else found
 
     def _chunks(self, shard: Shard) -> Iterator[SourceChunk]:
         encoding = shard.encoding or text_files.encoding_of(shard.path, shard.name, self.encoding)
         dialect = self.dialect(shard.path, shard.name, encoding)
+        if dialect.doubt:
+            raise table_options.header_needed(shard.name, dialect.doubt, dialect.choices)
         batches.check_columns(pa.schema([pa.field(n, pa.string()) for n in dialect.names]), shard.name)
         text = _Utf8(shard.path, shard.name, encoding, dialect)
-        types: dict[str, str] = {}
+        types: dict[str, str] = dict.fromkeys(dialect.texts, "text")
         bad: list[Reject] = []
         short: set[int] = set()
 
@@ -112,12 +117,23 @@ class Delimited:
                     for row in rows[blank]
                 ]
                 batch, rows = batch.filter(pa.array(~blank)), rows[~blank]
+            again = _repeats_header(batch, dialect)
+            if again is not None:
+                bad += [
+                    Reject(shard.origin, int(row), f"line {int(row) + 1 + dialect.skip}: the header once more")
+                    for row in rows[again]
+                ]
+                batch, rows = batch.filter(pa.array(~again)), rows[~again]
             if not len(rows):
                 continue
             now = [r for r in bad if r.row <= rows[-1]]
             bad[:] = [r for r in bad if r.row > rows[-1]]
             _raise_unclosed(now, shard.name)
             yield from batches.bounded(_typed(batch, types), rows, tuple(sorted(now, key=lambda r: r.row)))
+        after = max(at, *(r.row + 1 for r in bad)) if bad else at
+        foot = [
+            Reject(shard.origin, after + n, f"line {line + 1}: {why}") for n, (line, why) in enumerate(dialect.foot)
+        ]
         if text.quotes % 2 and last is not None and _ends_in_open_quote(last):
             raise SourceDamagedError(f"{shard.name}: {_UNCLOSED.format(at + dialect.skip)}.", remedy=_CLOSE)
         _raise_unclosed(bad, shard.name)
@@ -125,6 +141,7 @@ class Delimited:
             raise _cut(shard.name, bad[-1].reason)
         while bad and bad[-1].reason.endswith("an empty line"):
             bad.pop()
+        bad += foot
         if bad:
             nothing = pa.RecordBatch.from_arrays([], names=[])
             yield SourceChunk(nothing, np.empty(0, np.int64), tuple(sorted(bad, key=lambda r: r.row)))
@@ -165,6 +182,17 @@ class Delimited:
             raise SourceDamagedError(f"{name}: {one_line(error, 200)}.") from error
 
 
+def _as_stated(found: Dialect, text: str, header: str) -> Dialect:
+    """Returns the dialect with "yes", "no" or "none" instead of the detected header."""
+    if header in ("no", "none") and found.header:
+        names = tuple(f"column_{i}" for i in range(len(found.names)))
+        found = replace(found, names=names, skip=found.above, header=False, texts=frozenset())
+    if header == "yes" and not found.header:
+        line = max(found.skip, 1)
+        found = with_header(text, line, line, delimiter=found.delimiter) or found
+    return replace(found, doubt="", choices=()) if header else found
+
+
 ADAPTER = Delimited
 _UNCLOSED = "line {}: a quote is opened and never closed"
 _CLOSE = "Close it, or write it twice where it stands for itself."
@@ -183,21 +211,28 @@ class _Utf8:
         self.quotes = 0
         self.open_end = False  # whether the text ends without a line end
         self._blanks = dialect.delimiter == " "
+        self._returns = dialect.returns
+        self._end = dialect.foot[0][0] if dialect.foot else -1
         self._spaced = _blanks_of(dialect.delimiter) if dialect.blank_after else None
         self._pieces = self._decoded(path, name, encoding, dialect.skip)
         self._buffer = b""
 
     def _decoded(self, path: str, name: str, encoding: str, skip: int) -> Iterator[bytes]:
         decoded = text_files.texts(io.pieces(path, name), name, encoding)
+        if self._end >= 0:  # the file is small
+            decoded = iter(("".join(decoded),))
         tail, more = "", True
         while more:
             try:
                 piece = next(decoded, None)
                 more = piece is not None
-                tail += piece or ""
+                tail += (piece or "").replace("\r", "\n") if self._returns else piece or ""
             except SourceDamagedError as error:
                 self.damage, more = error, False
                 tail = tail[: tail.rfind("\n") + 1]
+            if self._end >= 0 and tail:
+                ends = [end.end() for end in re.finditer("\n", tail)]
+                tail, self._end = tail[: ends[self._end - 1]], -1
             while skip and "\n" in tail:
                 tail, skip = tail[tail.index("\n") + 1 :], skip - 1
             if skip:
@@ -213,7 +248,7 @@ class _Utf8:
 
     def _line_ends(self, text: str) -> bytes:
         if self._blanks:
-            text = "\n".join("\t".join(line.split()) for line in text.split("\n"))
+            text = "\n".join(map(with_tabs, text.split("\n")))
         if self._spaced is not None:
             inside, quote, rest = text.partition('"') if self.quotes % 2 else ("", "", text)
             text = inside + quote + self._spaced.sub(lambda found: found[1] or found[2], rest)
@@ -269,6 +304,18 @@ def _blank(batch: pa.RecordBatch, dialect: Dialect) -> np.ndarray | None:
         if not blank.any():
             return None
     return blank
+
+
+def _repeats_header(batch: pa.RecordBatch, dialect: Dialect) -> np.ndarray | None:
+    """Returns a mask of the rows that repeat the names of the columns. None if there are no such rows."""
+    if not dialect.header or batch.num_columns < 2:
+        return None
+    again = np.ones(batch.num_rows, bool)
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        again &= pc.fill_null(pc.equal(column, name), False).to_numpy(zero_copy_only=False)
+        if not again.any():
+            return None
+    return again
 
 
 def _ends_in_open_quote(batch: pa.RecordBatch) -> bool:

@@ -102,6 +102,8 @@ def _with_card(wishes: Wishes, card: Card) -> Wishes:
         join=wishes.join or card.join,
         config_by=wishes.config_by or card.config_by,
         encoding=wishes.encoding or card.encoding,
+        header=wishes.header or card.header,
+        delimiter=wishes.delimiter or card.delimiter,
     )
 
 

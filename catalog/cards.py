@@ -58,6 +58,8 @@ class Card:
     include: tuple[str, ...] = ()  # patterns of file names, as `add --include`
     exclude: tuple[str, ...] = ()
     encoding: str = ""  # encoding of the text files, as in `add --encoding`
+    header: str = ""  # the line that names the columns, as in `add --header`
+    delimiter: str = ""  # as in `add --delimiter`
     join: tuple[str, ...] = ()  # columns that name media, as in `add --join`
     license: str = NOASSERTION
     license_audited: str = ""  # the licence that an audit has determined, if it differs from the publisher's statement

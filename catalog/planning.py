@@ -18,6 +18,7 @@ from choline_data.adapters.mapping import Mapping, forms
 from choline_data.adapters.plugins import adapter_of_a_package, valid_chunk
 from choline_data.adapters.reading.known.identity import refusal
 from choline_data.adapters.reading.splits import SplitBy, counted, leaving_out, marked_source, split_by
+from choline_data.adapters.reading.table_options import with_table_options
 from choline_data.adapters.reading.text_files import with_encoding, with_file_encodings
 from choline_data.adapters.registry import claims
 from choline_data.catalog.account import FileAccount, account_of
@@ -175,6 +176,8 @@ class Wishes:
     # Whether an open question is an error. For `repair` it is not, because the result must be the known revision.
     ask: bool = True
     encoding: str = ""
+    header: str = ""
+    delimiter: str = ""
 
 
 def guarded(adapter: Adapter, shard: Shard) -> Iterator[SourceChunk]:
@@ -298,6 +301,7 @@ def plan_source(source: Source, name: str, wishes: Wishes) -> IngestPlan:
         raise refusal(source.location, source.files)
     if wishes.encoding:
         taken = with_encoding(taken, wishes.encoding, source.location)
+    taken = with_table_options(taken, wishes.header, wishes.delimiter, source.location)
     listed, left_out = split_shards(taken, by, split_by(wishes.config_by, "--config-by"), wishes.config, wishes.split)
     account = account_of(source, [leaving_out(claim, left_out) for claim in taken], rest, wishes.format)
     parts: list[IngestPart] = []

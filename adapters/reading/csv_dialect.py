@@ -1,18 +1,21 @@
-"""Detects the delimiter and header of a delimited text from its beginning."""
+"""Detects the delimiter and the header of a delimited text from its beginning."""
 
 from __future__ import annotations
 
 import csv
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from choline_data.adapters.reading.table_head import Doubt, Head, foot_of, head_of, is_number
+
 DELIMITERS = ",\t;|"
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
-# the line with which Excel states the delimiter, such as `sep=;`
-_SEP = re.compile(r"\"?sep=([^\w\s\"]|\t)\"?\r?\n", re.IGNORECASE)
-MIN_ALIKE = 4  # a shape counts if at least this many rows, with this many parts of a text, have it
-MISSING = frozenset({"", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "-", "?"})
+_SEP = re.compile(r"\"?sep=([^\w\s\"]|\t)\"?\r?\n", re.IGNORECASE)  # the line with which Excel states the delimiter, such as `sep=;`
+_LINES = re.compile(r"[^\n]*\n|[^\n]+")
+_TOKENS = re.compile(r'"(?:[^"]|"")*"(?!\S)|\S+')
+_MOST_LINES = 400
+_MOST_ROWS = 200
 
 
 @dataclass(frozen=True)
@@ -26,16 +29,92 @@ class Dialect:
     blank_lines: bool = False  # blank lines are part of this file's layout, not damage
     blank_after: bool = False  # whether a blank follows each delimiter; this blank does not belong to the field
     consistent: float = 1.0  # the share of the examined lines that have the usual number of fields
+    above: int = 0  # the lines above the header, or above the rows if there is no header
+    doubt: str = ""  # what is not clear about the header
+    choices: tuple[str, ...] = ()  # the values of `--header` that answer
+    texts: frozenset[str] = frozenset()  # the columns that the file states as text
+    foot: tuple[tuple[int, str], ...] = ()  # (line, reason) of the lines at the end that are no rows
+    returns: bool = False  # whether a CR alone ends each line
 
 
-def sniff(text: str, extension: str = "") -> Dialect:
+@dataclass(frozen=True)
+class _Lines:
+    """The rows of some lines, and the number of lines above each row and after the last one."""
+
+    rows: list[list[str]]
+    starts: list[int]
+
+
+def sniff(text: str, extension: str = "", delimiter: str = "") -> Dialect:
     """Returns the dialect of a text that begins with `text`, which must end at the end of a line or of the file."""
-    stated = _SEP.match(text)
-    lines = text[stated.end() if stated else 0 :].splitlines(keepends=True)[:400]
-    delimiters = stated[1] if stated else DELIMITERS
+    returns = "\n" not in text and "\r" in text
+    text = text.replace("\r", "\n") if returns else text
+    stated = None if delimiter else _SEP.match(text)
+    lines = _LINES.findall(text, stated.end() if stated else 0)[:_MOST_LINES]
+    delimiters = delimiter or (stated[1] if stated else DELIMITERS)
     preamble = _comments(lines, delimiters)
     found = _sniffed(lines[preamble:], delimiters, extension)
-    return replace(found, skip=found.skip + preamble + bool(stated))
+    more = preamble + bool(stated)
+    return replace(
+        found,
+        skip=found.skip + more,
+        above=found.above + more,
+        choices=tuple(_moved(choice, more) for choice in found.choices),
+        returns=returns,
+    )
+
+
+def with_header(text: str, first: int, last: int, extension: str = "", delimiter: str = "") -> Dialect | None:
+    """Returns the dialect of a text whose header is in line `first`, and whose rows follow after line `last`.
+
+    Lines are counted from 1. None if the text has no such lines, or if the header has too few names.
+    """
+    returns = "\n" not in text and "\r" in text
+    lines = _LINES.findall(text.replace("\r", "\n") if returns else text)
+    if last >= len(lines) or not lines[first - 1].strip():
+        return None
+    found = _sniffed([lines[first - 1], *lines[last : last + _MOST_LINES]], delimiter or DELIMITERS, extension)
+    names = tuple(cells(lines[first - 1], found.delimiter, spaced=found.blank_after))
+    width = len(found.names)
+    if len(names) == width - 1:
+        names = ("row_name", *names)
+    if len(names) != width:
+        return None
+    named = tuple(name if name else f"column_{at}" for at, name in enumerate(names))
+    plain = replace(found, doubt="", choices=(), texts=frozenset())
+    return replace(plain, names=named, skip=last, above=first - 1, header=True, returns=returns)
+
+
+def cells(line: str, delimiter: str, *, spaced: bool = False) -> list[str]:
+    """Returns the fields of one line."""
+    if delimiter == " ":
+        return [_unquoted(token) for token in _TOKENS.findall(line)]
+    return next(iter(csv.reader([line], delimiter=delimiter, skipinitialspace=spaced)), [])
+
+
+def with_tabs(line: str) -> str:
+    """Returns a line whose fields are parted by blanks with a tab between them. Quotes stay."""
+    return "\t".join(_TOKENS.findall(line)) if '"' in line else "\t".join(line.split())
+
+
+def _unquoted(token: str) -> str:
+    return token[1:-1].replace('""', '"') if len(token) > 1 and token[0] == token[-1] == '"' else token
+
+
+def with_foot(dialect: Dialect, text: str) -> Dialect:
+    """Returns the dialect, completed by the lines at the end that are no rows. `text` is the whole file."""
+    text = text.replace("\r", "\n") if dialect.returns else text
+    if dialect.delimiter == " " or len(dialect.names) < 2:
+        return dialect
+    lines = _LINES.findall(text)[dialect.skip :]
+    found = _read(lines, dialect.delimiter, spaced=dialect.blank_after, most=len(lines))
+    foot = foot_of(found.rows, Head(dialect.names, 0))
+    return replace(dialect, foot=tuple((found.starts[row] + dialect.skip, reason) for row, reason in foot))
+
+
+def _moved(choice: str, lines: int) -> str:
+    """Returns a value of `--header` for a text with so many lines above it."""
+    return choice if choice == "none" else "-".join(str(int(line) + lines) for line in choice.split("-"))
 
 
 def _comments(lines: list[str], delimiters: str) -> int:
@@ -44,39 +123,93 @@ def _comments(lines: list[str], delimiters: str) -> int:
     body = lines[rest:]
     if not rest or not body:
         return 0
-    best = max(delimiters, key=lambda d: _score(_rows(body, d)))
-    rows = _rows(body, best)
+    best = max(delimiters, key=lambda d: _score(_read(body, d).rows))
+    rows = _read(body, best).rows
     share, width = _score(rows)
     if not share and len(rows) > 1:
         return 0
     for number, line in enumerate(lines[:rest]):
-        is_wide = width > 1 and len(_rows([line], best)[0]) == width
-        if is_wide and not (line.startswith("# ") and _header(rows)[2]):
+        is_wide = width > 1 and len(_read([line], best).rows[0]) == width
+        if is_wide and not (line.startswith("# ") and head_of(rows).header):
             return number  # the header itself begins with #, as in BED and VCF files
     return rest
 
 
 def _sniffed(lines: list[str], delimiters: str, extension: str) -> Dialect:
-    spaced = {d for d in delimiters if _blank_follows(_rows(lines, d))}
-    ways = {d: _rows(lines, d, spaced=d in spaced) for d in delimiters}
+    if delimiters == " ":
+        ways, spaced, best = {" ": _blanks(lines)}, set[str](), " "
+        scored = {" ": _score(ways[" "].rows)}
+    else:
+        ways, spaced, scored, best = _best(lines, delimiters, extension)
+    found = ways[best]
+    head = head_of(found.rows)
+    empty = sum(not line.strip("\r\n") or line.endswith("\r\r\n") for line in lines)
+    starts = [*found.starts, len(lines) if found.rows else 0]
+    skip = starts[min(head.skip, len(starts) - 1)]
+    return Dialect(
+        best,
+        head.names,
+        skip,
+        head.header,
+        empty * 10 > len(lines),
+        best in spaced,
+        scored[best][0],
+        above=starts[head.at] if head.header else skip,
+        doubt=head.doubt.message if head.doubt else "",
+        choices=_choices(head.doubt, found.starts),
+        texts=head.texts,
+    )
+
+
+def _choices(doubt: Doubt | None, starts: Sequence[int]) -> tuple[str, ...]:
+    """Returns the values of `--header` for the choices of a doubt."""
+    values = []
+    for choice in doubt.choices if doubt is not None else ():
+        if choice is None:
+            values.append("none")
+            continue
+        first, last = (starts[row] + 1 for row in choice)
+        values.append(f"{first}-{last}" if last > first else str(first))
+    return tuple(values)
+
+
+def _best(
+    lines: list[str], delimiters: str, extension: str
+) -> tuple[dict[str, _Lines], set[str], dict[str, tuple[float, int]], str]:
+    """Returns the rows for each delimiter, those that a blank follows, the scores, and the delimiter that fits best."""
+    ways = {d: _read(lines, d) for d in delimiters}
+    spaced = {d for d, found in ways.items() if _blank_follows(found.rows)}
+    ways |= {d: _read(lines, d, spaced=True) for d in spaced}
     preferred = {"tsv": "\t", "tab": "\t", "psv": "|"}.get(extension, ",")
     preferred = preferred if preferred in delimiters else delimiters[0]
-    scored = {d: _score(rows) for d, rows in ways.items()}
+    scored = {d: _score(found.rows) for d, found in ways.items()}
     best = max(
         delimiters,
-        key=lambda d: (scored[d][0], _first_fits(ways[d], scored[d]), d == preferred, scored[d][1]),
+        key=lambda d: (scored[d][0], _first_fits(ways[d].rows, scored[d]), d == preferred, scored[d][1]),
     )
     if scored[best][1] < 2:
-        blanks = [line.split() for line in lines if line.strip()]
-        if len(blanks) > 1 and _score(blanks) >= (0.95, 2) and all(is_number(c) for c in blanks[-2]):
-            best, ways[" "], scored[" "] = " ", blanks, _score(blanks)
+        blanks = _blanks(lines)
+        if len(blanks.rows) > 1 and _score(blanks.rows) >= (0.95, 2) and _is_table_of_blanks(blanks.rows, lines):
+            best, ways[" "], scored[" "] = " ", blanks, _score(blanks.rows)
         else:
             best = preferred
-    rows = ways[best]
-    names, skip, header = _header(rows)
-    empty = sum(not line.strip("\r\n") for line in lines)
-    leading = next((n for n, line in enumerate(lines) if line.strip("\r\n")), 0)
-    return Dialect(best, names, skip + leading, header, empty * 10 > len(lines), best in spaced, scored[best][0])
+    return ways, spaced, scored, best
+
+
+def _is_table_of_blanks(rows: list[list[str]], lines: list[str]) -> bool:
+    """Whether rows of fields that blanks part are a table: they end in numbers, or the header and the texts are quoted."""
+    if all(is_number(cell) for cell in rows[-2]):
+        return True
+    width = _score(rows)[1]
+    body = [row for row in rows[1:] if len(row) == width]
+    numeric = sum(all(is_number(row[at]) or row[at] == "NA" for row in body) for at in range(width))
+    quoted = all(token[:1] == token[-1:] == '"' for token in _TOKENS.findall(lines[0]))
+    return len(rows) > 2 and ((quoted and len(rows[0]) > 1) or (numeric > 1 and 2 * numeric >= width))
+
+
+def _blanks(lines: list[str]) -> _Lines:
+    kept = [(at, line) for at, line in enumerate(lines) if line.strip()][:_MOST_ROWS]
+    return _Lines([cells(line, " ") for _, line in kept], [at for at, _ in kept])
 
 
 def _blank_follows(rows: list[list[str]]) -> bool:
@@ -84,11 +217,23 @@ def _blank_follows(rows: list[list[str]]) -> bool:
     return len(rows) > 1 and all(len(row) > 1 and all(cell.startswith(" ") for cell in row[1:]) for row in rows)
 
 
-def _rows(lines: list[str], delimiter: str, *, spaced: bool = False) -> list[list[str]]:
+def _read(lines: list[str], delimiter: str, *, spaced: bool = False, most: int = _MOST_ROWS) -> _Lines:
+    rows: list[list[str]] = []
+    starts: list[int] = []
+    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=spaced)
     try:
-        return [row for row in csv.reader(lines, delimiter=delimiter, skipinitialspace=spaced) if row][:200]
+        at = 0
+        for row in reader:
+            if row:
+                rows.append(row)
+                starts.append(at)
+            at = reader.line_num
+            if len(rows) == most:
+                break
     except csv.Error:  # a field over 128 KiB: an unclosed quote, or a long text
-        return [line.rstrip("\r\n").split(delimiter) for line in lines if line.strip()][:200]
+        kept = [(at, line) for at, line in enumerate(lines) if line.strip()][:most]
+        return _Lines([line.rstrip("\r\n").split(delimiter) for _, line in kept], [at for at, _ in kept])
+    return _Lines(rows, starts)
 
 
 def _score(rows: list[list[str]]) -> tuple[float, int]:
@@ -102,61 +247,3 @@ def _score(rows: list[list[str]]) -> tuple[float, int]:
 
 def _first_fits(rows: list[list[str]], score: tuple[float, int]) -> bool:
     return bool(rows) and len(rows[0]) == score[1]
-
-
-def is_number(cell: str) -> bool:
-    """Whether the cell is a number written in digits."""
-    return bool(_NUMBER.match(cell.strip()))
-
-
-def _header(rows: list[list[str]]) -> tuple[tuple[str, ...], int, bool]:
-    """Returns (column names, lines to skip, whether the first line names the columns)."""
-    if not rows:
-        return (), 0, False
-    first, body = rows[0], rows[1:]
-    widths = {len(row) for row in body}
-    width = widths.pop() if len(widths) == 1 and len(body) > 2 else len(first)
-    by_place = tuple(f"column_{i}" for i in range(width))
-    if width != len(first):
-        if width == len(first) + 1 and not any(is_number(c) for c in first):
-            # R writes a header without a name for the first column, which has the names of the rows.
-            return ("row_name", *first), 1, True
-        return by_place, 1, False  # The first line is not a header, such as "569,30,malignant,benign" above 31 columns.
-    numbers = [is_number(c) for c in first]
-    if _is_like_the_rows(first, body):
-        return by_place, 0, False
-    if not any(numbers):
-        header = len(first) > 1 or not body or len(first[0]) < 64
-        return (_named(first), 1, True) if header else (by_place, 0, False)
-    over_numbers = [
-        body and all(is_number(r[i]) or r[i].strip() in MISSING for r in body if i < len(r)) for i in range(width)
-    ]
-    texts = [i for i in range(width) if not numbers[i] and first[i].strip() not in MISSING]
-    if any(over_numbers[i] for i in texts):
-        # A line such as "150,4,setosa,versicolor,virginica" above numbers is neither a row nor a header.
-        return (by_place, 1, False) if numbers[0] else (_named(first), 1, True)
-    years = all(re.fullmatch(r"(1[89]|20)\d\d", c.strip()) for c, n in zip(first, numbers, strict=True) if n)
-    if years and texts and len(texts) < width and not numbers[0] and sum(numbers) > 1:
-        return _named(first), 1, True
-    return by_place, 0, False
-
-
-def _is_like_the_rows(first: list[str], body: list[list[str]]) -> bool:
-    """Whether a column of texts such as `gi|45478712|ref|` has one shape in all rows, and the first row has it too."""
-    if len(body) < MIN_ALIKE:
-        return False
-    for place, cell in enumerate(first):
-        shape = _shape(cell)
-        parted = len(shape) >= MIN_ALIKE and "9" in shape and "a" in shape and not shape.isalnum()
-        if parted and all(place < len(row) and _shape(row[place]) == shape for row in body):
-            return len({row[place] for row in body}) > 1
-    return False
-
-
-def _shape(cell: str) -> str:
-    """The cell with one `a` for each run of letters and one `9` for each run of digits."""
-    return re.sub(r"[^\W\d_]+", "a", re.sub(r"\d+", "9", cell.strip()))
-
-
-def _named(first: list[str]) -> tuple[str, ...]:
-    return tuple(name if name else f"column_{i}" for i, name in enumerate(first))

@@ -1,7 +1,8 @@
 """Reads workbooks (XLSX, XLSM, XLSB, XLS, ODS) with python-calamine. Each visible sheet is a shard.
 
-A sheet is read as a table if its first row names the columns. A column of whole numbers is an integer column. Formulas give
-the values that were computed when the workbook was saved.
+The header is found as in a CSV file: below a title, or as the three rows of Orange. Rows below the table that are notes or totals
+are rejected. A sheet with several tables is refused. A column of whole numbers is an integer column. Formulas give the values
+that were computed when the workbook was saved.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
-from choline_data.adapters.base import FormatClaim, Shard, Source, SourceChunk, SourceFile
+from choline_data.adapters.base import FormatClaim, Reject, Shard, Source, SourceChunk, SourceFile
 from choline_data.adapters.reading.names import in_order
 from choline_data.adapters.reading.rows import as_json, column_of
+from choline_data.adapters.tables.sheet_tables import numbered_rows, table_of, text_of
 from choline_data.adapters.tables.table_batches import batch_chunks, claim_tables, local_file
 from choline_data.errors import (
     MissingDependencyError,
@@ -32,7 +35,11 @@ _WHOLE = float(1 << 53)
 
 @dataclass(frozen=True)
 class Excel:
-    """Reads the sheets of workbooks. `header` says with "yes" or "no" whether the first row names the columns."""
+    """Reads the sheets of workbooks.
+
+    `header` is "yes", "no", "none", the row of the sheet that names the columns, or "N-M" for rows of which the first has the
+    names. It may be PATTERN=VALUE, for a workbook or for `BOOK!SHEET`.
+    """
 
     header: str = ""
 
@@ -48,46 +55,35 @@ class Excel:
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
         """Yields the rows of the sheet from row `start` on. Empty rows are left out."""
-        return batch_chunks(self._batches(shard), shard, start)
-
-    def _batches(self, shard: Shard) -> Iterator[pa.RecordBatch]:
         with _opened(shard.path, shard.name) as book:
             sheet = book.get_sheet_by_name(shard.member)
             if sheet.height * sheet.width > MAX_CELLS:
                 raise SourceTooLargeError(f"{shard.origin}: above {MAX_CELLS:,} cells.", remedy="Save it as CSV.")
-            rows = [row for row in sheet.to_python(skip_empty_area=True) if any(cell != "" for cell in row)]
+            rows = numbered_rows(sheet)
         if not rows:
             return
-        names, body = self._named(rows, shard.origin)
-        columns = (
-            [_column(name, values) for name, values in zip(names, zip(*body, strict=True), strict=True)] if body else []
+        table = table_of(rows, self.header, shard.name, shard.origin)
+        fields = [
+            _column(name, values, as_text=name in table.texts)
+            for name, values in zip(table.names, zip(*table.rows, strict=True), strict=bool(table.rows))
+        ]
+        yield from batch_chunks(
+            [pa.RecordBatch.from_arrays([c for _, c in fields], schema=pa.schema([f for f, _ in fields]))], shard, start
         )
-        yield pa.RecordBatch.from_arrays([c for _, c in columns], schema=pa.schema([f for f, _ in columns]))
-
-    def _named(self, rows: list[list[Any]], where: str) -> tuple[list[str], list[list[Any]]]:
-        """Returns the column names, and the rows below them. Raises SourceFormatError if the sheet does not begin like a table."""
-        first = rows[0]
-        if self.header == "no":
-            return [f"column_{at}" for at in range(len(first))], rows
-        named = [str(cell).strip() for cell in first]
-        texts = all(isinstance(cell, str) for cell in first)
-        filled = [name for name in named if name]
-        if self.header == "yes" or (texts and len(filled) == len(set(filled)) and 2 * len(filled) > len(named)):
-            return [name or f"column_{at}" for at, name in enumerate(named)], rows[1:]
-        if texts or len(filled) * 2 <= len(named):
-            raise SourceFormatError(
-                f"{where} does not begin with a row of column names: {one_line(named, 120)}.",
-                remedy="Remove the rows above the table, or save the table as CSV.",
-            )
-        return [f"column_{at}" for at in range(len(first))], rows
+        if table.foot and start <= len(table.rows) + len(table.foot):
+            rejects = (Reject(shard.origin, len(table.rows) + at, why) for at, why in enumerate(table.foot))
+            nothing = pa.RecordBatch.from_arrays([], names=[])
+            yield SourceChunk(nothing, np.empty(0, np.int64), tuple(r for r in rejects if r.row >= start))
 
 
 ADAPTER = Excel
 
 
-def _column(name: str, values: Sequence[Any]) -> tuple[pa.Field, pa.Array]:
+def _column(name: str, values: Sequence[Any], *, as_text: bool = False) -> tuple[pa.Field, pa.Array]:
     """Returns the cells of a column. An empty cell is null."""
     cells = [None if cell == "" else cell for cell in values]
+    if as_text:
+        cells = [None if cell is None else text_of(cell) for cell in cells]
     there = [cell for cell in cells if cell is not None]
     if there and all(type(c) in (int, float) and abs(c) < _WHOLE and c == int(c) for c in there):
         return column_of(name, [None if c is None else int(c) for c in cells], pa.int64())

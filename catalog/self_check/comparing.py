@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from choline_data.adapters.mapping.inline_media import medium_in_text
-from choline_data.adapters.reading.csv_dialect import MISSING
+from choline_data.adapters.reading.table_head import MISSING
 from choline_data.catalog.self_check.source_row import Pixels, SourceRow
 
 MIN_CHARS = 8  # shorter words of a mapped value are not compared, because roles such as "human" are renamed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -19,6 +20,7 @@ from choline_data.catalog.self_check.source_files import HEAD_BYTES, SourceFiles
 from choline_data.catalog.self_check.source_row import ROWS, SourceRow, encoding_of
 from choline_data.places.locations import local_path
 
+_LINES = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)")
 CELLS_BYTES = 1 << 20  # a table file of at most so many bytes is read whole
 
 
@@ -63,14 +65,17 @@ def delimited(files: SourceFiles, adapter: Any, shard: Shard) -> Iterator[Source
     if len(dialect.delimiter) != 1 or dialect.delimiter == " " or dialect.blank_lines or len(dialect.names) == 1:
         return
     data, whole = files.head(shard.path, CELLS_BYTES)
-    text = io.StringIO(data.decode(encoding, "strict" if whole else "ignore"), newline="")
+    decoded = data.decode(encoding, "strict" if whole else "ignore")
+    if dialect.foot:
+        decoded = "".join(_LINES.findall(decoded)[: dialect.foot[0][0]])
+    text = io.StringIO(decoded, newline="")
     for _ in range(dialect.skip):
         text.readline()
     rows = csv.reader(text, delimiter=dialect.delimiter, skipinitialspace=dialect.blank_after)
     cells: list[str] = []
     at = -1
     for at, cells in enumerate(rows if whole else islice(rows, ROWS)):
-        if len(cells) != len(dialect.names):
+        if len(cells) != len(dialect.names) or not any(cells):
             return  # the row was rejected, and rows after it may have other numbers
         if at < ROWS:
             yield SourceRow(at, at, dict(zip(dialect.names, cells, strict=True)))

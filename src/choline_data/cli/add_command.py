@@ -145,6 +145,8 @@ def add(
     split_by: str,
     config_by: str,
     encoding: Sequence[str],
+    header: Sequence[str],
+    delimiter: Sequence[str],
     license_: str,
     language: str,
     revision: str,
@@ -185,6 +187,8 @@ def add(
         split_by=split_by,
         config_by=config_by,
         encoding=",".join(encoding),
+        header=",".join(header),
+        delimiter=",".join(delimiter),
     )
     asking = sys.stdin.isatty() and sys.stderr.isatty() and not as_json and not yes
     prepared = _prepared(where, sources, name, wishes, revision, asking=asking)

@@ -11,7 +11,15 @@ from choline_data.cli.cards_commands import cards_app
 from choline_data.cli.engine_flags import EngineFlagsCommand, engine_flags
 from choline_data.cli.help_pages import HelpTyper
 from choline_data.cli.mix_commands import mix_app
-from choline_data.cli.shared_options import EncodingOption, HomeOption, JsonOption, NameArgument, PinArgument
+from choline_data.cli.shared_options import (
+    DelimiterOption,
+    EncodingOption,
+    HeaderOption,
+    HomeOption,
+    JsonOption,
+    NameArgument,
+    PinArgument,
+)
 
 app = HelpTyper(name="choline-data", add_completion=True)
 app.add_typer(mix_app, name="mix")
@@ -63,6 +71,8 @@ def add(
         typer.Option(metavar="WHAT", help="Take configs from a column, folder:N, file or table (each is a config)."),
     ] = "",
     encoding: EncodingOption = None,
+    header: HeaderOption = None,
+    delimiter: DelimiterOption = None,
     license_: Annotated[
         str, typer.Option("--license", metavar="ID", help="Licence of the dataset, as an SPDX id.")
     ] = "",
@@ -124,6 +134,8 @@ def add(
             split_by=split_by,
             config_by=config_by,
             encoding=encoding or (),
+            header=header or (),
+            delimiter=delimiter or (),
             license_=license_,
             language=language,
             revision=revision,

@@ -24,3 +24,19 @@ EncodingOption = Annotated[
         "--encoding", metavar="NAME", help="Encoding of the text files, or PATTERN=NAME for some. Repeatable."
     ),
 ]
+HeaderOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--header",
+        metavar="LINE",
+        help="Line of a table that names the columns: 3, 3-4 (line 4 is no row), or none. Or PATTERN=LINE. Repeatable.",
+    ),
+]
+DelimiterOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--delimiter",
+        metavar="CHARACTER",
+        help="Character between the fields of a table, or tab, or blank. Or PATTERN=CHARACTER. Repeatable.",
+    ),
+]
