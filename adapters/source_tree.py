@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 
 import pyarrow as pa
 
 from choline_data.adapters.base import MAX_ROW_BYTES, FormatClaim, Shard, Source, SourceChunk, SourceFile
-from choline_data.adapters.reading import media, members
+from choline_data.adapters.reading import io, media, members
 from choline_data.adapters.reading.encodings import decoded, looks_like_text
 from choline_data.adapters.reading.media import suffix_of
 from choline_data.adapters.reading.names import in_order, parts
 from choline_data.adapters.reading.rows import SourceRows, file_shards
-from choline_data.errors import ChoiceNeededError, SourceDamagedError
+from choline_data.errors import ChoiceNeededError, SourceDamagedError, one_line
 
 LANGUAGES = {
     "py": "Python", "pyi": "Python", "js": "JavaScript", "mjs": "JavaScript", "ts": "TypeScript", "tsx": "TypeScript",
@@ -25,6 +28,12 @@ LANGUAGES = {
 }  # fmt: skip
 PROSE = {"md": "Markdown", "rst": "reStructuredText", "txt": "Text", "html": "HTML", "css": "CSS", "json": "JSON",
          "toml": "TOML", "yaml": "YAML", "yml": "YAML", "cfg": "INI", "ini": "INI", "xml": "XML"}  # fmt: skip
+_SETTINGS = re.compile(
+    r"(?:^|/)(?:(?:package|package-lock|composer|bower|manifest|lerna|deno|tsconfig|jsconfig|turbo|nx)[^/]*|\.[^/]*|[^/]*[.-]?config)"
+    r"\.json$|(?:^|/)node_modules/"
+)
+_TABLE_BYTES = 16 << 10  # a JSON file of this size that is no list may be data, too
+_MOST_NAMED = 4
 _DATA = frozenset(
     [
         "csv",
@@ -112,11 +121,33 @@ def language_of(name: str) -> str | None:
 def detect(source: Source) -> list[FormatClaim]:
     """Claims a folder of code, in which at least a fifth of the files are programs and none is a data file.
 
-    A tree has no splits: `tests/` and `train.py` are code.
+    A tree has no splits: `tests/` and `train.py` are code. Raises ChoiceNeededError if JSON data beside the programs are larger
+    than the programs, unless the user has chosen the files or the format.
     """
     names = [f.name for f in source.files]
-    code = sum(suffix_of(n) in LANGUAGES for n in names)
-    if not code or code * 5 < len(names) or any(suffix_of(n) in _DATA for n in names):
+    programs = [f for f in source.files if suffix_of(f.name) in LANGUAGES]
+    if not programs or len(programs) * 5 < len(names) or any(suffix_of(n) in _DATA for n in names):
         return []
+    if not source.include and not source.options.get("format"):
+        _ask_about_data(source, programs)
     files = source.files if source.options.get("split_by") else tuple(replace(f, split="") for f in source.files)
-    return [FormatClaim(SourceTree(), files, 0.9, f"{code} of {len(names)} files are programs", kind="text")]
+    return [FormatClaim(SourceTree(), files, 0.9, f"{len(programs)} of {len(names)} files are programs", kind="text")]
+
+
+def _ask_about_data(source: Source, programs: Sequence[SourceFile]) -> None:
+    """Raises ChoiceNeededError if JSON files that are no settings hold more bytes than the programs."""
+    data = [f for f in source.files if suffix_of(f.name) in ("json", "geojson") and not _SETTINGS.search(f.name)]
+    data = [f for f in data if f.size >= _TABLE_BYTES or io.head(f.path, 64).lstrip(b"\xef\xbb\xbf \r\n\t")[:1] == b"["]
+    if not data or sum(f.size for f in data) < sum(f.size for f in programs):
+        return
+    suffix = f"*.{suffix_of(data[0].name)}"
+    settings = list(
+        dict.fromkeys(parts(f.name)[-1] for f in source.files if fnmatchcase(f.name, suffix) and f not in data)
+    )
+    excluded = "".join(f" --exclude {shlex.quote(name)}" for name in settings[:_MOST_NAMED])
+    shown = ", ".join(one_line(f.name, 80) for f in data[:_MOST_NAMED])
+    raise ChoiceNeededError(
+        f"{source.location}: {len(programs):,} files are programs, and {len(data):,} are JSON data: {shown}"
+        f"{' …' if len(data) > _MOST_NAMED else ''}.",
+        remedy=f"Choose: --include '{suffix}'{excluded} (the data) | --format source-tree (each file is one document)",
+    )

@@ -293,7 +293,8 @@ def plan_source(source: Source, name: str, wishes: Wishes) -> IngestPlan:
     """Returns the plan for a resolved source. Raises ChoiceNeededError if two kinds are about equally likely."""
     by = split_by(wishes.split_by)
     as_kind = "text" if wishes.format == "text" else wishes.as_kind
-    source = replace(source, options={**source.options, "as": as_kind}) if as_kind else source
+    stated = {key: value for key, value in (("as", as_kind), ("format", wishes.format)) if value}
+    source = replace(source, options={**source.options, **stated}) if stated else source
     refuse_error_pages(source.files)
     source = marked_source(source)
     taken, rest = claims(source, only=wishes.format)

@@ -11,7 +11,9 @@ from dataclasses import dataclass, replace
 from choline_data.adapters.reading.table_head import Doubt, Head, foot_of, head_of, is_number
 
 DELIMITERS = ",\t;|"
-_SEP = re.compile(r"\"?sep=([^\w\s\"]|\t)\"?\r?\n", re.IGNORECASE)  # the line with which Excel states the delimiter, such as `sep=;`
+_SEP = re.compile(
+    r"\"?sep=([^\w\s\"]|\t)\"?\r?\n", re.IGNORECASE
+)  # the line with which Excel states the delimiter, such as `sep=;`
 _LINES = re.compile(r"[^\n]*\n|[^\n]+")
 _TOKENS = re.compile(r'"(?:[^"]|"")*"(?!\S)|\S+')
 _MOST_LINES = 400

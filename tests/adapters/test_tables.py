@@ -238,18 +238,6 @@ def test_each_visible_sheet_of_a_workbook_comes_back(tmp_path: Path, read: Calla
     assert [type(part.adapter) for part in plan(tmp_path / "a.xlsx").parts] == [type(adapter)]
 
 
-def test_a_sheet_with_a_title_above_the_table_is_refused(tmp_path: Path, read: Callable[..., Any]) -> None:
-    adapter = adapter_of("excel")
-    openpyxl = pytest.importorskip("openpyxl")
-    book = openpyxl.Workbook()
-    for row in (["Sales of 2024"], ["city", "sum", "tax"], ["Rome", 1, 2]):
-        book.active.append(row)
-    book.save(tmp_path / "a.xlsx")
-    found = read(adapter, tmp_path / "a.xlsx")
-    assert isinstance(found.error, SourceFormatError)
-    assert "column names" in str(found.error)
-
-
 class TestOrc(AdapterContract):
     @pytest.fixture
     def adapter(self) -> Adapter:
