@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from choline_data.adapters.reading.table_head import Doubt, Head, foot_of, head_of, is_number
+from choline_data.adapters.reading.table_head import Doubt, TableHead, foot_of, head_of, is_number
 
 DELIMITERS = ",\t;|"
 _SEP = re.compile(
@@ -110,7 +110,7 @@ def with_foot(dialect: Dialect, text: str) -> Dialect:
         return dialect
     lines = _LINES.findall(text)[dialect.skip :]
     found = _read(lines, dialect.delimiter, spaced=dialect.blank_after, most=len(lines))
-    foot = foot_of(found.rows, Head(dialect.names, 0))
+    foot = foot_of(found.rows, TableHead(dialect.names, 0))
     return replace(dialect, foot=tuple((found.starts[row] + dialect.skip, reason) for row, reason in foot))
 
 

@@ -54,7 +54,7 @@ class Doubt:
 
 
 @dataclass(frozen=True)
-class Head:
+class TableHead:
     """The names of the columns, the number of rows above the first row of data, and the row with the names (-1: none).
 
     `texts` are columns that the table states as text.
@@ -82,14 +82,14 @@ def by_place(width: int) -> tuple[str, ...]:
     return tuple(f"column_{at}" for at in range(width))
 
 
-def head_of(rows: Sequence[Row]) -> Head:
+def head_of(rows: Sequence[Row]) -> TableHead:
     """Returns the head of a table that begins with these rows."""
     if not rows:
-        return Head((), 0)
+        return TableHead((), 0)
     width = _usual_width(rows)
     first = rows[0]
     if _has_row_names(rows, width):
-        return Head(("row_name", *named(first)), 1, 0)
+        return TableHead(("row_name", *named(first)), 1, 0)
     above = _notes_above(rows, width)
     found = _orange(rows[above:]) or _header(rows[above:], width)
     if not above:
@@ -105,13 +105,13 @@ def _has_row_names(rows: Sequence[Row], width: int) -> bool:
     return all(len(row) == width for row in body) and not has_texts_over_numbers(body[0], body[1:])
 
 
-def _below(rows: Sequence[Row], above: int, found: Head) -> Head:
+def _below(rows: Sequence[Row], above: int, found: TableHead) -> TableHead:
     """Returns the head of the rows below `above` lines of another width, with a doubt if these may hold the header."""
     doubt = found.doubt and Doubt(
         found.doubt.message,
         tuple(c and (c[0] + above, c[1] + above) for c in found.doubt.choices),
     )
-    head = Head(found.names, found.skip + above, found.at + above if found.header else -1, doubt, found.texts)
+    head = TableHead(found.names, found.skip + above, found.at + above if found.header else -1, doubt, found.texts)
     last = rows[above - 1]
     if doubt is None and not found.header and filled(last) > 1 and not any(is_number(c) for c in last):
         message = f"the line above the rows ({shown(last)}) has {len(last)} fields, and the rows have {len(head.names)}"
@@ -162,7 +162,7 @@ def _is_title(row: Row, rest: Sequence[Row]) -> bool:
     return bool(rest) and 2 * sum(filled(other) > 1 for other in rest) > len(rest) and not is_number("".join(row))
 
 
-def _orange(rows: Sequence[Row]) -> Head | None:
+def _orange(rows: Sequence[Row]) -> TableHead | None:
     """The header of Orange: names, types (`continuous`, `d`), flags (`class`, `meta`)."""
     if len(rows) < 3 or not len(rows[0]) == len(rows[1]) >= len(rows[2]):
         return None
@@ -175,15 +175,15 @@ def _orange(rows: Sequence[Row]) -> Head | None:
         return None
     names = named(rows[0])
     texts = frozenset(name for name, kind in zip(names, types, strict=True) if kind in ("string", "s", "text"))
-    return Head(names, 3, 0, texts=texts)
+    return TableHead(names, 3, 0, texts=texts)
 
 
-def _header(rows: Sequence[Row], width: int) -> Head:
+def _header(rows: Sequence[Row], width: int) -> TableHead:
     """Returns the head of rows of one width, the first of which may be the header."""
     first, body = rows[0], [row for row in rows[1:] if list(row) != list(rows[0])]
-    none = Head(by_place(width), 0)
+    none = TableHead(by_place(width), 0)
     if len(first) != width:
-        return Head(by_place(len(first)), 0)
+        return TableHead(by_place(len(first)), 0)
     if _is_like_the_rows(first, body):
         return none
     numbers = [is_number(c) for c in first]
@@ -192,7 +192,7 @@ def _header(rows: Sequence[Row], width: int) -> Head:
     units = _units_below(first, body)
     if units is not None:
         return units
-    header = Head(named(first), 1, 0)
+    header = TableHead(named(first), 1, 0)
     if has_texts_over_numbers(first, body) or not body:
         return header if width > 1 or not body or len(first[0]) < 64 else none
     repeats = _repeats(first, rows[1:])
@@ -204,22 +204,22 @@ def _header(rows: Sequence[Row], width: int) -> Head:
     return header
 
 
-def _header_with_numbers(first: Row, body: Sequence[Row], numbers: Sequence[bool]) -> Head:
+def _header_with_numbers(first: Row, body: Sequence[Row], numbers: Sequence[bool]) -> TableHead:
     width = len(first)
     over = _numeric_columns(first, body)
     texts = [i for i in range(width) if not numbers[i] and first[i].strip() not in MISSING]
     if over & set(texts) and not numbers[0]:
-        return Head(named(first), 1, 0)
+        return TableHead(named(first), 1, 0)
     if over & set(texts):
         if all(numbers[:2]) and not any(numbers[2:]) and all(cell.strip().isdigit() for cell in first[:2]):
             # A line such as "150,4,setosa,versicolor,virginica" above numbers is neither a row nor a header.
-            return Head(by_place(width), 1)
+            return TableHead(by_place(width), 1)
         message = f"its first line ({shown(first)}) may be a row or the header, but has texts above numbers"
-        return Head(by_place(width), 0, doubt=Doubt(message, (None, (0, 0))))
+        return TableHead(by_place(width), 0, doubt=Doubt(message, (None, (0, 0))))
     years = all(re.fullmatch(r"(1[89]|20)\d\d", c.strip()) for c, n in zip(first, numbers, strict=True) if n)
     if years and texts and len(texts) < width and not numbers[0] and sum(numbers) > 1:
-        return Head(named(first), 1, 0)
-    return Head(by_place(width), 0)
+        return TableHead(named(first), 1, 0)
+    return TableHead(by_place(width), 0)
 
 
 def _numeric_columns(first: Row, body: Sequence[Row]) -> set[int]:
@@ -239,7 +239,7 @@ def has_texts_over_numbers(first: Row, body: Sequence[Row]) -> bool:
     return any(first[at].strip() not in MISSING and not is_number(first[at]) for at in _numeric_columns(first, body))
 
 
-def _units_below(first: Row, body: Sequence[Row]) -> Head | None:
+def _units_below(first: Row, body: Sequence[Row]) -> TableHead | None:
     """A row of units or types below the header: all cells above the numbers are texts."""
     if len(body) < MIN_ALIKE:
         return None
@@ -254,7 +254,7 @@ def _units_below(first: Row, body: Sequence[Row]) -> Head | None:
         [(1, 1)] if len({cell for cell in under if cell}) == len(first) else []
     )  # the second line of a header of two
     message = f"the line below the header ({shown(under)}) may hold units or types, or be a row"
-    return Head(named(first), 1, 0, Doubt(message, ((0, 1), (0, 0), *below)))
+    return TableHead(named(first), 1, 0, Doubt(message, ((0, 1), (0, 0), *below)))
 
 
 def _repeats(first: Row, body: Sequence[Row]) -> int:
@@ -310,7 +310,7 @@ def _cased_shape(cell: str) -> str:
     return re.sub(r"[a-z]+", "a", re.sub(r"[A-Z]+", "A", re.sub(r"\d+", "9", cell.strip())))
 
 
-def foot_of(rows: Sequence[Row], head: Head) -> list[tuple[int, str]]:
+def foot_of(rows: Sequence[Row], head: TableHead) -> list[tuple[int, str]]:
     """Returns (row, reason) of the rows at the end of a whole table that are no data: notes, and a row of totals."""
     width = len(head.names)
     body = rows[head.skip :]

@@ -9,7 +9,7 @@ from typing import Any
 
 from choline_data.adapters.reading import table_options
 from choline_data.adapters.reading.table_head import (
-    Head,
+    TableHead,
     by_place,
     filled,
     foot_of,
@@ -73,19 +73,19 @@ def table_of(rows: Sequence[Numbered], header: str, name: str, where: str) -> Sh
     return SheetTable(head.names, body, head.texts, [f"row {rows[at].number}: {why}" for at, why in foot])
 
 
-def _stated(rows: Sequence[Numbered], texts: Sequence[list[str]], stated: str, where: str) -> Head:
+def _stated(rows: Sequence[Numbered], texts: Sequence[list[str]], stated: str, where: str) -> TableHead:
     lines = table_options.lines_of(stated)
     if lines is None and stated == "yes":
         lines = rows[0].number, rows[0].number
     if lines is None:
-        return Head(by_place(len(texts[0])), 0)
+        return TableHead(by_place(len(texts[0])), 0)
     at = next((n for n, row in enumerate(rows) if row.number == lines[0]), None)
     if at is None:
         raise table_options.no_such_header(where, stated)
-    return Head(named([cell.strip() for cell in texts[at]]), sum(row.number <= lines[1] for row in rows), at)
+    return TableHead(named([cell.strip() for cell in texts[at]]), sum(row.number <= lines[1] for row in rows), at)
 
 
-def _ask(rows: Sequence[Numbered], head: Head, texts: Sequence[list[str]], where: str) -> None:
+def _ask(rows: Sequence[Numbered], head: TableHead, texts: Sequence[list[str]], where: str) -> None:
     """Raises ChoiceNeededError if the header is in doubt, and SourceFormatError if there is no clear header at all."""
     if head.doubt is not None:
         choices = [
@@ -104,7 +104,7 @@ def _ask(rows: Sequence[Numbered], head: Head, texts: Sequence[list[str]], where
         raise table_options.header_needed(where, message, [str(rows[max(head.at, 0)].number)], lines=False)
 
 
-def _empty_column(body: Sequence[list[str]], head: Head) -> int:
+def _empty_column(body: Sequence[list[str]], head: TableHead) -> int:
     """Returns the number of a column without a name and without values between others, or 0."""
     width = len(head.names)
     for at in range(1, width - 1):
@@ -113,7 +113,7 @@ def _empty_column(body: Sequence[list[str]], head: Head) -> int:
     return 0
 
 
-def _refuse_several(rows: Sequence[Numbered], texts: Sequence[list[str]], head: Head, where: str) -> None:
+def _refuse_several(rows: Sequence[Numbered], texts: Sequence[list[str]], head: TableHead, where: str) -> None:
     """Raises SourceFormatError if another header stands below an empty row."""
     if not head.header:
         return
