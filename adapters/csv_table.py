@@ -130,10 +130,6 @@ class Delimited:
             bad[:] = [r for r in bad if r.row > rows[-1]]
             _raise_unclosed(now, shard.name)
             yield from batches.bounded(_typed(batch, types), rows, tuple(sorted(now, key=lambda r: r.row)))
-        after = max(at, *(r.row + 1 for r in bad)) if bad else at
-        foot = [
-            Reject(shard.origin, after + n, f"line {line + 1}: {why}") for n, (line, why) in enumerate(dialect.foot)
-        ]
         if text.quotes % 2 and last is not None and _ends_in_open_quote(last):
             raise SourceDamagedError(f"{shard.name}: {_UNCLOSED.format(at + dialect.skip)}.", remedy=_CLOSE)
         _raise_unclosed(bad, shard.name)
@@ -141,7 +137,7 @@ class Delimited:
             raise _cut(shard.name, bad[-1].reason)
         while bad and bad[-1].reason.endswith("an empty line"):
             bad.pop()
-        bad += foot
+        bad += _foot(dialect, at, bad, shard)
         if bad:
             nothing = pa.RecordBatch.from_arrays([], names=[])
             yield SourceChunk(nothing, np.empty(0, np.int64), tuple(sorted(bad, key=lambda r: r.row)))
@@ -278,6 +274,12 @@ def _blanks_of(delimiter: str) -> re.Pattern[str]:
 
 
 READ_AHEAD = 4 << 20
+
+
+def _foot(dialect: Dialect, at: int, bad: list[Reject], shard: Shard) -> list[Reject]:
+    """Returns the lines below the table as rejects. `at` is the row number after the last row."""
+    at = max((at, *(reject.row + 1 for reject in bad)))
+    return [Reject(shard.origin, at + n, f"line {line + 1}: {why}") for n, (line, why) in enumerate(dialect.foot)]
 
 
 def _cut(name: str, reason: str) -> SourceDamagedError:

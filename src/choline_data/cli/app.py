@@ -12,6 +12,7 @@ from choline_data.cli.engine_flags import EngineFlagsCommand, engine_flags
 from choline_data.cli.help_pages import HelpTyper
 from choline_data.cli.mix_commands import mix_app
 from choline_data.cli.shared_options import (
+    ConfigByOption,
     DelimiterOption,
     EncodingOption,
     HeaderOption,
@@ -19,6 +20,7 @@ from choline_data.cli.shared_options import (
     JsonOption,
     NameArgument,
     PinArgument,
+    SplitByOption,
 )
 
 app = HelpTyper(name="choline-data", add_completion=True)
@@ -62,14 +64,8 @@ def add(
         list[str] | None,
         typer.Option(metavar="FILE:COLUMN", help="The column of a table that names media files. Repeatable."),
     ] = None,
-    split_by: Annotated[
-        str,
-        typer.Option(metavar="WHAT", help="Take splits from a column, folder:N, file (each file is a split) or none."),
-    ] = "",
-    config_by: Annotated[
-        str,
-        typer.Option(metavar="WHAT", help="Take configs from a column, folder:N, file or table (each is a config)."),
-    ] = "",
+    split_by: SplitByOption = "",
+    config_by: ConfigByOption = "",
     encoding: EncodingOption = None,
     header: HeaderOption = None,
     delimiter: DelimiterOption = None,

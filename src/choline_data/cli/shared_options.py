@@ -40,3 +40,11 @@ DelimiterOption = Annotated[
         help="Character between the fields of a table, or tab, or blank. Or PATTERN=CHARACTER. Repeatable.",
     ),
 ]
+SplitByOption = Annotated[
+    str,
+    typer.Option(metavar="WHAT", help="Take splits from a column, folder:N, file (each file is a split) or none."),
+]
+ConfigByOption = Annotated[
+    str,
+    typer.Option(metavar="WHAT", help="Take configs from a column, folder:N, file or table (each is a config)."),
+]
