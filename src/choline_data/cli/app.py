@@ -17,6 +17,7 @@ from choline_data.cli.shared_options import (
     EncodingOption,
     HeaderOption,
     HomeOption,
+    JoinOption,
     JsonOption,
     NameArgument,
     PinArgument,
@@ -60,10 +61,7 @@ def add(
     exclude: Annotated[
         list[str] | None, typer.Option(metavar="PATTERN", help="No files with such a name, as 'old/*'. Repeatable.")
     ] = None,
-    join: Annotated[
-        list[str] | None,
-        typer.Option(metavar="FILE:COLUMN", help="The column of a table that names media files. Repeatable."),
-    ] = None,
+    join: JoinOption = None,
     split_by: SplitByOption = "",
     config_by: ConfigByOption = "",
     encoding: EncodingOption = None,

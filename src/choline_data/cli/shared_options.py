@@ -48,3 +48,7 @@ ConfigByOption = Annotated[
     str,
     typer.Option(metavar="WHAT", help="Take configs from a column, folder:N, file or table (each is a config)."),
 ]
+JoinOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="FILE:COLUMN", help="The column of a table that names media files. Repeatable."),
+]
