@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import struct
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from choline_data.adapters.base import FormatClaim, Shard, Source, SourceChunk, SourceFile
 from choline_data.adapters.reading import io, media
 from choline_data.adapters.reading.names import in_order, is_about, parts
+from choline_data.adapters.reading.png import png
 from choline_data.adapters.reading.rows import SourceRows
 from choline_data.adapters.reading.tar_stream import PieceStream
 from choline_data.errors import SourceDamagedError, SourceFormatError
@@ -62,17 +62,6 @@ class Idx:
 
 
 ADAPTER = Idx
-
-
-def png(pixels: bytes, width: int, height: int) -> bytes:
-    """8-bit grey pixels as PNG."""
-    lines = b"".join(b"\x00" + pixels[at : at + width] for at in range(0, width * height, width))
-    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + _part(b"IHDR", head) + _part(b"IDAT", zlib.compress(lines, 6)) + _part(b"IEND", b"")
-
-
-def _part(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
 def _header(stream: PieceStream, name: str, dimensions: int) -> tuple[int, ...]:

@@ -56,6 +56,8 @@ FORMATS: tuple[RegisteredFormat, ...] = (
     RegisteredFormat("avro", _HERE + "tables.avro", extra="avro", by_table=True),
     RegisteredFormat("duckdb", _HERE + "tables.duckdb_file", by_table=True),
     RegisteredFormat("numpy", _HERE + "tables.numpy_arrays", by_table=True),
+    RegisteredFormat("hdf5", _HERE + "tables.hdf5", extra="arrays", by_table=True),
+    RegisteredFormat("matlab", _HERE + "tables.matlab", extra="arrays", by_table=True),
     RegisteredFormat("excel", _HERE + "tables.excel", extra="excel", by_table=True),
     RegisteredFormat("statistics", _HERE + "tables.statistics_files", extra="statistics", by_table=True),
     RegisteredFormat("yaml", _HERE + "text_records.yaml_document", by_table=True),

@@ -1,14 +1,16 @@
 """Reads NumPy arrays (NPY, NPZ): one row for each index of the first axis. Arrays of objects are refused: they are pickles.
 
-A plain array is the column `value`; a structured array has a column for each field. The arrays of an NPZ are columns if they
-have the same length. Names such as `x_train` and `y_test` name splits.
+A plain array is the column `value`; a structured array has a column for each field. The arrays of an NPZ, and NPY files with
+different names in one folder, are columns if they have the same length. Names such as `x_train` and `y_test` name splits.
 """
 
 from __future__ import annotations
 
+import io as stdio
+import re
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,13 +19,14 @@ import pyarrow as pa
 
 from choline_data.adapters.base import FormatClaim, Shard, Source, SourceChunk, SourceFile
 from choline_data.adapters.reading import io
-from choline_data.adapters.reading.names import in_order
+from choline_data.adapters.reading.names import in_order, parts
 from choline_data.adapters.reading.split_words import split_named
+from choline_data.adapters.tables.array_columns import batch_of, same_length, step_of
 from choline_data.adapters.tables.table_batches import batch_chunks, claim_tables, local_file
-from choline_data.errors import SourceDamagedError, SourceFormatError, SourceTooLargeError, one_line
+from choline_data.errors import ChoiceNeededError, SourceDamagedError, SourceFormatError, SourceTooLargeError, one_line
 
 MAX_ARRAY_BYTES = 1 << 30
-_SLICE_BYTES = 4 << 20
+_NUMBERS = re.compile(r"[-._]?\d+([-._]?of[-._]?\d+)?$|^\d+")
 
 
 @dataclass(frozen=True)
@@ -33,34 +36,43 @@ class NumpyArrays:
     max_array_bytes: int = MAX_ARRAY_BYTES
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """Returns one shard for each NPY, and one for each split of an NPZ.
+        """Returns one shard for each NPY or each group of NPY files that are columns, and one for each split of an NPZ.
 
         `member` is the split's name within the arrays' names.
         """
         found: list[Shard] = []
+        plain: list[SourceFile] = []
         for file in in_order(files):
             if not io.head(file.path, 4).startswith(b"PK"):
-                found.append(Shard(file.path, file.name, size=file.size))
+                plain.append(file)
                 continue
             with _damage(file.name), local_file(file.path, file.name) as path, zipfile.ZipFile(path) as archive:
                 words = dict.fromkeys(_split_word(name) for name in archive.namelist() if name.endswith(".npy"))
             for word in words:
                 found.append(Shard(file.path, file.name, member=word, size=file.size, split=split_named(word)))
-        return found
+        for group in _tables(plain):
+            first, size = group[0], sum(file.size for file in group)
+            found.append(Shard(first.path, first.name, files=tuple(group[1:]), size=size))
+        order = {file.name: at for at, file in enumerate(in_order(files))}
+        return sorted(found, key=lambda shard: order[shard.name])
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
         """Yields the rows from row `start` on."""
         return batch_chunks(self._batches(shard), shard, start)
 
     def _batches(self, shard: Shard) -> Iterator[pa.RecordBatch]:
-        with _damage(shard.name), local_file(shard.path, shard.name) as path:
+        with _damage(shard.name), ExitStack() as opened:
+            path = opened.enter_context(local_file(shard.path, shard.name))
             if zipfile.is_zipfile(path):
                 with zipfile.ZipFile(path) as archive:
                     arrays = dict(self._members(archive, shard))
+            elif not shard.files:
+                arrays = {"value": _mapped(path, shard.name)}
             else:
-                with open(path, "rb") as file:
-                    _checked_header(file, shard.name)
-                arrays = {"value": np.load(path, mmap_mode="r", allow_pickle=False)}
+                arrays = {_column_of(shard.name): _mapped(path, shard.name)}
+                for file in shard.files:
+                    path = opened.enter_context(local_file(file.path, file.name))
+                    arrays[_column_of(file.name)] = _mapped(path, file.name)
             yield from _rows(arrays, shard.origin)
 
     def _members(self, archive: zipfile.ZipFile, shard: Shard) -> Iterator[tuple[str, np.ndarray]]:
@@ -82,6 +94,63 @@ class NumpyArrays:
 
 
 ADAPTER = NumpyArrays
+
+
+def _mapped(path: str, name: str) -> np.ndarray:
+    with open(path, "rb") as file:
+        _checked_header(file, name)
+    array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    return array
+
+
+def _column_of(name: str) -> str:
+    """Returns the column of an NPY file: its name without the words of splits."""
+    stem = parts(name)[-1].split(".")[0]
+    return _column_name(stem, _split_word(stem))
+
+
+def _tables(files: Sequence[SourceFile]) -> Iterator[list[SourceFile]]:
+    """Yields the NPY files that are one table. Files with different names in one folder are columns if they have one length.
+
+    Raises ChoiceNeededError if they could as well be parts of one array, and SourceFormatError if they are neither.
+    """
+    groups: dict[tuple[str, ...], list[SourceFile]] = {}
+    for file in files:
+        *folders, last = parts(file.name)
+        word = split_named(_split_word(last.split(".")[0]))
+        groups.setdefault((*folders, word, file.split, file.config), []).append(file)
+    for group in groups.values():
+        if len({_NUMBERS.sub("", _column_of(file.name)) for file in group}) == 1:
+            yield from ([file] for file in group)
+            continue
+        headers = [_header_of(file) for file in group]
+        lengths = {shape[:1] for shape, _ in headers}
+        kinds = {(shape[1:], dtype) for shape, dtype in headers}
+        if len(lengths) == 1 and len(kinds) > 1 and len({_column_of(file.name) for file in group}) == len(group):
+            yield group
+            continue
+        names = ", ".join(f"{f.name} {shape}" for f, (shape, _) in list(zip(group, headers, strict=True))[:4])
+        if len(lengths) == 1:
+            raise ChoiceNeededError(
+                f"{one_line(names, 200)}: these arrays may be columns of one table, or rows of one array.",
+                remedy="Choose --config-by file (each file is a config), or save them as columns of one .npz.",
+            )
+        if len(kinds) > 1:
+            raise SourceFormatError(
+                f"{one_line(names, 200)}: these arrays are neither columns of one table nor parts of one array.",
+                remedy=f"Choose one with --include {group[0].name!r}, or --config-by file.",
+            )
+        yield from ([file] for file in group)
+
+
+def _header_of(file: SourceFile) -> tuple[tuple[int, ...], np.dtype]:
+    """Returns the shape and the type of an NPY file."""
+    with _damage(file.name):
+        head = stdio.BytesIO(io.head(file.path, 64 << 10))
+        version = np.lib.format.read_magic(head)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(head)
+    return shape, dtype
 
 
 def _split_word(member: str) -> str:
@@ -118,50 +187,12 @@ def _parts(dtype: np.dtype) -> Iterator[np.dtype]:
 
 
 def _rows(arrays: Mapping[str, np.ndarray], where: str) -> Iterator[pa.RecordBatch]:
-    lengths = {name: array.shape[0] if array.ndim else 1 for name, array in arrays.items()}
-    if len(set(lengths.values())) > 1:
-        sizes = ", ".join(f"{name} {arrays[name].shape}" for name in list(arrays)[:8])
-        raise SourceFormatError(
-            f"{where}: its arrays have different lengths, so they are not columns of one table: {one_line(sizes, 200)}.",
-            remedy="Save the arrays that belong together in a file of their own.",
-        )
-    count = next(iter(lengths.values()), 0)
-    row_bytes = sum(array.nbytes // max(count, 1) for array in arrays.values())
-    step = max(1, _SLICE_BYTES // max(row_bytes, 1))
+    shapes = {name: array.shape for name, array in arrays.items()}
+    count = same_length({name: shape[0] if shape else 1 for name, shape in shapes.items()}, where, shapes)
+    step = step_of(sum(array.nbytes // max(count, 1) for array in arrays.values()))
     for at in range(0, count, step):
-        columns: dict[str, pa.Array] = {}
-        for name, array in arrays.items():
-            columns.update(_columns(name, array[at : at + step] if array.ndim else array.reshape(1)))
-        yield pa.RecordBatch.from_pydict(columns)
-
-
-def _columns(name: str, array: np.ndarray) -> Iterator[tuple[str, pa.Array]]:
-    if array.dtype.fields is None:
-        yield name, _column(array)
-        return
-    for field in array.dtype.names or ():
-        yield field, _column(array[field])
-
-
-def _column(array: np.ndarray) -> pa.Array:
-    """Returns the rows as a column. The further axes become nested lists of a fixed size."""
-    if array.dtype.fields is not None:
-        parts = {field: _column(array[field]) for field in array.dtype.names or ()}
-        return pa.StructArray.from_arrays(list(parts.values()), names=list(parts))
-    flat = np.ascontiguousarray(array).reshape(-1)
-    if flat.dtype.kind == "S":
-        column = pa.array(flat.tolist(), pa.binary())
-    elif flat.dtype.kind in "UV":
-        column = pa.array(flat.tolist())
-    else:
-        column = pa.array(flat.astype(flat.dtype.newbyteorder("="), copy=False))
-    for size in reversed(array.shape[1:]):
-        column = pa.FixedSizeListArray.from_arrays(column, size) if size else _empty_lists(len(array), column.type)
-    return column
-
-
-def _empty_lists(count: int, kind: pa.DataType) -> pa.Array:
-    return pa.array([[]] * count, pa.list_(kind))
+        pieces = {name: array[at : at + step] if array.ndim else array.reshape(1) for name, array in arrays.items()}
+        yield batch_of(pieces, where)
 
 
 @contextmanager

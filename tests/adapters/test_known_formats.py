@@ -169,8 +169,8 @@ def test_text_with_an_unknown_extension_is_prose_or_refused(tmp_path: Path) -> N
 
 
 def test_binary_data_are_named_or_shown(tmp_path: Path) -> None:
-    (tmp_path / "a.bin").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
-    with pytest.raises(SourceFormatError, match=r"a\.bin is HDF5"):
+    (tmp_path / "a.bin").write_bytes(b"\x0e\x03\x13\x01" + bytes(100))
+    with pytest.raises(SourceFormatError, match=r"a\.bin is HDF4"):
         plan(tmp_path / "a.bin")
     (tmp_path / "b.bin").write_bytes(bytes([1, 2, 3, 4, 0, 200, 0, 7]) * 20)
     with pytest.raises(SourceFormatError, match="01 02 03 04 00 c8 00 07"):

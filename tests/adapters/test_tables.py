@@ -42,7 +42,7 @@ def plan(path: Path) -> IngestPlan:
 
 def adapter_of(name: str) -> Adapter:
     """The adapter of a format whose library may not be installed."""
-    module = {"avro": "fastavro", "excel": "python_calamine", "statistics": "pandas"}[name]
+    module = {"avro": "fastavro", "excel": "python_calamine", "statistics": "pyreadstat"}[name]
     pytest.importorskip(module)
     file = {"statistics": "statistics_files"}.get(name, name)
     found: Adapter = importlib.import_module(f"choline_data.adapters.tables.{file}").ADAPTER()
