@@ -44,7 +44,7 @@ class AudioFolder:
     max_bytes: int = MAX_MEDIUM_BYTES
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """Groups of clips by split, in order of name. Each shard also has the files that describe its clips."""
+        """Returns groups of clips by split, in order of name. Each shard also has the files that describe its clips."""
         shards = media_shards(files, "audio")
         return [only_beside(shard, "audio") for shard in shards] if self.labels == "transcripts" else shards
 

@@ -62,11 +62,11 @@ class _NoRows:
     """Reads no rows. Its claim only reports DVC's own files as skipped."""
 
     def shards(self, files: Any) -> list[Any]:
-        """No shards."""
+        """Returns no shards."""
         return []
 
     def read(self, shard: Any, *, start: int = 0) -> Iterator[Any]:
-        """No chunks."""
+        """Yields no chunks."""
         return iter(())
 
 

@@ -34,7 +34,7 @@ class ImageFolder:
     max_bytes: int = MAX_MEDIUM_BYTES
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """Groups of images by split, in order of name. Each shard also has the metadata files."""
+        """Returns groups of images by split, in order of name. Each shard also has the metadata files."""
         shards = media_shards(files, "image")
         return [only_beside(shard, "image") for shard in shards] if self.labels == "captions" else shards
 
@@ -64,7 +64,8 @@ ADAPTER = ImageFolder
 
 
 def media_shards(files: Sequence[SourceFile], column: str) -> list[Shard]:
-    """Shards of the media among `files`, split by split. Each shard also has all files that are not media of this column.
+    """Returns shards of the media among `files`, split by split. Each shard also has all files that are not media of
+    this column.
 
     `Shard.start` is the number of leading folders that all media share. It depends on all files, not only on the shard's.
     """

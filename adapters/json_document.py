@@ -178,7 +178,7 @@ def _listed(values: list[Any], name: str) -> list[Any]:
 
 
 def _split(document: dict[str, Any]) -> list[Any] | None:
-    """`{"columns": […], "data": [[…], …]}`, as pandas writes orient="split"."""
+    """Returns the rows of `{"columns": […], "data": [[…], …]}`, as pandas writes orient="split"."""
     names, data = document.get("columns"), document.get("data")
     if not (isinstance(names, list) and isinstance(data, list) and set(document) <= {"columns", "data", "index"}):
         return None

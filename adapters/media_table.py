@@ -133,7 +133,7 @@ def _items(value: Any) -> list[Any]:
 
 
 def _count(wanted: list[list[SourceFile | None]]) -> int:
-    """How many rows to read together, so that their media stay below BATCH_BYTES."""
+    """Returns how many rows to read together, so that their media stay below BATCH_BYTES."""
     size = count = 0
     for found in wanted[:AT_ONCE]:
         size += sum(max(f.size, 0) for f in found if f is not None)

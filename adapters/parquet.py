@@ -232,7 +232,9 @@ def _worth_threads(meta: pq.RowGroupMetaData) -> bool:
 
 
 def _repeated(meta: pq.RowGroupMetaData) -> tuple[str, ...]:
-    """Flat dictionary-encoded text columns that may grow greatly when decoded: they use few encoded bytes for each value."""
+    """Returns the flat text columns that are dictionary-encoded and have few encoded bytes per value. Decoded, they may
+    be huge.
+    """
     found = []
     for i in range(meta.num_columns):
         column = meta.column(i)

@@ -83,7 +83,7 @@ FORMATS: tuple[RegisteredFormat, ...] = (
 
 
 def formats() -> tuple[RegisteredFormat, ...]:
-    """Our formats, then those of installed packages in order of name."""
+    """Returns our formats, then those of installed packages in order of name."""
     return FORMATS + installed_formats(_names_of_ours())
 
 

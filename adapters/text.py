@@ -62,7 +62,7 @@ class Text:
             raise InvalidOptionError(f"No text unit {self.unit!r}.", remedy=f"There are: {', '.join(UNITS)}.")
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """Groups of documents. For the smaller units, one shard for each file, with its index file if there is one."""
+        """Returns groups of documents. For the smaller units, one shard for each file, with its index file if there is one."""
         texts = in_order(f for f in files if not _is_index(f.name))
         if self.unit == "document":
             return file_shards(texts)

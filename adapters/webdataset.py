@@ -112,7 +112,9 @@ def key_of(name: str) -> tuple[str, str]:
 
 
 def dotted_key_of(name: str) -> tuple[str, str]:
-    """The key and the suffix of a member whose key may contain dots: `img.v1_002.input.png` is `img.v1_002` and `input.png`."""
+    """Returns the key and the suffix of a member whose key may contain dots: `img.v1_002.input.png` is `img.v1_002` and
+    `input.png`.
+    """
     folder, slash, last = name.removeprefix("./").rpartition("/")
     words = last.split(".")
     at = len(words) - 1

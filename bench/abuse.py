@@ -92,7 +92,7 @@ class Server:
         self.told: dict[str, str] = json.loads(self.process.stdout.readline())
 
     def rss(self) -> int:
-        """Resident bytes. 0 after the server has ended."""
+        """Returns the resident bytes of the server; 0 after it has ended."""
         try:
             lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
         except OSError:

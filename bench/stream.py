@@ -93,17 +93,17 @@ class Process:
         self.ready_seconds = time.monotonic() - began
 
     def cpu(self) -> float:
-        """CPU seconds used so far."""
+        """Returns the CPU seconds that the server has used so far."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / TICK
 
     def rss(self) -> int:
-        """Resident bytes."""
+        """Returns the resident bytes of the server."""
         lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
         return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmRSS"))
 
     def sent(self) -> float:
-        """Bytes sent so far, from the server's metrics."""
+        """Returns the bytes that the server has sent so far, from its metrics."""
         with urllib.request.urlopen(f"http://{self.metrics}/metrics", timeout=10) as answer:
             lines = answer.read().decode().splitlines()
         return sum(float(line.split()[1]) for line in lines if line.startswith("choline_bytes_total"))

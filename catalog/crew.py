@@ -100,7 +100,7 @@ def _check_ended(process: ForkServerProcess, note: Any) -> None:
 
 
 def _work(plan: IngestPlan, home: Home, parent: Connection[Any, Any], note: Any) -> None:
-    """The worker's loop. Ends when no units are left, the parent terminates it, or the parent is gone."""
+    """Runs the loop of a worker. Ends when no units are left, the parent terminates it, or the parent is gone."""
     apart.note_in(note)
     # A Ctrl-C also reaches the parent process, which then ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

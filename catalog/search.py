@@ -39,7 +39,7 @@ def search(cards: Iterable[Card], query: Sequence[str]) -> list[Card]:
 
 
 def _points(card: Card, word: str) -> int:
-    """How well one word matches the card; 0 means no match. A name counts more than tags, and tags more than prose."""
+    """Returns how well one word matches the card; 0 means no match. A name counts more than tags, and tags more than prose."""
     if word == card.name:
         return 100
     best = 0

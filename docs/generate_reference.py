@@ -132,19 +132,19 @@ def command_section(path: str, command: Any) -> list[str]:
 
 
 def argument_usage(argument: Any) -> str:
-    """An argument as the usage line shows it."""
+    """Returns an argument as the usage line shows it."""
     name = argument.metavar + ("..." if argument.nargs == -1 else "")
     return name if argument.required else f"[{name}]"
 
 
 def option_names(option: Any) -> str:
-    """The spellings of an option, with the name of its value."""
+    """Returns the spellings of an option, with the name of its value."""
     value = f" {option.metavar}" if option.metavar else ""
     return ", ".join(f"`{name}{value}`" for name in [*option.opts, *option.secondary_opts])
 
 
 def option_default(option: Any) -> str:
-    """The default of an option; empty if there is none."""
+    """Returns the default of an option; empty if there is none."""
     if option.envvar:
         return f"`{option.envvar}`"
     if isinstance(option.show_default, str):
@@ -216,7 +216,7 @@ def class_section(title: str, kind: type) -> list[str]:
 
 
 def public_members(kind: type) -> Iterator[tuple[str, Any]]:
-    """The documented properties and methods of a class, in the order of the code."""
+    """Returns the documented properties and methods of a class, in the order of the code."""
     for name, member in vars(kind).items():
         if (name in RECIPE) if kind is Recipe else (not name.startswith("_") and inspect.getdoc(member)):
             yield name, member
@@ -235,7 +235,7 @@ def error_section() -> list[str]:
 
 
 def error_tree(kind: type[errors.CholineDataError], depth: int) -> Iterator[tuple[int, type[errors.CholineDataError]]]:
-    """The classes of the module below this class, each after its base."""
+    """Yields the classes of the module below this class, each after its base."""
     yield depth, kind
     for child in kind.__subclasses__():
         if child.__module__ == errors.__name__:
@@ -243,7 +243,7 @@ def error_tree(kind: type[errors.CholineDataError], depth: int) -> Iterator[tupl
 
 
 def signature(function: Any) -> str:
-    """The parameters with their types, without `self`, one on each line if they are many."""
+    """Returns the parameters with their types, without `self`, one on each line if they are many."""
     parts, star = [], False
     for name, parameter in inspect.signature(function).parameters.items():
         if name in ("self", "cls"):
@@ -261,18 +261,18 @@ def signature(function: Any) -> str:
 
 
 def code(text: str) -> list[str]:
-    """A block of code that is shown, not run."""
+    """Returns a block of code that is shown, and not run."""
     return ["```text", text, "```", ""]
 
 
 def summary(thing: Any) -> str:
-    """The docstring, each paragraph on its own lines of at most 120 columns."""
+    """Returns the docstring, each paragraph on its own lines of at most 120 columns."""
     paragraphs = (inspect.getdoc(thing) or "").split("\n\n")
     return "\n\n".join(textwrap.fill(" ".join(p.split()), 120, break_long_words=False) for p in paragraphs)
 
 
 def cell(text: str) -> str:
-    """Text as a cell of a table."""
+    """Returns text as a cell of a table."""
     return " ".join(text.split()).replace("|", "\\|")
 
 

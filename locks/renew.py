@@ -1,4 +1,4 @@
-"""Renew the lock files of this folder: `make lock` runs this, with uv in an environment of its own.
+"""Writes the lock files of this folder anew. `make lock` runs this, with uv in an environment of its own.
 
 - `dev.txt`: what `make test`, `make lint` and CI install: every extra, and the development tools.
 - `demo.txt`: what `make demo` installs, at the same versions.
@@ -10,7 +10,7 @@
 
 `python locks/renew.py docs` renews only `docs.txt`.
 
-The files name no index: the hashes say which files are right, wherever they come from.
+The files do not say from which index packages come. The hashes say which files are right, whatever index has them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ OLDEST = ["--resolution=lowest-direct", "--python-version=3.11"]
 
 
 def compiled(*options: str, constraints: list[str], package: bool = True) -> dict[str, list[str]]:
-    """What uv resolves pyproject.toml to: the lines of each package, its hashes last. `package` includes its dependencies."""
+    """Returns what uv resolves pyproject.toml to: the lines of each package, its hashes last. `package` includes its
+    dependencies.
+    """
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
         file.write("\n".join(constraints))
         file.flush()
@@ -51,7 +53,7 @@ def compiled(*options: str, constraints: list[str], package: bool = True) -> dic
 
 
 def packages(text: str) -> dict[str, list[str]]:
-    """The lines of a lock file by the package that they are of (its name, version and marker)."""
+    """Returns the lines of a lock file by their package (its name, version and marker)."""
     found: dict[str, list[str]] = {}
     for line in text.splitlines():
         if line.startswith(("#", "--")) or not line.strip():
@@ -64,7 +66,9 @@ def packages(text: str) -> dict[str, list[str]]:
 
 
 def torch_of_this_index(held: dict[str, list[str]], file: Path) -> dict[str, list[str]]:
-    """The entry of torch with the hashes of the file that pip finds here, and those that the lock file has for this release."""
+    """Returns the entry of torch with the hashes of the file that pip finds here, and those that the lock file has for
+    this release.
+    """
     name = next(name for name in held if name.startswith("torch=="))
     before = packages(file.read_text()) if file.exists() else {}
     with tempfile.TemporaryDirectory() as folder:
@@ -85,7 +89,7 @@ def write(name: str, held: dict[str, list[str]]) -> None:
 
 
 def direct(group: str) -> set[str]:
-    """The names of the packages that a group of pyproject.toml asks for, its included groups too."""
+    """Returns the names of the packages that a group of pyproject.toml asks for, its included groups too."""
     groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
     names: set[str] = set()
     for asked in groups[group]:

@@ -101,7 +101,9 @@ def parse_bytes(text: str | int) -> int:
 
 
 def channel_options(limits: Limits, *, shared_port: bool) -> list[tuple[str, int]]:
-    """The gRPC channel options: whether processes share the port, limits on sizes and streams, and checks for dead peers."""
+    """Returns the gRPC channel options: whether processes share the port, limits on sizes and streams, and checks for
+    dead peers.
+    """
     return [
         ("grpc.so_reuseport", int(shared_port)),
         ("grpc.max_receive_message_length", max(limits.recipe_bytes + limits.request_bytes, REQUEST_BYTES)),

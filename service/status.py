@@ -59,7 +59,7 @@ _SECRETS = re.compile(
 
 
 def redacted(text: str) -> str:
-    """`text` with `[redacted]` in place of everything that looks like a credential."""
+    """Returns `text` with `[redacted]` in place of everything that looks like a credential."""
     return _SECRETS.sub("[redacted]", text)
 
 

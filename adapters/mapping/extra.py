@@ -296,7 +296,7 @@ def _struct(column: pa.Array) -> pa.Array:
 
 
 def _embedded(column: pa.Array) -> pa.Array:
-    """JSON text unchanged. A value that is not valid JSON becomes a JSON string."""
+    """Returns JSON text unchanged. A value that is not valid JSON becomes a JSON string."""
     text = column.cast(TEXT)
     # A loop, because one invalid value would make the whole object invalid, and only a parser can detect it.
     return pa.array([_valid(value) for value in text.to_pylist()], TEXT)
@@ -314,7 +314,7 @@ def _valid(value: str | None) -> str | None:
 
 
 def _by_row(column: pa.Array) -> pa.Array:
-    """Slow fallback for types that Arrow cannot split into columns (unions)."""
+    """Writes the values one by one. This is slow, and only for types that Arrow cannot split into columns (unions)."""
     return pa.array([None if v is None else dumps(v) for v in column.to_pylist()], TEXT)
 
 

@@ -23,7 +23,7 @@ def data_uri_kind(text: str) -> str:
 
 
 def medium_in_text(text: str) -> bytes | None:
-    """The bytes of a `data:` URI, or of base64 whose first bytes are those of a medium. None for any other text."""
+    """Returns the bytes of a `data:` URI, or of base64 whose first bytes are those of a medium. None for any other text."""
     uri = _DATA_URI.match(text[:_LONGEST_MARK])
     if uri is not None:
         return _decoded(unquote_to_bytes(text[uri.end() :])) if uri[1] else unquote_to_bytes(text[uri.end() :])
@@ -41,7 +41,9 @@ def _decoded(text: bytes) -> bytes | None:
 
 
 def media_in_turns(value: Any) -> Iterator[bytes]:
-    """The media in the parts of a conversation, in their order: `data:` URIs, `{data: base64}` and `{bytes: base64}`."""
+    """Returns the media in the parts of a conversation, in their order: `data:` URIs, `{data: base64}` and `{bytes:
+    base64}`.
+    """
     if isinstance(value, list):
         for item in value:
             yield from media_in_turns(item)

@@ -136,7 +136,7 @@ def _parts(value: Any) -> str:
 
 
 def _pairs(items: list[dict[str, Any]]) -> Talk:
-    """Turns from items with the keys `system`, `user` and `assistant`: one turn for each key that holds a string."""
+    """Returns turns from items with the keys `system`, `user` and `assistant`: one turn for each key that holds a string."""
     talk = Talk()
     for item in items:
         left = {k: v for k, v in item.items() if k not in ("system", "user", "assistant") and v is not None}

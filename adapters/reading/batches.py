@@ -149,7 +149,9 @@ def _plain_list(column: pa.Array) -> pa.Array:
 
 
 def _run_of(column: pa.Array) -> pa.Array:
-    """Run-end encoded values as a dictionary array. It stays small, and `decoded` later decodes it in bounded pieces."""
+    """Converts run-end encoded values to a dictionary array. It stays small, and `decoded` later decodes it in bounded
+    pieces.
+    """
     first, count = column.find_physical_offset(), column.find_physical_length()
     ends = numbers(column.run_ends)[first : first + count].astype(np.int64) - column.offset
     lengths = np.diff(np.minimum(ends, len(column)), prepend=0)
@@ -158,7 +160,8 @@ def _run_of(column: pa.Array) -> pa.Array:
 
 
 def decoded(batch: pa.RecordBatch, name: str, max_row_bytes: int) -> Iterator[pa.RecordBatch]:
-    """The batch with dictionaries decoded, in pieces of at most BATCH_BYTES of decoded values. A larger row is a piece alone.
+    """Yields the batch with dictionaries decoded, in pieces of at most BATCH_BYTES of decoded values. A larger row is a
+    piece alone.
 
     Raises SourceTooLargeError if the decoded values of a row exceed `max_row_bytes`.
     """

@@ -32,7 +32,7 @@ class Named:
 
 
 def named(batch: pa.RecordBatch, labels: Labels) -> pa.RecordBatch:
-    """`batch` with class numbers replaced by names, as in `Named`. Numbers out of range, such as -1, become null."""
+    """Returns `batch` with class numbers replaced by names, as in `Named`. Numbers out of range, such as -1, become null."""
     for column, names in labels:
         at = batch.schema.get_field_index(column)
         if at < 0:

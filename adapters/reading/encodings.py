@@ -55,7 +55,7 @@ class EncodingDecision:
 
 
 def codec_of(label: str) -> str:
-    """Python's name of a text encoding, or "" if there is none."""
+    """Returns Python's name of a text encoding, or "" if there is none."""
     try:
         info = codecs.lookup(label)
     except LookupError:

@@ -85,7 +85,7 @@ _HEADS: ContextVar[Heads | None] = ContextVar("heads", default=None)
 
 @contextmanager
 def with_heads(heads: Heads) -> Iterator[None]:
-    """Within this context, `head` and `raw_head` use the bytes that `heads` has."""
+    """During this block, `head` and `raw_head` use the bytes that `heads` has."""
     token = _HEADS.set(heads)
     try:
         yield

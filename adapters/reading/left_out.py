@@ -44,7 +44,7 @@ _PATTERNS = (
 
 
 def why_left_out(name: str) -> str:
-    """The reason why a file or a folder with this name is never data. "" if it may be data."""
+    """Returns the reason why a file or a folder with this name is never data. "" if it may be data."""
     if any(name == kept or name.endswith("/" + kept) for kept in _KEPT):
         return ""
     for part in name.replace("!/", "/").split("/"):

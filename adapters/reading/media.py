@@ -100,7 +100,7 @@ def probe(data: bytes, expected: str = "") -> Probe:
 
 
 def _unknown(data: bytes) -> str:
-    """What the bytes are instead of a medium, in words."""
+    """Returns what the bytes are instead of a medium, in words."""
     if not data:
         return "the file is empty"
     page = re.match(rb"\s*(?:\xef\xbb\xbf)?\s*<(?:!doctype html|html|head|\?xml)", data[:512], re.IGNORECASE)

@@ -63,7 +63,7 @@ def json_column(values: Iterable[object]) -> pa.Array:
 
 
 def dumps(value: object) -> bytes:
-    """`value` as JSON. Integers of any size stay exact."""
+    """Returns `value` as JSON. Integers of any size stay exact."""
     try:
         return orjson.dumps(value)
     except TypeError:  # an integer over 64 bits, or a lone surrogate, which is refused when the JSON is parsed again
@@ -284,7 +284,7 @@ def _places(text: Bytes, test: Test) -> npt.NDArray[np.int64]:
 
 
 def line_count(block: bytes) -> int:
-    """The number of line ends in the block."""
+    """Returns the number of line ends in the block."""
     return _count(np.frombuffer(block, np.uint8), _is_break)
 
 
@@ -356,7 +356,7 @@ def _column(values: list[Any]) -> pa.Array | None:
 
 
 def _lists_of_scalars(values: list[Any]) -> pa.Array | None:
-    """Lists of one scalar type and nulls. pyarrow.json reads them incorrectly if a null comes first."""
+    """Returns lists of one scalar type and nulls as a column. pyarrow.json reads them incorrectly if a null comes first."""
     lists = [v for v in values if v is not None]
     if not all(type(v) is list for v in lists) or len({type(x) for v in lists for x in v} - {type(None)}) != 1:
         return None

@@ -115,7 +115,9 @@ def _stated(name: str, by: SplitBy) -> str:
 
 
 def split_called(word: str) -> str:
-    """Returns the split for a user's own word: `dev` is validation; characters that mixes use become "_"."""
+    """Returns the split that a user's word means: `dev` means validation. Characters that have a meaning in mixes
+    become "_".
+    """
     return split_named(word) or re.sub(r"[^\w.-]+", "_", word)
 
 
@@ -170,7 +172,9 @@ def _of_base(base: str, *, free: bool) -> str:
 
 
 def _settled(named: dict[str, str], *, free: bool) -> dict[str, str]:
-    """Returns `named`, with a split for the names that had none. `free` says that the names are those of media and texts."""
+    """Returns `named`, with a split or a mark for the names that had none. `free` says that people chose the names
+    freely, as those of pictures and texts.
+    """
     without = [name for name, split in named.items() if not split]
     some = set(named.values()) - {""}
     if not some or not without:

@@ -65,7 +65,7 @@ class PieceStream:
         return got
 
     def read(self, count: int) -> bytes:
-        """`count` bytes, fewer only at the end."""
+        """Returns `count` bytes, fewer only at the end."""
         got: list[memoryview] = []
         while count > 0 and (some := self._some(count)):
             got.append(some)
@@ -90,7 +90,7 @@ class FileStream:
         self.position = 0
 
     def read(self, count: int) -> bytes:
-        """`count` bytes, fewer only at the end."""
+        """Returns `count` bytes, fewer only at the end."""
         data = self._file.read(min(count, max(self._size - self.position, 0)))
         self.position += len(data)
         return data
@@ -176,7 +176,7 @@ def body(stream: ByteStream, member: Member, name: str, limit: int, setting: str
 
 
 def unsafe_name(name: str) -> str:
-    """The reason why a member's name is refused, or ""."""
+    """Returns the reason why a member's name is refused, or ""."""
     if not name or "\x00" in name:
         return "its name is empty or holds a NUL"
     if name.startswith(("/", "\\")) or (len(name) > 1 and name[1] == ":" and name[0].isalpha()):

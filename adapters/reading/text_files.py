@@ -67,8 +67,8 @@ def _sample(path: str) -> bytes:
 
 
 def with_file_encodings(adapter: object, shards: Sequence[Shard]) -> list[Shard]:
-    """The shards with the encodings of their files, if the adapter reads text. The encodings of other shards are decided when they
-    are read.
+    """Returns the shards with the encodings of their files, if the adapter reads text. The encodings of other shards
+    are decided when they are read.
 
     Shards of whole documents stay as they are: each document has its own encoding.
     """

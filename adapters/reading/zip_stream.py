@@ -103,7 +103,9 @@ def _refuse(info: zipfile.ZipInfo, file: BinaryIO, name: str) -> None:
 
 
 def target_of(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> str:
-    """The path to which a symbolic link points, from the archive's root; "" if it leads out, or the member is not a link."""
+    """Returns the path to which a symbolic link points, from the archive's root; "" if it leads out, or the member is
+    not a link.
+    """
     if not _is_link(info) or info.file_size > MAX_LINK_BYTES:
         return ""
     try:

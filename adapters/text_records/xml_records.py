@@ -171,7 +171,9 @@ def row_of(element: _Element) -> dict[str, Any]:
 
 
 def _value(element: _Element) -> Any:
-    """Text for an element of text alone; else a mapping, or the element's content as XML if text stands between elements."""
+    """Returns the value of an element: its text, or a mapping of its children. If it mixes text and children, its
+    content as XML.
+    """
     children = [part for part in element.parts if isinstance(part, _Element)]
     text = "".join(part for part in element.parts if isinstance(part, str))
     attributes = {_ATTRIBUTE + name: value for name, value in element.attributes.items()}

@@ -90,7 +90,7 @@ def delimited(files: SourceFiles, adapter: Any, shard: Shard) -> Iterator[Source
 
 @contextmanager
 def _table(shard: Shard) -> Iterator[tuple[sqlite3.Connection, str]]:
-    """The database, and the quoted name of the shard's table."""
+    """Returns the database, and the quoted name of the shard's table."""
     uri = f"{Path(local_path(shard.path) or '').absolute().as_uri()}?mode=ro&immutable=1"
     with closing(sqlite3.connect(uri, uri=True)) as base:
         yield base, '"' + shard.member.replace('"', '""') + '"'

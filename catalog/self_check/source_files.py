@@ -33,7 +33,7 @@ def is_local(path: str) -> bool:
 
 
 def _plain(raw: IO[bytes]) -> IO[bytes]:
-    """The decompressed content of a file, or the file itself if it is not compressed."""
+    """Returns the decompressed content of a file, or the file itself if it is not compressed."""
     head = raw.read(6)
     raw.seek(0)
     if head.startswith(b"\x1f\x8b"):
@@ -160,7 +160,7 @@ class SourceFiles:
 
     @contextmanager
     def opened(self, path: str) -> Iterator[IO[bytes]]:
-        """The decompressed content of a local file or of an archive's member."""
+        """Opens the decompressed content of a local file or of an archive's member."""
         with ExitStack() as stack:
             match = _MEMBER.match(path)
             raw = self._member(match) if match else Path(local_path(path) or "").open("rb")  # noqa: SIM115

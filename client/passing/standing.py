@@ -40,7 +40,9 @@ def _raised(error: Exception) -> NoReturn:
 
 @dataclass
 class Standing:
-    """The only record of a dataset's position. A dataset and each loader made from it have separate records."""
+    """The position of a dataset, and the pass that is running. No other object stores the position. A loader has its
+    own copy of this.
+    """
 
     start: int = 0  # the position at which the next pass begins
     epoch: int = 0

@@ -48,7 +48,7 @@ from typing import ClassVar
 
 
 def one_line(text: object, limit: int = 500) -> str:
-    """`text` on one line, with control characters escaped, cut to `limit` characters. Safe to print and to log."""
+    """Returns `text` on one line, with control characters escaped, cut to `limit` characters. Safe to print and to log."""
     raw = str(text)
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in raw[: limit + 1])
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"

@@ -118,7 +118,7 @@ class TextStream:
         return False
 
     def mean_row_bytes(self) -> float:
-        """Approximate mean size of a sample in bytes, before it is rendered."""
+        """Returns the approximate mean size of a sample in bytes, before it is rendered."""
         return self._samples.mean_row_bytes()
 
     def read_at(self, positions: npt.NDArray[np.int64]) -> pa.RecordBatch:

@@ -192,7 +192,9 @@ def _filled(column: pa.Array) -> pa.Array:
 
 
 def _utf8(column: pa.Array) -> pa.Array:
-    """Bytes as text; null for values that are not UTF-8. Falls back to a loop, because Arrow fails on the first bad row."""
+    """Decodes bytes to text; null for values that are not UTF-8. Falls back to a loop, because Arrow fails on the first
+    bad row.
+    """
     try:
         return column.cast(TEXT)
     except pa.ArrowInvalid:

@@ -66,7 +66,7 @@ def _one(fields: Fields, name: str) -> pa.Array:
 
 
 def _of_turns(fields: Fields, name: str) -> pa.Array:
-    """The media inside the turns of each row. The turns keep their parts in `extra`."""
+    """Returns the media inside the turns of each row. The turns keep their parts in `extra`."""
     column, _ = fields.column(name)
     values = parsed(column) if is_text(column.type) else fields.values(name)
     found = [list(media_in_turns(value)) for value in values]
@@ -78,7 +78,7 @@ def _of_turns(fields: Fields, name: str) -> pa.Array:
 
 
 def _from_text(column: pa.Array) -> tuple[pa.Array, pa.Array]:
-    """The media that texts hold as base64 or `data:` URIs, and the texts that hold none."""
+    """Returns the media that texts hold as base64 or `data:` URIs, and the texts that hold none."""
     if not pc.any(pc.match_substring_regex(column, _MAY_BE_MEDIUM)).as_py():
         return pa.nulls(len(column), pa.large_binary()), column.cast(pa.string())
     # A loop, because Arrow has no base64.
@@ -133,7 +133,7 @@ def _leave(fields: Fields, name: str, keys: list[str]) -> None:
 
 
 def _described(data: pa.Array, uri: pa.Array, given: dict[str, pa.Array]) -> pa.Array:
-    """Media with their type and size. Values that the source does not state are read from the first bytes."""
+    """Returns the media with their type and size. Values that the source does not state are read from the first bytes."""
     # Row by row, because each header may have a different format. Copies at most HEAD_BYTES of each medium.
     found = [headers.probe(head) for head in _heads(data)]
     columns: dict[str, pa.Array] = {

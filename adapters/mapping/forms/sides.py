@@ -70,7 +70,9 @@ def _time(fields: Fields, name: str) -> None:
 
 
 def parse_times(text: pa.Array) -> pa.Array:
-    """ISO 8601 text as UTC times. A time without a zone is taken as UTC. Any other text becomes null; no row raises an error."""
+    """Converts ISO 8601 text to UTC times. A time without a zone is taken as UTC. Any other text becomes null; no row
+    raises an error.
+    """
     if _all_exact(text):
         return _cast(text, _UTC)  # the usual case; takes a third of the time
     fits = filled(pc.match_substring_regex(text, ISO), False)

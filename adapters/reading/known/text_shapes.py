@@ -23,7 +23,9 @@ _SENTENCE_END = re.compile(r"[.!?…。！？][\"'”’)»]*\s*$")
 
 
 def shape_of(text: str, lines: Sequence[str]) -> str:
-    """What the structure is called, or "" for prose. `lines` are the text's lines that are neither blank nor comments."""
+    """Returns what the structure is called, or "" for prose. `lines` are the text's lines that are neither blank nor
+    comments.
+    """
     lines = lines[:MOST_LINES]
     if len(lines) < MIN_SHAPE_LINES:
         return ""

@@ -9,7 +9,9 @@ import warnings
 
 
 def main() -> None:
-    """The entry point of `choline-data`: errors on one line, exit code 1 (2 usage, 3 needs a choice, 130 interrupted)."""
+    """Runs `choline-data`. Prints an error on one line. Exit codes: 1 error, 2 usage, 3 a choice is needed, 130
+    interrupted.
+    """
     from choline_data.cli.app import app
     from choline_data.cli.output import report_error
     from choline_data.errors import CholineDataError

@@ -24,7 +24,7 @@ def show_account(account: Sequence[FileAccount], *, every: bool) -> None:
 
 
 def encoding_lines(encodings: Mapping[str, str]) -> list[str]:
-    """One line for each encoding other than UTF-8, with the names of its files."""
+    """Returns one line for each encoding other than UTF-8, with the names of its files."""
     by_encoding: dict[str, list[str]] = {}
     for file, encoding in encodings.items():
         by_encoding.setdefault(encoding, []).append(file)
@@ -32,7 +32,7 @@ def encoding_lines(encodings: Mapping[str, str]) -> list[str]:
 
 
 def account_as_json(account: Sequence[FileAccount], *, every: bool) -> dict[str, Any]:
-    """The number of files of each role; with `every`, also each file."""
+    """Returns the number of files of each role; with `every`, also each file."""
     counts = {role.replace(" ", "_"): len(files) for role, files in names_by_role(account).items()}
     return {"files": counts, **({"account": [_as_json(file) for file in account]} if every else {})}
 

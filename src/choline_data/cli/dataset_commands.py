@@ -21,7 +21,7 @@ def _summary(entry: Entry) -> dict[str, Any]:
 
 
 def list_datasets(home: str, *, as_json: bool) -> None:
-    """`choline-data list`."""
+    """Runs `choline-data list`."""
     entries = list(Catalog(Home(home or None)).entries().values())
     if as_json:
         for entry in entries:
@@ -40,7 +40,7 @@ def list_datasets(home: str, *, as_json: bool) -> None:
 
 
 def search_datasets(home: str, query: list[str], *, as_json: bool) -> None:
-    """`choline-data search`."""
+    """Runs `choline-data search`."""
     from choline_data.catalog.cards import packaged_cards
     from choline_data.catalog.search import search
 
@@ -69,7 +69,7 @@ def search_datasets(home: str, query: list[str], *, as_json: bool) -> None:
 
 
 def show_dataset(home: str, name: str, *, as_json: bool) -> None:
-    """`choline-data show`."""
+    """Runs `choline-data show`."""
     from choline_data.catalog.cards import packaged_cards
 
     where = Home(home or None)
@@ -109,7 +109,7 @@ def _batches(home: Home, entry: Entry, rows: int) -> list[dict[str, Any]]:
 
 
 def head_dataset(home: str, name: str, count: int, *, as_json: bool) -> None:
-    """`choline-data head`."""
+    """Runs `choline-data head`."""
     from choline_data.schema import SCHEMA
 
     where = Home(home or None)
@@ -125,7 +125,9 @@ def head_dataset(home: str, name: str, count: int, *, as_json: bool) -> None:
 
 
 def verify_datasets(home: str, name: str, *, as_json: bool) -> int:
-    """`choline-data verify`: every byte of every file, every block, every count. The exit code is 1 if something is wrong."""
+    """Runs `choline-data verify`: checks every byte of every file, every block and every count. Returns 1 if something
+    is wrong.
+    """
     from choline_data.upkeep.check import check
 
     report = check(Home(home or None), name)
@@ -159,7 +161,7 @@ def _say(step: str) -> None:
 
 
 def repair_datasets(home: str, name: str, *, workers: int, as_json: bool) -> int:
-    """`choline-data repair`. Returns the exit code, 1 if something is still damaged."""
+    """Runs `choline-data repair`. Returns the exit code, 1 if something is still damaged."""
     from choline_data.catalog.repair import repair
 
     done = repair(
@@ -190,7 +192,7 @@ def repair_datasets(home: str, name: str, *, workers: int, as_json: bool) -> int
 
 
 def remove_dataset(home: str, name: str, *, as_json: bool) -> None:
-    """`choline-data rm`."""
+    """Runs `choline-data rm`."""
     gone = Catalog(Home(home or None)).remove(name)
     if as_json:
         emit(_summary(gone))
@@ -202,7 +204,7 @@ def remove_dataset(home: str, name: str, *, as_json: bool) -> None:
 
 
 def run_sql(home: str, query: str, *, as_json: bool) -> None:
-    """`choline-data sql`."""
+    """Runs `choline-data sql`."""
     from choline_data.catalog.sql import query_home
 
     answer = query_home(Home(home or None), query)
@@ -218,7 +220,7 @@ def run_sql(home: str, query: str, *, as_json: bool) -> None:
 
 
 def export_dataset(home: str, name: str, to: str, out: str, *, as_json: bool) -> None:
-    """`choline-data export`."""
+    """Runs `choline-data export`."""
     from choline_data.catalog.export import export
 
     where = Home(home or None)

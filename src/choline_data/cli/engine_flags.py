@@ -20,6 +20,6 @@ class EngineFlagsCommand(HelpCommand):
 
 
 def engine_flags(ctx: typer.Context) -> tuple[str, ...]:
-    """The arguments after `--`."""
+    """Returns the arguments after `--`."""
     flags: tuple[str, ...] = ctx.meta[__name__]
     return flags

@@ -14,7 +14,7 @@ _NAMES = 6  # the largest number of dataset names on one line
 
 
 def collect_garbage(home: str, *, keep_days: float, dry_run: bool, wait: float, as_json: bool) -> None:
-    """`choline-data gc`."""
+    """Runs `choline-data gc`."""
     done = collect(Home(home or None), keep_days=keep_days, dry_run=dry_run, wait=wait)
     if as_json:
         kept = {
@@ -39,7 +39,7 @@ def collect_garbage(home: str, *, keep_days: float, dry_run: bool, wait: float, 
 
 
 def pin_dataset(home: str, name: str, *, as_json: bool) -> None:
-    """`choline-data pin`: pins a revision, or lists the pins."""
+    """Runs `choline-data pin`: pins a revision, or lists the pins."""
     where = Home(home or None)
     if name:
         _show_pins([pin(where, *name.partition("@")[::2])], "is pinned", as_json=as_json)
@@ -51,7 +51,7 @@ def pin_dataset(home: str, name: str, *, as_json: bool) -> None:
 
 
 def unpin_dataset(home: str, name: str, *, as_json: bool) -> None:
-    """`choline-data unpin`."""
+    """Runs `choline-data unpin`."""
     _show_pins(unpin(Home(home or None), *name.partition("@")[::2]), "is not pinned any more", as_json=as_json)
 
 

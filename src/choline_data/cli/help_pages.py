@@ -28,7 +28,7 @@ class HelpCommand(TyperCommand):
     """A command whose help fits the terminal."""
 
     def get_help(self, ctx: Any) -> str:
-        """The help page."""
+        """Returns the help page."""
         ctx.formatter_class = PageFormatter
         return super().get_help(ctx)
 
@@ -37,7 +37,7 @@ class HelpGroup(TyperGroup):
     """A group of commands whose help fits the terminal."""
 
     def get_help(self, ctx: Any) -> str:
-        """The help page."""
+        """Returns the help page."""
         ctx.formatter_class = PageFormatter
         return super().get_help(ctx)
 

@@ -27,7 +27,7 @@ def report_error(error: CholineDataError, *, as_json: bool) -> None:
 
 
 def shown(value: Any, limit: int = 200) -> str:
-    """A value for people: on one line, with control characters escaped, shortened to `limit`."""
+    """Returns a value as text for people: on one line, with control characters escaped, shortened to `limit`."""
     if isinstance(value, bytes):
         return f"<{len(value):,} bytes>"
     if isinstance(value, list | tuple):
@@ -40,7 +40,7 @@ def shown(value: Any, limit: int = 200) -> str:
 
 
 def size(count: float) -> str:
-    """A number of bytes with a unit, such as "1.5 MB"."""
+    """Returns a number of bytes with a unit, such as "1.5 MB"."""
     for unit in ("B", "kB", "MB", "GB", "TB"):
         if count < 1000 or unit == "TB":
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
@@ -49,7 +49,7 @@ def size(count: float) -> str:
 
 
 def counted(number: int, what: str) -> str:
-    """A number and a noun in singular or plural: "1 file", "20 files"."""
+    """Returns a number and a noun in singular or plural: "1 file", "20 files"."""
     return f"{number:,} {what}{'s' * (number != 1)}"
 
 

@@ -13,7 +13,7 @@ from choline_data.places.home import Home
 
 
 def serve(**options: Any) -> int:
-    """`choline-data serve`: runs the server and returns its exit code."""
+    """Runs `choline-data serve`. Returns the exit code of the server."""
     from choline_data.service.serve import run
 
     home = options.pop("home")
@@ -35,7 +35,7 @@ def stream(
     where: str,
     token_file: str,
 ) -> None:
-    """`choline-data stream`: writes samples to standard output, for pipes."""
+    """Runs `choline-data stream`: writes samples to standard output, for pipes."""
     import orjson
 
     from choline_data.json_values import plain
@@ -75,12 +75,12 @@ def _mix(text: str) -> str | Path:
 
 
 def _home_beside(server: str, home: str) -> str | None:
-    """The home to read. With a server, a home from the environment is not used; one from `--home` is refused later."""
+    """Returns the home to read. With a server, a home from the environment is not used; one from `--home` is refused later."""
     return None if not home or (server and home == os.environ.get("CHOLINE_DATA_HOME")) else home
 
 
 def tokenize(home: str, names: list[str], *, tokenizer: str, boundary: str, workers: int, as_json: bool) -> None:
-    """`choline-data tokenize`: stores the tokens of datasets."""
+    """Runs `choline-data tokenize`: stores the tokens of datasets."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -107,7 +107,7 @@ def tokenize(home: str, names: list[str], *, tokenizer: str, boundary: str, work
 
 
 def explain(home: str, mix: str, *, tokens: float, as_json: bool) -> None:
-    """`choline-data mix explain`."""
+    """Runs `choline-data mix explain`."""
     from dataclasses import asdict
 
     from choline_data.mix.explain import explain as told
@@ -138,7 +138,7 @@ def explain(home: str, mix: str, *, tokens: float, as_json: bool) -> None:
 
 
 def import_mix(home: str, text: str) -> None:
-    """`choline-data mix import`: converts a mix of another tool, from a file, standard input or the argument itself."""
+    """Runs `choline-data mix import`: converts a mix of another tool, from a file, standard input or the argument itself."""
     from choline_data.mix.foreign import import_mix as read
     from choline_data.store import Catalog
 

@@ -34,7 +34,7 @@ class Message:
         return [self.header, *self.body]
 
     def checksum(self) -> int:
-        """xxh3-64 of the message."""
+        """Returns the xxh3-64 of the message."""
         digest = xxhash.xxh3_64(self.header)
         for part in self.body:
             digest.update(part)

@@ -44,7 +44,7 @@ class Parts(Protocol):
         """Returns where each string or value of bytes lies: its buffer, its start and its length."""
 
     def lists(self) -> tuple[Ints, Ints, Parts]:
-        """For each list its start among all items and its length; and the items of all lists as one column."""
+        """Returns for each list its start among all items and its length; and the items of all lists as one column."""
 
     def field(self, index: int) -> Parts:
         """Returns the column of one field of a struct column."""
@@ -110,7 +110,7 @@ class ArrowParts:
         return Spans(lengths, starts, buffers, bases, held)
 
     def lists(self) -> tuple[Ints, Ints, Parts]:
-        """For each list its start among all items and its length; and the items of all lists as one column."""
+        """Returns for each list its start among all items and its length; and the items of all lists as one column."""
         starts, lengths, items = [], [], []
         at = 0
         for array in self._arrays:
@@ -227,7 +227,7 @@ class BlockParts:
         return _joined(self._slices(np.uint8, 1, dtype.itemsize, 0)).view(dtype)
 
     def _slices(self, memory: Any, buffer: int, width: int, more: int) -> list[npt.NDArray[Any]]:
-        """For each block, the numbers of its rows: `width` numbers per row, and `more` numbers after the last row."""
+        """Returns, for each block, the numbers of its rows: `width` numbers per row, and `more` numbers after the last row."""
         arrays = self._blocks.memory(memory)
         firsts = self._blocks.buffers[:, self._place.buffer + buffer] // arrays[0].itemsize
         return [
@@ -251,7 +251,7 @@ class BlockParts:
         return Spans(lengths, starts, files, self._blocks.maps, 0)
 
     def lists(self) -> tuple[Ints, Ints, Parts]:
-        """For each list its start among all items and its length; and the items of all lists as one column."""
+        """Returns for each list its start among all items and its length; and the items of all lists as one column."""
         ends = self._ends()
         firsts = [int(of_block[0]) for of_block in ends]
         counts = [int(of_block[-1]) - first for of_block, first in zip(ends, firsts, strict=True)]

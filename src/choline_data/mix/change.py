@@ -93,7 +93,8 @@ def changed(
     until: int | None = None,
     steps: int = 1,
 ) -> Recipe:
-    """The recipe with these weights from `at` on. With `until`, the shares change in `steps` equal steps from `at` to `until`.
+    """Returns the recipe with these weights from `at` on. With `until`, the shares change in `steps` equal steps from
+    `at` to `until`.
 
     A change at the position where the last segment starts replaces that segment.
     """

@@ -140,7 +140,7 @@ def _name(source: _Found) -> str:
 
 
 def _megatron(text: str, sizes: Mapping[str, int]) -> Imported:
-    """`--data-path 30 prefix_a 70 prefix_b`, or only prefixes."""
+    """Parses `--data-path 30 prefix_a 70 prefix_b`, or only prefixes."""
     try:
         words = shlex.split(text.replace("\\\n", " "), comments=True)
     except ValueError as error:
@@ -167,7 +167,7 @@ def _megatron(text: str, sizes: Mapping[str, int]) -> Imported:
 
 
 def _mosaic(streams: Mapping[Any, Any], sizes: Mapping[str, int]) -> Imported:
-    """`streams: {name: {remote, local, split, proportion | repeat | choose}}`."""
+    """Parses `streams: {name: {remote, local, split, proportion | repeat | choose}}`."""
     found = []
     for name, stream in streams.items():
         told = stream if isinstance(stream, Mapping) else {}
@@ -185,7 +185,7 @@ def _mosaic(streams: Mapping[Any, Any], sizes: Mapping[str, int]) -> Imported:
 
 
 def _axolotl(datasets: list[Any], sizes: Mapping[str, int]) -> Imported:
-    """`datasets: [{path, name, split, type, …}]`: all datasets, one after another or shuffled together."""
+    """Parses `datasets: [{path, name, split, type, …}]`: all datasets, one after another or shuffled together."""
     found = []
     for item in datasets:
         if not isinstance(item, Mapping) or not isinstance(item.get("path"), str):
@@ -208,7 +208,7 @@ def _axolotl(datasets: list[Any], sizes: Mapping[str, int]) -> Imported:
 
 
 def _hugging_face(text: str, sizes: Mapping[str, int]) -> Imported:
-    """`interleave_datasets([load_dataset(…), …], probabilities=[…], seed=…, stopping_strategy=…)`."""
+    """Parses `interleave_datasets([load_dataset(…), …], probabilities=[…], seed=…, stopping_strategy=…)`."""
     try:
         tree = ast.parse(text.strip())
     except (SyntaxError, ValueError, MemoryError) as error:

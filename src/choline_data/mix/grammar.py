@@ -211,7 +211,7 @@ def weight_of(value: object, name: str) -> Fraction:
 
 
 def epochs_of(value: object, name: str) -> Fraction | None:
-    """`max_epochs` as a fraction above 0, from a number or text such as "3/2". None means no limit."""
+    """Returns `max_epochs` as a fraction above 0, from a number or text such as "3/2". None means no limit."""
     if value is None:
         return None
     try:
@@ -286,7 +286,7 @@ class _Reader:
             )
 
     def _from_text(self, item: str) -> MixPart:
-        """`name:0.7`: the text after the last colon is the weight if it is a number."""
+        """Parses `name:0.7`. The text after the last colon is the weight if it is a number."""
         head, colon, tail = item.strip().rpartition(":")
         if colon and _NUMBER.fullmatch(tail.strip()):
             return self._named(head.strip(), {"weight": Fraction(tail.strip())})
@@ -391,7 +391,7 @@ def _splits(value: object, name: str) -> object:
 
 
 def _reference(text: str) -> tuple[str, str, str, str]:
-    """Dataset, revision, config and split of `name[@revision][:config][/split]`."""
+    """Returns dataset, revision, config and split of `name[@revision][:config][/split]`."""
     match = re.fullmatch(
         r"([^@:/]+)(?:@([0-9a-f]{4,64}))?(?::([^/\x00-\x1f]{1,128}))?(?:/([^/\x00-\x1f]{1,128}))?", text
     )

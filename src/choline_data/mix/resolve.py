@@ -241,7 +241,7 @@ class _Resolver:
         return _Leaf(source, share, measure)
 
     def per_sample(self, measure: Measure) -> Fraction:
-        """How many units (samples, tokens or bytes) one sample has."""
+        """Returns how many units (samples, tokens or bytes) one sample has."""
         if self._unit == "samples" or (self._unit == "tokens" and self._view == "tokens"):
             return Fraction(1)  # all packed rows have the same number of tokens
         amount = measure.tokens if self._unit == "tokens" else Fraction(measure.bytes)
@@ -352,7 +352,7 @@ def _normal(where: str) -> str:
 
 
 def _power(size: Fraction, temperature: Fraction) -> Fraction:
-    """size^temperature, computed with 24 digits and rounded to 19. The same on every machine."""
+    """Returns size^temperature, computed with 24 digits and rounded to 19. The result is the same on every machine."""
     if temperature == 1:
         return size
     base = _POWERS.divide(Decimal(size.numerator), Decimal(size.denominator))

@@ -40,7 +40,7 @@ def key_of(*parts: int | str) -> int:
 
 
 def keys_of(*parts: int | str, numbers: npt.NDArray[np.integer[Any]]) -> _Words:
-    """`key_of(*parts, *row)` for each row of a matrix of numbers."""
+    """Returns `key_of(*parts, *row)` for each row of a matrix of numbers."""
     head = _packed(parts)
     tails = np.empty(numbers.shape, _NUMBERS)
     tails["kind"], tails["number"] = b"i", numbers.astype(np.uint64)

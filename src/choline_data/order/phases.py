@@ -155,7 +155,7 @@ class Phases:
         return self.at(position - 1).served(position, self._seed) if position else np.zeros_like(self._caps)
 
     def ends(self) -> list[int | None]:
-        """For each source, the position from which it gives no more samples; None if it never runs out."""
+        """Returns, for each source, the position from which it gives no more samples; None if it never runs out."""
         out: list[int | None] = [None] * len(self._caps)
         while self._grow():
             pause()

@@ -70,7 +70,7 @@ class Plan:
         return counts
 
     def ends(self) -> list[int | None]:
-        """For each source, the position from which it gives no more samples; None if it never runs out."""
+        """Returns, for each source, the position from which it gives no more samples; None if it never runs out."""
         return [None] * self._phases.sources if self._repeats else self._phases.ends()
 
     def missing(self) -> list[int]:

@@ -50,7 +50,7 @@ class RunPlan:
         return counts
 
     def ends(self) -> list[int | None]:
-        """For each source, the position from which it gives no more samples; None if it never runs out."""
+        """Returns, for each source, the position from which it gives no more samples; None if it never runs out."""
         return [None if end is None else end * self._size for end in self._runs.ends()]
 
     def missing(self) -> list[int]:

@@ -185,7 +185,9 @@ class SourceOrder:
         return rows
 
     def _starts(self, window: Ints, short: Ints) -> Ints:
-        """`_window_start` for each of these windows. `short` is the place of the short block in the order of the epoch."""
+        """Returns `_window_start` for each of these windows. `short` is the place of the short block in the order of
+        the epoch.
+        """
         block = np.minimum(window * WINDOW_BLOCKS, self._blocks)
         return block * self.block_rows - np.where(short < block, self.block_rows - self._last, 0)
 
@@ -220,7 +222,9 @@ class SourceOrder:
         return (run.epoch + 1, 0) if repeats else None
 
     def rows_of(self, first: int, count: int) -> Ints:
-        """The rows of the revision at ranks first … first+count-1, computed from runs and ranges, for explanations and tests."""
+        """Returns the rows of the revision at ranks first … first+count-1, computed from runs and ranges, for
+        explanations and tests.
+        """
         out = np.empty(count, dtype=np.int64)
         for run in self.runs(np.arange(first, first + count, dtype=np.int64)):
             out[run.at] = self._places(run.epoch, run.window)[run.rows]

@@ -27,7 +27,7 @@ CRASHES = frozenset(
 )
 _PASSED_ON = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
 _SHOWN_BYTES = 64 << 10
-_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
+_PARENT_DEATH_SIGNAL = 1  # the prctl option PR_SET_PDEATHSIG: the signal that this process gets when its parent ends
 
 _note: Any = None
 

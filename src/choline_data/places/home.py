@@ -29,7 +29,7 @@ _COMPARED = 8 << 20  # bytes that are compared at a time
 
 
 def default_home() -> str:
-    """`CHOLINE_DATA_HOME`, else `~/.local/share/choline-data` (or below `XDG_DATA_HOME`)."""
+    """Returns `CHOLINE_DATA_HOME`, else `~/.local/share/choline-data` (or below `XDG_DATA_HOME`)."""
     stated = os.environ.get("CHOLINE_DATA_HOME")
     if stated:
         return stated
@@ -107,7 +107,7 @@ class Home:
             raise SourceNotFoundError(f"The home has no {name}.", remedy="Run `choline-data repair`.") from error
 
     def read_range(self, name: str, start: int, end: int) -> bytes:
-        """Bytes [start, end) of the object, in one ranged read."""
+        """Reads bytes [start, end) of the object, in one ranged read."""
         try:
             with self.reading(name):
                 if self.local:
@@ -326,7 +326,9 @@ class Home:
                 yield from (os.path.join(at, file) for file in files)
 
     def listed(self, folder: str) -> dict[str, tuple[int, float]]:
-        """For each object under a folder: its size in bytes and its last write time in seconds, as the storage reports them."""
+        """Returns, for each object under a folder, its size in bytes and its last write time in seconds, as the storage
+        states them.
+        """
         if not self.local:
             root = self.path("")
             with self.reading(folder):

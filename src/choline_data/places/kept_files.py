@@ -14,7 +14,7 @@ from choline_data.places.pins import without_pin
 
 
 def kept_folder() -> Path:
-    """`CHOLINE_DATA_CACHE`, else `~/.cache/choline-data` (or below `XDG_CACHE_HOME`)."""
+    """Returns `CHOLINE_DATA_CACHE`, else `~/.cache/choline-data` (or below `XDG_CACHE_HOME`)."""
     stated = os.environ.get("CHOLINE_DATA_CACHE")
     if stated:
         return Path(stated)
@@ -22,7 +22,7 @@ def kept_folder() -> Path:
 
 
 def kept_name(location: str) -> Path | None:
-    """Where the file is or will be kept. None if its checksum is not known."""
+    """Returns where the file is or will be kept. None if its checksum is not known."""
     _, pin = without_pin(location)
     if not pin.checksum or pin.size < 0:
         return None

@@ -58,7 +58,7 @@ def stated_pin(response: Any) -> FilePin:
 
 
 def _charset(content_type: str) -> str:
-    """The charset that a `Content-Type` states, or ""."""
+    """Returns the charset that a `Content-Type` states, or ""."""
     header = Message()
     header["Content-Type"] = content_type
     return header.get_content_charset("")

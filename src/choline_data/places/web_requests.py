@@ -87,7 +87,7 @@ def _session_of(process: int) -> Any:
 
 @contextmanager
 def answer(location: str, method: str = "GET", **headers: str) -> Iterator[Any]:
-    """The server's answer to one request, which may be an error. The body is not yet read."""
+    """Provides the server's answer to one request, which may be an error. The body is not read yet."""
     url, own = request_of(location)
     session = _session_of(os.getpid())  # a forked process must not use the sockets of its parent
     import requests

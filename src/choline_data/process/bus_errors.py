@@ -24,8 +24,9 @@ SUPPORTED = sys.platform == "linux" and sys.maxsize > 1 << 32
 _SA_SIGINFO, _MAP_FIXED = 0x4, 0x10
 _SIG_DFL, _SIG_IGN = 0, 1
 _CODE_AT, _ADDRESS_AT = 8, 16  # byte offsets of si_code and si_addr in siginfo_t, on 64-bit Linux
-# The most signals in a row that go to the previous handler, for a fault at one address and for a signal without an address.
-# There is a limit because the previous handler may send the signal back to ours.
+# The largest number of successive signals that are passed to the previous handler: for a fault at one address, and
+# for a signal without an address. The number is limited because the previous handler may send the signal back to
+# ours.
 _MOST_FAULTS, _MOST_SENT = 100, 1
 
 _HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)

@@ -61,7 +61,7 @@ class Pages:
         self._most = None
 
     def resident(self) -> tuple[int, int]:
-        """Resident bytes of this process, and those of them that are pages of files, including libraries."""
+        """Returns the resident bytes of this process, and how many of them are pages of files, including libraries."""
         _, whole, files, *_ = os.pread(self._statm, 128, 0).split()
         return int(whole) * _PAGE, int(files) * _PAGE
 

@@ -348,7 +348,8 @@ class BlockFile:
         return body
 
     def numbers(self, blocks: Ints, header: Header) -> tuple[Ints, Ints] | None:
-        """For each of these blocks of the mapped file: the null count of each node, and the file offset of each buffer.
+        """Returns, for each of these blocks of the mapped file, the null count of each node and the file offset of each
+        buffer.
 
         None if the blocks can't be read in this way: the file is not mapped or is too large for a view's offset, or a
         block is compressed or was not written by this library.

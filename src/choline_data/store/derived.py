@@ -125,7 +125,9 @@ class Derived:
 
     @contextlib.contextmanager
     def making(self, what: str) -> Iterator[None]:
-        """A lock for the making of large objects: one thread at a time. Raises UnavailableError after `wait` seconds."""
+        """Holds a lock during the block, so that one thread at a time makes large objects. Raises UnavailableError
+        after `wait` seconds.
+        """
         if not self._making.acquire(timeout=-1 if self.wait is None else self.wait):
             raise UnavailableError(f"{what} are being made for another request.", remedy="Ask again in a minute.")
         try:

@@ -213,7 +213,7 @@ class InPlaceRevision(Revision):
     def views(
         self, start: int, stop: int, columns: Sequence[str] | None, touched: list[MappedFile]
     ) -> list[pa.RecordBatch]:
-        """The same as `read`, because no file is mapped."""
+        """Returns the same as `read`, because no file is mapped."""
         return self.read(start, stop, columns)
 
     def _of_file(self, number: int, start: int, stop: int, extra: bool) -> list[pa.RecordBatch]:

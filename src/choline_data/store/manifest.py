@@ -80,7 +80,7 @@ class Manifest:
         return _digest(self.columns, self.block_rows, self.constants, rows)
 
     def with_about(self, about: dict[str, Any]) -> Manifest:
-        """The same manifest with another `about`, the description of how the revision was made."""
+        """Returns the same manifest with another `about`, the description of how the revision was made."""
         return replace(self, about=about)
 
     def encode(self) -> builtins.bytes:
@@ -198,7 +198,7 @@ class AnyManifest(Protocol):
         """Returns the manifest as bytes, as the home stores it."""
 
     def with_about(self, about: dict[str, Any]) -> Self:
-        """The same manifest with another `about`, the description of how the revision was made."""
+        """Returns the same manifest with another `about`, the description of how the revision was made."""
 
 
 def store_manifest(
@@ -272,7 +272,7 @@ def _is_sealed(home: Home, revision: str) -> bool:
 
 
 def rejects_fault(home: Home, revision: str) -> str | None:
-    """What is wrong with the revision's rejects, in words; None if they agree with the manifest."""
+    """Returns what is wrong with the revision's rejects, in words; None if they agree with the manifest."""
     name = rejects_name(revision)
     try:
         stated = about_of(home, revision).get(REJECTS)

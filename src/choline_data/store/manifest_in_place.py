@@ -82,7 +82,7 @@ class ManifestInPlace:
         return sealing.sealed(manifest_name(self.revision), encode)
 
     def with_about(self, about: dict[str, Any]) -> ManifestInPlace:
-        """The same manifest with another `about`, the description of how the revision was made."""
+        """Returns the same manifest with another `about`, the description of how the revision was made."""
         return replace(self, about=about)
 
     @property

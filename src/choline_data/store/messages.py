@@ -46,7 +46,9 @@ class Messages:
         return Message(bytes(encoded[:size]), [encoded[size:]], len(encoded) - size)
 
     def ending(self, blocks: Sequence[tuple[int, int, int]]) -> bytes:
-        """The end of a file with messages at these (offset, header length, body length): the end mark and Arrow's footer."""
+        """Returns the end of a file with messages at these (offset, header length, body length): the end mark and
+        Arrow's footer.
+        """
         sink = pa.BufferOutputStream()
         with pa.ipc.new_file(sink, self._schema) as writer:
             for _ in blocks:

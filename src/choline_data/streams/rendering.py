@@ -112,7 +112,7 @@ def _around(pattern: str, roles: list[str]) -> pa.Array:
 
 
 def _joined(lists: pa.Array, values: pa.Array, separator: str) -> pa.Array:
-    """For each list, its texts joined with `separator`; null if the list is null or empty."""
+    """Returns, for each list, its texts joined with `separator`; null if the list is null or empty."""
     lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
     offsets = np.zeros(len(lists) + 1, np.int64)
     np.cumsum(lengths, out=offsets[1:])

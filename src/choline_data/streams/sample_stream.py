@@ -230,7 +230,7 @@ class SampleStream:
         return (*served.window_key, epoch, window)
 
     def placed(self, positions: Ints) -> tuple[npt.NDArray[np.uint16], Ints]:
-        """For each of these ascending positions: the source (its index in `recipe.sources`) and the rank in it."""
+        """Returns, for each of these ascending positions, the source (its index in `recipe.sources`) and the rank in it."""
         return placed(self.plan, positions)
 
     def locate(self, positions: Ints) -> Located:

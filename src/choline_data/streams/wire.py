@@ -46,7 +46,7 @@ def with_dictionaries(batch: pa.RecordBatch, schema: pa.Schema, names: Mapping[s
 
 
 def checksum(encoded: Any) -> int:
-    """xxh3-64 of the message. The reader compares it with the checksum that was sent."""
+    """Returns the xxh3-64 of the message. The reader compares it with the checksum that was sent."""
     return xxhash.xxh3_64_intdigest(encoded)
 
 

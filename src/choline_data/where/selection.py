@@ -203,7 +203,7 @@ class _Batch:
         return self._found[path]
 
     def mask(self, node: Node) -> pa.Array:
-        """For each row, whether the node is true for it; null if that is unknown."""
+        """Returns, for each row, whether the node is true for it; null if that is unknown."""
         match node:
             case And():
                 return _folded(pc.and_kleene, [self.mask(term) for term in node.terms])
