@@ -175,7 +175,9 @@ class Delimited:
                     "most likely a quote is never closed.",
                     remedy=_CLOSE,
                 ) from error
-            raise SourceDamagedError(f"{name}: {one_line(error, 200)}.") from error
+            raise SourceDamagedError(
+                f"{name}: {one_line(error, 200)}.", remedy="Mend the file, or leave it out."
+            ) from error
 
 
 def _as_stated(found: Dialect, text: str, header: str) -> Dialect:

@@ -311,7 +311,9 @@ def _validate(batch: pa.RecordBatch, name: str, group: int) -> None:
     try:
         batch.validate(full=True)
     except pa.ArrowInvalid as error:
-        raise SourceDamagedError(f"{name}: row group {group}: {one_line(error, 200)}") from error
+        raise SourceDamagedError(
+            f"{name}: row group {group}: {one_line(error, 200)}.", remedy="Fetch it again."
+        ) from error
 
 
 def detect(source: Source) -> list[FormatClaim]:

@@ -59,7 +59,10 @@ class Sqlite:
     def _chunks(self, shard: Shard) -> Iterator[SourceChunk]:
         with self._opened(shard.path, shard.name) as base:
             if shard.member not in _tables(base):
-                raise SourceDamagedError(f"{shard.name} has no table {one_line(shard.member, 60)!r}.")
+                raise SourceDamagedError(
+                    f"{shard.name} has no table {one_line(shard.member, 60)!r}.",
+                    remedy="Fetch the file again, and add it again.",
+                )
             cursor = base.execute(f"SELECT * FROM {_quoted(shard.member)} ORDER BY {_order(base, shard.member)}")
             names = [column[0] for column in cursor.description]
             batches.check_columns(pa.schema([pa.field(n, pa.null()) for n in names]), shard.origin)
@@ -83,12 +86,14 @@ class Sqlite:
                     yield base
             except sqlite3.DataError as error:
                 raise SourceTooLargeError(
-                    f"{name}: a row is over {self.max_row_bytes:,} bytes, the limit (max_row_bytes)."
+                    f"{name}: a row is over {self.max_row_bytes:,} bytes, the limit (max_row_bytes).",
+                    remedy="Write it again with smaller values.",
                 ) from error
             except (sqlite3.Error, UnicodeDecodeError) as error:
                 if "too big" in str(error):
                     raise SourceTooLargeError(
-                        f"{name}: a row is over {self.max_row_bytes:,} bytes, the limit (max_row_bytes)."
+                        f"{name}: a row is over {self.max_row_bytes:,} bytes, the limit (max_row_bytes).",
+                        remedy="Write it again with smaller values.",
                     ) from error
                 raise SourceDamagedError(
                     f"{name}: not readable as SQLite: {one_line(error, 160)}.", remedy="Fetch it again."

@@ -391,5 +391,5 @@ def _cut(home: Home, plan: IngestPlan, file: StoredFile, rows: int) -> StoredFil
             break
     done = writer.close()
     if done is None:
-        raise DataError(f"{plan.name}: the limit left no rows.")
+        raise DataError(f"{plan.name}: the limit left no rows.", remedy="Raise --limit.")
     return StoredFile(done.sha256, done.rows, done.bytes, file.source, file.split, file.config)

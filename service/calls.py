@@ -308,5 +308,9 @@ def _holds(entries: Mapping[str, Entry], source: RecipeSource) -> bool:
 def view_options(options: Mapping[str, str]) -> dict[str, str]:
     """Returns the view's options from a request. Raises InvalidOptionError if the options are too many or too long."""
     if len(options) > 32 or any(len(k) + len(v) > 4096 for k, v in options.items()):
-        raise InvalidOptionError("The view's options are too many or too long.", option="view_options")
+        raise InvalidOptionError(
+            "The view's options are too many or too long.",
+            remedy="At most 32, of 4096 bytes each.",
+            option="view_options",
+        )
     return dict(options)

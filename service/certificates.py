@@ -110,4 +110,6 @@ class Certificates:
 
 
 def _unreadable(option: str) -> InvalidOptionError:
-    return InvalidOptionError(f"--{option}: the file can't be read.", option=option.replace("-", "_"))
+    return InvalidOptionError(
+        f"--{option}: the file can't be read.", remedy="Check its path and its rights.", option=option.replace("-", "_")
+    )

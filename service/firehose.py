@@ -155,7 +155,9 @@ class Firehose:
                 option="target_message_bytes",
             )
         if request.max_row_count < 0:
-            raise InvalidOptionError(f"max_row_count {request.max_row_count} is not valid.", option="max_row_count")
+            raise InvalidOptionError(
+                f"max_row_count {request.max_row_count} is not valid.", remedy="Give 0 or more.", option="max_row_count"
+            )
         lane = lane_of(request.rank, request.world_size, request.batch_size, request.base_position)
         claim = claim_of(request)
         opened, start = await self._engine.opening(self._opened_at, principal, request)
@@ -219,7 +221,9 @@ class Firehose:
 
     def _by_ids(self, principal: Principal, request: pb.GetSamplesRequest) -> bytes:
         if any(len(sample) != 16 for sample in request.ids):
-            raise InvalidOptionError("An id has 16 bytes.", option="ids")
+            raise InvalidOptionError(
+                "An id of the request does not have 16 bytes.", remedy="Pass ids of samples.", option="ids"
+            )
         entry = self._calls.readable(principal, request.dataset)
         whole = {entry.name: {"split": "all"}}
         recipe = self._calls.resolved(principal, whole, shuffle=False, repeat=False)

@@ -31,7 +31,9 @@ def one_of(query: dict[str, list[str]], name: str, default: str = "") -> str:
     """Returns a parameter that may occur only once."""
     values = query.pop(name, [default])
     if len(values) > 1:
-        raise errors.InvalidOptionError(f"{name} is given more than once.", option=name)
+        raise errors.InvalidOptionError(
+            f"{name} is in the request more than once.", remedy="Give it once.", option=name
+        )
     return values[0]
 
 
@@ -39,7 +41,7 @@ def whole(query: dict[str, list[str]], name: str) -> int:
     """Returns a parameter that must be a whole number, 0 or above."""
     text = one_of(query, name, "0")
     if not (text.isascii() and text.isdigit() and len(text) <= 18):
-        raise errors.InvalidOptionError(f"{name} is a whole number, 0 or above.", option=name)
+        raise errors.InvalidOptionError(f"{name} is not valid.", remedy="Give a whole number, 0 or above.", option=name)
     return int(text)
 
 

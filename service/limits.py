@@ -85,11 +85,15 @@ class Limits:
             try:
                 changed[name] = known[name](value)
             except (ValueError, OverflowError) as error:
-                raise InvalidOptionError(f"The limit {name} can't be {value!r}.", option=name) from error
+                raise InvalidOptionError(
+                    f"The limit {name} can't be {value!r}.", remedy="Give a number.", option=name
+                ) from error
             # 0 is allowed for these limits: their value is then computed from `memory`.
             derived = changed[name] == 0 == getattr(cls(), name)
             if not (derived or 0 < changed[name] < 1 << 50):
-                raise InvalidOptionError(f"The limit {name} must be above 0.", option=name)
+                raise InvalidOptionError(
+                    f"The limit {name} can't be {value!r}.", remedy="Give a number above 0.", option=name
+                )
         return replace(cls(), **changed)  # type: ignore[arg-type]  # each has the type of its field
 
 

@@ -70,7 +70,12 @@ class RunClaims:
                 )
             now = loop.time()
             if now >= until:
-                raise UnavailableError("The folder `claims` of the home stays locked.") if busy else claim.taken()
+                if not busy:
+                    raise claim.taken()
+                raise UnavailableError(
+                    "The folder `claims` of the home stays locked.",
+                    remedy="End the process that holds the lock. It seems to be stopped.",
+                )
             if now >= beat_at:
                 beat_at = now + self._limits.heartbeat
                 await alive()

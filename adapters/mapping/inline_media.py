@@ -17,7 +17,7 @@ _LONGEST_MARK = 200
 
 
 def data_uri_kind(text: str) -> str:
-    """ "image", "audio" or "video" if the text is a `data:` URI of such a medium; else ""."""
+    """Returns "image", "audio" or "video" if the text is a `data:` URI of such a medium; else ""."""
     match = _DATA_URI.match(text[:_LONGEST_MARK])
     return match[0][len("data:") :].partition("/")[0].lower() if match else ""
 

@@ -81,7 +81,7 @@ class MappedColumn:
 
     @cached_property
     def media(self) -> str:
-        """ "image", "audio" or "video" if the first values are bytes of such media or names of such files; else ""."""
+        """One of "image", "audio" and "video", if the first values are bytes of such media or names of such files; else ""."""
         kinds = {medium_of(v) for v in self.there[:8]}
         return kinds.pop() if len(kinds) == 1 else ""
 
@@ -116,7 +116,7 @@ def _first(values: list[Any]) -> Any:
 
 
 def medium_of(value: Any) -> str:
-    """ "image", "audio" or "video" for a value that is a medium or names one; else ""."""
+    """Returns "image", "audio" or "video" for a value that is a medium or names one; else ""."""
     if isinstance(value, list):
         value = next((v for v in value if v is not None), None)
     if isinstance(value, dict):

@@ -182,7 +182,8 @@ def decoded(batch: pa.RecordBatch, name: str, max_row_bytes: int) -> Iterator[pa
         sizes += numbers(filled(array_of(each).take(indices), 0))
     if len(sizes) and sizes.max() > max_row_bytes:
         raise SourceTooLargeError(
-            f"{name}: a row has {int(sizes.max()):,} bytes; the limit (max_row_bytes) is {max_row_bytes:,}."
+            f"{name}: a row has {int(sizes.max()):,} bytes; the limit (max_row_bytes) is {max_row_bytes:,}.",
+            remedy="Write it again with smaller values.",
         )
     ends = np.cumsum(sizes)
     at = 0

@@ -35,7 +35,9 @@ def is_member(path: str) -> bool:
 
 
 def is_archive(file: SourceFile) -> str:
-    """ "zip", "tar" or "", by the first bytes, or else by the name. A ZIP that is one document (a workbook) is no archive."""
+    """Returns "zip", "tar" or "", by the first bytes, or else by the name. A ZIP that is one document (a workbook) is
+    no archive.
+    """
     if is_member(file.path):
         return ""  # an archive within an archive is not opened
     head = plain_files.raw_head(file.path)

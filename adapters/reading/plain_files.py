@@ -106,7 +106,7 @@ def open_file(path: str) -> Iterator[BinaryIO]:
         with open_location(path) as file:
             yield file
     except FileNotFoundError as error:
-        raise SourceNotFoundError(f"{path}: there is no such file.") from error
+        raise SourceNotFoundError(f"{path}: there is no such file.", remedy="Check the path.") from error
 
 
 def pieces_of(file: BinaryIO, name: str, start: int = 0, end: int = -1) -> Iterator[bytes]:

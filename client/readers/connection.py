@@ -163,7 +163,10 @@ def error_of(error: Any) -> CholineDataError:
                     return error_from_parts(info.reason, message, fields.pop("remedy", ""), fields)
     code = error.code().name if error.code() is not None else "UNKNOWN"
     if code in _RETRIED:
-        return UnavailableError(f"The server can't be reached ({code.lower()}): {error.details()}")
+        return UnavailableError(
+            f"The server can't be reached ({code.lower()}): {error.details()}",
+            remedy="Check the address, and that it runs.",
+        )
     return CholineDataError(f"The server refused ({code.lower()}): {error.details()}", remedy="Check its version.")
 
 
@@ -226,5 +229,5 @@ def called(connection: Connection, call: Callable[[Any, float], T], budget: floa
             if answer is not None:
                 return answer
             # grpcio returns None if it can't parse the answer
-            error = UnavailableError("The server's answer can't be read.")
+            error = UnavailableError("The server's answer can't be read.", remedy="Use the same release on both sides.")
         patience.wait(error)

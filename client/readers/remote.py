@@ -85,7 +85,9 @@ def _described(recipe: Recipe, schema: bytes, count: int) -> Described:
     datasets = tuple(sorted({s.dataset for s in recipe.sources}))
     length = recipe.plan().length
     if count != (-1 if length is None else length):
-        raise SourceDamagedError(f"The server states that the stream has {count} positions; its recipe has {length}.")
+        raise SourceDamagedError(
+            f"The server states that the stream has {count} positions; its recipe has {length}.", remedy=wire.REPEATED
+        )
     return Described(recipe, _schema(schema), datasets, length)
 
 
@@ -199,10 +201,8 @@ class RemoteReader:
                     raise
                 patience.wait(error)
                 self.retries += 1
-            except (
-                UnavailableError,
-                ValueError,
-            ) as error:  # grpcio raises ValueError if the channel was closed during the call
+            except (UnavailableError, ValueError) as error:
+                # grpcio raises ValueError if the channel was closed during the call
                 if self._closed != generation:
                     return
                 patience.wait(error if isinstance(error, UnavailableError) else UnavailableError(str(error)))
@@ -285,11 +285,13 @@ class RemoteReader:
                 elif kind == "end":
                     if frame.end.row_count != rows or frame.end.batch_count != batches:
                         raise SourceDamagedError(
-                            f"{where}: the end frame states another number of samples or messages than arrived."
+                            f"{where}: the end frame states another number of samples or messages than arrived.",
+                            remedy=wire.REPEATED,
                         )
                     if frame.end.reason == pb.END_REASON_COMPLETE and end is not None and index < end:
                         raise SourceDamagedError(
-                            f"{where}: the server says that the stream is complete, but samples are missing."
+                            f"{where}: the server says that the stream is complete, but samples are missing.",
+                            remedy=wire.REPEATED,
                         )
                     if frame.end.reason != pb.END_REASON_COMPLETE:
                         self._connection.advance()
@@ -301,17 +303,21 @@ class RemoteReader:
         if header.recipe_digest != described.recipe.digest:
             raise RecipeMismatchError(
                 f"{where}: the server sends another recipe than the requested one.",
+                remedy="Use the same release on both sides.",
                 expected=described.recipe.digest,
             )
         if tuple(header.dataset_names) != described.datasets or not _schema(header.serialized_schema).equals(
             described.schema
         ):
-            raise SourceDamagedError(f"{where}: the schema or the dataset names do not belong to the recipe.")
+            raise SourceDamagedError(
+                f"{where}: the schema or the dataset names do not belong to the recipe.", remedy=wire.REPEATED
+            )
 
     def _chunk(self, message: Any, lane: Lane, index: int, sequence: int, where: str) -> Chunk:
         if message.sequence != sequence:
             raise SourceDamagedError(
-                f"{where}: message {message.sequence} arrived, but message {sequence} was expected."
+                f"{where}: message {message.sequence} arrived, but message {sequence} was expected.",
+                remedy=wire.REPEATED,
             )
         encoded = message.serialized_batch  # protobuf copies the bytes at each access, so access them once
         batch = self._decoder.decode(encoded, expected=message.checksum, where=where)
@@ -320,11 +326,14 @@ class RemoteReader:
         if not batch.num_rows or batch.num_rows != message.row_count or message.first_position != positions[0]:
             raise SourceDamagedError(
                 f"{where}: {message.row_count} samples from position {message.first_position} arrived, but position "
-                f"{lane.position(index)} was expected."
+                f"{lane.position(index)} was expected.",
+                remedy=wire.REPEATED,
             )
         codes = numbers(batch["dataset"])
         if codes.min() < 0 or codes.max() >= len(self._described.datasets):
-            raise SourceDamagedError(f"{where}: a message names a dataset that the recipe does not have.")
+            raise SourceDamagedError(
+                f"{where}: a message names a dataset that the recipe does not have.", remedy=wire.REPEATED
+            )
         return Chunk(batch, positions)
 
     def at(self, positions: Sequence[int]) -> pa.RecordBatch:
@@ -357,9 +366,11 @@ class RemoteReader:
             table = pa.ipc.open_stream(pa.py_buffer(answer.serialized_stream)).read_all()
             table.validate(full=True)
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise SourceDamagedError(f"{where} can't be decoded.") from error
+            raise SourceDamagedError(f"{where} can't be decoded.", remedy=wire.REPEATED) from error
         if table.num_rows != count or table.schema.names != self._wire_schema.names:
-            raise SourceDamagedError(f"{where}: {table.num_rows} arrived, {count} were requested.")
+            raise SourceDamagedError(
+                f"{where}: {table.num_rows} arrived, {count} were requested.", remedy=wire.REPEATED
+            )
         return [self._coded(part) for part in table.to_batches()]
 
     def _coded(self, batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -393,7 +393,7 @@ def test_messages_say_how_long_the_stream_is():
     ):
         with pytest.raises(OutOfRangeError) as caught:
             placed(of, start, stop)
-        assert str(caught.value) == says
+        assert caught.value.message == says
     with pytest.raises(OutOfRangeError) as caught:
         plan([1, 1], [5, 5]).served(12)
     assert str(caught.value) == "Position 11 is not in the stream, which has 10 positions."

@@ -21,6 +21,7 @@ from choline_data.order.permute import Ints
 from choline_data.order.phases import Dealt, Phase, Phases
 from choline_data.process.work import pause
 
+INSIDE = "Choose positions from 0 to its last one."
 _DEALT_KEPT = 32
 # Up to this many slots of a mixing block are computed one by one, which is cheaper than computing the whole block.
 _FEW_SLOTS = 32
@@ -83,11 +84,13 @@ class Plan:
 
     def _check_one(self, position: int) -> None:
         if position < 0 or (self.length is not None and position >= self.length):
-            raise OutOfRangeError(f"Position {position} is not in the stream, which has {self._extent}.")
+            raise OutOfRangeError(f"Position {position} is not in the stream, which has {self._extent}.", remedy=INSIDE)
 
     def _check(self, start: int, stop: int) -> None:
         if start < 0 or (self.length is not None and stop > self.length):
-            raise OutOfRangeError(f"Positions {start} to {stop} are not all in the stream, which has {self._extent}.")
+            raise OutOfRangeError(
+                f"Positions {start} to {stop} are not all in the stream, which has {self._extent}.", remedy=INSIDE
+            )
 
     def _dealt(self, phase: Phase, block: int) -> Dealt:
         """Returns the source and the rank of each slot of the block. The latest blocks are kept."""

@@ -122,10 +122,14 @@ class Recipe:
         for segment in self.segments:
             if not set(segment.weights) <= set(names) or not sum(segment.weights.values()):
                 raise InvalidMixError(
-                    f"The segment at {segment.start} has weights for sources that the recipe does not have."
+                    f"The segment at {segment.start} has no weight above 0, or has one for a source outside the recipe.",
+                    remedy="Resolve the mix again.",
                 )
             if any(weight < 0 or weight >= 1 << 62 for weight in segment.weights.values()):
-                raise InvalidMixError(f"The segment at {segment.start} has a weight below 0 or above 2^62.")
+                raise InvalidMixError(
+                    f"The segment at {segment.start} has a weight below 0 or above 2^62.",
+                    remedy="Resolve the mix again.",
+                )
         for source in self.sources:
             if source.rows < 1 or source.block_rows < 1:
                 raise InvalidMixError(

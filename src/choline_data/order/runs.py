@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from choline_data.errors import OutOfRangeError
 from choline_data.order.permute import Ints
-from choline_data.order.plan import Placed, Plan
+from choline_data.order.plan import INSIDE, Placed, Plan
 
 
 class RunPlan:
@@ -71,7 +71,9 @@ class RunPlan:
     def _check(self, start: int, stop: int) -> None:
         if start < 0 or (self.length is not None and stop > self.length):
             extent = "no end" if self.length is None else f"{self.length} positions"
-            raise OutOfRangeError(f"Positions {start} to {stop} are not all in the stream, which has {extent}.")
+            raise OutOfRangeError(
+                f"Positions {start} to {stop} are not all in the stream, which has {extent}.", remedy=INSIDE
+            )
 
     def place(self, start: int, stop: int) -> Iterator[Placed]:
         """Yields positions start … stop-1 in order, in pieces. Each piece lies in one mixing block of runs."""

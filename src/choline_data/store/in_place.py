@@ -192,7 +192,9 @@ class InPlaceRevision(Revision):
     def read(self, start: int, stop: int, columns: Sequence[str] | None = None) -> list[pa.RecordBatch]:
         """Returns rows start … stop-1 as slices of decoded batches."""
         if not 0 <= start <= stop <= self.rows:
-            raise OutOfRangeError(f"Rows {start} to {stop} of a revision of {self.rows} rows.")
+            raise OutOfRangeError(
+                f"The revision has {self.rows} rows, not {start} to {stop}.", remedy="Ask for rows that it has."
+            )
         extra = "extra" in self.columns and (columns is None or "extra" in columns)
         out: list[pa.RecordBatch] = []
         number = bisect_right(self._starts, start) - 1

@@ -166,7 +166,9 @@ class Revision:
         touched: list[MappedFile],
     ) -> Iterator[pa.RecordBatch]:
         if not 0 <= start <= stop <= self.rows:
-            raise OutOfRangeError(f"Rows {start} to {stop} of a revision of {self.rows} rows.")
+            raise OutOfRangeError(
+                f"The revision has {self.rows} rows, not {start} to {stop}.", remedy="Ask for rows that it has."
+            )
         wanted = None
         if columns is not None and len(names := [c for c in self._schema.names if c in columns]) < len(self._schema):
             wanted = names

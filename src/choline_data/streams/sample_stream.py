@@ -381,7 +381,7 @@ class SampleStream:
     def read(self, start: int, stop: int) -> pa.RecordBatch:
         """Returns the samples at positions start … stop-1."""
         if not 0 <= start <= stop:
-            raise OutOfRangeError(f"Positions {start} to {stop} are not a range.")
+            raise OutOfRangeError(f"Positions {start} to {stop} are not a range.", remedy="Give 0 <= start <= stop.")
         return self.read_at(np.arange(start, stop, dtype=np.int64))
 
     @property

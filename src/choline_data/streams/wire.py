@@ -17,6 +17,8 @@ from choline_data.errors import SourceDamagedError
 from choline_data.schema import KINDS
 
 MAX_BYTES = 4 << 20
+# The reader repeats such a request by itself, and raises the error only if the fault stays.
+REPEATED = "Check the network, use the same release on both sides, or read from another server."
 NOT_UTF8 = "A text is not UTF-8"
 NOT_UTF8_REMEDY = "`choline-data verify` says which dataset is damaged. Add that dataset again."
 
@@ -65,19 +67,21 @@ class Decoder:
         `expected` is the message's checksum; None skips the comparison.
         """
         if expected is not None and checksum(encoded) != expected:
-            raise SourceDamagedError(f"{where}: a message does not have its checksum.", remedy="It is read again.")
+            raise SourceDamagedError(f"{where}: a message does not have its checksum.", remedy=REPEATED)
         try:
             message = pa.ipc.read_message(pa.py_buffer(encoded))
             if message.type != "record batch":
-                raise SourceDamagedError(f"{where}: a message is a {message.type}, not a record batch.")
+                raise SourceDamagedError(
+                    f"{where}: a message is a {message.type}, not a record batch.", remedy=REPEATED
+                )
             pa.ipc.read_record_batch(message, self._as_bytes).validate(full=True)
             batch = pa.ipc.read_record_batch(message, self._schema)
         except (pa.ArrowException, OSError, EOFError, ValueError) as error:
-            raise SourceDamagedError(f"{where}: a message can't be decoded.", remedy="It is read again.") from error
+            raise SourceDamagedError(f"{where}: a message can't be decoded.", remedy=REPEATED) from error
         if "kind" in batch.schema.names and batch.num_rows:
             codes = numbers(batch["kind"])
             if batch["kind"].null_count or codes.min() < 0 or codes.max() >= len(KINDS):
-                raise SourceDamagedError(f"{where}: a message has a kind that does not exist.")
+                raise SourceDamagedError(f"{where}: a message has a kind that does not exist.", remedy=REPEATED)
         return batch
 
 

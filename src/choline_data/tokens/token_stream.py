@@ -373,7 +373,7 @@ class TokenStream:
     def read(self, start: int, stop: int) -> pa.RecordBatch:
         """Returns the packed rows at positions start … stop-1."""
         if not 0 <= start <= stop:
-            raise OutOfRangeError(f"Positions {start} to {stop} are not a range.")
+            raise OutOfRangeError(f"Positions {start} to {stop} are not a range.", remedy="Give 0 <= start <= stop.")
         return self.read_at(np.arange(start, stop, dtype=np.int64))
 
 
