@@ -396,7 +396,7 @@ def test_messages_say_how_long_the_stream_is():
         assert caught.value.message == says
     with pytest.raises(OutOfRangeError) as caught:
         plan([1, 1], [5, 5]).served(12)
-    assert str(caught.value) == "Position 11 is not in the stream, which has 10 positions."
+    assert caught.value.message == "Position 11 is not in the stream, which has 10 positions."
 
 
 def test_pieces_follow_one_another_and_lie_in_one_block_each():
