@@ -24,6 +24,7 @@ MAX_SOURCES = 4096
 MAX_SEGMENTS = 1024
 MAX_SOURCE_BATCH = 1 << 20
 _T = TypeVar("_T")
+_AGAIN = "Resolve the mix again."
 
 
 @dataclass(frozen=True)
@@ -123,12 +124,11 @@ class Recipe:
             if not set(segment.weights) <= set(names) or not sum(segment.weights.values()):
                 raise InvalidMixError(
                     f"The segment at {segment.start} has no weight above 0, or has one for a source outside the recipe.",
-                    remedy="Resolve the mix again.",
+                    remedy=_AGAIN,
                 )
             if any(weight < 0 or weight >= 1 << 62 for weight in segment.weights.values()):
                 raise InvalidMixError(
-                    f"The segment at {segment.start} has a weight below 0 or above 2^62.",
-                    remedy="Resolve the mix again.",
+                    f"The segment at {segment.start} has a weight below 0 or above 2^62.", remedy=_AGAIN
                 )
         for source in self.sources:
             if source.rows < 1 or source.block_rows < 1:
@@ -184,7 +184,7 @@ class Recipe:
                 source_batch=_typed(body.get("source_batch", 1), int),
             )
         except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
-            raise InvalidMixError("This is not a recipe.", remedy="Resolve the mix again.") from error
+            raise InvalidMixError("This is not a recipe.", remedy=_AGAIN) from error
 
     @cached_property
     def digest(self) -> str:
