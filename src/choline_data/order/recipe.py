@@ -122,10 +122,8 @@ class Recipe:
             )
         for segment in self.segments:
             if not set(segment.weights) <= set(names) or not sum(segment.weights.values()):
-                raise InvalidMixError(
-                    f"The segment at {segment.start} has no weight above 0, or has one for a source outside the recipe.",
-                    remedy=_AGAIN,
-                )
+                what = f"The segment at {segment.start} has no weight above 0, or one for a source outside the recipe."
+                raise InvalidMixError(what, remedy=_AGAIN)
             if any(weight < 0 or weight >= 1 << 62 for weight in segment.weights.values()):
                 raise InvalidMixError(
                     f"The segment at {segment.start} has a weight below 0 or above 2^62.", remedy=_AGAIN
