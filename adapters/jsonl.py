@@ -3,6 +3,7 @@
 Big uncompressed files are read in byte ranges. Blank lines are not rows. A line that is not an object, not JSON (RFC 8259),
 not in the file's encoding, or larger than `max_row_bytes` becomes a reject with its line number. Integers beside floats in a
 column stay integers. A key that a row lacks is read as null, so a missing key and an explicit null become the same.
+If the first line is an array, each array is a row, and a first line of names is the header.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from choline_data.adapters.base import (
     from_row,
 )
 from choline_data.adapters.reading import io, plain_files, records, text_files
+from choline_data.adapters.reading.array_lines import array_lines_of
 from choline_data.adapters.reading.batches import partitioned
 from choline_data.adapters.reading.known.identity import without_impostors
 from choline_data.errors import SourceDamagedError
@@ -40,10 +42,14 @@ _BOM = b"\xef\xbb\xbf"
 
 @dataclass(frozen=True)
 class JsonLines:
-    """Reads JSON Lines, compressed or not. `encoding` overrides the detected encoding."""
+    """Reads JSON Lines, compressed or not. `encoding` overrides the detected encoding.
+
+    `header` says of lines that are arrays whether the first one names the columns: "1" or "none", or PATTERN=VALUE.
+    """
 
     max_row_bytes: int = MAX_ROW_BYTES
     encoding: str = ""
+    header: str = ""
     rare: ClassVar[float] = (
         0.1  # a file with so few non-ASCII lines counts as UTF-8; its lines that are not UTF-8 become rejects
     )
@@ -79,6 +85,7 @@ class JsonLines:
             max_row_bytes=self.max_row_bytes,
             recode=partial(text_files.utf8_pieces, name=shard.name, encoding=encoding),
         )
+        arrays = array_lines_of(self._first_lines(shard, encoding), shard.name, self.header)
         for block in blocks:
             if isinstance(block, int):
                 why = f"line {line + 1}{where}: {block:,} bytes; the limit (max_row_bytes) is {self.max_row_bytes:,}"
@@ -87,6 +94,8 @@ class JsonLines:
                 continue
             cut = _cut_line(block)
             block = block[: len(block) - len(cut)]
+            if arrays is not None:
+                block = arrays.as_objects(block, first=not (shard.start or line))
             found = list(records.records_of_lines(block))
             numbers = _line_numbers(block) if any(r.refused for r in found) else []
             yield from records.chunks(
@@ -103,6 +112,13 @@ class JsonLines:
                     remedy="Fetch it again, or remove the last line.",
                 )
 
+    def _first_lines(self, shard: Shard, encoding: str) -> bytes:
+        """Returns the beginning of the file in UTF-8, if its first line is an array."""
+        head = io.head(shard.path)
+        if encoding not in text_files.UTF8:
+            head = codecs.getincrementaldecoder(encoding)("replace").decode(head).encode("utf-8", "replace")
+        return head if head.removeprefix(_BOM).lstrip()[:1] == b"[" else b""
+
 
 ADAPTER = JsonLines
 _NOTHING = pa.RecordBatch.from_arrays([], names=[])
@@ -116,7 +132,7 @@ def _cut_line(block: bytes) -> bytes:
     if block.endswith(b"\n"):
         return b""
     line = block[block.rfind(b"\n") + 1 :]
-    if not line.lstrip().startswith(b"{"):
+    if not line.lstrip().startswith((b"{", b"[")):
         return b""
     depth = 0
     for part in _PARTS.findall(line):

@@ -26,9 +26,11 @@ from choline_data.catalog.account import FileAccount
 from choline_data.catalog.unread_bulk import formats_of, unread_bulk
 from choline_data.errors import ChoiceNeededError, one_line
 
+_SEQUENCES = frozenset({"Fasta", "Fastq"})  # a file of one may hold the reads of a file of the other
 ALIKE = 0.5  # if two files have at least this share of their columns in common, they have one schema
 REPEATED = 0.9  # a file repeats another one if this share of its sampled rows occurs in the other one
 MIN_ROWS = 3
+MIN_SAME_CHARS = 200  # fewer rows repeat others if they are that long
 MOST_PATTERNS = 4
 MOST_FORMATS = 16
 _GENERAL = frozenset({"JsonDocument", "JsonLines", "Delimited", "Text", "ArrowFile", "SourceTree"})
@@ -297,6 +299,8 @@ def _two_schemas(planned: Planned) -> None:
 
 
 def _family(sampled: SampledRows) -> str:
+    if sampled.adapter in _SEQUENCES:
+        return sampled.adapter
     return "text" if sampled.adapter in ("Text", "SourceTree") else "rows"
 
 
@@ -375,7 +379,9 @@ def _repeats(planned: Planned) -> None:
         for (other_config, other), others in ordered[:number]:
             fewer = min(len(keys), len(others))
             series = _DIGITS.sub("", name) == _DIGITS.sub("", other)
-            if config != other_config or series or fewer < MIN_ROWS or not planned.in_question(name):
+            if config != other_config or series or not planned.in_question(name):
+                continue
+            if fewer < MIN_ROWS and not (fewer and sum(map(len, keys & others)) >= MIN_SAME_CHARS):
                 continue
             if len(keys & others) >= REPEATED * fewer:
                 _ask_repeats(planned, name, other, "repeats rows of")

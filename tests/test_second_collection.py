@@ -22,13 +22,6 @@ REFUSED = {
     "column_json_and_more/USHolidays.ics": "iCalendar",
     "kanjidic": "a table of fixed width",
 }
-# Faults that are known: the rows, or the kind that these sets get.
-KNOWN = {
-    "bfcl/BFCL_v4_parallel.json": "nested turns are a table",
-    "bfcl/BFCL_v4_multi_turn_base.json": "nested turns are a table",
-    "bfcl/BFCL_v4_simple_java.json": "nested turns are a table",
-    "bfcl/memory_prereq_conversation/memory_student.json": "nested turns are a table",
-}
 KINDS = {"bfcl/possible_answer/BFCL_v4_parallel.json": "tabular"}  # the answer key calls rows without a text "json"
 
 
@@ -46,11 +39,7 @@ def _generator() -> ModuleType:
 GENERATOR = _generator()
 _HERE = Path(__file__).resolve().parents[2] / "shared" / "data" / "second" / "expected.json"
 EXPECTED: dict[str, Any] = json.loads(_HERE.read_text())["healthy"] if _HERE.exists() else {}
-RIGHT = [
-    pytest.param(name, marks=pytest.mark.xfail(strict=False, reason=KNOWN[name])) if name in KNOWN else name
-    for name in EXPECTED
-    if name not in REFUSED
-]
+RIGHT = [name for name in EXPECTED if name not in REFUSED]
 
 
 @pytest.mark.parametrize("name", RIGHT)

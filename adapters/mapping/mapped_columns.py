@@ -15,7 +15,7 @@ import pyarrow as pa
 from choline_data.adapters.mapping.extra import is_json, values_of
 from choline_data.adapters.mapping.forms.fields import class_names
 from choline_data.adapters.mapping.inline_media import data_uri_kind, media_in_turns
-from choline_data.adapters.mapping.roles import CONTENT_KEYS, ROLE_KEYS
+from choline_data.adapters.mapping.roles import CONTENT_KEYS, ROLE_KEYS, flat_turns
 from choline_data.adapters.reading.media import mime_of
 
 ROWS = 64
@@ -163,6 +163,7 @@ def _turns_of(value: Any) -> str:
         return "strings"
     if all(isinstance(v, list) and len(v) == 2 and all(isinstance(s, str) for s in v) for v in value):
         return "pairs"
+    value = flat_turns(value)
     if not all(isinstance(v, dict) for v in value):
         return ""
     keys = {k for v in value for k in v}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 _SPOKEN: Final = {
     "system": ("system", "developer", "context", "sys"),
@@ -43,3 +43,29 @@ def roles_by_turn(names: list[str | None]) -> list[str]:
             known = ("user", "assistant")[unknown.index(name) % 2]
         roles.append(known)
     return roles
+
+
+def flat_turns(value: list[Any]) -> list[Any]:
+    """Returns the turns of a conversation whose turns are in lists, such as `[[{"role": …}], [{"role": …}]]`, as one list.
+
+    A list of several conversations stays as it is: a later one begins with a system turn, or as the first one does.
+    """
+    if not are_nested_turns(value):
+        return value
+    first = value[0][0]
+    again = (role_of(str(_spoken(turns[0]))) == "system" or turns[0] == first for turns in value[1:])
+    return value if any(again) else [turn for turns in value for turn in turns]
+
+
+def are_nested_turns(value: Any) -> bool:
+    """Whether the value is a list of lists of turns with a role."""
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(turns, list) and turns for turns in value)
+        and all(isinstance(turn, dict) and _spoken(turn) is not None for turns in value for turn in turns)
+    )
+
+
+def _spoken(turn: dict[str, Any]) -> Any:
+    return next((turn[key] for key in ROLE_KEYS if turn.get(key) is not None), None)

@@ -21,7 +21,7 @@ from choline_data.adapters.mapping.extra import (
     json_object,
     json_text,
 )
-from choline_data.adapters.mapping.roles import CONTENT_KEYS, ROLE_KEYS, USUAL, role_of, roles_by_turn
+from choline_data.adapters.mapping.roles import CONTENT_KEYS, ROLE_KEYS, USUAL, flat_turns, role_of, roles_by_turn
 from choline_data.schema import TURN
 
 TURNS = pa.list_(TURN)
@@ -61,7 +61,8 @@ def read(value: Any) -> Talk:
         return Talk(fault="has no turns")
     if all(isinstance(v, str) for v in value):
         return Talk([(("user", "assistant")[i % 2], v) for i, v in enumerate(value)], [{} for _ in value])
-    if all(isinstance(v, list) and len(v) == 2 for v in value):
+    value = flat_turns(value)
+    if all(isinstance(v, list) and len(v) == 2 and not any(isinstance(s, dict) for s in v) for v in value):
         said = [s for pair in value for s in zip(("user", "assistant"), pair, strict=True)]
         said = [(role, text if text is None or isinstance(text, str) else dumps(text)) for role, text in said]
         return Talk(said, [{} for _ in said])

@@ -37,6 +37,8 @@ _COMMON = frozenset({
     "iso8859-15", "koi8-r", "koi8-u", "mac-cyrillic", "mac-roman",
 })
 # fmt: on
+_OFFERED = ("cp1252", "iso8859-15", "cp1250", "iso8859-1")  # encodings of Latin scripts that are offered if they fit
+_MOST_LIKELY = 4
 _COMPOSED = b"\xa4\xd4"  # EUC-KR writes rare syllables as single letters, after this character
 _EBCDIC = re.compile(r"cp(037|273|424|500|875|1026|1140)$")
 
@@ -100,6 +102,21 @@ def _guess(sample: bytes, encoding: str, confidence: float) -> EncodingGuess | N
     wrong, others = defects(text), max(len(text) - len(text.encode("ascii", "ignore")), 1)
     trust = max(0.02, 1 - _WEIGHT * wrong / others) * (1 if encoding in _COMMON or encoding[:3] == "utf" else _RARE)
     return EncodingGuess(encoding, text, confidence * trust, wrong, others)
+
+
+def offered(found: Sequence[EncodingGuess], sample: bytes) -> tuple[EncodingGuess, ...]:
+    """Returns the encodings to choose from: the likely ones, and the usual ones that fit. Each gives another text.
+
+    If a usual encoding gives the same text as a rare one, it has its place.
+    """
+    usual = [guess for encoding in _OFFERED if (guess := _guess(sample, encoding, 0.01)) is not None]
+    if any(guess.encoding == "cp1252" for guess in usual):
+        usual = [guess for guess in usual if guess.encoding != "iso8859-1"]  # cp1252 is a superset of its characters
+    by_text = {guess.text: guess for guess in reversed(usual)}
+    likely = [by_text.pop(guess.text, guess) for guess in found[:_MOST_LIKELY]]
+    more = [guess for guess in by_text.values() if not guess.is_doubtful]
+    likely += sorted(more, key=lambda guess: _OFFERED.index(guess.encoding))
+    return tuple(likely)
 
 
 def is_clear(found: Sequence[EncodingGuess], sample: bytes) -> bool:

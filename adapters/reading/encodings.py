@@ -10,7 +10,14 @@ import re
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from choline_data.adapters.reading.detection import SAMPLE_BYTES, EncodingGuess, decoded_or_none, guesses, is_clear
+from choline_data.adapters.reading.detection import (
+    SAMPLE_BYTES,
+    EncodingGuess,
+    decoded_or_none,
+    guesses,
+    is_clear,
+    offered,
+)
 from choline_data.adapters.reading.plausible import reads_as_text
 from choline_data.errors import ChoiceNeededError, InvalidOptionError, SourceDamagedError, one_line
 
@@ -124,7 +131,9 @@ def decide(sample: bytes, name: str = "", charset: str = "") -> EncodingDecision
         return EncodingDecision("utf-8")
     sample = sample_of([sample])
     found = guesses(sample)
-    return EncodingDecision(found[0].encoding if is_clear(found, sample) else "", tuple(found[:4]))
+    if is_clear(found, sample):
+        return EncodingDecision(found[0].encoding, tuple(found[:4]))
+    return EncodingDecision("", offered(found, sample))
 
 
 def _seven_bits(sample: bytes, stated: list[str]) -> str:

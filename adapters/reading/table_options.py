@@ -106,7 +106,7 @@ def with_table_options(taken: list[FormatClaim], header: str, delimiter: str, lo
 
 def _with(adapter: Any, option: str, value: str) -> Any:
     """Returns the adapter with the option. Adapters that hold another one, such as those for archives, pass it on."""
-    if hasattr(adapter, option) and type(adapter).__name__ in ("Delimited", "Excel"):
+    if hasattr(adapter, option) and type(adapter).__name__ in ("Delimited", "Excel", "JsonLines"):
         return replace(adapter, **{option: value})
     for inner in ("inner", "adapter"):
         held = getattr(adapter, inner, None)

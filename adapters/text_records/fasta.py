@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from choline_data.adapters.text_records.line_records import (
     shards_of,
 )
 
+_NO_LETTER = re.compile(r"[^A-Za-z*.~-]")
 _TYPES = {"id": pa.string(), "description": pa.string(), "sequence": pa.large_string()}
 
 
@@ -57,8 +59,12 @@ class Fasta:
             return TextRecord(
                 size=0, fault=f"a sequence of {size:,} bytes; the limit (max_bytes) is {self.max_bytes:,}"
             )
+        sequence = "".join(parts)
+        wrong = _NO_LETTER.search(sequence)
+        if wrong is not None:
+            return TextRecord(fault=f"its sequence has the character {wrong[0]!r}, which no sequence has")
         name, _, description = header.strip().partition(" ")
-        return TextRecord({"id": name, "description": description.strip(), "sequence": "".join(parts)}, size)
+        return TextRecord({"id": name, "description": description.strip(), "sequence": sequence}, size)
 
 
 ADAPTER = Fasta

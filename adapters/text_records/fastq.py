@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ from choline_data.adapters.text_records.line_records import (
     shards_of,
 )
 
+_SEQUENCE = re.compile(r"[A-Za-z.*~-]*")
+_QUALITY = re.compile(r"[!-~]*")
 _TYPES = {"id": pa.string(), "description": pa.string(), "sequence": pa.large_string(), "quality": pa.large_string()}
 
 
@@ -47,7 +50,7 @@ def _records(lines: Iterator[str], name: str) -> Iterator[TextRecord]:
             continue
         if not header.startswith("@"):
             raise damaged(name, f"read {number} does not begin with '@'")
-        sequence = _until_plus(lines, name, number)
+        sequence, again = _until_plus(lines, name, number)
         quality = ""
         while len(quality) < len(sequence):
             line = next(lines, None)
@@ -58,16 +61,30 @@ def _records(lines: Iterator[str], name: str) -> Iterator[TextRecord]:
         if len(quality) > len(sequence):
             yield TextRecord(fault=f"{len(quality)} quality values for {len(sequence)} letters")
             continue
+        fault = _fault(header[1:].strip(), again, sequence, quality)
+        if fault:
+            yield TextRecord(fault=fault)
+            continue
         key, _, description = header[1:].strip().partition(" ")
         values = {"id": key, "description": description.strip(), "sequence": sequence, "quality": quality}
         yield TextRecord(values, 2 * len(sequence) + len(header))
 
 
-def _until_plus(lines: Iterator[str], name: str, number: int) -> str:
+def _fault(title: str, again: str, sequence: str, quality: str) -> str:
+    """Says what is wrong with a read: its title at "+" differs, or a character that sequences or qualities cannot have."""
+    if again and again != title and again != title.partition(" ")[0]:
+        return f"its title is {title[:40]!r} at '@' and {again[:40]!r} at '+'"
+    if not _SEQUENCE.fullmatch(sequence):
+        return "its sequence has other characters than letters"
+    return "" if _QUALITY.fullmatch(quality) else "its quality has a character outside of '!' to '~'"
+
+
+def _until_plus(lines: Iterator[str], name: str, number: int) -> tuple[str, str]:
+    """Returns the sequence, and the title that the line with '+' repeats, or ""."""
     parts: list[str] = []
     for line in lines:
         if line.startswith("+"):
-            return "".join(parts)
+            return "".join(parts), line[1:].strip()
         parts.append(line.strip())
     raise damaged(name, f"it ends within read {number}")
 

@@ -290,3 +290,11 @@ def test_a_warning_counts_the_documents_whose_encoding_is_not_clear(tmp_path, ca
         assert sum(chunk.batch.num_rows for chunk in reader.read(shard)) == 40
     (record,) = caplog.records
     assert record.getMessage().startswith("The encoding of 1 of 40 documents is not clear; the first: 07.txt.")
+
+
+@pytest.mark.parametrize(("encoding", "text"), [("cp1252", "Straße"), ("cp1250", "žluťoučký"), ("iso8859-15", "5 €")])
+def test_a_question_offers_the_usual_encodings_of_latin_scripts(encoding, text):
+    decision = decide(f"id;name\n1;{text}\n".encode(encoding))
+    assert len({guess.encoding for guess in decision.found}) == len(decision.found) < 8
+    read = [guess.text for guess in decision.found if decision.encoding in ("", guess.encoding)]
+    assert any(text in found for found in read)

@@ -204,3 +204,23 @@ def test_no_pattern_takes_long_on_hostile_text() -> None:
             began = time.process_time()
             known.fits_text(text, lines)
             assert time.process_time() - began < 0.5, (known.name, text[:10])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.sav", b"SR\x00\x04\x00\x00\x00\x0a\x00\x00\x00\x20" + bytes(64), "IDL save file"),
+        ("a.sav", b"$FL2@(#) SPSS DATA FILE" + bytes(64), "SPSS system file"),
+        (
+            "a.ipynb",
+            b'{\n "cells": [\n  {"cell_type": "code", "source": ["' + b"x" * 20_000 + b'"]}\n ],\n "nbformat": 4\n}\n',
+            "Jupyter notebook",
+        ),
+    ],
+)
+def test_formats_that_share_an_extension_or_a_syntax_have_their_own_names(
+    tmp_path: Path, name: str, content: bytes, said: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(SourceFormatError, match=said):
+        plan(tmp_path / name)

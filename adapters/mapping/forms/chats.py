@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from choline_data.adapters.mapping import turns as talk
 from choline_data.adapters.mapping.extra import TEXT, concat, dumps, is_json, is_text
 from choline_data.adapters.mapping.forms.fields import Fields, labels_of, turns_of
-from choline_data.adapters.mapping.roles import role_of
+from choline_data.adapters.mapping.roles import are_nested_turns, role_of
 from choline_data.adapters.mapping.turns import Talk
 
 # Texts that may contain several turns: transcripts, and JSON in a string.
@@ -24,7 +24,10 @@ def messages(fields: Fields) -> None:
     column, kind = fields.column(name)
     fast = None if is_json(kind) or fields.has("system") else talk.from_structs(column)
     if fast is None:
-        talks = [talk.read(value) for value in _conversations(fields, name)]
+        values = _conversations(fields, name)
+        if any(map(are_nested_turns, values)):
+            fields.made.kept.add(name)  # the turns do not show which of them were in one list
+        talks = [talk.read(value) for value in values]
         if fields.has("system"):
             _with_system(talks, fields.text(fields.names("system")[0]).to_pylist())
         _take(fields, name, talks)

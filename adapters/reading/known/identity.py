@@ -133,7 +133,11 @@ def identify(file: SourceFile) -> Identity:
 def _identify_text(name: str, head: bytes) -> Identity:
     """Returns the format by the content of a text, or else by its extension, or else its shape."""
     extension = io.extension(name)
-    known = format_table.format_of_text(head, name, extension) or format_table.format_of_extension(extension)
+    named = format_table.format_of_extension(extension)
+    if named is not None and named.begins_the_file and named.marks[0].search(format_table.text_of(head, name)):
+        known: format_table.KnownFormat | None = named  # its other marks may stand after the first bytes
+    else:
+        known = format_table.format_of_text(head, name, extension) or named
     if known is not None:
         return Identity(known.name, f"{known.remedy or _CONVERT} {_AS_TEXT}")
     shape = structure_of(name, head)
