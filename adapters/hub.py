@@ -20,6 +20,7 @@ from choline_data.errors import ChoiceNeededError, InvalidOptionError, SourceFor
 from choline_data.places.yaml_safe import front_matter
 
 # Keys that only a dataset card has. A title and a licence may be in any README.
+_MOST_CONFIGS = 16  # so many configs are named in a question
 _CARD_KEYS = frozenset(
     {
         "configs",
@@ -209,7 +210,7 @@ def _chosen(groups: list[_Group], source: Source, default: str) -> list[_Group]:
         if default not in configs and "default" not in configs:
             raise ChoiceNeededError(
                 f"{one_line(source.location, 80)} has {len(configs)} configs: {_listed(configs)}.",
-                remedy=f"Choose one with --config, for example --config {configs[0]}.",
+                remedy=f"Choose: {' | '.join(f'--config {config}' for config in configs[:_MOST_CONFIGS])}",
             )
         config = default if default in configs else "default"
     chosen = [g for g in groups if config in ("", g.config or "default") and split in ("", g.split)]

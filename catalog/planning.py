@@ -21,6 +21,7 @@ from choline_data.adapters.reading.splits import SplitBy, counted, leaving_out, 
 from choline_data.adapters.reading.table_options import with_table_options
 from choline_data.adapters.reading.text_files import with_encoding, with_file_encodings
 from choline_data.adapters.registry import claims
+from choline_data.catalog.absent_media import absent_media
 from choline_data.catalog.account import FileAccount, account_of
 from choline_data.catalog.error_pages import refuse_error_pages
 from choline_data.catalog.open_questions import Planned, SampledRows, check_questions, innermost
@@ -320,6 +321,8 @@ def plan_source(source: Source, name: str, wishes: Wishes) -> IngestPlan:
         )
     if wishes.ask:
         check_questions(Planned(source, taken, account, sampled))
+    asked = wishes.ask and not wishes.as_kind and not wishes.fields
+    absent = absent_media(source, [(part.mapping, chunk, shard) for part, chunk, shard in samples], ask=asked)
     kinds = {part.mapping.kind for part in parts}
     license_ = wishes.license or source.license or next((c.license for c in taken if c.license), "") or "NOASSERTION"
     constants = {"license": license_}
@@ -346,7 +349,7 @@ def plan_source(source: Source, name: str, wishes: Wishes) -> IngestPlan:
         max_rejects=wishes.max_rejects,
         account=account,
         previews=previews,
-        warned=(*warned, *warned_of_skipped_lines((part.adapter, shard) for part, _, shard in samples)),
+        warned=(*warned, *absent, *warned_of_skipped_lines((part.adapter, shard) for part, _, shard in samples)),
     )
 
 

@@ -79,6 +79,18 @@ def outcomes(data: Path, home: Path) -> dict[str, Outcome]:
     return {name: added(data / name, home, *ANSWERS.get(name, ())) for name in names}
 
 
+_NOT_KEPT = (
+    "## What is not kept",
+    "",
+    "- JSON and JSON Lines: a key that is missing and a key with `null` are the same, a null in the column.",
+    "- If a key of a JSON object is duplicate, the last value counts.",
+    '- CSV: an empty field without quotes is a null, and `""` is an empty text. In a column of numbers, NA, null and similar words',
+    "  are nulls.",
+    "- JSON Lines of arrays: a first line of names is the header. Without one, the columns are `column_0`, `column_1` …",
+    "- Workbooks: empty rows, formats of cells, and formulas. A formula gives the value that the workbook stores.",
+)
+
+
 def _refused() -> list[str]:
     """Returns the formats that are known but not read. An error names the format, and a tool that converts it."""
     read = {extension for known in known_formats() if known.reader for extension in known.extensions}
@@ -119,7 +131,7 @@ def page(data: Path, found: dict[str, Outcome]) -> str:
         first = (sys.modules.get(fmt.module) or fmt.load()).__doc__ or ""
         what = " ".join(first.strip().split("\n\n")[0].split())
         lines.append(f"| {fmt.name}{' (layout)' if fmt.layout else ''} | {_cell(what)} | {fmt.extra} |")
-    lines += ["", *_refused()]
+    lines += ["", *_NOT_KEPT, "", *_refused()]
     lines += [
         "",
         "## Datasets",

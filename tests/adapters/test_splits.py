@@ -244,9 +244,7 @@ def test_options_that_name_nothing_say_what_there_is(tmp_path: Path, home: Home)
 def test_configs_are_never_merged(tmp_path: Path, home: Home) -> None:
     readme = "configs:\n- config_name: a\n  data_files: a.jsonl\n- config_name: b\n  data_files: b.jsonl"
     folder = Layout(["a.jsonl", "b.jsonl"], readme=readme).write(tmp_path / "x")
-    with pytest.raises(
-        ChoiceNeededError, match=r"has 2 configs: a, b\. Choose one with --config, for example --config a"
-    ):
+    with pytest.raises(ChoiceNeededError, match=r"has 2 configs: a, b\. Choose: --config a \| --config b"):
         prepare(home, str(folder))
     assert sources(home, folder, config="b") == {"b/train": {"b.jsonl"}}
     assert ("a.jsonl", "of a config or split that was not asked for") in prepare(

@@ -134,8 +134,9 @@ def _identify_text(name: str, head: bytes) -> Identity:
     """Returns the format by the content of a text, or else by its extension, or else its shape."""
     extension = io.extension(name)
     named = format_table.format_of_extension(extension)
+    known: format_table.KnownFormat | None
     if named is not None and named.begins_the_file and named.marks[0].search(format_table.text_of(head, name)):
-        known: format_table.KnownFormat | None = named  # its other marks may stand after the first bytes
+        known = named  # its other marks may stand after the first bytes
     else:
         known = format_table.format_of_text(head, name, extension) or named
     if known is not None:
@@ -143,8 +144,8 @@ def _identify_text(name: str, head: bytes) -> Identity:
     shape = structure_of(name, head)
     if shape is not None:
         return shape
-    named = f"with the unknown extension .{io.extension(name)}" if io.extension(name) else "without an extension"
-    return Identity(f"text {named}, and its content is not prose", _AS_TEXT)
+    how = f"with the unknown extension .{io.extension(name)}" if io.extension(name) else "without an extension"
+    return Identity(f"text {how}, and its content is not prose", _AS_TEXT)
 
 
 def refusal(where: str, files: Sequence[SourceFile]) -> SourceFormatError:

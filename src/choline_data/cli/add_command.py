@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 
 from choline_data.catalog.account import FileAccount
 from choline_data.catalog.add import Prepared, ingest, prepare
 from choline_data.catalog.ingest import Ingested
 from choline_data.catalog.planning import IngestPlan, Wishes
 from choline_data.cli.account_output import account_as_json, encoding_lines, show_account
+from choline_data.cli.asking import MOST_QUESTIONS, asked
 from choline_data.cli.output import emit, shown, size
 from choline_data.errors import ChoiceNeededError, InvalidOptionError
 from choline_data.places.home import Home
@@ -97,36 +96,16 @@ def _progress(plan: IngestPlan, *, quiet: bool) -> Iterator[Callable[[int, int],
         yield step
 
 
-def _chosen(error: ChoiceNeededError, wishes: Wishes) -> Wishes:
-    """Asks the user at the terminal, and returns the options with the answer."""
-    option = next((o for o in ("--as", "--encoding") if f"{o} " in error.remedy), "")
-    choices = re.findall(rf"{option} ([\w.-]+)", error.remedy) if option else []
-    if not choices:
-        raise error
-    sys.stderr.write(f"{error.message}\n")
-    for number, choice in enumerate(choices, 1):
-        sys.stderr.write(f"  {number}. {choice}\n")
-    sys.stderr.write(f"Which? [1-{len(choices)}] ")
-    sys.stderr.flush()
-    answer = sys.stdin.readline().strip()
-    if answer.isdigit() and 1 <= int(answer) <= len(choices):
-        answer = choices[int(answer) - 1]
-    if answer not in choices:
-        raise error
-    return replace(wishes, encoding=answer) if option == "--encoding" else replace(wishes, as_kind=answer)
-
-
 def _prepared(
     home: Home, sources: Sequence[str], name: str, wishes: Wishes, revision: str, *, asking: bool
 ) -> Prepared:
-    """Makes and returns the plan. If a question about the kind is open and there is a terminal, asks the user."""
-    try:
-        return prepare(home, sources, name=name, wishes=wishes, revision=revision)
-    except ChoiceNeededError as error:
-        if not asking:
-            raise
-        wishes = _chosen(error, wishes)
-        return prepare(home, sources, name=name, wishes=wishes, revision=revision)
+    """Makes and returns the plan. If questions are open and there is a terminal, asks the user."""
+    for _ in range(MOST_QUESTIONS if asking else 0):
+        try:
+            return prepare(home, sources, name=name, wishes=wishes, revision=revision)
+        except ChoiceNeededError as error:
+            wishes = asked(error, wishes)
+    return prepare(home, sources, name=name, wishes=wishes, revision=revision)
 
 
 def add(
