@@ -210,7 +210,6 @@ def test_no_pattern_takes_long_on_hostile_text() -> None:
     ("name", "content", "said"),
     [
         ("a.sav", b"SR\x00\x04\x00\x00\x00\x0a\x00\x00\x00\x20" + bytes(64), "IDL save file"),
-        ("a.sav", b"$FL2@(#) SPSS DATA FILE" + bytes(64), "SPSS system file"),
         (
             "a.ipynb",
             b'{\n "cells": [\n  {"cell_type": "code", "source": ["' + b"x" * 20_000 + b'"]}\n ],\n "nbformat": 4\n}\n',
