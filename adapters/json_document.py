@@ -22,6 +22,7 @@ from choline_data.adapters.reading.split_words import splits_in
 from choline_data.errors import SourceDamagedError, SourceFormatError, SourceTooLargeError, one_line
 
 MAX_DOCUMENT = 64 << 20
+MIN_ENTRIES, MOST_ENTRY_KEYS = 20, 8
 CONSTANT_BYTES = 4 << 10  # values beside the rows are copied to each row up to this size
 EXTENSIONS = frozenset({"json", "geojson"})
 _BLANK = " \t\r\n"
@@ -274,10 +275,16 @@ def _keyed(document: dict[str, Any]) -> list[Any] | None:
     if len(values) < 2 or not all(isinstance(v, dict) and v for v in values):
         return None
     common = set.intersection(*(set(v) for v in values))
-    if len(common) * 2 < max(len(v) for v in values):
+    if len(common) * 2 < max(len(v) for v in values) and not _are_entries(values):
         return None
     name = "key" if not any("key" in v for v in values) else "document.key"
     return [{name: key, **value} for key, value in document.items()]
+
+
+def _are_entries(values: list[dict[str, Any]]) -> bool:
+    """Whether many objects have few keys in all, of which each object has some: rows in which most keys may be missing."""
+    keys = {key for value in values for key in value}
+    return len(values) >= MIN_ENTRIES and len(keys) <= max(MOST_ENTRY_KEYS, 2 * max(map(len, values))) < len(values)
 
 
 def _lists_under_key(document: dict[str, Any]) -> list[Any] | None:

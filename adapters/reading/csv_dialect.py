@@ -8,7 +8,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from choline_data.adapters.reading.table_head import Doubt, TableHead, foot_of, head_of, is_number
+from choline_data.adapters.reading.table_head import (
+    Doubt,
+    TableHead,
+    foot_of,
+    has_texts_over_numbers,
+    head_of,
+    is_number,
+)
 
 DELIMITERS = ",\t;|"
 _SEP = re.compile(
@@ -145,6 +152,10 @@ def _sniffed(lines: list[str], delimiters: str, extension: str) -> Dialect:
         ways, spaced, scored, best = _best(lines, delimiters, extension)
     found = ways[best]
     head = head_of(found.rows)
+    second = _second_table(found, lines, head)
+    if second:
+        message = f"line {second} is the header of another table, below an empty line"
+        head = replace(head, doubt=Doubt(message, (None,)))
     empty = sum(not line.strip("\r\n") or line.endswith("\r\r\n") for line in lines)
     starts = [*found.starts, len(lines) if found.rows else 0]
     skip = starts[min(head.skip, len(starts) - 1)]
@@ -161,6 +172,16 @@ def _sniffed(lines: list[str], delimiters: str, extension: str) -> Dialect:
         choices=_choices(head.doubt, found.starts),
         texts=head.texts,
     )
+
+
+def _second_table(found: _Lines, lines: Sequence[str], head: TableHead) -> int:
+    """Returns the number of a line below an empty line that has texts above numbers, as a header has, or 0."""
+    first = max(head.skip, 1)
+    for row in range(first + 1, len(found.rows)):
+        apart = not lines[found.starts[row] - 1].strip("\r\n")
+        if apart and len(found.rows[row]) > 1 and has_texts_over_numbers(found.rows[row], found.rows[first:row]):
+            return found.starts[row] + 1
+    return 0
 
 
 def _choices(doubt: Doubt | None, starts: Sequence[int]) -> tuple[str, ...]:

@@ -114,3 +114,17 @@ def test_a_question_of_squad_is_a_row_with_its_context(read, write):
     ]
     assert found.rows[3]["answers"] == [{"text": "x", "answer_start": 1}]
     assert {row["version"] for row in found.rows} == {"1.1"}
+
+
+def test_objects_by_key_that_lack_most_of_their_keys_are_rows(read, write):
+    types = {
+        f"text/{n}": {"source": "iana"} if n % 3 else {"extensions": [f"x{n}"], "charset": "UTF-8"} for n in range(30)
+    }
+    found = read(JsonDocument(), write("a.json", json.dumps(types)))
+    assert found.count == 30
+    assert found.rows[1] == {"key": "text/1", "source": "iana"}
+
+
+def test_settings_of_many_kinds_stay_one_row(read, write):
+    settings = {f"part{n}": {f"option{n}": n, f"other{n}": n} for n in range(30)}
+    assert read(JsonDocument(), write("a.json", json.dumps(settings))).count == 1

@@ -194,7 +194,8 @@ def test_each_magic_number_gives_its_own_format(known: KnownFormat) -> None:
 
 
 HOSTILE = [" " * 9000, "\n" * 9000, "(" * 9000, "<a " * 3000, "# x\n" * 2000, "key: v\n" * 1500, "data_x\n" + " \n" * 4000,
-           "/* x */\n" * 1200, "ACGT" * 2300, "0.5 1.5 2.5 3.5\n" * 600, "@a\n" * 3000, "A: b\n\t" * 1500]  # fmt: skip
+           "/* x */\n" * 1200, "ACGT" * 2300, "0.5 1.5 2.5 3.5\n" * 600, "@a\n" * 3000, "A: b\n\t" * 1500,
+           '"PER_MINTE_AVS","A_B_C_D",' * 300]  # fmt: skip
 
 
 def test_no_pattern_takes_long_on_hostile_text() -> None:

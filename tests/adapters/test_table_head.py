@@ -102,3 +102,11 @@ def test_a_delimiter_is_stated_by_a_word_or_by_itself(read, write, word, between
     rows = [("name", "n"), ("x", "1"), ("y", "2")]
     found = read(Delimited(delimiter=word), write("a.csv", "".join(f"{between.join(row)}\n" for row in rows)))
     assert found.rows == [{"name": "x", "n": 1}, {"name": "y", "n": 2}]
+
+
+def test_a_second_table_below_an_empty_line_is_a_question(read, write):
+    path = write("a.csv", "month,rain\nmay,61\njune,57\njuly,61\n\n\nmonth,runoff\nmay,4\njune,5\njuly,6\n")
+    asked = read(Delimited(), path)
+    assert isinstance(asked.error, ChoiceNeededError)
+    assert "line 7 is the header of another table" in str(asked.error)
+    assert read(Delimited(header="none"), path).count == 8
