@@ -403,10 +403,10 @@ def _table_in(file: SourceFile, extension: str) -> str:
     text = for_a_look(head, file.name)
     if "\0" in text:
         return _NO
-    if format_of_text(head, file.name, extension) is not None:
-        return _NO
     text = text[: text.rfind("\n") + 1]
-    return _certainty(text, sniff(text, extension), named=extension != "")
+    likely = _certainty(text, sniff(text, extension), named=extension != "")
+    # Asked last, because it takes longest and most texts are no tables.
+    return likely if likely == _NO or format_of_text(head, file.name, extension) is None else _NO
 
 
 def _certainty(text: str, found: Dialect, *, named: bool) -> str:

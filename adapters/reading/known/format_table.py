@@ -57,10 +57,11 @@ class KnownFormat:
 
     def fits_text(self, text: str, lines: list[str]) -> bool:
         """Whether a text that begins with `text` is in this format. `lines` are its lines that are neither blank nor comments."""
-        if not self.is_text or not all(mark.search(text) for mark in self.marks):
-            return False
+        for mark in self.marks:
+            if not mark.search(text):
+                return False
         if self.lines is None:
-            return True
+            return self.is_text
         wrong, most = 0, len(lines) * (1 - LINES_SHARE)
         for line in lines:
             wrong += self.lines.fullmatch(line) is None
@@ -73,6 +74,11 @@ class KnownFormat:
 def known_formats() -> tuple[KnownFormat, ...]:
     """Returns all formats of the table, in its order."""
     return tuple(_rows())
+
+
+@cache
+def _text_formats() -> tuple[KnownFormat, ...]:
+    return tuple(known for known in known_formats() if known.is_text)
 
 
 @cache
@@ -92,11 +98,21 @@ def format_of_extension(extension: str) -> KnownFormat | None:
 def format_of_bytes(head: bytes) -> KnownFormat | None:
     """Returns the format whose magic number the first bytes hold."""
     text = b"\0" not in head[:4096] and looks_like_text(head[:4096])
-    for known in known_formats():
-        for at, magic in known.magic:
-            if head[at : at + len(magic)] == magic and (not text or len(magic) >= MIN_TEXT_MAGIC):
-                return _within_zip(head) or known if magic == _ZIP else known
+    magics, first, later = _magics()
+    for at, magic, known in magics if head.startswith(first) else later:
+        if head.startswith(magic, at) and (not text or len(magic) >= MIN_TEXT_MAGIC):
+            return _within_zip(head) or known if magic == _ZIP else known
     return None
+
+
+_Magics = list[tuple[int, bytes, KnownFormat]]
+
+
+@cache
+def _magics() -> tuple[_Magics, tuple[bytes, ...], _Magics]:
+    """Returns all magic numbers in the table's order, those at the first byte, and those at later bytes."""
+    found = [(at, magic, known) for known in known_formats() for at, magic in known.magic]
+    return found, tuple(magic for at, magic, _ in found if not at), [entry for entry in found if entry[0]]
 
 
 def is_zip_document(head: bytes, extension: str) -> bool:
@@ -125,7 +141,7 @@ def format_of_text(head: bytes, name: str = "", extension: str = "") -> KnownFor
     named = format_of_extension(extension)
     if named is not None and named.fits_text(text, lines):
         return named
-    return next((known for known in known_formats() if known.fits_text(text, lines)), None)
+    return next((known for known in _text_formats() if known.fits_text(text, lines)), None)
 
 
 def text_of(head: bytes, name: str = "") -> str:
