@@ -83,7 +83,7 @@ def _compare(part: IngestPart, shard: Shard, row: SourceRow, stored: _StoredRows
     skipped = {column for column, _ in adapter.labels} if isinstance(adapter, Named) else set()
     values = {name: value for name, value in row.values.items() if name not in skipped}
     fields = {column: role for role, column in part.mapping.fields} | {"": part.mapping.form}
-    how = difference(SourceRow(row.place, row.number, values, row.named), sample, fields)
+    how = difference(replace(row, values=values), sample, fields)
     if how:
         raise SelfCheckError(shard.origin, row.number, how)
     return 1

@@ -49,7 +49,7 @@ def difference(row: SourceRow, sample: Mapping[str, Any], fields: Mapping[str, s
             lost = next((leaf for leaf in _leaves(value) if not _found(leaf, held)), None)
             if lost is not None:
                 return f"{_shown(lost)} of its column {column!r} is not in the sample"
-    return _invented(row, sample, fields)
+    return _invented(row, sample, fields) if row.whole else ""
 
 
 _OWN = ("id", "origin", "extra", "kind", "dataset")

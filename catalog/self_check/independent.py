@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 import pyarrow as pa
 
 from choline_data.adapters.base import Adapter, Shard
-from choline_data.catalog.self_check import read_media, read_tables, read_text
+from choline_data.catalog.self_check import read_media, read_packed, read_records, read_tables, read_text
 from choline_data.catalog.self_check.source_files import SourceFiles, is_local
 from choline_data.catalog.self_check.source_row import Reader, SourceRow
 
@@ -56,7 +56,7 @@ def rows_of(files: SourceFiles, adapter: Adapter, shard: Shard) -> Iterator[Sour
 
 def count_of(files: SourceFiles, adapter: Adapter, shard: Shard) -> int:
     """Returns the number of rows of the shard, where the source states it; -1 if it does not."""
-    counter = _COUNTERS.get(type(adapter).__name__)
+    counter = COUNTERS.get(type(adapter).__name__)
     if counter is None or not is_local(shard.path):
         return -1
     try:
@@ -65,9 +65,10 @@ def count_of(files: SourceFiles, adapter: Adapter, shard: Shard) -> int:
         return -1
 
 
-_COUNTERS: dict[str, Callable[[SourceFiles, Shard], int]] = {
+COUNTERS: dict[str, Callable[[SourceFiles, Shard], int]] = {
     "Parquet": read_tables.parquet_rows,
     "Sqlite": read_tables.sqlite_rows,
+    "Avro": read_packed.avro_rows,
 }
 # By the name of the adapter's class.
 READERS: dict[str, Reader] = {
@@ -82,4 +83,16 @@ READERS: dict[str, Reader] = {
     "ImageFolder": read_media.media("image"),
     "AudioFolder": read_media.media("audio"),
     "WebDataset": read_media.webdataset,
+    "TfRecord": read_packed.tfrecord,
+    "Warc": read_packed.warc,
+    "Mds": read_packed.mds,
+    "LitData": read_packed.litdata,
+    "Coco": read_packed.coco,
+    "ConllU": read_records.conllu,
+    "TaggedTokens": read_records.tagged_tokens,
+    "Subtitles": read_records.subtitles,
+    "Fasta": read_records.fasta,
+    "Fastq": read_records.fastq,
+    "FastText": read_records.fasttext,
+    "LibSvm": read_records.libsvm,
 }

@@ -16,12 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from choline_data.adapters.base import Shard
-from choline_data.catalog.self_check.source_files import HEAD_BYTES, SourceFiles
+from choline_data.catalog.self_check.source_files import CELLS_BYTES, HEAD_BYTES, SourceFiles
 from choline_data.catalog.self_check.source_row import ROWS, SourceRow, encoding_of
 from choline_data.places.locations import local_path
 
 _LINES = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)")
-CELLS_BYTES = 1 << 20  # a table file of at most so many bytes is read whole
 
 
 def parquet(files: SourceFiles, adapter: Any, shard: Shard) -> Iterator[SourceRow]:

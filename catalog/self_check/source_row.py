@@ -18,13 +18,15 @@ class SourceRow:
     """A row of the source. `place` counts the rows of the shard, `number` is the row's number in `origin.row`.
 
     Both are -1 for the last row, if its number is not known.
-    `named` says that the keys of `values` are the adapter's columns. Otherwise only the values can be compared.
+    `named` says that the keys of `values` are the adapter's columns. Otherwise only the values can be compared. `whole` says
+    that `values` hold all texts of the row, so that the sample must not have others.
     """
 
     place: int
     number: int
     values: dict[str, Any]
     named: bool = True
+    whole: bool = True
 
 
 @dataclass(frozen=True)

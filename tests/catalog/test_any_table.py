@@ -215,7 +215,7 @@ def expected(value: Any, kind: pa.DataType) -> Any:
     if isinstance(value, bytes):
         return {"$binary": b64encode(value).decode()}
     if isinstance(value, datetime.datetime):
-        return value.isoformat(timespec="microseconds") if value.microsecond else value.isoformat()
+        return value.isoformat(timespec="microseconds")
     if isinstance(value, datetime.date):
         return value.isoformat()
     return value
