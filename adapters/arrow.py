@@ -114,6 +114,10 @@ class ArrowFile:
         while at < size:
             raw.seek(at)
             prefix = raw.read(8)
+            if prefix[:4] != _CONTINUATION and in_file and at == 8:
+                # Polars writes no prefix for the schema. Readers of files do not need it: the footer has a schema too.
+                at = _first_block(raw, size)
+                continue
             if prefix[:4] != _CONTINUATION or len(prefix) < 8:
                 why = f"bytes that are no message at byte {at:,}"
                 return None if in_file and whole else (whole, _damaged(name, why))
@@ -154,6 +158,25 @@ def _refusing(name: str) -> Iterator[None]:
         yield
     except (pa.ArrowException, OSError, MemoryError, UnicodeDecodeError) as error:
         raise _damaged(name, one_line(str(error).strip(), 200)) from error
+
+
+def _first_block(raw: BinaryIO, size: int) -> int:
+    """Returns the position of the file's first dictionary or batch, which the footer states; `size` if there is none."""
+    raw.seek(size - 10)
+    tail = raw.read(10)
+    length = int.from_bytes(tail[:4], "little")
+    if tail[4:] != _MAGIC or length > size - 18:
+        return size
+    raw.seek(size - 10 - length)
+    footer = raw.read(length)
+    try:
+        found = [_follow(footer, _field(footer, _uint(footer, 0), number)) for number in (2, 3)]
+        offsets = [
+            struct.unpack_from("<q", footer, at + 4 + 24 * n)[0] for at in found if at for n in range(_uint(footer, at))
+        ]
+    except struct.error:
+        return size
+    return min((offset for offset in offsets if 8 < offset < size), default=size)
 
 
 def _header(meta: bytes, raw: BinaryIO, body_at: int) -> tuple[int, int, list[int]]:

@@ -59,3 +59,23 @@ def test_it_is_known_by_content_whatever_its_name(tmp_path, source, write):
     stream = stored(tmp_path / "b", TABLE, stream=True)
     (claim,) = arrow.detect(source(file, stream, write("c.txt", "text")))
     assert [f.name for f in claim.files] == ["a.bin", "b"]
+
+
+@pytest.mark.parametrize("change", ["no prefix", "no prefix and no footer", "no prefix and a cut batch"])
+def test_a_file_without_the_prefix_of_its_schema_is_read_by_its_footer(tmp_path, read, change):
+    path = stored(tmp_path / "a.arrow", TABLE)
+    data = bytearray(path.read_bytes())
+    length = int.from_bytes(data[12:16], "little")
+    data[8 : 16 + length] = data[16 : 16 + length] + bytes(8)  # as Polars writes it
+    if change.endswith("footer"):
+        data[-6:] = b"ARROWX"
+    if change.endswith("batch"):
+        at = data.index(b"\xff\xff\xff\xff", 16 + length)
+        data[at + 4 : at + 8] = (1 << 30).to_bytes(4, "little")
+    path.write_bytes(data)
+    found = read(ArrowFile(), path)
+    if change == "no prefix":
+        assert found.error is None
+        assert [row["n"] for row in found.rows] == list(range(9000))
+    else:
+        assert isinstance(found.error, SourceDamagedError)
