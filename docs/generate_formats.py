@@ -20,8 +20,13 @@ from typing import Any
 import orjson
 
 from choline_data.adapters.reading.known.format_table import known_formats
+from choline_data.adapters.registered_format import RegisteredFormat
 from choline_data.adapters.registry import FORMATS
+from choline_data.catalog.self_check.independent import COUNTERS, READERS
 from choline_data.cli import main as command_line
+
+ROOT = Path(__file__).resolve().parents[1]
+PASS_ON = ("lfs", "dvc", "hub", "archive")  # formats whose files other formats read
 
 # What `add` asks about some folders, because they hold several datasets, and the options that answer.
 ANSWERS: dict[str, tuple[str, ...]] = {
@@ -109,6 +114,42 @@ def _refused() -> list[str]:
     ]
 
 
+def _checked(fmt: RegisteredFormat) -> str:
+    """What the self-check compares for this format."""
+    if fmt.name in PASS_ON:
+        return "as its files"
+    adapter = getattr(sys.modules.get(fmt.module) or fmt.load(), "ADAPTER", None)
+    name = getattr(adapter, "__name__", "")
+    return "rows" if name in READERS else "count" if name in COUNTERS else ""
+
+
+def _by_others() -> list[str]:
+    """The files that other libraries write, as `tests/formats_by_others` states and tests them."""
+    sys.path.insert(0, str(ROOT))
+    try:
+        from tests.formats_by_others.written import ENDS, all_writers
+
+        writers = all_writers().values()
+    finally:
+        sys.path.remove(str(ROOT))
+    counts = {end: sum(each.ends == end for each in writers) for end in ENDS}
+    shares = ", ".join(f"{n} {end} ({n / len(writers):.0%})" for end, n in counts.items())
+    lines = [
+        "## Files that other libraries write",
+        "",
+        f"A test adds {len(writers)} kinds of files that other libraries wrote, and compares the samples with the rows that were",
+        f"written: {shares}. None is read wrong. *Asked* means that `add` asks before it reads, and *refused* that",
+        "the error names the format.",
+        "",
+        "| library | right | asked | refused |",
+        "| --- | --- | --- | --- |",
+    ]
+    for library in sorted({each.library for each in writers}, key=str.lower):
+        cells = [[each.name for each in writers if each.library == library and each.ends == end] for end in ENDS]
+        lines.append(f"| {library} | " + " | ".join("; ".join(names) for names in cells) + " |")
+    return lines
+
+
 def page(data: Path, found: dict[str, Outcome]) -> str:
     """Returns the text of docs/formats.md."""
     about = {e["name"]: e for e in json.loads((data / "manifest.json").read_text())["datasets"]}
@@ -124,14 +165,20 @@ def page(data: Path, found: dict[str, Outcome]) -> str:
         "folder, an archive member or a URL, compressed or not. `--format NAME` uses only this format. A format with an extra",
         "may need `pip install choline-data[EXTRA]`. If it does, the error says so.",
         "",
-        "| format | reads | extra |",
-        "| --- | --- | --- |",
+        "The last column says what [the self-check](architecture.md#the-self-check-of-add) compares with an independent",
+        "reader: some *rows*, or only their *count*. A format without an entry is not checked, because there is no other",
+        "reader for it that is cheap. Sources on other machines are checked only if they are downloaded first.",
+        "",
+        "| format | reads | extra | checked |",
+        "| --- | --- | --- | --- |",
     ]
     for fmt in FORMATS:
         first = (sys.modules.get(fmt.module) or fmt.load()).__doc__ or ""
         what = " ".join(first.strip().split("\n\n")[0].split())
-        lines.append(f"| {fmt.name}{' (layout)' if fmt.layout else ''} | {_cell(what)} | {fmt.extra} |")
-    lines += ["", *_NOT_KEPT, "", *_refused()]
+        lines.append(
+            f"| {fmt.name}{' (layout)' if fmt.layout else ''} | {_cell(what)} | {fmt.extra} | {_checked(fmt)} |"
+        )
+    lines += ["", *_NOT_KEPT, "", *_refused(), "", *_by_others()]
     lines += [
         "",
         "## Datasets",
