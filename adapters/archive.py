@@ -86,17 +86,17 @@ def detect(source: Source) -> list[FormatClaim]:
     listings = [(f, members.listing(f)) for f in archives]
     wanted, unread = _wanted([entry for _, its in listings for entry in its], source)
     marked = {f.path: f for f in _members(listings, source.options)}
-    found = tuple(marked[f.path] for f in wanted)
-    if not found:
+    files = tuple(marked[f.path] for f in wanted)
+    if not files:
         name, reason = (unread[0].name, unread[0].reason) if unread else (archives[0].name, "the archive is empty")
         raise SourceFormatError(f"{name}: {reason}; nothing is left to read.", remedy="Pack the archive again.")
-    claims, rest = _claims_within(Source("", found, folder=True, options=source.options, join=source.join))
+    claims, rest = _claims_within(Source("", files, folder=True, options=source.options, join=source.join))
     if not claims:
-        with io.with_heads(members.MemberHeads(found)):
-            raise refusal(archives[0].name, found)
+        with io.with_heads(members.MemberHeads(files)):
+            raise refusal(archives[0].name, files)
     with io.with_heads(members.MemberHeads(rest.files)):
         unread += unclaimed(rest.files)
-    outer = [_outer(claim, archives, len(found), at == 0, source.options) for at, claim in enumerate(claims)]
+    outer = [_outer(claim, archives, len(files), at == 0, source.options) for at, claim in enumerate(claims)]
     return [replace(outer[0], members=(*outer[0].members, *unread)), *outer[1:]]
 
 
@@ -104,7 +104,7 @@ def _wanted(listed: Sequence[members.Listed], source: Source) -> tuple[tuple[Sou
     """Returns the members to read, and the other members with the reason why they are left out."""
     refuse_table_formats(source.location, (entry.file.name for entry in listed))
     chosen = chosen_of(source)
-    found: list[SourceFile] = []
+    chosen_files: list[SourceFile] = []
     unread: list[FileRole] = []
     for entry in listed:
         name = entry.file.name
@@ -112,8 +112,8 @@ def _wanted(listed: Sequence[members.Listed], source: Source) -> tuple[tuple[Sou
         if reason:
             unread.append(FileRole(name, LEFT_OUT, reason))
         else:
-            found.append(entry.file)
-    return tuple(found), unread
+            chosen_files.append(entry.file)
+    return tuple(chosen_files), unread
 
 
 def _members(

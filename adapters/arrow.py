@@ -198,8 +198,8 @@ def _header(meta: bytes, raw: BinaryIO, body_at: int) -> tuple[int, int, list[in
         offset, length = struct.unpack_from("<qq", meta, vector + 4 + 16 * i)
         if length >= 8:
             raw.seek(body_at + max(offset, 0))
-            found = raw.read(8)
-            declared.append(struct.unpack("<q", found)[0] if len(found) == 8 else -2)
+            prefix = raw.read(8)
+            declared.append(struct.unpack("<q", prefix)[0] if len(prefix) == 8 else -2)
     return kind, body, declared
 
 

@@ -123,10 +123,10 @@ def in_lists(clips: list[SourceFile], lists: list[SourceFile]) -> list[SourceFil
     """
     listed: dict[tuple[str, ...], str] = {}
     for file, data in members.contents(lists, MAX_TEXT_BYTES):
-        found = splits_in(parts(file.name)[-1].partition(".")[0])
+        splits = splits_in(parts(file.name)[-1].partition(".")[0])
         lines = decoded(data or b"", file.name)[0].splitlines()
-        if len(found) == 1 and not any(" " in line.strip() for line in lines[:100]):
-            listed |= {path_of(line): found[0] for line in lines if line.strip()}
+        if len(splits) == 1 and not any(" " in line.strip() for line in lines[:100]):
+            listed |= {path_of(line): splits[0] for line in lines if line.strip()}
     if not listed:
         return clips
     marked = []

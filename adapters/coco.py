@@ -59,9 +59,9 @@ ADAPTER = Coco
 
 def detect(source: Source) -> list[FormatClaim]:
     """Returns a claim for result files, and one for annotation files with the images that they name."""
-    found = list(json_files(source, r'"(?:image_id|images|annotations)"\s*:'))
-    results = tuple(f for f, value in found if _is_results(value))
-    noted = [(f, value) for f, value in found if _is_annotations(value)]
+    documents = list(json_files(source, r'"(?:image_id|images|annotations)"\s*:'))
+    results = tuple(f for f, value in documents if _is_results(value))
+    noted = [(f, value) for f, value in documents if _is_annotations(value)]
     claims = []
     if results:
         claims.append(
@@ -103,10 +103,10 @@ def _images(value: dict[str, Any]) -> list[dict[str, Any]]:
         notes[note.get("image_id")].append({**note, **kind})
     rows = []
     for image in value["images"]:
-        found = notes.pop(image["id"], [])
-        captions = [n["caption"] for n in found if isinstance(n.get("caption"), str)]
-        rows.append({**image, "annotations": found, **({"captions": captions} if captions else {})})
-    rows += [{"id": key, "annotations": found} for key, found in notes.items()]
+        annotations = notes.pop(image["id"], [])
+        captions = [n["caption"] for n in annotations if isinstance(n.get("caption"), str)]
+        rows.append({**image, "annotations": annotations, **({"captions": captions} if captions else {})})
+    rows += [{"id": key, "annotations": annotations} for key, annotations in notes.items()]
     return rows
 
 

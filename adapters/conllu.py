@@ -88,11 +88,15 @@ def _sentence(block: str, known: dict[str, Any]) -> tuple[dict[str, Any], str]:
 
 def detect(source: Source) -> list[FormatClaim]:
     """Claims `.conllu` files, and `.conll` files with ten columns on each line."""
-    found = [f for f in source.files if _named(f.name) or (f.name.endswith(".conll") and _looks(f))]
-    if not found:
+    treebanks = [f for f in source.files if _named(f.name) or (f.name.endswith(".conll") and _looks(f))]
+    if not treebanks:
         return []
     passed = tuple((f.name, "tells about the data") for f in source.files if is_about(f.name))
-    return [FormatClaim(ConllU(), tuple(found), 1.0, f"{len(found)} CoNLL-U file(s)", kind="text", passed_over=passed)]
+    return [
+        FormatClaim(
+            ConllU(), tuple(treebanks), 1.0, f"{len(treebanks)} CoNLL-U file(s)", kind="text", passed_over=passed
+        )
+    ]
 
 
 def _named(name: str) -> bool:

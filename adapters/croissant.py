@@ -78,12 +78,12 @@ def detect(source: Source) -> list[FormatClaim]:
     from choline_data.licenses import spdx_of_stated
 
     source = described(source)
-    found = [(f, plain(v)) for f, v in json_files(source, _HINT) if _is_descriptor(v)]
+    descriptors = [(f, plain(v)) for f, v in json_files(source, _HINT) if _is_descriptor(v)]
     wanted = source.options.get("config")
     claims: list[FormatClaim] = []
     over: dict[str, str] = {}
     known: list[str] = []
-    for file, data in found:
+    for file, data in descriptors:
         model = _Model(data, file.name, source.files)
         files = (file, *(f for f in source.files if f.name in model.named()))
         folder = file.name.rpartition("/")[0]
@@ -91,7 +91,7 @@ def detect(source: Source) -> list[FormatClaim]:
             if other.name.startswith(folder + "/" if folder else ""):
                 over.setdefault(other.name, f"not named by {file.name}")
         for name in model.records:
-            config = name if len(found) == 1 else f"{_stem(file.name)}/{name}"
+            config = name if len(descriptors) == 1 else f"{_stem(file.name)}/{name}"
             known.append(config)
             if wanted and wanted not in (config, name):
                 continue
@@ -105,10 +105,12 @@ def detect(source: Source) -> list[FormatClaim]:
                     license=spdx_of_stated(data.get("license")),
                 )
             )
-    if found and not claims:
+    if descriptors and not claims:
         if wanted:
             raise InvalidOptionError(f"No record set {wanted!r}.", remedy=f"There are: {', '.join(known)}.")
-        raise SourceFormatError(f"{found[0][0].name} names no record set.", remedy="Add its data files themselves.")
+        raise SourceFormatError(
+            f"{descriptors[0][0].name} names no record set.", remedy="Add its data files themselves."
+        )
     if claims:
         mine = {f.name for c in claims for f in c.files}
         passed = tuple((name, why) for name, why in over.items() if name not in mine)
@@ -140,13 +142,13 @@ class _Model:
 
     def named(self) -> set[str]:
         """Returns the names of the source's files that the distribution names."""
-        found: set[str] = set()
+        names: set[str] = set()
         for node in self.nodes.values():
             if node.get("includes") and not node.get("containedIn"):
-                found |= {f.name for f in self._included(node)}
+                names |= {f.name for f in self._included(node)}
             elif node.get("contentUrl") and not node.get("containedIn"):
-                found.add(str(self.folder / str(node["contentUrl"])))
-        return found & self.files.keys()
+                names.add(str(self.folder / str(node["contentUrl"])))
+        return names & self.files.keys()
 
     def rows(self, record_set: str, above: tuple[str, ...] = ()) -> Iterator[dict[str, Any]]:
         """Yields the rows of a record set, each as a dict of its fields."""

@@ -77,12 +77,12 @@ class Delimited:
         header = table_options.header_of(self.header, name)
         lines = table_options.lines_of(header)
         if lines is not None:
-            found = with_header(text, *lines, io.extension(name), stated)
-            if found is None:
+            detected = with_header(text, *lines, io.extension(name), stated)
+            if detected is None:
                 raise table_options.no_such_header(name, header)
         else:
-            found = _as_stated(sniff(text, io.extension(name), stated), text, header)
-        return with_foot(found, text) if whole else found
+            detected = _as_stated(sniff(text, io.extension(name), stated), text, header)
+        return with_foot(detected, text) if whole else detected
 
     def _chunks(self, shard: Shard) -> Iterator[SourceChunk]:
         encoding = shard.encoding or text_files.encoding_of(shard.path, shard.name, self.encoding)
@@ -338,8 +338,8 @@ def _typed(batch: pa.RecordBatch, types: dict[str, str]) -> pa.RecordBatch:
     columns = []
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         kind = types.get(name, "")
-        made, types[name] = _as_type(column, kind)
-        columns.append(made)
+        typed, types[name] = _as_type(column, kind)
+        columns.append(typed)
     return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
 
 

@@ -74,12 +74,12 @@ def _outs(file: SourceFile) -> Iterator[_Out]:
     with open_raw(file.path) as opened:
         data = safe_load(opened.read(16 << 20), file.name)
     folder = PurePosixPath(file.name).parent
-    found: list[Any] = []
+    outs: list[Any] = []
     if isinstance(data, dict) and isinstance(data.get("stages"), dict):
-        found = [o for stage in data["stages"].values() if isinstance(stage, dict) for o in stage.get("outs") or []]
+        outs = [o for stage in data["stages"].values() if isinstance(stage, dict) for o in stage.get("outs") or []]
     elif isinstance(data, dict):
-        found = data.get("outs") or []
-    for out in found:
+        outs = data.get("outs") or []
+    for out in outs:
         if not isinstance(out, dict) or not isinstance(out.get("path"), str):
             raise SourceFormatError(f"{file.name}: an output has no path.", remedy="Run dvc add again.")
         if not out.get("md5"):
@@ -142,8 +142,8 @@ def _resolved(out: _Out, stores: list[str], stated: list[SourceFile]) -> Iterato
         if not _MD5.match(md5) or path.is_absolute() or ".." in path.parts:
             raise SourceFormatError(f"{out.name}: its list names {path}, outside it.", remedy="Run dvc add again.")
         name = f"{out.name}/{path}"
-        found = _found(md5, stores, replace(out, name=name), stated)
-        yield SourceFile(found, name, _verified(found, md5, name), f"md5:{md5}")
+        data_file = _found(md5, stores, replace(out, name=name), stated)
+        yield SourceFile(data_file, name, _verified(data_file, md5, name), f"md5:{md5}")
 
 
 def _found(md5: str, stores: list[str], out: _Out, stated: list[SourceFile]) -> str:

@@ -61,13 +61,13 @@ ADAPTER = Resource
 
 def detect(source: Source) -> list[FormatClaim]:
     """Returns a claim for each resource of each package."""
-    found: list[FormatClaim] = []
+    claims: list[FormatClaim] = []
     for file in source.files:
         if file.name.rsplit("/", 1)[-1] in _NAMES:
             package = _package(file)
             if isinstance(package.get("resources"), list):
-                found += _claims(described(source), file, package)
-    return found
+                claims += _claims(described(source), file, package)
+    return claims
 
 
 def _package(file: SourceFile) -> dict[str, Any]:
@@ -169,13 +169,13 @@ def _file(path: str, folder: PurePosixPath, by_name: dict[str, SourceFile], wher
             f"{where}: resource {name!r} names {path!r}, outside the package.",
             remedy="Put the file within the package.",
         )
-    found = by_name.get(str(folder / path))
-    if found is None:
+    file = by_name.get(str(folder / path))
+    if file is None:
         raise SourceNotFoundError(
             f"{where}: {path}, of resource {name!r}, is not there.",
             remedy="Add the folder of the whole package, and fetch what it names by URL.",
         )
-    return found
+    return file
 
 
 def _delimited(resource: dict[str, Any], files: tuple[SourceFile, ...]) -> bool:

@@ -106,14 +106,14 @@ def _by_split(files: Sequence[SourceFile], folder: str = "") -> dict[str, tuple[
     """Returns the files of each split, by their names below `folder`. Files that the names leave out are in no split."""
     below = [replace(f, name=f.name.removeprefix(folder), split="") for f in files]
     splits = splits_of(below)
-    found: dict[str, list[SourceFile]] = {}
+    by_split: dict[str, list[SourceFile]] = {}
     for file, named in zip(files, below, strict=True):
         split = splits.get(named.name, "")
         if split not in (NO_SPLIT, UNCLEAR):
-            found.setdefault(split, []).append(file)
-    if "" in found and len(found) > 1:
-        found["train"] = found.pop("") + found.get("train", [])
-    return {split: tuple(its) for split, its in found.items()}
+            by_split.setdefault(split, []).append(file)
+    if "" in by_split and len(by_split) > 1:
+        by_split["train"] = by_split.pop("") + by_split.get("train", [])
+    return {split: tuple(its) for split, its in by_split.items()}
 
 
 def default_config(card: dict[str, Any]) -> str:

@@ -61,7 +61,7 @@ ADAPTER = Saved
 def detect(source: Source) -> list[FormatClaim]:
     """Returns a claim for each saved dataset. Under a `dataset_dict.json`, the folder's name is the split."""
     by_name = {f.name: f for f in source.files}
-    found = []
+    claims = []
     for state in [f for f in source.files if f.name.rsplit("/", 1)[-1] == "state.json"]:
         prefix = state.name[: -len("state.json")]
         info = by_name.get(prefix + "dataset_info.json")
@@ -75,7 +75,7 @@ def detect(source: Source) -> list[FormatClaim]:
         if table is not None:
             split = prefix[:-1].rpartition("/")[2]
         over = tuple((f.name, "describes the saved dataset") for f in (state, info, table) if f is not None)
-        found.append(
+        claims.append(
             FormatClaim(
                 Saved(labels),
                 files,
@@ -85,7 +85,7 @@ def detect(source: Source) -> list[FormatClaim]:
                 described=over,
             )
         )
-    return found
+    return claims
 
 
 def _listed(state: SourceFile, by_name: dict[str, SourceFile], prefix: str) -> tuple[tuple[SourceFile, ...], str]:

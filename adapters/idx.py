@@ -96,8 +96,8 @@ def _stem(name: str) -> str:
 
 def detect(source: Source) -> list[FormatClaim]:
     """Claims the files of images and labels by their names."""
-    found = [f for f in source.files if _what(f.name)]
-    if not any(_what(f.name) == "images" for f in found):
+    idx_files = [f for f in source.files if _what(f.name)]
+    if not any(_what(f.name) == "images" for f in idx_files):
         return []
     passed = tuple((f.name, "tells about the data") for f in source.files if is_about(f.name))
-    return [FormatClaim(Idx(), tuple(found), 1.0, f"{len(found)} IDX files", kind="image", passed_over=passed)]
+    return [FormatClaim(Idx(), tuple(idx_files), 1.0, f"{len(idx_files)} IDX files", kind="image", passed_over=passed)]

@@ -69,13 +69,13 @@ def media_shards(files: Sequence[SourceFile], column: str) -> list[Shard]:
 
     `Shard.start` is the number of leading folders that all media share. It depends on all files, not only on the shard's.
     """
-    found = in_order(f for f in files if media.column_for(f.name) == column)
+    media_files = in_order(f for f in files if media.column_for(f.name) == column)
     beside = tuple(f for f in files if media.column_for(f.name) != column)
-    shared = shared_folders(found)
+    shared = shared_folders(media_files)
     return [
         replace(shard, files=shard.files + beside, start=shared, config=config)
-        for config, split in sorted({(f.config, f.split) for f in found}, key=_place)
-        for shard in file_shards([f for f in found if (f.config, f.split) == (config, split)], split)
+        for config, split in sorted({(f.config, f.split) for f in media_files}, key=_place)
+        for shard in file_shards([f for f in media_files if (f.config, f.split) == (config, split)], split)
     ]
 
 
@@ -108,10 +108,10 @@ def read_media(
     values_of: Callable[[SourceFile, list[str]], dict[str, Any]],
 ) -> Iterator[SourceChunk]:
     """Yields the media of a shard as rows: the media column, and the metadata's columns or else the values from `values_of`."""
-    found = [f for f in shard.files if media.column_for(f.name) == column]
+    media_files = [f for f in shard.files if media.column_for(f.name) == column]
     described = metadata_of([f for f in shard.files if media.column_for(f.name) != column], column)
     rows = SourceRows(shard.origin, {column: media.MEDIUM, **(dict.fromkeys(described.columns))})
-    wanted = found[start:]
+    wanted = media_files[start:]
     for number, (file, data) in enumerate(members.contents(wanted, max_bytes, inflate=False), start):
         if rows.full(len(data or b"")):
             yield from rows.take()
@@ -170,10 +170,10 @@ _NUMBERS = re.compile(rb"^[\s\d.eE+-]*$")
 def _captions(pictures: Sequence[SourceFile], others: Sequence[SourceFile]) -> list[SourceFile]:
     """Returns the texts with the names of pictures, if most pictures have one. Lines of numbers are boxes (YOLO), not captions."""
     stems = {path_of("/".join(parts(f.name)))[-1] for f in pictures}
-    found = [f for f in others if media.suffix_of(f.name) in ("txt", "caption") and stem_of_sidecar(f.name) in stems]
-    if len(found) * 2 < len(pictures) or any(_NUMBERS.match(io.head(f.path, 256)) for f in found[:8]):
+    captions = [f for f in others if media.suffix_of(f.name) in ("txt", "caption") and stem_of_sidecar(f.name) in stems]
+    if len(captions) * 2 < len(pictures) or any(_NUMBERS.match(io.head(f.path, 256)) for f in captions[:8]):
         return []
-    return found
+    return captions
 
 
 def _how_labelled(pictures: Sequence[SourceFile]) -> str:

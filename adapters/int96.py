@@ -26,8 +26,8 @@ _MICROSECONDS = (2**63 - 1) // 10**6 - 1
 
 def columns_of(meta: pq.RowGroupMetaData) -> list[str]:
     """Returns the top-level columns that contain INT96 values at any depth."""
-    found = (meta.column(i) for i in range(meta.num_columns))
-    return list(dict.fromkeys(c.path_in_schema.split(".")[0] for c in found if c.physical_type == "INT96"))
+    leaves = (meta.column(i) for i in range(meta.num_columns))
+    return list(dict.fromkeys(c.path_in_schema.split(".")[0] for c in leaves if c.physical_type == "INT96"))
 
 
 def unit_of(
@@ -45,8 +45,8 @@ def unit_of(
         read = (f.iter_batches(BATCH_ROWS, row_groups=[group], columns=columns, use_threads=False) for f in files)
         for batches in zip(*read, strict=True):
             for number in range(batches[0].num_columns):
-                told = zip(*(_times(batch.column(number)) for batch in batches), strict=True)
-                for (rows, seconds), (_, micro), (_, nano) in told:
+                by_leaf = zip(*(_times(batch.column(number)) for batch in batches), strict=True)
+                for (rows, seconds), (_, micro), (_, nano) in by_leaf:
                     far = np.abs(seconds)
                     outside = far > _MICROSECONDS
                     beyond |= bool(np.any((far > _NANOSECONDS) & ~outside))

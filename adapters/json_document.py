@@ -56,9 +56,9 @@ class JsonDocument:
         except (SourceDamagedError, SourceTooLargeError):
             return []  # `read` raises the error for this file
         splits = {key: splits_in(key) for key, value in document.items() if isinstance(value, list)}
-        if len(splits) < 2 or any(len(found) != 1 for found in splits.values()):
+        if len(splits) < 2 or any(len(words) != 1 for words in splits.values()):
             return []
-        return [(key, found[0]) for key, found in splits.items()]
+        return [(key, words[0]) for key, words in splits.items()]
 
     def _document(self, shard: Shard) -> Any:
         encoding = shard.encoding or text_files.encoding_of(shard.path, shard.name, self.encoding)
@@ -71,8 +71,8 @@ class JsonDocument:
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
         """Yields the document's rows from row `start` on."""
-        found = records.records_of_rows(self._rows(shard))
-        return from_row(start, batches.partitioned(records.chunks(found, shard.origin, 0), shard.name))
+        parsed = records.records_of_rows(self._rows(shard))
+        return from_row(start, batches.partitioned(records.chunks(parsed, shard.origin, 0), shard.name))
 
     def _rows(self, shard: Shard) -> Iterator[Any]:
         if shard.member:
@@ -293,10 +293,10 @@ def _lists_under_key(document: dict[str, Any]) -> list[Any] | None:
     Numbers and booleans among the words become text. A single word in place of a list becomes a list of this word. The other
     values are copied to each row if they are small.
     """
-    found = [k for k, v in document.items() if isinstance(v, list) and _are_lists_of_words(v)]
-    if len(found) != 1:
+    keys_of_lists = [k for k, v in document.items() if isinstance(v, list) and _are_lists_of_words(v)]
+    if len(keys_of_lists) != 1:
         return None
-    key = found[0]
+    key = keys_of_lists[0]
     beside = {k: v for k, v in document.items() if k != key}
     scalars = (v if isinstance(v, list) else [v] for v in beside.values())
     if any(isinstance(cell, (dict, list)) for cells in scalars for cell in cells):

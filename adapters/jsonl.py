@@ -56,18 +56,18 @@ class JsonLines:
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
         """Returns one shard for each file. An uncompressed file of 256 MiB or more is split into ranges of at least 128 MiB."""
-        found = []
+        shards = []
         for file in files:
             if file.size < 2 * SHARD_BYTES or not _can_be_cut(io.raw_head(file.path, 64)):
-                found.append(Shard(file.path, file.name, size=file.size))
+                shards.append(Shard(file.path, file.name, size=file.size))
                 continue
             count = file.size // SHARD_BYTES
             edges = [file.size * i // count for i in range(count)]
-            found += [
+            shards += [
                 Shard(file.path, file.name, start=start, end=end, size=(end if end >= 0 else file.size) - start)
                 for start, end in zip(edges, [*edges[1:], -1], strict=True)
             ]
-        return found
+        return shards
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
         """Yields the shard's rows from row `start` on, with one column for each key. Row numbers count the non-blank lines."""
@@ -96,15 +96,15 @@ class JsonLines:
             block = block[: len(block) - len(cut)]
             if arrays is not None:
                 block = arrays.as_objects(block, first=not (shard.start or line))
-            found = list(records.records_of_lines(block))
-            numbers = _line_numbers(block) if any(r.refused for r in found) else []
+            parsed = list(records.records_of_lines(block))
+            numbers = _line_numbers(block) if any(r.refused for r in parsed) else []
             yield from records.chunks(
-                found,
+                parsed,
                 shard.origin,
                 row,
                 lambda place, why, numbers=numbers, line=line: f"line {line + numbers[place]}{where}: {why}",  # type: ignore[misc]
             )
-            row += sum(r.batch.num_rows + len(r.refused) for r in found)
+            row += sum(r.batch.num_rows + len(r.refused) for r in parsed)
             line += records.line_count(block)
             if cut:
                 raise SourceDamagedError(
@@ -175,10 +175,10 @@ def detect(source: Source) -> list[FormatClaim]:
     """Claims files named .jsonl, .ndjson and similar, and other files that have one JSON object on each line."""
     named = without_impostors([f for f in source.files if io.extension(f.name) in EXTENSIONS])
     rest = [f for f in source.files if io.extension(f.name) in ("json", "log", "txt", "data", "")]
-    found = tuple(f for f in rest if _is_lines(f))
-    if not named and not found:
+    line_files = tuple(f for f in rest if _is_lines(f))
+    if not named and not line_files:
         return []
-    files = tuple(f for f in source.files if f in set(named) | set(found))
+    files = tuple(f for f in source.files if f in set(named) | set(line_files))
     evidence = "named .jsonl" if named else "one JSON object a line"
     return [FormatClaim(JsonLines(), files, 0.95 if named else 0.9, evidence)]
 

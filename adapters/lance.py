@@ -67,12 +67,12 @@ def _dataset(root: str, version: int = 0) -> Any:
 
 def detect(source: Source) -> list[FormatClaim]:
     """Returns a claim for each folder with `_versions/*.manifest`. Raises MissingDependencyError if pylance is not installed."""
-    found = []
+    claims = []
     manifests = [f for f in source.files if re.search(r"(?:^|/)_versions/[^/]+\.manifest$", f.name)]
     for prefix in sorted({f.name[: f.name.rindex("_versions/")] for f in manifests}):
         first = next(f for f in manifests if f.name.startswith(prefix + "_versions/"))
         root = first.path[: first.path.rindex("_versions/")]
         version = int(_dataset(root).version)
         files = tuple(f for f in source.files if f.name.startswith(prefix))
-        found.append(FormatClaim(Lance(root, version), files, 1.0, f"a Lance dataset at {prefix or 'the root'}"))
-    return found
+        claims.append(FormatClaim(Lance(root, version), files, 1.0, f"a Lance dataset at {prefix or 'the root'}"))
+    return claims

@@ -25,7 +25,7 @@ def detect(source: Source) -> list[FormatClaim]:
     """
     from choline_data.adapters.registry import claims
 
-    pointers = [(file, found) for file in source.files if (found := pointer(file)) is not None]
+    pointers = [(file, target) for file in source.files if (target := pointer(file)) is not None]
     if not pointers:
         return []
     there, missing = [], []

@@ -48,7 +48,7 @@ class LitData:
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
         """Returns one shard for each chunk, in the order of the index. `files[0]` of a shard is the index."""
         by_name = {"/".join(parts(f.name)): f for f in files}
-        found = []
+        shards = []
         for index in in_order(f for f in files if parts(f.name)[-1] == "index.json"):
             for at, chunk in enumerate(index_of(index)["chunks"]):
                 file = by_name.get(beside(index, chunk["filename"]))
@@ -56,8 +56,8 @@ class LitData:
                     raise SourceNotFoundError(
                         f"{index.name} names {chunk['filename']}, which is not there.", remedy="Fetch it."
                     )
-                found.append(Shard(file.path, file.name, files=(index,), start=at))
-        return found
+                shards.append(Shard(file.path, file.name, files=(index,), start=at))
+        return shards
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
         """Yields rows with the columns that the index describes."""
@@ -82,12 +82,12 @@ class LitData:
             return
         pictures = [n for n, f in zip(names, formats, strict=True) if f in ("jpeg", "file")]
         rows = SourceRows(shard.origin, dict.fromkeys(pictures, media.MEDIUM))
-        for row, found in cells(data, shard.name, [None] * len(formats), start):
-            size = sum(map(len, found))
+        for row, values in cells(data, shard.name, [None] * len(formats), start):
+            size = sum(map(len, values))
             if rows.full(size):
                 yield from rows.take()
             try:
-                rows.add(row, {n: d(c) for n, d, c in zip(names, decode, found, strict=True)}, size)
+                rows.add(row, {n: d(c) for n, d, c in zip(names, decode, values, strict=True)}, size)
             except (ValueError, IndexError) as error:
                 rows.reject(row, f"a cell is not of its format: {error}")
         yield from rows.take()
@@ -145,12 +145,12 @@ def detect(source: Source) -> list[FormatClaim]:
     """Claims each folder whose `index.json` lists chunks and a data format."""
     claims: list[FormatClaim] = []
     for index in source.files:
-        if parts(index.name)[-1] != "index.json" or not _is_litdata(found := index_of(index)):
+        if parts(index.name)[-1] != "index.json" or not _is_litdata(content := index_of(index)):
             continue
-        wanted = {beside(index, str(c.get("filename"))) for c in found["chunks"]}
+        wanted = {beside(index, str(c.get("filename"))) for c in content["chunks"]}
         files = [f for f in source.files if "/".join(parts(f.name)) in wanted]
         about = tuple((f.name, "tells about the data") for f in source.files if is_about(f.name) and not claims)
-        evidence = f"LitData index of {len(found['chunks'])} chunks"
+        evidence = f"LitData index of {len(content['chunks'])} chunks"
         claims.append(FormatClaim(LitData(), (index, *files), 1.0, evidence, passed_over=about))
     return claims
 

@@ -37,12 +37,12 @@ class Mds:
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
         """Returns one shard for each file that the index names, in the index's order. `files[0]` of a shard is the index."""
         by_name = {"/".join(parts(f.name)): f for f in files}
-        found: list[Shard] = []
+        shards: list[Shard] = []
         for index in in_order(f for f in files if parts(f.name)[-1] == "index.json"):
             for at, entry in enumerate(index_of(index).get("shards", ())):
                 file = _file_of(index, entry, by_name)
-                found.append(Shard(file.path, file.name, files=(replace(index),), start=at, size=file.size))
-        return found
+                shards.append(Shard(file.path, file.name, files=(replace(index),), start=at, size=file.size))
+        return shards
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
         """Yields rows with the shard's columns."""
@@ -134,13 +134,13 @@ def detect(source: Source) -> list[FormatClaim]:
     """Claims each folder whose `index.json` lists MDS shards. Each folder, such as a raw and a zstd copy, is its own config."""
     claims = []
     for index in source.files:
-        if parts(index.name)[-1] != "index.json" or not _is_mds(found := index_of(index)):
+        if parts(index.name)[-1] != "index.json" or not _is_mds(content := index_of(index)):
             continue
         by_name = {"/".join(parts(f.name)): f for f in source.files}
-        files = [_file_of(index, entry, by_name) for entry in found["shards"]]
+        files = [_file_of(index, entry, by_name) for entry in content["shards"]]
         config = parts(index.name)[-2] if len(parts(index.name)) > 1 else ""
-        rows = sum(int(entry.get("samples", 0)) for entry in found["shards"])
-        kind = "image" if set(_MEDIA) & set(found["shards"][0]["column_encodings"]) else ""
+        rows = sum(int(entry.get("samples", 0)) for entry in content["shards"])
+        kind = "image" if set(_MEDIA) & set(content["shards"][0]["column_encodings"]) else ""
         claims.append(FormatClaim(Mds(), (index, *files), 1.0, f"MDS index of {rows} rows", kind=kind, config=config))
     if claims:
         about = tuple((f.name, "tells about the data") for f in source.files if is_about(f.name))

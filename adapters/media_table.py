@@ -58,9 +58,9 @@ class MediaTable:
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
         """Returns the shards of the tables. Each has all media."""
-        found = tuple(f for f in files if media.column_for(f.name))
+        media_files = tuple(f for f in files if media.column_for(f.name))
         tables = [f for f in files if not media.column_for(f.name)]
-        return [replace(shard, files=found) for shard in self.inner.shards(tables)]
+        return [replace(shard, files=media_files) for shard in self.inner.shards(tables)]
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
         """Yields the rows of the table with their media."""
@@ -84,18 +84,20 @@ class MediaTable:
         self, chunk: SourceChunk, first: int, values: list[Any], wanted: list[list[SourceFile | None]], shard: Shard
     ) -> SourceChunk:
         """Returns the rows from `first` on with their media. Rows whose media are missing or damaged become rejects."""
-        files = {file.path: file for found in wanted for file in found if file is not None}
+        files = {file.path: file for row_media in wanted for file in row_media if file is not None}
         data = {f.path: content for f, content in members.contents(list(files.values()), self.max_bytes, inflate=False)}
         kept: list[int] = []
         rejects: list[Reject] = []
         column: list[Any] = []
-        for row, (value, found) in enumerate(zip(values, wanted, strict=True)):
-            fault = next(filter(None, (self._fault(i, f, data) for i, f in zip(_items(value), found, strict=True))), "")
+        for row, (value, row_media) in enumerate(zip(values, wanted, strict=True)):
+            fault = next(
+                filter(None, (self._fault(i, f, data) for i, f in zip(_items(value), row_media, strict=True))), ""
+            )
             if fault:
                 rejects.append(Reject(shard.origin, int(chunk.rows[first + row]), fault))
                 continue
             kept.append(first + row)
-            media_here = [{"bytes": data[f.path], "path": f.name} for f in found if f is not None]
+            media_here = [{"bytes": data[f.path], "path": f.name} for f in row_media if f is not None]
             column.append(media_here if isinstance(value, list) else (media_here[0] if media_here else None))
         batch = self._with_media(chunk.batch.take(array_of(np.array(kept, np.int64))), column)
         return SourceChunk(batch, chunk.rows[kept], tuple(rejects))
@@ -135,8 +137,8 @@ def _items(value: Any) -> list[Any]:
 def _count(wanted: list[list[SourceFile | None]]) -> int:
     """Returns how many rows to read together, so that their media stay below BATCH_BYTES."""
     size = count = 0
-    for found in wanted[:AT_ONCE]:
-        size += sum(max(f.size, 0) for f in found if f is not None)
+    for row_media in wanted[:AT_ONCE]:
+        size += sum(max(f.size, 0) for f in row_media if f is not None)
         if count and size > BATCH_BYTES:
             break
         count += 1
@@ -145,8 +147,8 @@ def _count(wanted: list[list[SourceFile | None]]) -> int:
 
 def detect(source: Source) -> list[FormatClaim]:
     """Returns a claim for each table that names media, with the media."""
-    found = [f for f in source.files if media.column_for(f.name)]
-    if not found:
+    media_files = [f for f in source.files if media.column_for(f.name)]
+    if not media_files:
         return []
     claims = []
     over: list[tuple[str, str]] = []
@@ -165,7 +167,7 @@ def detect(source: Source) -> list[FormatClaim]:
         if _SUBMISSION.match(parts(table.name)[-1]):
             over.append((table.name, "a sample of a submission, whose values are not true"))
             continue
-        if (claim := _claim(table, fmt, found, key)) is not None:
+        if (claim := _claim(table, fmt, media_files, key)) is not None:
             claims.append(claim)
     claims, left = _without_unchecked(claims)
     if claims:

@@ -52,17 +52,17 @@ class Parquet:
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
         """Returns one shard for each file. A file of 256 MiB or more is split into ranges of row groups of about 128 MiB."""
-        found = []
+        shards = []
         for file in files:
             if file.size < 2 * SHARD_BYTES:
-                found.append(Shard(file.path, file.name, size=file.size))
+                shards.append(Shard(file.path, file.name, size=file.size))
                 continue
             with _opened(file.path, file.name) as parquet:
-                found += [
+                shards += [
                     Shard(file.path, file.name, start=start, end=end, size=size)
                     for start, end, size in _runs(parquet.metadata)
                 ]
-        return found
+        return shards
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
         """Yields the shard's rows from row `start` on, counted from the beginning of the file."""
@@ -235,7 +235,7 @@ def _repeated(meta: pq.RowGroupMetaData) -> tuple[str, ...]:
     """Returns the flat text columns that are dictionary-encoded and have few encoded bytes per value. Decoded, they may
     be huge.
     """
-    found = []
+    names = []
     for i in range(meta.num_columns):
         column = meta.column(i)
         dictionary = any("DICTIONARY" in e for e in column.encodings)
@@ -243,8 +243,8 @@ def _repeated(meta: pq.RowGroupMetaData) -> tuple[str, ...]:
         if dictionary and flat and column.physical_type == "BYTE_ARRAY":
             worst = min(meta.num_rows, BATCH_ROWS) * column.total_uncompressed_size
             if worst > BATCH_BYTES and column.total_uncompressed_size < 64 * column.num_values:
-                found.append(column.path_in_schema)
-    return tuple(found)
+                names.append(column.path_in_schema)
+    return tuple(names)
 
 
 @contextmanager

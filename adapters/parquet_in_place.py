@@ -28,8 +28,8 @@ _FOOTERS = 256  # maximum number of footers that a reader caches
 def _state(location: str) -> tuple[int, str]:
     """Returns the file's size in bytes, and a stamp that changes with the file (mtime, ETag, …), or "" if there is none."""
     if not is_url(location) or location.startswith("file://"):
-        found = os.stat(location.removeprefix("file://"))
-        return found.st_size, f"mtime:{found.st_mtime_ns}"
+        stat = os.stat(location.removeprefix("file://"))
+        return stat.st_size, f"mtime:{stat.st_mtime_ns}"
     fs, path = filesystem(location)
     info: dict[str, Any] = fs.info(path)  # type: ignore[attr-defined]
     for key in ("ETag", "etag", "md5Hash", "content_md5", "sha", "blob_id", "mtime", "LastModified", "last_modified"):
@@ -78,10 +78,10 @@ class ParquetInPlace:
 
     def _footer(self, file: FileInPlace) -> pq.FileMetaData:
         with self._lock:
-            found = self._footers.get(file.location)
-            if found is not None:
+            footer = self._footers.get(file.location)
+            if footer is not None:
                 self._footers.move_to_end(file.location)
-                return found
+                return footer
         digest, meta = footer_of(file.location, file.name)
         if digest != file.footer or meta.num_row_groups != len(file.groups):
             raise DamagedStoreError(

@@ -25,17 +25,17 @@ class AdapterWarning(UserWarning):
 
 def installed_formats(ours: frozenset[str] = frozenset()) -> tuple[RegisteredFormat, ...]:
     """Returns the formats of installed packages in order of name, without those whose name is among `ours` or occurs twice."""
-    found: dict[str, RegisteredFormat] = {}
+    formats: dict[str, RegisteredFormat] = {}
     points = {(p.name, p.value, p.dist.name if p.dist else "?") for p in entry_points(group=PLUGIN_GROUP)}
     for name, module, package in sorted(points):
         plugin = RegisteredFormat(name, module, package=package)
         if name in ours:
             _leave_out(plugin, "choline-data has a format of this name")
-        elif name in found:
-            _leave_out(plugin, f"the package {found[name].package} has an adapter of this name")
+        elif name in formats:
+            _leave_out(plugin, f"the package {formats[name].package} has an adapter of this name")
         else:
-            found[name] = plugin
-    return tuple(found.values())
+            formats[name] = plugin
+    return tuple(formats.values())
 
 
 def plugin_claims(plugins: Sequence[RegisteredFormat], source: Source) -> list[FormatClaim]:

@@ -137,15 +137,15 @@ class _Asking:
         if not offered.files:
             return []
         try:
-            found = _detect(fmt, offered)
+            claims = _detect(fmt, offered)
         except CholineDataError:
             # Our format cannot read one of these files, so the bids on them have no rival.
             if rivals := [bid for bid in self._bids if _names_of(bid) & {f.name for f in offered.files}]:
                 return rivals
             raise
-        better = [bid for bid in self._bids if _beats(bid, found)]
+        better = [bid for bid in self._bids if _beats(bid, claims)]
         if not better:
-            self._accept(found)
+            self._accept(claims)
         return better
 
     def _offered(self, fmt: RegisteredFormat) -> Source:
@@ -181,8 +181,8 @@ def _beats(bid: FormatClaim, found: Sequence[FormatClaim]) -> bool:
 def _detect(fmt: RegisteredFormat, source: Source) -> list[FormatClaim]:
     module = fmt.load()
     with foreign(redacted(source.location)):
-        found: list[FormatClaim] = module.detect(source)
-    return found
+        claims: list[FormatClaim] = module.detect(source)
+    return claims
 
 
 def _names_of(claim: FormatClaim) -> set[str]:
@@ -198,5 +198,5 @@ def _without(source: Source, found: Sequence[FormatClaim]) -> Source:
 
 def adapter_named(name: str, **options: object) -> Adapter:
     """Returns the adapter of a format with these options. Each format module has its adapter class as `ADAPTER`."""
-    made: Adapter = format_named(name).load().ADAPTER(**options)
-    return made
+    adapter: Adapter = format_named(name).load().ADAPTER(**options)
+    return adapter

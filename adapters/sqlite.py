@@ -46,11 +46,11 @@ class Sqlite:
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
         """Returns one shard for each table, in order of name. SQLite's own tables and virtual tables are omitted."""
-        found = []
+        shards = []
         for file in files:
             with self._opened(file.path, file.name) as base:
-                found += [Shard(file.path, file.name, member=name) for name in _tables(base)]
-        return found
+                shards += [Shard(file.path, file.name, member=name) for name in _tables(base)]
+        return shards
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
         """Yields the table's rows from row `start` on."""
@@ -68,8 +68,8 @@ class Sqlite:
             batches.check_columns(pa.schema([pa.field(n, pa.null()) for n in names]), shard.origin)
             row = 0
             while rows := cursor.fetchmany(min(_FETCH_ROWS, BATCH_ROWS)):
-                made = [_column(name, values) for name, values in zip(names, zip(*rows, strict=True), strict=True)]
-                batch = pa.RecordBatch.from_arrays([c for _, c in made], schema=pa.schema([f for f, _ in made]))
+                columns = [_column(name, values) for name, values in zip(names, zip(*rows, strict=True), strict=True)]
+                batch = pa.RecordBatch.from_arrays([c for _, c in columns], schema=pa.schema([f for f, _ in columns]))
                 yield from batches.bounded(batch, np.arange(row, row + len(rows), dtype=np.int64))
                 row += len(rows)
 

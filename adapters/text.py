@@ -131,8 +131,8 @@ class Text:
                 units, rest = cut.split(rest), b""
             else:
                 # A separator at the very end may continue in the next piece, so the last unit waits for this piece.
-                found = [m for m in cut.finditer(rest) if m.end() < len(rest)]
-                end = found[-1].end() if found else 0
+                matches = [m for m in cut.finditer(rest) if m.end() < len(rest)]
+                end = matches[-1].end() if matches else 0
                 units, rest = (cut.split(rest[:end])[:-1] if end else []), rest[end:]
             if max(map(len, units), default=len(rest)) > self.max_bytes or len(rest) > self.max_bytes:
                 raise self._too_large(shard.origin, self.unit)

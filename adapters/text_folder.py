@@ -21,13 +21,13 @@ def detect(source: Source) -> list[FormatClaim]:
     if not sidecars or len(texts) + len(sidecars) < len(others):
         return []
     about = tuple(f for f in source.files if f not in others)
-    found = text.detect(Source(source.location, (*texts, *about), folder=True))
+    claims = text.detect(Source(source.location, (*texts, *about), folder=True))
     passed = tuple((f.name, "metadata of the text beside it") for f in sidecars)
-    if not found:
+    if not claims:
         return []
     from dataclasses import replace
 
-    return [replace(found[0], described=found[0].described + passed), *found[1:]]
+    return [replace(claims[0], described=claims[0].described + passed), *claims[1:]]
 
 
 def _describes(file: SourceFile, texts: list[SourceFile]) -> bool:

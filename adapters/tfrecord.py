@@ -18,12 +18,12 @@ from choline_data.errors import SourceDamagedError, SourceTooLargeError
 
 
 def _table() -> tuple[int, ...]:
-    found = []
+    table = []
     for value in range(256):
         for _ in range(8):
             value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
-        found.append(value)
-    return tuple(found)
+        table.append(value)
+    return tuple(table)
 
 
 _CRC = _table()
@@ -101,7 +101,7 @@ def _values(record: bytes) -> dict[str, Any]:
         features = example(record)
     except (ValueError, IndexError, struct.error):
         return {"record": record}
-    return {name: _plain(name, found) for name, found in features.items()} if features else {"record": record}
+    return {name: _plain(name, values) for name, values in features.items()} if features else {"record": record}
 
 
 def _plain(name: str, values: list[Any]) -> Any:
@@ -181,11 +181,13 @@ def _fields(data: bytes) -> Iterator[tuple[int, bytes | int]]:
 
 def detect(source: Source) -> list[FormatClaim]:
     """Claims files with `tfrec` in their name that are empty or whose first length has a correct checksum."""
-    found = [f for f in source.files if "tfrec" in f.name.lower() and _framed(f)]
-    if not found:
+    record_files = [f for f in source.files if "tfrec" in f.name.lower() and _framed(f)]
+    if not record_files:
         return []
     passed = tuple((f.name, "tells about the data") for f in source.files if is_about(f.name))
-    return [FormatClaim(TfRecord(), tuple(found), 1.0, f"{len(found)} TFRecord file(s)", passed_over=passed)]
+    return [
+        FormatClaim(TfRecord(), tuple(record_files), 1.0, f"{len(record_files)} TFRecord file(s)", passed_over=passed)
+    ]
 
 
 def _framed(file: SourceFile) -> bool:

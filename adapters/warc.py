@@ -114,11 +114,11 @@ def _head(stream: PieceStream, name: str) -> bytes:
 
 
 def _fields(head: bytes) -> dict[str, str]:
-    found: dict[str, str] = {}
+    fields: dict[str, str] = {}
     for line in for_a_look(head).splitlines()[1:]:
         key, _, value = line.partition(":")
-        found[key.strip().lower()] = value.strip()
-    return found
+        fields[key.strip().lower()] = value.strip()
+    return fields
 
 
 def _values(headers: dict[str, str], block: bytes, limit: int) -> dict[str, Any]:
@@ -188,8 +188,10 @@ def _unchunked(content: bytes) -> bytes:
 
 def detect(source: Source) -> list[FormatClaim]:
     """Claims files with `.warc` in their name that begin with a WARC record."""
-    found = [f for f in source.files if ".warc" in f.name.lower() and io.head(f.path, 8).startswith(b"WARC/")]
-    if not found:
+    warc_files = [f for f in source.files if ".warc" in f.name.lower() and io.head(f.path, 8).startswith(b"WARC/")]
+    if not warc_files:
         return []
     passed = tuple((f.name, "tells about the data") for f in source.files if is_about(f.name))
-    return [FormatClaim(Warc(), tuple(found), 1.0, f"{len(found)} WARC file(s)", kind="text", passed_over=passed)]
+    return [
+        FormatClaim(Warc(), tuple(warc_files), 1.0, f"{len(warc_files)} WARC file(s)", kind="text", passed_over=passed)
+    ]

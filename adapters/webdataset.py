@@ -176,12 +176,12 @@ def sample_values(sample: Sample, *, main: bool = False) -> tuple[dict[str, Any]
 
 def _main_media(sample: Sample, columns: dict[str, str]) -> frozenset[str]:
     """Returns the biggest medium of each kind that has no medium with a plain suffix."""
-    found: dict[str, str] = {}
+    biggest: dict[str, str] = {}
     for suffix, column in columns.items():
         if column and not any(c == column and "." not in s for s, c in columns.items()):
-            best = found.setdefault(column, suffix)
-            found[column] = max(best, suffix, key=lambda s: len(sample.parts[s]))
-    return frozenset(found.values())
+            best = biggest.setdefault(column, suffix)
+            biggest[column] = max(best, suffix, key=lambda s: len(sample.parts[s]))
+    return frozenset(biggest.values())
 
 
 def _merge_json(values: dict[str, Any], data: bytes) -> str:
@@ -199,19 +199,19 @@ def _merge_json(values: dict[str, Any], data: bytes) -> str:
 
 def detect(source: Source) -> list[FormatClaim]:
     """Claims the tars in which at least half of the keys of the first members have several suffixes."""
-    found = [f for f in source.files if _may_be_tar(f) and members.is_archive(f) == "tar" and _grouped(f)]
-    if not found:
+    tars = [f for f in source.files if _may_be_tar(f) and members.is_archive(f) == "tar" and _grouped(f)]
+    if not tars:
         return []
-    evidence = f"{len(found)} tar(s) whose members share keys"
+    evidence = f"{len(tars)} tar(s) whose members share keys"
     passed = tuple((f.name, "tells about the data") for f in source.files if is_about(f.name))
-    notes = [FileRole(f"{f.name}!/{m.name}", DESCRIBED, "in the tar, no sample") for f in found for m in _notes(f)]
+    notes = [FileRole(f"{f.name}!/{m.name}", DESCRIBED, "in the tar, no sample") for f in tars for m in _notes(f)]
     return [
         FormatClaim(
-            WebDataset(dotted_keys=any(map(_has_dotted_keys, found))),
-            tuple(found),
+            WebDataset(dotted_keys=any(map(_has_dotted_keys, tars))),
+            tuple(tars),
             1.0,
             evidence,
-            kind=_kind(found[0]),
+            kind=_kind(tars[0]),
             passed_over=passed,
             members=tuple(notes),
         )
@@ -231,7 +231,7 @@ def _has_dotted_keys(file: SourceFile) -> bool:
     groups: dict[str, list[str]] = {}
     for key, suffix in map(dotted_key_of, names):
         groups.setdefault(key, []).append(suffix)
-    return odd and all(1 < len(found) == len(set(found)) for found in groups.values())
+    return odd and all(1 < len(suffixes) == len(set(suffixes)) for suffixes in groups.values())
 
 
 def _may_be_tar(file: SourceFile) -> bool:
@@ -239,14 +239,14 @@ def _may_be_tar(file: SourceFile) -> bool:
 
 
 def _head(file: SourceFile) -> list[Member]:
-    found: list[Member] = []
+    first_members: list[Member] = []
     with members.tar_members(file) as (walk, _):
         try:
-            found.extend(islice(walk, HEAD_MEMBERS))
+            first_members.extend(islice(walk, HEAD_MEMBERS))
         except SourceDamagedError:
             # `read` raises the error, after the samples before the damage.
-            return found
-    return found
+            return first_members
+    return first_members
 
 
 def _grouped(file: SourceFile) -> bool:

@@ -156,10 +156,10 @@ def attack(name: str, told: dict[str, str], recipe: bytes, go: Any, over: Any, a
     import grpc
     from abuse_cases import CASES, Caller
 
-    made, threads = CASES[name]
+    request, threads = CASES[name]
     caller = Caller(told["address"], told["http"], recipe)
     came: Counter[str] = Counter()
-    step = made(caller)
+    step = request(caller)
 
     def send() -> None:
         while not over.is_set():

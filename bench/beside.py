@@ -82,8 +82,8 @@ class Bench:
         """Returns the interpreter of a peer's environment, or None if the environment is not installed."""
         if peer is None:
             return sys.executable
-        found = None if self.peers is None else self.peers / peer / "bin" / "python"
-        return str(found) if found is not None and found.exists() else None
+        interpreter = None if self.peers is None else self.peers / peer / "bin" / "python"
+        return str(interpreter) if interpreter is not None and interpreter.exists() else None
 
     def prepared(self, case: Case) -> Path:
         """Returns the folder that the case reads. The first call makes the folder."""
@@ -117,10 +117,10 @@ class Bench:
         if case.served:
             words += ["--server", self._served(self.prepared(case) / "home")]
         said = self._run(case, *words).strip().splitlines()
-        told = json.loads(said[-1]) if said else {}
-        if not case.first and not (told.get("docs") and told.get("seconds")):
-            raise SystemExit(f"{case.name}: nothing was measured; it printed {told}. Give more with --seconds.")
-        return float(told["first_seconds"] if case.first else told["docs"] / told["seconds"])
+        printed = json.loads(said[-1]) if said else {}
+        if not case.first and not (printed.get("docs") and printed.get("seconds")):
+            raise SystemExit(f"{case.name}: nothing was measured; it printed {printed}. Give more with --seconds.")
+        return float(printed["first_seconds"] if case.first else printed["docs"] / printed["seconds"])
 
     def _served(self, home: Path) -> str:
         held = self._servers.get(str(home))
@@ -177,8 +177,8 @@ def folder_of(kept: Path | None) -> Iterator[Path]:
         kept.mkdir(parents=True, exist_ok=True)
         yield kept
         return
-    with tempfile.TemporaryDirectory(prefix="choline-bench-") as made:
-        yield Path(made)
+    with tempfile.TemporaryDirectory(prefix="choline-bench-") as folder:
+        yield Path(folder)
 
 
 def groups_of(
@@ -215,7 +215,7 @@ def told(
     unit: str, figures: dict[str, float], targets: Sequence[Target], *, top: str | None, as_json: bool, seconds: str
 ) -> None:
     """Prints the figures, and compares them with the targets."""
-    held = [found for target in targets if (found := target.held(figures)) is not None]
+    held = [measured_target for target in targets if (measured_target := target.held(figures)) is not None]
     if as_json:
         print(json.dumps({"unit": unit, "figures": {k: round(v, 4) for k, v in figures.items()}, "targets": held}))
         return

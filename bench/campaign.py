@@ -126,9 +126,9 @@ class Actor:
     def tokenize(self) -> None:
         """Tokenizes a dataset, and compares the number of documents with the texts."""
         revision = Catalog(self.home).entry(self.name).revision
-        made = tokenize(self.home, revision, Tokenizer("bytes"), self.dice.choice(("eos", "none")))
+        tokens = tokenize(self.home, revision, Tokenizer("bytes"), self.dice.choice(("eos", "none")))
         texts = self.expected[revision]
-        assert made.documents == len(texts), f"{made.documents} documents of {len(texts)}"
+        assert tokens.documents == len(texts), f"{tokens.documents} documents of {len(texts)}"
 
     def read(self) -> None:
         """Reads a stream to its end, slowly."""
@@ -311,8 +311,8 @@ def on_s3(run: Callable[[Home], None]) -> None:
         [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as server:
         assert server.stdout is not None and server.stdin is not None
-        told = {"AWS_ENDPOINT_URL": server.stdout.readline().decode().strip(), "AWS_DEFAULT_REGION": "us-east-1"}
-        os.environ |= {**told, "AWS_ACCESS_KEY_ID": "me", "AWS_SECRET_ACCESS_KEY": "none"}
+        variables = {"AWS_ENDPOINT_URL": server.stdout.readline().decode().strip(), "AWS_DEFAULT_REGION": "us-east-1"}
+        os.environ |= {**variables, "AWS_ACCESS_KEY_ID": "me", "AWS_SECRET_ACCESS_KEY": "none"}
         # This runs in a separate process, because the file system starts threads, and this process must have none when
         # it forks.
         made = "import boto3; boto3.resource('s3').create_bucket(Bucket='shelf')"
@@ -330,31 +330,33 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="seed of the random choices")
     parser.add_argument("--store", choices=("local", "s3"), default="local", help="kind of home")
     parser.add_argument("--quiet", action="store_true", help="print only the result")
-    told = parser.parse_args()
+    options = parser.parse_args()
     began, ends = time.monotonic(), {}
     # The times are shorter than in production: a writer that is silent soon counts as dead, so a round does not wait long.
-    times = (0.3, 1.2, 4.0) if told.store == "local" else (1.0, 4.0, 10.0)
+    times = (0.3, 1.2, 4.0) if options.store == "local" else (1.0, 4.0, 10.0)
     leases.RENEW_SECONDS, leases.TRUST_SECONDS, leases.DEAD_SECONDS = times
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
 
         def run(home: Home) -> None:
-            campaign = Campaign(home, folder, processes=told.processes, seed=told.seed, quiet=told.quiet)
-            for number in range(told.rounds):
+            campaign = Campaign(home, folder, processes=options.processes, seed=options.seed, quiet=options.quiet)
+            for number in range(options.rounds):
                 campaign.round(number, hosts=number % 20 == 19)
-                if not told.quiet and number % 25 == 24:
+                if not options.quiet and number % 25 == 24:
                     sys.stderr.write(f"{number + 1} rounds, {len(campaign.faults)} faults\n")
                 if len(campaign.faults) > 20:
                     break
             campaign.end()
             ends.update(counts=dict(sorted(campaign.counts.items())), faults=campaign.faults)
 
-        if told.store == "s3":
+        if options.store == "s3":
             on_s3(run)
         else:
             run(Home(folder / "home"))
     sys.stdout.write(
-        json.dumps({"rounds": told.rounds, "seed": told.seed, "seconds": round(time.monotonic() - began, 1), **ends})
+        json.dumps(
+            {"rounds": options.rounds, "seed": options.seed, "seconds": round(time.monotonic() - began, 1), **ends}
+        )
         + "\n"
     )
     return bool(ends["faults"])

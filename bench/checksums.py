@@ -40,11 +40,11 @@ def manifest() -> None:
         home = Home(folder)
         digests = [hashlib.sha256(str(n).encode()).hexdigest() for n in range(FILES)]
         files = tuple(StoredFile(digest, 1000, 1 << 20, f"part-{n}", "train") for n, digest in enumerate(digests))
-        made = Manifest(files, ("text",), 512, {"kind": "text"})
-        store_manifest(home, made)
-        name = manifest_name(made.revision)
+        manifest_value = Manifest(files, ("text",), 512, {"kind": "text"})
+        store_manifest(home, manifest_value)
+        name = manifest_name(manifest_value.revision)
         raw = home.read(name)
-        whole = best(lambda: read_manifest(home, made.revision))
+        whole = best(lambda: read_manifest(home, manifest_value.revision))
         seal = best(lambda: is_intact(name, raw))
     print(
         f"manifest of {FILES:,} files, {len(raw) / 1e6:.1f} MB: opened in {whole:.1f} ms, of which {seal:.1f} ms for its seal"
@@ -62,7 +62,7 @@ def tokens() -> None:
     chance = np.random.default_rng(0)
     flat = chance.integers(0, 1 << 16, TOKENS, np.uint16)
     summed = SummingFile(Nowhere())  # type: ignore[arg-type]
-    made = best(lambda: summed.write(flat.tobytes()), 1)
+    writing = best(lambda: summed.write(flat.tobytes()), 1)
     starts = np.arange(0, TOKENS - ROW, ROW - 1)
     blocks = starts[: len(starts) // AT_ONCE * AT_ONCE].reshape(-1, AT_ONCE)
     chance.shuffle(blocks)
@@ -79,7 +79,7 @@ def tokens() -> None:
     first = best(lambda: a_pass(pieces), 1)
     later = best(lambda: a_pass(pieces))
     print(
-        f"{flat.nbytes >> 20} MiB of tokens: checksums made in {made:.0f} ms; a pass of gathers takes {bare:.0f} ms without "
+        f"{flat.nbytes >> 20} MiB of tokens: checksums made in {writing:.0f} ms; a pass of gathers takes {bare:.0f} ms without "
         f"checks, {first:.0f} ms the first time and {later:.0f} ms after it"
     )
 

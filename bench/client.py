@@ -108,20 +108,20 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=125_000, help="documents in each source")
     parser.add_argument("--bytes", type=int, default=2400, help="mean bytes of a document")
     beside.options(parser, CASES)
-    told = parser.parse_args()
-    groups = beside.groups_of(parser, told, CASES)
-    with beside.folder_of(told.keep) as work:
-        beside.corpus(work, "texts", partial(beside.write_texts, rows=told.rows, mean=told.bytes))
+    options = parser.parse_args()
+    groups = beside.groups_of(parser, options, CASES)
+    with beside.folder_of(options.keep) as work:
+        beside.corpus(work, "texts", partial(beside.write_texts, rows=options.rows, mean=options.bytes))
         if "resume" in groups:
             beside.corpus(work, "resume", partial(beside.write_texts, rows=200_000, mean=240))
-        bench = Bench(work, told.peers, told.seconds, told.rounds, quiet=told.json)
+        bench = Bench(work, options.peers, options.seconds, options.rounds, quiet=options.json)
         figures = bench.run([case for group in groups for case in CASES[group]])
     beside.told(
         "documents a second into the trainer's process",
         figures,
         TARGETS,
         top="ceiling: gather and to_pylist",
-        as_json=told.json,
+        as_json=options.json,
         seconds=FIRST,
     )
 

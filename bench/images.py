@@ -78,13 +78,13 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=6000, help="number of images")
     parser.add_argument("--bytes", type=int, default=35_000, help="mean bytes of an image")
     beside.options(parser, CASES)
-    told = parser.parse_args()
-    groups = beside.groups_of(parser, told, CASES)
-    with beside.folder_of(told.keep) as work:
-        beside.corpus(work, "images", partial(write, count=told.images, size=told.bytes))
-        bench = Bench(work, told.peers, told.seconds, told.rounds, quiet=told.json)
+    options = parser.parse_args()
+    groups = beside.groups_of(parser, options, CASES)
+    with beside.folder_of(options.keep) as work:
+        beside.corpus(work, "images", partial(write, count=options.images, size=options.bytes))
+        bench = Bench(work, options.peers, options.seconds, options.rounds, quiet=options.json)
         figures = bench.run([case for group in groups for case in CASES[group]])
-    beside.told("images a second", figures, TARGETS, top=None, as_json=told.json, seconds=", s")
+    beside.told("images a second", figures, TARGETS, top=None, as_json=options.json, seconds=", s")
 
 
 if __name__ == "__main__":

@@ -91,17 +91,17 @@ with wds.ShardWriter(sys.argv[2] + "/%06d.tar", maxsize=256 << 20, maxcount=10**
 def corpus(folder: Path, docs: int, shards: int) -> dict[str, Path]:
     """Returns the corpus as Parquet and as JSON Lines. Makes it if it does not exist yet."""
     maker = TEST_DATA / "make_corpus.py"
-    made = {}
+    forms = {}
     for form in ("parquet", "jsonl"):
-        made[form] = folder / form
-        if (made[form] / "manifest.json").is_file():
+        forms[form] = folder / form
+        if (forms[form] / "manifest.json").is_file():
             continue
         if not maker.is_file():
             raise SystemExit(f"no {maker}: set CHOLINE_TEST_DATA to the folder with make_corpus.py")
         print(f"making {docs:,} documents as {form} …", file=sys.stderr)
-        command = [sys.executable, maker, "--docs", docs, "--out", made[form], "--format", form, "--shards", shards]
+        command = [sys.executable, maker, "--docs", docs, "--out", forms[form], "--format", form, "--shards", shards]
         subprocess.run([*map(str, command), "--workers", "2", "--source", str(TEST_DATA)], check=True)
-    return made
+    return forms
 
 
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -195,7 +195,7 @@ def contenders(forms: dict[str, Path], peers_python: str) -> list[tuple[str, str
         files = f"{folder}/corpus-*.{folder.name}"
         return ["add", files, "--home", "OUT", "--name", "corpus", "--yes", "--json", *more]
 
-    found: list[tuple[str, str, str, str, list[object]]] = [
+    contenders: list[tuple[str, str, str, str, list[object]]] = [
         ("copy", "parquet", here, COPY, [parquet, "OUT", 1]),
         ("copy, 2 processes", "parquet", here, COPY, [parquet, "OUT", 2]),
         ("ours", "parquet", here, OURS, add(parquet)),
@@ -208,8 +208,8 @@ def contenders(forms: dict[str, Path], peers_python: str) -> list[tuple[str, str
         ("datasets", "jsonl", here, DATASETS, [jsonl, "OUT", "jsonl"]),
     ]
     if peers_python:
-        found.append(("MDSWriter", "parquet", peers_python, MDS, [parquet, "OUT"]))
-    return found
+        contenders.append(("MDSWriter", "parquet", peers_python, MDS, [parquet, "OUT"]))
+    return contenders
 
 
 def check_peers(parser: argparse.ArgumentParser, python: str) -> None:
@@ -246,8 +246,8 @@ def main() -> None:
         check_peers(parser, options.peers_python)
     with tempfile.TemporaryDirectory() as scratch:
         forms = corpus(options.corpus or Path(scratch), options.docs, options.shards)
-        told = json.loads((forms["parquet"] / "manifest.json").read_text())
-        rows, raw = told["rows"], told["text_bytes"]
+        manifest = json.loads((forms["parquet"] / "manifest.json").read_text())
+        rows, raw = manifest["rows"], manifest["text_bytes"]
         for folder in forms.values():
             warm(folder)
         compile_ours()

@@ -27,10 +27,10 @@ def mixedness(labels: npt.ArrayLike, batch: int) -> float:
     cells = np.arange(len(codes)) // batch * kinds + codes
     counts = np.bincount(cells, minlength=batches * kinds).reshape(batches, kinds)[:, shares > 0] / batch
     shares = shares[shares > 0]
-    found = float((((counts - shares) ** 2) / shares).sum(axis=1).mean())
+    distance = float((((counts - shares) ** 2) / shares).sum(axis=1).mean())
     worst = float(len(shares) - 1)
     expected = worst / batch * (len(codes) - batch) / max(len(codes) - 1, 1)
-    return float(np.clip(1 - (found - expected) / (worst - expected), 0.0, 1.0)) if worst > expected else 1.0
+    return float(np.clip(1 - (distance - expected) / (worst - expected), 0.0, 1.0)) if worst > expected else 1.0
 
 
 def adjacent_correlation(rows: Ints) -> float:

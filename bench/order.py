@@ -92,9 +92,9 @@ def deals(repeats: int) -> dict[str, float]:
     """Measures the milliseconds that it takes to compute a mixing block of the current size, and one sixteen times as
     large.
     """
-    made = Quotas(weights_of(64))
+    tree = Quotas(weights_of(64))
     return {
-        f"a block of {slots:,} slots dealt to 64 sources, ms": seconds(lambda n=slots: dealt(made.after(n), 7), repeats)
+        f"a block of {slots:,} slots dealt to 64 sources, ms": seconds(lambda n=slots: dealt(tree.after(n), 7), repeats)
         * 1e3
         for slots in (MIXING_BLOCK, 16 * MIXING_BLOCK)
     }
@@ -135,7 +135,7 @@ def quotas(blocks: int) -> dict[str, float]:
     for count in (2, 8, 100, 1000):
         weights = weights_of(count)
         total = sum(weights)
-        made = Quotas(weights)
+        tree = Quotas(weights)
         worst = 0.0
         for first in (0, 10**12 // MIXING_BLOCK):
             for block in range(first, first + blocks):
@@ -144,7 +144,7 @@ def quotas(blocks: int) -> dict[str, float]:
                     worst,
                     *(
                         abs(q * total - slots * w) / total
-                        for q, w in zip(made.after(slots).tolist(), weights, strict=True)
+                        for q, w in zip(tree.after(slots).tolist(), weights, strict=True)
                     ),
                 )
         out[f"quota error, {count} sources, samples"] = worst

@@ -88,8 +88,8 @@ class Process:
         began = time.monotonic()
         self.process = subprocess.Popen([sys.executable, *argv], stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
-        told = json.loads(self.process.stdout.readline())
-        self.address, self.metrics = told["address"], told.get("metrics", "")
+        ready = json.loads(self.process.stdout.readline())
+        self.address, self.metrics = ready["address"], ready.get("metrics", "")
         self.ready_seconds = time.monotonic() - began
 
     def cpu(self) -> float:
@@ -265,7 +265,7 @@ async def slow_readers(address: str, recipe: Recipe, readers: int) -> None:
 
 def measure(home: Home, size: float, *, consumers: tuple[int, int, int]) -> dict[str, Any]:
     """Measures every figure of the run."""
-    told: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
     many, crowd, sluggish = consumers
     recipes = [resolve_mix("web:0.7,code:0.3", home, seed=s, repeat=False) for s in range(3)]
     endless = resolve_mix("web:0.7,code:0.3", home, seed=9)
@@ -273,12 +273,12 @@ def measure(home: Home, size: float, *, consumers: tuple[int, int, int]) -> dict
         drained(bare.address, flight.Ticket(b""))
         before = bare.cpu()
         got, took = drained(bare.address, flight.Ticket(b""))
-        told["bare_mb_s"], told["bare_cpu_s_gb"] = got / took / 1e6, (bare.cpu() - before) / got * 1e9
+        figures["bare_mb_s"], figures["bare_cpu_s_gb"] = got / took / 1e6, (bare.cpu() - before) / got * 1e9
     with Process(__file__, "--role", "prepared") as sender:
         received(sender.address)
         before = sender.cpu()
         size_sent = received(sender.address)
-        told["grpc_alone_cpu_s_gb"] = (sender.cpu() - before) / size_sent * 1e9
+        figures["grpc_alone_cpu_s_gb"] = (sender.cpu() - before) / size_sent * 1e9
     with ours(home) as server:
         drained(server.address, ticket_of(recipes[0]))  # a warm-up: afterwards, the pages of the store are in memory
         runs = []
@@ -286,22 +286,22 @@ def measure(home: Home, size: float, *, consumers: tuple[int, int, int]) -> dict
             before = server.cpu()
             got, took = drained(server.address, ticket_of(recipe))
             runs.append((got / took / 1e6, (server.cpu() - before) / got * 1e9))
-        told["one_mb_s"], told["one_cpu_s_gb"] = max(runs)[0], min(r[1] for r in runs)
+        figures["one_mb_s"], figures["one_cpu_s_gb"] = max(runs)[0], min(r[1] for r in runs)
         before = server.cpu()
         got, took = drained(server.address, ticket_of(recipes[1]))
-        told["again_mb_s"], told["again_cpu_s_gb"] = got / took / 1e6, (server.cpu() - before) / got * 1e9
-    told["of_bare"] = told["one_mb_s"] / told["bare_mb_s"]
+        figures["again_mb_s"], figures["again_cpu_s_gb"] = got / took / 1e6, (server.cpu() - before) / got * 1e9
+    figures["of_bare"] = figures["one_mb_s"] / figures["bare_mb_s"]
     with ours(home) as server:
         before = server.cpu()
         shares = together(server.address, [ticket_of(endless)] * many, 5)
-        told[f"consumers_{many}_cpu_s_gb"] = (server.cpu() - before) / sum(shares) * 1e9
-        told[f"consumers_{many}_mb_s"] = sum(shares) / 5 / 1e6
-        told[f"consumers_{many}_of_one"] = told[f"consumers_{many}_mb_s"] / told["one_mb_s"]
+        figures[f"consumers_{many}_cpu_s_gb"] = (server.cpu() - before) / sum(shares) * 1e9
+        figures[f"consumers_{many}_mb_s"] = sum(shares) / 5 / 1e6
+        figures[f"consumers_{many}_of_one"] = figures[f"consumers_{many}_mb_s"] / figures["one_mb_s"]
     with ours(home) as server:
         shares = together(server.address, [ticket_of(endless)] * crowd, 10)
-        told[f"consumers_{crowd}_mb_s"] = sum(shares) / 10 / 1e6
-        told[f"consumers_{crowd}_least_of_mean"] = min(shares) / (sum(shares) / crowd)
-        told[f"consumers_{crowd}_without_any"] = sum(1 for s in shares if not s)
+        figures[f"consumers_{crowd}_mb_s"] = sum(shares) / 10 / 1e6
+        figures[f"consumers_{crowd}_least_of_mean"] = min(shares) / (sum(shares) / crowd)
+        figures[f"consumers_{crowd}_without_any"] = sum(1 for s in shares if not s)
     with ours(home, "--metrics-port", "0") as server:
         alone = [drained(server.address, ticket_of(endless), 4)]
         base = server.rss()
@@ -311,17 +311,17 @@ def measure(home: Home, size: float, *, consumers: tuple[int, int, int]) -> dict
             before, began = server.sent(), time.monotonic()
             got, took = drained(server.address, ticket_of(endless), 8)
             rest = (server.sent() - before - got) / (time.monotonic() - began)
-            told[f"slow_{sluggish}_mb_each"] = max(server.rss() - base, 0) / sluggish / 1e6
+            figures[f"slow_{sluggish}_mb_each"] = max(server.rss() - base, 0) / sluggish / 1e6
         alone.append(drained(server.address, ticket_of(endless), 4))
         fast = sum(size for size, _ in alone) / sum(seconds for _, seconds in alone)
-        told[f"slow_{sluggish}_mb_s"] = rest / 1e6
-        told[f"slow_{sluggish}_fast_kept"] = got / took / fast
+        figures[f"slow_{sluggish}_mb_s"] = rest / 1e6
+        figures[f"slow_{sluggish}_fast_kept"] = got / took / fast
     with tempfile.TemporaryDirectory() as folder, ours(make_shards(folder, 100_000)) as server:
         with flight.connect(f"grpc://{server.address}") as client:
             client.get_flight_info(flight.FlightDescriptor.for_path("big"))
-        told["ready_s_100k_shards"], told["rss_mb_100k_shards"] = server.ready_seconds, server.rss() / 1e6
-    told["gb"] = size / 1e9
-    return told
+        figures["ready_s_100k_shards"], figures["rss_mb_100k_shards"] = server.ready_seconds, server.rss() / 1e6
+    figures["gb"] = size / 1e9
+    return figures
 
 
 def main() -> int:
@@ -349,13 +349,13 @@ def main() -> int:
         return 0
     many, crowd, sluggish = (int(n) for n in options.consumers.split(","))
     with tempfile.TemporaryDirectory() as folder:
-        told = measure(
+        figures = measure(
             make_home(folder, options.gb * 1e9, options.row), options.gb * 1e9, consumers=(many, crowd, sluggish)
         )
     if options.json:
-        print(json.dumps({key: round(value, 4) for key, value in told.items()}))
+        print(json.dumps({key: round(value, 4) for key, value in figures.items()}))
     else:
-        for key, value in told.items():
+        for key, value in figures.items():
             print(f"{key:32} {value:10.3f}")
     return 0
 

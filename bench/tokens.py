@@ -44,11 +44,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--megabytes", type=int, default=64, help="size of the tokens in MB")
     beside.options(parser)
-    told = parser.parse_args()
-    with beside.folder_of(told.keep) as work:
-        beside.corpus(work, "tokens", partial(write, megabytes=told.megabytes))
-        figures = Bench(work, told.peers, told.seconds, told.rounds, quiet=told.json).run(CASES)
-    beside.told("tokens a second", figures, TARGETS, top=CASES[0].name, as_json=told.json, seconds=", s")
+    options = parser.parse_args()
+    with beside.folder_of(options.keep) as work:
+        beside.corpus(work, "tokens", partial(write, megabytes=options.megabytes))
+        figures = Bench(work, options.peers, options.seconds, options.rounds, quiet=options.json).run(CASES)
+    beside.told("tokens a second", figures, TARGETS, top=CASES[0].name, as_json=options.json, seconds=", s")
 
 
 if __name__ == "__main__":

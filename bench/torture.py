@@ -220,11 +220,11 @@ def torture(options: argparse.Namespace) -> int:
     reasons: collections.Counter[str] = collections.Counter()
     slowest = End("", "", "", "", 0)
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="torture-") as made:
+    with tempfile.TemporaryDirectory(prefix="torture-") as folder:
 
         def cases() -> Iterator[tuple[str, Path]]:
             yield from corpus([*folders, *options.corpus])
-            for number, case in enumerate(mutated(Path(made), seeds(TEST_DATA), options.mutants, options.seed)):
+            for number, case in enumerate(mutated(Path(folder), seeds(TEST_DATA), options.mutants, options.seed)):
                 if options.only in (-1, number):
                     yield case
 

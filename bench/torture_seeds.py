@@ -39,7 +39,7 @@ def _table() -> pa.Table:
 
 
 def _written(table: pa.Table) -> dict[str, bytes]:
-    found: dict[str, bytes] = {}
+    files: dict[str, bytes] = {}
     for name, options in {
         "plain": {"compression": "none", "use_dictionary": False},
         "packed": {"compression": "zstd", "row_group_size": 20, "write_page_checksum": True},
@@ -47,27 +47,27 @@ def _written(table: pa.Table) -> dict[str, bytes]:
     }.items():
         sink = io.BytesIO()
         pq.write_table(table, sink, **options)
-        found[f"{name}.parquet"] = sink.getvalue()
+        files[f"{name}.parquet"] = sink.getvalue()
     for name, codec in (("plain", None), ("packed", "zstd"), ("fast", "lz4")):
         for make, ending in ((pa.ipc.new_file, "arrow"), (pa.ipc.new_stream, "arrows")):
             sink = io.BytesIO()
             with make(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression=codec)) as writer:
                 writer.write_table(table, 20)
-            found[f"{name}.{ending}"] = sink.getvalue()
-    return found
+            files[f"{name}.{ending}"] = sink.getvalue()
+    return files
 
 
 def seeds(data: Path) -> dict[str, bytes]:
     """Returns files by name: generated ones, and small files of the test data if these exist."""
     table = _table()
-    found = _written(table)
+    files = _written(table)
     rows = table.drop_columns(["day"]).to_pylist()
     lines = "".join(json.dumps(row) + "\n" for row in rows).encode()
-    found["rows.jsonl"], found["rows.jsonl.gz"] = lines, gzip.compress(lines, mtime=0)
-    found["rows.json"] = json.dumps(rows).encode()
+    files["rows.jsonl"], files["rows.jsonl.gz"] = lines, gzip.compress(lines, mtime=0)
+    files["rows.json"] = json.dumps(rows).encode()
     sink = io.BytesIO()
     csv.write_csv(table.select(["text", "score", "day"]), sink)
-    found["rows.csv"] = sink.getvalue()
+    files["rows.csv"] = sink.getvalue()
     tar, zipped = io.BytesIO(), io.BytesIO()
     with tarfile.open(fileobj=tar, mode="w") as archive, zipfile.ZipFile(zipped, "w", zipfile.ZIP_DEFLATED) as other:
         for name, content in (("a/rows.jsonl", lines), ("b.txt", b"Some text of a document.\n" * 40)):
@@ -75,7 +75,7 @@ def seeds(data: Path) -> dict[str, bytes]:
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
             other.writestr(zipfile.ZipInfo(name), content)
-    found["all.tar"], found["all.zip"] = tar.getvalue(), zipped.getvalue()
+    files["all.tar"], files["all.zip"] = tar.getvalue(), zipped.getvalue()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.sqlite"
         base = sqlite3.connect(path)
@@ -83,12 +83,12 @@ def seeds(data: Path) -> dict[str, bytes]:
         base.executemany("insert into docs values (?, ?)", [(row["text"], row["score"]) for row in rows])
         base.commit()
         base.close()
-        found["rows.sqlite"] = path.read_bytes()
+        files["rows.sqlite"] = path.read_bytes()
     for pattern in REAL:
         fit = (p for p in sorted(data.rglob(pattern)) if p.is_file() and 0 < p.stat().st_size <= MAX_SEED_BYTES)
         kept = [p for p in fit if "hostile" not in p.parts][: 40 * EACH : 40]
-        found.update({f"real-{path.name}": path.read_bytes() for path in kept})
-    return found
+        files.update({f"real-{path.name}": path.read_bytes() for path in kept})
+    return files
 
 
 def mutants(found: dict[str, bytes], count: int, seed: int) -> Iterator[tuple[str, bytes]]:

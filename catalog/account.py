@@ -88,11 +88,11 @@ def account_of(source: Source, claims: Sequence[FormatClaim], rest: Source, only
     `only` is the one format that the user asked for.
     """
     sizes = {file.name: file.size for file in source.files}
-    found: dict[str, FileRole] = {name: FileRole(name, LEFT_OUT, reason) for name, reason in source.left_out}
-    found |= {role.name: role for role in unclaimed(rest.files, only)}
-    found |= {role.name: role for role in roles_of(claims)}
+    roles: dict[str, FileRole] = {name: FileRole(name, LEFT_OUT, reason) for name, reason in source.left_out}
+    roles |= {role.name: role for role in unclaimed(rest.files, only)}
+    roles |= {role.name: role for role in roles_of(claims)}
     rank = {role: number for number, role in enumerate(ROLES)}
-    ordered = sorted(found.values(), key=lambda r: (rank[r.role], r.name))
+    ordered = sorted(roles.values(), key=lambda r: (rank[r.role], r.name))
     return tuple(FileAccount(r.name, r.role, r.reason, sizes.get(r.name, -1)) for r in ordered)
 
 
@@ -128,10 +128,10 @@ def check_rows(counts: Iterable[RowCount]) -> int:
 
 def names_by_role(account: Sequence[FileAccount]) -> Mapping[str, list[FileAccount]]:
     """Returns the files of each role. Roles without files are left out."""
-    found: dict[str, list[FileAccount]] = {role: [] for role in ROLES}
+    by_role: dict[str, list[FileAccount]] = {role: [] for role in ROLES}
     for file in account:
-        found[file.role].append(file)
-    return {role: files for role, files in found.items() if files}
+        by_role[file.role].append(file)
+    return {role: files for role, files in by_role.items() if files}
 
 
 def summary(account: Sequence[FileAccount], names: int = 3) -> list[str]:

@@ -61,12 +61,12 @@ class _OnHub:
 
     def rows(self) -> dict[str, dict[str, int]]:
         """Returns the number of rows by config and split, as far as the hub states it."""
-        found: dict[str, dict[str, int]] = {}
+        counts: dict[str, dict[str, int]] = {}
         for config, info in self.infos.items():
             for split in info.get("splits") or ():
                 if isinstance(split, dict) and isinstance(split.get("num_examples"), int):
-                    found.setdefault(config, {})[str(split.get("name"))] = split["num_examples"]
-        return found
+                    counts.setdefault(config, {})[str(split.get("name"))] = split["num_examples"]
+        return counts
 
 
 def check_card(card: Card) -> list[CardFact]:

@@ -105,11 +105,11 @@ def parse_card(text: str, where: str = "card") -> Card:
     unknown = next((key for key in values if key not in _READERS), None)
     if unknown is not None:
         raise UnknownFieldError(unknown, _READERS, where=where)
-    made = {key: _READERS[key](value, key, where) for key, value in values.items()}
+    values_of_card = {key: _READERS[key](value, key, where) for key, value in values.items()}
     for key in ("name", "source"):
-        if not made.get(key):
+        if not values_of_card.get(key):
             raise SourceFormatError(f"{where} has no `{key}`.", remedy=f"Add a line `{key}: …` to the card.")
-    card = Card(**made)
+    card = Card(**values_of_card)
     return replace(card, name=check_name(card.name, where))
 
 
@@ -178,10 +178,10 @@ def _text(value: Value, key: str, where: str) -> str:
 
 def _texts(value: Value, key: str, where: str) -> tuple[str, ...]:
     items: Iterable[Value] = [value] if isinstance(value, str) and value else value or []
-    found = tuple(item for item in items if isinstance(item, str) and item)
-    if isinstance(value, dict) or len(found) != len(tuple(items)):
+    texts = tuple(item for item in items if isinstance(item, str) and item)
+    if isinstance(value, dict) or len(texts) != len(tuple(items)):
         raise _wrong(where, key, "a list of texts", f"{key}: [a, b]")
-    return found
+    return texts
 
 
 def _pairs(value: Value, key: str, where: str) -> tuple[tuple[str, str], ...]:

@@ -78,10 +78,10 @@ def _size(unit: Unit) -> int:
 
 def _started(plan: IngestPlan, home: Home) -> tuple[Connection[Any, Any], ForkServerProcess, Any]:
     """Starts a worker. Returns the connection to it, its process, and the buffer where it notes the file that it reads."""
-    made = processes.context(__name__)
-    ours, theirs = made.Pipe()
-    note = made.RawArray("c", apart.NOTE_BYTES)
-    process = made.Process(target=_work, args=(plan, home, theirs, note), daemon=True)
+    context = processes.context(__name__)
+    ours, theirs = context.Pipe()
+    note = context.RawArray("c", apart.NOTE_BYTES)
+    process = context.Process(target=_work, args=(plan, home, theirs, note), daemon=True)
     process.start()
     theirs.close()
     return ours, process, note

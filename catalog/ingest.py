@@ -72,19 +72,19 @@ class RunningUnit:
         limit = self._plan.limit
         try:
             for number, shard in self._unit.shards:
-                told = 0
+                reported = 0
                 self._read = RowsRead(shard.name)
                 before = self.rows, self._rejected
                 for rows, size in self._shard(number, shard):
                     if progress is not None:
-                        step = min(size, max(shard.size - told, 0))
-                        told += step
+                        step = min(size, max(shard.size - reported, 0))
+                        reported += step
                         progress(rows, step)
                     if limit and self.rows >= limit:
                         break
                 self._counts.append(self._read.count(self.rows - before[0], self._rejected - before[1]))
                 if progress is not None:
-                    progress(0, max(shard.size - told, 0))
+                    progress(0, max(shard.size - reported, 0))
                 if limit and self.rows >= limit:
                     break
             for part in tuple(self._writers):
@@ -345,9 +345,9 @@ def _publish(
 
 def published(home: Home, entry: Entry, names: Sequence[str], replaces: str | None) -> Entry:
     """Publishes `entry` in the catalog. Checks that the objects `names`, which its revision needs, are in the home."""
-    made = Catalog(home).publish(entry, replaces=replaces, check=partial(check_written, home, names))
+    entry_of_catalog = Catalog(home).publish(entry, replaces=replaces, check=partial(check_written, home, names))
     check_published(home, names)
-    return made
+    return entry_of_catalog
 
 
 def names_of(manifest: Manifest) -> list[str]:

@@ -137,7 +137,7 @@ def _local(path: str) -> Source:
         raise SourceNotFoundError(
             f"{path}: there is no such file or folder.", remedy="Check the path; a hub dataset is OWNER/NAME."
         )
-    found: list[str] = []
+    paths: list[str] = []
     left_out: list[tuple[str, str]] = []
     for name in expanded(path):
         matches = _globbed(name, left_out) if re.search(r"[*?\[]", name) else [name] if os.path.isfile(name) else []
@@ -146,10 +146,10 @@ def _local(path: str) -> Source:
                 f"{name}: there is no such file, though the set {path} names it.",
                 remedy="Name only files that are there.",
             )
-        found += matches
-    if not found:
+        paths += matches
+    if not paths:
         raise SourceNotFoundError(f"{path}: no file matches.", remedy="Quote the pattern and check the folder.")
-    return replace(_local_files(path, found, folder=True), left_out=tuple(left_out))
+    return replace(_local_files(path, paths, folder=True), left_out=tuple(left_out))
 
 
 def _globbed(pattern: str, left_out: list[tuple[str, str]]) -> list[str]:
@@ -157,14 +157,14 @@ def _globbed(pattern: str, left_out: list[tuple[str, str]]) -> list[str]:
     import glob
 
     fixed = os.path.dirname(re.split(r"[*?\[]", pattern, maxsplit=1)[0])
-    found = []
+    files = []
     for name in sorted((n for n in glob.iglob(pattern, recursive=True) if os.path.isfile(n)), key=in_order):
         short = os.path.relpath(name, fixed or ".").replace(os.sep, "/")
         if reason := why_left_out(short):
             left_out.append((short, reason))
         else:
-            found.append(name)
-    return found
+            files.append(name)
+    return files
 
 
 def _local_files(location: str, paths: list[str], *, folder: bool) -> Source:
@@ -265,9 +265,9 @@ def _bound_of(root: str) -> str:
 
 def _link_error(path: str, error: OSError | None) -> SourceNotFoundError:
     target = os.readlink(path) if os.path.islink(path) else ""
-    told = f" is a link to {target}, which is not there" if target else " can't be read"
+    fault = f" is a link to {target}, which is not there" if target else " can't be read"
     annex = " Run git annex get." if ".git/annex" in target else ""
-    return SourceNotFoundError(f"{path}{told}.", remedy=f"Fetch it, or remove the link.{annex}")
+    return SourceNotFoundError(f"{path}{fault}.", remedy=f"Fetch it, or remove the link.{annex}")
 
 
 def _name_of(location: str) -> str:
@@ -283,14 +283,14 @@ def _name_of(location: str) -> str:
 
 
 def _remote(location: str) -> Source:
-    found = _web_files(location) if _is_http(location) else persistently(location, lambda: _remote_files(location))
-    if not found:
+    files = _web_files(location) if _is_http(location) else persistently(location, lambda: _remote_files(location))
+    if not files:
         raise SourceNotFoundError(f"{redacted(location)}: there are no files.", remedy="Check the address.")
-    names = sorted(found)
+    names = sorted(files)
     root = os.path.commonpath([os.path.dirname(n) for n in names]) if len(names) > 1 else os.path.dirname(names[0])
     listing = _Listing()
     for name in names:
-        info = found[name]
+        info = files[name]
         short = name[len(root) :].lstrip("/") or os.path.basename(name)
         short = unquote(urlsplit(short).path) if "?" in short else short
         if len(names) > 1 and (reason := why_left_out(short)):
@@ -309,26 +309,26 @@ def _is_http(location: str) -> bool:
 
 def _web_files(path: str) -> dict[str, dict[str, Any]]:
     """Requests the size and validators of each URL of a brace set. They are pinned for the whole `add`."""
-    found: dict[str, dict[str, Any]] = {}
+    files: dict[str, dict[str, Any]] = {}
     for name in expanded(path):
         place = urldefrag(name).url
         pin = persistently(place, partial(asked_pin, place))
-        found[place] = {"size": pin.size, "etag": pin.etag, "place": pin.on(place)}
-    return found
+        files[place] = {"size": pin.size, "etag": pin.etag, "place": pin.on(place)}
+    return files
 
 
 def _remote_files(location: str) -> dict[str, dict[str, Any]]:
     """Requests size and validators of each file at the location from the object store."""
     fs: Any
     fs, path = filesystem(location)
-    found: dict[str, dict[str, Any]] = {}
+    files: dict[str, dict[str, Any]] = {}
     if re.search(r"[*?\[{]", path):
         for name in expanded(path):
-            found |= fs.glob(name, detail=True)
-        found = {name: info for name, info in found.items() if info.get("type") == "file"}
+            files |= fs.glob(name, detail=True)
+        files = {name: info for name, info in files.items() if info.get("type") == "file"}
     else:
-        found = dict(fs.find(path, detail=True)) if fs.isdir(path) else {path: fs.info(path)}
-    return {name: {**info, "place": str(fs.unstrip_protocol(name))} for name, info in found.items()}
+        files = dict(fs.find(path, detail=True)) if fs.isdir(path) else {path: fs.info(path)}
+    return {name: {**info, "place": str(fs.unstrip_protocol(name))} for name, info in files.items()}
 
 
 def _checksum(info: dict[str, Any]) -> str:

@@ -329,9 +329,9 @@ def _same_stem(planned: Planned) -> None:
             stem, _, extension = _COMPRESSED.sub("", file).rpartition(".")
             if stem and "/" not in extension and planned.in_question(file):
                 stems[stem].setdefault(extension.lower(), file)
-    for found in stems.values():
-        if len(found) > 1:
-            first, second = list(found.values())[:2]
+    for files in stems.values():
+        if len(files) > 1:
+            first, second = list(files.values())[:2]
             _ask(
                 f"{planned.source.location}: {one_line(first, 80)} and {one_line(second, 80)} have the same name, and may "
                 "hold the same rows twice.",

@@ -244,21 +244,21 @@ def _parts_of(
     for members in schemas.values():
         batches = [c.batch for _, chunks in members[:SAMPLED_FILES] for c in chunks if c.batch.num_rows]
         with foreign(members[0][0][0].origin):
-            found = infer(
+            candidates = infer(
                 batches, kind_hint=claim.kind, as_kind=wishes.as_kind, overrides=dict(wishes.fields), name=name
             )
-        if not found:
+        if not candidates:
             raise SourceFormatError(
                 f"{members[0][0][0].origin}: none of its columns can be mapped.",
                 remedy="Say what it is with --as KIND.",
             )
-        stated = next((c for c in found if c.mapping.kind == claim.kind), None)
+        stated = next((c for c in candidates if c.mapping.kind == claim.kind), None)
         if stated is not None and not wishes.as_kind:
             # The format determines the kind of its samples, so there is nothing to ask.
-            found = [stated]
-        elif not wishes.as_kind and unsure(found):
-            raise choice_needed(found, members[0][0][0].origin)
-        best = found[0]
+            candidates = [stated]
+        elif not wishes.as_kind and unsure(candidates):
+            raise choice_needed(candidates, members[0][0][0].origin)
+        best = candidates[0]
         by_row = row_parts([c for _, chunks in members for c in chunks], shards, by, wishes.config_by)
         key = (best.mapping, by_row)
         part = parts.get(key) or IngestPart(claim.adapter, best.mapping, (), "; ".join(best.evidence), by_row)

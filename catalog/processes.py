@@ -19,9 +19,9 @@ def context(*modules: str) -> ForkServerContext:
 
     Plain fork is not safe: the parent may have threads (progress bar, Arrow's pool), and a lock held at the fork stays locked.
     """
-    made = multiprocessing.get_context("forkserver")
-    made.set_forkserver_preload([*modules, *FORMATS])
-    return made
+    context_of_workers = multiprocessing.get_context("forkserver")
+    context_of_workers.set_forkserver_preload([*modules, *FORMATS])
+    return context_of_workers
 
 
 def start_server(*modules: str) -> None:

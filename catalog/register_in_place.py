@@ -62,11 +62,11 @@ def register(home: Home, prepared: Prepared, *, replace_existing: bool = False) 
         )
     files = _files(plan)
     with ThreadPoolExecutor(_READS) as pool:
-        found = list(pool.map(lambda item: _looked_at(*item), files))
+        looks = list(pool.map(lambda item: _looked_at(*item), files))
     rejects: list[Reject] = []
     listed: list[FileInPlace] = []
     counts: list[RowCount] = []
-    for file in found:
+    for file in looks:
         groups, bad = _counted(plan.parts[file.part], file)
         counts.append(RowCount(file.shard.name, file.meta.num_rows, sum(groups), len(bad)))
         rejects += bad[: MAX_REJECTS_KEPT - len(rejects)]
@@ -87,7 +87,7 @@ def register(home: Home, prepared: Prepared, *, replace_existing: bool = False) 
     read = check_rows(counts)
     rows, rejected = sum(c.published for c in counts), sum(c.rejected for c in counts)
     check_rejects(plan, rows, rejected, rejects)
-    manifest = _manifest(plan, found, listed, rejected)
+    manifest = _manifest(plan, looks, listed, rejected)
     account = with_rows(plan.account, counts)
     revision = manifest.revision
     with writing(home, f"add {plan.name}") as held:

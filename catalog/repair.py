@@ -248,7 +248,9 @@ def without(revision: Revision, gone: Collection[str]) -> AnyManifest:
     if rejects_name(digest) in gone:
         about.pop(REJECTS, None)
     accounts: dict[str, str] = about.get(ACCOUNTS, {})
-    about[ACCOUNTS] = {name: found for name, found in accounts.items() if account_name(digest, found) not in gone}
+    about[ACCOUNTS] = {
+        name: checksum for name, checksum in accounts.items() if account_name(digest, checksum) not in gone
+    }
     if isinstance(revision, InPlaceRevision):
         return revision.manifest().with_about(about)
     return Manifest(tuple(revision.files()), revision.columns, revision.block_rows, revision.constants, about)

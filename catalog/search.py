@@ -30,12 +30,12 @@ def search(cards: Iterable[Card], query: Sequence[str]) -> list[Card]:
         if key not in _FILTERS:
             raise UnknownFieldError(key, _FILTERS, where="search")
         tests.append(_FILTERS[key](value))
-    found = [
+    matches = [
         (-sum(points), card.name, card)
         for card in cards
         if all(test(card) for test in tests) and all(points := [_points(card, word) for word in words])
     ]
-    return [card for _, _, card in sorted(found, key=lambda entry: entry[:2])]
+    return [card for _, _, card in sorted(matches, key=lambda entry: entry[:2])]
 
 
 def _points(card: Card, word: str) -> int:
@@ -51,10 +51,10 @@ def _points(card: Card, word: str) -> int:
         (20, " ".join((card.source, *card.aliases))),
         (10, card.description),
     ):
-        found = _WORD.findall(text.lower())
-        if word in found:
+        words = _WORD.findall(text.lower())
+        if word in words:
             best = max(best, weight)
-        elif any(part.startswith(word) for part in found):
+        elif any(part.startswith(word) for part in words):
             best = max(best, weight // 2)
     return best
 

@@ -20,8 +20,8 @@ _FILES = 8
 def warned_of_skipped_lines(shards: Iterable[tuple[Adapter, Shard]]) -> tuple[Warned, ...]:
     """Returns a warning for each of the first CSV files in which a line is skipped."""
     tables = {s.name: (cast("Delimited", a), s) for a, s in shards if type(a).__name__ == "Delimited"}
-    found = (_skipped(adapter, shard) for adapter, shard in list(tables.values())[:_FILES])
-    return tuple(warning for warning in found if warning is not None)
+    warnings_of_files = (_skipped(adapter, shard) for adapter, shard in list(tables.values())[:_FILES])
+    return tuple(warning for warning in warnings_of_files if warning is not None)
 
 
 def _skipped(adapter: Delimited, shard: Shard) -> Warned | None:

@@ -33,8 +33,8 @@ def resolve_sources(
     join: tuple[str, ...] = (),
 ) -> Source:
     """Returns the source at these locations, with only the files that the user's patterns choose."""
-    found = [resolve(location, revision=revision, options=options) for location in locations]
-    source = found[0] if len(found) == 1 else _together(found)
+    sources = [resolve(location, revision=revision, options=options) for location in locations]
+    source = sources[0] if len(sources) == 1 else _together(sources)
     if source.folder:
         names = [name for name, _ in source.left_out] + [file.name for file in source.files]
         refuse_table_formats(source.location, names)

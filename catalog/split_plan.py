@@ -139,8 +139,8 @@ def row_parts(chunks: Sequence[SourceChunk], shards: Sequence[Shard], by: SplitB
             column_as_text(batch, column)
     if parts.split or by.how != "names" or any(s.split for s in shards):
         return parts
-    found = next((name for name in _COLUMNS if batches and all(_holds_splits(b, name) for b in batches)), "")
-    return replace(parts, split=found)
+    name_of_column = next((name for name in _COLUMNS if batches and all(_holds_splits(b, name) for b in batches)), "")
+    return replace(parts, split=name_of_column)
 
 
 def _holds_splits(batch: pa.RecordBatch, column: str) -> bool:

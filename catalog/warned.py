@@ -45,10 +45,10 @@ class Sampled:
 def warned_of(sampled: Sequence[Sampled]) -> tuple[Warned, ...]:
     """Returns the warnings for the sampled rows of one part. Empty if there is nothing to warn about."""
     total = sum(s.batch.num_rows for s in sampled)
-    found = [_giant(sampled)]
+    warnings_of_rows = [_giant(sampled)]
     if total >= MIN_ROWS:
-        found += [*(_share(sampled, sign) for sign in _SIGNS), _repeated(sampled, total)]
-    return tuple(w for w in found if w is not None)
+        warnings_of_rows += [*(_share(sampled, sign) for sign in _SIGNS), _repeated(sampled, total)]
+    return tuple(w for w in warnings_of_rows if w is not None)
 
 
 def _texts(batch: pa.RecordBatch) -> tuple[pa.Array, np.ndarray]:

@@ -91,9 +91,9 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
     ) -> None:
         super().__init__()
         keep_freed(KEPT_BYTES)  # This must run before any thread starts.
-        made = {"size": size, "rate": rate, "decode": decode, "transform": transform, "on_error": on_error}
+        making = {"size": size, "rate": rate, "decode": decode, "transform": transform, "on_error": on_error}
         packed = {"tokenizer": tokenizer, "seq_len": seq_len, "packing": packing, "boundary": boundary}
-        self._making = MakingOptions.of(format, view, **made, **packed)  # type: ignore[arg-type]
+        self._making = MakingOptions.of(format, view, **making, **packed)  # type: ignore[arg-type]
         steps = {"batch_size": batch_size, "batch_tokens": batch_tokens, "last_batch": last_batch}
         self._reading = ReaderOptions.of(rank, world_size, mesh, run=run, view=view, seq_len=seq_len, **steps)  # type: ignore[arg-type]
         settings = {"seed": seed, "shuffle": shuffle, "view": view, "repeat": repeat, "where": where}
@@ -248,9 +248,9 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
                     standing.start, standing.epoch = dataset._length or 0, progress.epoch
 
         options |= {"bans": self._bans, "outliers": self.feedback, "other": self._source.reader, "done": done}
-        made = kind(progress, self._reader_for_pass(), self._maker(), **options, **self._pass_options())
-        standing.live = (weakref.ref(made), whole)
-        return made
+        new_pass = kind(progress, self._reader_for_pass(), self._maker(), **options, **self._pass_options())
+        standing.live = (weakref.ref(new_pass), whole)
+        return new_pass
 
     def _pass_options(self) -> dict[str, Any]:
         return {"length": self.length, "ahead": self._source.place.read_ahead, "error": self._error}
@@ -311,9 +311,9 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
             self._follow(recipe)
         position, epoch = states.check(state, self._recipe)
         self._bans.load(state)
-        found = state.get("batch_size")
-        if self.batch_size is None and type(found) is int and found > 0:
-            self.batch_size = self.found_batch_size = found
+        size = state.get("batch_size")
+        if self.batch_size is None and type(size) is int and size > 0:
+            self.batch_size = self.found_batch_size = size
         worker = state.get("workers") is not None
         whole = self._share().end(position, self.length, self._last_step) if position else self.length
         self._standing.go_to(position, epoch, None if worker or self._error is not None else whole)

@@ -73,10 +73,10 @@ class Loader:
         prefetch_factor: int | None = None,
         timeout: float = WORKER_SECONDS,
     ) -> None:
-        told = dataset.batch_size or dataset.batch_tokens
-        if batch_size is not None and told is not None and dataset.batch_size != batch_size:
+        size_of_dataset = dataset.batch_size or dataset.batch_tokens
+        if batch_size is not None and size_of_dataset is not None and dataset.batch_size != batch_size:
             raise InvalidOptionError(
-                f"batch_size is {batch_size} here, and the dataset makes batches of {told}.",
+                f"batch_size is {batch_size} here, and the dataset makes batches of {size_of_dataset}.",
                 remedy="Set it once.",
             )
         self.dataset = copy.copy(dataset)

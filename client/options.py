@@ -241,14 +241,14 @@ def one_of(name: str, value: object, allowed: Sequence[object]) -> None:
 
 def weighted(mix: object, weights: Sequence[object] | None, probabilities: Sequence[object] | None) -> object:
     """Returns the mix, combined with the weights that were passed as a separate option."""
-    given = weights if weights is not None else probabilities
-    if given is None:
+    values = weights if weights is not None else probabilities
+    if values is None:
         return mix
     if weights is not None and probabilities is not None:
         raise InvalidOptionError("weights and probabilities mean the same thing.", remedy="Give one of them.")
-    if isinstance(mix, (str, bytes, Mapping)) or not isinstance(mix, Sequence) or len(mix) != len(given):
+    if isinstance(mix, (str, bytes, Mapping)) or not isinstance(mix, Sequence) or len(mix) != len(values):
         raise InvalidMixError(
             "weights need a list with the same number of names.",
             remedy='Or write the mix as {"web": 0.7, "code": 0.3}.',
         )
-    return dict(zip(mix, given, strict=True))
+    return dict(zip(mix, values, strict=True))

@@ -54,15 +54,15 @@ def compiled(*options: str, constraints: list[str], package: bool = True) -> dic
 
 def packages(text: str) -> dict[str, list[str]]:
     """Returns the lines of a lock file by their package (its name, version and marker)."""
-    found: dict[str, list[str]] = {}
+    lines_of: dict[str, list[str]] = {}
     for line in text.splitlines():
         if line.startswith(("#", "--")) or not line.strip():
             continue
         if not line.startswith(" "):
-            found[line.removesuffix("\\").strip()] = []
+            lines_of[line.removesuffix("\\").strip()] = []
         else:
-            found[next(reversed(found))].append(line.removesuffix("\\").strip())
-    return found
+            lines_of[next(reversed(lines_of))].append(line.removesuffix("\\").strip())
+    return lines_of
 
 
 def torch_of_this_index(held: dict[str, list[str]], file: Path) -> dict[str, list[str]]:

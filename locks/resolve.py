@@ -25,32 +25,32 @@ def main() -> None:
     parser.add_argument("extras", nargs="*", help="extras to resolve; all of them by default")
     parser.add_argument("--limit", type=float, default=60.0, help="seconds for each extra")
     parser.add_argument("--python", default="", help="a Python whose installed packages are kept")
-    given = parser.parse_args()
-    if unknown := set(given.extras) - set(extras):
+    options = parser.parse_args()
+    if unknown := set(options.extras) - set(extras):
         parser.error(f"no such extra: {', '.join(sorted(unknown))}")
-    keep = bool(given.python)
-    python = given.python or sys.executable
+    keep = bool(options.python)
+    python = options.python or sys.executable
     failed = []
     with tempfile.TemporaryDirectory() as folder:
         build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, str(ROOT)]
         subprocess.run(build, check=True, stdout=subprocess.DEVNULL)
         wheel = next(Path(folder).glob("*.whl"))
-        for extra in given.extras or [*extras, ""]:
+        for extra in options.extras or [*extras, ""]:
             asked = f"{wheel}[{extra}]" if extra else str(wheel)
             command = [python, "-m", "pip", "install", "--dry-run", *(() if keep else ("--ignore-installed",)), asked]
             began = time.monotonic()
             try:
                 done = subprocess.run(
-                    command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=10 * given.limit
+                    command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=10 * options.limit
                 )
                 said, code = done.stdout, done.returncode
             except subprocess.TimeoutExpired:
                 said, code = "", 1
             took = time.monotonic() - began
             searched = len(re.findall(r"looking at multiple versions", said))
-            good = not code and took <= given.limit
+            good = not code and took <= options.limit
             print(
-                f"{extra or 'none':12} {took:6.1f} s of {given.limit:.0f} s, {searched} searches  {'ok' if good else 'FAILED'}",
+                f"{extra or 'none':12} {took:6.1f} s of {options.limit:.0f} s, {searched} searches  {'ok' if good else 'FAILED'}",
                 flush=True,
             )
             if not good:

@@ -60,18 +60,18 @@ class Asked:
 
     def told(self) -> dict[str, Any]:
         """Returns the fields of a log line: all that is known about the request so far."""
-        told: dict[str, Any] = {"request": self.id, "action": self.action, "peer": self.peer}
+        fields: dict[str, Any] = {"request": self.id, "action": self.action, "peer": self.peer}
         if self.principal:
-            told["principal"] = self.principal
+            fields["principal"] = self.principal
         if self.dataset:
-            told["dataset"] = one_line(self.dataset, 128)
+            fields["dataset"] = one_line(self.dataset, 128)
         if self.recipe is not None:
-            told["recipe"] = self.recipe.digest
+            fields["recipe"] = self.recipe.digest
             names = sorted({f"{source.dataset}@{source.revision[:12]}" for source in self.recipe.sources})
-            told["datasets"] = names[:64]
+            fields["datasets"] = names[:64]
             if len(names) > 64:
-                told["more_datasets"] = len(names) - 64
-        return told
+                fields["more_datasets"] = len(names) - 64
+        return fields
 
 
 class Audit:
@@ -90,11 +90,11 @@ class Audit:
         self._run = uuid.uuid4().hex[:16]
         self._head: Head | None = None
         if self.on:
-            told: dict[str, Any] = {"action": "serve", "outcome": "started", "process": os.getpid()}
+            line: dict[str, Any] = {"action": "serve", "outcome": "started", "process": os.getpid()}
             if path != "-":
                 self._head = Head(path + SUFFIX, self._run)
-                told["runs"] = self._head.number
-            self._record(told)
+                line["runs"] = self._head.number
+            self._record(line)
 
     @property
     def on(self) -> bool:
@@ -111,15 +111,15 @@ class Audit:
         """Records that a request was refused or failed, with the reason."""
         if not self.on:
             return
-        told = {**asked.told(), "outcome": "refused", "reason": error.reason, **_sent(asked)}
+        line = {**asked.told(), "outcome": "refused", "reason": error.reason, **_sent(asked)}
         if error.metadata.get("setting") == "auth_failures":
             refusals = self._guessed(asked.peer)
             if not refusals:
                 return
-            told["refusals"] = refusals
+            line["refusals"] = refusals
         if not asked.dataset and "dataset" in error.metadata:
-            told["dataset"] = one_line(status.redacted(error.metadata["dataset"]), 128)
-        self._record_late(told)
+            line["dataset"] = one_line(status.redacted(error.metadata["dataset"]), 128)
+        self._record_late(line)
 
     def _guessed(self, peer: str) -> int:
         """Returns how many refusals of an address to record in one line now, or 0 to record none yet. At most one line a minute is

@@ -190,8 +190,8 @@ class TokenFile:
 
     def of_certificate(self, name: str) -> Principal | None:
         """Returns the principal of a client certificate with this common name, or None."""
-        found = self._by_certificate.get(name)
-        return found if found is not None and _current(found) else None
+        principal = self._by_certificate.get(name)
+        return principal if principal is not None and _current(principal) else None
 
 
 def _stamp(at: os.stat_result) -> Stamp:
@@ -260,9 +260,9 @@ class Gate:
         if self._tokens is None:
             return ANYONE
         self._tokens.refresh()
-        found = self._found(self._tokens, authorizations, certificates)
-        if found is not None:
-            return found
+        principal = self._found(self._tokens, authorizations, certificates)
+        if principal is not None:
+            return principal
         if authorizations:
             self._count(peer)
         raise UnauthenticatedError(
@@ -277,9 +277,9 @@ class Gate:
                 return tokens.of_token(token.strip())
         elif not authorizations:
             for name in certificates:
-                found = tokens.of_certificate(name)
-                if found is not None:
-                    return found
+                principal = tokens.of_certificate(name)
+                if principal is not None:
+                    return principal
         return None
 
     def reload(self) -> None:

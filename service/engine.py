@@ -162,14 +162,14 @@ class Engine:
                 raise too_large("recipe_bytes", self.limits.recipe_bytes, f"The recipe has {len(raw)} bytes.")
             return self.remember(Recipe.from_json(raw))
         with self._lock:
-            found = self._recipes.get(digest)
-        if found is None:
+            known = self._recipes.get(digest)
+        if known is None:
             raise RecipeMismatchError(
                 f"This server does not know recipe {digest[:12]}….",
                 remedy="Send recipe_json.",
                 found=digest[:64],
             )
-        return found[0]
+        return known[0]
 
     def open(self, recipe: Recipe, columns: Sequence[str] = ()) -> Opened:
         """Opens the recipe's stream with the columns id, dataset and `columns`. An empty sequence means all columns."""

@@ -73,10 +73,10 @@ class Firehose:
 
         def described() -> pb.Dataset:
             entry = self._calls.described(principal, request.name)
-            told = self._told(entry)
+            answer = self._told(entry)
             for config, split, rows in self._engine.store.revision(entry.revision).splits():
-                told.splits.add(config=config, split=split, row_count=rows)
-            return told
+                answer.splits.add(config=config, split=split, row_count=rows)
+            return answer
 
         return pb.GetDatasetResponse(dataset=await self._engine.looking(described)).SerializeToString()
 

@@ -48,10 +48,10 @@ def principal_of(calls: Calls, context: grpc.aio.ServicerContext[Any, Any]) -> P
     metadata = context.invocation_metadata() or ()
     if len(metadata) > 128:
         raise errors.InvalidOptionError("The request has more than 128 metadata keys.", remedy="Send fewer.")
-    given = [v if isinstance(v, str) else v.decode("latin-1") for k, v in metadata if k == "authorization"]
+    authorizations = [v if isinstance(v, str) else v.decode("latin-1") for k, v in metadata if k == "authorization"]
     auth = context.auth_context() or {}
     names = [v.decode("utf-8", "replace") for v in auth.get("x509_common_name", ())]
-    return of_request(calls.gate.admit(given, names, context.peer()))
+    return of_request(calls.gate.admit(authorizations, names, context.peer()))
 
 
 def of_request(principal: Principal) -> Principal:
@@ -67,21 +67,23 @@ def told_to(calls: Calls, error: BaseException, *, near: bool) -> errors.Choline
 
     A peer on this machine (`near`) sees the location of the home. Other peers see `the home`.
     """
-    told = status.public(error)
+    public_error = status.public(error)
     home, shown = calls.home.location, redacted(calls.home.location)
     if near:
-        if told.reason == errors.UnknownDatasetError.reason:
-            told.message = told.message.replace("in the catalog.", f"in the catalog of {shown}.")
-            told.metadata["home"] = shown
+        if public_error.reason == errors.UnknownDatasetError.reason:
+            public_error.message = public_error.message.replace("in the catalog.", f"in the catalog of {shown}.")
+            public_error.metadata["home"] = shown
     else:
         for place in (home, shown):
-            told.message = told.message.replace(f"in the catalog of {place}.", "in the catalog.").replace(
-                place, "the home"
-            )
-            told.remedy = told.remedy.replace(place, "the home")
-            told.metadata = {key: value.replace(place, "the home") for key, value in told.metadata.items()}
-    told.args = (f"{told.message} {told.remedy}".strip(),)
-    return told
+            public_error.message = public_error.message.replace(
+                f"in the catalog of {place}.", "in the catalog."
+            ).replace(place, "the home")
+            public_error.remedy = public_error.remedy.replace(place, "the home")
+            public_error.metadata = {
+                key: value.replace(place, "the home") for key, value in public_error.metadata.items()
+            }
+    public_error.args = (f"{public_error.message} {public_error.remedy}".strip(),)
+    return public_error
 
 
 def forget(error: BaseException | None) -> None:
@@ -101,14 +103,14 @@ async def failed(calls: Calls, context: grpc.aio.ServicerContext[Any, Any], erro
     cause, cursor = (error.cause, error.cursor) if isinstance(error, CutError) else (error, "")
     try:
         keys = (str(key) for key, _ in context.invocation_metadata() or ())
-        told = told_to(calls, cause, near=is_near(context.peer(), keys))
+        public_error = told_to(calls, cause, near=is_near(context.peer(), keys))
         forget(error)
         forget(cause)
-        calls.metrics.refused.labels(told.reason).inc()
+        calls.metrics.refused.labels(public_error.reason).inc()
         asked = CURRENT.get()
         if asked is not None:
-            calls.audit.refused(asked, told)
-        await status.abort(context, told, cursor=cursor)
+            calls.audit.refused(asked, public_error)
+        await status.abort(context, public_error, cursor=cursor)
     except grpc.aio.AbortError:
         raise
     except Exception as fault:  # Without this `except`, gRPC would send the text of the exception to the peer.

@@ -69,10 +69,10 @@ class HttpFace(WebFace):
         except ConnectionError:
             raise
         except Exception as error:  # noqa: BLE001 - the edge: becomes a status, its text stays here
-            told = told_to(self._calls, error, near=is_near(peer_of(writer), headers))
-            self._calls.metrics.refused.labels(told.reason).inc()
-            self._recorded(told)
-            await self.end_with(writer, code_of(told), body_of(told))
+            public_error = told_to(self._calls, error, near=is_near(peer_of(writer), headers))
+            self._calls.metrics.refused.labels(public_error.reason).inc()
+            self._recorded(public_error)
+            await self.end_with(writer, code_of(public_error), body_of(public_error))
 
     async def _stream(self, target: str, headers: dict[str, list[str]], writer: asyncio.StreamWriter) -> None:
         calls = self._calls
@@ -167,10 +167,12 @@ class HttpFace(WebFace):
         except (ConnectionError, asyncio.CancelledError):
             raise
         except Exception as error:  # noqa: BLE001 - the edge: the status is sent already, so the error is a line
-            told = told_to(self._calls, error, near=False)
-            self._recorded(told)
+            public_error = told_to(self._calls, error, near=False)
+            self._recorded(public_error)
             if not isinstance(error, errors.LimitError | errors.RequestTooLargeError):
-                last = {"error": {"reason": told.reason, "message": told.message, "cursor": reading.cursor}}
+                last = {
+                    "error": {"reason": public_error.reason, "message": public_error.message, "cursor": reading.cursor}
+                }
                 await write(orjson.dumps(last) + b"\n")
 
 

@@ -141,14 +141,14 @@ class Reading:
                     await engine.looking(self._calls.admitted, self._recheck(), self._opened.stream.recipe)
                 messages = self._at_once() if self._ahead is None else None
                 if messages is None:
-                    made, self._ahead = self._ahead or self._fetch(self._index, self.batches), None
-                    if not made.done():
-                        done, _ = await asyncio.wait({made}, timeout=limits.heartbeat)
+                    fetching, self._ahead = self._ahead or self._fetch(self._index, self.batches), None
+                    if not fetching.done():
+                        done, _ = await asyncio.wait({fetching}, timeout=limits.heartbeat)
                         if not done:
-                            self._ahead = made
+                            self._ahead = fetching
                             yield None
                             continue
-                    messages = made.result()
+                    messages = fetching.result()
                     after = messages[-1].stop
                     if not self._inline and (self._end is None or after < self._end) and not self._share.slow(now):
                         self._ahead = self._fetch(after, self.batches + len(messages))

@@ -13,10 +13,10 @@ def _address(peer: str) -> tuple[str, IPv4Address | IPv6Address | None]:
     """Returns the host of a peer, and its IP address if it has one."""
     host = unquote(peer).rpartition(":")[0].removeprefix("ipv4:").removeprefix("ipv6:").strip("[]")
     try:
-        found = ip_address(host.partition("%")[0])
+        address = ip_address(host.partition("%")[0])
     except ValueError:
         return host, None
-    return host, (found.ipv4_mapped or found) if isinstance(found, IPv6Address) else found
+    return host, (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
 
 
 def network_of(peer: str) -> str:

@@ -131,6 +131,6 @@ def run(
             return run_workers(place, settings, bounds)
         return asyncio.run(serve_until_signal(place, settings, bounds))
     except CholineDataError as error:
-        told = {"error": {"reason": error.reason, "message": error.message, "remedy": error.remedy}}
-        print(json.dumps(told) if as_json else str(error), file=sys.stderr, flush=True)
+        body = {"error": {"reason": error.reason, "message": error.message, "remedy": error.remedy}}
+        print(json.dumps(body) if as_json else str(error), file=sys.stderr, flush=True)
         return 2 if isinstance(error, InvalidOptionError) else error.exit_code

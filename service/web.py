@@ -44,8 +44,8 @@ class RefusedError(Exception):
     def __init__(self, line: str, message: str = "", remedy: str = "") -> None:
         super().__init__(line)
         self.line = line
-        told = errors.InvalidOptionError(message, remedy=remedy)
-        self.body = body_of(told) if message else b""
+        error = errors.InvalidOptionError(message, remedy=remedy)
+        self.body = body_of(error) if message else b""
 
 
 class WebFace(ABC):

@@ -111,8 +111,8 @@ def json_object(pieces: Sequence[pa.Array | Piece], rows: int) -> pa.Array:
         else:
             everywhere = True
             parts += [comma, piece]
-    made = concat(*parts, "}")
-    return made if everywhere else pc.if_else(begun, made, constant(None, TEXT))
+    objects = concat(*parts, "}")
+    return objects if everywhere else pc.if_else(begun, objects, constant(None, TEXT))
 
 
 def concat(*parts: pa.Array | str) -> pa.Array:
@@ -130,12 +130,12 @@ def concat(*parts: pa.Array | str) -> pa.Array:
 def json_text(column: pa.Array, field: pa.Field | None = None) -> pa.Array:
     """Returns each value of the column as JSON text. The result has no nulls: a null becomes the text `null`."""
     if is_json(field):
-        made = _embedded(column)
+        text = _embedded(column)
     elif has_integers(field):
-        made = _with_integers(column, field)
+        text = _with_integers(column, field)
     else:
-        made = _writer(column.type)(column)
-    return filled(made, "null")
+        text = _writer(column.type)(column)
+    return filled(text, "null")
 
 
 def escaped(column: pa.Array) -> pa.Array:
@@ -158,8 +158,8 @@ def _present(text: pa.Array) -> list[int]:
     # This check and early return are several times faster than counting each byte.
     if not _MUST_ESCAPE[values].any():
         return []
-    found = np.flatnonzero(np.bincount(values, minlength=256)[_MUST_ESCAPE.nonzero()])
-    bytes_ = [int(b) for b in _MUST_ESCAPE.nonzero()[0][found]]
+    present = np.flatnonzero(np.bincount(values, minlength=256)[_MUST_ESCAPE.nonzero()])
+    bytes_ = [int(b) for b in _MUST_ESCAPE.nonzero()[0][present]]
     return sorted(bytes_, key=lambda b: (b != 0x5C, b))
 
 
@@ -278,8 +278,8 @@ def json_lists(column: pa.Array, values: pa.Array, opening: str, closing: str) -
     offsets = np.zeros(len(column) + 1, np.int64)
     np.cumsum(lengths, out=offsets[1:])
     rows = pc.binary_join(pa.LargeListArray.from_arrays(array_of(offsets), values), constant(",", TEXT))
-    made = concat(opening, rows, closing)
-    return pc.if_else(pc.is_valid(column), made, constant(None, TEXT)) if column.null_count else made
+    texts = concat(opening, rows, closing)
+    return pc.if_else(pc.is_valid(column), texts, constant(None, TEXT)) if column.null_count else texts
 
 
 def _struct(column: pa.Array) -> pa.Array:
@@ -289,10 +289,10 @@ def _struct(column: pa.Array) -> pa.Array:
             concat(orjson.dumps(field.name).decode() + ":", json_text(child, field))
             for field, child in zip(fields, column.flatten(), strict=True)
         ]
-        made = json_object(pieces, len(column))
+        objects = json_object(pieces, len(column))
     else:
-        made = pa.repeat(constant("{}", TEXT), len(column))
-    return pc.if_else(pc.is_valid(column), made, constant(None, TEXT)) if column.null_count else made
+        objects = pa.repeat(constant("{}", TEXT), len(column))
+    return pc.if_else(pc.is_valid(column), objects, constant(None, TEXT)) if column.null_count else objects
 
 
 def _embedded(column: pa.Array) -> pa.Array:

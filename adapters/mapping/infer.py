@@ -59,27 +59,27 @@ def infer(
     for messages.
     """
     look = Look(batches)
-    found = [
+    candidates = [
         Candidate(Mapping(f.kind, f.form, tuple(f.fields)), f.score, (f.evidence,)) for f in rules.candidates(look)
     ]
     if kind_hint:
         hinted = ALIASES.get(kind_hint, kind_hint)
-        found = [
+        candidates = [
             replace(c, score=min(1.0, c.score + 0.5), evidence=(*c.evidence, f"the format says {hinted}"))
             if c.mapping.kind == hinted
             else c
-            for c in found
+            for c in candidates
         ]
-        if hinted == "text" and look.text("text") and not any(c.mapping.kind == "text" for c in found):
+        if hinted == "text" and look.text("text") and not any(c.mapping.kind == "text" for c in candidates):
             # Even a file with a single word is a short document.
             fields = (("text", look.text("text")),)
-            found.append(Candidate(Mapping("text", "document", fields), 0.6, ("the format says text",)))
-    found.sort(key=lambda c: -c.score)
+            candidates.append(Candidate(Mapping("text", "document", fields), 0.6, ("the format says text",)))
+    candidates.sort(key=lambda c: -c.score)
     if as_kind:
-        found = _of_kind(found, look, as_kind, name)
+        candidates = _of_kind(candidates, look, as_kind, name)
     if overrides:
-        found = _overridden(found, look, overrides, as_kind, name)
-    return [replace(c, mapping=with_sides(c.mapping, look)) for c in found]
+        candidates = _overridden(candidates, look, overrides, as_kind, name)
+    return [replace(c, mapping=with_sides(c.mapping, look)) for c in candidates]
 
 
 def unsure(candidates: list[Candidate]) -> bool:
@@ -107,9 +107,9 @@ def choice_needed(candidates: list[Candidate], name: str) -> ChoiceNeededError:
             f"{name}: {'; '.join(first.evidence)}.",
             remedy=f"Add the text that it was made of, or keep the rows as they are: --as {first.mapping.kind}",
         )
-    told = [f"as {c.mapping.kind} ({c.score:.2f}: {'; '.join(c.evidence)})" for c in (first, second)]
+    readings = [f"as {c.mapping.kind} ({c.score:.2f}: {'; '.join(c.evidence)})" for c in (first, second)]
     return ChoiceNeededError(
-        f"{name} reads {' or '.join(told)}.",
+        f"{name} reads {' or '.join(readings)}.",
         remedy=f"Choose: --as {first.mapping.kind} | --as {second.mapping.kind}",
     )
 
@@ -135,22 +135,22 @@ def _overridden(
     found: list[Candidate], look: Look, overrides: Pairs[str, str], as_kind: str, name: str
 ) -> list[Candidate]:
     known = sorted({role for form in FORMS.values() for role in (*form.required, *form.optional)} | set(COMMON))
-    given: list[tuple[str, str]] = []
+    pairs: list[tuple[str, str]] = []
     for role, columns in overrides.items():
         if role not in known:
             raise UnknownFieldError(role, known, where="--map")
         for column in [columns] if columns in look.columns else columns.split(","):
             if column.strip().partition(".")[0] not in look.columns and column.strip() not in look.columns:
                 raise MissingFieldError(column.strip(), name or "the source", look.columns)
-            given.append((role, column.strip()))
-    roles, taken = {r for r, _ in given}, {c for _, c in given}
+            pairs.append((role, column.strip()))
+    roles, taken = {r for r, _ in pairs}, {c for _, c in pairs}
     own = roles - set(COMMON)
     for candidate in found:
         form = FORMS.get(candidate.mapping.form)
         if form and own <= {*form.required, *form.optional}:
             kept = [(r, c) for r, c in candidate.mapping.fields if r not in roles and c not in taken]
             if set(form.required) <= roles | {r for r, _ in kept}:
-                fields = (*given, *kept)
+                fields = (*pairs, *kept)
                 return [Candidate(replace(candidate.mapping, fields=fields), 1.0, (*candidate.evidence, "--map"))]
     kinds = {
         form: kind for form, kind in rules.KIND_OF_FORM.items() if not as_kind or kind == ALIASES.get(as_kind, as_kind)
@@ -158,7 +158,7 @@ def _overridden(
     for form_name, kind in kinds.items():
         form = FORMS[form_name]
         if own <= {*form.required, *form.optional} and set(form.required) <= roles:
-            return [Candidate(Mapping(kind, form_name, tuple(given)), 1.0, ("--map",))]
+            return [Candidate(Mapping(kind, form_name, tuple(pairs)), 1.0, ("--map",))]
     raise MissingFieldError("/".join(sorted(own)), f"--map for {name or 'the source'}", known)
 
 

@@ -40,13 +40,13 @@ RULES = (*rules_of_turns.RULES, *rules_of_content.RULES)
 
 def candidates(look: Look) -> list[Find]:
     """Returns all mappings that the rules suggest for these columns, in the order of `RULES`."""
-    found = [find for rule in RULES for find in rule(look)]
-    found = [replace(f, score=min(f.score, 0.35)) if _is_sparse(f, look) else f for f in found]
-    strong = {f.kind for f in found if f.score >= 0.9}
+    finds = [find for rule in RULES for find in rule(look)]
+    finds = [replace(f, score=min(f.score, 0.35)) if _is_sparse(f, look) else f for f in finds]
+    strong = {f.kind for f in finds if f.score >= 0.9}
     # Then a text column is a rendering of the other columns (Alpaca's `text`) or a part of them (in a labelled text).
     if strong - {"text", "tabular"}:
-        found = [replace(f, score=min(f.score, 0.3)) if f.form in ("document", "table") else f for f in found]
-    return _in_order(found)
+        finds = [replace(f, score=min(f.score, 0.3)) if f.form in ("document", "table") else f for f in finds]
+    return _in_order(finds)
 
 
 def _is_sparse(find: Find, look: Look) -> bool:

@@ -195,12 +195,12 @@ def _is_nested(value: object) -> bool:
 
 
 def _retrieval(look: Look) -> Iterable[Find]:
-    ask, found = (
+    ask, passage = (
         look.text("query", "anchor"),
         look.find(("positive", "pos", "passage", "document", "positives")),
     )
-    if ask and found and look.has("negative", "negatives", "neg", "negative1", "corpusid", "positive", "pos"):
-        yield Find("qa", "qa", [("question", ask), ("answer", found)], 0.92, f"{found} belongs to {ask}")
+    if ask and passage and look.has("negative", "negatives", "neg", "negative1", "corpusid", "positive", "pos"):
+        yield Find("qa", "qa", [("question", ask), ("answer", passage)], 0.92, f"{passage} belongs to {ask}")
 
 
 def _instruction(look: Look) -> Iterable[Find]:

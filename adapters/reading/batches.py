@@ -144,8 +144,8 @@ def _plain_list(column: pa.Array) -> pa.Array:
         return pa.MapArray.from_arrays(offsets.astype(np.int32), keys, items, mask=mask)
     np.cumsum(numbers(filled(pc.list_value_length(column), 0)), out=offsets[1:])
     values = _plain(column.flatten())
-    made = pa.LargeListArray.from_arrays(array_of(offsets), values, mask=mask)
-    return made if offsets[-1] > _INT32 else made.cast(pa.list_(made.type.value_field))
+    plain = pa.LargeListArray.from_arrays(array_of(offsets), values, mask=mask)
+    return plain if offsets[-1] > _INT32 else plain.cast(pa.list_(plain.type.value_field))
 
 
 def _run_of(column: pa.Array) -> pa.Array:
@@ -211,12 +211,12 @@ def _is_bytes(kind: pa.DataType) -> bool:
 
 def partitions(name: str) -> dict[str, str | None]:
     """Returns the Hive partition columns in the folders of a file's name: `year=2024/x.parquet` gives {"year": "2024"}."""
-    found: dict[str, str | None] = {}
+    values: dict[str, str | None] = {}
     for folder in name.split("/")[:-1]:
         key, sign, value = folder.partition("=")
         if sign and key:
-            found[unquote(key)] = None if value == "__HIVE_DEFAULT_PARTITION__" else unquote(value)
-    return found
+            values[unquote(key)] = None if value == "__HIVE_DEFAULT_PARTITION__" else unquote(value)
+    return values
 
 
 def with_partitions(batch: pa.RecordBatch, values: dict[str, str | None]) -> pa.RecordBatch:

@@ -59,7 +59,7 @@ def labels_of_features(features: Any) -> Labels:
         pairs = [(str(f.get("name")), f) for f in features if isinstance(f, dict)]
     else:
         return ()
-    return tuple((name, found) for name, feature in pairs if (found := _names(feature)))
+    return tuple((name, names) for name, feature in pairs if (names := _names(feature)))
 
 
 def _names(feature: Any) -> tuple[str, ...]:

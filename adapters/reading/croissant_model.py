@@ -51,7 +51,7 @@ def id_of(value: Any) -> str:
 
 def fields_of(record_set: dict[str, Any], records: dict[str, Any], where: str) -> list[CroissantField]:
     """Returns the leaf fields of a record set, in order. The path of a subfield begins with its parent's path."""
-    found: list[CroissantField] = []
+    fields: list[CroissantField] = []
     name = id_of(record_set)
 
     def add(field: dict[str, Any], above: tuple[str, ...]) -> None:
@@ -67,12 +67,12 @@ def fields_of(record_set: dict[str, Any], records: dict[str, Any], where: str) -
             source, references = references, None
         node, extract = source or ("", ("column", path[-1]))
         types = tuple(str(t).rsplit("/", 1)[-1] for t in listed(field.get("dataType")))
-        found.append(CroissantField(path, node, extract, _transforms(field.get("source"), where), types, references))
+        fields.append(CroissantField(path, node, extract, _transforms(field.get("source"), where), types, references))
 
     for field in listed(record_set.get("field")):
         if isinstance(field, dict):
             add(field, ())
-    return found
+    return fields
 
 
 def short(field: str, record_set: str) -> str:
@@ -126,16 +126,16 @@ def _transformed(value: Any, kind: str, how: str, where: str) -> Any:
     text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
     if kind == "regex" and isinstance(text, str):
         # Uses RE2, whose time is linear in the text for every pattern.
-        found = pc.extract_regex(pa.scalar(text), _re2(how, where)).as_py()
-        return found["value"] if found else text
+        match = pc.extract_regex(pa.scalar(text), _re2(how, where)).as_py()
+        return match["value"] if match else text
     if kind == "replace" and isinstance(text, str):
         pattern, _, new = how.partition("/")
         return pc.replace_substring_regex(pa.scalar(text), pattern, new).as_py()
     if kind in ("separator", "delimiter") and isinstance(text, str):
         return text.split(how)
     if kind in ("jsonPath", "jsonQuery"):
-        found = json_path(orjson.loads(text) if isinstance(text, str) else text, how, where)
-        return found[0] if len(found) == 1 else found
+        match = json_path(orjson.loads(text) if isinstance(text, str) else text, how, where)
+        return match[0] if len(match) == 1 else match
     if kind == "format" and isinstance(text, str):
         try:
             return str(datetime.datetime.strptime(text, how))
@@ -193,10 +193,10 @@ def json_path(value: Any, path: str, where: str) -> list[Any]:
             f"{where}: the JSONPath {one_line(path, 60)!r} is not known.",
             remedy="Known: $.name, ['name'], [3] and [*].",
         )
-    found = [value]
+    values = [value]
     for name, quoted, double, number, star in steps:
         after: list[Any] = []
-        for item in found:
+        for item in values:
             if star or name == "*":
                 after += item if isinstance(item, list) else item.values() if isinstance(item, dict) else []
             elif number:
@@ -204,5 +204,5 @@ def json_path(value: Any, path: str, where: str) -> list[Any]:
             else:
                 key = name or quoted or double
                 after.append(item.get(key) if isinstance(item, dict) else None)
-        found = after
-    return found
+        values = after
+    return values

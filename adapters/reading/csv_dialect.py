@@ -62,13 +62,13 @@ def sniff(text: str, extension: str = "", delimiter: str = "") -> Dialect:
     lines = _LINES.findall(text, stated.end() if stated else 0)[:_MOST_LINES]
     delimiters = delimiter or (stated[1] if stated else DELIMITERS)
     preamble = _comments(lines, delimiters)
-    found = _sniffed(lines[preamble:], delimiters, extension)
+    dialect = _sniffed(lines[preamble:], delimiters, extension)
     more = preamble + bool(stated)
     return replace(
-        found,
-        skip=found.skip + more,
-        above=found.above + more,
-        choices=tuple(_moved(choice, more) for choice in found.choices),
+        dialect,
+        skip=dialect.skip + more,
+        above=dialect.above + more,
+        choices=tuple(_moved(choice, more) for choice in dialect.choices),
         returns=returns,
     )
 
@@ -150,14 +150,14 @@ def _sniffed(lines: list[str], delimiters: str, extension: str) -> Dialect:
         scored = {" ": _score(ways[" "].rows)}
     else:
         ways, spaced, scored, best = _best(lines, delimiters, extension)
-    found = ways[best]
-    head = head_of(found.rows)
-    second = _second_table(found, lines, head)
+    way = ways[best]
+    head = head_of(way.rows)
+    second = _second_table(way, lines, head)
     if second:
         message = f"line {second} is the header of another table, below an empty line"
         head = replace(head, doubt=Doubt(message, (None,)))
     empty = sum(not line.strip("\r\n") or line.endswith("\r\r\n") for line in lines)
-    starts = [*found.starts, len(lines) if found.rows else 0]
+    starts = [*way.starts, len(lines) if way.rows else 0]
     skip = starts[min(head.skip, len(starts) - 1)]
     return Dialect(
         best,
@@ -169,7 +169,7 @@ def _sniffed(lines: list[str], delimiters: str, extension: str) -> Dialect:
         scored[best][0],
         above=starts[head.at] if head.header else skip,
         doubt=head.doubt.message if head.doubt else "",
-        choices=_choices(head.doubt, found.starts),
+        choices=_choices(head.doubt, way.starts),
         texts=head.texts,
     )
 
@@ -201,11 +201,11 @@ def _best(
 ) -> tuple[dict[str, _Lines], set[str], dict[str, tuple[float, int]], str]:
     """Returns the rows for each delimiter, those that a blank follows, the scores, and the delimiter that fits best."""
     ways = {d: _read(lines, d) for d in delimiters}
-    spaced = {d for d, found in ways.items() if _blank_follows(found.rows)}
+    spaced = {d for d, way in ways.items() if _blank_follows(way.rows)}
     ways |= {d: _read(lines, d, spaced=True) for d in spaced}
     preferred = {"tsv": "\t", "tab": "\t", "psv": "|"}.get(extension, ",")
     preferred = preferred if preferred in delimiters else delimiters[0]
-    scored = {d: _score(found.rows) for d, found in ways.items()}
+    scored = {d: _score(way.rows) for d, way in ways.items()}
     best = max(
         delimiters,
         key=lambda d: (scored[d][0], _first_fits(ways[d].rows, scored[d]), d == preferred, scored[d][1]),

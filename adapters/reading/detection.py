@@ -72,11 +72,11 @@ def guesses(sample: bytes) -> tuple[EncodingGuess, ...]:
     """Returns the encodings that fit the sample, best first. Leaves out an encoding if a better one gives the same text."""
     import chardet  # imported late, because chardet loads its language models
 
-    found: list[dict[str, Any]] = [
+    detected: list[dict[str, Any]] = [
         dict(one) for one in chardet.detect_all(sample[:SAMPLE_BYTES], ignore_threshold=True, compat_names=False)
     ]
     every: dict[str, EncodingGuess] = {}
-    for one in found:
+    for one in detected:
         for encoding in dict.fromkeys((_WIDER.get(one["encoding"], one["encoding"]), one["encoding"])):
             if encoding == "cp949" and _COMPOSED in sample:
                 encoding = "euc_kr"

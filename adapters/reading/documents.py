@@ -59,8 +59,8 @@ def chunks_of(rows: Iterable[object], file: str, *, start: int = 0) -> Iterator[
     """Yields parsed records as chunks, from row `start` on. A record that is not an object is rejected."""
 
     def all_chunks() -> Iterator[SourceChunk]:
-        for found in records_of_rows(rows):
-            rejects = tuple(Reject(file, place, why) for place, why in found.refused)
-            yield SourceChunk(found.batch, found.places, rejects)
+        for parsed in records_of_rows(rows):
+            rejects = tuple(Reject(file, place, why) for place, why in parsed.refused)
+            yield SourceChunk(parsed.batch, parsed.places, rejects)
 
     return from_row(start, all_chunks())

@@ -130,10 +130,10 @@ def decide(sample: bytes, name: str = "", charset: str = "") -> EncodingDecision
     if _is_mostly_utf8(sample):
         return EncodingDecision("utf-8")
     sample = sample_of([sample])
-    found = guesses(sample)
-    if is_clear(found, sample):
-        return EncodingDecision(found[0].encoding, tuple(found[:4]))
-    return EncodingDecision("", offered(found, sample))
+    readings = guesses(sample)
+    if is_clear(readings, sample):
+        return EncodingDecision(readings[0].encoding, tuple(readings[:4]))
+    return EncodingDecision("", offered(readings, sample))
 
 
 def _seven_bits(sample: bytes, stated: list[str]) -> str:
@@ -168,9 +168,9 @@ def _wide(sample: bytes, stated: list[str]) -> str:
             text = decoded_or_none(sample, encoding) if enough else None
             if text is not None and reads_as_text(text[:4096]):
                 return encoding
-    found = guesses(sample[: SAMPLE_BYTES // 4])
-    if found and found[0].encoding.startswith(("utf-16", "utf-32")) and reads_as_text(found[0].text[:4096]):
-        return found[0].encoding
+    readings = guesses(sample[: SAMPLE_BYTES // 4])
+    if readings and readings[0].encoding.startswith(("utf-16", "utf-32")) and reads_as_text(readings[0].text[:4096]):
+        return readings[0].encoding
     return ""
 
 

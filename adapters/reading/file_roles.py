@@ -16,23 +16,23 @@ def roles_of(claims: Iterable[FormatClaim]) -> tuple[FileRole, ...]:
     """Returns the roles that the claims give to files and to members of archives. If several claims name a file, USED
     counts before JOINED, and both before the other roles.
     """
-    found: dict[str, FileRole] = {}
+    roles: dict[str, FileRole] = {}
     for claim in claims:
         joined = dict(claim.joined)
         for name, reason in claim.passed_over:
-            found.setdefault(name, FileRole(name, DESCRIBED if is_about(name) else LEFT_OUT, reason))
+            roles.setdefault(name, FileRole(name, DESCRIBED if is_about(name) else LEFT_OUT, reason))
         for name, reason in claim.described:
-            found.setdefault(name, FileRole(name, DESCRIBED, reason))
+            roles.setdefault(name, FileRole(name, DESCRIBED, reason))
         for file in claim.files:
             if file.name not in joined:
-                found[file.name] = FileRole(file.name, USED)
+                roles[file.name] = FileRole(file.name, USED)
         for role in claim.members:
-            if role.role == USED or found.get(role.name, role).role != USED:
-                found[role.name] = role
+            if role.role == USED or roles.get(role.name, role).role != USED:
+                roles[role.name] = role
         for name, reason in joined.items():
-            if found.get(name, _NOTHING).role != USED:
-                found[name] = FileRole(name, JOINED, reason)
-    return tuple(found.values())
+            if roles.get(name, _NOTHING).role != USED:
+                roles[name] = FileRole(name, JOINED, reason)
+    return tuple(roles.values())
 
 
 def unclaimed(files: Sequence[SourceFile], only: str = "") -> list[FileRole]:
@@ -40,18 +40,18 @@ def unclaimed(files: Sequence[SourceFile], only: str = "") -> list[FileRole]:
 
     `only` is the one format that the user asked for.
     """
-    found: list[FileRole] = []
+    roles: list[FileRole] = []
     opened = 0
     for file in files:
         if is_about(file.name):
-            found.append(FileRole(file.name, DESCRIBED))
+            roles.append(FileRole(file.name, DESCRIBED))
         elif only:
-            found.append(FileRole(file.name, LEFT_OUT, f"--format {only} does not read it"))
+            roles.append(FileRole(file.name, LEFT_OUT, f"--format {only} does not read it"))
         else:
             what = f": {identify(file).what}" if opened < MOST_OPENED else ""
-            found.append(FileRole(file.name, LEFT_OUT, f"{UNREAD}{what}"))
+            roles.append(FileRole(file.name, LEFT_OUT, f"{UNREAD}{what}"))
             opened += 1
-    return found
+    return roles
 
 
 _NOTHING = FileRole("", LEFT_OUT)

@@ -46,7 +46,7 @@ class Metadata:
 
 def metadata_of(files: Sequence[SourceFile], column: str) -> Metadata:
     """Returns the rows of all metadata files, by the name of the file that each row describes."""
-    found = Metadata()
+    metadata = Metadata()
     wanted = [f for f in files if is_metadata(f.name)]
     for file, data in members.contents(wanted, MAX_METADATA_BYTES):
         if data is None:
@@ -63,9 +63,9 @@ def metadata_of(files: Sequence[SourceFile], column: str) -> Metadata:
                     remedy="Name the column with the files' names file_name.",
                 )
             name = posixpath.normpath(posixpath.join(folder, row.pop(key)))
-            found.rows[name] = row
-            found.columns.extend(c for c in row if c not in found.columns)
-    return found
+            metadata.rows[name] = row
+            metadata.columns.extend(c for c in row if c not in metadata.columns)
+    return metadata
 
 
 def _rows(file: SourceFile, data: bytes) -> list[dict[str, Any]]:

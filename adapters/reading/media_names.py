@@ -25,12 +25,12 @@ class MediaNames:
     def find(self, value: object) -> SourceFile | None:
         """Returns the file that a value names. None if there is none, or if several files fit equally well."""
         path = path_of(value) if isinstance(value, str) else path_of(str(value)) if type(value) is int else ()
-        found = self._files.get(path[-1], []) if path else []
-        if not found or len(found) == 1:
-            return found[0][1] if found else None
-        ranks = [self._rank(path, there) for there, _ in found]
+        candidates = self._files.get(path[-1], []) if path else []
+        if not candidates or len(candidates) == 1:
+            return candidates[0][1] if candidates else None
+        ranks = [self._rank(path, there) for there, _ in candidates]
         best = max(ranks)
-        return found[ranks.index(best)][1] if ranks.count(best) == 1 else None
+        return candidates[ranks.index(best)][1] if ranks.count(best) == 1 else None
 
     def _rank(self, stated: tuple[str, ...], path: tuple[str, ...]) -> tuple[int, int, int]:
         """Returns a rank that says how well a file fits. Compares the ends of the paths, then the folders with those of

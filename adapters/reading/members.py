@@ -67,11 +67,11 @@ class Listed:
 
 def listing(file: SourceFile) -> list[Listed]:
     """Returns the members of an archive that are not folders, in the archive's order."""
-    found = _zip_listing(file) if is_archive(file) == "zip" else _tar_listing(file)
-    names = {_name_within(member) for member, _, _ in found} if any(target for _, _, target in found) else set()
+    members = _zip_listing(file) if is_archive(file) == "zip" else _tar_listing(file)
+    names = {_name_within(member) for member, _, _ in members} if any(target for _, _, target in members) else set()
     folders = {folder for name in names for folder in _folders_of(name)}
     listed = []
-    for member, reason, target in found:
+    for member, reason, target in members:
         if target in names or target in folders:
             listed.append(Listed(member, f"{reason} to {target}"))
         else:
@@ -93,16 +93,16 @@ def _zip_listing(file: SourceFile) -> list[tuple[SourceFile, str, str]]:
 
 
 def _tar_listing(file: SourceFile) -> list[tuple[SourceFile, str, str]]:
-    found: list[tuple[SourceFile, str, str]] = []
+    listed: list[tuple[SourceFile, str, str]] = []
     with tar_members(file) as (walk, _):
         for member in walk:
             place = f"{member.offset}+{member.size}"
-            found.append((_member(file, place, member.name, member.size), member.reason, member.target))
-            if len(found) > MAX_TAR_MEMBERS:
+            listed.append((_member(file, place, member.name, member.size), member.reason, member.target))
+            if len(listed) > MAX_TAR_MEMBERS:
                 raise SourceTooLargeError(
                     f"{file.name}: above {MAX_TAR_MEMBERS:,} members.", remedy="Pack it as several archives."
                 )
-    return found
+    return listed
 
 
 def _name_within(member: SourceFile) -> str:
@@ -262,10 +262,10 @@ class MemberHeads:
             match = _MEMBER.match(file.path)
             if match is not None:
                 by_archive.setdefault(match["archive"], []).append(match)
-        for path, found in by_archive.items():
+        for path, members in by_archive.items():
             # The code that later reads the damaged member raises the error.
             with suppress(SourceDamagedError):
-                yield from (_tar_heads if found[0]["size"] else _zip_heads)(path, found, self._limit)
+                yield from (_tar_heads if members[0]["size"] else _zip_heads)(path, members, self._limit)
 
 
 def _zip_heads(path: str, found: Sequence[re.Match[str]], limit: int) -> Iterator[tuple[str, bytes]]:

@@ -45,7 +45,7 @@ _DESCRIPTORS = re.compile(
 def _without_descriptors(claims: Sequence[FormatClaim]) -> list[FormatClaim]:
     """Returns the claims without JSON documents that are one object with the name of a descriptor, beside files of rows."""
     rows = {file.name for claim in claims for file in claim.files}
-    found = {
+    descriptors = {
         file.name
         for claim in claims
         if type(claim.adapter).__name__ == "JsonDocument"
@@ -53,10 +53,10 @@ def _without_descriptors(claims: Sequence[FormatClaim]) -> list[FormatClaim]:
         if _DESCRIPTORS.match(parts(file.name)[-1])
         and io.head(file.path, 256).lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"{"
     }
-    if not found or found == rows:
+    if not descriptors or descriptors == rows:
         return list(claims)
-    described = tuple((name, "an object that describes the files beside it") for name in sorted(found))
-    kept = [replace(c, files=tuple(f for f in c.files if f.name not in found)) for c in claims]
+    described = tuple((name, "an object that describes the files beside it") for name in sorted(descriptors))
+    kept = [replace(c, files=tuple(f for f in c.files if f.name not in descriptors)) for c in claims]
     return [replace(kept[0], described=kept[0].described + described), *kept[1:]]
 
 

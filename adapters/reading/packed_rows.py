@@ -24,10 +24,10 @@ def index_of(file: SourceFile) -> dict[str, Any]:
     """Returns the `index.json` of a folder. Empty if it is not a JSON object."""
     for _, data in members.contents([file], MAX_INDEX_BYTES):
         try:
-            found = orjson.loads(data or b"")
+            index = orjson.loads(data or b"")
         except orjson.JSONDecodeError:
             return {}
-        return found if isinstance(found, dict) else {}
+        return index if isinstance(index, dict) else {}
     return {}
 
 
@@ -90,14 +90,14 @@ def cells(data: bytes, name: str, sizes: Sequence[int | None], start: int) -> It
             raise _damaged(name, f"row {row} lies outside it")
         stated = iter(struct.unpack_from(f"<{free}I", data, at))
         at += 4 * free
-        found = []
+        row_cells = []
         for size in sizes:
             length = next(stated) if size is None else size
-            found.append(data[at : at + length])
+            row_cells.append(data[at : at + length])
             at += length
         if at != end:
             raise _damaged(name, f"the cells of row {row} do not fill it")
-        yield row, found
+        yield row, row_cells
 
 
 def count_of(data: bytes) -> int:

@@ -258,13 +258,13 @@ def _is_utf8(block: bytes) -> bool:
 
 
 def _is_break(piece: Bytes) -> npt.NDArray[np.bool_]:
-    found: npt.NDArray[np.bool_] = piece == 0x0A
-    return found
+    breaks: npt.NDArray[np.bool_] = piece == 0x0A
+    return breaks
 
 
 def _is_bracket(piece: Bytes) -> npt.NDArray[np.bool_]:
-    found: npt.NDArray[np.bool_] = piece | 0x20 == 0x7B  # { and [ differ in one bit
-    return found
+    brackets: npt.NDArray[np.bool_] = piece | 0x20 == 0x7B  # { and [ differ in one bit
+    return brackets
 
 
 def _pieces(text: Bytes) -> Iterator[tuple[int, Bytes]]:
@@ -279,8 +279,8 @@ def _count(text: Bytes, test: Test) -> int:
 
 def _places(text: Bytes, test: Test) -> npt.NDArray[np.int64]:
     """Returns the offsets of the bytes that pass the test."""
-    found = [np.flatnonzero(test(piece)) + at for at, piece in _pieces(text)]
-    return np.concatenate(found) if found else np.empty(0, np.int64)
+    places = [np.flatnonzero(test(piece)) + at for at, piece in _pieces(text)]
+    return np.concatenate(places) if places else np.empty(0, np.int64)
 
 
 def line_count(block: bytes) -> int:
@@ -344,15 +344,15 @@ def _column(values: list[Any]) -> pa.Array | None:
     """Returns the values as one typed column. None if they have no common type."""
     block = b"\n".join(dumps({"v": v}) for v in values)
     try:
-        found = _read(block, ()) if _shallow(block, len(values)) else None
-        if found is None:
+        table = _read(block, ()) if _shallow(block, len(values)) else None
+        if table is None:
             return None
-        text = _without_times(found.schema[0].type)
-        if text != found.schema[0].type:
-            found = _read(block, (pa.field("v", text),))
+        text = _without_times(table.schema[0].type)
+        if text != table.schema[0].type:
+            table = _read(block, (pa.field("v", text),))
     except pa.ArrowException:
         return _lists_of_scalars(values)
-    return found.column(0).combine_chunks() if _fits(text) and found.num_rows == len(values) else None
+    return table.column(0).combine_chunks() if _fits(text) and table.num_rows == len(values) else None
 
 
 def _lists_of_scalars(values: list[Any]) -> pa.Array | None:

@@ -78,8 +78,12 @@ class SourceRows:
     def _batch(self) -> pa.RecordBatch:
         if not self._columns:
             return pa.RecordBatch.from_pydict({"path": pa.nulls(len(self._values), pa.string())})
-        made = [column_of(name, [v.get(name) for v in self._values], self._types.get(name)) for name in self._columns]
-        return pa.RecordBatch.from_arrays([array for _, array in made], schema=pa.schema([field for field, _ in made]))
+        columns = [
+            column_of(name, [v.get(name) for v in self._values], self._types.get(name)) for name in self._columns
+        ]
+        return pa.RecordBatch.from_arrays(
+            [array for _, array in columns], schema=pa.schema([field for field, _ in columns])
+        )
 
     def _reject_surrogates(self) -> None:
         kept = []

@@ -130,11 +130,11 @@ def splits_of(files: Sequence[SourceFile]) -> dict[str, str]:
     for file in files:
         if not is_about(file.name):
             sorts.setdefault(_sort_of(file.name), []).append(file.name)
-    found: dict[str, str] = {}
+    splits: dict[str, str] = {}
     for sort, names in sorts.items():
         free = sort not in ("table", "archive")
-        found |= _settled(_named(names, free=free), free=free)
-    return found
+        splits |= _settled(_named(names, free=free), free=free)
+    return splits
 
 
 def _sort_of(name: str) -> str:
@@ -156,19 +156,19 @@ def _named(names: Sequence[str], *, free: bool) -> dict[str, str]:
     if len(set(folders.values()) - {""}) < 2 <= len(set(bases.values()) - {""}):
         first, second = bases, folders
     above = _of_folders(parts(names[0])[:shared])
-    found = {name: shards.get(name) or first[name] or second[name] for name in names}
-    return found if any(found.values()) else dict.fromkeys(names, above)
+    by_name = {name: shards.get(name) or first[name] or second[name] for name in names}
+    return by_name if any(by_name.values()) else dict.fromkeys(names, above)
 
 
 def _of_folders(folders: Sequence[str]) -> str:
     """Returns the split of the topmost folder that is named like a split, else of the topmost folder whose name contains one."""
     exact = next(filter(None, map(split_named, folders)), "")
-    return exact or next(("+".join(found) for folder in folders if (found := splits_in(folder))), "")
+    return exact or next(("+".join(splits) for folder in folders if (splits := splits_in(folder))), "")
 
 
 def _of_base(base: str, *, free: bool) -> str:
-    found = splits_in(base)
-    return "" if free and len(found) > 1 else "+".join(found)
+    splits = splits_in(base)
+    return "" if free and len(splits) > 1 else "+".join(splits)
 
 
 def _settled(named: dict[str, str], *, free: bool) -> dict[str, str]:

@@ -91,10 +91,10 @@ def head_of(rows: Sequence[Row]) -> TableHead:
     if _has_row_names(rows, width):
         return TableHead(("row_name", *named(first)), 1, 0)
     above = _notes_above(rows, width)
-    found = _orange(rows[above:]) or _header(rows[above:], width)
+    head = _orange(rows[above:]) or _header(rows[above:], width)
     if not above:
-        return found
-    return _below(rows, above, found)
+        return head
+    return _below(rows, above, head)
 
 
 def _has_row_names(rows: Sequence[Row], width: int) -> bool:

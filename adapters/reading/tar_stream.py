@@ -242,8 +242,8 @@ def _target(kind: bytes, name: str, link: str) -> str:
 
 def within(folder: str, link: str) -> str:
     """Returns the member to which a link in this folder of an archive points; "" if it leads out of the archive."""
-    found = posixpath.normpath(posixpath.join(folder, link))
-    return "" if not link or unsafe_name(found) else found
+    target = posixpath.normpath(posixpath.join(folder, link))
+    return "" if not link or unsafe_name(target) else target
 
 
 def _small(stream: ByteStream, name: str, at: int, size: int, limit: int) -> bytes:
@@ -260,15 +260,15 @@ def _small(stream: ByteStream, name: str, at: int, size: int, limit: int) -> byt
 
 
 def _pax(body: bytes, name: str, at: int) -> dict[str, str]:
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     while body:
         length, _, _ = body.partition(b" ")
         if not length.isdigit() or len(length) > 8 or not 0 < int(length) <= len(body):
             raise _damaged(name, at, "the extended header can't be read")
         record, body = body[len(length) + 1 : int(length) - 1], body[int(length) :]
         key, _, value = record.partition(b"=")
-        found[key.decode("utf-8", "replace")] = value.decode("utf-8", "surrogateescape")
-    return found
+        values[key.decode("utf-8", "replace")] = value.decode("utf-8", "surrogateescape")
+    return values
 
 
 def _pass_sparse_maps(stream: ByteStream, block: bytes, name: str, at: int) -> None:

@@ -128,7 +128,7 @@ def may_be_list(name: str) -> bool:
 
 def spoken_of(texts: Sequence[SourceFile], clips: Iterable[str]) -> tuple[Spoken, dict[str, str]]:
     """Returns what the texts say about these clips, and the texts that say something about a clip, each with the reason."""
-    found, joined = Spoken(), {}
+    spoken, joined = Spoken(), {}
     stems = {path_of("/".join(parts(name)))[-1] for name in clips}
     aliases: dict[str, str] = {}
     lists = sorted((f for f in texts if may_be_list(f.name)), key=lambda f: parts(f.name)[-1].lower() != "wav.scp")
@@ -150,11 +150,11 @@ def spoken_of(texts: Sequence[SourceFile], clips: Iterable[str]) -> tuple[Spoken
         if last == "utt2spk":
             pairs = [(name, {"speaker": values.get("transcription")}) for name, values in pairs]
         for name, values in pairs:
-            found.add(aliases.get(name.lower(), name), file.name, values)
+            spoken.add(aliases.get(name.lower(), name), file.name, values)
         joined[file.name] = "transcripts" if any(values for _, values in pairs) else LIST
     rest = [f for f in texts if f.name not in joined]
-    joined |= _sidecars(rest, stems, found)
-    return found, joined
+    joined |= _sidecars(rest, stems, spoken)
+    return spoken, joined
 
 
 def _lines(data: bytes, name: str) -> list[str]:
@@ -164,13 +164,13 @@ def _lines(data: bytes, name: str) -> list[str]:
 
 def _recordings(lines: Iterable[str], stems: set[str]) -> dict[str, str]:
     """Returns the recording of each utterance in a Kaldi `wav.scp`. The path of a recording may be part of a command there."""
-    found = {}
+    recordings = {}
     for line in lines:
         utterance, *words = line.split()
         path = next((word for word in words if _known(word, stems)), "")
         if path:
-            found[utterance.lower()] = path
-    return found
+            recordings[utterance.lower()] = path
+    return recordings
 
 
 def _known(name: str, stems: set[str] | Mapping[str, Any]) -> bool:
@@ -191,8 +191,8 @@ def _best(lines: Sequence[str], stems: set[str]) -> list[Pair] | None:
 
 
 def _of_sphinx(lines: Sequence[str]) -> list[Pair]:
-    found = (m for m in map(_SPHINX.match, lines) if m)
-    return [(m["id"], {"transcription": " ".join(_MARKS.sub(" ", m["text"]).split())}) for m in found]
+    matches = (m for m in map(_SPHINX.match, lines) if m)
+    return [(m["id"], {"transcription": " ".join(_MARKS.sub(" ", m["text"]).split())}) for m in matches]
 
 
 def _of_arctic(lines: Sequence[str]) -> list[Pair]:
@@ -214,13 +214,13 @@ def _of_bars(lines: Sequence[str]) -> list[Pair]:
 
 def _parted(separator: str | None) -> Callable[[Sequence[str]], list[Pair]]:
     def pairs(lines: Sequence[str]) -> list[Pair]:
-        found = []
+        entries = []
         for line in lines:
             name, *rest = line.split(separator, 1)
             text = rest[0].strip() if rest else ""
             if text:
-                found.append((name.strip(), {"transcription": text}))
-        return found
+                entries.append((name.strip(), {"transcription": text}))
+        return entries
 
     return pairs
 

@@ -59,7 +59,7 @@ def checked(archive: zipfile.ZipFile, file: BinaryIO, name: str) -> list[tuple[z
         raise SourceTooLargeError(
             f"{name}: {len(infos):,} members, above {MAX_MEMBERS:,}.", remedy="Pack it as several archives."
         )
-    found: list[tuple[zipfile.ZipInfo, str]] = []
+    members: list[tuple[zipfile.ZipInfo, str]] = []
     end = 0
     for info in sorted(infos, key=lambda i: i.header_offset):
         if info.header_offset < end:
@@ -71,8 +71,8 @@ def checked(archive: zipfile.ZipFile, file: BinaryIO, name: str) -> list[tuple[z
     for info in infos:
         _refuse(info, file, name)
         if not info.is_dir():
-            found.append((info, _reason(info)))
-    return found
+            members.append((info, _reason(info)))
+    return members
 
 
 def _refuse(info: zipfile.ZipInfo, file: BinaryIO, name: str) -> None:

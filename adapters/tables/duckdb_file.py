@@ -33,15 +33,15 @@ class DuckDbFile:
 
         Tables of other schemas than `main` have `schema.table` as their name.
         """
-        found: list[Shard] = []
+        shards: list[Shard] = []
         for file in in_order(files):
             with _opened(file.path, file.name) as base:
                 rows = base.execute(
                     "SELECT schema_name, table_name FROM duckdb_tables() WHERE NOT internal ORDER BY ALL"
                 ).fetchall()
             names = [table if schema == "main" else f"{schema}.{table}" for schema, table in rows]
-            found += [Shard(file.path, file.name, member=name, size=file.size) for name in names]
-        return found
+            shards += [Shard(file.path, file.name, member=name, size=file.size) for name in names]
+        return shards
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
         """Yields the table's rows from row `start` on."""

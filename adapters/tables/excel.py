@@ -45,13 +45,13 @@ class Excel:
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
         """Returns one shard for each visible sheet with cells, in the order of the workbook."""
-        found: list[Shard] = []
+        shards: list[Shard] = []
         for file in in_order(files):
             with _opened(file.path, file.name) as book:
                 visible = [sheet.name for sheet in book.sheets_metadata if _is_visible(sheet)]
                 visible = [name for name in visible if book.get_sheet_by_name(name).height]
-            found += [Shard(file.path, file.name, member=name, size=file.size) for name in visible]
-        return found
+            shards += [Shard(file.path, file.name, member=name, size=file.size) for name in visible]
+        return shards
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
         """Yields the rows of the sheet from row `start` on. Empty rows are left out."""

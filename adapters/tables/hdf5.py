@@ -41,12 +41,12 @@ class Hdf5:
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
         """Returns one shard for each table of each file."""
-        found: list[Shard] = []
+        shards: list[Shard] = []
         for file in in_order(files):
             with _opened(file.path, file.name) as opened:
                 tables = tables_of(_datasets(opened, file.name), file.name)
-            found += [Shard(file.path, file.name, member=t.member, size=file.size, split=t.split) for t in tables]
-        return found
+            shards += [Shard(file.path, file.name, member=t.member, size=file.size, split=t.split) for t in tables]
+        return shards
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
         """Yields the rows of the table from row `start` on."""

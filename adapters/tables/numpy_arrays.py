@@ -40,7 +40,7 @@ class NumpyArrays:
 
         `member` is the split's name within the arrays' names.
         """
-        found: list[Shard] = []
+        shards: list[Shard] = []
         plain: list[SourceFile] = []
         for file in in_order(files):
             if not io.head(file.path, 4).startswith(b"PK"):
@@ -49,12 +49,12 @@ class NumpyArrays:
             with _damage(file.name), local_file(file.path, file.name) as path, zipfile.ZipFile(path) as archive:
                 words = dict.fromkeys(_split_word(name) for name in archive.namelist() if name.endswith(".npy"))
             for word in words:
-                found.append(Shard(file.path, file.name, member=word, size=file.size, split=split_named(word)))
+                shards.append(Shard(file.path, file.name, member=word, size=file.size, split=split_named(word)))
         for group in _tables(plain):
             first, size = group[0], sum(file.size for file in group)
-            found.append(Shard(first.path, first.name, files=tuple(group[1:]), size=size))
+            shards.append(Shard(first.path, first.name, files=tuple(group[1:]), size=size))
         order = {file.name: at for at, file in enumerate(in_order(files))}
-        return sorted(found, key=lambda shard: order[shard.name])
+        return sorted(shards, key=lambda shard: order[shard.name])
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
         """Yields the rows from row `start` on."""

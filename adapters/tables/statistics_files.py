@@ -81,8 +81,8 @@ def _pieces(shard: Shard) -> Iterator[pa.RecordBatch]:
 
 
 def _kind(name: str, head: bytes) -> str:
-    found = next((kind for magic, kind in _MAGIC if head.startswith(magic)), "")
-    return found or _EXTENSIONS.get(io.extension(name), "dta")
+    kind_of_file = next((kind for magic, kind in _MAGIC if head.startswith(magic)), "")
+    return kind_of_file or _EXTENSIONS.get(io.extension(name), "dta")
 
 
 def _read(read: Any, path: str, options: Mapping[str, Any]) -> Iterator[pa.RecordBatch]:
@@ -97,8 +97,8 @@ def _read(read: Any, path: str, options: Mapping[str, Any]) -> Iterator[pa.Recor
         if partly is None:
             partly = {name for name, found in labels.items() if set(frame[name].dropna().unique()) - set(found)}
         if len(frame):
-            made = [_column(name, frame[name], about, labels.get(name), name in partly) for name in frame.columns]
-            yield pa.RecordBatch.from_arrays([array for _, array in made], schema=pa.schema([f for f, _ in made]))
+            columns = [_column(name, frame[name], about, labels.get(name), name in partly) for name in frame.columns]
+            yield pa.RecordBatch.from_arrays([array for _, array in columns], schema=pa.schema([f for f, _ in columns]))
         if len(frame) < rows:
             return
         offset += rows
@@ -109,10 +109,10 @@ def _column(name: str, values: Any, about: Any, labels: Labels | None, is_partly
     numbers = _numbers(name, values, about)
     if labels:
         plain = numbers.to_pylist() if numbers is not None else [None if v != v else v for v in values.tolist()]
-        found = [labels.get(value, value) if value is not None else None for value in plain]
+        labelled = [labels.get(value, value) if value is not None else None for value in plain]
         if is_partly:
-            return json_field(name), json_column(found)
-        return pa.field(name, pa.string()), pa.array([None if v is None else str(v) for v in found], pa.string())
+            return json_field(name), json_column(labelled)
+        return pa.field(name, pa.string()), pa.array([None if v is None else str(v) for v in labelled], pa.string())
     array = numbers if numbers is not None else pa.Array.from_pandas(values)
     return pa.field(name, array.type), array
 

@@ -122,9 +122,9 @@ class _Entries:
                 raise self._damage(begin)
             self._at = match.end()
             return self._strings.get(match[0].lower(), match[0])
-        found = self._text[self._at + 1 : end]
+        text = self._text[self._at + 1 : end]
         self._at = end + 1
-        return re.sub(r"\s*\n\s*", " ", found)
+        return re.sub(r"\s*\n\s*", " ", text)
 
     def _closing(self, at: int, pattern: re.Pattern[str], closing: str, begin: int) -> int:
         """Returns the place of the bracket or quote that closes the value. Brackets within it have to match."""

@@ -39,9 +39,9 @@ def lines_of(shard: Shard, encoding: str = "", *, limit: int = MAX_ROW_BYTES) ->
 
     `encoding` is the adapter's option. Raises ChoiceNeededError if the encoding is not clear.
     """
-    found = shard.encoding or encoding_of(shard.path, shard.name, encoding)
+    codec = shard.encoding or encoding_of(shard.path, shard.name, encoding)
     rest = ""
-    for text in texts(io.pieces(shard.path, shard.name), shard.name, found):
+    for text in texts(io.pieces(shard.path, shard.name), shard.name, codec):
         *lines, rest = (rest + text).split("\n")
         yield from (line.removesuffix("\r") for line in lines)
         if len(rest) > limit:

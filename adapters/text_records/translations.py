@@ -102,8 +102,8 @@ def _records(lines: Iterator[str]) -> Iterator[TextRecord]:
     language: str | None = None
     for message in _messages(lines):
         if message.texts.get("msgid") == "" and "msgctxt" not in message.texts and not message.fault:
-            found = _LANGUAGE.search(message.texts.get("msgstr", ""))
-            language = found[1] if found else None
+            match = _LANGUAGE.search(message.texts.get("msgstr", ""))
+            language = match[1] if match else None
         elif message.texts or message.fault:
             yield message.record(language)
 

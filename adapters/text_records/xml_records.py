@@ -223,13 +223,13 @@ def _page(row: dict[str, Any]) -> dict[str, Any]:
 
 def record_of(path: str, name: str) -> str:
     """Returns the name of the elements that are records, from the file's beginning. Raises SourceFormatError if there are none."""
-    found: list[str] = []
+    names: list[str] = []
     depth = 0
 
     def start(tag: str, _: object) -> None:
         nonlocal depth
         if depth < 2:
-            found.append(_local(tag))
+            names.append(_local(tag))
         depth += 1
 
     def end(_: str) -> None:
@@ -241,9 +241,9 @@ def record_of(path: str, name: str) -> str:
     try:
         parser.Parse(io.head(path), False)
     except expat.ExpatError as error:
-        if not found:
+        if not names:
             raise SourceFormatError(f"{name} is not XML: {one_line(error, 120)}.", remedy="Mend the file.") from error
-    root, children = found[0] if found else "", found[1:]
+    root, children = names[0] if names else "", names[1:]
     if root in RECORD_OF_ROOT:
         return RECORD_OF_ROOT[root]
     if len(children) > 1 and len(set(children)) == 1:

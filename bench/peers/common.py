@@ -68,8 +68,8 @@ def write_records(path: Path, documents: Iterator[bytes]) -> None:
 
 def sources(corpus: Path) -> dict[str, Path]:
     """The corpus files by source name, in the order of the mix."""
-    found = {path.stem: path for path in sorted(corpus.glob("*.records"), reverse=True)}
-    return {name: found[name] for name in sorted(found, key=lambda n: list(SOURCES).index(n) if n in SOURCES else 9)}
+    files = {path.stem: path for path in sorted(corpus.glob("*.records"), reverse=True)}
+    return {name: files[name] for name in sorted(files, key=lambda n: list(SOURCES).index(n) if n in SOURCES else 9)}
 
 
 def rgb(image: Any) -> Any:
@@ -141,23 +141,23 @@ def main(prepare: Prepare, read: Open, imports: str) -> None:
     two.add_argument("--at", type=int, default=0, help="resume after this many documents")
     two.add_argument("--server", help="address of the server")
     two.add_argument("--message-bytes", type=int, default=0, help="size of the server's messages")
-    told = parser.parse_args()
-    if told.verb == "prepare":
-        told.folder.mkdir(parents=True, exist_ok=True)
-        prepare(told.kind, told.corpus, told.folder)
+    options = parser.parse_args()
+    if options.verb == "prepare":
+        options.folder.mkdir(parents=True, exist_ok=True)
+        prepare(options.kind, options.corpus, options.folder)
         return
     wanted = Read(
-        told.kind,
-        told.folder,
-        told.batch,
-        told.decode,
-        told.lists,
-        told.workers,
-        told.at,
-        told.server,
-        told.message_bytes,
+        options.kind,
+        options.folder,
+        options.batch,
+        options.decode,
+        options.lists,
+        options.workers,
+        options.at,
+        options.server,
+        options.message_bytes,
     )
     for name in imports.split():  # imports do not count as part of the time to the first sample
         importlib.import_module(name)
-    units = ROWS_A_BATCH * TOKENS_A_ROW if told.kind == "tokens" else told.batch or 1
-    print(json.dumps(timed(lambda: read(wanted), units, told.docs, told.seconds)), flush=True)
+    units = ROWS_A_BATCH * TOKENS_A_ROW if options.kind == "tokens" else options.batch or 1
+    print(json.dumps(timed(lambda: read(wanted), units, options.docs, options.seconds)), flush=True)

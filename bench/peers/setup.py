@@ -20,13 +20,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--into", type=Path, required=True, help="folder for the environments")
     parser.add_argument("names", nargs="*", help=f"some of: {', '.join(known)}")
-    told = parser.parse_args()
-    for name in told.names:
+    options = parser.parse_args()
+    for name in options.names:
         if name not in known:
             parser.error(f"{name} is none of {', '.join(known)}")
     failed = []
-    for name in told.names or known:
-        place = told.into / name
+    for name in options.names or known:
+        place = options.into / name
         venv.create(place, with_pip=True, clear=True)
         words = [str(place / "bin" / "python"), "-m", "pip", "install", "-q", "-r", str(HERE / f"{name}.txt")]
         done = subprocess.run(words, check=False).returncode == 0

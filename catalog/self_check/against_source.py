@@ -134,8 +134,8 @@ class _StoredRows:
         """Returns the sample of row `number` of the shard. Searches in the block that holds sample `place` of the unit."""
         # Rows that a column assigns to several splits lie in several store files.
         if len({(file.config, file.split) for file in self.result.files}) > 1:
-            found = (self._found(file, 0, number, shard) for file in range(min(len(self.result.files), UNITS)))
-            return next((sample for sample in found if sample is not None), None)
+            samples = (self._found(file, 0, number, shard) for file in range(min(len(self.result.files), UNITS)))
+            return next((sample for sample in samples if sample is not None), None)
         for at, file in enumerate(self.result.files):
             if place < file.rows:
                 return self._found(at, place, number, shard)
@@ -149,10 +149,10 @@ class _StoredRows:
         near = [here, *range(len(rows))] if here < len(rows) else range(len(rows))
         for each in near:
             if rows[each] == number:
-                found: dict[str, object] = _with_written_time(batch.slice(each, 1)).to_pylist()[0]
-                name = dict(found["origin"])["file"]  # type: ignore[call-overload]
+                sample: dict[str, object] = _with_written_time(batch.slice(each, 1)).to_pylist()[0]
+                name = dict(sample["origin"])["file"]  # type: ignore[call-overload]
                 if name == shard.origin or any(file.name == name for file in shard.files):
-                    return found
+                    return sample
         return None
 
     def _read(self, at: int, block: int) -> pa.RecordBatch:

@@ -161,10 +161,10 @@ def _found(leaf: Any, held: list[Any]) -> bool:
 def _is_transcript(leaf: str, parts: list[str]) -> bool:
     """Whether the text consists of these parts and of marks between them, such as `Human:`."""
     for part in sorted(parts, key=len, reverse=True):
-        before, found, after = leaf.partition(part)
-        if found and after[:1].isalnum():  # A text within a longer text is not counted as a turn.
+        before, separator, after = leaf.partition(part)
+        if separator and after[:1].isalnum():  # A text within a longer text is not counted as a turn.
             return False
-        leaf = before + after if found else leaf
+        leaf = before + after if separator else leaf
     return _MARK.search(leaf) is not None
 
 

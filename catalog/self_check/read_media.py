@@ -16,9 +16,9 @@ def media(column: str) -> Reader:
     def read(files: SourceFiles, adapter: Any, shard: Shard) -> Iterator[SourceRow]:
         from choline_data.adapters.reading.media import column_for
 
-        found = [file for file in shard.files if column_for(file.name) == column]
-        for at in ends(len(found), 2):
-            data, whole = files.head(found[at].path)
+        media_files = [file for file in shard.files if column_for(file.name) == column]
+        for at in ends(len(media_files), 2):
+            data, whole = files.head(media_files[at].path)
             if whole:
                 yield SourceRow(at, at, {column: data}, named=False)
 

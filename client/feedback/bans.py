@@ -87,15 +87,15 @@ class Bans:
         """Adds these ids to the bans. Raises InvalidOptionError if there are too many for a state."""
         if isinstance(ids, (bytes, str)):
             ids = [ids]
-        found = sorted({*self.ids, *map(id_bytes, ids)})
-        if len(found) > MOST:
+        banned = sorted({*self.ids, *map(id_bytes, ids)})
+        if len(banned) > MOST:
             raise InvalidOptionError(
-                f"{len(found)} samples would be banned, but a state has room for {MOST}.",
+                f"{len(banned)} samples would be banned, but a state has room for {MOST}.",
                 remedy="Leave them out with `where=`, add the dataset again without them, or skip them with skip(steps).",
                 option="ids",
                 limit=MOST,
             )
-        self._replace(tuple(found))
+        self._replace(tuple(banned))
 
     def lift(self) -> None:
         """Lifts all bans."""
@@ -114,13 +114,13 @@ class Bans:
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Replaces the bans with those of the state."""
-        told = state.get("banned", "")
-        digest, _, packed = told.partition(":") if isinstance(told, str) else ("", "", "")
+        text = state.get("banned", "")
+        digest, _, packed = text.partition(":") if isinstance(text, str) else ("", "", "")
         try:
-            raw = base64.b85decode(packed) if told and len(packed) <= ID_BYTES * MOST * 5 // 4 else b""
+            raw = base64.b85decode(packed) if text and len(packed) <= ID_BYTES * MOST * 5 // 4 else b""
         except ValueError:
             raw = b""
-        if told and (not raw or len(raw) % ID_BYTES or hashlib.sha256(raw).hexdigest()[:12] != digest):
+        if text and (not raw or len(raw) % ID_BYTES or hashlib.sha256(raw).hexdigest()[:12] != digest):
             raise InvalidCursorError("The state's banned ids are damaged.", remedy="Pass the result of state_dict().")
         self._replace(tuple(raw[at : at + ID_BYTES] for at in range(0, len(raw), ID_BYTES)))
 

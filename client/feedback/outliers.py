@@ -178,9 +178,9 @@ class Outliers:
             self._keep(self._given, rows)
 
     def _keep(self, kept: deque[Given], rows: Chunk | Mapping[str, Any]) -> None:
-        given = Given.of(rows) if isinstance(rows, Chunk) else Given.of_batch(rows, self._names)
-        kept.appendleft(given)
-        self._rows += len(given.positions)
+        latest = Given.of(rows) if isinstance(rows, Chunk) else Given.of_batch(rows, self._names)
+        kept.appendleft(latest)
+        self._rows += len(latest.positions)
         while self._rows - len(kept[-1].positions) >= GIVEN_ROWS:
             self._rows -= len(kept.pop().positions)
 
@@ -192,11 +192,11 @@ class Outliers:
             if self._last is not None:
                 self._keep(self._given, self._last)
         if isinstance(ids, Mapping):
-            found, there = Given.of_batch(ids, self._names), None
+            rows, there = Given.of_batch(ids, self._names), None
         else:
             wanted, by_id = _wanted(ids)
-            found, there = self._find(wanted, by_id, self._given)
-        count = len(found.positions) if there is None else len(there)
+            rows, there = self._find(wanted, by_id, self._given)
+        count = len(rows.positions) if there is None else len(there)
         if count != len(values):
             raise InvalidOptionError(
                 f"{count} rows and {len(values)} losses were reported.",
@@ -205,11 +205,11 @@ class Outliers:
             )
         if there is not None:
             values = values[there]
-        if (found.datasets < 0).any():
+        if (rows.datasets < 0).any():
             raise InvalidOptionError(
                 "The batch names datasets that the mix does not have.", remedy="Report batches of this dataset."
             )
-        return self._judge(found, values) if len(values) else False
+        return self._judge(rows, values) if len(values) else False
 
     def _find(self, wanted: npt.NDArray[Any], by_id: bool, kept: deque[Given]) -> tuple[Given, npt.NDArray[np.bool_]]:
         """Finds the rows of the `wanted` values, and searches the newest rows first. Returns these rows, and a mask of

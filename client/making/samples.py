@@ -178,8 +178,8 @@ class Batch(dict[str, Any]):
     @property
     def nbytes(self) -> int:
         """The size in bytes of the tensors, and of the columns that are still Arrow data."""
-        made = sum(getattr(dict.__getitem__(self, name), "nbytes", 0) for name in dict.__iter__(self))
-        return int(made + sum(column.nbytes for column in self._columns.values()))
+        tensors = sum(getattr(dict.__getitem__(self, name), "nbytes", 0) for name in dict.__iter__(self))
+        return int(tensors + sum(column.nbytes for column in self._columns.values()))
 
     def __getitem__(self, name: str) -> Any:
         return self._made(name) if name in self._columns else dict.__getitem__(self, name)

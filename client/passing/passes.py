@@ -178,9 +178,9 @@ class Pass:
         while True:
             for chunk, row, sample in self._at_rows:
                 progress.given += 1
-                made = self._finished(chunk, row, sample)
-                if made is not None:
-                    return made
+                item = self._finished(chunk, row, sample)
+                if item is not None:
+                    return item
             for samples in self._made_ahead:
                 progress.given += len(samples)
                 progress.left = self._left = iter(samples)
@@ -286,12 +286,12 @@ class Pass:
     def _finished(self, chunk: Chunk, row: int, sample: Any) -> Any:
         """Decodes and transforms a sample. Returns None if the sample is skipped."""
         try:
-            made = self._make.finished(sample)
+            sample_made = self._make.finished(sample)
         except Exception as error:  # noqa: BLE001 - the user's code may raise anything; on_error decides
             self._skip(chunk, row, error)
             return None
         self._bad = 0
-        return made
+        return sample_made
 
     def _skip(self, chunk: Chunk, row: int, error: Exception) -> None:
         if self._make.on_error != "skip":
@@ -349,10 +349,10 @@ class Pass:
         """Returns the chunk as a batch. If all of its samples are skipped, the next one that is not, because no step is empty."""
         if self._plain:
             return self._make.batch(chunk)
-        while not (made := [m for m in itertools.starmap(self._finished, self._numbered(chunk)) if m is not None]):
+        while not (items := [m for m in itertools.starmap(self._finished, self._numbered(chunk)) if m is not None]):
             chunk = self._next_allowed(int(chunk.positions[-1]) + 1)
             self._outliers.saw(chunk)
-        return self._make.collated(made)
+        return self._make.collated(items)
 
     def _gathered(self, size: int) -> Chunk | None:
         parts: list[Chunk] = []

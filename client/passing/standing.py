@@ -94,8 +94,12 @@ class Standing:
 
     def running(self) -> Pass | None:
         """Returns the pass that is running in this process, or None."""
-        made = None if self.live is None else self.live[0]()
-        return made if made is not None and made.progress is self.progress and not made.progress.finished else None
+        live_pass = None if self.live is None else self.live[0]()
+        return (
+            live_pass
+            if live_pass is not None and live_pass.progress is self.progress and not live_pass.progress.finished
+            else None
+        )
 
     def expect(self, loader: Found, rank: tuple[int, int] | None) -> None:
         """Records which loader starts workers for this dataset, and the rank of this process."""

@@ -26,16 +26,16 @@ def launched() -> tuple[int, int] | None:
         return _pair(*_TORCH)
     if world is None and os.environ.get("RANK"):
         raise InvalidOptionError("RANK is set and WORLD_SIZE is not.", remedy=_REMEDY, option="rank")
-    found = {pair: names for names in _MPI if (pair := _pair(*names)) is not None}
-    if len(found) > 1:
-        raise InvalidOptionError(f"The variables of MPI contradict each other: {found}.", remedy=_REMEDY, option="rank")
-    own = next(iter(found), None) or _slurm()
+    pairs = {pair: names for names in _MPI if (pair := _pair(*names)) is not None}
+    if len(pairs) > 1:
+        raise InvalidOptionError(f"The variables of MPI contradict each other: {pairs}.", remedy=_REMEDY, option="rank")
+    own = next(iter(pairs), None) or _slurm()
     if own is not None and world not in (None, own[1]):
         raise InvalidOptionError(
             f"WORLD_SIZE is {world}, and the launcher started {own[1]} processes.", remedy=_REMEDY, option="rank"
         )
     if own is not None and own[1] > 1:
-        _log_once(own, "Slurm" if not found else found[own][0])
+        _log_once(own, "Slurm" if not pairs else pairs[own][0])
     return own
 
 

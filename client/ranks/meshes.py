@@ -15,17 +15,17 @@ _SILENT = frozenset({"parallel", "dim", "mesh"})
 
 def placed(rank: int | None, world_size: int | None, mesh: Any) -> tuple[tuple[int, int] | None, int]:
     """Returns (rank, world size) from the arguments or the mesh, or None; and the index of this process among its peers."""
-    told = None if rank is None and world_size is None else find_rank(rank, world_size)
+    of_arguments = None if rank is None and world_size is None else find_rank(rank, world_size)
     if mesh is None:
-        return told, 0
-    found, peer = _of_mesh(mesh)
-    if told is not None and told != found:
+        return of_arguments, 0
+    of_mesh, peer = _of_mesh(mesh)
+    if of_arguments is not None and of_arguments != of_mesh:
         raise InvalidOptionError(
-            f"rank {told[0]} of world_size {told[1]} is set, but the mesh has rank {found[0]} of {found[1]}.",
+            f"rank {of_arguments[0]} of world_size {of_arguments[1]} is set, but the mesh has rank {of_mesh[0]} of {of_mesh[1]}.",
             remedy="Give the mesh, or rank and world_size.",
             option="mesh",
         )
-    return found, peer
+    return of_mesh, peer
 
 
 def _of_mesh(mesh: Any) -> tuple[tuple[int, int], int]:

@@ -78,16 +78,16 @@ def end_with_parent() -> None:
 
 def _grpc_threads() -> frozenset[str]:
     """Returns the ids of gRPC's own threads in this process. Empty on systems without /proc."""
-    found = set()
+    threads = set()
     try:
         for task in os.listdir("/proc/self/task"):
             # The thread may have ended since it was listed.
             with contextlib.suppress(OSError), open(f"/proc/self/task/{task}/comm") as file:
                 if file.read().startswith(_GRPC_THREADS):
-                    found.add(task)
+                    threads.add(task)
     except OSError:
         pass
-    return frozenset(found)
+    return frozenset(threads)
 
 
 def _settled() -> bool:

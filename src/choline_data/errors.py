@@ -56,8 +56,8 @@ def one_line(text: object, limit: int = 500) -> str:
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """Returns the known name that is most similar to `name`. None if no known name is similar enough."""
-    found = difflib.get_close_matches(name[:200], list(known), n=1, cutoff=0.6)
-    return found[0] if found else None
+    matches = difflib.get_close_matches(name[:200], list(known), n=1, cutoff=0.6)
+    return matches[0] if matches else None
 
 
 _LISTED = 12  # the largest number of names that a message lists

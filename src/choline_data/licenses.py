@@ -286,5 +286,5 @@ def spdx_of_stated(stated: Any) -> str:
     web = re.search(r"creativecommons\.org/(?:licenses|publicdomain)/([a-z-]+)/([0-9.]+)", stated)
     if web:
         stated = "CC0-1.0" if web.group(1) == "zero" else f"CC-{web.group(1).upper()}-{web.group(2)}"
-    found = spdx_of(stated)
-    return "" if found == NOASSERTION else found
+    spdx = spdx_of(stated)
+    return "" if spdx == NOASSERTION else spdx

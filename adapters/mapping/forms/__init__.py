@@ -105,28 +105,28 @@ def apply(mapping: Mapping, chunk: SourceChunk, shard: Shard) -> Normalised:
     form = form_named(mapping.form)
     batch = chunk.batch
     fields = Fields(mapping.fields, batch, shard.origin)
-    made = fields.made
+    output = fields.made
     form.make(fields)
-    if fields.has("label") and "label" not in made.columns:
-        made.columns["label"] = labels_of(fields, batch)
-    if fields.has("media") and "media" not in made.columns:
+    if fields.has("label") and "label" not in output.columns:
+        output.columns["label"] = labels_of(fields, batch)
+    if fields.has("media") and "media" not in output.columns:
         media.attach(fields)
     sides.fill(fields)
 
-    used = {column for _, column in mapping.fields} - made.kept - set(made.rest)
-    left = [name for name in batch.schema.names if name not in used and name not in made.rest]
-    made.columns["extra"] = extra_json(batch, left, made.rest)
+    used = {column for _, column in mapping.fields} - output.kept - set(output.rest)
+    left = [name for name in batch.schema.names if name not in used and name not in output.rest]
+    output.columns["extra"] = extra_json(batch, left, output.rest)
 
     names = columns(mapping)
     arrays = []
     for name in names:
         kind = STORED.field(name).type
-        array = made.columns.get(name)
+        array = output.columns.get(name)
         arrays.append(
             pa.nulls(batch.num_rows, kind) if array is None else array if array.type == kind else array.cast(kind)
         )
     out = pa.RecordBatch.from_arrays(arrays, schema=pa.schema([STORED.field(name) for name in names]))
-    keep, rejects = _rejected(made.bad, chunk, shard)
+    keep, rejects = _rejected(output.bad, chunk, shard)
     return Normalised(out if keep is None else out.filter(keep), chunk, keep, rejects)
 
 

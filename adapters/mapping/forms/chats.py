@@ -73,7 +73,7 @@ def _with_system(talks: list[Talk], texts: list[str | None]) -> None:
 
 def prompt_completion(fields: Fields) -> None:
     """Fills turns with a prompt and its reply. `input` (Alpaca) goes below the prompt, `history` (pairs) before it."""
-    made = fields.made
+    output = fields.made
     if fields.has("history"):
         _with_history(fields)
         return
@@ -84,7 +84,7 @@ def prompt_completion(fields: Fields) -> None:
     parts.append(("user", prompt, False))
     if fields.has("completion"):
         parts.append(("assistant", _reply(fields), False))
-    made.columns["turns"] = turns_of(parts)
+    output.columns["turns"] = turns_of(parts)
 
 
 def _prompt(fields: Fields) -> pa.Array:
@@ -147,8 +147,8 @@ def instances(fields: Fields) -> None:
     fields.made.kept.add(name)
     prompt = fields.require(fields.joined("prompt", "\n\n"), " and ".join(fields.names("prompt")))
     talks = []
-    for ask, given in zip(prompt.to_pylist(), fields.values(name), strict=True):
-        pairs = [g for g in given or [] if isinstance(g, dict) and isinstance(g.get("output"), str)]
+    for ask, examples in zip(prompt.to_pylist(), fields.values(name), strict=True):
+        pairs = [g for g in examples or [] if isinstance(g, dict) and isinstance(g.get("output"), str)]
         one = Talk() if pairs else Talk(fault="has no {input, output}")
         for i, pair in enumerate(pairs):
             texts = [t for t in (ask if i == 0 else None, pair.get("input")) if t]
@@ -183,19 +183,19 @@ def preference(fields: Fields) -> None:
     """
     if _plain(fields):
         return
-    made = fields.made
+    output = fields.made
     chosen, rejected = fields.names("chosen")[0], fields.names("rejected")[0]
     pairs = list(zip(_conversations(fields, chosen), _conversations(fields, rejected), strict=True))
     if fields.has("choice"):
-        made.kept.update((chosen, rejected))
+        output.kept.update((chosen, rejected))
         pairs = [_ordered(pair, choice) for pair, choice in zip(pairs, _choices(fields), strict=True)]
     prompts = _conversations(fields, fields.names("prompt")[0]) if fields.has("prompt") else [None] * fields.rows
     systems = fields.text(fields.names("system")[0]).to_pylist() if fields.has("system") else [None] * fields.rows
-    made.kept.update((chosen, rejected, *fields.names("prompt")))
+    output.kept.update((chosen, rejected, *fields.names("prompt")))
     talks = [_preferred(p, c, r, s) for p, (c, r), s in zip(prompts, pairs, systems, strict=True)]
-    made.columns["turns"] = talk.as_array(talks)
+    output.columns["turns"] = talk.as_array(talks)
     for fault in sorted({t.fault for t in talks if t.fault}):
-        made.reject(pa.array([t.fault == fault for t in talks]), fault)
+        output.reject(pa.array([t.fault == fault for t in talks]), fault)
     if not fields.has("choice"):
         for name in (chosen, rejected, *fields.names("prompt")):
             _leave_inexact(fields, name, talks)
@@ -209,10 +209,10 @@ def _plain(fields: Fields) -> bool:
         return False
     if not all(is_text(c.type) and not is_json(k) for c, k in kinds):
         return False
-    made = fields.made
+    output = fields.made
     prompt, chosen, rejected = (fields.require(fields.text(n), n, filled=n == names[0]) for n in names)
     if any(pc.any(pc.match_substring_regex(t, _SPECIAL)).as_py() for t in (prompt, chosen, rejected)):
-        made.bad.clear()
+        output.bad.clear()
         return False
     parts = [("user", prompt, False), ("chosen", chosen, False), ("rejected", rejected, False)]
     if fields.has("system"):
@@ -286,17 +286,17 @@ def tree(fields: Fields) -> None:
 
     The whole tree stays in `extra`.
     """
-    made = fields.made
+    output = fields.made
     if fields.has("tree"):
         roots = fields.values(fields.names("tree")[0])
     else:
         used = [(r, n) for r in ("text", "speaker", "replies") for n in fields.names(r)[:1]]
         columns = {("role" if r == "speaker" else r): fields.values(n) for r, n in used}
         roots = [{key: values[i] for key, values in columns.items()} for i in range(fields.rows)]
-    made.kept.update(name for role in ("tree", "text", "speaker", "replies") for name in fields.names(role))
+    output.kept.update(name for role in ("tree", "text", "speaker", "replies") for name in fields.names(role))
     talks = [_path(root) for root in roots]
-    made.columns["turns"] = talk.as_array(talks)
-    made.reject(pa.array([bool(t.fault) for t in talks]), "the tree has no message with a text")
+    output.columns["turns"] = talk.as_array(talks)
+    output.reject(pa.array([bool(t.fault) for t in talks]), "the tree has no message with a text")
 
 
 def _path(root: Any) -> Talk:

@@ -122,13 +122,13 @@ class Fields:
         if len(texts) == 1:
             return texts[0]
         self.made.kept.update(names)
-        made = texts[0]
+        joined = texts[0]
         for text in texts[1:]:
-            both = concat(made, separator, text)
+            both = concat(joined, separator, text)
             lacking = pc.fill_null(pc.equal(pc.binary_length(text), 0), True)
-            empty = pc.fill_null(pc.equal(pc.binary_length(made), 0), True)
-            made = pc.if_else(lacking, made, pc.if_else(empty, text, both))
-        return made
+            empty = pc.fill_null(pc.equal(pc.binary_length(joined), 0), True)
+            joined = pc.if_else(lacking, joined, pc.if_else(empty, text, both))
+        return joined
 
     def require(self, text: pa.Array, what: str, *, filled: bool = False) -> pa.Array:
         """Returns `text`, and rejects its null rows.
@@ -255,15 +255,15 @@ def labels_of(fields: Fields, batch: pa.RecordBatch) -> pa.Array:
     """
     names = fields.names("label")
     several = len(names) > 1
-    made = [_one_label(fields, batch, name, several) for name in names]
+    labels = [_one_label(fields, batch, name, several) for name in names]
     if not several:
-        return made[0]
+        return labels[0]
     rows = fields.rows
-    there = np.stack([numbers(pc.is_valid(m.flatten().field("value"))) for m in made], axis=1)
-    which = (np.arange(len(made))[None, :] * rows + np.arange(rows)[:, None])[there]
+    there = np.stack([numbers(pc.is_valid(m.flatten().field("value"))) for m in labels], axis=1)
+    which = (np.arange(len(labels))[None, :] * rows + np.arange(rows)[:, None])[there]
     offsets = np.zeros(rows + 1, np.int32)
     np.cumsum(there.sum(1), out=offsets[1:])
-    values = pa.concat_arrays([m.flatten() for m in made]).take(array_of(which))
+    values = pa.concat_arrays([m.flatten() for m in labels]).take(array_of(which))
     return pa.ListArray.from_arrays(array_of(offsets), values, type=pa.list_(LABEL))
 
 

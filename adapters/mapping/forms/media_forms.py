@@ -26,12 +26,12 @@ _EXACT = ("mime", "width", "height", "rate")
 def media(fields: Fields) -> None:
     """Fills the media, and the text that describes or transcribes them. Rejects rows without media."""
     attach(fields)
-    made = fields.made
-    lacking = pc.fill_null(pc.equal(pc.list_value_length(made.columns["media"]), 0), True)
+    output = fields.made
+    lacking = pc.fill_null(pc.equal(pc.list_value_length(output.columns["media"]), 0), True)
     if pc.any(lacking).as_py():
-        made.reject(lacking, f"{' and '.join(fields.names('media'))} is null")
+        output.reject(lacking, f"{' and '.join(fields.names('media'))} is null")
     if fields.has("text"):
-        made.columns["text"] = fields.joined("text", "\n")
+        output.columns["text"] = fields.joined("text", "\n")
 
 
 def attach(fields: Fields) -> None:
@@ -69,10 +69,10 @@ def _of_turns(fields: Fields, name: str) -> pa.Array:
     """Returns the media inside the turns of each row. The turns keep their parts in `extra`."""
     column, _ = fields.column(name)
     values = parsed(column) if is_text(column.type) else fields.values(name)
-    found = [list(media_in_turns(value)) for value in values]
-    offsets = np.zeros(len(found) + 1, np.int32)
-    np.cumsum([len(media) for media in found], out=offsets[1:])
-    data = pa.array([medium for media in found for medium in media], pa.large_binary())
+    by_row = [list(media_in_turns(value)) for value in values]
+    offsets = np.zeros(len(by_row) + 1, np.int32)
+    np.cumsum([len(media) for media in by_row], out=offsets[1:])
+    data = pa.array([medium for media in by_row for medium in media], pa.large_binary())
     media = _described(data, pa.nulls(len(data), pa.string()), {})
     return pa.ListArray.from_arrays(pa.array(offsets), media, type=pa.list_(MEDIUM))
 
@@ -82,15 +82,15 @@ def _from_text(column: pa.Array) -> tuple[pa.Array, pa.Array]:
     if not pc.any(pc.match_substring_regex(column, _MAY_BE_MEDIUM)).as_py():
         return pa.nulls(len(column), pa.large_binary()), column.cast(pa.string())
     # A loop, because Arrow has no base64.
-    found = [None if text is None else medium_in_text(text) for text in column.to_pylist()]
-    data = pa.array(found, pa.large_binary())
+    media_bytes = [None if text is None else medium_in_text(text) for text in column.to_pylist()]
+    data = pa.array(media_bytes, pa.large_binary())
     return data, pc.if_else(pc.is_valid(data), pa.scalar(None, pa.string()), column.cast(pa.string()))
 
 
 def _media(fields: Fields, name: str, items: pa.Array) -> pa.Array:
     """Converts each item to one medium. An item is a struct with bytes and a path, or bytes, or a path or URL."""
     rows = len(items)
-    given: dict[str, pa.Array] = {}
+    arrays: dict[str, pa.Array] = {}
     data, uri = pa.nulls(rows, pa.large_binary()), pa.nulls(rows, pa.string())
     if pa.types.is_struct(items.type):
         parts = dict(zip([f.name for f in items.type], items.flatten(), strict=True))
@@ -102,9 +102,9 @@ def _media(fields: Fields, name: str, items: pa.Array) -> pa.Array:
                 data = pc.coalesce(_from_text(parts[bytes_key])[0], data)
         if path_key:
             uri = parts[path_key].cast(pa.string())
-        given = {k: parts[k] for k in _EXACT if k in parts}
+        arrays = {k: parts[k] for k in _EXACT if k in parts}
         if "sampling_rate" in parts and pa.types.is_integer(parts["sampling_rate"].type):
-            given["rate"] = parts.pop("sampling_rate")
+            arrays["rate"] = parts.pop("sampling_rate")
         left = [k for k in parts if k not in (bytes_key, path_key, *_EXACT)]
         if any(parts[k].null_count < rows for k in left):
             _leave(fields, name, left)
@@ -116,7 +116,7 @@ def _media(fields: Fields, name: str, items: pa.Array) -> pa.Array:
         data = items.cast(pa.large_binary())
     else:
         fields.made.kept.add(name)
-    return _described(data, uri, given)
+    return _described(data, uri, arrays)
 
 
 def _leave(fields: Fields, name: str, keys: list[str]) -> None:
@@ -135,12 +135,12 @@ def _leave(fields: Fields, name: str, keys: list[str]) -> None:
 def _described(data: pa.Array, uri: pa.Array, given: dict[str, pa.Array]) -> pa.Array:
     """Returns the media with their type and size. Values that the source does not state are read from the first bytes."""
     # Row by row, because each header may have a different format. Copies at most HEAD_BYTES of each medium.
-    found = [headers.probe(head) for head in _heads(data)]
+    probes = [headers.probe(head) for head in _heads(data)]
     columns: dict[str, pa.Array] = {
-        "mime": pa.array([f.mime or None for f in found], pa.string()),
-        "width": pa.array([f.width or None for f in found], pa.int32()),
-        "height": pa.array([f.height or None for f in found], pa.int32()),
-        "rate": pa.array([f.rate or None for f in found], pa.int32()),
+        "mime": pa.array([f.mime or None for f in probes], pa.string()),
+        "width": pa.array([f.width or None for f in probes], pa.int32()),
+        "height": pa.array([f.height or None for f in probes], pa.int32()),
+        "rate": pa.array([f.rate or None for f in probes], pa.int32()),
         "data": data,
         "uri": uri,
     }

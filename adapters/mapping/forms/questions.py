@@ -60,14 +60,14 @@ def choices(fields: Fields) -> None:
 
     The label's `name` is the text of the right choice; its `value` is the answer as the source writes it.
     """
-    made = fields.made
-    given = fields.names("answer") or fields.names("answer_from_1")
+    output = fields.made
+    answer_columns = fields.names("answer") or fields.names("answer_from_1")
     used = [n for role in ("question", "choices", "answer", "answer_from_1", "context") for n in fields.names(role)]
-    made.kept.update(used)
+    output.kept.update(used)
     questions = fields.require(fields.joined("question", "\n"), " and ".join(fields.names("question"))).to_pylist()
     contexts = fields.text(fields.names("context")[0]).to_pylist() if fields.has("context") else [None] * fields.rows
     columns = [fields.values(name) for name in fields.names("choices")]
-    answers = fields.values(given[0]) if given else [None] * fields.rows
+    answers = fields.values(answer_columns[0]) if answer_columns else [None] * fields.rows
     # In some datasets (winogrande) 1 is the first choice. They use a separate role, because '1' alone is ambiguous.
     first = 1 if fields.has("answer_from_1") else 0
     talks: list[Talk] = []
@@ -86,9 +86,9 @@ def choices(fields: Fields) -> None:
             one.turns.append(("assistant", lines[right]))
         talks.append(one)
         labels.append(None if answer is None else [_label(answer, options, right)])
-    made.columns["turns"] = talk.as_array(talks)
-    made.columns["label"] = pa.array(labels, pa.list_(LABEL))
-    made.reject(pa.array([bool(t.fault) for t in talks]), f"{', '.join(fields.names('choices'))} holds no choices")
+    output.columns["turns"] = talk.as_array(talks)
+    output.columns["label"] = pa.array(labels, pa.list_(LABEL))
+    output.reject(pa.array([bool(t.fault) for t in talks]), f"{', '.join(fields.names('choices'))} holds no choices")
 
 
 def _options(cells: list[Any]) -> list[tuple[str, str]]:

@@ -33,40 +33,40 @@ def fill(fields: Fields) -> None:
 
 def _time(fields: Fields, name: str) -> None:
     column, kind = fields.column(name)
-    made = fields.made
+    output = fields.made
     if pa.types.is_timestamp(column.type) and column.type.tz == "UTC" and column.type.unit != "ns":
-        made.columns["time"] = column.cast(_UTC)
+        output.columns["time"] = column.cast(_UTC)
         if column.type.unit != "us":
-            made.kept.add(name)
+            output.kept.add(name)
         return
     if pa.types.is_timestamp(column.type):
-        made.columns["time"] = (column if column.type.tz else column.cast(pa.timestamp(column.type.unit, "UTC"))).cast(
-            _UTC, safe=False
-        )
-        made.kept.add(name)
+        output.columns["time"] = (
+            column if column.type.tz else column.cast(pa.timestamp(column.type.unit, "UTC"))
+        ).cast(_UTC, safe=False)
+        output.kept.add(name)
         return
     if pa.types.is_date(column.type):
-        made.columns["time"] = column.cast(pa.timestamp("us")).cast(_UTC)
-        made.kept.add(name)
+        output.columns["time"] = column.cast(pa.timestamp("us")).cast(_UTC)
+        output.kept.add(name)
         return
     if not is_text(column.type) or is_json(kind):
-        made.columns["time"] = pa.nulls(fields.rows, _UTC)
-        made.kept.add(name)
+        output.columns["time"] = pa.nulls(fields.rows, _UTC)
+        output.kept.add(name)
         return
     text = column.cast(TEXT)
     if _all_exact(text) and not text.null_count:
         times = _cast(text, _UTC)
         if not times.null_count:  # the usual case: nothing needs to stay in `extra`
-            made.columns["time"] = times
+            output.columns["time"] = times
             return
     times = parse_times(text)
-    made.columns["time"] = times
+    output.columns["time"] = times
     # A value that would not be written back identically stays in `extra`. This is decided for each row, so that the result
     # does not depend on the chunk's bounds.
     exact = filled(pc.and_(pc.match_substring_regex(text, _EXACT), pc.is_valid(times)), False)
-    if "." not in name and name not in made.kept:
+    if "." not in name and name not in output.kept:
         left = pc.if_else(exact, constant(None, TEXT), json_text(column, kind))
-        made.rest[name] = left
+        output.rest[name] = left
 
 
 def parse_times(text: pa.Array) -> pa.Array:

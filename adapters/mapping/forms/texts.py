@@ -73,22 +73,22 @@ def _tag(mark: Any, classes: list[str]) -> str:
 
 def annotation(fields: Fields) -> None:
     """Fills one label for each row: `name` is the category, `value` the box, mask or result as JSON, `score` the score if any."""
-    made = fields.made
+    output = fields.made
     if fields.has("text"):
-        made.columns["text"] = fields.joined("text", "\n\n")
+        output.columns["text"] = fields.joined("text", "\n\n")
     names = fields.text(fields.names("name")[0]) if fields.has("name") else None
     values = []
     for column in fields.names("value"):
         array, kind = fields.column(column)
         values.append((column, json_text(array, kind)))
     if fields.has("name"):
-        made.kept.add(fields.names("name")[0])
-    made.kept.update(column for column, _ in values)
+        output.kept.add(fields.names("name")[0])
+    output.kept.update(column for column, _ in values)
     scores = None
     if fields.has("score"):
         column, _ = fields.column(fields.names("score")[0])
         scores = column.cast(pa.float64(), safe=False) if pa.types.is_primitive(column.type) else None
-        made.kept.add(fields.names("score")[0])
+        output.kept.add(fields.names("score")[0])
     if names is None and not values:
         return
     if len(values) == 1:
@@ -106,7 +106,7 @@ def annotation(fields: Fields) -> None:
         fields=list(LABEL),
     )
     offsets = pa.array(range(fields.rows + 1), pa.int32())
-    made.columns["label"] = pa.ListArray.from_arrays(offsets, labels, type=pa.list_(LABEL))
+    output.columns["label"] = pa.ListArray.from_arrays(offsets, labels, type=pa.list_(LABEL))
 
 
 def _what(fields: Fields, role: str) -> str:

@@ -83,11 +83,11 @@ def _text_formats() -> tuple[KnownFormat, ...]:
 
 @cache
 def _by_extension() -> Mapping[str, KnownFormat]:
-    found: dict[str, KnownFormat] = {}
+    formats: dict[str, KnownFormat] = {}
     for known in known_formats():
         for extension in known.extensions:
-            found.setdefault(extension, known)
-    return found
+            formats.setdefault(extension, known)
+    return formats
 
 
 def format_of_extension(extension: str) -> KnownFormat | None:

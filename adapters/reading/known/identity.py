@@ -49,7 +49,7 @@ def readers_of(files: Sequence[SourceFile]) -> dict[str, list[SourceFile]]:
 
     Of files with the same extension only the first MOST_OPENED are opened; the others count as what most of these are.
     """
-    found: dict[str, list[SourceFile]] = {}
+    by_reader: dict[str, list[SourceFile]] = {}
     looked: dict[str, list[str]] = {}
     for file in files:
         extension = io.extension(file.name)
@@ -63,8 +63,8 @@ def readers_of(files: Sequence[SourceFile]) -> dict[str, list[SourceFile]]:
         else:
             reader = max(set(seen), key=seen.count)
         if reader:
-            found.setdefault(reader, []).append(file)
-    return found
+            by_reader.setdefault(reader, []).append(file)
+    return by_reader
 
 
 def _reader(file: SourceFile, extension: str) -> str:
@@ -150,13 +150,13 @@ def _identify_text(name: str, head: bytes) -> Identity:
 
 def refusal(where: str, files: Sequence[SourceFile]) -> SourceFormatError:
     """Returns the error for a source none of whose files is read. It names the formats of the first files."""
-    found: dict[Identity, list[str]] = {}
+    by_identity: dict[Identity, list[str]] = {}
     for file in files[:64]:
-        found.setdefault(identify(file), []).append(file.name)
-    described = [f"{one_line(_names(names), 160)} is {what.what}" for what, names in list(found.items())[:3]]
-    more = len(files) - sum(len(names) for names in list(found.values())[:3])
+        by_identity.setdefault(identify(file), []).append(file.name)
+    described = [f"{one_line(_names(names), 160)} is {what.what}" for what, names in list(by_identity.items())[:3]]
+    more = len(files) - sum(len(names) for names in list(by_identity.values())[:3])
     message = "; ".join(described) + (f"; and {more} more files" if more > 0 else "")
-    remedy = next(iter(found)).remedy if found else "Check the path."
+    remedy = next(iter(by_identity)).remedy if by_identity else "Check the path."
     return SourceFormatError(f"{where}: {message}, which is not supported.", remedy=remedy)
 
 

@@ -95,13 +95,13 @@ def _headers(text: str) -> str:
     """Returns a first paragraph of `Key: value` lines with at least MIN_SHAPE_LINES different keys, and a text below it."""
     head, blank, body = text.strip().partition("\n\n")
     keys = [match[1] if (match := _HEADER.match(line)) else "" for line in head.split("\n") if not line[:1].isspace()]
-    found = all(keys) and len(set(keys)) >= MIN_SHAPE_LINES
-    return "a block of headers above a text" if found and blank and body.strip() else ""
+    is_header = all(keys) and len(set(keys)) >= MIN_SHAPE_LINES
+    return "a block of headers above a text" if is_header and blank and body.strip() else ""
 
 
 def _pairs(lines: Sequence[str]) -> str:
-    found = [_PAIR.match(line) for line in lines]
-    pairs = [match for match in found if match]
+    matches = [_PAIR.match(line) for line in lines]
+    pairs = [match for match in matches if match]
     if not pairs or not _most(len(pairs), lines):
         return ""
     equals = sum(match[2] == "=" for match in pairs)

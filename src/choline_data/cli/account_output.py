@@ -38,8 +38,8 @@ def account_as_json(account: Sequence[FileAccount], *, every: bool) -> dict[str,
 
 
 def _as_json(file: FileAccount) -> dict[str, Any]:
-    told = {"file": file.name, "role": file.role, "reason": file.reason}
-    return told | ({"rows": file.rows, "rejected": file.rejected} if file.rows >= 0 else {})
+    values = {"file": file.name, "role": file.role, "reason": file.reason}
+    return values | ({"rows": file.rows, "rejected": file.rejected} if file.rows >= 0 else {})
 
 
 def show_files(home: str, name: str, *, as_json: bool) -> None:

@@ -33,13 +33,13 @@ def _show_plan(prepared: Prepared, *, all_files: bool) -> None:
     files = {shard.name for part in plan.parts for shard in part.shards}
     out = sys.stderr.write
     out(f"{plan.name}: {plan.kind}, {len(files)} file{'s' * (len(files) != 1)}, {size(plan.bytes)}\n")
-    told: set[str] = set()
+    shown_before: set[str] = set()
     for part in plan.parts:
         adapter = type(part.adapter).__name__
         fields = ", ".join(f"{role}={column}" for role, column in part.mapping.fields) or "-"
         line = f"  {adapter}: {part.mapping.kind} as {part.mapping.form} ({fields}); {part.evidence}"
-        if line not in told and len(told) < 12:
-            told.add(line)
+        if line not in shown_before and len(shown_before) < 12:
+            shown_before.add(line)
             out(shown(line, 400) + "\n")
     for line in encoding_lines(plan.encodings):
         out(f"  {shown(line, 300)}\n")

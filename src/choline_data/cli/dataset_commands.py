@@ -45,9 +45,9 @@ def search_datasets(home: str, query: list[str], *, as_json: bool) -> None:
     from choline_data.catalog.search import search
 
     there = Catalog(Home(home or None)).entries()
-    found = search(packaged_cards().values(), query)
+    cards = search(packaged_cards().values(), query)
     if as_json:
-        for card in found:
+        for card in cards:
             emit(
                 {
                     "name": card.name,
@@ -59,12 +59,12 @@ def search_datasets(home: str, query: list[str], *, as_json: bool) -> None:
                 }
             )
         return
-    if not found:
+    if not cards:
         sys.stdout.write(f"No card fits {' '.join(query)!r}. Use fewer words, or a filter such as kind:chat.\n")
         return
     table(
         ("name", "kind", "licence", "added", "what"),
-        [(c.name, c.kind, shown(c.license, 24), "yes" if c.name in there else "", shown(c.title, 60)) for c in found],
+        [(c.name, c.kind, shown(c.license, 24), "yes" if c.name in there else "", shown(c.title, 60)) for c in cards],
     )
 
 
@@ -77,11 +77,11 @@ def show_dataset(home: str, name: str, *, as_json: bool) -> None:
     cards = packaged_cards()
     if name not in entries and name not in cards:
         raise UnknownDatasetError(name, [*entries, *cards])
-    told: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     if name in entries:
         entry = entries[name]
         revision = open_revision(where, entry.revision)
-        told = {
+        values = {
             **asdict(entry),
             "columns": revision.columns,
             "block_rows": revision.block_rows,
@@ -90,11 +90,11 @@ def show_dataset(home: str, name: str, *, as_json: bool) -> None:
             "about": revision.about,
         }
     if name in cards:
-        told["published_as"] = asdict(cards[name])
+        values["published_as"] = asdict(cards[name])
     if as_json:
-        emit(told)
+        emit(values)
         return
-    for key, value in told.items():
+    for key, value in values.items():
         if value not in ("", (), {}, []):
             sys.stdout.write(f"{key:14} {shown(value, 400)}\n")
 
@@ -131,13 +131,13 @@ def verify_datasets(home: str, name: str, *, as_json: bool) -> int:
     from choline_data.upkeep.check import check
 
     report = check(Home(home or None), name)
-    for told in report.datasets:
+    for counts in report.datasets:
         if as_json:
-            emit(told)
-        elif told["ok"]:
+            emit(counts)
+        elif counts["ok"]:
             sys.stdout.write(
-                f"{told['name']}@{told['revision'][:12]}: {counted(told['files'], 'file')}, "
-                f"{counted(told['blocks'], 'block')}, {size(told['bytes'])}: good\n"
+                f"{counts['name']}@{counts['revision'][:12]}: {counted(counts['files'], 'file')}, "
+                f"{counted(counts['blocks'], 'block')}, {size(counts['bytes'])}: good\n"
             )
     for note in report.notes:
         if as_json:

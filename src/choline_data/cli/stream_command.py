@@ -99,11 +99,11 @@ def tokenize(home: str, names: list[str], *, tokenizer: str, boundary: str, work
             def step(documents: int, _: int, task: Any = task, bar: Any = bar) -> None:
                 bar.update(task, advance=documents)
 
-            made = make(where, entry.revision, engine, boundary, workers=workers, progress=step)
+            tokens = make(where, entry.revision, engine, boundary, workers=workers, progress=step)
         if as_json:
-            emit({"name": name, "revision": entry.revision, "documents": made.documents, "tokens": made.tokens})
+            emit({"name": name, "revision": entry.revision, "documents": tokens.documents, "tokens": tokens.tokens})
         else:
-            sys.stdout.write(f"{name}: {made.tokens:,} tokens of {made.documents:,} samples\n")
+            sys.stdout.write(f"{name}: {tokens.tokens:,} tokens of {tokens.documents:,} samples\n")
 
 
 def explain(home: str, mix: str, *, tokens: float, as_json: bool) -> None:

@@ -80,11 +80,11 @@ class Header:
             (self._nodes, 16 * self._node_count),
             (self._buffers, 16 * self._buffer_count),
         )
-        given = np.ones(self.size, np.bool_)
+        fixed = np.ones(self.size, np.bool_)
         for at, size in places:
-            given[8 + at : 8 + at + size] = False
+            fixed[8 + at : 8 + at + size] = False
         template = np.frombuffer(self._template, np.uint8)
-        if (headers[:, given] != template[given]).any():
+        if (headers[:, fixed] != template[fixed]).any():
             return None
         nodes, spans = (
             np.ascontiguousarray(headers[:, 8 + at : 8 + at + size]).view("<i8").reshape(len(headers), -1, 2)

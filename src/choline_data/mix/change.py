@@ -101,9 +101,9 @@ def changed(
     last = len(recipe.segments) - 1
     again = at == recipe.segments[last].start
     before = recipe.segments[max(last - 1, 0) if again else last].weights
-    found = [(at, dict(weights))] if until is None else ramp(before, weights, at, until, steps, recipe.source_batch)
+    mixes = [(at, dict(weights))] if until is None else ramp(before, weights, at, until, steps, recipe.source_batch)
     segments = recipe.segments[:last] if again else recipe.segments
-    segments = (*segments, *(Segment(start, its) for start, its in found))
+    segments = (*segments, *(Segment(start, its) for start, its in mixes))
     named = {name for segment in segments for name in segment.weights}
     sources = tuple(source for source in (*recipe.sources, *joining) if source.name in named)
     return replace(recipe, sources=sources, segments=segments)

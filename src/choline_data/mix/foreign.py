@@ -45,8 +45,8 @@ class Imported:
         lines = [f"# from {self.tool}; add each dataset under its name first, `choline-data add SOURCE --name NAME`"]
         lines += [f"# {name}: {one_line(origin, 200)}" for name, origin in self.origins.items()]
         lines += [f"# {one_line(note)}" for note in self.notes]
-        told = yaml_value(self.mix.to_text())
-        return "\n".join(lines) + "\n" + yaml.safe_dump(told, sort_keys=False, allow_unicode=True)
+        body = yaml_value(self.mix.to_text())
+        return "\n".join(lines) + "\n" + yaml.safe_dump(body, sort_keys=False, allow_unicode=True)
 
 
 @dataclass
@@ -98,7 +98,7 @@ def _inside(body: object, key: str, kind: type, depth: int = 6) -> Any:
         return None
     if isinstance(body.get(key), kind):
         return body[key]
-    return next((found for value in body.values() if (found := _inside(value, key, kind, depth - 1))), None)
+    return next((inner for value in body.values() if (inner := _inside(value, key, kind, depth - 1))), None)
 
 
 def _finished(tool: str, found: list[_Found], sizes: Mapping[str, int], **rest: Any) -> Imported:
@@ -168,25 +168,25 @@ def _megatron(text: str, sizes: Mapping[str, int]) -> Imported:
 
 def _mosaic(streams: Mapping[Any, Any], sizes: Mapping[str, int]) -> Imported:
     """Parses `streams: {name: {remote, local, split, proportion | repeat | choose}}`."""
-    found = []
+    sources = []
     for name, stream in streams.items():
-        told = stream if isinstance(stream, Mapping) else {}
-        where = told.get("remote") or told.get("local") or name
-        source = _Found(str(where), split=str(told.get("split") or ""))
-        if told.get("proportion") is not None:
-            source.weight = weight_of(told["proportion"], str(name))
-        elif told.get("choose") is not None:
-            source.weight = weight_of(told["choose"], str(name))
+        options = stream if isinstance(stream, Mapping) else {}
+        where = options.get("remote") or options.get("local") or name
+        source = _Found(str(where), split=str(options.get("split") or ""))
+        if options.get("proportion") is not None:
+            source.weight = weight_of(options["proportion"], str(name))
+        elif options.get("choose") is not None:
+            source.weight = weight_of(options["choose"], str(name))
             source.notes.append("`choose` is a number of samples: it became the weight.")
-        elif told.get("repeat") is not None:
-            source.epochs = weight_of(told["repeat"], str(name)) or Fraction(1)
-        found.append(source)
-    return _finished("MosaicML", found, sizes)
+        elif options.get("repeat") is not None:
+            source.epochs = weight_of(options["repeat"], str(name)) or Fraction(1)
+        sources.append(source)
+    return _finished("MosaicML", sources, sizes)
 
 
 def _axolotl(datasets: list[Any], sizes: Mapping[str, int]) -> Imported:
     """Parses `datasets: [{path, name, split, type, …}]`: all datasets, one after another or shuffled together."""
-    found = []
+    sources = []
     for item in datasets:
         if not isinstance(item, Mapping) or not isinstance(item.get("path"), str):
             raise InvalidMixError("An entry of `datasets:` has no `path`.", remedy="Paste the whole list.")
@@ -203,8 +203,8 @@ def _axolotl(datasets: list[Any], sizes: Mapping[str, int]) -> Imported:
             source.notes.append(
                 f"{item['path']}: type {item['type']} is the mapping's matter, see `choline-data add --map`."
             )
-        found.append(source)
-    return _finished("Axolotl", found, sizes)
+        sources.append(source)
+    return _finished("Axolotl", sources, sizes)
 
 
 def _hugging_face(text: str, sizes: Mapping[str, int]) -> Imported:
@@ -226,37 +226,37 @@ def _hugging_face(text: str, sizes: Mapping[str, int]) -> Imported:
     if not calls:
         raise InvalidMixError("There is no call of interleave_datasets.", remedy="Paste the call.")
     call = calls[0]
-    given = {keyword.arg: keyword.value for keyword in call.keywords if keyword.arg}
-    given |= dict(zip(("datasets", "probabilities", "seed"), call.args, strict=False))
-    listed = _followed(given.get("datasets"), named)
+    keywords = {keyword.arg: keyword.value for keyword in call.keywords if keyword.arg}
+    keywords |= dict(zip(("datasets", "probabilities", "seed"), call.args, strict=False))
+    listed = _followed(keywords.get("datasets"), named)
     if not isinstance(listed, ast.List | ast.Tuple):
         raise InvalidMixError("The datasets are not a list.", remedy="Write them out: interleave_datasets([a, b], …).")
-    found = [_loaded(item, named) for item in listed.elts]
-    chances = _constant(_followed(given.get("probabilities"), named))
+    sources = [_loaded(item, named) for item in listed.elts]
+    chances = _constant(_followed(keywords.get("probabilities"), named))
     if chances is not None:
-        if not isinstance(chances, list | tuple) or len(chances) != len(found):
+        if not isinstance(chances, list | tuple) or len(chances) != len(sources):
             raise InvalidMixError(
-                f"There are {len(found)} datasets, but another number of probabilities.", remedy="Paste both."
+                f"There are {len(sources)} datasets, but another number of probabilities.", remedy="Paste both."
             )
-        for source, chance in zip(found, chances, strict=True):
+        for source, chance in zip(sources, chances, strict=True):
             source.weight = weight_of(chance, source.origin)
     else:
-        for source in found:
+        for source in sources:
             source.weight = Fraction(1)
-    strategy = _constant(given.get("stopping_strategy")) or "first_exhausted"
+    strategy = _constant(keywords.get("stopping_strategy")) or "first_exhausted"
     if strategy not in _STRATEGIES:
         raise InvalidMixError(
             f"There is no stopping_strategy {strategy!r}.", remedy=f"There are: {', '.join(_STRATEGIES)}."
         )
-    for source in found:
+    for source in sources:
         source.epochs = Fraction(1)
-    seed = _constant(given.get("seed"))
+    seed = _constant(keywords.get("seed"))
     seed = seed if type(seed) is int else None
     if _STRATEGIES[strategy] != "renormalize":
-        found[0].notes.append(
+        sources[0].notes.append(
             f"stopping_strategy {strategy}: pass on_exhausted={_STRATEGIES[strategy]!r} with the mix."
         )
-    return _finished("datasets", found, sizes, on_exhausted=_STRATEGIES[strategy], seed=seed)
+    return _finished("datasets", sources, sizes, on_exhausted=_STRATEGIES[strategy], seed=seed)
 
 
 def _calls(tree: ast.AST) -> Iterator[ast.Call]:

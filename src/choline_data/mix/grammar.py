@@ -87,15 +87,15 @@ class Mix:
 
 
 def _told(part: MixPart, weight: int) -> dict[str, Any]:
-    told: dict[str, Any] = {"weight": weight}
+    body: dict[str, Any] = {"weight": weight}
     if part.mix is not None:
-        told["mix"] = part.mix._sources()
-    told |= {
+        body["mix"] = part.mix._sources()
+    body |= {
         key: getattr(part, key) for key in ("dataset", "where", "split", "config", "revision") if getattr(part, key)
     }
     if part.max_epochs is not None:
-        told["max_epochs"] = str(part.max_epochs)
-    return told
+        body["max_epochs"] = str(part.max_epochs)
+    return body
 
 
 def parse_mix(mix: object, *, files: bool = False) -> Mix:

@@ -162,7 +162,7 @@ class _Resolver:
 
     def _group(self, part: MixPart, share: Fraction, below: _Inherited) -> None:
         members = [entry for entry in self._entries.values() if _in_group(entry, part.group)]
-        found: list[_Leaf] = []
+        leaves: list[_Leaf] = []
         unknown: UnknownFieldError | None = None
         for entry in members:
             try:
@@ -171,8 +171,8 @@ class _Resolver:
                 unknown = error
                 continue
             if leaf is not None:
-                found.append(leaf)
-        if not found:
+                leaves.append(leaf)
+        if not leaves:
             if unknown is not None:
                 raise unknown
             what, _, value = part.group.partition(":")
@@ -182,9 +182,9 @@ class _Resolver:
                 remedy=f"Did you mean {what}:{near}?" if near else "`choline-data list` shows what there is.",
                 source=part.name,
             )
-        sizes = [_power(leaf.source.rows * self.per_sample(leaf.measure), part.temperature) for leaf in found]
+        sizes = [_power(leaf.source.rows * self.per_sample(leaf.measure), part.temperature) for leaf in leaves]
         total = sum(sizes, Fraction(0))
-        for leaf, size in zip(found, sizes, strict=True):
+        for leaf, size in zip(leaves, sizes, strict=True):
             self._keep(below.path, replace(leaf, share=share * size / total))
 
     def _add(self, name: str, entry: Entry, revision: str, share: Fraction, below: _Inherited) -> None:
@@ -305,14 +305,14 @@ def _pinned(entry: Entry, revision: str) -> str:
     """
     if not revision:
         return entry.revision
-    found = {known for known in (entry.revision, *entry.earlier) if known.startswith(revision)}
-    if len(found) != 1:
-        many = "more than one revision" if found else "no revision"
+    revisions = {known for known in (entry.revision, *entry.earlier) if known.startswith(revision)}
+    if len(revisions) != 1:
+        many = "more than one revision" if revisions else "no revision"
         have = ", ".join(known[:12] for known in (entry.revision, *entry.earlier)[:8])
         raise InvalidMixError(
             f"{entry.name} has {many} {revision[:16]}….", remedy=f"There are: {have}.", source=entry.name
         )
-    return found.pop()
+    return revisions.pop()
 
 
 def _chosen_split(name: str, parts: list[tuple[str, str, int]], split: str, config: str) -> str:

@@ -94,14 +94,14 @@ class Plan:
 
     def _dealt(self, phase: Phase, block: int) -> Dealt:
         """Returns the source and the rank of each slot of the block. The latest blocks are kept."""
-        found = self._blocks.get((phase.start, block))
-        if found is None:
-            found = phase.dealt(block, self.seed)
+        dealt = self._blocks.get((phase.start, block))
+        if dealt is None:
+            dealt = phase.dealt(block, self.seed)
             with self._lock:
-                self._blocks[phase.start, block] = found
+                self._blocks[phase.start, block] = dealt
                 while len(self._blocks) > _DEALT_KEPT:
                     self._blocks.popitem(last=False)
-        return found
+        return dealt
 
     def at(self, positions: Ints) -> tuple[npt.NDArray[np.uint16], Ints]:
         """Returns the source and the rank of each of these positions. The positions must be in ascending order. Only the mixing

@@ -51,12 +51,12 @@ class Quotas:
             return self
         kept = np.delete(self.weighted, gone)
         tree = self._tree
-        made = object.__new__(Quotas)
+        quotas = object.__new__(Quotas)
         if isinstance(tree, ArrayTree) and len(kept) > MANY:
-            made._fill(self._count, kept, tree.without(gone))
+            quotas._fill(self._count, kept, tree.without(gone))
         else:
-            made._fill(self._count, kept, _tree(np.delete(self._leaves, gone).tolist()))
-        return made
+            quotas._fill(self._count, kept, _tree(np.delete(self._leaves, gone).tolist()))
+        return quotas
 
     @property
     def only(self) -> int | None:

@@ -210,9 +210,9 @@ class Recipe:
         if not missing:
             return None
         source, length = self.sources[missing[0]], plan.length
-        given = (source.cap or 0) // self.source_batch * self.source_batch
+        samples = (source.cap or 0) // self.source_batch * self.source_batch
         return SourceExhaustedError(
-            f"{source.name} runs out at position {length}, after {given} samples of its {source.rows} rows.",
+            f"{source.name} runs out at position {length}, after {samples} samples of its {source.rows} rows.",
             remedy=f"Stop there (max_samples={length}), raise its max_epochs, change the mix there, or choose another "
             "on_exhausted: renormalize, stop, repeat.",
             source=source.name,
@@ -320,16 +320,16 @@ def _checked(source: RecipeSource) -> RecipeSource:
 def difference(ours: Recipe, theirs: Mapping[str, Any]) -> str:
     """Describes how a recipe (as parsed JSON) differs from ours: up to six differences, each with both values."""
     own: dict[str, Any] = orjson.loads(ours.to_json())
-    told: list[str] = []
+    lines: list[str] = []
     for key in ("seed", "shuffle", "view", "on_exhausted", "source_batch", "options", "segments"):
         if own.get(key) != theirs.get(key):
-            told.append(f"{key}: {own.get(key)} here, {theirs.get(key)} there")
+            lines.append(f"{key}: {own.get(key)} here, {theirs.get(key)} there")
     here = {s["name"]: s for s in own["sources"]}
     there = {s["name"]: s for s in theirs.get("sources", [])}
     for name in sorted(set(here) ^ set(there)):
-        told.append(f"source {name} is only {'here' if name in here else 'there'}")
+        lines.append(f"source {name} is only {'here' if name in here else 'there'}")
     for name in sorted(set(here) & set(there)):
         for key in sorted(set(here[name]) | set(there[name])):
             if here[name].get(key) != there[name].get(key):
-                told.append(f"{name}.{key}: {here[name].get(key)} here, {there[name].get(key)} there")
-    return "; ".join(told[:6]) or "nothing that the recipes show"
+                lines.append(f"{name}.{key}: {here[name].get(key)} here, {there[name].get(key)} there")
+    return "; ".join(lines[:6]) or "nothing that the recipes show"

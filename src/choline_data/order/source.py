@@ -52,10 +52,10 @@ class Picks:
     def get(self, key: tuple[object, ...]) -> Ints | None:
         """Returns the row order of this window, or None if it is not cached."""
         with self._lock:
-            found = self._held.get(key)
-            if found is not None:
+            order = self._held.get(key)
+            if order is not None:
                 self._held.move_to_end(key)
-            return found
+            return order
 
     def put(self, key: tuple[object, ...], order: Ints) -> None:
         """Caches the order, and drops the least recently used orders above the limit."""
@@ -130,13 +130,13 @@ class SourceOrder:
     def _pick(self, epoch: int, window: int) -> Ints:
         """Returns the window's places, in the order in which their rows are served."""
         key = (self._seed, self._key, self.rows, self.block_rows, epoch, window)
-        found = self._picks.get(key)
-        if found is None:
+        order = self._picks.get(key)
+        if order is None:
             size = self.window_size(epoch, window)
             every = np.arange(size, dtype=np.int64)
-            found = Permutation(size, key_of("rows", self._seed, self._key, epoch, window))(every)
-            self._picks.put(key, found)
-        return found
+            order = Permutation(size, key_of("rows", self._seed, self._key, epoch, window))(every)
+            self._picks.put(key, order)
+        return order
 
     def runs(self, ranks: Ints) -> Iterator[WindowRows]:
         """Divides ascending ranks into runs. Each run lies in one window."""

@@ -38,20 +38,20 @@ class ListTree:
         # Two queues, the leaves and the nodes that join others. Both ascend, so the lightest nodes are at their fronts.
         queue = [*leaves, sum(leaves) + 1]  # a sentinel at the end, which is heavier than every node
         leaf = node = 0
-        for made in range(count - 1):
-            if node == made or queue[leaf] <= self.both[node]:
+        for joined in range(count - 1):
+            if node == joined or queue[leaf] <= self.both[node]:
                 light, weight = count - 1 + leaf, queue[leaf]
                 leaf += 1
             else:
                 light, weight = node, self.both[node]
                 node += 1
-            if node == made or queue[leaf] <= self.both[node]:
+            if node == joined or queue[leaf] <= self.both[node]:
                 dense, both = count - 1 + leaf, weight + queue[leaf]
                 leaf += 1
             else:
                 dense, both = node, weight + self.both[node]
                 node += 1
-            self.parent[light] = self.parent[dense] = made
+            self.parent[light] = self.parent[dense] = joined
             self.light.append(light)
             self.dense.append(dense)
             self.weight.append(weight)
@@ -81,16 +81,16 @@ class ArrayTree:
     def __init__(self, leaves: Ints, before: ArrayTree | None = None, same: int = 0) -> None:
         """Makes the tree of `leaves`. Its lightest `same` leaves are equal to those of the tree `before`, in the same order."""
         self.leaves = leaves
-        made = len(leaves) - 1
-        self.first_leaf: int = made if before is None else before.first_leaf
-        self.light, self.dense, self.weight, self.both = (np.empty(made, np.int64) for _ in range(4))
+        joined = len(leaves) - 1
+        self.first_leaf: int = joined if before is None else before.first_leaf
+        self.light, self.dense, self.weight, self.both = (np.empty(joined, np.int64) for _ in range(4))
         self._rounds = [(0, 0, 0)]
         if before is not None:
             self._rounds = before._rounds[: bisect.bisect_right(before._rounds, same, key=lambda its: its[1])]
             done = self._rounds[-1][0]
             for its, old in zip(self._nodes, before._nodes, strict=True):
                 its[:done] = old[:done]
-        while self._rounds[-1][0] < made:
+        while self._rounds[-1][0] < joined:
             self._rounds.append(self._round(*self._rounds[-1]))
 
     @property

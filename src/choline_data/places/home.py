@@ -333,8 +333,8 @@ class Home:
             root = self.path("")
             with self.reading(folder):
                 self.fs.invalidate_cache()
-                found = self.fs.find(self.path(folder), detail=True)
-            return {p[len(root) :].lstrip("/"): (int(i.get("size") or 0), _written(i)) for p, i in found.items()}
+                infos = self.fs.find(self.path(folder), detail=True)
+            return {p[len(root) :].lstrip("/"): (int(i.get("size") or 0), _written(i)) for p, i in infos.items()}
         out: dict[str, tuple[int, float]] = {}
         for name in self.names(folder):
             with contextlib.suppress(FileNotFoundError):

@@ -120,10 +120,10 @@ class MappedFile:
 def stamp(path: str) -> Stamp | None:
     """Returns the identity, size and times of a file. None if it does not exist or can't be examined."""
     try:
-        found = os.stat(path)
+        stat = os.stat(path)
     except OSError:
         return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
 def mark() -> int:
@@ -148,7 +148,7 @@ def steady(read: Callable[[], T], files: Sequence[MappedFile]) -> T:
     for _ in range(_TRIES):
         since = mark()
         try:
-            made = read()
+            result = read()
         except Exception:
             # `read` may raise any exception if it reads wrong numbers from a file that is being overwritten. If the file has
             # changed, the file is the cause, so the exception is dropped and `read` runs again.
@@ -156,7 +156,7 @@ def steady(read: Callable[[], T], files: Sequence[MappedFile]) -> T:
                 raise
         else:
             if same(files, since):
-                return made
+                return result
         changed = [file for file in files if not file.unchanged()]
         for file in changed:
             file.hold_to_checksums()

@@ -90,10 +90,10 @@ class _Guard:
         self._sigaction(*self._look)
         if self._now.handler == self._ours.handler:
             return
-        found = _Action()
-        self._sigaction(signal.SIGBUS, ctypes.addressof(self._ours), ctypes.addressof(found))
-        if found.handler != self._ours.handler:  # equal if another thread installed it meanwhile
-            self._before = found
+        action = _Action()
+        self._sigaction(signal.SIGBUS, ctypes.addressof(self._ours), ctypes.addressof(action))
+        if action.handler != self._ours.handler:  # equal if another thread installed it meanwhile
+            self._before = action
 
     def _caught(self, number: int, info: int, context: int) -> None:
         address = 0

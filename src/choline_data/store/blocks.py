@@ -363,10 +363,10 @@ class BlockFile:
         if (lengths < header.size).any() or (offsets % 8).any():
             return None
         memory = np.frombuffer(self.mapped.buffer, np.uint8)
-        found = header.read(memory[offsets[:, None] + np.arange(header.size)])
-        if found is None:
+        headers = header.read(memory[offsets[:, None] + np.arange(header.size)])
+        if headers is None:
             return None
-        nodes, spans = found
+        nodes, spans = headers
         room = (lengths - header.size)[:, None]
         if (spans < 0).any() or (spans.sum(axis=2) > room).any() or (spans[:, :, 0] % 8).any():
             raise self._damaged("a block has a buffer outside itself")

@@ -181,33 +181,33 @@ def room_for_tokens(home: Home, size: int) -> None:
 
 def items(home: Home) -> list[Item]:
     """Returns all derived objects of the home, the least recently used first."""
-    found: dict[str, tuple[int, float]] = {}
+    listed: dict[str, tuple[int, float]] = {}
     for folder in ("selections", "ids", "tokens") if home.local else ("selections", "ids", "tokens", "used"):
-        found |= home.listed(folder)
+        listed |= home.listed(folder)
     out: list[Item] = []
     folders: dict[str, list[str]] = {}
-    for name in found:
+    for name in listed:
         single = _SINGLE.fullmatch(name)
         if name.startswith("used/"):
             # the object itself was removed, and only its mark of use is left
-            if name.removeprefix("used/") not in found:
-                out.append(Item("", (name,), 0, found[name][1]))
+            if name.removeprefix("used/") not in listed:
+                out.append(Item("", (name,), 0, listed[name][1]))
         elif single:
-            out.append(_item(single.group(1) or single.group(2), [name], found))
+            out.append(_item(single.group(1) or single.group(2), [name], listed))
         elif _TOKENS.fullmatch(name):
             folders.setdefault(name.rpartition("/")[0], []).append(name)
     for folder, names in folders.items():
         revision = folder.split("/")[1]
         if f"{folder}/{ON_REQUEST}" in names:
             order = sorted(names, key=lambda name: (not name.endswith("/meta.json"), name.endswith(ON_REQUEST), name))
-            out.append(_item(revision, order, found, mapped=home.local))
+            out.append(_item(revision, order, listed, mapped=home.local))
             continue
         packed: dict[str, list[str]] = {}
         for name in names:
             if "/bfd-" in name:
                 packed.setdefault(name.rpartition(".")[0], []).append(name)
         # remove the .json files before the .bin files
-        out += [_item(revision, sorted(files, reverse=True), found) for files in packed.values()]
+        out += [_item(revision, sorted(files, reverse=True), listed) for files in packed.values()]
     return sorted(out, key=lambda item: (item.used, item.name))
 
 

@@ -61,8 +61,8 @@ def size_of(rows: int) -> int:
 def scanned(revision: Revision, ids: Sequence[bytes]) -> RowNumbers:
     """Returns the rows that have one of these ids, ascending. Reads the id of every row."""
     wanted = _of_ids(ids)
-    found = [part["row"][_among(part, wanted)] for part in _records(revision)]
-    return np.concatenate([np.empty(0, np.int64), *found]).astype(np.int64)
+    parts = [part["row"][_among(part, wanted)] for part in _records(revision)]
+    return np.concatenate([np.empty(0, np.int64), *parts]).astype(np.int64)
 
 
 class IdIndex:
@@ -91,11 +91,11 @@ class IdIndex:
     def rows_of(self, ids: Sequence[bytes]) -> RowNumbers:
         """Returns the rows that have one of these ids, ascending."""
         wanted = _of_ids(ids)
-        found = [np.empty(0, np.int64)]
+        parts = [np.empty(0, np.int64)]
         for bucket in np.unique(wanted["high"] >> self._shift).tolist():
             part = self._bucket(bucket)
-            found.append(part["row"][_among(part, wanted)].astype(np.int64))
-        return np.sort(np.concatenate(found))
+            parts.append(part["row"][_among(part, wanted)].astype(np.int64))
+        return np.sort(np.concatenate(parts))
 
     def _bucket(self, bucket: int) -> npt.NDArray[Any]:
         first = int(self._directory["end"][bucket - 1]) if bucket else 0

@@ -142,15 +142,15 @@ class InPlaceRevision(Revision):
 
     def _source(self, number: int) -> FileInPlace:
         with self._lock:
-            found = self._sources.get(number)
-        if found is None:
+            source = self._sources.get(number)
+        if source is None:
             row = self._table.slice(number, 1).to_pylist()[0]
-            found = FileInPlace(**{**row, "groups": tuple(row["groups"])})
+            source = FileInPlace(**{**row, "groups": tuple(row["groups"])})
             with self._lock:
-                self._sources[number] = found
+                self._sources[number] = source
                 while len(self._sources) > _SOURCES:
                     self._sources.popitem(last=False)
-        return found
+        return source
 
     def manifest(self) -> ManifestInPlace:
         """Returns the revision's manifest as a `ManifestInPlace`."""
@@ -295,9 +295,9 @@ def check_in_place(revision: InPlaceRevision) -> Iterator[tuple[str, int, Damage
 
 def _reader_named(name: str) -> Callable[[Sequence[str], Sequence[Any]], object]:
     """Returns the factory of readers with this name; KeyError if no installed package registers one."""
-    found = sorted(
+    points = sorted(
         entry_points(group=READERS, name=name), key=lambda entry: not entry.value.startswith("choline_data.")
     )
-    if not found:
+    if not points:
         raise KeyError(name)
-    return cast(Callable[[Sequence[str], Sequence[Any]], object], found[0].load())
+    return cast(Callable[[Sequence[str], Sequence[Any]], object], points[0].load())

@@ -178,11 +178,11 @@ class Lease:
 
     def wait_for_gc(self, seconds: float = WAIT_SECONDS) -> None:
         """Waits until no `gc` is active; UnavailableError if one is still active after this many seconds."""
-        until, pause, told = clock() + seconds, _LOOK_SECONDS, False
+        until, pause, warned = clock() + seconds, _LOOK_SECONDS, False
         while others(self.home, GC, self):
-            if not told:
+            if not warned:
                 LOG.warning("gc is running in %s. Waiting until it ends.", self.home.location)
-                told = True
+                warned = True
             if clock() > until:
                 raise UnavailableError(
                     f"gc has been at work in {self.home.location} for {seconds:.0f} seconds.",
@@ -269,8 +269,8 @@ def others(home: Home, kind: str, own: Lease) -> list[Holder]:
 
 def look(home: Home, own: Lease) -> list[tuple[Holder, bool]]:
     """Returns the holder of every lease except `own`, and whether that holder is alive."""
-    found = (_look(home, name, own) for name in home.names(FOLDER) if name != own.name)
-    return [(holder, lives) for holder, lives in found if lives is not None]
+    holders = (_look(home, name, own) for name in home.names(FOLDER) if name != own.name)
+    return [(holder, lives) for holder, lives in holders if lives is not None]
 
 
 def _look(home: Home, name: str, own: Lease) -> tuple[Holder, bool | None]:

@@ -251,13 +251,13 @@ def accounts_of(home: Home, revision: str) -> dict[str, str]:
 def accounts_faults(home: Home, revision: str) -> list[tuple[str, str]]:
     """Returns (object, what is wrong with it, in words) for each account that is missing or damaged."""
     names = {account_name(revision, digest): digest for digest in accounts_of(home, revision).values()}
-    found = []
+    faults = []
     for name, digest in names.items():
         if not home.exists(name):
-            found.append((name, "is missing"))
+            faults.append((name, "is missing"))
         elif xxhash.xxh3_64_hexdigest(home.read(name)) != digest:
-            found.append((name, "does not have its checksum"))
-    return found
+            faults.append((name, "does not have its checksum"))
+    return faults
 
 
 def _sound_accounts(home: Home, revision: str) -> dict[str, str]:

@@ -53,16 +53,16 @@ class Messages:
         with pa.ipc.new_file(sink, self._schema) as writer:
             for _ in blocks:
                 writer.write_batch(self._empty)
-        made: bytes = sink.getvalue().to_pybytes()
-        size = int.from_bytes(made[-10:-6], "little")
-        footer = bytearray(made[-10 - size : -10])
+        written: bytes = sink.getvalue().to_pybytes()
+        size = int.from_bytes(written[-10:-6], "little")
+        footer = bytearray(written[-10 - size : -10])
         places = np.zeros(len(blocks), _PLACES)
         if blocks:
             for name, values in zip(("offset", "header", "body"), zip(*blocks, strict=True), strict=True):
                 places[name] = values
             start = _blocks_in(memoryview(footer))
             footer[start : start + places.nbytes] = places.tobytes()
-        return made[-18 - size : -10 - size] + bytes(footer) + made[-10:]
+        return written[-18 - size : -10 - size] + bytes(footer) + written[-10:]
 
     @staticmethod
     def places(file: memoryview) -> npt.NDArray[Any]:

@@ -138,13 +138,13 @@ def pin(home: Home, name: str, revision: str = "") -> Pin:
     """Pins a revision of a dataset: the newest one, or the one whose digest begins with `revision`."""
     check_name(name)
     with writing(home, f"pin {name}") as held:
-        made = Pin(name, _one_of(name, revision, _revisions_of(held, name)))
+        new_pin = Pin(name, _one_of(name, revision, _revisions_of(held, name)))
         try:
-            check_written(held, [manifest_name(made.revision)])
+            check_written(held, [manifest_name(new_pin.revision)])
         except ConflictError as error:
-            raise RevisionGoneError(name, made.revision) from error
-        held.put(made.object, orjson.dumps({"version": 1, "name": name, "revision": made.revision}))
-    return made
+            raise RevisionGoneError(name, new_pin.revision) from error
+        held.put(new_pin.object, orjson.dumps({"version": 1, "name": name, "revision": new_pin.revision}))
+    return new_pin
 
 
 def unpin(home: Home, name: str, revision: str = "") -> list[Pin]:
@@ -152,14 +152,14 @@ def unpin(home: Home, name: str, revision: str = "") -> list[Pin]:
 
     An empty `revision` removes all pins of the dataset.
     """
-    found = [p for p in pins(home) if p.name == name and p.revision.startswith(revision)]
-    if not found:
+    removed = [p for p in pins(home) if p.name == name and p.revision.startswith(revision)]
+    if not removed:
         raise InvalidOptionError(
             f"There is no pin {label(name, revision)}.", remedy="`choline-data pin` lists the pins."
         )
-    for gone in found:
+    for gone in removed:
         home.remove(gone.object)
-    return found
+    return removed
 
 
 def _revisions_of(home: Home, name: str) -> list[str]:
@@ -182,11 +182,11 @@ def _revisions_of(home: Home, name: str) -> list[str]:
 def _one_of(name: str, wanted: str, revisions: list[str]) -> str:
     if not wanted:
         return revisions[0]
-    found = [r for r in revisions if r.startswith(wanted)] if _PART.fullmatch(wanted) else []
-    if len(found) != 1:
+    matches = [r for r in revisions if r.startswith(wanted)] if _PART.fullmatch(wanted) else []
+    if len(matches) != 1:
         raise InvalidOptionError(
-            f"{wanted[:64]!r} names {len(found) or 'no'} revision{'s' * (len(found) > 1)} of {name}.",
+            f"{wanted[:64]!r} names {len(matches) or 'no'} revision{'s' * (len(matches) > 1)} of {name}.",
             remedy=f"Give 8 to 64 digits of one of: {', '.join(r[:12] for r in revisions[:8])}.",
             option="revision",
         )
-    return found[0]
+    return matches[0]

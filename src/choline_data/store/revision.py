@@ -112,10 +112,10 @@ class Revision:
 
     def _opened(self, number: int) -> BlockFile:
         with self._lock:
-            found = self._open.get(number)
-            if found is not None and (found.mapped is None or not found.mapped.lost):
+            file = self._open.get(number)
+            if file is not None and (file.mapped is None or not file.mapped.lost):
                 self._open.move_to_end(number)
-                return found
+                return file
         sha256 = self._table["sha256"][number].as_py().hex()
         try:
             opened = BlockFile(self._home, sha256, self._schema, self._table["bytes"][number].as_py())
@@ -198,9 +198,9 @@ class Revision:
         self, ranges: Sequence[tuple[int, int]], columns: Sequence[str], touched: list[MappedFile]
     ) -> dict[str, Parts]:
         """Returns these columns for the rows of all these ranges, one range after the other. Like `views`, it copies nothing."""
-        found = self._in_blocks(ranges, columns, touched)
-        if found is not None:
-            return found
+        columns_in_blocks = self._in_blocks(ranges, columns, touched)
+        if columns_in_blocks is not None:
+            return columns_in_blocks
         batches = [batch for start, stop in ranges for batch in self.views(start, stop, columns, touched)]
         maps = self.maps()
         return {name: ArrowParts(self.schema.field(name).type, [b[name] for b in batches], maps) for name in columns}

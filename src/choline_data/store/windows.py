@@ -64,13 +64,13 @@ class WindowCache:
 
     def _sound(self, key: tuple[object, ...]) -> Window | None:
         """Returns the window of this key, or None. Drops a window with a damaged file, so that the file is opened again."""
-        found = self._held.get(key)
-        if found is not None and any(file.lost for file in found.files):
+        window = self._held.get(key)
+        if window is not None and any(file.lost for file in window.files):
             self._bytes -= self._held.pop(key).nbytes
             return None
-        if found is not None:
+        if window is not None:
             self._held.move_to_end(key)
-        return found
+        return window
 
     def wanted(self, key: tuple[object, ...]) -> bool:
         """Whether the window is neither in memory nor being loaded."""
@@ -136,12 +136,12 @@ class Store:
     def revision(self, digest: str) -> Revision:
         """Returns the revision with this digest. It is opened only once."""
         with self._lock:
-            found = self._revisions.get(digest)
-        if found is None:
-            found = open_revision(self.home, digest)
+            revision = self._revisions.get(digest)
+        if revision is None:
+            revision = open_revision(self.home, digest)
             with self._lock:
-                found = self._revisions.setdefault(digest, found)
-        return found
+                revision = self._revisions.setdefault(digest, revision)
+        return revision
 
     def mark_read(self, recipe: Recipe) -> None:
         """Records that a stream of this recipe is read, so that `gc` keeps its revisions. Writes at most every 12 hours."""

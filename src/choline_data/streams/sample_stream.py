@@ -222,9 +222,9 @@ class SampleStream:
         def load() -> Window:
             return self._window(served, served.order.ranges(epoch, window))
 
-        found = self._store.windows.get(self._key(served, epoch, window), load)
+        loaded = self._store.windows.get(self._key(served, epoch, window), load)
         PAGES.look()
-        return found
+        return loaded
 
     def _key(self, served: _Served, epoch: int, window: int) -> tuple[object, ...]:
         return (*served.window_key, epoch, window)
@@ -259,10 +259,10 @@ class SampleStream:
                 if picked.windows[number] is None:
                     if picked.apart is not None:
                         return False
-                    found = self._store.windows.held(self._key(picked.served, run.epoch, run.window))
-                    if found is None:
+                    window = self._store.windows.held(self._key(picked.served, run.epoch, run.window))
+                    if window is None:
                         return False
-                    picked.windows[number] = found
+                    picked.windows[number] = window
         return True
 
     def load(self, located: Located) -> None:
@@ -369,14 +369,14 @@ class SampleStream:
     def _repeated(self, field: pa.Field, node: Any, count: int) -> Column:
         """Returns a column with the same value in all rows. Cached by value and count."""
         key = (id(node), count)  # The stream keeps the node alive, so no other object gets the same `id()`.
-        made = self._constant.get(key)
-        if made is None:
+        column = self._constant.get(key)
+        if column is None:
             every = np.arange(count, dtype=np.int64)
-            made = assemble(field.type, [Piece(node, np.zeros(count, np.int64), every)], count)
+            column = assemble(field.type, [Piece(node, np.zeros(count, np.int64), every)], count)
             if len(self._constant) > 256:
                 self._constant.clear()
-            self._constant[key] = made
-        return made
+            self._constant[key] = column
+        return column
 
     def read(self, start: int, stop: int) -> pa.RecordBatch:
         """Returns the samples at positions start … stop-1."""

@@ -186,17 +186,17 @@ def stored_best_fit(home: Home, documents: Documents, seq_len: int, part: str) -
             if home.exists(f"{name}.json") and home.exists(f"{name}.bin"):
                 raise
             # the index has just been evicted: compute it again
-    made = best_fit(documents, seq_len)
-    table = np.concatenate([made.rows.offsets, made.rows.start, made.rows.length, made.rows.document])
+    index = best_fit(documents, seq_len)
+    table = np.concatenate([index.rows.offsets, index.rows.start, index.rows.length, index.rows.document])
     raw = table.astype("<i8").tobytes()
 
     def write() -> None:
         home.put(f"{name}.bin", raw)
-        body = {"rows": len(made), "pieces": len(made.rows.start), "table": sealing.checksum(f"{name}.bin", raw)}
+        body = {"rows": len(index), "pieces": len(index.rows.start), "table": sealing.checksum(f"{name}.bin", raw)}
         home.put(f"{name}.json", sealing.sealed_json(f"{name}.json", body))
 
     derived.kept(home, len(raw), write)
-    return made
+    return index
 
 
 def read_best_fit(home: Home, name: str, array: TokenArray, seq_len: int) -> BestFit:

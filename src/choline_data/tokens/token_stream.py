@@ -77,14 +77,14 @@ def remote_options(
     if isinstance(tokenizer, str) and tokenizer != "bytes" and not os.path.exists(tokenizer):
         if tokenizer.startswith(ENCODING):
             digest = Tokenizer(tokenizer).digest
-            told = {"tokenizer": digest, "tokenizer_name": tokenizer}
+            options = {"tokenizer": digest, "tokenizer_name": tokenizer}
         elif DIGEST.fullmatch(tokenizer) or (NAME.fullmatch(tokenizer) and not tokenizer.endswith(".json")):
-            told = {"tokenizer": tokenizer}
+            options = {"tokenizer": tokenizer}
         else:
             return token_options(tokenizer, seq_len, packing, boundary)  # this call raises the error for a missing file
         check_packing(packing, seq_len)
         check_boundary(boundary)
-        return {**told, "seq_len": str(seq_len), "packing": packing, "boundary": boundary}
+        return {**options, "seq_len": str(seq_len), "packing": packing, "boundary": boundary}
     return token_options(tokenizer, seq_len, packing, boundary)
 
 
@@ -360,15 +360,15 @@ class TokenStream:
     def _window(self, number: int, epoch: int, window: int) -> Ints:
         """Returns the numbers of a source's packed rows in a window of its order."""
         key = (number, epoch, window)
-        found = self._held.get(key)
-        if found is None:
+        rows = self._held.get(key)
+        if rows is None:
             ranges = self._orders[number].ranges(epoch, window)
-            found = self._held[key] = np.concatenate([np.arange(a, b, dtype=np.int64) for a, b in ranges])
+            rows = self._held[key] = np.concatenate([np.arange(a, b, dtype=np.int64) for a, b in ranges])
             while len(self._held) > _WINDOWS_HELD + len(self._orders):
                 self._held.popitem(last=False)
         else:
             self._held.move_to_end(key)
-        return found
+        return rows
 
     def read(self, start: int, stop: int) -> pa.RecordBatch:
         """Returns the packed rows at positions start … stop-1."""

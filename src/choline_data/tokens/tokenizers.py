@@ -116,9 +116,9 @@ class Tokenizer:
         if self.kind == "tiktoken":
             return int(self._engine.eot_token)
         for name in names:
-            found = self._engine.token_to_id(name)
-            if found is not None:
-                return int(found)
+            token = self._engine.token_to_id(name)
+            if token is not None:
+                return int(token)
         raise InvalidOptionError(
             f"The tokenizer has no {what} token with a known name.", remedy='Choose boundary="none".'
         )

@@ -235,20 +235,20 @@ def token_format(name: str | TokenFormat) -> TokenFormat:
 def _loaded(point: EntryPoint) -> TokenFormat:
     package = point.dist.name if point.dist else point.value
     try:
-        found = point.load()
+        loaded = point.load()
     except Exception as error:  # code of another package runs at its import, and may raise anything
         raise InvalidOptionError(
             f"The token format {point.name!r} of {package} cannot be imported ({type(error).__name__}: {one_line(error, 200)}).",
             remedy=f"Update or uninstall {package}.",
             option="format",
         ) from error
-    if not isinstance(found, TokenFormat):
+    if not isinstance(loaded, TokenFormat):
         raise InvalidOptionError(
             f"The token format {point.name!r} of {package} is no TokenFormat.",
             remedy=f"Update or uninstall {package}.",
             option="format",
         )
-    return found
+    return loaded
 
 
 def row_seq_len(name: str | TokenFormat | None, seq_len: int) -> int:
@@ -278,13 +278,13 @@ def to_format(
 ) -> Any:
     """Converts a batch of the tokens view to this format. A dict gets `position` and `dataset` if the caller passes them."""
     arrays = arrays or Arrays.of(batch)
-    made = token_format(name).make(Packed(batch, arrays))
-    if isinstance(made, dict):
+    batch_made = token_format(name).make(Packed(batch, arrays))
+    if isinstance(batch_made, dict):
         if positions is not None:
-            made["position"] = _tensor(np.array(positions))
+            batch_made["position"] = _tensor(np.array(positions))
         if datasets is not None:
-            made["dataset"] = [datasets[code] for code in arrays.codes.tolist()]
-    return made
+            batch_made["dataset"] = [datasets[code] for code in arrays.codes.tolist()]
+    return batch_made
 
 
 def end_to_end(rows: Sequence[Any]) -> Any:

@@ -58,7 +58,7 @@ def check(home: Home, name: str = "") -> Report:
     if not name:
         # Rejects without a manifest are no fault: `add` or `gc` was killed between writing or deleting the two files.
         there = {
-            found[1] for found in map(_KINDS["manifest"].fullmatch, names) if found and found[2] == "manifest.arrow"
+            match[1] for match in map(_KINDS["manifest"].fullmatch, names) if match and match[2] == "manifest.arrow"
         }
         for digest in sorted(there - set(owners)):
             check_revision(home, digest, report, dataset="", seen=seen)
@@ -72,7 +72,7 @@ def check(home: Home, name: str = "") -> Report:
 def check_catalog(home: Home, names: Iterable[str], report: Report) -> dict[str, Entry]:
     """Checks each snapshot and its copy. Returns the datasets of the newest snapshot that can be read."""
     there = set(names)
-    numbers = {int(found[2]) for found in map(_KINDS["catalog"].fullmatch, there) if found and found[2]}
+    numbers = {int(match[2]) for match in map(_KINDS["catalog"].fullmatch, there) if match and match[2]}
     newest: dict[str, Entry] = {}
     for number in sorted(numbers):
         place, copy = snapshot_name(number), copy_name(number)
@@ -109,17 +109,17 @@ def _check_derived(
             ("ids", 1),
             ("tokens", 2),
         ):
-            found = _KINDS[kind].fullmatch(name)
-            if found is None or (wanted is not None and found[digest] not in wanted):
+            match = _KINDS[kind].fullmatch(name)
+            if match is None or (wanted is not None and match[digest] not in wanted):
                 continue
-            whose = {"dataset": owners.get(found[digest], ""), "revision": found[digest]}
+            whose = {"dataset": owners.get(match[digest], ""), "revision": match[digest]}
             if kind == "selection":
-                _check_selection(home, name, held.get(found[digest]), whose, report)
+                _check_selection(home, name, held.get(match[digest]), whose, report)
             elif kind == "ids":
-                _check_ids(home, name, held.get(found[digest]), whose, report)
-            elif found[3] == "meta.json":
-                inside = [n for n in names if n.startswith(found[1] + "/")]
-                _check_tokens(home, found[1], inside, held.get(found[2]), whose, report)
+                _check_ids(home, name, held.get(match[digest]), whose, report)
+            elif match[3] == "meta.json":
+                inside = [n for n in names if n.startswith(match[1] + "/")]
+                _check_tokens(home, match[1], inside, held.get(match[2]), whose, report)
 
 
 class _Revisions:
@@ -212,8 +212,8 @@ def _check_others(home: Home, names: Iterable[str], report: Report) -> None:
     """Checks tokenizers and results of jobs, and notes files that do not belong to a home."""
     unknown: list[str] = []
     for name in names:
-        if (found := _KINDS["tokenizer"].fullmatch(name)) is not None:
-            if hashlib.sha256(home.read(name)).hexdigest() != found[1]:
+        if (match := _KINDS["tokenizer"].fullmatch(name)) is not None:
+            if hashlib.sha256(home.read(name)).hexdigest() != match[1]:
                 report.add("tokenizer", name, "does not have its checksum")
         elif _KINDS["job"].fullmatch(name) is not None:
             try:

@@ -81,13 +81,13 @@ def _tokens(text: str) -> list[_Token]:
     out = []
     at = 0
     while at < len(text):
-        found = _TOKEN.match(text, at)
-        if found is None:
+        match = _TOKEN.match(text, at)
+        if match is None:
             what = "a string does not end" if text[at] in "'\"" else f"{text[at]!r} has no meaning here"
             raise _invalid(what, at)
-        if found.lastgroup != "blank":
-            out.append(_Token(str(found.lastgroup), found.group(), at))
-        at = found.end()
+        if match.lastgroup != "blank":
+            out.append(_Token(str(match.lastgroup), match.group(), at))
+        at = match.end()
     out.append(_Token("end", "", len(text)))
     return out
 

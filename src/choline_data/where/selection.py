@@ -225,7 +225,7 @@ class _Batch:
         if isinstance(operand, Field) and operand.path:
             holds = _PYTHON[relation]
             return pa.array(
-                [holds(found, value) if _alike(found, value) else None for found in self.values(operand.path)],
+                [holds(values, value) if _alike(values, value) else None for values in self.values(operand.path)],
                 pa.bool_(),
             )
         if isinstance(operand, Length):
@@ -238,13 +238,13 @@ class _Batch:
     def _texts(self, field: Field) -> pa.Array:
         if not field.path:
             return self._field(field)
-        found = self.values(field.path)
-        return pa.array([value if isinstance(value, str) else None for value in found], pa.large_string())
+        values = self.values(field.path)
+        return pa.array([value if isinstance(value, str) else None for value in values], pa.large_string())
 
     def _length(self, field: Field) -> pa.Array:
         if field.path:
-            found = self.values(field.path)
-            return pa.array([len(v) if isinstance(v, str | list | dict) else None for v in found], pa.int64())
+            values = self.values(field.path)
+            return pa.array([len(v) if isinstance(v, str | list | dict) else None for v in values], pa.int64())
         if field.name in ("turns", "media", "label"):
             return pc.list_value_length(self._whole(field.name))
         return pc.utf8_length(self._field(field))
