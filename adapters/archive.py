@@ -48,8 +48,8 @@ class Archive:
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
         """Returns the shards of `inner` for the members of these archives, and one for each archive with refused members."""
         listed = [(f, members.listing(f)) for f in files]
-        found = _members(listed, dict(self.options))
-        chosen = tuple(m for m in found if m.name in self.only) if self.only else found
+        member_files = _members(listed, dict(self.options))
+        chosen = tuple(m for m in member_files if m.name in self.only) if self.only else member_files
         by = split_by(dict(self.options).get("split_by", ""))
         shards, _ = settled(self._inner(files, chosen).shards(chosen), chosen, by)
         if self.refuses:
@@ -120,8 +120,8 @@ def _members(
     listings: Sequence[tuple[SourceFile, Sequence[members.Listed]]], options: dict[str, str]
 ) -> tuple[SourceFile, ...]:
     """Returns the members that are read, with their splits. The name of the archive counts as a folder."""
-    found = tuple(replace(m.file, config=f.config) for f, its in listings for m in its if not m.reason)
-    return marked_source(Source("", found, options=options)).files
+    readable = tuple(replace(m.file, config=f.config) for f, its in listings for m in its if not m.reason)
+    return marked_source(Source("", readable, options=options)).files
 
 
 def _claims_within(source: Source) -> tuple[list[FormatClaim], Source]:

@@ -262,8 +262,8 @@ class _Utf8:
             if not piece:
                 break
             self._buffer += piece
-        found, self._buffer = self._buffer[:size], self._buffer[size:]
-        return found
+        head, self._buffer = self._buffer[:size], self._buffer[size:]
+        return head
 
     def readable(self) -> bool:
         """Always true. pyarrow calls it."""

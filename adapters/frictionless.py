@@ -88,7 +88,7 @@ def _claims(source: Source, file: SourceFile, package: dict[str, Any]) -> list[F
     stated = package.get("licenses") or [{}]
     first = stated[0] if isinstance(stated, list) and isinstance(stated[0], dict) else {}
     license_ = spdx_of(str(first.get("name") or first.get("path") or ""))
-    found: list[FormatClaim] = []
+    resources: list[FormatClaim] = []
     wanted = source.options.get("config")
     prefix = package.get("name") or folder.name
     several = sum(f.name.rsplit("/", 1)[-1] in _NAMES for f in source.files) > 1
@@ -126,13 +126,13 @@ def _claims(source: Source, file: SourceFile, package: dict[str, Any]) -> list[F
         if wanted and wanted not in (config, name):
             over += [(f.name, "of a resource that was not asked for") for f in files]
             continue
-        found += [replace(c, score=1.0, config=config, license=license_) for c in claims_here]
-    if wanted and not found:
+        resources += [replace(c, score=1.0, config=config, license=license_) for c in claims_here]
+    if wanted and not resources:
         raise InvalidOptionError(f"{file.name} has no resource {wanted!r}.", remedy="Look at its `resources`.")
-    if found:
+    if resources:
         over += _unlisted(source, folder, package, {name for name, _ in described})
-        found[0] = replace(found[0], passed_over=tuple(over), described=tuple(described))
-    return found
+        resources[0] = replace(resources[0], passed_over=tuple(over), described=tuple(described))
+    return resources
 
 
 def _is_text(resource: dict[str, Any]) -> bool:

@@ -78,8 +78,8 @@ def _groups(card: dict[str, Any], source: Source) -> Iterator[_Group]:
         names = [c.get("config_name") for c in configs if isinstance(c, dict)] if isinstance(configs, list) else []
         groups = _by_split(files)
         if groups.keys() - {""}:
-            for split, found in groups.items():
-                yield _Group(str(names[0]) if len(names) == 1 else "", split, found)
+            for split, split_files in groups.items():
+                yield _Group(str(names[0]) if len(names) == 1 else "", split, split_files)
         return
     for config in configs:
         if not isinstance(config, dict):
@@ -89,17 +89,17 @@ def _groups(card: dict[str, Any], source: Source) -> Iterator[_Group]:
         within = [f for f in source.files if f.name.startswith(folder)]
         named = config.get("data_files")
         if named is None:
-            for split, found in _by_split(data_files(within), folder).items():
-                yield _Group(name, split or "train", found)
+            for split, split_files in _by_split(data_files(within), folder).items():
+                yield _Group(name, split or "train", split_files)
             continue
         for split, patterns in _patterns(named):
-            found = tuple({f.name: f for p in patterns for f in matching(folder + p, source.files)}.values())
-            if not found:
+            split_files = tuple({f.name: f for p in patterns for f in matching(folder + p, source.files)}.values())
+            if not split_files:
                 raise SourceNotFoundError(
                     f"README.md: no file matches {', '.join(patterns)} (config {name}, split {split}).",
                     remedy="Fetch the whole repository, or mend `configs` in the README.",
                 )
-            yield _Group(name, split, found)
+            yield _Group(name, split, split_files)
 
 
 def _by_split(files: Sequence[SourceFile], folder: str = "") -> dict[str, tuple[SourceFile, ...]]:
@@ -177,7 +177,7 @@ def _claims(
 
     chosen = _chosen(groups, source, default)
     by_user = {key: value for key, value in source.options.items() if key in ("split_by", "config_by")}
-    found: list[FormatClaim] = []
+    hub_claims: list[FormatClaim] = []
     for group in chosen:
         files = group.files if "split_by" in by_user else tuple(replace(f, split=group.split) for f in group.files)
         inner = replace(source, files=files, options=by_user)
@@ -185,7 +185,7 @@ def _claims(
         for claim in claims(inner)[0]:
             adapter = Named(claim.adapter, names) if names else claim.adapter
             word = f"hub layout, config {group.config or 'default'}, split {group.split}: {claim.evidence}"
-            found.append(
+            hub_claims.append(
                 replace(
                     claim,
                     adapter=adapter,
@@ -197,9 +197,9 @@ def _claims(
             )
     left = {f.name for g in groups if g not in chosen for f in g.files} - {f.name for g in chosen for f in g.files}
     over += tuple((name, "of a config or split that was not asked for") for name in sorted(left))
-    if found and over:
-        found[0] = replace(found[0], passed_over=(*over, *found[0].passed_over))
-    return found
+    if hub_claims and over:
+        hub_claims[0] = replace(hub_claims[0], passed_over=(*over, *hub_claims[0].passed_over))
+    return hub_claims
 
 
 def _chosen(groups: list[_Group], source: Source, default: str) -> list[_Group]:

@@ -55,12 +55,12 @@ class Mds:
         )
         _check(entry, data, shard.name)
         rows = SourceRows(shard.origin, {n: media.MEDIUM for n, e in zip(names, encodings, strict=True) if e in _MEDIA})
-        for row, found in cells(data, shard.name, entry["column_sizes"], start):
-            size = sum(map(len, found))
+        for row, row_values in cells(data, shard.name, entry["column_sizes"], start):
+            size = sum(map(len, row_values))
             if rows.full(size):
                 yield from rows.take()
             try:
-                values = {n: d(cell) for n, d, cell in zip(names, decode, found, strict=True)}
+                values = {n: d(cell) for n, d, cell in zip(names, decode, row_values, strict=True)}
             except (ValueError, IndexError) as error:
                 rows.reject(row, f"a cell is not of its encoding: {error}")
                 continue

@@ -182,15 +182,15 @@ def _decoded_units(units: list[bytes], first: int) -> tuple[list[str], dict[int,
             return [t.rstrip("\r\n") for t in texts], {}
     except UnicodeDecodeError:
         pass
-    found: list[str] = []
+    decoded_texts: list[str] = []
     rejects: dict[int, str] = {}
     for number, unit in enumerate(units, first):
         try:
-            found.append(unit.decode().rstrip("\r\n"))
+            decoded_texts.append(unit.decode().rstrip("\r\n"))
         except UnicodeDecodeError as error:
-            found.append("")
+            decoded_texts.append("")
             rejects[number] = f"not UTF-8 at its byte {error.start}"
-    return found, rejects
+    return decoded_texts, rejects
 
 
 def _is_index(name: str) -> bool:

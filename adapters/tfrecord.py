@@ -117,7 +117,7 @@ def _plain(name: str, values: list[Any]) -> Any:
 
 def example(data: bytes) -> dict[str, list[Any]]:
     """Returns the features of a serialized tf.train.Example."""
-    found: dict[str, list[Any]] = {}
+    by_name: dict[str, list[Any]] = {}
     for number, features in _fields(data):
         if number != 1 or not isinstance(features, bytes):
             raise ValueError("no Example")
@@ -129,8 +129,8 @@ def example(data: bytes) -> dict[str, list[Any]]:
             values: list[Any] = []
             for kind, listed in _fields(feature):
                 values += _list(kind, listed if isinstance(listed, bytes) else b"")
-            found[key.decode()] = values
-    return found
+            by_name[key.decode()] = values
+    return by_name
 
 
 def _list(kind: int, data: bytes) -> list[Any]:

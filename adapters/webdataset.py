@@ -186,13 +186,13 @@ def _main_media(sample: Sample, columns: dict[str, str]) -> frozenset[str]:
 
 def _merge_json(values: dict[str, Any], data: bytes) -> str:
     try:
-        found = checked_loads(data)
+        parsed = checked_loads(data)
     except ValueError as error:
         return f"json: {error}"
-    if not isinstance(found, dict):
+    if not isinstance(parsed, dict):
         values["json"], fault = decoded_or_fault(data)
         return fault
-    for key, value in found.items():
+    for key, value in parsed.items():
         values[key if key not in values else f"json.{key}"] = value
     return ""
 

@@ -136,10 +136,10 @@ class Actor:
         recipe = resolve_mix(f"{self.name}/all", store, shuffle=False, repeat=False)
         stream = open_stream(store, recipe)
         texts = self.expected[recipe.sources[0].revision]
-        found: list[str] = []
+        read_texts: list[str] = []
         for start in range(0, len(texts), 16):
-            found += stream.read(start, min(start + 16, len(texts)))["text"].to_pylist()
-            assert found == texts[: len(found)], "other rows"
+            read_texts += stream.read(start, min(start + 16, len(texts)))["text"].to_pylist()
+            assert read_texts == texts[: len(read_texts)], "other rows"
             time.sleep(self.dice.random() * 0.03)
 
     def read_tokens(self) -> None:
@@ -315,8 +315,8 @@ def on_s3(run: Callable[[Home], None]) -> None:
         os.environ |= {**variables, "AWS_ACCESS_KEY_ID": "me", "AWS_SECRET_ACCESS_KEY": "none"}
         # This runs in a separate process, because the file system starts threads, and this process must have none when
         # it forks.
-        made = "import boto3; boto3.resource('s3').create_bucket(Bucket='shelf')"
-        subprocess.run([sys.executable, "-c", made], check=True)
+        create_bucket = "import boto3; boto3.resource('s3').create_bucket(Bucket='shelf')"
+        subprocess.run([sys.executable, "-c", create_bucket], check=True)
         try:
             run(Home("s3://shelf/home"))
         finally:

@@ -111,11 +111,11 @@ def main() -> None:
         for name, row_bytes in ROWS.items():
             home = Path(folder) / f"rows-{row_bytes}"
             fill(home, row_bytes, options.bytes, options.beside)
-            found: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
+            rates: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
             for number in range(options.rounds):
                 for side, checkout in [*sides.items()][:: 1 if number % 2 else -1]:
-                    found[side].append(measured(checkout, home, row_bytes))
-            for side, runs in found.items():
+                    rates[side].append(measured(checkout, home, row_bytes))
+            for side, runs in rates.items():
                 for figure in ("rate", "read"):
                     figures[f"{name}, {figure}, {side}"] = statistics.median(run[figure] for run in runs)
             if options.beside:

@@ -182,11 +182,11 @@ class TokenFile:
     def of_token(self, token: str) -> Principal | None:
         """Returns the principal with this token, or None. Each comparison with a digest takes constant time, and all are made."""
         digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
-        found = None
+        holder = None
         for known, principal in self._by_digest.items():
             if hmac.compare_digest(known, digest):
-                found = principal
-        return found if found is not None and _current(found) else None
+                holder = principal
+        return holder if holder is not None and _current(holder) else None
 
     def of_certificate(self, name: str) -> Principal | None:
         """Returns the principal of a client certificate with this common name, or None."""

@@ -180,21 +180,21 @@ class Engine:
         wanted = tuple(sorted(set(columns))) or None
         key = (recipe.digest, wanted)
         with self._lock:
-            found = self._opened.get(key)
-            if found is not None and found.stream.lost:
+            cached = self._opened.get(key)
+            if cached is not None and cached.stream.lost:
                 del self._opened[key]
-            elif found is not None:
+            elif cached is not None:
                 self._opened.move_to_end(key)
-        if found is not None:
+        if cached is not None:
             # The stream may have been opened days ago, so its use is recorded again, for `gc`.
             self.store.mark_read(recipe)
-            return found
+            return cached
         opened = Opened(open_stream(self.store, recipe, wanted), wanted)
         with self._lock:
-            found = self._opened.setdefault(key, opened)
-        if found is opened:
+            cached = self._opened.setdefault(key, opened)
+        if cached is opened:
             self._holds(opened)
-        return found
+        return cached
 
     def _holds(self, opened: Opened) -> None:
         """Counts the bytes of an opened stream until it is garbage-collected. Raises LimitError if open streams hold too many."""

@@ -97,7 +97,7 @@ def claim_of(request: pb.ReadStreamRequest) -> RunClaim | None:
     """Returns the claim of the request, or None. Raises InvalidOptionError if the claim is not valid."""
     if not request.HasField("claim"):
         return None
-    told = request.claim
-    claim = RunClaim(told.run, told.rank, told.claimant, told.worker, told.peer)
+    message = request.claim
+    claim = RunClaim(message.run, message.rank, message.claimant, message.worker, message.peer)
     claim.check()
     return claim

@@ -120,8 +120,8 @@ def _code(look: Look) -> Iterable[Find]:
     program = look.find(_PROGRAMS, _is_program)
     if not program:
         return
-    told = look.text("text", "message", "docstring") if program.lower() in ("code", "new_contents") else ""
-    before = [("prompt", told)] if told and (look.has("testlist") or look.has("oldcontents")) else []
+    statement = look.text("text", "message", "docstring") if program.lower() in ("code", "new_contents") else ""
+    before = [("prompt", statement)] if statement and (look.has("testlist") or look.has("oldcontents")) else []
     signs = [look.plain[s] for s in _CODE_SIGNS if s in look.plain]
     score = 0.95 if signs else 0.7
     yield Find(

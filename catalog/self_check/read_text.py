@@ -52,12 +52,12 @@ def json_document(files: SourceFiles, adapter: Any, shard: Shard) -> Iterator[So
 
 def text(files: SourceFiles, adapter: Any, shard: Shard) -> Iterator[SourceRow]:
     if adapter.unit == "document":
-        found = shard.files or (SourceFile(shard.path, shard.name),)
-        for at in ends(len(found), 2):
-            data, whole = files.head(found[at].path)
+        text_files = shard.files or (SourceFile(shard.path, shard.name),)
+        for at in ends(len(text_files), 2):
+            data, whole = files.head(text_files[at].path)
             if whole and not _SHIFTS.search(data):
                 content = data.decode(encoding_of(adapter, shard))
-                yield SourceRow(at, at, {"text": content, "path": found[at].name})
+                yield SourceRow(at, at, {"text": content, "path": text_files[at].name})
         return
     if adapter.unit == "line":
         data, whole = files.head(shard.path)

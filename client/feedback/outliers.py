@@ -218,15 +218,15 @@ class Outliers:
         there = np.zeros(len(wanted), bool)
         parts: list[Given] = []
         places: list[Ints] = []
-        for given in kept:
-            key = (None if given.ids is None else given.ids[:, 0]) if by_id else given.positions
+        for recent in kept:
+            key = (None if recent.ids is None else recent.ids[:, 0]) if by_id else recent.positions
             if key is None or not len(key):
                 continue
             open_ = np.flatnonzero(~there)
-            rows = given.where(wanted[open_], key)
+            rows = recent.where(wanted[open_], key)
             hit = rows >= 0
             if hit.any():
-                parts.append(given.take(rows[hit]))
+                parts.append(recent.take(rows[hit]))
                 places.append(open_[hit])
                 there[open_[hit]] = True
             if there.all():

@@ -53,8 +53,8 @@ class Endpoint:
     @classmethod
     def of(cls, server: str | Sequence[str], **options: Any) -> Endpoint:
         """Builds an endpoint from `"host:port"`, several of these (a list, or separated by commas), or `dns:///name`."""
-        given = server.split(",") if isinstance(server, str) else list(server)
-        addresses = tuple(a.strip().removeprefix("grpc://") for a in given if a.strip())
+        names = server.split(",") if isinstance(server, str) else list(server)
+        addresses = tuple(a.strip().removeprefix("grpc://") for a in names if a.strip())
         if not addresses:
             raise InvalidOptionError("server has no address.", remedy='Give "host:port".', option="server")
         endpoint = cls(addresses, **options)

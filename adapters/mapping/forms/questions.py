@@ -122,9 +122,9 @@ def _right(answer: Any, options: list[tuple[str, str]], first: int) -> int | Non
     if isinstance(answer, str):
         named = [i for i, (letter, _) in enumerate(options) if letter == answer.strip("().") or letter == answer]
         said = [i for i, (_, text) in enumerate(options) if text == answer]
-        found = named or said
-        if found:
-            return found[0]
+        position = named or said
+        if position:
+            return position[0]
         answer = int(answer) if answer.isdigit() else -1
     if isinstance(answer, (bool, float)) or not isinstance(answer, int):
         return None

@@ -196,7 +196,7 @@ class BlockParts:
         """Returns one bit for each row, from a bit buffer. In blocks for which `among` is False, all bits are set."""
         memory = self._blocks.memory(np.uint8)
         wanted = [True] * len(self._counts) if among is None else among
-        made: list[npt.NDArray[Any]] = []
+        pieces: list[npt.NDArray[Any]] = []
         for its, at, start, count, asked in zip(
             self._blocks.files,
             self._blocks.buffers[:, buffer].tolist(),
@@ -206,12 +206,12 @@ class BlockParts:
             strict=True,
         ):
             if not asked:
-                made.append(np.ones(count, np.uint8))
+                pieces.append(np.ones(count, np.uint8))
                 continue
             first = start // 8
             bits = np.unpackbits(memory[its][at + first : at + (start + count + 7) // 8], bitorder="little")
-            made.append(bits[start - 8 * first :][:count])
-        return _joined(made).view(np.bool_)
+            pieces.append(bits[start - 8 * first :][:count])
+        return _joined(pieces).view(np.bool_)
 
     @property
     def valid(self) -> Mask | None:

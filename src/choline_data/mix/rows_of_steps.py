@@ -27,14 +27,14 @@ def explain(recipe: Recipe, start: int, stop: int, *, batch: int = 1, world: int
         key = f"tokens/{spec.key}" if recipe.view == "tokens" else spec.key
         order = SourceOrder(spec.rows, spec.block_rows, seed=recipe.seed, key=key, shuffle=recipe.shuffle)
         places = np.flatnonzero(source == number)
-        found = np.empty(len(places), np.int64)
+        row_numbers = np.empty(len(places), np.int64)
         for run in order.runs(rank[places]):
             ranges = order.ranges(run.epoch, run.window)
             starts = np.array([a for a, _ in ranges], np.int64)
             ends = np.cumsum(np.array([b - a for a, b in ranges], np.int64))
             block = np.searchsorted(ends, run.rows, side="right")
-            found[run.at] = starts[block] + run.rows - np.concatenate([[0], ends])[block]
-        rows[places] = found
+            row_numbers[run.at] = starts[block] + run.rows - np.concatenate([[0], ends])[block]
+        rows[places] = row_numbers
     out: list[dict[str, Any]] = []
     for offset, (number, nth, row) in enumerate(zip(source.tolist(), rank.tolist(), rows.tolist(), strict=True)):
         spec, position = recipe.sources[number], start + offset

@@ -93,15 +93,15 @@ class SourceOrder:
 
     def _epoch(self, epoch: int) -> tuple[Permutation, int]:
         """Returns the order of blocks in the epoch, and the place of the short block in that order."""
-        found = self._epochs.get(epoch)
-        if found is None:
+        cached = self._epochs.get(epoch)
+        if cached is None:
             order = Permutation(self._blocks, key_of("blocks", self._seed, self._key, epoch))
-            found = (order, int(order.inverse(np.array([self._blocks - 1]))[0]))
+            cached = (order, int(order.inverse(np.array([self._blocks - 1]))[0]))
             with self._lock:
-                self._epochs[epoch] = found
+                self._epochs[epoch] = cached
                 while len(self._epochs) > _EPOCHS_KEPT:
                     self._epochs.popitem(last=False)
-        return found
+        return cached
 
     def _window_start(self, epoch: int, window: int) -> int:
         """Returns the place in the epoch of the window's first row. For the window after the last one, returns `self.rows`."""

@@ -223,12 +223,12 @@ class Revision:
         for number in dict.fromkeys(files):
             file = self._file(number, touched)
             mine = np.flatnonzero(np.array(files) == number)
-            found = file.numbers(np.array(blocks)[mine], self._header)
-            if found is None or file.mapped is None:
+            block_numbers = file.numbers(np.array(blocks)[mine], self._header)
+            if block_numbers is None or file.mapped is None:
                 return None
             if buffers is None or nulls is None:
-                nulls, buffers = (np.empty((len(pieces), part.shape[1]), np.int64) for part in found)
-            nulls[mine], buffers[mine] = found
+                nulls, buffers = (np.empty((len(pieces), part.shape[1]), np.int64) for part in block_numbers)
+            nulls[mine], buffers[mine] = block_numbers
             which[mine] = len(maps)
             maps.append(file.mapped.buffer)
         assert buffers is not None and nulls is not None

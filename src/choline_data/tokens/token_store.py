@@ -224,16 +224,16 @@ def _texts(batch: pa.RecordBatch, kind: str) -> tuple[list[list[str]], list[list
     if kind in ("chat", "preference") and "turns" in batch.schema.names:
         documents, spoken = [], []
         for turns in batch["turns"].to_pylist():
-            texts, told = [], []
+            texts, by_assistant = [], []
             for turn in turns or []:
                 role = "assistant" if turn["role"] == "chosen" else turn["role"]
                 if role == "rejected":
                     continue
                 speaks = int(role == "assistant")
                 texts += [f"<|im_start|>{role}\n", f"{turn['content'] or ''}<|im_end|>", "\n"]
-                told += [0, speaks, 0]
+                by_assistant += [0, speaks, 0]
             documents.append(texts)
-            spoken.append(told)
+            spoken.append(by_assistant)
         return documents, spoken
     return [[text or ""] for text in render(batch, kind=kind).to_pylist()], None
 

@@ -53,8 +53,8 @@ def check(home: Home, name: str = "") -> Report:
         before = len(report.faults)
         counts = check_revision(home, entry.revision, report, dataset=entry.name, seen=seen)
         good = len(report.faults) == before
-        told = {"name": entry.name, "revision": entry.revision, "rows": entry.rows, "ok": good}
-        report.datasets.append({**told, **counts})
+        entry_counts = {"name": entry.name, "revision": entry.revision, "rows": entry.rows, "ok": good}
+        report.datasets.append({**entry_counts, **counts})
     if not name:
         # Rejects without a manifest are no fault: `add` or `gc` was killed between writing or deleting the two files.
         there = {
