@@ -292,9 +292,9 @@ def _cut(name: str, reason: str) -> SourceDamagedError:
 
 def _places(at: int, count: int, bad: list[Reject]) -> tuple[np.ndarray, int]:
     """Returns the row numbers of the next `count` good rows from row `at` on, and the number of the row after them."""
-    gone = np.fromiter((r.row for r in bad if r.row >= at), np.int64)
-    rows = np.arange(at, at + count + len(gone), dtype=np.int64)
-    rows = rows[~np.isin(rows, gone)][:count] if len(gone) else rows
+    rejected_rows = np.fromiter((r.row for r in bad if r.row >= at), np.int64)
+    rows = np.arange(at, at + count + len(rejected_rows), dtype=np.int64)
+    rows = rows[~np.isin(rows, rejected_rows)][:count] if len(rejected_rows) else rows
     return rows, int(rows[-1]) + 1 if len(rows) else at
 
 

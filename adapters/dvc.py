@@ -48,13 +48,15 @@ def detect(source: Source) -> list[FormatClaim]:
         files += _resolved(out, stores, stated)
     config = {f.name for f in source.files if ".dvc/" in f.name or f.name.endswith(".dvcignore")}
     stores_within = tuple(s.rstrip("/") + "/" for s in stores if not is_url(s))
-    kept = [f for f in source.files if f not in stated and f.name not in config]
-    kept = [f for f in kept if not os.path.abspath(f.path).startswith(stores_within)] if stores_within else kept
-    named = replace(source, files=tuple(sorted([*kept, *files], key=lambda f: f.name)), folder=True)
-    taken, _ = claims(marked_source(named))
-    left = {f.name for f in source.files} - {f.name for f in kept}
+    remaining = [f for f in source.files if f not in stated and f.name not in config]
+    remaining = (
+        [f for f in remaining if not os.path.abspath(f.path).startswith(stores_within)] if stores_within else remaining
+    )
+    named = replace(source, files=tuple(sorted([*remaining, *files], key=lambda f: f.name)), folder=True)
+    data_claims, _ = claims(marked_source(named))
+    left = {f.name for f in source.files} - {f.name for f in remaining}
     over = tuple((name, "DVC's own file") for name in sorted(left))
-    return [*taken, FormatClaim(_NoRows(), (), 1.0, f"DVC at {root}", passed_over=over)]
+    return [*data_claims, FormatClaim(_NoRows(), (), 1.0, f"DVC at {root}", passed_over=over)]
 
 
 @dataclass(frozen=True)

@@ -86,12 +86,12 @@ def only_beside(shard: Shard, column: str) -> Shard:
     """
     clips = [f for f in shard.files if media.column_for(f.name) == column]
     stems = {path_of(f.name)[-1] for f in clips}
-    kept = [
+    beside = [
         f
         for f in shard.files
         if media.column_for(f.name) != column and (stem_of_sidecar(f.name) in stems or may_be_list(f.name))
     ]
-    return replace(shard, files=(*clips, *kept))
+    return replace(shard, files=(*clips, *beside))
 
 
 def _place(part: tuple[str, str]) -> tuple[str, int, str]:
@@ -148,7 +148,7 @@ def detect(source: Source) -> list[FormatClaim]:
     if not pictures or left > len(pictures) * SHARE:
         return []
     labels = "captions" if captions else _how_labelled(pictures)
-    kept = (*pictures, *metadata, *captions)
+    folder_files = (*pictures, *metadata, *captions)
     joined = [(f.name, "names the pictures") for f in metadata]
     joined += [(f.name, "the caption of the picture of the same name") for f in captions]
     passed = tuple((f.name, "tells about the data") for f in source.files if is_about(f.name))
@@ -160,7 +160,9 @@ def detect(source: Source) -> list[FormatClaim]:
     }[labels]
     evidence = f"{len(pictures)} pictures, " + ("a metadata file" if metadata else how)
     return [
-        FormatClaim(ImageFolder(labels), kept, 1.0, evidence, kind="image", passed_over=passed, joined=tuple(joined))
+        FormatClaim(
+            ImageFolder(labels), folder_files, 1.0, evidence, kind="image", passed_over=passed, joined=tuple(joined)
+        )
     ]
 
 

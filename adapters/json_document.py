@@ -247,8 +247,8 @@ def _under_key(document: dict[str, Any]) -> list[Any] | None:
     rows = _listed(document[key], key)
     if not beside:
         return rows
-    taken = {name for row in rows if isinstance(row, dict) for name in row}
-    beside = {(f"document.{k}" if k in taken else k): v for k, v in beside.items()}
+    names = {name for row in rows if isinstance(row, dict) for name in row}
+    beside = {(f"document.{k}" if k in names else k): v for k, v in beside.items()}
     return [{**row, **beside} if isinstance(row, dict) else row for row in rows]
 
 

@@ -42,8 +42,8 @@ def detect(source: Source) -> list[FormatClaim]:
             file=missing[0].name,
         )
     real = {file.name: file for file in there}
-    taken, _ = claims(replace(source, files=tuple(real.get(f.name, f) for f in source.files)))
-    return taken
+    data_claims, _ = claims(replace(source, files=tuple(real.get(f.name, f) for f in source.files)))
+    return data_claims
 
 
 def pointer(file: SourceFile) -> tuple[str, int] | None:

@@ -86,7 +86,7 @@ class MediaTable:
         """Returns the rows from `first` on with their media. Rows whose media are missing or damaged become rejects."""
         files = {file.path: file for row_media in wanted for file in row_media if file is not None}
         data = {f.path: content for f, content in members.contents(list(files.values()), self.max_bytes, inflate=False)}
-        kept: list[int] = []
+        indices: list[int] = []
         rejects: list[Reject] = []
         column: list[Any] = []
         for row, (value, row_media) in enumerate(zip(values, wanted, strict=True)):
@@ -96,11 +96,11 @@ class MediaTable:
             if fault:
                 rejects.append(Reject(shard.origin, int(chunk.rows[first + row]), fault))
                 continue
-            kept.append(first + row)
+            indices.append(first + row)
             media_here = [{"bytes": data[f.path], "path": f.name} for f in row_media if f is not None]
             column.append(media_here if isinstance(value, list) else (media_here[0] if media_here else None))
-        batch = self._with_media(chunk.batch.take(array_of(np.array(kept, np.int64))), column)
-        return SourceChunk(batch, chunk.rows[kept], tuple(rejects))
+        batch = self._with_media(chunk.batch.take(array_of(np.array(indices, np.int64))), column)
+        return SourceChunk(batch, chunk.rows[indices], tuple(rejects))
 
     def _fault(self, value: object, file: SourceFile | None, data: dict[str, bytes | None]) -> str:
         if file is None:
@@ -152,15 +152,15 @@ def detect(source: Source) -> list[FormatClaim]:
         return []
     claims = []
     over: list[tuple[str, str]] = []
-    asked = _asked(source)
+    joins = _asked(source)
     tables = [f for f in source.files if io.extension(f.name) in _FORMATS]
-    for table in tables if len(tables) <= MAX_TABLES or asked else ():
+    for table in tables if len(tables) <= MAX_TABLES or joins else ():
         fmt = _FORMATS.get(io.extension(table.name), "")
-        key = next((key for names, key in asked if names.names(table.name)), "")
+        key = next((key for names, key in joins if names.names(table.name)), "")
         if (
             not fmt
             or is_about(table.name)
-            or (asked and not key)
+            or (joins and not key)
             or (is_metadata(table.name) and has_file_names(table))
         ):
             continue

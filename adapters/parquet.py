@@ -95,16 +95,16 @@ class Parquet:
             yield chunk_of(pa.record_batch({}), row, rejects)
             return
         folders = batches.partitions(shard.name)
-        unit, lost = self._times(files, group)
-        lost += row
-        if len(lost):
-            rejects = tuple(Reject(shard.origin, int(each), int96.REASON) for each in lost)
+        unit, inexact = self._times(files, group)
+        inexact += row
+        if len(inexact):
+            rejects = tuple(Reject(shard.origin, int(each), int96.REASON) for each in inexact)
             yield chunk_of(pa.record_batch({}), row, rejects)
         for batch in self._row_group(files, group, unit):
             rows = np.arange(row, row + batch.num_rows, dtype=np.int64)
             row += batch.num_rows
-            if len(lost):
-                keep = np.isin(rows, lost, invert=True)
+            if len(inexact):
+                keep = np.isin(rows, inexact, invert=True)
                 batch, rows = batch.take(array_of(np.flatnonzero(keep))), rows[keep]
             if batch.num_rows:
                 yield SourceChunk(batches.with_partitions(batch, folders), rows)
@@ -318,7 +318,7 @@ def _validate(batch: pa.RecordBatch, name: str, group: int) -> None:
 
 def detect(source: Source) -> list[FormatClaim]:
     """Claims files named .parquet or .pq, and files of any name that begin with Parquet's magic bytes."""
-    begun = {f for f in source.files if io.raw_head(f.path, 4) == _MAGIC}
-    named = [f for f in source.files if io.extension(f.name) in ("parquet", "pq") and f not in begun]
-    files = tuple(f for f in source.files if f in begun.union(without_impostors(named)))
+    parquet_files = {f for f in source.files if io.raw_head(f.path, 4) == _MAGIC}
+    named = [f for f in source.files if io.extension(f.name) in ("parquet", "pq") and f not in parquet_files]
+    files = tuple(f for f in source.files if f in parquet_files.union(without_impostors(named)))
     return [FormatClaim(Parquet(), files, 1.0, "the content is Parquet")] if files else []

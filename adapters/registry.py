@@ -104,10 +104,10 @@ def claims(source: Source, only: str = "") -> tuple[list[FormatClaim], Source]:
     that format (a card's `adapter:`, or `--format`).
     """
     if only:
-        found = _detect(format_named(only), source)
-        return found, _without(source, found)
-    taken, rest = _Asking(source).claims()
-    return without_notes(taken), rest
+        format_claims = _detect(format_named(only), source)
+        return format_claims, _without(source, format_claims)
+    accepted, rest = _Asking(source).claims()
+    return without_notes(accepted), rest
 
 
 class _Asking:
@@ -166,8 +166,8 @@ class _Asking:
         """Accepts these claims. If they take files of bids, the packages make new bids."""
         self._taken += found
         self._rest = _without(self._rest, found)
-        gone = {name for claim in found for name in _names_of(claim)}
-        if any(gone & {f.name for f in bid.files} for bid in self._bids):
+        claimed = {name for claim in found for name in _names_of(claim)}
+        if any(claimed & {f.name for f in bid.files} for bid in self._bids):
             self._bids = plugin_claims(self._plugins, self._rest)
 
 
@@ -192,8 +192,8 @@ def _names_of(claim: FormatClaim) -> set[str]:
 
 def _without(source: Source, found: Sequence[FormatClaim]) -> Source:
     """Returns the source without the files that these claims account for."""
-    gone = {name for claim in found for name in _names_of(claim)}
-    return replace(source, files=tuple(f for f in source.files if f.name not in gone)) if gone else source
+    claimed = {name for claim in found for name in _names_of(claim)}
+    return replace(source, files=tuple(f for f in source.files if f.name not in claimed)) if claimed else source
 
 
 def adapter_named(name: str, **options: object) -> Adapter:

@@ -78,9 +78,9 @@ class Text:
         for texts, rejects in self._units(shard):
             rows = [n for n in range(first, first + len(texts)) if n not in rejects]
             first += len(texts)
-            kept = [t for n, t in enumerate(texts, first - len(texts)) if n not in rejects]
+            valid = [t for n, t in enumerate(texts, first - len(texts)) if n not in rejects]
             chunk = SourceChunk(
-                pa.RecordBatch.from_pydict({"text": pa.array(kept, pa.large_string())}),
+                pa.RecordBatch.from_pydict({"text": pa.array(valid, pa.large_string())}),
                 np.array(rows, dtype=np.int64),
                 tuple(Reject(shard.origin, n, why) for n, why in rejects.items() if n >= start),
             )
@@ -207,8 +207,8 @@ def detect(source: Source) -> list[FormatClaim]:
     single = len(source.files) == 1 and not source.folder
     about = [] if single else [f for f in source.files if is_about(f.name)]
     about_names = {f.name for f in about}
-    asked = [f for f in source.files if f.name not in about_names]
-    texts = _texts(asked, plain=source.options.get("as") == "text")
+    text_files = [f for f in source.files if f.name not in about_names]
+    texts = _texts(text_files, plain=source.options.get("as") == "text")
     if not texts and about and len(about) == len(source.files):
         return []
     groups: dict[str, list[SourceFile]] = {}
@@ -244,10 +244,10 @@ def _texts(files: Sequence[SourceFile], *, plain: bool) -> list[SourceFile]:
             named.setdefault(suffix, []).append(file)
         elif plain or (_is_odd(suffix, file.name) and format_of_extension(suffix) is None):
             unnamed.append(file)
-    taken = set(_proses(unnamed, plain=plain))
+    proses = set(_proses(unnamed, plain=plain))
     for group in named.values():
-        taken.update(_most_like_the_first(group, plain=plain))
-    return [f for f in files if f in taken]
+        proses.update(_most_like_the_first(group, plain=plain))
+    return [f for f in files if f in proses]
 
 
 def _most_like_the_first(files: list[SourceFile], *, plain: bool) -> list[SourceFile]:

@@ -79,13 +79,13 @@ class Warc:
                     f"{shard.name}: no WARC record before byte {stream.position}.", remedy="Fetch it again."
                 )
             size = int(length)
-            held = size <= self.max_bytes
-            block = stream.read(size) if held else b""
-            if (len(block) if held else stream.skip(size)) < size:
+            fits = size <= self.max_bytes
+            block = stream.read(size) if fits else b""
+            if (len(block) if fits else stream.skip(size)) < size:
                 raise SourceDamagedError(
                     f"{shard.name}: the record at byte {stream.position} is cut.", remedy="Fetch it again."
                 )
-            yield headers, block if held else None
+            yield headers, block if fits else None
 
 
 ADAPTER = Warc
@@ -173,7 +173,7 @@ def _body(content: bytes, fields: dict[str, str], limit: int) -> bytes:
 
 
 def _unchunked(content: bytes) -> bytes:
-    got, at = [], 0
+    pieces, at = [], 0
     while (end := content.find(b"\r\n", at)) >= 0:
         try:
             size = int(content[at:end].split(b";")[0], 16)
@@ -181,9 +181,9 @@ def _unchunked(content: bytes) -> bytes:
             return content
         if size <= 0:
             break
-        got.append(content[end + 2 : end + 2 + size])
+        pieces.append(content[end + 2 : end + 2 + size])
         at = end + 4 + size
-    return b"".join(got)
+    return b"".join(pieces)
 
 
 def detect(source: Source) -> list[FormatClaim]:

@@ -29,10 +29,10 @@ def absent_media(source: Source, samples: Sequence[_Sample], *, ask: bool) -> tu
 
     Raises ChoiceNeededError if such a column would be the media of the samples and `ask` is set.
     """
-    held = {parts(file.name)[-1] for file in source.files}
-    found: dict[tuple[str, str], Warned] = {}
+    names = {parts(file.name)[-1] for file in source.files}
+    warnings_by_file: dict[tuple[str, str], Warned] = {}
     for mapping, chunk, shard in samples:
-        for column, name in _names_of_media(chunk, shard, held):
+        for column, name in _names_of_media(chunk, shard, names):
             medium = column_for(name)
             message = (
                 f"{shard.origin}: the column {column!r} names {medium} files that the source does not hold, such as "
@@ -43,10 +43,10 @@ def absent_media(source: Source, samples: Sequence[_Sample], *, ask: bool) -> tu
                     message,
                     remedy=f"Choose: --as {mapping.kind} (samples with the names alone) | --as tabular (rows of a table)",
                 )
-            found.setdefault(
+            warnings_by_file.setdefault(
                 (shard.name, column), Warned("ABSENT_MEDIA", message, "Add the folder that holds them, too.")
             )
-    return tuple(found.values())
+    return tuple(warnings_by_file.values())
 
 
 def _names_of_media(chunk: SourceChunk, shard: Shard, held: set[str]) -> Iterator[tuple[str, str]]:

@@ -164,13 +164,13 @@ def ingest(
     plan = prepared.plan
     options: dict[str, Any] = {"workers": workers, "scheduler": scheduler, "flags": flags, "progress": progress}
     try:
-        with writing(home, f"add {plan.name}") as held, downloaded(plan, prepared.source):
-            results = check_limit(run(plan, held, runner=runner, **options), plan, held)
+        with writing(home, f"add {plan.name}") as leased, downloaded(plan, prepared.source):
+            results = check_limit(run(plan, leased, runner=runner, **options), plan, leased)
             if check:
-                check_stored(plan, held, results)
+                check_stored(plan, leased, results)
             return publish(
                 plan,
-                held,
+                leased,
                 results,
                 replaces=prepared.replaces if replace_existing else None,
                 dedup=dedup,

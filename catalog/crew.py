@@ -31,13 +31,13 @@ def run_beside(
     sizes = {unit.number: _size(unit) for unit in units}
     crew: dict[Connection[Any, Any], ForkServerProcess] = {}
     notes: dict[ForkServerProcess, Any] = {}
-    begun: list[ForkServerProcess] = []
+    workers_started: list[ForkServerProcess] = []
     try:
         for _ in range(min(workers, len(units))):
             connection, process, notes_here = _started(plan, home)
             crew[connection] = process
             notes[process] = notes_here
-            begun.append(process)
+            workers_started.append(process)
         while crew:
             for ready in wait(list(crew)):
                 assert isinstance(ready, Connection)
@@ -58,7 +58,7 @@ def run_beside(
     finally:
         for process in crew.values():
             process.terminate()
-        for process in begun:
+        for process in workers_started:
             process.join()
             # The parent removes the staged files of a worker that was stopped before it could do so.
             home.drop_staged(process.pid or 0)

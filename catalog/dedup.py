@@ -99,12 +99,12 @@ def without_duplicates(home: Home, manifest: Manifest, *, near: bool, compressio
         writer = BlockWriter(home, schema, manifest.block_rows, compression=compression or None)
         row = 0
         for block in _blocks(home, manifest, file):
-            kept = block.filter(pa.array(mine[row : row + block.num_rows]))
+            unique = block.filter(pa.array(mine[row : row + block.num_rows]))
             row += block.num_rows
-            if kept.num_rows:
-                writer.write(kept)
+            if unique.num_rows:
+                writer.write(unique)
         done = writer.close()
         if done is not None:
             files.append(StoredFile(done.sha256, done.rows, done.bytes, file.source, file.split, file.config))
-    gone = int(len(keep) - keep.sum())
-    return Manifest(tuple(files), manifest.columns, manifest.block_rows, manifest.constants, manifest.about), gone
+    removed = int(len(keep) - keep.sum())
+    return Manifest(tuple(files), manifest.columns, manifest.block_rows, manifest.constants, manifest.about), removed

@@ -114,8 +114,8 @@ def _webdataset(revision: Revision, entry: Entry, out: str) -> int:
                 labels = sample.get("label") or []
                 if labels and labels[0]["name"]:
                     record["cls"] = labels[0]["name"].encode()
-                kept = {k: v for k, v in sample.items() if v is not None and k != "text"}
-                record["json"] = orjson.dumps(plain(kept))
+                fields = {k: v for k, v in sample.items() if v is not None and k != "text"}
+                record["json"] = orjson.dumps(plain(fields))
                 sink.write(record)
                 number += 1
         return int(sink.shard)

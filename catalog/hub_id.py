@@ -43,8 +43,8 @@ def resolve_hub(name: str, *, revision: str = "", path: str = "", options: Mappi
         options["default_config"] = default_config(card)
     files = _below(dataset.name, path, files) if path else files
     left_out = tuple((f.name, why) for f in files if (why := why_left_out(f.name)))
-    gone = {rfilename for rfilename, _ in left_out}
-    listed = sorted((f for f in files if f.name not in gone), key=lambda f: in_order(f.name))
+    unread = {rfilename for rfilename, _ in left_out}
+    listed = sorted((f for f in files if f.name not in unread), key=lambda f: in_order(f.name))
     if not [f for f in listed if f.name.lower() != "readme.md"]:
         raise SourceNotFoundError(
             f"{dataset.name} has no data files any more." if not path else f"{dataset.name} has no files at {path}.",

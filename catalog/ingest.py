@@ -286,8 +286,8 @@ def publish(
     added: dict[str, Any] | None = None,
 ) -> Ingested:
     """Makes one revision from the units' files and adds it to the catalog, all or nothing."""
-    with writing(home, f"add {plan.name}") as held:
-        return _publish(plan, held, results, replaces, dedup, about or {}, card or {}, tags, added or {})
+    with writing(home, f"add {plan.name}") as leased:
+        return _publish(plan, leased, results, replaces, dedup, about or {}, card or {}, tags, added or {})
 
 
 def _publish(
@@ -361,7 +361,7 @@ def check_limit(results: list[UnitResult], plan: IngestPlan, home: Home) -> list
     if not plan.limit:
         return results
     left = plan.limit
-    kept: list[UnitResult] = []
+    results_cut: list[UnitResult] = []
     for result in sorted(results, key=lambda r: r.number):
         if left <= 0:
             break
@@ -371,9 +371,9 @@ def check_limit(results: list[UnitResult], plan: IngestPlan, home: Home) -> list
                 break
             files.append(file if file.rows <= left else _cut(home, plan, file, left))
             left -= files[-1].rows
-        taken = sum(f.rows for f in files)
-        kept.append(replace(result, files=tuple(files), rows=taken))
-    return kept
+        rows_so_far = sum(f.rows for f in files)
+        results_cut.append(replace(result, files=tuple(files), rows=rows_so_far))
+    return results_cut
 
 
 def _cut(home: Home, plan: IngestPlan, file: StoredFile, rows: int) -> StoredFile:

@@ -195,18 +195,18 @@ def _first_chunks(adapter: Adapter, shard: Shard, rows: int) -> list[SourceChunk
     """Returns chunks with at least `rows` rows from the shard's start. If the shard is damaged, returns the chunks
     before the damage.
     """
-    got: list[SourceChunk] = []
+    chunks: list[SourceChunk] = []
     count = 0
     try:
         for chunk in guarded(adapter, shard):
-            got.append(replace(chunk, batch=chunk.batch.slice(0, rows), rows=chunk.rows[:rows]))
+            chunks.append(replace(chunk, batch=chunk.batch.slice(0, rows), rows=chunk.rows[:rows]))
             count += chunk.batch.num_rows + len(chunk.rejects)
             if count >= rows:
                 break
     except (SourceDamagedError, SourceTooLargeError):
-        if not any(chunk.batch.num_rows for chunk in got):
+        if not any(chunk.batch.num_rows for chunk in chunks):
             raise
-    return got
+    return chunks
 
 
 def _spread(items: Sequence[Shard], count: int) -> list[Shard]:
@@ -298,14 +298,16 @@ def plan_source(source: Source, name: str, wishes: Wishes) -> IngestPlan:
     source = replace(source, options={**source.options, **stated}) if stated else source
     refuse_error_pages(source.files)
     source = marked_source(source)
-    taken, rest = claims(source, only=wishes.format)
-    if not taken:
+    accepted, rest = claims(source, only=wishes.format)
+    if not accepted:
         raise refusal(source.location, source.files)
     if wishes.encoding:
-        taken = with_encoding(taken, wishes.encoding, source.location)
-    taken = with_table_options(taken, wishes.header, wishes.delimiter, source.location)
-    listed, left_out = split_shards(taken, by, split_by(wishes.config_by, "--config-by"), wishes.config, wishes.split)
-    account = account_of(source, [leaving_out(claim, left_out) for claim in taken], rest, wishes.format)
+        accepted = with_encoding(accepted, wishes.encoding, source.location)
+    accepted = with_table_options(accepted, wishes.header, wishes.delimiter, source.location)
+    listed, left_out = split_shards(
+        accepted, by, split_by(wishes.config_by, "--config-by"), wishes.config, wishes.split
+    )
+    account = account_of(source, [leaving_out(claim, left_out) for claim in accepted], rest, wishes.format)
     parts: list[IngestPart] = []
     samples: list[tuple[IngestPart, SourceChunk, Shard]] = []
     sampled: list[SampledRows] = []
@@ -320,11 +322,11 @@ def plan_source(source: Source, name: str, wishes: Wishes) -> IngestPlan:
             remedy="; ".join(f"{f.name}: {f.reason}" for f in account if f.reason)[:400] or "Check the path.",
         )
     if wishes.ask:
-        check_questions(Planned(source, taken, account, sampled))
-    asked = wishes.ask and not wishes.as_kind and not wishes.fields
-    absent = absent_media(source, [(part.mapping, chunk, shard) for part, chunk, shard in samples], ask=asked)
+        check_questions(Planned(source, accepted, account, sampled))
+    may_ask = wishes.ask and not wishes.as_kind and not wishes.fields
+    absent = absent_media(source, [(part.mapping, chunk, shard) for part, chunk, shard in samples], ask=may_ask)
     kinds = {part.mapping.kind for part in parts}
-    license_ = wishes.license or source.license or next((c.license for c in taken if c.license), "") or "NOASSERTION"
+    license_ = wishes.license or source.license or next((c.license for c in accepted if c.license), "") or "NOASSERTION"
     constants = {"license": license_}
     if len(kinds) == 1:
         constants["kind"] = next(iter(kinds))

@@ -90,10 +90,10 @@ def register(home: Home, prepared: Prepared, *, replace_existing: bool = False) 
     manifest = _manifest(plan, looks, listed, rejected)
     account = with_rows(plan.account, counts)
     revision = manifest.revision
-    with writing(home, f"add {plan.name}") as held:
-        store_manifest(held, manifest, rejects_as_lines(rejects), dataset=plan.name, account=encode(account))
+    with writing(home, f"add {plan.name}") as leased:
+        store_manifest(leased, manifest, rejects_as_lines(rejects), dataset=plan.name, account=encode(account))
         entry = published(
-            held,
+            leased,
             entry_of(
                 plan,
                 revision,
@@ -197,15 +197,15 @@ def _counted(part: IngestPart, file: _File) -> tuple[list[int], list[Reject]]:
     row = 0
     adapter = Parquet(columns=_mapped_columns(part.mapping, meta))
     for group in range(meta.num_row_groups):
-        kept = 0
+        samples = 0
         for chunk in adapter.row_group(file.shard, meta, group, row):
             rejects += chunk.rejects
             if not chunk.batch.num_rows:
                 continue
             normalised = forms.apply(part.mapping, chunk, file.shard)
-            kept += normalised.batch.num_rows
+            samples += normalised.batch.num_rows
             rejects += normalised.rejects
-        counts.append(kept)
+        counts.append(samples)
         row += meta.row_group(group).num_rows
     return counts, rejects
 

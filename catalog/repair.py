@@ -191,11 +191,11 @@ def _drop_unowned(home: Home, report: Report, out: Repaired) -> None:
     for digest in sorted({f.revision for f in unowned}):
         faults = [f for f in unowned if f.revision == digest]
         if {f.kind for f in faults} <= {"rejects", "files"}:
-            gone = {f.file for f in faults}
-            kept = without(open_revision(home, digest), gone)
-            for name in gone:
+            damaged = {f.file for f in faults}
+            rest = without(open_revision(home, digest), damaged)
+            for name in damaged:
                 home.remove(name)
-            home.put(manifest_name(digest), kept.encode())
+            home.put(manifest_name(digest), rest.encode())
             what = " and ".join(sorted(_BESIDE[f.kind] for f in faults))
             out.lost.append(f"The {what} of revision {digest[:12]}…, which no dataset has now, are lost.")
         else:

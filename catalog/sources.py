@@ -89,22 +89,22 @@ def _chosen(source: Source) -> Source:
     chosen = chosen_of(source)
     of_members = not any(chosen.names(file.name) for file in source.files)
     kept: list[SourceFile] = []
-    gone: list[tuple[str, str]] = []
+    left_out: list[tuple[str, str]] = []
     for file in source.files:
         reason = chosen.why_not(file.name)
         if reason.startswith("not in") and _stays(file.name, of_members):
             reason = ""
         if reason:
-            gone.append((file.name, reason))
+            left_out.append((file.name, reason))
         else:
             kept.append(file)
     if all(_stays(file.name, False) for file in kept):
         names = ", ".join(one_line(file.name, 60) for file in source.files[:5])
         raise SourceNotFoundError(
-            f"{source.location}: the patterns leave no file ({gone[0][1]}).",
+            f"{source.location}: the patterns leave no file ({left_out[0][1]}).",
             remedy=f"Change the pattern; there are: {names}.",
         )
-    return replace(source, files=tuple(kept), left_out=(*source.left_out, *gone))
+    return replace(source, files=tuple(kept), left_out=(*source.left_out, *left_out))
 
 
 def _stays(name: str, of_members: bool) -> bool:

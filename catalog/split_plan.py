@@ -117,14 +117,14 @@ def split_shards(
 def _asked_for(
     listed: list[tuple[FormatClaim, list[Shard]]], config: str, split: str
 ) -> list[tuple[FormatClaim, list[Shard]]]:
-    asked = [
+    matching = [
         (claim, [s for s in shards if split in ("", s.split) and config in ("", s.config)]) for claim, shards in listed
     ]
     there = sorted({(s.config, s.split) for _, shards in listed for s in shards})
-    if there and not any(shards for _, shards in asked):
+    if there and not any(shards for _, shards in matching):
         known = ", ".join("/".join(filter(None, pair)) or "one without a name" for pair in there[:50])
         raise InvalidOptionError("No such config or split.", remedy=f"There are: {known}.")
-    return [(claim, shards) for claim, shards in asked if shards]
+    return [(claim, shards) for claim, shards in matching if shards]
 
 
 def row_parts(chunks: Sequence[SourceChunk], shards: Sequence[Shard], by: SplitBy, config_by: str) -> RowParts:

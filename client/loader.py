@@ -237,17 +237,17 @@ class _Steps:
         loader, dataset = self._loader, self._loader.dataset
         if not steps and not loader.num_workers:
             return  # Without workers, the pass in this process applies the bans itself.
-        begun = dataset.state_dict()
+        before = dataset.state_dict()
         dataset.seek(self._after[-1])
         dataset.skip(steps)
         after = dataset.state_dict()
         self._batches = iter(())  # dropping the iterator ends its workers
         loader._loader._iterator = None  # this ends persistent workers too
-        if after["epoch"] == begun["epoch"]:
+        if after["epoch"] == before["epoch"]:
             self._batches = iter(loader._loader)
             self._after[-1] = after["position"]
         loader._state = after
-        dataset._standing.start, dataset._standing.epoch = begun["position"], begun["epoch"]
+        dataset._standing.start, dataset._standing.epoch = before["position"], before["epoch"]
 
     def _count(self, batch: Any, waited: float) -> None:
         self.progress.waited += waited
@@ -258,7 +258,7 @@ class _Steps:
 
     def __next__(self) -> Any:
         fetcher = None if self._fetcher is None else self._fetcher()
-        held = 0 if fetcher is None else len(fetcher.batches)
+        prefetched = 0 if fetcher is None else len(fetcher.batches)
         began = time.monotonic()
         try:
             position, batch = next(self._batches)
@@ -270,9 +270,13 @@ class _Steps:
             raise
         # Without a length, Lightning requests a batch before it delivers the previous one. The batches that it still holds are
         # not trained on yet.
-        given = position if fetcher is None or getattr(fetcher, "length", None) is not None else self._after[-1 - held]
+        delivered_to = (
+            position
+            if fetcher is None or getattr(fetcher, "length", None) is not None
+            else self._after[-1 - prefetched]
+        )
         self._after.append(position)
-        self._loader._state = {**self._start, **self._loader.dataset._lasting_state(), "position": given}
+        self._loader._state = {**self._start, **self._loader.dataset._lasting_state(), "position": delivered_to}
         if self._loader.num_workers:
             self._count(batch, time.monotonic() - began)
         return batch

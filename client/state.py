@@ -35,11 +35,11 @@ def summary(recipe: Recipe, taken: int = 0) -> str:
     """
     body = orjson.loads(_shortened(recipe).to_json())
     for left_out in _LEFT_OUT:
-        kept = {
+        fields = {
             **body,
             "sources": [{k: v for k, v in s.items() if k not in left_out} for s in body["sources"]],
         }
-        packed = base64.b85encode(zlib.compress(orjson.dumps(kept), 9)).decode()
+        packed = base64.b85encode(zlib.compress(orjson.dumps(fields), 9)).decode()
         if len(packed) + taken <= _SUMMARY_BYTES:
             return packed
     return ""

@@ -156,12 +156,12 @@ class TokenFile:
         by_digest: dict[str, Principal] = {}
         by_certificate: dict[str, Principal] = {}
         for token, principal in zip(tokens, read, strict=True):
-            for key, held in (("sha256", by_digest), ("certificate", by_certificate)):
+            for key, principals in (("sha256", by_digest), ("certificate", by_certificate)):
                 name = str(token.get(key, "")).lower() if key == "sha256" else str(token.get(key, ""))
-                if key in token and name in held:
+                if key in token and name in principals:
                     raise _file_error(self._path, f"two entries have the {key} of {principal.id!r}", "Join them.")
                 if key in token:
-                    held[name] = principal
+                    principals[name] = principal
         self._by_digest, self._by_certificate = by_digest, by_certificate
 
     def _principal(self, token: Mapping[str, Any]) -> Principal:

@@ -85,9 +85,9 @@ class Calls:
 
     def follow(self, stream: StreamProgress) -> None:
         """Attaches the stream to the current request, so that the audit log records at its end how much it has sent."""
-        asked = CURRENT.get()
-        if asked is not None:
-            asked.stream = stream
+        request_in_progress = CURRENT.get()
+        if request_in_progress is not None:
+            request_in_progress.stream = stream
 
     # --- Open streams
 
@@ -151,8 +151,12 @@ class Calls:
         """Counts a running call that is not a stream. Raises LimitError at once if too many calls run."""
         if self._calls.total() >= self.limits.calls:
             raise reached("calls", self.limits.calls, "The server has reached its limit of calls.")
-        asked = CURRENT.get()
-        caller = asked.principal if asked is not None and asked.principal not in ("", "anyone") else peer
+        request_in_progress = CURRENT.get()
+        caller = (
+            request_in_progress.principal
+            if request_in_progress is not None and request_in_progress.principal not in ("", "anyone")
+            else peer
+        )
         if self._calls[caller] >= self.limits.calls_per_token:
             raise reached("calls_per_token", self.limits.calls_per_token, "The caller has reached its limit of calls.")
         self._calls[caller] += 1

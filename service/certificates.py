@@ -85,13 +85,13 @@ class Certificates:
             pair = (pems["tls-key"], pems["tls-cert"])
             return grpc.ssl_server_certificate_configuration([pair], pems.get("client-ca"))
 
-        taken = [self._pems]
+        in_use = [self._pems]
 
         def fetched() -> Any:
             self.reload()
-            if taken[0] is self._pems:
+            if in_use[0] is self._pems:
                 return None
-            taken[0] = self._pems
+            in_use[0] = self._pems
             return told()
 
         return grpc.dynamic_ssl_server_credentials(told(), fetched, "client-ca" in self._files)

@@ -268,10 +268,10 @@ class Engine:
         gathers samples for several messages at a time, up to `end`: finding and picking many samples costs little more than a few.
         """
         key = (opened.digest, opened.columns, lane, start, stop, face)
-        held = self._messages.get(key)
-        if held is not None:
+        cached = self._messages.get(key)
+        if cached is not None:
             self.metrics.cache_hits.inc()
-            return held
+            return cached
         if (
             key in self._making
             or start >= stop
@@ -414,7 +414,11 @@ class Engine:
 
 def _caller() -> str:
     """Returns the caller of a request, whose turn the request takes: its token, or its connection if there are no tokens."""
-    asked = CURRENT.get()
-    if asked is None:
+    request_in_progress = CURRENT.get()
+    if request_in_progress is None:
         return ""
-    return asked.principal if asked.principal not in ("", "anyone") else asked.peer
+    return (
+        request_in_progress.principal
+        if request_in_progress.principal not in ("", "anyone")
+        else request_in_progress.peer
+    )

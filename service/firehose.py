@@ -133,11 +133,11 @@ class Firehose:
             async def alive() -> None:
                 await reading.send(context.write, _beat(reading))
 
-            held = await calls.claims.take(claim, principal.id, alive)
+            claim_held = await calls.claims.take(claim, principal.id, alive)
             try:
                 await self._serve(reading, opened, context)
             finally:
-                calls.claims.leave(held, sent_away=reading.ended is not Ended.COMPLETE)
+                calls.claims.leave(claim_held, sent_away=reading.ended is not Ended.COMPLETE)
         finally:
             calls.left(FIREHOSE, principal)
 
@@ -212,12 +212,12 @@ class Firehose:
 
     def _at_positions(self, principal: Principal, request: pb.GetSamplesRequest) -> bytes:
         opened = self._calls.opened(principal, request.recipe_json, "", request.columns)
-        asked = np.array(request.positions, dtype=np.int64)
+        positions = np.array(request.positions, dtype=np.int64)
         length = opened.stream.length
-        if asked.min() < 0 or (length is not None and asked.max() >= length):
+        if positions.min() < 0 or (length is not None and positions.max() >= length):
             remedy = "Positions begin with 0." if length is None else f"It has {length} positions."
             raise OutOfRangeError("A position lies outside the stream.", remedy=remedy)
-        return _samples(opened, _gathered(opened, asked))
+        return _samples(opened, _gathered(opened, positions))
 
     def _by_ids(self, principal: Principal, request: pb.GetSamplesRequest) -> bytes:
         if any(len(sample) != 16 for sample in request.ids):

@@ -56,10 +56,10 @@ def principal_of(calls: Calls, context: grpc.aio.ServicerContext[Any, Any]) -> P
 
 def of_request(principal: Principal) -> Principal:
     """Returns the principal together with its current request. Notes the principal's id in the request, for the audit log."""
-    asked = CURRENT.get()
-    if asked is not None:
-        asked.principal = principal.id
-    return replace(principal, asked=asked)
+    request_in_progress = CURRENT.get()
+    if request_in_progress is not None:
+        request_in_progress.principal = principal.id
+    return replace(principal, asked=request_in_progress)
 
 
 def told_to(calls: Calls, error: BaseException, *, near: bool) -> errors.CholineDataError:
@@ -107,9 +107,9 @@ async def failed(calls: Calls, context: grpc.aio.ServicerContext[Any, Any], erro
         forget(error)
         forget(cause)
         calls.metrics.refused.labels(public_error.reason).inc()
-        asked = CURRENT.get()
-        if asked is not None:
-            calls.audit.refused(asked, public_error)
+        request_in_progress = CURRENT.get()
+        if request_in_progress is not None:
+            calls.audit.refused(request_in_progress, public_error)
         await status.abort(context, public_error, cursor=cursor)
     except grpc.aio.AbortError:
         raise
@@ -174,20 +174,20 @@ def streaming(calls: Calls, work: Streaming) -> grpc.RpcMethodHandler[Any, Any]:
     """Makes the gRPC handler of a method with many responses. `work` writes the responses itself."""
 
     async def handle(raw: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        asked = Asked(_action(work), context.peer())
-        CURRENT.set(asked)
+        new_request = Asked(_action(work), context.peer())
+        CURRENT.set(new_request)
         try:
             with calls.holding(len(raw)):
                 calls.check_size(raw)
                 await work(raw, context)
-            calls.audit.ended(asked, "ended")
+            calls.audit.ended(new_request, "ended")
         except asyncio.CancelledError:
-            calls.audit.ended(asked, "cancelled")
+            calls.audit.ended(new_request, "cancelled")
             raise
         except Exception as error:  # noqa: BLE001 - the edge: becomes a status, its text stays here
             cause = error.cause if isinstance(error, CutError) else error
             if _left(context, cause):
-                calls.audit.ended(asked, "cancelled")
+                calls.audit.ended(new_request, "cancelled")
                 return
             await failed(calls, context, error)
 

@@ -130,13 +130,13 @@ class HttpFace(WebFace):
 
     def _recorded(self, outcome: str | errors.CholineDataError) -> None:
         """Records the outcome of the request in the audit log."""
-        asked = CURRENT.get()
-        if asked is None:
+        request_in_progress = CURRENT.get()
+        if request_in_progress is None:
             return
         if isinstance(outcome, str):
-            self._calls.audit.ended(asked, outcome)
+            self._calls.audit.ended(request_in_progress, outcome)
         else:
-            self._calls.audit.refused(asked, outcome)
+            self._calls.audit.refused(request_in_progress, outcome)
 
     async def _send(self, reading: Reading, opened: Opened, writer: asyncio.StreamWriter) -> None:
         """Sends the samples as HTTP chunks. A stream that is cut has no final chunk, and its last line has the cursor. After a

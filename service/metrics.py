@@ -20,18 +20,18 @@ class ServerMetrics:
         from prometheus_client import CollectorRegistry, Counter, Gauge
 
         self.registry = CollectorRegistry()
-        made: dict[str, Any] = {"registry": self.registry}
-        self.streams = Gauge("choline_streams", "Streams open now.", ["face"], **made)
-        self.rows = Counter("choline_rows", "Samples sent.", ["face"], **made)
-        self.bytes = Counter("choline_bytes", "Bytes sent.", ["face"], **made)
-        self.stalls = Counter("choline_stalls", "Streams dropped because their reader did not read.", **made)
-        self.refused = Counter("choline_refused", "Requests refused.", ["reason"], **made)
-        self.ends = Counter("choline_ends", "Streams ended on purpose.", ["reason"], **made)
-        self.cache_hits = Counter("choline_message_cache_hits", "Messages that were encoded already.", **made)
-        self.cache_misses = Counter("choline_message_cache_misses", "Messages that were encoded.", **made)
-        self.audit_failures = Counter("choline_audit_failures", "Requests that could not be recorded.", **made)
-        self._loads = Gauge("choline_window_loads", "Windows read from the store.", **made)
-        self._loaded = Gauge("choline_window_bytes", "Bytes of the windows read from the store.", **made)
+        created: dict[str, Any] = {"registry": self.registry}
+        self.streams = Gauge("choline_streams", "Streams open now.", ["face"], **created)
+        self.rows = Counter("choline_rows", "Samples sent.", ["face"], **created)
+        self.bytes = Counter("choline_bytes", "Bytes sent.", ["face"], **created)
+        self.stalls = Counter("choline_stalls", "Streams dropped because their reader did not read.", **created)
+        self.refused = Counter("choline_refused", "Requests refused.", ["reason"], **created)
+        self.ends = Counter("choline_ends", "Streams ended on purpose.", ["reason"], **created)
+        self.cache_hits = Counter("choline_message_cache_hits", "Messages that were encoded already.", **created)
+        self.cache_misses = Counter("choline_message_cache_misses", "Messages that were encoded.", **created)
+        self.audit_failures = Counter("choline_audit_failures", "Requests that could not be recorded.", **created)
+        self._loads = Gauge("choline_window_loads", "Windows read from the store.", **created)
+        self._loaded = Gauge("choline_window_bytes", "Bytes of the windows read from the store.", **created)
 
     def window_loads(self, loads: int, size: int) -> None:
         """Sets how many windows, and how many bytes of them, have been read so far."""
@@ -53,12 +53,12 @@ class Collected:
         from prometheus_client.core import Metric
         from prometheus_client.samples import Sample
 
-        made: dict[str, Metric] = {}
+        created: dict[str, Metric] = {}
         for number, values in of_workers:
             for name, documentation, kind, samples in values:
-                metric = made.setdefault(name, Metric(name, documentation, kind))
+                metric = created.setdefault(name, Metric(name, documentation, kind))
                 metric.samples += [Sample(s, {**labels, "worker": str(number)}, value) for s, labels, value in samples]
-        self._made = list(made.values())
+        self._made = list(created.values())
 
     def collect(self) -> list[Any]:
         """Returns the metrics, for the encoders of prometheus_client."""

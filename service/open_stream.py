@@ -57,8 +57,10 @@ class Reading:
         self._target = min(target, MAX_MESSAGE)
         self._face = face
         self._recheck = recheck
-        asked = CURRENT.get()
-        self._share = FairShare(calls.turns.connection(asked.peer) if asked else None, proven=False)
+        request_in_progress = CURRENT.get()
+        self._share = FairShare(
+            calls.turns.connection(request_in_progress.peer) if request_in_progress else None, proven=False
+        )
         self._taken = 0
         self._gathered = Gathered()
         self._inline = opened.direct is not None or opened.packed

@@ -33,10 +33,10 @@ class MessageCache:
 
     def get(self, key: tuple[object, ...]) -> tuple[frames.Framed, ...] | None:
         """Returns the messages of this key, or None if they are not cached."""
-        held = self._held.get(key)
-        if held is not None:
+        messages = self._held.get(key)
+        if messages is not None:
             self._held.move_to_end(key)
-        return held
+        return messages
 
     def put(self, key: tuple[object, ...], messages: tuple[frames.Framed, ...]) -> None:
         """Caches the messages, and drops the least recently used ones if there are too many bytes."""
@@ -45,8 +45,8 @@ class MessageCache:
         self._held[key] = messages
         self._bytes += sum(len(m.frame) for m in messages)
         while self._bytes > self.limit and len(self._held) > 1:
-            _, gone = self._held.popitem(last=False)
-            self._bytes -= sum(len(m.frame) for m in gone)
+            _, evicted = self._held.popitem(last=False)
+            self._bytes -= sum(len(m.frame) for m in evicted)
 
 
 class Gathered:

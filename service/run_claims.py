@@ -55,9 +55,9 @@ class RunClaims:
         while True:
             busy = False
             try:
-                held = self._opened().take(claim, owner)
-                if held is not None:
-                    return held
+                lock = self._opened().take(claim, owner)
+                if lock is not None:
+                    return lock
             except BlockingIOError:
                 busy = True
             except OSError as error:

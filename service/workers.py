@@ -38,20 +38,20 @@ def reserved(host: str, port: int, flag: str = "--port") -> tuple[socket.socket,
     Returns the socket and the port.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    held = socket.socket(family, socket.SOCK_STREAM)
+    bound = socket.socket(family, socket.SOCK_STREAM)
     try:
         if port:  # SO_REUSEPORT must not share another server's port by accident
             with socket.socket(family, socket.SOCK_STREAM) as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind((host.strip("[]"), port))
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        held.bind((host.strip("[]"), port))
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        bound.bind((host.strip("[]"), port))
     except OSError as error:
         from choline_data.service.web import in_use
 
-        held.close()
+        bound.close()
         raise in_use(host, port, flag) from error
-    return held, int(held.getsockname()[1])
+    return bound, int(bound.getsockname()[1])
 
 
 class _Link:
@@ -71,8 +71,8 @@ class _Link:
 
     def _run(self) -> None:
         try:
-            with open(0, "rb", closefd=False) as asked:
-                while line := asked.readline():
+            with open(0, "rb", closefd=False) as requests:
+                while line := requests.readline():
                     server = self._server
                     values = [] if server is None else server.calls.metrics.values()
                     sys.stdout.buffer.write(orjson.dumps({"number": int(line), "values": values}) + b"\n")
@@ -112,9 +112,9 @@ class _Worker:
         assert self.process.stdout is not None
         while line := await self.process.stdout.readline():
             reply = orjson.loads(line)
-            asked = self._asked.pop(reply["number"], None)
-            if asked is not None and not asked.done():
-                asked.set_result(reply["values"])
+            future = self._asked.pop(reply["number"], None)
+            if future is not None and not future.done():
+                future.set_result(reply["values"])
 
     async def values(self) -> list[Any]:
         """Returns the worker's metrics, or an empty list if the worker does not answer within SCRAPE_SECONDS."""
@@ -199,10 +199,10 @@ class _Parent:
                     listening = asyncio.ensure_future(worker.listen())
                     if not ready.done():
                         ready.set_result(None)
-                gone = asyncio.ensure_future(child.wait())
-                await asyncio.wait({gone, stop}, return_when=asyncio.FIRST_COMPLETED)
-                if not gone.done():
-                    await self._end(child, gone)
+                exit_status = asyncio.ensure_future(child.wait())
+                await asyncio.wait({exit_status, stop}, return_when=asyncio.FIRST_COMPLETED)
+                if not exit_status.done():
+                    await self._end(child, exit_status)
                     return
                 if not ready.done():
                     ready.set_exception(InvalidOptionError("A worker did not start.", remedy="Its log says why."))
@@ -286,6 +286,6 @@ class _Parent:
             await asyncio.gather(*keepers, return_exceptions=True)
             if face is not None:
                 await face.stop()
-            for held in self._held:
-                held.close()
+            for bound in self._held:
+                bound.close()
         return int(self._failed)

@@ -91,28 +91,28 @@ def json_object(pieces: Sequence[pa.Array | Piece], rows: int) -> pa.Array:
     if not pieces:
         return pa.nulls(rows, TEXT)
     parts: list[pa.Array | str] = ["{"]
-    begun: pa.Array | None = None  # mask of the rows that already have a key; unused when all rows have a key
+    has_key: pa.Array | None = None  # mask of the rows that already have a key; unused when all rows have a key
     everywhere = False
     for piece in pieces:
         if everywhere:
             comma: pa.Array | str = ","
-        elif begun is None:
+        elif has_key is None:
             comma = ""
         else:
-            comma = pc.if_else(begun, constant(",", TEXT), constant("", TEXT))
+            comma = pc.if_else(has_key, constant(",", TEXT), constant("", TEXT))
         if isinstance(piece, tuple):
             everywhere = True
             parts += [comma, *piece]
         elif piece.null_count:
             there = pc.is_valid(piece)
             piece = filled(concat(comma, piece), "")
-            begun = there if begun is None else pc.or_(begun, there)
+            has_key = there if has_key is None else pc.or_(has_key, there)
             parts.append(piece)
         else:
             everywhere = True
             parts += [comma, piece]
     objects = concat(*parts, "}")
-    return objects if everywhere else pc.if_else(begun, objects, constant(None, TEXT))
+    return objects if everywhere else pc.if_else(has_key, objects, constant(None, TEXT))
 
 
 def concat(*parts: pa.Array | str) -> pa.Array:

@@ -148,9 +148,9 @@ def _overridden(
     for candidate in found:
         form = FORMS.get(candidate.mapping.form)
         if form and own <= {*form.required, *form.optional}:
-            kept = [(r, c) for r, c in candidate.mapping.fields if r not in roles and c not in taken]
-            if set(form.required) <= roles | {r for r, _ in kept}:
-                fields = (*pairs, *kept)
+            other_fields = [(r, c) for r, c in candidate.mapping.fields if r not in roles and c not in taken]
+            if set(form.required) <= roles | {r for r, _ in other_fields}:
+                fields = (*pairs, *other_fields)
                 return [Candidate(replace(candidate.mapping, fields=fields), 1.0, (*candidate.evidence, "--map"))]
     kinds = {
         form: kind for form, kind in rules.KIND_OF_FORM.items() if not as_kind or kind == ALIASES.get(as_kind, as_kind)

@@ -157,8 +157,8 @@ def _media(look: Look) -> Iterable[Find]:
         text = look.find(words, lambda c, column=column: c.name != column and _is_caption(c))  # type: ignore[misc]
         inner = "" if text else _inside(look, words)
         label = look.find(_CLASSES, lambda c, column=column, text=text: c.name not in (column, text))  # type: ignore[misc]
-        asked = look.text("question", "query") if look.find(("answer", "answers")) else ""
-        if asked:
+        question = look.text("question", "query") if look.find(("answer", "answers")) else ""
+        if question:
             score = 0.85
         fields = [("media", column)]
         if text or inner:
@@ -166,10 +166,10 @@ def _media(look: Look) -> Iterable[Find]:
         if label:
             fields.append(("label", label))
         yield Find(kind, "media", fields, score, f"{column} holds {kind}s")
-        if asked:
+        if question:
             answer = look.find(("answer", "answers"))
-            vqa = [("question", asked), ("answer", answer), ("media", column)]
-            yield Find("qa", "qa", vqa, 0.96, f"{asked} asks about {column}")
+            vqa = [("question", question), ("answer", answer), ("media", column)]
+            yield Find("qa", "qa", vqa, 0.96, f"{question} asks about {column}")
         return
 
 

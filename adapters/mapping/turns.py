@@ -63,9 +63,9 @@ def read(value: Any) -> Talk:
         return Talk([(("user", "assistant")[i % 2], v) for i, v in enumerate(value)], [{} for _ in value])
     value = flat_turns(value)
     if all(isinstance(v, list) and len(v) == 2 and not any(isinstance(s, dict) for s in v) for v in value):
-        said = [s for pair in value for s in zip(("user", "assistant"), pair, strict=True)]
-        said = [(role, text if text is None or isinstance(text, str) else dumps(text)) for role, text in said]
-        return Talk(said, [{} for _ in said])
+        pieces = [s for pair in value for s in zip(("user", "assistant"), pair, strict=True)]
+        pieces = [(role, text if text is None or isinstance(text, str) else dumps(text)) for role, text in pieces]
+        return Talk(pieces, [{} for _ in pieces])
     if not all(isinstance(v, dict) for v in value):
         return Talk(fault="mixes turns with other values")
     return _turns(value)
@@ -155,8 +155,8 @@ def _transcript(text: str) -> Talk:
     if not marks or marks[0].start() > 0:
         return Talk([("user", text)], [{}]) if text else Talk(fault="is empty")
     ends = [mark.start() for mark in marks[1:]] + [len(text)]
-    said = [(role_of(m.group(1)) or "user", text[m.end() : end]) for m, end in zip(marks, ends, strict=True)]
-    return Talk([(role, content) for role, content in said], [{} for _ in said])
+    turns = [(role_of(m.group(1)) or "user", text[m.end() : end]) for m, end in zip(marks, ends, strict=True)]
+    return Talk([(role, content) for role, content in turns], [{} for _ in turns])
 
 
 def as_array(talks: list[Talk]) -> pa.Array:

@@ -82,15 +82,15 @@ def with_header(text: str, first: int, last: int, extension: str = "", delimiter
     lines = _LINES.findall(text.replace("\r", "\n") if returns else text)
     if last >= len(lines) or not lines[first - 1].strip():
         return None
-    found = _sniffed([lines[first - 1], *lines[last : last + _MOST_LINES]], delimiter or DELIMITERS, extension)
-    names = tuple(cells(lines[first - 1], found.delimiter, spaced=found.blank_after))
-    width = len(found.names)
+    dialect_read = _sniffed([lines[first - 1], *lines[last : last + _MOST_LINES]], delimiter or DELIMITERS, extension)
+    names = tuple(cells(lines[first - 1], dialect_read.delimiter, spaced=dialect_read.blank_after))
+    width = len(dialect_read.names)
     if len(names) == width - 1:
         names = ("row_name", *names)
     if len(names) != width:
         return None
     named = tuple(name if name else f"column_{at}" for at, name in enumerate(names))
-    plain = replace(found, doubt="", choices=(), texts=frozenset())
+    plain = replace(dialect_read, doubt="", choices=(), texts=frozenset())
     return replace(plain, names=named, skip=last, above=first - 1, header=True, returns=returns)
 
 
@@ -116,9 +116,9 @@ def with_foot(dialect: Dialect, text: str) -> Dialect:
     if dialect.delimiter == " " or len(dialect.names) < 2:
         return dialect
     lines = _LINES.findall(text)[dialect.skip :]
-    found = _read(lines, dialect.delimiter, spaced=dialect.blank_after, most=len(lines))
-    foot = foot_of(found.rows, TableHead(dialect.names, 0))
-    return replace(dialect, foot=tuple((found.starts[row] + dialect.skip, reason) for row, reason in foot))
+    dialect_read = _read(lines, dialect.delimiter, spaced=dialect.blank_after, most=len(lines))
+    foot = foot_of(dialect_read.rows, TableHead(dialect.names, 0))
+    return replace(dialect, foot=tuple((dialect_read.starts[row] + dialect.skip, reason) for row, reason in foot))
 
 
 def _moved(choice: str, lines: int) -> str:

@@ -20,9 +20,9 @@ def document(path: str, name: str, *, limit: int = MAX_DOCUMENT_BYTES) -> Any:
     Raises SourceTooLargeError above `limit` bytes, and SourceDamagedError if the content is not JSON.
     """
     remedy = "Split it, or export it as JSON Lines."
-    got = content(path, name, limit=limit, what="a JSON document", remedy=remedy)
+    data = content(path, name, limit=limit, what="a JSON document", remedy=remedy)
     try:
-        return checked_loads(got.removeprefix(b"\xef\xbb\xbf"))
+        return checked_loads(data.removeprefix(b"\xef\xbb\xbf"))
     except ValueError as error:
         raise SourceDamagedError(f"{name}: {error}.", remedy="Export the file again.") from error
 

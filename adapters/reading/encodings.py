@@ -184,16 +184,16 @@ def _is_mostly_utf8(sample: bytes) -> bool:
 def sample_of(pieces: list[bytes]) -> bytes:
     """Returns different lines with non-ASCII bytes, about equally many from each piece: enough of them to detect an encoding."""
     share = SAMPLE_BYTES // max(len(pieces), 1)
-    kept: dict[bytes, None] = {}
+    lines: dict[bytes, None] = {}
     for piece in pieces:
         left = share
         for match in re.finditer(rb"[^\n]*[\x80-\xff][^\n]*\n?", piece):
             line = match.group()[:left]
-            left -= len(line) if line not in kept else 0
-            kept.setdefault(line)
+            left -= len(line) if line not in lines else 0
+            lines.setdefault(line)
             if left <= 0:
                 break
-    return b"".join(kept)
+    return b"".join(lines)
 
 
 def choice_needed(name: str, decision: EncodingDecision) -> ChoiceNeededError:

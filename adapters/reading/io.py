@@ -64,12 +64,12 @@ def content(
     path: str, name: str = "", *, limit: int = 512 << 20, what: str = "a file", remedy: str = "Split it."
 ) -> bytes:
     """Returns the file's whole decompressed content. Raises SourceTooLargeError with this remedy above `limit` bytes."""
-    got = bytearray()
+    data = bytearray()
     for piece in pieces(path, name):
-        got += piece
-        if len(got) > limit:
+        data += piece
+        if len(data) > limit:
             raise SourceTooLargeError(f"{name or path}: {what} of more than {limit >> 20} MiB.", remedy=remedy)
-    return bytes(got)
+    return bytes(data)
 
 
 class Heads(Protocol):
@@ -103,15 +103,15 @@ def head(path: str, limit: int = HEAD_BYTES) -> bytes:
     known = _at_hand(path)
     if known is not None and not compression_of(known):
         return known[:limit]
-    got = b""
+    data = b""
     try:
         for piece in pieces(path):
-            got += piece
-            if len(got) >= limit:
+            data += piece
+            if len(data) >= limit:
                 break
     except SourceDamagedError:
         pass
-    return got[:limit]
+    return data[:limit]
 
 
 def raw_head(path: str, limit: int = 512) -> bytes:
@@ -145,14 +145,14 @@ def line_blocks(
     With a range, reads the lines whose first byte lies in [start, end). `recode` converts the pieces to UTF-8. If the file
     is damaged, yields the whole lines before the damage and then raises SourceDamagedError.
     """
-    held: list[bytes] = []  # consecutive pieces, joined only once
+    waiting: list[bytes] = []  # consecutive pieces, joined only once
     size = skipped = 0
     stream = recode(_range(path, name, start, end))
     while True:
         try:
             piece = next(stream, b"")
         except SourceDamagedError:
-            block, _ = _whole_lines(held)
+            block, _ = _whole_lines(waiting)
             if block:
                 yield block
             raise
@@ -169,30 +169,30 @@ def line_blocks(
             skipped = 0
             piece = piece[at + 1 :]
         seen, size = size, size + len(piece)
-        held.append(piece)
+        waiting.append(piece)
         if size < BLOCK_BYTES:
             continue
         if seen >= BLOCK_BYTES:  # The earlier pieces have no line end, so only this piece can have one.
             at = piece.find(b"\n")
             if at >= 0 and seen + at > max_row_bytes:
                 yield seen + at
-                held = [piece[at + 1 :]]
-                size = len(held[0])
+                waiting = [piece[at + 1 :]]
+                size = len(waiting[0])
                 continue
-            block, rest = _whole_lines(held) if at >= 0 else (b"", held)
+            block, rest = _whole_lines(waiting) if at >= 0 else (b"", waiting)
         else:
-            block, rest = _whole_lines(held)
+            block, rest = _whole_lines(waiting)
         if block:
             yield block
-            held = rest
+            waiting = rest
             size -= len(block)
         elif size > max_row_bytes:
             skipped, size = size, 0
-            held = []
+            waiting = []
     if skipped:
         yield skipped
     elif size:
-        yield b"".join(held)
+        yield b"".join(waiting)
 
 
 def _whole_lines(held: list[bytes]) -> tuple[bytes, list[bytes]]:
@@ -215,14 +215,14 @@ def _endless(name: str, limit: int) -> SourceTooLargeError:
 def _range(path: str, name: str, start: int, end: int) -> Iterator[bytes]:
     """Yields the bytes of the lines whose first byte lies in [start, end)."""
     at = max(start - 1, 0)
-    begun = start == 0
+    in_range = start == 0
     for piece in pieces(path, name, at):
         here, at = at, at + len(piece)
-        if not begun:
+        if not in_range:
             cut = piece.find(b"\n")
             if cut < 0:
                 continue
-            here, piece, begun = here + cut + 1, piece[cut + 1 :], True
+            here, piece, in_range = here + cut + 1, piece[cut + 1 :], True
             if end >= 0 and here >= end:
                 return
         if end >= 0 and at >= end:

@@ -45,7 +45,7 @@ _PATTERNS = (
 
 def why_left_out(name: str) -> str:
     """Returns the reason why a file or a folder with this name is never data. "" if it may be data."""
-    if any(name == kept or name.endswith("/" + kept) for kept in _KEPT):
+    if any(name == exempt or name.endswith("/" + exempt) for exempt in _KEPT):
         return ""
     for part in name.replace("!/", "/").split("/"):
         if reason := _reason_of(part):

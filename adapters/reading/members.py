@@ -226,14 +226,14 @@ def contents(
 def _whole(file: SourceFile, limit: int, inflate: bool) -> bytes | None:
     if file.size > limit and not inflate:
         return None
-    got: list[bytes] = []
+    parts_read: list[bytes] = []
     if inflate:
         for piece in plain_files.file_pieces(file.path, file.name):
-            got.append(piece)
+            parts_read.append(piece)
             limit -= len(piece)
             if limit < 0:
                 return None
-        return b"".join(got)
+        return b"".join(parts_read)
     with plain_files.open_file(file.path) as raw:
         data = raw.read(limit + 1)
     return data if len(data) <= limit else None

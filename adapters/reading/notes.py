@@ -22,17 +22,17 @@ def without_notes(claims: Sequence[FormatClaim]) -> list[FormatClaim]:
         return list(claims)
     rows = [file for claim in claims if not _is_prose(claim.adapter) for file in claim.files]
     stems, folders = set(map(_stem, rows)), {folder for file in rows for folder in _folders_of(file)}
-    kept: list[FormatClaim] = []
+    remaining: list[FormatClaim] = []
     notes: list[SourceFile] = []
     for claim in claims:
         if _is_prose(claim.adapter) and all(_is_note(file, stems, folders) for file in claim.files):
             notes += claim.files
         else:
-            kept.append(claim)
-    if not kept or len(notes) > MAX_NOTES:
+            remaining.append(claim)
+    if not remaining or len(notes) > MAX_NOTES:
         return list(claims)
     described = tuple((file.name, "a note beside the data") for file in notes)
-    return [replace(kept[0], described=kept[0].described + described), *kept[1:]]
+    return [replace(remaining[0], described=remaining[0].described + described), *remaining[1:]]
 
 
 _DESCRIPTORS = re.compile(
@@ -56,8 +56,8 @@ def _without_descriptors(claims: Sequence[FormatClaim]) -> list[FormatClaim]:
     if not descriptors or descriptors == rows:
         return list(claims)
     described = tuple((name, "an object that describes the files beside it") for name in sorted(descriptors))
-    kept = [replace(c, files=tuple(f for f in c.files if f.name not in descriptors)) for c in claims]
-    return [replace(kept[0], described=kept[0].described + described), *kept[1:]]
+    remaining = [replace(c, files=tuple(f for f in c.files if f.name not in descriptors)) for c in claims]
+    return [replace(remaining[0], described=remaining[0].described + described), *remaining[1:]]
 
 
 def _is_prose(adapter: Adapter) -> bool:

@@ -59,7 +59,7 @@ def shard_bytes(path: str, name: str, codec: str = "", size: int = -1) -> bytes:
 
 
 def _packed_bytes(path: str, name: str) -> bytes:
-    got: list[bytes] = []
+    blocks: list[bytes] = []
     total = 0
     for piece in io.pieces(path, name):
         total += len(piece)
@@ -68,8 +68,8 @@ def _packed_bytes(path: str, name: str) -> bytes:
                 f"{name} is above {MAX_SHARD_BYTES:,} bytes (MAX_SHARD_BYTES).",
                 remedy="Write smaller shards.",
             )
-        got.append(piece)
-    return b"".join(got)
+        blocks.append(piece)
+    return b"".join(blocks)
 
 
 def cells(data: bytes, name: str, sizes: Sequence[int | None], start: int) -> Iterator[tuple[int, list[bytes]]]:

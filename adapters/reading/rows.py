@@ -86,17 +86,17 @@ class SourceRows:
         )
 
     def _reject_surrogates(self) -> None:
-        kept = []
+        valid = []
         for at, values in enumerate(self._values):
             bad = next((name for name, value in values.items() if _has_surrogate(value)), None)
             if bad is None:
-                kept.append(at)
+                valid.append(at)
             else:
                 self.reject(self._numbers[at], f"{bad}: a lone surrogate, which is no character", self._files[at])
         self._rejects.sort(key=lambda r: r.row)
-        self._values = [self._values[at] for at in kept]
-        self._numbers = [self._numbers[at] for at in kept]
-        self._files = [self._files[at] for at in kept]
+        self._values = [self._values[at] for at in valid]
+        self._numbers = [self._numbers[at] for at in valid]
+        self._files = [self._files[at] for at in valid]
 
 
 def _of_one_type(values: Sequence[Any], kind: pa.DataType | None) -> pa.Array | None:

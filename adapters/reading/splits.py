@@ -206,7 +206,7 @@ def settled(shards: Sequence[Shard], files: Sequence[SourceFile], by: SplitBy) -
     by_path = {f.path: f for f in files}
     members = [f"{s.name}!/{s.member}" for s in shards if s.member]
     tables = _named(members, free=True) if members and by.how == "names" else {}
-    kept: list[Shard] = []
+    with_splits: list[Shard] = []
     out: dict[str, str] = {}
     for shard in shards:
         file = by_path.get(shard.path, SourceFile(shard.path, shard.name, split=shard.split))
@@ -216,9 +216,9 @@ def settled(shards: Sequence[Shard], files: Sequence[SourceFile], by: SplitBy) -
         if split == NO_SPLIT:
             out |= dict.fromkeys([f.name for f in shard.files if f.split == NO_SPLIT] or [shard.name], WHY_NO_SPLIT)
             continue
-        kept.append(replace(shard, split=split, config=shard.config or file.config))
-    _refuse_unclear(kept)
-    return kept, out
+        with_splits.append(replace(shard, split=split, config=shard.config or file.config))
+    _refuse_unclear(with_splits)
+    return with_splits, out
 
 
 WHY_NO_SPLIT = "its name has no split, but names beside it have one; --split-by file reads it as a split of its own"
@@ -231,9 +231,9 @@ _ANSWERS = (
 def leaving_out(claim: FormatClaim, reasons: Mapping[str, str]) -> FormatClaim:
     """Returns the claim without these files, which are left out for these reasons. Files that are joined to others stay."""
     joined = dict(claim.joined)
-    gone = {f.name: reasons[f.name] for f in claim.files if f.name in reasons and f.name not in joined}
-    files = tuple(f for f in claim.files if f.name not in gone)
-    return replace(claim, files=files, passed_over=(*claim.passed_over, *gone.items()))
+    left_out = {f.name: reasons[f.name] for f in claim.files if f.name in reasons and f.name not in joined}
+    files = tuple(f for f in claim.files if f.name not in left_out)
+    return replace(claim, files=files, passed_over=(*claim.passed_over, *left_out.items()))
 
 
 def with_training(shards: Sequence[Shard]) -> list[Shard]:

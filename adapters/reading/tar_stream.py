@@ -59,18 +59,18 @@ class PieceStream:
             self._at = 0
             if not self._piece:
                 return memoryview(b"")
-        got = memoryview(self._piece)[self._at : self._at + count]
-        self._at += len(got)
-        self.position += len(got)
-        return got
+        piece = memoryview(self._piece)[self._at : self._at + count]
+        self._at += len(piece)
+        self.position += len(piece)
+        return piece
 
     def read(self, count: int) -> bytes:
         """Returns `count` bytes, fewer only at the end."""
-        got: list[memoryview] = []
+        pieces: list[memoryview] = []
         while count > 0 and (some := self._some(count)):
-            got.append(some)
+            pieces.append(some)
             count -= len(some)
-        return b"".join(got)
+        return b"".join(pieces)
 
     def skip(self, count: int) -> int:
         """Passes over `count` bytes and returns how many there were."""

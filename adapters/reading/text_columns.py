@@ -106,9 +106,9 @@ def chunks(table: Table, pieces: Iterator[bytes], name: str) -> Iterator[SourceC
             names = [*table.names[: whole.num_columns], *whole.schema.names[len(table.names) :]]
             batch = whole.rename_columns(names) if not table.header and table.names else whole
             count = batch.num_rows
-            taken = {r.row for r in bad}
-            spare = np.arange(at, at + count + len(taken), dtype=np.int64)
-            rows = spare[~np.isin(spare, np.fromiter(taken, np.int64, len(taken)))][:count]
+            rejected = {r.row for r in bad}
+            spare = np.arange(at, at + count + len(rejected), dtype=np.int64)
+            rows = spare[~np.isin(spare, np.fromiter(rejected, np.int64, len(rejected)))][:count]
             at = int(rows[-1]) + 1 if count else at
             batch, keep, wrong = _typed(batch, rows, table, name)
             rejects, bad[:] = sorted([*bad, *wrong], key=lambda r: r.row), []

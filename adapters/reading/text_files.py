@@ -32,9 +32,9 @@ def encoding_of(path: str, name: str, option: str = "", *, rare: float = 0.0) ->
     Raises ChoiceNeededError if the encoding is not clear. But if at most the share `rare` of the first lines has non-ASCII
     bytes, the answer is UTF-8: an adapter that rejects lines then names those that are not.
     """
-    asked = asked_for(option, name)
-    if asked:
-        return asked
+    stated = asked_for(option, name)
+    if stated:
+        return stated
     head = io.head(path)
     if head.isascii() and 0 not in head and 0x1B not in head:
         return "utf-8"
@@ -52,18 +52,18 @@ def encoding_of(path: str, name: str, option: str = "", *, rare: float = 0.0) ->
 
 def _sample(path: str) -> bytes:
     """Lines with non-ASCII bytes from the whole file, or from its first SCANNED_BYTES."""
-    kept: list[bytes] = []
+    lines: list[bytes] = []
     size = 0
     try:
         for piece in io.pieces(path):
-            part = sample_of([piece if not kept else piece[piece.find(b"\n") + 1 :]])
-            kept.append(part[: 16 << 10] if size else part)
+            part = sample_of([piece if not lines else piece[piece.find(b"\n") + 1 :]])
+            lines.append(part[: 16 << 10] if size else part)
             size += len(piece)
             if size >= SCANNED_BYTES:
                 break
     except SourceDamagedError:  # The adapter meets the same error when it reads the file, and reports it.
         pass
-    return sample_of([part for part in kept if part])
+    return sample_of([part for part in lines if part])
 
 
 def with_file_encodings(adapter: object, shards: Sequence[Shard]) -> list[Shard]:
@@ -123,11 +123,11 @@ def texts(pieces: Iterator[bytes], name: str, encoding: str) -> Iterator[str]:
         data = piece or b""
         if is_utf8 and not offset and data.startswith(codecs.BOM_UTF8):
             data, offset = data[len(codecs.BOM_UTF8) :], len(codecs.BOM_UTF8)
-        held = decoder.getstate()[0]
+        unread = decoder.getstate()[0]
         try:
             text = decoder.decode(data, not more)
         except UnicodeDecodeError as error:
-            raise not_decodable(name, encoding, held + data, error.start, offset - len(held)) from error
+            raise not_decodable(name, encoding, unread + data, error.start, offset - len(unread)) from error
         # A search for one byte is many times as fast as a search for two bytes.
         if is_utf8 and 0x1B in data and _ESCAPE in data and b"\x1b(" in data:
             place = data.find(_ESCAPE)

@@ -121,5 +121,7 @@ def step_of(row_bytes: int) -> int:
 
 def batch_of(columns: Mapping[str, np.ndarray], where: str) -> pa.RecordBatch:
     """Returns slices of arrays as one batch."""
-    made = [pair for name, array in columns.items() for pair in fields_of(name, array, where)]
-    return pa.RecordBatch.from_arrays([array for _, array in made], schema=pa.schema([field for field, _ in made]))
+    columns_made = [pair for name, array in columns.items() for pair in fields_of(name, array, where)]
+    return pa.RecordBatch.from_arrays(
+        [array for _, array in columns_made], schema=pa.schema([field for field, _ in columns_made])
+    )

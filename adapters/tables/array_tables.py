@@ -104,31 +104,31 @@ def _solved(prefix: str, rows: Sequence[ArrayInfo], every: Sequence[ArrayInfo], 
 def _rest(
     prefix: str, below: Mapping[str, list[ArrayInfo]], done: Sequence[str], every: Sequence[ArrayInfo], where: str
 ) -> list[ArrayTable]:
-    found: list[ArrayTable] = []
+    tables: list[ArrayTable] = []
     direct: dict[int, list[ArrayInfo]] = {}
     for name, arrays in below.items():
         path = f"{prefix}/{name}" if prefix else name
         if name in done:
             continue
         if any(a.path != path for a in arrays):
-            found += _solved(path, arrays, every, where)
+            tables += _solved(path, arrays, every, where)
         else:
             direct.setdefault(arrays[0].length, []).append(arrays[0])
     for arrays in direct.values():
         _refuse_samples(arrays, where)
         names = [a.path.rsplit("/", 1)[-1] for a in arrays]
-        found.append(
+        tables.append(
             ArrayTable("+".join(a.path for a in arrays[:4]), dict(zip(names, (a.path for a in arrays), strict=True)))
         )
-    return found
+    return tables
 
 
 def _below(prefix: str, rows: Sequence[ArrayInfo]) -> dict[str, list[ArrayInfo]]:
     """Returns the arrays by the name of the group or array directly below the prefix."""
-    found: dict[str, list[ArrayInfo]] = {}
+    by_folder: dict[str, list[ArrayInfo]] = {}
     for a in rows:
-        found.setdefault(a.path[len(prefix) + bool(prefix) :].split("/", 1)[0], []).append(a)
-    return found
+        by_folder.setdefault(a.path[len(prefix) + bool(prefix) :].split("/", 1)[0], []).append(a)
+    return by_folder
 
 
 def _alike(below: Mapping[str, list[ArrayInfo]]) -> tuple[str, ...]:

@@ -108,10 +108,10 @@ def _piece(dataset: Any, at: int, end: int) -> np.ndarray:
 
 
 def _structured(fields: Mapping[str, np.ndarray], count: int) -> np.ndarray:
-    made = np.empty(count, [(name, field.dtype, field.shape[1:]) for name, field in fields.items()])
+    array = np.empty(count, [(name, field.dtype, field.shape[1:]) for name, field in fields.items()])
     for name, field in fields.items():
-        made[name] = field
-    return made
+        array[name] = field
+    return array
 
 
 def _texts(piece: np.ndarray) -> np.ndarray:
@@ -120,9 +120,9 @@ def _texts(piece: np.ndarray) -> np.ndarray:
         decoded = [value.decode() if isinstance(value, bytes) else value for value in values]
     except UnicodeDecodeError:
         decoded = values
-    made = np.empty(len(decoded), object)
-    made[:] = decoded
-    return made.reshape(piece.shape)
+    texts = np.empty(len(decoded), object)
+    texts[:] = decoded
+    return texts.reshape(piece.shape)
 
 
 def _datasets(file: Any, name: str) -> list[ArrayInfo]:
@@ -130,7 +130,7 @@ def _datasets(file: Any, name: str) -> list[ArrayInfo]:
     import h5py
 
     _refuse_others(file.attrs, name)
-    found: list[ArrayInfo] = []
+    infos: list[ArrayInfo] = []
 
     def visit(path: str, item: Any) -> None:
         _refuse_others(item.attrs, name)
@@ -149,12 +149,12 @@ def _datasets(file: Any, name: str) -> list[ArrayInfo]:
             )
         if item.dtype.kind == "O" and h5py.check_ref_dtype(item.dtype) is not None:
             raise SourceFormatError(f"{name}: {path} holds references.", remedy=_AS_TABLE.format("h5py"))
-        if len(found) == MAX_DATASETS:
+        if len(infos) == MAX_DATASETS:
             raise SourceFormatError(f"{name} has more than {MAX_DATASETS:,} datasets.", remedy=_AS_TABLE.format("h5py"))
-        found.append(ArrayInfo(path, item.shape or (), str(item.dtype)))
+        infos.append(ArrayInfo(path, item.shape or (), str(item.dtype)))
 
     file.visititems(visit)
-    return found
+    return infos
 
 
 def _refuse_others(attributes: Any, name: str) -> None:

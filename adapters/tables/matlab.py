@@ -69,8 +69,8 @@ def _variables(path: str, name: str) -> Mapping[str, Any]:
                 f"{name}: {one_line(variable, 60)} has the shape {shape}, above {MAX_BYTES:,} bytes (MAX_BYTES).",
                 remedy="Save it as .npy or HDF5, which are read in pieces.",
             )
-    found: Mapping[str, Any] = scipy_io.loadmat(path)
-    return {key: value for key, value in found.items() if not key.startswith("__")}
+    variables: Mapping[str, Any] = scipy_io.loadmat(path)
+    return {key: value for key, value in variables.items() if not key.startswith("__")}
 
 
 def _arrays(values: Mapping[str, Any], where: str, depth: int = 0) -> Iterator[tuple[str, np.ndarray]]:
@@ -96,15 +96,15 @@ def _called(value: object) -> str:
 
 def _cells(value: np.ndarray) -> np.ndarray:
     """Returns the cells of a cell array as one axis: texts and single numbers as such, other arrays as lists."""
-    made = np.empty(value.size, object)
+    cells = np.empty(value.size, object)
     for at, cell in enumerate(value.ravel(order="F")):
         if isinstance(cell, np.ndarray) and cell.dtype.fields is None:
-            made[at] = cell.tolist() if cell.size != 1 else cell.item()
+            cells[at] = cell.tolist() if cell.size != 1 else cell.item()
             if cell.dtype.kind == "U" and cell.size == 0:
-                made[at] = ""
+                cells[at] = ""
         else:
-            made[at] = cell
-    return made
+            cells[at] = cell
+    return cells
 
 
 def _rows(arrays: Mapping[str, np.ndarray], where: str) -> int:

@@ -93,9 +93,13 @@ def _read(read: Any, path: str, options: Mapping[str, Any]) -> Iterator[pa.Recor
     offset = 0
     while True:
         frame, _ = read(path, row_offset=offset, row_limit=rows, **options)
-        labels = {name: found for name, found in about.variable_value_labels.items() if name in frame.columns}
+        labels = {
+            name: value_labels for name, value_labels in about.variable_value_labels.items() if name in frame.columns
+        }
         if partly is None:
-            partly = {name for name, found in labels.items() if set(frame[name].dropna().unique()) - set(found)}
+            partly = {
+                name for name, value_labels in labels.items() if set(frame[name].dropna().unique()) - set(value_labels)
+            }
         if len(frame):
             columns = [_column(name, frame[name], about, labels.get(name), name in partly) for name in frame.columns]
             yield pa.RecordBatch.from_arrays([array for _, array in columns], schema=pa.schema([f for f, _ in columns]))

@@ -39,19 +39,19 @@ class Fasta:
 
     def _records(self, shard: Shard) -> Iterator[TextRecord]:
         header, parts, size = "", list[str](), 0
-        begun = False
+        in_sequence = False
         for line in lines_of(shard, self.encoding):
             if line.startswith(">"):
-                if begun:
+                if in_sequence:
                     yield self._record(header, parts, size)
-                header, parts, size, begun = line[1:], [], len(line), True
+                header, parts, size, in_sequence = line[1:], [], len(line), True
             elif line.strip() and not line.startswith(";"):
-                if not begun:
+                if not in_sequence:
                     raise damaged(shard.name, "the first sequence has no line that begins with '>'")
                 size += len(line)
                 if size <= self.max_bytes:
                     parts.append("".join(line.split()))
-        if begun:
+        if in_sequence:
             yield self._record(header, parts, size)
 
     def _record(self, header: str, parts: list[str], size: int) -> TextRecord:

@@ -34,7 +34,9 @@ def difference(row: SourceRow, sample: Mapping[str, Any], fields: Mapping[str, s
     `fields` are the mapping's roles by column.
     """
     extra = json.loads(sample["extra"]) if sample.get("extra") else {}
-    held = [value for value in _leaves([{k: v for k, v in sample.items() if k not in _OWN}, extra]) if value != ""]
+    values_stored = [
+        value for value in _leaves([{k: v for k, v in sample.items() if k not in _OWN}, extra]) if value != ""
+    ]
     mapped = {column.partition(".")[0].partition("[")[0] for column in fields}
     for column, value in row.values.items():
         if value is None or (isinstance(value, float) and math.isnan(value)):
@@ -46,9 +48,9 @@ def difference(row: SourceRow, sample: Mapping[str, Any], fields: Mapping[str, s
             elif not same(value, extra[column]):
                 return f"its column {column!r} is {_shown(value)}, but {_shown(extra[column])} was stored"
         else:
-            lost = next((leaf for leaf in _leaves(value) if not _found(leaf, held)), None)
-            if lost is not None:
-                return f"{_shown(lost)} of its column {column!r} is not in the sample"
+            missing = next((leaf for leaf in _leaves(value) if not _found(leaf, values_stored)), None)
+            if missing is not None:
+                return f"{_shown(missing)} of its column {column!r} is not in the sample"
     return _invented(row, sample, fields) if row.whole else ""
 
 
@@ -58,9 +60,9 @@ _OWN = ("id", "origin", "extra", "kind", "dataset")
 def _invented(row: SourceRow, sample: Mapping[str, Any], fields: Mapping[str, str]) -> str:
     """Returns the part of the sample that the source's row does not have; "" if there is no such part."""
     texts = [leaf for leaf in _leaves(row.values) if isinstance(leaf, str) and leaf]
-    said = [turn["content"] for turn in sample.get("turns") or () if turn["content"]]
-    said += [sample["text"]] if sample.get("text") else []
-    for content in said:
+    contents = [turn["content"] for turn in sample.get("turns") or () if turn["content"]]
+    contents += [sample["text"]] if sample.get("text") else []
+    for content in contents:
         if texts and not any(text in content or content in text for text in texts):
             return f"{_shown(content)} was stored, but is not in the source"
     columns = [column for column, role in fields.items() if role == "text" and column in row.values]

@@ -47,8 +47,8 @@ def webdataset(files: SourceFiles, adapter: Any, shard: Shard) -> Iterator[Sourc
                 rows.append((key, {}))
             data = archive.extractfile(member)
             rows[-1][1][suffix] = data.read() if data is not None else b""
-    for at, (_, found) in enumerate(rows):
-        yield SourceRow(at, at, {suffix: _as_text(suffix, data) for suffix, data in found.items()}, named=False)
+    for at, (_, members) in enumerate(rows):
+        yield SourceRow(at, at, {suffix: _as_text(suffix, data) for suffix, data in members.items()}, named=False)
 
 
 def _as_text(suffix: str, data: bytes) -> Any:

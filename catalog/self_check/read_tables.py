@@ -40,8 +40,8 @@ def parquet(files: SourceFiles, adapter: Any, shard: Shard) -> Iterator[SourceRo
 
 def _values(batch: pa.RecordBatch) -> list[dict[str, Any]]:
     """Returns the rows without times, which are written in many ways, and for which pyarrow would import pandas."""
-    kept = [field.name for field in batch.schema if not pa.types.is_temporal(field.type)]
-    return list(batch.select(kept).to_pylist())
+    names = [field.name for field in batch.schema if not pa.types.is_temporal(field.type)]
+    return list(batch.select(names).to_pylist())
 
 
 def arrow(files: SourceFiles, adapter: Any, shard: Shard) -> Iterator[SourceRow]:

@@ -71,10 +71,10 @@ class Tokens:
         if chunk.part_of is None:
             return to_format(self.name, chunk.batch, chunk.positions, datasets)
         whole, first = chunk.part_of
-        held = self._held
-        if held is None or held[0] is not whole:
-            held = self._held = (whole, Arrays.of(whole))
-        arrays = held[1].part(first, chunk.batch.num_rows)
+        cached = self._held
+        if cached is None or cached[0] is not whole:
+            cached = self._held = (whole, Arrays.of(whole))
+        arrays = cached[1].part(first, chunk.batch.num_rows)
         return to_format(self.name, chunk.batch, chunk.positions, datasets, arrays=arrays)
 
     def collate(self, rows: list[Any]) -> Any:

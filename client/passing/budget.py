@@ -47,8 +47,8 @@ def samples_a_rank(tokens: npt.NDArray[np.int64], world: int, budget: int) -> in
     most = len(tokens) // world
     ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(tokens)])
     each = np.arange(1, most + 1)
-    held = np.diff(ends[np.outer(each, np.arange(world + 1))], axis=1)
-    over = np.flatnonzero((held > budget).any(axis=1))
+    tokens_held = np.diff(ends[np.outer(each, np.arange(world + 1))], axis=1)
+    over = np.flatnonzero((tokens_held > budget).any(axis=1))
     return max(int(over[0]), 1) if len(over) else None
 
 

@@ -227,8 +227,8 @@ class Pass:
 
     def _rest(self) -> Chunk | None:
         """Returns the rest of the current chunk, or the next chunk."""
-        held, self._held = self._held, None
-        return self._fetch() if held is None else part(held, self._at, held.batch.num_rows)
+        chunk_left, self._held = self._held, None
+        return self._fetch() if chunk_left is None else part(chunk_left, self._at, chunk_left.batch.num_rows)
 
     def skip(self, steps: int) -> None:
         """Skips `steps` steps after the last step yielded. Discards the samples that were read ahead."""
@@ -323,11 +323,11 @@ class Pass:
         If all are banned, returns the next sample that is not banned, because no step is empty.
         """
         if self._bans.ids:
-            kept = self._bans.kept(chunk)
-            left = sum(k.batch.num_rows for k in kept)
+            allowed = self._bans.kept(chunk)
+            left = sum(k.batch.num_rows for k in allowed)
             self.progress.banned += chunk.batch.num_rows - left
             if left < chunk.batch.num_rows:
-                chunk = joined(kept) if kept else self._next_allowed(int(chunk.positions[-1]) + 1)
+                chunk = joined(allowed) if allowed else self._next_allowed(int(chunk.positions[-1]) + 1)
         self._outliers.saw(chunk)
         return chunk
 
@@ -338,9 +338,9 @@ class Pass:
         for start in range(position, position + _MOST_AHEAD, _LOOK_AHEAD):
             positions = np.arange(start, start + _LOOK_AHEAD, dtype=np.int64) % (self._length or 1 << 62)
             chunk = Chunk(self._other().at(positions.tolist()), positions)
-            kept = self._bans.kept(chunk) if self._bans.ids else [chunk]
-            if kept:
-                return part(kept[0], 0, 1)
+            allowed = self._bans.kept(chunk) if self._bans.ids else [chunk]
+            if allowed:
+                return part(allowed[0], 0, 1)
         raise DataError(
             f"Every sample from position {position} on is banned.", remedy="Lift the bans with dataset.unban()."
         )

@@ -23,11 +23,11 @@ class Looked:
 
     def rows(self, name: str, first: int, count: int, made: Callable[[pa.Array], list[Any]]) -> list[Any]:
         """Returns `count` rows of a column, from row `first` on, as a list. `made` converts an Arrow array to a list."""
-        start, held = self._made.get(name, (0, []))
-        if not start <= first <= first + count <= start + len(held):
+        start, values = self._made.get(name, (0, []))
+        if not start <= first <= first + count <= start + len(values):
             column = self._batch[name].slice(first, max(count, self._at_once))
-            start, held = self._made[name] = first, steady(lambda: made(column), self._files)
-        return held[first - start : first - start + count]
+            start, values = self._made[name] = first, steady(lambda: made(column), self._files)
+        return values[first - start : first - start + count]
 
 
 @dataclass(frozen=True)

@@ -178,14 +178,14 @@ class RemoteReader:
         patience = Patience(self._connection, lambda: self._closed != generation, self.endpoint.budget)
         damaged = 0
         while (end is None or index < end) and self._closed == generation:
-            begun = index
+            first_index = index
             try:
                 for chunk in self._once(lane, index, end):
                     index += chunk.batch.num_rows
                     damaged = 0
                     patience.progress()
                     yield chunk
-                if index == begun:
+                if index == first_index:
                     raise UnavailableError("The server ended the stream before its first sample.")
             except grpc.RpcError as raised:
                 error = error_of(raised)

@@ -73,12 +73,12 @@ def read_positions(
         return stream.read_at(wanted)
     ascending, back = np.unique(wanted, return_inverse=True)
     at_once = int(min(max(PART_BYTES // max(stream.mean_row_bytes(), 1.0), 1), MOST_AT_ONCE))
-    parts, held = [], 0
+    parts, size = [], 0
     for start in range(0, len(ascending), at_once):
         pause()
         parts.append(stream.read_at(ascending[start : start + at_once]))
-        held += parts[-1].nbytes
-        if most_bytes is not None and held > most_bytes:
+        size += parts[-1].nbytes
+        if most_bytes is not None and size > most_bytes:
             raise TooManyBytesError
     batch = parts[0] if len(parts) == 1 else pa.concat_batches(parts)
     if np.array_equal(ascending, wanted):

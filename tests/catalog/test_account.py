@@ -114,7 +114,7 @@ def test_patterns_choose_files_and_members(tmp_path: Path, messy: Path) -> None:
 
 
 def test_a_pattern_that_leaves_nothing_names_the_files(messy: Path) -> None:
-    with pytest.raises(SourceNotFoundError, match=r"no file is left .*a\.jsonl, b\.jsonl"):
+    with pytest.raises(SourceNotFoundError, match=r"the patterns leave no file .*a\.jsonl, b\.jsonl"):
         roles(messy, include=("*.csv",))
 
 

@@ -100,7 +100,7 @@ def test_a_source_is_checked_like_every_location() -> None:
         (MINIMAL + "name: lakes", "line 3 has the key 'name' a second time"),
         ("name: &a rivers\nsource: x", "an anchor or alias"),
         ("name: !!python/object/apply:os.getcwd []\nsource: x", "line 1 has the tag"),
-        ("? [a]\n: b", "a key that is no text"),
+        ("? [a]\n: b", "a key that is not text"),
         ("tags: " + "[" * 20 + "]" * 20, "more than 8 levels"),
         ("tags: " + "[" * 2000, "more than 8 levels|is not YAML"),  # as deep as the library reads, or deeper
         (MINIMAL + "---\n" + MINIMAL, "a second document"),

@@ -121,8 +121,8 @@ def _right(answer: Any, options: list[tuple[str, str]], first: int) -> int | Non
         return None
     if isinstance(answer, str):
         named = [i for i, (letter, _) in enumerate(options) if letter == answer.strip("().") or letter == answer]
-        said = [i for i, (_, text) in enumerate(options) if text == answer]
-        position = named or said
+        matching = [i for i, (_, text) in enumerate(options) if text == answer]
+        position = named or matching
         if position:
             return position[0]
         answer = int(answer) if answer.isdigit() else -1

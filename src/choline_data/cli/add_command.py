@@ -215,8 +215,8 @@ def _told(plan: IngestPlan, all_files: bool, account: Sequence[FileAccount] = ()
         for p in plan.parts
     ]
     splits = [
-        {"config": config, "split": split, "files": files, "bytes": held}
-        for (config, split), (files, held) in plan.splits.items()
+        {"config": config, "split": split, "files": files, "bytes": size}
+        for (config, split), (files, size) in plan.splits.items()
     ]
     return {
         "parts": parts,

@@ -57,14 +57,14 @@ class Answer:
 def answers_to(remedy: str) -> list[Answer]:
     """Returns the answers that the remedy of a question names. An answer in which the user has to fill in a value is left out."""
     remedy = remedy.removeprefix("Choose: ")
-    pieces = remedy.split(" | ") if " | " in remedy else [found[0] for found in _OPTION.finditer(remedy)]
-    found: dict[tuple[tuple[str, str], ...], Answer] = {}
+    pieces = remedy.split(" | ") if " | " in remedy else [option[0] for option in _OPTION.finditer(remedy)]
+    option: dict[tuple[tuple[str, str], ...], Answer] = {}
     for piece in pieces:
         stated = piece.split(" (")[0] if " | " in remedy else piece
         pairs = [(name, "".join(shlex.split(value)).rstrip(".")) for name, value in _OPTION.findall(stated)]
         if pairs and not _OPEN.search(stated) and all(name in _FIELDS for name, _ in pairs):
-            found.setdefault(tuple(pairs), Answer(tuple(pairs), piece.strip()))
-    return list(found.values())
+            option.setdefault(tuple(pairs), Answer(tuple(pairs), piece.strip()))
+    return list(option.values())
 
 
 def asked(error: ChoiceNeededError, wishes: Wishes) -> Wishes:

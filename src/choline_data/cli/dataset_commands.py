@@ -175,11 +175,11 @@ def repair_datasets(home: str, name: str, *, workers: int, as_json: bool) -> int
             emit({"file": file, "done": what})
         else:
             sys.stdout.write(f"{shown(file, 200)}: {what}\n")
-    for lost in done.lost:
+    for unrepaired in done.lost:
         if as_json:
-            emit({"lost": lost})
+            emit({"lost": unrepaired})
         else:
-            sys.stdout.write(f"lost: {shown(lost, 600)}\n")
+            sys.stdout.write(f"lost: {shown(unrepaired, 600)}\n")
     for error in done.failed:
         if as_json:
             emit({"error": error.reason, "message": error.message, "remedy": error.remedy})
@@ -193,12 +193,12 @@ def repair_datasets(home: str, name: str, *, workers: int, as_json: bool) -> int
 
 def remove_dataset(home: str, name: str, *, as_json: bool) -> None:
     """Runs `choline-data rm`."""
-    gone = Catalog(Home(home or None)).remove(name)
+    removed = Catalog(Home(home or None)).remove(name)
     if as_json:
-        emit(_summary(gone))
+        emit(_summary(removed))
     else:
         sys.stdout.write(
-            f"{name} is out of the catalog. `choline-data gc` frees its {size(gone.bytes)} after {KEEP_DAYS} days, "
+            f"{name} is out of the catalog. `choline-data gc` frees its {size(removed.bytes)} after {KEEP_DAYS} days, "
             "`choline-data gc --keep-days 0` now.\n"
         )
 

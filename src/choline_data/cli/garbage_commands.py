@@ -17,7 +17,7 @@ def collect_garbage(home: str, *, keep_days: float, dry_run: bool, wait: float, 
     """Runs `choline-data gc`."""
     done = collect(Home(home or None), keep_days=keep_days, dry_run=dry_run, wait=wait)
     if as_json:
-        kept = {
+        reasons = {
             why: {"files": its.files, "bytes": its.bytes, "names": list(its.names)} for why, its in done.kept.items()
         }
         emit(
@@ -26,7 +26,7 @@ def collect_garbage(home: str, *, keep_days: float, dry_run: bool, wait: float, 
                 "bytes": done.bytes,
                 "revisions": done.revisions,
                 "dry_run": dry_run,
-                "kept": kept,
+                "kept": reasons,
             }
         )
         return

@@ -80,7 +80,7 @@ class ArrowParts:
     def spans(self) -> Spans:
         """Returns where each string or value of bytes lies: its buffer, its start and its length."""
         bases: list[pa.Buffer] = []
-        held = 0
+        unmapped = 0
         known: dict[int, int] = {}
         maps = [(m.address, m.address + m.size, m) for m in self._maps if m.size <= BASE_LIMIT]
         width = np.dtype("<i8") if is_large(self._kind) else np.dtype("<i4")
@@ -102,12 +102,12 @@ class ArrowParts:
                     number = known[base.address] = len(bases)
                     bases.append(base)
                     if not any(base is mapped for _, _, mapped in maps):
-                        held += base.size
+                        unmapped += base.size
                 np.add(ends[:-1], shift, out=starts[at:upto])
                 if number:
                     buffers[at:upto] = number
             at = upto
-        return Spans(lengths, starts, buffers, bases, held)
+        return Spans(lengths, starts, buffers, bases, unmapped)
 
     def lists(self) -> tuple[Ints, Ints, Parts]:
         """Returns for each list its start among all items and its length; and the items of all lists as one column."""
@@ -197,7 +197,7 @@ class BlockParts:
         memory = self._blocks.memory(np.uint8)
         wanted = [True] * len(self._counts) if among is None else among
         pieces: list[npt.NDArray[Any]] = []
-        for its, at, start, count, asked in zip(
+        for its, at, start, count, selected in zip(
             self._blocks.files,
             self._blocks.buffers[:, buffer].tolist(),
             self._starts,
@@ -205,7 +205,7 @@ class BlockParts:
             wanted,
             strict=True,
         ):
-            if not asked:
+            if not selected:
                 pieces.append(np.ones(count, np.uint8))
                 continue
             first = start // 8

@@ -52,7 +52,7 @@ def weights_in(recipe: Recipe, mix: Mix, resolved: Recipe) -> tuple[dict[str, in
     loose = {_what(source): source for source in reversed(recipe.sources)}
     named = {part.dataset for part in _parts(mix) if part.revision}
     capped = {part.max_epochs for part in _parts(mix)} - {None}
-    taken = {source.name for source in recipe.sources}
+    names = {source.name for source in recipe.sources}
     weights: dict[str, int] = {}
     joining: list[RecipeSource] = []
     for source in resolved.sources:
@@ -60,8 +60,8 @@ def weights_in(recipe: Recipe, mix: Mix, resolved: Recipe) -> tuple[dict[str, in
         if ours is None and source.dataset not in named:
             ours = loose.get(_what(source))
         if ours is None:
-            ours = replace(source, name=_free(source.name, taken))
-            taken.add(ours.name)
+            ours = replace(source, name=_free(source.name, names))
+            names.add(ours.name)
             joining.append(ours)
         elif source.max_epochs != ours.max_epochs and source.max_epochs in {str(epochs) for epochs in capped}:
             raise InvalidMixError(

@@ -71,7 +71,7 @@ def explain(mix: object, home: Home | Store, *, tokens: float | None = None, **o
     served, ends = plan.served(end), plan.ends()
     weights = recipe.segments[0].weights
     total = sum(weights.values())
-    got = max(reached(end), Fraction(1))
+    tokens_served = max(reached(end), Fraction(1))
     splits = {s.name: sorted({split for _, split, _ in store.revision(s.revision).splits()}) for s in recipe.sources}
     licenses = {name: entry.license for name, entry in Catalog(store.home).entries().items()}
     sources = tuple(
@@ -83,7 +83,7 @@ def explain(mix: object, home: Home | Store, *, tokens: float | None = None, **o
             license=licenses.get(source.dataset, "NOASSERTION"),
             rows=source.rows,
             share=weights.get(source.name, 0) / total,
-            token_share=float(count * each / got),
+            token_share=float(count * each / tokens_served),
             samples=count,
             tokens=round(count * each),
             epochs=count / source.rows,
@@ -97,7 +97,7 @@ def explain(mix: object, home: Home | Store, *, tokens: float | None = None, **o
         for s in sources
         if s.split == "all"
     ]
-    notes += _notes(sources, end, plan.length, budget, got)
+    notes += _notes(sources, end, plan.length, budget, tokens_served)
     return Explanation(recipe, sources, end, round(reached(end)), plan.length, tuple(notes))
 
 

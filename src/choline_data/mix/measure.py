@@ -62,10 +62,10 @@ def measured(store: Store, source: RecipeSource) -> Measure:
             inside = at[(at >= low) & (at < low + part.num_rows)] - low
             low += part.num_rows
             if len(inside):
-                taken = part.take(pa.array(inside))
+                rows_taken = part.take(pa.array(inside))
                 rows += len(inside)
-                text += _text_bytes(taken)
-                stored += taken.nbytes
+                text += _text_bytes(rows_taken)
+                stored += rows_taken.nbytes
     return Measure(max(rows, 1), text, stored)
 
 

@@ -323,8 +323,8 @@ def _chosen_split(name: str, parts: list[tuple[str, str, int]], split: str, conf
     configs = {its_config for its_config, _, _ in parts}
     there = {its_split for its_config, its_split, _ in parts if not config or its_config == config}
     wanted = {split} if split in there else set(split.split("+"))
-    for what, asked, known in (("config", {config}, configs), ("split", wanted - {ALL_SPLITS}, there)):
-        for missing in sorted(filter(None, asked - known)):
+    for what, requested, known in (("config", {config}, configs), ("split", wanted - {ALL_SPLITS}, there)):
+        for missing in sorted(filter(None, requested - known)):
             listed = ", ".join(sorted(filter(None, known))[:12]) or "none"
             raise InvalidMixError(f"{name} has no {what} {missing!r}.", remedy=f"There are: {listed}.", source=name)
     if ALL_SPLITS in wanted:

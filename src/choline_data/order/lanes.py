@@ -61,10 +61,10 @@ class Lane:
     def holds(self, positions: Ints) -> npt.NDArray[np.bool_]:
         """Whether each of these positions belongs to the lane."""
         after = positions - self.first
-        held: npt.NDArray[np.bool_] = (
+        in_lane: npt.NDArray[np.bool_] = (
             (after >= 0) & (after % self.period < self.block * self.step) & (after % self.step == 0)
         )
-        return held
+        return in_lane
 
     def positions(self, index: int, count: int) -> Ints:
         """Returns the positions of the lane's samples index … index+count-1, counted from 0."""

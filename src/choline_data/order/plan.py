@@ -134,11 +134,11 @@ class Plan:
                 pause()
                 its = slice(bounds[number], bounds[number + 1])
                 within = slots[its] - block * MIXING_BLOCK
-                held = self._blocks.get((phase.start, block))
-                if held is None and len(within) > _FEW_SLOTS:
-                    held = self._dealt(phase, block)
-                if held is not None:
-                    source[its], rank[its] = held[0][within], held[1][within]
+                cached = self._blocks.get((phase.start, block))
+                if cached is None and len(within) > _FEW_SLOTS:
+                    cached = self._dealt(phase, block)
+                if cached is not None:
+                    source[its], rank[its] = cached[0][within], cached[1][within]
                 else:
                     source[its], nth = dealt_at(quota, phase.key(block, self.seed), within)
                     rank[its] = nth + base[source[its]]

@@ -46,16 +46,16 @@ class Quotas:
         """
         chosen = np.zeros(self._count, dtype=bool)
         chosen[sources] = True
-        gone = np.flatnonzero(chosen[self.weighted])
-        if not len(gone):
+        removed = np.flatnonzero(chosen[self.weighted])
+        if not len(removed):
             return self
-        kept = np.delete(self.weighted, gone)
+        remaining = np.delete(self.weighted, removed)
         tree = self._tree
         quotas = object.__new__(Quotas)
-        if isinstance(tree, ArrayTree) and len(kept) > MANY:
-            quotas._fill(self._count, kept, tree.without(gone))
+        if isinstance(tree, ArrayTree) and len(remaining) > MANY:
+            quotas._fill(self._count, remaining, tree.without(removed))
         else:
-            quotas._fill(self._count, kept, _tree(np.delete(self._leaves, gone).tolist()))
+            quotas._fill(self._count, remaining, _tree(np.delete(self._leaves, removed).tolist()))
         return quotas
 
     @property

@@ -221,9 +221,9 @@ class Recipe:
 
     def before(self, segment: int) -> Recipe:
         """Returns the recipe as it was before segment number `segment`, counted from 0, was appended."""
-        kept = self.segments[:segment]
-        named = {name for s in kept for name in s.weights}
-        return replace(self, segments=kept, sources=tuple(s for s in self.sources if s.name in named))
+        segments = self.segments[:segment]
+        named = {name for s in segments for name in s.weights}
+        return replace(self, segments=segments, sources=tuple(s for s in self.sources if s.name in named))
 
     def _earlier(self, position: int) -> Iterator[str]:
         """Yields the digests of this recipe before each of its segments that start at or after `position`.

@@ -66,9 +66,9 @@ class ListTree:
         joined = zip(self.light, self.dense, self.weight, self.both, strict=True)
         for number, (light, dense, weight, both) in reversed([*enumerate(joined)]):
             whole = share[number]
-            kept = whole * weight // both
-            share[light] = kept
-            share[dense] = whole - kept
+            light_share = whole * weight // both
+            share[light] = light_share
+            share[dense] = whole - light_share
         return share[self.first_leaf :]
 
 
@@ -163,13 +163,13 @@ class ArrayTree:
         for level in self._levels:
             whole, weight, both = share[level], self.weight[level, None], self.both[level, None]
             if plain:
-                kept = whole * weight // both
+                light_share = whole * weight // both
             else:
                 # The estimate is wrong by at most 3. The rest is below four times `both`, so its low 64 bits suffice.
-                kept = (whole * self._ratio[level, None]).astype(np.int64)
-                kept += (whole * weight - kept * both) // both
-            share[self.light[level]] = kept
-            share[self.dense[level]] = whole - kept
+                light_share = (whole * self._ratio[level, None]).astype(np.int64)
+                light_share += (whole * weight - light_share * both) // both
+            share[self.light[level]] = light_share
+            share[self.dense[level]] = whole - light_share
         return share[self.first_leaf :]
 
 

@@ -78,11 +78,11 @@ def run_apart(work: Callable[[], None], on_crash: Callable[[int], None] | None =
     buffer = mmap.mmap(-1, NOTE_BYTES)
     sys.stdout.flush()
     sys.stderr.flush()
-    with _unnamed_file() as said:
+    with _unnamed_file() as library_output:
         parent = os.getpid()
         child = os.fork()
         if not child:
-            _become_the_program(parent, said)
+            _become_the_program(parent, library_output)
             note_in(buffer)
             try:
                 work()
@@ -90,7 +90,7 @@ def run_apart(work: Callable[[], None], on_crash: Callable[[int], None] | None =
                 note("")
             return
         status = _awaited(child)
-        _end_as(status, child, buffer, said, on_crash)
+        _end_as(status, child, buffer, library_output, on_crash)
 
 
 def _can_fork() -> bool:

@@ -138,13 +138,13 @@ class Claims:
         """
         path = os.path.join(self._folder, claim.file(owner))
         with self.alone():
-            held, claimant = self._locked(path, claim)
-            if held is None and claimant == claim.claimant:
+            lock, claimant = self._locked(path, claim)
+            if lock is None and claimant == claim.claimant:
                 # The same reader holds the claim through another process, such as a server that is frozen, or that has not noticed
                 # that the reader is gone. Take the claim from that process.
                 os.unlink(path)
-                held, _ = self._locked(path, claim)
-            return held
+                lock, _ = self._locked(path, claim)
+            return lock
 
     def _locked(self, path: str, claim: RunClaim) -> tuple[Held | None, bytes]:
         """Locks the file for the claim. If it is locked already, returns None and the claimant that the lock is for."""

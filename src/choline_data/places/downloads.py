@@ -177,5 +177,5 @@ def open_location(location: str) -> BinaryIO:
             os.close(fd)
             raise ForbiddenLocationError(f"{path} is not a regular file.", remedy="Name a file or a folder of files.")
         return os.fdopen(fd, "rb")
-    kept = kept_copy(location)
-    return open(kept, "rb") if kept is not None else opened(location)
+    local_copy = kept_copy(location)
+    return open(local_copy, "rb") if local_copy is not None else opened(location)

@@ -83,8 +83,8 @@ class MappedFile:
 
     def error(self) -> DamagedStoreError:
         """Returns the error for a file that is damaged or that keeps changing."""
-        lost = "it was cut or could not be read while it was in use"
-        return self._damaged(self._how or (lost if self.lost else _RESTLESS))
+        fault = "it was cut or could not be read while it was in use"
+        return self._damaged(self._how or (fault if self.lost else _RESTLESS))
 
     def condemn(self, how: str) -> DamagedStoreError:
         """Marks the file as damaged and returns the error for it."""

@@ -163,25 +163,25 @@ def body(location: str, response: Any, size: int | None) -> Iterator[bytes]:
     """
     from urllib3.exceptions import HTTPError, ReadTimeoutError
 
-    got, since, before = 0, time.monotonic(), 0
+    received, since, before = 0, time.monotonic(), 0
     while True:
         try:
             piece = response.raw.read1(PIECE_BYTES)
         except ReadTimeoutError as error:
             raise _stalled(location) from error
         except HTTPError as error:
-            raise ShortAnswer(f"the connection broke after {got:,} bytes") from error
+            raise ShortAnswer(f"the connection broke after {received:,} bytes") from error
         if not piece:
             break
-        got += len(piece)
+        received += len(piece)
         yield piece
         now = time.monotonic()
-        if got - before >= LEAST_BYTES:
-            since, before = now, got
+        if received - before >= LEAST_BYTES:
+            since, before = now, received
         elif now - since > SILENT_SECONDS:
             raise _stalled(location)
-    if size is not None and got < size:
-        raise ShortAnswer(f"the server sent less than it had said: {got:,} of {size:,} bytes")
+    if size is not None and received < size:
+        raise ShortAnswer(f"the server sent less than it had said: {received:,} of {size:,} bytes")
 
 
 def _stalled(location: str) -> Stalled:

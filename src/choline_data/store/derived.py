@@ -152,8 +152,8 @@ def of(home: Home) -> Derived:
         if text and not (text.isascii() and text.isdigit()):
             raise InvalidOptionError(f"{VARIABLE} is {text!r}.", remedy="Give a number of bytes.", option=VARIABLE)
         home.derived = Derived(int(text) if text else BYTES)
-    kept: Derived = home.derived
-    return kept
+    quota: Derived = home.derived
+    return quota
 
 
 def kept(home: Home, size: int, write: Callable[[], object]) -> bool:
@@ -236,9 +236,9 @@ def above(home: Home, listed: Iterable[Item], limit: int, files: int) -> Iterato
 def collectable(home: Home, revisions: Collection[str]) -> list[Item]:
     """Returns the items that `gc` removes: those of other revisions than these, and those above the quota."""
     listed, quota = items(home), of(home)
-    gone = [item for item in listed if item.revision not in revisions]
+    of_removed = [item for item in listed if item.revision not in revisions]
     left = [item for item in listed if item.revision in revisions]
-    return gone + list(above(home, left, quota.limit, quota.files))
+    return of_removed + list(above(home, left, quota.limit, quota.files))
 
 
 def remove(home: Home, item: Item) -> None:

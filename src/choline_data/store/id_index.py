@@ -128,12 +128,12 @@ def make(home: Home, revision: Revision, *, at_once: int = _AT_ONCE) -> None:
 
     A revision with more rows also needs 24 bytes of temporary disk space per row.
     """
-    with writing(home, f"index {revision.revision[:12]}", patience=derived.of(home).patience) as held:
-        staged = held.staged()
+    with writing(home, f"index {revision.revision[:12]}", patience=derived.of(home).patience) as leased:
+        staged = leased.staged()
         try:
-            with held.writing(staged):
+            with leased.writing(staged):
                 _write(staged, revision, at_once)
-            held.adopt(staged, index_name(revision.revision))
+            leased.adopt(staged, index_name(revision.revision))
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(staged)

@@ -83,12 +83,12 @@ class _Group:
             if next(self._batches, None) is not None or self._next > self._rows:
                 raise self._miscounted()
             self._batches = None
-        found = []
+        rows = []
         for at, batch in self._held:
             low, high = max(start, at), min(stop, at + batch.num_rows)
             if low < high:
-                found.append(_slice(batch, low - at, high - low))
-        return found
+                rows.append(_slice(batch, low - at, high - low))
+        return rows
 
     def close(self) -> None:
         """Closes its file."""
@@ -244,35 +244,35 @@ class InPlaceRevision(Revision):
     ) -> list[pa.RecordBatch]:
         key = (number, group, extra)
         with self._lock:
-            held = self._groups.pop(key, None)
-        if held is None or held.first > start:
-            if held is not None:
-                held.close()
+            group_read = self._groups.pop(key, None)
+        if group_read is None or group_read.first > start:
+            if group_read is not None:
+                group_read.close()
             where = f"Row group {group} of {file.location}"
-            held = _Group(self._reader.samples(file, group, extra=extra), file.groups[group], where)
+            group_read = _Group(self._reader.samples(file, group, extra=extra), file.groups[group], where)
         try:
-            out = held.read(start, stop, self._limit)
+            out = group_read.read(start, stop, self._limit)
         except BaseException:
-            held.close()
+            group_read.close()
             raise
         with self._lock:
-            self._groups[key] = held
-            gone = self._to_drop()
-        for old in gone:
+            self._groups[key] = group_read
+            dropped = self._to_drop()
+        for old in dropped:
             old.close()
         return out
 
     def _to_drop(self) -> list[_Group]:
         """Removes and returns the least recently used groups above the limits; never the most recently used group."""
-        gone: list[_Group] = []
+        dropped: list[_Group] = []
         size = sum(group.nbytes for group in self._groups.values())
         decoding = sum(group.decoding for group in self._groups.values())
         for key, group in list(self._groups.items())[:-1]:
             if size > self._limit or (group.decoding and decoding > _DECODING):
                 size -= group.nbytes
                 decoding -= group.decoding
-                gone.append(self._groups.pop(key))
-        return gone
+                dropped.append(self._groups.pop(key))
+        return dropped
 
 
 def check_in_place(revision: InPlaceRevision) -> Iterator[tuple[str, int, DamagedStoreError | None]]:

@@ -223,10 +223,10 @@ def writing(home: Home, what: str, *, patience: float = WAIT_SECONDS) -> Iterato
     lease = Lease(home, WRITE, what)
     try:
         lease.wait_for_gc(patience)
-        held = copy.copy(home)
-        held.__dict__ |= home.__dict__  # copies also the attributes that pickling leaves out
-        held.lease, held.holder = lease, lease.id
-        yield held
+        leased = copy.copy(home)
+        leased.__dict__ |= home.__dict__  # copies also the attributes that pickling leaves out
+        leased.lease, leased.holder = lease, lease.id
+        yield leased
     finally:
         lease.release()
 

@@ -261,9 +261,9 @@ def accounts_faults(home: Home, revision: str) -> list[tuple[str, str]]:
 
 
 def _sound_accounts(home: Home, revision: str) -> dict[str, str]:
-    gone = {name for name, _ in accounts_faults(home, revision)}
+    faulty = {name for name, _ in accounts_faults(home, revision)}
     accounts = accounts_of(home, revision)
-    return {dataset: digest for dataset, digest in accounts.items() if account_name(revision, digest) not in gone}
+    return {dataset: digest for dataset, digest in accounts.items() if account_name(revision, digest) not in faulty}
 
 
 def _is_sealed(home: Home, revision: str) -> bool:

@@ -47,7 +47,7 @@ def label(name: str, revision: str) -> str:
 
 def kept_revisions(home: Home, keep_days: float, now: float) -> dict[str, Reason]:
     """Returns every revision that is kept, with the first reason that applies. `now` is the time by the storage's clock."""
-    kept: dict[str, Reason] = {}
+    reasons: dict[str, Reason] = {}
     for why, revisions in (
         ("in the catalog", ((e.revision, e.name) for e in Catalog(home).entries().values())),
         ("pinned", ((pin.revision, pin.name) for pin in pins(home))),
@@ -55,8 +55,8 @@ def kept_revisions(home: Home, keep_days: float, now: float) -> dict[str, Reason
         (f"read in the last {keep_days:g} days", _used(home, keep_days, now)),
     ):
         for revision, name in revisions:
-            kept.setdefault(revision, Reason(why, label(name, revision)))
-    return kept
+            reasons.setdefault(revision, Reason(why, label(name, revision)))
+    return reasons
 
 
 def _recent(home: Home, keep_days: float, now: float) -> Iterator[tuple[str, str]]:
@@ -137,13 +137,13 @@ def pins(home: Home) -> list[Pin]:
 def pin(home: Home, name: str, revision: str = "") -> Pin:
     """Pins a revision of a dataset: the newest one, or the one whose digest begins with `revision`."""
     check_name(name)
-    with writing(home, f"pin {name}") as held:
-        new_pin = Pin(name, _one_of(name, revision, _revisions_of(held, name)))
+    with writing(home, f"pin {name}") as leased:
+        new_pin = Pin(name, _one_of(name, revision, _revisions_of(leased, name)))
         try:
-            check_written(held, [manifest_name(new_pin.revision)])
+            check_written(leased, [manifest_name(new_pin.revision)])
         except ConflictError as error:
             raise RevisionGoneError(name, new_pin.revision) from error
-        held.put(new_pin.object, orjson.dumps({"version": 1, "name": name, "revision": new_pin.revision}))
+        leased.put(new_pin.object, orjson.dumps({"version": 1, "name": name, "revision": new_pin.revision}))
     return new_pin
 
 
@@ -157,8 +157,8 @@ def unpin(home: Home, name: str, revision: str = "") -> list[Pin]:
         raise InvalidOptionError(
             f"There is no pin {label(name, revision)}.", remedy="`choline-data pin` lists the pins."
         )
-    for gone in removed:
-        home.remove(gone.object)
+    for each in removed:
+        home.remove(each.object)
     return removed
 
 

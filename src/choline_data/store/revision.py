@@ -232,6 +232,6 @@ class Revision:
             which[mine] = len(maps)
             maps.append(file.mapped.buffer)
         assert buffers is not None and nulls is not None
-        held = Blocks(maps, which.tolist(), buffers, nulls)
+        blocks_read = Blocks(maps, which.tolist(), buffers, nulls)
         counts = [high - low for low, high in zip(lows, highs, strict=True)]
-        return {name: BlockParts(held, self._places[name], lows, counts) for name in columns}
+        return {name: BlockParts(blocks_read, self._places[name], lows, counts) for name in columns}

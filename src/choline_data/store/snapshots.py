@@ -74,9 +74,9 @@ class Entry:
     def from_json(cls, raw: dict[str, Any]) -> Entry:
         """Returns the entry from the dict that `asdict` made. Ignores keys that a newer version added."""
         known = {f.name for f in fields(cls)}
-        kept: dict[str, Any] = {key: value for key, value in raw.items() if key in known}
-        kept |= {key: tuple(kept[key]) for key in ("tags", "earlier") if key in kept}
-        return cls(**kept)
+        values: dict[str, Any] = {key: value for key, value in raw.items() if key in known}
+        values |= {key: tuple(values[key]) for key in ("tags", "earlier") if key in values}
+        return cls(**values)
 
 
 def snapshot_name(number: int) -> str:
@@ -198,7 +198,7 @@ class Catalog:
 
     def remove(self, name: str) -> Entry:
         """Removes the dataset from the catalog. Its files stay until `gc`."""
-        gone = self.entry(name)
+        entry = self.entry(name)
 
         def change(now: dict[str, Entry]) -> dict[str, Entry]:
             if name not in now:
@@ -206,4 +206,4 @@ class Catalog:
             return {key: value for key, value in now.items() if key != name}
 
         self._commit(change)
-        return gone
+        return entry

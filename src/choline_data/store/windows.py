@@ -113,8 +113,8 @@ class WindowCache:
             windows = self._of_source.setdefault(key[:-2], deque())
             windows.append(key)
             if len(windows) > self._a_source:
-                gone = self._held.pop(windows.popleft(), None)
-                self._bytes -= gone.nbytes if gone is not None else 0
+                window = self._held.pop(windows.popleft(), None)
+                self._bytes -= window.nbytes if window is not None else 0
         while self._bytes > self.limit and len(self._held) > 1:
             _, least = self._held.popitem(last=False)
             self._bytes -= least.nbytes

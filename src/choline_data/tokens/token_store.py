@@ -212,7 +212,9 @@ def _encoded(
             lengths.append(sum(len(part) for part in parts))
             if spoken is not None:
                 masks.append(np.zeros(len(before), np.uint8))
-                masks += [np.full(len(t), told, np.uint8) for t, told in zip(own, spoken[number], strict=True)]
+                masks += [
+                    np.full(len(t), by_assistant, np.uint8) for t, by_assistant in zip(own, spoken[number], strict=True)
+                ]
                 masks.append(np.zeros(len(after), np.uint8))
     tokens = np.concatenate(pieces) if pieces else np.empty(0, np.uint32)
     mask = np.concatenate(masks) if masks else None
@@ -283,14 +285,14 @@ def tokenize(
             return array
     tokenizer.boundary(boundary)
     patience = derived.of(home).patience if on_request else derived.GC_SECONDS
-    with writing(home, f"tokenize {revision[:12]}", patience=patience) as held:
+    with writing(home, f"tokenize {revision[:12]}", patience=patience) as leased:
         if on_request:
             # The marker is written first, so that a concurrent `choline-data tokenize` of the same tokens can remove it.
-            held.put(key.marker, b"")
+            leased.put(key.marker, b"")
             reached("tokens.marked")
-        _make(held, key, tokenizer, workers, progress, on_request=on_request)
+        _make(leased, key, tokenizer, workers, progress, on_request=on_request)
         if not on_request:
-            held.remove(key.marker)
+            leased.remove(key.marker)
     return TokenArray(home, key)
 
 

@@ -190,10 +190,10 @@ class _Packed:
     def nbytes(self) -> int:
         """The size in memory in bytes. The tokens of a local home are mapped and do not count."""
         array = self.array
-        held = (
+        token_bytes = (
             0 if array.local else array.flat.nbytes + array.starts.nbytes + (0 if array.mask is None else array.tokens)
         )
-        return held + self.documents.nbytes + (0 if self._index is None else self._index.nbytes)
+        return token_bytes + self.documents.nbytes + (0 if self._index is None else self._index.nbytes)
 
     def __len__(self) -> int:
         return self._rows
@@ -304,7 +304,7 @@ class TokenStream:
         mask = np.empty((count, room), np.uint8) if self.masked else None
         length = np.zeros(count, np.int32)
         piece_counts = np.zeros(count, np.int64)
-        held: list[tuple[Ints, PackedRows]] = []
+        by_source: list[tuple[Ints, PackedRows]] = []
         source, rank = self.placed(positions) if count else (np.empty(0, np.uint16), np.empty(0, np.int64))
         for number in np.flatnonzero(np.bincount(source)).tolist():
             places = np.flatnonzero(source == number)
@@ -313,7 +313,7 @@ class TokenStream:
             sizes = np.add.reduceat(rows.length, rows.offsets[:-1]) if len(rows.length) else np.zeros(0, np.int64)
             length[places] = sizes
             piece_counts[places] = rows.offsets[1:] - rows.offsets[:-1]
-            held.append((places, rows))
+            by_source.append((places, rows))
             with naming(self.recipe.sources[number].dataset):
                 packed.array.check(rows.start, rows.length)
             got = _taken(packed.array.flat, packed.windows, rows, sizes, room)
@@ -328,7 +328,7 @@ class TokenStream:
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(piece_counts)])
         document = np.empty(int(offsets[-1]), np.int64)
         spans = np.empty(int(offsets[-1]), np.int32)
-        for places, rows in held:
+        for places, rows in by_source:
             counts = rows.offsets[1:] - rows.offsets[:-1]
             at = np.repeat(offsets[places] - rows.offsets[:-1], counts) + np.arange(len(rows.start))
             document[at], spans[at] = rows.document, rows.length
@@ -400,8 +400,8 @@ def _taken(
     if windows is not None and whole.any():
         out[whole] = windows[starts[whole]]
     counts = rows.offsets[1:] - heads
-    kept = np.repeat(~whole, counts)
-    start, length = rows.start[kept], rows.length[kept]
+    cut = np.repeat(~whole, counts)
+    start, length = rows.start[cut], rows.length[cut]
     before = np.cumsum(length) - length
     into = np.flatnonzero(~whole) * room - (np.cumsum(sizes[~whole]) - sizes[~whole])
     into = np.repeat(into, counts[~whole]) + before

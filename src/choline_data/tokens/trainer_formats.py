@@ -141,15 +141,15 @@ def _nanogpt(packed: Packed) -> Any:
 
 def _torchtitan(packed: Packed) -> Any:
     # The next token after the last token of a document belongs to another document, so the last token is not an input.
-    kept = packed.filled[:, 1:] & ~packed.begins[:, 1:]
-    target = packed.tokens[:, 1:][kept].astype(np.int64)
+    is_input = packed.filled[:, 1:] & ~packed.begins[:, 1:]
+    target = packed.tokens[:, 1:][is_input].astype(np.int64)
     if packed.assistant is not None:
-        target[~packed.assistant[:, 1:][kept]] = IGNORED
-    count, places = len(target), kept.size
+        target[~packed.assistant[:, 1:][is_input]] = IGNORED
+    count, places = len(target), is_input.size
     tokens, labels = np.zeros(places, np.int64), np.full(places, IGNORED, np.int64)
     positions = np.empty(places, np.int64)
-    tokens[:count], labels[:count] = packed.tokens[:, :-1][kept], target
-    positions[:count], positions[count:] = packed.positions[:, :-1][kept], np.arange(places - count)
+    tokens[:count], labels[:count] = packed.tokens[:, :-1][is_input], target
+    positions[:count], positions[count:] = packed.positions[:, :-1][is_input], np.arange(places - count)
     return {"input": _tensor(tokens), "positions": _tensor(positions)}, _tensor(labels)
 
 

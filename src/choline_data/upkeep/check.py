@@ -102,7 +102,7 @@ def _check_derived(
     home: Home, names: Iterable[str], owners: dict[str, str], wanted: set[str] | None, report: Report
 ) -> None:
     """Checks selections, indexes of ids, and tokens."""
-    held = _Revisions(home)
+    revisions = _Revisions(home)
     for name in names:
         for kind, digest in (
             ("selection", 1),
@@ -114,12 +114,12 @@ def _check_derived(
                 continue
             whose = {"dataset": owners.get(match[digest], ""), "revision": match[digest]}
             if kind == "selection":
-                _check_selection(home, name, held.get(match[digest]), whose, report)
+                _check_selection(home, name, revisions.get(match[digest]), whose, report)
             elif kind == "ids":
-                _check_ids(home, name, held.get(match[digest]), whose, report)
+                _check_ids(home, name, revisions.get(match[digest]), whose, report)
             elif match[3] == "meta.json":
                 inside = [n for n in names if n.startswith(match[1] + "/")]
-                _check_tokens(home, match[1], inside, held.get(match[2]), whose, report)
+                _check_tokens(home, match[1], inside, revisions.get(match[2]), whose, report)
 
 
 class _Revisions:

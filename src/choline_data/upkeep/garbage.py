@@ -54,11 +54,11 @@ class GarbageReport:
 
     def keep(self, why: str, size: int, name: str = "") -> None:
         """Counts a kept file."""
-        kept = self.kept.setdefault(why, Kept())
-        kept.files += 1
-        kept.bytes += size
+        files = self.kept.setdefault(why, Kept())
+        files.files += 1
+        files.bytes += size
         if name:
-            kept.names[name] = None
+            files.names[name] = None
 
 
 def collect(home: Home, *, keep_days: float = KEEP_DAYS, dry_run: bool = False, wait: float = 0) -> GarbageReport:
@@ -93,15 +93,15 @@ def _sorted_out(
     """Returns the report, and the objects to delete in the order of deletion."""
     now = own.now()
     living = [holder for holder, lives in holders if lives and holder.kind == WRITE]
-    kept = kept_revisions(home, keep_days, now)
-    needed = _needed(home, kept)
+    reasons = kept_revisions(home, keep_days, now)
+    needed = _needed(home, reasons)
     done = GarbageReport()
     # Derived data above the quota is deleted too, in its own order.
-    garbage = [] if living else [name for item in derived.collectable(home, kept) for name in item.files]
+    garbage = [] if living else [name for item in derived.collectable(home, reasons) for name in item.files]
     over = set(garbage)
     for folder in ("revisions", *_DERIVED, READ, "jobs", "data"):
         objects = home.listed(folder)
-        for name, why in _with_reasons(folder, objects, kept, needed):
+        for name, why in _with_reasons(folder, objects, reasons, needed):
             size = objects[name][0]
             if why is not None and name not in over:
                 done.keep(why.why, size, why.label)

@@ -143,22 +143,22 @@ def evaluated(revision: Revision, predicate: Predicate) -> RowNumbers:
     sought = {field.path for field in predicate.fields if field.path}
     seen: set[tuple[str, ...]] = set()
     keys: set[str] = set()
-    kept = [np.empty(0, dtype=np.int64)]
+    selected = [np.empty(0, dtype=np.int64)]
     at = 0
     at_once = _rows_at_once(revision, predicate, columns)
     for start in range(0, revision.rows, at_once):
         for batch in revision.read(start, min(start + at_once, revision.rows), columns):
             pause()
-            held = _Batch(batch, revision.constants)
-            mask = pc.fill_null(held.mask(predicate.tree), False)
-            kept.append(np.flatnonzero(mask.to_numpy(zero_copy_only=False)).astype(np.int64) + at)
+            columns_read = _Batch(batch, revision.constants)
+            mask = pc.fill_null(columns_read.mask(predicate.tree), False)
+            selected.append(np.flatnonzero(mask.to_numpy(zero_copy_only=False)).astype(np.int64) + at)
             at += batch.num_rows
-            seen |= {path for path in sought - seen if any(value is not None for value in held.values(path))}
+            seen |= {path for path in sought - seen if any(value is not None for value in columns_read.values(path))}
             if sought - seen and len(keys) < 1000:
-                keys.update(key for row in held.parsed for key in (row if isinstance(row, dict) else ()))
+                keys.update(key for row in columns_read.parsed for key in (row if isinstance(row, dict) else ()))
     for path in sorted(sought - seen):
         raise UnknownFieldError(str(Field("extra", path)), [f"extra.{key}" for key in sorted(keys)], where="where")
-    return np.concatenate(kept)
+    return np.concatenate(selected)
 
 
 def _rows_at_once(revision: Revision, predicate: Predicate, columns: Sequence[str]) -> int:
