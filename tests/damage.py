@@ -1,4 +1,4 @@
-"""Homes whose files are damaged while they are read, and what their readers may then get: right rows or one error."""
+"""Damages files of a home while they are read. The readers may get right rows or one error, and nothing else."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _rewrite(path: Path, dice: random.Random) -> None:
 
 
 def _garbage_in_its_place(path: Path, dice: random.Random) -> None:
-    """Another file of that name: who has the old one open keeps it."""
+    """Replaces the file by another one. A process that has the old file open keeps reading the old one."""
     beside = path.with_suffix(".new")
     beside.write_bytes(dice.randbytes(path.stat().st_size))
     os.replace(beside, path)
@@ -70,7 +70,7 @@ def _garbage_in_its_place(path: Path, dice: random.Random) -> None:
 
 @dataclass(frozen=True)
 class Damage:
-    """What is done to a file, and whether whoever has it mapped has to notice."""
+    """A kind of damage to a file, and whether a reader that has mapped the file must notice it."""
 
     do: Callable[[Path, random.Random], None]
     noticed: bool = True

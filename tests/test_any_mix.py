@@ -1,4 +1,4 @@
-"""Any two datasets mix, and nobody casts: real ones of every kind in pairs, and every pair of column types."""
+"""Any two datasets can be mixed without casts: real ones of every kind in pairs, and every pair of column types."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The floor plan: arrows point down, nothing goes in a circle, every name names one thing, and files stay short."""
+"""The architecture: imports go in one direction and never in a circle, each name is used once, and files are short."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 HOUSES = ("adapters", "catalog", "client", "service")
-# What each house may import beside the core. The command line stands above all of them.
+# What each top-level folder may import besides the core. The command line may import all of them.
 ALLOWED = {
     "core": set(),
     "adapters": {"adapters"},
@@ -75,19 +75,19 @@ def _modules_of(dotted: str, known: Mapping[str, str]) -> Iterator[str]:
 
 
 def house_of(module: str) -> str:
-    """The house that a module stands in."""
+    """Returns the top-level folder of a module."""
     part = module.split(".")[1] if "." in module else "cli"  # the package itself hands out public names
     return part if part in (*HOUSES, "v1", "cli") else "cli" if part == "__main__" else "core"
 
 
 def room_of(module: str, known: Mapping[str, str]) -> str:
-    """The folder that a module stands in; a module at the top is a room of its own."""
+    """Returns the folder of a module. A module at the top counts as a folder of its own."""
     folder = module if any(name.startswith(f"{module}.") for name in known) else module.rpartition(".")[0]
     return module if folder == "choline_data" else folder
 
 
 def upward(modules: Mapping[str, str]) -> list[str]:
-    """The imports of what stands above, or beside without leave."""
+    """Returns the imports that the table of allowed imports does not have."""
     return sorted(
         f"{name} imports {other}"
         for name, source in modules.items()
@@ -142,7 +142,7 @@ def test_no_modules_load_each_other_in_a_circle():
 
 
 def test_no_rooms_load_each_other_in_a_circle():
-    """A room and the rooms inside it are one: a room hands down what its parts share."""
+    """A folder and the folders inside it count as one, because they share code."""
     arrows: dict[str, set[str]] = defaultdict(set)
     for name, others in arrows_of(MODULES).items():
         for other in others:

@@ -1,4 +1,4 @@
-"""The benches measure what runs, however fast the machine is and however little a loader holds."""
+"""The benches give figures on any machine, and with any small amount of data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cursor: small, plain, and refused when a single bit of it is wrong."""
+"""The cursor is short text. It is refused if a single bit of it is wrong."""
 
 from __future__ import annotations
 

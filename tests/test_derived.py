@@ -1,4 +1,4 @@
-"""What requests leave in a home: within a quota, evicted by last use, collected, and never in the way of a stream."""
+"""Derived data of a home: the quota, eviction by last use, collection by `gc`, and streams that continue without them."""
 
 from __future__ import annotations
 

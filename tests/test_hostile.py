@@ -1,4 +1,4 @@
-"""Every hostile file, given to the real `add`, ends in the right rows or in one typed, one-line error."""
+"""For every hostile file, the real `add` gives the right rows or one typed error on one line."""
 
 from __future__ import annotations
 

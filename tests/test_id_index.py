@@ -1,4 +1,4 @@
-"""Samples by id: what the index says is what a scan says, and an index that was spoiled says so."""
+"""Samples by id: the index gives the same rows as a scan, and a damaged index is an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ids are digests of the content, the same whichever rows stand beside it."""
+"""An id is a digest of the content. Other rows of the batch do not change it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The recipe: canonical, checked from anywhere, and open to new segments without harm to old cursors."""
+"""The recipe: canonical JSON, checks of untrusted recipes, and new segments that leave old cursors valid."""
 
 from __future__ import annotations
 

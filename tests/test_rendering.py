@@ -1,4 +1,4 @@
-"""Every kind of sample reads as text, as the schema's table says."""
+"""Every kind of sample is rendered as text, as the table in `schema` specifies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""YAML from strangers."""
+"""Parsing of untrusted YAML."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading a file with an adapter: everything it gives, and how it ends."""
+"""Helpers that read a file with an adapter, and return its chunks and its error."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from choline_data.errors import CholineDataError
 
 @dataclass
 class Outcome:
-    """The chunks that came, and the error that ended them, if any."""
+    """The chunks that an adapter yielded, and the error that it raised after them, if any."""
 
     chunks: list[SourceChunk] = field(default_factory=list)
     error: CholineDataError | None = None
@@ -52,7 +52,7 @@ def source(source_file: Callable[..., SourceFile]) -> Callable[..., Source]:
 
 @pytest.fixture
 def read(source_file: Callable[..., SourceFile]) -> Callable[..., Outcome]:
-    """Reads a path with an adapter to its end, or to the error that ends it."""
+    """Reads a path with an adapter until its end or an error."""
 
     def reading(adapter: Adapter, path: Path, name: str = "") -> Outcome:
         found = Outcome()

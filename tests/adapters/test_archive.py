@@ -1,4 +1,4 @@
-"""Archives: their members are read where they lie, and what is refused of them is counted, with its place and reason."""
+"""Archives: members are read without unpacking, and refused members are counted, with their place and the reason."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def tar_of(path: Path, links: dict[str, str], more: dict[str, str] | None = None
 
 @pytest.fixture(params=[zip_of, tar_of], ids=["zip", "tar"])
 def packed(request, tmp_path):
-    """Makes an archive of the texts, of links and of more."""
+    """Makes an archive of the texts, links and other members."""
     kind = request.param.__name__.removesuffix("_of")
     return lambda *args: request.param(tmp_path / f"texts.{kind}", *args)
 

@@ -1,4 +1,4 @@
-"""Arrow IPC: files, streams, Feather, and lengths that lie."""
+"""Arrow IPC: files, streams, Feather, and files with false lengths."""
 
 import pyarrow as pa
 import pyarrow.feather

@@ -1,4 +1,4 @@
-"""Delimited text: what is sniffed, what becomes a number, what is refused."""
+"""Delimited text: which dialects are detected, which values become numbers, and which files are refused."""
 
 import gzip
 

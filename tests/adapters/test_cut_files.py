@@ -1,4 +1,4 @@
-"""A file that ends inside of a record is damaged, whatever the allowance of rejects. A page in place of data is recognised."""
+"""A file that ends inside a record is damaged, however many rejects are allowed. A page in place of data is recognised."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Encodings of text files: what is stated, what is detected, what is asked, and what is never published."""
+"""Encodings of text files: stated and detected ones, questions to the user, and texts that are never published."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def in_format(lines: list[str], form: str) -> str:
 
 
 def writable(lines: list[str], encoding: str) -> list[str]:
-    """The lines that have the same text after a way through the encoding."""
+    """Returns the lines that this encoding can represent without a loss."""
     return [line for line in lines if line.encode(encoding, "replace").decode(encoding) == line]
 
 

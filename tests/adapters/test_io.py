@@ -1,4 +1,6 @@
-"""Compressed bytes: whole they are what was packed, cut anywhere they are damage, never a short file."""
+"""Compressed files: a whole file gives the original bytes, and a file that is cut anywhere is an error, never a short
+result.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JSON Lines: what a line means, however it is parsed."""
+"""JSON Lines: each line has the same meaning with every parser."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""Lance datasets that pylance writes: the rows that are there, of the version that was the newest."""
+"""Lance datasets that pylance writes: the existing rows of the version that was the newest when the source was added."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Folders of texts, pictures and sounds, archives and shards: the counts of real data, and what hostile files get."""
+"""Folders of texts, pictures and sounds, archives and shards: the row counts of real data, and the errors for hostile
+files.
+"""
 
 from __future__ import annotations
 

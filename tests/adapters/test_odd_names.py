@@ -1,4 +1,6 @@
-"""Names and addresses that are odd: a password in a descriptor's URL, a dataset that is named as the listing of SQL."""
+"""Names and addresses that are odd: a password in a descriptor's URL, and a dataset that has the name of the SQL view
+`catalog`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parquet: row groups, partitions, odd types, and files that lie."""
+"""Parquet: row groups, partitions, unusual types, and files with false metadata."""
 
 import pyarrow as pa
 import pyarrow.parquet as pq

@@ -1,4 +1,6 @@
-"""The shared data: true counts of real files, and what each hostile file must end in. Memory in a child process."""
+"""The shared data: the true row counts of real files, and the required result for each hostile file. Memory in a child
+process.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows gathered one by one: added for real, no two different values come out equal, and no row is lost uncounted."""
+"""Rows that are collected one by one: different values stay different, and no row is lost without being counted."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Added = tuple[Ingested, list[dict[str, Any]]]
 
 @pytest.fixture
 def added(tmp_path: Path) -> Callable[..., Added]:
-    """Adds a source: how it ended, and its samples."""
+    """Adds a source. Returns the result of `add`, and the samples."""
 
     def adding(path: Path, **wishes: Any) -> Added:
         home = Home(tmp_path / "home")

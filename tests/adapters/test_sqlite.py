@@ -1,4 +1,4 @@
-"""SQLite: tables, order, types, and names that are SQL."""
+"""SQLite: tables, order, types, and names that contain SQL."""
 
 import sqlite3
 from contextlib import closing

@@ -1,4 +1,4 @@
-"""What a disk holds after a power cut at any moment of a command, from the system calls that the command made.
+"""Computes, from the system calls of a command, what a disk contains after a power cut at any moment of the command.
 
 The model is the hardest that POSIX allows: the bytes of a file are lost unless the file was synced, and a name in a folder
 is lost unless that folder was synced. The second model keeps names and loses bytes, as a file system does that writes its

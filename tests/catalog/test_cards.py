@@ -1,4 +1,4 @@
-"""Cards: what they may say, what they refuse, and that those of the package are sound."""
+"""Cards: valid and invalid keys and values, and the validity of all packaged cards."""
 
 from __future__ import annotations
 

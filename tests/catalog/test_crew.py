@@ -1,4 +1,4 @@
-"""Ingestion in several processes: what they take up, and what becomes of all when one of them fails."""
+"""Ingestion in several processes: how they share the units, and how all end if one fails."""
 
 from __future__ import annotations
 

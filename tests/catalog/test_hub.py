@@ -1,4 +1,6 @@
-"""Datasets of the hub: pinned, whole, and every fault says what it is. The hub is a small server that answers as the real one."""
+"""Datasets of the hub are pinned and complete, and each fault gets its own error. The hub is a small server that
+answers as the real one.
+"""
 
 from __future__ import annotations
 

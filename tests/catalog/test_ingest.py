@@ -1,4 +1,4 @@
-"""Ingestion: the same source is the same revision, whoever runs it and however often it was killed."""
+"""Ingestion: the same source gives the same revision with every runner, and after any number of kills."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sources elsewhere: added whole whatever the server can do, and never short where it fails."""
+"""Remote sources are added completely with every kind of server. If the server fails, nothing is added."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user types, made a Source."""
+"""Resolves locations, as users type them, to a `Source`."""
 
 from __future__ import annotations
 

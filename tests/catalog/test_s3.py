@@ -1,4 +1,4 @@
-"""S3: sources read and homes kept over its protocol, against a server of it on this machine."""
+"""Sources and homes on S3, with an S3 server on this machine."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_of_two_writers_of_a_catalog_on_s3_one_is_told(bucket: Any):
 
 
 def test_of_eight_writers_of_one_object_at_once_one_wins(bucket: Any):
-    """With no lock: S3 itself refuses what is there already."""
+    """There is no lock: S3 itself refuses to create an object that exists."""
     home = Home("s3://shelf/home")
     home.names("catalog")  # one connection is open
     texts = [b"by writer %d" % number for number in range(8)]
@@ -105,7 +105,7 @@ def test_of_eight_writers_of_one_object_at_once_one_wins(bucket: Any):
 
 
 def test_an_object_that_another_wrote_is_there_at_once(bucket: Any):
-    """s3fs keeps listings; what they lack may have come since."""
+    """s3fs caches listings, and the object may be newer than the listing."""
     home = Home("s3://shelf/home")
     assert home.names("catalog") == []
     assert not home.exists("catalog/1")

@@ -1,4 +1,4 @@
-"""What `add` warns of: told from the sampled rows, with numbers, and nothing where there is nothing."""
+"""The warnings of `add`: computed from sampled rows, with numbers, and absent if there is no problem."""
 
 from __future__ import annotations
 

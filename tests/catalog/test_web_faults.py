@@ -1,4 +1,4 @@
-"""Faults of HTTP servers: what is published is whole, of one content, and a fault says what it is."""
+"""Faults of HTTP servers: a published file is complete and has one content, and each fault gets its own error."""
 
 from __future__ import annotations
 

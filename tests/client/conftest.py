@@ -1,4 +1,4 @@
-"""A small home of three datasets, and what its stream must be."""
+"""A small home of three datasets, and helpers that state what its stream contains."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def firehose(home: Path) -> Any:
-    """Makes a FirehoseDataset of that home; rank 0 of 1 and finite unless told otherwise."""
+    """Makes a FirehoseDataset of that home; rank 0 of 1 and finite by default."""
 
     def make(mix: object = MIX, **options: Any) -> FirehoseDataset:
         return FirehoseDataset(mix, home=home, **{"repeat": False, "seed": 7, **options})

@@ -1,4 +1,4 @@
-"""Batches by a budget of tokens: never above it, the same stream for every reader, resumed anywhere."""
+"""Batches with a token budget: never above the budget, the same stream for every reader, and exact resume at any place."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def uneven(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def tokens(batch: Any) -> list[int]:
-    """About how many tokens each sample of a batch has, worked out by hand."""
+    """Returns the approximate number of tokens of each sample in a batch, computed here without the package."""
     rows = zip(batch["text"], batch["turns"], strict=True)
     sizes = [len(text or "") + sum(len(t["content"]) for t in turns or ()) for text, turns in rows]
     return [max(-(-size * 10 // 43), 1) for size in sizes]

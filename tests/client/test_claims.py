@@ -1,4 +1,4 @@
-"""A rank of a named run has one reader: a second one is told so, and the first is never in its own way."""
+"""A rank of a named run has one reader: a second reader gets an error, and the first one may always continue."""
 
 from __future__ import annotations
 

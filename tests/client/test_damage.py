@@ -1,4 +1,6 @@
-"""A trainer whose store files are cut, overwritten or lost while it reads: right samples or one error, and it lives."""
+"""A trainer whose store files are cut, overwritten or lost while it reads: it gets right samples or one error, and the
+process survives.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One order, whoever reads it: plain loops, ranks, workers, start methods."""
+"""The order is the same for every reader: plain loops, ranks, workers, start methods."""
 
 from __future__ import annotations
 

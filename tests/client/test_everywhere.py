@@ -19,7 +19,7 @@ WORLDS = (1, 2, 3, 8)
 
 
 def rank_of(make: Callable[..., FirehoseDataset], rank: int, world: int) -> FirehoseDataset:
-    """What one rank reads of the global batches."""
+    """Returns the part of the global batches that one rank reads."""
     return make(rank=rank, world_size=world, batch_size=GLOBAL_BATCH // world, max_samples=SAMPLES)
 
 

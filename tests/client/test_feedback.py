@@ -1,4 +1,4 @@
-"""What training says while it runs: bans, steps to go past, and losses, and that streams stay exact under them."""
+"""Feedback from training: bans, skipped steps and losses. Streams stay exact with all of them."""
 
 from __future__ import annotations
 
@@ -296,7 +296,7 @@ def test_workers_that_would_not_hear_of_it_are_named(firehose: Any):
 
 
 def losses_of(batch: Any, turn: np.random.Generator) -> torch.Tensor:
-    """A loss a row, of a level and a spread of its dataset's own."""
+    """Returns a loss for each row. Each dataset has its own level and spread of losses."""
     level = {"web": 3.0, "code": 1.0, "chat": 8.0}
     return torch.tensor([level[name] * (1 + 0.1 * turn.standard_normal()) for name in batch["dataset"]])
 

@@ -93,7 +93,7 @@ time.sleep(60)
 @pytest.mark.slow
 @pytest.mark.parametrize(("context", "batch"), [("fork", 8), ("fork", 20_000), ("forkserver", 20_000), ("spawn", 8)])
 def test_a_killed_trainer_leaves_no_worker(server: Served, context: str, batch: int):
-    """Nor where it was yet starting, nor with batches on their way that no pipe holds."""
+    """This also holds for workers that are still starting, and for batches that do not fit into a pipe."""
     command = [sys.executable, "-W", "ignore", "-c", ORPHANS, server.address, context, str(batch)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as trainer:
         assert trainer.stdout is not None
@@ -127,7 +127,7 @@ def test_where_grpc_would_hang_a_worker_says_what_to_set(server: Served):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
 def test_a_stream_that_was_cut_keeps_no_thread_of_grpc(server: Served):
-    """gRPC keeps a cancelled call, its channel and its own threads until the call is heard out."""
+    """gRPC keeps a cancelled call, its channel and its own threads until all events of the call are read."""
     done = subprocess.run(
         [sys.executable, "-c", CUT, server.address], capture_output=True, text=True, timeout=60, cwd=ROOT
     )

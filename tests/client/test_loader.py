@@ -1,4 +1,4 @@
-"""The loader, the map view, Accelerate and process groups: every row once, nothing shared out twice."""
+"""The loader, the map view, Accelerate and process groups: every row is read once, and nothing is split twice."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def _numbers(samples: list[Any]) -> dict[str, torch.Tensor]:
 
 
 def _dealt(home: str, workers: int) -> list[int]:
-    """What this rank gets where rank 0 reads all and deals."""
+    """Returns what this rank receives if rank 0 reads all samples and sends the others their part."""
     from accelerate import Accelerator
     from accelerate.utils import DataLoaderConfiguration
 

@@ -1,4 +1,4 @@
-"""What a trainer's process holds: as much after many passes as after a few."""
+"""A trainer's process uses as much memory after many passes as after a few."""
 
 from __future__ import annotations
 

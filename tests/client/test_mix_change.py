@@ -1,4 +1,4 @@
-"""Other weights from a position on: each source goes on where it stood, and what was before stays as it was."""
+"""A change of weights from a position on: each source continues at its current sample, and earlier positions do not change."""
 
 from __future__ import annotations
 

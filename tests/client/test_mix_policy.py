@@ -1,4 +1,4 @@
-"""What becomes of a source that runs out, and batches that have one source each: here and from a server."""
+"""Sources that run out, and batches with one source each: embedded and from a server."""
 
 from __future__ import annotations
 

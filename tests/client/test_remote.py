@@ -1,4 +1,4 @@
-"""Through a real server: the same samples as embedded, and no end, cut or silence that goes unnoticed."""
+"""A real server gives the same samples as an embedded reader, and every early end, cut or silence is noticed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A mix on its way to another: exact shares, equal steps, whole mixing blocks where there is room."""
+"""A mix that changes to another one in steps: exact shares, equal steps, and whole mixing blocks if there is room."""
 
 from __future__ import annotations
 

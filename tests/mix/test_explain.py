@@ -1,4 +1,4 @@
-"""What a mix comes to, in numbers that can be checked by hand."""
+"""The explanation of a mix, with numbers that can be checked by hand."""
 
 from __future__ import annotations
 

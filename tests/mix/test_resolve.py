@@ -1,4 +1,4 @@
-"""A mix made exact against a catalog."""
+"""Resolving a mix to a recipe with a catalog."""
 
 from __future__ import annotations
 

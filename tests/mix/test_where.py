@@ -1,4 +1,4 @@
-"""The `where` language: what it keeps, what it refuses, and that a selection is made once."""
+"""The `where` language: which rows it keeps, which expressions it refuses, and that a selection is computed once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a `where` is reckoned to cost: more for more text, more parts and slower patterns, and nothing for what it leaves."""
+"""The estimated cost of a `where` grows with the text, the number of terms and the slowness of patterns."""
 
 from __future__ import annotations
 

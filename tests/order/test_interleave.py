@@ -1,4 +1,4 @@
-"""Deals: each source gets its quota of a mixing block, in its own order."""
+"""Interleaving: each source gets its quota of a mixing block, in its own order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The phases of mixes whose sources run out: the same in any order of asking, at little cost, for many threads."""
+"""The phases of mixes whose sources run out: the same for any order of requests, at little cost, and for many threads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stream as arithmetic: exact lengths, any cut, any ranks, and mix changes that lose and repeat nothing."""
+"""The plan of a stream: exact lengths, any cut, any ranks, and changes of the mix that lose and repeat nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One source's order: each epoch has every row once, windows are what they say, sorted data come out mixed."""
+"""One source's order: each epoch has every row once, windows have the stated ranges, and sorted data are mixed well."""
 
 from __future__ import annotations
 

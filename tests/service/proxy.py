@@ -1,4 +1,4 @@
-"""What may stand between a client and a server: a proxy that spoils one HTTP/2 frame, a relay that ends streams early."""
+"""Test doubles between a client and a server: a proxy that damages one HTTP/2 frame, and a relay that ends streams early."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Proxy:
         self._threads[0].start()
 
     def arm(self, fault: Fault) -> None:
-        """Has the fault happen; frames count from now."""
+        """Arms the fault. Frames are counted from now."""
         self._seen, self._fault = 0, fault
         self.happened.clear()
 

@@ -1,4 +1,4 @@
-"""Who may do what, on every face."""
+"""Permissions, over gRPC, Flight and HTTP."""
 
 from __future__ import annotations
 

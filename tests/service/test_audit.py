@@ -1,4 +1,4 @@
-"""Who asked for what, and what came of it, in a log that shows when it was changed."""
+"""The audit log records requests and their outcomes, and shows later changes of the log."""
 
 from __future__ import annotations
 

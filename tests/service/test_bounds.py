@@ -1,4 +1,4 @@
-"""What a request may cause is bounded before it is done: each refusal names its setting, and others go on meanwhile."""
+"""The work of a request is limited before it begins. Each refusal names its setting, and other requests continue."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def test_a_request_for_far_positions_holds_up_no_stream_of_its_recipe_wherever_i
 
 
 def openings(threads: int = 1, a_caller: int = 1, seconds: float = 60.0) -> Openings:
-    """Threads that stop for nobody."""
+    """Opening threads whose work never pauses."""
     return Openings("test", threads, a_caller, seconds, bounds(Limits()), lambda: False, Sweeper(lambda sweep: None))
 
 

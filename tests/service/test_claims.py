@@ -1,4 +1,4 @@
-"""A part of a named run has one reader at a time, on whichever server of a home, and is free when that one is gone."""
+"""A part of a named run has one reader at a time, on whichever server of a home, and is free after this reader has gone."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ def test_a_reader_that_vanished_without_a_word_keeps_nobody_out_for_longer_than_
 
 
 def test_each_token_has_runs_of_its_own(serve: Serve, home: str, tmp_path: Path, opened: Open) -> None:
-    """Or one user could keep another's runs from starting."""
+    """Otherwise one user could prevent the runs of another from starting."""
     served = serve(home, "--token-file", token_file(tmp_path), *HASTY)
     first = opened(served, claim(ONE), metadata=bearer(TRAINER))
     second = opened(served, claim(TWO), metadata=bearer(READER))

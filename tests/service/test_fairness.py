@@ -1,4 +1,4 @@
-"""Who may send next: equal shares for those who read, and nothing taken from them by those who do not."""
+"""The order of writes: readers get equal shares, and clients that do not read take nothing from them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many readers of one mix: what they have in common is read from the origin once, however many they are."""
+"""Many readers of one mix: data that they share are read from the origin once, however many readers there are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Servers that are killed, frozen or cut off in the middle of a frame: no sample is lost, none comes twice."""
+"""Servers that are killed, frozen or cut off in the middle of a frame: no sample is lost or repeated."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 class Reader(threading.Thread):
-    """A client of one rank that reads until it is told how many samples are enough."""
+    """A client of one rank. It reads until the test says how many samples are enough."""
 
     def __init__(
         self, change: threading.Condition, *servers: str, rank: int = 0, world: int = 1, **options: Any
@@ -109,7 +109,7 @@ class Clients:
         return self.until(lambda: all(r.count >= goal for r, goal in goals), seconds, f"{samples} samples each")
 
     def hold(self, held: bool) -> None:
-        """Has the readers rest, or go on."""
+        """Pauses the readers, or lets them continue."""
         for reader in self.readers:
             reader.flows.clear() if held else reader.flows.set()
 

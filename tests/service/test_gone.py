@@ -1,4 +1,4 @@
-"""A recipe whose revision was removed: what its readers are told, when they open it and in mid-stream."""
+"""A recipe whose revision was removed: the error for its readers, when they open it and in mid-stream."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The HTTP face towards browsers and nonsense, and what a caller learns of the home that was searched."""
+"""The HTTP port with browsers and invalid requests, and whether a caller sees the path of the home."""
 
 from __future__ import annotations
 

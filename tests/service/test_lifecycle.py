@@ -1,4 +1,4 @@
-"""What a server does under signals, limits and bad company."""
+"""A server under signals, at its limits, and with misbehaving clients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each limit of docs/serving.md: what is at it is served, what is one above is refused by the name of its setting."""
+"""Each limit of docs/serving.md: a request at the limit is served, and one above it gets an error that names the setting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ports beside the stream's: which there are, who may ask them, and what a bad client can do there."""
+"""The HTTP port and the metrics port: who may use them, and what a misbehaving client can do."""
 
 from __future__ import annotations
 

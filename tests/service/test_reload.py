@@ -1,4 +1,4 @@
-"""What a server takes up without a restart, and the socket that needs no port."""
+"""Changes that a server picks up without a restart, and Unix sockets."""
 
 from __future__ import annotations
 

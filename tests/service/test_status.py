@@ -1,4 +1,4 @@
-"""What of an error goes over the wire: no secret, and every remedy whole."""
+"""Errors on the wire contain no secret, and each has its whole remedy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which tokenizers a remote reader may name: none by a path, and nothing of the server's files shows."""
+"""Tokenizers that a remote reader may name: never by a path, and the answer reveals nothing about the server's files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Store files: what is written is what is read, and nothing else passes for it."""
+"""Store files: reads return what was written, and any other content is an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The catalog: one winner, whole snapshots, clear words."""
+"""The catalog: one of two writers wins, snapshots are complete, and errors are clear."""
 
 from __future__ import annotations
 

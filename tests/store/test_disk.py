@@ -1,4 +1,4 @@
-"""What the system refuses in a home is one typed error, whoever wanted to write or to read."""
+"""An operation in a home that the system refuses is the same typed error in every part of the code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is written again over a damaged file takes its place; what is sound stays as it is."""
+"""A new write replaces a damaged file. Undamaged files stay unchanged."""
 
 from __future__ import annotations
 

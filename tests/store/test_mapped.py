@@ -1,4 +1,6 @@
-"""Mapped files that change under their readers: an error that names the file, never other bytes, never the end of the process."""
+"""Mapped files that change under their readers: the reader gets an error that names the file. It never gets wrong
+bytes, and the process never dies.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pages of mapped files: held to a bound, and read again as they were."""
+"""Pages of mapped files: their memory is limited, and released pages are read again with the same content."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tokens: none lost, rows by arithmetic, boundaries named."""
+"""Tokens: none is lost, rows are addressed by arithmetic, and boundary tokens are correct."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What has no place in the schema becomes JSON that reads back as the row was."""
+"""Values that have no place in the schema become JSON, and the JSON reads back as the same values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each form makes of its source columns what it says, and loses nothing."""
+"""Each form fills the documented fields from its source columns, and loses nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What columns mean is found out without a flag for the layouts of well-known datasets."""
+"""The meaning of columns is inferred without options for the layouts of well-known datasets."""
 
 from __future__ import annotations
 
