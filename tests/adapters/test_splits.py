@@ -148,7 +148,8 @@ def test_a_file_without_a_split_is_left_out_with_a_reason(tmp_path: Path, home: 
 def test_a_name_that_says_two_splits_is_a_question(tmp_path: Path, home: Home) -> None:
     folder = Layout(["train_test.jsonl", "dev.jsonl"]).write(tmp_path / "x")
     with pytest.raises(
-        ChoiceNeededError, match=r"train_test\.jsonl: its name contains the words of two splits, test and train\..*--split-by file"
+        ChoiceNeededError,
+        match=r"train_test\.jsonl: its name contains the words of two splits, test and train\..*--split-by file",
     ) as caught:
         prepare(home, str(folder))
     assert caught.value.exit_code == 3
