@@ -304,9 +304,8 @@ def plan_source(source: Source, name: str, wishes: Wishes) -> IngestPlan:
     if wishes.encoding:
         accepted = with_encoding(accepted, wishes.encoding, source.location)
     accepted = with_table_options(accepted, wishes.header, wishes.delimiter, source.location)
-    listed, left_out = split_shards(
-        accepted, by, split_by(wishes.config_by, "--config-by"), wishes.config, wishes.split
-    )
+    config_by = split_by(wishes.config_by, "--config-by")
+    listed, left_out = split_shards(accepted, by, config_by, wishes.config, wishes.split)
     account = account_of(source, [leaving_out(claim, left_out) for claim in accepted], rest, wishes.format)
     parts: list[IngestPart] = []
     samples: list[tuple[IngestPart, SourceChunk, Shard]] = []
@@ -327,9 +326,7 @@ def plan_source(source: Source, name: str, wishes: Wishes) -> IngestPlan:
     absent = absent_media(source, [(part.mapping, chunk, shard) for part, chunk, shard in samples], ask=may_ask)
     kinds = {part.mapping.kind for part in parts}
     license_ = wishes.license or source.license or next((c.license for c in accepted if c.license), "") or "NOASSERTION"
-    constants = {"license": license_}
-    if len(kinds) == 1:
-        constants["kind"] = next(iter(kinds))
+    constants = {"license": license_, **({"kind": next(iter(kinds))} if len(kinds) == 1 else {})}
     if wishes.language:
         constants["language"] = wishes.language
     columns = {"id", "origin", *itertools.chain.from_iterable(forms.columns(part.mapping) for part in parts)}
