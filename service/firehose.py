@@ -1,4 +1,4 @@
-"""Our own gRPC service, `choline_data.v1.FirehoseService`. Like every face, it works through `Calls`."""
+"""Our own gRPC service, `choline_data.v1.FirehoseService`. Its handlers use `Calls`, as those of Flight and HTTP do."""
 
 from __future__ import annotations
 

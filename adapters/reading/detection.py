@@ -107,7 +107,7 @@ def _guess(sample: bytes, encoding: str, confidence: float) -> EncodingGuess | N
 def offered(found: Sequence[EncodingGuess], sample: bytes) -> tuple[EncodingGuess, ...]:
     """Returns the encodings to choose from: the likely ones, and the usual ones that fit. Each gives another text.
 
-    If a usual encoding gives the same text as a rare one, it has its place.
+    If a usual and a rare encoding give the same text, the usual one is listed in place of the rare one.
     """
     usual = [guess for encoding in _OFFERED if (guess := _guess(sample, encoding, 0.01)) is not None]
     if any(guess.encoding == "cp1252" for guess in usual):

@@ -82,7 +82,7 @@ def _integers(block: bytes, name: str) -> int:
 
 
 def mixes_numbers(values: list[Any]) -> bool:
-    """Whether integers and floats occur at the same place of these values, or integers that 64 bits do not hold."""
+    """Whether integers and floats occur under the same key in these values, or integers that do not fit into 64 bits."""
     integers: set[tuple[str, ...]] = set()
     floats: set[tuple[str, ...]] = set()
     stack: list[tuple[tuple[str, ...], Any]] = [((), values)]

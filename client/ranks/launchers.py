@@ -52,8 +52,8 @@ def _log_once(own: tuple[int, int], of: str) -> None:
 def _slurm() -> tuple[int, int] | None:
     """Returns the number of this task and the number of tasks of its job step.
 
-    A batch script and the shell of an allocation are one process, although the job has several tasks: they belong to no step
-    of several tasks. So does a shell that `srun --pty` started.
+    A batch script, the shell of an allocation and a shell of `srun --pty` count as rank 0 of 1. They are single
+    processes, and no step of several tasks, even if their job has several tasks.
     """
     own = _number("SLURM_PROCID")
     in_step = any(os.environ.get(name) for name in ("SLURM_STEP_ID", "SLURM_STEPID", "SLURM_STEP_NUM_TASKS"))

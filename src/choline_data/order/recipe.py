@@ -286,7 +286,7 @@ def _check_weights(sources: int, segments: int) -> None:
     )
 
 
-_BRACKETS = 200_000  # three brackets for each segment; a recipe has as many segments as the default limits allow
+_BRACKETS = 200_000  # each segment has three brackets, and the default limits allow this many segments
 _EPOCHS = re.compile(r"(?:[1-9][0-9]{0,17}(?:/[1-9][0-9]{0,17})?)?")
 _REVISION = re.compile(r"[0-9a-f]{64}")
 

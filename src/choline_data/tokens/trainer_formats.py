@@ -206,7 +206,7 @@ class TokenFormat:
     flat: bool = False  # whether all rows of a batch are joined to one row
 
 
-TOKEN_FORMATS = "choline_data.token_formats"  # the group of entry points
+TOKEN_FORMATS = "choline_data.token_formats"  # the group of entry points by which installed packages add formats
 FORMATS = {
     "nanogpt": TokenFormat(_nanogpt),
     "torchtitan": TokenFormat(_torchtitan, flat=True),
