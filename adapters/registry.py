@@ -73,6 +73,8 @@ FORMATS: tuple[RegisteredFormat, ...] = (
     RegisteredFormat("libsvm", _HERE + "text_records.libsvm", by_table=True),
     RegisteredFormat("subtitles", _HERE + "text_records.subtitles", by_table=True),
     RegisteredFormat("fasta", _HERE + "text_records.fasta", by_table=True),
+    RegisteredFormat("genome", _HERE + "text_records.genome_lines", by_table=True),
+    RegisteredFormat("sdf", _HERE + "text_records.molecules", by_table=True),
     RegisteredFormat("fastq", _HERE + "text_records.fastq", by_table=True),
     RegisteredFormat("jsonl", _HERE + "jsonl"),
     RegisteredFormat("json", _HERE + "json_document"),

@@ -1,8 +1,12 @@
-"""Reads TFRecord files of tf.train.Example. Parses the framing and the protobuf itself, so no library is needed."""
+"""Reads TFRecord files of tf.train.Example and SequenceExample. Parses the framing and the protobuf itself.
+
+The features of a SequenceExample are columns; a list of features is a list with an item for each step.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import re
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,7 +15,7 @@ from typing import Any
 from choline_data.adapters.base import FormatClaim, Shard, Source, SourceChunk, SourceFile
 from choline_data.adapters.reading import io, media
 from choline_data.adapters.reading.media import MAX_MEDIUM_BYTES
-from choline_data.adapters.reading.names import in_order, is_about
+from choline_data.adapters.reading.names import in_order, is_about, parts
 from choline_data.adapters.reading.rows import SourceRows
 from choline_data.adapters.reading.tar_stream import PieceStream
 from choline_data.errors import SourceDamagedError, SourceTooLargeError
@@ -98,39 +102,74 @@ def _damaged(name: str, at: int, what: str) -> SourceDamagedError:
 
 def _values(record: bytes) -> dict[str, Any]:
     try:
-        features = example(record)
+        features, lists = sequence_example(record)
     except (ValueError, IndexError, struct.error):
         return {"record": record}
-    return {name: _plain(name, values) for name, values in features.items()} if features else {"record": record}
+    values = {name: _plain(found) for name, found in features.items()}
+    for name, steps in lists.items():
+        values[f"{name}/steps" if name in values else name] = _steps(steps)
+    return values or {"record": record}
 
 
-def _plain(name: str, values: list[Any]) -> Any:
+def _steps(steps: list[list[Any]]) -> list[Any]:
+    """Returns the steps of a list of features. If each step has one value, the list has these values."""
+    if all(len(step) == 1 for step in steps):
+        flat = [step[0] for step in steps]
+        return _in_utf8(flat)
+    return [_in_utf8(step) for step in steps]
+
+
+def _in_utf8(values: list[Any]) -> list[Any]:
+    """Returns bytes as text if all of them are UTF-8. Other values stay."""
+    if values and isinstance(values[0], bytes):
+        with contextlib.suppress(UnicodeDecodeError):
+            return [value.decode() for value in values]
+    return values
+
+
+def _plain(values: list[Any]) -> Any:
     """Returns a feature with one value as that value. Bytes that are a medium become a medium; bytes in UTF-8 become text."""
     if values and isinstance(values[0], bytes):
         column = media.mime_of(values[0][:4096]).split("/")[0]
         if len(values) == 1 and column in ("image", "audio", "video") and not media.probe(values[0]).fault:
             return {"bytes": values[0], "path": None}
-        with contextlib.suppress(UnicodeDecodeError):
-            values = [v.decode() for v in values]
+        values = _in_utf8(values)
     return values[0] if len(values) == 1 else values
 
 
 def example(data: bytes) -> dict[str, list[Any]]:
     """Returns the features of a serialized tf.train.Example."""
-    by_name: dict[str, list[Any]] = {}
+    features, lists = sequence_example(data)
+    if lists:
+        raise ValueError("no Example")
+    return features
+
+
+def sequence_example(data: bytes) -> tuple[dict[str, list[Any]], dict[str, list[list[Any]]]]:
+    """Returns the features of a serialized Example, or the context and the lists of features of a SequenceExample."""
+    found: dict[str, list[Any]] = {}
+    lists: dict[str, list[list[Any]]] = {}
     for number, features in _fields(data):
-        if number != 1 or not isinstance(features, bytes):
+        if number not in (1, 2) or not isinstance(features, bytes):
             raise ValueError("no Example")
         for _, entry in _fields(features):
             parts = dict(_fields(entry if isinstance(entry, bytes) else b""))
             key, feature = parts.get(1), parts.get(2, b"")
             if not isinstance(key, bytes) or not isinstance(feature, bytes):
                 raise ValueError("no Feature")
-            values: list[Any] = []
-            for kind, listed in _fields(feature):
-                values += _list(kind, listed if isinstance(listed, bytes) else b"")
-            by_name[key.decode()] = values
-    return by_name
+            if number == 1:
+                found[key.decode()] = _feature(feature)
+            else:
+                steps = [step for _, step in _fields(feature)]
+                lists[key.decode()] = [_feature(step if isinstance(step, bytes) else b"") for step in steps]
+    return found, lists
+
+
+def _feature(feature: bytes) -> list[Any]:
+    values: list[Any] = []
+    for kind, listed in _fields(feature):
+        values += _list(kind, listed if isinstance(listed, bytes) else b"")
+    return values
 
 
 def _list(kind: int, data: bytes) -> list[Any]:
@@ -179,17 +218,25 @@ def _fields(data: bytes) -> Iterator[tuple[int, bytes | int]]:
         at += size
 
 
+_NAMES = re.compile(r"tfrec|\.(tfr|tf|rec|records?)(\.\w+)?$|-\d+-of-\d+$", re.IGNORECASE)
+_DESCRIPTORS = frozenset({"features.json", "dataset_info.json"})  # of TensorFlow Datasets
+
+
 def detect(source: Source) -> list[FormatClaim]:
-    """Claims files with `tfrec` in their name that are empty or whose first length has a correct checksum."""
-    record_files = [f for f in source.files if "tfrec" in f.name.lower() and _framed(f)]
-    if not record_files:
+    """Claims files that are named like TFRecord files, and are empty or begin with a length whose checksum is correct."""
+    found = [f for f in source.files if _NAMES.search(parts(f.name)[-1]) and _framed(f)]
+    if not found:
         return []
     passed = tuple((f.name, "tells about the data") for f in source.files if is_about(f.name))
-    return [
-        FormatClaim(TfRecord(), tuple(record_files), 1.0, f"{len(record_files)} TFRecord file(s)", passed_over=passed)
-    ]
+    folders = {f.name.rpartition("/")[0] for f in found}
+    beside = [f for f in source.files if f.name.rpartition("/")[0] in folders and parts(f.name)[-1] in _DESCRIPTORS]
+    described = tuple((f.name, "describes the records beside it") for f in beside if f not in found)
+    evidence = f"{len(found)} TFRecord file(s)"
+    return [FormatClaim(TfRecord(), tuple(found), 1.0, evidence, passed_over=passed, described=described)]
 
 
 def _framed(file: SourceFile) -> bool:
     head = io.head(file.path, 12)
-    return not head or (len(head) == 12 and masked_crc32c(head[:8]) == int.from_bytes(head[8:], "little"))
+    if not head:
+        return "tfrec" in file.name.lower()
+    return len(head) == 12 and masked_crc32c(head[:8]) == int.from_bytes(head[8:], "little")

@@ -9,8 +9,9 @@ from dataclasses import replace
 
 from choline_data.adapters.base import Source, SourceFile
 from choline_data.adapters.reading.chosen_names import chosen_of
-from choline_data.adapters.reading.left_out import refuse_table_formats
+from choline_data.adapters.reading.left_out import refuse_parts_of_tables, refuse_table_formats
 from choline_data.adapters.reading.names import in_utf8, parts
+from choline_data.catalog.delta_table import LOG, with_current_files
 from choline_data.catalog.locate import resolve
 from choline_data.errors import InvalidOptionError, SourceNotFoundError, one_line
 from choline_data.places.locations import is_url
@@ -36,8 +37,15 @@ def resolve_sources(
     sources = [resolve(location, revision=revision, options=options) for location in locations]
     source = sources[0] if len(sources) == 1 else _together(sources)
     if source.folder:
-        names = [name for name, _ in source.left_out] + [file.name for file in source.files]
+        source = with_current_files(source)
+        logs = (
+            {name for name, _ in source.left_out if name.rstrip("/").endswith(LOG)}
+            if os.path.isdir(source.location)
+            else ()
+        )
+        names = [name for name, _ in source.left_out if name not in logs] + [file.name for file in source.files]
         refuse_table_formats(source.location, names)
+    refuse_parts_of_tables(source)
     return _chosen(replace(source, include=include, exclude=exclude, join=join))
 
 

@@ -6,10 +6,14 @@ not be read one by one.
 
 from __future__ import annotations
 
+import itertools
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
+from choline_data.adapters.base import Source
 from choline_data.errors import SourceFormatError
+from choline_data.places.locations import local_path
 
 _KEPT = frozenset({".gitattributes", ".dvc/config", ".dvc/config.local"})
 
@@ -79,9 +83,17 @@ _TABLES = (
 )
 
 
+_ZARR = re.compile(r"(?:^|/)(?:zarr\.json|\.zarray|\.zgroup|\.zmetadata)$")
+
+
 def refuse_table_formats(where: str, names: Iterable[str]) -> None:
-    """Raises SourceFormatError if these names are those of a table format, whose files contain deleted rows."""
+    """Raises SourceFormatError if these names are those of a table format, whose files contain deleted rows, or of Zarr arrays."""
     for name in names:
+        if _ZARR.search(name):
+            raise SourceFormatError(
+                f"{where} is a Zarr store ({name}). Its files are pieces of arrays, so they are not read one by one.",
+                remedy="Write its arrays as HDF5 or NPY: zarr.open(PATH), then h5py or numpy.save.",
+            )
         for pattern, what, remedy in _TABLES:
             if pattern.search(name.replace("!/", "/")):
                 raise SourceFormatError(
@@ -89,3 +101,37 @@ def refuse_table_formats(where: str, names: Iterable[str]) -> None:
                     "not read one by one.",
                     remedy=remedy,
                 )
+
+
+def refuse_parts_of_tables(source: Source) -> None:
+    """Raises SourceFormatError if files of a local source lie in a folder of a table format that is not a part of the source."""
+    for folder in {
+        os.path.dirname(path) for file in source.files if (path := local_path(file.path.partition("!/")[0]))
+    }:
+        for above in itertools.islice(_folders_above(os.path.abspath(folder)), _LEVELS):
+            if os.path.isdir(source.location) and _is_within(above, os.path.abspath(source.location)):
+                continue
+            for mark, what in _MARKS.items():
+                if os.path.isdir(os.path.join(above, mark)):
+                    raise SourceFormatError(
+                        f"{source.location} is a part of {what} ({above}). Its files also hold rows that were deleted or "
+                        "replaced, so they are not read one by one.",
+                        remedy=f"Add the whole table: {above}. Or copy the files into another folder, and add that.",
+                    )
+
+
+_LEVELS = 8
+_MARKS = {"_delta_log": "a Delta Lake table", ".hoodie": "an Apache Hudi table"}
+
+
+def _folders_above(folder: str) -> Iterator[str]:
+    """Yields a folder and the folders above it."""
+    while True:
+        yield folder
+        if folder == os.path.dirname(folder):
+            return
+        folder = os.path.dirname(folder)
+
+
+def _is_within(folder: str, root: str) -> bool:
+    return folder == root or folder.startswith(root.rstrip(os.sep) + os.sep)

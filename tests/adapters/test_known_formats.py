@@ -37,9 +37,6 @@ PROSE = {
 }
 
 STRUCTURED = {
-    "VCF variants": "##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\n1\t5\trs1\tA\tT\n",
-    "GFF or GTF features": "chr1\thavana\tgene\t11869\t14409\t.\t+\t.\tgene_id=1\n" * 3,
-    "SDF or MOL structure": "water\n  tool\n\n  3  2  0  0  0  0  0  0  0  0999 V2000\n    0.0 0.0 0.0 O\nM  END\n$$$$\n",
     "PDB structure": "HEADER    HYDROLASE\nATOM      1  N   MET A   1      11.1  13.2   2.1  1.00 49.05           N\n",
     "iCalendar": "BEGIN:VCALENDAR\nVERSION:2.0\nBEGIN:VEVENT\nSUMMARY:Party\nEND:VEVENT\nEND:VCALENDAR\n",
     "vCard contacts": "BEGIN:VCARD\nVERSION:3.0\nFN:Ada Lovelace\nEND:VCARD\n",

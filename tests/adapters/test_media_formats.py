@@ -9,6 +9,7 @@ import json
 import os
 import struct
 import tarfile
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -201,3 +202,32 @@ def test_tfrecords_are_read_and_a_flipped_bit_is_damage(tmp_path: Path) -> None:
     (shard,) = TfRecord().shards(claim.files)
     with pytest.raises(SourceDamagedError, match="corrupt"):
         list(TfRecord().read(shard))
+
+
+def _field(number: int, data: bytes) -> bytes:
+    return bytes([number << 3 | 2, len(data)]) + data
+
+
+def _framed(record: bytes) -> bytes:
+    head = len(record).to_bytes(8, "little")
+    sums = [masked_crc32c(part).to_bytes(4, "little") for part in (head, record)]
+    return head + sums[0] + record + sums[1]
+
+
+def _sequence(video: str, steps: Sequence[float]) -> bytes:
+    context = _field(1, _field(1, b"id") + _field(2, _field(1, _field(1, video.encode()))))
+    features = b"".join(_field(1, _field(2, _field(1, struct.pack("<f", step)))) for step in steps)
+    return _field(1, context) + _field(2, _field(1, _field(1, b"score") + _field(2, features)))
+
+
+@pytest.mark.parametrize(
+    "name", ["a.tfrecord", "a.tfr", "a.record", "train-00000-of-00001", "a.tfrecord-00000-of-00002"]
+)
+def test_sequence_examples_are_rows_with_a_list_of_steps(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"".join(_framed(_sequence(f"v{n}", [n, n + 0.5])) for n in range(3)))
+    (claim,) = claims(path)
+    rows = [
+        row for s in claim.adapter.shards(claim.files) for c in claim.adapter.read(s) for row in c.batch.to_pylist()
+    ]
+    assert rows == [{"id": f"v{n}", "score": [n, n + 0.5]} for n in range(3)]

@@ -1,0 +1,82 @@
+"""Reads SDF: one molecule for each row, with its name, its structure (a MOL block) and a column for each data item."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from choline_data.adapters.base import MAX_ROW_BYTES, FormatClaim, Shard, Source, SourceChunk, SourceFile
+from choline_data.adapters.text_records.line_records import (
+    TextRecord,
+    claim_all,
+    damaged,
+    lines_of,
+    record_chunks,
+    shards_of,
+)
+from choline_data.errors import SourceTooLargeError
+
+_TYPES = {"name": pa.string(), "structure": pa.large_string()}
+_ITEM = re.compile(r">.*?<([^>]*)>")
+
+
+@dataclass(frozen=True)
+class Molecules:
+    """Reads the records between lines `$$$$`. A file with one MOL block has one row."""
+
+    encoding: str = ""
+
+    def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
+        """Returns one shard for each file."""
+        return shards_of(files)
+
+    def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
+        """Yields the molecules from number `start` on."""
+        return record_chunks(_records(lines_of(shard, self.encoding), shard.name), shard, start, _TYPES)
+
+
+ADAPTER = Molecules
+
+
+def _records(lines: Iterator[str], name: str) -> Iterator[TextRecord]:
+    block: list[str] = []
+    size = 0
+    for line in lines:
+        if line.startswith("$$$$"):
+            yield _molecule(block, size)
+            block, size = [], 0
+            continue
+        block.append(line)
+        size += len(line) + 1
+        if size > MAX_ROW_BYTES:
+            raise SourceTooLargeError(f"{name}: a molecule is above {MAX_ROW_BYTES:,} characters.", remedy="Is it SDF?")
+    if any(line.strip() for line in block):
+        if not any(line.startswith("M  END") for line in block):
+            raise damaged(name, "it ends within a molecule")
+        yield _molecule(block, size)
+
+
+def _molecule(block: Sequence[str], size: int) -> TextRecord:
+    end = next((at for at, line in enumerate(block) if line.startswith("M  END")), -1)
+    if end < 0:
+        return TextRecord(fault="a molecule without the line 'M  END'")
+    values = {"name": block[0].strip(), "structure": "\n".join(block[: end + 1]) + "\n"}
+    item, content = "", []
+    for line in [*block[end + 1 :], ""]:
+        match = _ITEM.match(line) if not item else None
+        if match:
+            item, content = match[1], []
+        elif item and not line.strip():
+            values[item if item not in values else f"{item}_item"] = "\n".join(content)
+            item = ""
+        elif item:
+            content.append(line)
+    return TextRecord(values, 2 * size)
+
+
+def detect(source: Source) -> list[FormatClaim]:
+    """Claims the SDF and MOL files."""
+    return claim_all(source, Molecules(), "molecules", kind="tabular")
