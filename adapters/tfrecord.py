@@ -137,14 +137,6 @@ def _plain(values: list[Any]) -> Any:
     return values[0] if len(values) == 1 else values
 
 
-def example(data: bytes) -> dict[str, list[Any]]:
-    """Returns the features of a serialized tf.train.Example."""
-    features, lists = sequence_example(data)
-    if lists:
-        raise ValueError("no Example")
-    return features
-
-
 def sequence_example(data: bytes) -> tuple[dict[str, list[Any]], dict[str, list[list[Any]]]]:
     """Returns the features of a serialized Example, or the context and the lists of features of a SequenceExample."""
     found: dict[str, list[Any]] = {}

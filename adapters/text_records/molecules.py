@@ -64,7 +64,7 @@ def _molecule(block: Sequence[str], size: int) -> TextRecord:
     if end < 0:
         return TextRecord(fault="a molecule without the line 'M  END'")
     values = {"name": block[0].strip(), "structure": "\n".join(block[: end + 1]) + "\n"}
-    item, content = "", []
+    item, content = "", list[str]()
     for line in [*block[end + 1 :], ""]:
         match = _ITEM.match(line) if not item else None
         if match:
