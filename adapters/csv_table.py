@@ -82,7 +82,7 @@ class Delimited:
                 raise table_options.no_such_header(name, header)
         else:
             detected = _as_stated(sniff(text, io.extension(name), stated), text, header)
-        return with_foot(detected, text) if whole else detected
+        return with_foot(detected, text, ask=not header) if whole else detected
 
     def _chunks(self, shard: Shard) -> Iterator[SourceChunk]:
         encoding = shard.encoding or text_files.encoding_of(shard.path, shard.name, self.encoding)
@@ -249,7 +249,7 @@ class _Utf8:
             text = "\n".join(map(with_tabs, text.split("\n")))
         if self._spaced is not None:
             inside, quote, rest = text.partition('"') if self.quotes % 2 else ("", "", text)
-            text = inside + quote + self._spaced.sub(lambda found: found[1] or found[2], rest)
+            text = inside + quote + self._spaced.sub(lambda found: found[1] or found[2] or "", rest)
         data = text.encode("utf-8", "surrogatepass")
         self.quotes += data.count(b'"')
         self.open_end = not data.endswith((b"\n", b"\r"))
@@ -271,8 +271,8 @@ class _Utf8:
 
 
 def _blanks_of(delimiter: str) -> re.Pattern[str]:
-    """Matches a quoted field, or a delimiter with the blanks that follow it."""
-    return re.compile(rf'("(?:[^"]|"")*(?:"|\Z))|({re.escape(delimiter)}) +')
+    """Matches a quoted field, or a delimiter with the blanks that follow it, or the blanks at the beginning of a line."""
+    return re.compile(rf'("(?:[^"]|"")*(?:"|\Z))|({re.escape(delimiter)}) +|^ +', re.MULTILINE)
 
 
 READ_AHEAD = 4 << 20

@@ -25,6 +25,8 @@ _LINES = re.compile(r"[^\n]*\n|[^\n]+")
 _TOKENS = re.compile(r'"(?:[^"]|"")*"(?!\S)|\S+')
 _MOST_LINES = 400
 _MOST_ROWS = 200
+_MOST_GAPS = 20
+_SECOND = "line {} is the header of another table, below an empty line"
 
 
 @dataclass(frozen=True)
@@ -110,15 +112,22 @@ def _unquoted(token: str) -> str:
     return token[1:-1].replace('""', '"') if len(token) > 1 and token[0] == token[-1] == '"' else token
 
 
-def with_foot(dialect: Dialect, text: str) -> Dialect:
-    """Returns the dialect, completed by the lines at the end that are no rows. `text` is the whole file."""
+def with_foot(dialect: Dialect, text: str, *, ask: bool) -> Dialect:
+    """Returns the dialect, completed by the lines at the end that are no rows. `text` is the whole file.
+
+    With `ask`, a second table in the file is a doubt.
+    """
     text = text.replace("\r", "\n") if dialect.returns else text
     if dialect.delimiter == " " or len(dialect.names) < 2:
         return dialect
     lines = _LINES.findall(text)[dialect.skip :]
-    dialect_read = _read(lines, dialect.delimiter, spaced=dialect.blank_after, most=len(lines))
-    foot = foot_of(dialect_read.rows, TableHead(dialect.names, 0))
-    return replace(dialect, foot=tuple((dialect_read.starts[row] + dialect.skip, reason) for row, reason in foot))
+    way = _read(lines, dialect.delimiter, spaced=dialect.blank_after, most=len(lines))
+    second = _second_table(way, lines, TableHead(dialect.names, 0)) if ask and not dialect.doubt else 0
+    if second:
+        doubt = _SECOND.format(second + dialect.skip)
+        dialect = replace(dialect, doubt=doubt, choices=(str(dialect.above + 1) if dialect.header else "none",))
+    foot = foot_of(way.rows, TableHead(dialect.names, 0))
+    return replace(dialect, foot=tuple((way.starts[row] + dialect.skip, reason) for row, reason in foot))
 
 
 def _moved(choice: str, lines: int) -> str:
@@ -154,8 +163,7 @@ def _sniffed(lines: list[str], delimiters: str, extension: str) -> Dialect:
     head = head_of(way.rows)
     second = _second_table(way, lines, head)
     if second:
-        message = f"line {second} is the header of another table, below an empty line"
-        head = replace(head, doubt=Doubt(message, (None,)))
+        head = replace(head, doubt=Doubt(_SECOND.format(second), ((head.at, head.at) if head.header else None,)))
     empty = sum(not line.strip("\r\n") or line.endswith("\r\r\n") for line in lines)
     starts = [*way.starts, len(lines) if way.rows else 0]
     skip = starts[min(head.skip, len(starts) - 1)]
@@ -176,11 +184,17 @@ def _sniffed(lines: list[str], delimiters: str, extension: str) -> Dialect:
 
 def _second_table(found: _Lines, lines: Sequence[str], head: TableHead) -> int:
     """Returns the number of a line below an empty line that has texts above numbers, as a header has, or 0."""
-    first = max(head.skip, 1)
-    for row in range(first + 1, len(found.rows)):
-        apart = not lines[found.starts[row] - 1].strip("\r\n")
-        if apart and len(found.rows[row]) > 1 and has_texts_over_numbers(found.rows[row], found.rows[first:row]):
-            return found.starts[row] + 1
+    first, gaps = max(head.skip, 1), 0
+    for at in range(first + 1, len(found.rows)):
+        row, start = found.rows[at], found.starts[at]
+        apart = not lines[start - 1].strip("\r\n") or not any(found.rows[at - 1])
+        if not apart or len(row) < 2 or not any(row):
+            continue
+        if has_texts_over_numbers(row, found.rows[max(first, at - _MOST_ROWS) : at]):
+            return start + 1
+        gaps += 1
+        if gaps == _MOST_GAPS:
+            break
     return 0
 
 

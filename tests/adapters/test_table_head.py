@@ -109,4 +109,17 @@ def test_a_second_table_below_an_empty_line_is_a_question(read, write):
     asked = read(Delimited(), path)
     assert isinstance(asked.error, ChoiceNeededError)
     assert "line 7 is the header of another table" in str(asked.error)
-    assert read(Delimited(header="none"), path).count == 8
+    assert "--header a.csv=1 " in asked.error.remedy
+    assert read(Delimited(header="1"), path).count == 7
+
+
+def test_a_second_table_far_below_is_a_question(read, write):
+    rows = "".join(f"{n},{n / 4}\n" for n in range(300))
+    asked = read(Delimited(), write("a.csv", f"hour,well\n{rows},\nPlate,\nhour,well\n{rows}"))
+    assert isinstance(asked.error, ChoiceNeededError)
+    assert "line 303 is the header of another table" in str(asked.error)
+
+
+def test_blanks_at_the_beginning_of_a_line_are_no_part_of_a_number(read, write):
+    found = read(Delimited(), write("a.csv", "id, x, y\n" + "".join(f"    {n},  {n}.5,   {n}\n" for n in range(9))))
+    assert found.rows[3] == {"id": 3, "x": 3.5, "y": 3}
