@@ -2,75 +2,121 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
-from choline_data.adapters.base import MAX_ROW_BYTES, FormatClaim, Shard, Source, SourceChunk, SourceFile
+from choline_data.adapters.base import FormatClaim, Reject, Shard, Source, SourceChunk, SourceFile
+from choline_data.adapters.reading import media, members
+from choline_data.adapters.reading.coco_images import CocoImages, is_annotations, masks_among, names_of, pictures_of
 from choline_data.adapters.reading.documents import chunks_of, document, json_files
-from choline_data.adapters.reading.io import open_raw
+from choline_data.adapters.reading.media import MAX_MEDIUM_BYTES, MEDIUM
+from choline_data.columns.arrow_values import array_of
 from choline_data.errors import SourceFormatError
 
 _RESULT_KEYS = ("category_id", "caption", "keypoints", "bbox", "segmentation")
-_IMAGE = pa.struct([("bytes", pa.large_binary()), ("path", pa.string())])
 _AT_ONCE = 64
 
 
 @dataclass(frozen=True)
 class Coco:
-    """Reads a row for each result, or for each image with its annotations, category names and captions."""
+    """Reads a row for each result, or for each image with its annotations, category names, captions and panoptic mask.
+
+    An annotation file that names a picture which is not there has this row rejected.
+    """
+
+    max_bytes: int = MAX_MEDIUM_BYTES
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """Returns a shard for each JSON file. Each shard also lists all images of the source."""
+        """Returns a shard for each JSON file. If there are pictures, the files of one split are one shard, with the pictures."""
         pictures = tuple(f for f in files if ".json" not in f.name)
-        return [Shard(f.path, f.name, size=f.size, files=pictures) for f in files if ".json" in f.name]
+        notes = [f for f in files if ".json" in f.name]
+        if not pictures:
+            return [Shard(f.path, f.name, size=f.size) for f in notes]
+        groups: dict[tuple[str, str], list[SourceFile]] = {}
+        for file in notes:
+            groups.setdefault((file.config, file.split), []).append(file)
+        return [
+            Shard(g[0].path, g[0].name, size=sum(f.size for f in g), files=(*g, *pictures)) for g in groups.values()
+        ]
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
         """Yields the results or images from `start` on."""
-        value = document(shard.path, shard.name)
-        if isinstance(value, list):
-            yield from chunks_of(value, shard.origin, start=start)
+        notes = [f for f in shard.files if ".json" in f.name] or [SourceFile(shard.path, shard.name)]
+        if len(notes) == 1:
+            value = document(shard.path, shard.name)
+            if isinstance(value, list):
+                yield from chunks_of(value, shard.origin, start=start)
+                return
+            if not is_annotations(value):
+                raise SourceFormatError(f"{shard.name}: no COCO file.", remedy="Give images and annotations as lists.")
+        pictures = [f for f in shard.files if media.column_for(f.name)]
+        images = CocoImages(notes, pictures)
+        if not pictures:
+            yield from chunks_of(images.rows, shard.origin, start=start)
             return
-        if not _is_annotations(value):
-            raise SourceFormatError(
-                f"{shard.name}: this is not a COCO file.", remedy="Give images and annotations as lists."
+        for first in range(0, len(images.rows), _AT_ONCE):
+            if first + _AT_ONCE > start:
+                yield from self._piece(images, first, max(start, first), shard)
+
+    def _piece(self, images: CocoImages, first: int, start: int, shard: Shard) -> Iterator[SourceChunk]:
+        """Yields at most _AT_ONCE rows with their pictures and masks, so that their bytes stay bounded."""
+        end = first + _AT_ONCE
+        files = [f for f in (*images.pictures[start:end], *images.masks[start:end]) if f is not None]
+        data = {f.path: content for f, content in members.contents(files, self.max_bytes, inflate=False)}
+        for chunk in chunks_of(images.rows[first:end], shard.origin, start=start - first):
+            rows = chunk.rows + first
+            faults = {row: self._fault(images, row, data) for row in rows.tolist()}
+            kept = np.array([at for at, row in enumerate(rows.tolist()) if not faults[row]], np.int64)
+            rejects = [Reject(shard.origin, row, why) for row, why in faults.items() if why]
+            batch = chunk.batch.take(array_of(kept)) if rejects else chunk.batch
+            batch = batch.add_column(0, pa.field("image", MEDIUM), _media(images.pictures, rows[kept], data))
+            if any(images.masks):
+                batch = batch.add_column(1, pa.field("mask", MEDIUM), _media(images.masks, rows[kept], data))
+            yield SourceChunk(
+                batch, rows[kept], tuple(replace(r, row=r.row + first) for r in chunk.rejects) + tuple(rejects)
             )
-        rows = _images(value)
-        if not shard.files:
-            yield from chunks_of(rows, shard.origin, start=start)
-            return
-        places = {f.name: f for f in shard.files} | {f.name.rsplit("/", 1)[-1]: f for f in shard.files}
-        for first in range(0, len(rows), _AT_ONCE):
-            part = rows[first : first + _AT_ONCE]
-            if first + len(part) <= start:
-                continue
-            for chunk in chunks_of(part, shard.origin, start=max(0, start - first)):
-                names = [part[i].get("file_name") for i in chunk.rows]
-                column = pa.array([_picture(places.get(str(n)), n) for n in names], _IMAGE)
-                batch = chunk.batch.add_column(0, pa.field("image", _IMAGE), column)
-                yield SourceChunk(batch, chunk.rows + first, chunk.rejects)
+
+    def _fault(self, images: CocoImages, row: int, data: dict[str, bytes | None]) -> str:
+        picture = images.pictures[row]
+        if picture is None:
+            names = names_of(images.rows[row])
+            return f"{names[0]!r} is not there, or is there several times" if names else "its image is not listed"
+        for file in filter(None, (picture, images.masks[row])):
+            content = data[file.path]
+            fault = media.probe(content, "image").fault if content is not None else f"above {self.max_bytes:,} bytes"
+            if fault:
+                return f"{file.name}: {fault}"
+        return ""
 
 
 ADAPTER = Coco
 
 
+def _media(files: Sequence[SourceFile | None], rows: Any, data: dict[str, bytes | None]) -> pa.Array:
+    found = [files[row] for row in rows.tolist()]
+    return pa.array([None if f is None else {"bytes": data[f.path], "path": f.name} for f in found], MEDIUM)
+
+
 def detect(source: Source) -> list[FormatClaim]:
     """Returns a claim for result files, and one for annotation files with the images that they name."""
-    documents = list(json_files(source, r'"(?:image_id|images|annotations)"\s*:'))
-    results = tuple(f for f, value in documents if _is_results(value))
-    noted = [(f, value) for f, value in documents if _is_annotations(value)]
+    found = list(json_files(source, r'"(?:image_id|images|annotations|info|licenses|categories)"\s*:'))
+    results = tuple(f for f, value in found if _is_results(value))
+    noted = [(f, value) for f, value in found if is_annotations(value)]
     claims = []
     if results:
         claims.append(
             FormatClaim(Coco(), results, 1.0, "COCO results: image_id with boxes or captions", kind="annotation")
         )
     if noted:
-        names = {str(i.get("file_name")) for _, value in noted for i in value["images"]}
-        pictures = [f for f in source.files if f.name in names or f.name.rsplit("/", 1)[-1] in names]
-        files = (*(f for f, _ in noted), *pictures)
+        pictures = [f for f in source.files if media.column_for(f.name) == "image"]
+        masks = {f.name for its in masks_among([f for f, _ in noted], pictures).values() for f in its}
+        others = [f for f in pictures if f.name not in masks]
+        named = masks | {f.name for file, value in noted for f in pictures_of(value, file, others)}
+        files = (*(f for f, _ in noted), *(f for f in pictures if f.name in named))
         claims.append(
             FormatClaim(Coco(), files, 1.0, "COCO annotations joined to images by image_id", kind="annotation")
         )
@@ -83,35 +129,3 @@ def _is_results(value: Any) -> bool:
         and bool(value)
         and all(isinstance(r, dict) and "image_id" in r and any(k in r for k in _RESULT_KEYS) for r in value[:8])
     )
-
-
-def _is_annotations(value: Any) -> bool:
-    if not isinstance(value, dict):
-        return False
-    lists = [value.get("images"), value.get("annotations")]
-    return all(isinstance(v, list) and all(isinstance(i, dict) for i in v) for v in lists) and all(
-        "id" in i for i in value["images"]
-    )
-
-
-def _images(value: dict[str, Any]) -> list[dict[str, Any]]:
-    """Returns the images in file order, each with its annotations. Annotations of an unknown image form a row of their own."""
-    names = {c.get("id"): c.get("name") for c in value.get("categories") or [] if isinstance(c, dict)}
-    notes: defaultdict[Any, list[dict[str, Any]]] = defaultdict(list)
-    for note in value["annotations"]:
-        kind = {"category": names[note["category_id"]]} if note.get("category_id") in names else {}
-        notes[note.get("image_id")].append({**note, **kind})
-    rows = []
-    for image in value["images"]:
-        annotations = notes.pop(image["id"], [])
-        captions = [n["caption"] for n in annotations if isinstance(n.get("caption"), str)]
-        rows.append({**image, "annotations": annotations, **({"captions": captions} if captions else {})})
-    rows += [{"id": key, "annotations": annotations} for key, annotations in notes.items()]
-    return rows
-
-
-def _picture(file: SourceFile | None, name: Any) -> dict[str, Any] | None:
-    if file is None or file.size > MAX_ROW_BYTES:
-        return None if file is None else {"bytes": None, "path": file.name}
-    with open_raw(file.path) as opened:
-        return {"bytes": opened.read(), "path": file.name}

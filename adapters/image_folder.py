@@ -10,18 +10,22 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from choline_data.adapters.base import FormatClaim, Shard, Source, SourceChunk, SourceFile
+from choline_data.adapters.beside.class_files import names_classes
+from choline_data.adapters.beside.transcripts import Spoken, is_prose, may_be_list, spoken_of, stem_of_sidecar
 from choline_data.adapters.reading import io, media, members
 from choline_data.adapters.reading.folder_metadata import is_metadata, metadata_of, placed
 from choline_data.adapters.reading.media import MAX_MEDIUM_BYTES
-from choline_data.adapters.reading.names import class_folders, in_order, is_about, parts, shared_folders
+from choline_data.adapters.reading.media_paths import path_of
+from choline_data.adapters.reading.names import class_folders, in_order, is_about, labels_in, parts, shared_folders
 from choline_data.adapters.reading.rows import SourceRows, file_shards
-from choline_data.adapters.reading.transcripts import may_be_list, path_of, spoken_of, stem_of_sidecar
+from choline_data.adapters.reading.split_lists import in_lists
+from choline_data.adapters.reading.twins import known_stem, twins_of
+from choline_data.errors import ChoiceNeededError
 
 SHARE = 0.5
 
@@ -44,16 +48,21 @@ class ImageFolder:
             return read_media(shard, "image", start, self.max_bytes, self._values)
         pictures = tuple(f for f in shard.files if media.column_for(f.name) == "image")
         texts = [f for f in shard.files if media.column_for(f.name) != "image"]
-        spoken, _ = spoken_of(texts, [f.name for f in pictures])
+        spoken, _ = spoken_of(texts, pictures)
 
         def values(file: SourceFile, folders: list[str]) -> dict[str, Any]:
-            return {"caption": spoken.of(file.name).get("transcription"), "folder": "/".join(folders) or None}
+            stated = spoken.of(file.name)
+            values = {key: value for key, value in stated.items() if key != "transcription"}
+            if "captions" not in values and ("transcription" in stated or not values):
+                values["caption"] = stated.get("transcription")
+            return {**values, "folder": "/".join(folders) or None}
 
         return read_media(replace(shard, files=pictures), "image", start, self.max_bytes, values)
 
     def _values(self, file: SourceFile, folders: list[str]) -> dict[str, Any]:
         if self.labels == "masks":
             return _mask_values(file)
+        folders = labels_in(folders, file)
         if self.labels == "none" or not folders:
             return {}
         above = {f"folder_{level}": name for level, name in enumerate(folders[:-1], 1)}
@@ -69,13 +78,13 @@ def media_shards(files: Sequence[SourceFile], column: str) -> list[Shard]:
 
     `Shard.start` is the number of leading folders that all media share. It depends on all files, not only on the shard's.
     """
-    media_files = in_order(f for f in files if media.column_for(f.name) == column)
+    found = in_order(f for f in files if media.column_for(f.name) == column)
     beside = tuple(f for f in files if media.column_for(f.name) != column)
-    shared = shared_folders(media_files)
+    shared = shared_folders(found)
     return [
         replace(shard, files=shard.files + beside, start=shared, config=config)
-        for config, split in sorted({(f.config, f.split) for f in media_files}, key=_place)
-        for shard in file_shards([f for f in media_files if (f.config, f.split) == (config, split)], split)
+        for config, split in sorted({(f.config, f.split) for f in found}, key=_place)
+        for shard in file_shards([f for f in found if (f.config, f.split) == (config, split)], split)
     ]
 
 
@@ -86,12 +95,13 @@ def only_beside(shard: Shard, column: str) -> Shard:
     """
     clips = [f for f in shard.files if media.column_for(f.name) == column]
     stems = {path_of(f.name)[-1] for f in clips}
-    beside = [
+    kept = [
         f
         for f in shard.files
-        if media.column_for(f.name) != column and (stem_of_sidecar(f.name) in stems or may_be_list(f.name))
+        if media.column_for(f.name) != column
+        and (known_stem(stem_of_sidecar(f.name), stems) in stems or may_be_list(f.name))
     ]
-    return replace(shard, files=(*clips, *beside))
+    return replace(shard, files=(*clips, *kept))
 
 
 def _place(part: tuple[str, str]) -> tuple[str, int, str]:
@@ -108,10 +118,10 @@ def read_media(
     values_of: Callable[[SourceFile, list[str]], dict[str, Any]],
 ) -> Iterator[SourceChunk]:
     """Yields the media of a shard as rows: the media column, and the metadata's columns or else the values from `values_of`."""
-    media_files = [f for f in shard.files if media.column_for(f.name) == column]
+    found = [f for f in shard.files if media.column_for(f.name) == column]
     described = metadata_of([f for f in shard.files if media.column_for(f.name) != column], column)
     rows = SourceRows(shard.origin, {column: media.MEDIUM, **(dict.fromkeys(described.columns))})
-    wanted = media_files[start:]
+    wanted = found[start:]
     for number, (file, data) in enumerate(members.contents(wanted, max_bytes, inflate=False), start):
         if rows.full(len(data or b"")):
             yield from rows.take()
@@ -122,7 +132,7 @@ def read_media(
         if probe.fault:
             rows.reject(number, probe.fault, file.name)
             continue
-        folders = class_folders(file.name, shard.start)
+        folders = class_folders(file, shard.start)
         extra = described.rows.get(placed(file.name)) if described.columns else None
         values = dict(extra) if extra is not None else {} if described.columns else values_of(file, folders)
         values[column] = {"bytes": data, "path": file.name}
@@ -144,38 +154,70 @@ def detect(source: Source) -> list[FormatClaim]:
     others = [f for f in source.files if media.column_for(f.name) != "image" and not is_about(f.name)]
     metadata = [f for f in others if is_metadata(f.name)]
     captions = [] if metadata else _captions(pictures, others)
-    left = len(others) - len(metadata) - len(captions)
+    spoken, lists = Spoken(), dict[str, str]()
+    if pictures and not metadata and not captions:
+        spoken, lists = spoken_of(others, pictures, lists_only=True)
+        spoken.refuse_unlike(pictures)
+        spoken.refuse_numbers(pictures, lists)
+    shared = shared_folders(pictures)
+    folders = {folder.lower() for f in pictures for folder in class_folders(f, shared)}
+    classes = [f for f in others if f.name not in lists and names_classes(f, folders)]
+    left = len(others) - len(metadata) - len(captions) - len(lists) - len(classes)
     if not pictures or left > len(pictures) * SHARE:
         return []
-    labels = "captions" if captions else _how_labelled(pictures)
-    folder_files = (*pictures, *metadata, *captions)
+    stated = [f for f in pictures if spoken.of(f.name)]
+    pictures = in_lists(pictures, [f for f in others if f.name in lists])
+    labels = "captions" if captions or stated else _how_labelled(pictures)
+    _ask_about_classes(stated, pictures, sorted(lists))
+    kept = (*pictures, *metadata, *captions, *(f for f in others if f.name in lists))
     joined = [(f.name, "names the pictures") for f in metadata]
     joined += [(f.name, "the caption of the picture of the same name") for f in captions]
+    joined += [(name, why.replace("clips", "pictures")) for name, why in lists.items()]
     passed = tuple((f.name, "tells about the data") for f in source.files if is_about(f.name))
     how = {
         "folders": "classes by folder",
         "masks": "pictures and masks",
-        "captions": f"{len(captions)} captions",
+        "captions": f"{len(captions) or len(stated)} captions or classes",
         "none": "a folder of pictures",
     }[labels]
     evidence = f"{len(pictures)} pictures, " + ("a metadata file" if metadata else how)
     return [
         FormatClaim(
-            ImageFolder(labels), folder_files, 1.0, evidence, kind="image", passed_over=passed, joined=tuple(joined)
+            ImageFolder(labels),
+            kept,
+            1.0,
+            evidence,
+            kind="image",
+            passed_over=passed,
+            described=tuple((f.name, "names the classes") for f in classes),
+            joined=tuple(joined),
         )
     ]
 
 
-_NUMBERS = re.compile(rb"^[\s\d.eE+-]*$")
+def _ask_about_classes(stated: Sequence[SourceFile], pictures: Sequence[SourceFile], lists: Sequence[str]) -> None:
+    """Raises ChoiceNeededError if lists state something about a part of the pictures only."""
+    if stated and len(stated) < len(pictures):
+        last = parts(lists[0])[-1]
+        raise ChoiceNeededError(
+            f"{', '.join(lists[:3])}: the lists state something about {len(stated):,} of {len(pictures):,} pictures, such as "
+            f"{stated[0].name}.",
+            remedy=f"Choose: --exclude {last!r} (labels by folders only) | --include FOLDER (whose pictures are all listed)",
+        )
 
 
 def _captions(pictures: Sequence[SourceFile], others: Sequence[SourceFile]) -> list[SourceFile]:
-    """Returns the texts with the names of pictures, if most pictures have one. Lines of numbers are boxes (YOLO), not captions."""
-    stems = {path_of("/".join(parts(f.name)))[-1] for f in pictures}
-    captions = [f for f in others if media.suffix_of(f.name) in ("txt", "caption") and stem_of_sidecar(f.name) in stems]
-    if len(captions) * 2 < len(pictures) or any(_NUMBERS.match(io.head(f.path, 256)) for f in captions[:8]):
+    """Returns the texts with the names of pictures, if most pictures have one and the texts are prose."""
+    texts = [f for f in others if media.suffix_of(f.name) in ("txt", "caption")]
+    twins = twins_of(texts, pictures, stem_of_sidecar)
+    found = [file for files in twins.values() for file in files]
+    if len(twins) * 2 < len(pictures) or not all(map(_is_prose, found[:8])):
         return []
-    return captions
+    return found
+
+
+def _is_prose(file: SourceFile) -> bool:
+    return is_prose(io.head(file.path, 1024).decode("utf-8", "replace"))
 
 
 def _how_labelled(pictures: Sequence[SourceFile]) -> str:
@@ -185,4 +227,4 @@ def _how_labelled(pictures: Sequence[SourceFile]) -> str:
         return "masks"
     # A folder that all images share does not distinguish classes.
     shared = shared_folders(pictures)
-    return "folders" if any(class_folders(f.name, shared) for f in pictures) else "none"
+    return "folders" if any(labels_in(class_folders(f, shared), f) for f in pictures) else "none"

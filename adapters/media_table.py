@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,9 +31,11 @@ from choline_data.adapters.reading.chosen_names import ChosenNames
 from choline_data.adapters.reading.folder_metadata import has_file_names, is_metadata
 from choline_data.adapters.reading.media import MAX_MEDIUM_BYTES, MEDIUM
 from choline_data.adapters.reading.media_names import MediaNames
+from choline_data.adapters.reading.media_paths import path_of
 from choline_data.adapters.reading.names import is_about, parts
+from choline_data.adapters.reading.split_words import splits_in
 from choline_data.columns.arrow_values import array_of
-from choline_data.errors import CholineDataError, MissingFieldError, SourceFormatError
+from choline_data.errors import CholineDataError, MissingFieldError, SourceFormatError, one_line
 
 SAMPLE_ROWS = 256
 SHARE = 0.5  # a column names media if this share of its sampled values does
@@ -43,8 +46,6 @@ _FORMATS = {
 }  # fmt: skip
 _NO_NAME = re.compile(r"^column_\d+$")
 _SUBMISSION = re.compile(r"^sample_?submission", re.IGNORECASE)
-# names of further lists that Common Voice has beside train, dev and test
-_UNCHECKED = frozenset({"validated", "other", "invalidated", "reported"})
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,7 @@ def detect(source: Source) -> list[FormatClaim]:
             continue
         if (claim := _claim(table, fmt, media_files, key)) is not None:
             claims.append(claim)
-    claims, left = _without_unchecked(claims)
+    claims, left = _without_unchecked(claims, tables)
     if claims:
         claims[0] = replace(claims[0], passed_over=(*over, *left))
     return claims
@@ -196,7 +197,9 @@ def _claim(table: SourceFile, fmt: str, found: Sequence[SourceFile], key: str) -
     if key and key not in batch.schema.names:
         raise MissingFieldError(key, table.name, batch.schema.names)
     best = max(
-        ((*_hits(batch, name, names), name) for name in ([key] if key else batch.schema.names)), default=(0.0, [], "")
+        ((*_hits(batch, name, names), name) for name in ([key] if key else batch.schema.names)),
+        key=lambda hits: (hits[0], _extensions(batch, hits[2])),
+        default=(0.0, [], ""),
     )
     share, files, column = best
     if not files or (share < SHARE and not key):
@@ -262,6 +265,12 @@ def _hits(batch: pa.RecordBatch, name: str, names: MediaNames) -> tuple[float, l
     return len(files) / max(len(values), 1), files
 
 
+def _extensions(batch: pa.RecordBatch, name: str) -> int:
+    """Returns how many values of a column are names of files with an extension of media."""
+    values = (item for value in batch[name].to_pylist() for item in _items(value))
+    return sum(isinstance(value, str) and bool(media.column_for(value)) for value in values)
+
+
 def _refuse_parts(table: SourceFile, batch: pa.RecordBatch) -> None:
     if {"offset", "duration"} <= set(batch.schema.names) and any(value for value in batch["offset"].to_pylist()):
         raise SourceFormatError(
@@ -273,27 +282,55 @@ def _refuse_parts(table: SourceFile, batch: pa.RecordBatch) -> None:
 def _named_only(
     inner: Adapter, table: SourceFile, column: str, found: tuple[SourceFile, ...]
 ) -> tuple[SourceFile, ...]:
-    """Returns the media that some row of the table names, in order of name. Reads the whole table."""
+    """Returns the media that some row of the table names, in order of name. Reads the whole table.
+
+    Raises SourceFormatError if values with different paths name the same file.
+    """
     names = MediaNames(found, table.name)
-    used: set[str] = set()
-    for shard in inner.shards([table]):
-        try:
-            for chunk in inner.read(shard):
-                if column in chunk.batch.schema.names:
-                    values = chunk.batch[column].to_pylist()
-                    used |= {
-                        file.path for value in values for file in map(names.find, _items(value)) if file is not None
-                    }
-        except CholineDataError:
-            break  # the ingestion reads the table again, and reports the damage
+    used: dict[str, str] = {}
+    for value in _values_of(inner, table, column):
+        file = names.find(value)
+        if file is None:
+            continue
+        other = used.setdefault(file.path, str(value))
+        if path_of(other) != path_of(str(value)):
+            raise SourceFormatError(
+                f"{table.name}: {column!r} names {one_line(other, 80)} and {one_line(str(value), 80)}, but of the two only "
+                f"{file.name} is there.",
+                remedy="Add the folder of the other file too, or leave the table out with --exclude.",
+            )
     return tuple(f for f in found if f.path in used)
 
 
-def _without_unchecked(claims: list[FormatClaim]) -> tuple[list[FormatClaim], list[tuple[str, str]]]:
-    """Leaves out the lists of Common Voice that repeat the rows of train, dev and test, or that hold clips which failed a check."""
-    stems = {parts(claim.files[0].name)[-1].partition(".")[0] for claim in claims}
-    if not {"train", "validated"} <= stems:
+def _values_of(inner: Adapter, table: SourceFile, column: str) -> Iterator[Any]:
+    """Yields the values of a column. Ends where the table is damaged; the ingestion reads it again and reports the damage."""
+    with suppress(CholineDataError):
+        for shard in inner.shards([table]):
+            for chunk in inner.read(shard):
+                if column in chunk.batch.schema.names:
+                    for value in chunk.batch[column].to_pylist():
+                        yield from _items(value)
+
+
+def _without_unchecked(
+    claims: list[FormatClaim], tables: Sequence[SourceFile]
+) -> tuple[list[FormatClaim], list[tuple[str, str]]]:
+    """Leaves out the other tables of Common Voice: lists that repeat the rows of train, dev and test, or hold unchecked clips.
+
+    Other tables of the folder hold reports, sentences and durations.
+    """
+    by_stem = {parts(claim.files[0].name)[-1].partition(".")[0]: claim for claim in claims}
+    if not {"train", "validated"} <= by_stem.keys():
         return claims, []
-    kept = [c for c in claims if parts(c.files[0].name)[-1].partition(".")[0] not in _UNCHECKED]
-    gone = [c.files[0].name for c in claims if c not in kept]
-    return kept, [(name, "train, dev and test hold the checked clips of Common Voice") for name in gone]
+    folder = parts(by_stem["train"].files[0].name)[:-1]
+    kept = [c for c in claims if splits_in(_stem(c.files[0])) or parts(c.files[0].name)[:-1] != folder]
+    names = {c.files[0].name for c in kept}
+    gone = [f.name for f in tables if parts(f.name)[:-1] == folder and f.name not in names]
+    used = {f.name for claim in kept for f in claim.files}
+    unused = {f.name for claim in claims for f in claim.files[1:]} - used
+    out = [(name, "train, dev and test hold the checked clips of Common Voice") for name in gone]
+    return kept, [*out, *((name, "no clip of train, dev or test") for name in sorted(unused))]
+
+
+def _stem(file: SourceFile) -> str:
+    return parts(file.name)[-1].partition(".")[0]

@@ -35,7 +35,7 @@ MOST_PATTERNS = 4
 MOST_FORMATS = 16
 _GENERAL = frozenset({"JsonDocument", "JsonLines", "Delimited", "Text", "ArrowFile", "SourceTree"})
 _DATABASES = frozenset({"Sqlite", "DuckDbFile"})
-_NAMING = frozenset({"MediaTable", "Coco"})
+_NAMING = frozenset({"MediaTable", "Coco", "AnnotatedImages"})
 _ANNOTATIONS = frozenset(
     [
         "xml",
@@ -56,7 +56,7 @@ _ANNOTATIONS = frozenset(
         "npy",
     ]
 )
-_FOLDERS = frozenset({"ImageFolder", "AudioFolder"})
+_FOLDERS = frozenset({"ImageFolder", "AudioFolder", "VideoFolder"})
 _MEDIA_KINDS = frozenset({"image", "audio", "video"})
 _ALL = re.compile(r"(?:^|[-_. ])(?:all|full|complete|combined|merged|whole|validated)(?:[-_. ]|$)", re.IGNORECASE)
 

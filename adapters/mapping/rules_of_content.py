@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 from choline_data.adapters.mapping.find import Find
 from choline_data.adapters.mapping.mapped_columns import Look, MappedColumn
+from choline_data.adapters.reading.media import is_companion
 
 _IMAGES = ("image", "img", "jpg", "jpeg", "png", "webp", "pixelvalues", "imagebytes", "photo", "picture", "images",
            "media", "tif", "tiff", "gif", "bmp")  # fmt: skip
@@ -160,7 +161,10 @@ def _media(look: Look) -> Iterable[Find]:
         question = look.text("question", "query") if look.find(("answer", "answers")) else ""
         if question:
             score = 0.85
-        fields = [("media", column)]
+        more = [
+            n for n, c in look.columns.items() if n != column and is_companion(n) and c.media == kind and c.media_bytes
+        ]
+        fields = [("media", column), *(("media", name) for name in more)]
         if text or inner:
             fields.append(("text", text or inner))
         if label:

@@ -45,6 +45,15 @@ def column_for(name: str) -> str:
     return "video" if suffix in VIDEO_SUFFIXES else ""
 
 
+def is_companion(column: str) -> bool:
+    """Whether a column with this name holds a second picture that belongs to the first one: a mask, or the other picture of a pair.
+
+    Members of WebDataset tars such as `seg.png` are such columns too.
+    """
+    stem, _, suffix = column.rpartition(".")
+    return column.partition("_")[0] in ("mask", "paired") or (bool(stem) and suffix.lower() in IMAGE_SUFFIXES)
+
+
 def mime_of(head: bytes) -> str:
     """Returns the MIME type by magic bytes; "" if they are not those of a known image, audio or video format."""
     for magic, mime in _MAGIC:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from choline_data.adapters.base import SourceFile
-from choline_data.adapters.reading.split_words import split_named
+from choline_data.adapters.reading.split_words import split_named, without_split
 
 _ABOUT = re.compile(
     r"^(readme|licen[cs]es?|copying|citation|dataset_card|sha(1|256|512)sums?|md5sums?|checksums?|makefile)([._-].*)?$",
@@ -51,6 +51,17 @@ def shared_folders(files: Sequence[SourceFile]) -> int:
     return shared
 
 
-def class_folders(name: str, shared: int) -> list[str]:
+def class_folders(file: SourceFile, shared: int) -> list[str]:
     """Returns the folders of a file below the shared ones, without folders that name a split."""
-    return [p for p in parts(name)[shared:-1] if not split_named(p)]
+    return [p for p in parts(file.name)[shared:-1] if not split_named(p)]
+
+
+def labels_in(folders: Sequence[str], file: SourceFile) -> list[str]:
+    """Returns the class folders of a file without the word of its split: `A` for a file for training in `trainA`.
+
+    The folder `images` inside of a class folder belongs to the class.
+    """
+    found = list(filter(None, (without_split(folder, file.split) for folder in folders)))
+    return (
+        found[:-1] if len(found) > 1 and found[-1].lower() in ("images", "imgs", "wavs", "clips", "videos") else found
+    )

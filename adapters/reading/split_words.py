@@ -21,6 +21,7 @@ _SPLIT_OF = {word: split for table in (_KEYWORDS, _MORE) for split, words in tab
 _ARCHIVE = re.compile(r"\.(zip|tar|tgz|wds|tar\.(gz|zst|bz2|xz))$", re.IGNORECASE)
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _HELD_OUT = re.compile(r"(?<![a-z])(held|hold)[-._ ](out)(?![a-z])")
+_WORDS = re.compile(r"[-._ =]+")
 _SEPARATORS = re.compile(r"[-._ 0-9=]+")
 
 
@@ -30,6 +31,19 @@ def split_named(word: str) -> str:
     if len(words) == 2 and words[0] == "split":
         words = words[1:]
     return _SPLIT_OF.get(words[0], "") if len(words) == 1 else ""
+
+
+def without_split(name: str, split: str) -> str:
+    """Returns the rest of a folder's name without the word of this split: `A` of `trainA`, `bounding_box` of `bounding_box_test`.
+
+    Returns "" if the whole name means a split, and the whole name if it does not contain the word of this split.
+    """
+    if split_named(name):
+        return ""
+    if not split or splits_in(name) != (split,):
+        return name
+    words = _WORDS.split(_HUMP.sub("_", name))
+    return "_".join(w for w in words if w and _SPLIT_OF.get(w.lower().strip("0123456789"), "") != split)
 
 
 def splits_in(name: str) -> tuple[str, ...]:

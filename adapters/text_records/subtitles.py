@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -43,14 +43,15 @@ class Subtitles:
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
         """Yields the cues from number `start` on."""
-        return record_chunks(_records(shard, self.encoding), shard, start, _TYPES)
+        return record_chunks(cues_in(lines_of(shard, self.encoding), shard.name), shard, start, _TYPES)
 
 
 ADAPTER = Subtitles
 
 
-def _records(shard: Shard, encoding: str) -> Iterator[TextRecord]:
-    for number, block in enumerate(paragraphs(lines_of(shard, encoding), shard.name), 1):
+def cues_in(lines: Iterable[str], name: str) -> Iterator[TextRecord]:
+    """Yields the cues in these lines of a file. A block without a line of times is a fault."""
+    for number, block in enumerate(paragraphs(lines, name), 1):
         starts = [at for at, line in enumerate(block) if _TIMES.match(line)]
         if not starts:
             if not block[0].startswith(_NO_CUES):

@@ -151,6 +151,13 @@ class _Parse:
         )
 
 
+def records_in(data: bytes, name: str, record: str) -> list[dict[str, Any]]:
+    """Returns the elements named `record` of a whole XML file. Raises SourceDamagedError if the data are not XML."""
+    parse = _Parse(record, MAX_ROW_BYTES, name)
+    parse.feed(data, last=True)
+    return [row_of(element) for element in parse.taken()]
+
+
 def _local(name: str) -> str:
     """Returns the name without its prefix. Names of the namespace `xml` keep it."""
     prefix, colon, local = name.rpartition(":")

@@ -178,7 +178,7 @@ def coco(files: SourceFiles, adapter: Any, shard: Shard) -> Iterator[SourceRow]:
     for at in ends(len(rows)):
         if isinstance(document, list):
             yield SourceRow(at, at, rows[at])
-        else:
+        elif "file_name" in rows[at]:  # LVIS states only URLs
             yield SourceRow(at, at, {"file_name": rows[at]["file_name"]}, named=False, whole=False)
 
 

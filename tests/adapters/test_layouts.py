@@ -33,6 +33,8 @@ from choline_data.errors import (
     SourceNotFoundError,
 )
 
+GIF = b"GIF89a\x01\0\x01\0\0\0\0;"
+
 
 def rows(claim: FormatClaim, start: int = 0) -> list[dict[str, Any]]:
     out: list[dict[str, Any]] = []
@@ -248,11 +250,11 @@ def test_annotation_exports_have_their_counts(shared_data: Path) -> None:
 
 
 def test_coco_annotations_are_joined_to_their_images(tmp_path: Path) -> None:
-    (tmp_path / "a.jpg").write_bytes(b"\xff\xd8\xff")
+    (tmp_path / "a.gif").write_bytes(GIF)
     write(
         tmp_path,
         instances__json={
-            "images": [{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "b.jpg"}],
+            "images": [{"id": 1, "file_name": "a.gif"}, {"id": 2, "file_name": "b.gif"}],
             "annotations": [
                 {"image_id": 1, "category_id": 5, "bbox": [0, 0, 1, 1]},
                 {"image_id": 9, "caption": "c"},
@@ -261,17 +263,16 @@ def test_coco_annotations_are_joined_to_their_images(tmp_path: Path) -> None:
         },
     )
     (claim,) = coco.detect(resolve(str(tmp_path)))
-    got = rows(claim)
-    assert got[0]["image"] == {"bytes": b"\xff\xd8\xff", "path": "a.jpg"}
-    assert [
-        len(json.loads(r["annotations"]) if isinstance(r["annotations"], str) else r["annotations"]) for r in got
-    ] == [
-        1,
-        0,
-        1,
+    (shard,) = claim.adapter.shards(claim.files)
+    (chunk,) = claim.adapter.read(shard)
+    (row,) = chunk.batch.to_pylist()
+    assert row["image"] == {"bytes": GIF, "path": "a.gif"}
+    assert (row["labels"], [n["category"] for n in row["annotations"]]) == (["cat"], ["cat"])
+    assert [(r.row, r.reason) for r in chunk.rejects] == [
+        (1, "'b.gif' is not there, or is there several times"),
+        (2, "its image is not listed"),
     ]
-    assert "cat" in str(got[0]["annotations"])
-    assert [r["id"] for r in rows(claim, start=1)] == [2, 9]
+    assert [(c.rows.tolist(), len(c.rejects)) for c in claim.adapter.read(shard, start=1)] == [([], 2)]
 
 
 def test_a_conversation_is_the_path_to_its_current_node(tmp_path: Path) -> None:

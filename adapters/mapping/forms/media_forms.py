@@ -30,6 +30,10 @@ def media(fields: Fields) -> None:
     lacking = pc.fill_null(pc.equal(pc.list_value_length(output.columns["media"]), 0), True)
     if pc.any(lacking).as_py():
         output.reject(lacking, f"{' and '.join(fields.names('media'))} is null")
+    first, *others = fields.names("media")
+    if others and all(map(headers.is_companion, others)) and fields.column(first)[0].null_count:
+        # Otherwise the mask would be the first picture of the sample.
+        output.reject(pc.is_null(fields.column(first)[0]), f"{first} is null")
     if fields.has("text"):
         output.columns["text"] = fields.joined("text", "\n")
 

@@ -1,0 +1,69 @@
+"""Finds the file that describes each medium: a file of the same name, in the same folder or in one beside it.
+
+`images/a.jpg` and `labels/a.txt`, `wav48/p225/a.wav` and `txt/p225/a.txt`, `a.wav` and `a.TextGrid` are twins. A file has one
+twin: the medium whose folders are most like its own. If several media fit equally well, or the file lies in another split than
+the medium, it has none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Container, Iterable
+
+from choline_data.adapters.base import SourceFile
+from choline_data.adapters.reading.media_paths import equal_items, path_of
+from choline_data.adapters.reading.names import parts
+from choline_data.adapters.reading.split_words import split_named
+
+_LANGUAGE = re.compile(r"\.[a-z]{2,3}(?:[-_][a-z]{2,4})?$")
+
+
+def twins_of(
+    files: Iterable[SourceFile], media: Iterable[SourceFile], stem_of: Callable[[str], str]
+) -> dict[str, list[SourceFile]]:
+    """Returns the files that describe each medium, by the name of the medium.
+
+    `stem_of` returns the stem, in lower case, of the medium that a file with this name describes, or "".
+    """
+    by_stem: dict[str, list[tuple[tuple[str, ...], SourceFile]]] = defaultdict(list)
+    for medium in media:
+        path = path_of("/".join(parts(medium.name)))
+        by_stem[path[-1]].append((path[:-1], medium))
+    found: defaultdict[tuple[str, str], list[tuple[tuple[int, int], SourceFile]]] = defaultdict(list)
+    for file in files:
+        stem = stem_of(file.name)
+        near = by_stem.get(known_stem(stem, by_stem), [])
+        folders = tuple(part.lower() for part in parts(file.name)[:-1])
+        ranked = [(_likeness(folders, there), medium) for there, medium in near if not other_split(folders, there)]
+        best = max((rank for rank, _ in ranked), default=None)
+        twins = [medium for rank, medium in ranked if rank == best]
+        if best is not None and len(twins) == 1:
+            kind = parts(file.name)[-1].lower()[len(stem) :]
+            found[twins[0].name, kind].append((best, file))
+    kept: defaultdict[str, list[SourceFile]] = defaultdict(list)
+    for (name, _), several in found.items():
+        # Several files of one kind for one medium: the nearest one, if there is one.
+        best = max(rank for rank, _ in several)
+        nearest = [file for rank, file in several if rank == best]
+        if len(nearest) == 1:
+            kept[name] += nearest
+    return dict(kept)
+
+
+def known_stem(stem: str, known: Container[str]) -> str:
+    """Returns the stem of the medium: `talk` of `talk.en`, if there is a medium `talk` and none `talk.en`."""
+    return stem if stem in known else _LANGUAGE.sub("", stem)
+
+
+def _likeness(folders: tuple[str, ...], others: tuple[str, ...]) -> tuple[int, int]:
+    """How like two lists of folders are: the equal folders at the end, or all of them, and those at the beginning."""
+    if folders == others:
+        return len(folders) + 1, len(folders)
+    return equal_items(folders[::-1], others[::-1]), equal_items(folders, others)
+
+
+def other_split(folders: tuple[str, ...], others: tuple[str, ...]) -> bool:
+    """Whether both lists of folders name a split, and not the same one."""
+    one, other = ({split for folder in its if (split := split_named(folder))} for its in (folders, others))
+    return bool(one and other) and not one & other
