@@ -21,6 +21,7 @@ from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,34 @@ def _sqlite(table: Table) -> bytes:
     return base.serialize()
 
 
+def _orc(table: Table) -> bytes:
+    import pyarrow.orc
+
+    sink = io.BytesIO()
+    # ORC has no columns that hold only nulls.
+    schema = pa.schema([f.with_type(pa.string()) if pa.types.is_null(f.type) else f for f in table.schema])
+    pyarrow.orc.write_table(_arrow(table).cast(schema), sink, compression="zlib")
+    return sink.getvalue()
+
+
+def _duckdb(table: Table) -> bytes:
+    import duckdb
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "x.duckdb"
+        with duckdb.connect(str(path)) as base:
+            base.register("source", _arrow(table))
+            base.execute("create table x as select * from source")
+        return path.read_bytes()
+
+
+def _yaml(table: Table) -> bytes:
+    import yaml
+
+    text: str = yaml.safe_dump(table.rows, allow_unicode=True, sort_keys=False)
+    return text.encode()
+
+
 JSON, FLAT, ARROW = (True, False), (False, False), (True, True)
 # extension: (the tables that it can hold: nested, typed; the writer)
 FORMATS: dict[str, tuple[tuple[bool, bool], Callable[[Table], bytes]]] = {
@@ -174,6 +203,9 @@ FORMATS: dict[str, tuple[tuple[bool, bool], Callable[[Table], bytes]]] = {
     "stream.arrow": (ARROW, _ipc(pa.ipc.new_stream, "zstd")),
     "feather": (ARROW, _ipc(pa.ipc.new_file, "lz4")),
     "db": (FLAT, _sqlite),
+    "orc": (FLAT, _orc),
+    "yaml": (JSON, _yaml),
+    **({"duckdb": (FLAT, _duckdb)} if find_spec("duckdb") else {}),
 }
 
 
@@ -235,7 +267,7 @@ def agree(original: Any, back: Any, extension: str) -> bool:
         return _cells_agree("" if original is None else str(original), back)
     if extension == "db" and isinstance(original, bool):
         return bool(back == int(original))
-    if isinstance(original, float) and isinstance(back, (int, float)) and not isinstance(back, bool):
+    if isinstance(original, float) and isinstance(back, float):
         return original == back or math.isclose(original, back, rel_tol=1e-6, abs_tol=1e-44)
     return type(original) is type(back) and bool(original == back)
 
