@@ -2,10 +2,11 @@
 
     python bench/far.py [--json]
 
-Serves a home of one text dataset and a small one. First compares two messages of 512 rows. One has consecutive
-positions. The other has the positions of one rank of 1,024 that reads batches of 8. Then requests the samples at 10,000
-positions spread over 10^12, and reads as one of 2^20 ranks while another client lists datasets. CPU times hardly depend
-on other work of the machine. The times to list datasets do.
+Serves a home of one text dataset and a small one. Compares messages of 512 rows. Some have consecutive positions. Others have the
+positions of one rank of 1,024 that reads batches of 8: first this rank alone, then 32 ranks that read the same part of the stream,
+as in a run whose ranks read from one server. Then requests the samples at 10,000 positions spread over 10^12, and
+reads as one of 2^20 ranks while another client lists datasets. CPU times hardly depend on other work of the machine. The times to
+list datasets do.
 """
 
 from __future__ import annotations
@@ -54,6 +55,18 @@ class Figures:
         before = self._cpu()
         for frame in self._stub.ReadStream(request, timeout=300):
             rows += frame.batch.row_count
+        return (self._cpu() - before) / rows * ROWS * 1e3
+
+    def world(self, recipe: bytes, ranks: int, start: int) -> float:
+        """Returns the CPU milliseconds of the server for ROWS rows, if so many ranks of 1,024 read the same stretch in turn."""
+        rows, before = 0, self._cpu()
+        for rank in range(ranks):
+            request = pb.ReadStreamRequest(
+                recipe_json=recipe, target_message_bytes=1 << 20, max_row_count=24 * ROWS, start_position=start,
+                rank=rank, world_size=1024, batch_size=8,
+            )  # fmt: skip
+            for frame in self._stub.ReadStream(request, timeout=300):
+                rows += frame.batch.row_count
         return (self._cpu() - before) / rows * ROWS * 1e3
 
     def samples(self, recipe: bytes) -> tuple[float, int]:
@@ -119,6 +132,9 @@ def measured(home: str) -> dict[str, float]:
             out[f"{name}: 512 dense rows, ms of CPU"] = dense
             out[f"{name}: 512 rows of a rank of 1,024 with batches of 8, ms of CPU"] = far
             out[f"{name}: ratio (bound: 2)"] = far / max(dense, 1e-9)
+            together = figures.world(recipe, 32, 10**8)
+            out[f"{name}: 512 rows of each of 32 ranks that read together, ms of CPU"] = together
+            out[f"{name}: ratio for these ranks (bound: 2)"] = together / max(dense, 1e-9)
             cpu, grown = figures.samples(recipe)
             out[f"{name}: 10,000 positions over 10^12, s of CPU (bound: 2)"] = cpu
             out[f"{name}: the same, MB of memory (bound: 100)"] = grown / 1e6

@@ -19,7 +19,7 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from choline_data.columns.ipc import Message, message_of
+from choline_data.columns.ipc import Message
 from choline_data.errors import InvalidOptionError, OutOfRangeError, RecipeMismatchError
 from choline_data.order.cursor import Cursor
 from choline_data.order.lanes import Lane
@@ -299,7 +299,7 @@ class Engine:
             assert columns is not None
         self.metrics.cache_misses.inc()
         arrays = [column.to_arrow() for column in columns]
-        message = message_of(pa.record_batch(arrays, schema=opened.stream.wire_schema))
+        message = opened.writer.message(pa.record_batch(arrays, schema=opened.stream.wire_schema))
         if message.size > MAX_MESSAGE:
             return None
         framed = self._frame(opened, lane, start, stop - start, sequence, face, message)
@@ -375,7 +375,7 @@ class Engine:
     def _framed(
         self, opened: Opened, lane: Lane, start: int, sequence: int, face: str, batch: pa.RecordBatch
     ) -> list[frames.Framed]:
-        message = message_of(batch)
+        message = opened.writer.message(batch)
         rows = batch.num_rows
         if message.size > MAX_MESSAGE and rows > 1:
             opened.settle(rows, message.size)

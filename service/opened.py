@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 from choline_data.columns.gathered import Column
+from choline_data.columns.ipc import MessageWriter
 from choline_data.order.phases import CHECKPOINT
 from choline_data.places.mapped import MappedFile, same
 from choline_data.service import frames
@@ -91,6 +92,7 @@ class Opened:
         self.schema_bytes = stream.schema.serialize().to_pybytes()
         # A sample stream only copies memory once its windows are loaded.
         self.direct = stream if isinstance(stream, SampleStream) else None
+        self.writer = MessageWriter(stream.wire_schema)
         # Packed rows are slices of mapped arrays, so nothing has to be loaded.
         self.packed = stream.recipe.view == "tokens"
         self.many = len(stream.recipe.sources) > SOURCES_IN_LOOP

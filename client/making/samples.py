@@ -24,7 +24,7 @@ _COPIED_ROWS = 512  # number of values copied at a time; the copy must still be 
 
 
 def _coded(column: pa.Array, names: Sequence[str]) -> list[str]:
-    return [names[code] for code in numbers(column).tolist()]
+    return list(np.array(names, object)[numbers(column)].tolist())
 
 
 def to_list(name: str, column: pa.Array, datasets: Sequence[str]) -> list[Any]:

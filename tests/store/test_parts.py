@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from choline_data.columns.gather import Piece, assemble, node_of
 from choline_data.columns.parts import BlockParts, places_of
+from choline_data.columns.row_ranges import ranges_of
 from choline_data.errors import DamagedStoreError
 from choline_data.places.home import Home
 from choline_data.schema import LABEL, MEDIUM, ORIGIN, STORED, TURN, stored_schema
@@ -69,7 +70,7 @@ def test_any_ranges_of_any_files_are_what_arrow_reads(tmp_path_factory: pytest.T
         start = data.draw(st.integers(0, revision.rows - 1))
         ranges.append((start, data.draw(st.integers(start + 1, revision.rows))))
     names = SCHEMA.names
-    columns = revision.columns_of(ranges, names, [])
+    columns = revision.columns_of(ranges_of(ranges), names, [])
     whole = pa.concat_tables(files).combine_chunks()
     for name in names:
         assert isinstance(columns[name], BlockParts)
@@ -89,7 +90,7 @@ def test_every_type_of_the_schema_has_its_place():
 
 def test_compressed_blocks_are_read_by_arrow(tmp_path: Path):
     revision = stored(Home(tmp_path), [rows_of(9)], compression="zstd")
-    columns = revision.columns_of([(3, 9)], ["text"], [])
+    columns = revision.columns_of(ranges_of([(3, 9)]), ["text"], [])
     assert not isinstance(columns["text"], BlockParts)
     node = node_of(pa.large_string(), columns["text"])
     got = assemble(pa.large_string(), [Piece(node, np.arange(6), np.arange(6))], 6).to_arrow()
@@ -104,6 +105,6 @@ def test_a_block_that_is_not_what_was_written_is_found_before_its_numbers_are_us
     at = content.find(b"a text of number 5")
     content[at] ^= 1
     Path(path).write_bytes(content)
-    assert revision.columns_of([(0, 4)], ["text"], [])
+    assert revision.columns_of(ranges_of([(0, 4)]), ["text"], [])
     with pytest.raises(DamagedStoreError, match="block 1 does not have its checksum"):
-        revision.columns_of([(0, 8)], ["text"], [])
+        revision.columns_of(ranges_of([(0, 8)]), ["text"], [])

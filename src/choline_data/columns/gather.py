@@ -19,6 +19,7 @@ import pyarrow as pa
 from choline_data.columns.arrow_values import WHOLE, Ints, Mask, dtype_of, is_bytes, is_large
 from choline_data.columns.gathered import INLINE, Column, Values
 from choline_data.columns.parts import Parts
+from choline_data.columns.row_ranges import numbers_in
 
 _KEPT = np.where(np.arange(INLINE) < np.arange(INLINE + 1)[:, None], 255, 0).astype(np.uint8).view(np.int32)
 _HEADS = 1500  # approximate bytes of a node's Python objects and array headers
@@ -138,7 +139,7 @@ def assemble(kind: pa.DataType, pieces: Sequence[Any], count: int) -> Column:
         children = []
         for piece in pieces:
             sizes = piece.node.lengths[piece.rows]
-            within = _within(sizes)
+            within = numbers_in(np.zeros(len(sizes), np.int64), sizes)
             children.append(
                 Piece(
                     piece.node.child,
@@ -216,13 +217,6 @@ def _inline(views: npt.NDArray[np.int32], rows: Ints, lengths: Ints, starts: Int
         return
     windows: npt.NDArray[Any] = np.ndarray(room + 1, f"V{INLINE}", data, strides=(1,))
     views[rows, 1:] = windows[starts].view(np.int32).reshape(-1, 3) & _KEPT[lengths]
-
-
-def _within(sizes: Ints) -> Ints:
-    """Returns the numbers 0 … size-1 for each size, concatenated."""
-    ends = np.cumsum(sizes)
-    total = int(ends[-1]) if len(ends) else 0
-    return np.arange(total, dtype=np.int64) - np.repeat(ends - sizes, sizes)
 
 
 def _gathered_validity(pieces: Sequence[Any], count: int) -> Mask | None:

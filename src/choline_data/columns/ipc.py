@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -52,6 +53,61 @@ def message_of(batch: pa.RecordBatch) -> Message:
     return Message(bytes(encoded[:size]), [encoded[size:]], len(encoded) - size)
 
 
+class _Parts:
+    """A file that keeps what is written to it as parts: small ones as bytes, and the buffers of arrays without a copy."""
+
+    closed = False
+
+    def __init__(self) -> None:
+        self._parts: list[Any] = []
+
+    def write(self, part: Any) -> None:
+        """Keeps a part."""
+        self._parts.append(part)
+
+    def flush(self) -> None:
+        """Does nothing: the parts are in memory."""
+
+    def close(self) -> None:
+        """Does nothing: no resource is held."""
+
+    def take(self) -> list[Any]:
+        """Returns the parts since the last call."""
+        parts, self._parts = self._parts, []
+        return parts
+
+
+class MessageWriter:
+    """Encodes batches of one schema with Arrow's own writer, and does not copy their buffers. Threads can share it.
+
+    `message_of` copies all buffers into one piece first. A server copies them once more into its response.
+    """
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self._written = _Parts()
+        self._writer = pa.ipc.new_stream(pa.PythonFile(self._written, "w"), schema)
+        self._lock = threading.Lock()
+        empty = [pa.nulls(0, field.type) for field in schema]
+        self._writer.write_batch(
+            pa.record_batch(empty, schema=schema)
+        )  # the writer writes the schema before its first batch
+        self._written.take()
+
+    def message(self, batch: pa.RecordBatch) -> Message:
+        """Encodes a batch. The message is valid as long as the batch's buffers do not change."""
+        with self._lock:
+            self._written.take()  # a batch that could not be written may have left parts
+            self._writer.write_batch(batch)
+            parts = self._written.take()
+        size = 8 + int.from_bytes(parts[1], "little")
+        header, held = 0, 0  # how many parts are the header, and their bytes
+        while held < size:
+            held += len(parts[header])
+            header += 1
+        body = parts[header:]
+        return Message(b"".join(parts[:header]), body, sum(map(len, body)))
+
+
 class Header:
     """The layout of the encapsulated header of a schema's record batches, and where the numbers are in it."""
 
@@ -64,6 +120,16 @@ class Header:
             int.from_bytes(self._template[8 + at - 4 : 8 + at], "little") for at in (self._nodes, self._buffers)
         )
 
+        self._fixed = np.frombuffer(self._template, np.uint8)
+        self._mask = np.full(len(self._template), 255, np.uint8)
+        for at, size in (
+            (self._body_length, 8),
+            (self._rows, 8),
+            (self._nodes, 16 * self._node_count),
+            (self._buffers, 16 * self._buffer_count),
+        ):
+            self._mask[8 + at : 8 + at + size] = 0
+
     @property
     def size(self) -> int:
         """The size in bytes of every header of this layout."""
@@ -74,21 +140,13 @@ class Header:
 
         Returns None if a header has another layout.
         """
-        places = (
-            (self._body_length, 8),
-            (self._rows, 8),
-            (self._nodes, 16 * self._node_count),
-            (self._buffers, 16 * self._buffer_count),
-        )
-        fixed = np.ones(self.size, np.bool_)
-        for at, size in places:
-            fixed[8 + at : 8 + at + size] = False
-        template = np.frombuffer(self._template, np.uint8)
-        if (headers[:, fixed] != template[fixed]).any():
+        # Everything but the numbers must be as in the template.
+        if ((headers ^ self._fixed) & self._mask).any():
             return None
+        places = ((self._nodes, 16 * self._node_count), (self._buffers, 16 * self._buffer_count))
         nodes, spans = (
             np.ascontiguousarray(headers[:, 8 + at : 8 + at + size]).view("<i8").reshape(len(headers), -1, 2)
-            for at, size in places[2:]
+            for at, size in places
         )
         return nodes, spans
 

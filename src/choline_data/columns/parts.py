@@ -6,6 +6,7 @@ headers of all blocks at once: to create a batch for each block, and an array fo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -15,7 +16,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from choline_data.columns.arrow_values import Ints, Mask, dtype_of, is_bytes, is_large, numbers
+from choline_data.columns.row_ranges import numbers_in
 
+_FEW_ROWS = 16  # with fewer rows in a piece on average, rows are picked one by one and not copied as slices
 BASE_LIMIT = (1 << 31) - 1  # a view's offset into its buffer has 31 bits
 
 
@@ -173,92 +176,101 @@ class Blocks:
     """Blocks of mapped files: the position of each block's buffers in its file, and the null counts of its columns."""
 
     maps: list[pa.Buffer]
-    files: list[int]  # for each block, the index of its file in `maps`
+    files: Ints  # for each block, the index of its file in `maps`
     buffers: npt.NDArray[np.int64]  # [block, buffer]: position of the buffer's first byte in the file, a multiple of 8
     nulls: npt.NDArray[np.int64]  # [block, node]: number of nulls
-
-    def memory(self, dtype: Any) -> list[npt.NDArray[Any]]:
-        """Returns the files as arrays of this dtype."""
-        size = np.dtype(dtype).itemsize
-        return [np.frombuffer(mapped, dtype, mapped.size // size) for mapped in self.maps]
 
 
 class BlockParts:
     """The column in rows starts[i] … starts[i] + counts[i] - 1 of each block i."""
 
-    def __init__(self, blocks: Blocks, place: Place, starts: list[int], counts: list[int]) -> None:
+    def __init__(self, blocks: Blocks, place: Place, starts: Ints, counts: Ints) -> None:
         self._blocks = blocks
         self._place = place
         self._starts = starts
         self._counts = counts
 
-    def _bits(self, buffer: int, among: Sequence[bool] | None = None) -> Mask:
+    def _items(self, files: Ints, starts: Ints, counts: Ints, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+        """Returns the values at starts[i] … starts[i] + counts[i] - 1, counted in values, of the mapped file files[i]."""
+        memory = [np.frombuffer(mapped, dtype, mapped.size // dtype.itemsize) for mapped in self._blocks.maps]
+        if counts.sum() >= _FEW_ROWS * len(counts):
+            each = zip(files.tolist(), starts.tolist(), (starts + counts).tolist(), strict=True)
+            return _joined([memory[file][start:stop] for file, start, stop in each])
+        index = numbers_in(starts, counts)
+        if len(memory) == 1:
+            return memory[0][index]
+        out, of_file = np.empty(len(index), dtype), np.repeat(files, counts)
+        for number, its in enumerate(memory):
+            mine = np.flatnonzero(of_file == number)
+            out[mine] = its[index[mine]]
+        return out
+
+    def _of_rows(self, buffer: int, dtype: np.dtype[Any], after: int = 0) -> npt.NDArray[Any]:
+        """Returns a value for each row: the row's own in this buffer of the column, or the one `after` values later."""
+        first = self._blocks.buffers[:, self._place.buffer + buffer] // dtype.itemsize
+        return self._items(self._blocks.files, first + self._starts + after, self._counts, dtype)
+
+    def _bits(self, buffer: int, among: Mask | None = None) -> Mask:
         """Returns one bit for each row, from a bit buffer. In blocks for which `among` is False, all bits are set."""
-        memory = self._blocks.memory(np.uint8)
-        wanted = [True] * len(self._counts) if among is None else among
-        pieces: list[npt.NDArray[Any]] = []
-        for its, at, start, count, selected in zip(
-            self._blocks.files,
-            self._blocks.buffers[:, buffer].tolist(),
-            self._starts,
-            self._counts,
-            wanted,
-            strict=True,
-        ):
-            if not selected:
-                pieces.append(np.ones(count, np.uint8))
-                continue
-            first = start // 8
-            bits = np.unpackbits(memory[its][at + first : at + (start + count + 7) // 8], bitorder="little")
-            pieces.append(bits[start - 8 * first :][:count])
-        return _joined(pieces).view(np.bool_)
+        counts = self._counts if among is None else self._counts * among
+        first = self._starts // 8
+        held = -(-(self._starts + counts) // 8) - first
+        bits = self._items(self._blocks.files, self._blocks.buffers[:, buffer] + first, held, np.dtype(np.uint8))
+        places = numbers_in(8 * (np.cumsum(held) - held) + self._starts % 8, counts)
+        made = np.unpackbits(bits, bitorder="little")[places].view(np.bool_)
+        if among is None:
+            return made
+        out = np.ones(int(self._counts.sum()), np.bool_)
+        out[np.repeat(among, self._counts)] = made
+        return out
 
     @property
     def valid(self) -> Mask | None:
         """Which rows are not null; None if no row is null."""
         nulls = self._blocks.nulls[:, self._place.node]
-        return self._bits(self._place.buffer, (nulls > 0).tolist()) if nulls.any() else None
+        return self._bits(self._place.buffer, nulls > 0) if nulls.any() else None
 
     def fixed(self) -> npt.NDArray[Any]:
         """Returns the values of a fixed-width column, as one array."""
         if pa.types.is_boolean(self._place.kind):
             return self._bits(self._place.buffer + 1)
         dtype = dtype_of(self._place.kind)
-        return _joined(self._slices(np.uint8, 1, dtype.itemsize, 0)).view(dtype)
+        if dtype.itemsize in (1, 2, 4, 8):
+            return self._of_rows(1, dtype)
+        # The buffer begins at a multiple of 8 bytes, which may not be a multiple of the width.
+        word = np.dtype(f"V{math.gcd(dtype.itemsize, 8)}")
+        words = dtype.itemsize // word.itemsize
+        first = self._blocks.buffers[:, self._place.buffer + 1] // word.itemsize
+        of_words = self._items(self._blocks.files, first + self._starts * words, self._counts * words, word)
+        return of_words.view(dtype)
 
-    def _slices(self, memory: Any, buffer: int, width: int, more: int) -> list[npt.NDArray[Any]]:
-        """Returns, for each block, the numbers of its rows: `width` numbers per row, and `more` numbers after the last row."""
-        arrays = self._blocks.memory(memory)
-        firsts = self._blocks.buffers[:, self._place.buffer + buffer] // arrays[0].itemsize
-        return [
-            arrays[its][at + start * width : at + (start + count) * width + more]
-            for its, at, start, count in zip(
-                self._blocks.files, firsts.tolist(), self._starts, self._counts, strict=True
-            )
-        ]
+    @property
+    def _width(self) -> np.dtype[Any]:
+        return np.dtype("<i8") if is_large(self._place.kind) else np.dtype("<i4")
 
-    def _ends(self) -> list[npt.NDArray[Any]]:
-        wide = is_large(self._place.kind)
-        return self._slices(np.dtype("<i8") if wide else np.dtype("<i4"), 1, 1, 1)
+    def _ends(self) -> tuple[Ints, Ints]:
+        """Returns where each value begins in the data of its block, and its length."""
+        starts, stops = (self._of_rows(1, self._width, after).astype(np.int64) for after in (0, 1))
+        return starts, stops - starts
 
     def spans(self) -> Spans:
         """Returns where each string or value of bytes lies: its buffer, its start and its length."""
-        ends = self._ends()
-        starts = _joined([of_block[:-1] for of_block in ends]).astype(np.int64)
-        lengths = _joined([of_block[1:] for of_block in ends]).astype(np.int64) - starts
+        starts, lengths = self._ends()
         starts += np.repeat(self._blocks.buffers[:, self._place.buffer + 2], self._counts)
-        files = np.repeat(np.array(self._blocks.files, np.int32), self._counts)
+        files = np.repeat(self._blocks.files.astype(np.int32), self._counts)
         return Spans(lengths, starts, files, self._blocks.maps, 0)
 
     def lists(self) -> tuple[Ints, Ints, Parts]:
         """Returns for each list its start among all items and its length; and the items of all lists as one column."""
-        ends = self._ends()
-        firsts = [int(of_block[0]) for of_block in ends]
-        counts = [int(of_block[-1]) - first for of_block, first in zip(ends, firsts, strict=True)]
-        starts = _joined([of_block[:-1] for of_block in ends]).astype(np.int64)
-        lengths = _joined([of_block[1:] for of_block in ends]).astype(np.int64) - starts
-        before = np.cumsum([0, *counts[:-1]])
-        starts += np.repeat(before - np.array(firsts), self._counts)
+        starts, lengths = self._ends()
+        edges = self._blocks.buffers[:, self._place.buffer + 1] // self._width.itemsize + self._starts
+        once = np.ones_like(edges)
+        firsts, lasts = (
+            self._items(self._blocks.files, edge, once, self._width).astype(np.int64)
+            for edge in (edges, edges + self._counts)
+        )
+        counts = lasts - firsts
+        starts += np.repeat(np.cumsum(counts) - counts - firsts, self._counts)
         return starts, lengths, BlockParts(self._blocks, self._place.children[0], firsts, counts)
 
     def field(self, index: int) -> Parts:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import xxhash
 
 Ints = npt.NDArray[np.int64]
-_Words = npt.NDArray[np.uint64]
+Words = npt.NDArray[np.uint64]
 
 ROUNDS = 6
 _WORD = (1 << 64) - 1
@@ -39,7 +39,7 @@ def key_of(*parts: int | str) -> int:
     return xxhash.xxh3_64_intdigest(_packed(parts))
 
 
-def keys_of(*parts: int | str, numbers: npt.NDArray[np.integer[Any]]) -> _Words:
+def keys_of(*parts: int | str, numbers: npt.NDArray[np.integer[Any]]) -> Words:
     """Returns `key_of(*parts, *row)` for each row of a matrix of numbers."""
     head = _packed(parts)
     tails = np.empty(numbers.shape, _NUMBERS)
@@ -49,7 +49,7 @@ def keys_of(*parts: int | str, numbers: npt.NDArray[np.integer[Any]]) -> _Words:
     return np.array([digest(head + raw[at : at + size]) for at in range(0, len(raw), size)], np.uint64)
 
 
-def mixed(words: _Words) -> _Words:
+def mixed(words: Words) -> Words:
     """Scrambles 64-bit words with the finaliser of splitmix64, which is a bijection. The result has no visible pattern."""
     out = words + _M1
     out ^= out >> _S30
@@ -60,9 +60,9 @@ def mixed(words: _Words) -> _Words:
     return out
 
 
-def unmixed(words: _Words) -> _Words:
+def unmixed(words: Words) -> Words:
     """Returns the words that `mixed` scrambles to these words."""
-    out: _Words = words ^ words >> _S31 ^ words >> np.uint64(62)
+    out: Words = words ^ words >> _S31 ^ words >> np.uint64(62)
     out *= _UNDO_M3
     out ^= out >> _S27 ^ out >> np.uint64(54)
     out *= _UNDO_M2
@@ -71,16 +71,36 @@ def unmixed(words: _Words) -> _Words:
     return out
 
 
-def hashed(n: int, key: int) -> _Words:
+def unfinished(keys: Words, out: Words, spare: Words) -> Words:
+    """Returns `mixed(number ^ key)` without the last step, for the numbers 0 … and each key, as the rows of a matrix.
+
+    `out` and `spare` are matrices of the result's shape that it uses as memory. An unfinished hash differs from the hash
+    only in its 33 low bits.
+    """
+    np.bitwise_xor(np.arange(out.shape[1], dtype=np.uint64), keys[:, None], out=out)
+    out += _M1
+    for step, factor in ((_S30, _M2), (_S27, _M3)):
+        np.right_shift(out, step, out=spare)
+        out ^= spare
+        out *= factor
+    return out
+
+
+def finished(hashes: Words) -> Words:
+    """Returns the hashes that `unfinished` left one step before their end."""
+    return hashes ^ hashes >> _S31
+
+
+def hashed(n: int, key: int) -> Words:
     """Returns the hash of each of the numbers 0 … n-1. No two hashes are equal."""
     words = np.arange(n, dtype=np.uint64)
     words ^= np.uint64(key)
     return mixed(words)
 
 
-def numbers_of(hashes: _Words, key: int) -> Ints:
-    """Returns the numbers that have these hashes."""
-    numbers: Ints = (unmixed(hashes) ^ np.uint64(key)).astype(np.int64)
+def numbers_of(hashes: Words, keys: Words) -> Ints:
+    """Returns the numbers that have these hashes with these keys."""
+    numbers: Ints = (unmixed(hashes) ^ keys).astype(np.int64)
     return numbers
 
 
@@ -99,7 +119,7 @@ class Permutation:
         self.n = n
         small = n <= TABLE_ROWS
         self._table = shuffled(n, key) if small else np.empty(0, np.int64)
-        self._network = None if small else _Network(n, [key])
+        self._network = None if small else _Network(np.array([n]), np.array([key], np.uint64))
 
     def __call__(self, x: Ints) -> Ints:
         return self._table[x] if self._network is None else self._network.walked(x, None, forward=True)
@@ -114,19 +134,27 @@ class Permutation:
 class Permutations:
     """The permutations of [0, n) with these keys. Permutes with many keys at once.
 
-    `p(which, x)` permutes x[i] with key number which[i]. The results are those of a `Permutation` with that key.
+    `p(which, x)` permutes x[i] with key number which[i]. The results are those of a `Permutation` with that key. If each
+    number is above TABLE_ROWS, `n` may be an array with a number for each key.
     """
 
-    def __init__(self, n: int, keys: Sequence[int] | _Words) -> None:
-        _check(n)
-        small = n <= TABLE_ROWS
-        numbers = np.arange(n if small else 0, dtype=np.uint64)
-        self._hashes = mixed(numbers ^ np.array(keys, np.uint64)[:, None])
-        self._tables = np.argsort(self._hashes, axis=1)
-        self._network = None if small else _Network(n, keys)
+    def __init__(self, n: int | Ints, keys: Sequence[int] | Words) -> None:
+        sizes = np.broadcast_to(np.asarray(n, np.int64), len(keys))
+        _check(int(sizes.min(initial=1)))
+        _check(int(sizes.max(initial=1)))
+        small = bool((sizes <= TABLE_ROWS).any())
+        if small and (sizes != sizes[0]).any():
+            raise ValueError("permutations of different numbers: each must be above TABLE_ROWS")
+        self._keys = np.array(keys, np.uint64)
+        numbers = np.arange(sizes[0] if small else 0, dtype=np.uint64)
+        self._hashes = mixed(numbers ^ self._keys[:, None])
+        self._sorted = np.sort(self._hashes, axis=1)
+        self._network = None if small else _Network(sizes, self._keys)
 
     def __call__(self, which: Ints, x: Ints) -> Ints:
-        return self._tables[which, x] if self._network is None else self._network.walked(x, which, forward=True)
+        if self._network is None:
+            return numbers_of(self._sorted[which, x], self._keys[which])
+        return self._network.walked(x, which, forward=True)
 
     def inverse(self, which: Ints, y: Ints) -> Ints:
         """Returns the positions that the permutations map to `y`."""
@@ -142,43 +170,49 @@ def _check(n: int) -> None:
 
 
 class _Network:
-    """The Feistel networks of [0, n) with these keys."""
+    """The Feistel networks of [0, n) for each n and its key."""
 
-    __slots__ = ("_keys", "_left", "_n", "_right")
+    __slots__ = ("_keys", "_sizes")
 
-    def __init__(self, n: int, keys: Sequence[int] | _Words) -> None:
-        left = math.isqrt(n - 1) + 1
-        self._n, self._left, self._right = np.uint64(n), np.uint64(left), np.uint64(-(-n // left))
-        each = np.array(keys, np.uint64).repeat(ROUNDS)
+    def __init__(self, n: Ints, keys: Words) -> None:
+        # Windows have few different sizes.
+        roots = {each: math.isqrt(each - 1) + 1 for each in set(n.tolist())}
+        left = np.array([roots[each] for each in n.tolist()], np.int64)
+        self._sizes: Words = np.stack((n, left, -(-n // left))).astype(np.uint64)
+        each = keys.repeat(ROUNDS)
         turns = np.tile(np.arange(ROUNDS, dtype=np.uint64), len(keys))
         self._keys = keys_of(numbers=np.column_stack((each, turns))).reshape(-1, ROUNDS).T
 
     def walked(self, x: Ints, which: Ints | None, *, forward: bool) -> Ints:
         """Returns each x through the network of its key, again and again until it is below n. `which` is None for a single key."""
-        keys = self._keys if which is None else self._keys[:, which]
-        out = self._through(x.astype(np.uint64), keys, forward=forward)
-        outside = np.flatnonzero(out >= self._n)
+        sizes, keys = self._sizes, self._keys
+        if which is not None:
+            sizes, keys = sizes[:, which], keys[:, which]
+        out = _through(x.astype(np.uint64), sizes, keys, forward=forward)
+        outside = np.flatnonzero(out >= sizes[0])
         while len(outside):
-            again = self._through(out[outside], keys if which is None else keys[:, outside], forward=forward)
+            some = (sizes, keys) if which is None else (sizes[:, outside], keys[:, outside])
+            again = _through(out[outside], *some, forward=forward)
             out[outside] = again
-            outside = outside[again >= self._n]
+            outside = outside[again >= some[0][0]]
         return out.astype(np.int64)
 
-    def _through(self, x: _Words, keys: _Words, *, forward: bool) -> _Words:
-        left = x // self._right
-        right = x - left * self._right
-        turns = range(ROUNDS) if forward else range(ROUNDS - 1, -1, -1)
-        for turn in turns:
-            if turn % 2 == 0:
-                left = _turned(left, right, keys[turn], self._left, forward=forward)
-            else:
-                right = _turned(right, left, keys[turn], self._right, forward=forward)
-        left *= self._right
-        left += right
-        return left
+
+def _through(x: Words, sizes: Words, keys: Words, *, forward: bool) -> Words:
+    _, left_size, right_size = sizes
+    left = x // right_size
+    right = x - left * right_size
+    turns = range(ROUNDS) if forward else range(ROUNDS - 1, -1, -1)
+    for turn in turns:
+        if turn % 2 == 0:
+            left = _turned(left, right, keys[turn], left_size, forward=forward)
+        else:
+            right = _turned(right, left, keys[turn], right_size, forward=forward)
+    out: Words = left * right_size + right
+    return out
 
 
-def _turned(half: _Words, other: _Words, key: _Words, size: np.uint64, *, forward: bool) -> _Words:
+def _turned(half: Words, other: Words, key: Words, size: Words, *, forward: bool) -> Words:
     # Computes (half ± f(other)) mod size. A multiplication, not a division, maps f to [0, size).
     step = other ^ key
     step *= _M2

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from choline_data.order.interleave import MIXING_BLOCK, block_key, dealt
-from choline_data.order.permute import Ints
+from choline_data.order.interleave import MIXING_BLOCK, block_keys, dealt
+from choline_data.order.permute import Ints, Words
 from choline_data.order.quotas import ENDLESS, Quotas
 from choline_data.process.work import pause
 
@@ -74,14 +74,15 @@ class Phase:
         before, after = np.split(self.quotas.after_each(np.concatenate((first, last))), 2)
         return after - before, self.begin.served + before
 
-    def key(self, block: int, seed: int) -> int:
-        """Returns the key of the order inside a mixing block."""
-        return block_key(seed, self.start, block)
+    def keys(self, blocks: Ints, seed: int) -> Words:
+        """Returns the key of the order inside each of these mixing blocks."""
+        return block_keys(seed, self.start, blocks)
 
     def dealt(self, block: int, seed: int) -> Dealt:
         """Returns the source and the rank of each slot of the block."""
-        (quota,), (base,) = self.shares(np.array([block], np.int64))
-        source, nth = dealt(quota, self.key(block, seed))
+        only = np.array([block], np.int64)
+        (quota,), (base,) = self.shares(only)
+        source, nth = dealt(quota, int(self.keys(only, seed)[0]))
         nth += base[source]
         return source, nth
 

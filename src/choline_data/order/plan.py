@@ -11,20 +11,23 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
 from choline_data.errors import OutOfRangeError
-from choline_data.order.interleave import MIXING_BLOCK, dealt_at
+from choline_data.order.few_slots import Groups, dealt_at
+from choline_data.order.interleave import MIXING_BLOCK
+from choline_data.order.often_asked import OFTEN_ASKED
 from choline_data.order.permute import Ints
 from choline_data.order.phases import Dealt, Phase, Phases
 from choline_data.process.work import pause
 
 INSIDE = "Choose positions from 0 to its last one."
 _DEALT_KEPT = 32
-# Up to this many slots of a mixing block are computed one by one, which is cheaper than computing the whole block.
-_FEW_SLOTS = 32
+_FEW_GROUPS = 8  # a mixing block with more groups of requested slots is dealt as a whole, which is then cheaper
+_BLOCKS_AT_ONCE = 128  # mixing blocks between two pauses
 _SHARES_AT_ONCE = 1 << 16  # number of quotas that are computed together
 
 
@@ -56,6 +59,7 @@ class Plan:
         on_exhausted: str = "renormalize",
     ) -> None:
         self.seed = seed
+        self._number = OFTEN_ASKED.number()
         self._repeats = on_exhausted == "repeat"
         stops = on_exhausted in ("stop", "error")
         self._phases = Phases(segments, caps, seed=seed, stops=stops, repeats=self._repeats)
@@ -125,24 +129,44 @@ class Plan:
             return np.full(len(slots), only, np.uint16), phase.begin.served[only] + slots
         source, rank = np.empty(len(slots), np.uint16), np.empty(len(slots), np.int64)
         blocks, firsts = np.unique(slots // MIXING_BLOCK, return_index=True)
-        bounds = [*firsts.tolist(), len(slots)]
-        at_once = max(_SHARES_AT_ONCE // len(phase.begin.served), 1)
+        bounds = np.append(firsts, len(slots))
+        at_once = max(min(_SHARES_AT_ONCE // len(phase.begin.served), _BLOCKS_AT_ONCE), 1)
         for first in range(0, len(blocks), at_once):
+            pause()
             some = blocks[first : first + at_once]
-            quotas, bases = phase.shares(some)
-            for number, (block, quota, base) in enumerate(zip(some.tolist(), quotas, bases, strict=True), first):
-                pause()
-                its = slice(bounds[number], bounds[number + 1])
-                within = slots[its] - block * MIXING_BLOCK
-                cached = self._blocks.get((phase.start, block))
-                if cached is None and len(within) > _FEW_SLOTS:
-                    cached = self._dealt(phase, block)
-                if cached is not None:
-                    source[its], rank[its] = cached[0][within], cached[1][within]
-                else:
-                    source[its], nth = dealt_at(quota, phase.key(block, self.seed), within)
-                    rank[its] = nth + base[source[its]]
+            its = slice(int(bounds[first]), int(bounds[first + len(some)]))
+            source[its], rank[its] = self._at_blocks(phase, some, slots[its])
         return source, rank
+
+    def _at_blocks(self, phase: Phase, blocks: Ints, slots: Ints) -> Dealt:
+        """Returns the source and the rank of each of these slots, which lie in these blocks."""
+        source, rank = np.empty(len(slots), np.uint16), np.empty(len(slots), np.int64)
+        which = np.searchsorted(blocks, slots // MIXING_BLOCK)
+        within = slots - blocks[which] * MIXING_BLOCK
+        groups = np.bincount(Groups.of(which, within)[0].block, minlength=len(blocks))
+        bounds = np.searchsorted(which, np.arange(len(blocks) + 1)).tolist()
+        few = np.ones(len(slots), bool)
+        for number, block in enumerate(blocks.tolist()):
+            whole = self._blocks.get((phase.start, block))
+            if whole is None and groups[number] > _FEW_GROUPS:
+                pause()
+                whole = self._dealt(phase, block)
+            if whole is None:
+                key = (self._number, phase.start, block)
+                whole = OFTEN_ASKED.get(key, partial(self._whole, phase, block))
+            if whole is not None:
+                its = slice(bounds[number], bounds[number + 1])
+                source[its], rank[its] = whole[0][within[its]], whole[1][within[its]]
+                few[its] = False
+        if few.any():
+            quotas, bases = phase.shares(blocks)
+            source[few], nth = dealt_at(quotas, phase.keys(blocks, self.seed), which[few], within[few])
+            rank[few] = nth + bases[which[few], source[few]]
+        return source, rank
+
+    def _whole(self, phase: Phase, block: int) -> Dealt:
+        pause()
+        return phase.dealt(block, self.seed)
 
     def place(self, start: int, stop: int) -> Iterator[Placed]:
         """Yields positions start … stop-1 in order, in pieces. Each piece lies in one mixing block."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from choline_data.order.permute import Ints, Permutation, Permutations, key_of, keys_of
+from choline_data.order.permute import TABLE_ROWS, Ints, Permutation, Permutations, key_of, keys_of
 from choline_data.process.work import pause
 
 WINDOW_BLOCKS = 64
@@ -169,7 +169,8 @@ class SourceOrder:
 
     def _rows_at(self, ranks: Ints) -> Ints:
         epoch, place = np.divmod(ranks, self.rows)
-        epochs, which = np.unique(epoch, return_inverse=True)
+        begins = np.diff(epoch, prepend=-1) != 0
+        epochs, which = epoch[begins], np.cumsum(begins) - 1
         orders = Permutations(self._blocks, keys_of("blocks", self._seed, self._key, numbers=epochs[:, None]))
         short = orders.inverse(np.arange(len(epochs)), np.full(len(epochs), self._blocks - 1))[which]
         window = place // (WINDOW_BLOCKS * self.block_rows)
@@ -200,10 +201,13 @@ class SourceOrder:
         which = np.repeat(np.arange(len(begins)), np.diff(begins, append=len(epoch)))
         keys = keys_of("rows", self._seed, self._key, numbers=np.column_stack((epoch[begins], window[begins])))
         out = np.empty_like(place)
-        for each in np.unique(size).tolist():
-            mine = np.flatnonzero(size == each)
-            used, its = np.unique(which[mine], return_inverse=True)
-            out[mine] = Permutations(each, keys[used])(its, place[mine])
+        sizes = size[begins]
+        alike = np.minimum(sizes, TABLE_ROWS + 1)  # larger windows are permuted together, whatever their sizes
+        for each in sorted(set(alike.tolist())):
+            windows = np.flatnonzero(alike == each)
+            mine = np.flatnonzero(alike[which] == each)
+            its = np.searchsorted(windows, which[mine])
+            out[mine] = Permutations(sizes[windows], keys[windows])(its, place[mine])
         return out
 
     def _places(self, epoch: int, window: int) -> Ints:

@@ -362,8 +362,11 @@ class BlockFile:
             self._checked_view(self.mapped, block)
         if (lengths < header.size).any() or (offsets % 8).any():
             return None
-        memory = np.frombuffer(self.mapped.buffer, np.uint8)
-        headers = header.read(memory[offsets[:, None] + np.arange(header.size)])
+        # every possible header of the file; only those at `offsets` are read
+        possible: npt.NDArray[Any] = np.ndarray(
+            max(self.mapped.size - header.size + 1, 0), f"V{header.size}", self.mapped.buffer, strides=(1,)
+        )
+        headers = header.read(possible[offsets].view(np.uint8).reshape(-1, header.size))
         if headers is None:
             return None
         nodes, spans = headers

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -13,9 +12,10 @@ import orjson
 import pyarrow as pa
 
 from choline_data import schema as one
-from choline_data.columns.arrow_values import Ints, numbers
+from choline_data.columns.arrow_values import Ints, array_of, distinct, numbers
 from choline_data.columns.ipc import Header
 from choline_data.columns.parts import ArrowParts, BlockParts, Blocks, Parts, places_of
+from choline_data.columns.row_ranges import cut_at, numbers_in
 from choline_data.errors import CholineDataError, DamagedStoreError, OutOfRangeError, SourceNotFoundError
 from choline_data.places.home import Home
 from choline_data.places.mapped import MappedFile
@@ -172,66 +172,80 @@ class Revision:
         wanted = None
         if columns is not None and len(names := [c for c in self._schema.names if c in columns]) < len(self._schema):
             wanted = names
-        for number, block, low, high in self._pieces(start, stop):
+        pieces = self._pieces(np.array([[start, stop]]))
+        for number, block, low, count in zip(*(column.tolist() for column in pieces), strict=True):
             try:
                 batch = block_of(self._file(number, touched), block)
             except (SourceNotFoundError, FileNotFoundError) as error:  # a mapped file stays readable when it is removed
                 raise self._missing() from error
             if wanted is not None:
                 batch = batch.select(wanted)
-            yield batch if high - low == batch.num_rows else batch.slice(low, high - low)
+            yield batch if count == batch.num_rows else batch.slice(low, count)
 
-    def _pieces(self, start: int, stop: int) -> Iterator[tuple[int, int, int, int]]:
-        """Yields rows start … stop-1 as pieces: (file number, block number in the file, first row in the block, end row)."""
-        number = bisect_right(self._starts, start) - 1
-        while start < stop:
-            base, end = self._starts[number], self._starts[number + 1]
-            last = min(stop, end)
-            while start < last:
-                block, low = divmod(start - base, self.block_rows)
-                high = min(low + last - start, self.block_rows)
-                yield number, block, low, high
-                start += high - low
-            number += 1
+    def _pieces(self, ranges: Ints) -> tuple[Ints, Ints, Ints, Ints]:
+        """Cuts row ranges at the ends of blocks. Returns, for each piece, its file, its block in the file, its first row in the
+        block, and its number of rows.
+        """
+        parts, files = cut_at(ranges, np.array(self._starts))
+        starts = parts[:, 0] - np.array(self._starts)[files]
+        blocks, lows = np.divmod(starts, self.block_rows)
+        sizes = parts[:, 1] - parts[:, 0]
+        counts = -(-(lows + sizes) // self.block_rows)  # the number of blocks of each part
+        if (counts > 1).any():
+            begins = np.repeat(np.cumsum(counts) - counts, counts)
+            number = np.arange(len(begins)) - begins
+            files, blocks, lows, sizes = (np.repeat(column, counts) for column in (files, blocks, lows, sizes))
+            done = np.where(number > 0, number * self.block_rows - lows, 0)
+            blocks, lows = blocks + number, np.where(number > 0, 0, lows)
+            sizes = np.minimum(sizes - done, self.block_rows - lows)
+        return files, blocks, lows, sizes
 
-    def columns_of(
-        self, ranges: Sequence[tuple[int, int]], columns: Sequence[str], touched: list[MappedFile]
-    ) -> dict[str, Parts]:
-        """Returns these columns for the rows of all these ranges, one range after the other. Like `views`, it copies nothing."""
+    def columns_of(self, ranges: Ints, columns: Sequence[str], touched: list[MappedFile]) -> dict[str, Parts]:
+        """Returns these columns for the rows of all these ranges, one range after the other.
+
+        Like `views`, it copies nothing, except where several ranges lie in one block that is not mapped.
+        """
         columns_in_blocks = self._in_blocks(ranges, columns, touched)
         if columns_in_blocks is not None:
             return columns_in_blocks
-        batches = [batch for start, stop in ranges for batch in self.views(start, stop, columns, touched)]
+        batches: list[pa.RecordBatch] = []
+        begins = np.flatnonzero(np.diff(ranges[:, 0] // self.block_rows, prepend=-1))
+        for its in np.split(ranges, begins[1:]):  # several ranges in one block are read together
+            low, high = int(its[:, 0].min()), int(its[:, 1].max())
+            parts = self.views(low, high, columns, touched)
+            if len(its) > 1:
+                flat = parts[0] if len(parts) == 1 else pa.concat_batches(parts)
+                parts = [flat.take(array_of(numbers_in(its[:, 0] - low, its[:, 1] - its[:, 0])))]
+            batches += parts
         maps = self.maps()
         return {name: ArrowParts(self.schema.field(name).type, [b[name] for b in batches], maps) for name in columns}
 
-    def _in_blocks(
-        self, ranges: Sequence[tuple[int, int]], columns: Sequence[str], touched: list[MappedFile]
-    ) -> dict[str, Parts] | None:
+    def _in_blocks(self, ranges: Ints, columns: Sequence[str], touched: list[MappedFile]) -> dict[str, Parts] | None:
         """Returns the same columns as `columns_of`, but reads only the headers of mapped blocks.
 
         Returns None if that is not possible for these blocks.
         """
-        pieces = [piece for start, stop in ranges for piece in self._pieces(start, stop)]
-        if self._places is None or not pieces:
+        if self._places is None or not len(ranges):
             return None
-        files, blocks, lows, highs = (list(numbers) for numbers in zip(*pieces, strict=True))
+        files, blocks, lows, counts = self._pieces(ranges)
+        begins = np.diff(blocks, prepend=-1) | np.diff(files, prepend=-1)  # pieces of one block need its header once
+        first, which = np.flatnonzero(begins), np.cumsum(begins != 0) - 1
+        of_file, of_block = files[first], blocks[first]
         maps: list[pa.Buffer] = []
-        which = np.empty(len(pieces), np.int64)
+        number_of = np.empty(len(first), np.int64)
         buffers: Ints | None = None
         nulls: Ints | None = None
-        for number in dict.fromkeys(files):
+        for number in distinct(of_file):
             file = self._file(number, touched)
-            mine = np.flatnonzero(np.array(files) == number)
-            block_numbers = file.numbers(np.array(blocks)[mine], self._header)
+            mine = np.flatnonzero(of_file == number)
+            block_numbers = file.numbers(of_block[mine], self._header)
             if block_numbers is None or file.mapped is None:
                 return None
             if buffers is None or nulls is None:
-                nulls, buffers = (np.empty((len(pieces), part.shape[1]), np.int64) for part in block_numbers)
+                nulls, buffers = (np.empty((len(first), part.shape[1]), np.int64) for part in block_numbers)
             nulls[mine], buffers[mine] = block_numbers
-            which[mine] = len(maps)
+            number_of[mine] = len(maps)
             maps.append(file.mapped.buffer)
         assert buffers is not None and nulls is not None
-        blocks_read = Blocks(maps, which.tolist(), buffers, nulls)
-        counts = [high - low for low, high in zip(lows, highs, strict=True)]
+        blocks_read = Blocks(maps, number_of[which], buffers[which], nulls[which])
         return {name: BlockParts(blocks_read, self._places[name], lows, counts) for name in columns}

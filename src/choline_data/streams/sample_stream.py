@@ -21,6 +21,7 @@ from choline_data.columns.arrow_values import dtype_of, is_large, numbers
 from choline_data.columns.gather import Piece, assemble, node_of
 from choline_data.columns.gathered import Column
 from choline_data.columns.parts import ArrowParts, Parts
+from choline_data.columns.row_ranges import cut_at, numbers_in, ranges_of, runs_of
 from choline_data.errors import DamagedStoreError, OutOfRangeError, RevisionGoneError, UnknownFieldError
 from choline_data.order import Plan, RunPlan, SourceOrder
 from choline_data.order.permute import Ints
@@ -52,7 +53,7 @@ class _Served:
     spec: RecipeSource
     order: SourceOrder
     revision: Revision
-    spans: tuple[tuple[int, int], ...]
+    spans: Ints  # a matrix of ranges [start, stop)
     selection: npt.NDArray[np.int64] | None
     codes: dict[str, int]  # the wire code of `dataset`; and that of `kind`, if all rows have the same kind
     constants: dict[str, Any]  # for each column that is constant or that the source lacks: a node with one row
@@ -69,9 +70,7 @@ class _Picked:
 
     __slots__ = ("apart", "places", "runs", "served", "windows")
 
-    def __init__(
-        self, served: _Served, places: Ints, runs: list[WindowRows], apart: list[tuple[int, int]] | None = None
-    ) -> None:
+    def __init__(self, served: _Served, places: Ints, runs: list[WindowRows], apart: Ints | None = None) -> None:
         self.served = served
         self.places = places
         self.runs = runs
@@ -126,17 +125,17 @@ class SampleStream:
     def _open(self, source: RecipeSource) -> _Served:
         pause()
         revision = self._store.revision(source.revision)
-        spans = tuple(revision.spans(source.split, source.config))
+        spans = ranges_of(revision.spans(source.split, source.config))
         selection = None
         if source.where:
             from choline_data.where.selection import selected_rows
 
             selection = selected_rows(self._store.home, revision, source.where)
             inside = np.zeros(len(selection), dtype=bool)
-            for start, end in spans:
+            for start, end in spans.tolist():
                 inside |= (selection >= start) & (selection < end)
             selection = selection[inside]
-        rows = len(selection) if selection is not None else sum(end - start for start, end in spans)
+        rows = len(selection) if selection is not None else int((spans[:, 1] - spans[:, 0]).sum())
         if rows != source.rows:
             raise DamagedStoreError(
                 f"{source.name}: the recipe has {source.rows} rows, the store has {rows}.",
@@ -173,54 +172,37 @@ class SampleStream:
         key = (served.spec.key, self.recipe.seed, self.recipe.shuffle, served.spec.block_rows, *names)
         return replace(served, codes=codes, constants=constants, window_key=key)
 
-    def _ranges(self, served: _Served, start: int, stop: int) -> list[tuple[int, int]]:
-        """Maps rows [start, stop) of the source to row ranges of its revision. A source may serve only some ranges of it."""
-        out: list[tuple[int, int]] = []
-        at = 0
-        for first, last in served.spans:
-            size = last - first
-            low, high = max(start, at), min(stop, at + size)
-            if low < high:
-                out.append((first + low - at, first + high - at))
-            at += size
-        return out
-
     def _parts(
-        self, served: _Served, ranges: Sequence[tuple[int, int]], names: Sequence[str], touched: list[MappedFile]
+        self, served: _Served, ranges: Ints, names: Sequence[str], touched: list[MappedFile]
     ) -> dict[str, Parts]:
-        """Returns the columns in these row ranges of the source, not copied unless a predicate selects the rows.
+        """Returns the columns in these row ranges of the source, which may be some spans or a selection of its revision.
 
         Appends the mapped files that they lie in to `touched`.
         """
-        revision = served.revision
-        if served.selection is None:
-            return revision.columns_of(
-                [its for start, stop in ranges for its in self._ranges(served, start, stop)], names, touched
-            )
-        picked: list[pa.RecordBatch] = []
-        for start, stop in ranges:
-            rows = served.selection[start:stop]
-            low, high = int(rows[0]), int(rows[-1]) + 1
-            parts = revision.views(low, high, names, touched)
-            flat = parts[0] if len(parts) == 1 else pa.concat_batches(parts)
-            picked.append(flat.take(pa.array(rows - low)))
-        return {name: ArrowParts(revision.schema.field(name).type, [b[name] for b in picked]) for name in names}
+        if served.selection is not None:
+            ranges = runs_of(served.selection[numbers_in(ranges[:, 0], ranges[:, 1] - ranges[:, 0])])
+        else:
+            sizes = served.spans[:, 1] - served.spans[:, 0]
+            edges = np.concatenate(([0], np.cumsum(sizes)))
+            ranges, span = cut_at(ranges, edges)
+            ranges = ranges + (served.spans[:, 0] - edges[:-1])[span, None]
+        return served.revision.columns_of(ranges, names, touched)
 
-    def _window(self, served: _Served, ranges: Sequence[tuple[int, int]]) -> Window:
+    def _window(self, served: _Served, ranges: Ints) -> Window:
         names = [name for name in served.revision.schema.names if name in self.schema.names]
         touched: list[MappedFile] = []
 
         def read() -> Window:
             touched.clear()
             parts = self._parts(served, ranges, names, touched)
-            return Window(served.revision.schema, parts, () if served.selection is not None else touched)
+            return Window(served.revision.schema, parts, touched)
 
         with _of_dataset(served.spec):
             return steady(read, touched)
 
     def _load(self, served: _Served, epoch: int, window: int) -> Window:
         def load() -> Window:
-            return self._window(served, served.order.ranges(epoch, window))
+            return self._window(served, ranges_of(served.order.ranges(epoch, window)))
 
         loaded = self._store.windows.get(self._key(served, epoch, window), load)
         PAGES.look()
@@ -413,16 +395,10 @@ def placed(plan: Plan | RunPlan, positions: Ints) -> tuple[npt.NDArray[np.uint16
 
 
 def _apart(served: _Served, places: Ints, rows: Ints) -> _Picked:
-    """Returns the scattered rows of a source. In each block with such rows, reads the range from the first to the last of them."""
+    """Returns the scattered rows of a source. Only these rows are read, each as a range of its own."""
     ascending, back = np.unique(rows, return_inverse=True)
-    block = ascending // served.spec.block_rows
-    cuts = np.flatnonzero(np.diff(block)) + 1
-    firsts = ascending[np.concatenate([[0], cuts])]
-    lasts = ascending[np.concatenate([cuts - 1, [len(ascending) - 1]])]
-    counts = lasts - firsts + 1
-    shift = np.repeat(np.cumsum(counts) - counts - firsts, np.diff([0, *cuts, len(ascending)]))
-    run = WindowRows(0, 0, slice(0, len(rows)), (ascending + shift)[back], 0)
-    return _Picked(served, places, [run], [*zip(firsts.tolist(), (lasts + 1).tolist(), strict=True)])
+    run = WindowRows(0, 0, slice(0, len(rows)), back, 0)
+    return _Picked(served, places, [run], np.column_stack((ascending, ascending + 1)))
 
 
 def _same(value: str | None, kind: pa.DataType) -> Any:

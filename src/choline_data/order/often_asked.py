@@ -1,0 +1,70 @@
+"""Mixing blocks of which many requests ask for a few slots each.
+
+If a server serves all ranks of a large run, each rank asks for a few slots of the same blocks. A block that is asked for
+often is dealt as a whole once, and kept for the other ranks.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from choline_data.order.permute import Ints
+
+Dealt = tuple[npt.NDArray[np.uint16], Ints]
+Key = tuple[int, int, int]  # the number of a plan, the first position of a phase, and a block of the phase
+OFTEN = (
+    8  # from this request for a block on, it is dealt as a whole, which takes as long as a few slots for ten requests
+)
+_COUNTED = 1 << 14  # number of blocks whose requests are counted
+_numbers = itertools.count()
+
+
+class OftenAsked:
+    """The blocks that are asked for often, for all plans of this process, bounded in bytes. Threads can share it."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._bytes = 0
+        self._held: OrderedDict[Key, Dealt] = OrderedDict()
+        self._asked: OrderedDict[Key, int] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @staticmethod
+    def number() -> int:
+        """Returns a number for a new plan."""
+        return next(_numbers)
+
+    def get(self, key: Key, deal: Callable[[], Dealt]) -> Dealt | None:
+        """Returns the block, dealt as a whole, if this is at least the request number OFTEN for it; else None."""
+        with self._lock:
+            held = self._held.get(key)
+            if held is not None:
+                self._held.move_to_end(key)
+                return held
+            asked = self._asked.pop(key, 0) + 1
+            if asked < OFTEN:
+                self._asked[key] = asked
+                while len(self._asked) > _COUNTED:
+                    self._asked.popitem(last=False)
+                return None
+        dealt = deal()
+        with self._lock:
+            if key not in self._held:
+                self._held[key] = dealt
+                self._bytes += _size(dealt)
+            while self._bytes > self._limit and len(self._held) > 1:
+                self._bytes -= _size(self._held.popitem(last=False)[1])
+        return dealt
+
+
+def _size(dealt: Dealt) -> int:
+    return sum(part.nbytes for part in dealt)
+
+
+OFTEN_ASKED = OftenAsked(32 << 20)
