@@ -59,7 +59,7 @@ def test_some_slots_of_some_blocks_are_dealt_as_in_the_whole_blocks(blocks, data
 
 
 def test_slots_whose_hashes_lie_unusually_far_from_their_place_are_dealt_too():
-    quota, slots = np.array([[2500, 1596]]), np.array([2000])
-    found = [dealt_at(quota, np.array([key], np.uint64), np.array([0]), slots) for key in range(4000)]
-    wanted = [np.column_stack(dealt(quota[0], key))[2000].tolist() for key in range(4000)]
-    assert [[int(source[0]), int(nth[0])] for source, nth in found] == wanted
+    keys, quota = np.arange(4000, dtype=np.uint64), np.array([2500, 1596])
+    source, nth = dealt_at(np.tile(quota, (4000, 1)), keys, np.arange(4000), np.full(4000, 2000))
+    wanted = [np.column_stack(dealt(quota, key))[2000] for key in range(4000)]
+    assert np.array_equal(np.column_stack([source, nth]), wanted)
