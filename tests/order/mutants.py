@@ -29,6 +29,8 @@ MODULES = tuple(
         "trees",
         "quotas",
         "interleave",
+        "few_slots",
+        "often_asked",
         "phases",
         "plan",
         "runs",
