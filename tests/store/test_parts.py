@@ -108,3 +108,15 @@ def test_a_block_that_is_not_what_was_written_is_found_before_its_numbers_are_us
     assert revision.columns_of(ranges_of([(0, 4)]), ["text"], [])
     with pytest.raises(DamagedStoreError, match="block 1 does not have its checksum"):
         revision.columns_of(ranges_of([(0, 8)]), ["text"], [])
+
+
+@pytest.mark.parametrize("compression", [None, "zstd"])
+def test_single_rows_of_many_blocks_are_what_was_written(tmp_path: Path, compression: str | None):
+    revision = stored(Home(tmp_path), [rows_of(30), rows_of(7), rows_of(1)], compression=compression)
+    wanted = [f"a text of number {n}" for size in (30, 7, 1) for n in range(size)]
+    rows = [0, 1, 3, 6, 7, 8, 13, 29, 30, 36, 37]
+    node = node_of(pa.large_string(), revision.columns_of(ranges_of([(n, n + 1) for n in rows]), ["text"], [])["text"])
+    every = np.arange(len(rows))
+    assert assemble(pa.large_string(), [Piece(node, every, every)], len(rows)).to_arrow().to_pylist() == [
+        wanted[row] for row in rows
+    ]
