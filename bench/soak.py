@@ -176,7 +176,7 @@ class Child:
 
     def report(self) -> dict[str, Any]:
         """Asks a client to end. Returns its result."""
-        out, _ = self.process.communicate(timeout=120)
+        out, _ = self.process.communicate(timeout=900)
         return dict(json.loads(out.splitlines()[-1]))
 
     def _close(self) -> None:
