@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from choline_data.adapters.base import FormatClaim, Shard, Source, SourceChunk, SourceFile
 from choline_data.adapters.reading.documents import chunks_of, document, json_files, one_shard_each
+from choline_data.adapters.reading.names import parts
 from choline_data.adapters.reading.records import dumps
 from choline_data.errors import SourceFormatError
+
+_BESIDE = re.compile(
+    r"^(chat\.html|(user|user_settings|message_feedback|model_comparisons|shared_conversations|export_manifest|group_chats"
+    r"|shopping|sora|tasks)\.json)$"
+)
 
 
 @dataclass(frozen=True)
@@ -34,11 +41,14 @@ ADAPTER = ChatGPT
 def detect(source: Source) -> list[FormatClaim]:
     """Returns one claim for all files that hold conversations with a `mapping`."""
     files = tuple(f for f, value in json_files(source, r'"mapping"\s*:') if _is_export(value))
-    return (
-        [FormatClaim(ChatGPT(), files, 1.0, "conversations with mapping and current_node", kind="chat")]
-        if files
-        else []
+    taken = {f.name for f in files}
+    described = tuple(
+        (f.name, "it belongs to an export of ChatGPT, and holds no conversations")
+        for f in source.files
+        if f.name not in taken and _BESIDE.match(parts(f.name)[-1])
     )
+    why = "conversations with mapping and current_node"
+    return [FormatClaim(ChatGPT(), files, 1.0, why, kind="chat", described=described)] if files else []
 
 
 def conversation(found: Any) -> Any:

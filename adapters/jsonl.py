@@ -36,7 +36,7 @@ from choline_data.adapters.reading.known.identity import without_impostors
 from choline_data.errors import SourceDamagedError
 
 SHARD_BYTES = 128 << 20
-EXTENSIONS = frozenset({"jsonl", "ndjson", "jsonlines", "ldjson"})
+EXTENSIONS = frozenset({"jsonl", "ndjson", "jsonlines", "ldjson", "geojsonl", "geojsons"})
 _BOM = b"\xef\xbb\xbf"
 
 

@@ -34,6 +34,7 @@ USED_BY_LIBRARIES = {
     "accelerate": {"drop_last"},
     "click": {"write_dl"},
     "ctypes": {"_fields_"},
+    "html.parser": {"handle_starttag", "handle_endtag", "handle_data"},
     "io": {"readinto", "seekable"},
     "torch": {"_get_iterator", "_try_get_data"},
     "yaml": {"compose_node"},

@@ -179,8 +179,8 @@ def with_sides(mapping: Mapping, look: Look) -> Mapping:
     for role, names in (
         ("license", _LICENSE_NAMES), ("language", _LANGUAGE_NAMES), ("url", _URL_NAMES), ("time", _TIME_NAMES)
     ):  # fmt: skip
-        # In code datasets the column `language` names a programming language ("go", "c").
-        if role in roles or (role == "language" and mapping.form == "code"):
+        # In code datasets the column `language` names a programming language ("go", "c"). A pair has two languages.
+        if role in roles or (role == "language" and mapping.form in ("code", "parallel")):
             continue
         column = look.find(names, lambda c, role=role: c.name not in used and _fits(role, c))  # type: ignore[misc]
         column = column or _within(look, role, names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 
 from choline_data.adapters.mapping.find import Find
@@ -25,7 +26,7 @@ DOCUMENTS = ("text", "content", "rawcontent", "body", "document", "article", "pa
 _LABELLED = ("text", "sentence", "content", "review", "reviewbody", "reviewtext", "comment", "commenttext", "tweet",
              "utterance", "title", "headline", "query", "question", "description")  # fmt: skip
 _LABELS = ("label", "labels", "category", "sentiment", "stars", "intent", "class", "finelabel", "coarselabel",
-           "labeltext", "emotion", "rating", "topic", "verdict", "target")  # fmt: skip
+           "labeltext", "emotion", "rating", "topic", "verdict", "target", "goldlabel")  # fmt: skip
 _PROGRAMS = ("content", "code", "funccodestring", "wholefuncstring", "sourcecode", "program", "newcontents")
 _CODE_SIGNS = ("path", "reponame", "repo", "maxstarsrepopath", "maxstarsreponame", "maxstarscount", "lang", "ext",
                "maxstarsrepolicenses", "oldcontents", "testlist", "funcname", "detectedlicenses", "blobid",
@@ -34,6 +35,14 @@ _CODE_SIGNS = ("path", "reponame", "repo", "maxstarsrepopath", "maxstarsreponame
 _LANGUAGES = frozenset(
     ["ar", "bg", "bn", "ca", "cs", "da", "de", "el", "en", "eo", "es", "et", "eu", "fa", "fi", "fr", "ga", "gl", "gu", "he", "hi", "hr", "hu", "hy", "id", "is", "it", "ja", "ka", "kk", "km", "kn", "ko", "lt", "lv", "mk", "ml", "mr", "ms", "mt", "nb", "ne", "nl", "nn", "no", "pa", "pl", "ps", "pt", "ro", "ru", "sh", "si", "sk", "sl", "sq", "sr", "sv", "ta", "te", "th", "tr", "uk", "ur", "uz", "vi", "xh", "yi", "zh", "zu", "af", "am", "as", "az", "be", "br", "cy", "fy", "gd", "ha", "ig", "ku", "ky", "li", "mg", "mn", "my", "oc", "or", "rw", "se", "tg", "tk", "tt", "ug", "wa", "yo"]  # noqa: E501 - one list
 )  # fmt: skip
+
+
+_REGION = re.compile(r"[a-z]{2}[-_](?:[A-Z]{2}|[A-Z][a-z]{3})|[a-z]{2}-[a-z]{2}|[A-Z]{2}-[A-Z]{2}")
+
+
+def is_language(name: str) -> bool:
+    """Whether a column has the name of a language, such as `de` or `pt-BR`."""
+    return name.lower() in _LANGUAGES or (_REGION.fullmatch(name) is not None and name[:2].lower() in _LANGUAGES)
 
 
 def _parallel(look: Look) -> Iterable[Find]:
@@ -45,9 +54,12 @@ def _parallel(look: Look) -> Iterable[Find]:
     if struct:
         yield Find("text", "parallel", [("text", struct)], 0.96, f"{struct} holds languages")
         return
-    coded = [n for n, c in look.columns.items() if n.lower() in _LANGUAGES and c.is_text and c.is_prose]
-    pair = [look.text("src", "sourcetext"), look.text("tgt", "targettext")]
-    columns = coded if len(coded) > 1 else pair if all(pair) else []
+    coded = [n for n, c in look.columns.items() if is_language(n) and c.is_text and c.is_prose]
+    pairs = [
+        [look.text("src", "sourcetext"), look.text("tgt", "targettext")],
+        [look.text("source"), look.text("translation")],
+    ]
+    columns = coded if len(coded) > 1 else next((pair for pair in pairs if all(pair)), [])
     if columns:
         yield Find("text", "parallel", [("text", c) for c in columns], 0.93, f"{' and '.join(columns)} say the same")
 
@@ -232,6 +244,10 @@ def _document(look: Look) -> Iterable[Find]:
         order = [n for n in look.columns if n in sections]
         yield Find("text", "document", [("text", n) for n in order], 0.93, f"{len(order)} sections")
         return
+    post = _post(look)
+    if post:
+        yield Find("text", "document", [("text", n) for n in post], 0.95, f"{post[-1]} is the text of a post")
+        return
     named = look.find(DOCUMENTS, lambda c: _is_document(c, look))
     if named:
         score = 0.94 if named.lower() in ("text", "content", "raw_content", "page", "body", "markdown") else 0.85
@@ -240,6 +256,16 @@ def _document(look: Look) -> Iterable[Find]:
     long = sorted((c for c in look.columns.values() if c.is_prose and c.length > 200), key=lambda c: -c.length)
     if long and (len(long) == 1 or long[0].length > 4 * long[1].length):
         yield Find("text", "document", [("text", long[0].name)], 0.5, f"{long[0].name} is the longest text")
+
+
+def _post(look: Look) -> list[str]:
+    """Returns the columns of a post of Reddit or Stack Exchange, whose texts may be short."""
+    if look.has("subreddit"):
+        body = look.text("selftext", "body")
+        title = look.text("title") if body and look.columns[body].name.lower() == "selftext" else ""
+        return [n for n in (title, body) if n] if body else []
+    body = look.text("body") if look.has("posttypeid") else look.text("text") if look.has("postid") else ""
+    return [body] if body else []
 
 
 def _is_document(column: MappedColumn, look: Look) -> bool:

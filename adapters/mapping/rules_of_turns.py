@@ -48,7 +48,7 @@ def _preference(look: Look) -> Iterable[Find]:
         return c.is_text or bool(c.turns)
 
     for good, bad in (("chosen", "rejected"), ("chosenresponse", "rejectedresponse"), ("responsej", "responsek"),
-                      ("chosenresponses", "rejectedresponses")):  # fmt: skip
+                      ("chosenresponses", "rejectedresponses"), ("preferredoutput", "nonpreferredoutput")):  # fmt: skip
         one, two = look.find((good,), reply), look.find((bad,), reply)
         if one and two:
             fields = [*before, ("chosen", one), ("rejected", two), *system, *_media_beside(look)]
@@ -72,11 +72,19 @@ def _kto(look: Look) -> Iterable[Find]:
         return
     chat = look.find(_CHATS, lambda c: c.turns in ("messages", "sharegpt"))
     prompt, reply = look.text("prompt", "instruction"), look.text("completion", "response", "output")
-    if chat:
-        yield Find("preference", "kto", [("messages", chat), ("label", label)], 0.97, f"{label} judges {chat}")
+    halves = [chat] if chat else _halves(look)
+    if halves:
+        fields = [*(("messages", n) for n in halves), ("label", label)]
+        yield Find("preference", "kto", fields, 0.97, f"{label} judges {halves[-1]}")
     elif prompt and reply:
         fields = [("prompt", prompt), ("completion", reply), ("label", label)]
         yield Find("preference", "kto", fields, 0.97, f"{label} judges {reply}")
+
+
+def _halves(look: Look) -> list[str]:
+    """Returns the columns that hold the two halves of a conversation as turns, or []."""
+    found = [look.find((n,), lambda c: c.turns in ("messages", "sharegpt")) for n in ("prompt", "completion")]
+    return found if all(found) else []
 
 
 def _chat(look: Look) -> Iterable[Find]:
@@ -84,7 +92,13 @@ def _chat(look: Look) -> Iterable[Find]:
     shaped = [n for key, n in look.plain.items() if look.columns[n].turns in ("messages", "sharegpt", "pairs")]
     named = look.find(_CHATS, lambda c: c.turns in ("messages", "sharegpt", "pairs"))
     texts = look.find(("texts",), lambda c: c.turns == "pairs")
-    column = named or texts or next((n for n in shaped if n.lower() != "replies" and not look.columns[n].media), "")
+    halves = _halves(look)
+    if halves:
+        fields = [*(("messages", n) for n in halves), *system]
+        yield Find("chat", "messages", fields, 0.95, f"{halves[1]} holds the turns after {halves[0]}")
+        return
+    unnamed = [n for n in shaped if n.lower() != "replies" and not look.columns[n].media]
+    column = named or texts or next(iter(unnamed), "")
     # A history belongs before the reply of the same row, so it is not the whole conversation.
     if column and not (column.lower() == "history" and look.text("response", "output")):
         shape = look.columns[column].turns
@@ -92,6 +106,9 @@ def _chat(look: Look) -> Iterable[Find]:
         score = 0.97 if column in (named, texts) else 0.9
         if not _holds_talk(look.columns[column]):
             score = 0.6
+        if len(unnamed) > 1 and column not in (named, texts):  # one of them may be the reply that was rejected
+            score = 0.6
+            yield Find("tabular", "table", [], score, f"{', '.join(unnamed[:4])} all hold turns")
         fields = [("messages", column), *system, *_media_of_turns(look, column)]
         yield Find("chat", form, fields, score, f"{column} holds turns")
         return
@@ -120,6 +137,24 @@ def _tree(look: Look) -> Iterable[Find]:
         speaker = [("speaker", r) for r in [look.text("role")] if r]
         fields = [("text", look.text("text")), *speaker, *replies]
         yield Find("chat", "tree", fields, 0.96, "messages that name their parent")
+
+
+def _exam(look: Look) -> Iterable[Find]:
+    """Yields the questions of ARC and OpenBookQA, with their choices inside, and those of MMLU, whose files have no header."""
+    answer = look.find(("answerkey", "answer", "label"))
+    stem = look.find(("question",), lambda c: c.all_of(
+        lambda v: isinstance(v, dict) and isinstance(v.get("stem"), str) and isinstance(v.get("choices"), list)))  # fmt: skip
+    if stem:
+        fields = [("question", f"{stem}.stem"), ("choices", f"{stem}.choices")]
+        fields += [("answer", answer)] if answer else []
+        yield Find("qa", "multiple_choice", fields, 0.97, f"{stem} holds a question and its choices")
+    names = [f"column_{n}" for n in range(6)]
+    if list(look.columns) != names:
+        return
+    key, question = look.columns[names[5]], look.columns[names[0]]
+    if key.all_of(lambda v: v in ("A", "B", "C", "D")) and question.is_prose and question.length > 20:
+        fields = [("question", names[0]), *(("choices", n) for n in names[1:5]), ("answer", names[5])]
+        yield Find("qa", "multiple_choice", fields, 0.95, f"{names[5]} names one of four choices")
 
 
 def _choice(look: Look) -> Iterable[Find]:
@@ -255,5 +290,5 @@ def _summary(look: Look) -> Iterable[Find]:
 
 
 RULES: tuple[Callable[[Look], Iterable[Find]], ...] = (
-    _preference, _kto, _chat, _tree, _choice, _reading, _retrieval, _instruction, _summary,
+    _preference, _kto, _chat, _tree, _exam, _choice, _reading, _retrieval, _instruction, _summary,
 )  # fmt: skip

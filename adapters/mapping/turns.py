@@ -33,16 +33,21 @@ _TRANSCRIPT = re.compile(r"(?:^|\n\n)(Human|Assistant|System): ?")
 class Talk:
     """A conversation: (role, content) pairs in `turns`, and the remaining keys of each turn in `rest`.
 
-    If the value is not a conversation, `fault` gives the reason.
+    `beside` holds the other keys of an object around the turns, and `under` the key of the turns in it. If the value is not a
+    conversation, `fault` gives the reason.
     """
 
     turns: list[tuple[str, str | None]] = field(default_factory=list)
     rest: list[dict[str, Any]] = field(default_factory=list)
     fault: str = ""
+    beside: dict[str, Any] = field(default_factory=dict)
+    under: str = ""
 
     @property
     def left(self) -> str | None:
-        """Returns `rest` as JSON text, or None if no turn has remaining keys."""
+        """Returns what the turns do not hold as JSON text, or None if there is nothing."""
+        if self.beside:
+            return dumps({**self.beside, **({self.under: self.rest} if any(self.rest) else {})})
         return dumps(self.rest) if any(self.rest) else None
 
 
@@ -53,7 +58,9 @@ def read(value: Any) -> Talk:
     if isinstance(value, dict):
         for key in ("messages", "conversations", "conversation", "turns"):
             if isinstance(value.get(key), list):
-                return read(value[key])
+                talk = read(value[key])
+                talk.beside, talk.under = {k: v for k, v in value.items() if k != key and v is not None}, key
+                return talk
         value = [value]
     if not isinstance(value, list):
         return Talk(fault="is null" if value is None else "is no conversation")

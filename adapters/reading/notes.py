@@ -17,7 +17,7 @@ _PROSE = frozenset({"Text", "SourceTree"})
 
 def without_notes(claims: Sequence[FormatClaim]) -> list[FormatClaim]:
     """Returns the claims without a few short texts that lie beside files of rows. These texts describe the dataset."""
-    claims = _without_descriptors(claims)
+    claims = _without_documents(_without_descriptors(claims))
     if all(_is_prose(claim.adapter) or claim.kind in ("image", "audio", "video") for claim in claims):
         return list(claims)
     rows = [file for claim in claims if not _is_prose(claim.adapter) for file in claim.files]
@@ -33,6 +33,23 @@ def without_notes(claims: Sequence[FormatClaim]) -> list[FormatClaim]:
         return list(claims)
     described = tuple((file.name, "a note beside the data") for file in notes)
     return [replace(remaining[0], described=remaining[0].described + described), *remaining[1:]]
+
+
+_DOCUMENTS = frozenset({"PdfPages", "WordDocuments", "Notebooks", "HtmlPages", "FrontMatter", "Books"})
+
+
+def _without_documents(claims: Sequence[FormatClaim]) -> Sequence[FormatClaim]:
+    """Returns the claims without a few documents, such as a paper or a notebook, that lie beside more files of another format."""
+    documents = [c for c in claims if type(c.adapter).__name__ in _DOCUMENTS]
+    kept = [c for c in claims if c not in documents]
+    found = [file for claim in documents for file in claim.files]
+    data = sum(len(claim.files) for claim in kept)
+    if not found or len(found) > MAX_NOTES or not data:
+        return claims
+    if len(found) >= data and all(_is_prose(claim.adapter) for claim in kept):
+        return claims
+    described = tuple((file.name, "a document beside the data") for file in found)
+    return [replace(kept[0], described=kept[0].described + described), *kept[1:]]
 
 
 _DESCRIPTORS = re.compile(

@@ -33,8 +33,8 @@ UNCLEAR = "?"  # the mark of a file whose name has no split, if only a few names
 _SHARD = re.compile(r"^data/(?P<split>\w+(?:\.\w+)*)-[0-9]{5}-of-[0-9]{5}[^/]*\.[^/]*$")
 _NUMBERED = re.compile(r"[-._]?\d+([-._]of[-._]\d+)?$")
 _TABLES = re.compile(
-    r"parquet|geoparquet|arrow|feather|ipc|jsonl|ndjson|jsonlines|ldjson|json|geojson|csv|tsv|tab|psv|ssv|tfrecords?|avro|orc"
-    r"|db|sqlite3?|duckdb|warc|conllu?|mds|bin|lance|h5|hdf5|npy|npz|mat|xlsx?|ods|dta|sav"
+    r"parquet|geoparquet|arrow|feather|ipc|jsonl|ndjson|jsonlines|ldjson|geojsonl|geojsons|json|geojson|csv|tsv|tab|psv|ssv|tfrecords?|avro"
+    r"|orc|db|sqlite3?|duckdb|warc|conllu?|mds|bin|lance|h5|hdf5|npy|npz|mat|xlsx?|ods|dta|sav"
 )
 _IDX = re.compile(r"idx[13][-._]ubyte", re.IGNORECASE)  # train-images-idx3-ubyte, t10k-labels-idx1-ubyte
 _ARCHIVES = frozenset(["zip", "tar", "tgz", "wds", "7z", "rar"])

@@ -28,6 +28,10 @@ _TYPES = {
     "date": pa.string(),
     "message_id": pa.string(),
     "in_reply_to": pa.string(),
+    "cc": pa.string(),
+    "reply_to": pa.string(),
+    "references": pa.string(),
+    "list_id": pa.string(),
     "is_html": pa.bool_(),
     "attachments": pa.list_(pa.string()),
 }
@@ -108,6 +112,10 @@ def _values(message: EmailMessage) -> dict[str, object]:
         "date": _date(message),
         "message_id": _header(message, "message-id"),
         "in_reply_to": _header(message, "in-reply-to"),
+        "cc": _header(message, "cc"),
+        "reply_to": _header(message, "reply-to"),
+        "references": _header(message, "references"),
+        "list_id": _header(message, "list-id"),
         "is_html": body is not None and body.get_content_subtype() == "html",
         "attachments": [part.get_filename() or part.get_content_type() for part in message.iter_attachments()],
     }

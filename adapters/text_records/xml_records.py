@@ -8,15 +8,15 @@ the file declares are refused, and nothing outside the file is loaded.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from xml.parsers import expat
-from xml.sax.saxutils import escape, quoteattr
 
 from choline_data.adapters.base import MAX_ROW_BYTES, FormatClaim, Shard, Source, SourceChunk, SourceFile
 from choline_data.adapters.reading import io
 from choline_data.adapters.reading.names import is_about
 from choline_data.adapters.text_records.line_records import rows_in_chunks, shards_of
+from choline_data.adapters.text_records.xml_elements import XmlElement, local_name, rows_of_element
 from choline_data.errors import DataError, SourceDamagedError, SourceFormatError, SourceTooLargeError, one_line
 
 RECORD_OF_ROOT: Mapping[str, str] = {
@@ -28,16 +28,7 @@ RECORD_OF_ROOT: Mapping[str, str] = {
     "PubmedArticleSet": "PubmedArticle",
 }
 MAX_DEPTH = 200
-_ATTRIBUTE, _TEXT = "@", "#text"
-
-
-@dataclass
-class _Element:
-    """An element whose end tag is not read yet. `parts` holds its text and its complete children, in order."""
-
-    name: str
-    attributes: dict[str, str]
-    parts: list[str | _Element] = field(default_factory=list)
+_LANGUAGES = ("source-language", "target-language", "srcLang", "trgLang")
 
 
 @dataclass(frozen=True)
@@ -63,11 +54,12 @@ class XmlRecords:
         try:
             for piece in io.pieces(shard.path, shard.name):
                 parse.feed(piece)
-                yield from map(row_of, parse.taken())
+                yield from parse.rows()
             parse.feed(b"", last=True)
-            yield from map(row_of, parse.taken())
+            yield from parse.rows()
+            parse.check_count()
         except DataError as error:
-            yield from map(row_of, parse.taken())
+            yield from parse.rows()
             faults.append(error)
 
 
@@ -79,9 +71,10 @@ class _Parse:
 
     def __init__(self, record: str, limit: int, name: str) -> None:
         self._record, self._limit, self._name = record, limit, name
-        self._open: list[_Element] = []
-        self._done: list[_Element] = []
-        self._depth = self._size = 0
+        self._open: list[XmlElement] = []
+        self._done: list[XmlElement] = []
+        self._depth = self._size = self._count = 0
+        self._languages: dict[str, str] = {}
         self._parser = expat.ParserCreate()
         self._parser.buffer_text = True
         self._parser.StartElementHandler = self._start
@@ -99,10 +92,19 @@ class _Parse:
                 f"{self._name}: not XML: {one_line(error, 120)}.", remedy="Fetch the file again, or mend it."
             ) from error
 
-    def taken(self) -> list[_Element]:
-        """Returns the records that are complete. Each record is returned only once."""
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yields the rows of the records that are complete. Each record is returned only once."""
         done, self._done = self._done, []
-        return done
+        for element in done:
+            yield from rows_of_element(element)
+
+    def check_count(self) -> None:
+        """Raises SourceFormatError if the whole file has no record. Its elements may have another version's names."""
+        if not self._count:
+            raise SourceFormatError(
+                f"{self._name} has no <{self._record}>, which the records of this kind of file are.",
+                remedy="Leave the file out if it is empty. `--as text` takes it as plain text.",
+            )
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         self._depth += 1
@@ -110,9 +112,11 @@ class _Parse:
             raise SourceTooLargeError(
                 f"{self._name}: elements are nested above {MAX_DEPTH} levels.", remedy="Flatten it."
             )
-        if self._open or _local(name) == self._record:
+        if self._open or local_name(name) == self._record:
             self._grow(len(name) + sum(len(k) + len(v) for k, v in attributes.items()))
-            self._open.append(_Element(_local(name), {_local(k): v for k, v in attributes.items()}))
+            self._open.append(XmlElement(local_name(name), {local_name(k): v for k, v in attributes.items()}))
+        else:
+            self._languages |= {k: v for k, v in attributes.items() if k in _LANGUAGES}
 
     def _text(self, text: str) -> None:
         if self._open:
@@ -127,7 +131,13 @@ class _Parse:
         if self._open:
             self._open[-1].parts.append(element)
         else:
+            stated = self._languages
+            element.languages = (
+                stated.get("source-language") or stated.get("srcLang") or "source",
+                stated.get("target-language") or stated.get("trgLang") or "target",
+            )
             self._done.append(element)
+            self._count += 1
             self._size = 0
 
     def _grow(self, by: int) -> None:
@@ -155,88 +165,19 @@ def records_in(data: bytes, name: str, record: str) -> list[dict[str, Any]]:
     """Returns the elements named `record` of a whole XML file. Raises SourceDamagedError if the data are not XML."""
     parse = _Parse(record, MAX_ROW_BYTES, name)
     parse.feed(data, last=True)
-    return [row_of(element) for element in parse.taken()]
-
-
-def _local(name: str) -> str:
-    """Returns the name without its prefix. Names of the namespace `xml` keep it."""
-    prefix, colon, local = name.rpartition(":")
-    return name if not colon or prefix == "xml" else local
-
-
-def row_of(element: _Element) -> dict[str, Any]:
-    """Returns the row of a record."""
-    if element.name == "tu":
-        return _translations(element)
-    value = _value(element)
-    row = value if isinstance(value, dict) else {"text": value}
-    row = {
-        name.removeprefix(_ATTRIBUTE) if name.removeprefix(_ATTRIBUTE) not in row else name: v
-        for name, v in row.items()
-    }
-    return _page(row) if element.name == "page" and "revision" in row else row
-
-
-def _value(element: _Element) -> Any:
-    """Returns the value of an element: its text, or a mapping of its children. If it mixes text and children, its
-    content as XML.
-    """
-    children = [part for part in element.parts if isinstance(part, _Element)]
-    text = "".join(part for part in element.parts if isinstance(part, str))
-    attributes = {_ATTRIBUTE + name: value for name, value in element.attributes.items()}
-    if children and text.strip():
-        inner = "".join(map(_xml, element.parts))
-        return {**attributes, _TEXT: inner} if attributes else inner
-    if not children:
-        return {**attributes, **({_TEXT: text} if text.strip() else {})} if attributes else text
-    values: dict[str, Any] = dict(attributes)
-    for name in dict.fromkeys(child.name for child in children):
-        same = [_value(child) for child in children if child.name == name]
-        values[name] = same[0] if len(same) == 1 else same
-    return values
-
-
-def _xml(part: str | _Element) -> str:
-    if isinstance(part, str):
-        return escape(part)
-    attributes = "".join(f" {name}={quoteattr(value)}" for name, value in part.attributes.items())
-    inner = "".join(map(_xml, part.parts))
-    return f"<{part.name}{attributes}>{inner}</{part.name}>" if inner else f"<{part.name}{attributes}/>"
-
-
-def _translations(unit: _Element) -> dict[str, Any]:
-    """Returns a unit of TMX: a column for each language."""
-    row: dict[str, Any] = {name: value for name, value in unit.attributes.items() if name == "tuid"}
-    for variant in (part for part in unit.parts if isinstance(part, _Element) and part.name == "tuv"):
-        language = variant.attributes.get("xml:lang") or variant.attributes.get("lang") or "text"
-        segment = next((p for p in variant.parts if isinstance(p, _Element) and p.name == "seg"), None)
-        if segment is not None:
-            row[language] = _value(segment)
-    return row
-
-
-def _page(row: dict[str, Any]) -> dict[str, Any]:
-    """Returns a page of MediaWiki with one revision: the text and the time of the revision are columns."""
-    revision = row["revision"]
-    if not isinstance(revision, dict):
-        return row
-    text = revision.pop("text", "")
-    return {
-        **row,
-        "text": text.get(_TEXT, "") if isinstance(text, dict) else text,
-        "timestamp": revision.get("timestamp"),
-    }
+    return list(parse.rows())
 
 
 def record_of(path: str, name: str) -> str:
     """Returns the name of the elements that are records, from the file's beginning. Raises SourceFormatError if there are none."""
     names: list[str] = []
-    depth = 0
+    depth, version = 0, ""
 
-    def start(tag: str, _: object) -> None:
-        nonlocal depth
+    def start(tag: str, attributes: Mapping[str, str]) -> None:
+        nonlocal depth, version
+        version = version or attributes.get("version", "")
         if depth < 2:
-            names.append(_local(tag))
+            names.append(local_name(tag))
         depth += 1
 
     def end(_: str) -> None:
@@ -251,6 +192,8 @@ def record_of(path: str, name: str) -> str:
         if not names:
             raise SourceFormatError(f"{name} is not XML: {one_line(error, 120)}.", remedy="Mend the file.") from error
     root, children = names[0] if names else "", names[1:]
+    if root == "xliff" and version.startswith("2"):
+        return "unit"
     if root in RECORD_OF_ROOT:
         return RECORD_OF_ROOT[root]
     if len(children) > 1 and len(set(children)) == 1:

@@ -18,7 +18,14 @@ from collections.abc import Callable, Iterator
 import pyarrow as pa
 
 from choline_data.adapters.base import Adapter, Shard
-from choline_data.catalog.self_check import read_media, read_packed, read_records, read_tables, read_text
+from choline_data.catalog.self_check import (
+    read_documents,
+    read_media,
+    read_packed,
+    read_records,
+    read_tables,
+    read_text,
+)
 from choline_data.catalog.self_check.source_files import SourceFiles, is_local
 from choline_data.catalog.self_check.source_row import Reader, SourceRow
 
@@ -79,6 +86,9 @@ READERS: dict[str, Reader] = {
     "JsonLines": read_text.json_lines,
     "JsonDocument": read_text.json_document,
     "Text": read_text.text,
+    "Notebooks": read_documents.notebooks,
+    "HtmlPages": read_documents.pages,
+    "ParallelTexts": read_documents.parallel_texts,
     "Idx": read_media.idx,
     "ImageFolder": read_media.media("image"),
     "AudioFolder": read_media.media("audio"),

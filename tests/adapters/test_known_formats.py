@@ -38,8 +38,6 @@ PROSE = {
 
 STRUCTURED = {
     "PDB structure": "HEADER    HYDROLASE\nATOM      1  N   MET A   1      11.1  13.2   2.1  1.00 49.05           N\n",
-    "iCalendar": "BEGIN:VCALENDAR\nVERSION:2.0\nBEGIN:VEVENT\nSUMMARY:Party\nEND:VEVENT\nEND:VCALENDAR\n",
-    "vCard contacts": "BEGIN:VCARD\nVERSION:3.0\nFN:Ada Lovelace\nEND:VCARD\n",
     "XML": '<?xml version="1.0"?>\n<inventory><item>1</item><owner>me</owner></inventory>\n',
     "HTML page": "<!DOCTYPE html>\n<html><body>404 Not Found</body></html>\n",
     "BRAT annotations": "T1\tPerson 0 5\tAlice\nT2\tPlace 10 15\tParis\nR1\tIn Arg1:T1 Arg2:T2\n",
@@ -48,14 +46,12 @@ STRUCTURED = {
     "word vectors": "the " + "0.1 " * 9 + "0.2\nof " + "0.3 " * 9 + "0.4\n",
     "Matrix Market": "%%MatrixMarket matrix coordinate real general\n3 3 1\n1 1 2.5\n",
     "Turtle or TriG": "@prefix ex: <http://example.org/> .\nex:a ex:knows ex:b .\n",
-    "N-Triples or N-Quads": "<http://a> <http://b> <http://c> .\n<http://a> <http://d> \"e\" .\n",
     "INI configuration": "[server]\nhost = example.org\nport = 80\n\n[client]\nname = me\n",
     "SQL statements": "CREATE TABLE t (a INTEGER);\nINSERT INTO t VALUES (1);\n",
     "access log of a web server": '1.2.3.4 - - [10/Oct/2023:13:55:36 +0000] "GET / HTTP/1.0" 200 23\n' * 3,
     "syslog": "Jan  5 10:11:12 host sshd[1]: Accepted password\nJan  5 10:11:13 host sshd[1]: closed\n",
     "log with a time on each line": "2024-01-05 10:11:12,5 INFO started\n2024-01-05 10:11:13,5 WARN slow\n",
     "plain-text accounts (Ledger or Beancount)": "2024-01-05 * \"Shop\"\n  Assets:Cash  -5.00 EUR\n  Expenses:Food\n",
-    "WhatsApp chat": "12/05/2024, 10:11 - Ann: Hello\n12/05/2024, 10:12 - Ben: Hi\n",
     "IRC log": "[10:11] <ann> hello\n[10:12] <ben> hi there\n",
     "Praat TextGrid": 'File type = "ooTextFile"\nObject class = "TextGrid"\n\nxmin = 0\nxmax = 2.5\n',
     'fields parted by a word ("::", "|||", "+++$+++")': "1::Toy Story::Comedy\n2::Heat::Action\n3::Sabrina::Drama\n",
@@ -121,11 +117,11 @@ def test_an_error_page_in_place_of_data_is_named(tmp_path: Path, name: str) -> N
         plan(tmp_path / name)
 
 
-@pytest.mark.parametrize(("name", "first"), [("a.docx", "word/document.xml"), ("a.pptx", "ppt/presentation.xml")])
+@pytest.mark.parametrize(("name", "first"), [("a.odt", "mimetype"), ("a.pptx", "ppt/presentation.xml")])
 def test_an_office_document_is_no_archive(tmp_path: Path, name: str, first: str) -> None:
     with zipfile.ZipFile(tmp_path / name, "w") as archive:
         archive.writestr(first, "<?xml version='1.0'?><document>The text of a letter.</document>")
-    with pytest.raises(SourceFormatError, match=r"is (Word document|PowerPoint presentation)"):
+    with pytest.raises(SourceFormatError, match=r"is (OpenDocument text|PowerPoint presentation)"):
         plan(tmp_path / name)
 
 
@@ -208,11 +204,6 @@ def test_no_pattern_takes_long_on_hostile_text() -> None:
     ("name", "content", "said"),
     [
         ("a.sav", b"SR\x00\x04\x00\x00\x00\x0a\x00\x00\x00\x20" + bytes(64), "IDL save file"),
-        (
-            "a.ipynb",
-            b'{\n "cells": [\n  {"cell_type": "code", "source": ["' + b"x" * 20_000 + b'"]}\n ],\n "nbformat": 4\n}\n',
-            "Jupyter notebook",
-        ),
     ],
 )
 def test_formats_that_share_an_extension_or_a_syntax_have_their_own_names(

@@ -130,6 +130,7 @@ def test_games_have_their_tags_and_moves(read: Callable[..., Any], write: Callab
 def _message(number: int) -> EmailMessage:
     message = EmailMessage()
     message["From"], message["To"], message["Subject"] = "a@example.org", "b@example.org", f"Héllo {number}"
+    message["Cc"], message["References"], message["List-Id"] = "c@example.org", "<1@x>", "<l.example.org>"
     message["Date"] = "Fri, 05 Jan 2024 10:11:12 +0100"
     message.set_content(f"From the first line on.\nÉ {number}\n")
     if number % 2:
@@ -152,6 +153,8 @@ def test_a_mailbox_agrees_with_the_standard_library(mbox: Path, read: Callable[.
     assert [row["subject"] for row in rows] == [f"Héllo {n}" for n in range(30)]
     assert [row["text"] for row in rows] == [f"From the first line on.\nÉ {n}\n" for n in range(30)]
     assert {row["date"] for row in rows} == {"2024-01-05T10:11:12+01:00"}
+    about = {(row["cc"], row["references"], row["list_id"]) for row in rows}
+    assert about == {("c@example.org", "<1@x>", "<l.example.org>")}
     assert [row["attachments"] for row in rows] == [["a.bin"] if n % 2 else [] for n in range(30)]
 
 

@@ -25,11 +25,14 @@ from PIL import Image
 from choline_data.adapters.arrow import ArrowFile
 from choline_data.adapters.base import Shard, SourceChunk
 from choline_data.adapters.csv_table import Delimited
+from choline_data.adapters.document_formats.html_pages import HtmlPages
+from choline_data.adapters.document_formats.notebooks import Notebooks
 from choline_data.adapters.idx import Idx
 from choline_data.adapters.image_folder import ImageFolder
 from choline_data.adapters.json_document import JsonDocument
 from choline_data.adapters.jsonl import JsonLines
 from choline_data.adapters.mapping import Normalised
+from choline_data.adapters.parallel_texts import ParallelTexts
 from choline_data.adapters.parquet import Parquet
 from choline_data.adapters.sqlite import Sqlite
 from choline_data.adapters.text import Text
@@ -141,6 +144,23 @@ def _pictures(folder: Path) -> None:
         (folder / ("cat", "dog")[number % 2] / f"{number}.png").write_bytes(_png(number))
 
 
+def _notebook(folder: Path) -> None:
+    cells = [{"cell_type": "code", "source": [f"x = {n}\n", f"print('row {n}')"], "outputs": []} for n in range(40)]
+    (folder / "x.ipynb").write_text(json.dumps({"nbformat": 4, "metadata": {}, "cells": cells}))
+
+
+def _pages(folder: Path) -> None:
+    for number in range(10):
+        (folder / f"{number}.html").write_text(
+            f"<html><title>Page {number}</title><body><p>It is page {number}.</body></html>"
+        )
+
+
+def _parallel(folder: Path) -> None:
+    for language, sentence in (("de", "Das ist der Satz Nummer {}."), ("en", "This is the sentence number {}.")):
+        (folder / f"x.{language}").write_text("".join(sentence.format(n) + "\n" for n in range(40)))
+
+
 Make = Callable[[Path], object]
 # name: (what makes the source, the adapter that reads it)
 SOURCES: dict[str, tuple[Make, type]] = {
@@ -158,6 +178,9 @@ SOURCES: dict[str, tuple[Make, type]] = {
     "documents": (_documents, Text),
     "pictures": (_pictures, ImageFolder),
     "WebDataset": (lambda f: (f / "x.tar").write_bytes(_wds()), WebDataset),
+    "notebook": (_notebook, Notebooks),
+    "pages": (_pages, HtmlPages),
+    "parallel texts": (_parallel, ParallelTexts),
     "IDX": (lambda f: (f / "train-images-idx3-ubyte").write_bytes(_idx()), Idx),
 }
 KINDS = {"SQLite": "text"}

@@ -57,10 +57,13 @@ def _(folder: Path) -> None:
     document.save(str(folder / "x.odt"))
 
 
-@writer("book of ebooklib", "ebooklib", ends=REFUSED, says="EPUB")
+@writer("book of ebooklib", "ebooklib", [{"text": "It is grey."}], kind="text", part=True)
 def _(folder: Path) -> None:
     from ebooklib import epub
 
     book = epub.EpubBook()
     book.set_title("The sea")
+    chapter = epub.EpubHtml(title="The sea", file_name="sea.xhtml", content="<p>It is grey.</p>")
+    book.add_item(chapter)
+    book.spine = [chapter]
     epub.write_epub(str(folder / "x.epub"), book)

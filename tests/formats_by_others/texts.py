@@ -93,7 +93,7 @@ def _(folder: Path) -> None:
     )
 
 
-@writer("notebook of nbformat", "nbformat", [{"text": "# The sea"}], part=True, ends=REFUSED, says="notebook")
+@writer("notebook of nbformat", "nbformat", [{"text": "# The sea"}, {"text": "print(1)"}], kind="text", part=True)
 def _(folder: Path) -> None:
     import nbformat.v4
 
@@ -101,9 +101,7 @@ def _(folder: Path) -> None:
     (folder / "x.ipynb").write_text(json.dumps(nbformat.v4.new_notebook(cells=cells)))
 
 
-@writer(
-    "calendar of icalendar", "icalendar", [{"summary": "A day at the sea"}], part=True, ends=REFUSED, says="iCalendar"
-)
+@writer("calendar of icalendar", "icalendar", [{"summary": "A day at the sea"}], part=True)
 def _(folder: Path) -> None:
     import icalendar
 

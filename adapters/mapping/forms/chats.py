@@ -19,8 +19,14 @@ _SPECIAL = r"^\s*(Human|Assistant|System):|^[\[{]"
 
 
 def messages(fields: Fields) -> None:
-    """Fills one conversation for each row, of any shape that `turns.read` knows. A `system` column becomes the first turn."""
-    name = fields.names("messages")[0]
+    """Fills one conversation for each row, of any shape that `turns.read` knows. A `system` column becomes the first turn.
+
+    Of several columns, each continues the conversation of the column before it.
+    """
+    name, *following = fields.names("messages")
+    if following:
+        _continued(fields, [name, *following])
+        return
     column, kind = fields.column(name)
     fast = None if is_json(kind) or fields.has("system") else talk.from_structs(column)
     if fast is None:
@@ -38,6 +44,20 @@ def messages(fields: Fields) -> None:
     fields.made.reject(empty, f"{name} has no turns")
     if rest is not None and name not in fields.made.kept:
         fields.made.rest[name] = rest
+
+
+def _continued(fields: Fields, names: list[str]) -> None:
+    fields.made.kept.update(names)
+    talks = []
+    for values in zip(*(_conversations(fields, name) for name in names), strict=True):
+        parts = [talk.read(value) for value in values]
+        fault = next((f"{name} {part.fault}" for name, part in zip(names, parts, strict=True) if part.fault), "")
+        talks.append(Talk([turn for part in parts for turn in part.turns], fault=fault))
+    if fields.has("system"):
+        _with_system(talks, fields.text(fields.names("system")[0]).to_pylist())
+    fields.made.columns["turns"] = talk.as_array(talks)
+    for fault in sorted({t.fault for t in talks if t.fault}):
+        fields.made.reject(pa.array([t.fault == fault for t in talks]), fault)
 
 
 def _conversations(fields: Fields, name: str) -> list[Any]:

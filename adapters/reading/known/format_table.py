@@ -34,6 +34,7 @@ class KnownFormat:
     extensions: tuple[str, ...] = ()
     reader: str = ""
     remedy: str = ""
+    general: bool = False
 
     @property
     def is_text(self) -> bool:
@@ -134,12 +135,12 @@ def _within_zip(head: bytes) -> KnownFormat | None:
 def format_of_text(head: bytes, name: str = "", extension: str = "") -> KnownFormat | None:
     """Returns the format whose marks are in a text that begins with `head`. None for prose, code and what the table does not know.
 
-    If several fit, the one that the extension stands for, or else the first.
+    If several fit, the one that the extension stands for, or else the first. But special formats come before a general one.
     """
     text = text_of(head, name)[:LOOKED_CHARS]
     lines = content_lines(text, whole=len(text) < LOOKED_CHARS)
     named = format_of_extension(extension)
-    if named is not None and named.fits_text(text, lines):
+    if named is not None and not named.general and named.fits_text(text, lines):
         return named
     return next((known for known in _text_formats() if known.fits_text(text, lines)), None)
 
@@ -147,9 +148,10 @@ def format_of_text(head: bytes, name: str = "", extension: str = "") -> KnownFor
 def text_of(head: bytes, name: str = "") -> str:
     """Returns the first bytes of a file as text with LF line ends.
 
-    A cut last line is left out, because it may end within a character.
+    A cut last line is left out, because it may end within a character, unless it is most of these bytes.
     """
-    text = for_a_look(head[: head.rfind(b"\n") + 1] or head, name)
+    whole_lines = head[: head.rfind(b"\n") + 1]
+    text = for_a_look(whole_lines if 2 * len(whole_lines) >= len(head) else head, name)
     return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -180,6 +182,7 @@ def _known(row: Mapping[str, Any]) -> KnownFormat:
         lines=re.compile(row["lines"]) if "lines" in row else None,
         extensions=tuple(row.get("extensions", ())),
         reader=row.get("reader", ""),
+        general=row.get("general", False),
         remedy=row.get("remedy", "") or (_SEVERAL.format(row["use"]) if "use" in row else ""),
     )
 

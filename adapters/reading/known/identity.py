@@ -76,7 +76,7 @@ def _reader(file: SourceFile, extension: str) -> str:
         known = format_table.format_of_text(head, file.name, extension)
         if known is not None and not (known.begins_the_file or known.reader) and named is not None and named.reader:
             known = named
-    if known is None or (named is not None and known.is_container):
+    if known is None or (named is not None and (known.is_container or (known.reader == "archive" and named.zip))):
         known = named
     return known.reader if known is not None else ""
 

@@ -1,0 +1,1 @@
+"""Formats whose files are documents: pages, notebooks, books and articles."""
