@@ -71,7 +71,9 @@ def _pieces(shard: Shard) -> Iterator[pa.RecordBatch]:
         if kind == "sas7bdat" and shard.files:
             options["catalog_file"] = opened.enter_context(local_file(shard.files[0].path, shard.files[0].name))
         read = getattr(pyreadstat, f"read_{kind}")
-        failures = (pyreadstat.ReadstatError, pyreadstat.PyreadstatError, ValueError, OverflowError, OSError)
+        # pyreadstat before 1.3 has only the first of its two errors in its own namespace.
+        own = [getattr(pyreadstat, name, ValueError) for name in ("ReadstatError", "PyreadstatError")]
+        failures = (*own, ValueError, OverflowError, OSError)
         try:
             yield from _read(read, path, options)
         except (*failures, pa.ArrowException) as error:
