@@ -1,4 +1,4 @@
-"""Everything that an adapter of another package needs: the values of the contract, and functions that open and read files.
+"""What an adapter of another package needs: the classes that it takes and returns, and functions that open and read files.
 
 The functions take a path from `Shard.path` or `SourceFile.path`. This path can be a local file, a remote file (`s3://…`) or a
 member of a ZIP or tar archive, and the file can be compressed with gzip, zstd, bz2, xz or lz4. So an adapter that opens its

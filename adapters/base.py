@@ -26,8 +26,8 @@ MAX_ROW_BYTES = 16 << 20
 class SourceFile:
     """A file of a source. `path` is a local path or an fsspec URL; `name` is the file's path within the source.
 
-    `split` and `config` are set before a format is asked (`adapters.reading.splits`). A shard without a split gets the split of
-    its file.
+    `split` and `config` are set before the adapters are asked (`adapters.reading.splits`). A shard without a split gets the
+    split of its file.
     """
 
     path: str
@@ -165,7 +165,7 @@ class FormatClaim:
 
 @contextmanager
 def foreign(name: str, adapter: str = "") -> Iterator[None]:
-    """Wraps code that parses foreign bytes. Raises SourceDamagedError with this name for errors that are not our own.
+    """Wraps code that parses foreign bytes. If a library raises an error, raises SourceDamagedError, which names the file.
 
     A MemoryError becomes SourceTooLargeError. If `adapter` names an adapter of another package, the message names it.
     """

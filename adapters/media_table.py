@@ -58,7 +58,7 @@ class MediaTable:
     max_bytes: int = MAX_MEDIUM_BYTES
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """Returns the shards of the tables. Each has all media."""
+        """Returns the shards of the tables. Each shard lists all media files, because a row can name any of them."""
         media_files = tuple(f for f in files if media.column_for(f.name))
         tables = [f for f in files if not media.column_for(f.name)]
         return [replace(shard, files=media_files) for shard in self.inner.shards(tables)]

@@ -135,7 +135,7 @@ class Client:
             if not np.array_equal(positions, np.arange(start, start + BATCH)):
                 raise AssertionError(f"positions {positions[0]}… where {start}… should be")
             if not np.array_equal(heads(batch.arrow("id")), ids[start : start + BATCH]):
-                raise AssertionError(f"other rows at {start}")
+                raise AssertionError(f"the rows from position {start} have other ids than the first time")
             self.rows += BATCH
             if self.rows == BATCH:
                 print("reading", flush=True)

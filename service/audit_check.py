@@ -50,7 +50,7 @@ class _Run:
     number: int  # which line of the head file belongs to the run, counted from 0
     lines: int = 0
     last: str = FIRST
-    # for the line number that the head file states as the last one: the digest of this line in the log
+    # by line number: the digest of the log line that the head file states as the last one
     at: dict[int, str] = field(default_factory=dict)
 
 

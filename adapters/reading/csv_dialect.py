@@ -199,7 +199,7 @@ def _second_table(found: _Lines, lines: Sequence[str], head: TableHead) -> int:
 
 
 def _choices(doubt: Doubt | None, starts: Sequence[int]) -> tuple[str, ...]:
-    """Returns the values of `--header` for the choices of a doubt."""
+    """Returns the values of `--header` that the user can choose from if it is not clear which line is the header."""
     values = []
     for choice in doubt.choices if doubt is not None else ():
         if choice is None:

@@ -258,7 +258,7 @@ def for_a_look(data: bytes, name: str = "") -> str:
 
 
 def not_decodable(name: str, encoding: str, around: bytes, place: int, offset: int = 0) -> SourceDamagedError:
-    """Returns the error for bytes that are not in the encoding of their file. `place` is the place of these bytes in `around`."""
+    """Returns the error for bytes that are not valid in their file's encoding. `place` is their offset in the piece `around`."""
     begin = around.rfind(b"\n", 0, place) + 1
     likely = [guess.encoding for guess in guesses(around[begin : place + 4096])[:3]]
     hint = f"such as {', '.join(likely)}" if likely else "such as cp1252"

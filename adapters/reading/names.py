@@ -1,4 +1,4 @@
-"""Reads information from file names: files about the dataset, class folders; and orders files by name."""
+"""What file names say: which files only describe the dataset, and which folders are classes. Also sorts files by name."""
 
 from __future__ import annotations
 

@@ -172,8 +172,8 @@ def _of_base(base: str, *, free: bool) -> str:
 
 
 def _settled(named: dict[str, str], *, free: bool) -> dict[str, str]:
-    """Returns `named`, with a split or a mark for the names that had none. `free` says that people chose the names
-    freely, as those of pictures and texts.
+    """Returns `named` with a value for each file name: its split, or a mark that it has none. `free` says that people chose the
+    names freely, as they do for pictures and texts.
     """
     without = [name for name, split in named.items() if not split]
     some = set(named.values()) - {""}

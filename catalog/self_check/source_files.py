@@ -191,7 +191,7 @@ class SourceFiles:
         return data[:limit], len(data) <= limit
 
     def last_line(self, path: str) -> bytes:
-        """Returns the last line of a plain file that is not empty; b"" if it is not in the last bytes."""
+        """Returns the last non-empty line of an uncompressed file. Reads only the end of the file; b"" if no line begins there."""
         if "!/" in path:
             return b""
         with open(local_path(path) or "", "rb") as file:

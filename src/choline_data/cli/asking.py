@@ -55,7 +55,7 @@ class Answer:
 
 
 def answers_to(remedy: str) -> list[Answer]:
-    """Returns the answers that the remedy of a question names. An answer in which the user has to fill in a value is left out."""
+    """Returns the flags that the remedy of a question names as answers. Leaves out a flag whose value the user has to fill in."""
     remedy = remedy.removeprefix("Choose: ")
     pieces = remedy.split(" | ") if " | " in remedy else [option[0] for option in _OPTION.finditer(remedy)]
     option: dict[tuple[tuple[str, str], ...], Answer] = {}

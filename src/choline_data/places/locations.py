@@ -52,7 +52,7 @@ def check_location(location: str) -> str:
     """
     if any(c in location for c in "\x00\r\n") or "::" in location.split("://[", 1)[0] or location.startswith("|"):
         raise ForbiddenLocationError(
-            f"{redacted(location)!r} is a chain of file systems, a command, or holds a control character.",
+            f"{redacted(location)!r} chains file systems, is a command, or contains a control character.",
             remedy="Give one path or one URL; archives are opened by their content.",
         )
     if not is_url(location):

@@ -20,7 +20,7 @@ FaultPoint = Literal[
     "object.named",  # the small object has its final name, and its staged file is not removed yet
     "hint.replaced",  # the hint `catalog/HEAD` has its new content
     "file.synced",  # a store file or a file of tokens is complete on the disk, as a staged file
-    "file.named",  # that file has its final name, and its staged file is not removed yet
+    "file.named",  # the store file or file of tokens has its final name, and its staged file is not removed yet
     "store-file.begun",  # the first bytes of a store file were passed to the thread that writes the file
     "store-file.indexed",  # the block index of a store file is stored, but not the file itself
     "unit.read",  # all rows of a unit are read and written, but its last file may not be on the disk yet

@@ -33,7 +33,9 @@ _BOS = ("<|startoftext|>", "<s>", "<|begin_of_text|>", "<bos>", "<|bos|>", "[CLS
 def check_boundary(boundary: str) -> None:
     """Raises InvalidOptionError if this is not one of BOUNDARIES."""
     if boundary not in BOUNDARIES:
-        raise InvalidOptionError(f"No boundary {boundary[:40]!r}.", remedy=f"There are: {', '.join(BOUNDARIES)}.")
+        raise InvalidOptionError(
+            f"There is no boundary token setting {boundary[:40]!r}.", remedy=f"There are: {', '.join(BOUNDARIES)}."
+        )
 
 
 def file_content(path: str) -> bytes:
