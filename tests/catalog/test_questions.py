@@ -118,14 +118,12 @@ def test_tables_of_equal_columns_are_one_dataset_if_their_names_are_a_series(
 
 
 def test_files_of_an_unread_format_that_outnumber_what_is_read_are_asked_about(tmp_path: Path) -> None:
-    matlab = b"MATLAB 5.0 MAT-file, Platform: GLNXA64".ljust(124) + b"\x00\x01IM" + bytes(64)
-    put(tmp_path, **{"notes.txt": "It was night, and the rain fell on the roofs of the town.\n" * 9, "a.mat": matlab})
+    grib = b"GRIB".ljust(7, b"\x00") + b"\x02" + bytes(64)
+    put(tmp_path, **{"notes.txt": "It was night, and the rain fell on the roofs of the town.\n" * 9, "a.grib": grib})
     assert used(plan(tmp_path)) == {"notes.txt"}
-    put(tmp_path, **{"b.mat": matlab})
+    put(tmp_path, **{"b.grib": grib})
     error = asked(tmp_path)
-    assert (
-        "2 files are of formats that no adapter reads: MATLAB 5 file (2). Only 1 are read: notes.txt" in error.message
-    )
+    assert "2 files are of formats that no adapter reads: GRIB (2). Only 1 are read: notes.txt" in error.message
     assert [used(plan(tmp_path, **answer)) for answer in answers(error)] == [{"notes.txt"}]
 
 

@@ -265,7 +265,7 @@ def test_a_change_of_what_was_read_or_of_what_is_not_there_is_refused(firehose: 
         dataset.change_mix(CODE, at=49)
     with pytest.raises(OutOfRangeError, match="it ends at 390"):
         dataset.change_mix(CODE, at=391)
-    with pytest.raises(InvalidMixError, match=r"max_epochs of web is 1 in the stream, 3 here"):
+    with pytest.raises(InvalidMixError, match=r"max_epochs of web is 1 in the stream and 3 here"):
         dataset.change_mix({"web": {"weight": 1, "max_epochs": 3}})
     for until, steps in ((60, 1), (60, 12), (50, 2), (40, 3), ("60", 2), (60, 2.5)):
         with pytest.raises(InvalidOptionError, match="can't change in"):
