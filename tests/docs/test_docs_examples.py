@@ -30,7 +30,7 @@ NOT_RUN = {
     "start.md": ["it installs packages"],
     "add.md": ["it downloads from the hub"],
     "benchmarks.md": ["it takes hours"],
-    "engine.md": ["a bench takes minutes", "a bench takes minutes"],
+    "engine.md": ["a bench takes minutes"] * 3,
     "extend.md": ["it installs a package"],
 }
 WORDS = ["river", "lake", "bridge", "boat", "water", "stone", "bank", "flood"]

@@ -130,4 +130,7 @@ def _(folder: Path) -> None:
 @writer("texts beside annotations of BRAT", "pathlib", [{"text": PROSE[0]}], kind="text", part=True, ends=ASKED)
 def _(folder: Path) -> None:
     (folder / "x.txt").write_text(PROSE[0])
-    (folder / "x.ann").write_text("T1\tPlace 30 33\tsea\nT2\tThing 51 55\tship\nR1\tNear Arg1:T1 Arg2:T2\n")
+    sea, ship = PROSE[0].index("sea"), PROSE[0].index("ship")
+    (folder / "x.ann").write_text(
+        f"T1\tPlace {sea} {sea + 3}\tsea\nT2\tThing {ship} {ship + 4}\tship\nR1\tNear Arg1:T1 Arg2:T2\n"
+    )
