@@ -170,9 +170,12 @@ def _first_block(raw: BinaryIO, size: int) -> int:
     raw.seek(size - 10 - length)
     footer = raw.read(length)
     try:
-        found = [_follow(footer, _field(footer, _uint(footer, 0), number)) for number in (2, 3)]
+        tables = [_follow(footer, _field(footer, _uint(footer, 0), number)) for number in (2, 3)]
         offsets = [
-            struct.unpack_from("<q", footer, at + 4 + 24 * n)[0] for at in found if at for n in range(_uint(footer, at))
+            struct.unpack_from("<q", footer, at + 4 + 24 * n)[0]
+            for at in tables
+            if at
+            for n in range(_uint(footer, at))
         ]
     except struct.error:
         return size

@@ -103,8 +103,8 @@ def clips_of(source: Source, reader: type[AudioFolder]) -> list[FormatClaim]:
     if reader.text == "caption":
         spoken.refuse_numbers(clips, joined)
     clips = in_lists(clips, [f for f in others if f.name in joined])
-    said = [spoken.of(f.name).keys() for f in clips]
-    matched = sum("transcription" in keys for keys in said)
+    clip_keys = [spoken.of(f.name).keys() for f in clips]
+    matched = sum("transcription" in keys for keys in clip_keys)
     # If each clip has its text, the texts and tables that name no clip describe the dataset.
     notes = [f for f in others if f.name not in joined and _is_note(f)] if matched == len(clips) else []
     shared = shared_folders(clips)
@@ -116,7 +116,7 @@ def clips_of(source: Source, reader: type[AudioFolder]) -> list[FormatClaim]:
     in_folders = any(labels_in(class_folders(f, shared), f) for f in clips)
     if matched * 2 >= len(clips):
         return [_claim(reader("transcripts"), clips, joined, beside, f"{matched} have transcripts", notes)]
-    if not in_folders and sum("label" in keys for keys in said) * 2 >= len(clips):
+    if not in_folders and sum("label" in keys for keys in clip_keys) * 2 >= len(clips):
         return [_claim(reader("transcripts"), clips, joined, beside, "classes in a list")]
     lists = {name: why for name, why in joined.items() if why == LIST}
     beside = [f for f in others if f.name in lists]

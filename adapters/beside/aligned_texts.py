@@ -1,6 +1,6 @@
 """Reads texts with times that describe one recording: subtitles, TextGrid of Praat, ELAN, and the labels of TIMIT.
 
-The result has the parts with their times, and `transcription`, the whole text, if the file says which of its tiers holds it.
+The result has the parts with their times. It also has `transcription`, the whole text, if the file marks the tier of the words.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ def _subtitles(data: bytes, name: str) -> Values:
 def _timit(column: str) -> Callable[[bytes, str], Values]:
     def read(data: bytes, name: str) -> Values:
         lines = decoded(data, name)[0].splitlines()
-        found = [match for match in map(_SAMPLES.match, lines) if match]
-        if len(found) < len([line for line in lines if line.strip()]):
+        matches = [match for match in map(_SAMPLES.match, lines) if match]
+        if len(matches) < len([line for line in lines if line.strip()]):
             return {column: decoded(data, name)[0].strip()}
-        return {column: [{"first": int(m[1]), "last": int(m[2]), "text": m[3].strip()} for m in found]}
+        return {column: [{"first": int(m[1]), "last": int(m[2]), "text": m[3].strip()} for m in matches]}
 
     return read
 
@@ -85,15 +85,15 @@ def _text(token: str) -> str:
 
 
 def _elan(data: bytes, name: str) -> Values:
-    found = records_in(data, name, "ANNOTATION_DOCUMENT")
-    if not found:
+    documents = records_in(data, name, "ANNOTATION_DOCUMENT")
+    if not documents:
         raise SourceDamagedError(f"{name}: no annotation document of ELAN.", remedy="Save it again in ELAN.")
     slots = {
         s.get("@TIME_SLOT_ID"): int(s["@TIME_VALUE"]) / 1000
-        for s in _listed(_at(found[0], "TIME_ORDER", "TIME_SLOT"))
+        for s in _listed(_at(documents[0], "TIME_ORDER", "TIME_SLOT"))
         if str(s.get("@TIME_VALUE", "")).isdigit()
     }
-    return _of_tiers([_elan_tier(tier, slots) for tier in _listed(found[0].get("TIER"))])
+    return _of_tiers([_elan_tier(tier, slots) for tier in _listed(documents[0].get("TIER"))])
 
 
 def _elan_tier(tier: Mapping[str, Any], slots: Mapping[Any, float]) -> Values:
@@ -112,8 +112,8 @@ def _at(value: Any, *path: str) -> Any:
 
 
 def _listed(value: Any) -> list[Mapping[str, Any]]:
-    found = value if isinstance(value, list) else [value]
-    return [item for item in found if isinstance(item, Mapping)]
+    items = value if isinstance(value, list) else [value]
+    return [item for item in items if isinstance(item, Mapping)]
 
 
 def _of_tiers(tiers: Sequence[Values]) -> Values:

@@ -47,10 +47,10 @@ class NoteStyle:
 
 
 def _voc(data: bytes, name: str, _: Classes) -> list[Note]:
-    found = records_in(data, name, "annotation")
-    if not found:
+    records = records_in(data, name, "annotation")
+    if not records:
         raise NoteFault("it is no annotation of Pascal VOC")
-    return [_plain({"category": item.get("name"), **item}) for item in _listed(found[0].get("object"))]
+    return [_plain({"category": item.get("name"), **item}) for item in _listed(records[0].get("object"))]
 
 
 def _plain(item: Mapping[str, Any]) -> Note:

@@ -72,6 +72,7 @@ class ZippedParts:
                 data = file.read(self._left + 1)
         except KeyError as error:
             raise ValueError(f"it lacks its part {name}") from error
+        # zipfile raises RuntimeError for an encrypted member, and NotImplementedError for an unknown compression.
         except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, NotImplementedError, EOFError) as error:
             raise ValueError(f"its part {name} is damaged: {error}") from error
         if len(data) > self._left:

@@ -159,6 +159,7 @@ def _first_axis(array: np.ndarray, rows: int) -> np.ndarray:
 def _damage(name: str) -> Iterator[None]:
     try:
         yield
+    # SciPy has no error of its own for a damaged file.
     except (ValueError, OSError, EOFError, KeyError, IndexError, TypeError, NotImplementedError) as error:
         raise SourceDamagedError(
             f"{name}: not readable as MATLAB variables: {one_line(error, 160)}.",

@@ -38,7 +38,7 @@ _UNREADABLE = (
     ArithmeticError,
     ImportError,
     RecursionError,
-    NotImplementedError,
+    NotImplementedError,  # a compression or feature that this reader does not have
     pa.ArrowException,
     csv.Error,
     sqlite3.Error,
