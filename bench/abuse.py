@@ -89,7 +89,7 @@ class Server:
                 text=True,
             )
         assert self.process.stdout is not None
-        self.told: dict[str, str] = json.loads(self.process.stdout.readline())
+        self.addresses: dict[str, str] = json.loads(self.process.stdout.readline())
 
     def rss(self) -> int:
         """Returns the resident bytes of the server; 0 after it has ended."""
@@ -111,7 +111,7 @@ class Server:
         return time.monotonic() - began
 
 
-def read_on(address: str, recipe: bytes, count: Count[int]) -> None:
+def keep_reading(address: str, recipe: bytes, count: Count[int]) -> None:
     """Runs the reader: it takes a message every STEP seconds, or later if no message is ready. Counts the messages in `count`."""
     import grpc
 
@@ -130,7 +130,7 @@ def read_on(address: str, recipe: bytes, count: Count[int]) -> None:
         return
 
 
-def list_on(address: str, worst: Count[float], count: Count[int]) -> None:
+def keep_listing(address: str, worst: Count[float], count: Count[int]) -> None:
     """Runs the client that lists datasets. Stores in `worst` the longest time until an answer, including failed requests."""
     import grpc
 
@@ -151,13 +151,14 @@ def list_on(address: str, worst: Count[float], count: Count[int]) -> None:
         time.sleep(LIST_STEP)
 
 
-def attack(name: str, told: dict[str, str], recipe: bytes, go: Any, over: Any, answers: Any) -> None:
+def attack(name: str, addresses: dict[str, str], recipe: bytes, go: Any, over: Any, answers: Any) -> None:
     """Runs the hostile caller. It sends the requests of the case from `go` to `over`, and puts the outcomes into `answers`."""
     import grpc
-    from abuse_cases import CASES, Caller
+    from abuse_cases import Caller
+    from abuse_http import CASES
 
     request, threads = CASES[name]
-    caller = Caller(told["address"], told["http"], recipe)
+    caller = Caller(addresses["address"], addresses["http"], recipe)
     came: Counter[str] = Counter()
     step = request(caller)
 
@@ -188,7 +189,7 @@ def attack(name: str, told: dict[str, str], recipe: bytes, go: Any, over: Any, a
 
 
 @dataclass(frozen=True)
-class Seen:
+class Measurement:
     """The figures of one case: how the other users fared during its hostile requests."""
 
     name: str
@@ -202,13 +203,13 @@ class Seen:
     @property
     def misses(self) -> list[str]:
         """Returns the names of the missed targets."""
-        wanted = {
+        targets = {
             "reader": self.rate >= RATE,
             "list": self.slowest <= LIST_SECONDS,
             "memory": self.growth <= GROWTH,
             "end": self.ended <= END_SECONDS,
         }
-        return [name for name, holds in wanted.items() if not holds]
+        return [name for name, holds in targets.items() if not holds]
 
     def line(self) -> str:
         """Returns the figures of the case on one line.
@@ -224,19 +225,19 @@ class Seen:
         )
 
 
-def resolved(told: dict[str, str], mix: str) -> bytes:
+def resolve(addresses: dict[str, str], mix: str) -> bytes:
     """Returns the recipe of the reader."""
     import grpc
 
     from choline_data.v1 import firehose_pb2 as pb
     from choline_data.v1 import firehose_pb2_grpc
 
-    with grpc.insecure_channel(told["address"]) as channel:
+    with grpc.insecure_channel(addresses["address"]) as channel:
         stub = firehose_pb2_grpc.FirehoseServiceStub(channel)
         return bytes(stub.ResolveMix(pb.ResolveMixRequest(mix=mix, repeat=True), timeout=60).recipe_json)
 
 
-def measured(name: str, home: str, seconds: float) -> Seen:
+def measure(name: str, home: str, seconds: float) -> Measurement:
     """Measures one case with a new server."""
     spawn = multiprocessing.get_context("spawn")
     server = Server(home, os.path.join(home, "..", "server.log"))
@@ -248,13 +249,13 @@ def measured(name: str, home: str, seconds: float) -> Seen:
         began.append(process)
 
     try:
-        recipe = resolved(server.told, "web")
+        recipe = resolve(server.addresses, "web")
         messages, lists = spawn.Value("q", 0), spawn.Value("q", 0)
         worst = spawn.Value("d", 0.0)
         go, over, answers = spawn.Event(), spawn.Event(), spawn.Queue()
-        start(read_on, server.told["address"], recipe, messages)
-        start(list_on, server.told["address"], worst, lists)
-        start(attack, name, server.told, recipe, go, over, answers)
+        start(keep_reading, server.addresses["address"], recipe, messages)
+        start(keep_listing, server.addresses["address"], worst, lists)
+        start(attack, name, server.addresses, recipe, go, over, answers)
         until = time.monotonic() + 60
         while (messages.value < 200 or lists.value < 5) and time.monotonic() < until:
             time.sleep(0.05)  # warm-up: each block is read once, and all modules are imported
@@ -268,7 +269,7 @@ def measured(name: str, home: str, seconds: float) -> Seen:
         ended = server.end()
         over.set()
         came = answers.get(timeout=20)
-        return Seen(name, min(beside / own, 1.0), alone, slowest, max(peak) - before, ended, came)
+        return Measurement(name, min(beside / own, 1.0), alone, slowest, max(peak) - before, ended, came)
     finally:
         if server.process.poll() is None:
             server.process.kill()
@@ -289,32 +290,32 @@ def rate_of(count: Count[int], seconds: float, look: Any = None) -> float:
 
 def main() -> int:
     """Measures all cases and prints one line per case."""
-    from abuse_cases import CASES
+    from abuse_http import CASES
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--only", default="", help="run only the cases whose names contain these words")
     parser.add_argument("--seconds", type=float, default=3.0, help="length of each measurement")
     parser.add_argument("--tries", type=int, default=3, help="how often a case that misses a target is measured")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    asked = parser.parse_args()
-    seen = []
+    options = parser.parse_args()
+    measurements = []
     with tempfile.TemporaryDirectory(prefix="choline-abuse-") as folder:
         home = os.path.join(folder, "home")
         make_home(home)
         for name in CASES:
-            if asked.only not in name:
+            if options.only not in name:
                 continue
-            tried = [measured(name, home, asked.seconds)]
-            while tried[-1].misses and len(tried) < asked.tries:
-                tried.append(measured(name, home, asked.seconds))
-            seen.append(min(tried, key=lambda one: (len(one.misses), -one.rate)))
-            if not asked.json:
-                print(seen[-1].line(), flush=True)
-    bad = [one for one in seen if one.misses]
-    if asked.json:
-        print(json.dumps([{**vars(one), "misses": one.misses} for one in seen]))
+            tries = [measure(name, home, options.seconds)]
+            while tries[-1].misses and len(tries) < options.tries:
+                tries.append(measure(name, home, options.seconds))
+            measurements.append(min(tries, key=lambda one: (len(one.misses), -one.rate)))
+            if not options.json:
+                print(measurements[-1].line(), flush=True)
+    bad = [one for one in measurements if one.misses]
+    if options.json:
+        print(json.dumps([{**vars(one), "misses": one.misses} for one in measurements]))
     else:
-        print(f"{len(seen)} hostile requests, {len(bad)} with a miss")
+        print(f"{len(measurements)} hostile requests, {len(bad)} with a miss")
     return 1 if bad else 0
 
 

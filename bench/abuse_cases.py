@@ -1,15 +1,15 @@
-"""The hostile requests of `abuse.py`. One caller repeats each of them, from one or more threads."""
+"""The hostile gRPC requests of `abuse.py`. The caller repeats each of them, from one or more threads.
+
+`abuse_http.py` has the hostile requests that are no gRPC calls, and adds them to the same table CASES.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -60,11 +60,11 @@ def case(threads: int = 1) -> Callable[[Case], Case]:
     The name of the case is the function's name with spaces. `threads` threads send the requests.
     """
 
-    def put(made: Case) -> Case:
-        CASES[made.__name__.strip("_").replace("_", " ")] = (made, threads)
-        return made
+    def add(function: Case) -> Case:
+        CASES[function.__name__.strip("_").replace("_", " ")] = (function, threads)
+        return function
 
-    return put
+    return add
 
 
 def firehose(caller: Caller) -> Any:
@@ -367,99 +367,3 @@ def flight_tickets_nested_without_end(caller: Caller) -> Step:
     size = len(ticket)
     raw = b"\x0a" + bytes([size & 127 | 128, size >> 7 & 127 | 128, size >> 14]) + ticket
     return lambda: list(call(raw, timeout=WAIT))
-
-
-# Cases: plain HTTP
-
-
-def http(caller: Caller, head: bytes, seconds: float = 5.0) -> int:
-    """Sends `head` to the HTTP port and reads the answer. Returns the number of bytes received."""
-    host, _, port = caller.http.rpartition(":")
-    got = 0
-    with socket.create_connection((host, int(port)), timeout=seconds) as peer:
-        peer.sendall(head)
-        while not caller.stop.is_set() and (part := peer.recv(1 << 16)):
-            got += len(part)
-            caller.stop.wait(0.01)
-    return got
-
-
-@case(16)
-def streams_over_http(caller: Caller) -> Step:
-    return lambda: http(caller, b"GET /v1/stream?mix=web&n=2000 HTTP/1.1\r\nHost: localhost\r\n\r\n")
-
-
-@case(16)
-def a_where_over_http(caller: Caller) -> Step:
-    def step() -> None:
-        where = f"text%20like%20'%25{'_' * 400}b%25'%20or%20origin.row%20=%20{caller.next()}"
-        http(caller, f"GET /v1/stream?mix=web&where={where} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
-
-    return step
-
-
-@case()
-def headers_that_never_end(caller: Caller) -> Step:
-    def step() -> None:
-        host, _, port = caller.http.rpartition(":")
-        peers = [socket.create_connection((host, int(port)), timeout=5) for _ in range(200)]
-        for number in range(100):
-            if caller.stop.wait(0.1):
-                break
-            for peer in peers:
-                with contextlib.suppress(OSError):
-                    peer.sendall(b"a: b\r\n" if number else b"GET / HTTP/1.1\r\n")
-        for peer in peers:
-            peer.close()
-
-    return step
-
-
-# Cases: raw bytes on the gRPC port
-
-
-def raw_files() -> Iterator[tuple[str, bytes]]:
-    """Lists files of recorded HTTP/2 that breaks the protocol or floods the server. Empty if the test data do not exist."""
-    stated = os.environ.get("CHOLINE_TEST_DATA")
-    above = Path(__file__).resolve().parents[1:4]
-    places = [Path(stated)] if stated else [folder / "shared" / "data" for folder in above]
-    for place in places:
-        for path in sorted((place / "hostile" / "http2").glob("*.bin")):
-            yield path.stem, path.read_bytes()
-
-
-def raw(content: bytes) -> Case:
-    """Returns a case that sends these bytes. Each request opens a new connection."""
-
-    def made(caller: Caller) -> Step:
-        host, _, port = caller.address.rpartition(":")
-
-        def step() -> None:
-            with socket.create_connection((host, int(port)), timeout=2) as peer:
-                try:
-                    peer.sendall(content)
-                    while not caller.stop.is_set() and peer.recv(1 << 16):
-                        pass
-                except OSError:
-                    pass
-            caller.stop.wait(0.05)
-
-        return step
-
-    return made
-
-
-RAW = [
-    "10k_open_streams",
-    "continuation_flood",
-    "grpc_gzip_bomb_64MiB",
-    "grpc_len_4GiB",
-    "ping_flood_5000",
-    "rapid_reset_2000",
-    "settings_flood_5000",
-    "window_overflow",
-    "zero_window_reader",
-]
-for _name, _content in raw_files():
-    if _name in RAW:
-        CASES["http2 " + _name.replace("_", " ")] = (raw(_content), 4)

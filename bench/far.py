@@ -35,7 +35,7 @@ class Figures:
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._stub = firehose_pb2_grpc.FirehoseServiceStub(grpc.insecure_channel(server.told["address"]))
+        self._stub = firehose_pb2_grpc.FirehoseServiceStub(grpc.insecure_channel(server.addresses["address"]))
 
     def _cpu(self) -> float:
         """Returns the CPU seconds that the server has used so far."""
