@@ -169,12 +169,15 @@ class Calls:
 
     @contextmanager
     def holding(self, size: int) -> Iterator[None]:
-        """Counts the bytes of a request or an answer while it is in memory. Raises LimitError if the sum is too large. Does not
-        count sizes below HELD_BYTES.
+        """Counts the bytes of a request or an answer while it is in memory. Does not count sizes below HELD_BYTES.
+
+        Raises LimitError if the sum is too large now, and RequestTooLargeError if `size` alone is.
         """
         if size < HELD_BYTES:
             yield
             return
+        if size > self.limits.held:
+            raise too_large("held_bytes", self.limits.held, f"The request, or its answer, has {size} bytes.")
         fits = self._held + size <= self.limits.held
         self._held += size * fits
         try:

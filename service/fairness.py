@@ -21,6 +21,7 @@ PATIENCE = 0.02
 MEMORY = 16  # After a slow write, its stream counts as slow for this many times the duration of the write.
 LONGEST = 60.0
 OPENED_AT_ONCE, OPENED_A_SECOND = 2, 100.0  # streams of one connection
+RECEIVED_AT_ONCE = 2  # requests of one connection
 QUIET = 0.05  # seconds without a request for a new stream
 SAVED = 1 << 20  # the largest credit, in bytes, of a stream that had nothing to send for a while
 
@@ -32,6 +33,7 @@ class ReaderConnection:
         self.streams = 0
         self.unread = 0  # bytes of messages that its readers have not taken
         self.waiting = 0  # streams that do not open yet
+        self.receiving = asyncio.Semaphore(RECEIVED_AT_ONCE)
         self._opens_at = self._asked_at = -inf  # times of the event loop
 
     async def opening(self) -> None:

@@ -16,7 +16,7 @@ from choline_data.service import frames
 from choline_data.service.auth import Principal
 from choline_data.service.calls import Calls, view_options
 from choline_data.service.engine import FIREHOSE, MAX_MESSAGE, MIN_MESSAGE
-from choline_data.service.guard import CutError, parse, principal_of, streaming, unary
+from choline_data.service.guard import CutError, IncomingRequest, parse, principal_of, streaming, unary
 from choline_data.service.lane_requests import lane_of
 from choline_data.service.open_stream import Ended, Reading
 from choline_data.service.opened import Opened
@@ -121,14 +121,14 @@ class Firehose:
 
         return await self._engine.opening(resolved)
 
-    async def _read(self, raw: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    async def _read(self, incoming: IncomingRequest, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         calls = self._calls
         principal = principal_of(calls, context)
         calls.entered(FIREHOSE, principal)
         try:
             connection = calls.turns.connection(context.peer())  # kept until the stream ends
             await connection.opening()
-            reading, opened, claim = await self._begun(raw, principal, lambda: principal_of(calls, context))
+            reading, opened, claim = await self._begun(incoming, principal, lambda: principal_of(calls, context))
 
             async def alive() -> None:
                 await reading.send(context.write, _beat(reading))
@@ -142,11 +142,16 @@ class Firehose:
             calls.left(FIREHOSE, principal)
 
     async def _begun(
-        self, raw: bytes, principal: Principal, recheck: Callable[[], Principal]
+        self, incoming: IncomingRequest, principal: Principal, recheck: Callable[[], Principal]
     ) -> tuple[Reading, Opened, RunClaim | None]:
-        """Opens the stream that a request asks for, at its first position. The parsed request is freed when this returns."""
+        """Opens the stream that a request asks for, at its first position. The request is freed when this returns."""
+        async with incoming.received() as raw:
+            return await self._begun_by(parse(pb.ReadStreamRequest, raw), principal, recheck)
+
+    async def _begun_by(
+        self, request: pb.ReadStreamRequest, principal: Principal, recheck: Callable[[], Principal]
+    ) -> tuple[Reading, Opened, RunClaim | None]:
         limits = self._calls.limits
-        request = parse(pb.ReadStreamRequest, raw)
         target = request.target_message_bytes or limits.message_bytes
         if not MIN_MESSAGE <= target <= MAX_MESSAGE:
             raise InvalidOptionError(

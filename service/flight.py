@@ -20,7 +20,7 @@ from choline_data.service import frames
 from choline_data.service.auth import Principal
 from choline_data.service.calls import Calls
 from choline_data.service.engine import FLIGHT
-from choline_data.service.guard import CutError, answered, principal_of, streaming, unary
+from choline_data.service.guard import CutError, IncomingRequest, answered, principal_of, streaming, unary
 from choline_data.service.lane_requests import WHOLE
 from choline_data.service.open_stream import Reading
 from choline_data.service.opened import Opened
@@ -98,8 +98,10 @@ class Flight:
         opened = await self._engine.opening(self._opened, principal, raw)
         return frames.chunk(1, opened.schema_bytes)
 
-    async def _list(self, raw: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    async def _list(self, incoming: IncomingRequest, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         principal = principal_of(self._calls, context)
+        async with incoming.received():
+            pass  # The criteria of a Flight client have no meaning here.
         with self._calls.call(context.peer()):
             for entry in await self._engine.looking(self._calls.listed, principal):
                 if not principal.may("read", entry.name):
@@ -126,14 +128,16 @@ class Flight:
         start = self._engine.start_of(opened.stream.recipe, opened.stream.length, cursor, start)
         return opened, start, stop
 
-    async def _get(self, raw: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    async def _get(self, incoming: IncomingRequest, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         calls = self._calls
         principal = principal_of(calls, context)
         calls.entered(FLIGHT, principal)
         try:
             connection = calls.turns.connection(context.peer())  # kept until the stream ends
             await connection.opening()
-            opened, start, stop = await self._engine.opening(self._ticket, principal, raw)
+            async with incoming.received() as ticket:
+                opened, start, stop = await self._engine.opening(self._ticket, principal, ticket)
+            del ticket
             reading = Reading(
                 calls,
                 opened,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -16,7 +17,7 @@ from choline_data.places.locations import redacted
 from choline_data.service import status
 from choline_data.service.audit import CURRENT, Asked
 from choline_data.service.auth import Principal
-from choline_data.service.calls import Calls
+from choline_data.service.calls import HELD_BYTES, Calls
 from choline_data.service.limits import reached
 from choline_data.service.peers import is_near
 
@@ -119,29 +120,79 @@ async def failed(calls: Calls, context: grpc.aio.ServicerContext[Any, Any], erro
         raise AssertionError("abort raises") from fault
 
 
+class IncomingRequest:
+    """The request of a call. It stays in the caller's memory until the server receives it.
+
+    gRPC limits how many bytes of an unreceived request it takes from the connection. So a caller that the server refuses
+    before `received`, or that waits for its turn, costs the server little memory.
+    """
+
+    def __init__(self, calls: Calls, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        self._calls = calls
+        self._context = context
+
+    @asynccontextmanager
+    async def received(self) -> AsyncIterator[bytes]:
+        """Receives the request and yields its bytes.
+
+        Each connection receives few requests at once. A large request counts as one of them until the block ends.
+        Raises LimitError if the request does not arrive within `stall` seconds, and RequestTooLargeError.
+        """
+        calls = self._calls
+        connection = calls.turns.connection(
+            self._context.peer()
+        )  # Requests of one connection share it while one of them waits.
+        async with connection.receiving:
+            request = await self._read()
+            if len(request) >= HELD_BYTES:
+                with calls.holding(len(request)):
+                    calls.check_size(request)
+                    yield request
+                return
+        calls.check_size(request)
+        yield request
+
+    async def _read(self) -> bytes:
+        calls = self._calls
+        wait = calls.waiting(calls.limits.stall)
+        calls.track(wait)
+        try:
+            async with wait:
+                request = await self._context.read()
+        except TimeoutError:
+            raise reached("stall", calls.limits.stall, "The caller does not send its request.") from None
+        finally:
+            calls.untrack(wait)
+        if not isinstance(request, bytes):  # grpc.aio.EOF
+            raise errors.InvalidOptionError("The call has no request.", remedy="Send one message.")
+        return request
+
+
 def unary(calls: Calls, work: Unary) -> grpc.RpcMethodHandler[Any, Any]:
     """Makes the gRPC handler of a method with one response. `work` returns the response."""
 
-    async def handle(raw: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    async def respond(context: grpc.aio.ServicerContext[Any, Any], principal: Principal) -> bytes:
+        async with IncomingRequest(calls, context).received() as request:
+            with calls.call(context.peer()):
+                return await work(request, principal)
+
+    async def handle(_: object, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         CURRENT.set(Asked(_action(work), context.peer()))
         try:
             principal = principal_of(calls, context)
-            with calls.call(context.peer()):
-                with calls.holding(len(raw)):
-                    calls.check_size(raw)
-                    response = await work(raw, principal)
+            response = await respond(context, principal)
+            with calls.call(context.peer()), calls.holding(len(response)):
                 calls.grant(principal)
-                with calls.holding(len(response)):
-                    await answered(calls, context, response)
+                await answered(calls, context, response)
         except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - the edge: becomes a status, its text stays here
             if not _left(context, error):
                 await failed(calls, context, error)
 
-    # On the wire, a stream of one message is the same as a single answer. But only the handler of a stream sees when the caller
-    # takes the answer.
-    return grpc.unary_stream_rpc_method_handler(handle)
+    # On the wire, a stream of one message is the same as a single message. But only the handler of streams decides when it
+    # receives the request, and sees when the caller takes the answer.
+    return grpc.stream_stream_rpc_method_handler(handle)
 
 
 async def answered(calls: Calls, context: grpc.aio.ServicerContext[Any, Any], response: bytes) -> None:
@@ -167,19 +218,17 @@ def _action(work: Callable[..., object]) -> str:
     return getattr(work, "__qualname__", "call").replace("._", ".")
 
 
-Streaming = Callable[[bytes, "grpc.aio.ServicerContext[Any, Any]"], Awaitable[None]]
+Streaming = Callable[[IncomingRequest, "grpc.aio.ServicerContext[Any, Any]"], Awaitable[None]]
 
 
 def streaming(calls: Calls, work: Streaming) -> grpc.RpcMethodHandler[Any, Any]:
-    """Makes the gRPC handler of a method with many responses. `work` writes the responses itself."""
+    """Makes the gRPC handler of a method with many responses. `work` receives the request and writes the responses itself."""
 
-    async def handle(raw: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    async def handle(_: object, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         new_request = Asked(_action(work), context.peer())
         CURRENT.set(new_request)
         try:
-            with calls.holding(len(raw)):
-                calls.check_size(raw)
-                await work(raw, context)
+            await work(IncomingRequest(calls, context), context)
             calls.audit.ended(new_request, "ended")
         except asyncio.CancelledError:
             calls.audit.ended(new_request, "cancelled")
@@ -191,4 +240,4 @@ def streaming(calls: Calls, work: Streaming) -> grpc.RpcMethodHandler[Any, Any]:
                 return
             await failed(calls, context, error)
 
-    return grpc.unary_stream_rpc_method_handler(handle)
+    return grpc.stream_stream_rpc_method_handler(handle)

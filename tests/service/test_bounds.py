@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import grpc
@@ -13,14 +14,17 @@ from tests.served import Serve, Served
 
 from choline_data.errors import LimitError, RequestTooLargeError, UnavailableError
 from choline_data.mix import resolve_mix
+from choline_data.places.home import Home
 from choline_data.process.memory import Sweeper
 from choline_data.process.work import Work, allow, pause
+from choline_data.service.calls import Calls
 from choline_data.service.engine import COLUMNS
 from choline_data.service.lane_requests import MOST_BLOCKS, WHOLE, is_far, lane_of, most_rows
 from choline_data.service.limits import Limits, bounds
 from choline_data.service.opening import Openings
 from choline_data.store.windows import Store
 from choline_data.v1 import firehose_pb2 as pb
+from choline_data.v1.firehose_pb2_grpc import FirehoseServiceStub
 from choline_data.views import open_stream, read_positions
 
 from ..conftest import Shelf  # noqa: TID252 - tests are no package
@@ -81,16 +85,50 @@ def test_the_columns_of_a_request_are_limited(standing: Served) -> None:
         assert (code, info["option"]) == (grpc.StatusCode.INVALID_ARGUMENT, "columns")
 
 
-def test_large_requests_that_are_held_are_limited_and_small_ones_pass(serve: Serve, home: str) -> None:
+def test_a_request_above_the_limit_of_held_bytes_is_refused_and_an_open_stream_holds_no_request(
+    serve: Serve, home: str
+) -> None:
     stub = serve(home, "--limit", "held_bytes=150000").stub()
     recipe = resolve(stub, MIX, repeat=True).recipe_json
     large = with_segments(recipe, 1) + b" " * 100_000
     stream = stub.ReadStream(pb.ReadStreamRequest(recipe_json=large), timeout=60)
     next(stream)
-    assert limited(lambda: read(stub, large), FOR_NOW) == ("held_bytes", "150000")
-    assert kinds(read(stub, recipe, max_row_count=5))[-1] == "end"
+    assert kinds(read(stub, large + b" ", max_row_count=5))[-1] == "end"
+    assert limited(lambda: read(stub, large + b" " * 100_000)) == ("held_bytes", "150000")
     assert len(stub.ListDatasets(pb.ListDatasetsRequest(), timeout=20).datasets) == 2
     stream.cancel()
+
+
+def test_large_requests_that_are_held_at_once_are_limited_and_small_ones_pass(home: str) -> None:
+    calls = Calls(Home(home), Limits.of({"held_bytes": 150_000}))
+    with calls.holding(100_000):
+        with pytest.raises(LimitError, match="as many bytes of requests"), calls.holding(100_000):
+            pass
+        with calls.holding(1000):
+            pass
+    with calls.holding(100_000):
+        pass
+
+
+def test_requests_that_do_not_arrive_are_ended_and_delay_only_their_own_connection(serve: Serve, home: str) -> None:
+    served = serve(home, "--limit", "stall=2")
+    over = threading.Event()
+
+    def never() -> Iterator[bytes]:
+        over.wait(60)
+        yield from ()
+
+    path = "/choline_data.v1.FirehoseService/ListDatasets"
+    with grpc.insecure_channel(served.address) as slow:
+        try:
+            waiting = [slow.stream_stream(path)(never()) for _ in range(3)]
+            with grpc.insecure_channel(served.address, [("grpc.use_local_subchannel_pool", 1)]) as other:
+                assert FirehoseServiceStub(other).ListDatasets(pb.ListDatasetsRequest(), timeout=20).datasets
+            assert not any(call.done() for call in waiting)
+            for call in waiting[:2]:
+                assert limited(lambda call=call: next(call), FOR_NOW) == ("stall", "2.0")
+        finally:
+            over.set()
 
 
 def test_streams_that_hold_too_much_are_refused_and_those_that_hold_little_are_not(serve: Serve, shelf: Shelf) -> None:
