@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 
@@ -32,6 +32,29 @@ class TextRecord:
     values: Mapping[str, Any] = field(default_factory=dict)
     size: int = 0
     fault: str = ""
+
+
+@dataclass(frozen=True)
+class LineRecords:
+    """What adapters share whose records are lines of a text: one shard for each file. A subclass defines `records`.
+
+    `types` are the types of the columns that are known before reading.
+    """
+
+    encoding: str = ""
+    types: ClassVar[Mapping[str, pa.DataType]] = {}
+
+    def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
+        """Returns one shard for each file."""
+        return shards_of(files)
+
+    def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
+        """Yields the records from number `start` on."""
+        return record_chunks(self.records(lines_of(shard, self.encoding), shard), shard, start, self.types)
+
+    def records(self, lines: Iterator[str], shard: Shard) -> Iterator[TextRecord]:
+        """Yields the records of a file. `lines` are its lines."""
+        raise NotImplementedError
 
 
 def lines_of(shard: Shard, encoding: str = "", *, limit: int = MAX_ROW_BYTES) -> Iterator[str]:

@@ -1,7 +1,8 @@
 """Reads CoNLL-2003 and similar: one sentence for each row, with a list for each column of the file.
 
 A sentence ends at a blank line. A line `-DOCSTART-` begins a document; `document` counts them. Four columns are those of
-CoNLL-2003 (tokens, pos_tags, chunk_tags, ner_tags), two are tokens and tags, otherwise the last column is `tags`.
+CoNLL-2003 (tokens, pos_tags, chunk_tags, ner_tags), two are tokens and tags, otherwise the last column is `tags`. A first
+column that counts the words of each sentence, as in GermEval, is `ids`.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ ADAPTER = TaggedTokens
 def _records(shard: Shard, encoding: str) -> Iterator[TextRecord]:
     document = -1
     width = 0
+    counted = False
     for block in paragraphs(lines_of(shard, encoding), shard.name):
         started = [line.startswith("-DOCSTART-") for line in block]
         document += sum(started)
@@ -52,15 +54,20 @@ def _records(shard: Shard, encoding: str) -> Iterator[TextRecord]:
                  if not start and not line.startswith(("# ", "#\t"))]  # fmt: skip
         if not cells:
             continue
-        width = width or len(cells[0])
+        if not width:
+            width = len(cells[0])
+            counted = width > 2 and [row[0] for row in cells] == [str(n) for n in range(1, len(cells) + 1)]
         if any(len(row) != width for row in cells):
             yield TextRecord(fault=f"a line has another number of columns than {width}")
             continue
-        columns = dict(zip(_names(width), map(list, zip(*cells, strict=True)), strict=True))
+        columns = dict(zip(_names(width, counted), map(list, zip(*cells, strict=True)), strict=True))
         yield TextRecord({"document": document if document >= 0 else None, **columns}, sum(map(len, block)) * 2)
 
 
-def _names(width: int) -> tuple[str, ...]:
+def _names(width: int, counted: bool) -> tuple[str, ...]:
+    """Returns the names of the columns. With `counted`, the first one has the numbers of the words."""
+    if counted:
+        return ("ids", *_names(width - 1, False))
     if width == 4:
         return ("tokens", "pos_tags", "chunk_tags", "ner_tags")
     return ("tokens", *(f"column_{n}" for n in range(1, width - 1)), "tags")[:width]

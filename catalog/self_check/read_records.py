@@ -52,6 +52,8 @@ def tagged_tokens(files: SourceFiles, adapter: Any, shard: Shard) -> Iterator[So
         cells = [line.split("\t") if "\t" in line else line.split() for line in block]
         if any(line.startswith(("-DOCSTART-", "#")) for line in block) or len({len(row) for row in cells}) != 1:
             return
+        if len(cells[0]) > 2 and cells[0][0] == "1":  # numbers of the words may stand before them
+            return
         yield SourceRow(at, at, {"tokens": [row[0] for row in cells]}, whole=False)
 
 

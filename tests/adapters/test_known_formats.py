@@ -42,7 +42,6 @@ STRUCTURED = {
     "HTML page": "<!DOCTYPE html>\n<html><body>404 Not Found</body></html>\n",
     "BRAT annotations": "T1\tPerson 0 5\tAlice\nT2\tPlace 10 15\tParis\nR1\tIn Arg1:T1 Arg2:T2\n",
     "tagged text (word/TAG)": "The/DT dog/NN barks/VBZ ./.\nA/DT cat/NN sleeps/VBZ ./.\n",
-    "bracketed parse trees": "(S (NP (DT The) (NN dog)) (VP (VBZ barks)))\n(S (NP (NNP Ann)) (VP (VBZ runs)))\n",
     "word vectors": "the " + "0.1 " * 9 + "0.2\nof " + "0.3 " * 9 + "0.4\n",
     "Matrix Market": "%%MatrixMarket matrix coordinate real general\n3 3 1\n1 1 2.5\n",
     "Turtle or TriG": "@prefix ex: <http://example.org/> .\nex:a ex:knows ex:b .\n",
@@ -54,7 +53,6 @@ STRUCTURED = {
     "plain-text accounts (Ledger or Beancount)": "2024-01-05 * \"Shop\"\n  Assets:Cash  -5.00 EUR\n  Expenses:Food\n",
     "IRC log": "[10:11] <ann> hello\n[10:12] <ben> hi there\n",
     "Praat TextGrid": 'File type = "ooTextFile"\nObject class = "TextGrid"\n\nxmin = 0\nxmax = 2.5\n',
-    'fields parted by a word ("::", "|||", "+++$+++")': "1::Toy Story::Comedy\n2::Heat::Action\n3::Sabrina::Drama\n",
     "Java properties": "".join(f"key{n}.name=value {n} of the list\nother{n}=x\n" for n in range(4)),
     "lines of `key: value`": "".join(f"Name: Person {n}\nAge: {n}\nCity: Berlin\n\n" for n in range(4)),
     "a table of fixed width": "".join(f"{name:10}{n:>8}   {place:10}x\n" for n, (name, place) in
