@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from choline_data.adapters.base import BATCH_ROWS
-from choline_data.columns.arrow_values import filled, numbers
+from choline_data.columns.arrow_values import fill_nulls, numbers
 
 REASON = "holds an INT96 time that the timestamps of its row group don't hold exactly"
 Integers = npt.NDArray[np.int64]
@@ -64,12 +64,12 @@ def _times(column: pa.Array, rows: Integers | None = None) -> Iterator[tuple[Int
     kind = column.type
     rows = np.arange(len(column), dtype=np.int64) if rows is None else rows
     if pa.types.is_timestamp(kind):
-        yield rows, numbers(filled(column.cast(pa.int64()), 0))
+        yield rows, numbers(fill_nulls(column.cast(pa.int64()), 0))
     elif pa.types.is_struct(kind):
         for child in column.flatten():
             yield from _times(child, rows)
     elif pa.types.is_nested(kind):
         if pa.types.is_map(kind):
             column = column.cast(pa.large_list(pa.struct([kind.key_field, kind.item_field])))
-        lengths = numbers(filled(pc.list_value_length(column), 0))
+        lengths = numbers(fill_nulls(pc.list_value_length(column), 0))
         yield from _times(column.flatten(), np.repeat(rows, lengths))

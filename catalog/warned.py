@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from choline_data.adapters.reading.plausible import DOUBLE_ENCODED
-from choline_data.columns.arrow_values import byte_lengths, constant, filled, numbers
+from choline_data.columns.arrow_values import byte_lengths, constant, fill_nulls, numbers
 from choline_data.store.sample_ids import sample_ids
 
 MIN_ROWS = 20  # With fewer rows, a share says little.
@@ -105,7 +105,7 @@ def _share(sampled: Sequence[Sampled], sign: _Sign) -> Warned | None:
     for s in sampled:
         texts, rows = _texts(s.batch)
         every = np.unique(rows)
-        mask = numbers(filled(sign.test(texts), False))
+        mask = numbers(fill_nulls(sign.test(texts), False))
         having = np.setdiff1d(every, rows[~mask]) if sign.all_turns else np.unique(rows[mask])
         total += len(every)
         count += len(having)

@@ -43,7 +43,7 @@ def stats(dataset: Watched, progress: PassProgress | None, position: int) -> dic
         "position": position,
         "epoch": dataset.epoch,
         **reading(progress),
-        **served(dataset.recipe, position if length is None else min(position, length)),
+        **samples_before(dataset.recipe, position if length is None else min(position, length)),
         "spikes": dataset.feedback.spikes,
         "losses": dataset.feedback.losses(),
     }
@@ -69,9 +69,9 @@ def reading(progress: PassProgress | None) -> dict[str, Any]:
     }
 
 
-def served(recipe: Recipe, position: int) -> dict[str, Any]:
+def samples_before(recipe: Recipe, position: int) -> dict[str, Any]:
     """Returns what all ranks received from each source before `position`: rows, epochs and, in the tokens view, tokens."""
-    counts = recipe.plan().served(position) if position else [0] * len(recipe.sources)
+    counts = recipe.plan().samples_before(position) if position else [0] * len(recipe.sources)
     by_source = dict(zip([s.name for s in recipe.sources], counts, strict=True))
     out: dict[str, Any] = {
         "served": by_source,

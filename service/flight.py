@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from choline_data.errors import InvalidOptionError
 from choline_data.order.cursor import Cursor
-from choline_data.order.recipe import parsed_json
+from choline_data.order.recipe import parse_json
 from choline_data.service import frames
 from choline_data.service.auth import Principal
 from choline_data.service.calls import Calls
@@ -113,7 +113,7 @@ class Flight:
     def _ticket(self, principal: Principal, raw: bytes) -> tuple[Opened, int, int | None]:
         ticket = next((value for field, value in frames.parsed(raw) if field == 1), b"")
         try:
-            body = parsed_json(ticket if isinstance(ticket, bytes) else b"")
+            body = parse_json(ticket if isinstance(ticket, bytes) else b"")
             recipe = body.get("recipe")
             text = b"" if recipe is None else orjson.dumps(recipe, option=orjson.OPT_SORT_KEYS)
             columns, cursor = body.get("columns") or [], body.get("cursor") or ""

@@ -32,7 +32,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from choline_data.columns.arrow_values import array_of, constant, filled, numbers
+from choline_data.columns.arrow_values import array_of, constant, fill_nulls, numbers
 
 TEXT = pa.large_string()
 _ESCAPES = {0x08: "\\b", 0x09: "\\t", 0x0A: "\\n", 0x0C: "\\f", 0x0D: "\\r", 0x22: '\\"', 0x5C: "\\\\"}
@@ -105,7 +105,7 @@ def json_object(pieces: Sequence[pa.Array | Piece], rows: int) -> pa.Array:
             parts += [comma, *piece]
         elif piece.null_count:
             there = pc.is_valid(piece)
-            piece = filled(concat(comma, piece), "")
+            piece = fill_nulls(concat(comma, piece), "")
             has_key = there if has_key is None else pc.or_(has_key, there)
             parts.append(piece)
         else:
@@ -135,7 +135,7 @@ def json_text(column: pa.Array, field: pa.Field | None = None) -> pa.Array:
         text = _with_integers(column, field)
     else:
         text = _writer(column.type)(column)
-    return filled(text, "null")
+    return fill_nulls(text, "null")
 
 
 def escaped(column: pa.Array) -> pa.Array:
@@ -264,7 +264,7 @@ def _map(column: pa.Array) -> pa.Array:
 
 def _rows_that_repeat(column: pa.Array, keys: pa.Array) -> npt.NDArray[np.int64]:
     """Returns the rows in which a key occurs twice. An object would keep only one of its values."""
-    lengths = numbers(filled(pc.list_value_length(column), 0))
+    lengths = numbers(fill_nulls(pc.list_value_length(column), 0))
     codes = numbers(keys.dictionary_encode().indices).astype(np.int64)
     count = int(codes.max(initial=0)) + 1
     rows = np.repeat(np.arange(len(lengths), dtype=np.int64), lengths)
@@ -274,7 +274,7 @@ def _rows_that_repeat(column: pa.Array, keys: pa.Array) -> npt.NDArray[np.int64]
 
 def json_lists(column: pa.Array, values: pa.Array, opening: str, closing: str) -> pa.Array:
     """Returns the values of each list in brackets, separated by commas; null if the list is null."""
-    lengths = numbers(filled(pc.list_value_length(column), 0))
+    lengths = numbers(fill_nulls(pc.list_value_length(column), 0))
     offsets = np.zeros(len(column) + 1, np.int64)
     np.cumsum(lengths, out=offsets[1:])
     rows = pc.binary_join(pa.LargeListArray.from_arrays(array_of(offsets), values), constant(",", TEXT))

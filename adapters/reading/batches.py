@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from choline_data.adapters.base import BATCH_BYTES, BATCH_ROWS, Reject, SourceChunk
-from choline_data.columns.arrow_values import array_of, byte_lengths, constant, filled, numbers
+from choline_data.columns.arrow_values import array_of, byte_lengths, constant, fill_nulls, numbers
 from choline_data.errors import SourceFormatError, SourceTooLargeError, one_line
 
 MAX_COLUMNS = 2000
@@ -142,7 +142,7 @@ def _plain_list(column: pa.Array) -> pa.Array:
         lists = column.cast(pa.large_list(pa.struct([kind.key_field, kind.item_field])))
         keys, items = (_plain(child) for child in lists.flatten().flatten())
         return pa.MapArray.from_arrays(offsets.astype(np.int32), keys, items, mask=mask)
-    np.cumsum(numbers(filled(pc.list_value_length(column), 0)), out=offsets[1:])
+    np.cumsum(numbers(fill_nulls(pc.list_value_length(column), 0)), out=offsets[1:])
     values = _plain(column.flatten())
     plain = pa.LargeListArray.from_arrays(array_of(offsets), values, mask=mask)
     return plain if offsets[-1] > _INT32 else plain.cast(pa.list_(plain.type.value_field))
@@ -179,7 +179,7 @@ def decoded(batch: pa.RecordBatch, name: str, max_row_bytes: int) -> Iterator[pa
         return
     sizes = np.zeros(batch.num_rows, np.int64)
     for each, indices in lengths:
-        sizes += numbers(filled(array_of(each).take(indices), 0))
+        sizes += numbers(fill_nulls(array_of(each).take(indices), 0))
     if len(sizes) and sizes.max() > max_row_bytes:
         raise SourceTooLargeError(
             f"{name}: a row has {int(sizes.max()):,} bytes; the limit (max_row_bytes) is {max_row_bytes:,}.",

@@ -44,7 +44,7 @@ def test_long_steps_are_whole_mixing_blocks_so_that_shares_are_exact_at_their_en
     segments = [(0, [1, 0]), *((p, [w["a"], w["b"]]) for p, w in found)]
     plan = Plan(segments, [None, None], seed=0)
     for (start, weights), (stop, _) in itertools.pairwise(segments[1:-1]):
-        before, after = plan.served(start), plan.served(stop)
+        before, after = plan.samples_before(start), plan.samples_before(stop)
         assert abs((after[0] - before[0]) * sum(weights) - (stop - start) * weights[0]) <= 3 * sum(weights)
 
 

@@ -41,7 +41,7 @@ def test_a_capped_source_says_where_it_runs_out(texts):
     small = next(s for s in told.sources if s.name == "small")
     assert small.samples == 200
     assert small.runs_out == pytest.approx(400, abs=6)
-    assert told.recipe.plan().served(small.runs_out)[1] == 200
+    assert told.recipe.plan().samples_before(small.runs_out)[1] == 200
     assert next(s for s in told.sources if s.name == "big").runs_out is None
     assert f"small runs out at position {small.runs_out}." in told.notes
 

@@ -30,7 +30,7 @@ MODULES = tuple(
         "quotas",
         "interleave",
         "few_slots",
-        "often_asked",
+        "frequent_blocks",
         "phases",
         "plan",
         "runs",

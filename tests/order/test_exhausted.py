@@ -45,7 +45,7 @@ def test_error_has_the_positions_of_stop_and_names_what_ran_out():
             assert of.missing() == []
             continue
         assert np.array_equal(placed(of, 0, of.length), placed(stopped, 0, of.length))
-        out = [n for n, (cap, got) in enumerate(zip(caps, of.served(of.length), strict=True)) if cap == got]
+        out = [n for n, (cap, got) in enumerate(zip(caps, of.samples_before(of.length), strict=True)) if cap == got]
         assert of.missing() == (out if len(out) == 1 else [])
 
 
@@ -106,7 +106,7 @@ def test_a_stream_ends_within_a_segment_though_a_later_one_has_more():
     assert plan([(0, (1, 0)), (50, (0, 1))], [50, None]).length is None
     assert plan([(0, (1, 0)), (50, (0, 1))], [50, 7]).length == 57
     stopped = plan([(0, (1, 1)), (10, (1, 1))], [50, 20], on_exhausted="stop")
-    assert stopped.served(stopped.length)[1] == 20
+    assert stopped.samples_before(stopped.length)[1] == 20
     assert plan([(0, (1, 1)), (10, (1, 1))], [None, None], on_exhausted="stop").length is None
     assert plan([(0, (1, 1)), (100, (1, 0))], [None, 20], on_exhausted="stop").length == pytest.approx(40, abs=2)
 
@@ -118,7 +118,7 @@ def test_a_thousand_sources_that_end_are_served_to_the_last_sample():
     assert of.length == sum(caps)
     rows = placed(of, 0, of.length)
     assert np.bincount(rows[:, 0], minlength=1000).tolist() == caps
-    assert of.served(of.length) == caps
+    assert of.samples_before(of.length) == caps
 
 
 def test_the_ends_are_where_the_others_take_over():
@@ -126,8 +126,8 @@ def test_the_ends_are_where_the_others_take_over():
     small, never, big = of.ends()
     assert never is None
     assert abs(small - 40) <= 12
-    assert of.served(small)[0] == 10
-    assert of.served(big)[2] == 10_000
+    assert of.samples_before(small)[0] == 10
+    assert of.samples_before(big)[2] == 10_000
     rows = placed(of, 0, big + 5000)[:, 0]
     assert not (rows[small:] == 0).any()
     assert not (rows[big:] == 2).any()

@@ -10,8 +10,8 @@ from tests.order.cost import calls
 from tests.order.small_plans import placed, plan
 
 from choline_data.errors import OutOfRangeError
+from choline_data.order.frequent_blocks import OFTEN, FrequentBlocks
 from choline_data.order.interleave import MIXING_BLOCK
-from choline_data.order.often_asked import OFTEN, OftenAsked
 
 
 def test_the_last_position_is_placed_and_numbers_have_few_bytes():
@@ -78,7 +78,7 @@ def test_the_positions_of_a_single_source_are_its_ranks():
     of = plan([(0, (1, 1)), (6000, (0, 1))])
     source, rank = of.at(np.array([6000, 6001, 99_999]))
     assert source.tolist() == [1, 1, 1]
-    assert (rank - rank[0]).tolist() == [0, 1, 93_999] and rank[0] == of.served(6000)[1]
+    assert (rank - rank[0]).tolist() == [0, 1, 93_999] and rank[0] == of.samples_before(6000)[1]
 
 
 def test_many_sources_and_many_blocks_take_little_memory():
@@ -105,7 +105,7 @@ def test_a_block_that_many_ranks_ask_a_few_slots_of_is_found_at_less_cost_and_wi
 
 
 def test_blocks_that_are_asked_for_often_are_kept_within_a_bound():
-    kept = OftenAsked(1000)
+    kept = FrequentBlocks(1000)
     blocks = {block: (np.full(10, block, np.uint16), np.arange(10)) for block in range(50)}
     made = []
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from choline_data.order.permute import Permutation, Permutations, key_of, keys_of, mixed, shuffled, unmixed
+from choline_data.order.permute import Permutation, Permutations, key_of, keys_of, scramble, shuffle_table, unscramble
 
 from .conftest import adjacent_correlation
 
@@ -107,7 +107,7 @@ def test_many_keys_are_those_of_their_parts(parts, numbers):
 
 def test_the_scrambler_is_the_published_one():
     # splitmix64 seeded with 0, 1 and 2^64 - 1: the first output of each.
-    words = mixed(np.array([0, 1, (1 << 64) - 1], dtype=np.uint64))
+    words = scramble(np.array([0, 1, (1 << 64) - 1], dtype=np.uint64))
     assert [f"{int(word):016x}" for word in words] == [
         "e220a8397b1dcdaf",
         "910a2dec89025cc1",
@@ -118,13 +118,13 @@ def test_the_scrambler_is_the_published_one():
 @given(st.lists(st.integers(0, (1 << 64) - 1), min_size=1, max_size=9))
 def test_the_scrambler_can_be_undone(numbers):
     words = np.array(numbers, dtype=np.uint64)
-    assert unmixed(mixed(words)).tolist() == numbers
-    assert mixed(unmixed(words)).tolist() == words.tolist() == numbers
+    assert unscramble(scramble(words)).tolist() == numbers
+    assert scramble(unscramble(words)).tolist() == words.tolist() == numbers
 
 
 def test_a_table_has_every_number_once():
-    assert sorted(shuffled(100, 5).tolist()) == list(range(100))
-    assert shuffled(100, 5).tolist() != shuffled(100, 6).tolist()
+    assert sorted(shuffle_table(100, 5).tolist()) == list(range(100))
+    assert shuffle_table(100, 5).tolist() != shuffle_table(100, 6).tolist()
 
 
 @given(SIZES, st.lists(st.integers(0, (1 << 64) - 1), min_size=1, max_size=5), st.data())

@@ -34,13 +34,13 @@ def test_positions_are_the_same_in_whatever_order_they_are_asked_for():
     plan = Plan([(0, weights)], caps, seed=1)
     asked = [n * plan.length // 500 for n in range(500)]
     golden = [at(plan, position) for position in asked]
-    served = [plan.served(position) for position in asked]
+    served = [plan.samples_before(position) for position in asked]
     for seed in range(2):
         mixed = [*enumerate(asked)]
         random.Random(seed).shuffle(mixed)
         again = plan if seed else Plan([(0, weights)], caps, seed=1)
         assert all(at(again, position) == golden[number] for number, position in mixed)
-        assert all(again.served(position) == served[number] for number, position in mixed[:100])
+        assert all(again.samples_before(position) == served[number] for number, position in mixed[:100])
     source, rank = Plan([(0, weights)], caps, seed=1).at(np.array(asked))
     assert [*zip(source.tolist(), rank.tolist(), strict=True)] == golden
 
@@ -57,7 +57,7 @@ def test_segments_and_ends_make_phases_that_follow_one_another():
     while at < end:
         phase = phases.at(at)
         assert (phase.start, phase.begin.number) == (at, number)
-        assert phase.begin.served.tolist() == phases.served(at).tolist()
+        assert phase.begin.samples_before.tolist() == phases.samples_before(at).tolist()
         assert phases.at(max(at - 1, 0)).begin.number == max(number - 1, 0)
         if phase.end is None:
             break
@@ -117,7 +117,7 @@ def test_a_request_that_rests_holds_up_no_other():
     thread.start()
     assert resting.wait(30)
     assert at(plan, 5) == at(Plan([(0, weights)], [None, *caps[1:]], seed=0), 5)
-    plan.served(10**9)
+    plan.samples_before(10**9)
     assert not rested.is_set()
     go.set()
     thread.join()
@@ -155,5 +155,5 @@ def test_an_end_that_no_position_reaches_counts_as_none():
     assert Plan([(0, [1, 1])], [1 << 61, (1 << 61) - 1], seed=0).length == ENDLESS - 1
     far = Plan([(0, [1, 3])], [1 << 70, 1 << 61], seed=0)
     assert far.ends() == [None, pytest.approx((1 << 63) // 3, abs=16)]
-    assert abs(far.served(10**15)[0] - 10**15 // 4) < 3000
+    assert abs(far.samples_before(10**15)[0] - 10**15 // 4) < 3000
     assert Plan([(0, [1, 3])], [1 << 61, 1 << 70], seed=0).ends() == [None, None]

@@ -73,13 +73,13 @@ def test_the_dealt_stream_keeps_the_quota_at_every_block_end(count, near):
     weights = [random.Random(count + place).randint(1, 10**6) for place in range(count)]
     of, total = plan(weights), sum(weights)
     first = near // MIXING_BLOCK * MIXING_BLOCK
-    met = np.array(of.served(first))
+    met = np.array(of.samples_before(first))
     for block in range(1, 6):
         end = first + block * MIXING_BLOCK
         met += np.bincount(placed(of, end - MIXING_BLOCK, end)[:, 0], minlength=count)
         ideal = np.array([float(Fraction(end * weight, total)) for weight in weights])
         assert np.abs(met - ideal).max() <= 3
-        assert met.tolist() == of.served(end)
+        assert met.tolist() == of.samples_before(end)
 
 
 @pytest.mark.parametrize("weights", [[1, 1], [9, 1], [7, 2, 1], [1] * 100, [1000, *[1] * 20]])
@@ -100,7 +100,7 @@ def test_inside_a_block_a_prefix_strays_as_a_random_draw_without_replacement_doe
 def test_served_counts_what_stands_before_any_position(position):
     of = plan([5, 0, 3], [3000, None, None])
     rows = placed(plan([5, 0, 3], [3000, None, None]), 0, position)
-    assert of.served(position) == np.bincount(rows[:, 0], minlength=3).tolist()
+    assert of.samples_before(position) == np.bincount(rows[:, 0], minlength=3).tolist()
 
 
 def test_what_is_served_before_each_position_near_the_ends_of_phases():
@@ -108,7 +108,7 @@ def test_what_is_served_before_each_position_near_the_ends_of_phases():
     rows = placed(plan(segments, [10, 20, None]), 0, 120)[:, 0]
     of = plan(segments, [10, 20, None])
     for position in range(121):
-        assert of.served(position) == np.bincount(rows[:position], minlength=3).tolist()
+        assert of.samples_before(position) == np.bincount(rows[:position], minlength=3).tolist()
 
 
 @given(CHANGES, st.lists(st.one_of(st.none(), st.integers(1, 5000)), min_size=3, max_size=3))
@@ -165,8 +165,8 @@ def test_only_positions_of_the_stream_are_placed():
         placed(plan([1]), -1, 1)
     for beyond in (11, 12):
         with pytest.raises(OutOfRangeError):
-            of.served(beyond)
-    assert plan([1], [1]).served(1) == [1]
+            of.samples_before(beyond)
+    assert plan([1], [1]).samples_before(1) == [1]
 
 
 @given(st.lists(st.integers(1, 9), min_size=2, max_size=5), st.integers(2, 1000))
@@ -190,7 +190,7 @@ def test_messages_say_how_long_the_stream_is():
             placed(of, start, stop)
         assert caught.value.message == says
     with pytest.raises(OutOfRangeError) as caught:
-        plan([1, 1], [5, 5]).served(12)
+        plan([1, 1], [5, 5]).samples_before(12)
     assert caught.value.message == "Position 11 is not in the stream, which has 10 positions."
 
 

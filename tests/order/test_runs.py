@@ -52,7 +52,7 @@ def test_pieces_say_where_they_begin_and_follow_one_another(start):
 def test_what_was_served_counts_part_of_a_run_at_the_end_of_a_mixing_block_too():
     of, last = runs([5, 3], size=2), 2 * MIXING_BLOCK - 1
     counts = np.bincount(placed(of, 0, last)[:, 0], minlength=2)
-    assert of.served(last) == counts.tolist()
+    assert of.samples_before(last) == counts.tolist()
 
 
 def test_runs_are_dealt_as_samples_are():
@@ -66,7 +66,7 @@ def test_shares_hold_within_three_runs_at_every_end_of_4096_runs():
     of = runs(weights, size=size)
     for block in range(1, 5):
         end = block * MIXING_BLOCK * size
-        for got, weight in zip(of.served(end), weights, strict=True):
+        for got, weight in zip(of.samples_before(end), weights, strict=True):
             assert abs(got - Fraction(end * weight, 100)) <= 3 * size
 
 
@@ -81,13 +81,13 @@ def test_any_cut_goes_on_as_the_uncut_stream(one, other):
 @given(st.integers(0, 684))
 def test_served_counts_what_stands_before_any_position(position):
     of = runs([2, 1], [400, 300], size=12)
-    assert of.served(position) == np.bincount(placed(of, 0, position)[:, 0], minlength=2).tolist()
+    assert of.samples_before(position) == np.bincount(placed(of, 0, position)[:, 0], minlength=2).tolist()
 
 
 def test_what_a_source_has_left_beyond_whole_runs_is_not_served():
     of = runs([1, 1], [20, 17], size=8)
     assert of.length == 32
-    assert of.served(32) == [16, 16]
+    assert of.samples_before(32) == [16, 16]
     with pytest.raises(OutOfRangeError, match="Positions 0 to 33 are not all in the stream, which has 32 positions"):
         placed(of, 0, 33)
     with pytest.raises(OutOfRangeError, match="no end"):
@@ -115,8 +115,8 @@ def test_where_sources_end_is_told_in_positions():
     of = runs([1, 1, 2], [80, None, 8000], size=8)
     small, never, big = of.ends()
     assert never is None
-    assert of.served(small)[0] == 80
-    assert of.served(big)[2] == 8000
+    assert of.samples_before(small)[0] == 80
+    assert of.samples_before(big)[2] == 8000
     assert runs([1, 1], [80, None], on_exhausted="error").missing() == [0]
     assert runs([1, 1], [80, 80], on_exhausted="error").missing() == []
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from choline_data.order.source import WINDOW_BLOCKS, Picks, SourceOrder
+from choline_data.order.source import WINDOW_BLOCKS, RowOrders, SourceOrder
 
 from .conftest import adjacent_correlation, mixedness
 
@@ -104,7 +104,7 @@ def test_windows_have_orders_of_their_own():
 
 
 def test_the_orders_of_windows_are_shared_and_bounded_in_bytes():
-    picks = Picks(8 * 256 * 8)  # eight windows of 256 rows
+    picks = RowOrders(8 * 256 * 8)  # eight windows of 256 rows
     source = order(64 * 4 * 12, 4, picks=picks)
     whole = source.rows_of(0, source.rows)
     for window in range(12):

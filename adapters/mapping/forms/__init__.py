@@ -43,7 +43,7 @@ from choline_data.adapters.mapping.forms import chats, questions, sides, texts
 from choline_data.adapters.mapping.forms import media_forms as media
 from choline_data.adapters.mapping.forms.fields import Fields, labels_of
 from choline_data.adapters.mapping.mapping_value import Mapping, Normalised
-from choline_data.columns.arrow_values import filled, numbers
+from choline_data.columns.arrow_values import fill_nulls, numbers
 from choline_data.errors import InvalidOptionError
 from choline_data.schema import STORED
 
@@ -96,8 +96,8 @@ def form_named(name: str) -> Form:
 def columns(mapping: Mapping) -> tuple[str, ...]:
     """Returns the stored columns that a mapping can fill, in schema order. They are the same for every chunk."""
     form = form_named(mapping.form)
-    filled = {"extra", *form.fills} | {role for role, _ in mapping.fields if role in COMMON}
-    return tuple(name for name in STORED.names if name in filled)
+    columns = {"extra", *form.fills} | {role for role, _ in mapping.fields if role in COMMON}
+    return tuple(name for name in STORED.names if name in columns)
 
 
 def apply(mapping: Mapping, chunk: SourceChunk, shard: Shard) -> Normalised:
@@ -135,7 +135,7 @@ def _rejected(
 ) -> tuple[pa.Array | None, tuple[Reject, ...]]:
     reasons: dict[int, str] = {}
     for mask, reason in bad:
-        flags = mask if isinstance(mask, np.ndarray) else numbers(filled(mask, True))
+        flags = mask if isinstance(mask, np.ndarray) else numbers(fill_nulls(mask, True))
         for index in np.flatnonzero(flags):
             reasons.setdefault(int(index), reason)
     if not reasons:

@@ -230,7 +230,7 @@ def _plain(fields: Fields) -> bool:
     if not all(is_text(c.type) and not is_json(k) for c, k in kinds):
         return False
     output = fields.made
-    prompt, chosen, rejected = (fields.require(fields.text(n), n, filled=n == names[0]) for n in names)
+    prompt, chosen, rejected = (fields.require(fields.text(n), n, not_empty=n == names[0]) for n in names)
     if any(pc.any(pc.match_substring_regex(t, _SPECIAL)).as_py() for t in (prompt, chosen, rejected)):
         output.bad.clear()
         return False

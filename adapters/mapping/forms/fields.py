@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from choline_data.adapters.mapping.extra import TEXT, concat, is_json, is_text, json_text, values_of
-from choline_data.columns.arrow_values import array_of, byte_lengths, constant, filled, numbers
+from choline_data.columns.arrow_values import array_of, byte_lengths, constant, fill_nulls, numbers
 from choline_data.errors import MissingFieldError
 from choline_data.schema import LABEL, TURN
 
@@ -130,14 +130,14 @@ class Fields:
             joined = pc.if_else(lacking, joined, pc.if_else(empty, text, both))
         return joined
 
-    def require(self, text: pa.Array, what: str, *, filled: bool = False) -> pa.Array:
+    def require(self, text: pa.Array, what: str, *, not_empty: bool = False) -> pa.Array:
         """Returns `text`, and rejects its null rows.
 
-        With `filled`, also rejects empty rows. `what` is the name of the text in the reason.
+        With `not_empty`, also rejects empty rows. `what` is the name of the text in the reason.
         """
         if text.null_count:
             self.made.reject(pc.is_null(text), f"{what} is null")
-        if filled:
+        if not_empty:
             empty = pc.fill_null(pc.equal(pc.binary_length(text), 0), False)
             self.made.reject(empty, f"{what} is empty")
         return text
@@ -186,9 +186,9 @@ def _filled(column: pa.Array) -> pa.Array:
     """Returns the column as list<large_string>, with empty strings for null ones."""
     column = column.cast(pa.large_list(TEXT))
     offsets = np.zeros(len(column) + 1, np.int64)
-    np.cumsum(numbers(filled(pc.list_value_length(column), 0)), out=offsets[1:])
+    np.cumsum(numbers(fill_nulls(pc.list_value_length(column), 0)), out=offsets[1:])
     mask = pc.is_null(column) if column.null_count else None
-    return pa.LargeListArray.from_arrays(array_of(offsets), filled(column.flatten(), ""), mask=mask)
+    return pa.LargeListArray.from_arrays(array_of(offsets), fill_nulls(column.flatten(), ""), mask=mask)
 
 
 def _utf8(column: pa.Array) -> pa.Array:
@@ -277,7 +277,7 @@ def _one_label(fields: Fields, batch: pa.RecordBatch, name: str, several: bool) 
             fields.made.kept.add(name)
         text = Fields([], _alone(values, kind), "").text("v")
         offsets = np.zeros(len(lists) + 1, np.int32)
-        np.cumsum(numbers(filled(pc.list_value_length(lists), 0)), out=offsets[1:])
+        np.cumsum(numbers(fill_nulls(pc.list_value_length(lists), 0)), out=offsets[1:])
         mask = pc.is_null(lists) if lists.null_count else None
         return pa.ListArray.from_arrays(
             array_of(offsets), _labels(values, text, classes, ""), type=pa.list_(LABEL), mask=mask

@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 
 from choline_data.adapters.mapping.extra import TEXT, is_json, is_text, json_text
 from choline_data.adapters.mapping.forms.fields import Fields
-from choline_data.columns.arrow_values import constant, filled
+from choline_data.columns.arrow_values import constant, fill_nulls
 
 ROLES = ("license", "language", "url", "time")
 
@@ -63,7 +63,7 @@ def _time(fields: Fields, name: str) -> None:
     output.columns["time"] = times
     # A value that would not be written back identically stays in `extra`. This is decided for each row, so that the result
     # does not depend on the chunk's bounds.
-    exact = filled(pc.and_(pc.match_substring_regex(text, _EXACT), pc.is_valid(times)), False)
+    exact = fill_nulls(pc.and_(pc.match_substring_regex(text, _EXACT), pc.is_valid(times)), False)
     if "." not in name and name not in output.kept:
         left = pc.if_else(exact, constant(None, TEXT), json_text(column, kind))
         output.rest[name] = left
@@ -75,11 +75,11 @@ def parse_times(text: pa.Array) -> pa.Array:
     """
     if _all_exact(text):
         return _cast(text, _UTC)  # the usual case; takes a third of the time
-    fits = filled(pc.match_substring_regex(text, ISO), False)
+    fits = fill_nulls(pc.match_substring_regex(text, ISO), False)
     text = pc.if_else(fits, text, constant(None, TEXT))
-    zoned = filled(pc.match_substring_regex(text, r"[0-9](Z|[+-][0-9]{2}:?[0-9]{2})$"), False)
+    zoned = fill_nulls(pc.match_substring_regex(text, r"[0-9](Z|[+-][0-9]{2}:?[0-9]{2})$"), False)
     # A plain date may also end in "-18". This is a zone only if there is a time before it.
-    zoned = pc.and_(zoned, filled(pc.match_substring(text, ":"), False))
+    zoned = pc.and_(zoned, fill_nulls(pc.match_substring(text, ":"), False))
     bare = pc.if_else(zoned, constant(None, TEXT), text)
     with_zone = pc.if_else(zoned, text, constant(None, TEXT))
     return pc.coalesce(_cast(with_zone, _UTC), _cast(bare, pa.timestamp("us")).cast(_UTC))

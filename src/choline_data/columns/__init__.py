@@ -1,1 +1,3 @@
-"""Columns of samples: Arrow helpers, gathered columns, and their encoding as IPC messages."""
+"""Columns of samples: helpers for Arrow arrays, code that picks rows from many blocks, and encoding as Arrow IPC
+messages.
+"""

@@ -17,7 +17,7 @@ Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
 
-WHOLE = np.dtype("c16")  # an Arrow view (16 bytes) as one opaque value: numpy copies this type fastest
+WHOLE = np.dtype("c16")  # a NumPy type of 16 bytes, the size of one Arrow string view; NumPy copies this type fastest
 
 
 _FLOATS = {"halffloat": "float16", "float": "float32", "double": "float64"}
@@ -48,7 +48,7 @@ def constant(value: str | bool | int | None, kind: pa.DataType) -> pa.Scalar:
     return pa.Array.from_buffers(kind, 1, [None, pa.py_buffer(np.array([value], dtype_of(kind)))])[0]
 
 
-def filled(array: pa.Array, value: str | bool | int) -> pa.Array:
+def fill_nulls(array: pa.Array, value: str | bool | int) -> pa.Array:
     """Returns the array with its nulls replaced by `value`; the same array if it has no nulls."""
     return pc.fill_null(array, constant(value, array.type)) if array.null_count else array
 
@@ -89,7 +89,8 @@ def numbers(array: pa.Array | pa.ChunkedArray) -> npt.NDArray[Any]:
 def distinct(values: npt.NDArray[Any]) -> list[int]:
     """Returns the distinct numbers in ascending order.
 
-    It is meant for few numbers: `np.unique` imports `numpy.ma`, some 10 ms before the first sample.
+    For short arrays only. `np.unique` is not used, because it imports `numpy.ma`, which delays the first sample by some
+    10 ms.
     """
     return sorted(set(values.tolist()))
 
@@ -100,7 +101,7 @@ def byte_lengths(array: pa.Array) -> Ints:
     Also works for view types, which `pc.binary_length` does not support.
     """
     if array.type not in (pa.string_view(), pa.binary_view()):
-        return numbers(filled(pc.binary_length(array), 0)).astype(np.int64)
+        return numbers(fill_nulls(pc.binary_length(array), 0)).astype(np.int64)
     views = np.frombuffer(array.buffers()[1], np.int32, 4 * len(array), array.offset * WHOLE.itemsize)
     lengths = views[::4].astype(np.int64)
     return lengths if not array.null_count else np.where(numbers(array.is_valid()), lengths, 0)

@@ -28,7 +28,7 @@ _SAME = 256  # the maximum length of a value that is compared across all rows
 
 @dataclass(frozen=True)
 class Piece:
-    """Rows of a node. Row rows[i] of the node becomes row places[i] of the batch."""
+    """Which rows to pick from a node: row rows[i] of the node becomes row places[i] of the batch."""
 
     node: Node
     rows: Ints
@@ -40,7 +40,7 @@ class Node:
 
     valid: Mask | None = None
     nbytes: int = 0
-    same: bytes | None = None  # the common value if all rows are equal, such as a file name, a language or a licence
+    same: bytes | None = None  # the value, if all rows have the same one, such as a file name, a language or a licence
 
 
 class Fixed(Node):
@@ -65,7 +65,7 @@ class Bytes(Node):
         if self.valid is not None:
             lengths[~self.valid] = 0
         if self.valid is None and count and (lengths == lengths[0]).all() and lengths[0] <= _SAME:
-            self.same = _shared(self.bases, int(lengths[0]), starts, buffers)
+            self.same = _common_value(self.bases, int(lengths[0]), starts, buffers)
         if self.same is not None:  # all rows have this value, so there is a single view
             lengths, starts, buffers = lengths[:1], starts[:1], buffers[:1]
         views = np.zeros((len(lengths), 4), np.int32)
@@ -126,7 +126,9 @@ def node_of(kind: pa.DataType, parts: Parts) -> Any:
 
 
 def assemble(kind: pa.DataType, pieces: Sequence[Any], count: int) -> Column:
-    """Builds a column of `count` rows from these pieces. The places of all pieces together must be exactly 0 … count-1."""
+    """Builds a column of `count` rows from these pieces. The `places` of all pieces together are the rows 0 … count-1,
+    each once.
+    """
     valid = _gathered_validity(pieces, count)
     if is_bytes(kind):
         return _bytes(kind, pieces, count, valid)
@@ -162,8 +164,8 @@ def assemble(kind: pa.DataType, pieces: Sequence[Any], count: int) -> Column:
 
 
 @lru_cache(maxsize=64)
-def _repeated(kind: pa.DataType, value: bytes, count: int) -> Column:
-    """Returns a column with the same value in all rows. Recently used columns are cached."""
+def _constant_column(kind: pa.DataType, value: bytes, count: int) -> Column:
+    """Returns a column with the same value in all rows. Caches recently used columns."""
     ends = np.arange(count + 1, dtype=np.int64 if is_large(kind) else np.int32) * len(value)
     return Column(kind, count, None, ends, value * count)
 
@@ -171,10 +173,10 @@ def _repeated(kind: pa.DataType, value: bytes, count: int) -> Column:
 def _bytes(kind: pa.DataType, pieces: Sequence[Any], count: int, valid: Mask | None) -> Column:
     same = pieces[0].node.same if pieces else None
     if same is not None and all(piece.node.same == same for piece in pieces):
-        return _repeated(kind, same, count)
+        return _constant_column(kind, same, count)
     views = np.empty(count, WHOLE)
     bases: list[pa.Buffer] = []
-    # Sources that lie in the same file share buffers, and so do windows of one source.
+    # Sources in the same file share buffers, and so do windows of one source. So equal buffers are listed only once.
     firsts: dict[tuple[int, ...], int] = {}
     for piece in pieces:
         node, picked = piece.node, piece.node.views[piece.rows]
@@ -190,8 +192,8 @@ def _bytes(kind: pa.DataType, pieces: Sequence[Any], count: int, valid: Mask | N
     return Column(kind, count, valid, None, Values(views, bases))
 
 
-def _shared(bases: Sequence[pa.Buffer], size: int, starts: Ints, buffers: npt.NDArray[np.int32]) -> bytes | None:
-    """Returns the value of `size` bytes that starts at each of these places. Returns None if the values differ."""
+def _common_value(bases: Sequence[pa.Buffer], size: int, starts: Ints, buffers: npt.NDArray[np.int32]) -> bytes | None:
+    """Compares the values of `size` bytes that start at these places. Returns the value if all are equal, else None."""
     if not size:
         return b""
     first = bytes(memoryview(bases[buffers[0]])[starts[0] : starts[0] + size])

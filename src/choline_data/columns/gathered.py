@@ -48,7 +48,7 @@ class Column:
 
     @property
     def bitmap(self) -> pa.Buffer | None:
-        """Arrow's validity bitmap; None if no row is null."""
+        """Returns Arrow's validity bitmap; None if no row is null."""
         return None if self.valid is None else pa.py_buffer(np.packbits(self.valid, bitorder="little"))
 
     def part(self, start: int, stop: int) -> Column:

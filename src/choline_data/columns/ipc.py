@@ -1,4 +1,6 @@
-"""Arrow IPC messages of record batches, in parts; and the numbers in the headers of many messages, read at once."""
+"""Arrow IPC messages of record batches. Writes a message as a list of buffers, and reads the numbers in many message
+headers at once.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ from choline_data.columns.arrow_values import Ints
 
 @dataclass(frozen=True)
 class Message:
-    """An encapsulated message in parts: its header with the prefix, and the buffers of its body."""
+    """An Arrow IPC message that is not joined into one piece: its header with the length prefix, and the buffers of its
+    body.
+    """
 
     header: bytes
     body: Sequence[Any]
@@ -26,12 +30,12 @@ class Message:
 
     @property
     def size(self) -> int:
-        """The size of the whole message in bytes."""
+        """Returns the size of the whole message in bytes."""
         return len(self.header) + self.body_size
 
     @property
     def parts(self) -> list[Any]:
-        """The parts that together form the message."""
+        """Returns the buffers that form the message when they are joined in order."""
         return [self.header, *self.body]
 
     def checksum(self) -> int:
@@ -54,7 +58,9 @@ def message_of(batch: pa.RecordBatch) -> Message:
 
 
 class _Parts:
-    """A file that keeps what is written to it as parts: small ones as bytes, and the buffers of arrays without a copy."""
+    """A file object that collects the written parts in a list: small parts as bytes, and the buffers of arrays without
+    a copy.
+    """
 
     closed = False
 
@@ -62,17 +68,17 @@ class _Parts:
         self._parts: list[Any] = []
 
     def write(self, part: Any) -> None:
-        """Keeps a part."""
+        """Adds a part to the list."""
         self._parts.append(part)
 
     def flush(self) -> None:
-        """Does nothing: the parts are in memory."""
+        """Does nothing. File objects must have this method."""
 
     def close(self) -> None:
-        """Does nothing: no resource is held."""
+        """Does nothing. File objects must have this method."""
 
     def take(self) -> list[Any]:
-        """Returns the parts since the last call."""
+        """Returns the parts that were written since the last call."""
         parts, self._parts = self._parts, []
         return parts
 
@@ -100,7 +106,7 @@ class MessageWriter:
             self._writer.write_batch(batch)
             parts = self._written.take()
         size = 8 + int.from_bytes(parts[1], "little")
-        header, held = 0, 0  # how many parts are the header, and their bytes
+        header, held = 0, 0  # number of parts in the header, and their size in bytes
         while held < size:
             held += len(parts[header])
             header += 1
@@ -109,7 +115,9 @@ class MessageWriter:
 
 
 class Header:
-    """The layout of the encapsulated header of a schema's record batches, and where the numbers are in it."""
+    """The layout of the IPC message headers of one schema. All record batches of the schema have headers of the same
+    layout.
+    """
 
     def __init__(self, schema: pa.Schema) -> None:
         # The template is the header of a batch with one row of nulls. It has every length and offset that a header can have.
@@ -132,11 +140,11 @@ class Header:
 
     @property
     def size(self) -> int:
-        """The size in bytes of every header of this layout."""
+        """Returns the size in bytes of every header of this layout."""
         return len(self._template)
 
     def read(self, headers: npt.NDArray[np.uint8]) -> tuple[Ints, Ints] | None:
-        """Reads from each of these headers the nodes and the spans (offset and size of each buffer).
+        """Reads the nodes and the buffer spans (offset and size of each buffer) from each of these headers.
 
         Returns None if a header has another layout.
         """
@@ -152,7 +160,7 @@ class Header:
 
 
 def _places(table: memoryview) -> tuple[int, int, int, int]:
-    """Finds the positions of body length, row count, first node and first buffer in a record batch's flatbuffer."""
+    """Finds the byte positions of body length, row count, first node and first buffer in a record batch's flatbuffer."""
 
     def word(at: int) -> int:
         return int(struct.unpack_from("<I", table, at)[0])

@@ -1,7 +1,9 @@
-"""A column of some rows, not copied: its values are in the Arrow arrays of batches or in blocks of mapped store files.
+"""Reads the values of a column without copying them. The values are in Arrow arrays, or in blocks of mapped store
+files.
 
-Code that picks rows (`columns/gather.py`) uses the same interface, `Parts`, for both. `BlockParts` reads the numbers in the
-headers of all blocks at once: to create a batch for each block, and an array for each column, would cost more than the data.
+Code that picks rows (`columns/gather.py`) uses the same interface, `Parts`, for both. `BlockParts` reads the numbers in
+the headers of all blocks at once, because one record batch for each block and one array for each column would cost more
+than copying the data.
 """
 
 from __future__ import annotations
@@ -30,31 +32,35 @@ class Spans:
     starts: Ints
     buffers: npt.NDArray[np.int32]
     bases: list[pa.Buffer]
-    held: int  # the size in bytes of all bases that are not mapped files
+    held: int  # the total size in bytes of those bases that are not mapped files
 
 
 class Parts(Protocol):
-    """One column of some rows."""
+    """Interface: one column of some rows. Its values are in Arrow arrays or in mapped files."""
 
     @property
     def valid(self) -> Mask | None:
-        """Which rows are not null; None if no row is null."""
+        """Returns a mask of the rows that are not null; None if no row is null."""
 
     def fixed(self) -> npt.NDArray[Any]:
         """Returns the values of a fixed-width column, as one array."""
 
     def spans(self) -> Spans:
-        """Returns where each string or value of bytes lies: its buffer, its start and its length."""
+        """Returns where each string or bytes value lies: its buffer, its start and its length."""
 
     def lists(self) -> tuple[Ints, Ints, Parts]:
-        """Returns for each list its start among all items and its length; and the items of all lists as one column."""
+        """Returns, for each list, the index of its first item and its number of items; then the items of all lists as
+        one column.
+        """
 
     def field(self, index: int) -> Parts:
         """Returns the column of one field of a struct column."""
 
 
 class ArrowParts:
-    """A column that consists of these arrays in order. `maps` are the mapped files that may contain their buffers."""
+    """A column that consists of the Arrow arrays in `arrays`, in order. `maps` are the mapped files that may contain
+    their buffers.
+    """
 
     def __init__(self, kind: pa.DataType, arrays: Sequence[pa.Array], maps: Sequence[pa.Buffer] = ()) -> None:
         self._kind = kind
@@ -63,7 +69,7 @@ class ArrowParts:
 
     @property
     def valid(self) -> Mask | None:
-        """Which rows are not null; None if no row is null."""
+        """Returns a mask of the rows that are not null; None if no row is null."""
         if not any(array.null_count for array in self._arrays):
             return None
         return np.concatenate([numbers(array.is_valid()) for array in self._arrays])
@@ -81,7 +87,7 @@ class ArrowParts:
         )
 
     def spans(self) -> Spans:
-        """Returns where each string or value of bytes lies: its buffer, its start and its length."""
+        """Returns where each string or bytes value lies: its buffer, its start and its length."""
         bases: list[pa.Buffer] = []
         unmapped = 0
         known: dict[int, int] = {}
@@ -113,7 +119,9 @@ class ArrowParts:
         return Spans(lengths, starts, buffers, bases, unmapped)
 
     def lists(self) -> tuple[Ints, Ints, Parts]:
-        """Returns for each list its start among all items and its length; and the items of all lists as one column."""
+        """Returns, for each list, the index of its first item and its number of items; then the items of all lists as
+        one column.
+        """
         starts, lengths, items = [], [], []
         at = 0
         for array in self._arrays:
@@ -132,7 +140,9 @@ class ArrowParts:
 
 @dataclass(frozen=True)
 class Place:
-    """The place of a column's numbers in a header: the index of its node and of its first buffer, and its children's places."""
+    """Where a header has the numbers of a column: the index of its node, the index of its first buffer, and the places
+    of its child columns.
+    """
 
     kind: pa.DataType
     node: int
@@ -182,7 +192,7 @@ class Blocks:
 
 
 class BlockParts:
-    """The column in rows starts[i] … starts[i] + counts[i] - 1 of each block i."""
+    """One column of mapped blocks. It has the rows starts[i] … starts[i] + counts[i] - 1 of each block i."""
 
     def __init__(self, blocks: Blocks, place: Place, starts: Ints, counts: Ints) -> None:
         self._blocks = blocks
@@ -191,7 +201,9 @@ class BlockParts:
         self._counts = counts
 
     def _items(self, files: Ints, starts: Ints, counts: Ints, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-        """Returns the values at starts[i] … starts[i] + counts[i] - 1, counted in values, of the mapped file files[i]."""
+        """Reads values from mapped files. For each i, reads the values starts[i] … starts[i] + counts[i] - 1 of file
+        files[i]. Both are counted in values.
+        """
         memory = [np.frombuffer(mapped, dtype, mapped.size // dtype.itemsize) for mapped in self._blocks.maps]
         if counts.sum() >= _FEW_ROWS * len(counts):
             each = zip(files.tolist(), starts.tolist(), (starts + counts).tolist(), strict=True)
@@ -206,12 +218,14 @@ class BlockParts:
         return out
 
     def _of_rows(self, buffer: int, dtype: np.dtype[Any], after: int = 0) -> npt.NDArray[Any]:
-        """Returns a value for each row: the row's own in this buffer of the column, or the one `after` values later."""
+        """Returns, for each row, the value in this buffer of the column at the row's index plus `after`."""
         first = self._blocks.buffers[:, self._place.buffer + buffer] // dtype.itemsize
         return self._items(self._blocks.files, first + self._starts + after, self._counts, dtype)
 
     def _bits(self, buffer: int, among: Mask | None = None) -> Mask:
-        """Returns one bit for each row, from a bit buffer. In blocks for which `among` is False, all bits are set."""
+        """Returns a mask with one entry for each row, read from a buffer of bits. In blocks for which `among` is False,
+        all entries are True.
+        """
         counts = self._counts if among is None else self._counts * among
         first = self._starts // 8
         held = -(-(self._starts + counts) // 8) - first
@@ -226,7 +240,7 @@ class BlockParts:
 
     @property
     def valid(self) -> Mask | None:
-        """Which rows are not null; None if no row is null."""
+        """Returns a mask of the rows that are not null; None if no row is null."""
         nulls = self._blocks.nulls[:, self._place.node]
         return self._bits(self._place.buffer, nulls > 0) if nulls.any() else None
 
@@ -249,19 +263,23 @@ class BlockParts:
         return np.dtype("<i8") if is_large(self._place.kind) else np.dtype("<i4")
 
     def _ends(self) -> tuple[Ints, Ints]:
-        """Returns where each value begins in the data of its block, and its length."""
+        """Returns the end of the layout's offsets for each value: where the value begins in the data of its block, and
+        its length.
+        """
         starts, stops = (self._of_rows(1, self._width, after).astype(np.int64) for after in (0, 1))
         return starts, stops - starts
 
     def spans(self) -> Spans:
-        """Returns where each string or value of bytes lies: its buffer, its start and its length."""
+        """Returns where each string or bytes value lies: its buffer, its start and its length."""
         starts, lengths = self._ends()
         starts += np.repeat(self._blocks.buffers[:, self._place.buffer + 2], self._counts)
         files = np.repeat(self._blocks.files.astype(np.int32), self._counts)
         return Spans(lengths, starts, files, self._blocks.maps, 0)
 
     def lists(self) -> tuple[Ints, Ints, Parts]:
-        """Returns for each list its start among all items and its length; and the items of all lists as one column."""
+        """Returns, for each list, the index of its first item and its number of items; then the items of all lists as
+        one column.
+        """
         starts, lengths = self._ends()
         edges = self._blocks.buffers[:, self._place.buffer + 1] // self._width.itemsize + self._starts
         once = np.ones_like(edges)

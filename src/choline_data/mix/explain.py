@@ -63,12 +63,12 @@ def explain(mix: object, home: Home | Store, *, tokens: float | None = None, **o
     a_sample = [measure.tokens / measure.rows for measure in measures]
 
     def reached(position: int) -> Fraction:
-        return sum((n * each for n, each in zip(plan.served(position), a_sample, strict=True)), Fraction(0))
+        return sum((n * each for n, each in zip(plan.samples_before(position), a_sample, strict=True)), Fraction(0))
 
     one_pass = sum((s.rows * each for s, each in zip(recipe.sources, a_sample, strict=True)), Fraction(0))
     budget = Fraction(tokens) if tokens is not None else one_pass
     end = _position_of(budget, reached, plan.length)
-    served, ends = plan.served(end), plan.ends()
+    served, ends = plan.samples_before(end), plan.ends()
     weights = recipe.segments[0].weights
     total = sum(weights.values())
     tokens_served = max(reached(end), Fraction(1))

@@ -1,4 +1,6 @@
-"""The cursor: recipe digest, position and checksum, as short text. Nothing else is needed to resume a stream."""
+"""The cursor of a stream: the digest of its recipe, a position and a checksum, as short text. A stream can be resumed
+from it.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,7 @@ class Cursor:
 
     @classmethod
     def decode(cls, text: str) -> Cursor:
-        """Decodes the text that `encode` wrote; InvalidCursorError for any other text."""
+        """Decodes the text that `encode` wrote. Raises InvalidCursorError for any other text."""
         match = _FORM.fullmatch(text) if len(text) <= 128 else None
         if match is None:
             newer = re.match(r"chl([2-9]|[1-9][0-9]+)\.", text[:16])

@@ -15,14 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from choline_data.order.interleave import MIXING_BLOCK, dealt
-from choline_data.order.permute import Ints, Words, finished, numbers_of, unfinished
+from choline_data.order.permute import Ints, Words, complete_hashes, numbers_of, partial_hashes
 
-GROUP = 32  # the most slots from the first to the last slot of a group
+GROUP = 32  # the largest distance between the first and the last slot of a group
 _AT_ONCE = 8  # blocks that are hashed together: their hashes fit into the CPU's cache
 _DEVIATIONS = (
-    3.5  # width of the bounds, in standard deviations; one group of two thousand lies outside, and takes longer
+    3.5  # width of the bounds, in standard deviations; about one group of two thousand lies outside, and takes longer
 )
-_FREE = 33  # number of low bits in which an unfinished hash may differ from the hash
+_FREE = 33  # number of low bits in which a hash of `partial_hashes` may differ from the complete hash
 _MOST = (1 << 64) - 1
 _Bits = npt.NDArray[np.uint64]
 
@@ -46,7 +46,8 @@ class Groups:
 
 
 def dealt_at(quotas: Ints, keys: Words, block: Ints, slots: Ints) -> tuple[npt.NDArray[np.uint16], Ints]:
-    """Returns the result of `dealt` for some slots of several mixing blocks.
+    """Returns what `dealt` computes, for some slots of several mixing blocks: the source, and the number of the sample
+    in its source.
 
     Slot slots[i] lies in the block with the quotas quotas[block[i]] and the key keys[block[i]]. The slots are ascending
     within ascending blocks.
@@ -67,16 +68,17 @@ def dealt_at(quotas: Ints, keys: Words, block: Ints, slots: Ints) -> tuple[npt.N
 
 @dataclass(frozen=True)
 class _Near:
-    """For each group: the hashes near those of its slots, in the order of their samples, and which samples they are of.
+    """The hashes near the slots of each group, sorted by sample, and bits that say to which samples they belong.
 
-    `found` says whether the hashes of all slots of the group are among them. If not, the group has none.
+    `found` is True for groups whose slots all have their hashes here. The other groups have no hashes here.
     """
 
     found: npt.NDArray[np.bool_]
     hashes: Words  # [group, …], filled up with the largest number
-    fewer: Ints  # how many hashes of the block are smaller than all of these
-    below: _Bits  # [group, …]: a bit for each sample of the block, whether its hash is smaller than all of these
-    inside: _Bits  # [group, …]: a bit for each sample of the block, whether its hash is one of these
+    fewer: Ints  # how many hashes of the block are smaller than all hashes in `hashes`
+    # [group, …]: one bit for each sample of the block: whether its hash is smaller than all hashes in `hashes`
+    below: _Bits
+    inside: _Bits  # [group, …]: one bit for each sample of the block: whether its hash is in `hashes`
 
 
 def _near(sizes: Ints, keys: Words, groups: Groups) -> _Near:
@@ -85,13 +87,14 @@ def _near(sizes: Ints, keys: Words, groups: Groups) -> _Near:
     count = len(size)
     masks = np.zeros((2, count, MIXING_BLOCK // 8), np.uint8)
     parts: list[Words] = []
-    # The rows have more room than they need: rows at distances of a power of two would share a part of the CPU's cache.
+    # Each row is 8 numbers longer than needed. Rows at distances of a power of two would share a part of the CPU's
+    # cache.
     room = np.empty((2, _AT_ONCE, MIXING_BLOCK + 8), np.uint64)
     flags = np.empty((2, _AT_ONCE, MIXING_BLOCK), bool)
     for start in range(0, count, _AT_ONCE):
         its = slice(start, min(start + _AT_ONCE, count))
         rows = its.stop - start
-        hashes = unfinished(keys[groups.block[its]], *room[:, :rows, :MIXING_BLOCK])
+        hashes = partial_hashes(keys[groups.block[its]], *room[:, :rows, :MIXING_BLOCK])
         for row in np.flatnonzero(size[its] < MIXING_BLOCK).tolist():
             hashes[row, size[start + row] :] = _MOST
         below, inside = flags[:, :rows]
@@ -104,7 +107,7 @@ def _near(sizes: Ints, keys: Words, groups: Groups) -> _Near:
     fewer, held = _ones(below).sum(axis=1), _ones(inside).sum(axis=1)
     found = (fewer <= groups.first) & (fewer + held > groups.last)
     near = np.full((count, max(int(held.max()), 1)), _MOST, np.uint64)
-    near[np.arange(near.shape[1]) < held[:, None]] = finished(np.concatenate(parts))
+    near[np.arange(near.shape[1]) < held[:, None]] = complete_hashes(np.concatenate(parts))
     return _Near(found, near, fewer, below, inside)
 
 
@@ -127,14 +130,15 @@ def _sources(quotas: Ints, ends: Ints, keys: Words, groups: Groups, near: _Near)
     sorted_hashes = np.sort(near.hashes, axis=1)
     its = np.take_along_axis(sorted_hashes, np.minimum(rank, near.hashes.shape[1] - 1), axis=1)
     sample = numbers_of(its, keys[groups.block, None]) % MIXING_BLOCK
-    # One search finds the sources in all blocks, because the ends of each block are moved behind those of the block before.
+    # One search finds the sources in all blocks, because a shift makes the ends of each block larger than those of the
+    # block before.
     shift = groups.block[:, None] * (MIXING_BLOCK + 1)
     every = (ends + np.arange(len(ends))[:, None] * (MIXING_BLOCK + 1)).reshape(-1)
     source = np.searchsorted(every, sample + shift, side="right") - groups.block[:, None] * ends.shape[1]
     source = np.minimum(source, ends.shape[1] - 1)
     end = ends[groups.block[:, None], source]
     first = end - quotas[groups.block[:, None], source]
-    bounds = np.concatenate((first, end), axis=1)  # of the samples of each slot's source
+    bounds = np.concatenate((first, end), axis=1)  # the first and the last sample of each slot's source
     fewer = _before(near.below, bounds)
     nth = fewer[:, width:] - fewer[:, :width]
     smaller = np.zeros((len(rank), near.hashes.shape[1] + 1), np.int64)
@@ -147,7 +151,7 @@ def _sources(quotas: Ints, ends: Ints, keys: Words, groups: Groups, near: _Near)
 
 
 def _before(bits: _Bits, at: Ints) -> Ints:
-    """For each row of bits, the number of ones before each of these places."""
+    """Returns, for each row of bits, the number of set bits before each of these places."""
     ends = np.zeros((len(bits), bits.shape[1] + 1), np.int64)
     np.cumsum(_ones(bits), axis=1, out=ends[:, 1:])
     row, word = np.arange(len(bits))[:, None], at // 64
@@ -159,7 +163,7 @@ def _before(bits: _Bits, at: Ints) -> Ints:
 
 
 def _ones(words: _Bits) -> Ints:
-    """The number of ones in each of these words."""
+    """Returns the number of set bits in each of these words."""
     out: Any = words - (words >> np.uint64(1) & np.uint64(0x5555555555555555))
     out = (out & np.uint64(0x3333333333333333)) + (out >> np.uint64(2) & np.uint64(0x3333333333333333))
     out = (out + (out >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from choline_data.order.permute import Ints, Words, keys_of, shuffled
+from choline_data.order.permute import Ints, Words, keys_of, shuffle_table
 
 # A seek computes one whole mixing block, and may take 1 ms. bench/order.py measures 0.1 ms for 4,096 slots and 2 ms for
 # 65,536 slots.
@@ -22,7 +22,7 @@ def dealt(quota: Ints, key: int) -> tuple[npt.NDArray[np.uint16], Ints]:
     The slot holds the n-th sample (from 0) of its source in this block.
     """
     slots = int(quota.sum())
-    source = np.repeat(np.arange(len(quota), dtype=np.uint16), quota)[shuffled(slots, key)]
+    source = np.repeat(np.arange(len(quota), dtype=np.uint16), quota)[shuffle_table(slots, key)]
     by_source = np.argsort(source, kind="stable")
     first = np.cumsum(quota) - quota
     nth = np.empty(slots, dtype=np.int64)
@@ -31,5 +31,7 @@ def dealt(quota: Ints, key: int) -> tuple[npt.NDArray[np.uint16], Ints]:
 
 
 def block_keys(seed: int, phase_start: int, blocks: Ints) -> Words:
-    """Returns the key of the permutation in each of these mixing blocks of the phase that starts at position `phase_start`."""
+    """Returns the key of the permutation for each of these mixing blocks. The phase of the blocks starts at position
+    `phase_start`.
+    """
     return keys_of("interleave", seed, phase_start, numbers=blocks[:, None])

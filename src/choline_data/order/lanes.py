@@ -12,7 +12,7 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Lane:
-    """The positions that one reader reads, as blocks.
+    """The positions that one reader reads. They form blocks at equal distances.
 
     A block has `block` positions with a distance of `step`. The first block begins at `first`; each next block begins
     `period` positions after the one before.
@@ -25,7 +25,9 @@ class Lane:
 
     @classmethod
     def of(cls, start: int, *, rank: int, world: int, batch: int, worker: int = 0, workers: int = 1) -> Lane:
-        """Returns the lane of a rank, or of one worker of the rank. Step 0 begins at position `start`."""
+        """Returns the lane of a rank, or of one worker of the rank. The lanes of all ranks together begin at position
+        `start`.
+        """
         row = worker * world + rank
         return cls(start + row * batch, batch, world * workers * batch)
 
@@ -59,7 +61,7 @@ class Lane:
         return 0, world, self.block, self.first % self.period
 
     def holds(self, positions: Ints) -> npt.NDArray[np.bool_]:
-        """Whether each of these positions belongs to the lane."""
+        """Returns a mask: whether each of these positions belongs to the lane."""
         after = positions - self.first
         in_lane: npt.NDArray[np.bool_] = (
             (after >= 0) & (after % self.period < self.block * self.step) & (after % self.step == 0)
@@ -85,7 +87,7 @@ class Lane:
         return self.first + index // self.block * self.period
 
     def below(self, end: int) -> int:
-        """Returns the number of the lane's positions before `end`."""
+        """Returns how many positions of the lane are before `end`."""
         if end <= self.first:
             return 0
         blocks, rest = divmod(end - self.first, self.period)

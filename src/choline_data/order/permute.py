@@ -19,15 +19,17 @@ Words = npt.NDArray[np.uint64]
 
 ROUNDS = 6
 _WORD = (1 << 64) - 1
-TABLE_ROWS = 1024  # for n up to this, a table sorted by hash: as good as random, and as fast to compute
+# For n up to this limit, a table sorted by hash is used. It is as good as random, and as fast to compute.
+TABLE_ROWS = 1024
 _M1, _M2, _M3 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _UNDO_M2, _UNDO_M3 = (np.uint64(pow(int(factor), -1, 1 << 64)) for factor in (_M2, _M3))
 _number = struct.Struct("<cQ").pack
-_NUMBERS = np.dtype([("kind", "S1"), ("number", "<u8")])  # encodes these values as the same bytes as `_number`
+# a matrix of this type has the same bytes as `_number` gives for each number
+_NUMBERS = np.dtype([("kind", "S1"), ("number", "<u8")])
 _S30, _S27, _S31, _S32 = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(32)
 
 
-def _packed(parts: Sequence[int | str]) -> bytes:
+def _join_parts(parts: Sequence[int | str]) -> bytes:
     texts = [part if isinstance(part, int) else part.encode() for part in parts]
     return b"".join(
         _number(b"i", part & _WORD) if isinstance(part, int) else _number(b"s", len(part)) + part for part in texts
@@ -36,12 +38,12 @@ def _packed(parts: Sequence[int | str]) -> bytes:
 
 def key_of(*parts: int | str) -> int:
     """Returns a 64-bit key: the same for equal parts, unrelated for different parts."""
-    return xxhash.xxh3_64_intdigest(_packed(parts))
+    return xxhash.xxh3_64_intdigest(_join_parts(parts))
 
 
 def keys_of(*parts: int | str, numbers: npt.NDArray[np.integer[Any]]) -> Words:
     """Returns `key_of(*parts, *row)` for each row of a matrix of numbers."""
-    head = _packed(parts)
+    head = _join_parts(parts)
     tails = np.empty(numbers.shape, _NUMBERS)
     tails["kind"], tails["number"] = b"i", numbers.astype(np.uint64)
     raw, size = tails.tobytes(), numbers.shape[1] * _NUMBERS.itemsize
@@ -49,7 +51,7 @@ def keys_of(*parts: int | str, numbers: npt.NDArray[np.integer[Any]]) -> Words:
     return np.array([digest(head + raw[at : at + size]) for at in range(0, len(raw), size)], np.uint64)
 
 
-def mixed(words: Words) -> Words:
+def scramble(words: Words) -> Words:
     """Scrambles 64-bit words with the finaliser of splitmix64, which is a bijection. The result has no visible pattern."""
     out = words + _M1
     out ^= out >> _S30
@@ -60,8 +62,8 @@ def mixed(words: Words) -> Words:
     return out
 
 
-def unmixed(words: Words) -> Words:
-    """Returns the words that `mixed` scrambles to these words."""
+def unscramble(words: Words) -> Words:
+    """Undoes `scramble`: returns the words that it scrambles to these words."""
     out: Words = words ^ words >> _S31 ^ words >> np.uint64(62)
     out *= _UNDO_M3
     out ^= out >> _S27 ^ out >> np.uint64(54)
@@ -71,10 +73,11 @@ def unmixed(words: Words) -> Words:
     return out
 
 
-def unfinished(keys: Words, out: Words, spare: Words) -> Words:
-    """Returns `mixed(number ^ key)` without the last step, for the numbers 0 … and each key, as the rows of a matrix.
+def partial_hashes(keys: Words, out: Words, spare: Words) -> Words:
+    """Returns `scramble(number ^ key)` without its last step, as a matrix: a row for each key, a column for each number
+    0, 1, ….
 
-    `out` and `spare` are matrices of the result's shape that it uses as memory. An unfinished hash differs from the hash
+    `out` and `spare` are matrices of the result's shape, and are overwritten. The result differs from the complete hash
     only in its 33 low bits.
     """
     np.bitwise_xor(np.arange(out.shape[1], dtype=np.uint64), keys[:, None], out=out)
@@ -86,27 +89,27 @@ def unfinished(keys: Words, out: Words, spare: Words) -> Words:
     return out
 
 
-def finished(hashes: Words) -> Words:
-    """Returns the hashes that `unfinished` left one step before their end."""
+def complete_hashes(hashes: Words) -> Words:
+    """Applies the last step of `scramble` to the results of `partial_hashes`."""
     return hashes ^ hashes >> _S31
 
 
-def hashed(n: int, key: int) -> Words:
+def hashes_of(n: int, key: int) -> Words:
     """Returns the hash of each of the numbers 0 … n-1. No two hashes are equal."""
     words = np.arange(n, dtype=np.uint64)
     words ^= np.uint64(key)
-    return mixed(words)
+    return scramble(words)
 
 
 def numbers_of(hashes: Words, keys: Words) -> Ints:
-    """Returns the numbers that have these hashes with these keys."""
-    numbers: Ints = (unmixed(hashes) ^ keys).astype(np.int64)
+    """Returns the numbers that have these hashes with these keys. Undoes `hashes_of`."""
+    numbers: Ints = (unscramble(hashes) ^ keys).astype(np.int64)
     return numbers
 
 
-def shuffled(n: int, key: int) -> Ints:
-    """Returns the numbers 0 … n-1 in an order that depends on `key`, as a table. For small n."""
-    return np.argsort(hashed(n, key))
+def shuffle_table(n: int, key: int) -> Ints:
+    """Returns the numbers 0 … n-1 as an array, in an order that depends on `key`. Takes memory for n numbers."""
+    return np.argsort(hashes_of(n, key))
 
 
 class Permutation:
@@ -118,17 +121,17 @@ class Permutation:
         _check(n)
         self.n = n
         small = n <= TABLE_ROWS
-        self._table = shuffled(n, key) if small else np.empty(0, np.int64)
+        self._table = shuffle_table(n, key) if small else np.empty(0, np.int64)
         self._network = None if small else _Network(np.array([n]), np.array([key], np.uint64))
 
     def __call__(self, x: Ints) -> Ints:
-        return self._table[x] if self._network is None else self._network.walked(x, None, forward=True)
+        return self._table[x] if self._network is None else self._network.walk(x, None, forward=True)
 
     def inverse(self, y: Ints) -> Ints:
         """Returns the positions that the permutation maps to `y`."""
         if self._network is None:
             return np.argsort(self._table)[y]
-        return self._network.walked(y, None, forward=False)
+        return self._network.walk(y, None, forward=False)
 
 
 class Permutations:
@@ -147,21 +150,21 @@ class Permutations:
             raise ValueError("permutations of different numbers: each must be above TABLE_ROWS")
         self._keys = np.array(keys, np.uint64)
         numbers = np.arange(sizes[0] if small else 0, dtype=np.uint64)
-        self._hashes = mixed(numbers ^ self._keys[:, None])
+        self._hashes = scramble(numbers ^ self._keys[:, None])
         self._sorted = np.sort(self._hashes, axis=1)
         self._network = None if small else _Network(sizes, self._keys)
 
     def __call__(self, which: Ints, x: Ints) -> Ints:
         if self._network is None:
             return numbers_of(self._sorted[which, x], self._keys[which])
-        return self._network.walked(x, which, forward=True)
+        return self._network.walk(x, which, forward=True)
 
     def inverse(self, which: Ints, y: Ints) -> Ints:
         """Returns the positions that the permutations map to `y`."""
         if self._network is None:
             earlier: Ints = np.count_nonzero(self._hashes[which] < self._hashes[which, y, None], axis=1)
             return earlier
-        return self._network.walked(y, which, forward=False)
+        return self._network.walk(y, which, forward=False)
 
 
 def _check(n: int) -> None:
@@ -175,7 +178,7 @@ class _Network:
     __slots__ = ("_keys", "_sizes")
 
     def __init__(self, n: Ints, keys: Words) -> None:
-        # Windows have few different sizes.
+        # Computes the root once for each different size; windows have few different sizes.
         roots = {each: math.isqrt(each - 1) + 1 for each in set(n.tolist())}
         left = np.array([roots[each] for each in n.tolist()], np.int64)
         self._sizes: Words = np.stack((n, left, -(-n // left))).astype(np.uint64)
@@ -183,8 +186,10 @@ class _Network:
         turns = np.tile(np.arange(ROUNDS, dtype=np.uint64), len(keys))
         self._keys = keys_of(numbers=np.column_stack((each, turns))).reshape(-1, ROUNDS).T
 
-    def walked(self, x: Ints, which: Ints | None, *, forward: bool) -> Ints:
-        """Returns each x through the network of its key, again and again until it is below n. `which` is None for a single key."""
+    def walk(self, x: Ints, which: Ints | None, *, forward: bool) -> Ints:
+        """Applies the network of the key to each x, again and again until the result is below n. `which` is the index
+        of the key for each x, or None for a single key.
+        """
         sizes, keys = self._sizes, self._keys
         if which is not None:
             sizes, keys = sizes[:, which], keys[:, which]
@@ -205,14 +210,14 @@ def _through(x: Words, sizes: Words, keys: Words, *, forward: bool) -> Words:
     turns = range(ROUNDS) if forward else range(ROUNDS - 1, -1, -1)
     for turn in turns:
         if turn % 2 == 0:
-            left = _turned(left, right, keys[turn], left_size, forward=forward)
+            left = _rotate(left, right, keys[turn], left_size, forward=forward)
         else:
-            right = _turned(right, left, keys[turn], right_size, forward=forward)
+            right = _rotate(right, left, keys[turn], right_size, forward=forward)
     out: Words = left * right_size + right
     return out
 
 
-def _turned(half: Words, other: Words, key: Words, size: Words, *, forward: bool) -> Words:
+def _rotate(half: Words, other: Words, key: Words, size: Words, *, forward: bool) -> Words:
     # Computes (half ± f(other)) mod size. A multiplication, not a division, maps f to [0, size).
     step = other ^ key
     step *= _M2

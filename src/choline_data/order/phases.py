@@ -34,7 +34,7 @@ class Mark:
     number: int
     position: int
     segment: int
-    served: Ints
+    samples_before: Ints
 
 
 @dataclass(frozen=True)
@@ -52,34 +52,36 @@ class Phase:
 
     @property
     def start(self) -> int:
-        """The first position."""
+        """Returns the first position of the phase."""
         return self.begin.position
 
-    def served(self, position: int, seed: int) -> Ints:
+    def samples_before(self, position: int, seed: int) -> Ints:
         """Returns the number of samples of each source before a position of the phase. The position may be the phase's end."""
         slots = position - self.start
         block, offset = divmod(slots, MIXING_BLOCK)
         if not offset or position == self.dealt_to:
-            return self.begin.served + self.quotas.after(slots)
+            return self.begin.samples_before + self.quotas.after(slots)
         source, _ = self.dealt(block, seed)
-        in_block = np.bincount(source[:offset], minlength=len(self.begin.served))
-        return self.begin.served + self.quotas.after(slots - offset) + in_block
+        in_block = np.bincount(source[:offset], minlength=len(self.begin.samples_before))
+        return self.begin.samples_before + self.quotas.after(slots - offset) + in_block
 
     def shares(self, blocks: Ints) -> tuple[Ints, Ints]:
-        """Returns two matrices with a row for each block: each source's slots in the block, and each source's samples before it."""
+        """Returns two matrices with a row for each block and a column for each source: the source's slots in the block,
+        and its samples before the block.
+        """
         first = blocks * MIXING_BLOCK
         last = first + MIXING_BLOCK
         if self.dealt_to is not None:
             last = np.minimum(last, self.dealt_to - self.start)
         before, after = np.split(self.quotas.after_each(np.concatenate((first, last))), 2)
-        return after - before, self.begin.served + before
+        return after - before, self.begin.samples_before + before
 
     def keys(self, blocks: Ints, seed: int) -> Words:
         """Returns the key of the order inside each of these mixing blocks."""
         return block_keys(seed, self.start, blocks)
 
     def dealt(self, block: int, seed: int) -> Dealt:
-        """Returns the source and the rank of each slot of the block."""
+        """Returns, for each slot of the block, its source and the number of the sample within its source (its rank)."""
         only = np.array([block], np.int64)
         (quota,), (base,) = self.shares(only)
         source, nth = dealt(quota, int(self.keys(only, seed)[0]))
@@ -117,7 +119,7 @@ class Phases:
         self._kept: list[Mark] = []
         self._recent: OrderedDict[int, Phase] = OrderedDict()
         self._last: Phase | None = None
-        # the mark of the phase after the last computed one
+        # the mark of the phase that follows the last computed one
         self._next: Mark | None = Mark(0, 0, 0, np.zeros(len(caps), np.int64))
         self._lock = threading.Lock()
 
@@ -126,7 +128,7 @@ class Phases:
         """The number of sources."""
         return len(self._caps)
 
-    def left(self, served: Ints) -> Ints:
+    def remaining(self, served: Ints) -> Ints:
         """Returns the number of samples that each source has left; ENDLESS for a source that never runs out."""
         return np.where(self._caps < ENDLESS, self._caps - served, ENDLESS)
 
@@ -140,20 +142,22 @@ class Phases:
                 return None if self._next is None else self._next.position
         assert self._next is not None
         weighted = np.array([weight > 0 for weight in self._weights[last]])
-        rest = self.left(self._next.served)[weighted].tolist()
+        rest = self.remaining(self._next.samples_before)[weighted].tolist()
         end = self._next.position + sum(rest)
         return end if end < ENDLESS else None
 
     def missing(self, length: int) -> list[int]:
-        """Returns the sources that are exhausted at the stream's end while other sources of the same segment still have samples."""
+        """Returns the sources that run out too early: at the end of the stream they have no samples left, while other
+        sources of the same segment have some.
+        """
         assert self._next is not None
         weighted = np.flatnonzero([weight > 0 for weight in self._weights[self._next.segment]])
-        empty = self.left(self.served(length))[weighted] == 0
+        empty = self.remaining(self.samples_before(length))[weighted] == 0
         return [] if empty.all() else weighted[empty].tolist()
 
-    def served(self, position: int) -> Ints:
+    def samples_before(self, position: int) -> Ints:
         """Returns the number of samples of each source before a position."""
-        return self.at(position - 1).served(position, self._seed) if position else np.zeros_like(self._caps)
+        return self.at(position - 1).samples_before(position, self._seed) if position else np.zeros_like(self._caps)
 
     def ends(self) -> list[int | None]:
         """Returns, for each source, the position from which it gives no more samples; None if it never runs out."""
@@ -162,10 +166,10 @@ class Phases:
             pause()
         mark, phase = self._after(self._phase(0)), self._phase(0)
         while mark is not None:
-            for source in np.flatnonzero(self.left(mark.served) == 0).tolist():
+            for source in np.flatnonzero(self.remaining(mark.samples_before) == 0).tolist():
                 if out[source] is None:
                     out[source] = mark.position
-            following = self._begun(mark, phase)
+            following = self._phase_at(mark, phase)
             if following is None:
                 break
             mark, phase = self._after(following), following
@@ -180,7 +184,7 @@ class Phases:
         return self._phase(bisect.bisect_right(self._starts, position) - 1)
 
     def _phase(self, number: int) -> Phase:
-        """Computes again a phase that is no longer kept. Begins with the latest kept phase before it."""
+        """Computes a phase again that is no longer in memory, beginning with the latest phase before it that is."""
         with self._lock:
             near = max((n for n in self._recent if n <= number), default=-1)
             if self._last is not None and number == self._last.begin.number:
@@ -188,11 +192,11 @@ class Phases:
             phase = self._recent.get(near)
         mark = self._kept[number // CHECKPOINT]
         if phase is None or phase.begin.number < mark.number:
-            phase = self._begun(mark, None)
+            phase = self._phase_at(mark, None)
         while phase is not None and phase.begin.number < number:
             pause()
             after = self._after(phase)
-            phase = self._begun(after, phase) if after is not None else None
+            phase = self._phase_at(after, phase) if after is not None else None
         assert phase is not None
         with self._lock:
             self._recent[number] = phase
@@ -202,9 +206,9 @@ class Phases:
         return phase
 
     def _grow(self) -> bool:
-        """Computes the next phase. False at the end of the stream."""
+        """Computes the next phase. Returns False at the end of the stream."""
         with self._lock:
-            phase = self._begun(self._next, self._last) if self._next is not None else None
+            phase = self._phase_at(self._next, self._last) if self._next is not None else None
             if phase is None:
                 return False
             if len(self._starts) % CHECKPOINT == 0:
@@ -215,19 +219,19 @@ class Phases:
             return True
 
     def _after(self, phase: Phase) -> Mark | None:
-        """Returns the mark at which the next phase begins. None if this phase has no end."""
+        """Returns the mark at which the next phase begins; None if this phase has no end."""
         if phase.end is None:
             return None
         segment = phase.begin.segment + (phase.end == self._untils[phase.begin.segment])
-        return Mark(phase.begin.number + 1, phase.end, segment, phase.served(phase.end, self._seed))
+        return Mark(phase.begin.number + 1, phase.end, segment, phase.samples_before(phase.end, self._seed))
 
-    def _begun(self, begin: Mark, before: Phase | None) -> Phase | None:
+    def _phase_at(self, begin: Mark, before: Phase | None) -> Phase | None:
         """Returns the phase that begins at this mark, or None if the stream ends there.
 
         `before` is the previous phase. None if it is not in memory.
         """
         weights, until = self._weights[begin.segment], self._untils[begin.segment]
-        left = self.left(begin.served)
+        left = self.remaining(begin.samples_before)
         if before is not None and before.begin.segment == begin.segment:
             weighted = before.quotas.weighted
         else:

@@ -1,4 +1,4 @@
-"""Computes, for each position of a recipe's stream, the source and which of its samples is there.
+"""Computes which sample each position of a recipe's stream has: its source, and its number within the source.
 
 `phases` divides the stream into parts with constant weights. Each part consists of mixing blocks, and only the blocks
 that hold requested positions are computed.
@@ -18,22 +18,25 @@ import numpy.typing as npt
 
 from choline_data.errors import OutOfRangeError
 from choline_data.order.few_slots import Groups, dealt_at
+from choline_data.order.frequent_blocks import FREQUENT_BLOCKS
 from choline_data.order.interleave import MIXING_BLOCK
-from choline_data.order.often_asked import OFTEN_ASKED
 from choline_data.order.permute import Ints
 from choline_data.order.phases import Dealt, Phase, Phases
 from choline_data.process.work import pause
 
 INSIDE = "Choose positions from 0 to its last one."
 _DEALT_KEPT = 32
-_FEW_GROUPS = 8  # a mixing block with more groups of requested slots is dealt as a whole, which is then cheaper
-_BLOCKS_AT_ONCE = 128  # mixing blocks between two pauses
+# if more groups of slots of one mixing block are requested, the whole block is dealt, which is then cheaper
+_FEW_GROUPS = 8
+_BLOCKS_AT_ONCE = 128  # number of mixing blocks that are computed before other threads get a chance to run
 _SHARES_AT_ONCE = 1 << 16  # number of quotas that are computed together
 
 
 @dataclass(frozen=True)
-class Placed:
-    """Consecutive positions from `start`: for each, the source and the rank of the sample within that source."""
+class Placement:
+    """The samples of consecutive positions that begin at `start`: for each, the source and the rank of the sample
+    within that source.
+    """
 
     start: int
     source: npt.NDArray[np.uint16]
@@ -59,7 +62,7 @@ class Plan:
         on_exhausted: str = "renormalize",
     ) -> None:
         self.seed = seed
-        self._number = OFTEN_ASKED.number()
+        self._number = FREQUENT_BLOCKS.number()
         self._repeats = on_exhausted == "repeat"
         stops = on_exhausted in ("stop", "error")
         self._phases = Phases(segments, caps, seed=seed, stops=stops, repeats=self._repeats)
@@ -67,11 +70,11 @@ class Plan:
         self._blocks: OrderedDict[tuple[int, int], Dealt] = OrderedDict()
         self._lock = threading.Lock()
 
-    def served(self, position: int) -> list[int]:
+    def samples_before(self, position: int) -> list[int]:
         """Returns the number of samples of each source before `position`."""
         if position:
             self._check_one(position - 1)
-        counts: list[int] = self._phases.served(position).tolist()
+        counts: list[int] = self._phases.samples_before(position).tolist()
         return counts
 
     def ends(self) -> list[int | None]:
@@ -96,8 +99,8 @@ class Plan:
                 f"Positions {start} to {stop} are not all in the stream, which has {self._extent}.", remedy=INSIDE
             )
 
-    def _dealt(self, phase: Phase, block: int) -> Dealt:
-        """Returns the source and the rank of each slot of the block. The latest blocks are kept."""
+    def _deal(self, phase: Phase, block: int) -> Dealt:
+        """Returns the source and the rank for each slot of the block. Caches the latest blocks."""
         dealt = self._blocks.get((phase.start, block))
         if dealt is None:
             dealt = phase.dealt(block, self.seed)
@@ -126,11 +129,11 @@ class Plan:
         """Returns the source and the rank of each of these slots of a phase. The slots are in ascending order."""
         only = phase.quotas.only
         if only is not None:
-            return np.full(len(slots), only, np.uint16), phase.begin.served[only] + slots
+            return np.full(len(slots), only, np.uint16), phase.begin.samples_before[only] + slots
         source, rank = np.empty(len(slots), np.uint16), np.empty(len(slots), np.int64)
         blocks, firsts = np.unique(slots // MIXING_BLOCK, return_index=True)
         bounds = np.append(firsts, len(slots))
-        at_once = max(min(_SHARES_AT_ONCE // len(phase.begin.served), _BLOCKS_AT_ONCE), 1)
+        at_once = max(min(_SHARES_AT_ONCE // len(phase.begin.samples_before), _BLOCKS_AT_ONCE), 1)
         for first in range(0, len(blocks), at_once):
             pause()
             some = blocks[first : first + at_once]
@@ -150,10 +153,10 @@ class Plan:
             whole = self._blocks.get((phase.start, block))
             if whole is None and groups[number] > _FEW_GROUPS:
                 pause()
-                whole = self._dealt(phase, block)
+                whole = self._deal(phase, block)
             if whole is None:
                 key = (self._number, phase.start, block)
-                whole = OFTEN_ASKED.get(key, partial(self._whole, phase, block))
+                whole = FREQUENT_BLOCKS.get(key, partial(self._whole, phase, block))
             if whole is not None:
                 its = slice(bounds[number], bounds[number + 1])
                 source[its], rank[its] = whole[0][within[its]], whole[1][within[its]]
@@ -168,15 +171,15 @@ class Plan:
         pause()
         return phase.dealt(block, self.seed)
 
-    def place(self, start: int, stop: int) -> Iterator[Placed]:
+    def place(self, start: int, stop: int) -> Iterator[Placement]:
         """Yields positions start … stop-1 in order, in pieces. Each piece lies in one mixing block."""
         self._check(start, stop)
         while start < stop:
             phase = self._phases.at(start)
             block, offset = divmod(start - phase.start, MIXING_BLOCK)
-            source, rank = self._dealt(phase, block)
+            source, rank = self._deal(phase, block)
             take = min(stop - start, len(source) - offset)
             if phase.end is not None:
                 take = min(take, phase.end - start)
-            yield Placed(start, source[offset : offset + take], rank[offset : offset + take])
+            yield Placement(start, source[offset : offset + take], rank[offset : offset + take])
             start += take

@@ -20,13 +20,13 @@ from choline_data.order.trees import MOST_SLOTS, MOST_WEIGHT, ArrayTree, ListTre
 
 ENDLESS = 1 << 62  # positions stay below this; a source with this many samples never runs out
 MANY = 256  # number of sources up to which lists are as fast as arrays
-FEW = 8  # for up to this many numbers of slots, a `ListTree` computes the quotas one by one
+FEW = 8  # for up to this many numbers of slots, the quotas are computed one by one with a `ListTree`
 QUOTA_BOUND = 3  # samples by which a quota may differ from its ideal; the tests check this
-_WIDER = 1e-9  # relative allowance for rounding in floating-point bounds
+_WIDER = 1e-9  # relative tolerance for rounding errors in floating-point bounds
 
 
 class Quotas:
-    """The quotas of sources with these weights: integers, not negative, not all zero."""
+    """The quotas of sources with these weights. Weights are integers. None is negative, and at least one is positive."""
 
     def __init__(self, weights: Sequence[int]) -> None:
         if not any(weights) or min(weights) < 0:
@@ -36,7 +36,7 @@ class Quotas:
 
     def _fill(self, count: int, weighted: Ints, tree: Tree) -> None:
         self._count = count
-        self.weighted = weighted  # the sources that have a weight, in the order of the tree's leaves
+        self.weighted = weighted  # the indices of the sources that have a weight, in the order of the tree's leaves
         self._tree = tree
 
     def without(self, sources: Ints) -> Quotas:
@@ -65,13 +65,13 @@ class Quotas:
 
     @cached_property
     def _leaves(self) -> Any:
-        """The weights of the leaves, exact."""
+        """Returns the exact weights of the leaves."""
         tree = self._tree
         return tree.leaves if isinstance(tree, ArrayTree) else np.array(tree.leaves, dtype=object)
 
     @cached_property
     def _shares(self) -> Any:
-        """The ideal share of each leaf in a slot, in floating point."""
+        """Returns the ideal share of each leaf in one slot, as floating-point numbers."""
         leaves = self._leaves.astype(np.float64)
         return leaves / leaves.sum()
 
@@ -81,7 +81,7 @@ class Quotas:
 
     @cached_property
     def _arrays(self) -> ArrayTree | None:
-        """The tree in arrays; None if the weights are too large for them."""
+        """Returns the tree in arrays; None if the weights are too large for it."""
         if isinstance(self._tree, ArrayTree):
             return self._tree
         return ArrayTree(np.array(self._tree.leaves, np.int64)) if sum(self._tree.leaves) < MOST_WEIGHT else None
@@ -96,7 +96,7 @@ class Quotas:
         return out
 
     def after_each(self, slots: Ints) -> Ints:
-        """Returns the result of `after` for each of these numbers of slots, as the rows of a matrix."""
+        """Returns a matrix with one row for each of these numbers of slots: the result of `after` for it."""
         alone = isinstance(self._tree, ListTree) and len(slots) <= FEW
         arrays = self._arrays if int(slots.max()) < MOST_SLOTS and not alone else None
         if arrays is None:
@@ -106,9 +106,9 @@ class Quotas:
         return out
 
     def slots_within(self, left: Ints) -> int | None:
-        """Returns the largest number of slots in which no source gets more slots than its number in `left`.
+        """Returns the largest number of slots in which no source gets more slots than it has samples in `left`.
 
-        None if there is no such limit.
+        Returns None if there is no such limit.
         """
         rest = left[self.weighted]
         ending = np.flatnonzero(rest < ENDLESS)
@@ -120,9 +120,9 @@ class Quotas:
         return min(self._most(leaf, int(rest[leaf])) for leaf in near.tolist())
 
     def slots_through(self, left: Ints) -> int | None:
-        """Returns the smallest number of slots in which each source with a weight gets its number in `left`.
+        """Returns the smallest number of slots in which each source with a weight gets all its samples in `left`.
 
-        None if a source has no end.
+        Returns None if a source never runs out.
         """
         rest = left[self.weighted]
         if (rest >= ENDLESS).any():

@@ -1,4 +1,6 @@
-"""The recipe: a mix with every detail fixed. Its canonical JSON defines the whole stream; its digest is the stream's name."""
+"""The recipe: a mix in which every detail is fixed. Its canonical JSON defines the whole stream, and the digest of the
+JSON names the stream.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,8 @@ _AGAIN = "Resolve the mix again."
 
 @dataclass(frozen=True)
 class RecipeSource:
-    """A source of a recipe: a revision, which part of it is served, and the numbers that decide the order of its rows.
+    """A source of a recipe: a revision, the part of it that is served, and the numbers that decide the order of its
+    rows.
 
     `rows` and `block_rows` count samples, or packed rows in the tokens view.
     """
@@ -46,15 +49,15 @@ class RecipeSource:
 
     @property
     def key(self) -> str:
-        """The order of this source's rows depends on this key, the seed, `rows` and `block_rows`.
+        """Returns the key that decides, with the seed, `rows` and `block_rows`, the order of this source's rows.
 
-        It never depends on the source's name or on the other sources.
+        The key does not depend on the source's name or on the other sources.
         """
         return "/".join((self.revision, self.config, self.split, self.where))
 
     @property
     def cap(self) -> int | None:
-        """The largest number of samples that the source gives; None for no end."""
+        """Returns the largest number of samples that the source gives; None for no end."""
         if not self.max_epochs:
             return None
         return int(self.rows * Fraction(self.max_epochs))
@@ -62,7 +65,9 @@ class RecipeSource:
 
 @dataclass(frozen=True)
 class Segment:
-    """From position `start` on, sources have these integer weights, in samples. A source without a weight gives none."""
+    """A part of the stream with its own weights. It begins at position `start`. The weights are integers, in samples,
+    and a source without a weight gives none.
+    """
 
     start: int
     weights: Mapping[str, int]
@@ -115,7 +120,8 @@ class Recipe:
                 remedy=f"Begin it at a multiple of {self.source_batch}.",
             )
         unnamed = set(names).difference(*(segment.weights for segment in self.segments))
-        # `before` returns the recipe without its last segments: it keeps the sources that have a weight in the other segments
+        # `before` drops the last segments, and the sources without a weight in the other segments. So each source must
+        # have a weight in some segment.
         if unnamed:
             raise InvalidMixError(
                 f"No segment has a weight for {min(unnamed)}.", remedy="Give it a weight. The weight may be 0."
@@ -154,7 +160,7 @@ class Recipe:
             "on_exhausted": self.on_exhausted,
             "options": dict(self.options),
         }
-        if self.source_batch != 1:  # the default is left out, so that older recipes keep their digests
+        if self.source_batch != 1:  # the default is not written, so that recipes of earlier releases keep their digests
             body["source_batch"] = self.source_batch
         return orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
 
@@ -162,31 +168,31 @@ class Recipe:
     def from_json(cls, raw: bytes | str) -> Recipe:
         """Parses and checks the JSON of a recipe, which may be untrusted. Raises InvalidMixError if it is not a valid recipe."""
         try:
-            body = parsed_json(raw)
+            body = parse_json(raw)
             if body["version"] != VERSION:
                 raise InvalidMixError(
                     f"The recipe has version {body['version']}, this software reads {VERSION}.",
                     remedy="Upgrade choline-data.",
                 )
             _check_weights(len(body["sources"]), len(body["segments"]))
-            sources = tuple(_checked(RecipeSource(**source)) for source in body["sources"])
+            sources = tuple(_check_source(RecipeSource(**source)) for source in body["sources"])
             segments = tuple(map(_segment, body["segments"]))
             return cls(
                 sources,
                 segments,
-                seed=_typed(body["seed"], int),
-                shuffle=_typed(body["shuffle"], bool),
-                view=_typed(body["view"], str),
-                on_exhausted=_typed(body["on_exhausted"], str),
-                options={k: _typed(v, str) for k, v in body["options"].items()},
-                source_batch=_typed(body.get("source_batch", 1), int),
+                seed=_exact_type(body["seed"], int),
+                shuffle=_exact_type(body["shuffle"], bool),
+                view=_exact_type(body["view"], str),
+                on_exhausted=_exact_type(body["on_exhausted"], str),
+                options={k: _exact_type(v, str) for k, v in body["options"].items()},
+                source_batch=_exact_type(body.get("source_batch", 1), int),
             )
         except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
             raise InvalidMixError("This is not a recipe.", remedy=_AGAIN) from error
 
     @cached_property
     def digest(self) -> str:
-        """The stream's name: sha256 of the canonical JSON."""
+        """Returns the sha256 of the canonical JSON, which names the stream."""
         return hashlib.sha256(self.to_json()).hexdigest()
 
     def plan(self) -> Plan | RunPlan:
@@ -226,10 +232,10 @@ class Recipe:
         return replace(self, segments=segments, sources=tuple(s for s in self.sources if s.name in named))
 
     def _earlier(self, position: int) -> Iterator[str]:
-        """Yields the digests of this recipe before each of its segments that start at or after `position`.
+        """Yields the digest of this recipe before each of its segments that start at or after `position` was appended.
 
-        They equal the digests of the recipes that `before` returns. The JSON texts of these recipes begin alike, and this common
-        beginning is hashed only once.
+        They are the digests of the recipes that `before` returns. The JSON texts of these recipes begin alike, so the
+        common beginning is hashed only once.
         """
         body = orjson.loads(self.to_json())
         sources, segments = body.pop("sources"), body.pop("segments")
@@ -266,7 +272,7 @@ class Recipe:
         )
 
 
-def parsed_json(raw: bytes | str) -> Any:
+def parse_json(raw: bytes | str) -> Any:
     """Parses JSON that contains a recipe. Raises ValueError if it is not JSON, or has more brackets than a recipe can have.
 
     The parser needs 40 bytes for each bracket.
@@ -293,32 +299,35 @@ _REVISION = re.compile(r"[0-9a-f]{64}")
 
 def _segment(body: Any) -> Segment:
     pause()
-    return Segment(_typed(body["start"], int), {k: _typed(v, int) for k, v in body["weights"].items()})
+    return Segment(_exact_type(body["start"], int), {k: _exact_type(v, int) for k, v in body["weights"].items()})
 
 
-def _typed(value: Any, kind: type[_T]) -> _T:
-    """Returns the value, if it has exactly this type; TypeError otherwise."""
+def _exact_type(value: Any, kind: type[_T]) -> _T:
+    """Returns `value` if it has exactly the type `kind`. Raises TypeError otherwise."""
     if type(value) is not kind:
         raise TypeError(f"a {type(value).__name__} where a {kind.__name__} should be")
     return value
 
 
-def _checked(source: RecipeSource) -> RecipeSource:
-    """Checks the fields of an untrusted source and returns the source; TypeError or ValueError if a field is wrong.
+def _check_source(source: RecipeSource) -> RecipeSource:
+    """Checks the fields of an untrusted source, and returns the source. Raises TypeError or ValueError if a field is
+    wrong.
 
     The check of `revision` matters for security, because it names a folder of the home.
     """
     for name in ("name", "dataset", "revision", "split", "config", "where", "max_epochs"):
-        _typed(getattr(source, name), str)
+        _exact_type(getattr(source, name), str)
     if not _REVISION.fullmatch(source.revision) or not _EPOCHS.fullmatch(source.max_epochs):
         raise ValueError("not a revision, or not a number of epochs")
-    if not (1 <= _typed(source.rows, int) < 1 << 60 and 1 <= _typed(source.block_rows, int) < 1 << 60):
+    if not (1 <= _exact_type(source.rows, int) < 1 << 60 and 1 <= _exact_type(source.block_rows, int) < 1 << 60):
         raise ValueError("rows out of range")
     return source
 
 
 def difference(ours: Recipe, theirs: Mapping[str, Any]) -> str:
-    """Describes how a recipe (as parsed JSON) differs from ours: up to six differences, each with both values."""
+    """Describes how another recipe (`theirs`, parsed JSON) differs from `ours`: up to six differences, each with both
+    values.
+    """
     own: dict[str, Any] = orjson.loads(ours.to_json())
     lines: list[str] = []
     for key in ("seed", "shuffle", "view", "on_exhausted", "source_batch", "options", "segments"):

@@ -13,11 +13,13 @@ import numpy.typing as npt
 
 from choline_data.errors import OutOfRangeError
 from choline_data.order.permute import Ints
-from choline_data.order.plan import INSIDE, Placed, Plan
+from choline_data.order.plan import INSIDE, Placement, Plan
 
 
 class RunPlan:
-    """A `Plan` that counts in runs: position p has the source of run p // size. A run has consecutive samples."""
+    """Like `Plan`, but counts in runs: position p has the source of run p // size. The samples of a run are consecutive
+    samples of the source.
+    """
 
     def __init__(
         self,
@@ -40,10 +42,10 @@ class RunPlan:
         self.seed = seed
         self.length = None if self._runs.length is None else self._runs.length * size
 
-    def served(self, position: int) -> list[int]:
+    def samples_before(self, position: int) -> list[int]:
         """Returns the number of samples of each source before `position`."""
         runs, rest = divmod(position, self._size)
-        counts = [count * self._size for count in self._runs.served(runs)]
+        counts = [count * self._size for count in self._runs.samples_before(runs)]
         if rest:
             (run,) = self._runs.place(runs, runs + 1)
             counts[int(run.source[0])] += rest
@@ -75,7 +77,7 @@ class RunPlan:
                 f"Positions {start} to {stop} are not all in the stream, which has {extent}.", remedy=INSIDE
             )
 
-    def place(self, start: int, stop: int) -> Iterator[Placed]:
+    def place(self, start: int, stop: int) -> Iterator[Placement]:
         """Yields positions start … stop-1 in order, in pieces. Each piece lies in one mixing block of runs."""
         self._check(start, stop)
         size = self._size
@@ -86,4 +88,4 @@ class RunPlan:
             first = piece.start * size
             low, high = max(start - first, 0), min(stop - first, len(piece.source) * size)
             rank = (piece.rank[:, None] * size + inside).reshape(-1)
-            yield Placed(first + low, np.repeat(piece.source, size)[low:high], rank[low:high])
+            yield Placement(first + low, np.repeat(piece.source, size)[low:high], rank[low:high])

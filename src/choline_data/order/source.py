@@ -1,9 +1,10 @@
 """One source's rows in the order in which the stream serves them.
 
-Rank t of a source with n rows is its t-th sample in the stream: place t % n in epoch t // n. With `shuffle`, blocks of
-`block_rows` rows are permuted. Then rows are permuted within windows of WINDOW_BLOCKS consecutive blocks of that order.
-Each epoch has its own keys. Without `shuffle`, rows come in the order of the source. In both cases the rows of a window
-are a few ranges of the revision, so a reader fetches ranges and picks rows from memory.
+A rank is the number of a sample among the samples of its source. Rank t of a source with n rows is place t % n of epoch
+t // n. With `shuffle`, blocks of `block_rows` rows are permuted. Then rows are permuted within windows of WINDOW_BLOCKS
+consecutive blocks of that order. Each epoch has its own keys. Without `shuffle`, rows come in the order of the source.
+In both cases the rows of a window are a few ranges of the revision, so a reader fetches ranges and picks rows from
+memory.
 
 The order depends on the number of rows and on `block_rows`, never on how the rows are divided into files.
 """
@@ -28,9 +29,9 @@ _EPOCHS_KEPT = 4
 
 @dataclass(frozen=True)
 class WindowRows:
-    """Ranks that lie in one window.
+    """Some ranks that lie in the same window.
 
-    `at` is their slice of the requested ranks, and `rows` are the places of their rows in the window.
+    `at` is the slice of the requested ranks that they are. `rows` are the places of their rows in the window.
     """
 
     epoch: int
@@ -40,8 +41,8 @@ class WindowRows:
     last: int  # the last of the ranks
 
 
-class Picks:
-    """A cache of the row orders of recently read windows, bounded in bytes. Safe to share between threads."""
+class RowOrders:
+    """A cache of the row orders of recently read windows, bounded in bytes. Threads can share it."""
 
     def __init__(self, limit: int = 16 << 20) -> None:
         self._limit = limit
@@ -74,7 +75,7 @@ class SourceOrder:
     """
 
     def __init__(
-        self, rows: int, block_rows: int, *, seed: int, key: str, shuffle: bool = True, picks: Picks | None = None
+        self, rows: int, block_rows: int, *, seed: int, key: str, shuffle: bool = True, picks: RowOrders | None = None
     ) -> None:
         if rows < 1 or block_rows < 1:
             raise ValueError(f"a source of {rows} rows in blocks of {block_rows}: both must be at least 1")
@@ -88,7 +89,7 @@ class SourceOrder:
         self._last = rows - (self._blocks - 1) * block_rows
         self.windows = -(-self._blocks // WINDOW_BLOCKS)
         self._epochs: OrderedDict[int, tuple[Permutation, int]] = OrderedDict()
-        self._picks = picks or Picks()
+        self._picks = picks or RowOrders()
         self._lock = threading.Lock()
 
     def _epoch(self, epoch: int) -> tuple[Permutation, int]:
@@ -152,7 +153,9 @@ class SourceOrder:
             done = stop
 
     def scattered(self, ranks: Ints) -> bool:
-        """Whether these ascending ranks lie in many windows with few ranks each, so that windows are not worth loading."""
+        """Returns whether these ascending ranks lie in many windows with few ranks each. Then loading whole windows is
+        not worthwhile.
+        """
         window_rows = min(WINDOW_BLOCKS * self.block_rows, self.rows)
         windows = (int(ranks[-1]) - int(ranks[0])) // window_rows + 1
         return windows > _MANY_WINDOWS and len(ranks) < windows * WINDOW_BLOCKS
@@ -177,7 +180,7 @@ class SourceOrder:
         window += self._starts(window + 1, short) <= place
         start = self._starts(window, short)
         place = start + self._shuffled(epoch, window, self._starts(window + 1, short) - start, place - start)
-        # A place behind the short block moves up by the rows that the short block lacks.
+        # The short block has fewer rows than the others, so the places behind it move up by the difference.
         block, within = np.divmod(
             place + np.where(place >= short * self.block_rows + self._last, self.block_rows - self._last, 0),
             self.block_rows,
@@ -195,7 +198,7 @@ class SourceOrder:
     def _shuffled(self, epoch: Ints, window: Ints, size: Ints, place: Ints) -> Ints:
         """Returns the permuted place for each element.
 
-        An element has an epoch, a window, the size of the window and a place in the window.
+        Element i lies at place[i] of window[i] in epoch[i], and the window has size[i] rows.
         """
         begins = np.flatnonzero(np.diff(epoch, prepend=-1) | np.diff(window, prepend=-1))
         which = np.repeat(np.arange(len(begins)), np.diff(begins, append=len(epoch)))
@@ -215,19 +218,21 @@ class SourceOrder:
         return np.concatenate([np.arange(a, b, dtype=np.int64) for a, b in self.ranges(epoch, window)])
 
     def past_half(self, run: WindowRows) -> bool:
-        """Whether these ranks end in the second half of their window."""
+        """Returns whether these ranks end in the second half of their window."""
         start = run.epoch * self.rows + self._window_start(run.epoch, run.window)
         return (run.last - start) * 2 >= self.window_size(run.epoch, run.window)
 
     def following(self, run: WindowRows, repeats: bool) -> tuple[int, int] | None:
-        """Returns the epoch and the number of the next window; None after the last window if the source does not repeat."""
+        """Returns the epoch and the number of the window that follows; None after the last window if the source does
+        not repeat.
+        """
         if run.window + 1 < self.windows:
             return run.epoch, run.window + 1
         return (run.epoch + 1, 0) if repeats else None
 
     def rows_of(self, first: int, count: int) -> Ints:
-        """Returns the rows of the revision at ranks first … first+count-1, computed from runs and ranges, for
-        explanations and tests.
+        """Returns the rows of the revision at ranks first … first+count-1. Explanations and tests use it; it goes
+        through runs and ranges.
         """
         out = np.empty(count, dtype=np.int64)
         for run in self.runs(np.arange(first, first + count, dtype=np.int64)):

@@ -24,7 +24,7 @@ MOST_WEIGHT = 1 << 61  # below this sum of weights, four times a weight fits in 
 
 
 class ListTree:
-    """A tree of a few leaves, or of very large weights. `leaves` are the weights, in ascending order."""
+    """A tree of a few leaves, or of leaves with very large weights. `leaves` are the weights, in ascending order."""
 
     def __init__(self, leaves: Sequence[int]) -> None:
         self.leaves = leaves
@@ -79,7 +79,9 @@ class ArrayTree:
     """
 
     def __init__(self, leaves: Ints, before: ArrayTree | None = None, same: int = 0) -> None:
-        """Makes the tree of `leaves`. Its lightest `same` leaves are equal to those of the tree `before`, in the same order."""
+        """Makes the tree of `leaves`. If `before` is a tree whose lightest `same` leaves are equal to those of this
+        tree, its nodes are reused.
+        """
         self.leaves = leaves
         joined = len(leaves) - 1
         self.first_leaf: int = joined if before is None else before.first_leaf
@@ -97,31 +99,31 @@ class ArrayTree:
     def _nodes(self) -> tuple[Ints, Ints, Ints, Ints]:
         return self.light, self.dense, self.weight, self.both
 
-    def _round(self, made: int, leaf: int, node: int) -> tuple[int, int, int]:
+    def _round(self, joins: int, leaf: int, node: int) -> tuple[int, int, int]:
         """Joins many nodes at once: all that are no heavier than the node that the two lightest ones will form.
 
-        `made` is the number of joining nodes so far. The first `leaf` leaves and the first `node` joining nodes
-        already have a parent. Returns the new values of these three numbers.
+        `joins` is the number of nodes so far that join two others. The first `leaf` leaves and the first `node` joining
+        nodes already have a parent. Returns the new values of these three numbers.
         """
         leaves, both = self.leaves, self.both
-        two = sorted([*leaves[leaf : leaf + 2].tolist(), *both[node : min(node + 2, made)].tolist()])[:2]
+        two = sorted([*leaves[leaf : leaf + 2].tolist(), *both[node : min(node + 2, joins)].tolist()])[:2]
         last_leaf = int(leaves.searchsorted(sum(two), "right"))
-        last_node = int(both[:made].searchsorted(sum(two), "right"))
+        last_node = int(both[:joins].searchsorted(sum(two), "right"))
         weights = np.concatenate((leaves[leaf:last_leaf], both[node:last_node]))
         order = weights.argsort(kind="stable")  # stable: among equal weights, leaves come first
         weights = weights[order]
         of_leaves = last_leaf - leaf
         numbers = np.where(order < of_leaves, order + (self.first_leaf + leaf), order + (node - of_leaves))
         pairs = len(order) // 2
-        if len(order) % 2:  # the heaviest node is joined in the next round
+        if len(order) % 2:  # with an odd number, the heaviest node is joined in the next round
             last_leaf, last_node = (
                 (last_leaf, last_node - 1) if numbers[-1] < self.first_leaf else (last_leaf - 1, last_node)
             )
-        now = slice(made, made + pairs)
+        now = slice(joins, joins + pairs)
         self.light[now], self.dense[now] = numbers[0 : 2 * pairs : 2], numbers[1 : 2 * pairs : 2]
         self.weight[now] = weights[0 : 2 * pairs : 2]
         self.both[now] = self.weight[now] + weights[1 : 2 * pairs : 2]
-        return made + pairs, last_leaf, last_node
+        return joins + pairs, last_leaf, last_node
 
     def without(self, leaves: Ints) -> ArrayTree:
         """Returns the tree without the leaves of these numbers. The numbers are in ascending order, and at least one leaf stays."""
@@ -129,7 +131,7 @@ class ArrayTree:
 
     @cached_property
     def parent(self) -> Ints:
-        """The parent of each node."""
+        """Returns the parent of each node."""
         parent = np.zeros(self.first_leaf + len(self.leaves), np.int64)
         number = np.arange(len(self.both), dtype=np.int64)
         parent[self.light] = number
@@ -165,7 +167,8 @@ class ArrayTree:
             if plain:
                 light_share = whole * weight // both
             else:
-                # The estimate is wrong by at most 3. The rest is below four times `both`, so its low 64 bits suffice.
+                # The estimate is wrong by at most 3. So the remainder is below four times `both`, and its low 64 bits
+                # suffice to correct it.
                 light_share = (whole * self._ratio[level, None]).astype(np.int64)
                 light_share += (whole * weight - light_share * both) // both
             share[self.light[level]] = light_share

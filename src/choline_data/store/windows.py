@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from choline_data.columns.gather import node_of
 from choline_data.columns.parts import Parts
-from choline_data.order import Picks
+from choline_data.order import RowOrders
 from choline_data.order.recipe import Recipe
 from choline_data.places.home import Home
 from choline_data.places.mapped import MappedFile
@@ -126,7 +126,7 @@ class Store:
     def __init__(self, home: Home, *, cache_bytes: int = 512 << 20, windows_a_source: int = 0) -> None:
         self.home = home
         self.windows = WindowCache(cache_bytes, windows_a_source)
-        self.picks = Picks(min(PICKS_BYTES, cache_bytes // 4))
+        self.picks = RowOrders(min(PICKS_BYTES, cache_bytes // 4))
         # the tokenizers that a recipe may name; None means all tokenizers that this process's user may name
         self.tokenizers: Allowed | None = None
         self._revisions: dict[str, Revision] = {}

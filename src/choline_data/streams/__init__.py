@@ -1,1 +1,1 @@
-"""Turns positions into rows: reads the samples, renders them as text and encodes them for the wire."""
+"""Reads the samples at given positions of a stream, renders them as text, and encodes them for the wire."""

@@ -87,7 +87,7 @@ def _render_preference(batch: pa.RecordBatch) -> pa.Array:
 
 
 def _turns(batch: pa.RecordBatch, *, preference: bool) -> pa.Array:
-    """Returns each row's turns as text; null for a row without turns."""
+    """Returns each row's turns (messages of a chat) as text; null for a row without turns."""
     column = _column(batch, "turns")
     if column is None or not len(column):
         return pa.nulls(batch.num_rows, _TEXT)
@@ -104,14 +104,14 @@ def _turns(batch: pa.RecordBatch, *, preference: bool) -> pa.Array:
     texts = pc.binary_join_element_wise(before, contents, after, pa.scalar("", _TEXT))
     if preference and "rejected" in names:
         texts = pc.if_else(pc.equal(roles, "rejected"), pa.scalar("", _TEXT), texts)
-    return _joined(column, texts, "")
+    return _join_lists(column, texts, "")
 
 
 def _around(pattern: str, roles: list[str]) -> pa.Array:
     return pa.array([pattern.replace("{role}", role) for role in roles], _TEXT)
 
 
-def _joined(lists: pa.Array, values: pa.Array, separator: str) -> pa.Array:
+def _join_lists(lists: pa.Array, values: pa.Array, separator: str) -> pa.Array:
     """Returns, for each list, its texts joined with `separator`; null if the list is null or empty."""
     lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
     offsets = np.zeros(len(lists) + 1, np.int64)
@@ -134,7 +134,7 @@ def _label_lines(batch: pa.RecordBatch, *, named: bool) -> pa.Array:
         lines = pc.coalesce(line, names)
     else:
         lines = pc.binary_join_element_wise(pa.scalar("label: ", _TEXT), names, pa.scalar("", _TEXT))
-    return _joined(column, lines, "\n")
+    return _join_lists(column, lines, "\n")
 
 
 def _render_classification(batch: pa.RecordBatch) -> pa.Array:

@@ -1,4 +1,5 @@
-"""Turns positions into rows: plans a range, picks its rows from windows of blocks, and puts them in the stream's order.
+"""Reads the samples at given positions: computes their sources and rows, picks the rows from windows of blocks, and
+puts them in the stream's order.
 
 The server and the embedded client both run this code. A test checks that their samples are byte-identical.
 """
@@ -37,8 +38,8 @@ from choline_data.streams import wire
 
 
 @contextmanager
-def _of_dataset(source: RecipeSource) -> Iterator[None]:
-    """Adds the dataset's name to errors about a removed or damaged revision."""
+def _name_dataset_in_errors(source: RecipeSource) -> Iterator[None]:
+    """Context manager: adds the dataset's name to errors about a removed or damaged revision."""
     try:
         with naming(source.dataset):
             yield
@@ -47,7 +48,7 @@ def _of_dataset(source: RecipeSource) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class _Served:
+class _StreamSource:
     """One source of the stream: its order, the ranges of its rows, and its constant columns."""
 
     spec: RecipeSource
@@ -55,22 +56,23 @@ class _Served:
     revision: Revision
     spans: Ints  # a matrix of ranges [start, stop)
     selection: npt.NDArray[np.int64] | None
-    codes: dict[str, int]  # the wire code of `dataset`; and that of `kind`, if all rows have the same kind
+    # the integer that stands for `dataset` on the wire; and the one for `kind`, if all rows have the same kind
+    codes: dict[str, int]
     constants: dict[str, Any]  # for each column that is constant or that the source lacks: a node with one row
-    # The key of a window in the shared cache consists of this value, the epoch and the number of the window.
+    # A window's key in the shared cache consists of this tuple, the epoch and the number of the window.
     window_key: tuple[object, ...]
 
 
-class _Picked:
-    """The rows that one source contributes to a batch: runs of rows in its windows, and their places in the batch.
+class _SourceRows:
+    """The rows that one source contributes to a batch, and their places in the batch.
 
-    Scattered rows are not read through cached windows. For them, `apart` lists the row ranges that contain them, and one
-    window for this batch alone is made of these ranges.
+    Rows that are near each other come from cached windows (`runs`). Scattered rows are not worth whole windows: `apart`
+    lists the row ranges that contain them, and one window that only this batch uses is made of these ranges.
     """
 
     __slots__ = ("apart", "places", "runs", "served", "windows")
 
-    def __init__(self, served: _Served, places: Ints, runs: list[WindowRows], apart: Ints | None = None) -> None:
+    def __init__(self, served: _StreamSource, places: Ints, runs: list[WindowRows], apart: Ints | None = None) -> None:
         self.served = served
         self.places = places
         self.runs = runs
@@ -79,11 +81,13 @@ class _Picked:
 
 
 @dataclass(frozen=True)
-class Located:
-    """Samples of a stream whose rows in the store are known. `SampleStream.gather` makes a batch of them."""
+class LocatedSamples:
+    """Samples of a stream whose rows in the store are known but not read yet. `SampleStream.gather` makes a batch of
+    them.
+    """
 
     count: int
-    picked: Sequence[_Picked]
+    picked: Sequence[_SourceRows]
 
     @property
     def files(self) -> list[MappedFile]:
@@ -101,7 +105,7 @@ class SampleStream:
         self._store = store
         self._served = []
         for source in recipe.sources:
-            with _of_dataset(source):
+            with _name_dataset_in_errors(source):
                 self._served.append(self._open(source))
         stored = {c for s in self._served for c in (*s.revision.columns, *s.revision.constants)}
         there = {"id", "dataset", "kind", "origin"} | stored
@@ -122,7 +126,7 @@ class SampleStream:
         """The number of positions. None if the stream has no end."""
         return self.plan.length
 
-    def _open(self, source: RecipeSource) -> _Served:
+    def _open(self, source: RecipeSource) -> _StreamSource:
         pause()
         revision = self._store.revision(source.revision)
         spans = ranges_of(revision.spans(source.split, source.config))
@@ -150,9 +154,9 @@ class SampleStream:
             shuffle=self.recipe.shuffle,
             picks=self._store.picks,
         )
-        return _Served(source, order, revision, spans, selection, {}, {}, ())
+        return _StreamSource(source, order, revision, spans, selection, {}, {}, ())
 
-    def _with_constants(self, served: _Served) -> _Served:
+    def _with_constants(self, served: _StreamSource) -> _StreamSource:
         revision = served.revision
         codes = {"dataset": self.datasets.index(served.spec.dataset)}
         shared = self._shared_nodes
@@ -173,11 +177,11 @@ class SampleStream:
         return replace(served, codes=codes, constants=constants, window_key=key)
 
     def _parts(
-        self, served: _Served, ranges: Ints, names: Sequence[str], touched: list[MappedFile]
+        self, served: _StreamSource, ranges: Ints, names: Sequence[str], touched: list[MappedFile]
     ) -> dict[str, Parts]:
-        """Returns the columns in these row ranges of the source, which may be some spans or a selection of its revision.
+        """Returns the columns of these row ranges of the source. `ranges` are rows within the source's spans.
 
-        Appends the mapped files that they lie in to `touched`.
+        Appends the mapped files that contain the rows to `touched`.
         """
         if served.selection is not None:
             ranges = runs_of(served.selection[numbers_in(ranges[:, 0], ranges[:, 1] - ranges[:, 0])])
@@ -188,7 +192,7 @@ class SampleStream:
             ranges = ranges + (served.spans[:, 0] - edges[:-1])[span, None]
         return served.revision.columns_of(ranges, names, touched)
 
-    def _window(self, served: _Served, ranges: Ints) -> Window:
+    def _window(self, served: _StreamSource, ranges: Ints) -> Window:
         names = [name for name in served.revision.schema.names if name in self.schema.names]
         touched: list[MappedFile] = []
 
@@ -197,10 +201,10 @@ class SampleStream:
             parts = self._parts(served, ranges, names, touched)
             return Window(served.revision.schema, parts, touched)
 
-        with _of_dataset(served.spec):
+        with _name_dataset_in_errors(served.spec):
             return steady(read, touched)
 
-    def _load(self, served: _Served, epoch: int, window: int) -> Window:
+    def _load(self, served: _StreamSource, epoch: int, window: int) -> Window:
         def load() -> Window:
             return self._window(served, ranges_of(served.order.ranges(epoch, window)))
 
@@ -208,19 +212,21 @@ class SampleStream:
         PAGES.look()
         return loaded
 
-    def _key(self, served: _Served, epoch: int, window: int) -> tuple[object, ...]:
+    def _key(self, served: _StreamSource, epoch: int, window: int) -> tuple[object, ...]:
         return (*served.window_key, epoch, window)
 
     def placed(self, positions: Ints) -> tuple[npt.NDArray[np.uint16], Ints]:
-        """Returns, for each of these ascending positions, the source (its index in `recipe.sources`) and the rank in it."""
+        """Returns, for each of these ascending positions, the index of its source in `recipe.sources`, and the sample's
+        rank in the source.
+        """
         return placed(self.plan, positions)
 
-    def locate(self, positions: Ints) -> Located:
-        """Computes which rows the samples at these ascending positions are. Reads no rows."""
+    def locate(self, positions: Ints) -> LocatedSamples:
+        """Finds the rows of the samples at these ascending positions. Reads no rows."""
         source, rank = self.placed(positions)
         by_source = np.argsort(source, kind="stable")
         ends = np.cumsum(np.bincount(source, minlength=len(self._served)))
-        picked: list[_Picked] = []
+        picked: list[_SourceRows] = []
         first = 0
         for served, end in zip(self._served, ends.tolist(), strict=True):
             if end > first:
@@ -228,14 +234,16 @@ class SampleStream:
                 places = by_source[first:end]
                 ranks = rank[places]
                 if served.order.scattered(ranks):
-                    picked.append(_apart(served, places, served.order.rows_at(ranks)))
+                    picked.append(_scattered_rows(served, places, served.order.rows_at(ranks)))
                 else:
-                    picked.append(_Picked(served, places, list(served.order.runs(ranks))))
+                    picked.append(_SourceRows(served, places, list(served.order.runs(ranks))))
             first = end
-        return Located(len(positions), picked)
+        return LocatedSamples(len(positions), picked)
 
-    def ready(self, located: Located) -> bool:
-        """Whether every window of these samples is in memory. `located` keeps the windows found there for `gather`."""
+    def ready(self, located: LocatedSamples) -> bool:
+        """Returns whether every window of these samples is in memory. `located` keeps a reference to the windows, for
+        `gather`.
+        """
         for picked in located.picked:
             for number, run in enumerate(picked.runs):
                 if picked.windows[number] is None:
@@ -247,7 +255,7 @@ class SampleStream:
                     picked.windows[number] = window
         return True
 
-    def load(self, located: Located) -> None:
+    def load(self, located: LocatedSamples) -> None:
         """Loads the windows of these samples into memory."""
         for picked in located.picked:
             for number, run in enumerate(picked.runs):
@@ -258,10 +266,10 @@ class SampleStream:
                 else:
                     picked.windows[number] = self._load(picked.served, run.epoch, run.window)
 
-    def upcoming(self, located: Located) -> list[Callable[[], object]]:
-        """Functions that prefetch the next window of each source.
+    def upcoming(self, located: LocatedSamples) -> list[Callable[[], object]]:
+        """Returns functions that prefetch the next window, one for each source that will soon need it.
 
-        A source has one if these samples are past the middle of its window and nobody loads the next window yet.
+        A source will need it if these samples are past the middle of its window, and nobody loads the next window yet.
         """
         out: list[Callable[[], object]] = []
         for picked in located.picked:
@@ -275,8 +283,8 @@ class SampleStream:
                 out.append(partial(self._load, picked.served, *after))
         return out
 
-    def gather(self, located: Located) -> list[Column]:
-        """Returns the located samples, in order: one column for each field of the wire schema.
+    def gather(self, located: LocatedSamples) -> list[Column]:
+        """Picks the located samples, in order. Returns one column for each field of the wire schema.
 
         The columns may refer to the mapped files of `located`. Read them only within `steady` over these files.
         """
@@ -317,7 +325,7 @@ class SampleStream:
         # The second read opens the file again. A repair may have replaced the damaged file.
         return steady(read, files), files
 
-    def _column(self, field: pa.Field, picked: Sequence[_Picked], count: int) -> Column:
+    def _column(self, field: pa.Field, picked: Sequence[_SourceRows], count: int) -> Column:
         """Returns one column of the batch, with each source's rows at their places.
 
         A missing column is filled with its constant.
@@ -331,7 +339,7 @@ class SampleStream:
             return Column(field.type, count, None, None, codes)
         same = [its.served.constants.get(field.name) for its in picked]
         if not coded and same[0] is not None and all(node is same[0] for node in same):
-            return self._repeated(field, same[0], count)
+            return self._constant_column(field, same[0], count)
         pieces: list[Piece] = []
         kind = pa.string() if coded else field.type
         for constant, its in zip(same, picked, strict=True):
@@ -348,8 +356,8 @@ class SampleStream:
         codes = numbers(pc.index_in(column.to_arrow(), pa.array(one.KINDS, pa.string())).cast(pa.int8()))
         return Column(field.type, count, None, None, codes)
 
-    def _repeated(self, field: pa.Field, node: Any, count: int) -> Column:
-        """Returns a column with the same value in all rows. Cached by value and count."""
+    def _constant_column(self, field: pa.Field, node: Any, count: int) -> Column:
+        """Returns a column with the same value in all rows. Caches it by value and row count."""
         key = (id(node), count)  # The stream keeps the node alive, so no other object gets the same `id()`.
         column = self._constant.get(key)
         if column is None:
@@ -368,11 +376,13 @@ class SampleStream:
 
     @property
     def lost(self) -> bool:
-        """Always False: files are opened when samples are read."""
+        """Returns False: this stream opens files whenever it reads samples, so a replaced file does not end it."""
         return False
 
     def mean_row_bytes(self) -> float:
-        """Returns approximate mean size of a sample in bytes, by the weights of the first segment. Used to plan message sizes."""
+        """Returns the approximate mean size of a sample in bytes, by the weights of the first segment. Used to plan
+        message sizes.
+        """
         weights = self.recipe.segments[0].weights
         total = sum(weights.values())
         return sum(
@@ -383,7 +393,7 @@ class SampleStream:
 def placed(plan: Plan | RunPlan, positions: Ints) -> tuple[npt.NDArray[np.uint16], Ints]:
     """Returns the source and the rank of each of these ascending positions.
 
-    A contiguous range in one piece of the plan is not copied.
+    If the positions are a contiguous range in one piece of the plan, no array is copied.
     """
     start, stop = int(positions[0]), int(positions[-1]) + 1
     if stop - start > len(positions):
@@ -394,11 +404,11 @@ def placed(plan: Plan | RunPlan, positions: Ints) -> tuple[npt.NDArray[np.uint16
     return np.concatenate([p.source for p in pieces]), np.concatenate([p.rank for p in pieces])
 
 
-def _apart(served: _Served, places: Ints, rows: Ints) -> _Picked:
-    """Returns the scattered rows of a source. Only these rows are read, each as a range of its own."""
+def _scattered_rows(served: _StreamSource, places: Ints, rows: Ints) -> _SourceRows:
+    """Returns the scattered rows of a source. Only these rows are read, each as a range of one row."""
     ascending, back = np.unique(rows, return_inverse=True)
     run = WindowRows(0, 0, slice(0, len(rows)), back, 0)
-    return _Picked(served, places, [run], np.column_stack((ascending, ascending + 1)))
+    return _SourceRows(served, places, [run], np.column_stack((ascending, ascending + 1)))
 
 
 def _same(value: str | None, kind: pa.DataType) -> Any:

@@ -17,7 +17,8 @@ from choline_data.errors import SourceDamagedError
 from choline_data.schema import KINDS
 
 MAX_BYTES = 4 << 20
-# The reader repeats such a request by itself, and raises the error only if the fault stays.
+# What a user can do about a damaged message. The reader repeats the request first, and raises the error only if it
+# fails again.
 REPEATED = "Check the network, use the same release on both sides, or read from another server."
 NOT_UTF8 = "A text is not UTF-8"
 NOT_UTF8_REMEDY = "`choline-data verify` says which dataset is damaged. Add that dataset again."
@@ -37,7 +38,9 @@ def dictionaries(datasets: Sequence[str]) -> dict[str, tuple[str, ...]]:
 
 
 def with_dictionaries(batch: pa.RecordBatch, schema: pa.Schema, names: Mapping[str, Sequence[str]]) -> pa.RecordBatch:
-    """Converts a batch of the wire schema to `schema`: its codes become dictionary columns with these names."""
+    """Converts a batch from the wire schema to `schema`: columns of integer codes become dictionary columns with these
+    names.
+    """
     arrays = [
         pa.DictionaryArray.from_arrays(batch[f.name], pa.array(names[f.name], pa.string()))
         if pa.types.is_dictionary(f.type)
@@ -48,7 +51,7 @@ def with_dictionaries(batch: pa.RecordBatch, schema: pa.Schema, names: Mapping[s
 
 
 def checksum(encoded: Any) -> int:
-    """Returns the xxh3-64 of the message. The reader compares it with the checksum that was sent."""
+    """Returns the xxh3-64 of the message. The reader compares it with the checksum that the server sent."""
     return xxhash.xxh3_64_intdigest(encoded)
 
 
@@ -62,9 +65,9 @@ class Decoder:
     def decode(self, encoded: Any, *, expected: int | None = None, where: str = "stream") -> pa.RecordBatch:
         """Decodes a message from the network and checks it. Raises SourceDamagedError if it is not a valid batch.
 
-        Checks everything but whether texts are UTF-8. Code that makes Python strings of them checks that anyway, and
-        `check_texts` is for all other code.
-        `expected` is the message's checksum; None skips the comparison.
+        Does not check whether texts are UTF-8: making Python strings of them does that anyway. Other code calls
+        `check_texts`. `expected` is the message's checksum; None skips the comparison. `where` names the origin in
+        errors.
         """
         if expected is not None and checksum(encoded) != expected:
             raise SourceDamagedError(f"{where}: a message does not have its checksum.", remedy=REPEATED)
@@ -81,7 +84,9 @@ class Decoder:
         if "kind" in batch.schema.names and batch.num_rows:
             codes = numbers(batch["kind"])
             if batch["kind"].null_count or codes.min() < 0 or codes.max() >= len(KINDS):
-                raise SourceDamagedError(f"{where}: a message has a kind that does not exist.", remedy=REPEATED)
+                raise SourceDamagedError(
+                    f"{where}: a message has the code of a kind that does not exist.", remedy=REPEATED
+                )
         return batch
 
 
@@ -95,7 +100,7 @@ def check_texts(columns: Iterable[pa.Array]) -> None:
 
 
 def _bytes_for_text(kind: pa.DataType) -> pa.DataType:
-    """Returns the type with the same layout in which texts, at any nesting depth, are bytes."""
+    """Returns a type with the same layout, in which bytes replace text at any nesting depth."""
     if pa.types.is_string(kind):
         return pa.binary()
     if pa.types.is_large_string(kind):

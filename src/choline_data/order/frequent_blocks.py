@@ -1,7 +1,7 @@
-"""Mixing blocks of which many requests ask for a few slots each.
+"""A cache of mixing blocks that are requested often, each time for a few slots only.
 
-If a server serves all ranks of a large run, each rank asks for a few slots of the same blocks. A block that is asked for
-often is dealt as a whole once, and kept for the other ranks.
+If a server serves all ranks of a large run, each rank requests a few slots of the same blocks. A block that is
+requested often is dealt once as a whole, and cached for the other ranks.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ from choline_data.order.permute import Ints
 Dealt = tuple[npt.NDArray[np.uint16], Ints]
 Key = tuple[int, int, int]  # the number of a plan, the first position of a phase, and a block of the phase
 OFTEN = (
-    8  # from this request for a block on, it is dealt as a whole, which takes as long as a few slots for ten requests
+    # from this number of requests on, a block is dealt as a whole; this takes as long as ten requests for a few slots
+    8
 )
 _COUNTED = 1 << 14  # number of blocks whose requests are counted
 _numbers = itertools.count()
 
 
-class OftenAsked:
-    """The blocks that are asked for often, for all plans of this process, bounded in bytes. Threads can share it."""
+class FrequentBlocks:
+    """A cache of the often requested blocks of all plans in this process, bounded in bytes. Threads can share it."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -37,11 +38,14 @@ class OftenAsked:
 
     @staticmethod
     def number() -> int:
-        """Returns a number for a new plan."""
+        """Returns a unique number for a new plan. It becomes a part of the keys."""
         return next(_numbers)
 
     def get(self, key: Key, deal: Callable[[], Dealt]) -> Dealt | None:
-        """Returns the block, dealt as a whole, if this is at least the request number OFTEN for it; else None."""
+        """Counts a request for a block. Returns the whole block, from the cache or by calling `deal`.
+
+        Returns None for the first requests, until there have been OFTEN requests for this block.
+        """
         with self._lock:
             held = self._held.get(key)
             if held is not None:
@@ -67,4 +71,4 @@ def _size(dealt: Dealt) -> int:
     return sum(part.nbytes for part in dealt)
 
 
-OFTEN_ASKED = OftenAsked(32 << 20)
+FREQUENT_BLOCKS = FrequentBlocks(32 << 20)
