@@ -63,11 +63,12 @@ class Shard:
 
 @dataclass(frozen=True)
 class Reject:
-    """A row that was read but could not become a sample."""
+    """A row that was read but could not become a sample. A row without data, such as an empty line or a total, is no fault."""
 
     file: str
     row: int
     reason: str
+    fault: bool = True
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,8 @@ from choline_data.adapters.reading.csv_dialect import Dialect, sniff, with_foot,
 from choline_data.adapters.reading.encodings import for_a_look
 from choline_data.adapters.reading.known.format_table import format_of_bytes, format_of_text
 from choline_data.adapters.reading.known.identity import without_impostors
+from choline_data.adapters.reading.second_tables import SecondTables
+from choline_data.adapters.reading.short_tables import NO, SURE, UNSURE, certainty_of_few_lines
 from choline_data.adapters.reading.table_head import MISSING
 from choline_data.errors import ChoiceNeededError, SourceDamagedError, SourceFormatError, SourceTooLargeError, one_line
 
@@ -107,27 +109,26 @@ class Delimited:
 
         last = None
         at = 0
+        tables = SecondTables(shard.name, stated=bool(table_options.header_of(self.header, shard.name)))
         for batch in self._parsed(text, dialect, shard.name, refuse):
             last = batch if batch.num_rows else last
             rows, at = _places(at, batch.num_rows, bad)
             blank = _blank(batch, dialect)
-            if blank is not None:
-                bad += [
-                    Reject(shard.origin, int(row), f"line {int(row) + 1 + dialect.skip}: an empty line")
-                    for row in rows[blank]
-                ]
-                batch, rows = batch.filter(pa.array(~blank)), rows[~blank]
+            if blank is not None or tables.after_gap:
+                tables.check(batch, rows + 1 + dialect.skip, blank)
             again = _repeats_header(batch, dialect)
-            if again is not None:
-                bad += [
-                    Reject(shard.origin, int(row), f"line {int(row) + 1 + dialect.skip}: the header once more")
-                    for row in rows[again]
-                ]
-                batch, rows = batch.filter(pa.array(~again)), rows[~again]
+            for marked, why in ((blank, "an empty line"), (again, "the header once more")):
+                if marked is not None:
+                    lines = ((int(row), int(row) + 1 + dialect.skip) for row in rows[marked])
+                    bad += [Reject(shard.origin, row, f"line {line}: {why}", fault=False) for row, line in lines]
+            if blank is not None or again is not None:
+                kept = ~_either(blank, again)
+                batch, rows = batch.filter(pa.array(kept)), rows[kept]
             if not len(rows):
+                bad.sort(key=lambda r: r.row)
                 continue
             now = [r for r in bad if r.row <= rows[-1]]
-            bad[:] = [r for r in bad if r.row > rows[-1]]
+            bad[:] = sorted((r for r in bad if r.row > rows[-1]), key=lambda r: r.row)
             _raise_unclosed(now, shard.name)
             yield from batches.bounded(_typed(batch, types), rows, tuple(sorted(now, key=lambda r: r.row)))
         if text.quotes % 2 and last is not None and _ends_in_open_quote(last):
@@ -281,7 +282,8 @@ READ_AHEAD = 4 << 20
 def _foot(dialect: Dialect, at: int, bad: list[Reject], shard: Shard) -> list[Reject]:
     """Returns the lines below the table as rejects. `at` is the row number after the last row."""
     at = max((at, *(reject.row + 1 for reject in bad)))
-    return [Reject(shard.origin, at + n, f"line {line + 1}: {why}") for n, (line, why) in enumerate(dialect.foot)]
+    below = enumerate(dialect.foot)
+    return [Reject(shard.origin, at + n, f"line {line + 1}: {why}", fault=False) for n, (line, why) in below]
 
 
 def _cut(name: str, reason: str) -> SourceDamagedError:
@@ -308,6 +310,10 @@ def _blank(batch: pa.RecordBatch, dialect: Dialect) -> np.ndarray | None:
         if not blank.any():
             return None
     return blank
+
+
+def _either(one: np.ndarray | None, other: np.ndarray | None) -> np.ndarray:
+    return np.logical_or.reduce([mask for mask in (one, other) if mask is not None])
 
 
 def _repeats_header(batch: pa.RecordBatch, dialect: Dialect) -> np.ndarray | None:
@@ -379,7 +385,6 @@ def detect(source: Source) -> list[FormatClaim]:
 
 OTHER_EXTENSIONS = frozenset({"txt", "text", "data", "dat", "all", "asc", "prn", ""})
 _TABLE_LINES = 5  # a file with fewer lines is not recognised as a table
-_SURE, _UNSURE, _NO = "sure", "unsure", "no"
 
 
 def _is_table(file: SourceFile, as_kind: str) -> bool:
@@ -387,38 +392,41 @@ def _is_table(file: SourceFile, as_kind: str) -> bool:
     if extension not in OTHER_EXTENSIONS:
         return False
     likely = _table_in(file, extension)
-    if likely == _UNSURE and not as_kind:
+    if likely == UNSURE and not as_kind:
         raise ChoiceNeededError(
             f"{file.name} may be a table or plain text.",
             remedy="--as tabular reads it as a table, --as text as plain text.",
         )
-    return likely == _SURE or (likely == _UNSURE and as_kind != "text")
+    return likely == SURE or (likely == UNSURE and as_kind != "text")
 
 
 def _table_in(file: SourceFile, extension: str) -> str:
     """Whether the file is a table, as far as its first lines say."""
     head = io.head(file.path)
-    if head.count(b"\n") < _TABLE_LINES or format_of_bytes(head) is not None:
-        return _NO
+    if format_of_bytes(head) is not None:
+        return NO
     text = for_a_look(head, file.name)
     if "\0" in text:
-        return _NO
+        return NO
+    if text.count("\n") < _TABLE_LINES:
+        likely = certainty_of_few_lines(text, sniff(text, extension), named=extension != "")
+        return likely if likely == NO or format_of_text(head, file.name, extension) is None else NO
     text = text[: text.rfind("\n") + 1]
     likely = _certainty(text, sniff(text, extension), named=extension != "")
     # Asked last, because it takes longest and most texts are no tables.
-    return likely if likely == _NO or format_of_text(head, file.name, extension) is None else _NO
+    return likely if likely == NO or format_of_text(head, file.name, extension) is None else NO
 
 
 def _certainty(text: str, found: Dialect, *, named: bool) -> str:
     columns, lines = len(found.names), text.count("\n")
     if lines < _TABLE_LINES or columns < 2:
-        return _NO
+        return NO
     if found.consistent == 1.0:
         if found.delimiter != "," or (columns > 2 and not _reads_as_prose(text)):
-            return _SURE if named or columns > 2 else _NO
-        return _UNSURE if named and not _reads_as_prose(text) else _NO
+            return SURE if named or columns > 2 else NO
+        return UNSURE if named and not _reads_as_prose(text) else NO
     torn = found.consistent >= 0.9 and lines >= 20 and columns > 2 and found.delimiter != " "
-    return _UNSURE if named and torn and not _reads_as_prose(text) else _NO
+    return UNSURE if named and torn and not _reads_as_prose(text) else NO
 
 
 def _reads_as_prose(text: str) -> bool:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn, TypeGuard
 
 from choline_data.adapters.base import MAX_ROW_BYTES, FormatClaim, Shard, Source, SourceChunk, SourceFile, from_row
-from choline_data.adapters.reading import batches, io, plain_files, records, text_files
+from choline_data.adapters.reading import batches, io, json_arrays, plain_files, records, text_files
 from choline_data.adapters.reading.split_words import splits_in
 from choline_data.errors import SourceDamagedError, SourceFormatError, SourceTooLargeError, one_line
 
@@ -165,7 +165,15 @@ def rows_of(document: Any) -> list[Any]:
         return _listed(document, "value")
     if not isinstance(document, dict):
         return [{"value": document}]
-    for reading in (_split, _questions, _under_key, _columns, _keyed, _lists_under_key):
+    for reading in (
+        json_arrays.with_names,
+        json_arrays.bindings,
+        _questions,
+        _under_key,
+        _columns,
+        _keyed,
+        _lists_under_key,
+    ):
         rows = reading(document)
         if rows is not None:
             return rows
@@ -173,25 +181,14 @@ def rows_of(document: Any) -> list[Any]:
 
 
 def _listed(values: list[Any], name: str) -> list[Any]:
-    """Returns the objects unchanged. If most values are not objects, each value becomes a row with one column."""
+    """Returns the objects unchanged. If most values are not objects, each value becomes a row with one column.
+
+    Arrays of one length become rows with a column for each place.
+    """
     objects = sum(isinstance(v, dict) for v in values)
-    return values if objects * 2 > len(values) else [{name: v} for v in values]
-
-
-def _split(document: dict[str, Any]) -> list[Any] | None:
-    """Returns the rows of `{"columns": […], "data": [[…], …]}`, as pandas writes orient="split"."""
-    names, data = document.get("columns"), document.get("data")
-    if not (isinstance(names, list) and isinstance(data, list) and set(document) <= {"columns", "data", "index"}):
-        return None
-    if not all(isinstance(n, str) for n in names) or not all(
-        isinstance(r, list) and len(r) == len(names) for r in data
-    ):
-        return None
-    index = document.get("index")
-    rows = [dict(zip(names, row, strict=True)) for row in data]
-    if isinstance(index, list) and index != list(range(len(data))) and len(index) == len(data):
-        rows = [{"index": i, **row} for i, row in zip(index, rows, strict=True)]
-    return rows
+    if objects * 2 > len(values):
+        return values
+    return json_arrays.rows_of_arrays(values) or [{name: v} for v in values]
 
 
 def _questions(document: dict[str, Any]) -> list[Any] | None:

@@ -230,9 +230,10 @@ class Ingested:
 
 
 def check_rejects(plan: IngestPlan, rows: int, rejected: int, rejects: Sequence[Reject]) -> None:
-    """Raises TooManyRejectsError if more rows were rejected than the plan allows."""
+    """Raises TooManyRejectsError if more rows with data were rejected than the plan allows."""
+    rejected -= sum(not reject.fault for reject in rejects)
     if rejected and rejected > plan.max_rejects * (rows + rejected):
-        first = rejects[0]
+        first = next((reject for reject in rejects if reject.fault), rejects[0])
         raise TooManyRejectsError(
             f"{plan.name}: {rejected} of {rows + rejected} rows were rejected, more than {plan.max_rejects:.1%}; the first: "
             f"{first.file}, row {first.row}: {first.reason}.",

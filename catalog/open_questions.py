@@ -178,7 +178,7 @@ def _unread_bulk(planned: Planned) -> None:
     if not loose or not any(map(planned.in_question, used)):
         return
     _ask(
-        f"{planned.source.location}: {len(unread):,} files are of formats that no adapter reads: {formats_of(unread)}. "
+        f"{planned.source.location}: {len(unread):,} files are read by no adapter: {formats_of(unread)}. "
         f"Only {len(used):,} are read: {_listed(used)}.",
         f"{_option('--exclude', _patterns_without(loose, used, MOST_FORMATS))} (leave them out)",
     )

@@ -50,12 +50,12 @@ def array_lines_of(head: bytes, name: str, option: str = "") -> ArrayLines | Non
         return None
     stated = table_options.header_of(option, name)
     first = rows[0]
-    if stated in ("1", "yes") or (not stated and _names(rows, name)):
+    if stated in ("1", "yes") or (not stated and names_above(rows, name)):
         return ArrayLines(tuple(value if isinstance(value, str) else str(value) for value in first), header=True)
     return ArrayLines(by_place(len(first)), header=False)
 
 
-def _names(rows: list[list[Any]], name: str) -> bool:
+def names_above(rows: list[list[Any]], name: str) -> bool:
     """Whether the first row holds the names of the columns: only different strings, above values of other types."""
     first, body = rows[0], [row for row in rows[1:] if len(row) == len(rows[0])]
     if not all(isinstance(value, str) and value for value in first) or len(set(first)) < len(first) or not body:

@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from choline_data.adapters.reading.table_foot import doubtful_total, foot_of
 from choline_data.adapters.reading.table_head import (
     Doubt,
     TableHead,
-    foot_of,
     has_texts_over_numbers,
     head_of,
     is_number,
@@ -115,7 +115,7 @@ def _unquoted(token: str) -> str:
 def with_foot(dialect: Dialect, text: str, *, ask: bool) -> Dialect:
     """Returns the dialect, completed by the lines at the end that are no rows. `text` is the whole file.
 
-    With `ask`, a second table in the file is a doubt.
+    With `ask`, a second table in the file is a doubt, and so is a row of totals that does not add up.
     """
     text = text.replace("\r", "\n") if dialect.returns else text
     if dialect.delimiter == " " or len(dialect.names) < 2:
@@ -127,6 +127,11 @@ def with_foot(dialect: Dialect, text: str, *, ask: bool) -> Dialect:
         doubt = _SECOND.format(second + dialect.skip)
         dialect = replace(dialect, doubt=doubt, choices=(str(dialect.above + 1) if dialect.header else "none",))
     foot = foot_of(way.rows, TableHead(dialect.names, 0))
+    total = doubtful_total(way.rows, TableHead(dialect.names, 0), foot) if ask and not dialect.doubt else None
+    if total is not None:
+        line = way.starts[total[0]] + dialect.skip + 1
+        doubt = f"line {line}: {total[1]}"
+        dialect = replace(dialect, doubt=doubt, choices=(str(dialect.above + 1) if dialect.header else "none",))
     return replace(dialect, foot=tuple((way.starts[row] + dialect.skip, reason) for row, reason in foot))
 
 

@@ -1,4 +1,4 @@
-"""Finds the header of a table among its first rows, and the rows that are no data: titles, units, types, notes, totals.
+"""Finds the header of a table among its first rows, and the rows that are no data: titles, units, types.
 
 A question that the rows leave open is a `Doubt`. Its choices are the rows that may be the header.
 """
@@ -23,10 +23,6 @@ _ORANGE_TYPES = frozenset({"continuous", "discrete", "string", "time", "text", "
 _ORANGE_FLAGS = re.compile(r"(class|meta|ignore|skip|weight|i|m|c|w|[\w-]+=\S*)( [\w-]+=\S*)*$")
 _LONG = 80  # a name of a column is rarely longer
 _PROSE = 40
-_TOTAL = re.compile(r"\W*(grand[ _]|sub[ _]?)?(total|sum|totals|mean|average|overall)\b", re.IGNORECASE)
-_NOTE = re.compile(
-    r"\W*(source|sources|note|notes|total|legend|footnote|copyright|data as of|last updated)\b|[*†‡#]", re.I
-)
 # words of which the names of columns consist
 # fmt: off
 _COLUMN_WORDS = frozenset({
@@ -308,42 +304,3 @@ def _shape(cell: str) -> str:
 def _cased_shape(cell: str) -> str:
     """As `_shape`, with `A` for each run of capitals."""
     return re.sub(r"[a-z]+", "a", re.sub(r"[A-Z]+", "A", re.sub(r"\d+", "9", cell.strip())))
-
-
-def foot_of(rows: Sequence[Row], head: TableHead) -> list[tuple[int, str]]:
-    """Returns (row, reason) of the rows at the end of a whole table that are no data: notes, and a row of totals."""
-    width = len(head.names)
-    body = rows[head.skip :]
-    foot: list[tuple[int, str]] = []
-    while width > 2 and len(body) > MIN_ALIKE and _is_note(body[-1], body[:MIN_ALIKE], width):
-        foot.append((head.skip + len(body) - 1, "a note below the table"))
-        body = body[:-1]
-    if len(body) > MIN_ALIKE and _is_total(body):
-        foot.append((head.skip + len(body) - 1, "a total of the rows above it"))
-    return foot[::-1]
-
-
-def _is_note(row: Row, others: Sequence[Row], width: int) -> bool:
-    if not (filled(row) == 1 and len(row) == width and row[0].strip()) or is_number(row[0]):
-        return False
-    full = all(filled(other) > 1 for other in others)
-    numeric = all(is_number(other[0]) for other in others if other)
-    return full and (numeric or bool(_NOTE.match(row[0])))
-
-
-def _is_total(body: Sequence[Row]) -> bool:
-    """Whether the last row is named a total or a mean, and its numbers are those of the rows above it."""
-    last, above = body[-1], body[:-1]
-    word = next((cell for cell in last if cell.strip()), "")
-    if not _TOTAL.match(word):
-        return False
-    checked = 0
-    for at, cell in enumerate(last):
-        if not is_number(cell):
-            continue
-        values = [float(row[at]) for row in above if at < len(row) and is_number(row[at])]
-        whole, limit = sum(values), 0.01 * max(abs(float(cell)), 1e-9)
-        if not values or min(abs(whole - float(cell)), abs(whole / len(values) - float(cell))) > limit:
-            return False
-        checked += 1
-    return checked > 0

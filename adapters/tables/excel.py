@@ -71,7 +71,9 @@ class Excel:
             [pa.RecordBatch.from_arrays([c for _, c in fields], schema=pa.schema([f for f, _ in fields]))], shard, start
         )
         if table.foot and start <= len(table.rows) + len(table.foot):
-            rejects = (Reject(shard.origin, len(table.rows) + at, why) for at, why in enumerate(table.foot))
+            rejects = (
+                Reject(shard.origin, len(table.rows) + at, why, fault=False) for at, why in enumerate(table.foot)
+            )
             nothing = pa.RecordBatch.from_arrays([], names=[])
             yield SourceChunk(nothing, np.empty(0, np.int64), tuple(r for r in rejects if r.row >= start))
 

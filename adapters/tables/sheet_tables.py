@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from choline_data.adapters.reading import table_options
+from choline_data.adapters.reading.table_foot import doubtful_total, foot_of
 from choline_data.adapters.reading.table_head import (
     TableHead,
     by_place,
     filled,
-    foot_of,
     has_texts_over_numbers,
     head_of,
     named,
@@ -68,6 +68,10 @@ def table_of(rows: Sequence[Numbered], header: str, name: str, where: str) -> Sh
         _ask(rows, head, texts, where)
         _refuse_several(rows, texts, head, where)
     foot = [] if stated else foot_of(texts, head)
+    total = None if stated else doubtful_total(texts, head, foot)
+    if total is not None:
+        choices = [str(rows[head.at].number) if head.header else "none"]
+        raise table_options.header_needed(where, f"row {rows[total[0]].number}: {total[1]}", choices, lines=False)
     end = foot[0][0] if foot else len(rows)
     body = [row.cells for row in rows[head.skip : end]]
     return SheetTable(head.names, body, head.texts, [f"row {rows[at].number}: {why}" for at, why in foot])

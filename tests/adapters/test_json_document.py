@@ -50,6 +50,24 @@ class TestContract(AdapterContract):
             {"columns": ["a", "b"], "index": [0, 1], "data": [[1, "x"], [2, "y"]]},
             [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}],
         ),
+        ([["name", "age"], ["Ann", 3], ["Bob", 4]], [{"name": "Ann", "age": 3}, {"name": "Bob", "age": 4}]),
+        ([["Ann", 3], ["Bob", 4]], [{"column_0": "Ann", "column_1": 3}, {"column_0": "Bob", "column_1": 4}]),
+        ({"fields": ["a", "b"], "rows": [[1, "x"], [2, "y"]]}, [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}]),
+        (
+            {"meta": {"view": {"columns": [{"name": "a"}, {"name": "b"}]}}, "data": [[1, "x"], [2, "y"]]},
+            [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}],
+        ),
+        (
+            {"table": {"columnNames": ["a", "b"], "columnTypes": ["int", "str"], "rows": [[1, "x"], [2, "y"]]}},
+            [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}],
+        ),
+        (
+            {
+                "head": {"vars": ["a", "b"]},
+                "results": {"bindings": [{"a": {"type": "uri", "value": "u"}}, {"b": {"value": "v"}}]},
+            },
+            [{"a": "u"}, {"b": "v"}],
+        ),
         ({"title": "t", "meta": {"n": 1}}, [{"title": "t", "meta": {"n": 1}}]),
         ({"xs": [{"a": 1}], "ys": [{"b": 1}]}, [{"xs": [{"a": 1}], "ys": [{"b": 1}]}]),
     ],
