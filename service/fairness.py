@@ -78,30 +78,37 @@ class ReaderConnection:
 class FairShare:
     """One stream's account: `at` counts its bytes, once for each stream of its connection.
 
-    A stream is slow while its reader delays it, and for some time after.
+    A stream is slow while its reader delays it, and for some time after. `rate` is the number of bytes per second in the
+    last message that the reader delayed.
     """
 
-    __slots__ = ("at", "connection", "proven", "slow_until")
+    __slots__ = ("at", "connection", "proven", "rate", "slow_until")
 
     def __init__(self, connection: ReaderConnection | None = None, *, proven: bool = True) -> None:
         self.connection = connection or ReaderConnection()
         self.at = 0
         self.slow_until = 0.0
+        self.rate = inf
         self.proven = proven  # whether its reader has taken enough bytes so far that other streams wait for its writes
 
     def slow(self, now: float) -> bool:
         """Whether the next write of this stream may take long."""
         return not self.proven or now < self.slow_until
 
+    def takes(self, seconds: float, now: float) -> float:
+        """Returns about how many bytes the reader of a proven stream takes in `seconds`. Infinite if the stream is not slow."""
+        return self.rate * seconds if now < self.slow_until else inf
+
 
 class Turn:
     """The right to run one write. It is given back after the write, or earlier if the write takes long; only once."""
 
-    __slots__ = ("_held", "_loop", "_share", "_since", "_timer", "_turns")
+    __slots__ = ("_held", "_loop", "_share", "_since", "_size", "_timer", "_turns")
 
-    def __init__(self, turns: Turns, share: FairShare) -> None:
+    def __init__(self, turns: Turns, share: FairShare, size: int) -> None:
         self._turns = turns
         self._share = share
+        self._size = size
         self._held = True
         self._loop = asyncio.get_running_loop()
         self._since = self._loop.time()
@@ -138,6 +145,7 @@ class Turn:
         self._turns.written = now = self._loop.time()
         if now - self._since >= PATIENCE:
             self._share.slow_until = now + min(MEMORY * (now - self._since), LONGEST)
+            self._share.rate = self._size / (now - self._since)
         self._give_back()
 
 
@@ -168,7 +176,7 @@ class Turns:
         if self._free and not self._waiting:
             self._at = start
             self._free -= 1
-            return Turn(self, share)
+            return Turn(self, share, size)
         granted = asyncio.get_running_loop().create_future()
         heappush(self._waiting, (start, next(self._order), granted))
         try:
@@ -177,7 +185,7 @@ class Turns:
             if granted.done() and not granted.cancelled():
                 self.free()
             raise
-        return Turn(self, share)
+        return Turn(self, share, size)
 
     def free(self) -> None:
         """Ends a turn. The next turn goes to the waiting stream that has sent the fewest bytes."""

@@ -23,6 +23,7 @@ from choline_data.service.limits import reached
 from choline_data.service.opened import Gathered, Opened
 
 PROOF_BYTES = 1 << 20  # Other streams wait for the writes of a reader only after it has taken this many bytes.
+READ_SECONDS = 0.25  # A slow reader gets messages that it takes in about this time.
 
 Write = Callable[[bytes], Awaitable[object]]
 
@@ -85,14 +86,14 @@ class Reading:
         return Cursor(self._opened.digest, position if length is None else min(position, length)).encode()
 
     def _size(self) -> int:
-        """Returns the size of the next message in bytes. It is small at first and for a slow reader, because the message stays in
-        memory until it is read. All streams together may have `unread_bytes` of unread messages in memory.
+        """Returns the size of the next message in bytes. It is small at first, because the message stays in memory until it is
+        read. A slow reader gets as much as it takes in READ_SECONDS. All streams together may have `unread_bytes` of unread
+        messages in memory.
         """
         calls = self._calls
-        if self._share.proven and self._share.slow(asyncio.get_running_loop().time()):
-            return min(self._target, MIN_MESSAGE)
         room = calls.limits.unread // calls.open_streams if calls.unread > calls.limits.unread // 2 else self._target
-        return min(self._target, max(MIN_MESSAGE, min(self._taken // 4, room)))
+        takes = self._share.takes(READ_SECONDS, asyncio.get_running_loop().time())
+        return min(self._target, max(MIN_MESSAGE, int(min(self._taken // 4, room, takes))))
 
     def _next_stop(self, index: int) -> int:
         rows = min(self._opened.rows_a_message(self._size()), most_rows(self._lane))

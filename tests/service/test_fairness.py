@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Coroutine
+from math import inf
 from typing import Any, TypeVar
 
 from choline_data.service.fairness import (
@@ -109,6 +110,20 @@ def test_a_stream_that_is_late_is_slow_for_many_times_as_long():
         return waiting, share.slow(loop.time() + 5 * PATIENCE), share.slow(loop.time() + 60)
 
     assert in_own_time(run()) == (True, True, False)
+
+
+def test_a_slow_reader_takes_as_many_bytes_a_second_as_of_its_last_delayed_message():
+    async def taken_after(delay: float) -> float:
+        turns, share = Turns(1), FairShare()
+        turn = await turns.take(share, SIZE)
+        await asyncio.sleep(delay)
+        turn.done()
+        return share.takes(0.25, asyncio.get_running_loop().time())
+
+    assert in_own_time(taken_after(PATIENCE / 2)) == inf
+    assert in_own_time(taken_after(PATIENCE + IDLE)) > 4 * SIZE  # a reader that only had to wait for a processor
+    assert in_own_time(taken_after(1.0)) == SIZE / 4
+    assert in_own_time(taken_after(16.0)) == SIZE / 64
 
 
 def test_a_stream_that_goes_while_it_waits_leaves_its_turn_to_the_next():
