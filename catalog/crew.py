@@ -91,7 +91,7 @@ def _check_ended(process: ForkServerProcess, note: Any) -> None:
     process.join()
     if process.exitcode:
         if -process.exitcode in apart.CRASHES:
-            raise apart.crash_error(-process.exitcode, apart.noted(note))
+            raise apart.crash_error(-process.exitcode, apart.name_in_note(note))
         how = f"signal {-process.exitcode}" if process.exitcode < 0 else f"exit code {process.exitcode}"
         raise UnavailableError(
             f"A worker process ended before its work was done ({how}). Nothing was published.",

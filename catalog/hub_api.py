@@ -75,9 +75,9 @@ def _file(entry: Any) -> HubFile:
 
 
 def gated(name: str) -> PermissionDeniedError:
-    """Returns the error for a dataset whose owner asks for accepted terms."""
+    """Returns the error for a gated dataset: the user must accept the terms of its owner."""
     return PermissionDeniedError(
-        f"{name} is gated: its owner asks for accepted terms.",
+        f"{name} is gated: you must accept the terms of its owner.",
         remedy="Open its page and accept them, then `hf auth login`.",
     )
 
@@ -95,7 +95,7 @@ def hub_error(name: str, revision: str, error: Exception) -> CholineDataError:
         return SourceNotFoundError(f"{name} has no revision {revision!r}.", remedy="Leave --revision out.")
     if isinstance(error, hub.RepositoryNotFoundError):
         return SourceNotFoundError(
-            f"{name} is neither a local path nor a dataset of the hub that you may see.",
+            f"{name} is neither a local path nor a dataset of the hub that you can read.",
             remedy="Check the spelling; for a private one run `hf auth login`.",
         )
     if isinstance(error, hub.HFValidationError):

@@ -30,7 +30,7 @@ from choline_data.errors import (
 )
 from choline_data.places.downloads import persistently
 from choline_data.places.locations import check_location, filesystem, is_url, redacted
-from choline_data.places.web_files import asked_pin
+from choline_data.places.web_files import request_pin
 
 MAX_FILES = 2_000_000
 MAX_BRACES = 100_000
@@ -312,7 +312,7 @@ def _web_files(path: str) -> dict[str, dict[str, Any]]:
     files: dict[str, dict[str, Any]] = {}
     for name in expanded(path):
         place = urldefrag(name).url
-        pin = persistently(place, partial(asked_pin, place))
+        pin = persistently(place, partial(request_pin, place))
         files[place] = {"size": pin.size, "etag": pin.etag, "place": pin.on(place)}
     return files
 

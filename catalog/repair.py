@@ -29,7 +29,15 @@ from choline_data.store.object_names import account_name, manifest_name, rejects
 from choline_data.store.open_revision import open_revision
 from choline_data.store.revision import Revision
 from choline_data.store.sealed import BrokenSealError
-from choline_data.store.snapshots import HEAD, Catalog, Entry, copy_name, decoded, encoded, snapshot_name
+from choline_data.store.snapshots import (
+    HEAD,
+    Catalog,
+    Entry,
+    copy_name,
+    decode_snapshot,
+    encode_snapshot,
+    snapshot_name,
+)
 from choline_data.upkeep.check import check, check_catalog
 
 _FROM_SOURCE = {"data", "manifest", "rejects", "files", "source"}
@@ -85,7 +93,7 @@ def _repair_catalog(home: Home, report: Report, out: Repaired) -> None:
             out.done.append((fault.file, "put back from its copy" if fault.kind == "catalog" else "written again"))
             continue
         before, entries = _before(home, number)
-        raw = encoded(number, entries, lost=True)
+        raw = encode_snapshot(number, entries, lost=True)
         home.put(place, raw)
         home.put(copy, raw)
         out.done.append(
@@ -103,7 +111,7 @@ def _content(home: Home, number: int) -> Callable[[str], bytes | None]:
         """Returns the object's bytes if they are a valid copy of the snapshot, otherwise None."""
         try:
             raw = home.read(name)
-            decoded(number, raw)
+            decode_snapshot(number, raw)
         except (SourceNotFoundError, BrokenSealError):
             return None
         return raw
@@ -116,7 +124,7 @@ def _before(home: Home, number: int) -> tuple[int, dict[str, Entry]]:
         for name in (snapshot_name(earlier), copy_name(earlier)):
             raw = _content(home, earlier)(name)
             if raw is not None:
-                return earlier, decoded(earlier, raw)
+                return earlier, decode_snapshot(earlier, raw)
     return 0, {}
 
 

@@ -53,13 +53,13 @@ def job_name(plan: IngestPlan, units: Sequence[Unit]) -> str:
 
 def encode_result(name: str, result: UnitResult) -> bytes:
     """Returns a unit's result as sealed JSON, for the object `name`."""
-    return sealing.sealed_json(name, asdict(result))
+    return sealing.seal_json(name, asdict(result))
 
 
 def decode_result(name: str, raw: bytes) -> UnitResult:
     """Decodes the result that `encode_result` wrote. Raises DamagedStoreError if its seal is broken."""
     try:
-        body = sealing.unsealed_json(name, raw, before=b'{"number":')
+        body = sealing.unseal_json(name, raw, before=b'{"number":')
     except sealing.BrokenSealError as error:
         raise DamagedStoreError(f"The result {name} is damaged.", remedy="Run the command again.") from error
     return UnitResult(

@@ -34,7 +34,7 @@ from choline_data.service.metrics import ServerMetrics
 from choline_data.service.opened import Opened
 from choline_data.service.run_claims import RunClaims
 from choline_data.store import Entry
-from choline_data.store.derived import Derived
+from choline_data.store.derived import DerivedQuota
 from choline_data.store.faults import naming
 from choline_data.store.id_index import index_name, rows_of
 from choline_data.tokens.allowed import Allowed
@@ -54,7 +54,7 @@ class Calls:
     ) -> None:
         self.home = home
         self.limits = limits
-        home.derived = Derived(limits.derived_bytes, limits.derived_files, limits.request_tokens, wait=MAKING_WAIT)
+        home.derived = DerivedQuota(limits.derived_bytes, limits.derived_files, limits.request_tokens, wait=MAKING_WAIT)
         self.metrics = ServerMetrics()
         self.engine = Engine(home, limits, self.metrics)
         self.tokenizers = self.engine.store.tokenizers = Allowed.of(tokenizers)

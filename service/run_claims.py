@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Awaitable, Callable
 
 from choline_data.errors import UnavailableError
-from choline_data.places.claims import Claims, Held, RunClaim
+from choline_data.places.claims import Claims, HeldClaim, RunClaim
 from choline_data.places.home import Home
 from choline_data.service.limits import Limits
 from choline_data.v1 import firehose_pb2 as pb
@@ -40,7 +40,7 @@ class RunClaims:
             self._claims = Claims(self._own.name)
         return self._claims
 
-    async def take(self, claim: RunClaim | None, owner: str, alive: Callable[[], Awaitable[None]]) -> Held | None:
+    async def take(self, claim: RunClaim | None, owner: str, alive: Callable[[], Awaitable[None]]) -> HeldClaim | None:
         """Acquires the claim; returns None if `claim` is None.
 
         Waits up to `claim_wait` seconds for another claimant to release it, then raises RankTakenError. `alive` is awaited
@@ -71,7 +71,7 @@ class RunClaims:
             now = loop.time()
             if now >= until:
                 if not busy:
-                    raise claim.taken()
+                    raise claim.taken_error()
                 raise UnavailableError(
                     "The folder `claims` of the home stays locked.",
                     remedy="End the process that holds the lock. It seems to be stopped.",
@@ -82,7 +82,7 @@ class RunClaims:
             await asyncio.sleep(min(look, until - now))
             look = min(look * 2, _LONGEST_LOOK)
 
-    def leave(self, held: Held | None, *, sent_away: bool) -> None:
+    def leave(self, held: HeldClaim | None, *, sent_away: bool) -> None:
         """Releases the claim.
 
         If the server sent the reader away, the claim is kept for KEPT_SECONDS, so that this reader can come back.

@@ -13,7 +13,7 @@ from choline_data.errors import InvalidOptionError, LimitError, UnavailableError
 from choline_data.mix import resolve_mix
 from choline_data.places.home import Home
 from choline_data.store import derived, open_revision
-from choline_data.store.derived import Derived, Item, collectable, items, remove
+from choline_data.store.derived import DerivedQuota, Item, collectable, items, remove
 from choline_data.store.id_index import index_name, rows_of, size_of
 from choline_data.store.leases import GC, Lease
 from choline_data.store.windows import Store
@@ -60,7 +60,7 @@ def test_selections_stay_within_the_quota_and_the_least_lately_used_go(shelf):
     for number, item in enumerate(listed):
         aged(shelf.home, item, 1000 - number)
     kept = listed[0]
-    shelf.home.derived = Derived(limit=sum(item.size for item in listed))
+    shelf.home.derived = DerivedQuota(limit=sum(item.size for item in listed))
     shelf.home.derived.mark(shelf.home, kept.name)  # the one that was used first is used again
     selected_rows(shelf.home, web, WHERE.format(40))
     left = items(shelf.home)
@@ -72,7 +72,7 @@ def test_selections_stay_within_the_quota_and_the_least_lately_used_go(shelf):
 
 def test_many_small_selections_stay_within_the_number_of_files(shelf):
     web = opened(shelf.home, shelf.add("web", TEXTS))
-    shelf.home.derived = Derived(files=20)
+    shelf.home.derived = DerivedQuota(files=20)
     for number in range(60):
         selected_rows(shelf.home, web, WHERE.format(number))
     assert 15 <= len(items(shelf.home)) <= 20
@@ -82,7 +82,7 @@ def test_what_is_above_the_whole_quota_is_made_each_time(shelf):
     entry = shelf.add("web", TEXTS)
     web = opened(shelf.home, entry)
     ids = eighth_id(web)
-    shelf.home.derived = Derived(limit=100)
+    shelf.home.derived = DerivedQuota(limit=100)
     assert (
         selected_rows(shelf.home, web, WHERE.format(20)).tolist()
         == selected_rows(shelf.home, web, WHERE.format(20)).tolist()
@@ -110,7 +110,7 @@ def test_tokens_of_a_request_are_evicted_and_made_again_and_those_of_the_command
     rows = before.read(0, before.length)
     (item,) = items(shelf.home)
     assert item.mapped and item.name.endswith("/meta.json") and item.files[-1].endswith("/on-request")
-    shelf.home.derived = Derived(limit=1)
+    shelf.home.derived = DerivedQuota(limit=1)
     assert derived.of(shelf.home).room(shelf.home, 1) is False  # in use just now
     aged(shelf.home, item, derived.MAPPED_SECONDS + 1)
     assert derived.of(shelf.home).room(shelf.home, 1) is True
@@ -195,14 +195,14 @@ def test_a_stream_says_what_it_holds(shelf):
 
 def test_a_dataset_above_what_is_tokenized_on_request_says_the_command(shelf):
     shelf.add("web", TEXTS)
-    shelf.home.derived = Derived(tokens=10)
+    shelf.home.derived = DerivedQuota(tokens=10)
     with pytest.raises(InvalidOptionError, match="choline-data tokenize web"):
         token_stream(shelf.home)
 
 
 def test_who_would_wait_too_long_for_another_making_is_sent_away(shelf):
     shelf.add("web", TEXTS)
-    shelf.home.derived = Derived(wait=0.01)
+    shelf.home.derived = DerivedQuota(wait=0.01)
     with shelf.home.derived.making("Tokens"), pytest.raises(UnavailableError, match="being made"):
         token_stream(shelf.home)
     assert token_stream(shelf.home).length
@@ -217,7 +217,7 @@ def test_gc_collects_what_is_of_no_revision_and_what_is_above_the_quota(shelf):
     of_code = [item.name for item in collectable(shelf.home, {web.revision})]
     assert len(of_code) == 1 and code.revision in of_code[0]
     assert collectable(shelf.home, {web.revision, code.revision}) == []
-    shelf.home.derived = Derived(limit=3 * items(shelf.home)[0].size)
+    shelf.home.derived = DerivedQuota(limit=3 * items(shelf.home)[0].size)
     gone = collectable(shelf.home, {web.revision, code.revision})
     assert [item.name for item in gone] == names(shelf.home)[: len(gone)] and len(gone) == 2
 
@@ -261,13 +261,13 @@ def test_on_an_object_store_the_last_use_is_an_object_beside(shelf):
     try:
         rows = [selected_rows(shelf.home, web, WHERE.format(n)).tolist() for n in range(10)]
         listed = names(shelf.home)
-        shelf.home.derived = Derived(limit=sum(item.size for item in items(shelf.home)))
+        shelf.home.derived = DerivedQuota(limit=sum(item.size for item in items(shelf.home)))
         shelf.home.derived.mark(shelf.home, listed[0])  # used again, after all others
         assert shelf.home.names("used") == [f"used/{listed[0]}"]
         selected_rows(shelf.home, web, WHERE.format(11))
         assert listed[0] in names(shelf.home) and listed[1] not in names(shelf.home)
         assert [selected_rows(shelf.home, web, WHERE.format(n)).tolist() for n in range(10)] == rows
-        shelf.home.derived = Derived()
+        shelf.home.derived = DerivedQuota()
         shelf.home.derived.mark(shelf.home, listed[0])
         shelf.home.remove(listed[0])
         assert any(item.files == (f"used/{listed[0]}",) for item in collectable(shelf.home, {web.revision}))
@@ -277,10 +277,10 @@ def test_on_an_object_store_the_last_use_is_an_object_beside(shelf):
 
 def test_a_request_does_not_wait_for_gc_as_long_as_a_command_does(shelf):
     shelf.add("web", TEXTS)
-    shelf.home.derived = Derived(wait=0.01)
+    shelf.home.derived = DerivedQuota(wait=0.01)
     gc = Lease(shelf.home, GC, "gc")
     try:
-        with pytest.raises(UnavailableError, match="gc has been at work"):
+        with pytest.raises(UnavailableError, match="gc has been running"):
             token_stream(shelf.home)
     finally:
         gc.release()

@@ -28,7 +28,7 @@ def test_numbers_booleans_and_nulls_are_read() -> None:
 
 
 def test_a_repeated_key_names_the_line() -> None:
-    with pytest.raises(SourceFormatError, match=r"card\.yaml:2: holds the key 'name' twice"):
+    with pytest.raises(SourceFormatError, match=r"card\.yaml:2: contains the key 'name' twice"):
         safe_load("name: a\nname: b\n", "card.yaml")
 
 

@@ -49,7 +49,7 @@ class Claimed:
 
     def chunks(self, lane: Lane, index: int, count: int | None) -> Iterator[Chunk]:
         """Yields the lane's samples. Raises RankTakenError if another reader of the home holds the claim."""
-        with self._claims.held(self._claim):
+        with self._claims.hold(self._claim):
             yield from self._reader.chunks(lane, index, count)
 
     def received_bytes(self, rows: int) -> int:

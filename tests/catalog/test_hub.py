@@ -242,7 +242,7 @@ def test_what_the_hub_refuses_is_said_in_one_line(hub, name, kind, words):
 
 
 def test_a_gated_dataset_says_so(hub, tmp_path):
-    with pytest.raises(PermissionDeniedError, match=r"o/gated@.* is gated: its owner asks for accepted terms"):
+    with pytest.raises(PermissionDeniedError, match=r"o/gated@.* is gated: you must accept the terms of its owner"):
         prepare(Home(tmp_path / "home"), "o/gated")
 
 

@@ -110,7 +110,7 @@ def test_a_file_that_came_short_is_damaged_where_it_says_its_length(tmp_path, we
 @pytest.mark.parametrize(
     ("later", "kind", "words"),
     [
-        (_lines()[:100], UnavailableError, "less than it had before"),
+        (_lines()[:100], UnavailableError, "fewer bytes than for an earlier request"),
         (b"another content", SourceDamagedError, "has changed since it was listed"),
     ],
 )

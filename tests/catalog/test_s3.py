@@ -18,7 +18,7 @@ from choline_data.client import FirehoseDataset
 from choline_data.errors import AlreadyExistsError, SourceNotFoundError, UnavailableError
 from choline_data.places.home import Home
 from choline_data.store import Catalog, open_revision
-from choline_data.store.derived import Derived, items
+from choline_data.store.derived import DerivedQuota, items
 from choline_data.where.selection import selected_rows
 
 TEXTS = [f"A line number {number} with words in it." for number in range(900)]
@@ -140,7 +140,7 @@ def test_what_requests_leave_in_a_home_on_s3_has_a_quota(bucket: Any):
     rows = [selected_rows(shelf.home, web, f"len(text) > {number}").tolist() for number in range(6)]
     first = items(shelf.home)[0]
     mine = Home("s3://shelf/home")  # of another host
-    mine.derived = Derived(limit=sum(item.size for item in items(mine)))
+    mine.derived = DerivedQuota(limit=sum(item.size for item in items(mine)))
     time.sleep(1.1)  # a bucket tells times of use by the second
     mine.derived.mark(mine, first.name)
     selected_rows(mine, web, "len(text) > 30")

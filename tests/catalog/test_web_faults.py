@@ -155,7 +155,7 @@ def test_a_server_whose_ranges_are_wrong_is_read_forward(tmp_path, serve):
         first, end = handler.span()
         handler.send(206, LINES[: end - first], Content_Range=f"bytes 0-{end - first - 1}/{len(LINES)}")
 
-    with downloads.opened(serve(behave).url()) as file:
+    with downloads.open_remote(serve(behave).url()) as file:
         file.seek(500_000)
         assert file.read() == LINES[500_000:]
 
@@ -242,7 +242,7 @@ def test_an_empty_file_of_a_server_is_empty(serve):
     def behave(handler: _Answers, number: int) -> None:
         handler.send(416, b"", Content_Range="bytes */0")
 
-    with downloads.opened(serve(behave).url()) as file:
+    with downloads.open_remote(serve(behave).url()) as file:
         assert file.read() == b""
 
 

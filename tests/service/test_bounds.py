@@ -279,7 +279,7 @@ def test_work_is_bounded_where_somebody_waits_for_it_and_not_in_a_process_of_its
     with Work({"where_work": 10}, lambda: False).under_way():
         allow("where_work", 10, "A where")
         allow("packed_pieces", 1e30, "An index")
-        with pytest.raises(RequestTooLargeError, match=r"A where: 11, above the limit of 10") as caught:
+        with pytest.raises(RequestTooLargeError, match=r"A where: 11, but the limit is 10") as caught:
             allow("where_work", 11, "A where")
     assert caught.value.metadata["setting"] == "where_work"
     allow("where_work", 11, "A where")

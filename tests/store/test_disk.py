@@ -51,7 +51,7 @@ def test_a_write_that_fails_is_an_error_with_its_place_and_leaves_nothing(tmp_pa
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO])
 def test_each_refusal_has_a_remedy_and_the_object_within_the_home(tmp_path, number):
     home = Home(tmp_path)
-    with pytest.raises(HomeError, match=os.strerror(number)) as raised, home.writing(home.staged()):
+    with pytest.raises(HomeError, match=os.strerror(number)) as raised, home.writing(home.new_staging_path()):
         raise OSError(number, os.strerror(number))
     assert raised.value.metadata["errno"] == errno.errorcode[number]
     assert raised.value.metadata["path"].startswith("staging/")

@@ -24,7 +24,7 @@ from choline_data.errors import (
 )
 from choline_data.places.home import Home
 from choline_data.store import Catalog, leases, open_revision
-from choline_data.store.derived import Derived
+from choline_data.store.derived import DerivedQuota
 from choline_data.store.leases import DEAD_SECONDS, GC, Lease, check_published, check_written, writing
 from choline_data.store.retention import pin, pins, unpin
 from choline_data.tokens.token_store import tokenize
@@ -81,7 +81,7 @@ def test_a_writer_that_was_killed_is_known_at_once_on_its_own_host(shelf, number
     script = (
         "import os, sys; from choline_data.places.home import Home; from choline_data.store.leases import writing\n"
         "with writing(Home(sys.argv[1]), 'add web') as held:\n"
-        "    open(held.staged(), 'w').close(); print('at work', flush=True); sys.stdin.read()"
+        "    open(held.new_staging_path(), 'w').close(); print('at work', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
         [sys.executable, "-c", script, shelf.home.location], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -116,7 +116,7 @@ def test_a_writer_that_begins_while_gc_is_at_work_waits_for_its_end(shelf, caplo
 
 def test_a_writer_does_not_wait_for_ever(shelf):
     gc = Lease(shelf.home, GC, "gc")
-    with pytest.raises(UnavailableError, match="gc has been at work"), writing(shelf.home, "add web", patience=0.0):
+    with pytest.raises(UnavailableError, match="gc has been running"), writing(shelf.home, "add web", patience=0.0):
         pass
     gc.release()
     assert shelf.home.names("leases") == []
@@ -263,7 +263,7 @@ def test_a_dry_run_deletes_nothing(shelf, numbered):
 
 def test_a_staged_file_without_a_lease_goes_when_nobody_writes_to_it(shelf, numbered):
     shelf.add("web", numbered("page", 3))
-    Path(shelf.home.staged()).touch()
+    Path(shelf.home.new_staging_path()).touch()
     (staged,) = shelf.home.names("staging")
     assert collect(shelf.home).kept["being written"].files == 1
     age(shelf.home, staged, STAGED_SECONDS + 1)
@@ -276,7 +276,7 @@ def test_gc_evicts_what_is_above_the_quota_of_derived_data(shelf, numbered):
     for number in range(4):
         selected_rows(shelf.home, revision, f"len(text) > {number}")
     assert collect(shelf.home).files == 0
-    shelf.home.derived = Derived(files=2)
+    shelf.home.derived = DerivedQuota(files=2)
     assert collect(shelf.home).files == 2
     assert len(shelf.home.names("selections")) == 2
     Catalog(shelf.home).remove("web")

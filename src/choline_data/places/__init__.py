@@ -1,1 +1,3 @@
-"""Storage locations: the home, remote files, claims on runs, and protection against unsafe or changing files."""
+"""Where data are stored: the home, remote files, and kept copies of them. Also claims on runs, and protection against
+unsafe or changing files.
+"""

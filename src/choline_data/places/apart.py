@@ -33,20 +33,20 @@ _note: Any = None
 
 
 def note_in(buffer: Any) -> None:
-    """Sets the buffer of NOTE_BYTES that `note` writes to. The buffer is shared, so that the parent can read it."""
+    """Sets the shared buffer of NOTE_BYTES that `note` writes to. The parent process reads it after a crash."""
     global _note
     _note = buffer
 
 
 def note(name: str) -> None:
-    """Records the file that this process reads now. The cost is negligible, so call it for each file that is opened."""
+    """Records the file that this process reads now. Call it for each file that is opened; the cost is negligible."""
     if _note is not None:
         raw = name.encode("utf-8", "replace")[: NOTE_BYTES - 2]
         _note[: len(raw) + 2] = len(raw).to_bytes(2, "little") + raw
 
 
-def noted(buffer: Any) -> str:
-    """Returns the file name in the buffer, redacted; "" if there is none."""
+def name_in_note(buffer: Any) -> str:
+    """Returns the file name in the buffer, without credentials; "" if there is none."""
     length = int.from_bytes(bytes(buffer[:2]), "little")
     return redacted(bytes(buffer[2 : 2 + length]).decode("utf-8", "replace"))
 
@@ -61,7 +61,7 @@ def crash_error(number: int, name: str, why: str = "") -> CholineDataError:
         )
     return SourceDamagedError(
         f"{name}: the library that reads it crashed ({how}{f': {why}' if why else ''}). Nothing was published.",
-        remedy="The file is damaged, or uses what the library cannot read: leave it out, or write it again.",
+        remedy="The file is damaged, or uses a feature that the library cannot read: leave it out, or write it again.",
     )
 
 
@@ -89,14 +89,14 @@ def run_apart(work: Callable[[], None], on_crash: Callable[[int], None] | None =
             finally:
                 note("")
             return
-        status = _awaited(child)
+        status = _wait_for(child)
         _end_as(status, child, buffer, library_output, on_crash)
 
 
 def _can_fork() -> bool:
     return (
         hasattr(os, "fork")
-        and sys.platform != "darwin"  # macOS system libraries do not support fork without exec
+        and sys.platform != "darwin"  # the system libraries of macOS do not support a fork that is not followed by exec
         and threading.active_count() == 1
         and sys.stdout is sys.__stdout__
         and sys.stderr is sys.__stderr__
@@ -111,9 +111,9 @@ def _unnamed_file() -> IO[bytes]:
 
 
 def _become_the_program(parent: int, said: IO[bytes]) -> None:
-    """Makes the child end when the parent ends, and redirects the stderr of native libraries to `said`.
+    """Makes the child end when the parent ends, and redirects the stderr of native libraries to the file `said`.
 
-    Python's own stderr stays where it was.
+    Python's own stderr stays unchanged.
     """
     import ctypes
 
@@ -126,7 +126,7 @@ def _become_the_program(parent: int, said: IO[bytes]) -> None:
     sys.stderr = open(ours, "w", buffering=1, errors="backslashreplace")  # noqa: SIM115 - for good
 
 
-def _awaited(child: int) -> int:
+def _wait_for(child: int) -> int:
     """Waits for the child and returns its exit status. Forwards termination signals to the child while it waits."""
 
     def pass_on(number: int, frame: object) -> None:
@@ -150,7 +150,7 @@ def _end_as(
     if os.WIFSIGNALED(status) and os.WTERMSIG(status) in CRASHES:
         if on_crash is not None:
             on_crash(child)
-        raise crash_error(os.WTERMSIG(status), noted(buffer), _reason(written))
+        raise crash_error(os.WTERMSIG(status), name_in_note(buffer), _reason(written))
     if os.WIFEXITED(status):
         code = os.WEXITSTATUS(status)
         if not code:  # otherwise the child has already printed its error on one line
@@ -158,7 +158,7 @@ def _end_as(
         os._exit(code)  # the child has already run the exit handlers
     number = os.WTERMSIG(status)
     if number == signal.SIGKILL:
-        reading = noted(buffer)
+        reading = name_in_note(buffer)
         where = f" while it read {one_line(reading, 200)}" if reading else ""
         os.write(2, f"Killed{where}: perhaps memory ran out. Run it again.\n".encode())
     else:
@@ -168,7 +168,9 @@ def _end_as(
 
 
 def _reason(written: bytes) -> str:
-    """Returns the first line that the library wrote before it crashed, without the source location at its start."""
+    """Returns the first line that the library wrote to stderr before it crashed, without the source location at its
+    start.
+    """
     for line in written.decode("utf-8", "replace").splitlines():
         if line.strip():
             return one_line(line.rpartition(": ")[2].strip() or line, 120)

@@ -1,8 +1,9 @@
-"""Claims: in one home, each part of a named run has at most one reader at a time.
+"""Claims: in one home, each rank or worker of a named run has at most one reader at a time.
 
 A claim is a lock on a small file in the home's folder `claims`. The operating system releases the lock when the process
-ends, for any reason. All processes that use the home see the lock: servers, and readers without a server. The file contains the
-claimant's random bytes, so that a reader that reconnects through another server recovers its own claim.
+ends, for any reason. All processes that use the home see the lock: servers, and readers without a server. The file
+contains random bytes that identify the reader, so that a reader that reconnects through another server recovers its own
+claim.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ def check_run(run: object) -> None:
 
 @dataclass(frozen=True)
 class RunClaim:
-    """The part of a run that a reader claims for itself, and the random bytes that identify the reader."""
+    """What a reader claims: a part of a named run, such as a rank, and the random bytes that identify the reader (the
+    claimant).
+    """
 
     run: str
     rank: int
@@ -58,13 +61,13 @@ class RunClaim:
                 )
         if len(self.claimant) != CLAIMANT_BYTES:
             raise InvalidOptionError(
-                f"The claimant has {len(self.claimant)} bytes.",
-                remedy=f"A claimant has {CLAIMANT_BYTES} bytes.",
+                f"The claimant id has {len(self.claimant)} bytes.",
+                remedy=f"It must have {CLAIMANT_BYTES} bytes.",
                 option="claim",
             )
 
-    def taken(self) -> RankTakenError:
-        """Returns the error for a second reader of this part."""
+    def taken_error(self) -> RankTakenError:
+        """Returns the error for a second reader of this part of the run."""
         part = f"Worker {self.worker} of rank" if self.worker else "Rank"
         return RankTakenError(
             f"{part} {self.rank} of run {self.run!r} already has a reader, which is still reading.",
@@ -79,7 +82,7 @@ class RunClaim:
         return hashlib.sha256(part).hexdigest()
 
 
-class Held:
+class HeldClaim:
     """A claim that this process holds until it calls `release` or ends."""
 
     def __init__(self, claims: Claims, path: str, file: int) -> None:
@@ -112,7 +115,7 @@ class Claims:
 
     @classmethod
     def of(cls, home: Home) -> Claims | None:
-        """Returns the claims of a home. None if the home is remote, or if its files can't be written or locked."""
+        """Returns the claims of a home. Returns None if the home is remote, or if its files can't be written or locked."""
         try:
             return cls(home.path(FOLDER)) if home.local else None
         except (OSError, ImportError):  # ImportError: Windows has no such locks
@@ -120,7 +123,9 @@ class Claims:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Holds the folder's exclusive lock during the block, for microseconds. Raises BlockingIOError if another holds it."""
+        """Context manager: holds the folder's exclusive lock. Callers hold it for microseconds. Raises BlockingIOError
+        if another process holds it.
+        """
         file = _opened(self._lock)
         try:
             _lock(file)
@@ -131,23 +136,23 @@ class Claims:
         finally:
             os.close(file)
 
-    def take(self, claim: RunClaim, owner: str = ANYONE) -> Held | None:
+    def take(self, claim: RunClaim, owner: str = ANYONE) -> HeldClaim | None:
         """Acquires the claim. Returns None if another claimant holds it; raises BlockingIOError if the folder's lock is busy.
 
         After BlockingIOError, retry at once. `owner` separates the runs of different principals.
         """
         path = os.path.join(self._folder, claim.file(owner))
         with self.alone():
-            lock, claimant = self._locked(path, claim)
+            lock, claimant = self._lock_file(path, claim)
             if lock is None and claimant == claim.claimant:
-                # The same reader holds the claim through another process, such as a server that is frozen, or that has not noticed
-                # that the reader is gone. Take the claim from that process.
+                # The same reader holds the claim through another process: a server that hangs, or that has not noticed
+                # yet that the reader disconnected. Take the claim from that process.
                 os.unlink(path)
-                lock, _ = self._locked(path, claim)
+                lock, _ = self._lock_file(path, claim)
             return lock
 
-    def _locked(self, path: str, claim: RunClaim) -> tuple[Held | None, bytes]:
-        """Locks the file for the claim. If it is locked already, returns None and the claimant that the lock is for."""
+    def _lock_file(self, path: str, claim: RunClaim) -> tuple[HeldClaim | None, bytes]:
+        """Locks the file for the claim. If another process has locked it, returns None and the id of the claimant."""
         file = _opened(path)
         try:
             _lock(file)
@@ -159,13 +164,14 @@ class Claims:
         except OSError:
             os.close(file)
             raise
-        return Held(self, path, file), claim.claimant
+        return HeldClaim(self, path, file), claim.claimant
 
     @contextmanager
-    def held(self, claim: RunClaim) -> Iterator[None]:
-        """Holds the claim during the block. Raises RankTakenError if another claimant holds it.
+    def hold(self, claim: RunClaim) -> Iterator[None]:
+        """Context manager: holds the claim. Raises RankTakenError if another claimant holds it.
 
-        Raises UnavailableError if the folder's lock stays busy for 10 seconds, and HomeError if the folder can't be written.
+        Raises UnavailableError if the folder's lock stays busy for 10 seconds, and HomeError if the folder can't be
+        written.
         """
         until = time.monotonic() + _LOCK_SECONDS
         while True:
@@ -176,13 +182,13 @@ class Claims:
                 if time.monotonic() > until:
                     raise UnavailableError(
                         "The folder `claims` of the home stays locked.",
-                        remedy="End the process that holds the lock. It seems to be stopped.",
+                        remedy="End the process that holds the lock; it seems to hang.",
                     ) from error
                 time.sleep(_LOOK_SECONDS)
             except OSError as error:
                 raise home_error(error, self._folder, FOLDER, "written") from error
         if held is None:
-            raise claim.taken()
+            raise claim.taken_error()
         try:
             yield
         finally:

@@ -1,6 +1,7 @@
 """Turns operating system errors in a home into typed errors: full disk, read-only file system, missing access right.
 
-Every function of `Home` that touches the disk runs inside `writing` or `reading`. So does each writer of a staged file.
+Every function of `Home` that uses the disk runs inside `writing` or `reading`. So does code that writes a staged file,
+which is a temporary file that gets its final name when it is complete.
 """
 
 from __future__ import annotations
@@ -79,6 +80,8 @@ def reading(location: str, name: str) -> Iterator[None]:
 
 
 def _inside(location: str, name: str) -> str:
-    """Returns the object's name within the home, also if `name` is a full path: a server must not reveal the path of its home."""
+    """Returns the object's name within the home. If `name` is a full path, removes the home's path: a server must not
+    reveal it.
+    """
     root = location.removeprefix("file://").rstrip("/") + os.sep
     return name.removeprefix(root) if name.startswith(root) else name

@@ -22,16 +22,16 @@ from choline_data.places.kept_files import kept_copy
 from choline_data.places.locations import check_location, filesystem, local_path, redacted
 from choline_data.places.pins import without_pin
 from choline_data.places.web_files import WebFile
-from choline_data.places.web_requests import LONGEST_WAIT, ShortAnswer, Stalled, is_web, log, seconds_to_wait
+from choline_data.places.web_requests import LONGEST_WAIT, ShortAnswerError, StalledError, is_web, log, seconds_to_wait
 
 WAITS = (0.1, 0.4, 1.6)  # seconds before each retry
 BUFFER_BYTES = 256 << 10
-LEAST_WAIT = 0.1  # a server may ask for a pause of 0 seconds again and again
+LEAST_WAIT = 0.1  # a server may state a pause of 0 seconds again and again
 
 T = TypeVar("T")
 
 
-def opened(location: str) -> BinaryIO:
+def open_remote(location: str) -> BinaryIO:
     """Opens a remote file for reading. The file is seekable."""
     place, _ = without_pin(location)
     raw = WebFile(location, persistently) if is_web(place) else _Remote(place)
@@ -45,10 +45,11 @@ def persistently(
     *,
     convert: Callable[[Exception], CholineDataError] | None = None,
 ) -> T:
-    """Returns the result of `ask`. Retries a temporary failure after each of `WAITS`; raises a CholineDataError otherwise.
+    """Returns the result of `ask`. Retries a temporary failure after each of the pauses `WAITS`. Raises a
+    CholineDataError for other failures.
 
-    `convert` makes the error of a failure; the default is `remote_error`. If the server says how long to wait
-    (`Retry-After`), waits that long. Such waits end after LONGEST_WAIT in total.
+    `fault` says in words what went wrong. `convert` makes the error of a failure; the default is `remote_error`. If the
+    server says how long to wait (`Retry-After`), waits that long. Such waits end after LONGEST_WAIT in total.
     """
     failures, waited = 0, 0.0
     while True:
@@ -73,7 +74,9 @@ def persistently(
 
 
 def remote_error(location: str, error: Exception, fault: str) -> CholineDataError:
-    """Converts an error of a remote file system to a CholineDataError, by the server's HTTP status if there is one."""
+    """Converts an error of a remote file system to a CholineDataError. Uses the HTTP status of the server, if the error
+    has one. `fault` says in words what went wrong.
+    """
     shown, status = redacted(location), _status(error)
     if status in (401, 403) or (not status and isinstance(error, PermissionError)):
         return PermissionDeniedError(f"{shown}: access is denied.", remedy="Log in, or give credentials for it.")
@@ -81,7 +84,7 @@ def remote_error(location: str, error: Exception, fault: str) -> CholineDataErro
         return SourceNotFoundError(f"{shown}: there is nothing at that address.", remedy="Check the address.")
     cause = error.__cause__ if isinstance(error, FileNotFoundError) and error.__cause__ is not None else error
     words = one_line(cause, 120)
-    kind = "" if isinstance(cause, Stalled | ShortAnswer) else f"{type(cause).__name__}: "
+    kind = "" if isinstance(cause, StalledError | ShortAnswerError) else f"{type(cause).__name__}: "
     why = f"the server answered {status}" if status else kind + words
     return UnavailableError(
         f"{shown} {fault} ({why}).", remedy="Check the network and try again; nothing was published."
@@ -92,7 +95,7 @@ def _status(error: BaseException | None) -> int:
     """Returns the HTTP status in an error or in its causes; 0 if there is none."""
     while error is not None:
         response = getattr(error, "response", None)
-        if isinstance(response, dict):  # botocore's
+        if isinstance(response, dict):  # a response as botocore represents it
             response = SimpleNamespace(status=response.get("ResponseMetadata", {}).get("HTTPStatusCode"))
         for holder in (error, response):
             for name in ("status", "status_code", "code"):
@@ -105,7 +108,7 @@ def _status(error: BaseException | None) -> int:
 
 
 class _Remote(io.RawIOBase):
-    """A file of an object store. The store states its size and answers ranges."""
+    """A file of an object store, which states the size of the file and supports ranged reads."""
 
     def __init__(self, location: str) -> None:
         self._location = location
@@ -119,11 +122,11 @@ class _Remote(io.RawIOBase):
         return fs.open(path, "rb")
 
     def readable(self) -> bool:
-        """Always."""
+        """Returns True."""
         return True
 
     def seekable(self) -> bool:
-        """Always."""
+        """Returns True."""
         return True
 
     def tell(self) -> int:
@@ -153,11 +156,11 @@ class _Remote(io.RawIOBase):
             self._file.seek(self._at)
             data = bytes(self._file.read(count))
         except Exception:
-            # the buffer of the open file may hold data of the failed request, so the next try opens the file again
+            # the buffer of the open file may hold data of the failed request, so the next attempt opens the file again
             self._file = None
             raise
         if not data:
-            raise EOFError("the server sent less than it had said")
+            raise EOFError("the server sent fewer bytes than it had announced")
         return data
 
     def close(self) -> None:
@@ -178,4 +181,4 @@ def open_location(location: str) -> BinaryIO:
             raise ForbiddenLocationError(f"{path} is not a regular file.", remedy="Name a file or a folder of files.")
         return os.fdopen(fd, "rb")
     local_copy = kept_copy(location)
-    return open(local_copy, "rb") if local_copy is not None else opened(location)
+    return open(local_copy, "rb") if local_copy is not None else open_remote(location)

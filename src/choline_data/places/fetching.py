@@ -1,7 +1,8 @@
-"""Downloads files whose checksums are known, 16 at a time, to the folder of kept files.
+"""Downloads files whose checksums are known to the download folder, 16 at a time.
 
-A download that was interrupted continues where it stopped. A file gets its name only after its checksum was compared, so a
-kept file is always whole. Two processes may download the same file at once: both write the same bytes to the same places.
+A download that was interrupted continues where it stopped. A file gets its final name only after its checksum was
+compared, so a file with this name is always complete. Two processes may download the same file at once: both write the
+same bytes to the same offsets.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from typing import Any, Final
 from choline_data.places.downloads import persistently
 from choline_data.places.kept_files import kept_name
 from choline_data.places.pins import FilePin, RunningChecksum, without_pin
-from choline_data.places.web_files import changed, mismatch
-from choline_data.places.web_requests import ShortAnswer, answer, body, checked, refuse_page
+from choline_data.places.web_files import changed_error, mismatch_error
+from choline_data.places.web_requests import ShortAnswerError, answer, body, check_status, refuse_page
 
 AT_ONCE: Final = 16
 _BLOCK: Final = 4 << 20
@@ -25,7 +26,7 @@ _START = re.compile(r"^bytes (\d+)-\d+/(\d+)$")
 
 
 def fetch(locations: Iterable[str]) -> None:
-    """Downloads the files that are not yet kept.
+    """Downloads those of the files that are not in the download folder yet.
 
     After the first error, each of the other downloads ends when its current file is complete.
     """
@@ -40,7 +41,7 @@ def fetch(locations: Iterable[str]) -> None:
 
 
 def drop(locations: Iterable[str]) -> None:
-    """Removes the kept files."""
+    """Removes the downloaded copies of these files."""
     for place in locations:
         name = kept_name(place)
         if name is not None:
@@ -55,12 +56,12 @@ def _fetch(location: str) -> None:
     part = target.with_suffix(".part")
     fault = "can't be downloaded"
     persistently(place, partial(_continue, place, pin, part), fault)
-    if not _is_right(part, pin):  # the partial file of an earlier process may have wrong bytes
+    if not _is_right(part, pin):  # the partial file may come from an earlier process, and may have wrong bytes
         part.unlink(missing_ok=True)
         persistently(place, partial(_continue, place, pin, part), fault)
         if not _is_right(part, pin):
             part.unlink(missing_ok=True)
-            raise mismatch(place)
+            raise mismatch_error(place)
     part.replace(target)
 
 
@@ -74,7 +75,7 @@ def _continue(place: str, pin: FilePin, part: Path) -> None:
         have = 0
     wanted = {"Range": f"bytes={have}-"} if have else {}
     with answer(place, **wanted) as response:
-        checked(place, response)
+        check_status(place, response)
         start = _start_of(place, response, pin)
         with open(part, "r+b" if part.is_file() else "wb") as file:
             file.seek(start)
@@ -84,19 +85,19 @@ def _continue(place: str, pin: FilePin, part: Path) -> None:
                     refuse_page(place, response, piece)
                 at += len(piece)
                 if at > pin.size:
-                    raise changed(place)
+                    raise changed_error(place)
                 file.write(piece)
 
 
 def _start_of(place: str, response: Any, pin: FilePin) -> int:
-    """Returns the position of the answer's first byte in the file."""
+    """Returns the offset in the file at which the body of the answer begins."""
     if response.status_code == 200:
         return 0
     span = _START.match(response.headers.get("Content-Range", ""))
     if response.status_code != 206 or span is None:
-        raise ShortAnswer(f"the server answered {response.status_code} to a request for a part")
+        raise ShortAnswerError(f"the server answered {response.status_code} to a request for a byte range")
     if int(span[2]) != pin.size:
-        raise changed(place)
+        raise changed_error(place)
     return int(span[1])
 
 

@@ -44,7 +44,7 @@ class Home:
         self.local = not is_url(self.location) or self.location.startswith("file://")
         self._root = self.location.removeprefix("file://") if self.local else ""
         self._fs: Any = None
-        self.derived: Any = None  # the quota of files that can be rebuilt: see store/derived.py
+        self.derived: Any = None  # the quota of data that can be computed again: see store/derived.py
         self.lease: Any = None  # the lease of the writer in this process that uses this `Home` object
         self.holder = ""  # the id of that lease; worker processes of the writer have it too
 
@@ -78,18 +78,20 @@ class Home:
         return True
 
     def writing(self, name: str) -> contextlib.AbstractContextManager[None]:
-        """Turns an OSError in the block into a HomeError that names the object or the staged file.
+        """Context manager: turns an OSError into a HomeError that names the object or the staged file.
 
         It is a LimitError if the process has no open file or memory left.
         """
         return writing(self.location, name)
 
     def reading(self, name: str) -> contextlib.AbstractContextManager[None]:
-        """Turns an OSError in the block into a HomeError, like `writing`, but for reads. FileNotFoundError is not converted."""
+        """Context manager: turns an OSError into a HomeError, like `writing`, but for reads. FileNotFoundError is not
+        converted.
+        """
         return reading(self.location, name)
 
     def size(self, name: str) -> int:
-        """Returns the object's size in bytes."""
+        """Returns the size of the object in bytes."""
         try:
             with self.reading(name):
                 return os.path.getsize(self.path(name)) if self.local else int(self.fs.size(self.path(name)))
@@ -97,7 +99,7 @@ class Home:
             raise SourceNotFoundError(f"The home has no {name}.", remedy="Run `choline-data repair`.") from error
 
     def read(self, name: str) -> bytes:
-        """Returns the object's content."""
+        """Returns the content of the object."""
         try:
             with self.reading(name):
                 if self.local:
@@ -123,12 +125,13 @@ class Home:
     def map(
         self, name: str, damaged: Callable[[str], DamagedStoreError], recheck: Callable[[pa.Buffer], str]
     ) -> MappedFile:
-        """Maps a local object into memory without reading it. `MappedFile` documents `damaged` and `recheck`."""
+        """Maps a local object into memory without reading it. `MappedFile` explains `damaged` and `recheck`."""
         with self.reading(name):
             return MappedFile(self.path(name), damaged=damaged, recheck=recheck)
 
     def create(self, name: str, content: bytes) -> bool:
-        """Creates the complete object. Returns False if an object with this name exists; that one stays unchanged.
+        """Creates an object with this content, all at once. Returns False if an object with this name exists; that one
+        stays unchanged.
 
         On a remote file system without conditional writes, a concurrent writer can still overwrite the object.
         """
@@ -147,7 +150,7 @@ class Home:
         return True
 
     def _created(self, name: str, content: bytes) -> bool:
-        staged = self._staged_with(content)
+        staged = self._write_staged(content)
         try:
             created = self._link(staged, name)
             reached("object.named")
@@ -168,7 +171,7 @@ class Home:
             if not self.local:
                 self.fs.pipe_file(self.path(name), content)
                 return
-            staged = self._staged_with(content)
+            staged = self._write_staged(content)
             try:
                 self._replace(staged, name)
             except BaseException:
@@ -204,8 +207,10 @@ class Home:
         """Syncs folders so that the name of a local object survives a power cut."""
         folders.settle(os.path.dirname(self.path(name)), self._root)
 
-    def staged(self) -> str:
-        """Returns a new local path for a file that is written and then passed to `adopt`. For a local home, on the home's disk."""
+    def new_staging_path(self) -> str:
+        """Returns a new local path for a temporary file. The caller writes the file and passes the path to `adopt`. For
+        a local home, the path is on the home's disk.
+        """
         folder = self._staging()
         with self.writing(folder):
             folders.make(folder, mode=0o700)
@@ -219,15 +224,15 @@ class Home:
         )
 
     def drop_staged(self, pid: int) -> None:
-        """Removes the staged files that an ended process left behind."""
+        """Removes the temporary files that an ended process left behind. `pid` is the number of that process."""
         for left in Path(self._staging()).glob(f"{pid}-*"):
             left.unlink(missing_ok=True)
 
     def adopt(self, staged: str, name: str) -> None:
-        """Stores a staged local file as the object `name`. The object appears complete or not at all.
+        """Moves a temporary local file into the home as the object `name`. The object appears complete or not at all.
 
-        If the object exists with the same content, it stays and the staged file is removed. If it exists with other
-        content, it is damaged, because the name determines the content: the staged file replaces it.
+        If the object exists with the same content, it stays and the temporary file is removed. If it exists with other
+        content, it is damaged, because the name determines the content: the temporary file replaces it.
         """
         with self.writing(name):
             same = self._same(staged, name)
@@ -250,7 +255,7 @@ class Home:
             os.unlink(staged)
 
     def _same(self, staged: str, name: str) -> bool:
-        """Whether the object exists and has the same bytes as the staged file."""
+        """Returns whether the object exists and has the same bytes as the temporary file."""
         size = os.path.getsize(staged)
         try:
             if not self.exists(name) or self.size(name) != size:
@@ -264,12 +269,12 @@ class Home:
             return False
         return True
 
-    def _staged_with(self, content: bytes) -> str:
-        """Writes and syncs a staged file with this content.
+    def _write_staged(self, content: bytes) -> str:
+        """Writes and syncs a temporary file with this content, and returns its path.
 
         Without the sync, a power cut could leave a name without its content.
         """
-        staged = self.staged()
+        staged = self.new_staging_path()
         try:
             with open(staged, "wb") as file:
                 file.write(content)
@@ -287,7 +292,7 @@ class Home:
             if not self.local:
                 self.fs.pipe_file(self.path(name), content)
                 return
-            staged = self._staged_with(content)
+            staged = self._write_staged(content)
             try:
                 folders.make(os.path.dirname(self.path(name)))
                 os.replace(staged, self.path(name))
@@ -317,7 +322,9 @@ class Home:
 
     def _files(self, folder: str) -> Iterator[str]:
         def refused(error: OSError) -> None:
-            """Raises if a folder can't be listed: `gc` and `verify` must not treat it as an empty folder."""
+            """Raises an error for a folder that can't be listed: `gc` and `verify` must not treat it as an empty
+            folder.
+            """
             if not isinstance(error, FileNotFoundError):
                 raise error
 
@@ -342,7 +349,7 @@ class Home:
                 out[name] = (stat.st_size, stat.st_mtime)
         return out
 
-    def modified(self, name: str) -> float:
+    def modified_time(self, name: str) -> float:
         """Returns the object's last write time in seconds, by the clock of the storage. Raises FileNotFoundError if it is gone."""
         with self.reading(name):
             if self.local:
@@ -351,7 +358,7 @@ class Home:
             return _written(self.fs.info(self.path(name)))
 
     def missing(self, names: Sequence[str]) -> list[str]:
-        """Returns those of these objects that do not exist. A remote folder is listed once for all of its objects."""
+        """Returns those of these objects that do not exist. Lists a remote folder only once for all its objects."""
         if self.local:
             return [name for name in names if not os.path.exists(self.path(name))]
         folders = {name.rpartition("/")[0] for name in names}
@@ -360,7 +367,7 @@ class Home:
 
 
 def _drop(staged: str) -> None:
-    """Removes a staged file and ignores OSError, so that an earlier error is the one that is reported."""
+    """Removes a temporary file. Ignores OSError, so that it does not hide the error that is being raised."""
     with contextlib.suppress(OSError):
         os.unlink(staged)
 

@@ -1,7 +1,7 @@
-"""The folder where remote files are kept while an `add` reads them.
+"""The download folder: it keeps remote files while an `add` reads them.
 
-A file is kept only if its checksum is known, so its name can be computed from its address and its pin. Every process finds it
-under this name. Deleting the folder loses nothing but time.
+A file is kept only if its checksum is known, because its name is computed from its address and its pin (size and
+checksum). So every process finds it under this name. Deleting the folder costs only the time to download again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ def kept_folder() -> Path:
 
 
 def kept_name(location: str) -> Path | None:
-    """Returns where the file is or will be kept. None if its checksum is not known."""
+    """Returns the path of the file in the download folder, whether it is there yet or not. Returns None if its checksum
+    is not known.
+    """
     _, pin = without_pin(location)
     if not pin.checksum or pin.size < 0:
         return None
@@ -31,6 +33,6 @@ def kept_name(location: str) -> Path | None:
 
 
 def kept_copy(location: str) -> Path | None:
-    """Returns the kept file, or None."""
+    """Returns the path of the downloaded file, or None if it is not there."""
     name = kept_name(location)
     return name if name is not None and name.is_file() else None

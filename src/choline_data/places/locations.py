@@ -92,5 +92,5 @@ def _options(scheme: str) -> dict[str, object]:
         return {}
     import aiohttp
 
-    # The total time of a file has no limit. The time in which the server sends nothing has one.
+    # The total time of a download has no limit. The time in which the server sends nothing has one.
     return {"client_kwargs": {"timeout": aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)}}

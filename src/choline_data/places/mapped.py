@@ -29,7 +29,7 @@ from choline_data.process.read_ahead import fetch
 T = TypeVar("T")
 _TRIES = 5
 _RESTLESS = "it keeps changing while it is read"
-_NUMBERS = itertools.count(1)  # numbers marks and rechecks in the order in which they happen
+_NUMBERS = itertools.count(1)  # numbers for marks and rechecks, in the order in which they happen
 Stamp = tuple[int, int, int, int, int]  # device, inode, size, mtime in ns, ctime in ns
 
 
@@ -67,7 +67,9 @@ class MappedFile:
 
     @property
     def lost(self) -> bool:
-        """Whether the file was found damaged. This never becomes False again. To read a repaired file, open it again."""
+        """Whether the file was found to be damaged. This never becomes False again. To read a repaired file, open it
+        again.
+        """
         return bool(self._how) or self._region.lost
 
     def replaced(self) -> bool:
@@ -133,7 +135,11 @@ def mark() -> int:
 
 
 def same(files: Iterable[MappedFile], since: int) -> bool:
-    """Whether everything read from these files since the mark is valid: no file changed or was rechecked in between."""
+    """Returns whether everything read from these files since the mark is valid: no file has changed, and none was
+    rechecked.
+
+    `since` is the number that `mark` returned before the read.
+    """
     return all(file.unchanged() and file.rechecked < since for file in files)
 
 

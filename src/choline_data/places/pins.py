@@ -30,7 +30,7 @@ class FilePin:
     charset: str = ""
 
     def on(self, location: str) -> str:
-        """Returns the location with this pin."""
+        """Returns the location with this pin as its fragment."""
         stated = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
         return location + _MARK + urlencode(stated) if stated else location
 

@@ -1,8 +1,9 @@
-"""Reads one file by HTTP, in any order, and never a part of another content.
+"""Reads one file by HTTP, in any order, and never mixes bytes of two versions of the file.
 
-The first answer pins the file: its size, ETag and Last-Modified. Each later answer must have the same values. An answer that is
-shorter than the server had promised is an error. If a server does not support ranges, the file is read from its start and kept in
-a temporary file, so that readers can seek back. A file that is read in order to its end is compared with its known checksum.
+The first answer pins the file: its size, ETag and Last-Modified. Each later answer must have the same values. An answer
+that is shorter than announced is an error. If a server does not support ranges, the file is read from its start and
+kept in a temporary file, so that readers can seek back. A file that is read in order to its end is compared with its
+known checksum.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any, Final
 from choline_data.errors import CholineDataError, SourceDamagedError, SourceTooLargeError
 from choline_data.places.locations import redacted
 from choline_data.places.pins import FilePin, RunningChecksum, without_pin
-from choline_data.places.web_requests import answer, body, checked, refuse_page
+from choline_data.places.web_requests import answer, body, check_status, refuse_page
 
 FIRST_BYTES: Final = 256 << 10
 MOST_BYTES: Final = 8 << 20
@@ -29,14 +30,14 @@ _RANGE = re.compile(r"^bytes (\d+)-(\d+)/(\d+|\*)$")
 _REFUSES_HEAD = frozenset({400, 401, 403, 405, 406, 500, 501})
 
 
-def changed(location: str) -> SourceDamagedError:
-    """Returns the error for a file whose content is no longer the one that was listed."""
+def changed_error(location: str) -> SourceDamagedError:
+    """Returns the error for a file whose content has changed since it was listed."""
     return SourceDamagedError(
         f"{redacted(location)} has changed since it was listed.", remedy="Add it again; nothing was published."
     )
 
 
-def mismatch(location: str) -> SourceDamagedError:
+def mismatch_error(location: str) -> SourceDamagedError:
     """Returns the error for a file whose checksum is not the known one."""
     return SourceDamagedError(
         f"{redacted(location)}: its content does not have the checksum that the hub states.",
@@ -44,8 +45,8 @@ def mismatch(location: str) -> SourceDamagedError:
     )
 
 
-def stated_pin(response: Any) -> FilePin:
-    """Reads from an answer the size and the validators of the whole file."""
+def pin_of_answer(response: Any) -> FilePin:
+    """Returns the size and the validators (ETag, Last-Modified) of the whole file, as an answer states them."""
     headers = response.headers
     span = _RANGE.match(headers.get("Content-Range", ""))
     total = span[3] if span else headers.get("Content-Length", "") if response.status_code == 200 else ""
@@ -58,30 +59,30 @@ def stated_pin(response: Any) -> FilePin:
 
 
 def _charset(content_type: str) -> str:
-    """Returns the charset that a `Content-Type` states, or ""."""
+    """Returns the charset in a `Content-Type` header, or ""."""
     header = Message()
     header["Content-Type"] = content_type
     return header.get_content_charset("")
 
 
-def asked_pin(location: str) -> FilePin:
+def request_pin(location: str) -> FilePin:
     """Requests the size and the validators of a file from the server, without the content."""
     with answer(location, "HEAD") as response:
         if response.status_code not in _REFUSES_HEAD:
-            return stated_pin(checked(location, response))
+            return pin_of_answer(check_status(location, response))
     with answer(location, Range="bytes=0-0") as response:
         if response.status_code == 416:  # the file is empty
             return FilePin(0)
-        return stated_pin(checked(location, response))
+        return pin_of_answer(check_status(location, response))
 
 
-def together(location: str, known: FilePin, seen: FilePin) -> FilePin:
-    """Combines two pins of one file: the values of `known`, and those of `seen` where `known` has none. Raises an error
-    if they differ.
+def combine_pins(location: str, known: FilePin, seen: FilePin) -> FilePin:
+    """Combines two pins of one file. A value of `known` has priority over the same value of `seen`. Raises an error if
+    they differ.
     """
     pairs = ((known.etag, seen.etag), (known.modified, seen.modified))
     if any(a and b and a != b for a, b in pairs) or (known.size >= 0 and seen.size >= 0 and known.size != seen.size):
-        raise changed(location)
+        raise changed_error(location)
     return replace(
         known,
         size=max(known.size, seen.size),
@@ -92,7 +93,7 @@ def together(location: str, known: FilePin, seen: FilePin) -> FilePin:
 
 
 class WebFile(io.RawIOBase):
-    """A file that HTTP serves. `persistently` repeats a request that failed for the moment."""
+    """A file that is read by HTTP. Requests that fail temporarily are repeated (see `persistently`)."""
 
     def __init__(self, location: str, persistently: Callable[..., Any]) -> None:
         self._location, self._pin = without_pin(location)
@@ -101,18 +102,18 @@ class WebFile(io.RawIOBase):
         self._block = b""
         self._block_at = 0
         self._span = FIRST_BYTES
-        self._checked = 0  # bytes from the start that the checksum covers
+        self._checked = 0  # how many bytes, from the start, the running checksum has covered so far
         self._sum = RunningChecksum(self._pin)
         self._forward: ForwardFile | None = None
         if not self._location.startswith("hf://"):
-            self._pin = self._together(persistently(self._location, lambda: asked_pin(self._location)))
+            self._pin = self._together(persistently(self._location, lambda: request_pin(self._location)))
 
     def readable(self) -> bool:
-        """Always."""
+        """Returns True."""
         return True
 
     def seekable(self) -> bool:
-        """Always."""
+        """Returns True."""
         return True
 
     def tell(self) -> int:
@@ -158,19 +159,19 @@ class WebFile(io.RawIOBase):
         try:
             self._request(at)
         except Exception:
-            self._span = FIRST_BYTES  # some servers cut long answers, but send short ones whole
+            self._span = FIRST_BYTES  # some servers truncate long answers, but send short ones complete
             raise
 
     def _request(self, at: int) -> None:
         last = at + self._span - 1
         with answer(self._location, Range=f"bytes={at}-{last}") as response:
-            checked(self._location, response)
+            check_status(self._location, response)
             if response.status_code == 416:
                 self._pin = self._together(FilePin(at))
                 self._block, self._block_at = b"", at
                 return
             if not self._location.startswith("hf://"):
-                self._pin = self._together(stated_pin(response))
+                self._pin = self._together(pin_of_answer(response))
             span = _RANGE.match(response.headers.get("Content-Range", ""))
             if response.status_code != 206 or span is None or int(span[1]) != at:
                 self._forward = ForwardFile(self._location, self._pin, self._repeated)
@@ -180,22 +181,24 @@ class WebFile(io.RawIOBase):
             size = int(span[2]) - at + 1
             data = b"".join(body(self._location, response, size))
             if len(data) != size:
-                raise EOFError(f"the server sent {len(data):,} bytes, not the {size:,} that it had said")
+                raise EOFError(f"the server sent {len(data):,} bytes, not the {size:,} that it had announced")
             if at == 0:
                 refuse_page(self._location, response, data)
         self._block, self._block_at = data, at
 
     def _together(self, seen: FilePin) -> FilePin:
-        return together(self._location, self._pin, seen)
+        return combine_pins(self._location, self._pin, seen)
 
     def _check(self) -> None:
-        """Extends the checksum if this block is the next one. Compares it at the end of the file."""
+        """Adds this block to the running checksum, if it follows the last added block. Compares the checksum at the end
+        of the file.
+        """
         if self._block_at != self._checked:
             return
         self._sum.add(self._block)
         self._checked += len(self._block)
         if self._checked == self._pin.size and not self._sum.matches():
-            raise mismatch(self._location)
+            raise mismatch_error(self._location)
 
     def close(self) -> None:
         """Closes the connection and removes the temporary file."""
@@ -261,24 +264,24 @@ class ForwardFile:
         self._have += len(piece)
         self._sum.add(piece)
         if self._ended and not self._sum.matches():
-            raise mismatch(self._location)
+            raise mismatch_error(self._location)
 
     def _start(self) -> None:
-        """Sends the request, and passes over the bytes that are already kept."""
+        """Sends the request. Skips the bytes that the temporary file already has."""
         response = self._open.enter_context(answer(self._location))
-        checked(self._location, response)
-        seen = stated_pin(response)
-        self._pin = together(self._location, self._pin, seen)
+        check_status(self._location, response)
+        seen = pin_of_answer(response)
+        self._pin = combine_pins(self._location, self._pin, seen)
         self._pieces = body(self._location, response, seen.size if seen.size >= 0 else None)
         passed = 0
         while passed < self._have:
             piece = next(self._pieces, b"")
             if not piece:
-                raise EOFError("the server sent less than it had before")
+                raise EOFError("the server sent fewer bytes than for an earlier request")
             self._kept.seek(passed)
             again = self._kept.read(min(len(piece), self._have - passed))
             if piece[: len(again)] != again:
-                raise changed(self._location)
+                raise changed_error(self._location)
             passed += len(piece)
             if passed > self._have:
                 self._keep(piece[len(again) :])

@@ -40,16 +40,16 @@ _PAGE = re.compile(rb"^\s*(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html)[\s>]", re.
 _TITLE = re.compile(rb"<title[^>]*>\s*(.{0,300}?)\s*</title>", re.IGNORECASE | re.DOTALL)
 
 
-class Stalled(OSError):
-    """The server has sent nothing, or almost nothing, for SILENT_SECONDS."""
+class StalledError(OSError):
+    """The error if a server has sent nothing, or almost nothing, for SILENT_SECONDS."""
 
 
-class ShortAnswer(EOFError):
-    """The body of an answer is shorter than the server had said."""
+class ShortAnswerError(EOFError):
+    """The error if the body of an answer is shorter than the server had announced."""
 
 
 def is_web(location: str) -> bool:
-    """Whether this module requests the location: an HTTP URL, or a file of a hub dataset at a revision."""
+    """Returns whether this module can request the location: an HTTP URL, or a file of a hub dataset at a revision."""
     return location.lower().startswith(("http://", "https://")) or _HUB_FILE.match(location) is not None
 
 
@@ -60,7 +60,7 @@ def hub_endpoint() -> str:
 
 def request_of(location: str) -> tuple[str, dict[str, str]]:
     """Returns the URL of a location, and the headers that its server needs."""
-    headers = {"Accept-Encoding": "identity"}  # a compressed answer has another length and another ETag
+    headers = {"Accept-Encoding": "identity"}  # a compressed answer would have another length and another ETag
     hub = _HUB_FILE.match(location)
     if hub is None:
         return location, headers
@@ -87,7 +87,7 @@ def _session_of(process: int) -> Any:
 
 @contextmanager
 def answer(location: str, method: str = "GET", **headers: str) -> Iterator[Any]:
-    """Provides the server's answer to one request, which may be an error. The body is not read yet."""
+    """Context manager: sends one request and gives the server's answer, whatever its status. The body is not read yet."""
     url, own = request_of(location)
     session = _session_of(os.getpid())  # a forked process must not use the sockets of its parent
     import requests
@@ -102,40 +102,42 @@ def answer(location: str, method: str = "GET", **headers: str) -> Iterator[Any]:
             timeout=(CONNECT_SECONDS, SILENT_SECONDS),
         )
     except requests.Timeout as error:
-        raise _stalled(location) from error
+        raise _stalled_error(location) from error
     with response:
         yield response
 
 
-def checked(location: str, response: Any) -> Any:
-    """Returns the response. Raises an error if its status is one."""
+def check_status(location: str, response: Any) -> Any:
+    """Returns the response. Raises an error if its status is an error."""
     if response.status_code >= 400 and response.status_code != 416:
-        stated = stated_error(location, response)
+        stated = error_in_answer(location, response)
         if stated is not None:
             raise stated
         response.raise_for_status()
     return response
 
 
-def stated_error(location: str, response: Any) -> CholineDataError | None:
-    """Returns the error that the server names in its answer, or None if it only gives a status."""
+def error_in_answer(location: str, response: Any) -> CholineDataError | None:
+    """Returns an error made from the error code that the hub puts into its answer. Returns None if the answer only has
+    a status.
+    """
     status, code = response.status_code, response.headers.get("X-Error-Code", "")
     shown = redacted(location)
     if code == "GatedRepo":
         return PermissionDeniedError(
-            f"{shown} is gated: its owner asks for accepted terms.",
+            f"{shown} is gated: you must accept the terms of its owner.",
             remedy="Open the page of the dataset and accept them, then `hf auth login`.",
         )
     if code == "RepoNotFound":
         return SourceNotFoundError(
-            f"{shown}: the hub has no such dataset that you may see.",
-            remedy="Check the spelling; for a private one run `hf auth login`.",
+            f"{shown}: the hub has no such dataset, or you have no access to it.",
+            remedy="Check the spelling; for a private dataset, run `hf auth login`.",
         )
     if code in ("EntryNotFound", "RevisionNotFound"):
         return SourceNotFoundError(f"{shown}: there is nothing at that address.", remedy="Check the address.")
     if status in (401, 403, 410) and _is_signed(response.url):
         return PermissionDeniedError(
-            f"{shown}: the link has expired.", remedy="Signed links hold for a short time; ask for a new one."
+            f"{shown}: the link has expired.", remedy="Signed links are valid for a short time; get a new one."
         )
     return None
 
@@ -168,9 +170,9 @@ def body(location: str, response: Any, size: int | None) -> Iterator[bytes]:
         try:
             piece = response.raw.read1(PIECE_BYTES)
         except ReadTimeoutError as error:
-            raise _stalled(location) from error
+            raise _stalled_error(location) from error
         except HTTPError as error:
-            raise ShortAnswer(f"the connection broke after {received:,} bytes") from error
+            raise ShortAnswerError(f"the connection broke after {received:,} bytes") from error
         if not piece:
             break
         received += len(piece)
@@ -179,18 +181,20 @@ def body(location: str, response: Any, size: int | None) -> Iterator[bytes]:
         if received - before >= LEAST_BYTES:
             since, before = now, received
         elif now - since > SILENT_SECONDS:
-            raise _stalled(location)
+            raise _stalled_error(location)
     if size is not None and received < size:
-        raise ShortAnswer(f"the server sent less than it had said: {received:,} of {size:,} bytes")
+        raise ShortAnswerError(f"the server sent fewer bytes than announced: {received:,} of {size:,} bytes")
 
 
-def _stalled(location: str) -> Stalled:
+def _stalled_error(location: str) -> StalledError:
     log.warning("%s: the server has sent nothing for %.0f seconds.", redacted(location), SILENT_SECONDS)
-    return Stalled(f"the server has sent nothing for {SILENT_SECONDS:.0f} seconds")
+    return StalledError(f"the server has sent nothing for {SILENT_SECONDS:.0f} seconds")
 
 
 def refuse_page(location: str, response: Any, head: bytes) -> None:
-    """Raises SourceFormatError if the answer is an HTML page although the address names a file of data."""
+    """Raises SourceFormatError if the answer is an HTML page, but the name of the file says that it is data. `head` is
+    the start of the body.
+    """
     stated = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     path = urlsplit(location).path
     if not _DATA.search(path) or not (_PAGE.match(head) or (stated == "text/html" and head.lstrip()[:1] == b"<")):
@@ -198,6 +202,6 @@ def refuse_page(location: str, response: Any, head: bytes) -> None:
     title = _TITLE.search(head)
     words = f" ({one_line(title[1].decode('utf-8', 'replace'), 80)!r})" if title else ""
     raise SourceFormatError(
-        f"{redacted(location)}: the server sent an HTML page{words} in place of the file.",
-        remedy="Open the address in a browser: the page says why, such as a login or a viewer; name the file's own link.",
+        f"{redacted(location)}: the server sent an HTML page{words} instead of the file.",
+        remedy="Open the address in a browser: it may be a login page or a viewer. Give the direct link to the file.",
     )

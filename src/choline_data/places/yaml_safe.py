@@ -94,11 +94,15 @@ def _not_yaml(error: Exception, where: str) -> SourceFormatError:
     mark = getattr(error, "problem_mark", None)
     line = f"{where}:{mark.line + 1}" if mark is not None else where
     problem = getattr(error, "problem", None) or error
-    return SourceFormatError(f"{line}: not YAML ({one_line(problem, 120)}).", remedy="Mend the file.")
+    return SourceFormatError(f"{line}: not YAML ({one_line(problem, 120)}).", remedy="Correct the file.")
 
 
 def _check(node: yaml.Node, where: str, sizes: dict[int, int], above: tuple[int, ...]) -> int:
-    """Returns the number of nodes under `node`, itself included, with its aliases expanded. Raises for anything that is refused."""
+    """Returns the number of nodes under `node`, including itself, with aliases expanded. Raises an error for any YAML
+    feature that is not allowed.
+
+    `sizes` holds the results for nodes that were checked before, and `above` the ids of the parent nodes.
+    """
     if id(node) in above:
         raise _refused(node, where, "an alias that contains itself")
     if id(node) in sizes:
@@ -131,8 +135,8 @@ def _check(node: yaml.Node, where: str, sizes: dict[int, int], above: tuple[int,
 
 def _refused(node: yaml.Node, where: str, what: str) -> SourceFormatError:
     return SourceFormatError(
-        f"{where}:{node.start_mark.line + 1}: holds {what}.",
-        remedy="Only plain YAML data is read; change that line.",
+        f"{where}:{node.start_mark.line + 1}: contains {what}.",
+        remedy="Only plain YAML data is accepted; change that line.",
     )
 
 

@@ -24,9 +24,8 @@ SUPPORTED = sys.platform == "linux" and sys.maxsize > 1 << 32
 _SA_SIGINFO, _MAP_FIXED = 0x4, 0x10
 _SIG_DFL, _SIG_IGN = 0, 1
 _CODE_AT, _ADDRESS_AT = 8, 16  # byte offsets of si_code and si_addr in siginfo_t, on 64-bit Linux
-# The largest number of successive signals that are passed to the previous handler: for a fault at one address, and
-# for a signal without an address. The number is limited because the previous handler may send the signal back to
-# ours.
+# The largest number of successive signals that are passed to the previous handler: for a fault at one address, and for
+# a signal without an address. There is a limit because the previous handler may send the signal back to this one.
 _MOST_FAULTS, _MOST_SENT = 100, 1
 
 _HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
@@ -47,7 +46,7 @@ class Region:
     """A mapped buffer whose pages may disappear. `buffer` is the same memory; it keeps the region registered while in use."""
 
     def __init__(self, inner: pa.Buffer) -> None:
-        self._inner = inner  # unmapped when this reference is dropped, which is after `__del__`
+        self._inner = inner  # the memory is unmapped when this last reference is dropped, which happens after `__del__`
         self.start, self.size = inner.address, inner.size
         self.lost = False
         _REGIONS[self.start] = weakref.ref(self)
@@ -83,7 +82,7 @@ class _Guard:
         self._now = _Action()
         self._look = (signal.SIGBUS, None, ctypes.addressof(self._now))
         self._before, self._default = _Action(), _Action()
-        self._passed_on = (0, 0)  # the address of the last signal that was passed on, and how often in a row
+        self._passed_on = (0, 0)  # the address of the last signal that was passed on, and how many times in a row
 
     def install(self) -> None:
         """Installs the handler, unless it is the current one, and remembers the handler that it replaces."""
@@ -97,14 +96,17 @@ class _Guard:
 
     def _caught(self, number: int, info: int, context: int) -> None:
         address = 0
-        if ctypes.c_int.from_address(info + _CODE_AT).value > 0:  # from the kernel, not from kill() or raise()
+        # positive codes come from the kernel, not from kill() or raise()
+        if ctypes.c_int.from_address(info + _CODE_AT).value > 0:
             address = ctypes.c_void_p.from_address(info + _ADDRESS_AT).value or 0
-            if self._covered(address):
+            if self._replace_lost_region(address):
                 return
         self._pass_on(number, info, context, address)
 
-    def _covered(self, address: int) -> bool:
-        """Whether the address is in one of our regions. If so, marks the region as lost and maps zeros over it."""
+    def _replace_lost_region(self, address: int) -> bool:
+        """Returns whether the address is in a registered region. If so, marks the region as lost and maps zeros over
+        it.
+        """
         for start, known in list(_REGIONS.items()):
             region = known()
             if region is None or not start <= address < start + region.size + -region.size % mmap.PAGESIZE:
@@ -125,7 +127,8 @@ class _Guard:
         if (before.handler or 0) in (_SIG_DFL, _SIG_IGN) or times > (_MOST_FAULTS if address else _MOST_SENT):
             self._sigaction(number, ctypes.addressof(self._default), None)
             if not address:
-                signal.raise_signal(number)  # delivered when this handler returns; a fault repeats by itself
+                # delivered when this handler returns; a fault of the hardware happens again by itself
+                signal.raise_signal(number)
         else:
             ctypes.cast(before.handler, _HANDLER)(number, info, context)
 

@@ -1,4 +1,4 @@
-"""Named points at which a test kills this process, as a power failure or the system's out-of-memory killer would.
+"""Named points in the code at which a test can kill this process, as a power failure or the out-of-memory killer would.
 
 With `CHOLINE_FAULT_POINT=snapshot.created`, the process gets SIGKILL when it reaches that point. With
 `snapshot.created:3`, it gets SIGKILL at the third time. The points lie between the changes that `add`, `rm`, `gc` and
@@ -46,6 +46,6 @@ _passed = itertools.count(1)
 
 
 def reached(point: FaultPoint) -> None:
-    """Kills this process if the environment names this point."""
+    """Call this at a fault point. Kills this process if the environment variable names the point."""
     if point == _POINT and next(_passed) == int(_TIME or 1):
         os.kill(os.getpid(), signal.SIGKILL)

@@ -30,9 +30,10 @@ class Pages:
 
     def __init__(self) -> None:
         self._watched: dict[int, weakref.ref[pa.Buffer]] = {}
-        self._most: int | None = None  # bytes of the whole process
-        self._least = 0  # bytes of pages that are not worth releasing
-        self._others = self._others_first = 0  # bytes in pages of other files, such as libraries
+        self._most: int | None = None  # limit in bytes for the whole process; None for no limit
+        self._least = 0  # if fewer bytes of pages are in memory, they are not released
+        # resident bytes of other files, such as libraries: now, and when the limit was set
+        self._others = self._others_first = 0
         self._statm = -1
         self._lock = threading.Lock()
         self.times = 0  # how often pages were released
@@ -45,10 +46,11 @@ class Pages:
         return mapped
 
     def bound(self, most: int, least: int) -> None:
-        """Limits this process, but not its forked children, to `most` resident bytes, as far as pages can be released.
+        """Limits the resident memory of this process, but not of its forked children, to `most` bytes, as far as pages
+        can be released.
 
-        Up to `least` bytes of pages are always kept. Otherwise a process that needs more than `most` for other things would
-        release its pages after each read.
+        Up to `least` bytes of pages are always kept. Otherwise a process that needs more than `most` for other things
+        would release its pages after each read.
         """
         if not os.path.exists(_STATM):
             return
@@ -66,7 +68,7 @@ class Pages:
         return int(whole) * _PAGE, int(files) * _PAGE
 
     def look(self) -> None:
-        """Releases pages if the process exceeds its limit. Cheap enough to call after every block or batch that is read."""
+        """Releases pages if the process exceeds its limit. Fast enough to call after every block or batch that is read."""
         if self._most is None:
             return
         whole, files = self.resident()

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from functools import cache
 
 _PAGE = mmap.PAGESIZE
-_LOOKED = 16  # number of spans, among many, whose pages are looked for in memory
+_LOOKED = 16  # if there are many spans, so many of them are tested for being in memory
 WILLNEED = 3  # MADV_WILLNEED: the kernel begins to read the pages, and does not wait for them
 DONTNEED = (
     4  # MADV_DONTNEED: the process gives up the pages; a page of a file is read from the file again when it is used
@@ -40,9 +40,9 @@ def advise(address: int, size: int, advice: int) -> None:
 
 
 def in_memory(address: int, size: int) -> bool:
-    """Whether all pages of these bytes of a mapped file are in memory.
+    """Returns whether all pages of these bytes of a mapped file are in memory.
 
-    Linux answers True for a file that this process may not write, whatever the truth is.
+    For a file that this process may not write, Linux always answers True.
     """
     library = _library()
     if library is None or not size:
@@ -55,9 +55,10 @@ def in_memory(address: int, size: int) -> bool:
 
 
 def fetch(spans: Iterable[tuple[int, int]], *, look: bool) -> None:
-    """Asks for these (address, size) of mapped files. `look` skips a span that is in memory, which takes a quarter of the time.
+    """Asks the kernel to read these spans (address, size) of mapped files. With `look`, spans that are in memory are
+    skipped; this test takes a quarter of the time of a request.
 
-    If there are many spans and a sample of them is in memory, none is asked for.
+    If there are many spans and a sample of them is in memory, nothing is requested.
     """
     ordered = sorted(spans)  # in ascending order, which disks read fastest
     if look and len(ordered) > _LOOKED and all(in_memory(*span) for span in ordered[:: len(ordered) // _LOOKED]):

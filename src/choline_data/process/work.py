@@ -1,4 +1,4 @@
-"""Work for a request: the server can limit it, slow it down and cancel it.
+"""Limits, slows down or cancels the work for a request of the server.
 
 Code that can take long calls `allow` before it begins, and `pause` between steps of a few milliseconds. A server sets a
 `Work` while it handles a request. Without a `Work`, both functions do nothing.
@@ -21,9 +21,10 @@ _CURRENT: ContextVar[Work | None] = ContextVar("choline_data_work", default=None
 
 
 class Work:
-    """The work for one request.
+    """The limits and the state of the work for one request.
 
-    `bounds` maps the settings that `allow` checks to their limits. `crowded` returns whether others are served now.
+    `bounds` maps the settings that `allow` checks to their limits. `crowded` returns whether other requests are served
+    at the moment.
     """
 
     def __init__(self, bounds: Mapping[str, float], crowded: Callable[[], bool]) -> None:
@@ -38,7 +39,7 @@ class Work:
 
     @contextmanager
     def under_way(self) -> Iterator[None]:
-        """Makes this object the current work for all code that the block calls."""
+        """Context manager: makes this object the current work for all code that the block calls."""
         token = _CURRENT.set(self)
         self._since = time.monotonic()
         try:
@@ -75,7 +76,7 @@ def allow(setting: str, amount: float, what: str, remedy: str = "") -> None:
     limit = work.bounds.get(setting) if work is not None else None
     if limit is not None and amount > limit:
         raise RequestTooLargeError(
-            f"{what}: {amount:,.0f}, above the limit of {limit:,.0f}.",
+            f"{what}: {amount:,.0f}, but the limit is {limit:,.0f}.",
             remedy=f"{remedy} Or raise --limit {setting}=… on the server.".strip(),
             setting=setting,
             limit=limit,

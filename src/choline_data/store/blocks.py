@@ -33,7 +33,7 @@ from choline_data.store.messages import Messages, Piece, cut
 _INDEX = np.dtype([("offset", "<u8"), ("length", "<u8"), ("xxh3", "<u8")])
 _MAGIC, _OLD_MAGIC = b"CHLBLK02", b"CHLBLK01"  # in the old format, the checksum does not cover the object's name
 _IOV_MAX = 1024
-WAITING_BYTES = 32 << 20  # limit for blocks that are encoded and not yet written
+WAITING_BYTES = 32 << 20  # limit in bytes for blocks that are encoded but not written yet
 
 
 def block_rows_for(row_bytes: float) -> int:
@@ -55,8 +55,8 @@ def index_name(sha256: str) -> str:
 
 
 @dataclass(frozen=True)
-class Written:
-    """A finished store file: its digest, which is its name, and its numbers of rows and bytes."""
+class WrittenFile:
+    """A complete store file: its digest, which is its name, and its numbers of rows and bytes."""
 
     sha256: str
     rows: int
@@ -64,7 +64,7 @@ class Written:
 
 
 class _Output:
-    """Writes and hashes a staged file in its own thread: sha256 of the whole file, xxh3 of each block."""
+    """Writes and hashes a temporary file in its own thread: sha256 of the whole file, xxh3 of each block."""
 
     def __init__(self, home: Home, path: str) -> None:
         self._home = home
@@ -91,7 +91,9 @@ class _Output:
         self._parts.put((parts, size, block))
 
     def end(self, then: Callable[[], None]) -> None:
-        """Ends the file without waiting: when everything is written and hashed, the thread calls `then` and closes the file."""
+        """Requests the end of the file without waiting: when everything is written and hashed, the thread calls `then`
+        and closes the file.
+        """
         self._at_end = then
         self._parts.put(None)
 
@@ -158,9 +160,9 @@ class BlockWriter:
         self._schema = schema
         self._block_rows = block_rows
         self._messages = Messages(schema, compression)
-        self._staged = home.staged()
+        self._staged = home.new_staging_path()
         self._output = _Output(home, self._staged)
-        self._blocks: list[tuple[int, int, int]] = []  # offset, bytes of the header, bytes of the body
+        self._blocks: list[tuple[int, int, int]] = []  # for each block: offset, bytes of the header, bytes of the body
         self._pending: list[Piece] = []
         self._pending_rows = 0
         self._ended = False
@@ -171,7 +173,7 @@ class BlockWriter:
     def write(self, batch: pa.RecordBatch) -> None:
         """Adds rows. Full blocks are encoded at once and queued for the file."""
         if not batch.schema.equals(self._schema):
-            raise ValueError(f"rows of another schema than the file's: {batch.schema}")
+            raise ValueError(f"the rows have another schema than the file: {batch.schema}")
         self._pending.append((batch, 0, batch.num_rows))
         self._pending_rows += batch.num_rows
         if self._pending_rows < self._block_rows:
@@ -199,7 +201,9 @@ class BlockWriter:
         self.bytes += size
 
     def end(self) -> None:
-        """Ends the file: it is finished and moved into the home in the background. If there are no rows, no file is made."""
+        """Requests the end of the file without waiting: a thread completes it and moves it into the home. If there are
+        no rows, no file is made.
+        """
         if self._ended:
             return
         if self._pending_rows:
@@ -213,13 +217,13 @@ class BlockWriter:
         self._add([ending], len(ending))
         self._output.end(self._adopt)
 
-    def close(self) -> Written | None:
+    def close(self) -> WrittenFile | None:
         """Waits until the file is in the home and synced. Without rows, returns None and leaves no file."""
         self.end()
         if not self.rows:
             return None
         self._output.wait()
-        return Written(self._digest, self.rows, self.bytes)
+        return WrittenFile(self._digest, self.rows, self.bytes)
 
     def _adopt(self) -> None:
         self._digest = self._output.sha256.hexdigest()
@@ -227,7 +231,7 @@ class BlockWriter:
         table["offset"] = [offset for offset, _, _ in self._blocks]
         table["length"] = [header + body for _, header, body in self._blocks]
         table["xxh3"] = np.array(self._output.checksums, np.uint64)
-        self._home.put(index_name(self._digest), encoded_index(self._digest, table))
+        self._home.put(index_name(self._digest), encode_index(self._digest, table))
         reached("store-file.indexed")
         self._home.adopt(self._staged, data_name(self._digest))
 
@@ -238,14 +242,18 @@ class BlockWriter:
             os.unlink(self._staged)
 
 
-def encoded_index(sha256: str, table: npt.NDArray[Any]) -> bytes:
-    """Returns the bytes of the object that holds this block index of the store file with this digest."""
+def encode_index(sha256: str, table: npt.NDArray[Any]) -> bytes:
+    """Returns the bytes of the object that holds a block index. `table` is the index, and `sha256` the digest of its
+    store file.
+    """
     content = table.tobytes()
     return _MAGIC + content + _index_check(sha256, content)
 
 
 def index_of(home: Home, sha256: str) -> bytes:
-    """Rebuilds the block index of an undamaged store file from its footer and its bytes."""
+    """Rebuilds the block index of an undamaged store file from its footer and its bytes. Returns the bytes of the
+    index.
+    """
     if not home.local:
         return _index_made(sha256, memoryview(home.read(data_name(sha256))))
     mapped = home.map(data_name(sha256), partial(_damaged, sha256), lambda _: "it was changed while it was read")
@@ -259,7 +267,7 @@ def _index_made(sha256: str, file: memoryview) -> bytes:
     table["length"] = places["header"].astype(np.int64) + places["body"]
     spans = zip(table["offset"].tolist(), table["length"].tolist(), strict=True)
     table["xxh3"] = np.array([xxhash.xxh3_64_intdigest(file[at : at + size]) for at, size in spans], np.uint64)
-    return encoded_index(sha256, table)
+    return encode_index(sha256, table)
 
 
 def _index_check(sha256: str, content: bytes) -> bytes:
@@ -273,7 +281,9 @@ def _damaged(sha256: str, how: str) -> DamagedStoreError:
 
 
 def _recheck(index: npt.NDArray[Any], checked: npt.NDArray[np.bool_], memory: pa.Buffer) -> str:
-    """Checks again the blocks that were checked before. Returns what is wrong, or "" if nothing is."""
+    """Verifies again the blocks in the mask `checked`. Returns a description of the first fault, or "" if there is
+    none.
+    """
     for block in np.flatnonzero(checked).tolist():
         offset, length, checksum = index[block].tolist()
         if xxhash.xxh3_64_intdigest(memory.slice(offset, length)) != checksum:
@@ -310,9 +320,9 @@ class BlockFile:
         return len(self._index)
 
     def check_rows(self, rows: int, block_rows: int) -> None:
-        """Raises DamagedStoreError if the number of blocks is not right for a file of `rows` rows."""
+        """Raises DamagedStoreError if a file of `rows` rows cannot have this number of blocks."""
         if not rows <= len(self._index) * block_rows < rows + block_rows:
-            raise self._damaged(f"its block index has {len(self._index)} blocks, which is not right for {rows} rows")
+            raise self._damaged(f"its block index has {len(self._index)} blocks, which does not fit {rows} rows")
 
     def _damaged(self, how: str) -> DamagedStoreError:
         return _damaged(self.sha256, how)
@@ -351,8 +361,8 @@ class BlockFile:
         """Returns, for each of these blocks of the mapped file, the null count of each node and the file offset of each
         buffer.
 
-        None if the blocks can't be read in this way: the file is not mapped or is too large for a view's offset, or a
-        block is compressed or was not written by this library.
+        Returns None if the headers of these blocks can't be read in this way: the file is not mapped or is too large
+        for the offset in a view, or a block is compressed or was not written by this library.
         """
         if self.mapped is None or self.mapped.size > BASE_LIMIT:
             return None
@@ -362,7 +372,7 @@ class BlockFile:
             self._checked_view(self.mapped, block)
         if (lengths < header.size).any() or (offsets % 8).any():
             return None
-        # every possible header of the file; only those at `offsets` are read
+        # every possible place of a header in the file; only those at `offsets` are read
         possible: npt.NDArray[Any] = np.ndarray(
             max(self.mapped.size - header.size + 1, 0), f"V{header.size}", self.mapped.buffer, strides=(1,)
         )
@@ -372,5 +382,5 @@ class BlockFile:
         nodes, spans = headers
         room = (lengths - header.size)[:, None]
         if (spans < 0).any() or (spans.sum(axis=2) > room).any() or (spans[:, :, 0] % 8).any():
-            raise self._damaged("a block has a buffer outside itself")
+            raise self._damaged("a block refers to a buffer outside of itself")
         return nodes[:, :, 1], spans[:, :, 0] + (offsets + header.size)[:, None]

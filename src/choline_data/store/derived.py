@@ -37,16 +37,18 @@ VARIABLE = "CHOLINE_DATA_DERIVED_BYTES"
 ON_REQUEST = "on-request"
 MAPPED_SECONDS = 900.0
 GC_SECONDS = 900.0
-MARK_SECONDS = 300.0  # the shortest time between two marks of the same object
-_BLIND_WRITES = 16  # the number of writes before the home is listed again
-_FULL = 0.9  # an eviction continues until this part of the quota is in use
+MARK_SECONDS = 300.0  # the shortest time between two records that an object was used
+_BLIND_WRITES = 16  # after so many writes, the home is listed again
+_FULL = 0.9  # an eviction continues until only this fraction of the quota is used
 _SINGLE = re.compile(r"(?:selections/([0-9a-f]{64})/[^/]+\.arrow|ids/([0-9a-f]{64})\.index)")
 _TOKENS = re.compile(r"tokens/([0-9a-f]{64})/([0-9a-f]+)/([^/]+)")
 
 
 @dataclass(frozen=True)
 class Item:
-    """A derived object with its files, in the order of removal. The first file is the one that readers look for."""
+    """A derived object with its files, in the order in which they are removed. The first file is the one that readers
+    look for.
+    """
 
     revision: str
     files: tuple[str, ...]
@@ -56,18 +58,18 @@ class Item:
 
     @property
     def name(self) -> str:
-        """The name of its first file."""
+        """The name of the object's first file."""
         return self.files[0]
 
 
 @dataclass
-class Derived:
-    """The quota for the derived data of a home, as one process applies it."""
+class DerivedQuota:
+    """The quota for the derived data of a home, as one process applies it. Derived data can be computed again."""
 
     limit: int = BYTES
     files: int = FILES
     tokens: int = TOKENS_BYTES
-    wait: float | None = None  # seconds to wait for another thread in `making`; None for no limit
+    wait: float | None = None  # seconds to wait for another thread that makes a large object; None for no limit
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _making: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _marked: dict[str, float] = field(default_factory=dict, repr=False)
@@ -75,13 +77,15 @@ class Derived:
     _known: tuple[int, int, int] | None = None
 
     def room(self, home: Home, size: int) -> bool:
-        """Whether `size` more bytes may be stored. Evicts the least recently used items first if that is necessary."""
+        """Returns whether `size` more bytes may be stored. Evicts the least recently used items first if that is
+        necessary.
+        """
         if size > self.limit:
             return False
         with self._lock:
             bytes_, count, writes = self._known or (0, 0, _BLIND_WRITES)
             if writes >= _BLIND_WRITES or bytes_ + size > self.limit or count + 1 > self.files:
-                left = self._trimmed(home, size)
+                left = self._evict_for(home, size)
                 bytes_, count, writes = sum(item.size for item in left), len(left), 0
             if bytes_ + size > self.limit or count + 1 > self.files:
                 self._known = None
@@ -89,7 +93,7 @@ class Derived:
             self._known = bytes_ + size, count + 1, writes + 1
         return True
 
-    def _trimmed(self, home: Home, size: int) -> list[Item]:
+    def _evict_for(self, home: Home, size: int) -> list[Item]:
         """Evicts items until there is room for `size` bytes, if possible. Returns the remaining items."""
         left = items(home)
         total = sum(item.size for item in left)
@@ -102,9 +106,9 @@ class Derived:
         return left
 
     def mark(self, home: Home, name: str) -> None:
-        """Records that a derived object is used now. Writes at most once in 300 seconds per object.
+        """Records that a derived object is used now. Writes at most once in 300 seconds for each object.
 
-        A home that is read-only, full or out of reach is not an error.
+        If the home is read-only, full or not reachable, nothing is recorded, and there is no error.
         """
         now = time.monotonic()
         if now - self._marked.get(name, -MARK_SECONDS) < MARK_SECONDS:
@@ -120,12 +124,12 @@ class Derived:
 
     @property
     def patience(self) -> float:
-        """The longest time in seconds that the making of an object waits for `gc`."""
+        """How many seconds, at most, the making of an object waits for `gc`."""
         return GC_SECONDS if self.wait is None else self.wait
 
     @contextlib.contextmanager
     def making(self, what: str) -> Iterator[None]:
-        """Holds a lock during the block, so that one thread at a time makes large objects. Raises UnavailableError
+        """Context manager: holds a lock, so that only one thread at a time makes large objects. Raises UnavailableError
         after `wait` seconds.
         """
         if not self._making.acquire(timeout=-1 if self.wait is None else self.wait):
@@ -137,7 +141,7 @@ class Derived:
 
 
 class _where_allowed:
-    """Suppresses the block's error if the home is read-only, full or out of reach. Other errors pass."""
+    """Context manager: ignores the error of a home that is read-only, full or not reachable. Other errors pass."""
 
     def __enter__(self) -> None: ...
 
@@ -145,14 +149,14 @@ class _where_allowed:
         return isinstance(error, HomeError | OSError | NotImplementedError)
 
 
-def of(home: Home) -> Derived:
+def of(home: Home) -> DerivedQuota:
     """Returns the quota of this home, set by the server or by `CHOLINE_DATA_DERIVED_BYTES`."""
     if home.derived is None:
         text = os.environ.get(VARIABLE, "")
         if text and not (text.isascii() and text.isdigit()):
             raise InvalidOptionError(f"{VARIABLE} is {text!r}.", remedy="Give a number of bytes.", option=VARIABLE)
-        home.derived = Derived(int(text) if text else BYTES)
-    quota: Derived = home.derived
+        home.derived = DerivedQuota(int(text) if text else BYTES)
+    quota: DerivedQuota = home.derived
     return quota
 
 
@@ -171,8 +175,9 @@ def room_for_tokens(home: Home, size: int) -> None:
     quota = of(home)
     if not quota.room(home, size):
         raise LimitError(
-            f"The home has no room for {size} bytes of tokens that are made on request.",
-            remedy="Run `choline-data tokenize`, whose tokens need none, or raise --limit derived_bytes=… on the server, "
+            f"The quota of the home has no room for {size} bytes of tokens that are made on request.",
+            remedy="Run `choline-data tokenize` (its tokens do not count towards the quota), or raise the quota: "
+            f"--limit derived_bytes=… on the server, "
             f"{VARIABLE} without one.",
             setting="derived_bytes",
             limit=quota.limit,
@@ -217,9 +222,9 @@ def _item(revision: str, names: list[str], found: dict[str, tuple[int, float]], 
 
 
 def above(home: Home, listed: Iterable[Item], limit: int, files: int) -> Iterator[Item]:
-    """Yields the items to remove, so that the rest has at most `limit` bytes and `files` items.
+    """Yields the items to remove, so that the remaining ones have at most `limit` bytes and `files` files.
 
-    `listed` has the least recently used items first. Recently used mapped items are never removed.
+    `listed` begins with the least recently used items. Items that may be mapped by an active stream are not removed.
     """
     left = list(listed)
     total, count = sum(item.size for item in left), len(left)
@@ -234,7 +239,7 @@ def above(home: Home, listed: Iterable[Item], limit: int, files: int) -> Iterato
 
 
 def collectable(home: Home, revisions: Collection[str]) -> list[Item]:
-    """Returns the items that `gc` removes: those of other revisions than these, and those above the quota."""
+    """Returns the items that `gc` removes: those whose revision is not in `revisions`, and those above the quota."""
     listed, quota = items(home), of(home)
     of_removed = [item for item in listed if item.revision not in revisions]
     left = [item for item in listed if item.revision in revisions]
@@ -253,9 +258,11 @@ def remove(home: Home, item: Item) -> None:
 
 
 def _now(home: Home) -> float:
-    """Returns the present time by the clock of a local home's storage, from a new file; 0 if no file can be written."""
+    """Returns the present time of the clock of a local home's disk, from the time of a new file; 0 if no file can be
+    written.
+    """
     with _where_allowed():
-        staged = home.staged()
+        staged = home.new_staging_path()
         try:
             with open(staged, "wb") as file:
                 return os.fstat(file.fileno()).st_mtime

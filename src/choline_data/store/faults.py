@@ -1,4 +1,4 @@
-"""Faults of a home: one for each damaged or missing file, with a remedy."""
+"""The list of faults of a home: one for each damaged or missing file, with a remedy."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Fault:
 
 @dataclass
 class Report:
-    """The result of a check."""
+    """The result of a check of a home: faults, notes and the datasets that were read."""
 
     faults: list[Fault] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # remarks that are not faults
@@ -55,7 +55,7 @@ class Report:
 
 @contextmanager
 def naming(dataset: str) -> Iterator[None]:
-    """Adds the dataset's name to every DamagedStoreError from the block, and to the remedy of the error."""
+    """Context manager: adds the dataset's name to the message and the remedy of every DamagedStoreError."""
     try:
         yield
     except DamagedStoreError as error:

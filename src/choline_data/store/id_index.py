@@ -1,8 +1,9 @@
-"""An index from sample ids to the rows of a revision. It is made at first use by one scan in bounded memory.
+"""An index from sample ids to the rows of a revision. It is made at its first use, by reading all ids once in bounded
+memory.
 
-The object `ids/REVISION.index` has a head of 32 bytes, a directory with 16 bytes per bucket (the end of its records, and
-their xxh3), and 24 bytes per row: id and row number, sorted by id. Ids are digests, so their first bits distribute them
-evenly over buckets of about 1,000 records. A look-up reads the directory once and then 24 KiB for an id.
+The object `ids/REVISION.index` has a head of 32 bytes, a directory with 16 bytes per bucket (the end of its records,
+and their xxh3), and 24 bytes per row: id and row number, sorted by id. Ids are digests, so their first bits distribute
+them evenly over buckets of about 1,000 records. A look-up reads the directory once, and then 24 KiB for each id.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ def index_name(revision: str) -> str:
 
 
 def rows_of(home: Home, revision: Revision, ids: Sequence[bytes]) -> RowNumbers:
-    """Returns the rows that have one of these ids, ascending. Makes the index if needed; scans if no index can be stored."""
+    """Returns the rows that have one of these ids, ascending. Makes the index if there is none. If it can't be stored,
+    reads all ids.
+    """
     name = index_name(revision.revision)
     if not home.exists(name) and not derived.kept(home, size_of(revision.rows), lambda: make(home, revision)):
         return scanned(revision, ids)
@@ -61,7 +64,7 @@ def size_of(rows: int) -> int:
 def scanned(revision: Revision, ids: Sequence[bytes]) -> RowNumbers:
     """Returns the rows that have one of these ids, ascending. Reads the id of every row."""
     wanted = _of_ids(ids)
-    parts = [part["row"][_among(part, wanted)] for part in _records(revision)]
+    parts = [part["row"][_matches(part, wanted)] for part in _records(revision)]
     return np.concatenate([np.empty(0, np.int64), *parts]).astype(np.int64)
 
 
@@ -94,7 +97,7 @@ class IdIndex:
         parts = [np.empty(0, np.int64)]
         for bucket in np.unique(wanted["high"] >> self._shift).tolist():
             part = self._bucket(bucket)
-            parts.append(part["row"][_among(part, wanted)].astype(np.int64))
+            parts.append(part["row"][_matches(part, wanted)].astype(np.int64))
         return np.sort(np.concatenate(parts))
 
     def _bucket(self, bucket: int) -> npt.NDArray[Any]:
@@ -107,7 +110,7 @@ class IdIndex:
         return np.frombuffer(raw, _RECORD)
 
     def check_all(self) -> None:
-        """Reads the whole index; DamagedStoreError if any record is damaged."""
+        """Reads the whole index. Raises DamagedStoreError if any record is damaged."""
         if len(self._directory) and int(
             self._directory["end"][-1]
         ) * _RECORD.itemsize + self._records_at != self._home.size(self._name):
@@ -129,7 +132,7 @@ def make(home: Home, revision: Revision, *, at_once: int = _AT_ONCE) -> None:
     A revision with more rows also needs 24 bytes of temporary disk space per row.
     """
     with writing(home, f"index {revision.revision[:12]}", patience=derived.of(home).patience) as leased:
-        staged = leased.staged()
+        staged = leased.new_staging_path()
         try:
             with leased.writing(staged):
                 _write(staged, revision, at_once)
@@ -167,15 +170,17 @@ def _bits(rows: int) -> int:
 
 
 def _of_ids(ids: Sequence[bytes]) -> npt.NDArray[Any]:
-    """Returns the ids as records, sorted, without duplicates. Their row numbers are 0."""
+    """Returns the ids as sorted records without duplicates. The row number of each record is 0."""
     wanted = np.zeros(len(set(ids)), _RECORD)
     halves = np.frombuffer(b"".join(sorted(set(ids))), ">u8").reshape(-1, 2)
     wanted["high"], wanted["low"] = halves[:, 0], halves[:, 1]
     return wanted
 
 
-def _among(part: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """Returns a mask of the records that have one of the wanted ids. Compares first halves, then the few matches completely."""
+def _matches(part: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Returns a mask of the records that have one of the wanted ids. Compares the first halves of the ids, and then all
+    bytes of the few matches.
+    """
     hits = np.isin(part["high"], wanted["high"])
     pairs = set(zip(wanted["high"].tolist(), wanted["low"].tolist(), strict=True))
     at = np.flatnonzero(hits)
@@ -197,7 +202,9 @@ def _records(revision: Revision) -> Iterator[npt.NDArray[Any]]:
 
 
 def _parts(revision: Revision, cut: int, folder: str) -> Iterator[npt.NDArray[Any]]:
-    """Yields the records in 2^cut parts, divided by the first bits of their ids. Only one part is in memory at a time."""
+    """Yields the records in 2^cut parts, divided by the first bits of their ids. Only one part is in memory at a time;
+    the others are in files in `folder`.
+    """
     if not cut:
         yield np.concatenate([np.empty(0, _RECORD), *_records(revision)]).astype(_RECORD)
         return

@@ -29,14 +29,16 @@ from choline_data.store.revision import Revision
 
 CACHE_BYTES = 64 << 20
 _SOURCES = 64
-_DECODING = 8  # limit for partly decoded groups, because each has an open file
+_DECODING = 8  # limit for the number of groups that are being decoded, because each has an open file
 
 # Readers are registered as entry points, so a manifest contains no import path and the store imports no adapter.
 READERS = "choline_data.in_place_readers"
 
 
 class GroupReader(Protocol):
-    """Reads the groups of a file as samples. A revision has one reader; for each file, only one thread uses it at a time."""
+    """Interface of the code that reads the groups of a file as samples. A revision has one reader; for each file, only
+    one thread uses it at a time.
+    """
 
     def check(self, file: FileInPlace) -> None:
         """Raises DamagedStoreError if the file is missing or has changed since registration."""
@@ -73,7 +75,7 @@ class _Group:
         while self._next < stop:
             batch = next(self._batches, None) if self._batches is not None else None
             if batch is None:
-                raise self._miscounted()
+                raise self._count_error()
             self._held.append((self._next, batch))
             self._next += batch.num_rows
             self.nbytes += batch.nbytes
@@ -81,7 +83,7 @@ class _Group:
                 self.nbytes -= self._held.pop(0)[1].nbytes
         if self._next >= self._rows and self._batches is not None:
             if next(self._batches, None) is not None or self._next > self._rows:
-                raise self._miscounted()
+                raise self._count_error()
             self._batches = None
         rows = []
         for at, batch in self._held:
@@ -91,20 +93,20 @@ class _Group:
         return rows
 
     def close(self) -> None:
-        """Closes its file."""
+        """Closes the file that is being decoded."""
         if self._batches is not None:
             cast(Any, self._batches).close()
             self._batches = None
 
-    def _miscounted(self) -> DamagedStoreError:
+    def _count_error(self) -> DamagedStoreError:
         return DamagedStoreError(
-            f"{self._where} does not hold the {self._rows} samples that were registered.",
+            f"{self._where} does not contain the {self._rows} samples that were registered.",
             remedy=IN_PLACE_REMEDY,
         )
 
 
 def _slice(batch: pa.RecordBatch, start: int, rows: int) -> pa.RecordBatch:
-    """Returns rows of a decoded batch. A small part is copied, because a view would keep the whole batch in memory."""
+    """Returns rows of a decoded batch. A small slice is copied, because a view would keep the whole batch in memory."""
     if rows * 2 < batch.num_rows:
         return batch.take(pa.array(np.arange(start, start + rows)))
     return batch.slice(start, rows)
@@ -129,11 +131,11 @@ class InPlaceRevision(Revision):
 
     @property
     def in_place(self) -> bool:
-        """True: the samples are in files outside the home."""
+        """Returns True: the samples are in files outside the home."""
         return True
 
     def files(self) -> list[Any]:
-        """Always empty: there are no store files. `sources` lists the original files."""
+        """Returns an empty list: there are no store files. `sources` lists the original files."""
         return []
 
     def sources(self) -> list[FileInPlace]:
@@ -166,7 +168,7 @@ class InPlaceRevision(Revision):
         )
 
     def maps(self) -> list[pa.Buffer]:
-        """Always empty: no file is mapped."""
+        """Returns an empty list: no file is mapped."""
         return []
 
     def check(self, file: FileInPlace) -> None:
@@ -176,7 +178,7 @@ class InPlaceRevision(Revision):
 
     @contextmanager
     def _with_source(self) -> Iterator[None]:
-        """Puts the revision's source into the remedy of every DamagedStoreError from the block."""
+        """Context manager: adds the location of the revision's source to the remedy of every DamagedStoreError."""
         try:
             yield
         except DamagedStoreError as error:
@@ -276,7 +278,9 @@ class InPlaceRevision(Revision):
 
 
 def check_in_place(revision: InPlaceRevision) -> Iterator[tuple[str, int, DamagedStoreError | None]]:
-    """Reads every sample of every file. Yields for each file its location, its number of groups, and the first error."""
+    """Reads every sample of every file. Yields for each file its location, its number of groups, and its first error or
+    None.
+    """
     for number, file in enumerate(revision.sources()):
         problem = None
         try:
@@ -294,7 +298,7 @@ def check_in_place(revision: InPlaceRevision) -> Iterator[tuple[str, int, Damage
 
 
 def _reader_named(name: str) -> Callable[[Sequence[str], Sequence[Any]], object]:
-    """Returns the factory of readers with this name; KeyError if no installed package registers one."""
+    """Returns the factory of readers with this name. Raises KeyError if no installed package registers one."""
     points = sorted(
         entry_points(group=READERS, name=name), key=lambda entry: not entry.value.startswith("choline_data.")
     )

@@ -46,7 +46,7 @@ def clock() -> float:
 
 @dataclass(frozen=True)
 class Holder:
-    """The holder of a lease, as the lease's content describes it."""
+    """The process that holds a lease, as the content of the lease describes it."""
 
     name: str
     what: str
@@ -54,12 +54,12 @@ class Holder:
 
     @property
     def id(self) -> str:
-        """The lease's id."""
+        """The id of the lease."""
         return self.name.rsplit("-", 1)[-1]
 
     @property
     def kind(self) -> str:
-        """WRITE or GC."""
+        """The kind of the lease: WRITE or GC."""
         return self.name.rpartition("/")[2].partition("-")[0]
 
 
@@ -81,7 +81,7 @@ class Lease:
 
     @property
     def id(self) -> str:
-        """The lease's id. It is also part of the names of the files that its holder stages."""
+        """The id of the lease. It is also part of the names of the temporary files of its holder."""
         return self.name.rsplit("-", 1)[-1]
 
     def _take(self) -> None:
@@ -98,18 +98,21 @@ class Lease:
         reached("lease.created")
 
     def _create_locked(self, name: str, body: dict[str, Any]) -> None:
-        # The file is locked before it gets its final name: without a lock its holder would seem dead.
+        # The file is locked before it gets its final name. Otherwise other processes would see it unlocked, and regard
+        # its holder as dead.
         path = self.home.path(name)
-        staged = self.home.staged()
+        staged = self.home.new_staging_path()
         file = os.open(staged, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         try:
-            if _locked(file, exclusive=True):
+            if _lock_file(file, exclusive=True):
                 body = {**body, "kernel": _kernel(), "device": os.fstat(file).st_dev}
             try:
                 os.write(file, orjson.dumps(body))
             except OSError as error:
                 if self._kind != GC or error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                    raise  # `gc` must work on a full disk, so an empty lease is enough: its name says who holds it.
+                    # `gc` must work on a full disk. An empty lease is enough for it, because the name of the lease
+                    # identifies the holder.
+                    raise
             folders.make(os.path.dirname(path))
             reached("lease.staged")
             os.rename(staged, path)
@@ -122,7 +125,7 @@ class Lease:
 
     def _keep(self) -> None:
         while not self._ended.wait(RENEW_SECONDS):
-            # The next turn of this loop tries again. `valid` shows when it is too late.
+            # If the renewal fails, the next round of this loop tries again. `valid` tells when it is too late.
             with self._lock, suppress(Exception):
                 if not self._ended.is_set():
                     self.renew()
@@ -146,11 +149,15 @@ class Lease:
 
     @property
     def valid(self) -> bool:
-        """Whether nobody can regard the holder as dead yet. False after a long pause of the process or the network."""
+        """Returns whether no other process can regard the holder as dead yet. False after a long pause of the process
+        or the network.
+        """
         return not self._lost and clock() - self._renewed < TRUST_SECONDS
 
     def secure(self) -> bool:
-        """Renews the lease. If it was lost, takes a new one and returns False: files written before may be deleted."""
+        """Renews the lease. If it was lost, takes a new lease and returns False: `gc` may have deleted the files
+        written before.
+        """
         with self._lock:
             self.renew()
             if self.valid:
@@ -166,13 +173,13 @@ class Lease:
             self.renew()
         if self.valid:
             with suppress(FileNotFoundError):
-                return self.home.modified(self.name)
-        raise self.lost()
+                return self.home.modified_time(self.name)
+        raise self.lost_error()
 
-    def lost(self) -> ConflictError:
-        """Returns the error for a holder that others may regard as dead."""
+    def lost_error(self) -> ConflictError:
+        """Returns the error for a holder that other processes may regard as dead."""
         return ConflictError(
-            f"{self._what} was paused for too long in {self.home.location}: other processes may have taken it for dead.",
+            f"{self._what} was paused for too long in {self.home.location}: other processes may have concluded that it had ended.",
             remedy="Run the same command again.",
         )
 
@@ -185,7 +192,7 @@ class Lease:
                 warned = True
             if clock() > until:
                 raise UnavailableError(
-                    f"gc has been at work in {self.home.location} for {seconds:.0f} seconds.",
+                    f"gc has been running in {self.home.location} for {seconds:.0f} seconds.",
                     remedy="Try again when it has ended. Nothing was published.",
                 )
             self._ended.wait(pause)
@@ -197,7 +204,7 @@ class Lease:
         if os.getpid() != self._process:  # In a forked child, the lease belongs to the parent.
             return
         self._thread.join()
-        with suppress(Exception):  # a lease that could not be removed counts as dead later
+        with suppress(Exception):  # a lease that could not be removed is regarded as dead later
             self._drop()
 
     def _drop(self) -> None:
@@ -213,9 +220,11 @@ class Lease:
 
 @contextmanager
 def writing(home: Home, what: str, *, patience: float = WAIT_SECONDS) -> Iterator[Home]:
-    """Yields the home for a writer: `gc` does not delete what it writes while the block runs. First waits for active `gc`s.
+    """Context manager for a writer: waits for an active `gc`, then yields the home. `gc` does not delete what the
+    writer writes inside the block.
 
-    A home that comes from an enclosing block, in this process or in its parent, already has a lease and takes no other.
+    A home that comes from an enclosing block, in this process or in its parent, already has a lease, and no second one
+    is taken. `what` names the writer in errors.
     """
     if home.holder:
         yield home
@@ -224,7 +233,7 @@ def writing(home: Home, what: str, *, patience: float = WAIT_SECONDS) -> Iterato
     try:
         lease.wait_for_gc(patience)
         leased = copy.copy(home)
-        leased.__dict__ |= home.__dict__  # copies also the attributes that pickling leaves out
+        leased.__dict__ |= home.__dict__  # also copies the attributes that pickling leaves out
         leased.lease, leased.holder = lease, lease.id
         yield leased
     finally:
@@ -232,9 +241,10 @@ def writing(home: Home, what: str, *, patience: float = WAIT_SECONDS) -> Iterato
 
 
 def check_written(home: Home, names: Sequence[str]) -> None:
-    """Raises ConflictError if one of these objects is missing. Call it right before writing a reference to them.
+    """Raises ConflictError if one of these objects is missing. Call it right before writing an object that refers to
+    them.
 
-    After a pause of minutes others may have regarded this writer as dead, and `gc` may have deleted its files.
+    After a pause of minutes, others may have regarded this writer as dead, and `gc` may have deleted its files.
     """
     if home.lease is not None:
         home.lease.secure()
@@ -248,7 +258,9 @@ def check_written(home: Home, names: Sequence[str]) -> None:
 
 
 def check_published(home: Home, names: Sequence[str]) -> None:
-    """Makes the check of `check_written` again, right after a reference was written. Does nothing if the lease is still valid."""
+    """Repeats the check of `check_written` right after an object that refers to these objects was written. Does nothing
+    if the lease is still valid.
+    """
     if home.lease is None or home.lease.valid:
         return
     home.lease.secure()
@@ -263,7 +275,7 @@ def check_published(home: Home, names: Sequence[str]) -> None:
 
 
 def others(home: Home, kind: str, own: Lease) -> list[Holder]:
-    """Returns the holders of leases of this kind that are alive, without `own`."""
+    """Returns the holders of leases of this kind that are alive, except `own`."""
     return [holder for holder, lives in look(home, own) if lives and holder.kind == kind]
 
 
@@ -290,7 +302,7 @@ def _look(home: Home, name: str, own: Lease) -> tuple[Holder, bool | None]:
             lives = _lock_is_held(home.path(name), body.get("device"))
             if lives is not None:
                 return holder, lives
-        return holder, now - home.modified(name) <= DEAD_SECONDS
+        return holder, now - home.modified_time(name) <= DEAD_SECONDS
     except (SourceNotFoundError, FileNotFoundError):
         return holder, None
 
@@ -304,8 +316,8 @@ def _kernel() -> str:
         return ""
 
 
-def _locked(file: int, *, exclusive: bool) -> bool:
-    """Locks an open file. False if another process holds the lock, or if file locks are not supported."""
+def _lock_file(file: int, *, exclusive: bool) -> bool:
+    """Locks an open file. Returns False if another process holds the lock, or if file locks are not supported."""
     try:
         import fcntl
 
@@ -316,11 +328,11 @@ def _locked(file: int, *, exclusive: bool) -> bool:
 
 
 def _lock_is_held(path: str, device: object) -> bool | None:
-    """Whether a process of this kernel holds a lock on the file; None if it can't be known through this mount."""
+    """Returns whether a process on this kernel holds a lock on the file; None if this mount does not show it."""
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         if os.fstat(file).st_dev != device:
             return None
-        return not _locked(file, exclusive=False)
+        return not _lock_file(file, exclusive=False)
     finally:
         os.close(file)

@@ -1,7 +1,7 @@
-"""The manifest of a revision: one Arrow IPC file with the list of its store files and the values common to all rows.
+"""The manifest of a revision: an Arrow IPC file with the list of its store files and the values that all rows share.
 
-A seal protects all bytes of the manifest. A manifest of an older version has no seal: it is checked when it is opened,
-by computing the revision again, which is a digest over the files and their numbers of rows.
+A seal (a checksum inside the object) protects all bytes of the manifest. A manifest of an older version has no seal.
+When it is opened, its revision is computed again from the files and their numbers of rows, and compared.
 """
 
 from __future__ import annotations
@@ -75,7 +75,9 @@ class Manifest:
 
     @cached_property
     def revision(self) -> str:
-        """The digest of the content. It is equal for equal samples in equal order, whatever source they come from."""
+        """The digest that names the revision. It is equal for equal samples in equal order, whatever source they come
+        from.
+        """
         rows = ((file.sha256, file.rows, file.split, file.config) for file in self.files)
         return _digest(self.columns, self.block_rows, self.constants, rows)
 
@@ -176,7 +178,7 @@ def _digest_of(table: pa.Table) -> str:
 
         return digest_of(table)
     if not table.schema.equals(_FILES):
-        raise ValueError("not the columns of a manifest")
+        raise ValueError("the columns are not those of a manifest")
     (raw,) = metadata.values()
     head = orjson.loads(raw)
     files = ((row["sha256"].hex(), row["rows"], row["split"], row["config"]) for row in table.to_pylist())
@@ -188,7 +190,7 @@ class AnyManifest(Protocol):
 
     @property
     def about(self) -> dict[str, Any]:
-        """How the revision was made. Not part of the digest."""
+        """How the revision was made. This is not part of the digest."""
 
     @property
     def revision(self) -> str:
@@ -209,9 +211,10 @@ def store_manifest(
     dataset: str = "",
     account: builtins.bytes = b"",
 ) -> None:
-    """Writes a manifest, its rejects and the account of a dataset into the home. Keeps what the home already has undamaged.
+    """Writes a manifest, its rejects and the account of a dataset's files into the home. Does not replace undamaged
+    objects.
 
-    Several datasets may have this revision, each from other files. So each keeps an account of its own.
+    Several datasets may have this revision, each from other files. So each has its own account.
     """
     revision = manifest.revision
     sound = _is_sealed(home, revision) and rejects_fault(home, revision) is None
@@ -249,7 +252,7 @@ def accounts_of(home: Home, revision: str) -> dict[str, str]:
 
 
 def accounts_faults(home: Home, revision: str) -> list[tuple[str, str]]:
-    """Returns (object, what is wrong with it, in words) for each account that is missing or damaged."""
+    """Returns a pair (object, description of the fault) for each account that is missing or damaged."""
     names = {account_name(revision, digest): digest for digest in accounts_of(home, revision).values()}
     faults = []
     for name, digest in names.items():
@@ -272,7 +275,7 @@ def _is_sealed(home: Home, revision: str) -> bool:
 
 
 def rejects_fault(home: Home, revision: str) -> str | None:
-    """Returns what is wrong with the revision's rejects, in words; None if they agree with the manifest."""
+    """Returns a description of the fault in the revision's rejects; None if they agree with the manifest."""
     name = rejects_name(revision)
     try:
         stated = about_of(home, revision).get(REJECTS)

@@ -111,7 +111,7 @@ def _digest(head: dict[str, Any], files: Iterable[dict[str, Any]]) -> str:
 def digest_of(table: pa.Table) -> str:
     """Returns the revision of a manifest without a seal, computed from the table."""
     if not table.schema.equals(_FILES):
-        raise ValueError("not the columns of a manifest")
+        raise ValueError("the columns are not those of a manifest")
     head = orjson.loads((table.schema.metadata or {})[IN_PLACE])
     head = {key: head[key] for key in ("schema", "columns", "block_rows", "constants", "reader", "parts")}
     return _digest(head, table.to_pylist())

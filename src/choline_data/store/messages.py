@@ -33,7 +33,7 @@ class Messages:
 
     def encode(self, pieces: Sequence[Piece]) -> Message:
         """Encodes rows from any number of batches as one message. There must be at least one row."""
-        # The additional empty batch forces a copy even for a single slice.
+        # With a second, empty batch, Arrow always copies. It does not copy a single slice.
         batch = pa.concat_batches([*(batch.slice(start, end - start) for batch, start, end in pieces), self._empty])
         return self._compressed(batch) if self._compression else message_of(batch)
 
@@ -46,8 +46,8 @@ class Messages:
         return Message(bytes(encoded[:size]), [encoded[size:]], len(encoded) - size)
 
     def ending(self, blocks: Sequence[tuple[int, int, int]]) -> bytes:
-        """Returns the end of a file with messages at these (offset, header length, body length): the end mark and
-        Arrow's footer.
+        """Returns the last bytes of a file: the end mark and Arrow's footer. `blocks` lists the messages of the file as
+        (offset, header length, body length).
         """
         sink = pa.BufferOutputStream()
         with pa.ipc.new_file(sink, self._schema) as writer:
@@ -88,7 +88,7 @@ def _blocks_in(footer: memoryview) -> int:
 
 
 def cut(pending: Sequence[Piece], rows: int) -> Iterator[list[Piece]]:
-    """Divides the pieces into runs of exactly `rows` rows. The last run may be shorter."""
+    """Divides the pieces into groups of exactly `rows` rows. The last group may be smaller."""
     run: list[Piece] = []
     missing = rows
     for batch, start, end in pending:

@@ -1,4 +1,4 @@
-"""Names of a revision's objects in the home, and the metadata key by which its manifest is known."""
+"""Names of the objects of a revision in the home, and the metadata key that identifies its manifest."""
 
 from __future__ import annotations
 
@@ -16,5 +16,7 @@ def rejects_name(revision: str) -> str:
 
 
 def account_name(revision: str, digest: str) -> str:
-    """Returns the object that holds an account of a source's files, an Arrow IPC file. `digest` is the xxh3 of its content."""
+    """Returns the name of the object that holds an account of a source's files, an Arrow IPC file. `digest` is the xxh3
+    of its content.
+    """
     return f"revisions/{revision}/files-{digest}.arrow"

@@ -13,7 +13,8 @@ def open_revision(home: Home, revision: str) -> Revision:
     table = read_manifest(home, revision)
     if IN_PLACE not in (table.schema.metadata or {}):
         return Revision(home, revision, table)
-    # Imported only here: its imports would take tens of milliseconds before the first sample of every stored dataset.
+    # Imported only here, because the import would delay the first sample of every stored dataset by tens of
+    # milliseconds.
     from choline_data.store.in_place import InPlaceRevision
 
     return InPlaceRevision(home, revision, table)

@@ -1,4 +1,4 @@
-"""The revisions that a home keeps, and why: in the catalog, pinned, or recently removed, replaced or read."""
+"""Which revisions a home keeps, and why: they are in the catalog, pinned, or recently removed, replaced or read."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def kept_revisions(home: Home, keep_days: float, now: float) -> dict[str, Reason
         ("in the catalog", ((e.revision, e.name) for e in Catalog(home).entries().values())),
         ("pinned", ((pin.revision, pin.name) for pin in pins(home))),
         (f"removed or replaced in the last {keep_days:g} days", _recent(home, keep_days, now)),
-        (f"read in the last {keep_days:g} days", _used(home, keep_days, now)),
+        (f"read in the last {keep_days:g} days", _recently_used(home, keep_days, now)),
     ):
         for revision, name in revisions:
             reasons.setdefault(revision, Reason(why, label(name, revision)))
@@ -60,7 +60,7 @@ def kept_revisions(home: Home, keep_days: float, now: float) -> dict[str, Reason
 
 
 def _recent(home: Home, keep_days: float, now: float) -> Iterator[tuple[str, str]]:
-    """Revisions in the catalog snapshots that were the newest snapshot at some time in the last `keep_days` days.
+    """Yields the revisions in all catalog snapshots that were the newest one at some time in the last `keep_days` days.
 
     A snapshot stops being the newest when the next one is written, so the write time of the next snapshot decides.
     """
@@ -82,24 +82,24 @@ def _recent(home: Home, keep_days: float, now: float) -> Iterator[tuple[str, str
                 yield name.split("/")[1], ""
 
 
-def _used(home: Home, keep_days: float, now: float) -> Iterator[tuple[str, str]]:
+def _recently_used(home: Home, keep_days: float, now: float) -> Iterator[tuple[str, str]]:
     if keep_days <= 0:
         return
     for name, (_, at) in home.listed(READ).items():
-        if now - at <= (keep_days + 1) * DAY:  # A use is recorded at most once a day, so a day is added.
+        if now - at <= (keep_days + 1) * DAY:  # a use is recorded at most once a day, so the limit is one day longer
             yield name.rpartition("/")[2], ""
 
 
 @dataclass(frozen=True)
 class Pin:
-    """A revision that is kept until it is unpinned, and its dataset."""
+    """A pin: its revision is kept until it is unpinned. Also has the name of the dataset."""
 
     name: str
     revision: str
 
     @property
     def object(self) -> str:
-        """The object in the home that represents the pin."""
+        """The name of the object in the home that represents the pin."""
         return f"{PINS}/{self.name}@{self.revision}"
 
 
@@ -114,7 +114,7 @@ def mark_read(home: Home, revisions: Iterable[str]) -> None:
         there = home.listed(READ) if not home.local else {}
         for name in wanted:
             with suppress(FileNotFoundError):
-                at = there[name][1] if name in there else home.modified(name) if home.local else 0.0
+                at = there[name][1] if name in there else home.modified_time(name) if home.local else 0.0
                 if 0 <= time.time() - at < DAY / 2:
                     continue
             if home.local:
@@ -135,7 +135,9 @@ def pins(home: Home) -> list[Pin]:
 
 
 def pin(home: Home, name: str, revision: str = "") -> Pin:
-    """Pins a revision of a dataset: the newest one, or the one whose digest begins with `revision`."""
+    """Pins a revision of a dataset. `revision` is the beginning of its digest; if it is empty, the newest revision is
+    pinned.
+    """
     check_name(name)
     with writing(home, f"pin {name}") as leased:
         new_pin = Pin(name, _one_of(name, revision, _revisions_of(leased, name)))

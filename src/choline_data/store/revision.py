@@ -66,7 +66,7 @@ class Revision:
 
     @property
     def in_place(self) -> bool:
-        """Whether the samples are in files outside the home."""
+        """Whether the samples are in files outside the home (`add --in-place`)."""
         return False
 
     @property
@@ -190,7 +190,7 @@ class Revision:
         starts = parts[:, 0] - np.array(self._starts)[files]
         blocks, lows = np.divmod(starts, self.block_rows)
         sizes = parts[:, 1] - parts[:, 0]
-        counts = -(-(lows + sizes) // self.block_rows)  # the number of blocks of each part
+        counts = -(-(lows + sizes) // self.block_rows)  # the number of blocks of each range
         if (counts > 1).any():
             begins = np.repeat(np.cumsum(counts) - counts, counts)
             number = np.arange(len(begins)) - begins
@@ -228,7 +228,8 @@ class Revision:
         if self._places is None or not len(ranges):
             return None
         files, blocks, lows, counts = self._pieces(ranges)
-        begins = np.diff(blocks, prepend=-1) | np.diff(files, prepend=-1)  # pieces of one block need its header once
+        # if several pieces are in one block, the header of the block is read once
+        begins = np.diff(blocks, prepend=-1) | np.diff(files, prepend=-1)
         first, which = np.flatnonzero(begins), np.cumsum(begins != 0) - 1
         of_file, of_block = files[first], blocks[first]
         maps: list[pa.Buffer] = []

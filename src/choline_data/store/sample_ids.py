@@ -11,7 +11,9 @@ from choline_data.schema import CONTENT_FIELDS
 
 
 def _views(column: pa.Array) -> tuple[memoryview, list[int]]:
-    """Returns the bytes of a large_string column, and the offsets of its rows in them (one more than rows)."""
+    """Returns the bytes of all values of a large_string column, and the offsets of its rows in these bytes (one more
+    than rows).
+    """
     offsets = pa.Array.from_buffers(
         pa.int64(), len(column) + 1, [None, column.buffers()[1]], offset=column.offset
     ).to_pylist()
@@ -50,7 +52,9 @@ def _flatten(value: object, parts: list[bytes]) -> None:
 
 
 def sample_ids(batch: pa.RecordBatch) -> pa.Array:
-    """Returns the id of each row, from its text, turns, media and label. If a row has none of these, from its `extra`."""
+    """Returns the id of each row: a hash of its text, turns, media and label. If a row has none of these, the hash of
+    its `extra`.
+    """
     rows = batch.num_rows
     present = [name for name in CONTENT_FIELDS if name in batch.schema.names and batch[name].null_count < rows]
     digest = xxhash.xxh3_128_digest

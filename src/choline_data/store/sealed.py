@@ -19,7 +19,7 @@ _MARK = b'"xxh3":"'
 
 
 class BrokenSealError(ValueError):
-    """The object's bytes differ from those that were sealed under this name."""
+    """The error for an object whose bytes differ from those that were sealed under this name."""
 
 
 def checksum(name: str, content: bytes) -> str:
@@ -30,12 +30,14 @@ def checksum(name: str, content: bytes) -> str:
 
 
 def sealed(name: str, encode: Callable[[str], bytes]) -> bytes:
-    """Returns the object's bytes with its checksum inside. `encode` makes the bytes and puts its argument into JSON under KEY."""
+    """Returns the bytes of an object with its checksum inside. `encode` makes the bytes; it puts its argument, the
+    checksum, into JSON under KEY.
+    """
     return encode(checksum(name, encode(_BLANK)))
 
 
 def is_intact(name: str, raw: bytes) -> bool | None:
-    """Whether the object's bytes fit its seal; None if it has no seal."""
+    """Returns whether the object's bytes match its seal; None if it has no seal."""
     at = raw.rfind(_MARK)
     if at < 0:
         return None
@@ -45,15 +47,15 @@ def is_intact(name: str, raw: bytes) -> bool | None:
     )
 
 
-def sealed_json(name: str, body: Mapping[str, Any]) -> bytes:
-    """Returns the body as JSON with its seal."""
+def seal_json(name: str, body: Mapping[str, Any]) -> bytes:
+    """Returns `body` as JSON with a seal."""
     return sealed(name, lambda stated: orjson.dumps({KEY: stated, **body}))
 
 
-def unsealed_json(name: str, raw: bytes, *, before: bytes) -> dict[str, Any]:
-    """Returns the body that `sealed_json` wrote; BrokenSealError if the object is damaged.
+def unseal_json(name: str, raw: bytes, *, before: bytes) -> dict[str, Any]:
+    """Returns the body that `seal_json` wrote. Raises BrokenSealError if the object is damaged.
 
-    An object without a seal must begin with the bytes `before`, as in older versions.
+    An object without a seal must begin with the bytes `before`, as objects of older versions do.
     """
     intact = is_intact(name, raw)
     if intact is False or (intact is None and not raw.startswith(before)):

@@ -1,4 +1,4 @@
-"""The catalog: the datasets of a home and the revision of each. The catalog is a log of complete snapshots. Each snapshot is a
+"""The catalog: the datasets of a home and the revision of each. It is a log of complete snapshots. Each snapshot is a
 JSON file.
 
 A change creates the snapshot with the next number, which fails if another writer has created it, and then writes a copy
@@ -35,7 +35,9 @@ HEAD = "catalog/HEAD"
 
 
 def check_name(name: str) -> str:
-    """Returns `name` if it is a valid dataset name: [a-z0-9][a-z0-9._-]{0,127} without "..".  InvalidNameError if not."""
+    """Returns `name` if it is a valid dataset name: [a-z0-9][a-z0-9._-]{0,127} without "..". Raises InvalidNameError if
+    not.
+    """
     if not _NAME.fullmatch(name) or ".." in name:
         raise InvalidNameError(
             f"{name[:80]!r} can't name a dataset.",
@@ -72,7 +74,7 @@ class Entry:
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> Entry:
-        """Returns the entry from the dict that `asdict` made. Ignores keys that a newer version added."""
+        """Returns the entry from a dict that `dataclasses.asdict` made of one. Ignores keys that a newer version added."""
         known = {f.name for f in fields(cls)}
         values: dict[str, Any] = {key: value for key, value in raw.items() if key in known}
         values |= {key: tuple(values[key]) for key in ("tags", "earlier") if key in values}
@@ -85,19 +87,21 @@ def snapshot_name(number: int) -> str:
 
 
 def copy_name(number: int) -> str:
-    """Returns the object with a copy of the snapshot. A copy is cheap, and the snapshot can't be rebuilt from other objects."""
+    """Returns the name of the object that holds a copy of the snapshot. The copy exists because a snapshot can't be
+    rebuilt from other objects.
+    """
     return f"copies/{number:08d}.json"
 
 
-def encoded(number: int, entries: Mapping[str, Entry], **more: Any) -> bytes:
+def encode_snapshot(number: int, entries: Mapping[str, Entry], **more: Any) -> bytes:
     """Returns the bytes of the snapshot with this number, with its seal."""
     datasets = {name: asdict(entry) for name, entry in sorted(entries.items())}
-    return sealing.sealed_json(snapshot_name(number), {"version": 1, **more, "datasets": datasets})
+    return sealing.seal_json(snapshot_name(number), {"version": 1, **more, "datasets": datasets})
 
 
-def decoded(number: int, raw: bytes) -> dict[str, Entry]:
-    """Returns the datasets of a snapshot by name; BrokenSealError if the snapshot is damaged."""
-    body = sealing.unsealed_json(snapshot_name(number), raw, before=b'{"version":1,"datasets":')
+def decode_snapshot(number: int, raw: bytes) -> dict[str, Entry]:
+    """Returns the datasets of a snapshot by name. Raises BrokenSealError if the snapshot is damaged."""
+    body = sealing.unseal_json(snapshot_name(number), raw, before=b'{"version":1,"datasets":')
     try:
         return {name: Entry.from_json(entry) for name, entry in sorted(body["datasets"].items())}
     except (KeyError, TypeError, AttributeError) as error:
@@ -134,7 +138,7 @@ class Catalog:
             return {}
         for name in (snapshot_name(number), copy_name(number)):
             try:
-                return decoded(number, self.home.read(name))
+                return decode_snapshot(number, self.home.read(name))
             except (sealing.BrokenSealError, SourceNotFoundError):
                 continue
         raise DamagedStoreError(
@@ -142,7 +146,9 @@ class Catalog:
         )
 
     def entry(self, name: str) -> Entry:
-        """Returns the dataset with this name; UnknownDatasetError, which suggests the nearest name, if there is none."""
+        """Returns the dataset with this name. If there is none, raises UnknownDatasetError, which suggests the nearest
+        name.
+        """
         entries = self.entries()
         if name not in entries:
             raise UnknownDatasetError(name, entries, home=redacted(self.home.location))
@@ -154,7 +160,7 @@ class Catalog:
         for _ in range(_TRIES):
             number = self.newest()
             after = change(self.entries(number))
-            body = encoded(number + 1, after)
+            body = encode_snapshot(number + 1, after)
             if check is not None:
                 check()
             reached("snapshot.ready")
@@ -169,11 +175,11 @@ class Catalog:
         raise ConflictError("Other writers keep changing the catalog.", remedy="Try again.")
 
     def publish(self, entry: Entry, *, replaces: str | None = None, check: Callable[[], None] | None = None) -> Entry:
-        """Publishes `entry` under its name. `check` is called right before and may raise an error to prevent this.
+        """Publishes `entry` under its name. `check` is called right before, and may raise an error to prevent it.
 
-        `replaces` is the revision that the writer saw under this name when it began (None: no revision). If another writer has
-        published other content meanwhile, raises AlreadyExistsError. If the other writer has published the same content, there is
-        no error.
+        `replaces` is the revision that the writer saw under this name when it began (None: no revision). If another
+        writer has published other content meanwhile, raises AlreadyExistsError. If the other writer has published the
+        same content, there is no error.
         """
         check_name(entry.name)
         published = entry
@@ -183,7 +189,7 @@ class Catalog:
             there = now.get(entry.name)
             if there is not None and there.revision != entry.revision and there.revision != replaces:
                 raise AlreadyExistsError(
-                    f"{entry.name!r} is there already, with revision {there.revision[:12]}….",
+                    f"{entry.name!r} exists already, with revision {there.revision[:12]}….",
                     remedy="Replace it with --replace, or choose another --name.",
                     dataset=entry.name,
                 )

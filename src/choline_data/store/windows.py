@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 PICKS_BYTES = 32 << 20  # limit for the row orders of windows, for all streams of a store together
 
 
-MARKED = 4096  # number of recipes for which a `Store` remembers when it last recorded their use
+MARKED = 4096  # a `Store` remembers for this number of recipes when it last recorded that they were read
 
 
 class Window:
@@ -36,14 +36,15 @@ class Window:
         self.files = tuple(dict.fromkeys(files))  # mapped files; callers must read `nodes` within `steady`
         self.nodes = {name: node_of(schema.field(name).type, parts) for name, parts in columns.items()}
         self.nbytes = sum(node.nbytes for node in self.nodes.values())
-        self.opened_next = False  # whether a thread already loads the next window, or has loaded it
+        self.opened_next = False  # whether a thread loads the next window, or has loaded it
 
 
 class WindowCache:
     """A cache of windows for all streams of a process, bounded in bytes. Streams that share a window read it only once.
 
-    `a_source` limits the number of windows per source; 0 means no limit. Set `a_source` in a process with one reader. Such a
-    reader only moves forward, and every epoch of a small source is a new window. So old windows would fill the memory.
+    `a_source` limits the number of windows for each source; 0 means no limit. Set it in a process with one reader. Such
+    a reader only moves forward, and every epoch of a small source is a new window, so old windows would fill the
+    memory.
     """
 
     def __init__(self, limit: int = 512 << 20, a_source: int = 0) -> None:
@@ -57,13 +58,15 @@ class WindowCache:
         self._lock = threading.Lock()
         self._loading: dict[tuple[object, ...], threading.Event] = {}
 
-    def held(self, key: tuple[object, ...]) -> Window | None:
-        """Returns the window of this key, if it is in memory."""
+    def cached(self, key: tuple[object, ...]) -> Window | None:
+        """Returns the window with this key if it is in memory, else None."""
         with self._lock:
             return self._sound(key)
 
     def _sound(self, key: tuple[object, ...]) -> Window | None:
-        """Returns the window of this key, or None. Drops a window with a damaged file, so that the file is opened again."""
+        """Returns the window with this key, or None. Drops a window with a damaged file, so that the file is opened
+        again.
+        """
         window = self._held.get(key)
         if window is not None and any(file.lost for file in window.files):
             self._bytes -= self._held.pop(key).nbytes
@@ -72,13 +75,15 @@ class WindowCache:
             self._held.move_to_end(key)
         return window
 
-    def wanted(self, key: tuple[object, ...]) -> bool:
-        """Whether the window is neither in memory nor being loaded."""
+    def needs_loading(self, key: tuple[object, ...]) -> bool:
+        """Returns whether the window is neither in memory nor being loaded."""
         with self._lock:
             return key not in self._held and key not in self._loading
 
     def get(self, key: tuple[object, ...], load: Callable[[], Window]) -> Window:
-        """Returns the window of this key. If several threads request it at once, one loads it and the others wait."""
+        """Returns the window with this key. If several threads request it at once, one calls `load` and the others
+        wait.
+        """
         while True:
             with self._lock:
                 held = self._sound(key)
@@ -96,7 +101,7 @@ class WindowCache:
                 self.bytes_loaded += window.nbytes
                 self._held[key] = window
                 self._bytes += window.nbytes
-                self._bound(key)
+                self._evict(key)
             return window
         finally:
             with self._lock:
@@ -107,8 +112,10 @@ class WindowCache:
         """The total size of the cached windows in bytes."""
         return self._bytes
 
-    def _bound(self, key: tuple[object, ...]) -> None:
-        """Drops the oldest window of this key's source above `a_source`, and the least recently used above `limit` bytes."""
+    def _evict(self, key: tuple[object, ...]) -> None:
+        """Drops the oldest window of this key's source if there are more than `a_source`, and the least recently used
+        windows above `limit` bytes.
+        """
         if self._a_source:
             windows = self._of_source.setdefault(key[:-2], deque())
             windows.append(key)
@@ -127,10 +134,10 @@ class Store:
         self.home = home
         self.windows = WindowCache(cache_bytes, windows_a_source)
         self.picks = RowOrders(min(PICKS_BYTES, cache_bytes // 4))
-        # the tokenizers that a recipe may name; None means all tokenizers that this process's user may name
+        # the tokenizers that a recipe may name; None means all tokenizers that the user of this process may name
         self.tokenizers: Allowed | None = None
         self._revisions: dict[str, Revision] = {}
-        self._marked: dict[str, float] = {}  # for each recipe, the time from which its use may be recorded again
+        self._marked: dict[str, float] = {}  # for each recipe, the earliest time at which its use is recorded again
         self._lock = threading.Lock()
 
     def revision(self, digest: str) -> Revision:

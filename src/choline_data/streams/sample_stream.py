@@ -249,7 +249,7 @@ class SampleStream:
                 if picked.windows[number] is None:
                     if picked.apart is not None:
                         return False
-                    window = self._store.windows.held(self._key(picked.served, run.epoch, run.window))
+                    window = self._store.windows.cached(self._key(picked.served, run.epoch, run.window))
                     if window is None:
                         return False
                     picked.windows[number] = window
@@ -279,7 +279,7 @@ class SampleStream:
                 continue
             window.opened_next = True
             after = order.following(run, self.plan.length is None)
-            if after is not None and self._store.windows.wanted(self._key(picked.served, *after)):
+            if after is not None and self._store.windows.needs_loading(self._key(picked.served, *after)):
                 out.append(partial(self._load, picked.served, *after))
         return out
 

@@ -193,7 +193,7 @@ def stored_best_fit(home: Home, documents: Documents, seq_len: int, part: str) -
     def write() -> None:
         home.put(f"{name}.bin", raw)
         body = {"rows": len(index), "pieces": len(index.rows.start), "table": sealing.checksum(f"{name}.bin", raw)}
-        home.put(f"{name}.json", sealing.sealed_json(f"{name}.json", body))
+        home.put(f"{name}.json", sealing.seal_json(f"{name}.json", body))
 
     derived.kept(home, len(raw), write)
     return index
@@ -202,7 +202,7 @@ def stored_best_fit(home: Home, documents: Documents, seq_len: int, part: str) -
 def read_best_fit(home: Home, name: str, array: TokenArray, seq_len: int) -> BestFit:
     """Returns the index of `bfd` stored under this name. Raises DamagedStoreError if it does not match its checksum."""
     try:
-        meta = sealing.unsealed_json(f"{name}.json", home.read(f"{name}.json"), before=b'{"rows":')
+        meta = sealing.unseal_json(f"{name}.json", home.read(f"{name}.json"), before=b'{"rows":')
         raw = home.read(f"{name}.bin")
         sound = "table" not in meta or sealing.checksum(f"{name}.bin", raw) == meta["table"]
         counts = [meta["rows"] + 1, meta["pieces"], meta["pieces"], meta["pieces"]]

@@ -156,7 +156,7 @@ class TokenArray:
 def read_meta(home: Home, folder: str) -> dict[str, Any]:
     """Returns the `meta.json` of the tokens in this folder. Raises BrokenSealError if it is damaged."""
     name = f"{folder}/meta.json"
-    return sealing.unsealed_json(name, home.read(name), before=b'{"documents":')
+    return sealing.unseal_json(name, home.read(name), before=b'{"documents":')
 
 
 def key_of(home: Home, folder: str) -> TokenKey:
@@ -303,7 +303,7 @@ def _make(
     opened = open_revision(home, revision)
     vocabulary = tokenizer.vocabulary
     dtype = np.dtype("<u2") if vocabulary <= 1 << 16 else np.dtype("<u4")
-    staged = {name: home.staged() for name in ("tokens", "mask", "starts")}
+    staged = {name: home.new_staging_path() for name in ("tokens", "mask", "starts")}
     starts = np.zeros(opened.rows + 1, np.int64)
     documents = tokens = masked = 0
     try:
@@ -357,7 +357,7 @@ def _make(
     }
     if tokenizer.kind == "file":  # Recipes name a tokenizer by its digest, so the home stores the tokenizer.
         home.put(stored_name(tokenizer.digest), tokenizer.raw)
-    home.put(f"{key.folder}/meta.json", sealing.sealed_json(f"{key.folder}/meta.json", meta))
+    home.put(f"{key.folder}/meta.json", sealing.seal_json(f"{key.folder}/meta.json", meta))
     reached("tokens.complete")
 
 

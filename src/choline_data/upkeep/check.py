@@ -19,7 +19,7 @@ from choline_data.store.faults import Report
 from choline_data.store.object_names import manifest_name
 from choline_data.store.open_revision import open_revision
 from choline_data.store.revision import Revision
-from choline_data.store.snapshots import HEAD, Entry, copy_name, decoded, snapshot_name
+from choline_data.store.snapshots import HEAD, Entry, copy_name, decode_snapshot, snapshot_name
 from choline_data.upkeep.verify import check_revision, sha256_of
 
 _DIGEST = "[0-9a-f]{64}"
@@ -93,7 +93,7 @@ def check_catalog(home: Home, names: Iterable[str], report: Report) -> dict[str,
 
 def _snapshot(home: Home, number: int, name: str) -> dict[str, Entry] | str:
     try:
-        return decoded(number, home.read(name))
+        return decode_snapshot(number, home.read(name))
     except sealing.BrokenSealError:
         return "is damaged"
 
@@ -217,7 +217,7 @@ def _check_others(home: Home, names: Iterable[str], report: Report) -> None:
                 report.add("tokenizer", name, "does not have its checksum")
         elif _KINDS["job"].fullmatch(name) is not None:
             try:
-                sealing.unsealed_json(name, home.read(name), before=b'{"number":')
+                sealing.unseal_json(name, home.read(name), before=b'{"number":')
             except sealing.BrokenSealError:
                 report.add("job", name, "is damaged")
         elif not name.startswith(PASSING) and not any(kind.fullmatch(name) for kind in _KINDS.values()):

@@ -172,13 +172,13 @@ def _delete(home: Home, own: Lease, names: list[str]) -> None:
     for at in range(0, len(names), _AT_ONCE):
         for name in names[at : at + _AT_ONCE] if home.local else ():
             if not own.valid:
-                raise own.lost()
+                raise own.lost_error()
             reached("gc.deleting")
             with suppress(FileNotFoundError):
                 os.unlink(home.path(name))
         if not home.local:
             if not own.valid:
-                raise own.lost()
+                raise own.lost_error()
             _delete_remote(home, names[at : at + _AT_ONCE])
 
 
