@@ -242,7 +242,7 @@ def test_a_home_that_may_only_be_read_is_served_without(shelf, kept, monkeypatch
     def refused(*_: Any, **__: Any) -> None:
         raise OSError(30, "Read-only file system")
 
-    for name in ("create", "put", "adopt", "staged", "hint", "remove"):
+    for name in ("create", "put", "adopt", "new_staging_path", "hint", "remove"):
         monkeypatch.setattr(shelf.home, name, refused, raising=True)
     if kept == "selections":
         assert selected_rows(shelf.home, web, WHERE.format(20)).size

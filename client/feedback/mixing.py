@@ -12,7 +12,7 @@ from choline_data.client.readers.embedded import resolved as resolved_here
 from choline_data.client.readers.reader import Described
 from choline_data.errors import InvalidOptionError, OutOfRangeError, SourceExhaustedError
 from choline_data.mix import parse_mix
-from choline_data.mix.change import changed, spelled_out, weights_in
+from choline_data.mix.change import change_recipe, spell_out, weights_in
 from choline_data.order.recipe import Recipe
 
 
@@ -79,7 +79,7 @@ class Origin:
             "where": "",
             "unit": "" if read.unit else self.unit,
         }
-        spelled = spelled_out(read, recipe, self.settings["where"])
+        spelled = spell_out(read, recipe, self.settings["where"])
         if endpoint is None:
             return read, resolved_here(home, spelled, settings, self.tokens)
         tokens = {}
@@ -115,7 +115,7 @@ def change(
         )
     read, resolved = origin.resolved(mix, recipe, home, endpoint)
     weights, joining = weights_in(recipe, read, resolved)
-    return changed(recipe, weights, joining, at, until, steps)
+    return change_recipe(recipe, weights, joining, at, until, steps)
 
 
 def described(recipe: Recipe, before: Described, endpoint: Endpoint, columns: Any) -> Described:

@@ -118,7 +118,7 @@ def test_a_file_that_is_shorter_or_another_one_when_its_reading_goes_on_is_an_er
     web, monkeypatch, later, kind, words
 ):
     monkeypatch.setattr(remote, "BUFFER_BYTES", 1000)
-    with remote.opened(web.url("hangs-up", "a.jsonl")) as file:
+    with remote.open_remote(web.url("hangs-up", "a.jsonl")) as file:
         assert file.read(5000) == FILES["a.jsonl"][:5000]
         web.files["a.jsonl"] = later
         web.hang_up.set()
@@ -179,7 +179,7 @@ def test_an_object_that_ends_early_is_no_short_dataset(tmp_path, monkeypatch):
     monkeypatch.setattr(MemoryFile, "size", property(lambda file: len(_lines()) + 10))
     try:
         with pytest.raises(
-            UnavailableError, match=r"bucket/a\.jsonl can't be read from byte 43,090 of 43,100 .*less than"
+            UnavailableError, match=r"bucket/a\.jsonl can't be read from byte 43,090 of 43,100 .*fewer bytes than"
         ):
             add(tmp_path, "memory://bucket/a.jsonl")
     finally:

@@ -151,7 +151,7 @@ def test_a_file_is_read_where_files_are_allowed(tmp_path):
         ("a: &x 1\nb: *x\n", "a YAML alias"),
         ("a: !!python/object/apply:os.system [id]\nb: 1", "is not YAML (line 1)"),
         ({"unit": "words", "sources": {"web": 1}}, "no unit 'words'"),
-        ("[" * 30_000, "nested without end"),
+        ("[" * 30_000, "nested too deep"),
     ],
 )
 def test_a_mix_that_makes_no_sense_is_refused_with_the_reason(mix, says):

@@ -14,7 +14,7 @@ from choline_data.errors import DamagedStoreError, InvalidPredicateError, Unknow
 from choline_data.store import Revision
 from choline_data.where.language import parse_where
 from choline_data.where.predicate import And, Compare, Field, In, IsNull, Length, Like, Not, Or
-from choline_data.where.selection import evaluated, selected_rows, selection_name, within
+from choline_data.where.selection import evaluate, selected_rows, selection_name, within
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def forum(shelf):
     ],
 )
 def test_a_where_keeps_the_rows_it_says(forum, where, rows):
-    assert evaluated(forum, parse_where(where)).tolist() == rows
+    assert evaluate(forum, parse_where(where)).tolist() == rows
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_a_where_keeps_the_rows_it_says(forum, where, rows):
         ("", 0, "a field or a constant is expected, not the end"),
         ("language = ", 11, "not the end"),
         ("language = 'en", 11, "a string does not end"),
-        ("language = 'en' nonsense", 16, "'nonsense' is left over"),
+        ("language = 'en' nonsense", 16, "'nonsense' follows after the end of the expression"),
         ("(language = 'en'", 16, "a bracket is not closed"),
         ("language ~ 'en'", 9, "'~' has no meaning"),
         ("language 'en'", 9, "a comparison is expected"),
@@ -125,7 +125,7 @@ def test_a_where_keeps_the_rows_it_says(forum, where, rows):
         ("text = null", 7, "nothing can be compared with null"),
         ("text is 5", 8, "'is' must be followed by"),
         ("turns = 'x'", 8, "turns is a list"),
-        ("time > 'yesterday'", 7, "that is no time"),
+        ("time > 'yesterday'", 7, "this is not a time"),
         ("text in 'a'", 8, "must be followed by a list in brackets"),
         ("text in ('a', url)", 14, "constants only"),
         ("text in ('a'", 12, "the list is not closed"),
@@ -147,7 +147,7 @@ def test_an_unknown_field_says_which_was_meant():
 
 def test_a_key_of_extra_that_no_row_has_says_which_was_meant(forum):
     with pytest.raises(UnknownFieldError, match=r"no field 'extra.sorce'. Did you mean 'extra.source'"):
-        evaluated(forum, parse_where("extra.sorce = 'wiki'"))
+        evaluate(forum, parse_where("extra.sorce = 'wiki'"))
 
 
 def test_the_limits_hold_at_their_edge():
@@ -239,7 +239,7 @@ def test_any_text_is_a_predicate_or_a_stated_error(text):
 def test_no_hostile_predicate_is_more_than_an_error(shared_data, forum):
     for where in json.loads((shared_data / "hostile/config/hostile_predicates.json").read_text()):
         try:
-            rows = evaluated(forum, parse_where(where))
+            rows = evaluate(forum, parse_where(where))
         except (InvalidPredicateError, UnknownFieldError):
             continue
         harmless = {"text LIKE '%%": 5, "text = '\x00'": 0, "text = '\U0001f600'": 0}

@@ -62,7 +62,7 @@ def test_a_reader_names_no_path_and_learns_nothing_of_files(serve: Serve, home: 
             code, reason, info = refusal(lambda n=named: tokens(stub, "code", **n))
             assert (code, reason) == (grpc.StatusCode.INVALID_ARGUMENT, "OPTION_INVALID")
             told.add(info["message"])
-    assert told == {"On a server, a tokenizer has a name. A path is not allowed."}
+    assert told == {"On a server, a tokenizer is named by its name or digest. A path is not allowed."}
     # A recipe that was made elsewhere names it too.
     recipe = json.loads(tokens(stub, "code", tokenizer="bytes").recipe_json)
     told = set()

@@ -1,4 +1,6 @@
-"""Changes the mix from a position on, at once or step by step. Adds segments to a recipe; its sources stay pinned."""
+"""Changes the mix of a stream from a position on, at once or in steps. Adds segments to a recipe; its sources stay
+pinned.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +10,14 @@ from fractions import Fraction
 
 from choline_data.errors import InvalidMixError, InvalidOptionError
 from choline_data.mix.grammar import Mix, MixPart
-from choline_data.mix.resolve import ALL_SPLITS, integer_weights, joined_where
+from choline_data.mix.resolve import ALL_SPLITS, integer_weights, join_where
 from choline_data.order.interleave import MIXING_BLOCK
 from choline_data.order.recipe import Recipe, RecipeSource, Segment
 
 
-def spelled_out(mix: Mix, recipe: Recipe, where: str = "") -> Mix:
-    """Returns the mix, in which the full definition of a recipe's source replaces its name. `where` filters all other
-    parts.
+def spell_out(mix: Mix, recipe: Recipe, where: str = "") -> Mix:
+    """Returns the mix with each name of a recipe's source replaced by the source's full definition. The filter `where`
+    applies to all other entries.
     """
     known = {source.name: source for source in recipe.sources}
     return Mix(tuple(_spelled_out(part, known.get(part.name), where) for part in mix.parts), mix.unit)
@@ -24,7 +26,7 @@ def spelled_out(mix: Mix, recipe: Recipe, where: str = "") -> Mix:
 def _spelled_out(part: MixPart, source: RecipeSource | None, where: str) -> MixPart:
     own = part.where or part.split or part.config or part.revision
     if source is None or own or part.dataset not in (part.name, source.dataset):
-        return replace(part, where=joined_where(where, part.where))
+        return replace(part, where=join_where(where, part.where))
     return replace(
         part,
         dataset=source.dataset,
@@ -66,7 +68,7 @@ def weights_in(recipe: Recipe, mix: Mix, resolved: Recipe) -> tuple[dict[str, in
         elif source.max_epochs != ours.max_epochs and source.max_epochs in {str(epochs) for epochs in capped}:
             raise InvalidMixError(
                 f"max_epochs of {ours.name} is {ours.max_epochs or 'endless'} in the stream and {source.max_epochs} here.",
-                remedy="max_epochs counts from position 0 and can't change. Leave it out.",
+                remedy="max_epochs counts from position 0 and can't change later. Leave it out.",
                 source=ours.name,
             )
         weights[ours.name] = weights.get(ours.name, 0) + resolved.segments[0].weights.get(source.name, 0)
@@ -85,7 +87,7 @@ def _free(name: str, taken: set[str]) -> str:
     return free
 
 
-def changed(
+def change_recipe(
     recipe: Recipe,
     weights: Mapping[str, int],
     joining: list[RecipeSource],
@@ -112,11 +114,12 @@ def changed(
 def ramp(
     before: Mapping[str, int], after: Mapping[str, int], start: int, stop: int, steps: int, grain: int = 1
 ) -> list[tuple[int, dict[str, int]]]:
-    """Interpolates from `before` to `after` in `steps` mixes. The first begins at `start`; the last is `after`, at `stop`.
+    """Returns `steps` mixes that lead from `before` to `after` in equal steps, each with its first position. The first
+    begins at `start`; the last is `after`, at `stop`.
 
-    The steps are equally far apart, in shares and in positions. Distances from `start` are multiples of `grain`. If a step is
-    long enough, they are whole mixing blocks, because shares are exact at the end of a block. The last distance is rounded
-    only to `grain`.
+    The steps are equally far apart, in shares and in positions. Distances from `start` are multiples of `grain`. If a
+    step is long enough, they are whole mixing blocks, because shares are exact at the end of a block. The last distance
+    is rounded only to `grain`.
     """
     if type(stop) is not int or type(steps) is not int or steps < 2 or stop // grain - start // grain < steps - 1:
         raise InvalidOptionError(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from choline_data.mix.measure import measured
+from choline_data.mix.measure import measure_source
 from choline_data.mix.resolve import resolve_mix
 from choline_data.order.recipe import Recipe
 from choline_data.places.home import Home
@@ -22,12 +22,13 @@ REPETITION_TRAP = 4
 
 @dataclass(frozen=True)
 class SourceExplained:
-    """One source of a mix, counted over the whole token budget."""
+    """One source of a mix, with its amounts within a budget of tokens."""
 
     name: str
     dataset: str
     revision: str
-    split: str  # "train", "test+train", "all" for every one of several splits, or "" if the dataset has no splits
+    # "train", "test+train", "all" for all splits of a dataset with several, or "" if the dataset has no splits
+    split: str
     license: str
     rows: int
     share: float  # share of the samples at the start
@@ -41,25 +42,26 @@ class SourceExplained:
 
 @dataclass(frozen=True)
 class Explanation:
-    """The content of a mix within a budget of tokens."""
+    """The result of `explain`: what a mix consists of within a budget of tokens."""
 
     recipe: Recipe
     sources: tuple[SourceExplained, ...]
     samples: int
     tokens: int
-    length: int | None  # positions of the stream; None if it never ends
+    length: int | None  # number of positions of the stream; None if it never ends
     notes: tuple[str, ...]
 
 
 def explain(mix: object, home: Home | Store, *, tokens: float | None = None, **options: Any) -> Explanation:
-    """Says what the first `tokens` tokens of the mix consist of. The default is the number of tokens in one pass over all sources.
+    """Computes what the first `tokens` tokens of the mix consist of. The default is the number of tokens in one pass
+    over all sources.
 
     `options` are passed to `resolve_mix`.
     """
     store = home if isinstance(home, Store) else Store(home)
     recipe = resolve_mix(mix, store, **options)
     plan = recipe.plan()
-    measures = [measured(store, source) for source in recipe.sources]
+    measures = [measure_source(store, source) for source in recipe.sources]
     a_sample = [measure.tokens / measure.rows for measure in measures]
 
     def reached(position: int) -> Fraction:
@@ -107,7 +109,10 @@ def _every_split(splits: list[str]) -> str:
 
 
 def _position_of(budget: Fraction, reached: Any, length: int | None) -> int:
-    """Returns the first position at which the budget is reached. If it is never reached, returns the end of the stream."""
+    """Returns the first position at which the budget is reached, or the end of the stream if it never is.
+
+    `reached` computes how much of the budget is used before a position.
+    """
     high = 1
     while reached(high if length is None else min(high, length)) < budget:
         if (length is not None and high >= length) or high >= 1 << 50:

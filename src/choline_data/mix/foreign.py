@@ -1,6 +1,7 @@
 """Imports mixes of other tools: Megatron blend, `interleave_datasets`, MosaicML `streams:`, Axolotl `datasets:`.
 
-Text is only parsed. Python is parsed by `ast`: only constants and calls of known names count, and no code is executed.
+Text is only parsed. Python is parsed by `ast`: only constants and calls of known functions are used, and no code is
+executed.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from choline_data.store.snapshots import name_from
 
 _NUMBER = re.compile(r"\d{1,40}(\.\d{0,40})?([eE][+-]?\d{1,3})?|\.\d{1,40}")
 
-# The stopping strategies of `datasets`, and our `on_exhausted` if every source is served once.
+# The stopping strategies of the library `datasets`, and the `on_exhausted` that has the same effect if every source is
+# served once.
 _STRATEGIES = {
     "first_exhausted": "stop",
     "all_exhausted": "repeat",
@@ -30,12 +32,12 @@ _STRATEGIES = {
 
 
 @dataclass(frozen=True)
-class Imported:
+class ImportedMix:
     """An imported mix of another tool. `notes` say which settings have no exact equivalent here."""
 
     tool: str
     mix: Mix
-    origins: Mapping[str, str]  # location of each source in the other tool, by its name in the mix
+    origins: Mapping[str, str]  # for each name in the mix, where the other tool reads that source
     notes: tuple[str, ...] = ()
     on_exhausted: str = "renormalize"
     seed: int | None = None
@@ -50,8 +52,8 @@ class Imported:
 
 
 @dataclass
-class _Found:
-    """One source, as the other tool describes it."""
+class _ForeignSource:
+    """One source, as the other tool describes it: its name, its weight and its location."""
 
     origin: str
     weight: Fraction | None = None
@@ -61,11 +63,11 @@ class _Found:
     notes: list[str] = field(default_factory=list)
 
 
-def import_mix(text: str, *, sizes: Mapping[str, int] | None = None) -> Imported:
-    """Converts a pasted mix of another tool. Raises InvalidMixError if the text is not a mix that we know.
+def import_mix(text: str, *, sizes: Mapping[str, int] | None = None) -> ImportedMix:
+    """Converts a mix of another tool, given as text. Raises InvalidMixError if the text is no mix of a known tool.
 
-    `sizes` has the number of rows of each known dataset, because a tool that concatenates its sources mixes in proportion to their
-    sizes.
+    `sizes` has the number of rows of each known dataset. It is used for tools that concatenate their sources, because
+    they mix in proportion to the sizes.
     """
     if len(text.encode("utf-8", "surrogatepass")) > MAX_TEXT_BYTES:
         raise InvalidMixError(f"The text is longer than {MAX_TEXT_BYTES} bytes.", remedy="Paste the mix only.")
@@ -101,8 +103,8 @@ def _inside(body: object, key: str, kind: type, depth: int = 6) -> Any:
     return next((inner for value in body.values() if (inner := _inside(value, key, kind, depth - 1))), None)
 
 
-def _finished(tool: str, found: list[_Found], sizes: Mapping[str, int], **rest: Any) -> Imported:
-    """Returns the mix of these sources. A source without a weight gets a weight in proportion to its size, if that is known."""
+def _mix_of(tool: str, found: list[_ForeignSource], sizes: Mapping[str, int], **rest: Any) -> ImportedMix:
+    """Returns the mix of these sources. If a source has no weight, its weight is its size, if that is known."""
     if not found:
         raise InvalidMixError(f"There are no sources in this {tool} mix.", remedy="Paste the whole mix.")
     notes = [note for source in found for note in source.notes]
@@ -129,22 +131,24 @@ def _finished(tool: str, found: list[_Found], sizes: Mapping[str, int], **rest: 
         if source.epochs is not None:
             mix[key]["max_epochs"] = source.epochs
         names[key] = source.origin
-    return Imported(tool, parse_mix({"unit": "samples", "sources": mix}), names, tuple(dict.fromkeys(notes)), **rest)
+    return ImportedMix(tool, parse_mix({"unit": "samples", "sources": mix}), names, tuple(dict.fromkeys(notes)), **rest)
 
 
-def _name(source: _Found) -> str:
+def _name(source: _ForeignSource) -> str:
     parts = [part for part in re.split(r"[\\/]+", source.origin) if part.strip(".*")]
     return name_from(
         re.sub(r"(_text_document|\.(jsonl?|parquet|csv|bin|idx|txt))$", "", parts[-1] if parts else "dataset")
     )
 
 
-def _megatron(text: str, sizes: Mapping[str, int]) -> Imported:
+def _megatron(text: str, sizes: Mapping[str, int]) -> ImportedMix:
     """Parses `--data-path 30 prefix_a 70 prefix_b`, or only prefixes."""
     try:
         words = shlex.split(text.replace("\\\n", " "), comments=True)
     except ValueError as error:
-        raise InvalidMixError("The text has a quote without an end.", remedy="Paste the whole blend.") from error
+        raise InvalidMixError(
+            "The text has an opening quote without a closing one.", remedy="Paste the whole blend."
+        ) from error
     flags = [at for at, word in enumerate(words) if re.fullmatch(r"--(train-)?data-path(=.*)?", word)]
     if flags:
         first = words[flags[0]].partition("=")[2]
@@ -157,22 +161,22 @@ def _megatron(text: str, sizes: Mapping[str, int]) -> Imported:
         and all(is_number == (not at % 2) for at, is_number in enumerate(numbers))
     ):
         pairs = zip(words[::2], words[1::2], strict=True)
-        return _finished("Megatron", [_Found(prefix, Fraction(weight)) for weight, prefix in pairs], sizes)
+        return _mix_of("Megatron", [_ForeignSource(prefix, Fraction(weight)) for weight, prefix in pairs], sizes)
     if flags and words and not any(numbers):
-        return _finished("Megatron", [_Found(prefix) for prefix in words], sizes)
+        return _mix_of("Megatron", [_ForeignSource(prefix) for prefix in words], sizes)
     raise InvalidMixError(
-        "This is not a mix of Megatron, datasets, MosaicML or Axolotl.",
+        "This is not a mix of Megatron, Hugging Face datasets, MosaicML or Axolotl.",
         remedy="Paste `30 a 70 b`, an interleave_datasets(...) call, a `streams:` block or a `datasets:` list.",
     )
 
 
-def _mosaic(streams: Mapping[Any, Any], sizes: Mapping[str, int]) -> Imported:
+def _mosaic(streams: Mapping[Any, Any], sizes: Mapping[str, int]) -> ImportedMix:
     """Parses `streams: {name: {remote, local, split, proportion | repeat | choose}}`."""
     sources = []
     for name, stream in streams.items():
         options = stream if isinstance(stream, Mapping) else {}
         where = options.get("remote") or options.get("local") or name
-        source = _Found(str(where), split=str(options.get("split") or ""))
+        source = _ForeignSource(str(where), split=str(options.get("split") or ""))
         if options.get("proportion") is not None:
             source.weight = weight_of(options["proportion"], str(name))
         elif options.get("choose") is not None:
@@ -181,16 +185,16 @@ def _mosaic(streams: Mapping[Any, Any], sizes: Mapping[str, int]) -> Imported:
         elif options.get("repeat") is not None:
             source.epochs = weight_of(options["repeat"], str(name)) or Fraction(1)
         sources.append(source)
-    return _finished("MosaicML", sources, sizes)
+    return _mix_of("MosaicML", sources, sizes)
 
 
-def _axolotl(datasets: list[Any], sizes: Mapping[str, int]) -> Imported:
+def _axolotl(datasets: list[Any], sizes: Mapping[str, int]) -> ImportedMix:
     """Parses `datasets: [{path, name, split, type, …}]`: all datasets, one after another or shuffled together."""
     sources = []
     for item in datasets:
         if not isinstance(item, Mapping) or not isinstance(item.get("path"), str):
             raise InvalidMixError("An entry of `datasets:` has no `path`.", remedy="Paste the whole list.")
-        source = _Found(item["path"], config=str(item.get("name") or ""))
+        source = _ForeignSource(item["path"], config=str(item.get("name") or ""))
         split, bracket, cut = str(item.get("split") or "").partition("[")
         source.split = split
         if bracket:
@@ -204,10 +208,10 @@ def _axolotl(datasets: list[Any], sizes: Mapping[str, int]) -> Imported:
                 f"{item['path']}: type {item['type']} is the mapping's matter, see `choline-data add --map`."
             )
         sources.append(source)
-    return _finished("Axolotl", sources, sizes)
+    return _mix_of("Axolotl", sources, sizes)
 
 
-def _hugging_face(text: str, sizes: Mapping[str, int]) -> Imported:
+def _hugging_face(text: str, sizes: Mapping[str, int]) -> ImportedMix:
     """Parses `interleave_datasets([load_dataset(…), …], probabilities=[…], seed=…, stopping_strategy=…)`."""
     try:
         tree = ast.parse(text.strip())
@@ -228,11 +232,11 @@ def _hugging_face(text: str, sizes: Mapping[str, int]) -> Imported:
     call = calls[0]
     keywords = {keyword.arg: keyword.value for keyword in call.keywords if keyword.arg}
     keywords |= dict(zip(("datasets", "probabilities", "seed"), call.args, strict=False))
-    listed = _followed(keywords.get("datasets"), named)
+    listed = _follow(keywords.get("datasets"), named)
     if not isinstance(listed, ast.List | ast.Tuple):
         raise InvalidMixError("The datasets are not a list.", remedy="Write them out: interleave_datasets([a, b], …).")
-    sources = [_loaded(item, named) for item in listed.elts]
-    chances = _constant(_followed(keywords.get("probabilities"), named))
+    sources = [_source_of_item(item, named) for item in listed.elts]
+    chances = _constant(_follow(keywords.get("probabilities"), named))
     if chances is not None:
         if not isinstance(chances, list | tuple) or len(chances) != len(sources):
             raise InvalidMixError(
@@ -256,7 +260,7 @@ def _hugging_face(text: str, sizes: Mapping[str, int]) -> Imported:
         sources[0].notes.append(
             f"stopping_strategy {strategy}: pass on_exhausted={_STRATEGIES[strategy]!r} with the mix."
         )
-    return _finished("datasets", sources, sizes, on_exhausted=_STRATEGIES[strategy], seed=seed)
+    return _mix_of("datasets", sources, sizes, on_exhausted=_STRATEGIES[strategy], seed=seed)
 
 
 def _calls(tree: ast.AST) -> Iterator[ast.Call]:
@@ -267,8 +271,8 @@ def _called(call: ast.Call) -> str:
     return call.func.id if isinstance(call.func, ast.Name) else getattr(call.func, "attr", "")
 
 
-def _followed(node: ast.AST | None, named: Mapping[str, ast.AST]) -> ast.AST | None:
-    """Returns the value assigned to a variable, followed through at most 4 assignments."""
+def _follow(node: ast.AST | None, named: Mapping[str, ast.AST]) -> ast.AST | None:
+    """Returns the value that was assigned to a variable. Follows at most 4 assignments."""
     for _ in range(4):
         if isinstance(node, ast.Name) and node.id in named:
             node = named[node.id]
@@ -286,10 +290,10 @@ def _constant(node: ast.AST | None) -> Any:
         ) from error
 
 
-def _loaded(node: ast.AST, named: Mapping[str, ast.AST]) -> _Found:
+def _source_of_item(node: ast.AST, named: Mapping[str, ast.AST]) -> _ForeignSource:
     """Returns the source of one list item: a load_dataset call, a string, or a variable whose value is unknown."""
     shown = node.id if isinstance(node, ast.Name) else ""
-    value = _followed(node, named)
+    value = _follow(node, named)
     loads = [call for call in _calls(value) if _called(call) == "load_dataset"] if value is not None else []
     if loads:
         texts = [_constant(argument) for argument in loads[0].args[:2]]
@@ -299,9 +303,9 @@ def _loaded(node: ast.AST, named: Mapping[str, ast.AST]) -> _Found:
         config = texts[1] if texts[1] is not None else _constant(keywords.get("name"))
         split = str(_constant(keywords.get("split")) or "").partition("[")[0]
         if isinstance(path, str):
-            return _Found(path, config=str(config or ""), split=split)
+            return _ForeignSource(path, config=str(config or ""), split=split)
     if isinstance(value, ast.Constant) and isinstance(value.value, str):
-        return _Found(value.value)
+        return _ForeignSource(value.value)
     if shown:
-        return _Found(shown, notes=[f"{shown} is a variable: it became a dataset of that name."])
+        return _ForeignSource(shown, notes=[f"{shown} is a variable: it became a dataset of that name."])
     raise InvalidMixError("An item of the list is not a dataset.", remedy="Use load_dataset(…) calls or names.")

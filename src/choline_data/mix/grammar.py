@@ -54,7 +54,7 @@ class MixPart:
 
     name: str
     weight: Fraction = Fraction(1)
-    dataset: str = ""  # a catalog name; "" for a group or a mix
+    dataset: str = ""  # the name of a dataset in the catalog; "" for a group or a mix
     group: str = ""  # "*", "kind:chat" …
     temperature: Fraction = Fraction(1)
     mix: Mix | None = None
@@ -75,7 +75,7 @@ class Mix:
     def to_text(self) -> str:
         """Returns the mix as JSON.
 
-        `parse_mix` reads it back as the same mix, except for a common factor of the weights at each level.
+        `parse_mix` reads it back as the same mix. Only a common factor of the weights at a level may get lost.
         """
         return json.dumps(
             {"unit": self.unit, "sources": self._sources()} if self.unit else {"sources": self._sources()}
@@ -99,19 +99,19 @@ def _told(part: MixPart, weight: int) -> dict[str, Any]:
 
 
 def parse_mix(mix: object, *, files: bool = False) -> Mix:
-    """Parses a mix in any of the forms above. InvalidMixError names the wrong entry.
+    """Parses a mix in any of the forms above. Raises InvalidMixError, which names the wrong entry.
 
     A string is opened as a file only if `files` is set. Do not set it for a mix that came over the network.
     """
     if isinstance(mix, Mix):
         return mix
     try:
-        return _Reader().top(_loaded(mix, files))
+        return _Reader().top(_load(mix, files))
     except RecursionError as error:
-        raise InvalidMixError("The mix is nested without end.", remedy=f"At most {MAX_DEPTH} levels.") from error
+        raise InvalidMixError("The mix is nested too deep.", remedy=f"At most {MAX_DEPTH} levels.") from error
 
 
-def _loaded(mix: object, files: bool) -> object:
+def _load(mix: object, files: bool) -> object:
     """Returns the mix as a mapping, a list or a compact string."""
     if isinstance(mix, os.PathLike):
         return yaml_value(_text_of(os.fspath(mix)))
@@ -147,7 +147,8 @@ def _text_of(path: str | bytes) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that reads 1e-3 as a number. It refuses aliases: a few lines of them can expand to a gigabyte.
+    """A YAML loader that reads only plain data, and reads 1e-3 as a number. It refuses aliases: a few lines of them can
+    expand to a gigabyte.
 
     `yaml_safe` keeps 0.70 as text, because versions need it; here a weight of 0.70 is a number.
     """
@@ -165,7 +166,7 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
             if key.value in seen:
                 raise InvalidMixError(
                     f"The mix names {_shown(key.value)} twice.",
-                    remedy="Add the weights up in one entry.",
+                    remedy="Write one entry with the sum of the weights.",
                     source=key.value,
                 )
             seen.add(key.value)
@@ -233,7 +234,7 @@ def epochs_of(value: object, name: str) -> Fraction | None:
 
 
 class _Reader:
-    """Reads one mix. Counts its entries, so that no form of mix exceeds the limits."""
+    """Builds a `Mix` from parsed data. Counts its entries, so that no form of mix exceeds the limits."""
 
     def __init__(self) -> None:
         self._entries = 0
@@ -269,7 +270,7 @@ class _Reader:
             if part.name in names:
                 raise InvalidMixError(
                     f"The mix names {_shown(part.name)} twice.",
-                    remedy="Add the weights up in one entry, or give two entries names of their own and a `dataset`.",
+                    remedy="Write one entry with the sum of the weights, or give the two entries different names and a `dataset`.",
                     source=part.name,
                 )
             names.add(part.name)
@@ -380,7 +381,7 @@ class _Reader:
 
 
 def _splits(value: object, name: str) -> object:
-    """Joins a list of splits to text, such as `train+validation`. Returns any other value unchanged."""
+    """Joins a list of splits into text, such as `train+validation`. Returns any other value unchanged."""
     if not isinstance(value, list | tuple):
         return value
     if not value or len(value) > 64 or not all(isinstance(split, str) and split for split in value):

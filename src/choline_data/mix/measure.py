@@ -1,4 +1,6 @@
-"""Measures the mean size of a source's samples on a fixed set of its rows. Units and explanations are computed from it."""
+"""Measures the mean size of a source's samples on a fixed set of its rows. Conversions between units, and explanations,
+use these sizes.
+"""
 
 from __future__ import annotations
 
@@ -28,11 +30,11 @@ class Measure:
 
     @property
     def tokens(self) -> Fraction:
-        """Estimated number of tokens in the rows."""
+        """The estimated number of tokens in the rows."""
         return self.text_bytes / BYTES_A_TOKEN
 
 
-def measured(store: Store, source: RecipeSource) -> Measure:
+def measure_source(store: Store, source: RecipeSource) -> Measure:
     """Measures up to 4,096 rows, evenly spread over the rows that the source serves. Of a small source, measures all rows."""
     revision = store.revision(source.revision)
     spans = revision.spans(source.split, source.config)

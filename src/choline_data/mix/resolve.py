@@ -15,7 +15,7 @@ from fractions import Fraction
 from choline_data.errors import InvalidMixError, UnknownDatasetError, UnknownFieldError, nearest
 from choline_data.licenses import CLASSES, license_class
 from choline_data.mix.grammar import UNITS, Mix, MixPart, parse_mix
-from choline_data.mix.measure import Measure, measured
+from choline_data.mix.measure import Measure, measure_source
 from choline_data.order.recipe import MAX_SOURCES, Recipe, RecipeSource, Segment
 from choline_data.places.home import Home
 from choline_data.places.locations import redacted
@@ -36,7 +36,10 @@ def sample_rows(store: Store, source: RecipeSource, view: str, options: Mapping[
     """Returns the number of rows of a source, and its rows per block, in the views that serve samples."""
     del options
     if view == "tokens":
-        raise InvalidMixError("The tokens view needs its own count of rows.", remedy="Choose the view samples or text.")
+        raise InvalidMixError(
+            "The tokens view counts packed rows, which this function can't do.",
+            remedy="Choose the view samples or text.",
+        )
     revision = store.revision(source.revision)
     spans = revision.spans(source.split, source.config)
     if not source.where:
@@ -91,7 +94,7 @@ def resolve_mix(
     there = Catalog(store.home).entries() if entries is None else entries
     seen = {n: e for n, e in there.items() if allowed is None or n in allowed}
     resolver = _Resolver(store, seen, unit, view, dict(options or {}), repeat, rows_of)
-    resolver.level(parsed, Fraction(1), _Inherited(where=joined_where(where, "")))
+    resolver.level(parsed, Fraction(1), _Defaults(where=join_where(where, "")))
     leaves = resolver.merged()
     weights = integer_weights({leaf.source.name: leaf.share / resolver.per_sample(leaf.measure) for leaf in leaves})
     return Recipe(
@@ -106,8 +109,8 @@ def resolve_mix(
 
 
 @dataclass(frozen=True)
-class _Inherited:
-    """The options that a nested mix or a group passes to its members."""
+class _Defaults:
+    """The options of a nested mix or a group, which its members use unless they have their own."""
 
     where: str = ""
     max_epochs: Fraction | None = None
@@ -136,13 +139,15 @@ class _Resolver:
         self._rows_of = rows_of
         self._leaves: list[tuple[str, _Leaf]] = []  # (names of the enclosing mixes, source)
 
-    def level(self, mix: Mix, share: Fraction, above: _Inherited) -> None:
-        """Adds the sources of one level of the mix. Together they have `share`."""
+    def level(self, mix: Mix, share: Fraction, above: _Defaults) -> None:
+        """Adds the sources of one level of a nested mix. Together they have the share `share`. `above` has the options
+        of the enclosing level.
+        """
         total = sum((part.weight for part in mix.parts), Fraction(0))
         for part in mix.parts:
             own = share * part.weight / total
-            below = _Inherited(
-                where=joined_where(above.where, part.where),
+            below = _Defaults(
+                where=join_where(above.where, part.where),
                 max_epochs=part.max_epochs if part.max_epochs is not None else above.max_epochs,
                 split=part.split or above.split,
                 config=part.config or above.config,
@@ -160,7 +165,7 @@ class _Resolver:
             raise UnknownDatasetError(part.dataset, self._entries, home=redacted(self._store.home.location))
         return self._entries[part.dataset]
 
-    def _group(self, part: MixPart, share: Fraction, below: _Inherited) -> None:
+    def _group(self, part: MixPart, share: Fraction, below: _Defaults) -> None:
         members = [entry for entry in self._entries.values() if _in_group(entry, part.group)]
         leaves: list[_Leaf] = []
         unknown: UnknownFieldError | None = None
@@ -187,7 +192,7 @@ class _Resolver:
         for leaf, size in zip(leaves, sizes, strict=True):
             self._keep(below.path, replace(leaf, share=share * size / total))
 
-    def _add(self, name: str, entry: Entry, revision: str, share: Fraction, below: _Inherited) -> None:
+    def _add(self, name: str, entry: Entry, revision: str, share: Fraction, below: _Defaults) -> None:
         leaf = self._leaf(name, entry, revision, share, below)
         if leaf is None:
             raise InvalidMixError(
@@ -202,13 +207,13 @@ class _Resolver:
         if len(self._leaves) > 4 * MAX_SOURCES:
             raise InvalidMixError(f"The mix has more than {MAX_SOURCES} sources.", remedy="Name fewer groups.")
 
-    def _leaf(self, name: str, entry: Entry, revision: str, share: Fraction, below: _Inherited) -> _Leaf | None:
-        """Returns the source with its number of rows. None if it has no rows."""
+    def _leaf(self, name: str, entry: Entry, revision: str, share: Fraction, below: _Defaults) -> _Leaf | None:
+        """Returns the source with its number of rows, or None if it has no rows."""
         pause()
-        pinned = _pinned(entry, revision)
+        pinned = _full_digest(entry, revision)
         with naming(entry.name):
             opened = self._store.revision(pinned)
-        split = _chosen_split(name, opened.splits(), below.split, below.config)
+        split = _choose_split(name, opened.splits(), below.split, below.config)
         epochs = below.max_epochs if below.max_epochs is not None else None if self._repeat else Fraction(1)
         source = RecipeSource(
             name,
@@ -228,13 +233,13 @@ class _Resolver:
         source = replace(source, rows=rows, block_rows=block_rows)
         if source.cap == 0:
             raise InvalidMixError(
-                f"max_epochs {source.max_epochs} of {name}'s {rows} rows is not one sample.",
+                f"max_epochs {source.max_epochs} of {name}'s {rows} rows is less than one sample.",
                 remedy="Raise max_epochs.",
                 source=name,
             )
         if self._unit == "samples" or (self._unit == "tokens" and self._view == "tokens"):
             return _Leaf(source, share, Measure(1, 1, 1))
-        measure = measured(self._store, source)
+        measure = measure_source(self._store, source)
         if self._view == "tokens":  # bytes of all samples, divided by the number of packed rows that they fill
             samples, _ = sample_rows(self._store, source, "samples", {})
             measure = Measure(measure.rows * rows, measure.text_bytes * samples, measure.bytes * samples)
@@ -248,7 +253,7 @@ class _Resolver:
         return max(amount / measure.rows, Fraction(1, 1000))
 
     def merged(self) -> list[_Leaf]:
-        """Returns each source once. A source that appears in the mix more than once gets the sum of its shares."""
+        """Returns each source only once. A source that appears in the mix several times gets the sum of its shares."""
         by_key: dict[tuple[str, ...], _Leaf] = {}
         for path, leaf in self._leaves:
             spec = leaf.source
@@ -298,7 +303,7 @@ def _in_group(entry: Entry, group: str) -> bool:
             return bool(getattr(entry, what) == value)
 
 
-def _pinned(entry: Entry, revision: str) -> str:
+def _full_digest(entry: Entry, revision: str) -> str:
     """Returns the whole digest of a revision.
 
     The mix may name the revision by its first digits. If it names no revision, returns the newest one.
@@ -315,10 +320,11 @@ def _pinned(entry: Entry, revision: str) -> str:
     return revisions.pop()
 
 
-def _chosen_split(name: str, parts: list[tuple[str, str, int]], split: str, config: str) -> str:
-    """Returns the split that a recipe pins: the requested split or splits, otherwise the training split. "" means every row.
+def _choose_split(name: str, parts: list[tuple[str, str, int]], split: str, config: str) -> str:
+    """Returns the split that a recipe pins: the requested split or splits, otherwise the training split. "" means all
+    rows.
 
-    If the mix asks for an unknown split or config, InvalidMixError lists the known ones.
+    Raises InvalidMixError, which lists the known splits, if the mix names an unknown split or config.
     """
     configs = {its_config for its_config, _, _ in parts}
     there = {its_split for its_config, its_split, _ in parts if not config or its_config == config}
@@ -337,8 +343,8 @@ def training_splits(splits: Collection[str]) -> list[str]:
     return ["train"] if "train" in splits else sorted(s for s in splits if s.startswith(_TRAINS))
 
 
-def joined_where(one: str, other: str) -> str:
-    """Joins two filters to one that requires both. An empty filter requires nothing."""
+def join_where(one: str, other: str) -> str:
+    """Joins two filters with "and". An empty filter keeps all rows."""
     texts = [text for text in (one.strip(), other.strip()) if text]
     return texts[0] if len(texts) == 1 else " and ".join(f"({text})" for text in texts)
 
@@ -361,7 +367,8 @@ def _power(size: Fraction, temperature: Fraction) -> Fraction:
 
 
 def integer_weights(shares: Mapping[str, Fraction]) -> dict[str, int]:
-    """Returns the smallest integers with these ratios. If their sum is 2^60 or more, they are scaled to about 2^60 and rounded.
+    """Returns the smallest integers with the same ratios as `shares`. If their sum is 2^60 or more, they are scaled to
+    about 2^60 and rounded.
 
     Raises InvalidMixError if a source's weight is above 0 but rounds to 0, so that the source would never be served.
     """

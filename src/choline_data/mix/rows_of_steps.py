@@ -1,4 +1,4 @@
-"""Which rows a training step used: computed from the recipe alone, without a log and without a store."""
+"""Finds the rows that a training step used. The recipe is enough for this: no log and no store is read."""
 
 from __future__ import annotations
 

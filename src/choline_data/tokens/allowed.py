@@ -21,14 +21,14 @@ ENCODING = "tiktoken:"
 
 
 def stored_name(digest: str) -> str:
-    """Returns the home's object name of the tokenizer.json with this digest."""
+    """Returns the name of the object in the home that holds the tokenizer.json with this digest."""
     return f"tokenizers/{digest}.json"
 
 
 @dataclass(frozen=True)
 class Allowed:
-    """The tokenizers that a request or a recipe may name. `encodings` allows every encoding of tiktoken, as a local
-    process does for its user.
+    """The tokenizers that a request or a recipe may name. With `encodings`, every encoding of tiktoken may be named, as
+    in a process that works for its own user.
     """
 
     named: Mapping[str, Tokenizer] = field(default_factory=dict)
@@ -36,7 +36,9 @@ class Allowed:
 
     @classmethod
     def of(cls, flags: Iterable[str]) -> Allowed:
-        """Returns the tokenizers that a server's flags allow: `NAME=PATH` of a tokenizer.json, or `tiktoken:NAME`."""
+        """Returns the tokenizers that a server's `--tokenizer` flags allow: `NAME=PATH` of a tokenizer.json, or
+        `tiktoken:NAME`.
+        """
         named = {}
         for flag in flags:
             name, sign, path = flag.partition("=")
@@ -53,7 +55,9 @@ class Allowed:
         return cls(named, encodings=False)
 
     def known(self, home: Home, digest: str, name: str = "") -> Tokenizer | None:
-        """Returns the tokenizer with this digest, or None. `name` is the name that the recipe uses for it."""
+        """Returns the tokenizer with this digest if it is allowed or stored in the home, else None. `name` is the name
+        that the recipe uses for it.
+        """
         named = self._by_name(name)
         if named is not None and named.digest == digest:
             return named
@@ -73,7 +77,8 @@ class Allowed:
         return self.named.get(name)
 
     def settled(self, home: Home, options: Mapping[str, str]) -> dict[str, str]:
-        """Returns the options of a tokens recipe from a request. A tokenizer name in the request is replaced by the digest.
+        """Converts the options of a request to the options of a tokens recipe: the name of the tokenizer is replaced by
+        its digest.
 
         A name that is neither allowed nor known is an error. The error reveals nothing about this machine's files.
         """
@@ -82,10 +87,10 @@ class Allowed:
         if not DIGEST.fullmatch(digest):
             name, digest = digest or name, ""
         if not name and not digest:
-            return out  # the view raises the error that lists the needed options
+            return out  # the view raises an error that lists the options it needs
         if name and not NAME.fullmatch(name):
             raise InvalidOptionError(
-                "On a server, a tokenizer has a name. A path is not allowed.",
+                "On a server, a tokenizer is named by its name or digest. A path is not allowed.",
                 remedy="Name `bytes`, a name that the server allows, or the sha256 of a tokenizer.json.",
                 option="tokenizer",
             )
@@ -101,7 +106,7 @@ class Allowed:
             if named.kind != "file":
                 out["tokenizer_name"] = named.name
         elif digest == hashlib.sha256(name.encode()).hexdigest():
-            # This encoding is not allowed, so no new tokens are made with it. Stored tokens are served.
+            # This encoding is not allowed, so the server makes no new tokens with it. It serves stored tokens.
             out["tokenizer_name"] = name
         return out
 
@@ -109,7 +114,7 @@ class Allowed:
 def stored_tokenizer(home: Home, digest: str) -> Tokenizer | None:
     """Returns the tokenizer.json that the home stores under this digest.
 
-    None if it is missing or its content has another digest.
+    Returns None if it is missing or its content has another digest.
     """
     if not DIGEST.fullmatch(digest):
         return None

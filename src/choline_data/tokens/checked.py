@@ -71,7 +71,7 @@ class Pieces:
         self._left = len(sums)
 
     def check(self, start: Ints, length: Ints) -> None:
-        """Checks the pieces that hold these ranges of values, except pieces that were checked before."""
+        """Verifies the pieces that contain these ranges of values, except pieces that were verified before."""
         if not self._left:
             return
         some = length > 0
@@ -88,14 +88,14 @@ class Pieces:
             self._check(distinct(new))
 
     def hold(self) -> bool:
-        """Checks the pieces again that were checked before. True if all still have their checksums."""
+        """Verifies the pieces again that were verified before. Returns True if all still match their checksums."""
         return all(self._sum(piece) == int(self._sums[piece]) for piece in np.flatnonzero(self._checked).tolist())
 
     def _sum(self, piece: int) -> int:
         return xxhash.xxh3_64_intdigest(self._bytes[piece * PIECE_BYTES : (piece + 1) * PIECE_BYTES])
 
     def check_all(self) -> None:
-        """Checks every piece that has not been checked yet."""
+        """Verifies every piece that has not been verified yet."""
         self._check(np.flatnonzero(~self._checked).tolist())
 
     def _check(self, pieces: Iterable[int]) -> None:

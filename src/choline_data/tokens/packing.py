@@ -1,9 +1,10 @@
-"""Which stored tokens make row k: arithmetic for `concat`, an index for `bfd`.
+"""Computes which stored tokens make row k: by arithmetic for `concat`, with an index for `bfd`.
 
-A row has seq_len + 1 tokens. The last token is only a target, so formats with shifted labels need no other row. `concat`
-joins all documents; row k is tokens k * seq_len to (k + 1) * seq_len, both included. Every token except the very first is a
-target exactly once. The last row is padded. `bfd` (best fit, decreasing) puts whole documents together in a row. A longer
-document is cut into full rows and a rest. Rows are padded. The index is computed once and stored.
+A row has seq_len + 1 tokens. The last token is only a target, so formats with shifted labels need no other row.
+`concat` joins all documents; row k is tokens k * seq_len to (k + 1) * seq_len, both included. Every token except the
+very first is a target exactly once. The last row is padded. `bfd` (best fit, decreasing) puts whole documents together
+into a row. A longer document is cut into full rows and a remainder. Rows are padded. The index is computed once and
+stored.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ PACKINGS = ("concat", "bfd")
 
 @dataclass(frozen=True)
 class PackedRows:
-    """Packed rows. Each has pieces: (first token in the flat array, number of tokens, document)."""
+    """Packed rows. Each row consists of pieces, and a piece is (first token in the flat array, number of tokens,
+    document).
+    """
 
     offsets: Ints  # the pieces of row k have the numbers offsets[k] … offsets[k+1]-1
     start: Ints
@@ -38,7 +41,9 @@ class PackedRows:
 
 
 class Documents:
-    """The documents that a source serves, in order, as ranges of the flat array. If all are served, the ranges are contiguous."""
+    """The documents that a source serves, in order, as ranges of the flat array of tokens. If all documents are served,
+    the ranges are contiguous.
+    """
 
     def __init__(self, array: TokenArray, chosen: Ints | None = None) -> None:
         self.array = array
@@ -53,7 +58,7 @@ class Documents:
 
     @property
     def nbytes(self) -> int:
-        """The size in memory in bytes, without the token array."""
+        """The size of the index arrays in memory in bytes, without the array of tokens."""
         return 0 if self.chosen is None else self.chosen.nbytes + self.first.nbytes + self.virtual.nbytes
 
     @property
@@ -99,13 +104,13 @@ class BestFit:
 
     @property
     def nbytes(self) -> int:
-        """Bytes in memory."""
+        """The size in memory in bytes."""
         rows = self.rows
         return rows.offsets.nbytes + rows.start.nbytes + rows.length.nbytes + rows.document.nbytes
 
     @property
     def padding(self) -> float:
-        """The share of token places that are padding."""
+        """The fraction of all token places that are padding."""
         return 1 - float(self.rows.length.sum()) / max(len(self) * (self.seq_len + 1), 1)
 
     def pick(self, rows: Ints) -> PackedRows:
@@ -127,12 +132,12 @@ def best_fit(documents: Documents, seq_len: int) -> BestFit:
         f"An index of packing bfd for seq_len {seq_len} has too many pieces",
         "Choose packing concat, or read it once without a server, from the server's home.",
     )
-    # A piece that fills a row is its own row. Only the rests of documents have to be fitted into rows.
+    # A piece that fills a row is a row by itself. Only the remainders of documents have to be fitted into rows.
     filling = np.repeat(np.arange(len(lengths)), whole)
     begins = (np.arange(len(filling)) - np.repeat(np.cumsum(whole) - whole, whole)) * room
     left = np.flatnonzero(rest)
     left = left[np.argsort(-rest[left], kind="stable")]
-    bins = _fitted(rest[left].tolist(), room)
+    bins = _fit(rest[left].tolist(), room)
     by_bin = np.argsort(bins, kind="stable")
     counts = np.concatenate([np.ones(len(filling), np.int64), np.bincount(bins).astype(np.int64)])
     left = left[by_bin]
@@ -143,13 +148,13 @@ def best_fit(documents: Documents, seq_len: int) -> BestFit:
     return BestFit(PackedRows(offsets, start, length, documents.number(which)), seq_len)
 
 
-def _fitted(sizes: list[int], room: int) -> Ints:
-    """Returns the row number of each piece, from 0.
+def _fit(sizes: list[int], room: int) -> Ints:
+    """Assigns pieces to rows of `room` tokens. Returns the row number of each piece, from 0.
 
     `sizes` are in descending order. The loop can't be vectorised, because each choice depends on all choices before it.
     """
     rows: list[int] = []
-    by_space: dict[int, list[int]] = {}  # for each number of free places, the rows that have so many
+    by_space: dict[int, list[int]] = {}  # for each number of free places, the rows that have this number of free places
     spaces: list[int] = []  # the keys of `by_space`, in ascending order
     count = 0
     for turn, size in enumerate(sizes):
@@ -175,7 +180,9 @@ def _fitted(sizes: list[int], room: int) -> Ints:
 
 
 def stored_best_fit(home: Home, documents: Documents, seq_len: int, part: str) -> BestFit:
-    """Returns the index of `bfd` for this part of the tokens, read from the home. If it is missing, computes it and stores it."""
+    """Returns the index of `bfd` for a part of the tokens, read from the home. If it is missing, computes it and stores
+    it. `part` is the split, config and filter.
+    """
     key = hashlib.sha256(f"{part}/{seq_len}".encode()).hexdigest()[:32]
     name = f"{documents.array.key.folder}/bfd-{key}"
     if home.exists(f"{name}.json"):
@@ -218,7 +225,7 @@ def read_best_fit(home: Home, name: str, array: TokenArray, seq_len: int) -> Bes
 
 
 def _possible(offsets: Ints, start: Ints, length: Ints, document: Ints, array: TokenArray) -> bool:
-    """Whether an index without a checksum is plausible for these tokens."""
+    """Returns whether an index without a checksum can be right for these tokens."""
     if int(offsets[0]) or int(offsets[-1]) != len(start) or (offsets[1:] < offsets[:-1]).any():
         return False
     if not len(start):

@@ -1,7 +1,9 @@
-"""Tokens of a revision: one flat array and the start of each document, made once per (revision, tokenizer, boundary).
+"""Tokens of a revision: one flat array and the start of each document, made once for each (revision, tokenizer,
+boundary).
 
-The array includes the boundary tokens, so a row of packing `concat` is one slice of it. Chats also have an assistant mask,
-one byte per token. `meta.json` is written last and makes the tokens visible, so a killed run leaves nothing visible.
+The array includes the boundary tokens (begin or end of text), so a row of packing `concat` is one slice of it. Chats
+also have an assistant mask, one byte per token. `meta.json` is written last and makes the tokens visible, so a process
+that is killed leaves no incomplete tokens visible.
 """
 
 from __future__ import annotations
@@ -34,14 +36,14 @@ from choline_data.tokens.allowed import stored_name
 from choline_data.tokens.checked import PIECE_BYTES, Pieces, SummingFile, pieces_of
 from choline_data.tokens.tokenizers import Tokenizer, Tokens
 
-# called with the numbers of documents and tokens that are done since the last call
+# is called with the numbers of documents and tokens that were tokenized since the last call
 Progress = Callable[[int, int], None]
 STEP_ROWS = 1024
 
 
 @dataclass(frozen=True)
 class TokenKey:
-    """The key of stored tokens: everything that they depend on."""
+    """Everything that stored tokens depend on: revision, tokenizer and boundary."""
 
     revision: str
     tokenizer: str  # the digest of the tokenizer
@@ -55,7 +57,7 @@ class TokenKey:
 
     @property
     def marker(self) -> str:
-        """The object that marks these tokens as made on request."""
+        """The name of the object that marks these tokens as made on request."""
         return f"{self.folder}/{derived.ON_REQUEST}"
 
 
@@ -67,7 +69,7 @@ def _damaged(key: TokenKey, how: str = "") -> DamagedStoreError:
 
 
 def _recheck(pieces: dict[str, Pieces], name: str, _: pa.Buffer) -> str:
-    """Checks the pieces again that were checked before. Returns what is wrong, or "" if nothing is."""
+    """Verifies the pieces again that were verified before. Returns a description of the fault, or "" if there is none."""
     if name in pieces and pieces[name].hold():
         return ""
     return f"{name}.bin was changed while it was in use"
@@ -160,7 +162,9 @@ def read_meta(home: Home, folder: str) -> dict[str, Any]:
 
 
 def key_of(home: Home, folder: str) -> TokenKey:
-    """Returns the key of the tokens in this folder, from their `meta.json`. DamagedStoreError if it does not match the folder."""
+    """Returns the key of the tokens in this folder, from their `meta.json`. Raises DamagedStoreError if it does not
+    match the folder.
+    """
     try:
         meta = read_meta(home, folder)
         key = TokenKey(folder.split("/")[1], str(meta["tokenizer"]), str(meta["boundary"]))
@@ -181,8 +185,8 @@ def stored(home: Home, key: TokenKey) -> bool:
     return home.exists(f"{key.folder}/meta.json")
 
 
-def torn(home: Home, key: TokenKey) -> bool:
-    """Whether files of stored tokens are missing, as after an eviction during tokenization."""
+def is_incomplete(home: Home, key: TokenKey) -> bool:
+    """Returns whether files of stored tokens are missing, as after an eviction while the tokens were made."""
     return bool(home.missing([f"{key.folder}/{name}.bin" for name in ("tokens", "starts", "sums")]))
 
 
@@ -191,10 +195,12 @@ def _batches(revision: Revision) -> Iterator[tuple[int, int]]:
         yield start, min(start + STEP_ROWS, revision.rows)
 
 
-def _encoded(
+def _encode_rows(
     home: Home, digest: str, tokenizer: Tokenizer, boundary: str, start: int, stop: int
 ) -> tuple[Tokens, Any, Any]:
-    """Returns rows start … stop-1 of a revision as flat tokens, document lengths, and for chats the assistant mask."""
+    """Tokenizes rows start … stop-1 of a revision. Returns their flat tokens, the document lengths, and for chats the
+    assistant mask.
+    """
     revision = _revision(home, digest)
     before, after = (np.asarray(t, np.uint32) for t in tokenizer.boundary(boundary))
     pieces: list[Tokens] = []
@@ -241,7 +247,7 @@ def _texts(batch: pa.RecordBatch, kind: str) -> tuple[list[list[str]], list[list
 
 
 _OPENED: dict[tuple[str, str], Revision] = {}
-_HELD: list[Tokenizer] = []  # In a worker process: the tokenizer. The parent sends it once.
+_HELD: list[Tokenizer] = []  # only in worker processes: the tokenizer, which the parent sends once
 
 
 def _revision(home: Home, digest: str) -> Revision:
@@ -257,7 +263,7 @@ def _hold(tokenizer: Tokenizer) -> None:
 
 
 def _encoded_elsewhere(home: Home, digest: str, boundary: str, start: int, stop: int) -> tuple[Tokens, Any, Any]:
-    return _encoded(home, digest, _HELD[0], boundary, start, stop)
+    return _encode_rows(home, digest, _HELD[0], boundary, start, stop)
 
 
 def tokenize(
@@ -373,7 +379,7 @@ def _all(home: Home, revision: Revision, tokenizer: Tokenizer, boundary: str, wo
     spans = list(_batches(revision))
     if workers <= 1 or len(spans) < 4:
         for start, stop in spans:
-            yield _encoded(home, revision.revision, tokenizer, boundary, start, stop)
+            yield _encode_rows(home, revision.revision, tokenizer, boundary, start, stop)
         return
     import multiprocessing
 

@@ -1,8 +1,9 @@
-"""Packed rows of tokens by position, in the same kind of order as any other stream.
+"""Serves packed rows of tokens by position, in the same kind of order as samples.
 
-A batch has the columns `dataset`, `tokens` (seq_len + 1 tokens, padded with 0), `length` (tokens before the padding) and
-`pieces` (for each piece of the row: its document, as the row number in the revision, and its number of tokens). If a source
-has chats, there is also `mask`: 1 for tokens of the assistant, and for all tokens of sources that are not chats.
+A batch has the columns `dataset`, `tokens` (seq_len + 1 tokens, padded with 0), `length` (tokens before the padding)
+and `pieces` (for each piece of the row: its document, as the row number in the revision, and its number of tokens). If
+a source has chats, there is also `mask`: 1 for tokens of the assistant, and for all tokens of sources that are not
+chats.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from choline_data.tokens.packing import (
     concat_rows,
     stored_best_fit,
 )
-from choline_data.tokens.token_store import TokenArray, TokenKey, stored, tokenize, torn
+from choline_data.tokens.token_store import TokenArray, TokenKey, is_incomplete, stored, tokenize
 from choline_data.tokens.tokenizers import Tokenizer, check_boundary
 
 Ints = npt.NDArray[np.int64]
@@ -51,7 +52,7 @@ PIECE = pa.struct([pa.field("row", pa.int64()), pa.field("tokens", pa.int32())])
 def token_options(
     tokenizer: str | Tokenizer = "bytes", seq_len: int = 1024, packing: str = "concat", boundary: str = "eos"
 ) -> dict[str, str]:
-    """Returns the options of a tokens recipe. They identify the tokenizer by its digest."""
+    """Returns the options of a tokens recipe from those of a user. They identify the tokenizer by its digest."""
     engine = tokenizer if isinstance(tokenizer, Tokenizer) else Tokenizer(tokenizer)
     check_packing(packing, seq_len)
     engine.boundary(boundary)
@@ -81,7 +82,8 @@ def remote_options(
         elif DIGEST.fullmatch(tokenizer) or (NAME.fullmatch(tokenizer) and not tokenizer.endswith(".json")):
             options = {"tokenizer": tokenizer}
         else:
-            return token_options(tokenizer, seq_len, packing, boundary)  # this call raises the error for a missing file
+            # `token_options` raises the error for a missing file
+            return token_options(tokenizer, seq_len, packing, boundary)
         check_packing(packing, seq_len)
         check_boundary(boundary)
         return {**options, "seq_len": str(seq_len), "packing": packing, "boundary": boundary}
@@ -108,11 +110,11 @@ def _array(
     for tries_left in (2, 1, 0):
         try:
             if stored(store.home, key):
-                return _held(store.home, key)
+                return _open_tokens(store.home, key)
         except DamagedStoreError:
-            if stored(store.home, key) and not store.home.exists(key.marker) and not torn(store.home, key):
+            if stored(store.home, key) and not store.home.exists(key.marker) and not is_incomplete(store.home, key):
                 raise
-            # In all other cases the tokens were just evicted, completely or in part, and are made again.
+            # In all other cases the tokens were evicted a moment ago, completely or in part, and are made again.
         small = store.revision(source.revision).bytes <= quota.tokens
         if tokenizer is None and small:
             tokenizer = (store.tokenizers or Allowed()).known(store.home, digest, name)
@@ -124,7 +126,7 @@ def _array(
             array.on_request = store.home.exists(key.marker)
             return array
         except DamagedStoreError:
-            if not tries_left or not (torn(store.home, key) or not stored(store.home, key)):
+            if not tries_left or not (is_incomplete(store.home, key) or not stored(store.home, key)):
                 raise
     shown = name if NAME.fullmatch(name) else "FILE"
     allowed = (
@@ -137,8 +139,8 @@ def _array(
     )
 
 
-def _held(home: Home, key: TokenKey) -> TokenArray:
-    """Returns the stored tokens. If they were made on request, marks them as used."""
+def _open_tokens(home: Home, key: TokenKey) -> TokenArray:
+    """Opens the stored tokens. If they were made on request, records that they are used now."""
     array = TokenArray(home, key)
     if home.exists(key.marker):
         array.on_request = True
@@ -146,7 +148,7 @@ def _held(home: Home, key: TokenKey) -> TokenArray:
     return array
 
 
-class _Packed:
+class _PackedSource:
     """The packed rows of one source."""
 
     def __init__(
@@ -158,16 +160,23 @@ class _Packed:
         revision = store.revision(source.revision)
         if self.array.documents != revision.rows:
             raise DamagedStoreError(
-                f"{source.dataset}: the stored tokens belong to other rows.", remedy="Run `choline-data repair`."
+                f"{source.dataset}: the stored tokens do not match the rows of the dataset.",
+                remedy="Run `choline-data repair`.",
             )
         self.windows = _windows(self.array.flat, self.seq_len + 1)
         self.mask_windows = None if self.array.mask is None else _windows(self.array.mask, self.seq_len + 1)
         chosen = self._chosen(store, source)
         part = "/".join((source.config, source.split, source.where))
-        self.documents, self._index, self._rows = steady(lambda: self._counted(store, chosen, part), self.array.files)
+        self.documents, self._index, self._rows = steady(
+            lambda: self._count_rows(store, chosen, part), self.array.files
+        )
 
-    def _counted(self, store: Store, chosen: Ints | None, part: str) -> tuple[Documents, BestFit | None, int]:
-        """Returns the documents, their index (only for packing `bfd`), and the number of rows."""
+    def _count_rows(self, store: Store, chosen: Ints | None, part: str) -> tuple[Documents, BestFit | None, int]:
+        """Returns the documents of the source, the packing index (only for `bfd`), and the number of packed rows.
+
+        `chosen` are the rows that the filter keeps, or None for all. `part` names the split, config and filter in the
+        index's name.
+        """
         documents = Documents(self.array, chosen)
         if self.packing != "bfd":
             return documents, None, concat_rows(documents, self.seq_len)
@@ -203,20 +212,21 @@ class _Packed:
         return self._index.pick(rows) if self._index is not None else concat(self.documents, rows, self.seq_len)
 
 
-def _packed(store: Store, source: RecipeSource, options: Mapping[str, str]) -> _Packed:
+def _packed(store: Store, source: RecipeSource, options: Mapping[str, str]) -> _PackedSource:
     with naming(source.dataset):
-        return _Packed(store, source, options)
+        return _PackedSource(store, source, options)
 
 
 def token_rows(tokenizer: Tokenizer | None = None) -> RowsOf:
-    """Returns the hook that `resolve_mix` takes as `rows_of`: counts packed rows in the tokens view, samples in the others.
+    """Returns a function for `rows_of` of `resolve_mix`. It counts packed rows in the tokens view, and samples in the
+    other views.
 
     With `tokenizer`, small datasets without stored tokens for it are tokenized now.
     """
 
     def rows_of(store: Store, source: RecipeSource, view: str, options: Mapping[str, str]) -> tuple[int, int]:
         if view == "tokens":
-            return len(_Packed(store, source, options, tokenizer)), ROWS_A_BLOCK
+            return len(_PackedSource(store, source, options, tokenizer)), ROWS_A_BLOCK
         return sample_rows(store, source, view, options)
 
     return rows_of
@@ -236,7 +246,7 @@ class TokenStream:
             if len(packed) != source.rows:
                 raise DamagedStoreError(
                     f"{source.name}: the recipe has {source.rows} packed rows, the store has {len(packed)}.",
-                    remedy="Run `choline-data repair`. If nothing is damaged, the recipe is of another home: "
+                    remedy="Run `choline-data repair`. If nothing is damaged, the recipe comes from another home: "
                     "resolve the mix again.",
                 )
         self._home = store.home
@@ -245,7 +255,7 @@ class TokenStream:
             SourceOrder(s.rows, s.block_rows, seed=recipe.seed, key=f"tokens/{s.key}", shuffle=recipe.shuffle)
             for s in recipe.sources
         ]
-        self._held: OrderedDict[tuple[int, int, int], Ints] = OrderedDict()
+        self._open_tokens: OrderedDict[tuple[int, int, int], Ints] = OrderedDict()
         self.files = tuple(dict.fromkeys(file for packed in self._packed for file in packed.array.files))
         self.datasets = tuple(sorted({s.dataset for s in recipe.sources}))
         self._codes = np.array([self.datasets.index(s.dataset) for s in recipe.sources], np.int16)
@@ -269,16 +279,16 @@ class TokenStream:
 
     @property
     def held_bytes(self) -> int:
-        """Bytes in memory while the stream is open."""
+        """The number of bytes that the stream needs in memory while it is open."""
         return sum(packed.nbytes for packed in self._packed)
 
     @property
     def lost(self) -> bool:
-        """Whether a file of its tokens was damaged, removed or replaced."""
+        """Whether a file of its tokens was damaged, removed or replaced, so that the stream must be opened again."""
         return not all(file.unchanged() for file in self.files)
 
     def mean_row_bytes(self) -> float:
-        """Returns the approximate bytes of a packed row."""
+        """Returns the approximate size of a packed row in bytes."""
         return float((self._dtype.itemsize + self.masked) * (self.seq_len + 1) + 24)
 
     def placed(self, positions: Ints) -> tuple[npt.NDArray[np.uint16], Ints]:
@@ -316,13 +326,13 @@ class TokenStream:
             by_source.append((places, rows))
             with naming(self.recipe.sources[number].dataset):
                 packed.array.check(rows.start, rows.length)
-            got = _taken(packed.array.flat, packed.windows, rows, sizes, room)
+            got = _copy_rows(packed.array.flat, packed.windows, rows, sizes, room)
             if len(places) == count:
                 tokens = got.astype(self._dtype, copy=False)
             else:
                 tokens[places] = got
             if mask is not None and packed.array.mask is not None:
-                mask[places] = _taken(packed.array.mask, packed.mask_windows, rows, sizes, room)
+                mask[places] = _copy_rows(packed.array.mask, packed.mask_windows, rows, sizes, room)
             elif mask is not None:
                 mask[places] = np.arange(room) < sizes[:, None]
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(piece_counts)])
@@ -360,14 +370,14 @@ class TokenStream:
     def _window(self, number: int, epoch: int, window: int) -> Ints:
         """Returns the numbers of a source's packed rows in a window of its order."""
         key = (number, epoch, window)
-        rows = self._held.get(key)
+        rows = self._open_tokens.get(key)
         if rows is None:
             ranges = self._orders[number].ranges(epoch, window)
-            rows = self._held[key] = np.concatenate([np.arange(a, b, dtype=np.int64) for a, b in ranges])
-            while len(self._held) > _WINDOWS_HELD + len(self._orders):
-                self._held.popitem(last=False)
+            rows = self._open_tokens[key] = np.concatenate([np.arange(a, b, dtype=np.int64) for a, b in ranges])
+            while len(self._open_tokens) > _WINDOWS_HELD + len(self._orders):
+                self._open_tokens.popitem(last=False)
         else:
-            self._held.move_to_end(key)
+            self._open_tokens.move_to_end(key)
         return rows
 
     def read(self, start: int, stop: int) -> pa.RecordBatch:
@@ -378,11 +388,11 @@ class TokenStream:
 
 
 def _windows(flat: npt.NDArray[Any], room: int) -> npt.NDArray[Any] | None:
-    """Returns every slice of `room` values, as a view. None if the array is shorter than `room`."""
+    """Returns all slices of `room` consecutive values, as a view. Returns None if the array is shorter than `room`."""
     return np.lib.stride_tricks.sliding_window_view(flat, room) if len(flat) >= room else None
 
 
-def _taken(
+def _copy_rows(
     flat: npt.NDArray[Any], windows: npt.NDArray[Any] | None, rows: PackedRows, sizes: Ints, room: int
 ) -> npt.NDArray[Any]:
     """Copies packed rows from the flat array, padded with 0. A full row of contiguous tokens is copied as one slice."""

@@ -1,4 +1,4 @@
-"""Tokenizers that the user has as objects: of the libraries tokenizers, transformers and tiktoken."""
+"""Accepts tokenizers as objects of the libraries tokenizers, transformers and tiktoken."""
 
 from __future__ import annotations
 
@@ -29,11 +29,12 @@ def tokenizer_of(value: Any) -> Tokenizer:
     if tiktoken is not None and isinstance(value, tiktoken.Encoding):
         return _of_tiktoken(value, tiktoken)
     kind = f"{type(value).__module__}.{type(value).__qualname__}"
-    raise InvalidOptionError(f"A {kind} is no tokenizer that can be used here.", remedy=_REMEDY, option="tokenizer")
+    raise InvalidOptionError(f"A {kind} can't be used as a tokenizer.", remedy=_REMEDY, option="tokenizer")
 
 
 def _of_tiktoken(encoding: Any, tiktoken: Any) -> Tokenizer:
-    # A user's own encoding may have the name of a known encoding, but other tokens. So the object itself is compared.
+    # A user may give an encoding the name of a known encoding, but other tokens. So the objects are compared, not their
+    # names.
     if encoding.name in tiktoken.list_encoding_names() and tiktoken.get_encoding(encoding.name) is encoding:
         return Tokenizer(f"tiktoken:{encoding.name}")
     raise InvalidOptionError(

@@ -65,7 +65,7 @@ def file_content(path: str) -> bytes:
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """A tokenizer by name: `bytes`, a path to a `tokenizer.json`, or `tiktoken:NAME`. Picklable.
+    """A tokenizer, named `bytes`, by a path to a `tokenizer.json`, or by `tiktoken:NAME`. Picklable.
 
     `content` is the content of a `tokenizer.json` that does not come from a file. Then `name` is only for display.
     """
@@ -75,12 +75,12 @@ class Tokenizer:
 
     @cached_property
     def raw(self) -> bytes:
-        """The content of the `tokenizer.json`; the file is read once."""
+        """The content of the `tokenizer.json`. The file is read only once."""
         return file_content(self.name) if self.content is None else self.content
 
     @property
     def kind(self) -> str:
-        """`bytes`, `tiktoken` or `file`."""
+        """The kind of the tokenizer: `bytes`, `tiktoken` or `file`."""
         if self.content is not None:
             return "file"
         if self.name == "bytes":
@@ -89,7 +89,9 @@ class Tokenizer:
 
     @cached_property
     def digest(self) -> str:
-        """sha256 of the `tokenizer.json`, or of the name for `bytes` and tiktoken. Copies of one file have the same digest."""
+        """The sha256 of the `tokenizer.json`, or of the name for `bytes` and tiktoken. Copies of one file have the same
+        digest.
+        """
         if self.kind == "file":
             return hashlib.sha256(self.raw).hexdigest()
         return hashlib.sha256(self.name.encode()).hexdigest()
@@ -99,17 +101,19 @@ class Tokenizer:
         return _encoding(self.name) if self.kind == "tiktoken" else _from_json(self.raw, os.path.basename(self.name))
 
     def __getstate__(self) -> dict[str, Any]:
-        """Pickles the name, and the content of a file, because the file may change before another process reads it."""
+        """Returns the name, and the content of a file for pickling, because the file may change before another process
+        reads it.
+        """
         return {"name": self.name, "content": self.raw if self.kind == "file" else None}
 
     @cached_property
     def vocabulary(self) -> int:
-        """All token ids are below this number."""
+        """The size of the vocabulary: all token ids are below this number."""
         if self.kind == "bytes":
             return 258
         if self.kind == "tiktoken":
             return int(self._engine.n_vocab)
-        # Ids may have gaps, so the largest id counts, not the number of ids.
+        # ids may have gaps, so the largest id decides, not the number of ids
         return max(self._engine.get_vocab(with_added_tokens=True).values(), default=0) + 1
 
     def _special(self, names: Sequence[str], what: str) -> int:
@@ -154,7 +158,9 @@ class Tokenizer:
 
 
 def _is_fault(error: BaseException) -> bool:
-    """Whether this error is a failure of the tokenizers library. A panic of its Rust code is not an `Exception`."""
+    """Returns whether this error is a failure of the tokenizers library. A panic of its Rust code is not an
+    `Exception`.
+    """
     return isinstance(error, Exception) or type(error).__name__ == "PanicException"
 
 
@@ -180,7 +186,9 @@ def _encoding(name: str) -> Any:
 
 
 def _from_json(raw: bytes, shown: str) -> Any:
-    """Returns the tokenizer in this `tokenizer.json`. InvalidOptionError if the content is invalid, or truncates or pads texts."""
+    """Returns the tokenizer in this `tokenizer.json`. Raises InvalidOptionError if the content is invalid, or if it
+    truncates or pads texts.
+    """
     try:
         import tokenizers
     except ModuleNotFoundError as error:

@@ -41,7 +41,9 @@ IGNORED = -100
 
 
 class Arrays(NamedTuple):
-    """The columns that every format needs, as arrays. They are extracted once if many batches are slices of one batch."""
+    """The columns that every format needs, as arrays. If several batches are slices of one batch, they are extracted
+    only once.
+    """
 
     tokens: npt.NDArray[Any]  # [B, R]: the tokens, padded with 0
     length: npt.NDArray[np.int32]  # [B]: the number of tokens before the padding
@@ -75,12 +77,14 @@ class Packed:
 
     @cached_property
     def filled(self) -> Bools:
-        """True at each place that holds a token, False in the padding."""
+        """A mask: True at each place that holds a token, False in the padding."""
         return np.asarray(np.arange(self.tokens.shape[1]) < self.length[:, None])
 
     @cached_property
     def begins(self) -> Bools:
-        """True at the first token of each document (or of a rest of one), and at the first place of the padding."""
+        """A mask: True at the first token of each document or continued document, and at the first place of the
+        padding.
+        """
         rows, room = self.tokens.shape[0], self.tokens.shape[-1]
         out: Bools = np.zeros((rows, room), bool)
         pieces = self._batch.column("pieces")
@@ -95,7 +99,7 @@ class Packed:
 
     @cached_property
     def positions(self) -> Ints:
-        """Positions 0, 1, 2 … within each document, counted from its first token in the row."""
+        """The positions 0, 1, 2 … of the tokens within each document, counted from its first token in the row."""
         place = np.broadcast_to(np.arange(self.tokens.shape[1]), self.tokens.shape)
         return np.asarray(place - np.maximum.accumulate(np.where(self.begins, place, 0), axis=1))
 
@@ -196,9 +200,10 @@ def _megatron(packed: Packed) -> Any:
 
 @dataclass(frozen=True)
 class TokenFormat:
-    """How a batch of the tokens view becomes a trainer's batch.
+    """A format of batches for a trainer. It converts a batch of the tokens view.
 
-    `make` gets the batch and returns a dict of tensors. A function at the top of a module can be sent to workers.
+    `make` gets the batch and returns a dict of tensors. Only a function at the top level of a module can be sent to
+    worker processes.
     """
 
     make: Callable[[Packed], Any]
@@ -217,9 +222,9 @@ FORMATS = {
 
 
 def token_format(name: str | TokenFormat) -> TokenFormat:
-    """Returns the format with this name: one of ours, or one that an installed package adds by an entry point.
+    """Returns the format with this name: a built-in one, or one that an installed package adds by an entry point.
 
-    A TokenFormat is returned as it is.
+    A TokenFormat is returned unchanged.
     """
     if isinstance(name, TokenFormat):
         return name
@@ -244,7 +249,7 @@ def _loaded(point: EntryPoint) -> TokenFormat:
         ) from error
     if not isinstance(loaded, TokenFormat):
         raise InvalidOptionError(
-            f"The token format {point.name!r} of {package} is no TokenFormat.",
+            f"The token format {point.name!r} of {package} is not a TokenFormat.",
             remedy=f"Update or uninstall {package}.",
             option="format",
         )
@@ -252,9 +257,9 @@ def _loaded(point: EntryPoint) -> TokenFormat:
 
 
 def row_seq_len(name: str | TokenFormat | None, seq_len: int) -> int:
-    """Returns the `seq_len` for the recipe, so that this format gives rows of `seq_len` tokens.
+    """Returns the `seq_len` that the recipe needs so that this format gives rows of `seq_len` tokens.
 
-    Rows of a recipe have one token more.
+    Rows of a recipe have one token more than its `seq_len`.
     """
     if name is None or token_format(name).shifted:
         return seq_len

@@ -35,7 +35,8 @@ _KINDS = {
     "tokenizer": re.compile(rf"tokenizers/({_DIGEST})\.json"),
     "job": re.compile(r"jobs/[0-9a-f]{32}/\d{6,}\.json"),
 }
-# Temporary objects of writers and readers, pins, and marks of use. Only their names and times matter, not their content.
+# Temporary objects of writers and readers, pins, and records of use. Only their names and times matter, not their
+# content.
 PASSING = ("staging/", "claims/", "leases/", "pins/", "read/", "used/")
 
 
@@ -70,7 +71,7 @@ def check(home: Home, name: str = "") -> Report:
 
 
 def check_catalog(home: Home, names: Iterable[str], report: Report) -> dict[str, Entry]:
-    """Checks each snapshot and its copy. Returns the datasets of the newest snapshot that can be read."""
+    """Checks each catalog snapshot and its copy. Returns the datasets of the newest snapshot that can be read."""
     there = set(names)
     numbers = {int(match[2]) for match in map(_KINDS["catalog"].fullmatch, there) if match and match[2]}
     newest: dict[str, Entry] = {}
@@ -101,7 +102,7 @@ def _snapshot(home: Home, number: int, name: str) -> dict[str, Entry] | str:
 def _check_derived(
     home: Home, names: Iterable[str], owners: dict[str, str], wanted: set[str] | None, report: Report
 ) -> None:
-    """Checks selections, indexes of ids, and tokens."""
+    """Checks the data that can be computed again: selections, indexes of ids, and tokens."""
     revisions = _Revisions(home)
     for name in names:
         for kind, digest in (
@@ -123,7 +124,7 @@ def _check_derived(
 
 
 class _Revisions:
-    """Opens revisions by digest. Keeps only the last one open."""
+    """Opens revisions by digest. Keeps only the last opened one."""
 
     def __init__(self, home: Home) -> None:
         self._home = home
@@ -132,7 +133,7 @@ class _Revisions:
     def get(self, digest: str) -> Revision | None:
         """Opens the revision with this digest.
 
-        Returns None if it no longer exists, or if it can't be opened (`check_revision` reports this).
+        Returns None if it does not exist any more, or if it can't be opened (`check_revision` reports this).
         """
         if self._last[0] != digest:
             try:
@@ -188,7 +189,7 @@ def _check_tokens(
 
 
 def _check_unused(home: Home, names: Iterable[str], seen: Iterable[str], report: Report) -> None:
-    """Checks store files that no manifest refers to: `gc` deletes them later, but an `add` may use them before."""
+    """Checks store files to which no manifest refers: `gc` deletes them later, but an `add` may use them before."""
     known = set(seen)
     for name in names:
         digest = name.rsplit("/", 1)[-1].split(".")[0]

@@ -21,7 +21,8 @@ from choline_data.store.manifest import HEAD, accounts_of, read_manifest
 from choline_data.store.object_names import account_name, manifest_name, rejects_name
 from choline_data.store.retention import KEEP_DAYS, READ, Reason, kept_revisions
 
-STAGED_SECONDS = 3600.0  # a staged file without a lease is abandoned if nothing was written to it for this long
+# a temporary file without a lease is abandoned if nothing was written to it for so many seconds
+STAGED_SECONDS = 3600.0
 _AT_ONCE = 256
 _DERIVED = ("selections", "ids", "tokens")
 _LOOK_SECONDS = 0.2
@@ -29,8 +30,8 @@ Objects = dict[str, tuple[int, float]]
 
 
 @dataclass
-class Kept:
-    """The files that are kept for one reason."""
+class KeptFiles:
+    """The number and size of the files that are kept for one reason."""
 
     files: int = 0
     bytes: int = 0
@@ -44,7 +45,7 @@ class GarbageReport:
     files: int = 0
     bytes: int = 0
     revisions: int = 0
-    kept: dict[str, Kept] = field(default_factory=dict)
+    kept: dict[str, KeptFiles] = field(default_factory=dict)
 
     def drop(self, name: str, size: int) -> None:
         """Counts a deleted file."""
@@ -54,7 +55,7 @@ class GarbageReport:
 
     def keep(self, why: str, size: int, name: str = "") -> None:
         """Counts a kept file."""
-        files = self.kept.setdefault(why, Kept())
+        files = self.kept.setdefault(why, KeptFiles())
         files.files += 1
         files.bytes += size
         if name:
@@ -75,10 +76,10 @@ def collect(home: Home, *, keep_days: float = KEEP_DAYS, dry_run: bool = False, 
         while others(home, WRITE, own) and clock() < until:
             own._ended.wait(_LOOK_SECONDS)
         holders = look(home, own)
-        done, garbage = _sorted_out(home, own, keep_days, holders)
+        done, garbage = _what_to_delete(home, own, keep_days, holders)
         if not dry_run:
             reached("gc.chosen")
-            # A holder that counts as dead but is alive finds its lease missing, and then checks what it has written.
+            # If such a holder is in fact alive, it notices that its lease is missing, and checks what it has written.
             _delete(home, own, [holder.name for holder, lives in holders if not lives])
             _delete(home, own, garbage)
             reached("gc.done")
@@ -87,14 +88,14 @@ def collect(home: Home, *, keep_days: float = KEEP_DAYS, dry_run: bool = False, 
         own.release()
 
 
-def _sorted_out(
+def _what_to_delete(
     home: Home, own: Lease, keep_days: float, holders: list[tuple[Holder, bool]]
 ) -> tuple[GarbageReport, list[str]]:
-    """Returns the report, and the objects to delete in the order of deletion."""
+    """Decides what to delete. Returns the report, and the objects to delete in the order of deletion."""
     now = own.now()
     living = [holder for holder, lives in holders if lives and holder.kind == WRITE]
     reasons = kept_revisions(home, keep_days, now)
-    needed = _needed(home, reasons)
+    needed = _needed_objects(home, reasons)
     done = GarbageReport()
     # Derived data above the quota is deleted too, in its own order.
     garbage = [] if living else [name for item in derived.collectable(home, reasons) for name in item.files]
@@ -120,7 +121,7 @@ def _sorted_out(
     return done, garbage
 
 
-def _needed(home: Home, kept: dict[str, Reason]) -> dict[str, Reason]:
+def _needed_objects(home: Home, kept: dict[str, Reason]) -> dict[str, Reason]:
     """Returns the objects of the kept revisions, with the reason for each."""
     needed: dict[str, Reason] = {}
     for revision, why in kept.items():
@@ -131,7 +132,7 @@ def _needed(home: Home, kept: dict[str, Reason]) -> dict[str, Reason]:
             continue  # an earlier `gc` has already deleted this object
         except DamagedStoreError as error:
             raise DamagedStoreError(
-                f"{why.label} is kept ({why.why}), but its manifest can't be read, so it is not known which files it needs. "
+                f"{why.label} is kept ({why.why}), but its manifest can't be read, so the files that it needs are unknown. "
                 "Nothing was deleted.",
                 remedy=error.remedy if why.why == "in the catalog" else "`choline-data gc --keep-days 0`, or unpin it.",
             ) from error
@@ -157,12 +158,12 @@ def _with_reasons(
             continue
         why = kept.get(name.split("/")[1].removesuffix(".index"))
         if folder == "tokens" and f"{name.rpartition('/')[0]}/meta.json" not in objects:
-            why = None  # unfinished tokens
+            why = None  # these tokens are not complete
         yield name, why
 
 
 def _is_staged_by(name: str, alive: set[str], age: float) -> bool:
-    """Whether a process may still write this staged file, or move it to its final name."""
+    """Returns whether a process may still write this temporary file, or move it to its final name."""
     parts = os.path.basename(name).split("-")
     holder = parts[1] if len(parts) == 3 else ""
     return holder in alive if len(holder) == 32 else age <= STAGED_SECONDS

@@ -47,7 +47,8 @@ def check_revision(
 ) -> dict[str, Any]:
     """Reads every byte of a revision, adds each fault to the report, and returns counts of what was read.
 
-    `seen` has the store files that were already read, by digest, also for other revisions: (fault or "", blocks).
+    `seen` maps the digests of store files that were read before, also for other revisions, to (fault or "", number of
+    blocks).
     """
     counts = {"files": 0, "blocks": 0, "bytes": 0}
     where = {"dataset": dataset, "revision": digest}
@@ -64,7 +65,7 @@ def check_revision(
         report.add("files", name, fault, **where)
     counts["bytes"] = revision.bytes
     if isinstance(revision, InPlaceRevision):
-        # No dataset of the catalog has this revision now, so the user may have changed the files.
+        # No dataset of the catalog has this revision now. So its original files may have been changed on purpose.
         if not dataset:
             return counts
         for location, groups, problem in check_in_place(revision):
@@ -94,7 +95,7 @@ def _check_file(
 ) -> tuple[str, int]:
     """Checks a store file and its index, and reports their faults.
 
-    Returns what is wrong with the file, in words, and its number of blocks.
+    Returns a description of the fault in the file ("" for none), and its number of blocks.
     """
     name = data_name(file.sha256)
     from_where = f" (from {file.source})" if file.source else ""

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from choline_data.where.predicate import And, Compare, Field, In, IsNull, Length, Like, Node, Not, Or, Predicate
 
-_ROW = 100  # units per row for each part of the predicate, in addition to the bytes that it reads
+_ROW = 100  # units for each row and each part of the predicate, in addition to those for the bytes that it reads
 _JSON = 20  # units per byte to parse `extra`, once for all parts
 _SLOW_PATTERN = 5
 _PATTERN = 8
@@ -19,15 +19,15 @@ _PATTERN = 8
 def work_of(predicate: Predicate, row_bytes: Mapping[str, float]) -> float:
     """Returns the cost in units per row. `row_bytes` has the mean bytes per row of each column."""
     parsed = _JSON * row_bytes.get("extra", 0.0) if any(field.path for field in predicate.fields) else 0.0
-    return parsed + _of(predicate.tree, row_bytes)
+    return parsed + _work_of_node(predicate.tree, row_bytes)
 
 
-def _of(node: Node, row_bytes: Mapping[str, float]) -> float:
+def _work_of_node(node: Node, row_bytes: Mapping[str, float]) -> float:
     match node:
         case And() | Or():
-            return sum(_of(term, row_bytes) for term in node.terms)
+            return sum(_work_of_node(term, row_bytes) for term in node.terms)
         case Not():
-            return _of(node.term, row_bytes)
+            return _work_of_node(node.term, row_bytes)
         case IsNull():
             return _ROW
         case Like():

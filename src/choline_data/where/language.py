@@ -43,7 +43,9 @@ from choline_data.where.predicate import (
 
 
 def parse_where(text: str) -> Predicate:
-    """Parses a `where`. InvalidPredicateError has the offset of the error; UnknownFieldError suggests the nearest name."""
+    """Parses a `where`. Raises InvalidPredicateError with the offset of the error, or UnknownFieldError, which suggests
+    the nearest name.
+    """
     if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
         raise _invalid(f"it is longer than {MAX_BYTES} bytes", MAX_BYTES, "Shorten it")
     return Predicate(_Parser(text).whole())
@@ -111,7 +113,7 @@ class _Parser:
         return token
 
     def _takes(self, *texts: str) -> bool:
-        """Consumes the next tokens if they are these keywords or signs. Returns whether they are."""
+        """If the next tokens are these keywords or signs, consumes them and returns True. Otherwise returns False."""
         ahead = self._tokens[self._at : self._at + len(texts)]
         if [token.keyword or (token.text if token.kind == "sign" else "") for token in ahead] != list(texts):
             return False
@@ -130,7 +132,7 @@ class _Parser:
     def whole(self) -> Node:
         tree = self._or()
         if self._next.kind != "end":
-            raise _invalid(f"{self._next} is left over", self._next.at)
+            raise _invalid(f"{self._next} follows after the end of the expression", self._next.at)
         return tree
 
     def _or(self) -> Node:
@@ -150,7 +152,7 @@ class _Parser:
         self._count(at)
         self._depth += 1
         if self._depth > MAX_DEPTH:
-            raise _invalid(f"it is nested more than {MAX_DEPTH} levels deep", at, "Take brackets away")
+            raise _invalid(f"it is nested more than {MAX_DEPTH} levels deep", at, "Remove brackets")
         if self._takes("not"):
             term: Node = _negated(self._not())
         elif self._takes("("):
@@ -289,7 +291,9 @@ def _number(token: _Token) -> int | float:
 
 
 def _fitting(operand: Field | Length, value: Value, at: int) -> Value:
-    """Returns the value if the operand can be compared with it; InvalidPredicateError otherwise."""
+    """Returns `value` if the operand can be compared with it. Raises InvalidPredicateError otherwise. `at` is the
+    offset for the error.
+    """
     kind = operand.type
     if kind == "any":
         return value
@@ -300,11 +304,11 @@ def _fitting(operand: Field | Length, value: Value, at: int) -> Value:
         raise _invalid(
             f"{operand} is {'a number' if kind == 'number' else 'text'}",
             at,
-            "Compare it with such a constant",
+            "Compare it with a constant of the same type",
         )
     if kind == "time":
         try:
             moment(str(value))
         except ValueError as error:
-            raise _invalid("that is no time", at, "Write it as '2024-01-31' or '2024-01-31T12:00:00Z'") from error
+            raise _invalid("this is not a time", at, "Write it as '2024-01-31' or '2024-01-31T12:00:00Z'") from error
     return value

@@ -74,7 +74,7 @@ class Length:
 
     @property
     def type(self) -> Type:
-        """Always "number"."""
+        """The type of a length, which is "number"."""
         return "number"
 
     def __str__(self) -> str:
@@ -162,13 +162,15 @@ Node = Compare | In | Like | IsNull | Not | And | Or
 
 @dataclass(frozen=True)
 class Predicate:
-    """A parsed `where`."""
+    """A parsed `where` filter."""
 
     tree: Node
 
     @cached_property
     def text(self) -> str:
-        """The normal form. Equal for texts that differ only in blanks, quotes, case of keywords and redundant brackets."""
+        """The normal form of the filter. It is equal for texts that differ only in blanks, quotes, case of keywords and
+        redundant brackets.
+        """
         return str(self.tree)
 
     @cached_property
@@ -202,7 +204,7 @@ def _literal(value: Value) -> str:
 
 def _invalid(what: str, offset: int, remedy: str = "") -> InvalidPredicateError:
     return InvalidPredicateError(
-        f"The filter `where` can't be read at character {offset}: {what}.",
+        f"The filter `where` has an error at character {offset}: {what}.",
         remedy=remedy + "." if remedy else "Example: language = 'en' and len(text) > 200.",
         offset=offset,
     )

@@ -72,15 +72,15 @@ def selected_rows(home: Home, revision: Revision, where: str) -> RowNumbers:
     name = selection_name(revision.revision, predicate)
     if home.exists(name):
         derived.of(home).mark(home, name)
-        with contextlib.suppress(SourceNotFoundError):  # the selection was evicted after it was made
+        with contextlib.suppress(SourceNotFoundError):  # the selection may have been evicted since `exists` was called
             return _read(home, name, revision, predicate)
-    rows = evaluated(revision, predicate)
-    content = encoded(name, predicate.text, rows)
+    rows = evaluate(revision, predicate)
+    content = encode_selection(name, predicate.text, rows)
     derived.kept(home, len(content), lambda: home.put(name, content))
     return rows
 
 
-def encoded(name: str, where: str, rows: RowNumbers) -> bytes:
+def encode_selection(name: str, where: str, rows: RowNumbers) -> bytes:
     """Returns the bytes of the object that holds these rows, with its seal."""
 
     def encode(stated: str) -> bytes:
@@ -95,7 +95,9 @@ def encoded(name: str, where: str, rows: RowNumbers) -> bytes:
 
 
 def read_selection(home: Home, name: str, count: int) -> tuple[str, RowNumbers]:
-    """Returns the `where` and the rows of a stored selection. DamagedStoreError if it is damaged or has rows from `count` on."""
+    """Returns the `where` and the rows of a stored selection. Raises DamagedStoreError if it is damaged, or if a row
+    number is `count` or more.
+    """
     raw = home.read(name)
     intact = sealing.is_intact(name, raw)
     if intact is False:
@@ -132,13 +134,15 @@ def _damaged(name: str) -> DamagedStoreError:
 
 
 def within(rows: RowNumbers, spans: Sequence[tuple[int, int]]) -> RowNumbers:
-    """Returns those of the rows that are in one of the spans. Rows and spans must ascend."""
+    """Returns those of the rows that are in one of the spans. Rows and spans must be in ascending order."""
     cuts = np.searchsorted(rows, np.array(spans, dtype=np.int64).reshape(-1, 2))
     return np.concatenate([rows[:0], *(rows[low:high] for low, high in cuts.tolist())])
 
 
-def evaluated(revision: Revision, predicate: Predicate) -> RowNumbers:
-    """Returns the rows that the predicate keeps, ascending. Raises UnknownFieldError for an `extra` key that no row has."""
+def evaluate(revision: Revision, predicate: Predicate) -> RowNumbers:
+    """Evaluates the predicate. Returns the rows that it keeps, ascending. Raises UnknownFieldError for an `extra` key
+    that no row has.
+    """
     columns = sorted({field.name.partition(".")[0] for field in predicate.fields})
     sought = {field.path for field in predicate.fields if field.path}
     seen: set[tuple[str, ...]] = set()
@@ -162,9 +166,9 @@ def evaluated(revision: Revision, predicate: Predicate) -> RowNumbers:
 
 
 def _rows_at_once(revision: Revision, predicate: Predicate, columns: Sequence[str]) -> int:
-    """Returns the number of rows to evaluate at a time, some milliseconds of work.
+    """Returns how many rows are evaluated at a time, which is some milliseconds of work.
 
-    Raises RequestTooLargeError if the total is too much.
+    Raises RequestTooLargeError if the work for all rows is too much.
     """
     sample = revision.read(0, min(_ROWS_SAMPLED, revision.rows), columns)
     rows = max(sum(batch.num_rows for batch in sample), 1)
@@ -203,7 +207,7 @@ class _Batch:
         return self._found[path]
 
     def mask(self, node: Node) -> pa.Array:
-        """Returns, for each row, whether the node is true for it; null if that is unknown."""
+        """Evaluates a node of the predicate. Returns for each row whether it is true; null if that is unknown."""
         match node:
             case And():
                 return _folded(pc.and_kleene, [self.mask(term) for term in node.terms])
@@ -313,7 +317,7 @@ def _at(value: Any, path: tuple[str, ...]) -> Any:
 
 
 def _alike(found: Any, value: Value) -> bool:
-    """Whether a JSON value and the constant have the same type: both boolean, both text, or both numbers."""
+    """Returns whether a JSON value and the constant have the same type: both boolean, both text, or both numbers."""
     if isinstance(found, bool) or isinstance(value, bool):
         return isinstance(found, bool) and isinstance(value, bool)
     if isinstance(value, str):
