@@ -201,7 +201,7 @@ def test_a_fast_tokenizer_of_transformers_is_its_inner_tokenizer(firehose: Any):
 
 
 def test_an_object_that_is_no_tokenizer_is_refused(firehose: Any):
-    with pytest.raises(InvalidOptionError, match="can.t be used as a tokenizer"):
+    with pytest.raises(InvalidOptionError, match="can't be used as a tokenizer"):
         firehose(**TOKENS, tokenizer=object())
 
 
