@@ -37,7 +37,6 @@ PROSE = {
 }
 
 STRUCTURED = {
-    "PDB structure": "HEADER    HYDROLASE\nATOM      1  N   MET A   1      11.1  13.2   2.1  1.00 49.05           N\n",
     "XML": '<?xml version="1.0"?>\n<inventory><item>1</item><owner>me</owner></inventory>\n',
     "HTML page": "<!DOCTYPE html>\n<html><body>404 Not Found</body></html>\n",
     "BRAT annotations": "T1\tPerson 0 5\tAlice\nT2\tPlace 10 15\tParis\nR1\tIn Arg1:T1 Arg2:T2\n",
@@ -47,7 +46,6 @@ STRUCTURED = {
     "Turtle or TriG": "@prefix ex: <http://example.org/> .\nex:a ex:knows ex:b .\n",
     "INI configuration": "[server]\nhost = example.org\nport = 80\n\n[client]\nname = me\n",
     "SQL statements": "CREATE TABLE t (a INTEGER);\nINSERT INTO t VALUES (1);\n",
-    "access log of a web server": '1.2.3.4 - - [10/Oct/2023:13:55:36 +0000] "GET / HTTP/1.0" 200 23\n' * 3,
     "syslog": "Jan  5 10:11:12 host sshd[1]: Accepted password\nJan  5 10:11:13 host sshd[1]: closed\n",
     "log with a time on each line": "2024-01-05 10:11:12,5 INFO started\n2024-01-05 10:11:13,5 WARN slow\n",
     "plain-text accounts (Ledger or Beancount)": "2024-01-05 * \"Shop\"\n  Assets:Cash  -5.00 EUR\n  Expenses:Food\n",
@@ -61,10 +59,7 @@ STRUCTURED = {
     "a block of headers above a text": "Metadata-Version: 2.1\nName: words\nVersion: 1.0\nLicense: MIT\nClassifier: A\n"
                                        "Classifier: B\n\nA package of words.\n",
     "NEXUS": "#NEXUS\nbegin taxa;\nend;\n",
-    "GenBank records": "LOCUS       AB000263   368 bp    mRNA\nDEFINITION  Homo sapiens mRNA.\nORIGIN\n//\n",
     "diff": "--- a/file.txt\n+++ b/file.txt\n@@ -1 +1 @@\n-old line\n+new line\n",
-    "ABC music": "X:1\nT:A Tune\nM:4/4\nK:C\nCDEF GABc|\n",
-    "GEDCOM family tree": "0 HEAD\n1 SOUR X\n0 @I1@ INDI\n1 NAME Ada /Lovelace/\n0 TRLR\n",
 }  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from typing import Any
 Row = dict[str, Any]
 Write = Callable[[Path], object]
 RIGHT, ASKED, REFUSED = ENDS = ("right", "asked", "refused")
-FAMILIES = ("tables", "arrays", "records", "texts", "media", "packed", "others")
+FAMILIES = ("tables", "arrays", "records", "texts", "media", "packed", "sciences", "others")
 
 ROWS: list[Row] = [
     {

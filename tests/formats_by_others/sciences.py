@@ -1,0 +1,131 @@
+"""Files of language data and of the sciences that other libraries write."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+from tests.formats_by_others.written import PLAIN, Row, writer
+
+SEQUENCES: list[Row] = [{"id": f"AB00{n}", "sequence": "acgttgca" * (n + 9)} for n in range(4)]
+ALIGNED: list[Row] = [{"name": f"s{n}", "sequence": "AC-GT" * 30} for n in range(4)]
+SPECTRA: list[Row] = [{"title": f"spectrum {n}", "mz": [100.5, 200.25 + n], "intensity": [1.5, 2e5]} for n in range(4)]
+MODELS: list[Row] = [
+    {"model": n, "x": [0.125, 1.125], "y": [n + 0.5, n + 0.5], "atom_names": ["N", "CA"], "residues": ["GLY", "GLY"]}
+    for n in range(3)
+]
+TREES: list[Row] = [
+    {"label": "S", "tokens": ["Ann", f"word{n}"], "pos_tags": ["NNP", "VBZ"], "text": f"Ann word{n}"} for n in range(4)
+]
+
+
+def _records() -> list[Any]:
+    from Bio.Seq import Seq
+    from Bio.SeqFeature import SeqFeature, SimpleLocation
+    from Bio.SeqRecord import SeqRecord
+
+    records = []
+    for row in SEQUENCES:
+        record = SeqRecord(Seq(row["sequence"]), id=row["id"], name=row["id"], description="A gene " * 20)
+        record.annotations = {"molecule_type": "DNA", "organism": "Homo sapiens", "comment": "One.\nTwo."}
+        note = 'It is "long", so that it has to be wrapped over the lines of the file, as many of them are.'
+        record.features.append(SeqFeature(SimpleLocation(0, 9), type="CDS", qualifiers={"note": [note]}))
+        records.append(record)
+    return records
+
+
+@writer("GenBank of Biopython", "Bio", SEQUENCES, part=True)
+def _(folder: Path) -> None:
+    from Bio import SeqIO
+
+    SeqIO.write(_records(), folder / "x.gb", "genbank")
+
+
+@writer("EMBL of Biopython", "Bio", SEQUENCES, part=True)
+def _(folder: Path) -> None:
+    from Bio import SeqIO
+
+    SeqIO.write(_records(), folder / "x.embl", "embl")
+
+
+def _alignment() -> Any:
+    from Bio.Align import MultipleSeqAlignment
+    from Bio.Seq import Seq
+    from Bio.SeqRecord import SeqRecord
+
+    return MultipleSeqAlignment([SeqRecord(Seq(row["sequence"]), id=row["name"]) for row in ALIGNED])
+
+
+@writer("Stockholm of Biopython", "Bio", ALIGNED, part=True)
+def _(folder: Path) -> None:
+    from Bio import AlignIO
+
+    AlignIO.write(_alignment(), folder / "x.sto", "stockholm")
+
+
+@writer("Clustal of Biopython", "Bio", ALIGNED, part=True)
+def _(folder: Path) -> None:
+    from Bio import AlignIO
+
+    AlignIO.write(_alignment(), folder / "x.aln", "clustal")
+
+
+@writer("PDB of Biopython", "Bio", MODELS, part=True)
+def _(folder: Path) -> None:
+    import numpy as np
+    from Bio.PDB import PDBIO, Atom, Chain, Model, Residue, Structure
+
+    structure = Structure.Structure("1ABC")
+    for row in MODELS:
+        model, chain = Model.Model(row["model"]), Chain.Chain("A")
+        structure.add(model)
+        model.add(chain)
+        residue = Residue.Residue((" ", 1, " "), "GLY", "")
+        chain.add(residue)
+        for at, name in enumerate(row["atom_names"]):
+            place = np.array([row["x"][at], row["y"][at], -3.25])
+            residue.add(Atom.Atom(name, place, 10.5, 1.0, " ", f" {name:<3}", at + 1, element=name[0]))
+    out = PDBIO()
+    out.set_structure(structure)
+    out.save(str(folder / "x.pdb"))
+
+
+@writer("MGF of Pyteomics", "pyteomics", SPECTRA, part=True)
+def _(folder: Path) -> None:
+    import numpy as np
+    from pyteomics import mgf
+
+    spectra = [
+        {"m/z array": np.array(r["mz"]), "intensity array": np.array(r["intensity"]), "params": {"title": r["title"]}}
+        for r in SPECTRA
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mgf.write(spectra, str(folder / "x.mgf"))
+
+
+@writer("ECSV of astropy", "astropy", PLAIN)
+def _(folder: Path) -> None:
+    from astropy.table import Table
+
+    Table(rows=PLAIN).write(folder / "x.ecsv", format="ascii.ecsv")
+
+
+@writer("trees of NLTK", "nltk", TREES, part=True, kind="text")
+def _(folder: Path) -> None:
+    from nltk import Tree
+
+    trees = [Tree.fromstring(f"(S (NP (NNP Ann)) (VP (VBZ word{n})))") for n in range(4)]
+    (folder / "x.mrg").write_text("\n".join(tree.pformat(margin=12) for tree in trees))
+
+
+@writer("positions of chess", "chess", [{"turn": "w" if n % 2 else "b", "operations": {"id": f"p{n}"}} for n in range(4)],
+        part=True)  # fmt: skip
+def _(folder: Path) -> None:
+    import chess
+
+    boards = [chess.Board() for _ in range(4)]
+    for number, board in enumerate(boards):
+        board.turn = bool(number % 2)
+    (folder / "x.epd").write_text("".join(board.epd(id=f"p{n}") + "\n" for n, board in enumerate(boards)))
