@@ -26,7 +26,7 @@ from abuse import Server, make_home
 from choline_data.v1 import firehose_pb2 as pb
 from choline_data.v1 import firehose_pb2_grpc
 
-MESSAGES, ROWS = 40, 512
+MESSAGES, ROWS = 200, 512
 TICK = os.sysconf("SC_CLK_TCK")
 
 

@@ -290,8 +290,7 @@ class Engine:
         columns = gathered.part(start, stop)
         if columns is None:
             alone = self._reading[(*key[:3], face)] == 1
-            far = start + opened.ahead(stop - start) * (stop - start) if alone and gathered.stop == start else stop
-            far = far if end is None else min(far, end)
+            far = gathered.reach(start, stop, end, opened) if alone else stop
             # If some windows of these messages are not loaded yet, the windows of the first message may still be loaded.
             if not any(self._gather(opened.direct, lane, start, to, gathered) for to in dict.fromkeys((far, stop))):
                 return None
@@ -333,9 +332,20 @@ class Engine:
         return made
 
     async def messages(
-        self, opened: Opened, lane: Lane, start: int, stop: int, *, sequence: int, face: str
+        self,
+        opened: Opened,
+        lane: Lane,
+        start: int,
+        stop: int,
+        end: int | None,
+        gathered: Gathered,
+        *,
+        sequence: int,
+        face: str,
     ) -> tuple[frames.Framed, ...]:
-        """Makes the messages of the reader's samples start … stop-1 in a thread, once for all streams that wait for them."""
+        """Makes the messages of the reader's samples start … stop-1 in a thread, once for all streams that wait for them. A stream
+        whose positions lie far apart gathers samples for several messages at a time, like in `at_once`.
+        """
         key = (opened.digest, opened.columns, lane, start, stop, face)
         making = self._making.get(key)
         if making is None:
@@ -343,7 +353,11 @@ class Engine:
             loop = asyncio.get_running_loop()
             apart = opened.direct is None or self._alone(opened, lane, start, stop)
             threads = self._makers if apart else self._readers
-            making = loop.run_in_executor(threads, self._make, opened, lane, start, stop, sequence, face)
+            read = partial(opened.stream.read_at, lane.positions(start, stop - start))
+            if apart and opened.direct is not None and self._reading[(*key[:3], face)] == 1:
+                far = gathered.reach(start, stop, end, opened)
+                read = partial(gathered.read, opened.direct, lane, start, stop, far)
+            making = loop.run_in_executor(threads, self._make, opened, lane, start, read, sequence, face)
             self._making[key] = making
             making.add_done_callback(partial(self._made, key))
         else:
@@ -365,10 +379,16 @@ class Engine:
             self._kept(key, making.result())
 
     def _make(
-        self, opened: Opened, lane: Lane, start: int, stop: int, sequence: int, face: str
+        self,
+        opened: Opened,
+        lane: Lane,
+        start: int,
+        read: Callable[[], pa.RecordBatch],
+        sequence: int,
+        face: str,
     ) -> tuple[frames.Framed, ...]:
         with Work({}, self._crowded).under_way():
-            batch = opened.stream.read_at(lane.positions(start, stop - start))
+            batch = read()
         self.metrics.window_loads(self.store.windows.loads, self.store.windows.bytes_loaded)
         return tuple(self._framed(opened, lane, start, sequence, face, batch))
 

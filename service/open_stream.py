@@ -116,7 +116,16 @@ class Reading:
     def _fetch(self, index: int, sequence: int) -> asyncio.Task[tuple[frames.Framed, ...]]:
         stop = self._next_stop(index)
         return asyncio.ensure_future(
-            self._calls.engine.messages(self._opened, self._lane, index, stop, sequence=sequence, face=self._face)
+            self._calls.engine.messages(
+                self._opened,
+                self._lane,
+                index,
+                stop,
+                self._end,
+                self._gathered,
+                sequence=sequence,
+                face=self._face,
+            )
         )
 
     async def batches_in_order(self) -> AsyncIterator[frames.Framed | None]:

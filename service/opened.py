@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 
+import pyarrow as pa
+
 from choline_data.columns.gathered import Column
 from choline_data.columns.ipc import MessageWriter
+from choline_data.order.lanes import Lane
 from choline_data.order.phases import CHECKPOINT
-from choline_data.places.mapped import MappedFile, same
+from choline_data.places.mapped import MappedFile, mark, same
 from choline_data.service import frames
 from choline_data.streams import wire
 from choline_data.streams.sample_stream import SampleStream
@@ -58,6 +61,37 @@ class Gathered:
         self._columns: list[Column] = []
         self._files: Sequence[MappedFile] = ()
         self._since = 0
+        self._row_bytes = (
+            0.0  # the memory that a row which is not read through a cached window takes, without mapped files
+        )
+
+    def reach(self, start: int, stop: int, end: int | None, opened: Opened) -> int:
+        """Returns up to which index to gather, if samples start … stop-1 are needed and `end` is the end of the stream. A stream
+        that reads on gathers for several messages at a time.
+        """
+        rows = stop - start
+        messages = opened.ahead(rows) if self.stop == start else 1
+        if self._row_bytes:
+            messages = min(messages, max(int(AHEAD_BYTES / (self._row_bytes * rows)), 1))
+        reach = start + messages * rows
+        return reach if end is None else min(reach, end)
+
+    def read(self, stream: SampleStream, lane: Lane, start: int, stop: int, reach: int) -> pa.RecordBatch:
+        """Returns samples start … stop-1 of a stream. If they are not gathered yet, gathers the samples up to `reach`, and loads
+        the windows of all these samples. So call it in a thread.
+        """
+        if self.part(start, stop) is None:
+            since, located = mark(), stream.locate(lane.positions(start, reach - start))
+            try:
+                columns = stream.gather(located)
+            except Exception:  # noqa: BLE001 - a changed file may be the cause; `read_at` finds out, or raises the same error
+                return stream.read_at(lane.positions(start, stop - start))
+            self.take(start, reach, columns, located.files, since)
+            self._row_bytes = located.bytes_apart / located.count
+        arrays = [column.to_arrow() for column in self.part(start, stop) or ()]
+        if self.whole():
+            return pa.record_batch(arrays, schema=stream.wire_schema)
+        return stream.read_at(lane.positions(start, stop - start))
 
     def take(self, start: int, stop: int, columns: list[Column], files: Sequence[MappedFile], since: int) -> None:
         """Replaces the samples.

@@ -14,6 +14,12 @@ from typing import Any
 import pytest
 
 from choline_data.errors import DamagedStoreError
+from choline_data.mix import resolve_mix
+from choline_data.order.lanes import Lane
+from choline_data.places.home import Home
+from choline_data.service.opened import Gathered
+from choline_data.store.windows import Store
+from choline_data.streams.sample_stream import SampleStream
 
 from ..damage import DAMAGES, Kept, check_error, fill, store_files  # noqa: TID252 - tests are no package
 
@@ -79,6 +85,41 @@ def test_a_stream_of_a_damaged_file_ends_with_an_error_and_the_others_go_on(whol
     assert ended_early & {"to nothing", "at a page", "anywhere", "rewritten"}
     assert not ended_early & {"removed", "replaced"}
     assert served.terminate() == 0
+
+
+def test_a_rank_of_many_whose_file_is_cut_gets_an_error_and_no_wrong_rows(whole, tmp_path, serve):
+    home = tmp_path / "home"
+    shutil.copytree(whole, home)
+    served = serve(home, *SMALL)
+
+    def batches(**options: Any) -> Iterator[list[str]]:
+        made = FirehoseDataset("one", seed=3, rank=5, world_size=1024, batch_size=8, **options)
+        return (list(batch["text"]) for batch in made)
+
+    wanted = batches(home=whole)
+    given = batches(server=served.address, prefetch_bytes=1)
+    for _ in range(200):
+        assert next(given) == next(wanted)
+    for path in store_files(home, "one"):
+        DAMAGES["to nothing"].do(path, random.Random(1))
+    with pytest.raises(DamagedStoreError):  # noqa: PT012 - the loop is what raises
+        for texts_given in given:
+            assert texts_given == next(wanted)
+    assert served.process.poll() is None
+
+
+def test_samples_gathered_ahead_are_not_given_after_their_file_was_cut(whole, tmp_path):
+    home = tmp_path / "home"
+    shutil.copytree(whole, home)
+    stream = SampleStream(Store(Home(str(home))), resolve_mix("one", Home(str(home)), seed=3))
+    lane, gathered = Lane.of(0, rank=5, world=1024, batch=8), Gathered()
+    for start in (0, 64):
+        batch = gathered.read(stream, lane, start, start + 64, 1024)
+        assert batch.equals(stream.read_at(lane.positions(start, 64)))
+    for path in store_files(home, "one"):
+        DAMAGES["to nothing"].do(path, random.Random(1))
+    with pytest.raises(DamagedStoreError):
+        gathered.read(stream, lane, 128, 192, 1024)
 
 
 def test_damaged_tokens_are_an_error_or_made_again_and_samples_go_on(whole, expected, tmp_path, serve):

@@ -161,6 +161,18 @@ def test_one_reader_of_a_million_gets_its_own_positions(standing: Served) -> Non
         assert rows[index : index + 1] == alone
 
 
+def test_a_rank_of_many_that_reads_on_gets_its_own_positions(standing: Served, home: str) -> None:
+    stub = standing.stub()
+    recipe = resolve_mix(MIX, Home(home))
+    lane = lane_of(5, 1024, 8)
+    deal = {"rank": 5, "world_size": 1024, "batch_size": 8, "target_message_bytes": 65536}
+    frames = read(stub, recipe.to_json(), max_row_count=3000, **deal)
+    assert kinds(frames).count("batch") > 20
+    wanted = open_stream(Store(Home(home)), recipe).read_at(lane.positions(0, 3000))
+    assert [row["id"] for row in rows_of(frames)] == wanted["id"].to_pylist()
+    assert [row["text"] for row in rows_of(frames)] == wanted["text"].to_pylist()
+
+
 def test_a_sample_of_any_split_is_found_by_its_id_and_the_home_keeps_where(serve: Serve, shelf: Shelf) -> None:
     import pyarrow as pa
 

@@ -95,6 +95,12 @@ class LocatedSamples:
         windows = dict.fromkeys(window for its in self.picked for window in its.windows if window is not None)
         return list(dict.fromkeys(file for window in windows for file in window.files))
 
+    @property
+    def bytes_apart(self) -> int:
+        """The memory of the loaded windows that only these samples use, without mapped files."""
+        windows = [window for its in self.picked if its.apart is not None for window in its.windows]
+        return sum(window.nbytes for window in windows if window is not None)
+
 
 class SampleStream:
     """The rows of a recipe by position. Thread-safe; keeps no current position."""
