@@ -188,6 +188,9 @@ class RemoteReader:
                 if index == first_index:
                     raise UnavailableError("The server ended the stream before its first sample.")
             except grpc.RpcError as raised:
+                # The call is the exception itself, and its traceback refers to frames that refer to the call. Without this line,
+                # the messages in these frames stay in memory until Python collects garbage.
+                raised.__traceback__ = None
                 error = error_of(raised)
                 if self._closed != generation:
                     return

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 from tests.served import Served
+
+from choline_data.client import FirehoseDataset
+from choline_data.v1 import firehose_pb2 as pb
 
 from ..conftest import Shelf  # noqa: TID252 - tests are no package
 
@@ -74,3 +79,23 @@ def test_anonymous_memory_is_flat_over_many_passes(long: str, where: str) -> Non
         if server is not None:
             server.stop()
     assert max(held[PASSES // 2 :]) - max(held[: PASSES // 4]) < 24 << 20, [size >> 20 for size in held]
+
+
+def test_a_pass_that_is_left_frees_its_messages_without_a_garbage_collection(long: str) -> None:
+    server = Served(long)
+    gc.collect()
+    gc.disable()
+    try:
+        for seed in range(3):
+            dataset = FirehoseDataset(
+                "long", server=server.address, batch_size=16, repeat=False, seed=seed, prefetch_bytes=2 << 20
+            )
+            next(iter(dataset))
+            del dataset
+        for thread in threading.enumerate():
+            if thread.name == "choline-read":
+                thread.join()
+        assert not [each for each in gc.get_objects() if type(each) is pb.ReadStreamResponse]
+    finally:
+        gc.enable()
+        server.stop()
