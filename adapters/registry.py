@@ -65,6 +65,8 @@ FORMATS: tuple[RegisteredFormat, ...] = (
     RegisteredFormat("matlab", _HERE + "tables.matlab", extra="arrays", by_table=True),
     RegisteredFormat("excel", _HERE + "tables.excel", extra="excel", by_table=True),
     RegisteredFormat("statistics", _HERE + "tables.statistics_files", extra="statistics", by_table=True),
+    RegisteredFormat("shapefile", _HERE + "tables.shapefiles", by_table=True),
+    RegisteredFormat("binary-documents", _HERE + "tables.binary_documents", by_table=True),
     RegisteredFormat("notebook", _HERE + "document_formats.notebooks", by_table=True),
     RegisteredFormat("word", _HERE + "document_formats.word_documents", by_table=True),
     RegisteredFormat("epub", _HERE + "document_formats.books", by_table=True),

@@ -70,9 +70,10 @@ def with_file_encodings(adapter: object, shards: Sequence[Shard]) -> list[Shard]
     """Returns the shards with the encodings of their files, if the adapter reads text. The encodings of other shards
     are decided when they are read.
 
-    Shards of whole documents stay as they are: each document has its own encoding.
+    Shards of whole documents stay as they are: each document has its own encoding. So do those of adapters with a true
+    `states_encoding`, whose files state it in their format.
     """
-    if not isinstance(adapter, ReadsText):
+    if not isinstance(adapter, ReadsText) or getattr(adapter, "states_encoding", False):
         return list(shards)
     known: dict[str, str] = {}
     for shard in shards:

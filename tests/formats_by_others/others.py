@@ -10,21 +10,21 @@ from pathlib import Path
 from tests.formats_by_others.written import REFUSED, ROWS, writer
 
 
-@writer("MessagePack of msgpack", "msgpack", ROWS, ends=REFUSED, says="MessagePack")
+@writer("MessagePack of msgpack", "msgpack", ROWS)
 def _(folder: Path) -> None:
     import msgpack
 
     (folder / "x.msgpack").write_bytes(msgpack.packb(ROWS))
 
 
-@writer("CBOR of cbor2", "cbor2", ROWS, ends=REFUSED, says="CBOR")
+@writer("CBOR of cbor2", "cbor2", ROWS)
 def _(folder: Path) -> None:
     import cbor2
 
     (folder / "x.cbor").write_bytes(cbor2.dumps(ROWS))
 
 
-@writer("BSON of bson", "bson", ROWS, ends=REFUSED, says="BSON")
+@writer("BSON of bson", "bson", ROWS)
 def _(folder: Path) -> None:
     import bson
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,13 @@ MODELS: list[Row] = [
 ]
 TREES: list[Row] = [
     {"label": "S", "tokens": ["Ann", f"word{n}"], "pos_tags": ["NNP", "VBZ"], "text": f"Ann word{n}"} for n in range(4)
+]
+
+FIELDS: list[Row] = [
+    {"name": f"Zoë {n}", "n": n, "x": n + 0.25, "day": f"2020-01-0{n + 1}", "ok": n % 2 == 0} for n in range(5)
+]
+SHAPES: list[Row] = [
+    {"name": f"Åé {n}", "n": n, "parts": [[[0.0, 0.0], [n + 0.5, 1.0]], [[2.0, 2.0], [3.0, 4.0]]]} for n in range(4)
 ]
 
 
@@ -129,3 +137,32 @@ def _(folder: Path) -> None:
     for number, board in enumerate(boards):
         board.turn = bool(number % 2)
     (folder / "x.epd").write_text("".join(board.epd(id=f"p{n}") + "\n" for n, board in enumerate(boards)))
+
+
+@writer("shapefile of pyshp", "shapefile", SHAPES, part=True)
+def _(folder: Path) -> None:
+    import shapefile
+
+    with shapefile.Writer(str(folder / "x"), shapeType=shapefile.POLYLINE, encoding="utf-8") as out:
+        out.field("name", "C", 20)
+        out.field("n", "N", 8)
+        for row in SHAPES:
+            out.line(row["parts"])
+            out.record(row["name"], row["n"])
+    (folder / "x.cpg").write_text("UTF-8")
+
+
+@writer("dBase table of dbf", "dbf", [{key.upper(): value for key, value in row.items()} for row in FIELDS])
+def _(folder: Path) -> None:
+    import dbf
+
+    with dbf.Table(str(folder / "x.dbf"), "name C(20); n N(5,0); x N(8,2); day D; ok L", codepage="cp1250") as table:
+        for row in FIELDS:
+            table.append((row["name"], row["n"], row["x"], date.fromisoformat(row["day"]), row["ok"]))
+
+
+@writer("stream of MessagePack", "msgpack", PLAIN)
+def _(folder: Path) -> None:
+    import msgpack
+
+    (folder / "x.msgpack").write_bytes(b"".join(msgpack.packb(row) for row in PLAIN))
