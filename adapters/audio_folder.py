@@ -6,6 +6,7 @@ The transcripts or labels come from one of these:
 - Lists with a line for each clip, and texts with the name of a clip (`beside/transcripts.py` has their forms). `;` or `#`
   begins a comment; lines without a clip are skipped.
 - The folders, without leading numbers (`001 - Dog bark` is "Dog bark"). Lists such as `testing_list.txt` decide the splits.
+- Names that follow a scheme (`beside/naming_schemes.py`), such as those of RAVDESS.
 - Names `<label>_<speaker>_<n>` (`7_jackson_3.wav`), if there are few labels for all clips, and no folders.
 """
 
@@ -18,8 +19,9 @@ from typing import Any, ClassVar
 
 from choline_data.adapters.base import FormatClaim, Shard, Source, SourceChunk, SourceFile
 from choline_data.adapters.beside.class_files import names_classes
+from choline_data.adapters.beside.naming_schemes import scheme_of, values_in, with_parts
 from choline_data.adapters.beside.transcripts import LIST, Spoken, spoken_of
-from choline_data.adapters.image_folder import media_shards, only_beside, read_media
+from choline_data.adapters.image_folder import NAMES, media_shards, only_beside, read_media
 from choline_data.adapters.reading import media
 from choline_data.adapters.reading.folder_metadata import has_file_names, is_metadata
 from choline_data.adapters.reading.io import extension
@@ -39,7 +41,7 @@ _NOTES = frozenset(
 class AudioFolder:
     """Reads one clip for each row, without decoding it. `labels` selects the source of labels or transcripts."""
 
-    labels: str = "folders"  # one of: folders, names, transcripts, none
+    labels: str = "folders"  # one of: folders, names, transcripts, none, or names:SCHEME
     max_bytes: int = MAX_MEDIUM_BYTES
     column: ClassVar[str] = "audio"
     text: ClassVar[str] = "transcription"
@@ -65,6 +67,8 @@ class AudioFolder:
                 return {self.text if key == "transcription" else key: value for key, value in stated.items()}
             if self.labels == "names" and (match := _NAMED.match(stem)):
                 return match.groupdict()
+            if self.labels.startswith(NAMES):
+                return {"label": None, **values_in(file.name, self.labels.removeprefix(NAMES))}
             return _label(labels_in(folders, file), folders) if self.labels == "folders" else {}
 
         yield from read_media(shard, self.column, start, self.max_bytes, values)
@@ -124,6 +128,9 @@ def clips_of(source: Source, reader: type[AudioFolder]) -> list[FormatClaim]:
     labels = {m["label"] for m in stems if m}
     if all(stems) and len(labels) * 2 <= len(clips) and not in_folders:
         return [_claim(reader("names"), clips, lists, beside, f"{len(labels)} labels in the names")]
+    if scheme := scheme_of(clips, in_classes=in_folders):
+        how = f"labels in the names ({scheme})"
+        return [_claim(reader(f"{NAMES}{scheme}"), with_parts(clips, scheme), lists, beside, how, classes=classes)]
     return [_claim(reader("folders"), clips, lists, beside, "classes by folder", classes=classes)]
 
 

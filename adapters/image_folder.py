@@ -4,6 +4,7 @@
   columns. Images that it does not name are also read, with nulls.
 - Masks `<image>_<class>_<n>.png` are rows of their own, with the class as label and the image in `mask_of`.
 - A text with the name of an image is its caption.
+- Names that follow a scheme (`beside/naming_schemes.py`), such as `cat.17` or those of Market-1501, state the label.
 - Otherwise the folders are the label (`cats/tabby`). The folders above the deepest one also become `folder_1`, `folder_2`, ….
 - A folder named train, test, validation … is the split and never a class.
 """
@@ -16,6 +17,7 @@ from typing import Any
 
 from choline_data.adapters.base import FormatClaim, Shard, Source, SourceChunk, SourceFile
 from choline_data.adapters.beside.class_files import names_classes
+from choline_data.adapters.beside.naming_schemes import scheme_of, values_in, with_parts
 from choline_data.adapters.beside.transcripts import Spoken, is_prose, may_be_list, spoken_of, stem_of_sidecar
 from choline_data.adapters.reading import io, media, members
 from choline_data.adapters.reading.folder_metadata import is_metadata, metadata_of, placed
@@ -28,13 +30,14 @@ from choline_data.adapters.reading.twins import known_stem, twins_of
 from choline_data.errors import ChoiceNeededError
 
 SHARE = 0.5
+NAMES = "names:"
 
 
 @dataclass(frozen=True)
 class ImageFolder:
     """Reads one image for each row, without decoding it. `labels="none"` takes no classes from folders."""
 
-    labels: str = "folders"  # one of: folders, masks, captions, none
+    labels: str = "folders"  # one of: folders, masks, captions, none, or names:SCHEME
     max_bytes: int = MAX_MEDIUM_BYTES
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
@@ -62,6 +65,8 @@ class ImageFolder:
     def _values(self, file: SourceFile, folders: list[str]) -> dict[str, Any]:
         if self.labels == "masks":
             return _mask_values(file)
+        if self.labels.startswith(NAMES):
+            return {"label": None, **values_in(file.name, self.labels.removeprefix(NAMES))}
         folders = labels_in(folders, file)
         if self.labels == "none" or not folders:
             return {}
@@ -168,6 +173,12 @@ def detect(source: Source) -> list[FormatClaim]:
     stated = [f for f in pictures if spoken.of(f.name)]
     pictures = in_lists(pictures, [f for f in others if f.name in lists])
     labels = "captions" if captions or stated else _how_labelled(pictures)
+    if (
+        labels in ("folders", "none")
+        and not metadata
+        and (scheme := scheme_of(pictures, in_classes=labels == "folders"))
+    ):
+        labels, pictures = f"{NAMES}{scheme}", with_parts(pictures, scheme)
     _ask_about_classes(stated, pictures, sorted(lists))
     kept = (*pictures, *metadata, *captions, *(f for f in others if f.name in lists))
     joined = [(f.name, "names the pictures") for f in metadata]
@@ -179,7 +190,7 @@ def detect(source: Source) -> list[FormatClaim]:
         "masks": "pictures and masks",
         "captions": f"{len(captions) or len(stated)} captions or classes",
         "none": "a folder of pictures",
-    }[labels]
+    }.get(labels, f"labels in the names ({labels.removeprefix(NAMES)})")
     evidence = f"{len(pictures)} pictures, " + ("a metadata file" if metadata else how)
     return [
         FormatClaim(

@@ -162,7 +162,7 @@ def _past(text: str, at: int, passed: str) -> int:
 def rows_of(document: Any) -> list[Any]:
     """Returns the rows of a whole document."""
     if isinstance(document, list):
-        return _listed(document, "value")
+        return json_arrays.rows_of_arrays(document) or _listed(document, "value")
     if not isinstance(document, dict):
         return [{"value": document}]
     for reading in (
@@ -181,14 +181,9 @@ def rows_of(document: Any) -> list[Any]:
 
 
 def _listed(values: list[Any], name: str) -> list[Any]:
-    """Returns the objects unchanged. If most values are not objects, each value becomes a row with one column.
-
-    Arrays of one length become rows with a column for each place.
-    """
+    """Returns the objects unchanged. If most values are not objects, each value becomes a row with one column."""
     objects = sum(isinstance(v, dict) for v in values)
-    if objects * 2 > len(values):
-        return values
-    return json_arrays.rows_of_arrays(values) or [{name: v} for v in values]
+    return values if objects * 2 > len(values) else [{name: v} for v in values]
 
 
 def _questions(document: dict[str, Any]) -> list[Any] | None:

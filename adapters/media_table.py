@@ -171,6 +171,8 @@ def detect(source: Source) -> list[FormatClaim]:
         if (claim := _claim(table, fmt, media_files, key)) is not None:
             claims.append(claim)
     claims, left = _without_unchecked(claims, tables)
+    claims, less = _without_lesser(claims)
+    left += less
     if claims:
         claims[0] = replace(claims[0], passed_over=(*over, *left))
     return claims
@@ -310,6 +312,29 @@ def _values_of(inner: Adapter, table: SourceFile, column: str) -> Iterator[Any]:
                 if column in chunk.batch.schema.names:
                     for value in chunk.batch[column].to_pylist():
                         yield from _items(value)
+
+
+def _without_lesser(claims: list[FormatClaim]) -> tuple[list[FormatClaim], list[tuple[str, str]]]:
+    """Leaves out tables that name the same media as another table which has all their columns and more.
+
+    `GT-final_test.test.csv` of GTSRB is `GT-final_test.csv` without the classes.
+    """
+    looks = []
+    for claim in claims:
+        adapter, table = claim.adapter, claim.files[0]
+        batch = _first_rows(adapter.inner, table) if isinstance(adapter, MediaTable) else None
+        looks.append(
+            (claim, set(batch.schema.names) if batch is not None else set(), {f.path for f in claim.files[1:]})
+        )
+    kept: list[FormatClaim] = []
+    out: list[tuple[str, str]] = []
+    for claim, columns, its in looks:
+        wider = (other for other, more, same in looks if columns < more and its and its <= same)
+        if (found := next(wider, None)) is None:
+            kept.append(claim)
+        else:
+            out.append((claim.files[0].name, f"{found.files[0].name} names the same media, with more columns"))
+    return kept, out
 
 
 def _without_unchecked(

@@ -22,7 +22,7 @@ from choline_data.adapters.mapping.samples_of import samples_of
 from choline_data.catalog.account import FileAccount, RowCount, RowsRead, check_rows, encode, with_rows
 from choline_data.catalog.planning import IngestPart, IngestPlan, Unit, guarded
 from choline_data.catalog.split_plan import MAX_SPLITS, Part, too_many_splits
-from choline_data.errors import DataError, TooManyRejectsError
+from choline_data.errors import DataError, SourceFormatError, TooManyRejectsError, one_line
 from choline_data.places.home import Home
 from choline_data.process.fault_points import reached
 from choline_data.store import BlockWriter, Catalog, Entry, Manifest, StoredFile
@@ -241,6 +241,17 @@ def check_rejects(plan: IngestPlan, rows: int, rejected: int, rejects: Sequence[
         )
 
 
+def _refuse_nothing(plan: IngestPlan, rows: int) -> None:
+    """Raises SourceFormatError if files whose rows are records of a text hold no record. A table without rows is a dataset."""
+    of_records = all(".text_records." in type(part.adapter).__module__ for part in plan.parts)
+    if not rows and of_records and plan.bytes:
+        shards = [shard for part in plan.parts for shard in part.shards]
+        raise SourceFormatError(
+            f"{plan.name}: {one_line(shards[0].origin, 120)} holds no record of its format.",
+            remedy="Check the file, or choose another format with --format.",
+        )
+
+
 def entry_of(
     plan: IngestPlan,
     revision: str,
@@ -308,6 +319,7 @@ def _publish(
     rejected = sum(result.rejected for result in ordered)
     rows = sum(result.rows for result in ordered)
     check_rejects(plan, rows, rejected, rejects)
+    _refuse_nothing(plan, rows + rejected)
     counts = [count for result in ordered for count in result.counts]
     read = check_rows(counts)
     # With a limit, a part of the rows that were read is cut off, so the numbers of a file would be wrong.

@@ -32,6 +32,7 @@ REPEATED = 0.9  # a file repeats another one if this share of its sampled rows o
 MIN_ROWS = 3
 MIN_SAME_CHARS = 200  # fewer rows repeat others if they are that long
 MOST_PATTERNS = 4
+MOST_ILLUSTRATIONS = 4
 MOST_FORMATS = 16
 _GENERAL = frozenset({"JsonDocument", "JsonLines", "Delimited", "Text", "ArrowFile", "SourceTree"})
 _DATABASES = frozenset({"Sqlite", "DuckDbFile"})
@@ -129,7 +130,7 @@ def _unrelated_media(planned: Planned) -> None:
     if any(innermost(claim.adapter) in _NAMING for claim in planned.claims):
         files += [f.name for claim in planned.claims if innermost(claim.adapter) in _FOLDERS for f in claim.files]
     loose = [name for name in files if media.column_for(name) and planned.in_question(name)]
-    if not loose:
+    if not loose or _are_illustrations(loose, planned):
         return
     used = [f.name for f in planned.account if f.role in (USED, JOINED) and f.name not in set(loose)]
     table = next((name for name in used if not media.column_for(name)), "FILE")
@@ -140,6 +141,15 @@ def _unrelated_media(planned: Planned) -> None:
         f"{_option('--include', patterns)} (only them)",
         f"--join '{parts(table)[-1]}:COLUMN' (the column that names them)",
     )
+
+
+def _are_illustrations(loose: Sequence[str], planned: Planned) -> bool:
+    """Whether these media are a few of another kind than the media of the samples, in no folder of these: a logo, a figure."""
+    used = [f.name for f in planned.account if f.role in (USED, JOINED) and media.column_for(f.name)]
+    kinds = set(map(media.column_for, used))
+    folders = {name.rpartition("/")[0] for name in used}
+    few = len(loose) <= MOST_ILLUSTRATIONS and len(loose) * 4 <= len(used)
+    return few and not any(media.column_for(n) in kinds or n.rpartition("/")[0] in folders for n in loose)
 
 
 def _unjoined_files(planned: Planned) -> None:
@@ -280,6 +290,7 @@ def _unlike_tables(planned: Planned) -> None:
 def _two_schemas(planned: Planned) -> None:
     """Asks about files with different columns in one config."""
     by_config: dict[str, dict[str, tuple[str, set[str]]]] = defaultdict(dict)
+    splits = {s.shard.name: s.shard.split for s in planned.sampled}
     for s in planned.sampled:
         if planned.in_question(s.shard.name) and s.kind not in _MEDIA_KINDS:
             family, columns = by_config[s.shard.config].setdefault(s.shard.name, (_family(s), set()))
@@ -287,7 +298,8 @@ def _two_schemas(planned: Planned) -> None:
     for files in by_config.values():
         first, *others = files.items()
         for name, (family, columns) in others:
-            if family != first[1][0] or not _alike(columns, first[1][1]):
+            fewer = splits[name] != splits[first[0]] and _lacks_answers(columns, first[1][1])
+            if family != first[1][0] or not (fewer or _alike(columns, first[1][1])):
                 this, that = _patterns(first[0], name)
                 _ask(
                     f"{planned.source.location}: {one_line(first[0], 80)} and {one_line(name, 80)} have different columns: "
@@ -296,6 +308,11 @@ def _two_schemas(planned: Planned) -> None:
                     f"--include {this} (only this)",
                     f"--include {this} --include {that} … (one dataset of all)",
                 )
+
+
+def _lacks_answers(columns: set[str], others: set[str]) -> bool:
+    """Whether one file has all columns of the other one and more, as the rows for training have the answers that a test lacks."""
+    return columns < others or others < columns
 
 
 def _family(sampled: SampledRows) -> str:

@@ -15,11 +15,13 @@ _AUDIOS = ("audio", "wav", "flac", "mp3", "ogg", "opus", "m4a", "speech", "media
            "filename", "path", "audiofile")  # fmt: skip
 _VIDEOS = ("video", "mp4", "webm", "clip", "videopath", "videofile", "media", "path", "filename")
 _CAPTIONS = ("caption", "captions", "text", "txt", "description", "recaption", "alttext", "blip2caption", "prompt",
-             "sentencesraw", "llmgeneratedidea", "orgcaption", "texts", "markdown", "transcript", "transcripts")  # fmt: skip
+             "sentencesraw", "llmgeneratedidea", "orgcaption", "texts", "markdown", "transcript", "transcripts", "rawtext",
+             "comment", "sentence")  # fmt: skip
 _WORDS = ("text", "sentence", "transcription", "transcript", "normalizedtext", "rawtext", "rawtranscription", "txt",
           "caption", "phonetic", "description")  # fmt: skip
 _CLASSES = ("label", "labels", "finelabel", "cls", "class", "category", "target", "humanlabels", "genres", "genre",
-            "coarselabel", "digit", "intent")  # fmt: skip
+            "coarselabel", "digit", "intent", "classname", "classlabel", "classid", "labelname", "labelid", "breed", "emotion",
+            "diagnosis", "species")  # fmt: skip
 DOCUMENTS = ("text", "content", "rawcontent", "body", "document", "article", "pagecontent", "passage", "story",
               "markdown", "md", "html", "abstract", "paragraph", "sentence", "completion", "page", "plaintext",
               "rawtext", "fulltext", "articletext", "txt", "pages", "paragraphs")  # fmt: skip

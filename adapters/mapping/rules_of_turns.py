@@ -97,7 +97,7 @@ def _chat(look: Look) -> Iterable[Find]:
         fields = [*(("messages", n) for n in halves), *system]
         yield Find("chat", "messages", fields, 0.95, f"{halves[1]} holds the turns after {halves[0]}")
         return
-    unnamed = [n for n in shaped if n.lower() != "replies" and not look.columns[n].media]
+    unnamed = [n for n in shaped if n.lower() != "replies" and not look.columns[n].media and _are_said(look.columns[n])]
     column = named or texts or next(iter(unnamed), "")
     # A history belongs before the reply of the same row, so it is not the whole conversation.
     if column and not (column.lower() == "history" and look.text("response", "output")):
@@ -118,6 +118,21 @@ def _chat(look: Look) -> Iterable[Find]:
     alone = look.find(("choices",), lambda c: c.turns == "replies")
     if alone:
         yield Find("chat", "messages", [("messages", alone)], 0.93, f"{alone} holds replies")
+
+
+def _are_said(column: MappedColumn) -> bool:
+    """Whether turns are sentences. Pairs of single words are edges of a graph or entries of a list, and no conversation."""
+    if column.turns != "pairs":
+        return True
+    texts = [
+        text
+        for value in column.there
+        if isinstance(value, list)
+        for pair in value
+        if isinstance(pair, list)
+        for text in pair
+    ]
+    return not texts or 2 * sum(isinstance(text, str) and " " in text.strip() for text in texts) >= len(texts)
 
 
 def _holds_talk(column: MappedColumn) -> bool:

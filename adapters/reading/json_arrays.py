@@ -11,6 +11,7 @@ from typing import Any
 
 from choline_data.adapters.reading.array_lines import names_above
 from choline_data.adapters.reading.table_head import by_place
+from choline_data.errors import ChoiceNeededError, SourceFormatError, one_line
 
 _NAMES = (
     "columns",
@@ -39,7 +40,13 @@ def rows_of_arrays(values: list[Any]) -> list[Any] | None:
         return None
     if any(isinstance(cell, (dict, list)) for row in values[:_LOOKED] for cell in row):
         return None
-    header = names_above(values[:_LOOKED], "the document")
+    try:
+        header = names_above(values[:_LOOKED], "")
+    except ChoiceNeededError as error:
+        raise SourceFormatError(
+            f"the first array of the document ({one_line(str(values[0]), 80)}) may name the columns, or be a row.",
+            remedy="Make JSON Lines of it: jq -c '.[]' FILE > FILE.jsonl. There, --header 1 or --header none says which.",
+        ) from error
     names = tuple(values[0]) if header else by_place(width)
     return [dict(zip(names, row, strict=True)) for row in (values[1:] if header else values)]
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from choline_data.adapters.base import Adapter, FormatClaim, SourceFile
 from choline_data.adapters.reading import io
+from choline_data.adapters.reading.media import column_for
 from choline_data.adapters.reading.names import parts
 
 MAX_NOTES = 4
@@ -17,7 +18,7 @@ _PROSE = frozenset({"Text", "SourceTree"})
 
 def without_notes(claims: Sequence[FormatClaim]) -> list[FormatClaim]:
     """Returns the claims without a few short texts that lie beside files of rows. These texts describe the dataset."""
-    claims = _without_documents(_without_descriptors(claims))
+    claims = _without_illustrations(_without_documents(_without_descriptors(claims)))
     if all(_is_prose(claim.adapter) or claim.kind in ("image", "audio", "video") for claim in claims):
         return list(claims)
     rows = [file for claim in claims if not _is_prose(claim.adapter) for file in claim.files]
@@ -49,6 +50,27 @@ def _without_documents(claims: Sequence[FormatClaim]) -> Sequence[FormatClaim]:
     if len(found) >= data and all(_is_prose(claim.adapter) for claim in kept):
         return claims
     described = tuple((file.name, "a document beside the data") for file in found)
+    return [replace(kept[0], described=kept[0].described + described), *kept[1:]]
+
+
+def _without_illustrations(claims: Sequence[FormatClaim]) -> Sequence[FormatClaim]:
+    """Returns the claims without a few media, such as a logo, that lie beside more media of another kind which a table names."""
+    named = [c for c in claims if type(c.adapter).__name__ == "MediaTable"]
+    kinds = {column_for(f.name) for c in named for f in c.files} - {""}
+    media = sum(bool(column_for(f.name)) for c in named for f in c.files)
+    folders = {_folder_of(f) for c in named for f in c.files if column_for(f.name)}
+    few = [
+        c
+        for c in claims
+        if type(c.adapter).__name__ in ("ImageFolder", "AudioFolder", "VideoFolder")
+        and len(c.files) <= MAX_NOTES
+        and len(c.files) * 4 <= media
+        and not any(column_for(f.name) in kinds or _folder_of(f) in folders for f in c.files)
+    ]
+    if not few:
+        return claims
+    kept = [c for c in claims if c not in few]
+    described = tuple((f.name, "a medium beside the data") for c in few for f in c.files)
     return [replace(kept[0], described=kept[0].described + described), *kept[1:]]
 
 

@@ -183,6 +183,13 @@ def _header(rows: Sequence[Row], width: int) -> TableHead:
     if _is_like_the_rows(first, body):
         return none
     numbers = [is_number(c) for c in first]
+    if (
+        width > 1
+        and len(body) > 1
+        and [cell.strip() for cell in first] == ["", *map(str, range(width - 1))]
+        and all(row[0].strip() for row in body)
+    ):
+        return TableHead(named(first), 1, 0)  # pandas writes an index without a name, and numbers the columns
     if any(numbers):
         return _header_with_numbers(first, body, numbers)
     units = _units_below(first, body)

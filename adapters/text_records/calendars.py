@@ -20,7 +20,9 @@ from choline_data.errors import SourceTooLargeError
 _TYPES = {
     "component": pa.string(), "parameters": pa.list_(pa.string()), "components": pa.list_(pa.string()),
 }  # fmt: skip
-_RECORDS = frozenset({"VEVENT", "VTODO", "VJOURNAL", "VFREEBUSY", "VCARD"})
+_FRAMES = frozenset(
+    {"VCALENDAR", "VTIMEZONE", "STANDARD", "DAYLIGHT"}
+)  # components that hold records, or describe times
 _PROPERTY = re.compile(r'((?:[\w-]+\.)?[\w-]+)((?:;(?:"[^"]*"|[^":])*)?):(.*)$', re.DOTALL)
 _ESCAPE = re.compile(r"\\([nN,;\\:])")
 
@@ -40,12 +42,12 @@ class _Component:
     def add(self, line: str, number: int) -> None:
         """Takes a line of the component or of a component within it."""
         self.size += len(line)
-        if line.startswith("BEGIN:"):
+        if line[:6].upper() == "BEGIN:":
             self.depth += 1
             self.inner += [[]] if self.depth == 1 else []
         if self.depth:
             self.inner[-1].append(line)
-            self.depth -= line.startswith("END:")
+            self.depth -= line[:4].upper() == "END:"
             return
         match = _PROPERTY.match(line)
         if match is None:
@@ -110,7 +112,8 @@ def _records(lines: Iterator[tuple[int, str]], name: str) -> Iterator[TextRecord
         begins, _, what = line.partition(":")
         what = what.strip().upper()
         if current is None:
-            current = _Component(what) if begins.upper() == "BEGIN" and what in _RECORDS else None
+            begins = begins.rpartition(".")[2].upper()  # vCard 2.1 writes a group before it: `home.begin:vcard`
+            current = _Component(what) if begins == "BEGIN" and what not in _FRAMES else None
         elif begins.upper() == "END" and what == current.name and not current.depth:
             yield current.record()
             current = None

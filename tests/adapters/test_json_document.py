@@ -146,3 +146,11 @@ def test_objects_by_key_that_lack_most_of_their_keys_are_rows(read, write):
 def test_settings_of_many_kinds_stay_one_row(read, write):
     settings = {f"part{n}": {f"option{n}": n, f"other{n}": n} for n in range(30)}
     assert read(JsonDocument(), write("a.json", json.dumps(settings))).count == 1
+
+
+def test_a_first_array_that_may_be_a_row_is_refused_with_a_way_to_say_it(read, write):
+    found = read(
+        JsonDocument(), write("a.json", json.dumps([["Oslo", "Norway"], ["Rome", "Italy"], ["Bonn", "Norway"]]))
+    )
+    assert "may name the columns, or be a row" in found.error.message
+    assert "--header none" in found.error.remedy

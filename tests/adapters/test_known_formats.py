@@ -33,6 +33,11 @@ PROSE = {
     * 4,
     "code": "def area(radius):\n    return 3.14 * radius ** 2\n\n\nfor number in range(10):\n    print(area(number))\n"
     * 3,
+    "names": "".join(
+        f"{first} {last}{end}\n"
+        for first, last in zip(("Ada", "Ben", "Cora"), ("Ab", "Be", "Co"), strict=True)
+        for end in ("el", "ner", "rg", "le", "rn", "kman", "st", "ray", "lm", "son", "berg", "mann")
+    ),
     "mail address": "Write to us: info@example.org. We answer within a day.\nOur office is open from 9 to 5.\n" * 4,
 }
 
@@ -58,6 +63,10 @@ STRUCTURED = {
     "JSON with comments or JSON5": "// settings\n{\n  name: 'x',\n}\n",
     "a block of headers above a text": "Metadata-Version: 2.1\nName: words\nVersion: 1.0\nLicense: MIT\nClassifier: A\n"
                                        "Classifier: B\n\nA package of words.\n",
+    "fields parted by blanks": ";;; a lexicon\n" + "".join(f"word{chr(97 + n)}{end} {tag}\n" for n in range(20)
+                               for end, tag in (("ing", "VBG"), ("s", "NNS"), ("", "NN"))),
+    "report of EMBOSS": "#" * 40 + "\n# Program: water\n# Rundate: Sat 22 Oct 2022\n" + "#" * 40 + "\n\nseqA   1 TACAG 5\n",
+    "Graphviz graph": 'dag {\nA [pos="-1.4,-2.3"]\nB [outcome,pos="1.6,2.6"]\nA -> B\n}\n',
     "NEXUS": "#NEXUS\nbegin taxa;\nend;\n",
     "diff": "--- a/file.txt\n+++ b/file.txt\n@@ -1 +1 @@\n-old line\n+new line\n",
 }  # fmt: skip

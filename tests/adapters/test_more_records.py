@@ -13,12 +13,15 @@ import pytest
 from choline_data.adapters.base import Adapter, SourceFile
 from choline_data.adapters.contract import AdapterContract
 from choline_data.adapters.text_records.bibtex import BibTeX
+from choline_data.adapters.text_records.calendars import Calendars
 from choline_data.adapters.text_records.chess_games import Pgn
 from choline_data.adapters.text_records.mails import Mails
 from choline_data.adapters.text_records.translations import PoFile
+from choline_data.catalog.add import ingest, prepare
 from choline_data.catalog.locate import resolve
 from choline_data.catalog.planning import Wishes, plan_source
-from choline_data.errors import SourceDamagedError
+from choline_data.errors import SourceDamagedError, SourceFormatError
+from choline_data.places.home import Home
 
 BIB = """Some words before.
 @string{acm = "The " # "ACM"}
@@ -196,3 +199,26 @@ class TestMails(AdapterContract):
     @pytest.fixture
     def files(self, mbox: Path, source_file: Callable[..., SourceFile]) -> list[SourceFile]:
         return [source_file(mbox)]
+
+
+def test_components_of_any_name_and_groups_before_begin_are_records(write, read):
+    free = "BEGIN:VCALENDAR\nBEGIN:VAVAILABILITY\nUID:a\nBEGIN:AVAILABLE\nUID:b\nEND:AVAILABLE\nEND:VAVAILABILITY\nEND:VCALENDAR\n"
+    assert [row["component"] for row in read(Calendars(), write("a.ics", free)).rows] == ["vavailability"]
+    card = "home.begin:vcard\nversion:2.1\nfn:Meister Berger\nend:vcard\n"
+    assert [row["fn"] for row in read(Calendars(), write("a.vcf", card)).rows] == ["Meister Berger"]
+
+
+def test_a_file_of_records_without_a_record_is_refused(write, tmp_path):
+    home = Home(tmp_path / "home")
+    path = write("a.ics", "BEGIN:VCALENDAR\nVERSION:2.0\nEND:VCALENDAR\n")
+    with pytest.raises(SourceFormatError, match="holds no record"):
+        ingest(home, prepare(home, str(path)))
+
+
+def test_a_format_of_xml_that_is_known_is_refused_by_its_name(write):
+    rows = "<TR><TD>1</TD></TR>" * 9
+    table = (
+        f'<?xml version="1.0"?>\n<VOTABLE version="1.4"><RESOURCE><TABLE>{rows}</TABLE></RESOURCE><RESOURCE/></VOTABLE>'
+    )
+    with pytest.raises(SourceFormatError, match="VOTable"):
+        plan_source(resolve(str(write("a.xml", table))), "x", Wishes())

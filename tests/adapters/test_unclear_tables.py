@@ -137,3 +137,17 @@ def test_a_list_of_classes_beside_binary_data_is_no_dataset(tmp_path: Path) -> N
         (tmp_path / name).write_bytes(bytes(range(7, 250)) * 12)
     with pytest.raises(ChoiceNeededError, match=r"2 files are read by no adapter: binary data"):
         plan_source(resolve(str(tmp_path)), "x", Wishes())
+
+
+def test_the_columns_of_pandas_without_names_are_a_header(write: Callable[..., Path], read: Callable[..., Any]) -> None:
+    found = read(Delimited(), write("a.csv", ",0\n1821,269\n1822,321\n1823,585\n1824,871\n"))
+    assert (found.rows[0], found.count) == ({"column_0": 1821, "0": 269}, 4)
+
+
+def test_pairs_of_words_are_no_conversation(write: Callable[..., Path]) -> None:
+    graph = '{"nodes": ["HT", "FT", "YLD"], "edges": [["HT", "YLD"], ["FT", "HT"]]}'
+    (part,) = plan_source(resolve(str(write("a.json", graph))), "x", Wishes()).parts
+    assert part.mapping.kind == "tabular"
+    talk = '{"id": 1, "edges": [["How are you?", "Very well, thank you."], ["And you?", "I am well."]]}'
+    (part,) = plan_source(resolve(str(write("b.jsonl", (talk + "\n") * 8))), "x", Wishes()).parts
+    assert part.mapping.kind == "chat"

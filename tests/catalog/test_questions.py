@@ -123,7 +123,7 @@ def test_files_of_an_unread_format_that_outnumber_what_is_read_are_asked_about(t
     assert used(plan(tmp_path)) == {"notes.txt"}
     put(tmp_path, **{"b.grib": grib})
     error = asked(tmp_path)
-    assert "2 files are of formats that no adapter reads: GRIB (2). Only 1 are read: notes.txt" in error.message
+    assert "2 files are read by no adapter: GRIB (2). Only 1 are read: notes.txt" in error.message
     assert [used(plan(tmp_path, **answer)) for answer in answers(error)] == [{"notes.txt"}]
 
 

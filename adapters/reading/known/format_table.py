@@ -56,6 +56,11 @@ class KnownFormat:
         """Whether a file of this format has its first mark at the very beginning. There, a mark is no coincidence."""
         return bool(self.marks) and self.marks[0].pattern.startswith(r"\A")
 
+    @property
+    def names_an_element(self) -> bool:
+        """Whether its first mark is an element of XML, such as `<VOTABLE`."""
+        return bool(self.marks) and self.marks[0].pattern.startswith("<")
+
     def fits_text(self, text: str, lines: list[str]) -> bool:
         """Whether a text that begins with `text` is in this format. `lines` are its lines that are neither blank nor comments."""
         for mark in self.marks:

@@ -74,7 +74,9 @@ def _reader(file: SourceFile, extension: str) -> str:
     known = format_table.format_of_bytes(head)
     if known is None and looks_like_text(head):
         known = format_table.format_of_text(head, file.name, extension)
-        if known is not None and not (known.begins_the_file or known.reader) and named is not None and named.reader:
+        # An extension such as `xml` says less than the name of an element of another format, such as VOTABLE.
+        decisive = known is not None and (known.begins_the_file or known.reader or known.names_an_element)
+        if known is not None and not decisive and named is not None and named.reader:
             known = named
     if known is None or (named is not None and (known.is_container or (known.reader == "archive" and named.zip))):
         known = named
@@ -135,7 +137,8 @@ def _identify_text(name: str, head: bytes) -> Identity:
     extension = io.extension(name)
     named = format_table.format_of_extension(extension)
     known: format_table.KnownFormat | None
-    if named is not None and named.begins_the_file and named.marks[0].search(format_table.text_of(head, name)):
+    exact = named is not None and named.begins_the_file and not named.general
+    if exact and named is not None and named.marks[0].search(format_table.text_of(head, name)):
         known = named  # its other marks may stand after the first bytes
     else:
         known = format_table.format_of_text(head, name, extension) or named

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 
 MIN_SHAPE_LINES = 4
 MIN_COLUMN_LINES = 8
+MIN_TAGGED_LINES = 30
+MOST_TAGS = 5
+MOST_WORDS = 8
 MOST_LINES = 400
 _SHARE = 0.9
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eEdD][-+]?\d+)?%?$")
@@ -29,7 +33,7 @@ def shape_of(text: str, lines: Sequence[str]) -> str:
     lines = lines[:MOST_LINES]
     if len(lines) < MIN_SHAPE_LINES:
         return ""
-    for shape in (_numbers, _fields_by_tab, _fixed_width, _codes):
+    for shape in (_numbers, _fields_by_tab, _fixed_width, _codes, _tagged_lines):
         name = shape(lines)
         if name:
             return name
@@ -89,6 +93,28 @@ def _codes(lines: Sequence[str]) -> str:
     words = [word for line in lines for word in line.split()]
     coded = sum(_CODE.match(word) is not None for word in words)
     return "records of codes and numbers" if 2 * coded > len(words) else ""
+
+
+def _tagged_lines(lines: Sequence[str]) -> str:
+    """Whether a few words end most lines, as the tags of a lexicon do, or all lines have fields of which one repeats.
+
+    Lines of prose and of verse end in different words.
+    """
+    rows = [line.split() for line in dict.fromkeys(lines) if not line.startswith(";")]
+    if len(rows) < MIN_TAGGED_LINES or sum(len(row) for row in rows) > MOST_WORDS * len(rows):
+        return ""
+    if any(len(row) < 2 for row in rows) and sum(len(row) < 2 for row in rows) * 2 > len(rows):
+        return ""
+    ends = Counter(row[-1] for row in rows)
+    few = sum(count for _, count in ends.most_common(MOST_TAGS))
+    if 5 * few >= 3 * len(rows):
+        return "fields parted by blanks"
+    width, times = Counter(map(len, rows)).most_common(1)[0]
+    if width < 2 or 20 * times < 19 * len(rows):
+        return ""
+    columns = zip(*(row for row in rows if len(row) == width), strict=True)
+    coded = any(10 * sum(any(map(str.isdigit, cell)) for cell in column) >= 9 * times for column in columns)
+    return "fields parted by blanks" if coded or 10 * len(ends) <= len(rows) else ""
 
 
 def _headers(text: str) -> str:
