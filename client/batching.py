@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether the error means that an accelerator or this machine is out of memory."""
+    """Returns whether the error means that an accelerator or this machine is out of memory."""
     import torch
 
     kinds = tuple(
@@ -41,8 +41,9 @@ def find_batch_size(
 ) -> int:
     """Finds the largest batch that `step` can process without running out of memory, and sets it on the dataset.
 
-    Each try reads the samples at the dataset's position again. The position does not change. `step` should do what training
-    does: forward, backward and the optimizer's step. The dataset's state records the result.
+    Each try reads the samples at the dataset's position again. The position does not change. `step` should do what
+    training does: forward, backward and the optimizer's step. The dataset's state contains the batch size that was
+    found.
     """
     if not 1 <= start <= most:
         raise InvalidOptionError(f"start {start} and most {most} are not a range.", remedy="Give 1 <= start <= most.")

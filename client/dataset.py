@@ -23,12 +23,12 @@ from choline_data.client.maps import FirehoseMap
 from choline_data.client.options import MakingOptions, ReaderOptions, StreamOptions
 from choline_data.client.passing.budget import BudgetPass, progress_of
 from choline_data.client.passing.passes import KEPT_BYTES, Pass, PassProgress
-from choline_data.client.passing.standing import Standing, begun
+from choline_data.client.passing.standing import Standing, begin_pass
 from choline_data.client.ranks import frameworks
 from choline_data.client.ranks.found import find_rank
 from choline_data.client.ranks.share import Share, share_of
 from choline_data.client.readers import forks
-from choline_data.client.readers.reader import Chunk, Described, Reader
+from choline_data.client.readers.reader import Chunk, Reader, StreamDescription
 from choline_data.client.sample_source import PlaceOptions, SampleSource
 from choline_data.client.telemetry import ReaderMetrics
 from choline_data.errors import InvalidOptionError
@@ -122,12 +122,12 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         self._follow(mixing.in_batches(recipe, source_batches, self.batch_size), described)
         forks.watch_dataset(self)
 
-    def _follow(self, recipe: Recipe, described: Described | None = None) -> None:
-        """Makes the dataset and its running pass use this recipe."""
+    def _follow(self, recipe: Recipe, described: StreamDescription | None = None) -> None:
+        """Makes the dataset and its running pass use this recipe. `described` is a server's description of the stream."""
         self._error = mixing.exhaustion(recipe, self._streamed.max_samples)
         self._source.follow(recipe, described)
         self._recipe = recipe
-        self._lasting = states.Lasting()
+        self._lasting = states.LastingState()
         self._length = self.describe().length
         self.feedback.follow(self.describe().datasets)
         live = self._standing.live
@@ -166,11 +166,13 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
 
     @property
     def _last_step(self) -> str:
-        """How an incomplete last step is handled. Before an error of the stream, all ranks make equally many steps."""
+        """How an incomplete last step is handled. Before an error of the stream, all ranks make the same number of
+        steps.
+        """
         last = self._reading.last_batch
         return "drop" if self._error is not None and last == "wrap" else last
 
-    def describe(self) -> Described:
+    def describe(self) -> StreamDescription:
         """Returns a description of the stream: its recipe, Arrow schema, dataset names and length."""
         return self._source.describe()
 
@@ -216,7 +218,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
                 "Lightning reads one batch ahead, and its checkpoint would lose that batch.",
                 remedy="Pass dataset.loader() to Lightning, not the dataset.",
             )
-        return begun(self._begin)
+        return begin_pass(self._begin)
 
     def _begin(self) -> Pass:
         """Starts a pass at the current position."""
@@ -230,8 +232,8 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         progress = standing.first_progress(share, state, self.length, self._last_step)
         return self._pass(Pass, progress, share, batch=self.batch_size)
 
-    def _begin_budget(self, share: Share, begun: Mapping[str, Any] | None, budget: int) -> Pass:
-        progress = progress_of(share, self._standing.start, self.length, self._standing.epoch, begun)
+    def _begin_budget(self, share: Share, worker_state: Mapping[str, Any] | None, budget: int) -> Pass:
+        progress = progress_of(share, self._standing.start, self.length, self._standing.epoch, worker_state)
         return self._pass(BudgetPass, progress, share, share=share, budget=budget, last=self._last_step)
 
     def _pass(self, kind: type[Pass], progress: PassProgress, whole: Share, **options: Any) -> Pass:
@@ -262,7 +264,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         """Returns the object that converts chunks to samples and batches."""
         return self._making.maker(self.describe().datasets, self._recipe.view)
 
-    def _expect(self, loader: frameworks.Found) -> None:
+    def _expect(self, loader: frameworks.CallStack) -> None:
         """Records which loader starts workers for this dataset, and the rank of this process."""
         self._source.settle()
         if loader.loader and self.length is None:
@@ -271,7 +273,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
 
     def __getstate__(self) -> dict[str, Any]:
         self._expect(frameworks.iterating(self))
-        standing = self._standing.detached(endless=self.length is None)
+        standing = self._standing.copy_without_pass(endless=self.length is None)
         return {**self.__dict__, "_standing": standing, "_source": copy.copy(self._source)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -290,7 +292,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
 
     def _lasting_state(self) -> dict[str, Any]:
         """Returns the part of the state that does not depend on the position: the recipe and the banned samples."""
-        return self._lasting.of(self._recipe, self._bans.packed())
+        return self._lasting.of(self._recipe, self._bans.to_text())
 
     def _state(self) -> dict[str, Any]:
         place = self._standing.place()
@@ -304,8 +306,8 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
 
         Accepts a state from `state_dict` of a dataset or of a `loader()`, or the whole state of a StatefulDataLoader.
         """
-        state = states.flattened(state)
-        recipe = states.followed(state, self._recipe)
+        state = states.flatten(state)
+        recipe = states.follow_changes(state, self._recipe)
         if recipe is not self._recipe:
             self._standing.forget_pass()
             self._follow(recipe)
@@ -433,7 +435,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         positions = [p if length is None else p % length for p in range(start, start + size)]
         chunk = Chunk(self._source.reader().at(positions), np.asarray(positions, dtype=np.int64))
         make = self._maker()
-        return make.batch(chunk) if make.plain else make.collated([make.finished(s) for s in make.samples(chunk)])
+        return make.batch(chunk) if make.plain else make.collate_samples([make.finish(s) for s in make.samples(chunk)])
 
     def find_batch_size(self, step: Callable[[Any], object], *, start: int = 1, most: int = 1 << 16) -> int:
         """Finds the largest batch that `step` can process without running out of memory, and sets it on the dataset."""

@@ -101,7 +101,7 @@ class Loader:
         )
         self._state = self.dataset.state_dict()
         self._steps: weakref.ref[_Steps] | None = None  # the iterator of the running loop
-        # what `_what_workers_know` returned at the end of a complete pass
+        # what `_what_workers_know` returned at the end of the last complete pass
         self._ended_with: tuple[object, ...] | None = None
 
     @property
@@ -118,7 +118,8 @@ class Loader:
         start = self.dataset.state_dict()
         self._state = start
         if self._ended_with != self._what_workers_know():
-            self._loader._iterator = None  # New workers replace the persistent ones, which would read the old stream.
+            # Persistent workers would read the old stream, so they are replaced by new ones.
+            self._loader._iterator = None
         self._ended_with = None
         steps = _Steps(self, iter(self._loader), start)
         self._steps = weakref.ref(steps)
@@ -130,7 +131,9 @@ class Loader:
             self.dataset._standing.go_to(self._state["position"], self._state["epoch"])
 
     def _what_workers_know(self) -> tuple[object, ...]:
-        """Returns the values that determine the next pass. Persistent workers do not notice a change of these values."""
+        """Returns the values that the workers were started with and that determine the next pass. Persistent workers do
+        not notice when such a value changes.
+        """
         dataset = self.dataset
         return dataset.recipe, dataset._bans.ids, dataset.batch_size, dataset._standing.start, dataset._standing.epoch
 
@@ -145,7 +148,9 @@ class Loader:
 
     @property
     def drop_last(self) -> bool:
-        """Does not exist. Accelerate's `skip_first_batches` asks for it, to build a DataLoader of the dataset."""
+        """This attribute does not exist, so its access raises an error. Accelerate's `skip_first_batches` reads it, to
+        build a DataLoader of the dataset.
+        """
         raise AttributeError(
             "A loader of this dataset has no drop_last. In place of accelerate.skip_first_batches(loader, n), call "
             "loader.skip(n)."
@@ -212,7 +217,7 @@ class Loader:
         return recipe
 
     def set_epoch(self, epoch: int) -> None:
-        """Does nothing: the positions of a pass determine its order."""
+        """Does nothing. The order of a pass depends on its positions only, so no epoch number is needed."""
 
 
 class _Steps:
@@ -221,7 +226,8 @@ class _Steps:
         self._batches = batches
         self._start = start
         self.finished = False
-        # A weak reference: the fetcher refers to this object, and in a cycle only the garbage collector would end the workers.
+        # A weak reference, because the fetcher refers to this object. In a reference cycle, the workers would only end
+        # at a garbage collection.
         self._fetcher = None if (fetcher := frameworks.fetcher()) is None else weakref.ref(fetcher)
         # for each batch that was requested, the position after it
         self._after: deque[int] = deque([start["position"]], maxlen=16)
@@ -268,8 +274,8 @@ class _Steps:
             self._loader._state = self._loader.dataset.state_dict()
             self._loader._ended_with = self._loader._what_workers_know()
             raise
-        # Without a length, Lightning requests a batch before it delivers the previous one. The batches that it still holds are
-        # not trained on yet.
+        # Without a length, Lightning requests a batch before it delivers the previous one. The batches that it still
+        # holds were not used for training yet.
         delivered_to = (
             position
             if fetcher is None or getattr(fetcher, "length", None) is not None

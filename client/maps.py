@@ -23,7 +23,7 @@ class FirehoseMap(Dataset):  # type: ignore[misc]
     def __len__(self) -> int:
         length = self.dataset.length
         if length is None:
-            raise TypeError("This view has no end: set max_samples, or repeat=False, for one that has a length.")
+            raise TypeError("This dataset has no end, so it has no length: set max_samples or repeat=False.")
         return length
 
     def __getitem__(self, index: int) -> Any:
@@ -38,4 +38,4 @@ class FirehoseMap(Dataset):  # type: ignore[misc]
         make = self.dataset._maker()
         batch = self.dataset._source.reader().at(positions)
         samples = make.samples(Chunk(batch, np.asarray(positions, dtype=np.int64)))
-        return list(samples if make.plain else [make.finished(sample) for sample in samples])
+        return list(samples if make.plain else [make.finish(sample) for sample in samples])

@@ -10,7 +10,7 @@ from choline_data.client.feedback.mixing import Origin
 from choline_data.client.making import output_formats as formats
 from choline_data.client.making.maker import Maker
 from choline_data.client.making.media_tensors import MediaTensors
-from choline_data.client.ranks.meshes import placed
+from choline_data.client.ranks.meshes import rank_in_mesh
 from choline_data.client.readers.claiming import Claimant
 from choline_data.errors import InvalidMixError, InvalidOptionError
 from choline_data.order.recipe import Recipe
@@ -59,7 +59,7 @@ class StreamOptions:
         - columns: The fields to read, besides `id` and `dataset`. None reads all.
         """
         whole_number("max_samples", max_samples)
-        mix = weighted(mix, weights, probabilities)
+        mix = with_weights(mix, weights, probabilities)
         if not isinstance(mix, Recipe):
             from choline_data.mix import parse_mix
 
@@ -179,8 +179,8 @@ class ReaderOptions:
         """
         one_of("last_batch", last_batch, LAST)
         whole_number("batch_size", batch_size)
-        place, peer = placed(rank, world_size, mesh)
-        batch_size, budget = budgeted(batch_size, batch_tokens, view, seq_len)
+        place, peer = rank_in_mesh(rank, world_size, mesh)
+        batch_size, budget = batch_or_budget(batch_size, batch_tokens, view, seq_len)
         return cls(place, None if run is None else Claimant(run, peer), batch_size, budget, last_batch)
 
 
@@ -190,10 +190,12 @@ def whole_number(name: str, value: object) -> None:
         raise InvalidOptionError(f"{name} is {value!r}.", remedy="Give a whole number above 0.", option=name)
 
 
-def budgeted(batch_size: int | None, tokens: object, view: str, seq_len: int | None) -> tuple[int | None, int | None]:
-    """Returns the batch size and the token budget.
+def batch_or_budget(
+    batch_size: int | None, tokens: object, view: str, seq_len: int | None
+) -> tuple[int | None, int | None]:
+    """Returns the batch size and the token budget; one of them is None.
 
-    In the view "tokens" all rows have one length, so the budget becomes a batch size.
+    In the view "tokens" all rows have the same length, so the budget becomes a batch size.
     """
     if tokens is None:
         return batch_size, None
@@ -239,7 +241,7 @@ def one_of(name: str, value: object, allowed: Sequence[object]) -> None:
         )
 
 
-def weighted(mix: object, weights: Sequence[object] | None, probabilities: Sequence[object] | None) -> object:
+def with_weights(mix: object, weights: Sequence[object] | None, probabilities: Sequence[object] | None) -> object:
     """Returns the mix, combined with the weights that were passed as a separate option."""
     values = weights if weights is not None else probabilities
     if values is None:

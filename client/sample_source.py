@@ -10,12 +10,11 @@ from typing import Any, cast
 from choline_data.client.feedback import mixing
 from choline_data.client.passing.standing import in_worker
 from choline_data.client.readers import forks
-from choline_data.client.readers.claiming import Claimant, Claimed
+from choline_data.client.readers.claiming import Claimant, ClaimingReader
 from choline_data.client.readers.connection import BUDGET_SECONDS, STALL_SECONDS, Endpoint
-from choline_data.client.readers.embedded import EmbeddedReader
-from choline_data.client.readers.embedded import resolved as resolved_here
+from choline_data.client.readers.embedded import EmbeddedReader, resolve_in_home
 from choline_data.client.readers.prefetch import QUEUE_BYTES
-from choline_data.client.readers.reader import Described, Reader
+from choline_data.client.readers.reader import Reader, StreamDescription
 from choline_data.errors import InvalidOptionError
 from choline_data.order.recipe import Recipe
 from choline_data.places.claims import Claims, RunClaim
@@ -83,10 +82,10 @@ class PlaceOptions:
 
     def recipe_of(
         self, mix: object, settings: Mapping[str, Any], tokens: Mapping[str, Any], columns: Sequence[str] | None
-    ) -> tuple[Recipe, Described | None]:
+    ) -> tuple[Recipe, StreamDescription | None]:
         """Resolves a mix to a recipe. With servers, also returns the server's description of the stream."""
         if self.endpoint is None:
-            return mix if isinstance(mix, Recipe) else resolved_here(self.home, mix, settings, tokens), None
+            return mix if isinstance(mix, Recipe) else resolve_in_home(self.home, mix, settings, tokens), None
         from choline_data.client.readers import remote
 
         options = {}
@@ -94,7 +93,7 @@ class PlaceOptions:
             from choline_data.tokens.token_stream import remote_options
 
             options = remote_options(**tokens)
-        return remote.resolved(self.endpoint, mix, settings, options, columns)
+        return remote.resolve_on_server(self.endpoint, mix, settings, options, columns)
 
     def __str__(self) -> str:
         return ",".join(self.endpoint.addresses) if self.endpoint else self.home
@@ -108,22 +107,22 @@ class SampleSource:
         self._columns = columns
         self._claimant = claimant
         self._recipe: Recipe | None = None
-        self._described: Described | None = None
+        self._described: StreamDescription | None = None
         self._kept: tuple[int, Reader] | None = None  # the id of a process, and the reader that it keeps
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_kept": None}
 
-    def follow(self, recipe: Recipe, described: Described | None = None) -> None:
-        """Makes later passes read this recipe."""
+    def follow(self, recipe: Recipe, described: StreamDescription | None = None) -> None:
+        """Makes later passes read this recipe. `described` is a server's description of the stream."""
         before, endpoint = described or self._described, self.place.endpoint
         changed = endpoint is not None and before is not None
-        self._described = mixing.described(recipe, before, endpoint, self._columns) if changed else None  # type: ignore[arg-type]
+        self._described = mixing.describe_change(recipe, before, endpoint, self._columns) if changed else None  # type: ignore[arg-type]
         if self._kept is not None:
             self._kept[1].close()
         self._recipe, self._kept = recipe, None
 
-    def describe(self) -> Described:
+    def describe(self) -> StreamDescription:
         """Returns the recipe, the Arrow schema, the names of the datasets and the length."""
         if self._described is None:
             self._described = self.reader().describe()
@@ -132,7 +131,7 @@ class SampleSource:
     def reader(self) -> Reader:
         """Returns the reader that this process keeps. A forked process opens its own reader."""
         if self._kept is None or self._kept[0] != os.getpid():
-            self._kept = (os.getpid(), self.opened())
+            self._kept = (os.getpid(), self.open())
             if self.place.endpoint is not None:
                 forks.watch(cast(forks.Pausable, self._kept[1]))
         return self._kept[1]
@@ -144,12 +143,12 @@ class SampleSource:
             reader = self.reader()
             claims = None if claim is None else Claims.of(Home(self.place.home))
             if claim is not None and claims is not None:
-                reader = Claimed(reader, claims, claim)
+                reader = ClaimingReader(reader, claims, claim)
         else:
-            reader = self.opened(claim)  # each pass has a stream of its own
+            reader = self.open(claim)  # each pass has its own stream
         return lambda: reader
 
-    def opened(self, claim: RunClaim | None = None) -> Reader:
+    def open(self, claim: RunClaim | None = None) -> Reader:
         """Opens and returns a new reader."""
         if in_worker():
             forks.end_with_parent()
@@ -161,6 +160,6 @@ class SampleSource:
         return RemoteReader(self.place.endpoint, self.describe(), self._columns, claim)
 
     def settle(self) -> None:
-        """Takes a new identity for its run if this is not the process that made it."""
+        """Creates a new identity for the run's claims if this is not the process that created the old one."""
         if self._claimant is not None:
             self._claimant.settle()

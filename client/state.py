@@ -29,7 +29,7 @@ def _shortened(recipe: Recipe) -> Recipe:
 
 
 def summary(recipe: Recipe, taken: int = 0) -> str:
-    """Shortens a recipe, so that it fits into a state that has `taken` other bytes.
+    """Returns a shortened recipe that fits into a state together with `taken` other bytes.
 
     With it, an error can say how two recipes differ.
     """
@@ -45,11 +45,11 @@ def summary(recipe: Recipe, taken: int = 0) -> str:
     return ""
 
 
-class Lasting:
+class LastingState:
     """The part of a state that does not depend on the position. The summary is made when a state is first requested."""
 
     def __init__(self) -> None:
-        self._summary = -1, ""  # a pair: the length of the packed bans, and the summary that was made for this length
+        self._summary = -1, ""  # a pair: the length of the encoded bans, and the summary that was made for this length
 
     def of(self, recipe: Recipe, banned: str) -> dict[str, Any]:
         """Returns the fields of a state that hold the recipe and the banned samples."""
@@ -80,7 +80,7 @@ def _missing(own: Mapping[str, Any], summarised: Mapping[str, Any]) -> dict[str,
     }
 
 
-def followed(state: Mapping[str, Any], recipe: Recipe) -> Recipe:
+def follow_changes(state: Mapping[str, Any], recipe: Recipe) -> Recipe:
     """Returns the recipe with the later mix changes that the state records, or the recipe itself if there are none.
 
     The changes are verified: the changed recipe must have the digest that the state names.
@@ -134,8 +134,9 @@ def check(state: Mapping[str, Any], recipe: Recipe) -> tuple[int, int]:
     return position, epoch
 
 
-def flattened(state: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Extracts the dataset's state from a loader's state. The states of a StatefulDataLoader's workers become one.
+def flatten(state: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Extracts the dataset's state from the state of a loader. Merges the states of a StatefulDataLoader's workers into
+    one.
 
     Workers take a rank's batches in turn, so the rank's next position is the smallest next position of its workers.
     """
@@ -156,7 +157,7 @@ def flattened(state: Mapping[str, Any]) -> Mapping[str, Any]:
         raise InvalidCursorError(
             "The loader's state does not contain a state of the dataset.", remedy="Pass the loader's state unchanged."
         )
-    one = merged(states)
+    one = merge(states)
     # How many batches the loader delivered after it took the states of its workers.
     since = int(state.get("_steps_since_snapshot") or 0)
     if since and any(s.get("split") == "tokens" or ("within" in s and s.get("banned")) for s in states):
@@ -168,7 +169,7 @@ def flattened(state: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**one, "position": 0, "epoch": one.get("epoch", 0) + 1} if state.get("_iterator_finished") else one
 
 
-def merged(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def merge(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Merges the states of all workers of a rank into one."""
     if any(s.get("split") == "samples" for s in states) and len(states) > 1:
         raise InvalidCursorError(

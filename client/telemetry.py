@@ -14,14 +14,14 @@ from choline_data.errors import InvalidOptionError
 from choline_data.order.recipe import Recipe
 
 
-class Counted(Protocol):
-    """An object with statistics: a dataset or a loader."""
+class HasStatistics(Protocol):
+    """Interface of an object with statistics: a dataset or a loader."""
 
     def stats(self) -> dict[str, Any]:
         """Returns the statistics so far."""
 
 
-class Watched(Protocol):
+class StatisticsSource(Protocol):
     """The attributes of a dataset that `stats` reads."""
 
     run: str | None
@@ -35,7 +35,7 @@ class Watched(Protocol):
     def epoch(self) -> int: ...
 
 
-def stats(dataset: Watched, progress: PassProgress | None, position: int) -> dict[str, Any]:
+def stats(dataset: StatisticsSource, progress: PassProgress | None, position: int) -> dict[str, Any]:
     """Returns what this process read in this pass, and what all ranks received before `position`."""
     length = dataset.length
     return {
@@ -129,7 +129,7 @@ _BY_SOURCE = (
 class ReaderMetrics:
     """A Prometheus collector of a dataset's or loader's statistics, read at each scrape. Does not keep the object alive."""
 
-    def __init__(self, counted: Counted, labels: Mapping[str, str]) -> None:
+    def __init__(self, counted: HasStatistics, labels: Mapping[str, str]) -> None:
         from prometheus_client import CollectorRegistry
 
         self._counted = weakref.ref(counted)
@@ -172,7 +172,7 @@ class ReaderMetrics:
         except (OSError, OverflowError) as error:
             raise InvalidOptionError(
                 f"ReaderMetrics can't be served on {host}:{port}: {error}.",
-                remedy="Give another port, or 0 for any that is free; each rank needs its own.",
+                remedy="Give another port, or 0 for any that is free; each rank needs a separate port.",
                 option="port",
             ) from error
         self._server = (server, thread)
@@ -194,7 +194,7 @@ def _by(family: Any, labels: Sequence[str], values: Mapping[str, float]) -> Any:
     return family
 
 
-def metrics_of(counted: Counted, port: int | None, host: str, *, rank: int, run: str | None) -> ReaderMetrics:
+def metrics_of(counted: HasStatistics, port: int | None, host: str, *, rank: int, run: str | None) -> ReaderMetrics:
     """Returns ReaderMetrics with a separate registry. If a port is set, also serves the metrics over HTTP."""
     metrics = ReaderMetrics(counted, {"rank": str(rank), "run": run or ""})
     if port is not None:

@@ -27,7 +27,9 @@ Words = npt.NDArray[np.uint64]
 
 
 class RunningPass(Protocol):
-    """A running pass. It is notified when a new ban changes which samples come next, because it has read samples ahead."""
+    """Interface of a running pass. It is notified when a new ban changes which samples come next, because it has read
+    samples ahead.
+    """
 
     def skip(self, steps: int) -> None:
         """Continues `steps` steps after the last step that was yielded."""
@@ -80,7 +82,7 @@ class Bans:
         self._running = weakref.WeakSet()
 
     def watch(self, running: RunningPass) -> None:
-        """Registers `running` to be notified when the ban list changes."""
+        """Registers a pass to be notified when the ban list changes."""
         self._running.add(running)
 
     def add(self, ids: Iterable[object]) -> None:
@@ -108,7 +110,7 @@ class Bans:
         for running in list(self._running):
             running.skip(0)
 
-    def packed(self) -> str:
+    def to_text(self) -> str:
         """Returns the digest and the ids as text, for a state."""
         return f"{self.digest}:{base64.b85encode(b''.join(self.ids)).decode()}" if self.ids else ""
 
@@ -132,7 +134,7 @@ class Bans:
         rows: Ints = np.flatnonzero((held == ids).all(axis=1))
         return rows
 
-    def kept(self, chunk: Chunk) -> list[Chunk]:
+    def split_at_bans(self, chunk: Chunk) -> list[Chunk]:
         """Yields the parts of the chunk that lie between its banned rows."""
         out = []
         start = 0

@@ -8,25 +8,25 @@ from typing import Any
 
 from choline_data.client.readers import remote
 from choline_data.client.readers.connection import Endpoint
-from choline_data.client.readers.embedded import resolved as resolved_here
-from choline_data.client.readers.reader import Described
+from choline_data.client.readers.embedded import resolve_in_home
+from choline_data.client.readers.reader import StreamDescription
 from choline_data.errors import InvalidOptionError, OutOfRangeError, SourceExhaustedError
 from choline_data.mix import parse_mix
 from choline_data.mix.change import change_recipe, spell_out, weights_in
 from choline_data.order.recipe import Recipe
 
 
-def in_batches(recipe: Recipe, told: object, batch_size: int | None) -> Recipe:
+def in_batches(recipe: Recipe, positions: object, batch_size: int | None) -> Recipe:
     """Returns a recipe in which each batch has only one source.
 
-    `told` is the number of positions in a batch, or True for the batch size.
+    `positions` is the number of positions in a batch, or True for the batch size.
     """
-    if told is False:
+    if positions is False:
         return recipe
-    size = batch_size if told is True else told
+    size = batch_size if positions is True else positions
     if type(size) is not int or size < 1:
         raise InvalidOptionError(
-            f"source_batches is {told!r}, batch_size {batch_size!r}.",
+            f"source_batches is {positions!r}, batch_size {batch_size!r}.",
             remedy="Set batch_size and source_batches=True, or set source_batches to a number of positions.",
             option="source_batches",
         )
@@ -68,7 +68,7 @@ class Origin:
     tokens: Mapping[str, Any]
     unit: str
 
-    def resolved(self, mix: object, recipe: Recipe, home: str, endpoint: Endpoint | None) -> tuple[Any, Recipe]:
+    def resolve_like(self, mix: object, recipe: Recipe, home: str, endpoint: Endpoint | None) -> tuple[Any, Recipe]:
         """Returns the parsed mix and its recipe. Sources that are in `recipe` keep the revision that `recipe` names."""
         read = parse_mix(mix, files=True)
         settings = {
@@ -81,13 +81,13 @@ class Origin:
         }
         spelled = spell_out(read, recipe, self.settings["where"])
         if endpoint is None:
-            return read, resolved_here(home, spelled, settings, self.tokens)
+            return read, resolve_in_home(home, spelled, settings, self.tokens)
         tokens = {}
         if recipe.view == "tokens":
             from choline_data.tokens.token_stream import remote_options
 
             tokens = remote_options(**self.tokens)
-        return read, remote.resolved(endpoint, spelled, settings, tokens, None)[0]
+        return read, remote.resolve_on_server(endpoint, spelled, settings, tokens, None)[0]
 
 
 def change(
@@ -113,13 +113,13 @@ def change(
             f"its last change is at {last}{end}.",
             remedy="Leave `at` out to change it from the next sample on.",
         )
-    read, resolved = origin.resolved(mix, recipe, home, endpoint)
+    read, resolved = origin.resolve_like(mix, recipe, home, endpoint)
     weights, joining = weights_in(recipe, read, resolved)
     return change_recipe(recipe, weights, joining, at, until, steps)
 
 
-def described(recipe: Recipe, before: Described, endpoint: Endpoint, columns: Any) -> Described:
+def describe_change(recipe: Recipe, before: StreamDescription, endpoint: Endpoint, columns: Any) -> StreamDescription:
     """Returns the description of a server's stream after the mix was changed."""
     if {s.dataset for s in recipe.sources} == set(before.datasets):
         return replace(before, recipe=recipe, length=recipe.plan().length)
-    return remote.resolved(endpoint, recipe, {}, {}, columns)[1]
+    return remote.resolve_on_server(endpoint, recipe, {}, {}, columns)[1]

@@ -22,10 +22,10 @@ from choline_data.errors import InvalidOptionError
 from choline_data.order.lanes import Ints
 
 log = logging.getLogger("choline_data")
-WINDOW = 256  # number of losses kept for each dataset, and of step scores
+WINDOW = 256  # number of recent losses that are kept for each dataset, and number of recent step scores
 ENOUGH = 16  # losses of a dataset, or steps, needed before a comparison
 SPIKE = 6.0  # a loss spike is at least this many deviations above the median
-NAMED = 100  # number of rows of a spike that are kept
+NAMED = 100  # number of rows that are kept of a spike
 GIVEN_ROWS = 1 << 14  # number of the latest rows that are kept, to find the rows of reported ids
 _SIGMA = 1.4826  # converts a median deviation to a standard deviation of a normal distribution
 _REFRESH = 16  # a dataset's median is computed again after this many new losses
@@ -33,22 +33,24 @@ Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Given:
-    """Rows that the training loop received. Each has a position, a dataset number and, if the stream has ids, an id."""
+class YieldedRows:
+    """Rows that were yielded to the training loop. Each has a position, a dataset number and, if the stream has ids, an
+    id.
+    """
 
     positions: Ints
     datasets: Ints
     ids: npt.NDArray[np.uint64] | None
 
     @classmethod
-    def of(cls, chunk: Chunk) -> Given:
-        """Makes the value from the rows of a chunk. Does not keep the chunk in memory."""
+    def of(cls, chunk: Chunk) -> YieldedRows:
+        """Returns the rows of a chunk. Does not keep the chunk in memory."""
         ids = id_words(chunk.batch["id"]).copy() if "id" in chunk.batch.schema.names else None
         return cls(chunk.positions, numbers(chunk.batch["dataset"]).astype(np.int64), ids)
 
     @classmethod
-    def of_batch(cls, batch: Mapping[str, Any], names: Sequence[str]) -> Given:
-        """Makes the value from the rows of a trainer's batch.
+    def of_batch(cls, batch: Mapping[str, Any], names: Sequence[str]) -> YieldedRows:
+        """Returns the rows of a trainer's batch.
 
         Raises InvalidOptionError if the batch lacks `position` or `dataset`.
         """
@@ -75,14 +77,14 @@ class Given:
         rows: Ints = np.where(key[at] == wanted, at, -1)
         return rows
 
-    def take(self, rows: Ints) -> Given:
+    def take(self, rows: Ints) -> YieldedRows:
         """Returns the rows with these numbers."""
-        return Given(self.positions[rows], self.datasets[rows], None if self.ids is None else self.ids[rows])
+        return YieldedRows(self.positions[rows], self.datasets[rows], None if self.ids is None else self.ids[rows])
 
 
-def _joined(parts: Sequence[Given]) -> Given:
+def _joined(parts: Sequence[YieldedRows]) -> YieldedRows:
     ids = [p.ids for p in parts if p.ids is not None]
-    return Given(
+    return YieldedRows(
         np.concatenate([p.positions for p in parts]),
         np.concatenate([p.datasets for p in parts]),
         np.concatenate(ids) if len(ids) == len(parts) else None,
@@ -95,7 +97,7 @@ class Windows:
     def __init__(self, count: int) -> None:
         self._losses = np.full((count, WINDOW), np.inf)
         self.seen = np.zeros(count, np.int64)
-        self._known = np.zeros(count, np.int64)  # the value of `seen` when the median was last computed
+        self._known = np.zeros(count, np.int64)  # how many losses the dataset had when its median was last computed
         self.median: Floats = np.full(count, np.nan)
         self.deviation: Floats = np.full(count, np.nan)
 
@@ -117,10 +119,10 @@ class Windows:
             self.deviation[stale] = _medians(np.abs(values - median[:, None]), filled) * _SIGMA
             self._known[stale] = self.seen[stale]
 
-    def take(self, source: int, other: Windows, its: int) -> None:
-        """Copies the losses of one dataset from another `Windows` object."""
+    def take(self, source: int, other: Windows, into: int) -> None:
+        """Copies the losses of dataset number `source` in `other` to dataset number `into` here."""
         for ours, theirs in zip(self._kept(), other._kept(), strict=True):
-            ours[source] = theirs[its]
+            ours[source] = theirs[into]
 
     def _kept(self) -> tuple[npt.NDArray[Any], ...]:
         return self._losses, self.seen, self._known, self.median, self.deviation
@@ -152,7 +154,7 @@ class Outliers:
         self._windows = Windows(0)
         self._steps = Windows(1)
         self._last: Chunk | Mapping[str, Any] | None = None
-        self._given: deque[Given] | None = None  # Rows are recorded only after the first report.
+        self._yielded: deque[YieldedRows] | None = None  # Rows are recorded only after the first report.
         self._rows = 0
         self._spike: list[dict[str, Any]] = []
         self.reports = self.spikes = self.unknown = 0
@@ -161,7 +163,7 @@ class Outliers:
         return {**self.__dict__, "_last": None, "_given": None, "_rows": 0}
 
     def follow(self, datasets: Sequence[str]) -> None:
-        """Uses the dataset numbers of a changed stream. Keeps the losses of datasets that are still in it."""
+        """Adopts the dataset numbers of a changed stream. Keeps the losses of datasets that are still in it."""
         if tuple(datasets) == self._names:
             return
         windows, before = Windows(len(datasets)), {name: number for number, name in enumerate(self._names)}
@@ -169,16 +171,16 @@ class Outliers:
             if name in before:
                 windows.take(number, self._windows, before[name])
         self._names, self._windows = tuple(datasets), windows
-        self._last, self._given, self._rows = None, None, 0
+        self._last, self._yielded, self._rows = None, None, 0
 
     def saw(self, rows: Chunk | Mapping[str, Any]) -> None:
         """Records the rows that were just yielded."""
         self._last = rows
-        if self._given is not None:
-            self._keep(self._given, rows)
+        if self._yielded is not None:
+            self._keep(self._yielded, rows)
 
-    def _keep(self, kept: deque[Given], rows: Chunk | Mapping[str, Any]) -> None:
-        latest = Given.of(rows) if isinstance(rows, Chunk) else Given.of_batch(rows, self._names)
+    def _keep(self, kept: deque[YieldedRows], rows: Chunk | Mapping[str, Any]) -> None:
+        latest = YieldedRows.of(rows) if isinstance(rows, Chunk) else YieldedRows.of_batch(rows, self._names)
         kept.appendleft(latest)
         self._rows += len(latest.positions)
         while self._rows - len(kept[-1].positions) >= GIVEN_ROWS:
@@ -187,20 +189,20 @@ class Outliers:
     def report(self, ids: Any, losses: Any) -> bool:
         """Records the loss of each of these rows. Returns True if the losses are a spike."""
         values = _floats(losses)
-        if self._given is None:
-            self._given = deque()
+        if self._yielded is None:
+            self._yielded = deque()
             if self._last is not None:
-                self._keep(self._given, self._last)
+                self._keep(self._yielded, self._last)
         if isinstance(ids, Mapping):
-            rows, there = Given.of_batch(ids, self._names), None
+            rows, there = YieldedRows.of_batch(ids, self._names), None
         else:
-            wanted, by_id = _wanted(ids)
-            rows, there = self._find(wanted, by_id, self._given)
+            wanted, by_id = _numbers_to_find(ids)
+            rows, there = self._find(wanted, by_id, self._yielded)
         count = len(rows.positions) if there is None else len(there)
         if count != len(values):
             raise InvalidOptionError(
                 f"{count} rows and {len(values)} losses were reported.",
-                remedy='Give one loss a row: reduction="none", then the mean over each row.',
+                remedy='Give one loss per row: reduction="none", then the mean over each row.',
                 option="losses",
             )
         if there is not None:
@@ -211,12 +213,14 @@ class Outliers:
             )
         return self._judge(rows, values) if len(values) else False
 
-    def _find(self, wanted: npt.NDArray[Any], by_id: bool, kept: deque[Given]) -> tuple[Given, npt.NDArray[np.bool_]]:
+    def _find(
+        self, wanted: npt.NDArray[Any], by_id: bool, kept: deque[YieldedRows]
+    ) -> tuple[YieldedRows, npt.NDArray[np.bool_]]:
         """Finds the rows of the `wanted` values, and searches the newest rows first. Returns these rows, and a mask of
         the values that have one.
         """
         there = np.zeros(len(wanted), bool)
-        parts: list[Given] = []
+        parts: list[YieldedRows] = []
         places: list[Ints] = []
         for recent in kept:
             key = (None if recent.ids is None else recent.ids[:, 0]) if by_id else recent.positions
@@ -241,11 +245,11 @@ class Outliers:
         self.unknown += missing
         if not parts:
             none = np.zeros(0, np.int64)
-            return Given(none, none, None), there
+            return YieldedRows(none, none, None), there
         order = np.argsort(np.concatenate(places), kind="stable")
         return _joined(parts).take(order), there
 
-    def _judge(self, rows: Given, losses: Floats) -> bool:
+    def _judge(self, rows: YieldedRows, losses: Floats) -> bool:
         scores = self._windows.score(rows.datasets, losses)
         finite = np.isfinite(losses)
         self.reports += 1
@@ -263,7 +267,7 @@ class Outliers:
         self._windows.add(rows.datasets[finite], losses[finite])
         return spike
 
-    def _rows_of(self, rows: Given, losses: Floats, scores: Floats) -> list[dict[str, Any]]:
+    def _rows_of(self, rows: YieldedRows, losses: Floats, scores: Floats) -> list[dict[str, Any]]:
         highest = np.argsort(-scores, kind="stable")[:NAMED].tolist()
         return [
             {
@@ -307,13 +311,13 @@ def _floats(losses: Any) -> Floats:
     if values.ndim != 1:
         raise InvalidOptionError(
             f"The losses have the shape {list(values.shape)}.",
-            remedy='Give one loss a row: reduction="none", then the mean over each row.',
+            remedy='Give one loss per row: reduction="none", then the mean over each row.',
             option="losses",
         )
     return values
 
 
-def _wanted(ids: Any) -> tuple[npt.NDArray[Any], bool]:
+def _numbers_to_find(ids: Any) -> tuple[npt.NDArray[Any], bool]:
     """Returns the numbers to look up, and whether they are ids. The numbers are positions, or the first 8 bytes of ids."""
     if hasattr(ids, "detach"):
         ids = ids.detach().cpu().numpy()

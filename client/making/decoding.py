@@ -14,10 +14,11 @@ MOST_PIXELS = 178_956_970  # Pillow's own limit against decompression bombs
 Decoder = Callable[[bytes, str], Any]  # takes the bytes of a medium and its MIME type
 
 
-def decoded(sample: Mapping[str, Any], to: str | Decoder) -> dict[str, Any]:
-    """Adds `decoded` to each medium of the sample.
+def decode_media(sample: Mapping[str, Any], to: str | Decoder) -> dict[str, Any]:
+    """Adds a field `decoded` to each medium of the sample.
 
-    These are PIL images for "pil", tensors of images and audio for "torch", and otherwise what the function `to` returns.
+    Its value is a PIL image for "pil", a tensor of the image or audio for "torch", and otherwise what the function `to`
+    returns.
     """
     media = sample.get("media")
     if not media:
@@ -51,9 +52,11 @@ def image_of(data: bytes) -> Any:
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
         raise SourceDamagedError("An image can't be decoded.", remedy='Set on_error="skip" to leave it out.') from error
     except Image.DecompressionBombError as error:
-        raise SourceTooLargeError("An image claims too many pixels.", remedy='Set on_error="skip".') from error
+        raise SourceTooLargeError(
+            "The header of an image states too many pixels.", remedy='Set on_error="skip".'
+        ) from error
     if image.width * image.height > MOST_PIXELS:
-        raise SourceTooLargeError("An image claims too many pixels.", remedy='Set on_error="skip".')
+        raise SourceTooLargeError("The header of an image states too many pixels.", remedy='Set on_error="skip".')
     return image
 
 
@@ -66,7 +69,7 @@ def _pixels(image: Any) -> Any:
         array = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
     except (OSError, ValueError, SyntaxError) as error:
         raise SourceDamagedError(
-            "An image is cut or damaged.", remedy='Set on_error="skip" to leave it out.'
+            "An image is truncated or damaged.", remedy='Set on_error="skip" to leave it out.'
         ) from error
     # NumPy transposes. torch would wake its threads for each image, which takes several times as long.
     return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))

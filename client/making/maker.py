@@ -45,7 +45,7 @@ class Maker:
             return self.form.batch(chunk, self.datasets)
         return Batch.of(chunk, self.datasets)
 
-    def collated(self, samples: list[Any]) -> Any:
+    def collate_samples(self, samples: list[Any]) -> Any:
         """Collates finished samples into one batch."""
         if self.form is not None:
             return self.form.collate(samples)
@@ -53,12 +53,12 @@ class Maker:
             return self.media.collate(samples)
         return collate(samples) if isinstance(samples[0], (dict, tuple)) else samples
 
-    def finished(self, sample: Any) -> Any:
+    def finish(self, sample: Any) -> Any:
         """Decodes and transforms a sample."""
         if self.decode is not None:
-            from choline_data.client.making.decoding import decoded
+            from choline_data.client.making.decoding import decode_media
 
-            sample = decoded(sample, self.decode)
+            sample = decode_media(sample, self.decode)
         if self.media is not None:
             sample = self.media.sample(sample)
         return sample if self.transform is None else self.transform(sample)

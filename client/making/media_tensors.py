@@ -14,13 +14,13 @@ from choline_data.errors import DataError, InvalidOptionError, SourceDamagedErro
 
 MOST_PIXELS_A_SIDE = 8192
 RATES = (1000, 192_000)
-_ZEROS = 16  # number of zero crossings that the filter has on each side
+_ZEROS = 16  # number of zero crossings of the filter on each side
 _ROLLOFF = 0.95
 
 
 @dataclass(frozen=True)
 class MediaTensors:
-    """How the first image and the first recording of a sample are converted. Picklable."""
+    """The settings that convert the first image and the first recording of a sample to tensors. Picklable."""
 
     size: tuple[int, int] | None = None  # the height and width of images
     rate: int | None = None
@@ -44,11 +44,11 @@ class MediaTensors:
                 f"size is {size!r}.", remedy=f"Give one number, or (height, width), up to {MOST_PIXELS_A_SIDE}."
             )
         if rate is not None and (type(rate) is not int or not RATES[0] <= rate <= RATES[1]):
-            raise InvalidOptionError(f"rate is {rate!r}.", remedy=f"Give samples a second, {RATES[0]} to {RATES[1]}.")
+            raise InvalidOptionError(f"rate is {rate!r}.", remedy=f"Give samples per second, {RATES[0]} to {RATES[1]}.")
         return cls(None if pair is None else (pair[0], pair[1]), rate)
 
     def sample(self, sample: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns the sample with `image` and `audio` in place of its media."""
+        """Returns the sample with the fields `image` and `audio` (tensors) instead of its media."""
         media = sample.get("media") or ()
         out = {name: value for name, value in sample.items() if name != "media"}
         if self.size is not None:
@@ -81,7 +81,9 @@ def _first(media: Sequence[Mapping[str, Any]], kind: str, sample: Mapping[str, A
 
 
 def pixels(data: bytes, height: int, width: int) -> Any:
-    """Scales an image to fill this size and crops the center: float32 [3, height, width], 0 to 1."""
+    """Returns an image as float32 [3, height, width], 0 to 1. It is scaled to fill this size, and its center is
+    cropped.
+    """
     import numpy as np
     import torch
     from PIL import Image, ImageOps
@@ -92,13 +94,15 @@ def pixels(data: bytes, height: int, width: int) -> Any:
         fitted = ImageOps.fit(image.convert("RGB"), (width, height), Image.Resampling.BILINEAR)
     except (OSError, ValueError, SyntaxError) as error:
         raise SourceDamagedError(
-            "An image is cut or damaged.", remedy='Set on_error="skip" to leave it out.'
+            "An image is truncated or damaged.", remedy='Set on_error="skip" to leave it out.'
         ) from error
     return torch.from_numpy(np.array(fitted)).permute(2, 0, 1).contiguous().float() / 255
 
 
 def mono(sound: Any, rate: int, to: int) -> Any:
-    """Averages the channels and resamples to the rate `to`: float32 [ceil(frames * to / rate)]."""
+    """Returns a recording as float32 [ceil(frames * to / rate)]: the mean of its channels, resampled from `rate` to the
+    rate `to`.
+    """
     import torch
 
     one = sound.mean(0)

@@ -60,7 +60,8 @@ class Tokens:
 
     def __init__(self, name: str | TokenFormat) -> None:
         self.name = name
-        self._held: tuple[pa.RecordBatch, Arrays] | None = None  # arrays of the batch that chunks are slices of
+        # a batch, and its arrays; several chunks are slices of this batch
+        self._held: tuple[pa.RecordBatch, Arrays] | None = None
 
     def samples(self, chunk: Chunk, datasets: tuple[str, ...]) -> list[Any]:
         """Returns the chunk's rows one by one."""

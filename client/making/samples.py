@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from choline_data.client.readers.reader import Chunk, Looked
+from choline_data.client.readers.reader import CachedLists, Chunk
 from choline_data.columns.arrow_values import byte_lengths, numbers, plain
 from choline_data.errors import DamagedStoreError, SourceDamagedError
 from choline_data.order.lanes import Ints
@@ -57,7 +57,7 @@ def to_list(name: str, column: pa.Array, datasets: Sequence[str]) -> list[Any]:
     if not column.null_count and (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
         return list(numbers(column).tolist())
     if kind in (pa.string_view(), pa.binary_view()):
-        return _viewed(column)
+        return _python_of_views(column)
     return _python(column)
 
 
@@ -69,7 +69,7 @@ def _python(column: pa.Array) -> list[Any]:
         raise SourceDamagedError(f"{wire.NOT_UTF8}: {error}.", remedy=wire.NOT_UTF8_REMEDY) from error
 
 
-def _viewed(column: pa.Array) -> list[Any]:
+def _python_of_views(column: pa.Array) -> list[Any]:
     """Converts views into mapped files to Python values. Short values are first copied in order, a few hundred at a time.
 
     Decoding waits for one value at a time to come from memory. A plain copy fetches many values at once, so the copy and
@@ -94,7 +94,7 @@ def _made(batch: pa.RecordBatch, positions: Ints, datasets: Sequence[str]) -> li
     names = [*batch.schema.names, "position"]
     columns = [to_list(name, batch[name], datasets) for name in batch.schema.names]
     columns.append(positions.tolist())
-    if len(names) == 4:  # The samples of the text view. A dict display is more than twice as fast as dict(zip()).
+    if len(names) == 4:  # A fast path for the text view. A dict literal is more than twice as fast as dict(zip()).
         one, two, three, four = names
         return [{one: a, two: b, three: c, four: d} for a, b, c, d in zip(*columns, strict=True)]
     return list(map(dict, map(zip, repeat(names), zip(*columns, strict=True))))
@@ -125,7 +125,7 @@ class Batch(dict[str, Any]):
         self._columns: dict[str, pa.Array] = {}
         self._datasets: Sequence[str] = ()
         self._files: Sequence[MappedFile] = ()  # the store files to which the strings and bytes of the columns refer
-        self._looked: Looked | None = None
+        self._looked: CachedLists | None = None
         self._first = 0
         self._error: DamagedStoreError | None = None  # the error that is raised when a column is accessed
 
@@ -245,7 +245,7 @@ class Batch(dict[str, Any]):
             made = [
                 (name, None if name in self._columns else dict.__getitem__(self, name)) for name in dict.__iter__(self)
             ]
-            return _broken, (made, list(self._columns), error)
+            return _error_batch, (made, list(self._columns), error)
         made = [(name, None if name in columns else dict.__getitem__(self, name)) for name in dict.__iter__(self)]
         if not columns:
             return _rebuilt, (made, None, None, ())
@@ -269,7 +269,7 @@ def _rebuilt(
     return out
 
 
-def _broken(made: list[tuple[str, Any]], names: list[str], error: DamagedStoreError) -> Batch:
+def _error_batch(made: list[tuple[str, Any]], names: list[str], error: DamagedStoreError) -> Batch:
     """Returns a batch that raises `error` when one of these columns is accessed."""
     out = Batch(made)
     out._columns = {name: pa.nulls(0) for name in names}

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from choline_data.client.passing.passes import Pass, PassProgress, joined
+from choline_data.client.passing.passes import Pass, PassProgress, join_chunks
 from choline_data.client.ranks.share import Share
 from choline_data.client.readers.reader import Chunk
 from choline_data.columns.arrow_values import byte_lengths, numbers
@@ -43,7 +43,7 @@ def tokens_of(batch: pa.RecordBatch) -> Ints:
 
 
 def samples_a_rank(tokens: npt.NDArray[np.int64], world: int, budget: int) -> int | None:
-    """Returns how many of these samples each rank takes. None if the decision needs more samples."""
+    """Returns how many of these samples each rank takes. None if more samples are needed to decide."""
     most = len(tokens) // world
     ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(tokens)])
     each = np.arange(1, most + 1)
@@ -56,7 +56,7 @@ def samples_a_rank(tokens: npt.NDArray[np.int64], world: int, budget: int) -> in
 class BudgetProgress(PassProgress):
     """Counts the samples of all ranks, because the start of a step depends on the lengths of all samples before it."""
 
-    skip: int = 0  # how many steps belong to other workers before the next step of this worker
+    skip: int = 0  # how many steps of other workers come before the next step of this worker
 
     def after(self) -> int:
         """Returns the position of the rank's step that follows the last step yielded here."""
@@ -97,7 +97,7 @@ class BudgetPass(Pass):
             mine = step.part(first, first + count)
             if not mine.batch.num_rows:
                 self._end()
-            return self._made(self._without_banned(mine))
+            return self._make_batch(self._without_banned(mine))
 
     def skip(self, steps: int) -> None:
         """Skips `steps` steps after the last one yielded. Reads them, because only their samples show where they end."""
@@ -119,7 +119,7 @@ class BudgetPass(Pass):
             more = self._fetch()
             if more is not None:
                 parts = [self._ready, more] if self._ready is not None else [more]
-                self._ready = joined(parts)
+                self._ready = join_chunks(parts)
                 self._tokens = np.concatenate([self._tokens, tokens_of(more.batch)])
                 continue
             rest = len(self._tokens)
@@ -130,7 +130,7 @@ class BudgetPass(Pass):
             step = self._taken(rest)
             if self._last == "wrap":
                 again = np.arange(world - rest, dtype=np.int64)
-                step = joined([step, Chunk(self._reader().at(again.tolist()), again)])
+                step = join_chunks([step, Chunk(self._reader().at(again.tolist()), again)])
             return step, 1
 
     def _taken(self, count: int) -> Chunk:

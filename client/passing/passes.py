@@ -42,7 +42,7 @@ class PassProgress:
     group: int  # positions from one of this rank's batches to the next
     end: int | None  # the position at which the pass ends
     epoch: int = 0
-    given: int = 0  # how many samples of the lane were made: those that were yielded, and those in `left`
+    given: int = 0  # number of samples of the lane that were made so far: yielded ones, and those in `left`
     finished: bool = False
     worker: int = 0
     workers: int = 1
@@ -75,7 +75,7 @@ class PassProgress:
     def received(self) -> int:
         """Returns the number of bytes received from servers or workers.
 
-        For an embedded reader, the approximate size of the rows in the store.
+        For an embedded reader, returns the approximate size of the rows in the store.
         """
         reader = self.reader() if self.reader is not None else None
         return self.size if reader is None else reader.received_bytes(self.rows)
@@ -142,7 +142,7 @@ class Pass:
         whole = count if count is None or length is None else min(count, lane.below(length))
 
         def read(source: Reader, index: int) -> Iterator[Chunk]:
-            return _wrapped(source, lane, index, whole, count, length)
+            return _wrap_around(source, lane, index, whole, count, length)
 
         self._ahead: Prefetch | None = None
         self._chunks: Iterator[Chunk] | None = None
@@ -157,9 +157,9 @@ class Pass:
         self._at = 0
         self._left = progress.left
         self._made_ahead: Iterator[list[Any]] = iter(())
-        # samples that still have to be decoded or transformed
+        # iterator over samples that still have to be decoded or transformed
         self._at_rows: Iterator[tuple[Chunk, int, Any]] = iter(())
-        self._passed_over = 0  # how many banned samples follow directly after the last samples that were made
+        self._passed_over = 0  # number of banned samples that follow directly after the last finished samples
         self._interrupted = False  # whether an exception interrupted the reading, so that some samples may be lost
 
     def __iter__(self) -> Pass:
@@ -178,7 +178,7 @@ class Pass:
         while True:
             for chunk, row, sample in self._at_rows:
                 progress.given += 1
-                item = self._finished(chunk, row, sample)
+                item = self._finish(chunk, row, sample)
                 if item is not None:
                     return item
             for samples in self._made_ahead:
@@ -186,7 +186,7 @@ class Pass:
                 progress.left = self._left = iter(samples)
                 return next(self)
             with self._reading():
-                allowed = self._allowed()
+                allowed = self._next_chunk()
             if allowed is None:
                 self._end()
             self._outliers.saw(allowed)
@@ -197,8 +197,8 @@ class Pass:
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        """A block that reads the next samples. If it raises, the next call reads again, from the last sample that was
-        yielded.
+        """Context manager around the code that reads the next samples. After an error, the next call reads again, from
+        the last yielded sample.
         """
         if self._interrupted:
             self._go_to(self.progress.index)
@@ -206,8 +206,10 @@ class Pass:
         yield
         self._interrupted = False
 
-    def _allowed(self) -> Chunk | None:
-        """Returns the next samples up to a banned sample. The banned sample is counted when the samples after it are requested."""
+    def _next_chunk(self) -> Chunk | None:
+        """Returns the next samples up to a banned sample. The banned sample is counted when the samples after it are
+        requested.
+        """
         self.progress.given += self._passed_over
         self.progress.banned += self._passed_over
         self._passed_over = 0
@@ -283,10 +285,10 @@ class Pass:
     def _numbered(self, chunk: Chunk) -> Iterator[tuple[Chunk, int, Any]]:
         return ((chunk, row, sample) for row, sample in enumerate(self._make.samples(chunk)))
 
-    def _finished(self, chunk: Chunk, row: int, sample: Any) -> Any:
+    def _finish(self, chunk: Chunk, row: int, sample: Any) -> Any:
         """Decodes and transforms a sample. Returns None if the sample is skipped."""
         try:
-            sample_made = self._make.finished(sample)
+            sample_made = self._make.finish(sample)
         except Exception as error:  # noqa: BLE001 - the user's code may raise anything; on_error decides
             self._skip(chunk, row, error)
             return None
@@ -315,7 +317,7 @@ class Pass:
             self.progress.given += 0 if chunk is None else chunk.batch.num_rows
         if chunk is None:
             self._end()
-        return self._made(self._without_banned(chunk))
+        return self._make_batch(self._without_banned(chunk))
 
     def _without_banned(self, chunk: Chunk) -> Chunk:
         """Returns a step's samples without the banned samples.
@@ -323,36 +325,40 @@ class Pass:
         If all are banned, returns the next sample that is not banned, because no step is empty.
         """
         if self._bans.ids:
-            allowed = self._bans.kept(chunk)
+            allowed = self._bans.split_at_bans(chunk)
             left = sum(k.batch.num_rows for k in allowed)
             self.progress.banned += chunk.batch.num_rows - left
             if left < chunk.batch.num_rows:
-                chunk = joined(allowed) if allowed else self._next_allowed(int(chunk.positions[-1]) + 1)
+                chunk = join_chunks(allowed) if allowed else self._next_allowed(int(chunk.positions[-1]) + 1)
         self._outliers.saw(chunk)
         return chunk
 
     def _next_allowed(self, position: int) -> Chunk:
-        """Returns the first sample at or after this position that is not banned. Another rank may also receive it."""
+        """Returns the first sample at or after this position that is not banned. Another rank may also receive this
+        sample.
+        """
         import numpy as np
 
         for start in range(position, position + _MOST_AHEAD, _LOOK_AHEAD):
             positions = np.arange(start, start + _LOOK_AHEAD, dtype=np.int64) % (self._length or 1 << 62)
             chunk = Chunk(self._other().at(positions.tolist()), positions)
-            allowed = self._bans.kept(chunk) if self._bans.ids else [chunk]
+            allowed = self._bans.split_at_bans(chunk) if self._bans.ids else [chunk]
             if allowed:
                 return part(allowed[0], 0, 1)
         raise DataError(
             f"Every sample from position {position} on is banned.", remedy="Lift the bans with dataset.unban()."
         )
 
-    def _made(self, chunk: Chunk) -> Any:
-        """Returns the chunk as a batch. If all of its samples are skipped, the next one that is not, because no step is empty."""
+    def _make_batch(self, chunk: Chunk) -> Any:
+        """Returns the chunk as a batch. If all its samples are skipped, uses the next sample that is not skipped,
+        because no step is empty.
+        """
         if self._plain:
             return self._make.batch(chunk)
-        while not (items := [m for m in itertools.starmap(self._finished, self._numbered(chunk)) if m is not None]):
+        while not (items := [m for m in itertools.starmap(self._finish, self._numbered(chunk)) if m is not None]):
             chunk = self._next_allowed(int(chunk.positions[-1]) + 1)
             self._outliers.saw(chunk)
-        return self._make.collated(items)
+        return self._make.collate_samples(items)
 
     def _gathered(self, size: int) -> Chunk | None:
         parts: list[Chunk] = []
@@ -370,10 +376,10 @@ class Pass:
             need -= take
             if stop == self._held.batch.num_rows:
                 self._held = None
-        return joined(parts) if parts else None
+        return join_chunks(parts) if parts else None
 
 
-def joined(parts: list[Chunk]) -> Chunk:
+def join_chunks(parts: list[Chunk]) -> Chunk:
     """Joins chunks into one."""
     if len(parts) == 1:
         return parts[0]
@@ -389,14 +395,16 @@ def joined(parts: list[Chunk]) -> Chunk:
 
 
 def _of_its_own(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Returns the batch with its view columns copied to plain columns."""
+    """Copies the view columns of a batch to plain columns, so that the batch does not refer to store files."""
     return pa.record_batch([plain(column) for column in batch.columns], names=batch.schema.names)
 
 
-def _wrapped(
+def _wrap_around(
     reader: Reader, lane: Lane, index: int, whole: int | None, count: int | None, length: int | None
 ) -> Iterator[Chunk]:
-    """Yields `count` samples: the first `whole` samples of the lane, and then samples from the beginning of the stream."""
+    """Yields `count` samples: the first `whole` samples of the lane, and then samples from the beginning of the stream
+    (`last_batch="wrap"`).
+    """
     if whole is None or index < whole:
         for chunk in reader.chunks(lane, index, None if whole is None else whole - index):
             index += chunk.batch.num_rows

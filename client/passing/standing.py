@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from choline_data.client.passing.passes import Pass, PassProgress
 from choline_data.client.ranks.found import find_rank
-from choline_data.client.ranks.frameworks import Found, starting_workers
+from choline_data.client.ranks.frameworks import CallStack, starting_workers
 from choline_data.client.ranks.share import Share
 from choline_data.errors import InvalidOptionError, OutOfRangeError
 
@@ -21,27 +21,27 @@ def in_worker() -> bool:
     return torch.utils.data.get_worker_info() is not None
 
 
-def begun(begin: Callable[[], Iterator[Any]]) -> Iterator[Any]:
-    """Returns the pass that `begin` starts.
+def begin_pass(begin: Callable[[], Iterator[Any]]) -> Iterator[Any]:
+    """Calls `begin` and returns its pass.
 
-    In a worker, an error is raised at the first sample, because torch does not forward earlier errors.
+    In a worker, an error is raised only at the first sample, because torch does not forward earlier errors.
     """
     try:
         return begin()
     except InvalidOptionError as error:
         if not in_worker():
             raise
-        return map(_raised, [error])
+        return map(_raise_later, [error])
 
 
-def _raised(error: Exception) -> NoReturn:
+def _raise_later(error: Exception) -> NoReturn:
     raise error
 
 
 @dataclass
 class Standing:
-    """The position of a dataset, and the pass that is running. No other object stores the position. A loader has its
-    own copy of this.
+    """Where a dataset stands: its next position, and the pass that is running. No other object stores the position. A
+    loader has its own copy of this object.
     """
 
     start: int = 0  # the position at which the next pass begins
@@ -50,17 +50,17 @@ class Standing:
     worker_state: Mapping[str, Any] | None = None
     progress: PassProgress | None = None
     live: tuple[weakref.ref[Pass], Share] | None = None
-    expected: Found | None = None  # the loader that starts workers for this dataset
+    expected: CallStack | None = None  # the loader that starts workers for this dataset
     parent_rank: tuple[int, int] | None = None  # the rank and world size of the process that starts the workers
     unknown: bool = False  # whether workers read the dataset while their position is not known
     in_workers: bool = False
     foreign_workers: bool = False  # whether the workers belong to a loader other than `dataset.loader()`
     reads_ahead: bool = False  # whether the loader of the running pass holds a batch that the loop has not received
     started_by: weakref.ref[Any] | None = None  # the iterator that started the workers
-    # whether an iteration with workers of another loader was left, and another iteration began
+    # whether the loop left an iteration with another loader's workers, and then began another one
     left_unknown: bool = False
 
-    def detached(self, *, endless: bool) -> Standing:
+    def copy_without_pass(self, *, endless: bool) -> Standing:
         """Returns a copy without the running pass, because a pass belongs to the process and the object that began it."""
         left = endless and self.progress is not None and not self.progress.finished
         start = self.place()["position"] if left else self.start
@@ -101,8 +101,8 @@ class Standing:
             else None
         )
 
-    def expect(self, loader: Found, rank: tuple[int, int] | None) -> None:
-        """Records which loader starts workers for this dataset, and the rank of this process."""
+    def expect(self, loader: CallStack, rank: tuple[int, int] | None) -> None:
+        """Records which loader will start workers for this dataset, and the rank of this process."""
         if loader.loader or loader.shard_group or loader.dispatcher:
             self.expected = loader
             self.parent_rank = rank or find_rank()
@@ -120,7 +120,7 @@ class Standing:
         return chosen or (self.parent_rank if self.parent_rank and in_worker() else find_rank())
 
     def check_known(self) -> None:
-        """Raises InvalidOptionError if workers read and their position is not known."""
+        """Raises InvalidOptionError if workers read the dataset and their position is not known."""
         if self.unknown and not in_worker():
             raise InvalidOptionError(
                 "Workers of a DataLoader read this dataset, and this process does not know their position.",
@@ -148,7 +148,7 @@ class Standing:
 
     @property
     def was_left(self) -> bool:
-        """Whether an iteration began, here or in workers, and did not come to its end."""
+        """Whether an iteration began, here or in workers, and did not reach its end."""
         return self.in_workers or (self.progress is not None and not self.progress.finished)
 
     def continue_endless(self) -> None:
@@ -159,8 +159,9 @@ class Standing:
         left = self.progress is not None and not self.progress.finished
         if self.left_unknown or (left if in_worker() else self.foreign_workers or (left and self.reads_ahead)):
             raise InvalidOptionError(
-                "This stream has no end, and an iteration over it was left that a DataLoader with workers or Accelerate reads "
-                "ahead. The next one cannot continue there, because the position of the loop is not known.",
+                "This stream has no end. The last iteration over it used a DataLoader with workers or Accelerate, "
+                "and was left. "
+                "The next iteration cannot continue there, because the position of the loop is not known.",
                 remedy="Use dataset.loader(), which continues. Or call dataset.seek(position) before each iteration.",
                 option="num_workers",
             )

@@ -1,16 +1,16 @@
 """Finds the rank of this process.
 
-How positions are divided: with batch size b and `world` ranks, G = world · b, and step j has the positions
-[j·G, (j+1)·G). Rank r reads the r-th part of each step. DataLoader worker w of W reads the steps w, w + W … of its rank.
-These are the positions of rank `w·world + r` of `world·W` ranks without workers. So one arithmetic serves ranks and
-workers, here and on a server.
+How positions are divided: with batch size b and `world` ranks, G = world · b, and step j has the positions [j·G,
+(j+1)·G). Rank r reads the r-th part of each step. DataLoader worker w of W reads the steps w, w + W … of its rank.
+These are the positions of rank `w·world + r` of `world·W` ranks without workers. So the same arithmetic serves ranks
+and workers, on clients and servers.
 """
 
 from __future__ import annotations
 
 import sys
 
-from choline_data.client.ranks.launchers import launched
+from choline_data.client.ranks.launchers import rank_of_launcher
 from choline_data.errors import InvalidOptionError
 
 
@@ -23,7 +23,7 @@ def find_rank(rank: int | None = None, world_size: int | None = None) -> tuple[i
             option="rank",
         )
     if rank is None or world_size is None:
-        rank, world_size = _group() or launched() or (0, 1)
+        rank, world_size = _group() or rank_of_launcher() or (0, 1)
     if not 0 <= rank < world_size:
         raise InvalidOptionError(
             f"rank {rank} of world size {world_size} is not valid.",

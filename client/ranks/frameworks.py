@@ -1,4 +1,4 @@
-"""Finds the loaders and frameworks that iterate a dataset. Inspects the call stack."""
+"""Finds out which loaders and frameworks iterate a dataset, by inspecting the call stack."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Found:
+class CallStack:
     """What the call stack shows about the loaders that iterate a dataset."""
 
     loader_batch: int | None = None
@@ -19,7 +19,7 @@ class Found:
     stateless: bool = False  # whether the loader has workers and does not track their positions
     ours: bool = False  # whether the loader is `dataset.loader()`, which tracks its workers and can restart them
     reads_ahead: bool = False  # whether a loader of Accelerate holds a batch that the loop has not received
-    # if Accelerate makes each rank read all samples and keep its part: the number of samples in a step of all ranks
+    # if Accelerate makes each rank read all samples and keep only its own: the number of samples in a step of all ranks
     shard_group: int = 0
 
 
@@ -44,11 +44,11 @@ def _objects() -> Iterator[Any]:
         frame = frame.f_back
 
 
-def iterating(dataset: object) -> Found:
+def iterating(dataset: object) -> CallStack:
     """Returns the loaders and wrappers in the call stack that iterate `dataset`."""
     data = sys.modules.get("torch.utils.data")
     if data is None:
-        return Found()
+        return CallStack()
     loader_batch, workers, loader, dispatcher, group, stateless, ours = None, 0, False, False, 0, False, False
     ahead = False
     for value in _objects():
@@ -64,7 +64,7 @@ def iterating(dataset: object) -> Found:
             ours = hasattr(value.dataset, "counts_steps")
             counted = hasattr(value, "state_dict") or ours
             stateless = workers > 0 and not counted
-    return Found(loader_batch, workers, loader, dispatcher, stateless, ours, ahead, group)
+    return CallStack(loader_batch, workers, loader, dispatcher, stateless, ours, ahead, group)
 
 
 def starting_workers() -> Any:

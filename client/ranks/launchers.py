@@ -15,7 +15,7 @@ _MPI = ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"), ("PMI_RANK", "PMI_SIZE"
 _REMEDY = "Set RANK and WORLD_SIZE, or the keywords rank and world_size."
 
 
-def launched() -> tuple[int, int] | None:
+def rank_of_launcher() -> tuple[int, int] | None:
     """Returns the rank and the number of ranks from the environment: from `RANK` and `WORLD_SIZE`, else from the variables of MPI,
     else from those of Slurm.
 
@@ -50,10 +50,10 @@ def _log_once(own: tuple[int, int], of: str) -> None:
 
 
 def _slurm() -> tuple[int, int] | None:
-    """Returns the number of this task and the number of tasks of its job step.
+    """Returns the number of this Slurm task and the number of tasks of its job step.
 
-    A batch script, the shell of an allocation and a shell of `srun --pty` count as rank 0 of 1. They are single
-    processes, and no step of several tasks, even if their job has several tasks.
+    A batch script, the shell of an allocation and a shell of `srun --pty` are rank 0 of 1. They are single processes,
+    even if their job has several tasks.
     """
     own = _number("SLURM_PROCID")
     in_step = any(os.environ.get(name) for name in ("SLURM_STEP_ID", "SLURM_STEPID", "SLURM_STEP_NUM_TASKS"))

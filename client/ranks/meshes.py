@@ -13,8 +13,10 @@ _ALIKE = frozenset({"tp", "pp", "cp", "sp", "tensor", "pipeline", "context", "se
 _SILENT = frozenset({"parallel", "dim", "mesh"})
 
 
-def placed(rank: int | None, world_size: int | None, mesh: Any) -> tuple[tuple[int, int] | None, int]:
-    """Returns (rank, world size) from the arguments or the mesh, or None; and the index of this process among its peers."""
+def rank_in_mesh(rank: int | None, world_size: int | None, mesh: Any) -> tuple[tuple[int, int] | None, int]:
+    """Returns (rank, world size) from the arguments or the mesh, or None; and the number of this process among the
+    processes that read the same samples.
+    """
     of_arguments = None if rank is None and world_size is None else find_rank(rank, world_size)
     if mesh is None:
         return of_arguments, 0
@@ -36,14 +38,14 @@ def _of_mesh(mesh: Any) -> tuple[tuple[int, int], int]:
     everyone = dist.get_world_size() if dist.is_initialized() else mesh.size()
     place = mesh.get_coordinate()
     if place is None:
-        raise _wrong("This process is not in the mesh.", "Give each process a mesh that it is in.")
+        raise _wrong("This process is not in the mesh.", "Give each process a mesh that contains it.")
     rank, world = 0, 1
-    for dim in _sharing(mesh, everyone):
+    for dim in _data_dimensions(mesh, everyone):
         rank, world = rank * mesh.size(dim) + place[dim], world * mesh.size(dim)
     return (rank, world), dist.get_rank() if everyone > world else 0
 
 
-def _sharing(mesh: Any, everyone: int) -> list[int]:
+def _data_dimensions(mesh: Any, everyone: int) -> list[int]:
     """Returns the dimensions along which processes read different samples."""
     names = mesh.mesh_dim_names
     if names is None:
@@ -72,9 +74,10 @@ def _sharing(mesh: Any, everyone: int) -> list[int]:
 
 
 def _kind(name: str) -> str:
-    """Returns "share" if processes along a dimension of this name read different samples, "alike" if they read the same samples.
+    """Returns "share" if processes along a dimension with this name read different samples, "alike" if they read the
+    same samples.
 
-    Empty if the name does not say it, or, like dp_cp, says both.
+    Returns "" if the name does not tell, or, like dp_cp, stands for both.
     """
     words = set(re.split(r"[^a-z0-9]+", name.lower())) - _SILENT
     return "share" if words and words <= _SHARE else "alike" if words and words <= _ALIKE else ""

@@ -48,13 +48,19 @@ class Share:
 
 
 def share_of(
-    found: frameworks.Found, expected: frameworks.Found | None, rank: tuple[int, int], told: bool, batch: int | None
+    found: frameworks.CallStack,
+    expected: frameworks.CallStack | None,
+    rank: tuple[int, int],
+    told: bool,
+    batch: int | None,
 ) -> Share:
-    """Returns the share of this process. The process may be a DataLoader worker, or Accelerate may divide the samples."""
+    """Returns the share of this process. The process may be a DataLoader worker, or Accelerate may divide the samples.
+    `told` says whether the user set the rank.
+    """
     import torch.utils.data
 
     info = torch.utils.data.get_worker_info()
-    outside = found if info is None else expected or frameworks.Found()
+    outside = found if info is None else expected or frameworks.CallStack()
     blind = found.dispatcher or outside.dispatcher or found.shard_group or outside.shard_group
     own, world = rank
     if blind:

@@ -9,13 +9,15 @@ from typing import Any
 import pyarrow as pa
 import torch.utils.data
 
-from choline_data.client.readers.reader import Chunk, Described, Reader
+from choline_data.client.readers.reader import Chunk, Reader, StreamDescription
 from choline_data.order.lanes import Lane
 from choline_data.places.claims import CLAIMANT_BYTES, Claims, RunClaim, check_run
 
 
 class Claimant:
-    """The identity of a reader. Copies of a dataset and its DataLoader workers share it; other processes have another."""
+    """The identity of a reader, as random bytes. Copies of a dataset and its DataLoader workers share it; other
+    processes have another one.
+    """
 
     def __init__(self, run: str, peer: int) -> None:
         check_run(run)
@@ -26,7 +28,7 @@ class Claimant:
         return {**self.__dict__, "_process": 0}
 
     def settle(self) -> None:
-        """Takes a new identity in a new process, unless that process is a DataLoader worker."""
+        """Creates a new identity if this is a new process, unless it is a DataLoader worker."""
         if torch.utils.data.get_worker_info() is None and self._process != os.getpid():
             self._process, self._name = os.getpid(), os.urandom(CLAIMANT_BYTES)
 
@@ -37,13 +39,13 @@ class Claimant:
         return RunClaim(self.run, rank, self._name, 0 if info is None else info.id, self.peer)
 
 
-class Claimed:
+class ClaimingReader:
     """An embedded reader that holds its claim while it reads."""
 
     def __init__(self, reader: Reader, claims: Claims, claim: RunClaim) -> None:
         self._reader, self._claims, self._claim = reader, claims, claim
 
-    def describe(self) -> Described:
+    def describe(self) -> StreamDescription:
         """Returns the stream's recipe, schema, dataset names and length."""
         return self._reader.describe()
 

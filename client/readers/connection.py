@@ -27,7 +27,7 @@ BUDGET_SECONDS = 300.0
 CONNECT_SECONDS = 5.0
 # the longest wait between two attempts, in seconds: after a server is back, samples arrive within 5 s
 _FIRST_WAIT, _LONGEST_WAIT = 0.1, 3.0
-_LEAST_SECONDS = 1.0  # the shortest timeout of a call in seconds, even if less of the budget is left
+_LEAST_SECONDS = 1.0  # the shortest timeout of a call in seconds, even if less of the retry budget is left
 _ANY_ADDRESS = '{"loadBalancingConfig": [{"pick_first": {"shuffleAddressList": true}}]}'
 _RETRIED = (
     "UNAVAILABLE",
@@ -120,7 +120,7 @@ class Connection:
                     ("grpc.http2.ping_timeout_ms", 10_000),
                     ("grpc.use_local_subchannel_pool", 1),
                     ("grpc.enable_retries", 0),
-                    # The kernel of a frozen server still accepts connections. This limits the wait for an answer.
+                    # The kernel of a server that hangs still accepts connections. This limits the wait for an answer.
                     ("grpc.min_reconnect_backoff_ms", int(min(CONNECT_SECONDS, self.endpoint.stall) * 1000)),
                     ("grpc.service_config", _ANY_ADDRESS),  # spreads clients over all addresses of a DNS name
                 ]
@@ -165,7 +165,7 @@ def error_of(error: Any) -> CholineDataError:
     if code in _RETRIED:
         return UnavailableError(
             f"The server can't be reached ({code.lower()}): {error.details()}",
-            remedy="Check the address, and that it runs.",
+            remedy="Check the address, and that the server runs.",
         )
     return CholineDataError(f"The server refused ({code.lower()}): {error.details()}", remedy="Check its version.")
 
@@ -184,7 +184,9 @@ class Patience:
         self.retries = 0
 
     def share(self) -> float:
-        """Returns the timeout of the next call in seconds: the remaining time, divided by the number of untried addresses."""
+        """Returns the timeout of the next call in seconds: the remaining retry time, divided by the number of addresses
+        that were not tried yet.
+        """
         left = self._budget - (time.monotonic() - self._since)
         return max(left / max(len(self._connection.endpoint.addresses) - self._tries, 1), _LEAST_SECONDS)
 
@@ -210,7 +212,7 @@ class Patience:
             time.sleep(min(left, 0.05))
 
 
-def called(connection: Connection, call: Callable[[Any, float], T], budget: float) -> T:
+def call_server(connection: Connection, call: Callable[[Any, float], T], budget: float) -> T:
     """Makes a unary call. `call` receives a stub and a timeout in seconds. Retries while the server can't be reached."""
     import grpc
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from choline_data.client.readers.reader import Chunk, Described, Looked
+from choline_data.client.readers.reader import CachedLists, Chunk, StreamDescription
 from choline_data.order.lanes import Ints, Lane
 from choline_data.order.recipe import Recipe
 from choline_data.store.windows import Store
 from choline_data.streams.sample_stream import SampleStream
 
-TARGET_BYTES = 4 << 20  # how many bytes of values, or of samples, are made at a time
+TARGET_BYTES = 4 << 20  # approximate number of bytes that are read, or made into samples, at a time
 MOST_ROWS, ROWS_AT_ONCE = 8192, 512
 FIRST_ROWS = 32
 # the number of windows in memory: a loop needs two; a map-style view reads in random order, and needs more
@@ -34,10 +34,10 @@ class EmbeddedReader:
         self._rows = min(MOST_ROWS, near * 8 if direct else near)
         self._at_once = min(ROWS_AT_ONCE, near)
 
-    def describe(self) -> Described:
+    def describe(self) -> StreamDescription:
         """Returns the stream's recipe, schema, dataset names and length."""
         stream = self._stream
-        return Described(stream.recipe, stream.schema, stream.datasets, stream.length)
+        return StreamDescription(stream.recipe, stream.schema, stream.datasets, stream.length)
 
     def chunks(self, lane: Lane, index: int, count: int | None) -> Iterator[Chunk]:
         """Yields the lane's samples from number `index` on. The first chunks are small, so that the first sample arrives soon."""
@@ -59,7 +59,7 @@ class EmbeddedReader:
             return Chunk(self._stream.read_at(positions), positions, at_once=self._at_once)
         # The batch holds views of the store's files: a column that nobody uses is never copied.
         batch, files = self._stream.views_at(positions)
-        return Chunk(batch, positions, None, self._at_once, files, Looked(batch, files, self._at_once))
+        return Chunk(batch, positions, None, self._at_once, files, CachedLists(batch, files, self._at_once))
 
     def at(self, positions: Sequence[int]) -> pa.RecordBatch:
         """Returns the samples at these positions, in this order."""
@@ -72,10 +72,10 @@ class EmbeddedReader:
         return int(rows * self._stream.mean_row_bytes())
 
     def close(self) -> None:
-        """Does nothing, because no other reader waits for this reader's resources."""
+        """Does nothing: this reader has no thread and no connection."""
 
 
-def resolved(location: str, mix: object, settings: Mapping[str, Any], tokens: Mapping[str, Any]) -> Recipe:
+def resolve_in_home(location: str, mix: object, settings: Mapping[str, Any], tokens: Mapping[str, Any]) -> Recipe:
     """Resolves a mix against the current catalog of the home. `tokens` are the settings of the tokens view."""
     from choline_data.mix import resolve_mix
     from choline_data.places.home import Home

@@ -19,7 +19,7 @@ from choline_data.client.ranks.frameworks import iterating
 
 
 class Pausable(Protocol):
-    """An object with a thread or a channel that must not exist during a fork."""
+    """Interface of an object with a thread or a channel that must not exist during a fork."""
 
     def pause(self) -> bool:
         """Stops the thread and closes the channel. Returns False if that took too long."""
@@ -32,7 +32,7 @@ _forks = 0  # number of forks that are in progress in threads of this process
 _OFF = ("0", "false", "f", "no", "n")  # values of GRPC_ENABLE_FORK_SUPPORT that turn gRPC's fork support off
 _GRPC_THREADS = ("event_engine", "lifeguard", "grpc_", "timer_manager")
 _LEAVE_SECONDS, _STILL_SECONDS = 5.0, 0.5
-# the gRPC threads that other code keeps: the set of threads did not change for _STILL_SECONDS
+# the gRPC threads that belong to other code: the set of threads did not change for _STILL_SECONDS
 _staying: frozenset[str] = frozenset()
 _bound = False  # whether `end_with_parent` was already called in this worker
 
@@ -48,12 +48,12 @@ def watch_dataset(dataset: object) -> None:
 
 
 def unsafe() -> bool:
-    """Whether this process was forked while its parent had a stream that could not be paused."""
+    """Returns whether this process was forked while its parent had a stream that could not be paused."""
     return _unsafe
 
 
 def under_way() -> bool:
-    """Whether a thread of this process is forking. Streams are paused then, and none may start."""
+    """Returns whether a thread of this process is forking at the moment. Streams are then paused, and none may start."""
     return _forks > 0
 
 
@@ -90,7 +90,7 @@ def _grpc_threads() -> frozenset[str]:
     return frozenset(threads)
 
 
-def _settled() -> bool:
+def _wait_for_grpc() -> bool:
     """Waits until gRPC's threads end. They end some milliseconds after gRPC's last channel closes. Returns whether a fork is safe.
 
     If gRPC is half shut down at a fork, the child waits for threads that do not exist in it. If other code in this process has
@@ -123,7 +123,7 @@ def _before() -> None:
     for stream in list(_live):
         if not stream.pause():
             _unsafe = True  # This value is for the child process. `_in_parent` sets it back in the parent.
-    if not _settled():
+    if not _wait_for_grpc():
         _unsafe = True
 
 

@@ -13,16 +13,19 @@ from choline_data.order.recipe import Recipe
 from choline_data.places.mapped import MappedFile, steady
 
 
-class Looked:
-    """A batch of views with a cache of Python lists of its rows. The lists are made for several steps at a time,
-    because after each time the files are checked for changes."""
+class CachedLists:
+    """Caches Python lists of the rows of a batch of views. The lists are made for several steps at a time, because
+    after each time the files are checked for changes.
+    """
 
     def __init__(self, batch: pa.RecordBatch, files: Sequence[MappedFile], at_once: int) -> None:
         self._batch, self._files, self._at_once = batch, files, at_once
         self._made: dict[str, tuple[int, list[Any]]] = {}
 
     def rows(self, name: str, first: int, count: int, made: Callable[[pa.Array], list[Any]]) -> list[Any]:
-        """Returns `count` rows of a column, from row `first` on, as a list. `made` converts an Arrow array to a list."""
+        """Returns `count` rows of a column, from row `first` on, as a list. `made` is the function that converts an
+        Arrow array to a list.
+        """
         start, values = self._made.get(name, (0, []))
         if not start <= first <= first + count <= start + len(values):
             column = self._batch[name].slice(first, max(count, self._at_once))
@@ -38,11 +41,11 @@ class Chunk:
     positions: Ints
     # (batch, row): this chunk is the slice of the batch that begins at this row
     part_of: tuple[pa.RecordBatch, int] | None = None
-    # How many samples are made at a time. They are few, so that they are still in the CPU cache when they are used.
+    # How many samples are made at a time: few enough that they are still in the CPU cache when they are used.
     at_once: int = 512
     # The store files to which the views in `batch` refer. Values are copied from them within `steady`.
     files: Sequence[MappedFile] = ()
-    looked: Looked | None = None  # a larger batch with cached lists; this chunk is a part of it
+    looked: CachedLists | None = None  # a larger batch with cached lists; this chunk is a part of it
     first: int = 0  # the row of the larger batch at which this chunk begins
 
     def part(self, start: int, stop: int, part_of: tuple[pa.RecordBatch, int] | None = None) -> Chunk:
@@ -52,8 +55,8 @@ class Chunk:
 
 
 @dataclass(frozen=True)
-class Described:
-    """A description of a stream."""
+class StreamDescription:
+    """The description of a stream: its recipe, schema, dataset names and length."""
 
     recipe: Recipe
     schema: pa.Schema
@@ -62,9 +65,9 @@ class Described:
 
 
 class Reader(Protocol):
-    """A source of samples. Opened in the process that reads, and never passed to another."""
+    """Interface of a source of samples. It is opened in the process that reads, and never passed to another process."""
 
-    def describe(self) -> Described:
+    def describe(self) -> StreamDescription:
         """Returns the stream's recipe, schema, dataset names and length."""
 
     def chunks(self, lane: Lane, index: int, count: int | None) -> Iterator[Chunk]:

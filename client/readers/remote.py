@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from choline_data.client.readers.connection import CALL_SECONDS, Connection, Endpoint, Patience, called, error_of
-from choline_data.client.readers.reader import Chunk, Described
+from choline_data.client.readers.connection import CALL_SECONDS, Connection, Endpoint, Patience, call_server, error_of
+from choline_data.client.readers.reader import Chunk, StreamDescription
 from choline_data.columns.arrow_values import numbers
 from choline_data.errors import (
     CholineDataError,
@@ -32,19 +32,19 @@ _AT_ONCE = 256
 _TOKENS_MESSAGE = 2 << 20
 
 
-def resolved(
+def resolve_on_server(
     endpoint: Endpoint,
     mix: object,
     settings: Mapping[str, Any],
     tokens: Mapping[str, Any],
     columns: Sequence[str] | None,
-) -> tuple[Recipe, Described]:
+) -> tuple[Recipe, StreamDescription]:
     """Asks a server to resolve a mix, and closes the channel at once. A Recipe is returned unchanged."""
     from choline_data.mix import parse_mix
     from choline_data.v1 import firehose_pb2 as pb
 
     if isinstance(mix, Recipe):
-        return mix, _described_by_sample(endpoint, mix, columns)
+        return mix, _describe_by_sample(endpoint, mix, columns)
     text = mix if isinstance(mix, str) else parse_mix(mix, files=True).to_text()
     request = pb.ResolveMixRequest(
         mix=text,
@@ -58,17 +58,17 @@ def resolved(
         view_options={key: str(value) for key, value in tokens.items()},
         columns=list(columns or ()),
     )
-    answer = _asked(endpoint, "ResolveMix", request)
+    answer = _call_once(endpoint, "ResolveMix", request)
     recipe = Recipe.from_json(answer.recipe_json)
     if recipe.digest != answer.recipe_digest:
         raise RecipeMismatchError(
             "The server's recipe does not have the digest that the server states.",
             remedy="Use the same release on both sides.",
         )
-    return recipe, _described(recipe, answer.serialized_schema, answer.position_count)
+    return recipe, _description_of(recipe, answer.serialized_schema, answer.position_count)
 
 
-def _asked(endpoint: Endpoint, method: str, request: Any) -> Any:
+def _call_once(endpoint: Endpoint, method: str, request: Any) -> Any:
     """Makes one call over a channel of its own, and returns the answer."""
     connection = Connection(endpoint)
 
@@ -76,22 +76,22 @@ def _asked(endpoint: Endpoint, method: str, request: Any) -> Any:
         return getattr(stub, method)(request, timeout=seconds, metadata=connection.metadata())
 
     try:
-        return called(connection, ask, min(endpoint.budget, CALL_SECONDS))
+        return call_server(connection, ask, min(endpoint.budget, CALL_SECONDS))
     finally:
         connection.close()
 
 
-def _described(recipe: Recipe, schema: bytes, count: int) -> Described:
+def _description_of(recipe: Recipe, schema: bytes, count: int) -> StreamDescription:
     datasets = tuple(sorted({s.dataset for s in recipe.sources}))
     length = recipe.plan().length
     if count != (-1 if length is None else length):
         raise SourceDamagedError(
             f"The server states that the stream has {count} positions; its recipe has {length}.", remedy=wire.REPEATED
         )
-    return Described(recipe, _schema(schema), datasets, length)
+    return StreamDescription(recipe, _schema(schema), datasets, length)
 
 
-def _described_by_sample(endpoint: Endpoint, recipe: Recipe, columns: Sequence[str] | None) -> Described:
+def _describe_by_sample(endpoint: Endpoint, recipe: Recipe, columns: Sequence[str] | None) -> StreamDescription:
     """Describes the stream of a recipe that the server did not resolve.
 
     Requests the first sample, because its message contains the schema.
@@ -99,10 +99,10 @@ def _described_by_sample(endpoint: Endpoint, recipe: Recipe, columns: Sequence[s
     from choline_data.v1 import firehose_pb2 as pb
 
     request = pb.GetSamplesRequest(recipe_json=recipe.to_json(), positions=[0], columns=list(columns or ()))
-    answer = _asked(endpoint, "GetSamples", request)
+    answer = _call_once(endpoint, "GetSamples", request)
     length = recipe.plan().length
     # An Arrow IPC stream has its schema before its samples.
-    return _described(recipe, answer.serialized_stream, -1 if length is None else length)
+    return _description_of(recipe, answer.serialized_stream, -1 if length is None else length)
 
 
 def _schema(raw: bytes) -> pa.Schema:
@@ -115,13 +115,17 @@ def _schema(raw: bytes) -> pa.Schema:
 
 
 class RemoteReader:
-    """Reads a stream from servers. One thread at a time may use it; any thread may call `close`."""
+    """Reads a stream from servers. Only one thread at a time may use it, but any thread may call `close`."""
 
     def __init__(
-        self, endpoint: Endpoint, described: Described, columns: Sequence[str] | None, claim: RunClaim | None = None
+        self,
+        endpoint: Endpoint,
+        described: StreamDescription,
+        columns: Sequence[str] | None,
+        claim: RunClaim | None = None,
     ) -> None:
         self.endpoint = endpoint
-        self._described = described
+        self._description_of = described
         self._wire_schema = wire.schema_on_the_wire(described.schema)
         self._decoder = wire.Decoder(self._wire_schema)
         self._columns = list(columns or ())
@@ -133,9 +137,9 @@ class RemoteReader:
         self.retries = 0
         self.received = 0
 
-    def describe(self) -> Described:
+    def describe(self) -> StreamDescription:
         """Returns the stream's recipe, schema, dataset names and length."""
-        return self._described
+        return self._description_of
 
     def received_bytes(self, rows: int) -> int:
         """Returns the number of bytes of all received messages, including messages that were read ahead."""
@@ -143,7 +147,9 @@ class RemoteReader:
         return self.received
 
     def check(self) -> None:
-        """Cancels a stream that has stalled, so that the reader continues on another address. Called by another thread."""
+        """Cancels a stream that has stalled, so that the reader continues with another address. Another thread calls
+        this method.
+        """
         since, call = self._waiting_since, self._call
         if since is not None and call is not None and time.monotonic() - since > self.endpoint.stall:
             call.cancel()
@@ -169,7 +175,7 @@ class RemoteReader:
         """Yields the lane's samples from number `index` on. If a server fails, continues on another address."""
         import grpc
 
-        length = self._described.length
+        length = self._description_of.length
         if length is not None:
             rest = max(lane.below(length) - index, 0)
             count = rest if count is None else min(count, rest)
@@ -244,12 +250,14 @@ class RemoteReader:
             yield frame
 
     def _once(self, lane: Lane, index: int, end: int | None) -> Iterator[Chunk]:
-        """Yields the chunks of one stream. Raises UnavailableError if the stream stops without an end frame."""
+        """Yields the chunks of one stream. Raises UnavailableError if the stream stops without its last message (the
+        end frame).
+        """
         from choline_data.v1 import firehose_pb2 as pb
 
         seen = lane.wider()
         rank, world, batch, base = seen.as_rank()
-        recipe = self._described.recipe
+        recipe = self._description_of.recipe
         first = index if seen is lane else seen.below(lane.position(index))
         request = pb.ReadStreamRequest(
             recipe_json=recipe.to_json(),
@@ -278,7 +286,7 @@ class RemoteReader:
                     chunk = self._chunk(frame.batch, seen, first + rows, batches, where)
                     rows += chunk.batch.num_rows
                     batches += 1
-                    chunk = chunk if seen is lane else _kept(chunk, lane)
+                    chunk = chunk if seen is lane else _own_rows(chunk, lane)
                     if chunk.batch.num_rows:
                         if end is not None and index + chunk.batch.num_rows > end:
                             yield Chunk(chunk.batch.slice(0, end - index), chunk.positions[: end - index])
@@ -288,7 +296,7 @@ class RemoteReader:
                 elif kind == "end":
                     if frame.end.row_count != rows or frame.end.batch_count != batches:
                         raise SourceDamagedError(
-                            f"{where}: the end frame states another number of samples or messages than arrived.",
+                            f"{where}: the last message states another number of samples or messages than arrived.",
                             remedy=wire.REPEATED,
                         )
                     if frame.end.reason == pb.END_REASON_COMPLETE and end is not None and index < end:
@@ -299,10 +307,10 @@ class RemoteReader:
                     if frame.end.reason != pb.END_REASON_COMPLETE:
                         self._connection.advance()
                     return
-            raise UnavailableError(f"{where} ended before its last frame.")
+            raise UnavailableError(f"{where} ended before its last message.")
 
     def _check_header(self, header: Any, where: str) -> None:
-        described = self._described
+        described = self._description_of
         if header.recipe_digest != described.recipe.digest:
             raise RecipeMismatchError(
                 f"{where}: the server sends another recipe than the requested one.",
@@ -333,7 +341,7 @@ class RemoteReader:
                 remedy=wire.REPEATED,
             )
         codes = numbers(batch["dataset"])
-        if codes.min() < 0 or codes.max() >= len(self._described.datasets):
+        if codes.min() < 0 or codes.max() >= len(self._description_of.datasets):
             raise SourceDamagedError(
                 f"{where}: a message names a dataset that the recipe does not have.", remedy=wire.REPEATED
             )
@@ -348,11 +356,11 @@ class RemoteReader:
         parts: list[pa.RecordBatch] = []
         for start in range(0, len(ascending), _AT_ONCE):
             request = pb.GetSamplesRequest(
-                recipe_json=self._described.recipe.to_json(),
+                recipe_json=self._description_of.recipe.to_json(),
                 positions=ascending[start : start + _AT_ONCE].tolist(),
                 columns=self._columns,
             )
-            answer = called(
+            answer = call_server(
                 self._connection,
                 lambda stub, seconds, request=request: stub.GetSamples(  # type: ignore[misc]
                     request, timeout=seconds, metadata=self._connection.metadata()
@@ -372,12 +380,12 @@ class RemoteReader:
             raise SourceDamagedError(f"{where} can't be decoded.", remedy=wire.REPEATED) from error
         if table.num_rows != count or table.schema.names != self._wire_schema.names:
             raise SourceDamagedError(
-                f"{where}: {table.num_rows} arrived, {count} were requested.", remedy=wire.REPEATED
+                f"{where}: {table.num_rows} samples arrived, {count} were requested.", remedy=wire.REPEATED
             )
         return [self._coded(part) for part in table.to_batches()]
 
     def _coded(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        names = wire.dictionaries(self._described.datasets)
+        names = wire.dictionaries(self._description_of.datasets)
         arrays = []
         for field in self._wire_schema:
             column = batch[field.name]
@@ -402,7 +410,7 @@ def _heard_out(call: Any) -> None:
         consume()
 
 
-def _kept(chunk: Chunk, lane: Lane) -> Chunk:
+def _own_rows(chunk: Chunk, lane: Lane) -> Chunk:
     """Returns the part of a wider lane's chunk that belongs to our lane."""
     mask = lane.holds(chunk.positions)
     return Chunk(chunk.batch.filter(pa.array(mask)), chunk.positions[mask])

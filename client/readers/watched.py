@@ -1,4 +1,5 @@
-"""A DataLoader that notices within seconds that a worker died, and that the script lacks a guard for its workers.
+"""A DataLoader that notices within seconds when a worker dies, or when the script has no `if __name__ == "__main__"`
+guard.
 
 torch learns at once of the death of a process that it forked itself. It learns of other workers only after the loader's
 timeout, because their parent is the fork server.
@@ -18,7 +19,7 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter, _MultiProcessingDat
 from choline_data.errors import InvalidOptionError
 
 LOOK_SECONDS = 2.0
-_UNGUARDED = 78  # the exit status of a worker that tried to start workers itself, while it imported the script
+_UNGUARDED = 78  # the exit status of a worker that tried to start workers itself while it imported the script
 
 
 def _unguarded() -> InvalidOptionError:

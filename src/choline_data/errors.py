@@ -76,8 +76,8 @@ class CholineDataError(Exception):
 
     def __init__(self, message: str, *, remedy: str = "", **metadata: object) -> None:
         if message.startswith("Caught ") and "DataLoader worker" in message[:120]:
-            # torch rebuilds the error of a worker with the whole traceback as its message. The last line of this text is the
-            # original message.
+            # torch raises the error of a worker again with the whole traceback as its message. The last line of this
+            # text is the original message.
             message = message.rstrip().rpartition("\n")[2].partition(": ")[2]
         self.message = one_line(message)
         self.remedy = one_line(remedy)
@@ -151,7 +151,7 @@ class RecipeMismatchError(RequestError):
 
 
 class OutOfRangeError(RequestError):
-    """The position lies outside the stream."""
+    """The position is not in the stream."""
 
     reason = "POSITION_OUT_OF_RANGE"
 
@@ -187,7 +187,7 @@ class UnauthenticatedError(RequestError):
 
 
 class PermissionDeniedError(RequestError):
-    """The token does not grant this."""
+    """The token does not have the permission for this request."""
 
     reason = "PERMISSION_DENIED"
 

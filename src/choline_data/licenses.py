@@ -238,7 +238,8 @@ def _class_of_one(spdx: str) -> str:
     return "share-alike" if "sa" in terms else "attribution"
 
 
-# Patterns that recognise a licence by its text. The first match wins, so a more specific pattern precedes a general one.
+# Patterns that recognise a licence by its text. The first pattern that matches is used, so a more specific one comes
+# before a general one.
 _TEXTS: tuple[tuple[str, str], ...] = (
     (r"apache license,?\s+version 2\.0", "Apache-2.0"),
     (r"permission is hereby granted, free of charge.{0,2000}the software is provided \"as is\"", "MIT"),

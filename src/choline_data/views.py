@@ -27,7 +27,7 @@ TEXT_COLUMNS = ("id", "dataset", "text")
 
 
 class Readable(Protocol):
-    """A stream that is read by position. It keeps no current position, so threads can share it."""
+    """Interface of a stream that is read by position. It keeps no current position, so threads can share it."""
 
     recipe: Recipe
     schema: pa.Schema
@@ -57,7 +57,7 @@ MOST_AT_ONCE = 2048
 
 
 class TooManyBytesError(Exception):
-    """The rows at these positions have more bytes than the caller allows."""
+    """The error for rows that have more bytes than the caller allows."""
 
 
 def read_positions(
@@ -114,7 +114,7 @@ class TextStream:
 
     @property
     def lost(self) -> bool:
-        """Always False: files are opened when samples are read."""
+        """Returns False: this stream opens files whenever it reads samples, so a replaced file does not end it."""
         return False
 
     def mean_row_bytes(self) -> float:

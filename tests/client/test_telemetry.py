@@ -108,7 +108,7 @@ def test_a_port_that_is_taken_says_so(firehose: Any):
     dataset = firehose()
     metrics = dataset.metrics(port=0)
     try:
-        with pytest.raises(InvalidOptionError, match="each rank needs its own"):
+        with pytest.raises(InvalidOptionError, match="each rank needs a separate port"):
             dataset.metrics(port=metrics.port)
     finally:
         metrics.close()

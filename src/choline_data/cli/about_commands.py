@@ -1,4 +1,4 @@
-"""What the program offers: `--version`, `formats` and `search`."""
+"""Commands about the program itself: `--version`, `formats` and `search`."""
 
 from __future__ import annotations
 

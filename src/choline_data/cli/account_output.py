@@ -1,4 +1,4 @@
-"""Prints the account of a source: for each file, how `add` used it, or why it did not use it."""
+"""Prints the account of a source: how `add` used each file, or why it did not use it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def show_files(home: str, name: str, *, as_json: bool) -> None:
     if digest is None:
         raise SourceNotFoundError(
             f"{name} has no account of its files, because an older version added it.",
-            remedy=f"`choline-data add {entry.source} --name {name}` reads the source again and keeps one.",
+            remedy=f"`choline-data add {entry.source} --name {name}` reads the source again and stores an account.",
         )
     for row in decode(where.read(account_name(entry.revision, digest))).to_pylist():
         if as_json:

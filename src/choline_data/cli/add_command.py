@@ -12,7 +12,7 @@ from choline_data.catalog.add import Prepared, ingest, prepare
 from choline_data.catalog.ingest import Ingested
 from choline_data.catalog.planning import IngestPlan, Wishes
 from choline_data.cli.account_output import account_as_json, encoding_lines, show_account
-from choline_data.cli.asking import MOST_QUESTIONS, asked
+from choline_data.cli.asking import MOST_QUESTIONS, ask
 from choline_data.cli.output import emit, shown, size
 from choline_data.errors import ChoiceNeededError, InvalidOptionError
 from choline_data.places.home import Home
@@ -96,15 +96,13 @@ def _progress(plan: IngestPlan, *, quiet: bool) -> Iterator[Callable[[int, int],
         yield step
 
 
-def _prepared(
-    home: Home, sources: Sequence[str], name: str, wishes: Wishes, revision: str, *, asking: bool
-) -> Prepared:
+def _prepare(home: Home, sources: Sequence[str], name: str, wishes: Wishes, revision: str, *, asking: bool) -> Prepared:
     """Makes and returns the plan. If questions are open and there is a terminal, asks the user."""
     for _ in range(MOST_QUESTIONS if asking else 0):
         try:
             return prepare(home, sources, name=name, wishes=wishes, revision=revision)
         except ChoiceNeededError as error:
-            wishes = asked(error, wishes)
+            wishes = ask(error, wishes)
     return prepare(home, sources, name=name, wishes=wishes, revision=revision)
 
 
@@ -170,7 +168,7 @@ def add(
         delimiter=",".join(delimiter),
     )
     asking = sys.stdin.isatty() and sys.stderr.isatty() and not as_json and not yes
-    prepared = _prepared(where, sources, name, wishes, revision, asking=asking)
+    prepared = _prepare(where, sources, name, wishes, revision, asking=asking)
     plan = prepared.plan
     if not as_json:
         _show_plan(prepared, all_files=all_files)
@@ -260,6 +258,6 @@ def _report(done: Ingested, plan: IngestPlan, seconds: float, *, all_files: bool
 
 def _check_choices(compression: str, dedup: str) -> None:
     if compression not in ("", "none", "zstd", "lz4"):
-        raise InvalidOptionError(f"--compression {compression!r}: no such codec.", remedy="zstd, lz4 or none.")
+        raise InvalidOptionError(f"--compression {compression!r}: no such codec.", remedy="Give zstd, lz4 or none.")
     if dedup not in ("", "exact", "near"):
-        raise InvalidOptionError(f"--dedup {dedup!r}: there is no such method.", remedy="exact or near.")
+        raise InvalidOptionError(f"--dedup {dedup!r}: there is no such method.", remedy="Give exact or near.")

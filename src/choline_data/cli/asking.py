@@ -27,9 +27,11 @@ _FIELDS = {
     "join": "join",
 }
 _LISTED = frozenset({"include", "exclude", "join"})
-_BY_COMMAS = frozenset({"encoding", "header", "delimiter"})  # options with PATTERN=VALUE for some files
+# options that take PATTERN=VALUE to set a value for some files
+_BY_COMMAS = frozenset({"encoding", "header", "delimiter"})
 _OPTION = re.compile(r"--([a-z-]+) ((?:'[^']*'|[^\s,|();'])+)")
-_OPEN = re.compile(r"\b(?:COLUMN|CHARACTER|NAME|LINE|PATTERN|WHAT|FILE)\b|…")  # the user has to fill in a value
+# placeholders: the user has to write a value in their place
+_OPEN = re.compile(r"\b(?:COLUMN|CHARACTER|NAME|LINE|PATTERN|WHAT|FILE)\b|…")
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Answer:
     options: tuple[tuple[str, str], ...]
     shown: str
 
-    def added_to(self, wishes: Wishes) -> Wishes:
+    def add_to(self, wishes: Wishes) -> Wishes:
         """Returns the options with those of the answer."""
         for option, value in self.options:
             field = _FIELDS[option]
@@ -67,7 +69,7 @@ def answers_to(remedy: str) -> list[Answer]:
     return list(option.values())
 
 
-def asked(error: ChoiceNeededError, wishes: Wishes) -> Wishes:
+def ask(error: ChoiceNeededError, wishes: Wishes) -> Wishes:
     """Asks the user, and returns the options with the answer. Raises `error` if there is no answer."""
     answers = answers_to(error.remedy)
     if not answers:
@@ -79,8 +81,8 @@ def asked(error: ChoiceNeededError, wishes: Wishes) -> Wishes:
     sys.stderr.flush()
     reply = sys.stdin.readline().strip()
     if reply.isdigit() and 1 <= int(reply) <= len(answers):
-        return answers[int(reply) - 1].added_to(wishes)
+        return answers[int(reply) - 1].add_to(wishes)
     named = next((answer for answer in answers if reply and reply == answer.options[-1][1]), None)
     if named is None:
         raise error
-    return named.added_to(wishes)
+    return named.add_to(wishes)

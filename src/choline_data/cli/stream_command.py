@@ -41,7 +41,7 @@ def stream(
     from choline_data.json_values import plain
 
     if form not in ("jsonl", "text"):
-        raise InvalidOptionError(f"--format {form!r}: no such format.", remedy="jsonl or text.")
+        raise InvalidOptionError(f"--format {form!r}: no such format.", remedy="Give jsonl or text.")
     from choline_data.client import FirehoseDataset
 
     dataset = FirehoseDataset(
@@ -65,7 +65,7 @@ def stream(
         if form == "text":
             out.write((sample.get("text") or "").encode() + b"\n")
         else:
-            named = {"id": sample["id"].hex()} if "id" in sample else {}  # hexadecimal, as over HTTP
+            named = {"id": sample["id"].hex()} if "id" in sample else {}  # hexadecimal, as in the HTTP API
             out.write(orjson.dumps(plain({**sample, **named})) + b"\n")
     out.flush()
 
@@ -75,7 +75,9 @@ def _mix(text: str) -> str | Path:
 
 
 def _home_beside(server: str, home: str) -> str | None:
-    """Returns the home to read. With a server, a home from the environment is not used; one from `--home` is refused later."""
+    """Returns the home to read. If a server is set, ignores a home from the environment. A home from `--home` is kept,
+    and refused later.
+    """
     return None if not home or (server and home == os.environ.get("CHOLINE_DATA_HOME")) else home
 
 
