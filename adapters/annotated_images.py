@@ -109,7 +109,7 @@ ADAPTER = AnnotatedImages
 
 
 class _Notes:
-    """The objects of the images of a shard."""
+    """The objects of the images of a shard, by the name of the image. Reads each annotation file once."""
 
     def __init__(self, style: str, pictures: Sequence[SourceFile], others: Sequence[SourceFile]) -> None:
         self._style = style_named(style) if style not in ("", _CVAT) else None
@@ -147,7 +147,7 @@ def _values(notes: list[Note] | None) -> dict[str, Any]:
 
 
 def _nearest(classes: dict[str, Classes], name: str) -> Classes:
-    """Returns the classes of the file that lies nearest above a file of labels."""
+    """Returns the classes in the nearest folder above a label file that states classes."""
     above = {folder: found for folder, found in classes.items() if f"{'/'.join(parts(name))}/".startswith(folder)}
     best = max(above or classes, key=len, default="")
     return classes.get(best, Classes())
@@ -169,7 +169,9 @@ def _suffix(file: SourceFile) -> str:
 
 
 def _stem(name: str) -> str:
-    """Returns the stem of the image that a file may annotate: `a` of `a.txt`, of `a.jpg.json` and of `a_gtFine_polygons.json`."""
+    """Returns the stem of the image that a file with this name may annotate: `a` for `a.txt`, `a.jpg.json` and
+    `a_gtFine_polygons.json`.
+    """
     last = parts(name)[-1].lower()
     stem = last.rpartition(".")[0] or last
     stem = stem.rpartition(".")[0] if media.column_for(stem) else stem
@@ -218,7 +220,9 @@ def detect(source: Source) -> list[FormatClaim]:
 
 
 def _names_one(file: SourceFile, pictures: Sequence[SourceFile]) -> bool:
-    """Whether a table names one of the first images at its beginning. Then it may describe the images."""
+    """Returns whether the first lines of a table contain the name of one of the images. Then the table may describe the
+    images.
+    """
     if _suffix(file) not in ("csv", "tsv", "json", "jsonl", "parquet", "arrow", "xlsx"):
         return False
     head = io.head(file.path)
@@ -226,7 +230,7 @@ def _names_one(file: SourceFile, pictures: Sequence[SourceFile]) -> bool:
 
 
 def _ask_about_lists(rest: Sequence[SourceFile], pictures: Sequence[SourceFile]) -> None:
-    """Raises ChoiceNeededError for a list that says something about the images which would get lost."""
+    """Raises ChoiceNeededError for a list that states something about the images which would otherwise be lost."""
     spoken, joined = spoken_of(rest, pictures, lists_only=True)
     stated = next((values for f in pictures if (values := spoken.of(f.name))), {})
     if not stated:
@@ -241,7 +245,9 @@ def _ask_about_lists(rest: Sequence[SourceFile], pictures: Sequence[SourceFile])
 
 
 def _style_of(others: Sequence[SourceFile], pictures: Sequence[SourceFile]) -> tuple[str, dict[str, list[SourceFile]]]:
-    """Returns the format of the annotation files, and the file of each image. "" if there are none."""
+    """Returns the format of the annotation files, and for each image its annotation files. The format is "" if there
+    are none.
+    """
     folders: defaultdict[tuple[str, str], list[SourceFile]] = defaultdict(list)
     for file in others:
         folders[_suffix(file), "".join(parts(file.name)[-2:-1])].append(file)
@@ -267,7 +273,9 @@ def _style_of(others: Sequence[SourceFile], pictures: Sequence[SourceFile]) -> t
 
 
 def _joined(folders: dict[tuple[str, str], list[SourceFile]]) -> dict[tuple[str, str], list[SourceFile]]:
-    """Returns the files by extension and folder, and all files of an extension whose folders are those of splits or classes."""
+    """Returns the files by extension and folder. If all folders of an extension are named like splits or classes,
+    returns its files as one group.
+    """
     by_suffix: defaultdict[tuple[str, str], list[SourceFile]] = defaultdict(list)
     for (suffix, _), files in folders.items():
         by_suffix[suffix, "*"] += files

@@ -71,7 +71,9 @@ class Archive:
             return self.inner
         claims, _ = _claims_within(Source("", tuple(found), folder=True, options=dict(self.options)))
         if not claims:
-            raise SourceFormatError("No adapter reads these members.", remedy="Unpack the archive and see.")
+            raise SourceFormatError(
+                "No adapter reads these members.", remedy="Unpack the archive, and look which files it contains."
+            )
         return claims[0].adapter
 
 
@@ -101,7 +103,7 @@ def detect(source: Source) -> list[FormatClaim]:
 
 
 def _wanted(listed: Sequence[members.Listed], source: Source) -> tuple[tuple[SourceFile, ...], list[FileRole]]:
-    """Returns the members to read, and the other members with the reason why they are left out."""
+    """Returns the members to read, and for each other member the reason why it is not read."""
     refuse_table_formats(source.location, (entry.file.name for entry in listed))
     chosen = chosen_of(source)
     chosen_files: list[SourceFile] = []

@@ -55,7 +55,7 @@ class ArrowFile:
             # Null rows use no bytes, so the file's size does not limit their number.
             if batch.num_rows > MAX_BATCH_ROWS:
                 raise SourceTooLargeError(
-                    f"{shard.name}: the batch after row {row} says it has {batch.num_rows:,} rows; "
+                    f"{shard.name}: the batch after row {row} states {batch.num_rows:,} rows; "
                     f"the limit (MAX_BATCH_ROWS) is {MAX_BATCH_ROWS:,}.",
                     remedy="Write it again with smaller batches.",
                 )
@@ -123,7 +123,8 @@ class ArrowFile:
                 return None if in_file and whole else (whole, _damaged(name, why))
             (length,) = struct.unpack("<i", prefix[4:])
             if length == 0:
-                return None  # the end of the stream; only a file's footer or foreign bytes can follow
+                # the end of a stream; after it there can only be the footer of a file, or bytes of something else
+                return None
             if length < 0 or at + 8 + length > size:
                 return whole, _damaged(name, f"a message of {length:,} bytes at byte {at:,}")
             try:
@@ -131,12 +132,12 @@ class ArrowFile:
             except (struct.error, IndexError) as error:
                 raise _damaged(name, f"a broken message at byte {at:,}") from error
             if body < 0 or at + 8 + length + body > size:
-                return whole, _damaged(name, f"the message at byte {at:,} is cut")
+                return whole, _damaged(name, f"the message at byte {at:,} is truncated")
             if any(n < -1 for n in declared):
                 raise _damaged(name, f"a buffer of negative length in the message at byte {at:,}")
             if sum(declared) > self.max_batch_bytes:
                 raise SourceTooLargeError(
-                    f"{name}: the batch at byte {at:,} says it has {sum(declared):,} bytes uncompressed; "
+                    f"{name}: the batch at byte {at:,} states {sum(declared):,} bytes uncompressed; "
                     f"the limit (max_batch_bytes) is {self.max_batch_bytes:,}.",
                     remedy="Write it again with smaller batches.",
                 )
@@ -149,7 +150,7 @@ ADAPTER = ArrowFile
 
 
 def _damaged(name: str, why: str) -> SourceDamagedError:
-    return SourceDamagedError(f"{name}: not readable as Arrow IPC: {why}.", remedy="Fetch it again.")
+    return SourceDamagedError(f"{name} can't be read as Arrow IPC: {why}.", remedy="Fetch it again.")
 
 
 @contextmanager
@@ -161,7 +162,9 @@ def _refusing(name: str) -> Iterator[None]:
 
 
 def _first_block(raw: BinaryIO, size: int) -> int:
-    """Returns the position of the file's first dictionary or batch, which the footer states; `size` if there is none."""
+    """Returns the byte position of the file's first dictionary or batch, from its footer. Returns `size` if there is
+    none.
+    """
     raw.seek(size - 10)
     tail = raw.read(10)
     length = int.from_bytes(tail[:4], "little")

@@ -78,14 +78,16 @@ ADAPTER = AudioFolder
 
 
 def _label(labels: list[str], folders: list[str]) -> dict[str, Any]:
-    """Returns the class folders of a clip as its label, and all its folders."""
+    """Returns the label of a clip, from its class folders, and the list of its folders."""
     if not labels:
         return {}
     return {"label": "/".join(_NUMBERED.sub("", label) for label in labels), "folder": "/".join(folders)}
 
 
 def detect(source: Source) -> list[FormatClaim]:
-    """Claims the clips of a source, if at most half as many other data files are left that do not describe the clips."""
+    """Claims the audio clips of a source. Claims nothing if more than half as many other data files are left that do
+    not describe the clips.
+    """
     return clips_of(source, AudioFolder)
 
 
@@ -109,7 +111,7 @@ def clips_of(source: Source, reader: type[AudioFolder]) -> list[FormatClaim]:
     clips = in_lists(clips, [f for f in others if f.name in joined])
     clip_keys = [spoken.of(f.name).keys() for f in clips]
     matched = sum("transcription" in keys for keys in clip_keys)
-    # If each clip has its text, the texts and tables that name no clip describe the dataset.
+    # If each clip has a text file, the texts and tables that name no clip describe the dataset.
     notes = [f for f in others if f.name not in joined and _is_note(f)] if matched == len(clips) else []
     shared = shared_folders(clips)
     folders = {folder.lower() for f in clips for folder in class_folders(f, shared)}

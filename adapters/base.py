@@ -158,7 +158,8 @@ class FormatClaim:
     config: str = ""
     license: str = ""
     passed_over: tuple[tuple[str, str], ...] = ()  # (file, reason) of the files that are left out
-    described: tuple[tuple[str, str], ...] = ()  # (file, reason) of the files that describe the dataset
+    # (file, reason) of the files that describe the dataset and contain no samples
+    described: tuple[tuple[str, str], ...] = ()
     # (file, reason) of the files that add values to the samples of other files
     joined: tuple[tuple[str, str], ...] = ()
     members: tuple[FileRole, ...] = ()  # the members of the archives among `files`

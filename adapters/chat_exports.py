@@ -118,14 +118,14 @@ def _message(
     message: dict[str, Any], text: Any, speaker: Any, time: Any, channel: Any, other: str = ""
 ) -> dict[str, Any]:
     rest = {k: v for k, v in message.items() if k not in ("text", "timestamp", other)}
-    if "date" in rest:  # Telegram writes it in the time zone of the person who exports
+    if "date" in rest:  # Telegram writes it in the time zone of the person who made the export
         rest["local_date"] = rest.pop("date")
     about = {"text": text or "", "speaker": speaker, "time": time, "channel": channel}
     return about | {(f"message.{k}" if k in about else k): v for k, v in rest.items()}
 
 
 def _utc(seconds: Any) -> str | None:
-    """Returns a time in ISO 8601. None for a value that is no number of seconds."""
+    """Returns a time in ISO 8601; None if the value is not a number of seconds."""
     try:
         return datetime.fromtimestamp(float(seconds), UTC).isoformat()
     except (TypeError, ValueError, OverflowError, OSError):
@@ -140,7 +140,7 @@ def _listed(value: Any, name: str) -> list[Any]:
 
 @dataclass(frozen=True)
 class _Service:
-    """How to recognise the files of a service by their first bytes, and how to read them."""
+    """The properties of a chat service: how the first bytes of its files look, and how they are read."""
 
     begins: re.Pattern[bytes]
     rows: Callable[[Any, str], Rows]

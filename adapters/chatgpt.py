@@ -52,7 +52,7 @@ def detect(source: Source) -> list[FormatClaim]:
 
 
 def conversation(found: Any) -> Any:
-    """Returns the row of a conversation. None for a value that is not a conversation; such a row is rejected."""
+    """Returns the row of a conversation; None for a value that is not a conversation. Such a row is rejected."""
     if not isinstance(found, dict) or not isinstance(found.get("mapping"), dict):
         return None
     nodes: dict[str, Any] = {k: v for k, v in found["mapping"].items() if isinstance(v, dict)}

@@ -23,9 +23,10 @@ _AT_ONCE = 64
 
 @dataclass(frozen=True)
 class Coco:
-    """Reads a row for each result, or for each image with its annotations, category names, captions and panoptic mask.
+    """Reads one row for each result, or for each image with its annotations, category names, captions and panoptic
+    mask.
 
-    An annotation file that names a picture which is not there has this row rejected.
+    If an annotation file names a picture that does not exist, the row is rejected.
     """
 
     max_bytes: int = MAX_MEDIUM_BYTES
@@ -52,7 +53,9 @@ class Coco:
                 yield from chunks_of(value, shard.origin, start=start)
                 return
             if not is_annotations(value):
-                raise SourceFormatError(f"{shard.name}: no COCO file.", remedy="Give images and annotations as lists.")
+                raise SourceFormatError(
+                    f"{shard.name} is not a COCO file.", remedy="Give images and annotations as lists."
+                )
         pictures = [f for f in shard.files if media.column_for(f.name)]
         images = CocoImages(notes, pictures)
         if not pictures:

@@ -154,7 +154,7 @@ class _Model:
         """Yields the rows of a record set, each as a dict of its fields."""
         if record_set in above or record_set not in self.records:
             raise SourceFormatError(
-                f"{self.name}: record set {record_set!r} is not there or refers to itself.",
+                f"{self.name}: record set {record_set!r} does not exist or refers to itself.",
                 remedy="Mend the descriptor.",
             )
         record = self.records[record_set]
@@ -174,7 +174,7 @@ class _Model:
         for node in others:
             if node not in joins:
                 raise SourceFormatError(
-                    f"{self.name}: {record_set!r} reads {node!r}, but no field has `references` that join it.",
+                    f"{self.name}: {record_set!r} reads {node!r}, but no field has `references` that join it to the others.",
                     remedy="Give one of its fields a reference.",
                 )
             key = joins[node][1]
@@ -252,8 +252,8 @@ class _Model:
         place = self.files.get(str(self.folder / url)) if url else None
         if place is None:
             raise SourceNotFoundError(
-                f"{self.name}: {redacted(url) or id_of(node)} is not there.",
-                remedy="Fetch it to the place that the descriptor names, and add the folder.",
+                f"{self.name}: {redacted(url) or id_of(node)} does not exist.",
+                remedy="Download it to the path that the descriptor states, and add the folder.",
             )
         self._verify(place, str(node.get("sha256") or ""))
         return [(place, url)]

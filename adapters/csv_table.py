@@ -198,7 +198,7 @@ _CLOSE = "Close it, or write it twice where it stands for itself."
 
 
 class _Utf8:
-    """A file object of the text after its header, in UTF-8.
+    """A file object that gives the text after its header, in UTF-8.
 
     If the file is damaged, the text ends after the last whole line, and `damage` holds the error.
     """
@@ -218,7 +218,7 @@ class _Utf8:
 
     def _decoded(self, path: str, name: str, encoding: str, skip: int) -> Iterator[bytes]:
         decoded = text_files.texts(io.pieces(path, name), name, encoding)
-        if self._end >= 0:  # the file is small
+        if self._end >= 0:  # the whole file is in memory, because it is small
             decoded = iter(("".join(decoded),))
         tail, more = "", True
         while more:
@@ -267,7 +267,7 @@ class _Utf8:
         return head
 
     def readable(self) -> bool:
-        """Always true. pyarrow calls it."""
+        """Returns True. pyarrow calls it."""
         return True
 
 
@@ -280,7 +280,7 @@ READ_AHEAD = 4 << 20
 
 
 def _foot(dialect: Dialect, at: int, bad: list[Reject], shard: Shard) -> list[Reject]:
-    """Returns the lines below the table as rejects. `at` is the row number after the last row."""
+    """Returns the lines below the table as rejected rows. `at` is the row number after the last row."""
     at = max((at, *(reject.row + 1 for reject in bad)))
     below = enumerate(dialect.foot)
     return [Reject(shard.origin, at + n, f"line {line + 1}: {why}", fault=False) for n, (line, why) in below]
@@ -401,7 +401,7 @@ def _is_table(file: SourceFile, as_kind: str) -> bool:
 
 
 def _table_in(file: SourceFile, extension: str) -> str:
-    """Whether the file is a table, as far as its first lines say."""
+    """Returns whether the first lines of the file say that it is a table: a sure yes, a likely yes, or no."""
     head = io.head(file.path)
     if format_of_bytes(head) is not None:
         return NO
@@ -413,7 +413,7 @@ def _table_in(file: SourceFile, extension: str) -> str:
         return likely if likely == NO or format_of_text(head, file.name, extension) is None else NO
     text = text[: text.rfind("\n") + 1]
     likely = _certainty(text, sniff(text, extension), named=extension != "")
-    # Asked last, because it takes longest and most texts are no tables.
+    # tested last, because it takes longest and most texts are not tables
     return likely if likely == NO or format_of_text(head, file.name, extension) is None else NO
 
 
@@ -430,6 +430,6 @@ def _certainty(text: str, found: Dialect, *, named: bool) -> str:
 
 
 def _reads_as_prose(text: str) -> bool:
-    """Whether most commas are followed by a blank and a letter, as in a sentence."""
+    """Returns whether most commas are followed by a blank and a letter, as in a sentence."""
     commas = text.count(",")
     return commas > 0 and 2 * len(re.findall(r",\s+[^\W\d_]", text)) > commas

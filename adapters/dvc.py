@@ -89,7 +89,7 @@ def _outs(file: SourceFile) -> Iterator[_Out]:
         md5, path = str(out["md5"]), PurePosixPath(out["path"])
         if not _MD5.match(md5) or path.is_absolute() or ".." in path.parts:
             raise SourceFormatError(
-                f"{file.name}: names a hash or path that DVC would not write.", remedy="Run dvc add again."
+                f"{file.name}: it contains a hash or path that DVC would not write.", remedy="Run dvc add again."
             )
         yield _Out(str(folder / path), md5, file)
 

@@ -102,7 +102,7 @@ def _claims(source: Source, file: SourceFile, package: dict[str, Any]) -> list[F
     not_chosen = {name for name, _ in source.left_out}
     for number, resource in enumerate(package["resources"]):
         if not isinstance(resource, dict):
-            raise SourceFormatError(f"{file.name}: resource {number} is no object.", remedy="Mend the descriptor.")
+            raise SourceFormatError(f"{file.name}: resource {number} is not an object.", remedy="Mend the descriptor.")
         name = str(resource.get("name") or number)
         config = f"{prefix}/{name}" if several else name
         evidence = f"resource {name!r} of {file.name}"
@@ -136,7 +136,7 @@ def _claims(source: Source, file: SourceFile, package: dict[str, Any]) -> list[F
 
 
 def _is_text(resource: dict[str, Any]) -> bool:
-    """Whether the package states that a resource is plain text. Then each file is one document."""
+    """Returns whether the package states that a resource is plain text. Then each file is one document."""
     media = str(resource.get("mediatype") or "").lower()
     return str(resource.get("format") or "").lower() in ("text", "txt") or media in ("text/plain", "plain/text")
 

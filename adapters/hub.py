@@ -20,7 +20,7 @@ from choline_data.errors import ChoiceNeededError, InvalidOptionError, SourceFor
 from choline_data.places.yaml_safe import front_matter
 
 # Keys that only a dataset card has. A title and a licence may be in any README.
-_MOST_CONFIGS = 16  # so many configs are named in a question
+_MOST_CONFIGS = 16  # at most so many configs are listed in a question
 _CARD_KEYS = frozenset(
     {
         "configs",
@@ -39,7 +39,7 @@ _CARD_KEYS = frozenset(
 
 @dataclass(frozen=True)
 class _Group:
-    """The files of one split of one config."""
+    """The files of one split of one config, as the card describes them."""
 
     config: str
     split: str

@@ -108,6 +108,6 @@ def _listed(state: SourceFile, by_name: dict[str, SourceFile], prefix: str) -> t
 
 
 def _storage(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Returns the batch with extension columns replaced by their storage."""
+    """Returns the batch with extension types replaced by their storage types."""
     columns = [c.storage if isinstance(c, pa.ExtensionArray) else c for c in batch.columns]
     return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)

@@ -94,9 +94,9 @@ def media_shards(files: Sequence[SourceFile], column: str) -> list[Shard]:
 
 
 def only_beside(shard: Shard, column: str) -> Shard:
-    """Returns the shard without files that describe media of other shards only.
+    """Returns the shard without files that only describe media of other shards.
 
-    Such a file lies in a folder of media of its own, or has the name of a medium.
+    Such a file is in a folder that has media, but none of this shard, or it has the name of such a medium.
     """
     clips = [f for f in shard.files if media.column_for(f.name) == column]
     stems = {path_of(f.name)[-1] for f in clips}
@@ -207,7 +207,7 @@ def detect(source: Source) -> list[FormatClaim]:
 
 
 def _ask_about_classes(stated: Sequence[SourceFile], pictures: Sequence[SourceFile], lists: Sequence[str]) -> None:
-    """Raises ChoiceNeededError if lists state something about a part of the pictures only."""
+    """Raises ChoiceNeededError if lists state labels for only a part of the pictures."""
     if stated and len(stated) < len(pictures):
         last = parts(lists[0])[-1]
         raise ChoiceNeededError(

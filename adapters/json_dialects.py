@@ -61,7 +61,7 @@ def _values(shard: Shard, encoding: str, in_document: Callable[[Any], list[Any]]
     if first[:1] == b"[" or (newline and _loaded(line) is None):
         yield from in_document(document(shard.path, shard.name))
         return
-    if not newline and io.extension(shard.name) == "json":  # one document, or lines of which the first is long
+    if not newline and io.extension(shard.name) == "json":  # one document, or lines of which the first one is long
         with contextlib.suppress(SourceDamagedError):
             yield from in_document(document(shard.path, shard.name))
             return

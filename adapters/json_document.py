@@ -137,7 +137,7 @@ class JsonDocument:
                     wanted = 2 * (len(text) - at) + plain_files.READ_BYTES
                     continue
                 raise SourceDamagedError(
-                    f"{name}: element {count} of the array is cut, not JSON, or over {self.max_row_bytes:,} bytes "
+                    f"{name}: element {count} of the array is truncated, not JSON, or over {self.max_row_bytes:,} bytes "
                     f"(max_row_bytes): {one_line(error, 120)}.",
                     remedy="Fetch it again, or mend it.",
                 ) from error
@@ -209,7 +209,7 @@ def _questions(document: dict[str, Any]) -> list[Any] | None:
 
 
 def _all_have(values: object, key: str) -> TypeGuard[list[dict[str, Any]]]:
-    """Whether the values are a list of objects that all have this key."""
+    """Returns whether `values` is a list of objects that all have this key."""
     return isinstance(values, list) and all(isinstance(value, dict) and key in value for value in values)
 
 
@@ -274,7 +274,9 @@ def _keyed(document: dict[str, Any]) -> list[Any] | None:
 
 
 def _are_entries(values: list[dict[str, Any]]) -> bool:
-    """Whether many objects have few keys in all, of which each object has some: rows in which most keys may be missing."""
+    """Returns whether the objects are rows in which most keys may be missing: there are many objects, few keys in all,
+    and each object has some of them.
+    """
     keys = {key for value in values for key in value}
     return len(values) >= MIN_ENTRIES and len(keys) <= max(MOST_ENTRY_KEYS, 2 * max(map(len, values))) < len(values)
 

@@ -51,7 +51,9 @@ class JsonLines:
     encoding: str = ""
     header: str = ""
     rare: ClassVar[float] = (
-        0.1  # a file with so few non-ASCII lines counts as UTF-8; its lines that are not UTF-8 become rejects
+        # if at most this share of the lines has non-ASCII bytes, the file counts as UTF-8, and lines that are not UTF-8
+        # are rejected
+        0.1
     )
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
@@ -108,7 +110,7 @@ class JsonLines:
             line += records.line_count(block)
             if cut:
                 raise SourceDamagedError(
-                    f"{shard.name}: line {line + 1}{where} is cut: the file ends inside of a record.",
+                    f"{shard.name}: line {line + 1}{where} is truncated: the file ends inside of a record.",
                     remedy="Fetch it again, or remove the last line.",
                 )
 
@@ -128,7 +130,9 @@ _PARTS = re.compile(rb'"(?:[^"\\]|\\.)*"|["{}\[\]]', re.DOTALL)
 
 
 def _cut_line(block: bytes) -> bytes:
-    """Returns the last line if the file ends inside the line's object. Only the last block of a file has no line end."""
+    """Returns the last line of a block if the file ends inside the JSON object of that line; else b"". Only the last
+    block of a file has no line end.
+    """
     if block.endswith(b"\n"):
         return b""
     line = block[block.rfind(b"\n") + 1 :]

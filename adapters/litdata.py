@@ -54,7 +54,7 @@ class LitData:
                 file = by_name.get(beside(index, chunk["filename"]))
                 if file is None:
                     raise SourceNotFoundError(
-                        f"{index.name} names {chunk['filename']}, which is not there.", remedy="Fetch it."
+                        f"{index.name} names {chunk['filename']}, which does not exist.", remedy="Fetch it."
                     )
                 shards.append(Shard(file.path, file.name, files=(index,), start=at))
         return shards

@@ -127,7 +127,7 @@ ADAPTER = MediaTable
 
 
 def _named(batch: pa.RecordBatch, column: str) -> str:
-    """Returns the column with the name of a medium, such as `image` or `images`. "" if there is none."""
+    """Returns the first column whose name is that of a medium, such as `image` or `images`; "" if there is none."""
     return next((name for name in (column, f"{column}s", f"{column}_path") if name in batch.schema.names), "")
 
 
@@ -263,7 +263,7 @@ def _hits(batch: pa.RecordBatch, name: str, names: MediaNames) -> tuple[float, l
     values = [item for value in batch[name].to_pylist() for item in _items(value)]
     files = [file for file in map(names.find, values) if file is not None]
     if pa.types.is_integer(kind) and len({f.path for f in files}) < len(values):
-        return 0.0, []  # numbers are ids of media only if each row has its own
+        return 0.0, []  # numbers can be ids of media only if each row has a different one
     return len(files) / max(len(values), 1), files
 
 
@@ -297,8 +297,8 @@ def _named_only(
         other = used.setdefault(file.path, str(value))
         if path_of(other) != path_of(str(value)):
             raise SourceFormatError(
-                f"{table.name}: {column!r} names {one_line(other, 80)} and {one_line(str(value), 80)}, but of the two only "
-                f"{file.name} is there.",
+                f"{table.name}: {column!r} names {one_line(other, 80)} and {one_line(str(value), 80)}, "
+                f"but only {file.name} exists.",
                 remedy="Add the folder of the other file too, or leave the table out with --exclude.",
             )
     return tuple(f for f in found if f.path in used)

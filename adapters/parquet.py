@@ -114,7 +114,7 @@ class Parquet:
         shard, meta = files.shard, files.footer.row_group(group)
         if meta.total_byte_size > self.max_row_bytes * max(1, meta.num_rows):
             raise SourceTooLargeError(
-                f"{shard.name}: a row of row group {group} has over {self.max_row_bytes:,} bytes; "
+                f"{shard.name}: a row of row group {group} has more than {self.max_row_bytes:,} bytes; "
                 "that is the limit (max_row_bytes).",
                 remedy="Write it again with smaller values.",
             )
@@ -161,9 +161,9 @@ class Parquet:
     def _check_expansion(self, size: int, name: str, group: int) -> None:
         if size > self.max_expansion_bytes:
             raise SourceTooLargeError(
-                f"{name}: row group {group} becomes over {self.max_expansion_bytes:,} bytes; "
+                f"{name}: row group {group} expands to more than {self.max_expansion_bytes:,} bytes; "
                 "that is the limit (max_expansion_bytes).",
-                remedy="Raise it with the adapter option max_expansion_bytes if the file is meant to be so.",
+                remedy="Raise it with the adapter option max_expansion_bytes if you trust the file.",
             )
 
 
@@ -226,7 +226,9 @@ def _runs(meta: pq.FileMetaData) -> Iterator[tuple[int, int, int]]:
 
 
 def _worth_threads(meta: pq.RowGroupMetaData) -> bool:
-    """Whether one thread for each column is faster. It is not if one column, such as a document's text, has most bytes."""
+    """Returns whether reading with one thread for each column is faster. It is not if one column, such as a document's
+    text, has most of the bytes.
+    """
     sizes = [meta.column(i).total_uncompressed_size for i in range(meta.num_columns)]
     return bool(2 * max(sizes, default=0) < sum(sizes))
 
@@ -280,7 +282,7 @@ def _damage(name: str) -> Iterator[None]:
         yield
     except (pa.ArrowException, OSError, MemoryError, UnicodeDecodeError) as error:
         raise SourceDamagedError(
-            f"{name}: not readable as Parquet: {one_line(str(error).strip(), 200)}.",
+            f"{name} can't be read as Parquet: {one_line(str(error).strip(), 200)}.",
             remedy="Fetch it again.",
         ) from error
 

@@ -146,8 +146,8 @@ def claims(source: Source, only: str = "") -> tuple[list[FormatClaim], Source]:
 
 
 class _Asking:
-    """Asks our formats in turn. A claim of an installed package is called a bid. A bid with a higher score is accepted
-    first.
+    """Asks the formats of this package in turn. A claim of an installed package is called a bid. A bid with a higher
+    score is accepted first.
     """
 
     def __init__(self, source: Source) -> None:
@@ -158,7 +158,7 @@ class _Asking:
         self._by_reader: Mapping[str, Sequence[SourceFile]] | None = None
 
     def claims(self) -> tuple[list[FormatClaim], Source]:
-        """Returns the accepted claims, and a source with the files that are left."""
+        """Returns the accepted claims, and the source with the files that no claim took."""
         for fmt in sorted(FORMATS, key=lambda f: not f.layout):
             while better := self._ask(fmt):
                 self._accept_bid(better)
@@ -174,7 +174,7 @@ class _Asking:
         try:
             claims = _detect(fmt, offered)
         except CholineDataError:
-            # Our format cannot read one of these files, so the bids on them have no rival.
+            # No format of this package reads one of these files, so the bids on them have no competitor.
             if rivals := [bid for bid in self._bids if _names_of(bid) & {f.name for f in offered.files}]:
                 return rivals
             raise
@@ -221,7 +221,7 @@ def _detect(fmt: RegisteredFormat, source: Source) -> list[FormatClaim]:
 
 
 def _names_of(claim: FormatClaim) -> set[str]:
-    """Returns the files that a claim accounts for."""
+    """Returns the names of the files that a claim reads, joins or describes."""
     return {f.name for f in claim.files} | {name for name, _ in (*claim.passed_over, *claim.described)}
 
 

@@ -32,7 +32,7 @@ _SETTINGS = re.compile(
     r"(?:^|/)(?:(?:package|package-lock|composer|bower|manifest|lerna|deno|tsconfig|jsconfig|turbo|nx)[^/]*|\.[^/]*|[^/]*[.-]?config)"
     r"\.json$|(?:^|/)node_modules/"
 )
-_TABLE_BYTES = 16 << 10  # a JSON file of this size that is no list may be data, too
+_TABLE_BYTES = 16 << 10  # a JSON object (not a list) of more than this many bytes may be data, too
 _MOST_NAMED = 4
 _DATA = frozenset(
     [

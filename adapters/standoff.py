@@ -75,7 +75,7 @@ def _annotated(text: str, marks: str) -> dict[str, Any]:
         places = [tuple(map(int, span.split())) for span in spans.split(";")]
         found = " ".join(text[start:end] for start, end in places)
         if found.split() != said.split():
-            raise ValueError(f"{name} marks {said[:40]!r}, but {found[:40]!r} stands at its offsets")
+            raise ValueError(f"{name} marks {said[:40]!r}, but its offsets refer to {found[:40]!r}")
         entities.append({"id": name, "type": kind, "spans": [{"start": s, "end": e} for s, e in places], "text": said})
     return {"text": text, "entities": entities, "annotations": others}
 

@@ -78,7 +78,7 @@ class TfRecord:
         while head := stream.read(12):
             at = stream.position - len(head)
             if len(head) < 12 or masked_crc32c(head[:8]) != int.from_bytes(head[8:], "little"):
-                raise _damaged(shard.name, at, "length is cut or corrupt")
+                raise _damaged(shard.name, at, "length is truncated or corrupt")
             size = int.from_bytes(head[:8], "little")
             if size > self.max_bytes:
                 raise SourceTooLargeError(
@@ -87,7 +87,7 @@ class TfRecord:
                 )
             body, crc = stream.read(size), stream.read(4)
             if len(body) < size or len(crc) < 4:
-                raise _damaged(shard.name, at, "body is cut")
+                raise _damaged(shard.name, at, "body is truncated")
             if self.check == "all" and masked_crc32c(body) != int.from_bytes(crc, "little"):
                 raise _damaged(shard.name, at, "body is corrupt")
             yield body

@@ -83,7 +83,7 @@ class Warc:
             block = stream.read(size) if fits else b""
             if (len(block) if fits else stream.skip(size)) < size:
                 raise SourceDamagedError(
-                    f"{shard.name}: the record at byte {stream.position} is cut.", remedy="Fetch it again."
+                    f"{shard.name}: the record at byte {stream.position} is truncated.", remedy="Fetch it again."
                 )
             yield headers, block if fits else None
 
@@ -109,7 +109,7 @@ def _head(stream: PieceStream, name: str) -> bytes:
             return b"".join(lines)
         line.clear()
     if lines or line.strip():
-        raise SourceDamagedError(f"{name}: the last record header is cut.", remedy="Fetch it again.")
+        raise SourceDamagedError(f"{name}: the last record header is truncated.", remedy="Fetch it again.")
     return b""
 
 

@@ -19,13 +19,16 @@ Values = dict[str, Any]
 # Praat reads only numbers, texts and flags that stand alone; everything else in a TextGrid is a comment.
 _TOKEN = re.compile(r'(?<!\S)(?:"(?:[^"]|"")*"|-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?|<\w+>)(?!\S)')
 _SAMPLES = re.compile(r"^\s*(\d+)\s+(\d+)\s+(.*)$")
-_TIMES = re.compile(r"^\d+ \d+ ")  # TIMIT: the first and the last sample of a sentence
-# The names of tiers with the words that are said. Tiers of phones, tones and notes have other names.
+# TIMIT: a line begins with the numbers of the first and the last audio sample of a sentence
+_TIMES = re.compile(r"^\d+ \d+ ")
+# The names of tiers that contain the spoken words. Tiers of phones, tones and notes have other names.
 _SPOKEN = re.compile(r"\b(?:words?|ort|text|transcri\w*|utterances?|sentences?|speech|orthograph\w*)\b", re.IGNORECASE)
 
 
 def aligned_text(data: bytes, name: str, suffix: str) -> Values:
-    """Returns what the text beside a recording states. `suffix` is the extension of the file, in lower case."""
+    """Parses a file of times and texts that belongs to a recording. Returns its values. `suffix` is the extension of
+    the file, in lower case.
+    """
     reader = _READERS.get(suffix)
     if reader is not None:
         return reader(data, name)
@@ -53,7 +56,7 @@ def _textgrid(data: bytes, name: str) -> Values:
     tokens = iter(_TOKEN.findall(decoded(data, name)[0]))
     try:
         if '"TextGrid"' not in (next(tokens), next(tokens)):
-            raise SourceDamagedError(f"{name}: no TextGrid.", remedy="Save it as a text file in Praat.")
+            raise SourceDamagedError(f"{name} is not a TextGrid.", remedy="Save it as a text file in Praat.")
         next(tokens), next(tokens), next(tokens)
         tiers = [_tier(tokens) for _ in range(_count(next(tokens)))]
     except (StopIteration, RuntimeError, ValueError) as error:
@@ -87,7 +90,7 @@ def _text(token: str) -> str:
 def _elan(data: bytes, name: str) -> Values:
     documents = records_in(data, name, "ANNOTATION_DOCUMENT")
     if not documents:
-        raise SourceDamagedError(f"{name}: no annotation document of ELAN.", remedy="Save it again in ELAN.")
+        raise SourceDamagedError(f"{name} is not an annotation document of ELAN.", remedy="Save it again in ELAN.")
     slots = {
         s.get("@TIME_SLOT_ID"): int(s["@TIME_VALUE"]) / 1000
         for s in _listed(_at(documents[0], "TIME_ORDER", "TIME_SLOT"))
@@ -117,7 +120,9 @@ def _listed(value: Any) -> list[Mapping[str, Any]]:
 
 
 def _of_tiers(tiers: Sequence[Values]) -> Values:
-    """Returns the tiers, and the text of the one tier that holds the words, if only one has such a name or is there."""
+    """Returns the tiers. Adds the text of the tier that holds the words, if exactly one tier has such a name or there
+    is only one tier.
+    """
     values: Values = {"tiers": list(tiers)}
     spoken = [tier for tier in tiers if _SPOKEN.search(tier["name"].replace("_", " "))] if len(tiers) > 1 else tiers
     return _with_text({**values, "spoken": spoken[0]["parts"]}, "spoken") if len(spoken) == 1 else values

@@ -52,7 +52,9 @@ def classes_in(files: Sequence[SourceFile]) -> dict[str, Classes]:
 
 
 def names_classes(file: SourceFile, folders: Container[str]) -> bool:
-    """Whether most lines of a text have the name of one of these folders, in lower case, as a word: `1 Archery`."""
+    """Returns whether most lines of a text contain the name of one of these folders as a word, in lower case: `1
+    Archery`.
+    """
     if suffix_of(file.name) not in ("txt", "csv", "tsv", "names", ""):
         return False
     try:

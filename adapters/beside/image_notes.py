@@ -26,19 +26,21 @@ _VISDRONE = ("left", "top", "width", "height", "score", "category_id", "truncati
 
 @dataclass(frozen=True)
 class Classes:
-    """The names of the classes of a dataset in YOLO's form, and the number of key points and of values for each of them."""
+    """The classes of a dataset in YOLO's form: their names, the number of key points, and the number of values for each
+    key point.
+    """
 
     names: tuple[str, ...] = ()
     keypoints: tuple[int, int] = (0, 0)
 
 
 class NoteFault(Exception):
-    """Says why a file does not annotate its image."""
+    """The error for a file that does not annotate its image correctly. Its message is the reason."""
 
 
 @dataclass(frozen=True)
 class NoteStyle:
-    """A format of such files: the extensions, a test of the first bytes, and the parser."""
+    """A format of annotation files: their extensions, a test of the first bytes, and the parser."""
 
     name: str
     suffixes: tuple[str, ...]
@@ -49,7 +51,7 @@ class NoteStyle:
 def _voc(data: bytes, name: str, _: Classes) -> list[Note]:
     records = records_in(data, name, "annotation")
     if not records:
-        raise NoteFault("it is no annotation of Pascal VOC")
+        raise NoteFault("it is not an annotation of Pascal VOC")
     return [_plain({"category": item.get("name"), **item}) for item in _listed(records[0].get("object"))]
 
 
@@ -87,7 +89,7 @@ def _yolo_line(words: list[str], classes: Classes) -> Note:
         return note | ({"keypoints": values[4:]} if len(values) > 4 else {})
     if len(values) >= 6 and len(values) % 2 == 0 and not count:
         return note | {"polygon": values}
-    raise NoteFault(f"a line has {len(words)} values, which is no box, polygon or pose of YOLO")
+    raise NoteFault(f"a line has {len(words)} values, which can't be a box, polygon or pose of YOLO")
 
 
 def _rows(data: bytes, name: str) -> Iterator[list[str]]:
@@ -100,7 +102,7 @@ def _kitti(data: bytes, name: str, _: Classes) -> list[Note]:
     found = []
     for words in _rows(data, name):
         if len(words) not in (15, 16) or not all(map(_FLOAT.match, words[1:])):
-            raise NoteFault("a line has not the 15 values of KITTI")
+            raise NoteFault("a line does not have the 15 values of KITTI")
         found.append({"category": words[0], **dict(zip(_KITTI, map(float, words[1:]), strict=False))})
     return found
 
@@ -109,7 +111,7 @@ def _visdrone(data: bytes, name: str, _: Classes) -> list[Note]:
     found: list[Note] = []
     for words in _rows(data, name):
         if len(words) != 8 or not all(map(_FLOAT.match, words)):
-            raise NoteFault("a line has not the 8 values of VisDrone")
+            raise NoteFault("a line does not have the 8 values of VisDrone")
         found.append({"category": None, **dict(zip(_VISDRONE, map(int, map(float, words)), strict=True))})
     return found
 
@@ -118,9 +120,9 @@ def _dota(data: bytes, name: str, _: Classes) -> list[Note]:
     found: list[Note] = []
     for words in _rows(data, name):
         if len(words) == 1 and ":" in words[0]:
-            continue  # imagesource and gsd
+            continue  # header lines of DOTA
         if len(words) not in (9, 10) or not all(map(_FLOAT.match, words[:8])):
-            raise NoteFault("a line has not the values of DOTA")
+            raise NoteFault("a line does not have the values of DOTA")
         found.append(
             {"category": words[8], "polygon": [float(word) for word in words[:8]], "difficult": words[9:] == ["1"]}
         )

@@ -49,7 +49,7 @@ _PLAIN = (
     "eaf",
     "wrd",
     "phn",
-)  # the first one with a text counts
+)  # the first one of these columns that has a text is used
 _SPHINX = re.compile(r"^(?P<text>.*?)\((?P<id>[^()\s]+)\)\s*$")
 _MARKS = re.compile(r"</?s>|<sil>")
 _ARCTIC = re.compile(r'^\(\s*(?P<id>\S+)\s+"(?P<text>.*)"\s*\)$')
@@ -70,9 +70,9 @@ Pair = tuple[str, Values]
 
 @dataclass(frozen=True)
 class _Entry:
-    """What a file says about a medium: the path that the file states, and the folders of the file itself.
+    """An entry of a list: the path of the medium as the file states it, the folders of the file itself, and the values.
 
-    A loose path may have other folders than the medium, because it is an absolute path.
+    An entry with a `loose` path may have other folders than the medium, because the path is absolute.
     """
 
     path: tuple[str, ...]
@@ -82,7 +82,7 @@ class _Entry:
     source: str
 
     def rank(self, path: tuple[str, ...], alone: bool) -> tuple[int, int] | None:
-        """Returns a rank that says how well the entry fits a medium with this path. None if it does not fit."""
+        """Returns a rank for how well the entry fits a medium with this path; None if it does not fit."""
         if len(self.path) == 1 and other_split(self.folders, path[:-1]):
             return None
         tail, near = equal_items(self.path[::-1], path[::-1]), equal_items(self.folders, path[:-1])
@@ -93,13 +93,14 @@ class _Entry:
 
 @dataclass
 class Spoken:
-    """The values that files beside media state, by the stem of the medium."""
+    """The values that transcripts and lists state about media, by the stem of the medium."""
 
     entries: dict[str, list[_Entry]] = field(default_factory=lambda: defaultdict(list))
-    beside: dict[str, Values] = field(default_factory=dict)  # by the name of the medium: texts of the same name
+    # by the name of the medium: values from a text with the same name
+    beside: dict[str, Values] = field(default_factory=dict)
 
     def add(self, name: str, source: str, values: Values) -> None:
-        """Adds what the list `source` says about the medium `name`."""
+        """Adds the values that the list `source` states about the medium `name`."""
         path = path_of(name)
         if path:
             folders = tuple(p.lower() for p in parts(source)[:-1])
@@ -116,7 +117,7 @@ class Spoken:
         return {**self.beside.get(name, {}), **listed}
 
     def refuse_unlike(self, clips: Iterable[SourceFile]) -> None:
-        """Raises ChoiceNeededError if two lists state different values for one medium, and fit equally well."""
+        """Raises ChoiceNeededError if two lists state different values for the same medium, and fit equally well."""
         for clip in clips:
             for key, found in self._fitting(clip.name).items():
                 (first, one), *others = found
@@ -129,13 +130,13 @@ class Spoken:
                     )
 
     def refuse_numbers(self, clips: Iterable[SourceFile], joined: Mapping[str, str]) -> None:
-        """Raises ChoiceNeededError if lists state rows of numbers, such as boxes or attributes, and no captions."""
+        """Raises ChoiceNeededError if lists contain numbers, such as boxes or attributes, instead of captions."""
         stated = [(c.name, str(text)) for c in clips if (text := self.of(c.name).get("transcription"))]
         if stated and not any(is_prose(text) for _, text in stated[:64]):
             name, text = stated[0]
             lists = [parts(n)[-1] for n, why in joined.items() if why != LIST]
             raise ChoiceNeededError(
-                f"{', '.join(lists[:3])}: the values of {name} are {one_line(text, 40)!r}, which is no caption.",
+                f"{', '.join(lists[:3])}: the values of {name} are {one_line(text, 40)!r}, which is not a caption.",
                 remedy=f"Write them as a table with names of columns (metadata.csv), or leave them out: --exclude {lists[0]!r}"
                 if lists
                 else "Leave the lists out with --exclude.",
@@ -159,7 +160,7 @@ class Spoken:
 
 
 def is_prose(text: str) -> bool:
-    """Whether a text is a caption. Boxes (YOLO, KITTI, DOTA …) are lines of numbers, with a few words."""
+    """Returns whether a text can be a caption. Boxes (YOLO, KITTI, DOTA …) are lines of numbers with few words."""
     words = _BREAKS.split(text.strip())
     return sum(bool(_NUMBER.match(word)) for word in words) * 2 < len(words)
 
@@ -173,7 +174,8 @@ def may_be_list(name: str) -> bool:
 def spoken_of(
     texts: Sequence[SourceFile], clips: Sequence[SourceFile], *, lists_only: bool = False
 ) -> tuple[Spoken, dict[str, str]]:
-    """Returns what the texts say about these clips, and the texts that say something about a clip, each with the reason.
+    """Reads the texts that may describe these clips. Returns the values that they state, and the texts that describe a
+    clip, each with the reason.
 
     With `lists_only`, texts with the name of a clip are not read.
     """
@@ -182,7 +184,7 @@ def spoken_of(
     aliases: dict[str, str] = {}
     twins = twins_of([f for f in texts if stem_of_sidecar(f.name)], clips, stem_of_sidecar)
     owner = {file.path: name for name, files in twins.items() for file in files}
-    # A caption such as "2 dogs" is no list, even if a picture has the name `2`.
+    # A caption such as "2 dogs" does not make a file a list, even if a picture has the name `2`.
     lists = [f for f in texts if may_be_list(f.name) and f.path not in owner]
     lists.sort(key=lambda f: parts(f.name)[-1].lower() != "wav.scp")
     for file, data in members.contents(lists, MAX_TEXT_BYTES):
@@ -229,9 +231,9 @@ def _captions(lines: Sequence[str], stems: set[str]) -> list[Pair]:
 
 
 def _with_classes(pairs: list[Pair]) -> list[Pair]:
-    """Returns the pairs with a class instead of a text, if all texts are numbers, or name a folder of their path.
+    """If all texts are numbers, or name a folder of their path, returns them as classes instead of texts.
 
-    A different number on each line is no class.
+    If each line has a different number, the numbers are not classes.
     """
     texts = [(name, values.get("transcription", "")) for name, values in pairs]
     numbers = all(_WHOLE.match(text) for _, text in texts)
@@ -335,6 +337,6 @@ def _place(name: str) -> int:
 
 
 def _middle(name: str) -> str:
-    """Returns the word before the extension that says which text it is: `normalized` of `a.normalized.txt`."""
+    """Returns the word before the extension that says which kind of text it is: `normalized` of `a.normalized.txt`."""
     words = parts(name)[-1].lower().split(".")
     return words[-2] if len(words) > 2 and words[-2] in ("normalized", "original") else ""

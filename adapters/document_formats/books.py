@@ -68,7 +68,7 @@ def _rows(data: bytes, file: SourceFile) -> Rows:
             continue
         path = posixpath.normpath(posixpath.join(posixpath.dirname(roots[0]), unquote(item["href"])))
         if path in protected:
-            raise ValueError("the book has a copy protection")
+            raise ValueError("the book is copy-protected")
         page = page_text(decoded(parts.part(path), path)[0])
         if page.text:
             yield {

@@ -55,7 +55,7 @@ ADAPTER = FrontMatter
 
 
 def _fields(mark: str, block: str, name: str) -> dict[str, Any] | None:
-    """Returns the fields of the block. None if it is no mapping, as between two rules of Markdown."""
+    """Returns the fields of the block; None if it is not a mapping, as a text between two horizontal rules of Markdown."""
     if mark == "+++":
         return tomllib.loads(block)
     fields = safe_load(block, name)

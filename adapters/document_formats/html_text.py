@@ -1,4 +1,4 @@
-"""Takes the title and the main text out of a page of HTML."""
+"""Extracts the title and the main text of an HTML page."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ABOUT = ("description", "author", "keywords", "date")
 
 @dataclass
 class PageText:
-    """What a page says: its main text, and what its head says about it."""
+    """The content of a page: its main text, and the values in its `<head>`."""
 
     text: str = ""
     title: str = ""
@@ -40,7 +40,7 @@ def page_text(html: str) -> PageText:
 
 
 class _Page(HTMLParser):
-    """Collects the pieces of text, each with what is around it."""
+    """Collects the pieces of text of a page, and for each piece whether it is in the main text or in the navigation."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
@@ -49,7 +49,7 @@ class _Page(HTMLParser):
         self._inside = dict.fromkeys((*_DROPPED, *_AROUND, *_MAIN, "title", "pre", "body"), 0)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Notes where the following text stands."""
+        """Records the start of an element, because it decides where the following text belongs."""
         attributes = {name: value or "" for name, value in attrs}
         if tag == "html":
             self._page.language = attributes.get("lang") or attributes.get("xml:lang") or ""
@@ -58,7 +58,7 @@ class _Page(HTMLParser):
         elif tag == "link" and attributes.get("rel", "").lower() == "canonical":
             self._page.url = attributes.get("href", "")
         if tag == "body":
-            self._inside["head"] = 0  # a head that is not closed ends here
+            self._inside["head"] = 0  # an unclosed <head> ends here
         if tag in _LINES:
             self._add("\n")
         elif tag in ("td", "th"):
@@ -67,14 +67,14 @@ class _Page(HTMLParser):
             self._inside[tag] += 1
 
     def handle_endtag(self, tag: str) -> None:
-        """Notes that an element ends."""
+        """Records the end of an element."""
         if self._inside.get(tag, 0):
             self._inside[tag] -= 1
         if tag in _LINES:
             self._add("\n")
 
     def handle_data(self, data: str) -> None:
-        """Takes a piece of text."""
+        """Adds a piece of text."""
         if self._inside["title"] and not self._inside["svg"] and not self._inside["body"]:
             self._page.title += data
         else:
@@ -88,7 +88,7 @@ class _Page(HTMLParser):
             self._pieces.append((text, main, around))
 
     def found(self) -> PageText:
-        """Returns the page. Of an element that is never closed, nothing is left out."""
+        """Returns the page. If an element was never closed, nothing of it is left out."""
         unclosed = any(self._inside[tag] for tag in _AROUND)
         body = [text for text, main, around in self._pieces if main and (unclosed or not around)]
         rest = [text for text, _, around in self._pieces if unclosed or not around]

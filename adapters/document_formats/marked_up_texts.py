@@ -57,7 +57,7 @@ def _rows(data: bytes, file: SourceFile) -> Rows:
         yield {**_article(root), "source": source}
     elif texts := [
         *root.all_named("TEI", "TEI.2", "article")
-    ]:  # a corpus or a set of articles, whose source would be repeated
+    ]:  # not for a corpus or a set of articles, because its source would be repeated in each row
         for text in texts:
             yield _article(text) if text.name == "article" else _tei(text)
     else:

@@ -65,12 +65,12 @@ def _rows(data: bytes, file: SourceFile) -> Rows:
         raise ValueError(f"not readable as PDF: {type(error).__name__}: {one_line(error, 120)}") from error
     if not any(text.strip() for text in texts):
         raise ValueError(
-            "its pages have no text, only pictures; a program for text recognition such as ocrmypdf adds it"
+            "its pages have no text, only pictures; a program for text recognition, such as ocrmypdf, can add the text"
         )
     for number, text in enumerate(texts, 1):
         if len(text) > MAX_ROW_BYTES:
-            raise ValueError(f"page {number} has above {MAX_ROW_BYTES:,} characters")
-        clean = text.encode("utf-8", "replace").decode()  # half a character of UTF-16
+            raise ValueError(f"page {number} has more than {MAX_ROW_BYTES:,} characters")
+        clean = text.encode("utf-8", "replace").decode()  # replaces half surrogate pairs, which are not characters
         yield {"text": clean, "page": number, "pages": len(texts), "title": _word(title), "author": _word(author)}
 
 

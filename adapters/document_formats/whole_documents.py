@@ -16,7 +16,7 @@ from choline_data.adapters.reading.rows import SourceRows
 from choline_data.errors import ChoiceNeededError, DataError, one_line
 
 MAX_DOCUMENT_BYTES = 256 << 20
-MAX_PART_BYTES = 64 << 20  # the decompressed parts of one document that are read
+MAX_PART_BYTES = 64 << 20  # limit for the decompressed size of the parts that are read from one document
 Rows = Iterable[Mapping[str, Any]]
 
 

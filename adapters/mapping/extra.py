@@ -39,7 +39,7 @@ _ESCAPES = {0x08: "\\b", 0x09: "\\t", 0x0A: "\\n", 0x0C: "\\f", 0x0D: "\\r", 0x2
 _MUST_ESCAPE = np.array([byte < 0x20 or byte in (0x22, 0x5C) for byte in range(256)])
 
 
-# The parts of a text that are concatenated in every row: constant texts, and columns of text.
+# Texts to concatenate in every row. A part is a constant text, or a column of text.
 Piece = tuple[pa.Array | str, ...]
 
 
@@ -190,7 +190,7 @@ def _float(column: pa.Array) -> pa.Array:
 
 
 def _with_integers(column: pa.Array, field: pa.Field) -> pa.Array:
-    """Floats, or lists of floats, with their whole numbers as integers."""
+    """Returns floats, or lists of floats, as JSON text in which whole numbers are integers."""
     if not pa.types.is_floating(column.type):
         column = column.cast(pa.large_list(column.type.value_field))
         return json_lists(column, json_text(column.flatten(), field.with_type(column.type.value_type)), "[", "]")
@@ -211,7 +211,9 @@ def _timestamp(column: pa.Array) -> pa.Array:
 
 
 def _or_number(column: pa.Array, text: pa.Array, opening: str, closing: str) -> pa.Array:
-    """Returns the text in quotes. If the year is beyond 32,767, Arrow has no text, and the stored number is written instead."""
+    """Returns the text in quotes. Arrow has no text for years beyond 32,767; for those the stored number is written
+    instead.
+    """
     quoted = concat('"', text, '"')
     beyond = pc.starts_with(text, "<")
     if not pc.any(beyond).as_py():
@@ -321,7 +323,8 @@ def _by_row(column: pa.Array) -> pa.Array:
 def values_of(column: pa.Array, field: pa.Field | None = None) -> list[Any]:
     """Returns the values as Python objects.
 
-    If Python cannot represent one (the year 12,000), all are as `json_text` writes them.
+    If Python cannot represent one of them (such as the year 12,000), all are returned as text, as `json_text` writes
+    them.
     """
     if has_integers(field):
         return [orjson.loads(text) for text in json_text(column, field).to_pylist()]

@@ -1,4 +1,4 @@
-"""The result of a mapping rule."""
+"""The result of a rule that recognises columns."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ _OPAQUE = re.compile(r"^(https?://\S+|/?[\w.-]+(/[\w.@ -]+)+|[0-9a-f]{16,}|[A-Za
 
 
 def plain(name: str) -> str:
-    """Returns a column name in lower case with only ASCII letters and digits, as the rules compare it."""
+    """Returns a column name in lower case with only ASCII letters and digits. The rules compare names in this form."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
@@ -185,7 +185,9 @@ def _parsed(value: Any) -> Any:
 
 
 class Look:
-    """The columns of up to about ROWS rows. The rules look them up by name and by shape."""
+    """The columns of the first rows of a source (up to about ROWS). The rules look them up by name and by the shape of
+    their values.
+    """
 
     def __init__(self, batches: list[pa.RecordBatch]) -> None:
         self.columns: dict[str, MappedColumn] = {}

@@ -1,4 +1,4 @@
-"""Builds samples from the normalised rows of a shard's chunks."""
+"""Builds samples from the rows that a mapping made of a chunk."""
 
 from __future__ import annotations
 

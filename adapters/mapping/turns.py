@@ -33,8 +33,8 @@ _TRANSCRIPT = re.compile(r"(?:^|\n\n)(Human|Assistant|System): ?")
 class Talk:
     """A conversation: (role, content) pairs in `turns`, and the remaining keys of each turn in `rest`.
 
-    `beside` holds the other keys of an object around the turns, and `under` the key of the turns in it. If the value is not a
-    conversation, `fault` gives the reason.
+    `beside` holds the other keys of an object around the turns, and `under` is the key under which the object has the
+    turns. If the value is not a conversation, `fault` gives the reason.
     """
 
     turns: list[tuple[str, str | None]] = field(default_factory=list)
@@ -45,7 +45,7 @@ class Talk:
 
     @property
     def left(self) -> str | None:
-        """Returns what the turns do not hold as JSON text, or None if there is nothing."""
+        """Returns, as JSON text, the values that the turns do not contain. Returns None if there are none."""
         if self.beside:
             return dumps({**self.beside, **({self.under: self.rest} if any(self.rest) else {})})
         return dumps(self.rest) if any(self.rest) else None

@@ -1,4 +1,6 @@
-"""JSON Lines of bare arrays, such as `["Ann", 3]`: the names of their columns, and each line as an object."""
+"""Reads JSON Lines in which each line is an array, such as `["Ann", 3]`: finds the names of the columns, and converts
+each line to an object.
+"""
 
 from __future__ import annotations
 

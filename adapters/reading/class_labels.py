@@ -1,4 +1,4 @@
-"""Class labels of hub datasets: replaces class numbers by class names."""
+"""Class labels of hub datasets: replaces the numbers of classes by their names."""
 
 from __future__ import annotations
 

@@ -36,9 +36,10 @@ def roles_of(claims: Iterable[FormatClaim]) -> tuple[FileRole, ...]:
 
 
 def unclaimed(files: Sequence[SourceFile], only: str = "") -> list[FileRole]:
-    """Returns the roles of files that no format claimed. The first of them are opened to say what they are.
+    """Returns the roles of files that no format claimed. Opens the first of them to recognise their format for the
+    message.
 
-    `only` is the one format that the user asked for.
+    `only` is the format if the user asked for just one.
     """
     roles: list[FileRole] = []
     opened = 0

@@ -73,7 +73,7 @@ def _rows(file: SourceFile, data: bytes) -> list[dict[str, Any]]:
         if file.name.lower().endswith(".jsonl"):
             rows = [checked_loads(line) for line in data.splitlines() if line.strip()]
             if not all(isinstance(row, dict) for row in rows):
-                raise ValueError("a line is no object")
+                raise ValueError("a line is not an object")
             return rows
         delimiter = "\t" if file.name.lower().endswith(".tsv") else ","
         reader = csv.DictReader(stdio.StringIO(data.decode("utf-8-sig")), delimiter=delimiter, restkey="_more")

@@ -73,7 +73,7 @@ def content(
 
 
 class Heads(Protocol):
-    """The first bytes of files, available without opening them."""
+    """Interface: knows the first bytes of files, so that the files need not be opened."""
 
     def get(self, path: str) -> bytes | None:
         """Returns the first bytes of this file, not decompressed, or None."""
@@ -85,7 +85,7 @@ _HEADS: ContextVar[Heads | None] = ContextVar("heads", default=None)
 
 @contextmanager
 def with_heads(heads: Heads) -> Iterator[None]:
-    """During this block, `head` and `raw_head` use the bytes that `heads` has."""
+    """Context manager: `head` and `raw_head` use the first bytes that `heads` knows."""
     token = _HEADS.set(heads)
     try:
         yield
@@ -145,7 +145,7 @@ def line_blocks(
     With a range, reads the lines whose first byte lies in [start, end). `recode` converts the pieces to UTF-8. If the file
     is damaged, yields the whole lines before the damage and then raises SourceDamagedError.
     """
-    waiting: list[bytes] = []  # consecutive pieces, joined only once
+    waiting: list[bytes] = []  # consecutive pieces that are joined only once
     size = skipped = 0
     stream = recode(_range(path, name, start, end))
     while True:

@@ -1,7 +1,8 @@
-"""Rows that a JSON document writes as bare arrays, such as `[["name", "age"], ["Ann", 3]]`, with the names of their columns.
+"""Finds rows that a JSON document writes as bare arrays, such as `[["name", "age"], ["Ann", 3]]`, and the names of
+their columns.
 
-The names are the first array, or stand beside the rows: under `columns`, `fields` or `columnNames`, as pandas, ERDDAP, Socrata,
-Google and many services write them. The results of a SPARQL query are rows too.
+The names are the first array, or are beside the rows: under `columns`, `fields` or `columnNames`, as pandas, ERDDAP,
+Socrata, Google and many services write them. The results of a SPARQL query are rows too.
 """
 
 from __future__ import annotations

@@ -105,7 +105,7 @@ def probe(data: bytes, expected: str = "") -> Probe:
             return _picture(mime, data)
         return Probe(mime, rate=_RATES[mime](data) if mime in _RATES else None)
     except (struct.error, IndexError):
-        return Probe(mime, fault=f"the {mime} header is cut")
+        return Probe(mime, fault=f"the {mime} header is truncated")
 
 
 def _unknown(data: bytes) -> str:

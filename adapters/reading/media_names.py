@@ -36,7 +36,7 @@ class MediaNames:
         path = path_of(value) if isinstance(value, str) else path_of(str(value)) if type(value) is int else ()
         found = self._files.get(path[-1], []) if path else []
         if isinstance(value, str) and column_for(value) and len(found) > 1:
-            # `a.jpg` beside `a.png`: the extension decides.
+            # if there are `a.jpg` and `a.png`, the extension decides
             found = [pair for pair in found if suffix_of(pair[1].name) == suffix_of(value)] or found
         ranked = [(rank, file) for there, file in found if (rank := self._rank(path, there)) is not None]
         if not ranked:
@@ -46,9 +46,10 @@ class MediaNames:
         return files[0] if len(files) == 1 else None
 
     def _rank(self, stated: Path, path: Path) -> tuple[int, int, int] | None:
-        """How well a file fits: the equal end of the paths, the equal folders of the table, the same split in both names.
+        """Returns how well a file fits: the number of equal items at the end of both paths, the number of folders
+        shared with the table, and whether both names have the same split.
 
-        None if the file does not fit.
+        Returns None if the file does not fit.
         """
         tail = equal_items(stated[::-1], path[::-1])
         if tail < len(stated) and tail < len(path) - self._shared:

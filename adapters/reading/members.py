@@ -100,7 +100,7 @@ def _tar_listing(file: SourceFile) -> list[tuple[SourceFile, str, str]]:
             listed.append((_member(file, place, member.name, member.size), member.reason, member.target))
             if len(listed) > MAX_TAR_MEMBERS:
                 raise SourceTooLargeError(
-                    f"{file.name}: above {MAX_TAR_MEMBERS:,} members.", remedy="Pack it as several archives."
+                    f"{file.name} has more than {MAX_TAR_MEMBERS:,} members.", remedy="Pack it as several archives."
                 )
     return listed
 
@@ -263,7 +263,7 @@ class MemberHeads:
             if match is not None:
                 by_archive.setdefault(match["archive"], []).append(match)
         for path, members in by_archive.items():
-            # The code that later reads the damaged member raises the error.
+            # The code that reads the damaged member later raises the error.
             with suppress(SourceDamagedError):
                 yield from (_tar_heads if members[0]["size"] else _zip_heads)(path, members, self._limit)
 
@@ -318,12 +318,12 @@ def _tar_contents(path: str, files: Sequence[SourceFile], limit: int) -> Iterato
                 stream.skip(offset - stream.position)
                 data = stream.read(size)
             if len(data) < size:
-                raise SourceDamagedError(f"{file.name}: the member is cut.", remedy="Fetch the archive again.")
+                raise SourceDamagedError(f"{file.name}: the member is truncated.", remedy="Fetch the archive again.")
             yield file, data
 
 
 def _place(file: SourceFile) -> tuple[str, str]:
     match = _MEMBER.match(file.path)
     if match is None:
-        raise SourceFormatError(f"{file.name} is no member of an archive.", remedy="List the archive again.")
+        raise SourceFormatError(f"{file.name} is not a member of an archive.", remedy="List the archive again.")
     return match["place"], match["size"] or "0"

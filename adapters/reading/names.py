@@ -12,7 +12,7 @@ _ABOUT = re.compile(
     r"^(readme|licen[cs]es?|copying|citation|dataset_card|sha(1|256|512)sums?|md5sums?|checksums?|makefile)([._-].*)?$",
     re.IGNORECASE,
 )
-# These are words of everyday language: `history.txt` may be a document, and `news.jsonl` holds rows.
+# In capitals only, because these are everyday words: `history.txt` may be a document, and `news.jsonl` may hold rows.
 _ABOUT_IN_CAPITALS = re.compile(
     r"^(NOTICE|AUTHORS|CONTRIBUTORS|CHANGELOG|CHANGES|HISTORY|NEWS|CREDITS)(\.(txt|md|rst|TXT|MD))?$"
     r"|^(notice|authors|contributors|changelog|changes|history|news|credits)(\.(md|rst))?$",

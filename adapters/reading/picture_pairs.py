@@ -34,7 +34,10 @@ _SCALE = re.compile(r"x[2348]$")
 
 @dataclass(frozen=True)
 class Role:
-    """The role of a picture: "" for the first one, "mask", "paired" or "?"; its key; and the word that tells masks apart."""
+    """The role of a picture among pictures that belong together: "" for the first one, "mask", "paired" or "?".
+
+    `key` is equal for pictures that belong together, and `word` distinguishes several masks of one picture.
+    """
 
     name: str
     key: tuple[str, ...]

@@ -69,7 +69,8 @@ def _decompressed(file: BinaryIO, kind: str, name: str) -> Iterator[bytes]:
             if not block:
                 if engine is not None and not engine.eof:
                     raise SourceDamagedError(
-                        f"{name}: the {kind} stream is cut, at byte {file.tell():,}.", remedy="Fetch the file again."
+                        f"{name}: the {kind} stream is truncated, at byte {file.tell():,}.",
+                        remedy="Fetch the file again.",
                     )
                 return
             if engine is None or engine.eof:
@@ -106,7 +107,7 @@ def open_file(path: str) -> Iterator[BinaryIO]:
         with open_location(path) as file:
             yield file
     except FileNotFoundError as error:
-        raise SourceNotFoundError(f"{path}: there is no such file.", remedy="Check the path.") from error
+        raise SourceNotFoundError(f"{path} does not exist.", remedy="Check the path.") from error
 
 
 def pieces_of(file: BinaryIO, name: str, start: int = 0, end: int = -1) -> Iterator[bytes]:

@@ -13,7 +13,9 @@ _MOST_GAPS = 64
 
 
 class SecondTables:
-    """The rows above the empty lines of a file. If the user has stated the header, the file is one table."""
+    """Checks the rows of a file, chunk by chunk, for a second header below an empty line. If the user stated the
+    header, the file counts as one table.
+    """
 
     def __init__(self, name: str, *, stated: bool) -> None:
         self._name = name

@@ -1,4 +1,6 @@
-"""Says whether a text of a few lines is a table. So few lines may look like a table and be none, so some of them are a question."""
+"""Decides whether a text of a few lines is a table. So few lines may look like a table without being one; then the user
+is asked.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ _SENTENCE_END = re.compile(r"[.!?…。！？][\"'”’)»]*$")
 
 
 def certainty_of_few_lines(text: str, found: Dialect, *, named: bool) -> str:
-    """Whether a text of fewer than five lines is a table. `found` is its dialect, and `named` says whether it has an extension."""
+    """Returns how certain it is that a text of fewer than five lines is a table. `found` is its dialect. `named` says
+    whether the file name has an extension of tables.
+    """
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if len(lines) < 2 or not named or any(_SENTENCE_END.search(line) for line in lines):
         return NO
@@ -36,5 +40,5 @@ def certainty_of_few_lines(text: str, found: Dialect, *, named: bool) -> str:
 
 
 def _reads_as_a_sentence(text: str) -> bool:
-    """Whether a comma is followed by a blank and a letter."""
+    """Returns whether a comma is followed by a blank and a letter, as in a sentence."""
     return re.search(r",\s+[^\W\d_]", text) is not None

@@ -25,7 +25,9 @@ Path = tuple[str, ...]
 
 @dataclass
 class _Lists:
-    """The lists of one folder with the same number in their names. `splits` has the split of each listed path."""
+    """The lists of one folder that have the same number in their names. `splits` has the split of each path in the
+    lists.
+    """
 
     names: list[str] = field(default_factory=list)
     splits: dict[Path, str] = field(default_factory=dict)
@@ -74,7 +76,7 @@ def in_lists(media: Sequence[SourceFile], lists: Iterable[SourceFile]) -> list[S
             _add(groups[group], name, split, paths)
     best = _chosen(list(groups.values()))
     if best is None or (len(set(best.splits.values())) == 1 and len(best.splits) >= len(media)):
-        return list(media)  # a list of all media divides nothing
+        return list(media)  # a list that names all media does not divide them
     rest = NO_SPLIT if "train" in best.splits.values() else "train"
     return [replace(medium, split=_split(best, path_of("/".join(parts(medium.name))), rest)) for medium in media]
 

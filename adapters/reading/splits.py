@@ -74,7 +74,9 @@ def split_by(text: str, option: str = "--split-by") -> SplitBy:
 
 
 def marked(files: Iterable[SourceFile], by: SplitBy, config_by: SplitBy) -> tuple[SourceFile, ...]:
-    """Returns the files with their splits and configs. A split that a file already has is kept."""
+    """Returns the files with their splits and configs, as `by` and `config_by` decide them. A split that a file already
+    has is kept.
+    """
     files = tuple(files)
     splits = {f.name: f.split for f in files}
     if by.how == "names":
@@ -90,7 +92,9 @@ def marked(files: Iterable[SourceFile], by: SplitBy, config_by: SplitBy) -> tupl
 
 
 def marked_source(source: Source) -> Source:
-    """Returns the source with the splits and configs of its files, by the options `split_by` and `config_by`."""
+    """Returns the source with the splits and configs of its files, as the options `split_by` and `config_by` decide
+    them.
+    """
     by = split_by(source.options.get("split_by", ""))
     config_by = split_by(source.options.get("config_by", ""), "--config-by")
     return replace(source, files=marked(source.files, by, config_by))
@@ -237,7 +241,9 @@ def leaving_out(claim: FormatClaim, reasons: Mapping[str, str]) -> FormatClaim:
 
 
 def with_training(shards: Sequence[Shard]) -> list[Shard]:
-    """Returns the shards of a source. If a config has splits but none for training, its shards without a split are for training."""
+    """Returns the shards of a source. If a config has splits, but none for training, its shards without a split become
+    the training split.
+    """
     splits: dict[str, set[str]] = {}
     for shard in shards:
         splits.setdefault(shard.config, set()).add(shard.split)

@@ -1,4 +1,4 @@
-"""Finds the rows at the end of a table that are no data, notes and totals, and rows of totals that nobody can be sure of."""
+"""Finds the rows at the end of a table that are not data (notes and totals), and rows that may be totals."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _TOTAL = re.compile(r"\W*(grand[ _]|sub[ _]?)?(total|sum|totals|mean|average|ove
 _NOTE = re.compile(
     r"\W*(source|sources|note|notes|total|legend|footnote|copyright|data as of|last updated)\b|[*†‡#]", re.I
 )
-# a cell that consists of the word for a total
+# matches a cell that consists of a word for "total"
 _IS_TOTAL = re.compile(
     r"\W*(?:(?:grand|sub)?[ _-]?totals?|insgesamt|gesamt|summe|totale|totaal|somme|итого|всего|合计|总计|合計)\W*", re.I
 )

@@ -14,36 +14,160 @@ from statistics import median
 Row = Sequence[str]
 
 MISSING = frozenset({"", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "-", "?"})
-MIN_ALIKE = 4  # the rows, and the parts of a text, that are enough to see a shape
+MIN_ALIKE = 4  # this many rows, or parts of a text, are enough to recognise a shape
 MOST_ABOVE = 40  # a table with more rows of another width above its header has no header
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
 _BLANK_WORDS = frozenset({".", "..", "missing", "unknown", "none"})
 _UNIT = re.compile(r"[\[(].*[\])]$|%|[a-zµμ°]{1,4}([/·*^ ]?[a-z0-9²³-]{1,5})*$", re.IGNORECASE)
 _ORANGE_TYPES = frozenset({"continuous", "discrete", "string", "time", "text", "c", "d", "s", "t", "n"})
 _ORANGE_FLAGS = re.compile(r"(class|meta|ignore|skip|weight|i|m|c|w|[\w-]+=\S*)( [\w-]+=\S*)*$")
-_LONG = 80  # a name of a column is rarely longer
+_LONG = 80  # the name of a column is rarely longer than this many characters
 _PROSE = 40
-# words of which the names of columns consist
-# fmt: off
-_COLUMN_WORDS = frozenset({
-    "id", "name", "names", "text", "label", "labels", "class", "category", "type", "kind", "title", "code", "key", "value",
-    "values", "country", "city", "state", "region", "county", "continent", "date", "time", "year", "month", "day", "gender",
-    "sex", "lang", "language", "word", "words", "term", "token", "lemma", "pos", "tag", "tags", "group", "url", "link", "path",
-    "file", "filename", "image", "author", "user", "username", "comment", "comments", "review", "sentence", "question",
-    "answer", "sentiment", "rating", "score", "status", "source", "target", "description", "desc", "species", "symbol",
-    "unit", "address", "email", "phone", "company", "product", "model", "brand", "message", "content", "body", "subject",
-    "topic", "genre", "artist", "album", "track", "artists", "book", "article", "headline", "summary", "input", "output",
-    "prompt", "response", "instruction", "context", "variable", "variables", "definition", "meaning", "translation",
-    "english", "german", "french", "spanish", "capital", "currency", "color", "colour", "size", "note", "notes", "alias",
-    "abbr", "abbreviation", "iso", "iata", "icao", "index", "rank", "order", "level", "field", "column", "first name",
-    "last name", "surname", "position", "team", "player", "event", "location", "place", "district", "version", "format",
-})
+# words that are typical for names of columns
+_COLUMN_WORDS = frozenset(
+    {
+        "id",
+        "name",
+        "names",
+        "text",
+        "label",
+        "labels",
+        "class",
+        "category",
+        "type",
+        "kind",
+        "title",
+        "code",
+        "key",
+        "value",
+        "values",
+        "country",
+        "city",
+        "state",
+        "region",
+        "county",
+        "continent",
+        "date",
+        "time",
+        "year",
+        "month",
+        "day",
+        "gender",
+        "sex",
+        "lang",
+        "language",
+        "word",
+        "words",
+        "term",
+        "token",
+        "lemma",
+        "pos",
+        "tag",
+        "tags",
+        "group",
+        "url",
+        "link",
+        "path",
+        "file",
+        "filename",
+        "image",
+        "author",
+        "user",
+        "username",
+        "comment",
+        "comments",
+        "review",
+        "sentence",
+        "question",
+        "answer",
+        "sentiment",
+        "rating",
+        "score",
+        "status",
+        "source",
+        "target",
+        "description",
+        "desc",
+        "species",
+        "symbol",
+        "unit",
+        "address",
+        "email",
+        "phone",
+        "company",
+        "product",
+        "model",
+        "brand",
+        "message",
+        "content",
+        "body",
+        "subject",
+        "topic",
+        "genre",
+        "artist",
+        "album",
+        "track",
+        "artists",
+        "book",
+        "article",
+        "headline",
+        "summary",
+        "input",
+        "output",
+        "prompt",
+        "response",
+        "instruction",
+        "context",
+        "variable",
+        "variables",
+        "definition",
+        "meaning",
+        "translation",
+        "english",
+        "german",
+        "french",
+        "spanish",
+        "capital",
+        "currency",
+        "color",
+        "colour",
+        "size",
+        "note",
+        "notes",
+        "alias",
+        "abbr",
+        "abbreviation",
+        "iso",
+        "iata",
+        "icao",
+        "index",
+        "rank",
+        "order",
+        "level",
+        "field",
+        "column",
+        "first name",
+        "last name",
+        "surname",
+        "position",
+        "team",
+        "player",
+        "event",
+        "location",
+        "place",
+        "district",
+        "version",
+        "format",
+    }
+)
 # fmt: on
 
 
 @dataclass(frozen=True)
 class Doubt:
-    """A question about the header: what is not clear, and the rows (first, last) that may be the header. None: no header."""
+    """An open question about the header: why it is not clear, and the rows (first, last) that may be the header. None
+    means no header.
+    """
 
     message: str
     choices: tuple[tuple[int, int] | None, ...]
@@ -74,7 +198,7 @@ def is_number(cell: str) -> bool:
 
 
 def by_place(width: int) -> tuple[str, ...]:
-    """Returns the names of columns that have none."""
+    """Returns names for columns without names."""
     return tuple(f"column_{at}" for at in range(width))
 
 
@@ -119,12 +243,12 @@ def _below(rows: Sequence[Row], above: int, found: TableHead) -> TableHead:
 
 
 def filled(row: Row) -> int:
-    """The number of cells that are not empty."""
+    """Returns the number of cells that are not empty."""
     return sum(bool(cell.strip()) for cell in row)
 
 
 def shown(row: Row) -> str:
-    """The first cells of a row, for a message."""
+    """Returns the first cells of a row, for a message."""
     cells = [cell.strip()[:24] for cell in row[:4]]
     return f"{', '.join(cells)}{' …' if len(row) > 4 else ''}"
 
@@ -159,7 +283,9 @@ def _is_title(row: Row, rest: Sequence[Row]) -> bool:
 
 
 def _orange(rows: Sequence[Row]) -> TableHead | None:
-    """The header of Orange: names, types (`continuous`, `d`), flags (`class`, `meta`)."""
+    """Recognises the header of Orange: names, types (`continuous`, `d`), flags (`class`, `meta`). Returns the head, or
+    None.
+    """
     if len(rows) < 3 or not len(rows[0]) == len(rows[1]) >= len(rows[2]):
         return None
     types = [cell.strip().lower() for cell in rows[1]]
@@ -226,7 +352,7 @@ def _header_with_numbers(first: Row, body: Sequence[Row], numbers: Sequence[bool
 
 
 def _numeric_columns(first: Row, body: Sequence[Row]) -> set[int]:
-    """The columns of which all values are numbers or missing."""
+    """Returns the columns in which all values are numbers or missing."""
     if not body:
         return set()
     return {
@@ -243,7 +369,9 @@ def has_texts_over_numbers(first: Row, body: Sequence[Row]) -> bool:
 
 
 def _units_below(first: Row, body: Sequence[Row]) -> TableHead | None:
-    """A row of units or types below the header: all cells above the numbers are texts."""
+    """Recognises a row of units or types below the header: all its cells above columns of numbers are texts. Returns
+    the head, or None.
+    """
     if len(body) < MIN_ALIKE:
         return None
     under, rest = body[0], body[1:]
@@ -255,13 +383,13 @@ def _units_below(first: Row, body: Sequence[Row]) -> TableHead | None:
         return None
     below = (
         [(1, 1)] if len({cell for cell in under if cell}) == len(first) else []
-    )  # the second line of a header of two
+    )  # the second line of a header with two lines
     message = f"the line below the header ({shown(under)}) may hold units or types, or be a row"
     return TableHead(named(first), 1, 0, Doubt(message, ((0, 1), (0, 0), *below)))
 
 
 def _repeats(first: Row, body: Sequence[Row]) -> int:
-    """How often a cell of the first row is a value of its own column, for the cell that is most often."""
+    """Returns, for the cell of the first row that is repeated most often, how often its value occurs in its column."""
     counts = [sum(row[at] == cell for row in body if at < len(row)) for at, cell in enumerate(first) if cell.strip()]
     return max(counts, default=0)
 
@@ -272,7 +400,7 @@ def _reads_as_names(first: Row, body: Sequence[Row]) -> bool:
         return False
     cells = [cell.strip() for cell in first]
     if all(len(cell) <= 1 for cell in cells) and sorted(cells) == cells:
-        return True  # a, b, c
+        return True  # names such as a, b, c
     if any(cell.lower() in _COLUMN_WORDS or set(re.split(r"[\W_]+", cell.lower())) & _COLUMN_WORDS for cell in cells):
         return all(len(cell) < _PROSE for cell in cells)
     for at, cell in enumerate(cells):
@@ -304,10 +432,10 @@ def _is_like_the_rows(first: Row, body: Sequence[Row]) -> bool:
 
 
 def _shape(cell: str) -> str:
-    """The cell with one `a` for each run of letters and one `9` for each run of digits."""
+    """Returns the cell with one `a` in place of each run of letters, and one `9` in place of each run of digits."""
     return re.sub(r"[^\W\d_]+", "a", re.sub(r"\d+", "9", cell.strip()))
 
 
 def _cased_shape(cell: str) -> str:
-    """As `_shape`, with `A` for each run of capitals."""
+    """Like `_shape`, but with `A` in place of each run of capitals."""
     return re.sub(r"[a-z]+", "a", re.sub(r"[A-Z]+", "A", re.sub(r"\d+", "9", cell.strip())))

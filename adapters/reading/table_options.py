@@ -37,7 +37,8 @@ def header_of(option: str, name: str) -> str:
     if value and (lines is None or (lines[2] and int(lines[2]) < int(lines[1]))):
         raise InvalidOptionError(
             f"--header {value[:40]!r} is neither a line nor none.",
-            remedy="--header 3: line 3 names the columns. --header 3-4: line 4 is no row either. --header none: no line does.",
+            remedy="--header 3: line 3 names the columns. --header 3-4: line 3 names them, and line 4 is not a row. "
+            "--header none: no line names them.",
         )
     return value
 
@@ -77,7 +78,7 @@ def header_needed(name: str, doubt: str, choices: Sequence[str], *, lines: bool 
 
 
 def meaning(choice: str) -> str:
-    """Says what a value of `--header` means."""
+    """Returns a short explanation of a value of `--header`."""
     if choice == "none":
         return "all lines from there on are rows"
     first, dash, last = choice.partition("-")

@@ -73,7 +73,7 @@ class PieceStream:
         return b"".join(pieces)
 
     def skip(self, count: int) -> int:
-        """Passes over `count` bytes and returns how many there were."""
+        """Skips `count` bytes. Returns how many bytes there were, which is fewer only at the end."""
         left = count
         while left > 0 and (some := self._some(left)):
             left -= len(some)
@@ -96,7 +96,7 @@ class FileStream:
         return data
 
     def skip(self, count: int) -> int:
-        """Passes over `count` bytes and returns how many there were."""
+        """Skips `count` bytes. Returns how many bytes there were, which is fewer only at the end."""
         there = min(count, self._size - self.position)
         self.position += there
         self._file.seek(self.position)
@@ -124,7 +124,9 @@ def members(stream: ByteStream, name: str) -> Iterator[Member]:
                 raise _damaged(name, at, "a zero block stands alone")
             return
         if len(block) < BLOCK or not _checksum_ok(block):
-            raise _damaged(name, at, "the header is cut" if len(block) < BLOCK else "the header checksum is wrong")
+            raise _damaged(
+                name, at, "the header is truncated" if len(block) < BLOCK else "the header checksum is wrong"
+            )
         kind, size = block[156:157], _number(block[124:136], name, at)
         if kind in (b"x", b"g", b"L", b"K"):
             body = _small(stream, name, at, size, MAX_HEADER_BYTES if kind in (b"x", b"g") else MAX_NAME_BYTES)
@@ -139,7 +141,7 @@ def members(stream: ByteStream, name: str) -> Iterator[Member]:
             _pass_sparse_maps(stream, block, name, at)
         if "size" in pax:
             if not pax["size"].isdecimal() or len(pax["size"]) > 18:
-                raise _damaged(name, at, "the size in its extended header is no number")
+                raise _damaged(name, at, "the size in its extended header is not a number")
             size = int(pax["size"])
         shown = pax.get("path") or long_name or _name(block)
         reason = _refused(kind, shown, pax)
@@ -153,7 +155,7 @@ def members(stream: ByteStream, name: str) -> Iterator[Member]:
         end = start + size + -size % BLOCK
         stream.skip(end - stream.position)
         if stream.position < end:
-            raise _damaged(name, at, f"the member {shown!r} is cut")
+            raise _damaged(name, at, f"the member {shown!r} is truncated")
 
 
 def body(stream: ByteStream, member: Member, name: str, limit: int, setting: str = "max_bytes") -> bytes:
@@ -164,14 +166,14 @@ def body(stream: ByteStream, member: Member, name: str, limit: int, setting: str
     if member.size > limit:
         # A wrong size is damage; a correct size is too large. The remedies differ, so they are different errors.
         if stream.skip(member.size) < member.size:
-            raise _damaged(name, member.offset, f"the member {member.name!r} is cut")
+            raise _damaged(name, member.offset, f"the member {member.name!r} is truncated")
         raise SourceTooLargeError(
             f"{name}: the member {member.name!r} has {member.size:,} bytes, above {limit:,}.",
             remedy=f"Raise {setting}.",
         )
     data = stream.read(member.size)
     if len(data) < member.size:
-        raise _damaged(name, member.offset, f"the member {member.name!r} is cut")
+        raise _damaged(name, member.offset, f"the member {member.name!r} is truncated")
     return data
 
 
@@ -219,7 +221,7 @@ def _number(field: bytes, name: str, at: int) -> int:
     except ValueError:
         number = -1
     if number < 0:
-        raise _damaged(name, at, "the size is no number")
+        raise _damaged(name, at, "the size is not a number")
     return number
 
 
@@ -250,12 +252,12 @@ def _small(stream: ByteStream, name: str, at: int, size: int, limit: int) -> byt
     if size > limit:
         raise SourceTooLargeError(
             f"{name}: the extended header at byte {at} has {size:,} bytes, above {limit:,}.",
-            remedy="Such an archive is no dataset; pack it again.",
+            remedy="Pack the archive again.",
         )
     data = stream.read(size)
     stream.skip(-size % BLOCK)
     if len(data) < size:
-        raise _damaged(name, at, "the extended header is cut")
+        raise _damaged(name, at, "the extended header is truncated")
     return data
 
 
@@ -276,7 +278,7 @@ def _pass_sparse_maps(stream: ByteStream, block: bytes, name: str, at: int) -> N
     while more:
         block = stream.read(BLOCK)
         if len(block) < BLOCK:
-            raise _damaged(name, at, "the sparse map is cut")
+            raise _damaged(name, at, "the sparse map is truncated")
         more = block[504:505] == b"\x01"
 
 

@@ -46,7 +46,7 @@ class PiecesFile(stdio.RawIOBase):
         self._pieces, self._left = pieces, b""
 
     def readable(self) -> bool:
-        """Always true."""
+        """Returns True."""
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]

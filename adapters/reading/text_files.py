@@ -21,7 +21,7 @@ _ESCAPE = b"\x1b$"
 
 @runtime_checkable
 class ReadsText(Protocol):
-    """An adapter whose files are text. Its option `encoding` overrides what is detected."""
+    """Interface of an adapter whose files are text. Its option `encoding` overrides the detected encoding."""
 
     encoding: str
 
@@ -51,7 +51,7 @@ def encoding_of(path: str, name: str, option: str = "", *, rare: float = 0.0) ->
 
 
 def _sample(path: str) -> bytes:
-    """Lines with non-ASCII bytes from the whole file, or from its first SCANNED_BYTES."""
+    """Returns lines with non-ASCII bytes from the whole file, or from its first SCANNED_BYTES."""
     lines: list[bytes] = []
     size = 0
     try:

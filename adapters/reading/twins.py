@@ -57,13 +57,15 @@ def known_stem(stem: str, known: Container[str]) -> str:
 
 
 def _likeness(folders: tuple[str, ...], others: tuple[str, ...]) -> tuple[int, int]:
-    """How like two lists of folders are: the equal folders at the end, or all of them, and those at the beginning."""
+    """Returns how similar two lists of folders are: the number of equal folders at the end, or of all if they are
+    equal, and the number at the beginning.
+    """
     if folders == others:
         return len(folders) + 1, len(folders)
     return equal_items(folders[::-1], others[::-1]), equal_items(folders, others)
 
 
 def other_split(folders: tuple[str, ...], others: tuple[str, ...]) -> bool:
-    """Whether both lists of folders name a split, and not the same one."""
+    """Returns whether both lists of folders name a split, and the splits differ."""
     one, other = ({split for folder in its if (split := split_named(folder))} for its in (folders, others))
     return bool(one and other) and not one & other

@@ -57,15 +57,15 @@ def checked(archive: zipfile.ZipFile, file: BinaryIO, name: str) -> list[tuple[z
     infos = archive.infolist()
     if len(infos) > MAX_MEMBERS:
         raise SourceTooLargeError(
-            f"{name}: {len(infos):,} members, above {MAX_MEMBERS:,}.", remedy="Pack it as several archives."
+            f"{name} has {len(infos):,} members; the limit is {MAX_MEMBERS:,}.", remedy="Pack it as several archives."
         )
     members: list[tuple[zipfile.ZipInfo, str]] = []
     end = 0
     for info in sorted(infos, key=lambda i: i.header_offset):
         if info.header_offset < end:
             raise SourceFormatError(
-                f"{name}: members share the same bytes ({info.filename!r}): an overlap bomb.",
-                remedy="Refused; get the data from elsewhere.",
+                f"{name}: members share the same bytes ({info.filename!r}), as in a ZIP bomb.",
+                remedy="Get the data from another place.",
             )
         end = info.header_offset + 30 + info.compress_size
     for info in infos:
@@ -85,15 +85,15 @@ def _refuse(info: zipfile.ZipInfo, file: BinaryIO, name: str) -> None:
     limit = max(info.compress_size * MAX_RATIO, RATIO_FROM_BYTES)
     if info.file_size > MAX_MEMBER_BYTES or info.file_size > limit:
         raise SourceTooLargeError(
-            f"{name}: the member {info.filename!r} inflates from {info.compress_size:,} to {info.file_size:,} bytes, "
-            f"above {MAX_RATIO} : 1 or {MAX_MEMBER_BYTES:,} bytes (MAX_RATIO, MAX_MEMBER_BYTES).",
+            f"{name}: the member {info.filename!r} inflates from {info.compress_size:,} to {info.file_size:,} bytes; "
+            f"the limits are {MAX_RATIO} : 1 and {MAX_MEMBER_BYTES:,} bytes (MAX_RATIO, MAX_MEMBER_BYTES).",
             remedy="Unpack it yourself, if you trust it, and add the folder.",
         )
     with damage(name):
         file.seek(info.header_offset)
         local = file.read(30)
         if local[:4] != b"PK\x03\x04":
-            raise zipfile.BadZipFile(f"no header of {info.filename!r} at its place")
+            raise zipfile.BadZipFile(f"there is no header of {info.filename!r} at the stated position")
         flags, packed, size = struct.unpack("<6xH10xII4x", local)
         stated = packed not in (0xFFFFFFFF, info.compress_size) or size not in (0xFFFFFFFF, info.file_size)
         if not flags & 0x8 and stated:

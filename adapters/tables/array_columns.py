@@ -42,7 +42,7 @@ def array_column(array: np.ndarray, where: str) -> Any:
         )
     if kind == "V" or (kind == "f" and array.dtype.itemsize > 8):
         raise SourceFormatError(
-            f"{where} has the type {one_line(array.dtype, 60)}, which has no column type.",
+            f"{where} has the type {one_line(array.dtype, 60)}, which can't be the type of a column.",
             remedy="Save it as float32, float64 or an integer type.",
         )
     if picture := picture_shape(array.shape, array.dtype):

@@ -148,7 +148,7 @@ class _Entries:
         return self._text.count("\n", 0, at) + 1
 
     def _damage(self, begin: int) -> SourceDamagedError:
-        return damaged(self._name, f"the entry at line {self._line(begin)} is cut or not BibTeX")
+        return damaged(self._name, f"the entry at line {self._line(begin)} is truncated or not BibTeX")
 
 
 def detect(source: Source) -> list[FormatClaim]:

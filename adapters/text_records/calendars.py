@@ -124,7 +124,7 @@ def _records(lines: Iterator[tuple[int, str]], name: str) -> Iterator[TextRecord
                     f"{name}: a record is above {MAX_ROW_BYTES:,} characters.", remedy="Split the file."
                 )
     if current is not None:
-        yield TextRecord(fault=f"the last {current.name} is cut: it has no end")
+        yield TextRecord(fault=f"the last {current.name} is truncated: it has no end")
 
 
 def detect(source: Source) -> list[FormatClaim]:

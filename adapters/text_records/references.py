@@ -56,7 +56,7 @@ def _references(lines: Iterator[str], name: str) -> Iterator[TextRecord]:
         last = match[1]
         tags.setdefault(last, []).append(match[2].strip())
     if tags:
-        yield TextRecord(fault="the last reference is cut: it has no end (ER)")
+        yield TextRecord(fault="the last reference is truncated: it has no end (ER)")
 
 
 def _value(tag: str, values: list[str]) -> str | list[str]:

@@ -115,7 +115,7 @@ def test_a_damaged_tar_names_itself_and_the_byte(tmp_path):
     with pytest.raises(SourceDamagedError, match=r"flipped\.tar: the header checksum is wrong .*byte 1024"):
         add(tmp_path / "home", tmp_path / "flipped.tar")
     (tmp_path / "cut.tar").write_bytes(whole[:1540])
-    with pytest.raises(SourceDamagedError, match=r"cut\.tar: .* is cut .*byte 1024"):
+    with pytest.raises(SourceDamagedError, match=r"cut\.tar: .* is truncated .*byte 1024"):
         add(tmp_path / "home", tmp_path / "cut.tar")
 
 

@@ -47,5 +47,5 @@ def test_a_stream_that_is_cut_anywhere_is_damage(write, packed):
 
 
 def test_a_cut_gzip_names_the_byte(write):
-    with pytest.raises(SourceDamagedError, match="cut, at byte 100"):
+    with pytest.raises(SourceDamagedError, match="truncated, at byte 100"):
         content(write("a.gz", PACKED["gzip"][:100]))

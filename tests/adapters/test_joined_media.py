@@ -91,9 +91,7 @@ def test_a_table_whose_paths_name_one_file_twice_is_refused(tmp_path: Path) -> N
     files["t.csv"] = "image,label\n" + "".join(
         f"{folder}/{n}.png,{folder}\n" for folder in ("one", "two") for n in range(3)
     )
-    with pytest.raises(
-        SourceFormatError, match=r"names one/0\.png and two/0\.png, but of the two only one/0\.png is there"
-    ):
+    with pytest.raises(SourceFormatError, match=r"names one/0\.png and two/0\.png, but only one/0\.png exists"):
         prepare(Home("/nowhere"), str(put(tmp_path / "data", files)))
 
 

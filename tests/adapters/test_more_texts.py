@@ -161,7 +161,7 @@ def test_annotations_that_do_not_fit_their_text_are_rejected(write: Callable[...
     path = write("d/a.txt", f"So {TEXT}")
     (shard,) = Standoff().shards([SourceFile(str(path.with_suffix(s)), f"a{s}") for s in (".ann", ".txt")])
     (chunk,) = Standoff().read(shard)
-    assert ["stands at its offsets" in reject.reason for reject in chunk.rejects] == [True]
+    assert ["its offsets refer to" in reject.reason for reject in chunk.rejects] == [True]
 
 
 class TestParallelTexts(AdapterContract):

@@ -254,7 +254,7 @@ def _choices(fields: Fields) -> list[Any]:
 
 
 def _ordered(pair: tuple[Any, Any], choice: Any) -> tuple[Any, Any]:
-    """Returns the two replies with the preferred one first. Without a preference they keep the source's order."""
+    """Returns the two replies, the preferred one first. Without a preference they keep the source's order."""
     return pair if choice in (0, None) else (pair[1], pair[0])
 
 
@@ -290,7 +290,7 @@ def _words(turns: list[tuple[str, str | None]]) -> str:
 
 
 def _leave_inexact(fields: Fields, name: str, talks: list[Talk]) -> None:
-    """Keeps a text of the column in `extra` only if no turn has this text as its content. Decides for each row."""
+    """Keeps a text of the column in `extra` if no turn has exactly this text as its content. Decides this for each row."""
     column, kind = fields.column(name)
     if is_text(column.type) and not is_json(kind):
         left = [

@@ -32,7 +32,7 @@ def media(fields: Fields) -> None:
         output.reject(lacking, f"{' and '.join(fields.names('media'))} is null")
     first, *others = fields.names("media")
     if others and all(map(headers.is_companion, others)) and fields.column(first)[0].null_count:
-        # Otherwise the mask would be the first picture of the sample.
+        # otherwise the mask would become the first picture of the sample
         output.reject(pc.is_null(fields.column(first)[0]), f"{first} is null")
     if fields.has("text"):
         output.columns["text"] = fields.joined("text", "\n")
@@ -124,7 +124,9 @@ def _media(fields: Fields, name: str, items: pa.Array) -> pa.Array:
 
 
 def _leave(fields: Fields, name: str, keys: list[str]) -> None:
-    """Keeps the struct's other keys in `extra`. Works row by row, because these keys are few and of any type."""
+    """Keeps these keys of the struct in `extra`. Works row by row, because the keys are few and their values may have
+    any type.
+    """
     column, _ = fields.column(name)
     if not pa.types.is_struct(column.type):
         fields.made.kept.add(name)

@@ -53,7 +53,9 @@ class KnownFormat:
 
     @property
     def begins_the_file(self) -> bool:
-        """Whether a file of this format has its first mark at the very beginning. There, a mark is no coincidence."""
+        """Returns whether the format's mark is at the very beginning of a file. At this place, a mark is not a
+        coincidence.
+        """
         return bool(self.marks) and self.marks[0].pattern.startswith(r"\A")
 
     @property
@@ -62,7 +64,9 @@ class KnownFormat:
         return bool(self.marks) and self.marks[0].pattern.startswith("<")
 
     def fits_text(self, text: str, lines: list[str]) -> bool:
-        """Whether a text that begins with `text` is in this format. `lines` are its lines that are neither blank nor comments."""
+        """Returns whether a text that begins with `text` is in this format. `lines` are those of its lines that are
+        neither blank nor comments.
+        """
         for mark in self.marks:
             if not mark.search(text):
                 return False
@@ -163,7 +167,7 @@ def text_of(head: bytes, name: str = "") -> str:
 def content_lines(text: str, *, whole: bool) -> list[str]:
     """Returns the lines that are neither blank nor comments, each cut to LINE_CHARS.
 
-    If the text is not whole, without the last line.
+    If `text` is not the whole file, leaves out the last line, which may be incomplete.
     """
     lines = text.split("\n")
     if not whole and len(lines) > 1:

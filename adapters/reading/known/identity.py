@@ -1,4 +1,6 @@
-"""Says what a file is that no adapter reads, and what helps. Decides whether a text is prose, source code or markup."""
+"""Identifies a file that no adapter reads, and says what the user can do. Decides whether a text is prose, source code
+or markup.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ _CONVERT = "Convert it to Parquet, CSV or JSON Lines."
 
 @dataclass(frozen=True)
 class Identity:
-    """What a file is, in words, and the remedy."""
+    """The name of a file's format, and what the user can do to read the file."""
 
     what: str
     remedy: str
@@ -84,7 +86,7 @@ def _reader(file: SourceFile, extension: str) -> str:
 
 
 def is_prose(name: str, head: bytes) -> bool:
-    """Whether the content of a text says that it is prose, or the beginning says that it is a script."""
+    """Returns whether a text is prose, judged by its content, or a script, judged by its beginning."""
     text = format_table.text_of(head, name)
     return text.startswith("#!") or text_shapes.is_prose(format_table.content_lines(text, whole=True))
 
@@ -139,7 +141,7 @@ def _identify_text(name: str, head: bytes) -> Identity:
     known: format_table.KnownFormat | None
     exact = named is not None and named.begins_the_file and not named.general
     if exact and named is not None and named.marks[0].search(format_table.text_of(head, name)):
-        known = named  # its other marks may stand after the first bytes
+        known = named  # the format of the extension; its marks may come after the first bytes
     else:
         known = format_table.format_of_text(head, name, extension) or named
     if known is not None:

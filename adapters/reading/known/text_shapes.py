@@ -27,8 +27,8 @@ _SENTENCE_END = re.compile(r"[.!?…。！？][\"'”’)»]*\s*$")
 
 
 def shape_of(text: str, lines: Sequence[str]) -> str:
-    """Returns what the structure is called, or "" for prose. `lines` are the text's lines that are neither blank nor
-    comments.
+    """Returns a description of the structure of a text, or "" for prose. `lines` are those of its lines that are
+    neither blank nor comments.
     """
     lines = lines[:MOST_LINES]
     if len(lines) < MIN_SHAPE_LINES:
@@ -68,7 +68,9 @@ def _fields_by_tab(lines: Sequence[str]) -> str:
 
 
 def _fixed_width(lines: Sequence[str]) -> str:
-    """Whether every line has three or more columns at the same places, with gaps of blanks between them."""
+    """Returns a description if every line has three or more columns at the same places, with blanks between them, else
+    "".
+    """
     lines = list(dict.fromkeys(lines))
     if len(lines) < MIN_COLUMN_LINES or any("\t" in line for line in lines):
         return ""
@@ -87,7 +89,7 @@ def _runs(blank: Sequence[bool]) -> list[tuple[int, str]]:
 
 
 def _codes(lines: Sequence[str]) -> str:
-    """Whether most words are numbers or contain digits."""
+    """Returns a description if most words are numbers or contain digits, else ""."""
     if len(lines) < MIN_COLUMN_LINES:
         return ""
     words = [word for line in lines for word in line.split()]
