@@ -41,7 +41,7 @@ MIN_LINES = 50
 PARAGRAPH_CHARS = 200
 LOOK_FILES = 64
 MIN_PROSES = 10
-# share of a shard's documents that may have an unknown encoding; their non-ASCII bytes are kept as escapes
+# the largest share of a shard's documents that may have an unknown encoding; their non-ASCII bytes are kept as escapes
 UNKNOWN_SHARE = 0.05
 
 
@@ -235,7 +235,9 @@ def detect(source: Source) -> list[FormatClaim]:
 
 
 def _texts(files: Sequence[SourceFile], *, plain: bool) -> list[SourceFile]:
-    """Returns the files whose content and name say prose, source code or markup. With `plain`, all that are text."""
+    """Returns the files that are prose, source code or markup, by their content and name. With `plain`, returns all
+    files of text.
+    """
     named: dict[str, list[SourceFile]] = {}
     unnamed: list[SourceFile] = []
     for file in files:
@@ -286,7 +288,7 @@ def _suffix_of(name: str) -> str:
 
 
 def _is_odd(suffix: str, name: str) -> bool:
-    """Whether the suffix is no extension, so that only the content can say what the file is."""
+    """Returns whether the suffix is not an extension, so that only the content can tell what the file is."""
     return not suffix or len(suffix) > 5 or not suffix.isalnum() or suffix.isdigit() or bool(declared_in(name))
 
 

@@ -34,7 +34,7 @@ _CRC = _table()
 
 
 def masked_crc32c(data: bytes) -> int:
-    """Returns the checksum of the framing: CRC-32C, rotated, plus a constant."""
+    """Returns the masked CRC-32C that TFRecord uses: the checksum, rotated, plus a constant."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc = _CRC[(crc ^ byte) & 0xFF] ^ crc >> 8
@@ -211,7 +211,7 @@ def _fields(data: bytes) -> Iterator[tuple[int, bytes | int]]:
 
 
 _NAMES = re.compile(r"tfrec|\.(tfr|tf|rec|records?)(\.\w+)?$|-\d+-of-\d+$", re.IGNORECASE)
-_DESCRIPTORS = frozenset({"features.json", "dataset_info.json"})  # of TensorFlow Datasets
+_DESCRIPTORS = frozenset({"features.json", "dataset_info.json"})  # files of TensorFlow Datasets
 
 
 def detect(source: Source) -> list[FormatClaim]:

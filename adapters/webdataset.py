@@ -34,7 +34,7 @@ _TEXT = frozenset(["txt", "text", "caption", "transcript", "transcription", "lbl
 
 @dataclass
 class Sample:
-    """The consecutive members with one key, by suffix."""
+    """The consecutive members of a tar that have the same key, by suffix."""
 
     key: str
     parts: dict[str, bytes] = field(default_factory=dict)
@@ -175,7 +175,9 @@ def sample_values(sample: Sample, *, main: bool = False) -> tuple[dict[str, Any]
 
 
 def _main_media(sample: Sample, columns: dict[str, str]) -> frozenset[str]:
-    """Returns the biggest medium of each kind that has no medium with a plain suffix."""
+    """Returns the members that take the name of their kind: the biggest medium of each kind for which no medium has a
+    plain suffix.
+    """
     biggest: dict[str, str] = {}
     for suffix, column in columns.items():
         if column and not any(c == column and "." not in s for s, c in columns.items()):
@@ -223,8 +225,8 @@ def _notes(file: SourceFile) -> list[Member]:
 
 
 def _has_dotted_keys(file: SourceFile) -> bool:
-    """Whether the keys contain dots: what follows the first dot contains numbers, and the words at the end repeat for
-    each sample.
+    """Returns whether the keys contain dots. This is assumed if what follows the first dot contains numbers, and the
+    words at the end repeat for each sample.
     """
     names = [member.name for member in _head(file) if not member.reason and not _is_note(member.name)]
     odd = any(not _WORD.fullmatch(word) for name in names for word in key_of(name)[1].split(".")[:-1])

@@ -1,4 +1,4 @@
-"""Finds columns that name media files which the source does not hold."""
+"""Finds columns that name media files which are not in the source."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from choline_data.adapters.mapping import Mapping
 from choline_data.adapters.mapping.extra import values_of
 from choline_data.adapters.reading.media import column_for
 from choline_data.adapters.reading.names import parts
-from choline_data.catalog.warned import Warned
+from choline_data.catalog.warned import SourceWarning
 from choline_data.errors import ChoiceNeededError, one_line
 from choline_data.places.locations import local_path
 
@@ -24,13 +24,13 @@ _LONGEST = 400
 _Sample = tuple[Mapping, SourceChunk, Shard]
 
 
-def absent_media(source: Source, samples: Sequence[_Sample], *, ask: bool) -> tuple[Warned, ...]:
-    """Returns a warning for each column that names media which the source does not hold.
+def absent_media(source: Source, samples: Sequence[_Sample], *, ask: bool) -> tuple[SourceWarning, ...]:
+    """Returns a warning for each column that names media which are not in the source.
 
     Raises ChoiceNeededError if such a column would be the media of the samples and `ask` is set.
     """
     names = {parts(file.name)[-1] for file in source.files}
-    warnings_by_file: dict[tuple[str, str], Warned] = {}
+    warnings_by_file: dict[tuple[str, str], SourceWarning] = {}
     for mapping, chunk, shard in samples:
         for column, name in _names_of_media(chunk, shard, names):
             medium = column_for(name)
@@ -44,7 +44,7 @@ def absent_media(source: Source, samples: Sequence[_Sample], *, ask: bool) -> tu
                     remedy=f"Choose: --as {mapping.kind} (samples with the names alone) | --as tabular (rows of a table)",
                 )
             warnings_by_file.setdefault(
-                (shard.name, column), Warned("ABSENT_MEDIA", message, "Add the folder that holds them, too.")
+                (shard.name, column), SourceWarning("ABSENT_MEDIA", message, "Add the folder that holds them, too.")
             )
     return tuple(warnings_by_file.values())
 

@@ -58,7 +58,7 @@ class RowCount:
 
 
 class RowsRead:
-    """Counts the rows of a shard while they are read, and records their row numbers."""
+    """Counts the rows of a shard while they are read, and remembers their row numbers."""
 
     def __init__(self, file: str) -> None:
         self._file = file
@@ -120,7 +120,7 @@ def check_rows(counts: Iterable[RowCount]) -> int:
         if count.read != count.published + count.rejected:
             raise DataError(
                 f"{count.file}: {count.read:,} rows were read, but {count.published:,} were published and "
-                f"{count.rejected:,} rejected. This is a fault of choline-data. Nothing was published.",
+                f"{count.rejected:,} rejected. This is an error in choline-data. Nothing was published.",
                 remedy="Please report it with the file's first lines.",
             )
     return total

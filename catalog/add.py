@@ -11,7 +11,7 @@ from typing import Any
 from choline_data.adapters.base import Source
 from choline_data.catalog.card_at import card_at
 from choline_data.catalog.cards import Card
-from choline_data.catalog.downloaded import downloaded, fetch_small
+from choline_data.catalog.downloaded import fetch_small, keep_downloaded
 from choline_data.catalog.ingest import Ingested, Progress, check_limit, publish
 from choline_data.catalog.planning import IngestPlan, Wishes, plan_source
 from choline_data.errors import HomeError, UnavailableError
@@ -27,7 +27,9 @@ MAX_ENCODINGS = 256  # An `add` records the encodings of at most this many files
 
 @dataclass(frozen=True)
 class Prepared:
-    """A plan that is ready to run. `replaces` is the revision that the catalog had under its name when the plan was made."""
+    """A plan that is ready to run. `replaces` is the revision that the catalog had for the dataset's name when the plan
+    was made.
+    """
 
     plan: IngestPlan
     source: Source
@@ -80,7 +82,9 @@ def prepare(
     if not wishes.limit:
         fetch_small(source)
     plan = plan_source(source, name, wishes)
-    added = _added(places, source.revision or revision, replace(wishes, encoding=_settled(plan, wishes)))
+    added = _recorded_options(
+        places, source.revision or revision, replace(wishes, encoding=_encoding_option(plan, wishes))
+    )
     return Prepared(plan, source, there.revision if there else None, card, tags, added)
 
 
@@ -88,7 +92,7 @@ def _with_card(wishes: Wishes, card: Card) -> Wishes:
     """Returns the user's options, completed by the options of the card."""
     return replace(
         wishes,
-        # The source itself may state its licence.
+        # the source itself may state its licence
         license=wishes.license or (card.license if card.license != NOASSERTION else ""),
         as_kind=wishes.as_kind or card.kind,
         form=wishes.form or card.form,
@@ -107,16 +111,16 @@ def _with_card(wishes: Wishes, card: Card) -> Wishes:
     )
 
 
-def _settled(plan: IngestPlan, wishes: Wishes) -> str:
-    """Returns `--encoding` with the detected encodings. A repair uses it, and so decodes the same text even if the
-    detector changes.
+def _encoding_option(plan: IngestPlan, wishes: Wishes) -> str:
+    """Returns a value for `--encoding` with the detected encodings. A repair uses it, so that it decodes the same text
+    even if the detector has changed.
     """
     if wishes.encoding or len(plan.encodings) > MAX_ENCODINGS:
         return wishes.encoding
     return ",".join(f"{escape(name)}={encoding}" for name, encoding in plan.encodings.items() if "," not in name)
 
 
-def _added(places: Sequence[str], revision: str, wishes: Wishes) -> dict[str, Any]:
+def _recorded_options(places: Sequence[str], revision: str, wishes: Wishes) -> dict[str, Any]:
     """Returns the sources and options of this `add`, so that it can be repeated. Empty if a URL contains a secret."""
     if any(is_url(place) and redacted(place) != place for place in places):
         return {}
@@ -131,12 +135,12 @@ def _added(places: Sequence[str], revision: str, wishes: Wishes) -> dict[str, An
 
 
 def _lasting(place: str) -> str:
-    """Returns the location in a form that is valid in every working folder."""
+    """Returns the location in a form that does not depend on the working folder."""
     return os.path.abspath(place) if os.path.exists(place) or place.startswith((".", "/", "~")) else place
 
 
 def wishes_of(options: Mapping[str, Any]) -> Wishes:
-    """Returns the options that `_added` recorded."""
+    """Returns the options that `_recorded_options` recorded."""
     values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
     return Wishes(**values)
 
@@ -164,7 +168,7 @@ def ingest(
     plan = prepared.plan
     options: dict[str, Any] = {"workers": workers, "scheduler": scheduler, "flags": flags, "progress": progress}
     try:
-        with writing(home, f"add {plan.name}") as leased, downloaded(plan, prepared.source):
+        with writing(home, f"add {plan.name}") as leased, keep_downloaded(plan, prepared.source):
             results = check_limit(run(plan, leased, runner=runner, **options), plan, leased)
             if check:
                 check_stored(plan, leased, results)
@@ -182,9 +186,9 @@ def ingest(
         error.remedy = f"{error.remedy} Nothing was published."
         error.args = (f"{error.message} {error.remedy}",)
         raise
-    # Errors from reading the source were already converted, so this error comes from the home.
+    # errors from reading the source were converted before, so this error comes from the home
     except OSError as error:
         raise UnavailableError(
             f"{home.location} can't be written: {error.strerror or error}.",
-            remedy="Make room there, or name another place with --home. Nothing was published.",
+            remedy="Make room there, or choose another home with --home. Nothing was published.",
         ) from error

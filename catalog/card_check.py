@@ -22,7 +22,7 @@ _SOURCE = re.compile(r"^hf://datasets/([^/@]+/[^/@]+)(?:@([^/]+))?")
 _NUMBER = re.compile(r"(?<![\w.,])(~?)(\d+(?:,\d{3})*)(?:\.(\d+))?\s*([kKMBT](?![A-Za-z]))?\s*([A-Za-z]*)")
 _POWERS: Final = {"": 0, "k": 3, "K": 3, "M": 6, "B": 9, "T": 12}
 _OTHER_UNITS = re.compile(r"^(?:[kKMGTP]i?B|bytes?|tok\w*|h|hours?|words?|hrs?|min\w*|lang\w*|x|days?|years?)$", re.I)
-_BETWEEN = re.compile(r"^(\d+[KMBT]?)\s*<\s*n\s*<\s*(\d+[KMBT]?)$")  # the notations of the values of `size_categories`
+_BETWEEN = re.compile(r"^(\d+[KMBT]?)\s*<\s*n\s*<\s*(\d+[KMBT]?)$")  # the notations of ranges in `size_categories`
 _BEYOND = re.compile(r"^n\s*([<>])\s*(\d+[KMBT]?)$")
 
 
@@ -38,7 +38,7 @@ class CardFact:
 
 @dataclass(frozen=True)
 class _OnHub:
-    """What the hub states about a dataset."""
+    """What the hub states about a dataset at the moment."""
 
     name: str
     info: Any
@@ -70,7 +70,9 @@ class _OnHub:
 
 
 def check_card(card: Card) -> list[CardFact]:
-    """Returns the facts of the card, each compared with the hub. InvalidOptionError if the card names no dataset of the hub."""
+    """Compares each fact of the card with the hub. Raises InvalidOptionError if the source of the card is not a dataset
+    of the hub.
+    """
     place = _SOURCE.match(card.source)
     if place is None:
         raise InvalidOptionError(
@@ -185,7 +187,9 @@ def _value(number: re.Match[str]) -> float:
 
 
 def _means(number: re.Match[str], count: int) -> bool:
-    """Whether the text states this count. A text with a suffix such as "k" may be rounded to its last digit."""
+    """Returns whether the number in a text can be this count. A number with a suffix such as "k" may be rounded to its
+    last digit.
+    """
     digit = 10 ** (_POWERS[number[4] or ""] - len(number[3] or "")) if number[4] else 0.5
     return abs(_value(number) - count) <= max(digit, 0.05 * count if number[1] else 0)
 

@@ -20,20 +20,20 @@ _NULLS: Final = ("~", "null", "Null", "NULL")
 
 
 def parse_yaml(text: str, where: str) -> dict[str, Value]:
-    """Parses YAML text to a mapping; every scalar stays text. SourceFormatError names the wrong line."""
+    """Parses YAML text to a mapping; every scalar stays text. Raises SourceFormatError, which names the wrong line."""
     try:
-        value = _built(yaml.parse(text, Loader=_LOADER), where)
+        value = _build(yaml.parse(text, Loader=_LOADER), where)
     except yaml.MarkedYAMLError as error:
         line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise SourceFormatError(f"{where}{line} is not YAML: {error.problem}.", remedy="Correct that line.") from error
     except yaml.YAMLError as error:
         raise SourceFormatError(f"{where} is not YAML: {error}.", remedy="Save it as plain UTF-8 text.") from error
     if not isinstance(value, dict):
-        raise SourceFormatError(f"{where} holds no `key: value` lines.", remedy="Begin with `name:` and `source:`.")
+        raise SourceFormatError(f"{where} has no `key: value` lines.", remedy="Begin with `name:` and `source:`.")
     return value
 
 
-def _built(events: Any, where: str) -> Value:
+def _build(events: Any, where: str) -> Value:
     """Returns one value from the parser's events. Uses its own stack, so deep nesting can't exhaust the interpreter's stack."""
     root: list[Value] = []
     stack: list[tuple[Value, list[str]]] = [(root, [])]

@@ -83,7 +83,7 @@ class Card:
         return strictest(license_class(claim) for claim in claims)
 
     @property
-    def pinned(self) -> bool:
+    def is_pinned(self) -> bool:
         """Whether the card pins one revision of its source."""
         return bool(self.revision)
 
@@ -127,7 +127,7 @@ def load_card(place: str | Path) -> Card:
     except OSError as error:
         raise SourceNotFoundError(
             f"The card at {text} can't be read: {error.strerror or error}.",
-            remedy="Check the path and its rights.",
+            remedy="Check the path and the permissions.",
         ) from error
     return parse_card(_decoded(raw, where), where)
 
@@ -143,7 +143,7 @@ def card_for(name: str) -> Card:
 
 @cache
 def packaged_names() -> tuple[str, ...]:
-    """Returns the names of the packaged cards, sorted. Reads no card."""
+    """Returns the names of the packaged cards, sorted. Does not read the cards."""
     return tuple(sorted(f.name.removesuffix(".yaml") for f in _folder().iterdir() if f.name.endswith(".yaml")))
 
 
@@ -159,7 +159,9 @@ def _folder() -> Any:
 
 def _decoded(raw: bytes, where: str) -> str:
     if len(raw) > MAX_CARD_BYTES:
-        raise SourceFormatError(f"{where} is above {MAX_CARD_BYTES:,} bytes.", remedy="That is no card; name its file.")
+        raise SourceFormatError(
+            f"{where} has more than {MAX_CARD_BYTES:,} bytes.", remedy="This is not a card; name the file of the card."
+        )
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -167,7 +169,7 @@ def _decoded(raw: bytes, where: str) -> str:
 
 
 def _wrong(where: str, key: str, expected: str, example: str) -> CholineDataError:
-    return InvalidOptionError(f"{where}: `{key}` has to be {expected}.", remedy=f"For example `{example}`.", key=key)
+    return InvalidOptionError(f"{where}: `{key}` must be {expected}.", remedy=f"For example `{example}`.", key=key)
 
 
 def _text(value: Value, key: str, where: str) -> str:
@@ -216,8 +218,9 @@ def _license(value: Value, key: str, where: str) -> str:
     spdx = spdx_of(text)
     if spdx == NOASSERTION and text.lower() not in ("", "noassertion", "other", "unknown", "none"):
         raise InvalidOptionError(
-            f"{where}: `{key}` is no SPDX id: {text[:80]!r}.",
-            remedy=f"Call a text that SPDX lacks LicenseRef-…; one for each row or config is {MIXED}.",
+            f"{where}: `{key}` is not an SPDX id: {text[:80]!r}.",
+            remedy=f"For a licence without an SPDX id, write LicenseRef-NAME; "
+            f"if rows or configs have different licences, write {MIXED}.",
             key=key,
         )
     return spdx

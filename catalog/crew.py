@@ -24,8 +24,8 @@ from choline_data.places.home import Home
 def run_beside(
     plan: IngestPlan, home: Home, units: Sequence[Unit], workers: int, progress: Progress | None = None
 ) -> Iterator[UnitResult]:
-    """Runs the units in up to `workers` processes. Yields the results in the order of completion. An error in one
-    process ends all of them.
+    """Runs the units in up to `workers` processes. Yields the results as the units are completed. An error in one
+    process ends all processes.
     """
     left = iter(in_turn(plan, units))
     sizes = {unit.number: _size(unit) for unit in units}
@@ -34,7 +34,7 @@ def run_beside(
     workers_started: list[ForkServerProcess] = []
     try:
         for _ in range(min(workers, len(units))):
-            connection, process, notes_here = _started(plan, home)
+            connection, process, notes_here = _start(plan, home)
             crew[connection] = process
             notes[process] = notes_here
             workers_started.append(process)
@@ -76,8 +76,10 @@ def _size(unit: Unit) -> int:
     return sum(max(shard.size, 0) for _, shard in unit.shards)
 
 
-def _started(plan: IngestPlan, home: Home) -> tuple[Connection[Any, Any], ForkServerProcess, Any]:
-    """Starts a worker. Returns the connection to it, its process, and the buffer where it notes the file that it reads."""
+def _start(plan: IngestPlan, home: Home) -> tuple[Connection[Any, Any], ForkServerProcess, Any]:
+    """Starts a worker. Returns the connection to it, its process, and the buffer in which it records the file that it
+    reads.
+    """
     context = processes.context(__name__)
     ours, theirs = context.Pipe()
     note = context.RawArray("c", apart.NOTE_BYTES)
@@ -95,7 +97,7 @@ def _check_ended(process: ForkServerProcess, note: Any) -> None:
         how = f"signal {-process.exitcode}" if process.exitcode < 0 else f"exit code {process.exitcode}"
         raise UnavailableError(
             f"A worker process ended before its work was done ({how}). Nothing was published.",
-            remedy="If memory ran out, take fewer --workers; else run it again.",
+            remedy="If memory ran out, use fewer --workers; otherwise run it again.",
         )
 
 

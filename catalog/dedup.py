@@ -25,7 +25,7 @@ def _blocks(home: Home, manifest: Manifest, file: StoredFile) -> Iterator[pa.Rec
 
 
 def _exact(home: Home, manifest: Manifest) -> npt.NDArray[np.bool_]:
-    """Returns a mask that is True for the first sample of each id, in source order."""
+    """Returns a mask of the samples to keep: the first sample of each id, in source order."""
     ids = [
         np.frombuffer(block["id"].buffers()[1], "V16", block.num_rows, block["id"].offset * 16).copy()
         for file in manifest.files
@@ -44,13 +44,13 @@ def _exact(home: Home, manifest: Manifest) -> npt.NDArray[np.bool_]:
 
 
 def _near(home: Home, manifest: Manifest) -> npt.NDArray[np.bool_]:
-    """Returns a mask that is True for every sample without a near duplicate before it (Jaccard similarity of word
-    5-grams of at least THRESHOLD).
+    """Returns a mask of the samples to keep: those without a near duplicate before them. Near duplicates have a Jaccard
+    similarity of word 5-grams of at least THRESHOLD.
     """
     try:
         from rensa import RMinHash
     except ModuleNotFoundError as error:
-        raise MissingDependencyError("dedup", "Leaving out near repeats") from error
+        raise MissingDependencyError("dedup", "Removing near duplicates") from error
     from choline_data.streams.rendering import render
 
     keep = _exact(home, manifest)

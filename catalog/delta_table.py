@@ -58,7 +58,7 @@ class _Table:
                 raise self.refused("its columns have other names in its files")
 
     def refused(self, why: str) -> SourceFormatError:
-        """Returns the error for a table that this module cannot read."""
+        """Returns the error for a table that uses a feature which this module cannot read."""
         return SourceFormatError(f"{self.name} is a Delta Lake table that is not read: {why}.", remedy=_WITH_LIBRARY)
 
 
@@ -69,7 +69,7 @@ def with_current_files(source: Source) -> Source:
         return source
     kept, gone = list(source.files), list(source.left_out)
     for root in roots:
-        table = _replayed(Path(source.location) / root / LOG, root.rstrip("/") or source.location)
+        table = _replay(Path(source.location) / root / LOG, root.rstrip("/") or source.location)
         current = {root + unquote(path): values for path, values in table.files.items()}
         there = {file.name for file in kept}
         _check(table, current, there)
@@ -94,7 +94,7 @@ def _check(table: _Table, current: Mapping[str, Mapping[str, str | None]], there
     for name, values in current.items():
         if name not in there:
             raise SourceDamagedError(
-                f"The log of {table.name} names {one_line(name, 120)}, which is not there.",
+                f"The log of {table.name} names {one_line(name, 120)}, which does not exist.",
                 remedy="Fetch the whole table again.",
             )
         found = partitions(name)
@@ -102,7 +102,7 @@ def _check(table: _Table, current: Mapping[str, Mapping[str, str | None]], there
             raise table.refused(f"the values of its partition columns are not in the path of {one_line(name, 80)}")
 
 
-def _replayed(log: Path, name: str) -> _Table:
+def _replay(log: Path, name: str) -> _Table:
     """Reads the newest complete checkpoint of a log, and the commits after it."""
     table = _Table(name)
     names = sorted(entry.name for entry in log.iterdir())

@@ -12,12 +12,14 @@ from choline_data.places.kept_files import kept_name
 from choline_data.places.locations import is_url
 
 SMALL_BYTES = 1 << 20
-SMALL_FILES = 32  # a source with fewer small files is not worth a download before its plan
+SMALL_FILES = 32  # if a source has fewer small files, downloading them before the plan is not worthwhile
 MOST_BYTES = 4 << 30
 
 
 def fetch_small(source: Source) -> None:
-    """Downloads the small files of a hub dataset that has many. The plan reads the head of each, which is slow one by one."""
+    """Downloads the small files of a hub dataset that has many. The plan reads the first bytes of each, which is slow
+    one by one.
+    """
     small = [
         file for file in source.files if is_url(file.path) and 0 <= file.size <= SMALL_BYTES and kept_name(file.path)
     ]
@@ -26,8 +28,9 @@ def fetch_small(source: Source) -> None:
 
 
 @contextmanager
-def downloaded(plan: IngestPlan, source: Source) -> Iterator[None]:
-    """Downloads the files that the plan reads, and keeps them during the block. After a failure the files stay for the next try.
+def keep_downloaded(plan: IngestPlan, source: Source) -> Iterator[None]:
+    """Context manager: downloads the files that the plan reads, and keeps them during the block. After a failure the
+    files stay for the next try.
 
     With a limit nothing is downloaded beforehand, because the plan may need only a small part of the files.
     """

@@ -1,4 +1,4 @@
-"""Recognises error pages in place of data: a server answered a download with a message, and the message was saved as a
+"""Recognises error pages that were saved as data: a server answered a download with a message, and the message became a
 file.
 """
 
@@ -15,7 +15,7 @@ from choline_data.places.locations import is_url
 MOST_OPENED, MOST_FETCHED = 64, 4
 MAX_PAGE_BYTES = 1 << 20
 HEAD_BYTES = 4 << 10
-# Files with these names are pages or markup on purpose, or may hold any text.
+# Files with these names are meant to be pages or markup, or may hold any text.
 _PAGES = frozenset(
     {"html", "htm", "xhtml", "xml", "svg", "md", "rst", "txt", "text", "php", "js", "jsx", "tsx", "vue", ""}
 )
@@ -50,7 +50,7 @@ def refuse_error_pages(files: Iterable[SourceFile]) -> None:
 
 
 def page_of(file: SourceFile) -> str:
-    """Says in words which kind of page the file is. "" if the file is not a page."""
+    """Returns in words which kind of page the file is; "" if it is not a page."""
     try:
         head = io.head(file.path, HEAD_BYTES)
     except CholineDataError:

@@ -56,7 +56,7 @@ def export(home: Home, entry: Entry, to: str, out: str) -> dict[str, Any]:
     if to not in FORMATS:
         raise InvalidOptionError(f"--to {to!r}: no such format.", remedy=f"There are: {', '.join(FORMATS)}.")
     if os.path.exists(out) and (not os.path.isdir(out) or os.listdir(out)):
-        raise InvalidOptionError(f"{out} is there already.", remedy="Choose another --out.")
+        raise InvalidOptionError(f"{out} exists already.", remedy="Choose another --out.")
     os.makedirs(out, exist_ok=True)
     revision = open_revision(home, entry.revision)
     write = {"parquet": _parquet, "jsonl": _jsonl, "webdataset": _webdataset, "croissant": _croissant}[to]

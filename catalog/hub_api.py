@@ -74,7 +74,7 @@ def _file(entry: Any) -> HubFile:
     return HubFile(entry.path, int(entry.size), checksum)
 
 
-def gated(name: str) -> PermissionDeniedError:
+def gated_error(name: str) -> PermissionDeniedError:
     """Returns the error for a gated dataset: the user must accept the terms of its owner."""
     return PermissionDeniedError(
         f"{name} is gated: you must accept the terms of its owner.",
@@ -83,23 +83,23 @@ def gated(name: str) -> PermissionDeniedError:
 
 
 def hub_error(name: str, revision: str, error: Exception) -> CholineDataError:
-    """Converts an error of the hub's client library. Raises the error itself if it is not about the hub."""
+    """Converts an error of the hub's client library. Raises the error again if it is not about the hub."""
     from huggingface_hub import errors as hub
 
     status = getattr(getattr(error, "response", None), "status_code", 0)
     if isinstance(error, hub.GatedRepoError):
-        return gated(name)
+        return gated_error(name)
     if isinstance(error, hub.DisabledRepoError):
-        return disabled(name)
+        return disabled_error(name)
     if isinstance(error, hub.RevisionNotFoundError):
         return SourceNotFoundError(f"{name} has no revision {revision!r}.", remedy="Leave --revision out.")
     if isinstance(error, hub.RepositoryNotFoundError):
         return SourceNotFoundError(
             f"{name} is neither a local path nor a dataset of the hub that you can read.",
-            remedy="Check the spelling; for a private one run `hf auth login`.",
+            remedy="Check the spelling; for a private dataset, run `hf auth login`.",
         )
     if isinstance(error, hub.HFValidationError):
-        return SourceNotFoundError(f"{name!r} is no id of the hub.", remedy="An id is OWNER/NAME.")
+        return SourceNotFoundError(f"{name!r} is not an id of the hub.", remedy="An id is OWNER/NAME.")
     if isinstance(error, hub.HfHubHTTPError):
         if status in (401, 403):
             return PermissionDeniedError(f"{name}: access is denied.", remedy="Run `hf auth login`.")
@@ -109,12 +109,14 @@ def hub_error(name: str, revision: str, error: Exception) -> CholineDataError:
     of_network = type(error).__module__.startswith(("httpx", "httpcore", "requests", "urllib3"))
     if isinstance(error, hub.OfflineModeIsEnabled | OSError) or of_network:
         return UnavailableError(
-            f"{name}: there is no such path here, and the hub can't be reached.",
+            f"{name} is not a local path, and the hub can't be reached.",
             remedy="Check the path, or the network and HF_ENDPOINT, and try again.",
         )
     raise error
 
 
-def disabled(name: str) -> PermissionDeniedError:
-    """Returns the error for a dataset that the hub has closed."""
-    return PermissionDeniedError(f"{name} has been disabled on the hub.", remedy="Its page says why; use another copy.")
+def disabled_error(name: str) -> PermissionDeniedError:
+    """Returns the error for a dataset that was disabled on the hub."""
+    return PermissionDeniedError(
+        f"{name} has been disabled on the hub.", remedy="Its page says why. Use another copy of the data."
+    )

@@ -10,7 +10,7 @@ from choline_data.adapters.base import Source, SourceFile
 from choline_data.adapters.hub import default_config
 from choline_data.adapters.reading.hub_patterns import matching
 from choline_data.adapters.reading.left_out import why_left_out
-from choline_data.catalog.hub_api import CONVERTED, HubDataset, HubFile, disabled
+from choline_data.catalog.hub_api import CONVERTED, HubDataset, HubFile, disabled_error
 from choline_data.catalog.source_names import in_order
 from choline_data.catalog.stated_licence import NOASSERTION
 from choline_data.errors import SourceFormatError, SourceNotFoundError
@@ -22,8 +22,8 @@ from choline_data.places.web_requests import log
 def resolve_hub(name: str, *, revision: str = "", path: str = "", options: Mapping[str, str] | None = None) -> Source:
     """Returns the dataset `OWNER/NAME` at a commit; with `path` only the files that this pattern or folder names.
 
-    Errors say if it is gated, disabled, missing, emptied, or only a script. A dataset that was renamed is read under its new
-    name, and a line on standard error says so.
+    Errors say if the dataset is gated, disabled, missing, emptied, or only a script. A dataset that was renamed is read
+    under its new name, and a line on standard error says so.
     """
     dataset = HubDataset(name)
     info = dataset.info(revision)
@@ -31,7 +31,7 @@ def resolve_hub(name: str, *, revision: str = "", path: str = "", options: Mappi
         log.warning("%s has been renamed on the hub; its name is %s now.", name, info.id)
         dataset = HubDataset(str(info.id))
     if info.disabled:
-        raise disabled(dataset.name)
+        raise disabled_error(dataset.name)
     card = dict(info.card_data.to_dict()) if info.card_data else {}
     options = dict(options or {})
     commit, files = str(info.sha), dataset.files(str(info.sha))
@@ -48,7 +48,7 @@ def resolve_hub(name: str, *, revision: str = "", path: str = "", options: Mappi
     if not [f for f in listed if f.name.lower() != "readme.md"]:
         raise SourceNotFoundError(
             f"{dataset.name} has no data files any more." if not path else f"{dataset.name} has no files at {path}.",
-            remedy="Its page says where the data went; or name an older --revision.",
+            remedy="Look on its page where the data are now, or give an older --revision.",
         )
     return Source(
         f"hf://datasets/{dataset.name}" + (f"/{path}" if path else ""),

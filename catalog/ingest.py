@@ -20,7 +20,7 @@ from choline_data.adapters.base import Reject, Shard, SourceChunk, foreign
 from choline_data.adapters.mapping import forms
 from choline_data.adapters.mapping.samples_of import samples_of
 from choline_data.catalog.account import FileAccount, RowCount, RowsRead, check_rows, encode, with_rows
-from choline_data.catalog.planning import IngestPart, IngestPlan, Unit, guarded
+from choline_data.catalog.planning import IngestPart, IngestPlan, Unit, guarded_chunks
 from choline_data.catalog.split_plan import MAX_SPLITS, Part, too_many_splits
 from choline_data.errors import DataError, SourceFormatError, TooManyRejectsError, one_line
 from choline_data.places.home import Home
@@ -51,7 +51,9 @@ class UnitResult:
 
 
 class RunningUnit:
-    """A unit that is being read, mapped and written. When all is read, its last file may still be syncing to disk."""
+    """A unit that is being read, mapped and written. When all rows are read, its last file may still be syncing to
+    disk.
+    """
 
     def __init__(self, plan: IngestPlan, home: Home, unit: Unit) -> None:
         self._plan = plan
@@ -97,12 +99,12 @@ class RunningUnit:
     def _shard(self, number: int, shard: Shard) -> Iterator[tuple[int, int]]:
         """Writes the shard's rows. Yields the number of rows and source bytes of each chunk."""
         part = self._plan.parts[number]
-        for chunk in guarded(part.adapter, shard):
+        for chunk in guarded_chunks(part.adapter, shard):
             self._read.add(chunk)
             yield from self._chunk(part, shard, chunk)
 
     def _chunk(self, part: IngestPart, shard: Shard, chunk: SourceChunk) -> Iterator[tuple[int, int]]:
-        # All rows of this chunk are rejects, so there is nothing to map, and there may be no columns.
+        # all rows of this chunk are rejects, so there is nothing to map, and the chunk may have no columns
         if not chunk.batch.num_rows:
             self._reject(chunk.rejects)
             return
@@ -112,12 +114,12 @@ class RunningUnit:
             samples = samples_of(self._plan.columns, part.mapping.kind, shard, normalised) if rows else None
         self._reject((*chunk.rejects, *normalised.rejects))
         if samples is not None:
-            for its_part, its_rows in self._divided(part, chunk.batch, normalised.keep, samples):
+            for its_part, its_rows in self._divide(part, chunk.batch, normalised.keep, samples):
                 self._write(its_part, its_rows)
         self.rows += rows
         yield rows, chunk.batch.nbytes
 
-    def _divided(
+    def _divide(
         self, part: IngestPart, chunk: pa.RecordBatch, keep: pa.Array | None, samples: pa.RecordBatch
     ) -> Iterable[tuple[Part, pa.RecordBatch]]:
         """Returns the samples by config and split.
@@ -129,7 +131,7 @@ class RunningUnit:
             return ((above, samples),)
         if self._plan.limit:
             samples = samples.slice(0, self._plan.limit - self.rows)
-        return part.by_row.divided(samples, chunk, keep, above)
+        return part.by_row.divide(samples, chunk, keep, above)
 
     def _write(self, part: Part, samples: pa.RecordBatch) -> None:
         writer = self._writers.get(part)
@@ -177,7 +179,7 @@ class RunningUnit:
         )
 
     def abandon(self) -> None:
-        """Deletes the files that are not in the home yet."""
+        """Deletes those of its files that are not in the home yet."""
         for writer in (*self._writers.values(), *([self._ended[1]] if self._ended else [])):
             writer.abandon()
 
@@ -237,7 +239,7 @@ def check_rejects(plan: IngestPlan, rows: int, rejected: int, rejects: Sequence[
         raise TooManyRejectsError(
             f"{plan.name}: {rejected} of {rows + rejected} rows were rejected, more than {plan.max_rejects:.1%}; the first: "
             f"{first.file}, row {first.row}: {first.reason}.",
-            remedy="Mend the source, or raise --max-rejects. Nothing was published.",
+            remedy="Correct the source, or raise --max-rejects. Nothing was published.",
         )
 
 
@@ -322,7 +324,7 @@ def _publish(
     _refuse_nothing(plan, rows + rejected)
     counts = [count for result in ordered for count in result.counts]
     read = check_rows(counts)
-    # With a limit, a part of the rows that were read is cut off, so the numbers of a file would be wrong.
+    # with a limit, some of the rows that were read are cut off, so the row counts of files would be wrong
     account = plan.account if plan.limit else with_rows(plan.account, counts)
     duplicates = 0
     manifest = Manifest(tuple(files), plan.columns, plan.block_rows, dict(plan.constants))
@@ -352,11 +354,11 @@ def _publish(
     entry = entry_of(
         plan, manifest.revision, manifest.rows, manifest.bytes, rejected, tags=tags, card=card, added=added
     )
-    entry = published(home, entry, names_of(manifest), replaces)
+    entry = publish_entry(home, entry, names_of(manifest), replaces)
     return Ingested(entry, manifest.rows, rejected, duplicates, tuple(rejects[:20]), read, account)
 
 
-def published(home: Home, entry: Entry, names: Sequence[str], replaces: str | None) -> Entry:
+def publish_entry(home: Home, entry: Entry, names: Sequence[str], replaces: str | None) -> Entry:
     """Publishes `entry` in the catalog. Checks that the objects `names`, which its revision needs, are in the home."""
     entry_of_catalog = Catalog(home).publish(entry, replaces=replaces, check=partial(check_written, home, names))
     check_published(home, names)

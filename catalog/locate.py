@@ -60,7 +60,7 @@ class _Listing:
 def resolve(location: str, *, revision: str = "", options: Mapping[str, str] | None = None) -> Source:
     """Returns the source at `location`. `options` choose and name its splits and configs.
 
-    SourceNotFoundError with a remedy if there is nothing to read.
+    Raises SourceNotFoundError, with a remedy, if there is nothing to read.
     """
     location = location.strip()
     check_location(location)
@@ -79,7 +79,7 @@ def resolve(location: str, *, revision: str = "", options: Mapping[str, str] | N
     return replace(source, license=license_of(source))
 
 
-def expanded(pattern: str) -> list[str]:
+def expand_braces(pattern: str) -> list[str]:
     """Returns the names of a brace set, in the order written: `a-{000..127}.tar`, `{train,test}.csv`."""
     match = _BRACES.search(pattern)
     if match is None:
@@ -96,7 +96,7 @@ def expanded(pattern: str) -> list[str]:
         words = body.split(",")
     else:
         return [pattern]
-    names = [pattern[: match.start()] + word + rest for word in words for rest in expanded(pattern[match.end() :])]
+    names = [pattern[: match.start()] + word + rest for word in words for rest in expand_braces(pattern[match.end() :])]
     if len(names) > MAX_BRACES:
         raise SourceTooLargeError(
             f"{one_line(pattern, 80)!r} has over {MAX_BRACES:,} names.", remedy="Name fewer files."
@@ -139,12 +139,12 @@ def _local(path: str) -> Source:
         )
     paths: list[str] = []
     left_out: list[tuple[str, str]] = []
-    for name in expanded(path):
-        matches = _globbed(name, left_out) if re.search(r"[*?\[]", name) else [name] if os.path.isfile(name) else []
+    for name in expand_braces(path):
+        matches = _glob(name, left_out) if re.search(r"[*?\[]", name) else [name] if os.path.isfile(name) else []
         if not matches and "{" in path:
             raise SourceNotFoundError(
-                f"{name}: there is no such file, though the set {path} names it.",
-                remedy="Name only files that are there.",
+                f"{name} does not exist, although the set {path} names it.",
+                remedy="Name only files that exist.",
             )
         paths += matches
     if not paths:
@@ -152,8 +152,8 @@ def _local(path: str) -> Source:
     return replace(_local_files(path, paths, folder=True), left_out=tuple(left_out))
 
 
-def _globbed(pattern: str, left_out: list[tuple[str, str]]) -> list[str]:
-    """Returns the files that match, in order. Files that are never data are added to `left_out` instead."""
+def _glob(pattern: str, left_out: list[tuple[str, str]]) -> list[str]:
+    """Returns the files that match the pattern, in order. Files that are never data are added to `left_out` instead."""
     import glob
 
     fixed = os.path.dirname(re.split(r"[*?\[]", pattern, maxsplit=1)[0])
@@ -247,7 +247,7 @@ def _is_inside(entry: os.DirEntry[str], name: str, bound: str) -> bool:
     if os.path.commonpath([real, bound]) != bound:
         raise ForbiddenLocationError(
             f"{name} is a link that leads out of the folder, to {real}.",
-            remedy="Copy what it names into the folder, or remove the link.",
+            remedy="Copy the target of the link into the folder, or remove the link.",
         )
     if os.path.isdir(real):
         return False
@@ -310,7 +310,7 @@ def _is_http(location: str) -> bool:
 def _web_files(path: str) -> dict[str, dict[str, Any]]:
     """Requests the size and validators of each URL of a brace set. They are pinned for the whole `add`."""
     files: dict[str, dict[str, Any]] = {}
-    for name in expanded(path):
+    for name in expand_braces(path):
         place = urldefrag(name).url
         pin = persistently(place, partial(request_pin, place))
         files[place] = {"size": pin.size, "etag": pin.etag, "place": pin.on(place)}
@@ -323,7 +323,7 @@ def _remote_files(location: str) -> dict[str, dict[str, Any]]:
     fs, path = filesystem(location)
     files: dict[str, dict[str, Any]] = {}
     if re.search(r"[*?\[{]", path):
-        for name in expanded(path):
+        for name in expand_braces(path):
             files |= fs.glob(name, detail=True)
         files = {name: info for name, info in files.items() if info.get("type") == "file"}
     else:

@@ -1,7 +1,7 @@
-"""What `add` asks instead of guessing: situations in which a source can be read in more than one way.
+"""The situations in which `add` asks the user instead of guessing, because a source can be read in more than one way.
 
-Each check raises ChoiceNeededError, with the files that are in question and the options that answer. A file that a pattern of
-`--include` names is never in question, because the user has chosen it.
+Each check raises ChoiceNeededError, with the files that are in question and the options that answer. A file that a
+pattern of `--include` names is never in question, because the user has chosen it.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from choline_data.catalog.account import FileAccount
 from choline_data.catalog.unread_bulk import formats_of, unread_bulk
 from choline_data.errors import ChoiceNeededError, one_line
 
-_SEQUENCES = frozenset({"Fasta", "Fastq"})  # a file of one may hold the reads of a file of the other
-ALIKE = 0.5  # if two files have at least this share of their columns in common, they have one schema
+_SEQUENCES = frozenset({"Fasta", "Fastq"})  # a FASTA and a FASTQ file of a source may hold the same reads
+ALIKE = 0.5  # if two files have at least this share of their columns in common, they have the same schema
 REPEATED = 0.9  # a file repeats another one if this share of its sampled rows occurs in the other one
 MIN_ROWS = 3
-MIN_SAME_CHARS = 200  # fewer rows repeat others if they are that long
+MIN_SAME_CHARS = 200  # if rows are at least this long, fewer of them are enough to show a repetition
 MOST_PATTERNS = 4
 MOST_ILLUSTRATIONS = 4
 MOST_FORMATS = 16
@@ -73,8 +73,8 @@ class SampledRows:
 
 
 @dataclass(frozen=True)
-class Planned:
-    """What is known about a source when its plan is ready."""
+class PlannedSource:
+    """What is known about a source when its plan is complete."""
 
     source: Source
     claims: Sequence[FormatClaim]
@@ -82,7 +82,7 @@ class Planned:
     sampled: Sequence[SampledRows]
 
     def in_question(self, name: str) -> bool:
-        """Whether the user has not chosen this file by a pattern."""
+        """Returns whether the file is open to questions: the user has not chosen it by a pattern."""
         return not chosen_of(self.source).names(name)
 
     def files(self, role: str) -> list[str]:
@@ -90,7 +90,7 @@ class Planned:
         return [f.name for f in self.account if f.role == role and self.in_question(f.name)]
 
 
-def check_questions(planned: Planned) -> None:
+def check_questions(planned: PlannedSource) -> None:
     """Raises ChoiceNeededError for the first question that the source leaves open."""
     for check in _CHECKS:
         check(planned)
@@ -122,7 +122,7 @@ def _patterns(first: str, second: str) -> tuple[str, str]:
     return f"'{'/'.join(parts(first))}'", f"'{'/'.join(parts(second))}'"
 
 
-def _unrelated_media(planned: Planned) -> None:
+def _unrelated_media(planned: PlannedSource) -> None:
     """Asks about media that no sample contains or names, and about media that became samples although a table names
     other media.
     """
@@ -143,8 +143,8 @@ def _unrelated_media(planned: Planned) -> None:
     )
 
 
-def _are_illustrations(loose: Sequence[str], planned: Planned) -> bool:
-    """Whether these media are a few of another kind than the media of the samples, in no folder of these: a logo, a figure."""
+def _are_illustrations(loose: Sequence[str], planned: PlannedSource) -> bool:
+    """Returns whether these media are illustrations, such as a logo: few, of another kind than the media of the samples, and in none of their folders."""
     used = [f.name for f in planned.account if f.role in (USED, JOINED) and media.column_for(f.name)]
     kinds = set(map(media.column_for, used))
     folders = {name.rpartition("/")[0] for name in used}
@@ -152,7 +152,7 @@ def _are_illustrations(loose: Sequence[str], planned: Planned) -> bool:
     return few and not any(media.column_for(n) in kinds or n.rpartition("/")[0] in folders for n in loose)
 
 
-def _unjoined_files(planned: Planned) -> None:
+def _unjoined_files(planned: PlannedSource) -> None:
     """Asks about tables and texts beside a folder of media, if they became samples of their own."""
     kinds = {claim.kind for claim in planned.claims if innermost(claim.adapter) in _FOLDERS} & _MEDIA_KINDS
     if not kinds:
@@ -178,7 +178,7 @@ def _unjoined_files(planned: Planned) -> None:
     )
 
 
-def _unread_bulk(planned: Planned) -> None:
+def _unread_bulk(planned: PlannedSource) -> None:
     """Asks about files of known formats that no adapter reads, if they are more than the files that are read, and the
     user has not chosen among these.
     """
@@ -234,7 +234,7 @@ _LAYOUTS: tuple[tuple[re.Pattern[str], str, str], ...] = (
 )
 
 
-def _stray_files(planned: Planned) -> None:
+def _stray_files(planned: PlannedSource) -> None:
     """Asks about files that have the names of a known layout, but are not read as this layout."""
     readers = defaultdict(set)
     for claim in planned.claims:
@@ -254,7 +254,7 @@ def _stray_files(planned: Planned) -> None:
 
 
 def innermost(adapter: Adapter) -> str:
-    """Returns the name of the adapter that reads the rows, inside of adapters for archives and class names."""
+    """Returns the name of the adapter that reads the rows. Adapters for archives and for class names contain it."""
     while isinstance(adapter, Archive | Named) and (inner := _inner(adapter)) is not None:
         adapter = inner
     return type(adapter).__name__
@@ -264,7 +264,7 @@ def _inner(adapter: Archive | Named) -> Adapter | None:
     return adapter.inner if isinstance(adapter, Archive) else adapter.adapter
 
 
-def _unlike_tables(planned: Planned) -> None:
+def _unlike_tables(planned: PlannedSource) -> None:
     """Asks about tables of one file with different columns in one config. In a database, also about tables whose names
     are not a numbered series.
     """
@@ -287,7 +287,7 @@ def _unlike_tables(planned: Planned) -> None:
                 )
 
 
-def _two_schemas(planned: Planned) -> None:
+def _two_schemas(planned: PlannedSource) -> None:
     """Asks about files with different columns in one config."""
     by_config: dict[str, dict[str, tuple[str, set[str]]]] = defaultdict(dict)
     splits = {s.shard.name: s.shard.split for s in planned.sampled}
@@ -333,7 +333,7 @@ _DIGITS = re.compile(r"\d+")
 _COMPRESSED = re.compile(r"\.(?:gz|bz2|xz|zst|zstd|lz4)$", re.IGNORECASE)
 
 
-def _same_stem(planned: Planned) -> None:
+def _same_stem(planned: PlannedSource) -> None:
     """Asks about files of the same name with different extensions, such as `a.json` and `a.txt`. They often have the
     same rows.
     """
@@ -363,7 +363,7 @@ def _extension(name: str) -> str:
     return f"'*.{last.partition('.')[2]}'" if "." in last else f"'{last}'"
 
 
-def _whole_beside_parts(planned: Planned) -> None:
+def _whole_beside_parts(planned: PlannedSource) -> None:
     """Asks about a file such as `all.tsv` beside `train.tsv`."""
     rows = {s.shard.name for s in planned.sampled if s.kind not in _MEDIA_KINDS}
     without_split = {f.name for f in planned.account if f.reason == WHY_NO_SPLIT}
@@ -381,7 +381,7 @@ def _stem(name: str) -> str:
     return parts(name)[-1].partition(".")[0]
 
 
-def _repeats(planned: Planned) -> None:
+def _repeats(planned: PlannedSource) -> None:
     """Asks about files whose first rows are also the first rows of another file of the same config. Files with numbered
     names are exempt.
     """
@@ -405,13 +405,13 @@ def _repeats(planned: Planned) -> None:
 
 
 def _keys(sampled: SampledRows) -> set[str]:
-    """Returns the sampled rows as texts. Equal rows give equal texts."""
+    """Returns the sampled rows as texts to compare. Equal rows give equal texts."""
     batch = sampled.chunk.batch
     columns = sorted(zip(batch.schema.names, (values_of(column) for column in batch.columns), strict=True))
     return {repr([(name, values[row]) for name, values in columns]) for row in range(batch.num_rows)}
 
 
-def _ask_repeats(planned: Planned, name: str, other: str, how: str) -> None:
+def _ask_repeats(planned: PlannedSource, name: str, other: str, how: str) -> None:
     this, that = _patterns(name, other)
     _ask(
         f"{planned.source.location}: {one_line(name, 80)} {how} {one_line(other, 80)}.",

@@ -24,10 +24,10 @@ from choline_data.adapters.registry import claims
 from choline_data.catalog.absent_media import absent_media
 from choline_data.catalog.account import FileAccount, account_of
 from choline_data.catalog.error_pages import refuse_error_pages
-from choline_data.catalog.open_questions import Planned, SampledRows, check_questions, innermost
-from choline_data.catalog.skipped_lines import warned_of_skipped_lines
+from choline_data.catalog.open_questions import PlannedSource, SampledRows, check_questions, innermost
+from choline_data.catalog.skipped_lines import warnings_of_skipped_lines
 from choline_data.catalog.split_plan import BY_SHARD, RowParts, row_parts, split_shards
-from choline_data.catalog.warned import Sampled, Warned, warned_of
+from choline_data.catalog.warned import SampledPart, SourceWarning, warnings_of
 from choline_data.columns.arrow_values import array_of, numbers
 from choline_data.errors import (
     CholineDataError,
@@ -65,7 +65,9 @@ class Unit:
 
 @dataclass(frozen=True)
 class Preview:
-    """A source row and the sample made from it, each as a batch of one row. The properties convert them to Python values."""
+    """A source row and the sample that was made from it, each as a batch of one row. The properties convert them to
+    Python values.
+    """
 
     source: pa.RecordBatch = field(repr=False)
     stored: pa.RecordBatch = field(repr=False)
@@ -100,7 +102,7 @@ class IngestPlan:
     max_rejects: float = 0.01
     account: tuple[FileAccount, ...] = field(default=(), compare=False, repr=False)
     previews: tuple[Preview, ...] = field(default=(), compare=False)
-    warned: tuple[Warned, ...] = field(default=(), compare=False, repr=False)
+    warned: tuple[SourceWarning, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def kind(self) -> str:
@@ -115,7 +117,7 @@ class IngestPlan:
 
     @property
     def bytes(self) -> int:
-        """Bytes of the source. Shards of unknown size count as 0."""
+        """The size of the source in bytes. Shards of unknown size count as 0."""
         return sum(max(shard.size, 0) for part in self.parts for shard in part.shards)
 
     @property
@@ -181,7 +183,7 @@ class Wishes:
     delimiter: str = ""
 
 
-def guarded(adapter: Adapter, shard: Shard) -> Iterator[SourceChunk]:
+def guarded_chunks(adapter: Adapter, shard: Shard) -> Iterator[SourceChunk]:
     """Yields the adapter's chunks. If a parser raises an error that is not ours, it becomes SourceDamagedError.
 
     Raises SourceFormatError if an adapter yields something else than valid chunks.
@@ -198,7 +200,7 @@ def _first_chunks(adapter: Adapter, shard: Shard, rows: int) -> list[SourceChunk
     chunks: list[SourceChunk] = []
     count = 0
     try:
-        for chunk in guarded(adapter, shard):
+        for chunk in guarded_chunks(adapter, shard):
             chunks.append(replace(chunk, batch=chunk.batch.slice(0, rows), rows=chunk.rows[:rows]))
             count += chunk.batch.num_rows + len(chunk.rejects)
             if count >= rows:
@@ -281,7 +283,7 @@ def _take_rest(
         most = max(parts, key=lambda key: len(parts[key].shards))
         parts[most] = replace(parts[most], shards=(*parts[most].shards, *rest))
     elif rest:
-        # No rows at all: make a part anyway, so that an empty file gives 0 rows and not the error "unknown format".
+        # Without any rows, make a part anyway, so that an empty file gives 0 rows and not the error "unknown format".
         mapping = Mapping(wishes.as_kind or claim.kind or "text", "document", (("text", "text"),))
         parts[mapping, BY_SHARD] = IngestPart(claim.adapter, mapping, tuple(rest), "no rows")
 
@@ -317,11 +319,11 @@ def plan_source(source: Source, name: str, wishes: Wishes) -> IngestPlan:
         sampled += [SampledRows(s, chunk, innermost(claim.adapter), claim.kind) for _, chunk, s in its_samples]
     if not parts:
         raise SourceFormatError(
-            f"{source.location}: there is nothing in it that could become a sample.",
+            f"{source.location} contains nothing that could become a sample.",
             remedy="; ".join(f"{f.name}: {f.reason}" for f in account if f.reason)[:400] or "Check the path.",
         )
     if wishes.ask:
-        check_questions(Planned(source, accepted, account, sampled))
+        check_questions(PlannedSource(source, accepted, account, sampled))
     may_ask = wishes.ask and not wishes.as_kind and not wishes.fields
     absent = absent_media(source, [(part.mapping, chunk, shard) for part, chunk, shard in samples], ask=may_ask)
     kinds = {part.mapping.kind for part in parts}
@@ -348,16 +350,18 @@ def plan_source(source: Source, name: str, wishes: Wishes) -> IngestPlan:
         max_rejects=wishes.max_rejects,
         account=account,
         previews=previews,
-        warned=(*warned, *absent, *warned_of_skipped_lines((part.adapter, shard) for part, _, shard in samples)),
+        warned=(*warned, *absent, *warnings_of_skipped_lines((part.adapter, shard) for part, _, shard in samples)),
     )
 
 
 def _looked_at(
     samples: list[tuple[IngestPart, SourceChunk, Shard]],
-) -> tuple[tuple[Preview, ...], float, tuple[Warned, ...]]:
-    """Returns up to three previews, the approximate bytes per sample, and the warnings for the user."""
+) -> tuple[tuple[Preview, ...], float, tuple[SourceWarning, ...]]:
+    """Returns up to three previews, the approximate bytes per sample, and the warnings for the user. `samples` are the
+    rows that were read for the plan.
+    """
     out: list[Preview] = []
-    by_part: dict[Mapping, list[Sampled]] = {}
+    by_part: dict[Mapping, list[SampledPart]] = {}
     size = rows = 0
     firsts = {id(part.mapping): n for n, (part, _, _) in reversed(list(enumerate(samples)))}
     ordered = sorted(range(len(samples)), key=lambda n: (n not in firsts.values(), n))
@@ -369,11 +373,11 @@ def _looked_at(
             continue
         batch: pa.RecordBatch = normalised.batch
         rows_of = chunk.rows if normalised.keep is None else chunk.rows[numbers(normalised.keep)]
-        by_part.setdefault(part.mapping, []).append(Sampled(shard.origin, batch, rows_of))
+        by_part.setdefault(part.mapping, []).append(SampledPart(shard.origin, batch, rows_of))
         # For some types, nbytes of a slice counts the buffers of the whole parent; a copy of the few rows avoids this.
         size += batch.take(array_of(np.arange(batch.num_rows))).nbytes
         rows += batch.num_rows
         if batch.num_rows and len(out) < 3:
             out.append(Preview(chunk.batch.slice(0, 1), batch.slice(0, 1), part.mapping.kind))
-    warned = tuple(itertools.chain.from_iterable(warned_of(sampled) for sampled in by_part.values()))
+    warned = tuple(itertools.chain.from_iterable(warnings_of(sampled) for sampled in by_part.values()))
     return tuple(out), size / max(rows, 1), warned

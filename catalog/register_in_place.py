@@ -20,7 +20,14 @@ from choline_data.adapters.parquet import Parquet, footer_of
 from choline_data.adapters.parquet_in_place import _mapped_columns, _state
 from choline_data.catalog.account import RowCount, check_rows, encode, with_rows
 from choline_data.catalog.add import Prepared
-from choline_data.catalog.ingest import MAX_REJECTS_KEPT, Ingested, check_rejects, entry_of, published, rejects_as_lines
+from choline_data.catalog.ingest import (
+    MAX_REJECTS_KEPT,
+    Ingested,
+    check_rejects,
+    entry_of,
+    publish_entry,
+    rejects_as_lines,
+)
 from choline_data.catalog.planning import IngestPart, IngestPlan
 from choline_data.errors import InvalidOptionError
 from choline_data.places.home import Home
@@ -33,12 +40,12 @@ from choline_data.store.object_names import manifest_name
 
 BLOCK_BYTES = 4 << 20  # bytes of a block: a window of 64 blocks has at most 256 MiB
 SMALL_BLOCK_BYTES = 512 << 10
-_READS = 16  # number of footers that are read at once
+_READS = 16  # number of footers that are read at the same time
 
 
 @dataclass(frozen=True)
 class _File:
-    """A file of the source before it is registered."""
+    """A file of the source that is not registered yet."""
 
     shard: Shard
     part: int
@@ -53,12 +60,13 @@ def register(home: Home, prepared: Prepared, *, replace_existing: bool = False) 
     """Makes a revision of the plan's Parquet files without copying them, and publishes it in the catalog."""
     plan = prepared.plan
     if plan.limit:
-        raise InvalidOptionError("--limit does not go with --in-place.", remedy="Leave one of them out.")
+        raise InvalidOptionError("--limit can't be combined with --in-place.", remedy="Leave one of them out.")
     column = next((part.by_row.split or part.by_row.config for part in plan.parts if part.by_row), "")
     if column:
         raise InvalidOptionError(
-            f"The column {column!r} decides the splits or configs of rows, which lie mixed in files that stay in their place.",
-            remedy="Leave out --in-place, or say --split-by none to keep all rows together.",
+            f"The column {column!r} decides the splits or configs of rows, but the files stay as they are, "
+            "and have rows of several splits or configs.",
+            remedy="Leave out --in-place, or give --split-by none to keep all rows in one split.",
         )
     files = _files(plan)
     with ThreadPoolExecutor(_READS) as pool:
@@ -67,7 +75,7 @@ def register(home: Home, prepared: Prepared, *, replace_existing: bool = False) 
     listed: list[FileInPlace] = []
     counts: list[RowCount] = []
     for file in looks:
-        groups, bad = _counted(plan.parts[file.part], file)
+        groups, bad = _count_samples(plan.parts[file.part], file)
         counts.append(RowCount(file.shard.name, file.meta.num_rows, sum(groups), len(bad)))
         rejects += bad[: MAX_REJECTS_KEPT - len(rejects)]
         listed.append(
@@ -92,7 +100,7 @@ def register(home: Home, prepared: Prepared, *, replace_existing: bool = False) 
     revision = manifest.revision
     with writing(home, f"add {plan.name}") as leased:
         store_manifest(leased, manifest, rejects_as_lines(rejects), dataset=plan.name, account=encode(account))
-        entry = published(
+        entry = publish_entry(
             leased,
             entry_of(
                 plan,
@@ -147,7 +155,7 @@ def _files(plan: IngestPlan) -> list[tuple[int, Shard]]:
         for shard in part.shards:
             if not isinstance(part.adapter, Parquet) or shard.member:
                 raise InvalidOptionError(
-                    f"{shard.origin}: only Parquet files can be streamed from where they lie.",
+                    f"{shard.origin}: only Parquet files can be registered in place.",
                     remedy="Leave out --in-place: a copy is stored.",
                 )
             files.setdefault((number, shard.path), (number, shard))
@@ -187,7 +195,7 @@ def _block_rows(plan: IngestPlan, files: Sequence[_File]) -> int:
     return rows * max(1, min(SMALL_BLOCK_BYTES // size, -(-4096 // rows)))
 
 
-def _counted(part: IngestPart, file: _File) -> tuple[list[int], list[Reject]]:
+def _count_samples(part: IngestPart, file: _File) -> tuple[list[int], list[Reject]]:
     """Returns the number of samples in each row group, and the rejected rows."""
     meta = file.meta
     if _keeps_all(part.mapping, meta):

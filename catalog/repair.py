@@ -45,8 +45,8 @@ _BESIDE = {"rejects": "rejects", "files": "accounts of files"}
 
 
 @dataclass
-class Repaired:
-    """The result of a repair."""
+class RepairReport:
+    """The result of a repair: what was repaired, what is lost, and the faults that remain."""
 
     done: list[tuple[str, str]] = field(default_factory=list)  # pairs: a file, and how it was repaired
     lost: list[str] = field(default_factory=list)  # pairs: a file that could not be repaired, and what the user can do
@@ -54,13 +54,13 @@ class Repaired:
     left: list[Fault] = field(default_factory=list)  # the faults that remain
 
 
-def repair(home: Home, name: str = "", *, workers: int = 1, said: Callable[[str], None] | None = None) -> Repaired:
+def repair(home: Home, name: str = "", *, workers: int = 1, said: Callable[[str], None] | None = None) -> RepairReport:
     """Repairs the home, or only the objects of one dataset. Calls `said` with a message before each long step."""
-    out = Repaired()
+    out = RepairReport()
     report = Report()
     check_catalog(home, home.names(""), report)
     _repair_catalog(home, report, out)
-    report = check(home, name)  # The catalog is repaired at this point, so the faults can be assigned to datasets.
+    report = check(home, name)  # the catalog is repaired now, so the faults can be assigned to datasets
     for fault in [f for f in report.faults if f.kind == "index"]:
         _repair_index(home, fault, out)
     entries = Catalog(home).entries()
@@ -76,7 +76,7 @@ def repair(home: Home, name: str = "", *, workers: int = 1, said: Callable[[str]
     return out
 
 
-def _repair_catalog(home: Home, report: Report, out: Repaired) -> None:
+def _repair_catalog(home: Home, report: Report, out: RepairReport) -> None:
     catalog = Catalog(home)
     for fault in report.faults:
         if fault.kind == "hint":
@@ -103,12 +103,12 @@ def _repair_catalog(home: Home, report: Report, out: Repaired) -> None:
             f"Catalog snapshot {number} is lost: the change that made it is undone where no later one holds it."
         )
     if out.lost:
-        out.lost += _unnamed(home)
+        out.lost += _revisions_without_name(home)
 
 
 def _content(home: Home, number: int) -> Callable[[str], bytes | None]:
     def sound(name: str) -> bytes | None:
-        """Returns the object's bytes if they are a valid copy of the snapshot, otherwise None."""
+        """Returns the bytes of the object `name` if they are a valid copy of the snapshot, otherwise None."""
         try:
             raw = home.read(name)
             decode_snapshot(number, raw)
@@ -128,7 +128,7 @@ def _before(home: Home, number: int) -> tuple[int, dict[str, Entry]]:
     return 0, {}
 
 
-def _unnamed(home: Home) -> list[str]:
+def _revisions_without_name(home: Home) -> list[str]:
     """Reports revisions in the home that no dataset has or had. A lost snapshot may have named them."""
     entries = Catalog(home).entries().values()
     named = {digest for entry in entries for digest in (entry.revision, *entry.earlier)}
@@ -149,15 +149,15 @@ def _unnamed(home: Home) -> list[str]:
     return out
 
 
-def _repair_index(home: Home, fault: Fault, out: Repaired) -> None:
+def _repair_index(home: Home, fault: Fault, out: RepairReport) -> None:
     """Makes a block index again from its store file, which is not damaged."""
     digest = fault.file.rsplit("/", 1)[-1].split(".")[0]
     home.put(index_name(digest), index_of(home, digest))
     out.done.append((fault.file, "made again from its store file"))
 
 
-def _restore(home: Home, entry: Entry, faults: list[Fault], out: Repaired, workers: int) -> None:
-    """Ingests the dataset's source again, which restores its damaged files."""
+def _restore(home: Home, entry: Entry, faults: list[Fault], out: RepairReport, workers: int) -> None:
+    """Ingests the source of the dataset again, which restores its damaged files."""
     added = entry.added or {"source": entry.source, "options": {}}
     unsure = "" if entry.added else " An older version added it and kept no options, so the defaults were taken."
     again = f"`choline-data add SOURCE --name {entry.name} --replace` takes what the source holds now."
@@ -165,7 +165,7 @@ def _restore(home: Home, entry: Entry, faults: list[Fault], out: Repaired, worke
         _ingest_again(home, entry, added, workers)
     except AlreadyExistsError:
         error: CholineDataError = SourceDamagedError(
-            f"{entry.name}: its source {added['source']} does not make revision {entry.revision[:12]}… any more.{unsure}",
+            f"{entry.name}: its source {added['source']} does not give revision {entry.revision[:12]}… any more.{unsure}",
             remedy=f"Bring the source back as it was and run this again, or {again}",
         )
     except (ChoiceNeededError, CholineDataError, TypeError) as found:
@@ -193,7 +193,7 @@ def _ingest_again(home: Home, entry: Entry, added: dict[str, Any], workers: int)
         ingest(home, prepared, workers=workers, dedup=added.get("dedup", ""))
 
 
-def _drop_unowned(home: Home, report: Report, out: Repaired) -> None:
+def _drop_unowned(home: Home, report: Report, out: RepairReport) -> None:
     """Removes damaged objects of revisions that no dataset has now, because there is no source to make them from."""
     unowned = [f for f in report.faults if f.kind in _FROM_SOURCE and f.revision and not f.dataset]
     for digest in sorted({f.revision for f in unowned}):
@@ -217,7 +217,7 @@ def _drop_unowned(home: Home, report: Report, out: Repaired) -> None:
         out.done += [(f.file, "removed") for f in faults if f.kind != "source"]
 
 
-def _repair_derived(home: Home, fault: Fault, out: Repaired) -> None:
+def _repair_derived(home: Home, fault: Fault, out: RepairReport) -> None:
     if fault.kind == "tokens":
         out.done.append((fault.file, _repair_tokens(home, fault)))
         return
@@ -250,7 +250,7 @@ def _repair_tokens(home: Home, fault: Fault) -> str:
 
 
 def without(revision: Revision, gone: Collection[str]) -> AnyManifest:
-    """Returns the revision's manifest without the checksums of these objects."""
+    """Returns the manifest of the revision without the checksums of these objects, which do not exist any more."""
     digest = revision.revision
     about = dict(revision.about)
     if rejects_name(digest) in gone:

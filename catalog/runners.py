@@ -36,7 +36,8 @@ def run(
     units = plan.units()
     plan = replace(plan, previews=(), account=())  # The workers do not need these attributes of the plan.
     if not runner:
-        # If a column decides the splits, the first rows lie in several store files: the units have to run in order, here.
+        # If a column decides the splits, the first rows are in several store files. So with a limit, the units must run
+        # in order and in this process.
         in_order = plan.limit and any(part.by_row for part in plan.parts)
         if workers <= 1 or len(units) <= 1 or in_order:
             return list(run_here(plan, home, units, progress))
@@ -52,7 +53,7 @@ def job_name(plan: IngestPlan, units: Sequence[Unit]) -> str:
 
 
 def encode_result(name: str, result: UnitResult) -> bytes:
-    """Returns a unit's result as sealed JSON, for the object `name`."""
+    """Returns a unit's result as JSON with a seal, for the object `name`."""
     return sealing.seal_json(name, asdict(result))
 
 

@@ -39,7 +39,9 @@ def search(cards: Iterable[Card], query: Sequence[str]) -> list[Card]:
 
 
 def _points(card: Card, word: str) -> int:
-    """Returns how well one word matches the card; 0 means no match. A name counts more than tags, and tags more than prose."""
+    """Returns how well a word matches the card; 0 means no match. A match in the name counts more than one in the tags,
+    and this more than one in prose.
+    """
     if word == card.name:
         return 100
     best = 0
@@ -60,7 +62,9 @@ def _points(card: Card, word: str) -> int:
 
 
 def _license(value: str) -> Callable[[Card], bool]:
-    """Matches a licence class (`permissive`), an SPDX id in any case, or an SPDX id without its version (`cc-by`)."""
+    """Returns a test of cards for a licence class (`permissive`), an SPDX id in any case, or an SPDX id without its
+    version (`cc-by`).
+    """
     if value in CLASSES:
         return lambda card: card.license_class == value
     wanted = {value, spdx_of(value).lower()} if value not in ("", "other") else {"noassertion"}
@@ -86,7 +90,7 @@ def _exactly(key: str, choices: tuple[str, ...]) -> Callable[[str], Callable[[Ca
 
 
 def _language(value: str) -> Callable[[Card], bool]:
-    """Matches a language tag or its first subtag: `de` finds `de`, `de-AT` and `de_Latn`."""
+    """Returns a test of cards for a language tag or its first subtag: `de` finds `de`, `de-AT` and `de_Latn`."""
     return lambda card: any(value in (tag.lower(), re.split("[-_]", tag.lower())[0]) for tag in card.languages)
 
 

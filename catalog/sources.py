@@ -17,7 +17,7 @@ from choline_data.errors import InvalidOptionError, SourceNotFoundError, one_lin
 from choline_data.places.locations import is_url
 
 MAX_NAME = 60
-# These files say what the other files are. `--include` is about the data, so it never leaves them out.
+# These files describe the other files. `--include` selects data files, so it never leaves these out.
 _DESCRIPTORS = frozenset(
     {"datapackage.json", "datapackage.yml", "datapackage.yaml", "readme.md", "dataset_dict.json", "dataset_info.json"}
     | {"state.json", "index.json"}
@@ -46,7 +46,7 @@ def resolve_sources(
         names = [name for name, _ in source.left_out if name not in logs] + [file.name for file in source.files]
         refuse_table_formats(source.location, names)
     refuse_parts_of_tables(source)
-    return _chosen(replace(source, include=include, exclude=exclude, join=join))
+    return _choose_files(replace(source, include=include, exclude=exclude, join=join))
 
 
 def _together(sources: Sequence[Source]) -> Source:
@@ -55,7 +55,7 @@ def _together(sources: Sequence[Source]) -> Source:
     if whole is not None:
         raise InvalidOptionError(
             f"{whole.location} is a hub dataset, and is not added together with other sources.",
-            remedy="Add each by itself; a mix streams them together.",
+            remedy="Add each one separately; a mix can stream them together.",
         )
     files = [file for source in sources for file in source.files]
     named = _below_common_folder(files) if not any(is_url(f.path) for f in files) else _with_places(sources)
@@ -87,7 +87,7 @@ def _with_places(sources: Sequence[Source]) -> list[SourceFile]:
     ]
 
 
-def _chosen(source: Source) -> Source:
+def _choose_files(source: Source) -> Source:
     """Returns the source without the files that the user's patterns leave out.
 
     If `--include` names no file of the source, it is about the members of its archives.
@@ -116,7 +116,9 @@ def _chosen(source: Source) -> Source:
 
 
 def _stays(name: str, of_members: bool) -> bool:
-    """Whether a file stays though no pattern of `--include` names it: a descriptor, or an archive if members are chosen."""
+    """Returns whether a file stays although no pattern of `--include` names it: a descriptor, or an archive if members
+    are chosen.
+    """
     return parts(name)[-1].lower() in _DESCRIPTORS or (of_members and _may_hold_members(name))
 
 

@@ -26,7 +26,7 @@ Part = tuple[str, str]  # a pair: the config and the split
 
 @dataclass(frozen=True)
 class RowParts:
-    """The columns whose values decide the config and the split of a row. An empty name: the shard decides."""
+    """The columns whose values decide the config and the split of a row. If a name is empty, the shard decides."""
 
     config: str = ""
     split: str = ""
@@ -34,7 +34,7 @@ class RowParts:
     def __bool__(self) -> bool:
         return bool(self.config or self.split)
 
-    def divided(
+    def divide(
         self, rows: pa.RecordBatch, chunk: pa.RecordBatch, keep: Any, above: Part
     ) -> Iterator[tuple[Part, pa.RecordBatch]]:
         """Returns `rows` by config and split, in the order in which these occur.
@@ -67,7 +67,7 @@ class RowParts:
 
 
 def too_many_splits(name: str) -> InvalidOptionError:
-    """Returns the error for a column with so many values that it cannot hold splits."""
+    """Returns the error for a column that has too many different values to hold splits."""
     return InvalidOptionError(
         f"{name}: the column of --split-by or --config-by has over {MAX_SPLITS} values.", remedy="Name another column."
     )
@@ -77,7 +77,9 @@ BY_SHARD = RowParts()
 
 
 def column_as_text(batch: pa.RecordBatch, column: str) -> pa.Array:
-    """Returns the column as text. MissingFieldError if there is none, InvalidOptionError if its values are lists or objects."""
+    """Returns the column as text. Raises MissingFieldError if there is none, and InvalidOptionError if its values are
+    lists or objects.
+    """
     at = batch.schema.get_field_index(column)
     if at < 0:
         raise MissingFieldError(column, "--split-by", batch.schema.names)
@@ -85,7 +87,10 @@ def column_as_text(batch: pa.RecordBatch, column: str) -> pa.Array:
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
     if pa.types.is_nested(values.type) or pa.types.is_binary(values.type):
-        raise InvalidOptionError(f"The column {column!r} holds {values.type}, no names.", remedy="Name another column.")
+        raise InvalidOptionError(
+            f"The column {column!r} has values of type {values.type}, which can't be names.",
+            remedy="Name another column.",
+        )
     return values.cast(pa.string())
 
 

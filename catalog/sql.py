@@ -76,14 +76,16 @@ def query_home(home: Home, query: str) -> pa.Table:
         return table
     except duckdb.Error as error:
         raise InvalidOptionError(
-            f"The query failed: {one_line(_told(error), 300)}", remedy=_remedy(query, entries)
+            f"The query failed: {one_line(_message(error), 300)}", remedy=_remedy(query, entries)
         ) from error
     finally:
         connection.close()
 
 
 def _register(connection: Any, home: Home, entry: Entry, view: str, *, often: bool) -> None:
-    """Makes the dataset a view. A reader serves only one scan, so a dataset that is named twice is copied first."""
+    """Makes the dataset available as a view. A reader serves only one scan, so a dataset that the query names twice is
+    copied first.
+    """
     reader = _reader(home, entry)
     if not often:
         connection.register(view, reader)
@@ -95,13 +97,15 @@ def _register(connection: Any, home: Home, entry: Entry, view: str, *, often: bo
 
 
 def _remedy(query: str, names: Iterable[str]) -> str:
-    """Returns the remedy for a query that failed: to quote a name with a dash, if the query has one without quotes."""
+    """Returns the remedy for a query that failed. If the query has a name with a dash and without quotes, it is to
+    quote the name.
+    """
     for name in names:
         if not name.isidentifier() and re.search(rf"(?<![\w.\"-]){re.escape(name)}(?![\w\"-])", query):
             return f'Quote the name: SELECT * FROM "{name}".'
     return 'Every dataset is a view of its name, and "catalog" lists them: SELECT * FROM catalog.'
 
 
-def _told(error: Exception) -> str:
+def _message(error: Exception) -> str:
     """Returns DuckDB's message on one line, without the caret that points into the query."""
     return " ".join(str(error).split()).rstrip(" ^") + "."

@@ -13,7 +13,7 @@ from choline_data.adapters.reading.plausible import DOUBLE_ENCODED
 from choline_data.columns.arrow_values import byte_lengths, constant, fill_nulls, numbers
 from choline_data.store.sample_ids import sample_ids
 
-MIN_ROWS = 20  # With fewer rows, a share says little.
+MIN_ROWS = 20  # with fewer rows, a share is not meaningful
 EMPTY_SHARE = 0.2
 REPEATED_SHARE = 0.2
 GARBLED_SHARE = 0.02
@@ -25,7 +25,7 @@ _MARKUP = r"</?(?:div|p|span|br|table|tr|td|li|ul|a|script|h[1-6])(?:\s[^<>]*)?/
 
 
 @dataclass(frozen=True)
-class Warned:
+class SourceWarning:
     """A warning about a source. `reason` is a fixed word; `message` has the numbers."""
 
     reason: str
@@ -34,7 +34,7 @@ class Warned:
 
 
 @dataclass(frozen=True)
-class Sampled:
+class SampledPart:
     """Some rows of a part as samples, and the file that they come from."""
 
     where: str
@@ -42,7 +42,7 @@ class Sampled:
     rows: np.ndarray
 
 
-def warned_of(sampled: Sequence[Sampled]) -> tuple[Warned, ...]:
+def warnings_of(sampled: Sequence[SampledPart]) -> tuple[SourceWarning, ...]:
     """Returns the warnings for the sampled rows of one part. Empty if there is nothing to warn about."""
     total = sum(s.batch.num_rows for s in sampled)
     warnings_of_rows = [_giant(sampled)]
@@ -63,7 +63,7 @@ def _texts(batch: pa.RecordBatch) -> tuple[pa.Array, np.ndarray]:
 
 @dataclass(frozen=True)
 class _Sign:
-    """A problem to look for in texts. A row has it if one of its texts has it; with `all_turns`, if all texts have it."""
+    """A sign of a problem in texts. A row has it if one of its texts has it; with `all_turns`, if all texts have it."""
 
     reason: str
     what: str
@@ -99,7 +99,7 @@ _SIGNS = (
 )
 
 
-def _share(sampled: Sequence[Sampled], sign: _Sign) -> Warned | None:
+def _share(sampled: Sequence[SampledPart], sign: _Sign) -> SourceWarning | None:
     count = total = 0
     first = ""
     for s in sampled:
@@ -113,19 +113,19 @@ def _share(sampled: Sequence[Sampled], sign: _Sign) -> Warned | None:
             first = f"{s.where}, row {int(s.rows[having[0]])}"
     if total < MIN_ROWS or count < max(2, sign.least * total):
         return None
-    return Warned(sign.reason, f"{count} of {total} sampled rows {sign.what}; the first: {first}.", sign.remedy)
+    return SourceWarning(sign.reason, f"{count} of {total} sampled rows {sign.what}; the first: {first}.", sign.remedy)
 
 
-def _repeated(sampled: Sequence[Sampled], total: int) -> Warned | None:
+def _repeated(sampled: Sequence[SampledPart], total: int) -> SourceWarning | None:
     ids = pa.chunked_array([sample_ids(s.batch) for s in sampled])
     repeats = total - pc.count_distinct(ids).as_py()
     if repeats < REPEATED_SHARE * total:
         return None
     message = f"{repeats} of {total} sampled rows repeat another one."
-    return Warned("REPEATED_ROWS", message, "Leave repeats out with --dedup exact.")
+    return SourceWarning("REPEATED_ROWS", message, "Leave repeats out with --dedup exact.")
 
 
-def _giant(sampled: Sequence[Sampled]) -> Warned | None:
+def _giant(sampled: Sequence[SampledPart]) -> SourceWarning | None:
     sizes = [_bytes(s.batch) for s in sampled]
     every = np.concatenate(sizes) if sizes else np.empty(0)
     if not len(every):
@@ -136,7 +136,7 @@ def _giant(sampled: Sequence[Sampled]) -> Warned | None:
     at = next(n for n, size in enumerate(sizes) if len(size) and size.max() == biggest)
     place = f"{sampled[at].where}, row {int(sampled[at].rows[int(sizes[at].argmax())])}"
     message = f"A sampled row has {biggest:,} bytes, {biggest // max(median, 1):,} times the median: {place}."
-    return Warned("GIANT_ROW", message, "Cut it where it can be cut; a stream sends a row whole.")
+    return SourceWarning("GIANT_ROW", message, "Cut it where it can be cut; a stream sends a row whole.")
 
 
 def _bytes(batch: pa.RecordBatch) -> np.ndarray:

@@ -17,7 +17,7 @@ import pytest
 
 from choline_data.adapters.mapping import forms
 from choline_data.catalog.add import prepare
-from choline_data.catalog.planning import IngestPart, Wishes, guarded
+from choline_data.catalog.planning import IngestPart, Wishes, guarded_chunks
 from choline_data.errors import ChoiceNeededError
 from choline_data.places.home import Home
 
@@ -155,7 +155,7 @@ def test_a_folder_of_several_datasets_is_asked_about(shared_data: Path, tmp_path
 def _lost(part: IngestPart) -> set[str]:
     """The columns of the part's first rows that are neither in a field of the schema nor in `extra`."""
     shard = part.shards[0]
-    chunk = next((c for c in guarded(part.adapter, shard) if c.batch.num_rows), None)
+    chunk = next((c for c in guarded_chunks(part.adapter, shard) if c.batch.num_rows), None)
     if chunk is None:
         return set()
     made = forms.apply(part.mapping, chunk, shard).batch

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from choline_data.adapters.reading.split_words import split_named
 from choline_data.errors import SourceFormatError, one_line
 
-MANY = 8  # so many groups or arrays that are alike are not columns
+MANY = 8  # if at least this many groups or arrays are alike, they are not columns
 _DIGITS = re.compile(r"\d+")
 
 
@@ -38,7 +38,7 @@ class ArrayTable:
 
     @property
     def is_grouped(self) -> bool:
-        """Whether the rows come from several groups, whose names are a column."""
+        """Whether the rows come from several groups. The names of the groups are then a column."""
         return self.runs != ("",)
 
     def paths(self, run: str) -> dict[str, str]:
@@ -89,7 +89,7 @@ def _is_group(word: str, arrays: Sequence[ArrayInfo]) -> bool:
 
 
 def _solved(prefix: str, rows: Sequence[ArrayInfo], every: Sequence[ArrayInfo], where: str) -> list[ArrayTable]:
-    """Returns the tables of the arrays below a group."""
+    """Decides which of the arrays directly below a group are columns of one table. Returns the tables."""
     below = _below(prefix, rows)
     runs = _alike(below)
     if runs:
@@ -183,7 +183,9 @@ def _episodes(
 
 
 def _refuse_samples(arrays: Sequence[ArrayInfo], where: str) -> None:
-    """Refuses a file with an array for each sample: many arrays of several axes whose names differ only in numbers."""
+    """Refuses a file that seems to have one array for each sample: many arrays of several axes whose names differ only
+    in numbers.
+    """
     alike = {_DIGITS.sub("", a.path) for a in arrays}
     if len(arrays) >= MANY and len(alike) == 1 and all(len(a.shape) > 1 for a in arrays):
         raise SourceFormatError(

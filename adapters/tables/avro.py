@@ -41,7 +41,7 @@ ADAPTER = Avro
 
 
 def _records(shard: Shard) -> Iterator[tuple[Any, int]]:
-    """Yields each record, with its share of the size of its block."""
+    """Yields each record, with its approximate size: an equal part of the size of its block."""
     try:
         import fastavro
     except ModuleNotFoundError as error:

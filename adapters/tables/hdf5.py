@@ -23,9 +23,9 @@ from choline_data.adapters.tables.table_batches import batch_chunks, claim_table
 from choline_data.errors import MissingDependencyError, SourceDamagedError, SourceFormatError, one_line
 
 MAX_DATASETS = 200_000
-_TEXT_BYTES = 256  # the assumed size of a value of variable length
+_TEXT_BYTES = 256  # the assumed mean size of a value of variable length, in bytes
 _AS_TABLE = "Convert it to Parquet, CSV or JSON Lines with {}."
-# Attributes that say what else a file is, and what helps.
+# Attributes by which other kinds of files are recognised, the name of the kind, and what the user can do.
 _OTHERS = (
     ("_NCProperties", "NetCDF 4 data", _AS_TABLE.format("xarray.open_dataset(FILE).to_dataframe()")),
     ("encoding-type", "AnnData", _AS_TABLE.format("anndata.read_h5ad(FILE).to_df()")),
@@ -126,7 +126,9 @@ def _texts(piece: np.ndarray) -> np.ndarray:
 
 
 def _datasets(file: Any, name: str) -> list[ArrayInfo]:
-    """Returns the datasets of a file in the order of their paths. Raises SourceFormatError for what HDF5 alone does not explain."""
+    """Returns the datasets of a file in the order of their paths. Raises SourceFormatError for features whose meaning
+    HDF5 alone does not define.
+    """
     import h5py
 
     _refuse_others(file.attrs, name)
@@ -142,13 +144,15 @@ def _datasets(file: Any, name: str) -> list[ArrayInfo]:
         if not isinstance(item, h5py.Dataset):
             return
         if item.attrs.get("CLASS") == b"DIMENSION_SCALE":
-            raise SourceFormatError(f"{name} holds scales of dimensions, as NetCDF 4.", remedy=_OTHERS[0][2])
+            raise SourceFormatError(f"{name} has dimension scales, like a NetCDF 4 file.", remedy=_OTHERS[0][2])
         if item.external or item.is_virtual:
             raise SourceFormatError(
                 f"{name}: {path} is stored in other files.", remedy="Copy it into one file with h5repack or h5py."
             )
         if item.dtype.kind == "O" and h5py.check_ref_dtype(item.dtype) is not None:
-            raise SourceFormatError(f"{name}: {path} holds references.", remedy=_AS_TABLE.format("h5py"))
+            raise SourceFormatError(
+                f"{name}: {path} contains references to other objects.", remedy=_AS_TABLE.format("h5py")
+            )
         if len(infos) == MAX_DATASETS:
             raise SourceFormatError(f"{name} has more than {MAX_DATASETS:,} datasets.", remedy=_AS_TABLE.format("h5py"))
         infos.append(ArrayInfo(path, item.shape or (), str(item.dtype)))

@@ -108,7 +108,7 @@ def _cells(value: np.ndarray) -> np.ndarray:
 
 
 def _rows(arrays: Mapping[str, np.ndarray], where: str) -> int:
-    """Returns the length that all variables have as their first or their last axis. Single values are left to the caller."""
+    """Returns the length that all variables have as their first or their last axis. Ignores single values."""
     shapes = {name: array.shape for name, array in arrays.items()}
     choices = [_lengths(array) for array in arrays.values()]
     shared = set.intersection(*choices) if choices else set()
@@ -141,7 +141,9 @@ def _lengths(array: np.ndarray) -> set[int]:
 
 
 def _lone(array: np.ndarray) -> set[int]:
-    """Returns the number of rows of the only variable: a matrix has its rows first, pictures have them last. Empty if unclear."""
+    """Returns the possible numbers of rows of a variable that is alone in its file: the first axis of a matrix, the
+    last one of pictures. Empty if unclear.
+    """
     if array.ndim == 4 and array.shape[2] in (1, 3, 4):
         return {array.shape[-1]}
     return {array.shape[0]} if array.ndim == 2 else set()

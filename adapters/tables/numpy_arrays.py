@@ -110,9 +110,10 @@ def _column_of(name: str) -> str:
 
 
 def _tables(files: Sequence[SourceFile]) -> Iterator[list[SourceFile]]:
-    """Yields the NPY files that are one table. Files with different names in one folder are columns if they have one length.
+    """Yields groups of NPY files, each of which is one table. Files with different names in one folder are columns if
+    they have the same length.
 
-    Raises ChoiceNeededError if they could as well be parts of one array, and SourceFormatError if they are neither.
+    Raises ChoiceNeededError if they could also be parts of one array, and SourceFormatError if they are neither.
     """
     groups: dict[tuple[str, ...], list[SourceFile]] = {}
     for file in files:

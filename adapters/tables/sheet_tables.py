@@ -1,4 +1,4 @@
-"""Finds the table of a sheet: its header, its rows, and the rows below it that are no data."""
+"""Finds the table of a sheet: its header, its rows, and the rows below it that are not data."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ class Numbered:
 
 @dataclass(frozen=True)
 class SheetTable:
-    """The names of the columns, the rows, the columns that are stated as text, and why rows below the table are no data."""
+    """The table of a sheet: the names of its columns, its rows, the columns that the sheet states as text, and the
+    reason for each row below that is not data.
+    """
 
     names: tuple[str, ...]
     rows: list[list[Any]]

@@ -21,7 +21,7 @@ SLICE_ROWS = 1024
 
 @contextmanager
 def local_file(path: str, name: str) -> Iterator[str]:
-    """Provides a local path of the file's content. A file that is remote, compressed or in an archive is copied to a
+    """Context manager: gives a local path of a file. A file that is remote, compressed or in an archive is copied to a
     temporary folder.
     """
     with io.open_raw(path) as raw:

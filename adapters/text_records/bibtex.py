@@ -59,7 +59,7 @@ ADAPTER = BibTeX
 
 
 class _Entries:
-    """Walks over the text of a file. `_at` is the place of the next character."""
+    """Iterates over the entries in the text of a file. `_at` is the position of the next character."""
 
     def __init__(self, text: str, name: str) -> None:
         self._text, self._name, self._at = text, name, 0
@@ -127,7 +127,7 @@ class _Entries:
         return re.sub(r"\s*\n\s*", " ", text)
 
     def _closing(self, at: int, pattern: re.Pattern[str], closing: str, begin: int) -> int:
-        """Returns the place of the bracket or quote that closes the value. Brackets within it have to match."""
+        """Returns the position of the bracket or quote that closes the value. Brackets inside the value must match."""
         depth = 0
         for match in pattern.finditer(self._text, at):
             if match[0] == closing and depth == 0:

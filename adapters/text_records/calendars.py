@@ -40,7 +40,7 @@ class _Component:
     fault: str = ""
 
     def add(self, line: str, number: int) -> None:
-        """Takes a line of the component or of a component within it."""
+        """Adds a line of the component, or of a component inside it."""
         self.size += len(line)
         if line[:6].upper() == "BEGIN:":
             self.depth += 1

@@ -71,7 +71,9 @@ def _records(lines: Iterator[str], name: str) -> Iterator[TextRecord]:
 
 
 def _fault(title: str, again: str, sequence: str, quality: str) -> str:
-    """Says what is wrong with a read: its title at "+" differs, or a character that sequences or qualities cannot have."""
+    """Returns what is wrong with a read, or "": the title after "+" differs, or there is a character that sequences or
+    qualities cannot have.
+    """
     if again and again != title and again != title.partition(" ")[0]:
         return f"its title is {title[:40]!r} at '@' and {again[:40]!r} at '+'"
     if not _SEQUENCE.fullmatch(sequence):

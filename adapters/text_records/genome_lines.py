@@ -37,7 +37,9 @@ Values = dict[str, Any]
 
 @dataclass(frozen=True)
 class GenomeLines:
-    """Reads lines of tabs. A line with a wrong number of columns, or with a place that is no number, is rejected."""
+    """Reads lines with tabs between the columns. A line with a wrong number of columns, or with a position that is not
+    a number, is rejected.
+    """
 
     encoding: str = ""
 
@@ -60,7 +62,7 @@ ADAPTER = GenomeLines
 
 
 def _is_bed(name: str, head: str) -> bool:
-    """Whether the second and third column are places, which GFF has in its fourth and fifth."""
+    """Returns whether the second and the third column are positions. GFF has them in its fourth and fifth column."""
     return (
         io.extension(name) == "bed"
         or re.search(r"^(?!#|track|browser)[^\t\n]+\t\d+\t\d+\t", head, re.MULTILINE) is not None
@@ -112,13 +114,13 @@ def _variants(lines: Iterator[str], name: str) -> Iterator[TextRecord]:
 
 
 def _info(cell: str) -> list[tuple[str, str]]:
-    """Returns the INFO of a variant."""
+    """Returns the INFO column of a variant as (key, value) pairs."""
     pairs = (part.partition("=") for part in cell.split(";") if part not in ("", "."))
     return _joined((key, value if sign else "true") for key, sign, value in pairs)
 
 
 def _joined(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Returns the pairs with each key once."""
+    """Returns the pairs with each key only once. The values of a repeated key are joined."""
     found: dict[str, str] = {}
     for key, value in pairs:
         found[key] = f"{found[key]},{value}" if key in found else value

@@ -36,7 +36,7 @@ class TextRecord:
 
 @dataclass(frozen=True)
 class LineRecords:
-    """What adapters share whose records are lines of a text: one shard for each file. A subclass defines `records`.
+    """Base class of adapters whose records are lines of a text: one shard for each file. A subclass defines `records`.
 
     `types` are the types of the columns that are known before reading.
     """

@@ -29,7 +29,7 @@ _ITEM = re.compile(r">.*?<([^>]*)>")
 
 @dataclass(frozen=True)
 class Molecules:
-    """Reads the records between lines `$$$$` of SDF, or the sections `@<TRIPOS>` of Mol2. A MOL file has one row."""
+    """Reads the records that lines `$$$$` of SDF separate, or the sections `@<TRIPOS>` of Mol2. A MOL file has one row."""
 
     encoding: str = ""
 

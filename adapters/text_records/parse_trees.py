@@ -23,7 +23,7 @@ _EMPTY = "-NONE-"
 
 @dataclass(frozen=True)
 class ParseTrees(LineRecords):
-    """Reads trees. A tree may stand on several lines, and a line may hold several trees."""
+    """Reads trees. A tree may take several lines, and a line may have several trees."""
 
     types: ClassVar[Mapping[str, pa.DataType]] = {
         "text": pa.large_string(),
@@ -39,7 +39,7 @@ class ParseTrees(LineRecords):
             for part in _PART.findall(line):
                 depth += (part == "(") - (part == ")")
                 if depth < 0 or (not parts and part != "("):
-                    raise damaged(shard.name, f"line {number}: {part[:20]!r} stands outside of the trees")
+                    raise damaged(shard.name, f"line {number}: {part[:20]!r} is outside of the trees")
                 parts.append(part)
                 size += len(part)
                 if size > MAX_ROW_BYTES:

@@ -20,7 +20,7 @@ _ENTRY = re.compile(r"(\S+?)(?:\((\d+)\))?[ \t]+((?:[A-Z]{1,3}[0-2]?[ \t]*)+)(?:
 
 @dataclass(frozen=True)
 class Pronunciations(LineRecords):
-    """Reads pronunciations. A line that is none is rejected."""
+    """Reads pronunciations. A line that is not a pronunciation is rejected."""
 
     types: ClassVar[Mapping[str, pa.DataType]] = {
         "word": pa.string(),

@@ -38,7 +38,7 @@ ADAPTER = PythonLiterals
 
 
 def _rows(lines: Iterator[str]) -> Iterator[object]:
-    """Yields the dict of each line. A line that is none is yielded as a text, which is refused as a row."""
+    """Yields the dict of each line. Yields a line that is not a dict as text, which is refused as a row."""
     for line in lines:
         if not line.strip():
             continue

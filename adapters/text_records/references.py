@@ -43,7 +43,7 @@ def _references(lines: Iterator[str], name: str) -> Iterator[TextRecord]:
             )
         match = _TAG.match(line.lstrip("\ufeff"))
         if match is None:
-            if line.strip() and last:  # a long value goes on
+            if line.strip() and last:  # a long value continues on this line
                 tags[last][-1] = f"{tags[last][-1]} {line.strip()}"
             continue
         if match[1] == "TY" and tags:

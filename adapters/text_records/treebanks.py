@@ -79,7 +79,7 @@ def _ontonotes(lines: Iterator[str], name: str) -> Iterator[TextRecord]:
             is_open = line.startswith("#begin") or (is_open and not line.startswith("#end"))
         elif line.strip():
             if not is_open:
-                raise damaged(name, "a line stands outside of the documents")
+                raise damaged(name, "a line is outside of the documents")
             block.append(line)
             continue
         if block:

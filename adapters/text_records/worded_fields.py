@@ -1,7 +1,9 @@
-"""Reads fields that several characters part, such as `::`, `|||` or ` +++$+++ `: one line for each row.
+"""Reads lines whose fields are separated by several characters, such as `::`, `|||` or ` +++$+++ `: one line for each
+row.
 
-Quotes have no meaning. A first line of names above numbers is the header; without one, the columns are `column_0`, `column_1` …
-A column becomes numeric if all of its values are numbers; "007" is a text. A line with another number of fields is rejected.
+Quotes have no meaning. A first line of names above numbers is the header; without one, the columns are `column_0`,
+`column_1` … A column becomes numeric if all of its values are numbers; "007" is a text. A line with another number of
+fields is rejected.
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ class WordedFields:
         separator = self.separator or separator_of(for_a_look(io.head(shard.path), shard.name))
         if not separator:
             raise SourceFormatError(
-                f"{shard.name}: no separator parts most of its lines into the same number of fields.",
+                f"{shard.name}: no separator divides most of its lines into the same number of fields.",
                 remedy="`--as text` takes it as plain text.",
             )
         rows = partial(_rows, shard, self.encoding, separator)
@@ -68,7 +70,9 @@ def _rows(shard: Shard, encoding: str, separator: str) -> Iterator[list[str]]:
 
 
 def _fields(line: str, separator: str) -> list[str]:
-    """Returns the fields of a line. One blank on each side of a separator with blanks is no part of a field."""
+    """Returns the fields of a line. If the separator has blanks, one blank on each side of it does not belong to a
+    field.
+    """
     bare = separator.strip()
     cells = line.split(bare) if bare else [line]
     if bare == separator:
@@ -80,14 +84,14 @@ def _fields(line: str, separator: str) -> list[str]:
 
 
 class _Columns:
-    """The kinds of the columns of a file, as far as its lines were seen."""
+    """Collects the kinds of a file's columns (number or text) while its lines are read."""
 
     def __init__(self, width: int) -> None:
         self._kinds = [""] * width
         self._first: list[str] | None = None
 
     def see(self, row: list[str]) -> None:
-        """Looks at the next line. The first one may be the header, so its kinds are kept apart."""
+        """Updates the kinds with the next line. The first line may be the header, so its kinds are kept separately."""
         if len(row) != len(self._kinds):
             return
         if self._first is None:
@@ -134,7 +138,7 @@ def _kind(cell: str) -> str:
 
 
 def _joined(kind: str, cell: str) -> str:
-    """Returns the kind of a column with one more value. An empty value has no kind."""
+    """Returns the kind of a column with kind `kind` and one more value `cell`. An empty value has no kind."""
     if not cell or kind == "text":
         return kind
     own = _kind(cell)
@@ -150,7 +154,9 @@ def _value(kind: str, cell: str) -> str | int | float | None:
 
 
 def separator_of(text: str) -> str:
-    """Returns the separator that parts most lines into the same number of fields, with its blanks; "" if there is none."""
+    """Returns the separator, with its blanks, that divides most lines into the same number of fields; "" if there is
+    none.
+    """
     lines = [line for line in text[: text.rfind("\n") + 1 or len(text)].split("\n") if line.strip()][:400]
     for separator in SEPARATORS:
         counts = Counter(line.count(separator) for line in lines)

@@ -1,4 +1,6 @@
-"""Makes rows of the elements of an XML file. The elements of well-known kinds of files get columns that training uses."""
+"""Converts the elements of an XML file to rows. For well-known kinds of files, the rows have the columns that training
+uses.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ _ATTRIBUTE, _TEXT = "@", "#text"
 
 @dataclass
 class XmlElement:
-    """An element. `parts` holds its text and its children, in order. `languages` are those of a file of translations."""
+    """An element of XML. `parts` holds its text and its children, in order. `languages` are those of a translation
+    file.
+    """
 
     name: str
     attributes: dict[str, str]
@@ -80,7 +84,7 @@ def rows_of_element(element: XmlElement) -> Iterator[dict[str, Any]]:
 
 
 def value_of(element: XmlElement) -> Any:
-    """Returns the value of an element: its text, or a mapping of its children. If it mixes text and children, its
+    """Returns the value of an element: its text, a mapping of its children, or, if it mixes text and children, its
     content as XML.
     """
     children = element.children()
@@ -145,7 +149,7 @@ def _translated(unit: XmlElement, segment: XmlElement, more: dict[str, Any]) -> 
 
 
 def _page(row: dict[str, Any]) -> dict[str, Any]:
-    """Returns a page of MediaWiki with one revision: the text and the time of the revision are columns."""
+    """Converts the row of a MediaWiki page with one revision: the text and the time of the revision become columns."""
     revision = row["revision"]
     if not isinstance(revision, dict):
         return row

@@ -102,7 +102,7 @@ class _Parse:
         """Raises SourceFormatError if the whole file has no record. Its elements may have another version's names."""
         if not self._count:
             raise SourceFormatError(
-                f"{self._name} has no <{self._record}>, which the records of this kind of file are.",
+                f"{self._name} has no <{self._record}>, but the records of this kind of file have this name.",
                 remedy="Leave the file out if it is empty. `--as text` takes it as plain text.",
             )
 

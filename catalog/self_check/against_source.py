@@ -55,7 +55,9 @@ def _check_shard(
     stored: _StoredRows,
     start: int,
 ) -> int:
-    """Compares some rows of the shard, whose first sample is number `start` of the unit. Returns how many rows it compared."""
+    """Compares some rows of the shard with the store. The shard's first sample is number `start` of the unit. Returns
+    how many rows were compared.
+    """
     adapter = _innermost(part.adapter)
     whole = not (count.rejected or plan.limit or part.by_row)
     stated = count_of(files, adapter, shard)
@@ -76,10 +78,10 @@ def _compare(part: IngestPart, shard: Shard, row: SourceRow, stored: _StoredRows
     sample = stored.at(start + row.place, row.number, shard)
     if sample is None:
         if whole:
-            raise SelfCheckError(shard.origin, row.number, "it is not among the stored rows at its place")
+            raise SelfCheckError(shard.origin, row.number, "the store does not have this row at the expected place")
         return 0
     adapter = part.adapter
-    # The sample has class names where the source has numbers.
+    # the sample has class names where the source has numbers
     skipped = {column for column, _ in adapter.labels} if isinstance(adapter, Named) else set()
     values = {name: value for name, value in row.values.items() if name not in skipped}
     fields = {column: role for role, column in part.mapping.fields} | {"": part.mapping.form}
@@ -100,7 +102,7 @@ def _innermost(adapter: Adapter) -> Adapter:
 
 
 def _starts(result: UnitResult) -> list[int]:
-    """Yields the place of each shard's first sample among the samples of the unit."""
+    """Returns, for each shard, the place of its first sample among the samples of the unit."""
     return list(accumulate((count.published for count in result.counts), initial=0))
 
 
@@ -112,7 +114,7 @@ def _spread(items: Sequence[_Item], count: int) -> list[_Item]:
 
 
 def _with_written_time(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Returns the samples with their times as text, in the only notation that a stored time replaces."""
+    """Returns the samples with their times as text, in the notation that stored times replace."""
     at = batch.schema.get_field_index("time")
     if at < 0:
         return batch
@@ -131,8 +133,10 @@ class _StoredRows:
     _batch: pa.RecordBatch | None = None
 
     def at(self, place: int, number: int, shard: Shard) -> Mapping[str, object] | None:
-        """Returns the sample of row `number` of the shard. Searches in the block that holds sample `place` of the unit."""
-        # Rows that a column assigns to several splits lie in several store files.
+        """Returns the sample of row `number` of the shard, or None. Searches in the block that has sample number
+        `place` of the unit.
+        """
+        # rows that a column divides into several splits are in several store files
         if len({(file.config, file.split) for file in self.result.files}) > 1:
             samples = (self._found(file, 0, number, shard) for file in range(min(len(self.result.files), UNITS)))
             return next((sample for sample in samples if sample is not None), None)

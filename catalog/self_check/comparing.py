@@ -29,7 +29,7 @@ _WHOLE = ("document", "classification")  # forms whose text is exactly the value
 
 
 def difference(row: SourceRow, sample: Mapping[str, Any], fields: Mapping[str, str]) -> str:
-    """Says how the sample differs from the source's row; "" if there is no difference.
+    """Returns how the sample differs from the source's row, in words; "" if there is no difference.
 
     `fields` are the mapping's roles by column.
     """
@@ -48,17 +48,17 @@ def difference(row: SourceRow, sample: Mapping[str, Any], fields: Mapping[str, s
             elif not same(value, extra[column]):
                 return f"its column {column!r} is {_shown(value)}, but {_shown(extra[column])} was stored"
         else:
-            missing = next((leaf for leaf in _leaves(value) if not _found(leaf, values_stored)), None)
+            missing = next((leaf for leaf in _leaves(value) if not _is_in_sample(leaf, values_stored)), None)
             if missing is not None:
                 return f"{_shown(missing)} of its column {column!r} is not in the sample"
-    return _invented(row, sample, fields) if row.whole else ""
+    return _not_in_source(row, sample, fields) if row.whole else ""
 
 
 _OWN = ("id", "origin", "extra", "kind", "dataset")
 
 
-def _invented(row: SourceRow, sample: Mapping[str, Any], fields: Mapping[str, str]) -> str:
-    """Returns the part of the sample that the source's row does not have; "" if there is no such part."""
+def _not_in_source(row: SourceRow, sample: Mapping[str, Any], fields: Mapping[str, str]) -> str:
+    """Returns a part of the sample that is not in the source's row; "" if there is none."""
     texts = [leaf for leaf in _leaves(row.values) if isinstance(leaf, str) and leaf]
     contents = [turn["content"] for turn in sample.get("turns") or () if turn["content"]]
     contents += [sample["text"]] if sample.get("text") else []
@@ -74,7 +74,7 @@ def _invented(row: SourceRow, sample: Mapping[str, Any], fields: Mapping[str, st
 
 
 def same(value: Any, stored: Any) -> bool:
-    """Whether a value of the source is the value that `extra` holds for it."""
+    """Returns whether a value of the source equals the value that `extra` has for it."""
     if value is None or stored is None:
         return value is stored or (isinstance(value, str) and value in MISSING) or value is None
     if isinstance(value, str) and not isinstance(stored, str):
@@ -107,7 +107,7 @@ def _same_number(value: float, stored: float) -> bool:
 
 
 def _same_text(text: str, stored: Any) -> bool:
-    """Whether the text of a cell is a value that was read as a number or a boolean."""
+    """Returns whether the text of a cell is equal to a stored number or boolean."""
     if isinstance(stored, bool):
         return text in (_TRUE if stored else _FALSE)
     if isinstance(stored, (dict, list)):
@@ -139,8 +139,8 @@ def _leaves(value: Any) -> Iterator[Any]:
         yield value
 
 
-def _found(leaf: Any, held: list[Any]) -> bool:
-    """Whether the sample holds this value of a mapped column."""
+def _is_in_sample(leaf: Any, held: list[Any]) -> bool:
+    """Returns whether the sample contains this value of a mapped column."""
     if isinstance(leaf, Pixels):
         return any(isinstance(item, bytes) and leaf.are_those_of(item) for item in held)
     if isinstance(leaf, (bytes, bytearray)):
@@ -155,16 +155,16 @@ def _found(leaf: Any, held: list[Any]) -> bool:
     if any(bare in text for text in texts):
         return True
     if isinstance(_parsed(leaf), (dict, list)):
-        return True  # Compare the values of the list or object one by one.
+        return True  # compare the values of the list or object one by one
     parts = [text for text in dict.fromkeys(texts) if text in leaf]
     return _is_transcript(leaf, parts) and sum(map(len, parts)) >= COVERED * len(bare)
 
 
 def _is_transcript(leaf: str, parts: list[str]) -> bool:
-    """Whether the text consists of these parts and of marks between them, such as `Human:`."""
+    """Returns whether the text consists only of these parts and of marks between them, such as `Human:`."""
     for part in sorted(parts, key=len, reverse=True):
         before, separator, after = leaf.partition(part)
-        if separator and after[:1].isalnum():  # A text within a longer text is not counted as a turn.
+        if separator and after[:1].isalnum():  # a text inside a longer text does not count as a turn
             return False
         leaf = before + after if separator else leaf
     return _MARK.search(leaf) is not None

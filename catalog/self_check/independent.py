@@ -1,7 +1,8 @@
-"""Reads a few rows of a shard by code that shares nothing with the adapters: `json`, `csv`, `zipfile`, pyarrow's own readers.
+"""Reads a few rows of a shard by code that shares nothing with the adapters: `json`, `csv`, `zipfile`, pyarrow's own
+readers.
 
-A reader yields rows near the start of a shard, and more from its middle and its end where that is cheap. A shard that no reader
-can read yields nothing; then there is nothing to compare.
+A reader yields rows near the start of a shard, and more from its middle and its end where that is cheap. If no reader
+can read a shard, no rows are yielded, and nothing is compared.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from choline_data.catalog.self_check import (
 from choline_data.catalog.self_check.source_files import SourceFiles, is_local
 from choline_data.catalog.self_check.source_row import Reader, SourceRow
 
-# If the other reader fails, this shows nothing about our own reader.
+# if the independent reader fails, this shows nothing about the adapter
 _UNREADABLE = (
     OSError,
     EOFError,
@@ -51,7 +52,7 @@ _UNREADABLE = (
 
 
 def rows_of(files: SourceFiles, adapter: Adapter, shard: Shard) -> Iterator[SourceRow]:
-    """Yields some rows of the shard, read without the adapter. Nothing if there is no other way to read them."""
+    """Yields some rows of the shard, read without the adapter. Yields nothing if there is no other way to read them."""
     reader = READERS.get(type(adapter).__name__)
     if reader is None or not is_local(shard.path):
         return
@@ -62,7 +63,7 @@ def rows_of(files: SourceFiles, adapter: Adapter, shard: Shard) -> Iterator[Sour
 
 
 def count_of(files: SourceFiles, adapter: Adapter, shard: Shard) -> int:
-    """Returns the number of rows of the shard, where the source states it; -1 if it does not."""
+    """Returns the number of rows of the shard if the source states it; -1 if it does not."""
     counter = COUNTERS.get(type(adapter).__name__)
     if counter is None or not is_local(shard.path):
         return -1

@@ -17,7 +17,7 @@ def _text(files: SourceFiles, adapter: Any, shard: Shard) -> tuple[str, bool]:
     """Returns the beginning of a file of UTF-8, and whether it is the whole file."""
     encoding = encoding_of(adapter, shard) if hasattr(adapter, "encoding") else "utf-8-sig"
     if encoding != "utf-8-sig":
-        raise ValueError(f"no other reader for {encoding}")
+        raise ValueError(f"this reader does not know the encoding {encoding}")
     data, whole = files.head(shard.path, CELLS_BYTES)
     return data.decode(encoding, "strict" if whole else "ignore").replace("\r\n", "\n"), whole
 
@@ -47,12 +47,12 @@ def conllu(files: SourceFiles, adapter: Any, shard: Shard) -> Iterator[SourceRow
 
 
 def tagged_tokens(files: SourceFiles, adapter: Any, shard: Shard) -> Iterator[SourceRow]:
-    """Yields sentences with their tokens, up to the first line that needs an explanation."""
+    """Yields sentences with their tokens, up to the first line with a special meaning."""
     for at, block in enumerate(_blocks(files, adapter, shard)):
         cells = [line.split("\t") if "\t" in line else line.split() for line in block]
         if any(line.startswith(("-DOCSTART-", "#")) for line in block) or len({len(row) for row in cells}) != 1:
             return
-        if len(cells[0]) > 2 and cells[0][0] == "1":  # numbers of the words may stand before them
+        if len(cells[0]) > 2 and cells[0][0] == "1":  # the first column may have the numbers of the words
             return
         yield SourceRow(at, at, {"tokens": [row[0] for row in cells]}, whole=False)
 

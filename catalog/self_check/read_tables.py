@@ -39,7 +39,7 @@ def parquet(files: SourceFiles, adapter: Any, shard: Shard) -> Iterator[SourceRo
 
 
 def _values(batch: pa.RecordBatch) -> list[dict[str, Any]]:
-    """Returns the rows without times, which are written in many ways, and for which pyarrow would import pandas."""
+    """Returns the rows without times. Times can be written in many ways, and pyarrow imports pandas for them."""
     names = [field.name for field in batch.schema if not pa.types.is_temporal(field.type)]
     return list(batch.select(names).to_pylist())
 

@@ -24,7 +24,7 @@ CELLS_BYTES = 1 << 20  # a table file of at most so many bytes is read whole
 HELD_BYTES = 64 << 20  # a member of a compressed tar above this size is not read
 _STEP = 1 << 20
 _BLOCK = 512
-_HEADERS = 3 * _BLOCK  # a long name, or one that is not ASCII, lies in two blocks before the header
+_HEADERS = 3 * _BLOCK  # a long or non-ASCII name is in two additional blocks before the header
 _MEMBER = re.compile(r"^(?P<archive>.*?)!/(?P<place>\d+)(?P<tar>\+(?P<size>\d+))?[0-9@+]*/(?P<name>.+)$", re.DOTALL)
 
 
@@ -68,7 +68,7 @@ class _Tar:
     def member(self, place: int, size: int, name: str) -> IO[bytes]:
         """Returns the member whose content begins at byte `place`. Raises KeyError if its header has another name or size."""
         if self._file is not self._raw and size > HELD_BYTES:
-            raise OSError(f"{name} is too large to be held")
+            raise OSError(f"{name} is too large to be held in memory")
         before = self._read(max(place - _HEADERS, 0), min(place, _HEADERS))
         whole = len(before) == _HEADERS and before[156:157] in (b"x", b"L")
         with tarfile.open(fileobj=io.BytesIO(before if whole else before[-_BLOCK:]), mode="r:") as archive:
@@ -94,7 +94,7 @@ class _Tar:
         return data[:size]
 
     def _more(self, size: int) -> bytes:
-        """Reads on in the decompressed content, up to `size` bytes."""
+        """Reads up to `size` more bytes of the decompressed content."""
         data = self._file.read(size)
         if not data:
             raise EOFError(self._path)
@@ -104,7 +104,7 @@ class _Tar:
 
 
 class _Range(io.RawIOBase):
-    """A part of a file."""
+    """A file object for a byte range of a file."""
 
     def __init__(self, file: IO[bytes], start: int, size: int) -> None:
         self._file, self._start, self._size, self._at = file, start, size, 0
@@ -128,7 +128,7 @@ class _Range(io.RawIOBase):
 
 
 class _Zip:
-    """A ZIP archive."""
+    """A ZIP archive whose members are opened by number."""
 
     def __init__(self, path: str) -> None:
         self._file = zipfile.ZipFile(path)

@@ -10,7 +10,7 @@ from typing import Any
 from choline_data.adapters.base import Shard
 from choline_data.catalog.self_check.source_files import SourceFiles
 
-ROWS = 12  # rows that are read from one place of a shard
+ROWS = 12  # the number of rows that are read at one place of a shard
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ Reader = Callable[[SourceFiles, Any, Shard], Iterator[SourceRow]]
 
 
 def ends(count: int, half: int = ROWS // 2) -> list[int]:
-    """Returns the places of the first and the last rows, if there are `count` rows."""
+    """Returns the places of the first and the last rows of `count` rows: up to `half` at each end."""
     return sorted({*range(min(half, count)), *range(max(count - half, 0), count)})
 
 

@@ -113,7 +113,7 @@ def test_line_ends_of_windows_change_nothing(name: str, write: Callable[..., Pat
     [
         ("a.v4_gold_conll", CONLL_2012.replace("#end document\n", ""), "ends within a document"),
         ("wsj.mrg", TREES[: TREES.rindex(")")], "ends within a tree"),
-        ("wsj.mrg", TREES + "stray\n", "outside of the trees"),
+        ("wsj.mrg", TREES + "stray\n", "is outside of the trees"),
     ],
 )
 def test_a_cut_file_is_damaged(

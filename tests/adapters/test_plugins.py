@@ -13,7 +13,7 @@ import pytest
 from choline_data.adapters.base import Source, SourceFile
 from choline_data.adapters.plugins import AdapterWarning
 from choline_data.adapters.registry import claims, formats
-from choline_data.catalog.planning import Wishes, guarded, plan_source
+from choline_data.catalog.planning import Wishes, guarded_chunks, plan_source
 from choline_data.errors import SourceDamagedError, SourceFormatError
 
 ADAPTER = """
@@ -193,7 +193,7 @@ def test_what_a_plugin_yields_is_checked(
     taken, _ = claims(source(tmp_path / "data", a_oddity="a"))
     (shard,) = taken[0].adapter.shards(taken[0].files)
     with pytest.raises(error, match=why):
-        list(guarded(taken[0].adapter, shard))
+        list(guarded_chunks(taken[0].adapter, shard))
 
 
 def test_an_add_publishes_what_a_plugin_reads(install: Install, tmp_path: Path) -> None:

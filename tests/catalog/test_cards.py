@@ -40,7 +40,7 @@ ROOT = Path(__file__).parents[2]
 def test_a_card_needs_a_name_and_a_source_and_no_more() -> None:
     card = parse_card(MINIMAL)
     assert (card.name, card.source) == ("rivers", "hf://datasets/someone/rivers")
-    assert (card.license, card.gate, card.pinned) == ("NOASSERTION", "unknown", False)
+    assert (card.license, card.gate, card.is_pinned) == ("NOASSERTION", "unknown", False)
     with pytest.raises(SourceFormatError, match=r"a\.yaml has no `source`"):
         parse_card("name: rivers", "a.yaml")
 
@@ -69,11 +69,11 @@ def test_an_unknown_key_names_the_nearest() -> None:
     [
         ("kind: chats", "Did you mean 'chat'"),
         ("gate: yes", "one of no, auto, manual, unknown"),
-        ("tags: {a: b}", "`tags` has to be a list of texts"),
-        ("title: [a]", "`title` has to be one text"),
-        ("mapping: [text]", "`mapping` has to be a mapping"),
-        ("mapping: {text: [a, b]}", "`mapping` has to be a mapping"),
-        ("license: see the web site", "no SPDX id"),
+        ("tags: {a: b}", "`tags` must be a list of texts"),
+        ("title: [a]", "`title` must be one text"),
+        ("mapping: [text]", "`mapping` must be a mapping"),
+        ("mapping: {text: [a, b]}", "`mapping` must be a mapping"),
+        ("license: see the web site", "is not an SPDX id"),
         ("evidence: {fields: hearsay}", "can't be 'hearsay'"),
         ("evidence: {field: card}", "Did you mean 'fields'"),
     ],
@@ -106,8 +106,8 @@ def test_a_source_is_checked_like_every_location() -> None:
         (MINIMAL + "---\n" + MINIMAL, "a second document"),
         ("name: 'rivers", "is not YAML"),
         ("name: a\x00b", "is not YAML"),
-        ("- a\n- b", "holds no `key: value` lines"),
-        ("", "holds no `key: value` lines"),
+        ("- a\n- b", "has no `key: value` lines"),
+        ("", "has no `key: value` lines"),
     ],
 )
 def test_yaml_that_is_more_than_keys_and_texts_is_refused(text: str, said: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from choline_data.catalog.locate import expanded, resolve
+from choline_data.catalog.locate import expand_braces, resolve
 from choline_data.errors import (
     ForbiddenLocationError,
     SourceNotFoundError,
@@ -47,7 +47,7 @@ def test_a_file_a_glob_a_set_and_a_url_name_the_same_files(tmp_path: Path) -> No
     assert names(tmp_path / "p-*.csv") == ["p-000.csv", "p-001.csv"]
     assert names(tmp_path / "p-{000..001}.csv") == ["p-000.csv", "p-001.csv"]
     assert names(f"file://{tmp_path}/{{q,p-000}}.csv") == ["q.csv", "p-000.csv"]
-    assert expanded("a-{008..010}-{x,y}")[:3] == ["a-008-x", "a-008-y", "a-009-x"]
+    assert expand_braces("a-{008..010}-{x,y}")[:3] == ["a-008-x", "a-008-y", "a-009-x"]
 
 
 def test_a_set_with_a_missing_file_names_it(tmp_path: Path) -> None:

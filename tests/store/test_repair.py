@@ -131,7 +131,7 @@ def test_a_source_that_changed_is_one_clear_error_and_changes_nothing(home, sour
     done = repair(home, "web")
     assert [f.kind for f in done.left] == ["data"]
     (error,) = done.failed
-    assert "does not make revision" in error.message and "--replace" in error.remedy
+    assert "does not give revision" in error.message and "--replace" in error.remedy
     assert Catalog(home).entry("web") == entry
 
 
