@@ -144,7 +144,9 @@ def _unrelated_media(planned: PlannedSource) -> None:
 
 
 def _are_illustrations(loose: Sequence[str], planned: PlannedSource) -> bool:
-    """Returns whether these media are illustrations, such as a logo: few, of another kind than the media of the samples, and in none of their folders."""
+    """Returns whether these media are illustrations, such as a logo. They are few, of another kind than the media of the
+    samples, and in none of their folders.
+    """
     used = [f.name for f in planned.account if f.role in (USED, JOINED) and media.column_for(f.name)]
     kinds = set(map(media.column_for, used))
     folders = {name.rpartition("/")[0] for name in used}

@@ -91,10 +91,10 @@ def check_audit(paths: list[str], head: str = "") -> int:
     Returns 0 if the log is as it was written, 2 if it can't be read, and 3 if it was changed or its head file is missing or
     damaged.
     """
-    from choline_data.service.audit_check import checked
+    from choline_data.service.audit_check import check_log
 
     try:
-        faults, notes = checked(paths, head)
+        faults, notes = check_log(paths, head)
     except OSError:
         print("The audit log can't be read. Check its path.", file=sys.stderr)
         return 2

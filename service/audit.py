@@ -45,8 +45,8 @@ class StreamProgress(Protocol):
         """Where to resume after the samples that were sent."""
 
 
-class Asked:
-    """What the handlers know about a request in progress, and the progress of its stream."""
+class RequestRecord:
+    """The record of one request: what the handlers know about it, and the progress of its stream."""
 
     def __init__(self, action: str, peer: str) -> None:
         self.id = uuid.uuid4().hex[:16]
@@ -55,10 +55,10 @@ class Asked:
         self.principal = ""
         self.recipe: Recipe | None = None
         self.dataset = ""
-        self.granted = False
+        self.is_granted = False
         self.stream: StreamProgress | None = None
 
-    def told(self) -> dict[str, Any]:
+    def fields(self) -> dict[str, Any]:
         """Returns the fields of a log line: all that is known about the request so far."""
         fields: dict[str, Any] = {"request": self.id, "action": self.action, "peer": self.peer}
         if self.principal:
@@ -101,19 +101,19 @@ class Audit:
         """Whether requests are recorded."""
         return self._file >= 0
 
-    def granted(self, asked: Asked) -> None:
+    def record_grant(self, asked: RequestRecord) -> None:
         """Records that the request is granted, once for each request. Raises UnavailableError if it can't be recorded."""
-        if self.on and not asked.granted:
-            asked.granted = True
-            self._record({**asked.told(), "outcome": "granted"})
+        if self.on and not asked.is_granted:
+            asked.is_granted = True
+            self._record({**asked.fields(), "outcome": "granted"})
 
-    def refused(self, asked: Asked, error: CholineDataError) -> None:
+    def record_refusal(self, asked: RequestRecord, error: CholineDataError) -> None:
         """Records that a request was refused or failed, with the reason."""
         if not self.on:
             return
-        line = {**asked.told(), "outcome": "refused", "reason": error.reason, **_sent(asked)}
+        line = {**asked.fields(), "outcome": "refused", "reason": error.reason, **_stream_fields(asked)}
         if error.metadata.get("setting") == "auth_failures":
-            refusals = self._guessed(asked.peer)
+            refusals = self._refusals_to_record(asked.peer)
             if not refusals:
                 return
             line["refusals"] = refusals
@@ -121,9 +121,9 @@ class Audit:
             line["dataset"] = one_line(status.redacted(error.metadata["dataset"]), 128)
         self._record_late(line)
 
-    def _guessed(self, peer: str) -> int:
-        """Returns how many refusals of an address to record in one line now, or 0 to record none yet. At most one line a minute is
-        recorded for an address, so that guessing tokens can't fill the disk.
+    def _refusals_to_record(self, peer: str) -> int:
+        """Counts a refusal of an address. Returns how many of its refusals to record in one line now, or 0 to record
+        none yet. At most one line a minute is recorded for an address, so that guessing tokens can't fill the disk.
         """
         address, now = network_of(peer), time.monotonic()
         with self._lock:
@@ -134,17 +134,17 @@ class Audit:
                 del self._guesses[next(iter(self._guesses))]
         return count + 1 if due else 0
 
-    def ended(self, asked: Asked, outcome: str) -> None:
+    def record_end(self, asked: RequestRecord, outcome: str) -> None:
         """Records the outcome of a stream that was granted."""
         if self.on:
-            self._record_late({**asked.told(), "outcome": outcome, **_sent(asked)})
+            self._record_late({**asked.fields(), "outcome": outcome, **_stream_fields(asked)})
 
-    def _record(self, told: dict[str, Any]) -> None:
+    def _record(self, fields: dict[str, Any]) -> None:
         with self._lock:
-            self._append(told)
+            self._append(fields)
 
-    def _append(self, told: dict[str, Any]) -> None:
-        line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "run": self._run, **told}
+    def _append(self, fields: dict[str, Any]) -> None:
+        line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "run": self._run, **fields}
         body = orjson.dumps({**line, "before": self._before})
         whole = b"\n" * self._torn + body + b"\n"
         try:
@@ -161,11 +161,11 @@ class Audit:
             self.failures += 1
             raise UnavailableError(
                 "The server can't record the request, so it is refused.",
-                remedy="Its operator has to make room for the audit log.",
+                remedy="Its operator must make room for the audit log.",
             ) from error
 
     def reopen(self) -> None:
-        """Continues in the file that now has the log's name, if the log was renamed. The chain of digests continues too."""
+        """Continues in a new file with the log's name, if the log was renamed. The chain of digests continues too."""
         if not self.on or self._path == "-":
             return
         try:
@@ -185,12 +185,12 @@ class Audit:
             self._append({"action": "serve", "outcome": "continued", "lines": self._lines, "runs": runs})
         status.LOG.info("The audit log continues in a new file.")
 
-    def _record_late(self, told: dict[str, Any]) -> None:
+    def _record_late(self, fields: dict[str, Any]) -> None:
         """Records a request that has already ended. A failure to record is counted. If writing still fails, the next
         request is refused.
         """
         with contextlib.suppress(UnavailableError):
-            self._record(told)
+            self._record(fields)
 
     def close(self) -> None:
         """Records the end and closes the files."""
@@ -204,7 +204,7 @@ class Audit:
 
 
 class Head:
-    """The line in the head file for one run of the server: how many lines this run has logged, and the digest of its
+    """The line of this run of the server in the head file: how many lines the run has logged, and the digest of its
     last line.
     """
 
@@ -229,7 +229,7 @@ class Head:
             raise OSError("a short write")
 
     def runs(self) -> int:
-        """Returns how many runs of the server have begun."""
+        """Returns how many runs of the server the head file has."""
         return os.fstat(self._file).st_size // SLOT_BYTES
 
     def close(self) -> None:
@@ -260,7 +260,7 @@ def _opened(path: str, how: int = os.O_WRONLY | os.O_APPEND) -> int:
     return file
 
 
-def _sent(asked: Asked) -> dict[str, Any]:
+def _stream_fields(asked: RequestRecord) -> dict[str, Any]:
     """Returns the log fields of a stream: its first position, the position at which to resume, and the number of rows sent."""
     stream = asked.stream
     if stream is None:
@@ -268,4 +268,4 @@ def _sent(asked: Asked) -> dict[str, Any]:
     return {"from": stream.start, "to": Cursor.decode(stream.cursor).position, "rows": stream.rows}
 
 
-CURRENT: contextvars.ContextVar[Asked | None] = contextvars.ContextVar("asked", default=None)
+CURRENT: contextvars.ContextVar[RequestRecord | None] = contextvars.ContextVar("asked", default=None)

@@ -24,7 +24,7 @@ SUFFIX = ".head"
 
 
 def slot(run: str, lines: int, last: str) -> bytes:
-    """Returns the line of the head file that says where a run's log ends."""
+    """Returns the line of the head file that states where the log of a run ends."""
     return f"{run} {lines:012d} {last}\n".encode()
 
 
@@ -37,7 +37,7 @@ def heads_of(raw: bytes) -> dict[str, tuple[int, str]]:
     for line in raw.decode("ascii").splitlines():
         run, lines, last = line.split(" ")
         if len(line) + 1 != SLOT_BYTES or len(run) != 16 or len(last) != 64:
-            raise ValueError("no head file")
+            raise ValueError("it is not a head file")
         out[run] = int(lines), last
     return out
 
@@ -46,7 +46,7 @@ def heads_of(raw: bytes) -> dict[str, tuple[int, str]]:
 class _Run:
     """What the check knows about one run of the server."""
 
-    headed: bool  # whether the head file must have a line for the run
+    headed: bool  # whether the head file must have a line for this run
     number: int  # which line of the head file belongs to the run, counted from 0
     lines: int = 0
     last: str = FIRST
@@ -55,7 +55,7 @@ class _Run:
 
 
 class Check:
-    """Reads a log's files, oldest first, and reports the lines that are not as they were written."""
+    """Reads the files of a log, oldest first, and reports lines that were changed or removed."""
 
     def __init__(self, heads: Mapping[str, tuple[int, str]] | None = None, *, copy: bool = False) -> None:
         self._heads = heads
@@ -95,7 +95,7 @@ class Check:
         return _Run(True, 0, lines if isinstance(lines, int) else 0, before)
 
     def ends(self) -> Iterator[str]:
-        """Yields what is wrong with the ends of the runs. Call this after all files are read."""
+        """Yields faults at the ends of the runs: lines that were cut off. Call this after all files are read."""
         headed = [run for run, seen in self._runs.items() if seen.headed]
         if self._heads is None:
             if headed:
@@ -123,7 +123,7 @@ class Check:
                 yield f"run {run} was cut off: all of its {lines} lines are missing"
 
 
-def checked(paths: Sequence[str], head: str = "") -> tuple[list[str], list[str]]:
+def check_log(paths: Sequence[str], head: str = "") -> tuple[list[str], list[str]]:
     """Returns the faults of the log in these files, and notes that are not faults. Raises OSError if a file can't be read, and
     Raises ValueError if the head file is damaged.
     """

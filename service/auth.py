@@ -38,8 +38,8 @@ from choline_data.errors import (
     UnauthenticatedError,
     UnknownDatasetError,
 )
-from choline_data.service.audit import Asked
-from choline_data.service.limits import Limits, reached
+from choline_data.service.audit import RequestRecord
+from choline_data.service.limits import Limits, limit_error
 from choline_data.service.peers import network_of
 
 LOG = logging.getLogger("choline_data.service")
@@ -50,15 +50,17 @@ _FILE_BYTES = 4 << 20
 
 @dataclass(frozen=True)
 class Principal:
-    """A holder of grants: patterns of dataset names, each with its actions."""
+    """The holder of a token or certificate, with its grants: patterns of dataset names, each with its actions."""
 
     id: str
     grants: tuple[tuple[str, frozenset[str]], ...]
     expires: float | None = None
-    asked: Asked | None = field(default=None, compare=False)  # the current request of this principal
+    asked: RequestRecord | None = field(default=None, compare=False)  # the current request of this principal
 
     def may(self, action: str, dataset: str) -> bool:
-        """Whether a grant covers this action on this dataset. Patterns are those of `fnmatch`; upper and lower case differ."""
+        """Returns whether a grant allows this action on this dataset. Patterns are those of `fnmatch`; upper and lower
+        case differ.
+        """
         return any(action in actions and fnmatch.fnmatchcase(dataset, pattern) for pattern, actions in self.grants)
 
     def visible(self, action: str, datasets: Iterable[str]) -> list[str]:
@@ -152,14 +154,16 @@ class TokenFile:
             read = [self._principal(token) for token in tokens]
         except (DataError, KeyError, TypeError, ValueError, AttributeError) as error:
             line = f": {error.message}" if isinstance(error, DataError) else ""
-            raise _file_error(self._path, f"it is not YAML of the form of a token file{line}") from error
+            raise _file_error(self._path, f"it is not a token file in YAML{line}") from error
         by_digest: dict[str, Principal] = {}
         by_certificate: dict[str, Principal] = {}
         for token, principal in zip(tokens, read, strict=True):
             for key, principals in (("sha256", by_digest), ("certificate", by_certificate)):
                 name = str(token.get(key, "")).lower() if key == "sha256" else str(token.get(key, ""))
                 if key in token and name in principals:
-                    raise _file_error(self._path, f"two entries have the {key} of {principal.id!r}", "Join them.")
+                    raise _file_error(
+                        self._path, f"two entries have the {key} of {principal.id!r}", "Make one entry of them."
+                    )
                 if key in token:
                     principals[name] = principal
         self._by_digest, self._by_certificate = by_digest, by_certificate
@@ -180,7 +184,9 @@ class TokenFile:
         return Principal(str(token["id"]), tuple(grants), _seconds(token.get("expires")))
 
     def of_token(self, token: str) -> Principal | None:
-        """Returns the principal with this token, or None. Each comparison with a digest takes constant time, and all are made."""
+        """Returns the principal with this token, or None. Compares with all digests, each in constant time, so that the
+        time does not reveal a token.
+        """
         digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
         holder = None
         for known, principal in self._by_digest.items():
@@ -245,7 +251,7 @@ def _current(principal: Principal) -> bool:
 
 
 class Gate:
-    """Finds the principal of a request. Without a token file, every request is from `ANYONE`."""
+    """Finds the principal of a request. Without a token file, every request has the principal `ANYONE`."""
 
     def __init__(self, token_file: str, limits: Limits) -> None:
         self._tokens = TokenFile(token_file) if token_file else None
@@ -299,5 +305,5 @@ class Gate:
         while len(self._failures) > 4096:
             self._failures.popitem(last=False)
         if len(failures) >= self._limits.auth_failures:
-            raise reached("auth_failures", self._limits.auth_failures, "Too many bad tokens from this address.")
+            raise limit_error("auth_failures", self._limits.auth_failures, "Too many bad tokens from this address.")
         failures.append(time.monotonic())

@@ -28,8 +28,8 @@ from choline_data.service.audit import CURRENT, Audit, StreamProgress
 from choline_data.service.auth import ACTIONS, Gate, Principal, check_read
 from choline_data.service.engine import Engine
 from choline_data.service.fairness import Turns
-from choline_data.service.frames import parsed
-from choline_data.service.limits import Limits, reached, too_large
+from choline_data.service.frames import parse_fields
+from choline_data.service.limits import Limits, limit_error, too_large
 from choline_data.service.metrics import ServerMetrics
 from choline_data.service.opened import Opened
 from choline_data.service.run_claims import RunClaims
@@ -41,13 +41,13 @@ from choline_data.tokens.allowed import Allowed
 
 MIX_BYTES = 64 << 10
 INDEX_WAIT = 5.0
-# how many seconds a request waits for tokens that another request makes; then its client has to ask again
+# how many seconds a request waits for tokens that another request makes; then the client is told to ask again
 MAKING_WAIT = 0.5
 HELD_BYTES = 64 << 10  # The bytes of a request or an answer of at least this size are counted while it is in memory.
 
 
 class Calls:
-    """The state of one server process: engine, gate, turns, and the streams that are open."""
+    """The state of one server process that all ports share: engine, access rights, turns, and open streams."""
 
     def __init__(
         self, home: Home, limits: Limits, token_file: str = "", audit: str = "", tokenizers: Iterable[str] = ()
@@ -78,7 +78,7 @@ class Calls:
         """Records that the principal's request is granted, before the first row. Raises UnavailableError if that fails."""
         if principal.asked is not None:
             try:
-                self.audit.granted(principal.asked)
+                self.audit.record_grant(principal.asked)
             except UnavailableError:
                 self.metrics.audit_failures.inc()
                 raise
@@ -91,16 +91,16 @@ class Calls:
 
     # --- Open streams
 
-    def entered(self, face: str, principal: Principal) -> None:
+    def enter(self, face: str, principal: Principal) -> None:
         """Counts a new stream. Raises at once if the server drains (UnavailableError) or has no stream left (LimitError)."""
         if self.draining.is_set():
             raise UnavailableError(
                 "The server shuts down.", remedy="Resume on another server, or here after its restart."
             )
         if self.open_streams >= self.limits.max_streams:
-            raise reached("max_streams", self.limits.max_streams, "The server has reached its limit of streams.")
+            raise limit_error("max_streams", self.limits.max_streams, "The server has reached its limit of streams.")
         if self._by_principal[principal.id] >= self.limits.max_streams_per_token and principal.id != "anyone":
-            raise reached(
+            raise limit_error(
                 "max_streams_per_token",
                 self.limits.max_streams_per_token,
                 "The token has reached its limit of streams.",
@@ -109,7 +109,7 @@ class Calls:
         self._by_principal[principal.id] += 1
         self.metrics.streams.labels(face).inc()
 
-    def left(self, face: str, principal: Principal) -> None:
+    def leave_stream(self, face: str, principal: Principal) -> None:
         """Counts the end of a stream."""
         self.open_streams -= 1
         self._by_principal[principal.id] -= 1
@@ -122,7 +122,9 @@ class Calls:
         return asyncio.get_running_loop().time() + self.limits.max_age * random.uniform(0.8, 1.0)
 
     def waiting(self, seconds: float) -> asyncio.Timeout:
-        """Returns a timeout for waiting for the reader. While the server drains, the timeout ends with the drain at the latest."""
+        """Returns a timeout for waiting until the reader takes data. If the server shuts down, the timeout ends after
+        `drain` seconds at the latest.
+        """
         when = asyncio.get_running_loop().time() + seconds
         return asyncio.timeout_at(when if self.drain_by is None else min(when, self.drain_by))
 
@@ -148,9 +150,9 @@ class Calls:
 
     @contextmanager
     def call(self, peer: str) -> Iterator[None]:
-        """Counts a running call that is not a stream. Raises LimitError at once if too many calls run."""
+        """Context manager: counts a running call that is not a stream. Raises LimitError at once if too many calls run."""
         if self._calls.total() >= self.limits.calls:
-            raise reached("calls", self.limits.calls, "The server has reached its limit of calls.")
+            raise limit_error("calls", self.limits.calls, "The server has reached its limit of calls.")
         request_in_progress = CURRENT.get()
         caller = (
             request_in_progress.principal
@@ -158,7 +160,9 @@ class Calls:
             else peer
         )
         if self._calls[caller] >= self.limits.calls_per_token:
-            raise reached("calls_per_token", self.limits.calls_per_token, "The caller has reached its limit of calls.")
+            raise limit_error(
+                "calls_per_token", self.limits.calls_per_token, "The caller has reached its limit of calls."
+            )
         self._calls[caller] += 1
         try:
             yield
@@ -169,9 +173,10 @@ class Calls:
 
     @contextmanager
     def holding(self, size: int) -> Iterator[None]:
-        """Counts the bytes of a request or an answer while it is in memory. Does not count sizes below HELD_BYTES.
+        """Context manager: counts the bytes of a request or an answer while it is in memory. Does not count sizes below
+        HELD_BYTES.
 
-        Raises LimitError if the sum is too large now, and RequestTooLargeError if `size` alone is.
+        Raises LimitError if the sum is too large now, and RequestTooLargeError if `size` alone is too large.
         """
         if size < HELD_BYTES:
             yield
@@ -183,7 +188,7 @@ class Calls:
         try:
             if not fits:
                 what = "The server holds as many bytes of requests as it may."
-                raise reached("held_bytes", self.limits.held, what)
+                raise limit_error("held_bytes", self.limits.held, what)
             yield
         finally:
             self._held -= size * fits
@@ -194,16 +199,18 @@ class Calls:
         most = self.limits.request_bytes + self.limits.recipe_bytes
         if len(raw) > most:
             raise too_large(
-                "request_bytes", self.limits.request_bytes, f"The request has {len(raw)} bytes; at most {most} can be."
+                "request_bytes",
+                self.limits.request_bytes,
+                f"The request has {len(raw)} bytes; at most {most} are allowed.",
             )
         fields = self.limits.request_fields
-        if len(raw) > 2 * fields and any(number >= fields for number, _ in enumerate(parsed(raw))):
+        if len(raw) > 2 * fields and any(number >= fields for number, _ in enumerate(parse_fields(raw))):
             # After parsing, a repeated field of one byte takes up 50 times as much memory.
             raise too_large("request_fields", fields, "The request has too many fields.")
 
     # --- Permissions
 
-    def listed(self, principal: Principal) -> list[Entry]:
+    def list_datasets(self, principal: Principal) -> list[Entry]:
         """Returns the datasets that the principal may list, sorted by name."""
         entries = self.engine.entries()
         return [entries[name] for name in sorted(principal.visible("list", entries))]

@@ -18,7 +18,7 @@ LOG = logging.getLogger("choline_data.service")
 
 
 class Certificates:
-    """Reads the files again when they change. InvalidOptionError if they are wrong at the start."""
+    """The TLS files, which are read again when they change. Raises InvalidOptionError if they are wrong at the start."""
 
     def __init__(self, cert: str, key: str, client_ca: str = "") -> None:
         self._files = {"tls-cert": cert, "tls-key": key, **({"client-ca": client_ca} if client_ca else {})}
@@ -40,7 +40,9 @@ class Certificates:
         return tuple(stamps)
 
     def _load(self) -> tuple[ssl.SSLContext, dict[str, bytes]]:
-        """Loads the current files. OSError (SSLError is a subclass) or ValueError if they are wrong or do not match."""
+        """Loads the current files. Raises OSError (SSLError is a subclass) or ValueError if they are wrong or do not
+        match.
+        """
         files = self._files
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -56,7 +58,7 @@ class Certificates:
             if not os.access(path, os.R_OK):
                 return _unreadable(option)
         return InvalidOptionError(
-            "--tls-cert and --tls-key are no certificate and its key, or --client-ca is no authority.",
+            "--tls-cert and --tls-key are not a certificate and its key, or --client-ca is not a certificate authority.",
             remedy="Give PEM files, the key without a password.",
             option="tls_cert",
         )
@@ -77,7 +79,7 @@ class Certificates:
         return True
 
     def for_grpc(self) -> Any:
-        """gRPC credentials that check the files at every handshake."""
+        """Returns gRPC credentials that check the files at every handshake."""
         import grpc
 
         def told() -> Any:
@@ -111,5 +113,7 @@ class Certificates:
 
 def _unreadable(option: str) -> InvalidOptionError:
     return InvalidOptionError(
-        f"--{option}: the file can't be read.", remedy="Check its path and its rights.", option=option.replace("-", "_")
+        f"--{option}: the file can't be read.",
+        remedy="Check its path and its permissions.",
+        option=option.replace("-", "_"),
     )

@@ -32,7 +32,7 @@ from choline_data.process.work import Work
 from choline_data.service import frames
 from choline_data.service.audit import CURRENT
 from choline_data.service.lane_requests import is_far
-from choline_data.service.limits import Limits, bounds, reached, too_large
+from choline_data.service.limits import Limits, bounds, limit_error, too_large
 from choline_data.service.metrics import ServerMetrics
 from choline_data.service.opened import ROWS_IN_LOOP, Gathered, MessageCache, Opened
 from choline_data.service.opening import Openings
@@ -54,7 +54,7 @@ FIREHOSE, FLIGHT = "firehose", "flight"
 
 
 class Engine:
-    """Turns recipes into messages for all streams of a process."""
+    """Opens the streams of recipes, and makes their messages, for all streams of a process."""
 
     def __init__(self, home: Home, limits: Limits, metrics: ServerMetrics) -> None:
         self.limits = limits
@@ -65,7 +65,7 @@ class Engine:
         self._messages = MessageCache(limits.memory * 3 // 8)
         # for each group of equal messages, the number of streams that read them
         self._reading: Counter[tuple[object, ...]] = Counter()
-        self._making: dict[tuple[object, ...], asyncio.Future[tuple[frames.Framed, ...]]] = {}
+        self._making: dict[tuple[object, ...], asyncio.Future[tuple[frames.FramedMessage, ...]]] = {}
         self._recipes: OrderedDict[str, tuple[Recipe, int]] = OrderedDict()
         self._recipe_bytes = 0
         self._opened: OrderedDict[tuple[object, ...], Opened] = OrderedDict()
@@ -76,7 +76,7 @@ class Engine:
         threads = 1 if home.local else limits.read_threads
         self._readers = ThreadPoolExecutor(threads, thread_name_prefix="choline-read")
         self._makers = ThreadPoolExecutor(threads, thread_name_prefix="choline-make")
-        self._near = 0  # the number of streams whose messages are cheap to make
+        self._near = 0  # number of streams that are read now and whose messages are cheap to make
         self._held = 0  # bytes of opened streams
         # bytes of opened streams that were garbage-collected, to subtract from `_held`
         self._gone: deque[int] = deque()
@@ -106,9 +106,9 @@ class Engine:
         asyncio.get_running_loop().call_later(min(DRAIN_SECONDS, self.limits.drain / 4), self._openings.call_off)
 
     async def opening(self, work: Callable[..., T], *arguments: object, **options: object) -> T:
-        """Runs work that opens, resolves or gathers.
+        """Runs work that opens, resolves or gathers, in a thread.
 
-        The work waits for the turn of its caller, then runs in a thread. Waiting and work together may take `open_timeout`.
+        The work waits for the turn of its caller. Waiting and work together may take `open_timeout` seconds.
         """
         return await self._openings.run(_caller(), partial(work, *arguments, **options))
 
@@ -117,7 +117,7 @@ class Engine:
         return await self._lookups.run(_caller(), partial(work, *arguments, **options))
 
     async def aside(self, work: Callable[..., T], *arguments: object) -> T:
-        """Runs work that converts a message into another format, in a thread."""
+        """Runs work that converts a message into another format, in a separate thread."""
         return await asyncio.get_running_loop().run_in_executor(self._makers, partial(work, *arguments))
 
     def entries(self, *, now: bool = False) -> dict[str, Entry]:
@@ -135,7 +135,9 @@ class Engine:
             return self._entries[1]
 
     def remember(self, recipe: Recipe) -> Recipe:
-        """Keeps the recipe, so that later requests can name it by its digest. RequestTooLargeError if it has too many sources."""
+        """Keeps the recipe, so that later requests can name it by its digest. Raises RequestTooLargeError if it has too
+        many sources.
+        """
         if len(recipe.sources) > self.limits.sources:
             raise too_large("sources", self.limits.sources, f"The mix has {len(recipe.sources)} sources.")
         size = len(recipe.to_json())
@@ -210,7 +212,7 @@ class Engine:
         if self._held > self.limits.opened_bytes and self._held > opened.nbytes:
             with self._lock:
                 self._opened.pop((opened.digest, opened.columns), None)
-            raise reached("opened_bytes", self.limits.opened_bytes, "The open streams use too much memory.")
+            raise limit_error("opened_bytes", self.limits.opened_bytes, "The open streams use too much memory.")
 
     @staticmethod
     def start_of(recipe: Recipe, length: int | None, cursor: str, position: int) -> int:
@@ -261,7 +263,7 @@ class Engine:
         *,
         sequence: int,
         face: str,
-    ) -> tuple[frames.Framed, ...] | None:
+    ) -> tuple[frames.FramedMessage, ...] | None:
         """Returns the messages of the reader's samples start … stop-1 if the messages are cached, or are cheap to make from
         memory. Otherwise returns None, and `messages` makes them in a thread. A message is a millisecond's work, and handing it to
         a thread and back costs about as much. So work that only copies memory is done in the event loop. A stream that reads on
@@ -284,14 +286,14 @@ class Engine:
         if opened.packed:
             self.metrics.cache_misses.inc()
             rows = opened.stream.read_at(lane.positions(start, stop - start))
-            return self._kept(key, tuple(self._framed(opened, lane, start, sequence, face, rows)))
+            return self._cache(key, tuple(self._framed(opened, lane, start, sequence, face, rows)))
         if opened.direct is None:
             return None
         columns = gathered.part(start, stop)
         if columns is None:
             alone = self._reading[(*key[:3], face)] == 1
             far = gathered.reach(start, stop, end, opened) if alone else stop
-            # If some windows of these messages are not loaded yet, the windows of the first message may still be loaded.
+            # Even if some windows of these messages are not loaded, those of the first message may be.
             if not any(self._gather(opened.direct, lane, start, to, gathered) for to in dict.fromkeys((far, stop))):
                 return None
             columns = gathered.part(start, stop)
@@ -303,7 +305,7 @@ class Engine:
             return None
         framed = self._frame(opened, lane, start, stop - start, sequence, face, message)
         # If a file has changed, the result is None, and `messages` checks the file in a thread.
-        return self._kept(key, (framed,)) if gathered.whole() else None
+        return self._cache(key, (framed,)) if gathered.whole() else None
 
     def _gather(self, stream: SampleStream, lane: Lane, start: int, stop: int, gathered: Gathered) -> bool:
         """Gathers these samples if their windows are in memory, and starts to load the windows that come next.
@@ -325,7 +327,9 @@ class Engine:
             self._readers.submit(load)
         return True
 
-    def _kept(self, key: tuple[object, ...], made: tuple[frames.Framed, ...]) -> tuple[frames.Framed, ...]:
+    def _cache(
+        self, key: tuple[object, ...], made: tuple[frames.FramedMessage, ...]
+    ) -> tuple[frames.FramedMessage, ...]:
         """Returns the messages, and caches them if several streams can use them."""
         if self._reading[(*key[:3], key[5])] > 1:
             self._messages.put(key, made)
@@ -342,7 +346,7 @@ class Engine:
         *,
         sequence: int,
         face: str,
-    ) -> tuple[frames.Framed, ...]:
+    ) -> tuple[frames.FramedMessage, ...]:
         """Makes the messages of the reader's samples start … stop-1 in a thread, once for all streams that wait for them. A stream
         whose positions lie far apart gathers samples for several messages at a time, like in `at_once`.
         """
@@ -366,17 +370,19 @@ class Engine:
 
     @staticmethod
     def _alone(opened: Opened, lane: Lane, start: int, stop: int) -> bool:
-        """Whether a message of this stream takes so much work that making it must not delay the messages of other streams."""
+        """Returns whether a message of this stream takes so much work that making it must not delay the messages of
+        other streams.
+        """
         return opened.many or is_far(lane, start, stop)
 
-    def _crowded(self) -> bool:
-        """Whether streams with cheap messages are being read. Expensive work then rests at times."""
+    def _is_crowded(self) -> bool:
+        """Returns whether streams with cheap messages are being read. Then expensive work pauses at times."""
         return self._near > 0
 
-    def _made(self, key: tuple[object, ...], making: asyncio.Future[tuple[frames.Framed, ...]]) -> None:
+    def _made(self, key: tuple[object, ...], making: asyncio.Future[tuple[frames.FramedMessage, ...]]) -> None:
         self._making.pop(key, None)
         if not making.cancelled() and making.exception() is None:
-            self._kept(key, making.result())
+            self._cache(key, making.result())
 
     def _make(
         self,
@@ -386,15 +392,15 @@ class Engine:
         read: Callable[[], pa.RecordBatch],
         sequence: int,
         face: str,
-    ) -> tuple[frames.Framed, ...]:
-        with Work({}, self._crowded).under_way():
+    ) -> tuple[frames.FramedMessage, ...]:
+        with Work({}, self._is_crowded).under_way():
             batch = read()
         self.metrics.window_loads(self.store.windows.loads, self.store.windows.bytes_loaded)
         return tuple(self._framed(opened, lane, start, sequence, face, batch))
 
     def _framed(
         self, opened: Opened, lane: Lane, start: int, sequence: int, face: str, batch: pa.RecordBatch
-    ) -> list[frames.Framed]:
+    ) -> list[frames.FramedMessage]:
         message = opened.writer.message(batch)
         rows = batch.num_rows
         if message.size > MAX_MESSAGE and rows > 1:
@@ -403,13 +409,15 @@ class Engine:
             first = self._framed(opened, lane, start, sequence, face, batch.slice(0, half))
             return first + self._framed(opened, lane, start + half, sequence + len(first), face, batch.slice(half))
         if message.size > self.limits.row_bytes + (64 << 10) and rows == 1:
-            raise too_large("row_bytes", self.limits.row_bytes, f"The sample at {lane.position(start)} is too big.")
+            raise too_large(
+                "row_bytes", self.limits.row_bytes, f"The sample at position {lane.position(start)} is too big."
+            )
         return [self._frame(opened, lane, start, rows, sequence, face, message)]
 
     @staticmethod
     def _frame(
         opened: Opened, lane: Lane, start: int, rows: int, sequence: int, face: str, message: Message
-    ) -> frames.Framed:
+    ) -> frames.FramedMessage:
         opened.settle(rows, message.size)
         PAGES.look()
         after = lane.position(start + rows)
@@ -419,7 +427,7 @@ class Engine:
         first_position = lane.position(start)
         if face == FLIGHT:
             frame = frames.flight_frame(message, cursor=cursor)
-            return frames.Framed(frame, rows, start, start + rows, 0, (0, 0), first_position, cursor, 0)
+            return frames.FramedMessage(frame, rows, start, start + rows, 0, (0, 0), first_position, cursor, 0)
         return frames.batch_frame(
             message.parts,
             size=message.size,
@@ -433,7 +441,9 @@ class Engine:
 
 
 def _caller() -> str:
-    """Returns the caller of a request, whose turn the request takes: its token, or its connection if there are no tokens."""
+    """Returns the name under which a request takes turns: the id of its token, or its connection if there are no
+    tokens.
+    """
     request_in_progress = CURRENT.get()
     if request_in_progress is None:
         return ""

@@ -21,9 +21,9 @@ PATIENCE = 0.02
 MEMORY = 16  # After a slow write, its stream counts as slow for this many times the duration of the write.
 LONGEST = 60.0
 OPENED_AT_ONCE, OPENED_A_SECOND = 2, 100.0  # streams of one connection
-RECEIVED_AT_ONCE = 2  # requests of one connection
-QUIET = 0.05  # seconds without a request for a new stream
-SAVED = 1 << 20  # the largest credit, in bytes, of a stream that had nothing to send for a while
+RECEIVED_AT_ONCE = 2  # how many requests of one connection are received at the same time
+QUIET = 0.05  # a connection that has not requested a stream for this many seconds may open its waiting streams
+SAVED = 1 << 20  # the largest credit, in bytes, that a stream collects while it has nothing to send
 
 
 class ReaderConnection:
@@ -31,10 +31,11 @@ class ReaderConnection:
 
     def __init__(self) -> None:
         self.streams = 0
-        self.unread = 0  # bytes of messages that its readers have not taken
-        self.waiting = 0  # streams that do not open yet
+        self.unread = 0  # bytes of sent messages that its readers have not taken yet
+        self.waiting = 0  # number of streams that wait to be opened
         self.receiving = asyncio.Semaphore(RECEIVED_AT_ONCE)
-        self._opens_at = self._asked_at = -inf  # times of the event loop
+        # times of the event loop: when the next stream may open, and when a stream was last requested
+        self._opens_at = self._asked_at = -inf
 
     async def opening(self) -> None:
         """Waits until the connection may open one more stream.
@@ -56,7 +57,7 @@ class ReaderConnection:
             self.waiting -= 1
 
     async def writing(self) -> None:
-        """Waits while the connection asks for many streams."""
+        """Waits as long as the connection requests many streams."""
         if self.waiting:
             await self._quiet(0.0)
 
@@ -67,7 +68,7 @@ class ReaderConnection:
 
     @contextmanager
     def streaming(self) -> Iterator[None]:
-        """Counts a stream during the block."""
+        """Context manager: counts a stream of this connection."""
         self.streams += 1
         try:
             yield
@@ -76,10 +77,10 @@ class ReaderConnection:
 
 
 class FairShare:
-    """One stream's account: `at` counts its bytes, once for each stream of its connection.
+    """The share of one stream in the sending: `at` counts its bytes, divided among the streams of its connection.
 
-    A stream is slow while its reader delays it, and for some time after. `rate` is the number of bytes per second in the
-    last message that the reader delayed.
+    A stream is slow while its reader delays it, and for some time after. `rate` is the number of bytes per second in
+    the last message that the reader delayed.
     """
 
     __slots__ = ("at", "connection", "proven", "rate", "slow_until")
@@ -89,14 +90,16 @@ class FairShare:
         self.at = 0
         self.slow_until = 0.0
         self.rate = inf
-        self.proven = proven  # whether its reader has taken enough bytes so far that other streams wait for its writes
+        self.proven = proven  # whether its reader has taken so many bytes that other streams may wait for its writes
 
     def slow(self, now: float) -> bool:
         """Whether the next write of this stream may take long."""
         return not self.proven or now < self.slow_until
 
     def takes(self, seconds: float, now: float) -> float:
-        """Returns about how many bytes the reader of a proven stream takes in `seconds`. Infinite if the stream is not slow."""
+        """Returns about how many bytes the reader of a proven stream takes in `seconds`. Returns infinity if the stream
+        is not slow.
+        """
         return self.rate * seconds if now < self.slow_until else inf
 
 
@@ -113,13 +116,14 @@ class Turn:
         self._loop = asyncio.get_running_loop()
         self._since = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
-        if share.proven and share.slow(self._since):  # A slow stream must not make other streams wait.
+        if share.proven and share.slow(self._since):  # other streams must not wait for a slow stream
             self._give_back()
         else:
-            self._timer = self._loop.call_later(IDLE, self._waited)
+            self._timer = self._loop.call_later(IDLE, self._give_back_early)
 
-    def _waited(self) -> None:
-        """Gives the turn back if the write takes PATIENCE seconds, and marks the stream as slow.
+    def _give_back_early(self) -> None:
+        """Gives the turn back before its write has ended: if the write takes PATIENCE seconds, which also marks the
+        stream as slow.
 
         Gives it back earlier if the reader is not proven, or if no write of any stream has ended for IDLE seconds: then
         the streams wait for their readers. While other writes end, the transport is only busy.
@@ -131,7 +135,7 @@ class Turn:
         elif not self._share.proven or now - max(self._turns.written, self._since) >= IDLE:
             self._give_back()
         if self._held or now - self._since < PATIENCE:
-            self._timer = self._loop.call_later(IDLE, self._waited)
+            self._timer = self._loop.call_later(IDLE, self._give_back_early)
 
     def _give_back(self) -> None:
         if self._held:
@@ -165,7 +169,7 @@ class Turns:
         return self._connections.setdefault(peer, ReaderConnection())
 
     def leaves_most(self, share: FairShare, unread: int) -> bool:
-        """Whether this stream is slow and its connection leaves more bytes unread than its part of `unread`."""
+        """Returns whether this stream is slow, and its connection has more unread bytes than its share of `unread`."""
         now = asyncio.get_running_loop().time()
         return share.slow(now) and share.connection.unread * len(self._connections) >= unread
 

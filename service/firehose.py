@@ -18,7 +18,7 @@ from choline_data.service.calls import Calls, view_options
 from choline_data.service.engine import FIREHOSE, MAX_MESSAGE, MIN_MESSAGE
 from choline_data.service.guard import CutError, IncomingRequest, parse, principal_of, streaming, unary
 from choline_data.service.lane_requests import lane_of
-from choline_data.service.open_stream import Ended, Reading
+from choline_data.service.open_stream import EndedByServer, Reading
 from choline_data.service.opened import Opened
 from choline_data.service.run_claims import claim_of
 from choline_data.store import Entry
@@ -58,15 +58,15 @@ class Firehose:
             )
         size = request.page_size or PAGE
 
-        def listed() -> bytes:
-            left = [entry for entry in self._calls.listed(principal) if entry.name > request.page_token]
+        def list_datasets() -> bytes:
+            left = [entry for entry in self._calls.list_datasets(principal) if entry.name > request.page_token]
             page, more = left[:size], len(left) > size
             response = pb.ListDatasetsResponse(
                 datasets=[self._told(entry) for entry in page], next_page_token=page[-1].name if more else ""
             )
             return response.SerializeToString()
 
-        return await self._engine.looking(listed)
+        return await self._engine.looking(list_datasets)
 
     async def _get(self, raw: bytes, principal: Principal) -> bytes:
         request = parse(pb.GetDatasetRequest, raw)
@@ -124,11 +124,11 @@ class Firehose:
     async def _read(self, incoming: IncomingRequest, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         calls = self._calls
         principal = principal_of(calls, context)
-        calls.entered(FIREHOSE, principal)
+        calls.enter(FIREHOSE, principal)
         try:
             connection = calls.turns.connection(context.peer())  # kept until the stream ends
             await connection.opening()
-            reading, opened, claim = await self._begun(incoming, principal, lambda: principal_of(calls, context))
+            reading, opened, claim = await self._begin(incoming, principal, lambda: principal_of(calls, context))
 
             async def alive() -> None:
                 await reading.send(context.write, _beat(reading))
@@ -137,14 +137,16 @@ class Firehose:
             try:
                 await self._serve(reading, opened, context)
             finally:
-                calls.claims.leave(claim_held, sent_away=reading.ended is not Ended.COMPLETE)
+                calls.claims.leave(claim_held, sent_away=reading.end_reason is not EndedByServer.COMPLETE)
         finally:
-            calls.left(FIREHOSE, principal)
+            calls.leave_stream(FIREHOSE, principal)
 
-    async def _begun(
+    async def _begin(
         self, incoming: IncomingRequest, principal: Principal, recheck: Callable[[], Principal]
     ) -> tuple[Reading, Opened, RunClaim | None]:
-        """Opens the stream that a request asks for, at its first position. The request is freed when this returns."""
+        """Opens the stream of a request and prepares its reading from the first position. The memory of the request is
+        freed when this returns.
+        """
         async with incoming.received() as raw:
             return await self._begun_by(parse(pb.ReadStreamRequest, raw), principal, recheck)
 
@@ -193,12 +195,12 @@ class Firehose:
                 numbered = frames.with_sequence(message, reading.batches)
                 await reading.send(context.write, numbered.frame, rows=message.rows)
             end = pb.StreamEnd(
-                reason=pb.EndReason.ValueType(reading.ended.value),
+                reason=pb.EndReason.ValueType(reading.end_reason.value),
                 row_count=reading.rows,
                 batch_count=reading.batches,
                 cursor=reading.cursor,
             )
-            self._calls.metrics.ends.labels(reading.ended.name).inc()
+            self._calls.metrics.ends.labels(reading.end_reason.name).inc()
             await reading.send(context.write, pb.ReadStreamResponse(end=end).SerializeToString())
         except Exception as error:
             raise CutError(error, reading.cursor) from error
@@ -222,7 +224,7 @@ class Firehose:
         if positions.min() < 0 or (length is not None and positions.max() >= length):
             remedy = "Positions begin with 0." if length is None else f"It has {length} positions."
             raise OutOfRangeError("A position lies outside the stream.", remedy=remedy)
-        return _samples(opened, _gathered(opened, positions))
+        return _samples(opened, _gather(opened, positions))
 
     def _by_ids(self, principal: Principal, request: pb.GetSamplesRequest) -> bytes:
         if any(len(sample) != 16 for sample in request.ids):
@@ -235,7 +237,7 @@ class Firehose:
         opened = self._engine.open(recipe, request.columns)
         # This recipe has one source and no shuffling, so its positions are the row numbers.
         rows = self._calls.rows_of_ids(entry, request.ids)
-        return _samples(opened, _gathered(opened, rows[:POSITIONS]))
+        return _samples(opened, _gather(opened, rows[:POSITIONS]))
 
 
 def _beat(reading: Reading) -> bytes:
@@ -243,7 +245,7 @@ def _beat(reading: Reading) -> bytes:
     return pb.ReadStreamResponse(heartbeat=beat).SerializeToString()
 
 
-def _gathered(opened: Opened, positions: npt.NDArray[np.int64]) -> pa.RecordBatch:
+def _gather(opened: Opened, positions: npt.NDArray[np.int64]) -> pa.RecordBatch:
     """Returns the rows at these positions. Raises InvalidOptionError if the rows do not fit in one message."""
     try:
         return read_positions(opened.stream, positions, MAX_MESSAGE)
@@ -253,7 +255,7 @@ def _gathered(opened: Opened, positions: npt.NDArray[np.int64]) -> pa.RecordBatc
 
 def _too_many_bytes(count: object) -> InvalidOptionError:
     return InvalidOptionError(
-        f"The samples have {count} {MAX_MESSAGE} bytes, which is more than a message may have.",
+        f"The samples have {count} {MAX_MESSAGE} bytes, which is more than the limit of a message.",
         remedy="Ask for fewer, or for fewer columns.",
     )
 
@@ -271,4 +273,4 @@ def _samples(opened: Opened, batch: pa.RecordBatch) -> bytes:
     return response.SerializeToString()
 
 
-__all__ = ["NAME", "Ended", "Firehose"]
+__all__ = ["NAME", "EndedByServer", "Firehose"]

@@ -20,7 +20,7 @@ from choline_data.service import frames
 from choline_data.service.auth import Principal
 from choline_data.service.calls import Calls
 from choline_data.service.engine import FLIGHT
-from choline_data.service.guard import CutError, IncomingRequest, answered, principal_of, streaming, unary
+from choline_data.service.guard import CutError, IncomingRequest, principal_of, send_answer, streaming, unary
 from choline_data.service.lane_requests import WHOLE
 from choline_data.service.open_stream import Reading
 from choline_data.service.opened import Opened
@@ -48,10 +48,10 @@ class Flight:
         }
         return grpc.method_handlers_generic_handler(NAME, methods)
 
-    def _opened(self, principal: Principal, descriptor: bytes) -> Opened:
+    def _open(self, principal: Principal, descriptor: bytes) -> Opened:
         """Opens the stream that a descriptor asks for."""
         kind, command, path = 0, b"", []
-        for field, value in frames.parsed(descriptor):
+        for field, value in frames.parse_fields(descriptor):
             if field == 1 and isinstance(value, int):
                 kind = value
             elif field == 2 and isinstance(value, bytes):
@@ -73,7 +73,7 @@ class Flight:
         return self._engine.open(recipe)
 
     @staticmethod
-    def _told(opened: Opened, descriptor: bytes) -> bytes:
+    def _flight_info(opened: Opened, descriptor: bytes) -> bytes:
         """Returns the `FlightInfo` of a stream. Its only endpoint is this server."""
         length = opened.stream.length
         ticket = orjson.dumps({"recipe": orjson.loads(opened.stream.recipe.to_json()), "start": 0})
@@ -92,10 +92,10 @@ class Flight:
         return await self._engine.opening(self._answer, principal, raw)
 
     def _answer(self, principal: Principal, descriptor: bytes) -> bytes:
-        return self._told(self._opened(principal, descriptor), descriptor)
+        return self._flight_info(self._open(principal, descriptor), descriptor)
 
     async def _schema(self, raw: bytes, principal: Principal) -> bytes:
-        opened = await self._engine.opening(self._opened, principal, raw)
+        opened = await self._engine.opening(self._open, principal, raw)
         return frames.chunk(1, opened.schema_bytes)
 
     async def _list(self, incoming: IncomingRequest, context: grpc.aio.ServicerContext[Any, Any]) -> None:
@@ -103,15 +103,15 @@ class Flight:
         async with incoming.received():
             pass  # The criteria of a Flight client have no meaning here.
         with self._calls.call(context.peer()):
-            for entry in await self._engine.looking(self._calls.listed, principal):
+            for entry in await self._engine.looking(self._calls.list_datasets, principal):
                 if not principal.may("read", entry.name):
                     continue
                 descriptor = frames.number(1, PATH) + frames.chunk(3, entry.name)
                 answer = await self._engine.opening(self._answer, principal, descriptor)
-                await answered(self._calls, context, answer)
+                await send_answer(self._calls, context, answer)
 
     def _ticket(self, principal: Principal, raw: bytes) -> tuple[Opened, int, int | None]:
-        ticket = next((value for field, value in frames.parsed(raw) if field == 1), b"")
+        ticket = next((value for field, value in frames.parse_fields(raw) if field == 1), b"")
         try:
             body = parse_json(ticket if isinstance(ticket, bytes) else b"")
             recipe = body.get("recipe")
@@ -131,7 +131,7 @@ class Flight:
     async def _get(self, incoming: IncomingRequest, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         calls = self._calls
         principal = principal_of(calls, context)
-        calls.entered(FLIGHT, principal)
+        calls.enter(FLIGHT, principal)
         try:
             connection = calls.turns.connection(context.peer())  # kept until the stream ends
             await connection.opening()
@@ -150,7 +150,7 @@ class Flight:
             )
             await self._serve(reading, opened, start, context)
         finally:
-            calls.left(FLIGHT, principal)
+            calls.leave_stream(FLIGHT, principal)
 
     async def _serve(
         self, reading: Reading, opened: Opened, start: int, context: grpc.aio.ServicerContext[Any, Any]
@@ -160,9 +160,9 @@ class Flight:
             for message in preamble(opened.stream.schema, opened.stream.datasets):
                 await reading.send(context.write, frames.flight_message(message) + frames.chunk(3, cursor))
             async for batch in reading.batches_in_order():
-                if batch is not None:  # Flight has no heartbeat: clients rely on keepalive and their own deadline
+                if batch is not None:  # Flight has no heartbeat messages: clients use keepalive and their own deadline
                     await reading.send(context.write, batch.frame, rows=batch.rows)
-            if reading.ended.name != "COMPLETE":
+            if reading.end_reason.name != "COMPLETE":
                 from choline_data.errors import UnavailableError
 
                 raise UnavailableError(

@@ -42,7 +42,7 @@ def submessage(field: int, value: bytes) -> bytes:
     return varint(field << 3 | 2) + varint(len(value)) + value
 
 
-def parsed(raw: bytes) -> Iterator[tuple[int, int | bytes]]:
+def parse_fields(raw: bytes) -> Iterator[tuple[int, int | bytes]]:
     """Parses a protobuf message from a peer.
 
     Returns the number and the value of each field. Raises InvalidOptionError if `raw` is not such a message.
@@ -78,15 +78,17 @@ def parsed(raw: bytes) -> Iterator[tuple[int, int | bytes]]:
 
 
 @dataclass(frozen=True)
-class Framed:
-    """A message that is ready to send, and its properties. `sequence` is the sequence number inside the message."""
+class FramedMessage:
+    """A gRPC message that is ready to send (`frame`), and its properties. `sequence` is the sequence number inside the
+    message.
+    """
 
     frame: bytes
     rows: int
-    start: int  # the index of the first sample, as the reader counts its own samples
+    start: int  # the index of the first sample among the samples of the reader
     stop: int
     sequence: int
-    body: tuple[int, int]  # the place of the encoded batch in `frame`
+    body: tuple[int, int]  # where the encoded batch is in `frame`: first and last byte position
     first_position: int
     cursor: str
     checksum: int
@@ -102,7 +104,7 @@ def batch_frame(
     cursor: str,
     checksum: int,
     sequence: int,
-) -> Framed:
+) -> FramedMessage:
     """Encodes a `ReadStreamResponse` with a batch. `parts`, when joined, are the bytes of the encoded batch."""
     head = (
         number(2, rows)
@@ -117,10 +119,10 @@ def batch_frame(
     lead = b"\x12" + varint(len(head) + size) + head  # field 2 of the response: the message
     frame = b"".join((lead, *parts))
     body = (len(lead), len(lead) + size)
-    return Framed(frame, rows, start, start + rows, sequence, body, first_position, cursor, checksum)
+    return FramedMessage(frame, rows, start, start + rows, sequence, body, first_position, cursor, checksum)
 
 
-def with_sequence(message: Framed, sequence: int) -> Framed:
+def with_sequence(message: FramedMessage, sequence: int) -> FramedMessage:
     """Returns the message with this sequence number. Returns the same object if it already has that number."""
     if message.sequence == sequence:
         return message

@@ -15,10 +15,10 @@ from google.protobuf.message import DecodeError, Message
 from choline_data import errors
 from choline_data.places.locations import redacted
 from choline_data.service import status
-from choline_data.service.audit import CURRENT, Asked
+from choline_data.service.audit import CURRENT, RequestRecord
 from choline_data.service.auth import Principal
 from choline_data.service.calls import HELD_BYTES, Calls
-from choline_data.service.limits import reached
+from choline_data.service.limits import limit_error
 from choline_data.service.peers import is_near
 
 M = TypeVar("M", bound=Message)
@@ -26,7 +26,7 @@ Unary = Callable[[bytes, Principal], Awaitable[bytes]]
 
 
 class CutError(Exception):
-    """An error of a stream together with the cursor to resume from."""
+    """Wraps an error of a stream, together with the cursor to resume from."""
 
     def __init__(self, cause: BaseException, cursor: str) -> None:
         super().__init__()
@@ -56,17 +56,20 @@ def principal_of(calls: Calls, context: grpc.aio.ServicerContext[Any, Any]) -> P
 
 
 def of_request(principal: Principal) -> Principal:
-    """Returns the principal together with its current request. Notes the principal's id in the request, for the audit log."""
+    """Returns the principal with a reference to its current request. Writes the principal's id into the record of the
+    request, for the audit log.
+    """
     request_in_progress = CURRENT.get()
     if request_in_progress is not None:
         request_in_progress.principal = principal.id
     return replace(principal, asked=request_in_progress)
 
 
-def told_to(calls: Calls, error: BaseException, *, near: bool) -> errors.CholineDataError:
-    """Returns the error as a peer may see it.
+def error_for(calls: Calls, error: BaseException, *, near: bool) -> errors.CholineDataError:
+    """Returns the error that is sent to a peer.
 
-    A peer on this machine (`near`) sees the location of the home. Other peers see `the home`.
+    A peer on this machine (`near`) sees the location of the home. For other peers, it is replaced by the words "the
+    home".
     """
     public_error = status.public(error)
     home, shown = calls.home.location, redacted(calls.home.location)
@@ -99,18 +102,18 @@ def forget(error: BaseException | None) -> None:
         error = error.__cause__ or error.__context__
 
 
-async def failed(calls: Calls, context: grpc.aio.ServicerContext[Any, Any], error: BaseException) -> None:
+async def fail(calls: Calls, context: grpc.aio.ServicerContext[Any, Any], error: BaseException) -> None:
     """Ends the call with the status of `error`. Only peers on this machine see a text that names the home."""
     cause, cursor = (error.cause, error.cursor) if isinstance(error, CutError) else (error, "")
     try:
         keys = (str(key) for key, _ in context.invocation_metadata() or ())
-        public_error = told_to(calls, cause, near=is_near(context.peer(), keys))
+        public_error = error_for(calls, cause, near=is_near(context.peer(), keys))
         forget(error)
         forget(cause)
-        calls.metrics.refused.labels(public_error.reason).inc()
+        calls.metrics.refusals.labels(public_error.reason).inc()
         request_in_progress = CURRENT.get()
         if request_in_progress is not None:
-            calls.audit.refused(request_in_progress, public_error)
+            calls.audit.record_refusal(request_in_progress, public_error)
         await status.abort(context, public_error, cursor=cursor)
     except grpc.aio.AbortError:
         raise
@@ -141,7 +144,7 @@ class IncomingRequest:
         calls = self._calls
         connection = calls.turns.connection(
             self._context.peer()
-        )  # Requests of one connection share it while one of them waits.
+        )  # the waiting requests of one connection share this time limit
         async with connection.receiving:
             request = await self._read()
             if len(request) >= HELD_BYTES:
@@ -160,10 +163,10 @@ class IncomingRequest:
             async with wait:
                 request = await self._context.read()
         except TimeoutError:
-            raise reached("stall", calls.limits.stall, "The caller does not send its request.") from None
+            raise limit_error("stall", calls.limits.stall, "The caller does not send its request in time.") from None
         finally:
             calls.untrack(wait)
-        if not isinstance(request, bytes):  # grpc.aio.EOF
+        if not isinstance(request, bytes):  # grpc.aio.EOF, which means that there is no request
             raise errors.InvalidOptionError("The call has no request.", remedy="Send one message.")
         return request
 
@@ -177,25 +180,25 @@ def unary(calls: Calls, work: Unary) -> grpc.RpcMethodHandler[Any, Any]:
                 return await work(request, principal)
 
     async def handle(_: object, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        CURRENT.set(Asked(_action(work), context.peer()))
+        CURRENT.set(RequestRecord(_action(work), context.peer()))
         try:
             principal = principal_of(calls, context)
             response = await respond(context, principal)
             with calls.call(context.peer()), calls.holding(len(response)):
                 calls.grant(principal)
-                await answered(calls, context, response)
+                await send_answer(calls, context, response)
         except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - the edge: becomes a status, its text stays here
-            if not _left(context, error):
-                await failed(calls, context, error)
+            if not _is_gone(context, error):
+                await fail(calls, context, error)
 
     # On the wire, a stream of one message is the same as a single message. But only the handler of streams decides when it
     # receives the request, and sees when the caller takes the answer.
     return grpc.stream_stream_rpc_method_handler(handle)
 
 
-async def answered(calls: Calls, context: grpc.aio.ServicerContext[Any, Any], response: bytes) -> None:
+async def send_answer(calls: Calls, context: grpc.aio.ServicerContext[Any, Any], response: bytes) -> None:
     """Sends an answer. Raises LimitError if the caller does not take the answer within `stall` seconds."""
     wait = calls.waiting(calls.limits.stall)
     calls.track(wait)
@@ -203,13 +206,13 @@ async def answered(calls: Calls, context: grpc.aio.ServicerContext[Any, Any], re
         async with wait:
             await context.write(response)
     except TimeoutError:
-        raise reached("stall", calls.limits.stall, "The caller does not read its answer.") from None
+        raise limit_error("stall", calls.limits.stall, "The caller does not read its answer in time.") from None
     finally:
         calls.untrack(wait)
 
 
-def _left(context: grpc.aio.ServicerContext[Any, Any], error: BaseException) -> bool:
-    """Whether the caller is gone, so that it can't receive the error."""
+def _is_gone(context: grpc.aio.ServicerContext[Any, Any], error: BaseException) -> bool:
+    """Returns whether the caller is gone, so that it can't receive the error."""
     return context.cancelled() or type(error).__name__ == "ExecuteBatchError"
 
 
@@ -225,19 +228,19 @@ def streaming(calls: Calls, work: Streaming) -> grpc.RpcMethodHandler[Any, Any]:
     """Makes the gRPC handler of a method with many responses. `work` receives the request and writes the responses itself."""
 
     async def handle(_: object, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        new_request = Asked(_action(work), context.peer())
+        new_request = RequestRecord(_action(work), context.peer())
         CURRENT.set(new_request)
         try:
             await work(IncomingRequest(calls, context), context)
-            calls.audit.ended(new_request, "ended")
+            calls.audit.record_end(new_request, "ended")
         except asyncio.CancelledError:
-            calls.audit.ended(new_request, "cancelled")
+            calls.audit.record_end(new_request, "cancelled")
             raise
         except Exception as error:  # noqa: BLE001 - the edge: becomes a status, its text stays here
             cause = error.cause if isinstance(error, CutError) else error
-            if _left(context, cause):
-                calls.audit.ended(new_request, "cancelled")
+            if _is_gone(context, cause):
+                calls.audit.record_end(new_request, "cancelled")
                 return
-            await failed(calls, context, error)
+            await fail(calls, context, error)
 
     return grpc.stream_stream_rpc_method_handler(handle)

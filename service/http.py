@@ -12,12 +12,12 @@ import orjson
 import pyarrow as pa
 
 from choline_data import errors
-from choline_data.service.audit import CURRENT, Asked
+from choline_data.service.audit import CURRENT, RequestRecord
 from choline_data.service.auth import Principal
 from choline_data.service.calls import Calls
-from choline_data.service.guard import of_request, told_to
+from choline_data.service.guard import error_for, of_request
 from choline_data.service.lane_requests import WHOLE
-from choline_data.service.limits import reached
+from choline_data.service.limits import limit_error
 from choline_data.service.open_stream import Reading
 from choline_data.service.opened import Opened
 from choline_data.service.peers import is_near
@@ -51,7 +51,7 @@ def parameters(text: str) -> dict[str, list[str]]:
         return parse_qs(text, keep_blank_values=True, max_num_fields=32)
     except ValueError as error:
         raise errors.InvalidOptionError(
-            "The request has more than 32 parameters.", remedy="mix, n, view, start, seed, where."
+            "The request has more than 32 parameters.", remedy="Parameters: mix, n, view, start, seed, where."
         ) from error
 
 
@@ -69,9 +69,9 @@ class HttpFace(WebFace):
         except ConnectionError:
             raise
         except Exception as error:  # noqa: BLE001 - the edge: becomes a status, its text stays here
-            public_error = told_to(self._calls, error, near=is_near(peer_of(writer), headers))
-            self._calls.metrics.refused.labels(public_error.reason).inc()
-            self._recorded(public_error)
+            public_error = error_for(self._calls, error, near=is_near(peer_of(writer), headers))
+            self._calls.metrics.refusals.labels(public_error.reason).inc()
+            self._record(public_error)
             await self.end_with(writer, code_of(public_error), body_of(public_error))
 
     async def _stream(self, target: str, headers: dict[str, list[str]], writer: asyncio.StreamWriter) -> None:
@@ -86,7 +86,7 @@ class HttpFace(WebFace):
         def admitted() -> Principal:
             return of_request(calls.gate.admit(authorizations, names, peer))
 
-        CURRENT.set(Asked("Http.stream", peer))
+        CURRENT.set(RequestRecord("Http.stream", peer))
         principal = admitted()
         query = parameters(url.query)
         mix, view = one_of(query, "mix"), one_of(query, "view", "samples")
@@ -95,13 +95,13 @@ class HttpFace(WebFace):
         if query:
             raise errors.InvalidOptionError(
                 f"There is no parameter {next(iter(query))[:40]!r}.",
-                remedy="mix, n, view, start, seed, where.",
+                remedy="Parameters: mix, n, view, start, seed, where.",
             )
         if calls.metrics.streams.labels(FACE)._value.get() >= calls.limits.http_streams:
-            raise reached(
+            raise limit_error(
                 "http_streams", calls.limits.http_streams, "The server has reached its limit of HTTP streams."
             )
-        calls.entered(FACE, principal)
+        calls.enter(FACE, principal)
         try:
 
             def opened() -> Opened:
@@ -123,20 +123,20 @@ class HttpFace(WebFace):
             )
             await self._send(reading, stream, writer)
         except (ConnectionError, asyncio.CancelledError):
-            self._recorded("cancelled")
+            self._record("cancelled")
             raise
         finally:
-            calls.left(FACE, principal)
+            calls.leave_stream(FACE, principal)
 
-    def _recorded(self, outcome: str | errors.CholineDataError) -> None:
-        """Records the outcome of the request in the audit log."""
+    def _record(self, outcome: str | errors.CholineDataError) -> None:
+        """Context manager: records the outcome of the request in the audit log."""
         request_in_progress = CURRENT.get()
         if request_in_progress is None:
             return
         if isinstance(outcome, str):
-            self._calls.audit.ended(request_in_progress, outcome)
+            self._calls.audit.record_end(request_in_progress, outcome)
         else:
-            self._calls.audit.refused(request_in_progress, outcome)
+            self._calls.audit.record_refusal(request_in_progress, outcome)
 
     async def _send(self, reading: Reading, opened: Opened, writer: asyncio.StreamWriter) -> None:
         """Sends the samples as HTTP chunks. A stream that is cut has no final chunk, and its last line has the cursor. After a
@@ -159,16 +159,18 @@ class HttpFace(WebFace):
                 if message is not None:
                     text = await engine.aside(lines, opened, memoryview(message.frame)[slice(*message.body)])
                     await reading.send(write, text, rows=message.rows)
-            if reading.ended.name != "COMPLETE":
-                raise errors.UnavailableError("The server ended the stream before its end.", remedy="Go on from start.")
+            if reading.end_reason.name != "COMPLETE":
+                raise errors.UnavailableError(
+                    "The server ended the stream before its end.", remedy="Continue from position start."
+                )
             writer.write(b"0\r\n\r\n")
             await writer.drain()
-            self._recorded("ended")
+            self._record("ended")
         except (ConnectionError, asyncio.CancelledError):
             raise
         except Exception as error:  # noqa: BLE001 - the edge: the status is sent already, so the error is a line
-            public_error = told_to(self._calls, error, near=False)
-            self._recorded(public_error)
+            public_error = error_for(self._calls, error, near=False)
+            self._record(public_error)
             if not isinstance(error, errors.LimitError | errors.RequestTooLargeError):
                 last = {
                     "error": {"reason": public_error.reason, "message": public_error.message, "cursor": reading.cursor}

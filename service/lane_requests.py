@@ -7,8 +7,8 @@ from choline_data.order.interleave import MIXING_BLOCK
 from choline_data.order.lanes import Lane
 
 FAR_BLOCKS = 4  # If the few rows of a message lie in more mixing blocks than this, the message is made in a thread.
-MOST_BLOCKS = 64  # the largest number of mixing blocks in which the rows of one message may lie
-WHOLE = Lane(0)  # the lane that has every position of a stream
+MOST_BLOCKS = 64  # a message may take its rows from at most this many mixing blocks
+WHOLE = Lane(0)  # the lane that contains all positions of a stream
 
 
 def lane_of(rank: int, world: int, batch: int, base: int = 0) -> Lane:

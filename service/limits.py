@@ -17,7 +17,8 @@ class Limits:
     streams_per_connection: int = 128  # requests of one gRPC connection at once; further ones wait in the client
     memory: int = 512 << 20  # cached windows and messages
     message_bytes: int = 1 << 20  # target size of a message, unless the request sets one
-    row_bytes: int = 16 << 20  # the size of the biggest sample; a sample above 4 MiB is sent in a message of its own
+    # size of the largest sample that is served; a sample above 4 MiB is sent in a separate message
+    row_bytes: int = 16 << 20
     recipe_bytes: int = 1 << 20
     sources: int = 256
     # the number of sources × the number of segments of a recipe; the cost of its plan grows with this product
@@ -25,12 +26,14 @@ class Limits:
     request_bytes: int = 256 << 10  # bytes of a request without its recipe
     # items in a list of a request: the 10,000 ids of GetSamples; every other list is shorter
     request_fields: int = 12_288
-    # bytes of running requests and unread answers of 64 KiB or more; 0 means a 32nd of memory, at least 6 MiB
+    # bytes of running requests and unread answers, counted if they have 64 KiB or more; 0 means a 32nd of memory, at
+    # least 6 MiB
     held_bytes: int = 0
     calls: int = 256  # calls that run at the same time; streams are not counted here
     calls_per_token: int = 128
     opened_bytes: int = 128 << 20  # bytes of recipes, plans and selections that open streams hold
-    where_work: int = 1 << 36  # cost of a `where`: about the bytes that it reads, times the terms that read them
+    # cost of a `where`: about the bytes that it reads, times the number of terms that read them
+    where_work: int = 1 << 36
     packed_pieces: int = 1 << 19  # pieces of documents in an index that a request builds for packing `bfd`
     heartbeat: float = 5.0
     stall: float = 60.0  # how many seconds a consumer may leave a message unread
@@ -54,16 +57,16 @@ class Limits:
     derived_bytes: int = 32 << 30  # bytes of the selections, indexes and tokens that requests have made in the home
     derived_files: int = 10_000
     request_tokens: int = 256 << 20  # bytes of the biggest dataset that is tokenized on request
-    auth_failures: int = 30  # bad tokens a minute from one address
+    auth_failures: int = 30  # number of bad tokens per minute that one address may send
 
     @property
     def held(self) -> int:
-        """Bytes of running requests and unread answers that may be held at once."""
+        """The limit for the bytes of running requests and unread answers in memory."""
         return self.held_bytes or max(self.memory // 32, 6 << 20)
 
     @property
     def unread(self) -> int:
-        """Bytes of messages that are sent and not read yet, of all streams together."""
+        """The limit for the bytes of messages that are sent but not read yet, of all streams together."""
         return self.unread_bytes or max(self.memory * 3 // 16, 16 << 20)
 
     @classmethod
@@ -102,14 +105,14 @@ def bounds(limits: Limits) -> dict[str, float]:
     return {name: getattr(limits, name) for name in ("recipe_weights", "where_work", "packed_pieces")}
 
 
-def reached(setting: str, limit: object, what: str) -> LimitError:
-    """Returns the error for a request that is above the limit `setting` now. A later request may succeed."""
+def limit_error(setting: str, limit: object, what: str) -> LimitError:
+    """Returns the error for a request that exceeds the limit `setting` at the moment. A later request may succeed."""
     remedy = f"Retry later, or raise {_flag(setting)} on the server."
     return LimitError(what, remedy=remedy, setting=setting, limit=limit)
 
 
 def too_large(setting: str, limit: object, what: str) -> RequestTooLargeError:
-    """Returns the error for a request that is above the limit `setting` by itself. A retry fails too."""
+    """Returns the error for a request that exceeds the limit `setting` by itself. Another try would fail too."""
     remedy = f"Ask for less, or raise {_flag(setting)} on the server."
     return RequestTooLargeError(what, remedy=remedy, setting=setting, limit=limit)
 

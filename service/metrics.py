@@ -25,7 +25,7 @@ class ServerMetrics:
         self.rows = Counter("choline_rows", "Samples sent.", ["face"], **created)
         self.bytes = Counter("choline_bytes", "Bytes sent.", ["face"], **created)
         self.stalls = Counter("choline_stalls", "Streams dropped because their reader did not read.", **created)
-        self.refused = Counter("choline_refused", "Requests refused.", ["reason"], **created)
+        self.refusals = Counter("choline_refused", "Requests refused.", ["reason"], **created)
         self.ends = Counter("choline_ends", "Streams ended on purpose.", ["reason"], **created)
         self.cache_hits = Counter("choline_message_cache_hits", "Messages that were encoded already.", **created)
         self.cache_misses = Counter("choline_message_cache_misses", "Messages that were encoded.", **created)
@@ -39,15 +39,17 @@ class ServerMetrics:
         self._loaded.set(size)
 
     def values(self) -> list[Any]:
-        """Returns all metrics as plain values. Another process makes a `Collected` of them."""
+        """Returns all metrics as plain values. Another process makes a `CollectedMetrics` of them."""
         return [
             [metric.name, metric.documentation, metric.type, [[s.name, s.labels, s.value] for s in metric.samples]]
             for metric in self.registry.collect()
         ]
 
 
-class Collected:
-    """A registry with the metrics of several workers. The label `worker` has the number of the worker."""
+class CollectedMetrics:
+    """The metrics of several workers, as prometheus_client expects a registry. The label `worker` has the number of the
+    worker.
+    """
 
     def __init__(self, of_workers: Iterable[tuple[int, list[Any]]]) -> None:
         from prometheus_client.core import Metric
@@ -66,7 +68,9 @@ class Collected:
 
 
 class MetricsFace(WebFace):
-    """The metrics port. If the server has a token file, a scrape needs a token or client certificate, as on other ports."""
+    """The metrics port. If the server has a token file, reading the metrics needs a token or client certificate, as on
+    other ports.
+    """
 
     flag = "--metrics-port"
 
@@ -76,7 +80,7 @@ class MetricsFace(WebFace):
         self._gate = gate
 
     async def answer(self, target: str, headers: dict[str, list[str]], writer: asyncio.StreamWriter) -> None:
-        """Answers a scrape."""
+        """Answers a request for the metrics."""
         from prometheus_client.exposition import choose_encoder
 
         if urlsplit(target).path not in ("/", "/metrics"):

@@ -1,6 +1,6 @@
-"""One stream to one reader: messages in order, the next message made ahead, sent in fair turns, with heartbeats.
+"""Sends one stream to one reader: messages in order, the next message made ahead, sent in fair turns, with heartbeats.
 
-`Reading` is the same for all faces (gRPC, Flight and HTTP). It makes and sends the batches; a face adds only its own header
+`Reading` is the same for gRPC, Flight and HTTP. It makes and sends the batches; each protocol only adds its own header
 and end.
 """
 
@@ -19,16 +19,16 @@ from choline_data.service.calls import Calls
 from choline_data.service.engine import FIREHOSE, MAX_MESSAGE, MIN_MESSAGE
 from choline_data.service.fairness import FairShare
 from choline_data.service.lane_requests import most_rows
-from choline_data.service.limits import reached
+from choline_data.service.limits import limit_error
 from choline_data.service.opened import Gathered, Opened
 
-PROOF_BYTES = 1 << 20  # Other streams wait for the writes of a reader only after it has taken this many bytes.
-READ_SECONDS = 0.25  # A slow reader gets messages that it takes in about this time.
+PROOF_BYTES = 1 << 20  # other streams wait for the writes of a reader only after it has taken this many bytes
+READ_SECONDS = 0.25  # messages for a slow reader are so small that it takes one in about this time
 
 Write = Callable[[bytes], Awaitable[object]]
 
 
-class Ended(Enum):
+class EndedByServer(Enum):
     """Why the server ended a stream on purpose. The numbers are those of `EndReason` in the protocol."""
 
     COMPLETE = 1
@@ -74,8 +74,8 @@ class Reading:
         self.start = start
         self.rows = 0
         self.batches = 0
-        self.ended = Ended.COMPLETE
-        self._ahead: asyncio.Task[tuple[frames.Framed, ...]] | None = None
+        self.end_reason = EndedByServer.COMPLETE
+        self._ahead: asyncio.Task[tuple[frames.FramedMessage, ...]] | None = None
         calls.follow(self)
 
     @property
@@ -100,7 +100,7 @@ class Reading:
         stop = (index // rows + 1) * rows
         return stop if self._end is None else min(stop, self._end)
 
-    def _at_once(self) -> tuple[frames.Framed, ...] | None:
+    def _at_once(self) -> tuple[frames.FramedMessage, ...] | None:
         stop = self._next_stop(self._index)
         return self._calls.engine.at_once(
             self._opened,
@@ -113,7 +113,7 @@ class Reading:
             face=self._face,
         )
 
-    def _fetch(self, index: int, sequence: int) -> asyncio.Task[tuple[frames.Framed, ...]]:
+    def _fetch(self, index: int, sequence: int) -> asyncio.Task[tuple[frames.FramedMessage, ...]]:
         stop = self._next_stop(index)
         return asyncio.ensure_future(
             self._calls.engine.messages(
@@ -128,13 +128,13 @@ class Reading:
             )
         )
 
-    async def batches_in_order(self) -> AsyncIterator[frames.Framed | None]:
+    async def batches_in_order(self) -> AsyncIterator[frames.FramedMessage | None]:
         """Yields the stream's messages in order. Yields None if no message is ready for `heartbeat` seconds."""
         with self._share.connection.streaming(), self._calls.engine.reading(self._opened, self._lane, self._face):
             async for message in self._batches():
                 yield message
 
-    async def _batches(self) -> AsyncIterator[frames.Framed | None]:
+    async def _batches(self) -> AsyncIterator[frames.FramedMessage | None]:
         loop = asyncio.get_running_loop()
         limits, engine = self._calls.limits, self._calls.engine
         ages_at = self._calls.ages_at()
@@ -142,11 +142,11 @@ class Reading:
         try:
             while self._end is None or self._index < self._end:
                 if self._calls.draining.is_set():
-                    self.ended = Ended.DRAINING
+                    self.end_reason = EndedByServer.DRAINING
                     return
                 now = loop.time()
                 if now >= ages_at:
-                    self.ended = Ended.MAX_AGE
+                    self.end_reason = EndedByServer.MAX_AGE
                     return
                 if now >= check_at and self._recheck is not None:
                     check_at = now + limits.recheck
@@ -197,12 +197,12 @@ class Reading:
         calls.track(wait)
         try:
             if calls.unread > calls.limits.unread and calls.turns.leaves_most(self._share, calls.limits.unread):
-                raise reached("unread_bytes", calls.limits.unread, "Readers have left too much data unread.")
+                raise limit_error("unread_bytes", calls.limits.unread, "Readers have left too much data unread.")
             async with wait:
                 await write(frame)
         except TimeoutError:
             calls.metrics.stalls.inc()
-            raise reached("stall", calls.limits.stall, "The consumer is too slow and was dropped.") from None
+            raise limit_error("stall", calls.limits.stall, "The consumer is too slow and was dropped.") from None
         finally:
             calls.untrack(wait)
             turn.done()

@@ -32,17 +32,17 @@ class MessageCache:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self._held: OrderedDict[tuple[object, ...], tuple[frames.Framed, ...]] = OrderedDict()
+        self._held: OrderedDict[tuple[object, ...], tuple[frames.FramedMessage, ...]] = OrderedDict()
         self._bytes = 0
 
-    def get(self, key: tuple[object, ...]) -> tuple[frames.Framed, ...] | None:
+    def get(self, key: tuple[object, ...]) -> tuple[frames.FramedMessage, ...] | None:
         """Returns the messages of this key, or None if they are not cached."""
         messages = self._held.get(key)
         if messages is not None:
             self._held.move_to_end(key)
         return messages
 
-    def put(self, key: tuple[object, ...], messages: tuple[frames.Framed, ...]) -> None:
+    def put(self, key: tuple[object, ...], messages: tuple[frames.FramedMessage, ...]) -> None:
         """Caches the messages, and drops the least recently used ones if there are too many bytes."""
         if key in self._held:
             return

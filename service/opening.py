@@ -17,7 +17,7 @@ from typing import TypeVar
 from choline_data.errors import UnavailableError
 from choline_data.process.memory import SWEEP_BYTES, Sweeper
 from choline_data.process.work import Work
-from choline_data.service.limits import reached
+from choline_data.service.limits import limit_error
 
 T = TypeVar("T")
 LONG_SECONDS = 0.02  # After work that takes longer than this many seconds, freed memory returns to the system.
@@ -80,7 +80,7 @@ class Openings:
                 await self._turn(caller)
                 return await asyncio.wrap_future(self._submitted(caller, its, work))
         except TimeoutError as error:
-            raise reached("open_timeout", self._seconds, "Opening the stream took too long.") from error
+            raise limit_error("open_timeout", self._seconds, "Opening the stream took too long.") from error
         finally:
             its.call_off()
             self._works.discard(its)

@@ -41,10 +41,10 @@ class RunClaims:
         return self._claims
 
     async def take(self, claim: RunClaim | None, owner: str, alive: Callable[[], Awaitable[None]]) -> HeldClaim | None:
-        """Acquires the claim; returns None if `claim` is None.
+        """Acquires the claim. Returns None if `claim` is None.
 
-        Waits up to `claim_wait` seconds for another claimant to release it, then raises RankTakenError. `alive` is awaited
-        every `heartbeat` seconds of this wait.
+        Waits up to `claim_wait` seconds until another claimant releases it, then raises RankTakenError. While it waits,
+        it awaits `alive` every `heartbeat` seconds.
         """
         if claim is None:
             return None
@@ -62,7 +62,7 @@ class RunClaims:
                 busy = True
             except OSError as error:
                 raise UnavailableError(
-                    "The server can't keep claims on runs now.", remedy="Retry later, or read without a run."
+                    "The server can't store claims on runs at the moment.", remedy="Retry later, or read without a run."
                 ) from error
             if self._draining.is_set():
                 raise UnavailableError(
@@ -74,7 +74,7 @@ class RunClaims:
                     raise claim.taken_error()
                 raise UnavailableError(
                     "The folder `claims` of the home stays locked.",
-                    remedy="End the process that holds the lock. It seems to be stopped.",
+                    remedy="End the process that holds the lock. It seems to hang.",
                 )
             if now >= beat_at:
                 beat_at = now + self._limits.heartbeat
@@ -83,9 +83,10 @@ class RunClaims:
             look = min(look * 2, _LONGEST_LOOK)
 
     def leave(self, held: HeldClaim | None, *, sent_away: bool) -> None:
-        """Releases the claim.
+        """Releases a claim.
 
-        If the server sent the reader away, the claim is kept for KEPT_SECONDS, so that this reader can come back.
+        If the server itself ended the stream (`sent_away`), it keeps the claim for KEPT_SECONDS, so that this reader
+        can come back.
         """
         if held is not None and sent_away:
             asyncio.get_running_loop().call_later(KEPT_SECONDS, held.release)

@@ -31,7 +31,7 @@ def is_loopback(host: str) -> bool:
 def check(settings: Settings) -> None:
     """Raises InvalidOptionError for settings that are unsafe or contradict each other. Runs before any port is bound."""
     if bool(settings.tls_cert) != bool(settings.tls_key):
-        raise _usage("--tls-cert and --tls-key go together.", "tls_cert")
+        raise _usage("--tls-cert and --tls-key must be set together.", "tls_cert")
     if settings.client_ca and not settings.tls_cert:
         raise _usage("--client-ca needs --tls-cert and --tls-key.", "client_ca")
     if settings.unix:
@@ -41,7 +41,7 @@ def check(settings: Settings) -> None:
         return
     if not (settings.tls_cert and settings.token_file):
         raise UnsafeError(
-            f"Exposed without auth: {settings.host} can be reached from other machines.",
+            f"The server would be open to others: {settings.host} can be reached from other machines.",
             remedy="Set --tls-cert, --tls-key and --token-file, or --insecure.",
             option="host",
         )
@@ -56,7 +56,7 @@ def _check_ports(settings: Settings) -> None:
             raise _usage(f"{flag} {port} is not a port. Ports are 1 to 65535; 0 takes a free one.", flag[2:])
         others = [other for other, its in stated.items() if port and its == port and other != flag]
         if others:
-            raise _usage(f"{flag} and {others[0]} are both {port}: each needs a port of its own.", flag[2:])
+            raise _usage(f"{flag} and {others[0]} are both {port}: they need different ports.", flag[2:])
 
 
 def _check_unix(settings: Settings) -> None:
@@ -64,7 +64,7 @@ def _check_unix(settings: Settings) -> None:
     if not path or len(path.encode()) > 100 or "\0" in path:
         raise _usage("--host unix: has no path, such as unix:/run/choline-data.sock.", "host")
     if settings.workers > 1:
-        raise _usage("--workers share a port, and a Unix socket has none.", "workers")
+        raise _usage("--workers share a port, but a Unix socket has no port.", "workers")
     if settings.tls_cert:
         raise _usage("A Unix socket has no TLS: the permissions of its file guard it.", "tls_cert")
     if not os.path.lexists(path):
@@ -75,7 +75,7 @@ def _check_unix(settings: Settings) -> None:
         try:
             probe.connect(path)
         except ConnectionRefusedError:
-            return  # Nobody listens: a killed server left this socket behind, and binding replaces it.
+            return  # No server listens: a server that was killed left this socket file behind. Binding replaces it.
         except OSError as error:
             raise _usage("--host unix: the socket can't be used.", "host") from error
     raise _usage("--host unix: another server listens on that socket.", "host")

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 # How many bytes of freed memory each arena of malloc keeps for reuse. With a small cache it is less.
 KEPT_BYTES = 64 << 20
-# memory that the process may use in addition to `memory`: code, libraries, messages on their way
+# memory in bytes that the process may use in addition to `memory`: code, libraries, messages that are being sent
 BESIDE_BYTES = 300 << 20
-TOUCHED_BYTES = 160 << 20  # For each row that is read, the system maps up to a megabyte of the file around it.
+TOUCHED_BYTES = 160 << 20  # for each row that is read, the system loads up to a megabyte of the file around it
 
 
 # A request that is too long, but not longer than this, gets our own error, which names the limit. gRPC refuses longer requests.
@@ -64,12 +64,14 @@ class Settings:
 
     @property
     def beside(self) -> str:
-        """The host that the metrics port and the HTTP port listen on."""
+        """The host on which the metrics port and the HTTP port listen."""
         return "127.0.0.1" if self.unix else self.host
 
 
 class UnsafeError(InvalidOptionError):
-    """Settings that are unsafe (open to others without TLS and tokens), contradict each other, or can't be applied."""
+    """The error for settings that are unsafe (open to others without TLS and tokens), contradict each other, or can't
+    be applied.
+    """
 
     exit_code = 2
 
@@ -191,8 +193,10 @@ class Server:
 
     async def _bind(self) -> None:
         settings = self.settings
-        address = f"unix:{unix_path(settings.host)}" if settings.unix else f"{bracketed(settings.host)}:{settings.port}"
-        mask = os.umask(0o177) if settings.unix else None  # Only this user may connect to the socket.
+        address = (
+            f"unix:{unix_path(settings.host)}" if settings.unix else f"{in_brackets(settings.host)}:{settings.port}"
+        )
+        mask = os.umask(0o177) if settings.unix else None  # only this user may connect to the socket
         try:
             if self.certificates is not None:
                 self.port = self.server.add_secure_port(address, self.certificates.for_grpc())
@@ -259,7 +263,7 @@ class Server:
 
 def ready_line(settings: Settings, port: int, http_port: int | None, metrics_port: int | None) -> str:
     """Returns the line that a server prints when it is ready: its addresses, as text or JSON."""
-    shown = bracketed(settings.beside)
+    shown = in_brackets(settings.beside)
     at = {"address": f"unix:{unix_path(settings.host)}" if settings.unix else f"{shown}:{port}"}
     if http_port is not None:
         at["http"] = f"{shown}:{http_port}"
@@ -270,8 +274,8 @@ def ready_line(settings: Settings, port: int, http_port: int | None, metrics_por
     return ", ".join([f"Serving on {at.pop('address')}", *(f"{name} on {address}" for name, address in at.items())])
 
 
-def bracketed(host: str) -> str:
-    """Returns the host as it is written before `:PORT`. An IPv6 address gets brackets."""
+def in_brackets(host: str) -> str:
+    """Returns the host as it is written in `HOST:PORT`. An IPv6 address gets brackets."""
     return f"[{host}]" if ":" in host and not host.startswith("[") else host
 
 

@@ -49,7 +49,7 @@ _NAMES = (
     r"x-amz-[a-z-]+|signature|password|passwd|secret[a-z_-]*|(?-i:Token|TOKEN|Key|KEY)"
     r"|(?<![a-z])(?:sig|token|(?:api|access|auth|private)?key)"
 )
-# Placeholders that our own remedies have in place of a secret.
+# Placeholders that remedies of this package have in place of a secret.
 _PLACEHOLDERS = r"(?!(?-i:TOKEN|NAME|FILE|PATH|VALUE|value)(?!\w)|…)"
 _SECRETS = re.compile(
     rf"(?i)(?<=://)[^/\s@]+@|bearer\s+{_PLACEHOLDERS}\S+|(?-i:hf_[A-Za-z0-9]{{8,}})|AKIA\w{{12,}}(:\S+)?"
@@ -92,14 +92,14 @@ def public(error: BaseException) -> errors.CholineDataError:
     text = redacted("".join(traceback.format_exception(error)))
     LOG.error("request %s: %s", request, errors.one_line(text, 8000))
     return InternalError(
-        "The server has a fault.",
+        "The server has an internal error.",
         remedy=f"Its log has the cause under request {request}.",
         request_id=request,
     )
 
 
 class Shortage:
-    """Logs that the process can't open more files or has no memory left, at most once in QUIET_SECONDS."""
+    """Logs when the process can't open more files or has no memory left, at most once in QUIET_SECONDS."""
 
     QUIET_SECONDS = 60.0
 
@@ -107,7 +107,7 @@ class Shortage:
         self._said = -self.QUIET_SECONDS
 
     def found(self) -> None:
-        """Logs the shortage that this error shows."""
+        """Logs that this error shows a shortage of files or memory."""
         now = time.monotonic()
         if now - self._said >= self.QUIET_SECONDS:
             self._said = now
@@ -128,7 +128,7 @@ SHORTAGE = Shortage()
 
 
 class InternalError(errors.CholineDataError):
-    """A fault of the server. The peer gets the request id, under which the log has the cause."""
+    """An error in the server itself. The peer gets the request id, under which the log has the cause."""
 
     reason = "INTERNAL"
 

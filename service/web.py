@@ -105,7 +105,7 @@ class WebFace(ABC):
             await self._request(reader, writer)
         except (ConnectionError, asyncio.CancelledError):
             pass
-        except TimeoutError:  # the peer does not read the answer
+        except TimeoutError:  # the peer does not read the answer in time
             writer.transport.abort()
         finally:
             self._open.discard(task)
@@ -150,7 +150,7 @@ class WebFace(ABC):
         return words[1], headers
 
     def _check_site(self, headers: dict[str, list[str]]) -> None:
-        """Refuses requests that a page of another site sends from a browser.
+        """Refuses requests that a web page of another site sends from a browser.
 
         This includes a site that lets its own domain name point to this server.
         """
@@ -174,11 +174,15 @@ class WebFace(ABC):
         sites = headers.get("sec-fetch-site", [])
         if "origin" in headers or any(site.lower() not in ("none", "same-origin") for site in sites):
             raise RefusedError(
-                "403 Forbidden", "Pages of other sites can't read from here.", "Ask from a program, not from a page."
+                "403 Forbidden",
+                "Pages of other sites can't read from here.",
+                "Send the request from a program, not from a web page.",
             )
 
     def _known(self, name: str) -> bool:
-        """Whether the server accepts this host name. A site can let its own name point here, but not an address."""
+        """Returns whether the server accepts this host name. A site can let its own name point here, but not an
+        address.
+        """
         settings = self._settings
         if name in self._hosts or name in settings.http_hosts:
             return True

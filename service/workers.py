@@ -32,7 +32,7 @@ SCRAPE_SECONDS = 2.0  # how many seconds the parent waits for the metrics of a w
 LINE_BYTES = 4 << 20
 
 
-def reserved(host: str, port: int, flag: str = "--port") -> tuple[socket.socket, int]:
+def reserve_port(host: str, port: int, flag: str = "--port") -> tuple[socket.socket, int]:
     """Binds the port without listening on it, so that it stays reserved while workers come and go.
 
     Returns the socket and the port.
@@ -40,7 +40,7 @@ def reserved(host: str, port: int, flag: str = "--port") -> tuple[socket.socket,
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
-        if port:  # SO_REUSEPORT must not share another server's port by accident
+        if port:  # without SO_REUSEPORT here, the port of another server can't be shared by accident
             with socket.socket(family, socket.SOCK_STREAM) as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind((host.strip("[]"), port))
@@ -100,7 +100,7 @@ def run_workers(home: Home, settings: Settings, limits: Limits) -> int:
 
 
 class _Worker:
-    """The parent's connection to one worker process."""
+    """One worker process, as the parent sees it."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
@@ -150,7 +150,7 @@ class _Parent:
         ports: dict[str, int | None] = {"--port": settings.port, "--http-port": settings.http_port}
         for flag, stated in sorted(ports.items(), key=lambda item: not item[1]):
             if stated is not None:
-                held, ports[flag] = reserved(settings.host, stated, flag)
+                held, ports[flag] = reserve_port(settings.host, stated, flag)
                 self._held.append(held)
         self._settings = replace(settings, port=ports["--port"] or 0, http_port=ports["--http-port"])
 
@@ -179,7 +179,7 @@ class _Parent:
         return argv
 
     async def _keep(self, number: int, ready: asyncio.Future[None]) -> None:
-        """Runs worker `number`, and starts it again when it dies. After RESTARTS starts the whole server stops."""
+        """Runs worker `number`, and starts it again when it dies. After RESTARTS starts, the whole server stops."""
         for _ in range(RESTARTS):
             child = await asyncio.create_subprocess_exec(
                 *self._command(),
@@ -241,10 +241,12 @@ class _Parent:
         return await asyncio.shield(self._scrape)
 
     async def _collected(self) -> Any:
-        from choline_data.service.metrics import Collected
+        from choline_data.service.metrics import CollectedMetrics
 
         running = sorted(self._running.items())
-        return Collected(zip(dict(running), await asyncio.gather(*(w.values() for _, w in running)), strict=True))
+        return CollectedMetrics(
+            zip(dict(running), await asyncio.gather(*(w.values() for _, w in running)), strict=True)
+        )
 
     async def _listen(self) -> Any:
         """Opens the metrics port if the settings have one."""

@@ -18,7 +18,7 @@ import pyarrow.flight as flight
 import pytest
 from tests.served import Serve
 
-from choline_data.service.audit_check import FIRST, SLOT_BYTES, Check, checked
+from choline_data.service.audit_check import FIRST, SLOT_BYTES, Check, check_log
 from choline_data.v1 import firehose_pb2 as pb
 
 from .conftest import kinds, read, refusal, resolve
@@ -182,17 +182,17 @@ def test_an_end_that_was_cut_off_shows(serve: Serve, home: str, log: Path) -> No
     assert check(log) == (0, "The log is as it was written.\n")
     for left in range(len(whole)):  # each end, down to no line at all
         log.write_bytes(b"".join(whole[:left]))
-        faults, _ = checked([str(log)])
+        faults, _ = check_log([str(log)])
         assert any("cut off" in fault for fault in faults), left
     log.write_bytes(b"".join(whole[:4]))
     code, told = check(log)
     assert code == 3 and "has 1 lines of 3" in told
     copy = log.with_name("copy")
     copy.write_bytes(heads[:SLOT_BYTES])  # made before the second run
-    faults, notes = checked([str(log)], str(copy))
+    faults, notes = check_log([str(log)], str(copy))
     assert faults == [] and "began after this copy" in notes[0]
     log.write_bytes(b"".join(whole[:2]))
-    assert "cut off" in checked([str(log)], str(copy))[0][0]
+    assert "cut off" in check_log([str(log)], str(copy))[0][0]
     log.write_bytes(b"".join(whole))
     head.unlink()
     assert "head file is missing" in check(log)[1]
@@ -205,20 +205,20 @@ def test_an_end_that_is_cut_off_while_the_server_runs_shows(serve: Serve, home: 
     served = serve(home, "--audit", str(log))
     for _ in range(3):
         resolve(served.stub(), "web")
-    assert checked([str(log)]) == ([], [])  # of a server at work
+    assert check_log([str(log)]) == ([], [])  # of a server at work
     whole = log.read_bytes().splitlines(keepends=True)
     with log.open("r+b") as file:
         file.truncate(len(b"".join(whole[:2])))
-    assert "cut off" in checked([str(log)])[0][0]
+    assert "cut off" in check_log([str(log)])[0][0]
     resolve(served.stub(), "web")
-    assert "does not follow" in checked([str(log)])[0][0]
+    assert "does not follow" in check_log([str(log)])[0][0]
     served.kill()  # a server that had no time for a last line is none that was cut
     log.write_bytes(b"")
     Path(f"{log}.head").unlink()
     killed = serve(home, "--audit", str(log))
     resolve(killed.stub(), "web")
     killed.kill()
-    assert checked([str(log)]) == ([], [])
+    assert check_log([str(log)]) == ([], [])
 
 
 def test_a_log_is_rotated_and_its_files_are_checked_together(serve: Serve, home: str, log: Path) -> None:
@@ -240,7 +240,7 @@ def test_a_log_is_rotated_and_its_files_are_checked_together(serve: Serve, home:
     assert code == 0 and "note: run" in told
     for wrong in (files[:1] + files[2:], files[1::-1] + files[2:]):
         assert check(*wrong)[0] == 3
-    assert checked([str(files[0]), str(files[1])], f"{log}.head")[0] != []  # the last file is missing
+    assert check_log([str(files[0]), str(files[1])], f"{log}.head")[0] != []  # the last file is missing
     kept = files[1].read_bytes()
     files[1].write_bytes(b"".join(kept.splitlines(keepends=True)[:-1]))
     assert check(*files)[0] == 3
@@ -270,10 +270,10 @@ def test_workers_write_one_log_that_is_rotated(serve: Serve, home: str, log: Pat
         threading.Event().wait(0.05)
     assert served.terminate() == 0
     first = Path(f"{log}.1")
-    assert checked([str(first), str(log)]) == ([], [])
+    assert check_log([str(first), str(log)]) == ([], [])
     whole = log.read_bytes().splitlines(keepends=True)
     log.write_bytes(b"".join(whole[:-1]))
-    assert "cut off" in checked([str(first), str(log)])[0][0]
+    assert "cut off" in check_log([str(first), str(log)])[0][0]
 
 
 def test_guessing_does_not_fill_the_log(serve: Serve, home: str, tmp_path: Path, log: Path) -> None:

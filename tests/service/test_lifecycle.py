@@ -256,9 +256,9 @@ def test_the_ready_line_is_one_line(serve: Serve, home: str) -> None:
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--host", "0.0.0.0"], "Exposed without auth"),
-        (["--host", "::"], "Exposed without auth"),
-        (["--tls-cert", "x.pem"], "go together"),
+        (["--host", "0.0.0.0"], "would be open to others"),
+        (["--host", "::"], "would be open to others"),
+        (["--tls-cert", "x.pem"], "must be set together"),
         (["--client-ca", "x.pem"], "needs --tls-cert"),
     ],
 )
