@@ -128,7 +128,7 @@ def test_a_file_that_is_no_card_says_so(tmp_path: Path) -> None:
     with pytest.raises(SourceFormatError, match="not UTF-8"):
         load_card(tmp_path / "latin.yaml")
     (tmp_path / "big.yaml").write_bytes(b"#" * 300_000)
-    with pytest.raises(SourceFormatError, match="above 262,144 bytes"):
+    with pytest.raises(SourceFormatError, match="has more than 262,144 bytes"):
         load_card(tmp_path / "big.yaml")
     with pytest.raises(CholineDataError):
         load_card(tmp_path)
