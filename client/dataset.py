@@ -166,9 +166,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
 
     @property
     def _last_step(self) -> str:
-        """How an incomplete last step is handled. Before an error of the stream, all ranks make the same number of
-        steps.
-        """
+        """How an incomplete last step is handled. Before an error, all ranks make the same number of steps."""
         last = self._reading.last_batch
         return "drop" if self._error is not None and last == "wrap" else last
 

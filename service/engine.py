@@ -370,9 +370,7 @@ class Engine:
 
     @staticmethod
     def _alone(opened: Opened, lane: Lane, start: int, stop: int) -> bool:
-        """Returns whether a message of this stream takes so much work that making it must not delay the messages of
-        other streams.
-        """
+        """Returns whether a message of this stream takes so much work that other streams must not wait for it."""
         return opened.many or is_far(lane, start, stop)
 
     def _is_crowded(self) -> bool:
@@ -441,9 +439,7 @@ class Engine:
 
 
 def _caller() -> str:
-    """Returns the name under which a request takes turns: the id of its token, or its connection if there are no
-    tokens.
-    """
+    """Returns the name under which a request takes turns: the id of its token, or else its connection."""
     request_in_progress = CURRENT.get()
     if request_in_progress is None:
         return ""
