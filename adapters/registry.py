@@ -62,6 +62,8 @@ FORMATS: tuple[RegisteredFormat, ...] = (
     RegisteredFormat("duckdb", _HERE + "tables.duckdb_file", by_table=True),
     RegisteredFormat("numpy", _HERE + "tables.numpy_arrays", by_table=True),
     RegisteredFormat("hdf5", _HERE + "tables.hdf5", extra="arrays", by_table=True),
+    RegisteredFormat("netcdf", _HERE + "tables.netcdf", by_table=True),
+    RegisteredFormat("matrix-market", _HERE + "tables.sparse_matrices", extra="arrays", by_table=True),
     RegisteredFormat("matlab", _HERE + "tables.matlab", extra="arrays", by_table=True),
     RegisteredFormat("excel", _HERE + "tables.excel", extra="excel", by_table=True),
     RegisteredFormat("statistics", _HERE + "tables.statistics_files", extra="statistics", by_table=True),

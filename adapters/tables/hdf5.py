@@ -2,12 +2,13 @@
 
 Groups whose names are splits are splits. Groups that repeat the same datasets, such as the episodes of a robot, are one table
 with the group's name in the column `group`. Other groups are tables of their own. Links to other files are never followed.
-NetCDF 4, pandas stores, AnnData and models are refused by name, because their arrays mean more than their values.
+NetCDF 4 is read as NetCDF 3. pandas stores, AnnData and models are refused by name, because their arrays mean more than their
+values.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,8 @@ from choline_data.adapters.base import FormatClaim, Shard, Source, SourceChunk, 
 from choline_data.adapters.reading.names import in_order
 from choline_data.adapters.tables.array_columns import batch_of, step_of
 from choline_data.adapters.tables.array_tables import ArrayInfo, ArrayTable, tables_of
+from choline_data.adapters.tables.hdf5_values import piece_of
+from choline_data.adapters.tables.netcdf import is_netcdf4, netcdf4_batches
 from choline_data.adapters.tables.table_batches import batch_chunks, claim_tables, local_file
 from choline_data.errors import MissingDependencyError, SourceDamagedError, SourceFormatError, one_line
 
@@ -27,7 +30,6 @@ _TEXT_BYTES = 256  # the assumed mean size of a value of variable length, in byt
 _AS_TABLE = "Convert it to Parquet, CSV or JSON Lines with {}."
 # Attributes by which other kinds of files are recognised, the name of the kind, and what the user can do.
 _OTHERS = (
-    ("_NCProperties", "NetCDF 4 data", _AS_TABLE.format("xarray.open_dataset(FILE).to_dataframe()")),
     ("encoding-type", "AnnData", _AS_TABLE.format("anndata.read_h5ad(FILE).to_df()")),
     ("keras_version", "a Keras model", "It is a model, not a dataset."),
     ("layer_names", "the weights of a Keras model", "It is a model, not a dataset."),
@@ -44,6 +46,9 @@ class Hdf5:
         shards: list[Shard] = []
         for file in in_order(files):
             with _opened(file.path, file.name) as opened:
+                if is_netcdf4(opened):
+                    shards.append(Shard(file.path, file.name, size=file.size))
+                    continue
                 tables = tables_of(_datasets(opened, file.name), file.name)
             shards += [Shard(file.path, file.name, member=t.member, size=file.size, split=t.split) for t in tables]
         return shards
@@ -58,6 +63,9 @@ ADAPTER = Hdf5
 
 def _batches(shard: Shard) -> Iterator[pa.RecordBatch]:
     with _opened(shard.path, shard.name) as file:
+        if is_netcdf4(file):
+            yield from netcdf4_batches(file, shard.name)
+            return
         tables = tables_of(_datasets(file, shard.name), shard.name)
         table = next((t for t in tables if t.member == shard.member), None)
         if table is None:
@@ -74,7 +82,7 @@ def _run(file: Any, table: ArrayTable, run: str, where: str) -> Iterator[pa.Reco
     rows = len(first)
     step = step_of(sum(_row_bytes(d) for d in datasets.values()))
     for at in range(0, rows, step):
-        pieces = {name: _piece(dataset, at, min(at + step, rows)) for name, dataset in datasets.items()}
+        pieces = {name: piece_of(dataset, at, min(at + step, rows)) for name, dataset in datasets.items()}
         batch = batch_of(pieces, where)
         if table.is_grouped:
             batch = batch.append_column("group", pa.array([run.rsplit("/", 1)[-1]] * batch.num_rows, pa.string()))
@@ -84,45 +92,6 @@ def _run(file: Any, table: ArrayTable, run: str, where: str) -> Iterator[pa.Reco
 def _row_bytes(dataset: Any) -> int:
     size = _TEXT_BYTES if dataset.dtype.kind == "O" else dataset.dtype.itemsize
     return int(np.prod(dataset.shape[1:], dtype=object)) * size
-
-
-def _piece(dataset: Any, at: int, end: int) -> np.ndarray:
-    """Returns rows of a dataset. Text in UTF-8 becomes str; other bytes stay bytes. Names of an enumeration replace its numbers."""
-    import h5py
-
-    piece: np.ndarray = np.asarray(dataset[at:end])
-    text = h5py.check_string_dtype(dataset.dtype)
-    if text is not None:
-        return _texts(piece)
-    names = h5py.check_enum_dtype(dataset.dtype)
-    if names is not None:
-        of = {number: name for name, number in names.items()}
-        return np.array([of.get(value, str(value)) for value in piece.ravel().tolist()], object).reshape(piece.shape)
-    if piece.dtype.fields is not None:
-        fields = {
-            name: _texts(piece[name]) if piece.dtype[name].kind in "SO" else piece[name]
-            for name in piece.dtype.names or ()
-        }
-        return _structured(fields, len(piece))
-    return piece
-
-
-def _structured(fields: Mapping[str, np.ndarray], count: int) -> np.ndarray:
-    array = np.empty(count, [(name, field.dtype, field.shape[1:]) for name, field in fields.items()])
-    for name, field in fields.items():
-        array[name] = field
-    return array
-
-
-def _texts(piece: np.ndarray) -> np.ndarray:
-    values = piece.ravel().tolist()
-    try:
-        decoded = [value.decode() if isinstance(value, bytes) else value for value in values]
-    except UnicodeDecodeError:
-        decoded = values
-    texts = np.empty(len(decoded), object)
-    texts[:] = decoded
-    return texts.reshape(piece.shape)
 
 
 def _datasets(file: Any, name: str) -> list[ArrayInfo]:
@@ -144,7 +113,10 @@ def _datasets(file: Any, name: str) -> list[ArrayInfo]:
         if not isinstance(item, h5py.Dataset):
             return
         if item.attrs.get("CLASS") == b"DIMENSION_SCALE":
-            raise SourceFormatError(f"{name} has dimension scales, like a NetCDF 4 file.", remedy=_OTHERS[0][2])
+            raise SourceFormatError(
+                f"{name} has dimension scales in groups, like a NetCDF 4 file.",
+                remedy=_AS_TABLE.format("xarray.open_dataset(FILE, group=…).to_dataframe()"),
+            )
         if item.external or item.is_virtual:
             raise SourceFormatError(
                 f"{name}: {path} is stored in other files.", remedy="Copy it into one file with h5repack or h5py."
@@ -167,11 +139,6 @@ def _refuse_others(attributes: Any, name: str) -> None:
             raise SourceFormatError(f"{name} is {what}.", remedy=remedy)
 
 
-def _starts(path: str, magic: bytes) -> bool:
-    with open(path, "rb") as file:
-        return file.read(len(magic)) == magic
-
-
 @contextmanager
 def _opened(path: str, name: str) -> Iterator[Any]:
     try:
@@ -181,10 +148,6 @@ def _opened(path: str, name: str) -> Iterator[Any]:
     with local_file(path, name) as local:
         try:
             with h5py.File(local, "r", locking=False) as file:
-                if file.userblock_size and _starts(local, b"MATLAB 7.3"):
-                    raise SourceFormatError(
-                        f"{name} is a MATLAB 7.3 file.", remedy="Save it in MATLAB with -v7, or convert it with mat73."
-                    )
                 yield file
         except (OSError, RuntimeError, KeyError, ValueError) as error:
             raise SourceDamagedError(

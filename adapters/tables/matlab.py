@@ -1,4 +1,4 @@
-"""Reads MATLAB files up to version 7 (MAT) with SciPy: one row for each index of the axis that all variables share.
+"""Reads MATLAB files (MAT) with SciPy, and version 7.3 with h5py: one row for each index of the axis that all variables share.
 
 This axis is the first or the last one: pictures lie as height x width x channels x row. Fields of a struct are columns of their
 own. A cell array of texts is a column of texts. A variable whose axis is not clear is refused.
@@ -18,6 +18,7 @@ import pyarrow as pa
 from choline_data.adapters.base import FormatClaim, Shard, Source, SourceChunk, SourceFile
 from choline_data.adapters.reading.names import in_order
 from choline_data.adapters.tables.array_columns import batch_of, step_of
+from choline_data.adapters.tables.matlab_hdf5 import matlab_hdf5_variables
 from choline_data.adapters.tables.table_batches import batch_chunks, claim_tables, local_file
 from choline_data.errors import (
     MissingDependencyError,
@@ -59,6 +60,9 @@ def _batches(shard: Shard) -> Iterator[pa.RecordBatch]:
 
 
 def _variables(path: str, name: str) -> Mapping[str, Any]:
+    with open(path, "rb") as file:
+        if file.read(10) == b"MATLAB 7.3":
+            return matlab_hdf5_variables(path, name, MAX_BYTES)
     try:
         from scipy import io as scipy_io
     except ModuleNotFoundError as error:

@@ -1,7 +1,8 @@
 """Reads NumPy arrays (NPY, NPZ): one row for each index of the first axis. Arrays of objects are refused: they are pickles.
 
 A plain array is the column `value`; a structured array has a column for each field. The arrays of an NPZ, and NPY files with
-different names in one folder, are columns if they have the same length. Names such as `x_train` and `y_test` name splits.
+different names in one folder, are columns if they have the same length. Names such as `x_train` and `y_test` name splits. A sparse
+matrix that SciPy saved has a row for each of its rows.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from choline_data.adapters.reading import io
 from choline_data.adapters.reading.names import in_order, parts
 from choline_data.adapters.reading.split_words import split_named
 from choline_data.adapters.tables.array_columns import batch_of, same_length, step_of
+from choline_data.adapters.tables.sparse_matrices import is_saved_matrix, saved_matrix_batches
 from choline_data.adapters.tables.table_batches import batch_chunks, claim_tables, local_file
 from choline_data.errors import ChoiceNeededError, SourceDamagedError, SourceFormatError, SourceTooLargeError, one_line
 
@@ -66,6 +68,9 @@ class NumpyArrays:
             if zipfile.is_zipfile(path):
                 with zipfile.ZipFile(path) as archive:
                     arrays = dict(self._members(archive, shard))
+                    if is_saved_matrix(archive.namelist()):
+                        yield from saved_matrix_batches(arrays, shard.name)
+                        return
             elif not shard.files:
                 arrays = {"value": _mapped(path, shard.name)}
             else:

@@ -47,7 +47,6 @@ STRUCTURED = {
     "BRAT annotations": "T1\tPerson 0 5\tAlice\nT2\tPlace 10 15\tParis\nR1\tIn Arg1:T1 Arg2:T2\n",
     "tagged text (word/TAG)": "The/DT dog/NN barks/VBZ ./.\nA/DT cat/NN sleeps/VBZ ./.\n",
     "word vectors": "the " + "0.1 " * 9 + "0.2\nof " + "0.3 " * 9 + "0.4\n",
-    "Matrix Market": "%%MatrixMarket matrix coordinate real general\n3 3 1\n1 1 2.5\n",
     "Turtle or TriG": "@prefix ex: <http://example.org/> .\nex:a ex:knows ex:b .\n",
     "INI configuration": "[server]\nhost = example.org\nport = 80\n\n[client]\nname = me\n",
     "SQL statements": "CREATE TABLE t (a INTEGER);\nINSERT INTO t VALUES (1);\n",

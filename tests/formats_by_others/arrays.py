@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from tests.formats_by_others.written import REFUSED, Row, writer
 
@@ -61,7 +62,7 @@ def _(folder: Path) -> None:
     scipy.io.savemat(folder / "x.mat", {"a": np.arange(6), "b": np.arange(6) / 4})
 
 
-@writer("Matrix Market of SciPy", "scipy", ends=REFUSED, says="Matrix Market")
+@writer("Matrix Market of SciPy", "scipy", [{"indices": [n], "values": [1.0], "size": 5} for n in range(5)])
 def _(folder: Path) -> None:
     import numpy as np
     import scipy.io
@@ -70,7 +71,7 @@ def _(folder: Path) -> None:
     scipy.io.mmwrite(folder / "x.mtx", scipy.sparse.coo_matrix(np.eye(5)))
 
 
-@writer("sparse NPZ of SciPy", "scipy", ends=REFUSED)
+@writer("sparse NPZ of SciPy", "scipy", [{"indices": [n], "values": [1.0], "size": 5} for n in range(5)])
 def _(folder: Path) -> None:
     import numpy as np
     import scipy.sparse
@@ -136,3 +137,44 @@ def _(folder: Path) -> None:
 
     data = np.array([list(p.values()) for p in POINTS])
     np.savetxt(folder / "x.csv", data, delimiter=",", header="a,b", comments="")
+
+
+GRID: list[Row] = [
+    {"time": n * 6, "temperature": [[n + 0.5, 1.5], [2.5, None]], "latitude": [10.0, 20.0], "station": f"s{n}"}
+    for n in range(4)
+]
+
+
+def _grid() -> Any:
+    import numpy as np
+    import xarray
+
+    values = np.array([[[row["temperature"][0][0], 1.5], [2.5, np.nan]] for row in GRID])
+    return xarray.Dataset(
+        {"temperature": (("time", "latitude", "x"), values), "station": ("time", [row["station"] for row in GRID])},
+        coords={"time": [row["time"] for row in GRID], "latitude": [10.0, 20.0]},
+    )
+
+
+@writer("NetCDF 3 of xarray", "xarray", GRID, needs=("scipy",))
+def _(folder: Path) -> None:
+    _grid().to_netcdf(folder / "x.nc", format="NETCDF3_CLASSIC", engine="scipy")
+
+
+@writer("NetCDF 4 of xarray", "xarray", GRID, needs=("netCDF4",))
+def _(folder: Path) -> None:
+    _grid().to_netcdf(folder / "x.nc", format="NETCDF4", engine="netcdf4")
+
+
+@writer(
+    "MAT 7.3 of hdf5storage",
+    "hdf5storage",
+    [{"X": [float(n), n + 0.5, 2.0], "y": n, "names": f"é {n}"} for n in range(4)],
+)
+def _(folder: Path) -> None:
+    import hdf5storage
+    import numpy as np
+
+    names = np.array([[f"é {n}"] for n in range(4)], object)
+    values = {"X": np.array([[n, n + 0.5, 2] for n in range(4)]), "y": np.arange(4)[:, None], "names": names}
+    hdf5storage.savemat(str(folder / "x.mat"), values, format="7.3", store_python_metadata=False)
