@@ -38,7 +38,7 @@ LIST_STEP = 0.05
 RATE, LIST_SECONDS, GROWTH, END_SECONDS = 0.9, 0.1, 64 << 20, 10.0
 MEMORY = 64 << 20  # cache limit of the server; not larger than the permitted growth
 
-Count = Synchronized  # the `ctypes` type of a number in shared memory
+Count = Synchronized  # the type of a number in memory that several processes share
 
 
 def make_home(folder: str) -> None:

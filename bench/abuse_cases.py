@@ -1,6 +1,6 @@
 """The hostile gRPC requests of `abuse.py`. The caller repeats each of them, from one or more threads.
 
-`abuse_http.py` has the hostile requests that are no gRPC calls, and adds them to the same table CASES.
+`abuse_http.py` has the hostile requests that are not gRPC calls, and adds them to the same table CASES.
 """
 
 from __future__ import annotations
@@ -73,7 +73,9 @@ def firehose(caller: Caller) -> Any:
 
 
 def reads(caller: Caller, stub: Any, messages: int = 1 << 30, **options: Any) -> None:
-    """Reads a stream until about `messages` messages have arrived, or the case is over."""
+    """Reads a stream until about `messages` messages have arrived, or the case is over. `options` are fields of the
+    request.
+    """
     request = pb.ReadStreamRequest(**{"recipe_json": caller.recipe, **options})
     stream = stub.ReadStream(request, timeout=60)
     for number, _ in enumerate(stream):
@@ -83,7 +85,7 @@ def reads(caller: Caller, stub: Any, messages: int = 1 << 30, **options: Any) ->
 
 
 def many(caller: Caller, sources: int, segments: int, **options: Any) -> bytes:
-    """Returns a recipe with this number of sources and segments, in few bytes."""
+    """Returns a recipe with this number of sources and segments, in as few bytes as possible."""
     body = caller.body()
     first = body["sources"][0]
     names = [f"{n:x}" for n in range(sources)]
@@ -215,7 +217,7 @@ def texts(caller: Caller) -> Step:
 
 
 def samples(caller: Caller, positions: Callable[[], list[int]]) -> Step:
-    """Requests the samples at these positions."""
+    """Returns a step that requests the samples at these positions."""
     stub = firehose(caller)
     return lambda: stub.GetSamples(pb.GetSamplesRequest(recipe_json=caller.recipe, positions=positions()), timeout=WAIT)
 
@@ -252,15 +254,17 @@ def positions_beyond_every_stream(caller: Caller) -> Step:
 
 
 def resolves(caller: Caller, request: Callable[[int], pb.ResolveMixRequest]) -> Step:
-    """Resolves a mix. Each request contains a number that was not used before, so that the server cannot answer from a
-    cache.
+    """Returns a step that resolves a mix. Each request contains a number that was not used before, so that the server
+    cannot answer from a cache.
     """
     stub = firehose(caller)
     return lambda: stub.ResolveMix(request(caller.next()), timeout=WAIT)
 
 
 def filtered(where: str) -> Callable[[int], pb.ResolveMixRequest]:
-    """Returns a mix of the web dataset with this filter. A second condition makes each filter unique."""
+    """Returns a function that makes requests for the web dataset with this filter. A second condition, with the number,
+    makes each filter unique.
+    """
     return lambda number: pb.ResolveMixRequest(mix="web", where=f"({where}) and origin.row != {number + 10**9}")
 
 

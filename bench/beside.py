@@ -53,8 +53,8 @@ class Target:
     seconds: bool = False
     rank: int = 0  # which of the cases in `to` to compare with, ordered by speed; 0 is the fastest
 
-    def held(self, figures: dict[str, float]) -> dict[str, Any] | None:
-        """Returns the measured value, and whether the target is met. None if a needed case did not run."""
+    def value_of_run(self, figures: dict[str, float]) -> dict[str, Any] | None:
+        """Returns the measured value, and whether the target is met. Returns None if a case that it needs did not run."""
         own = figures.get(self.of) if isinstance(self.of, str) else None
         if own is None:
             return None
@@ -86,7 +86,7 @@ class Bench:
         return str(interpreter) if interpreter is not None and interpreter.exists() else None
 
     def prepared(self, case: Case) -> Path:
-        """Returns the folder that the case reads. The first call makes the folder."""
+        """Returns the folder that the case reads. Makes it at the first call."""
         folder = self.work / f"{case.script}-{case.corpus}"
         done = folder / "prepared"
         if not done.exists():
@@ -96,7 +96,7 @@ class Bench:
         return folder
 
     def say(self, text: str) -> None:
-        """Prints one line about the progress."""
+        """Prints a line about the progress."""
         if not self.quiet:
             print(text, file=sys.stderr, flush=True)
 
@@ -182,10 +182,10 @@ def folder_of(kept: Path | None) -> Iterator[Path]:
 
 
 def groups_of(
-    parser: argparse.ArgumentParser, told: argparse.Namespace, cases: Mapping[str, Sequence[Case]]
+    parser: argparse.ArgumentParser, arguments: argparse.Namespace, cases: Mapping[str, Sequence[Case]]
 ) -> list[str]:
     """Returns the groups of cases that `--only` names."""
-    groups = [name.strip() for name in told.only.split(",")]
+    groups = [name.strip() for name in arguments.only.split(",")]
     if unknown := set(groups) - set(cases):
         parser.error(f"--only: {', '.join(sorted(unknown))} is none of {', '.join(cases)}")
     return groups
@@ -211,11 +211,11 @@ def corpus(work: Path, name: str, write: Callable[[Path], None]) -> None:
         write(place)
 
 
-def told(
+def report(
     unit: str, figures: dict[str, float], targets: Sequence[Target], *, top: str | None, as_json: bool, seconds: str
 ) -> None:
     """Prints the figures, and compares them with the targets."""
-    held = [measured_target for target in targets if (measured_target := target.held(figures)) is not None]
+    held = [measured_target for target in targets if (measured_target := target.value_of_run(figures)) is not None]
     if as_json:
         print(json.dumps({"unit": unit, "figures": {k: round(v, 4) for k, v in figures.items()}, "targets": held}))
         return

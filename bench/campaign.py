@@ -52,7 +52,7 @@ NAMES = ("code", "news", "web")
 VERSIONS = 4
 ROWS = 40
 LIMIT_SECONDS = 60  # seconds for one process; a process that takes longer counts as a hang
-# `killed_at` kills a process before or after a call of one of these functions.
+# `kill_at_random_call` kills a process before or after a call of one of these functions.
 POINTS = ("link", "unlink", "replace", "rename", "fsync", "utime", "makedirs", "open", "stat")
 REMOTE_POINTS = ("pipe_file", "put_file", "rm", "find", "info", "cat_file")
 # Errors that an operation may end with.
@@ -165,7 +165,7 @@ OPERATIONS: tuple[tuple[str, int], ...] = (
 )
 
 
-def killed_at(home: Home, dice: random.Random) -> None:
+def kill_at_random_call(home: Home, dice: random.Random) -> None:
     """Makes this process kill itself at a randomly chosen call of the operating system or the object store."""
     system: Any = os if home.local else home.fs
     point, left = dice.choice(POINTS if home.local else REMOTE_POINTS), dice.randrange(1, 30 if home.local else 8)
@@ -231,7 +231,7 @@ class Campaign:
                     leases._kernel = partial(str, f"host {index % 3}")
                 home = Home(self.home.location)
                 if fate < 0.25:
-                    killed_at(home, dice)
+                    kill_at_random_call(home, dice)
                 child(Actor(home, self.places, self.expected, dice), operation, report)
             begun[pid] = (operation, report)
             if 0.25 <= fate < 0.45:

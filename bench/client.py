@@ -116,7 +116,7 @@ def main() -> None:
             beside.corpus(work, "resume", partial(beside.write_texts, rows=200_000, mean=240))
         bench = Bench(work, options.peers, options.seconds, options.rounds, quiet=options.json)
         figures = bench.run([case for group in groups for case in CASES[group]])
-    beside.told(
+    beside.report(
         "documents a second into the trainer's process",
         figures,
         TARGETS,

@@ -23,7 +23,7 @@ from pathlib import Path
 ROWS = {"1.5 KB": 1_500, "35 KB": 35_000}  # bytes of a row
 READ = 96 << 20  # bytes of text that a measurement reads: about four windows
 BATCH = 1 << 20  # bytes of text in a batch
-LEAST = 4.0  # the rate of this checkout, divided by the rate of the other one
+LEAST = 4.0  # target: the rate of this checkout, divided by the rate of the other one
 
 
 def python_of(checkout: Path | None) -> str:
@@ -75,7 +75,7 @@ def measure(home: Path, row_bytes: int) -> dict[str, float]:
 
     rows = BATCH // row_bytes
     dataset = FirehoseDataset("rows", columns=["text"], batch_size=rows, home=str(home))
-    for _ in range(3):  # The kernel does not drop pages that were written or read a moment ago, so wait.
+    for _ in range(3):  # the kernel keeps pages that were written or read a moment ago, so wait and try again
         drop(home)
         time.sleep(0.1)
     before, began, size = read_from_disk(), time.perf_counter(), 0
@@ -85,7 +85,7 @@ def measure(home: Path, row_bytes: int) -> dict[str, float]:
     return {"rate": size / spent / 1e6, "read": (read_from_disk() - before) / size}
 
 
-def measured(checkout: Path | None, home: Path, row_bytes: int) -> dict[str, float]:
+def measure_apart(checkout: Path | None, home: Path, row_bytes: int) -> dict[str, float]:
     """Measures in another process: this checkout, or another one with its own .venv."""
     command = [python_of(checkout), __file__, "--measure", str(home), "--row-bytes", str(row_bytes)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
@@ -114,7 +114,7 @@ def main() -> None:
             rates: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
             for number in range(options.rounds):
                 for side, checkout in [*sides.items()][:: 1 if number % 2 else -1]:
-                    rates[side].append(measured(checkout, home, row_bytes))
+                    rates[side].append(measure_apart(checkout, home, row_bytes))
             for side, runs in rates.items():
                 for figure in ("rate", "read"):
                     figures[f"{name}, {figure}, {side}"] = statistics.median(run[figure] for run in runs)

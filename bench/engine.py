@@ -1,9 +1,10 @@
-"""What the parts of the engine that are made by hand gain over a library: the figures of docs/engine.md.
+"""Measures how much faster the hand-made parts of the engine are than a library. These are the figures of
+docs/engine.md.
 
-    python bench/engine.py [--json] [--rounds 20]
+python bench/engine.py [--json] [--rounds 20]
 
-The data are documents of 2.4 KB and of 35 KB from two sources, shuffled. The ways take turns, and the figure is the least CPU
-time of all rounds. Everything is in memory.
+The data are documents of 2.4 KB and of 35 KB from two sources, shuffled. The variants run in turns, and the figure is
+the smallest CPU time of all rounds. Everything is in memory.
 """
 
 from __future__ import annotations
@@ -37,12 +38,12 @@ ROWS = 512
 Way = Callable[[], object]
 
 
-def least(ways: dict[str, Way], rounds: int) -> dict[str, float]:
-    """Returns the least CPU milliseconds of each way. The ways take turns."""
+def least_times(ways: dict[str, Way], rounds: int) -> dict[str, float]:
+    """Returns the smallest CPU time of each variant, in milliseconds. The variants run in turns."""
     out = dict.fromkeys(ways, float("inf"))
     for _ in range(rounds):
         for name, way in ways.items():
-            way()  # the memory that another way used is as this one leaves it
+            way()  # a run before the measurement, so that the memory is in the state in which this variant leaves it
             began = time.thread_time()
             way()
             out[name] = min(out[name], (time.thread_time() - began) * 1e3)
@@ -50,7 +51,9 @@ def least(ways: dict[str, Way], rounds: int) -> dict[str, float]:
 
 
 def windows(stream: SampleStream, store: Store) -> dict[str, Way]:
-    """Ways to prepare a window of 64 blocks: from the numbers in their headers, and with a batch of Arrow for each block."""
+    """Returns variants that prepare a window of 64 blocks: from the numbers in their headers, and with an Arrow batch
+    for each block.
+    """
     revision = store.revision(stream.recipe.sources[0].revision)
     blocks = np.random.default_rng(0).permutation(revision.rows // revision.block_rows)[:64].tolist()
     pairs = [(block * revision.block_rows, (block + 1) * revision.block_rows) for block in blocks]
@@ -72,7 +75,7 @@ def windows(stream: SampleStream, store: Store) -> dict[str, Way]:
 
 
 def gathering(stream: SampleStream, store: Store) -> dict[str, Way]:
-    """Ways to pick 512 rows of one window as dicts: views, and `take` of Arrow."""
+    """Returns variants that pick 512 rows of one window as dicts: with views, and with Arrow's `take`."""
     positions = np.arange(ROWS, 2 * ROWS)
     stream.read_at(positions)
     tables = [pa.Table.from_batches(store.revision(s.revision).read(0, 1 << 14)) for s in stream.recipe.sources]
@@ -93,7 +96,7 @@ def gathering(stream: SampleStream, store: Store) -> dict[str, Way]:
 
 
 def texts(stream: SampleStream) -> dict[str, Way]:
-    """Ways to make strings of 512 views: with a copy first, and without."""
+    """Returns variants that make strings of 512 views: with a copy first, and without."""
     batch, _ = stream.views_at(np.arange(4096))
     parts = [batch["text"].slice(at, ROWS) for at in range(0, 4096, ROWS)]
     return {
@@ -103,7 +106,7 @@ def texts(stream: SampleStream) -> dict[str, Way]:
 
 
 def messages(stream: SampleStream) -> dict[str, Way]:
-    """Ways to encode a message of 512 rows and to frame it."""
+    """Returns variants that encode a message of 512 rows for the wire."""
     columns = stream.gather(stream.locate(np.arange(ROWS)))
     writer = MessageWriter(stream.wire_schema)
 
@@ -134,7 +137,7 @@ def figures(row: int, rounds: int) -> dict[str, float]:
         stream = open_stream(store, resolve_mix("web:0.7,code:0.3", home), None)
         assert isinstance(stream, SampleStream)
         groups = (windows(stream, store), gathering(stream, store), texts(stream), messages(stream))
-        return {name: ms for ways in groups for name, ms in least(ways, rounds).items()}
+        return {name: ms for ways in groups for name, ms in least_times(ways, rounds).items()}
 
 
 def main() -> None:

@@ -58,7 +58,9 @@ class Figures:
         return (self._cpu() - before) / rows * ROWS * 1e3
 
     def world(self, recipe: bytes, ranks: int, start: int) -> float:
-        """Returns the CPU milliseconds of the server for ROWS rows, if so many ranks of 1,024 read the same stretch in turn."""
+        """Returns the CPU milliseconds of the server for ROWS rows, if `ranks` of 1,024 ranks read the same part of the
+        stream in turn.
+        """
         rows, before = 0, self._cpu()
         for rank in range(ranks):
             request = pb.ReadStreamRequest(
@@ -118,7 +120,7 @@ class Figures:
         return slowest
 
 
-def measured(home: str) -> dict[str, float]:
+def measure(home: str) -> dict[str, float]:
     """Returns all figures."""
     server = Server(home, os.path.join(home, "..", "server.log"), 512 << 20)
     try:
@@ -155,7 +157,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="choline-far-") as folder:
         home = os.path.join(folder, "home")
         make_home(home)
-        figures = measured(home)
+        figures = measure(home)
     if chosen.json:
         print(json.dumps(figures))
         return

@@ -84,7 +84,7 @@ def main() -> None:
         beside.corpus(work, "images", partial(write, count=options.images, size=options.bytes))
         bench = Bench(work, options.peers, options.seconds, options.rounds, quiet=options.json)
         figures = bench.run([case for group in groups for case in CASES[group]])
-    beside.told("images a second", figures, TARGETS, top=None, as_json=options.json, seconds=", s")
+    beside.report("images a second", figures, TARGETS, top=None, as_json=options.json, seconds=", s")
 
 
 if __name__ == "__main__":

@@ -124,7 +124,7 @@ def look(pid: int, peaks: dict[int, int], cpu: dict[int, float]) -> None:
             continue
 
 
-def measured(python: str, code: str, *arguments: object, env: dict[str, str] | None = None) -> dict[str, float]:
+def measure(python: str, code: str, *arguments: object, env: dict[str, str] | None = None) -> dict[str, float]:
     """Runs a program. Returns its seconds, CPU seconds and peak memory. `rss` is the peak of its largest process, `rss_all` the
     sum over its processes.
 
@@ -263,7 +263,7 @@ def main() -> None:
                 touch(Path(scratch), 4 * raw)
                 out = Path(tempfile.mkdtemp(dir=scratch))
                 try:
-                    taken = measured(python, code, *[out if a == "OUT" else a for a in arguments])
+                    taken = measure(python, code, *[out if a == "OUT" else a for a in arguments])
                 except RuntimeError as error:
                     print(f"{name} ({form}): {error}", file=sys.stderr)
                     continue
@@ -275,7 +275,7 @@ def main() -> None:
         for (name, form), best in results.items():
             best |= {"docs_a_second": rows / best["seconds"], "mb_a_second": raw / 1e6 / best["seconds"]}
             report(name, form, best, as_json=options.json)
-        ratios = compared(results)
+        ratios = ratios_of(results)
         print(json.dumps({"ratios": ratios}) if options.json else "\n".join(f"{k}: {v}" for k, v in ratios.items()))
 
 
@@ -291,7 +291,7 @@ def report(name: str, form: str, taken: dict[str, float], *, as_json: bool) -> N
     )
 
 
-def compared(results: dict[tuple[str, str], dict[str, float]]) -> dict[str, str]:
+def ratios_of(results: dict[tuple[str, str], dict[str, float]]) -> dict[str, str]:
     """Returns the ratios that have a target, together with the target."""
     wanted = [
         ("ours / copy", ("ours", "parquet"), ("copy", "parquet"), 0.5),

@@ -42,7 +42,7 @@ def cpu_seconds(work: Callable[[], object]) -> float:
 
 
 def peak(work: Callable[[], object]) -> int:
-    """Returns the peak of the bytes that Python and NumPy held during the work."""
+    """Returns the peak of the bytes that Python and NumPy allocated during the work."""
     tracemalloc.start()
     try:
         work()
@@ -51,7 +51,7 @@ def peak(work: Callable[[], object]) -> int:
         tracemalloc.stop()
 
 
-def sought(weights: list[int], caps: list[int], position: int) -> None:
+def plan_and_seek(weights: list[int], caps: list[int], position: int) -> None:
     """Makes a new plan, and finds the sample at one position."""
     list(Plan([(0, weights)], caps, seed=0).place(position, position + 1))
 
@@ -120,7 +120,7 @@ def seeks(repeats: int) -> dict[str, float]:
     for count in (256, 1000, 4000):
         chance = random.Random(9)
         ends = [chance.randint(100, 10**6) for _ in range(count)]
-        seek = partial(sought, weights_of(count), ends, sum(ends) // 2)
+        seek = partial(plan_and_seek, weights_of(count), ends, sum(ends) // 2)
         out[f"{count:,} sources that end: seek to the middle, ms of CPU"] = cpu_seconds(seek) * 1e3
     out["4,000 sources that end: peak memory of the seek, MB"] = peak(seek) / 1e6
     out["its last position, ms"] = (

@@ -73,7 +73,7 @@ print(json.dumps(marks))
 """
 
 
-def stored(home: Home, name: str, rows: int, files: int = 1) -> None:
+def store_dataset(home: Home, name: str, rows: int, files: int = 1) -> None:
     """Makes a dataset of short texts. Its manifest refers to one store file of `rows` rows `files` times."""
     schema = one.stored_schema(["text"])
     writer = BlockWriter(home, schema, BLOCK_ROWS)
@@ -110,8 +110,8 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         home = Home(Path(folder) / "home")
-        stored(home, "large", MILLION, FILES)
-        stored(home, "small", 10_000)
+        store_dataset(home, "large", MILLION, FILES)
+        store_dataset(home, "small", 10_000)
         command = [sys.executable, "-m", "choline_data.service", "--home", str(home.location), "--json"]
         server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert server.stdout is not None

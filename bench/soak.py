@@ -57,7 +57,7 @@ MIXES: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 
 
-def expected(home: Home, folder: Path) -> None:
+def write_expected_ids(home: Home, folder: Path) -> None:
     """Writes the first 8 bytes of the id at each position of each mix."""
     store = Store(home)
     for number, (mix, options) in enumerate(MIXES):
@@ -352,7 +352,7 @@ def main() -> int:
     with working_folder(options.keep) as folder:
         where = folder / "home"
         if not (folder / "0.npy").exists():
-            expected(make_home(str(where), options.gb * 1e9, ROW), folder)
+            write_expected_ids(make_home(str(where), options.gb * 1e9, ROW), folder)
         soak = Soak(str(where), folder, options)
         try:
             soak.run()

@@ -150,7 +150,7 @@ class Bare(flight.FlightServerBase):  # type: ignore[misc]  # the stubs of pyarr
         return flight.GeneratorStream(self._schema, iter(self._batches))
 
 
-async def prepared(size: int) -> None:
+async def serve_prepared(size: int) -> None:
     """Runs an asyncio server that sends the same message again and again. It shows the basic cost of gRPC in Python."""
     import grpc
 
@@ -169,17 +169,15 @@ async def prepared(size: int) -> None:
     await server.wait_for_termination()
 
 
-def received(address: str) -> int:
-    """Reads the whole stream of the `prepared` server. Returns its bytes."""
+def receive(address: str) -> int:
+    """Reads the whole stream of the `serve_prepared` server. Returns its bytes."""
     import grpc
 
     with grpc.insecure_channel(address, [("grpc.max_receive_message_length", -1)]) as channel:
         return sum(map(len, channel.unary_stream("/bench.Prepared/Read")(b"")))
 
 
-def drained(
-    address: str, ticket: flight.Ticket, seconds: float = 0, count: list[int] | None = None
-) -> tuple[int, float]:
+def drain(address: str, ticket: flight.Ticket, seconds: float = 0, count: list[int] | None = None) -> tuple[int, float]:
     """Reads a stream to its end, or for about `seconds`. Returns its bytes and the time."""
     size = 0
     with flight.connect(f"grpc://{address}") as client:
@@ -204,7 +202,7 @@ def together(address: str, tickets: list[flight.Ticket], seconds: float) -> list
     """Returns the bytes that each of several parallel readers receives in `seconds`."""
     counts = [[0] for _ in tickets]
     threads = [
-        threading.Thread(target=drained, args=(address, ticket, seconds, count), daemon=True)
+        threading.Thread(target=drain, args=(address, ticket, seconds, count), daemon=True)
         for ticket, count in zip(tickets, counts, strict=True)
     ]
     for thread in threads:
@@ -218,7 +216,7 @@ def together(address: str, tickets: list[flight.Ticket], seconds: float) -> list
     return got
 
 
-def settled(server: Process, rate: float, seconds: float = 60) -> None:
+def wait_until_quiet(server: Process, rate: float, seconds: float = 60) -> None:
     """Waits until the server sends at most `rate` bytes/s. Slow readers reach this rate only after the buffers of their
     transport are full.
     """
@@ -270,25 +268,25 @@ def measure(home: Home, size: float, *, consumers: tuple[int, int, int]) -> dict
     recipes = [resolve_mix("web:0.7,code:0.3", home, seed=s, repeat=False) for s in range(3)]
     endless = resolve_mix("web:0.7,code:0.3", home, seed=9)
     with Process(__file__, "--role", "bare", "--home", home.location) as bare:
-        drained(bare.address, flight.Ticket(b""))
+        drain(bare.address, flight.Ticket(b""))
         before = bare.cpu()
-        got, took = drained(bare.address, flight.Ticket(b""))
+        got, took = drain(bare.address, flight.Ticket(b""))
         figures["bare_mb_s"], figures["bare_cpu_s_gb"] = got / took / 1e6, (bare.cpu() - before) / got * 1e9
     with Process(__file__, "--role", "prepared") as sender:
-        received(sender.address)
+        receive(sender.address)
         before = sender.cpu()
-        size_sent = received(sender.address)
+        size_sent = receive(sender.address)
         figures["grpc_alone_cpu_s_gb"] = (sender.cpu() - before) / size_sent * 1e9
     with ours(home) as server:
-        drained(server.address, ticket_of(recipes[0]))  # a warm-up: afterwards, the pages of the store are in memory
+        drain(server.address, ticket_of(recipes[0]))  # a warm-up: afterwards, the pages of the store are in memory
         runs = []
         for recipe in recipes[1:]:  # Each run has another seed, so that the server makes every message anew.
             before = server.cpu()
-            got, took = drained(server.address, ticket_of(recipe))
+            got, took = drain(server.address, ticket_of(recipe))
             runs.append((got / took / 1e6, (server.cpu() - before) / got * 1e9))
         figures["one_mb_s"], figures["one_cpu_s_gb"] = max(runs)[0], min(r[1] for r in runs)
         before = server.cpu()
-        got, took = drained(server.address, ticket_of(recipes[1]))
+        got, took = drain(server.address, ticket_of(recipes[1]))
         figures["again_mb_s"], figures["again_cpu_s_gb"] = got / took / 1e6, (server.cpu() - before) / got * 1e9
     figures["of_bare"] = figures["one_mb_s"] / figures["bare_mb_s"]
     with ours(home) as server:
@@ -303,16 +301,16 @@ def measure(home: Home, size: float, *, consumers: tuple[int, int, int]) -> dict
         figures[f"consumers_{crowd}_least_of_mean"] = min(shares) / (sum(shares) / crowd)
         figures[f"consumers_{crowd}_without_any"] = sum(1 for s in shares if not s)
     with ours(home, "--metrics-port", "0") as server:
-        alone = [drained(server.address, ticket_of(endless), 4)]
+        alone = [drain(server.address, ticket_of(endless), 4)]
         base = server.rss()
         reading = ("--home", home.location, "--server", server.address, "--consumers", str(sluggish))
         with Process(__file__, "--role", "slow", *reading):
-            settled(server, 1.2 * sluggish * SLOW_MESSAGE)
+            wait_until_quiet(server, 1.2 * sluggish * SLOW_MESSAGE)
             before, began = server.sent(), time.monotonic()
-            got, took = drained(server.address, ticket_of(endless), 8)
+            got, took = drain(server.address, ticket_of(endless), 8)
             rest = (server.sent() - before - got) / (time.monotonic() - began)
             figures[f"slow_{sluggish}_mb_each"] = max(server.rss() - base, 0) / sluggish / 1e6
-        alone.append(drained(server.address, ticket_of(endless), 4))
+        alone.append(drain(server.address, ticket_of(endless), 4))
         fast = sum(size for size, _ in alone) / sum(seconds for _, seconds in alone)
         figures[f"slow_{sluggish}_mb_s"] = rest / 1e6
         figures[f"slow_{sluggish}_fast_kept"] = got / took / fast
@@ -341,7 +339,7 @@ def main() -> int:
         server.serve()
         return 0
     if options.role == "prepared":
-        asyncio.run(prepared(MESSAGE))
+        asyncio.run(serve_prepared(MESSAGE))
         return 0
     if options.role == "slow":
         recipe = resolve_mix("web:0.7,code:0.3", Home(options.home), seed=9)

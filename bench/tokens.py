@@ -48,7 +48,7 @@ def main() -> None:
     with beside.folder_of(options.keep) as work:
         beside.corpus(work, "tokens", partial(write, megabytes=options.megabytes))
         figures = Bench(work, options.peers, options.seconds, options.rounds, quiet=options.json).run(CASES)
-    beside.told("tokens a second", figures, TARGETS, top=CASES[0].name, as_json=options.json, seconds=", s")
+    beside.report("tokens a second", figures, TARGETS, top=CASES[0].name, as_json=options.json, seconds=", s")
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ FAULTS = ("traceback", "signal", "hang", "odd")
 
 @dataclass(frozen=True)
 class End:
-    """The result of the `add` of one file. `end` is "added", "refused", or one of FAULTS; `why` has details."""
+    """The result of `add` for one file. `end` is "added", "refused", or one of FAULTS; `why` has details."""
 
     file: str
     end: str
@@ -99,7 +99,7 @@ def child(path: str, folder: Path, memory: int, flags: list[str]) -> None:
     os._exit(code)
 
 
-def told(file: str, status: int | None, folder: Path, seconds: float) -> End:
+def classify(file: str, status: int | None, folder: Path, seconds: float) -> End:
     """Classifies the end of a child by its status and its output."""
     raw = (folder / "err").read_bytes() if (folder / "err").is_file() else b""
     err = raw.decode("utf-8", "replace").strip()
@@ -143,14 +143,14 @@ def run(
                 if not pid:
                     child(str(case[1]), folder, memory, flags)
                 running[pid] = (case[0], folder, time.monotonic())
-            yield from _ended(running, seconds)
+            yield from _end_of(running, seconds)
     finally:
         for pid in running:
             _kill(pid)
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _ended(running: dict[int, tuple[str, Path, float]], seconds: float) -> Iterator[End]:
+def _end_of(running: dict[int, tuple[str, Path, float]], seconds: float) -> Iterator[End]:
     for pid, (file, folder, since) in list(running.items()):
         done, status = os.waitpid(pid, os.WNOHANG)
         took = time.monotonic() - since
@@ -158,7 +158,7 @@ def _ended(running: dict[int, tuple[str, Path, float]], seconds: float) -> Itera
             continue
         if not done:
             _kill(pid)
-        end = told(file, status if done else None, folder, round(took, 3))
+        end = classify(file, status if done else None, folder, round(took, 3))
         del running[pid]
         shutil.rmtree(folder, ignore_errors=True)
         yield end
@@ -181,7 +181,7 @@ def corpus(folders: list[Path]) -> Iterator[tuple[str, Path]]:
                 yield str(path.relative_to(folder.parent)), path
 
 
-def mutated(folder: Path, found: dict[str, bytes], count: int, seed: int) -> Iterator[tuple[str, Path]]:
+def write_mutants(folder: Path, found: dict[str, bytes], count: int, seed: int) -> Iterator[tuple[str, Path]]:
     """Yields the damaged files. Each file is written to `folder` when the iterator reaches it."""
     for number, (name, content) in enumerate(mutants(found, count, seed)):
         path = folder / str(number % 64) / name
@@ -224,7 +224,7 @@ def torture(options: argparse.Namespace) -> int:
 
         def cases() -> Iterator[tuple[str, Path]]:
             yield from corpus([*folders, *options.corpus])
-            for number, case in enumerate(mutated(Path(folder), seeds(TEST_DATA), options.mutants, options.seed)):
+            for number, case in enumerate(write_mutants(Path(folder), seeds(TEST_DATA), options.mutants, options.seed)):
                 if options.only in (-1, number):
                     yield case
 

@@ -51,7 +51,7 @@ ANSWERS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one `choline-data add PATH --yes --json` ended."""
+    """The result of one `choline-data add PATH --yes --json`."""
 
     code: int
     told: dict[str, Any] = field(default_factory=dict)
@@ -79,7 +79,7 @@ def added(path: Path, home: Path, *more: str) -> Outcome:
 
 
 def outcomes(data: Path, home: Path) -> dict[str, Outcome]:
-    """Adds every dataset of the manifest to one home, and returns how each `add` ended."""
+    """Adds every dataset of the manifest to one home. Returns the result of each `add`."""
     names = [entry["name"] for entry in json.loads((data / "manifest.json").read_text())["datasets"]]
     return {name: added(data / name, home, *ANSWERS.get(name, ())) for name in names}
 
@@ -97,7 +97,9 @@ _NOT_KEPT = (
 
 
 def _refused() -> list[str]:
-    """Returns the formats that are known but not read. An error names the format, and a tool that converts it."""
+    """Returns the formats that are known but not read. The error for such a file names its format, and a tool that
+    converts it.
+    """
     read = {extension for known in known_formats() if known.reader for extension in known.extensions}
     names = sorted({k.name for k in known_formats() if not k.reader and not read.issuperset(k.extensions or {""})})
     return [
@@ -115,7 +117,7 @@ def _refused() -> list[str]:
 
 
 def _checked(fmt: RegisteredFormat) -> str:
-    """What the self-check compares for this format."""
+    """Returns what the self-check compares for this format, as text for the table."""
     if fmt.name in PASS_ON:
         return "as its files"
     adapter = getattr(sys.modules.get(fmt.module) or fmt.load(), "ADAPTER", None)
@@ -124,7 +126,7 @@ def _checked(fmt: RegisteredFormat) -> str:
 
 
 def _by_others() -> list[str]:
-    """The files that other libraries write, as `tests/formats_by_others` states and tests them."""
+    """Returns a list of the files that other libraries write, as `tests/formats_by_others` states and tests them."""
     sys.path.insert(0, str(ROOT))
     try:
         from tests.formats_by_others.written import ENDS, all_writers

@@ -39,7 +39,7 @@ GROUPS = {
     "How samples are made": MakingOptions,
     "Who reads": ReaderOptions,
 }
-# The page shows only these members. The others serve the order and the server.
+# The page shows only these members of a recipe. The other members are for the order and the server.
 RECIPE = ("digest", "to_json", "from_json")
 VIEWS = {"samples": SampleStream, "text": TextStream, "tokens": TokenStream}
 
@@ -261,7 +261,7 @@ def signature(function: Any) -> str:
 
 
 def code(text: str) -> list[str]:
-    """Returns a block of code that is shown, and not run."""
+    """Returns a block of code that is shown but not run as a test."""
     return ["```text", text, "```", ""]
 
 

@@ -25,7 +25,8 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
-TORCH = "torch==2.13.0"  # a looser request finds a CUDA build where an index holds both builds
+# the exact version, because a looser requirement would find a CUDA build if an index has both builds
+TORCH = "torch==2.13.0"
 CUDA = re.compile(r"(nvidia|cuda|triton)\b")
 EXTRAS = [f"--extra={extra}" for extra in ("all", "dask")]
 DEMO = [f"--extra={extra}" for extra in ("webdataset", "torch", "tokenize", "image", "audio")]
@@ -34,8 +35,8 @@ OLDEST = ["--resolution=lowest-direct", "--python-version=3.11"]
 
 
 def compiled(*options: str, constraints: list[str], package: bool = True) -> dict[str, list[str]]:
-    """Returns what uv resolves pyproject.toml to: the lines of each package, its hashes last. `package` includes its
-    dependencies.
+    """Returns the result of uv for pyproject.toml: the lines of each package, its hashes last. `package` includes the
+    dependencies of this package.
     """
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
         file.write("\n".join(constraints))

@@ -1,7 +1,8 @@
-"""Time how long pip alone takes to resolve the extras of the wheel: `make resolve`, or python locks/resolve.py all torch.
+"""Measures how long pip alone takes to resolve the extras of the wheel: `make resolve`, or python locks/resolve.py all
+torch.
 
-Each extra is resolved with `--dry-run --ignore-installed`, as in an empty environment. An extra that takes more than `--limit`
-seconds fails. `--python` resolves in an environment that has packages, and keeps them.
+Each extra is resolved with `--dry-run --ignore-installed`, as in an empty environment. An extra that takes more than
+`--limit` seconds fails. `--python` resolves in an environment that has packages, and keeps them.
 """
 
 from __future__ import annotations
