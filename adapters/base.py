@@ -63,7 +63,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Reject:
-    """A row that was read but could not become a sample. A row without data, such as an empty line or a total, is no fault."""
+    """A row that was read but could not become a sample. A row without data, such as an empty line or a total, is not a fault."""
 
     file: str
     row: int

@@ -49,7 +49,7 @@ _MISSING = pa.array(sorted(MISSING))
 class Delimited:
     """Reads delimited text. `delimiter`, `encoding` and `header` override the detected values.
 
-    `header` is "yes", "no" or "none", the number of the line that names the columns, or "N-M": the lines N to M are no rows, and
+    `header` is "yes", "no" or "none", the number of the line that names the columns, or "N-M": the lines N to M are not rows, and
     line N has the names. Each of the three options may be PATTERN=VALUE, several of them parted by commas.
     """
 

@@ -68,7 +68,7 @@ class _NoRows:
         return []
 
     def read(self, shard: Any, *, start: int = 0) -> Iterator[Any]:
-        """Yields no chunks."""
+        """Yields nothing, because there are no shards."""
         return iter(())
 
 

@@ -20,7 +20,7 @@ from choline_data.errors import ChoiceNeededError, InvalidOptionError, SourceFor
 from choline_data.places.yaml_safe import front_matter
 
 # Keys that only a dataset card has. A title and a licence may be in any README.
-_MOST_CONFIGS = 16  # at most so many configs are listed in a question
+_MOST_CONFIGS = 16  # at most this many configs are listed in a question
 _CARD_KEYS = frozenset(
     {
         "configs",

@@ -179,7 +179,7 @@ def detect(source: Source) -> list[FormatClaim]:
 
 
 def _asked(source: Source) -> list[tuple[ChosenNames, str]]:
-    """Returns the patterns and columns of `--join`."""
+    """Parses `--join`. Returns the pattern of file names and the column of each value."""
     pairs = [text.rpartition(":") for text in source.join]
     for pattern, _, column in pairs:
         if not pattern or not column:
@@ -226,7 +226,7 @@ def _claim(table: SourceFile, fmt: str, found: Sequence[SourceFile], key: str) -
 
 
 def _reader(table: SourceFile, fmt: str) -> Adapter | None:
-    """Returns the adapter of a table, if it knows the table by its content. Lines of transcripts are no table."""
+    """Returns the adapter of a table, if it knows the table by its content. Lines of transcripts are not a table."""
     from choline_data.adapters.registry import format_named
 
     for name in ("jsonl", "json") if fmt == "json" else (fmt,):
@@ -340,9 +340,10 @@ def _without_lesser(claims: list[FormatClaim]) -> tuple[list[FormatClaim], list[
 def _without_unchecked(
     claims: list[FormatClaim], tables: Sequence[SourceFile]
 ) -> tuple[list[FormatClaim], list[tuple[str, str]]]:
-    """Leaves out the other tables of Common Voice: lists that repeat the rows of train, dev and test, or hold unchecked clips.
+    """Removes the tables of Common Voice that are not splits: lists that repeat the rows of train, dev and test, or
+    hold clips that nobody has checked.
 
-    Other tables of the folder hold reports, sentences and durations.
+    Also removes the tables of reports, sentences and durations.
     """
     by_stem = {parts(claim.files[0].name)[-1].partition(".")[0]: claim for claim in claims}
     if not {"train", "validated"} <= by_stem.keys():

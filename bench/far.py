@@ -121,7 +121,7 @@ class Figures:
 
 
 def measure(home: str) -> dict[str, float]:
-    """Returns all figures."""
+    """Returns all figures by name."""
     server = Server(home, os.path.join(home, "..", "server.log"), 512 << 20)
     try:
         figures = Figures(server)

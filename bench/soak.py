@@ -212,7 +212,7 @@ def growth(times: list[float], sizes: list[float]) -> float:
 
 
 class Soak:
-    """One run of the bench."""
+    """One run of the bench: its processes, and the measurements of their memory."""
 
     def __init__(self, home: str, folder: Path, options: argparse.Namespace) -> None:
         self._home = home

@@ -30,7 +30,7 @@ class HubFile:
 
 
 class HubDataset:
-    """A dataset of the hub."""
+    """A dataset of the hub: requests its properties from the hub's API."""
 
     def __init__(self, name: str) -> None:
         try:

@@ -75,14 +75,14 @@ class Preview:
 
     @property
     def raw(self) -> MappingOf[str, object]:
-        """The source row."""
+        """The source row as a dict."""
         from choline_data.adapters.mapping.extra import values_of
 
         return {name: values_of(self.source.column(at))[0] for at, name in enumerate(self.source.schema.names)}
 
     @property
     def sample(self) -> MappingOf[str, object]:
-        """The sample."""
+        """The sample as a dict."""
         return dict(self.stored.to_pylist()[0])
 
 

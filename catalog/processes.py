@@ -25,6 +25,8 @@ def context(*modules: str) -> ForkServerContext:
 
 
 def start_server(*modules: str) -> None:
-    """Starts the fork server. It imports these modules while this process plans, and ends with this process."""
+    """Starts the fork server, which begins to import these modules at once, in parallel with this process. It ends with
+    this process.
+    """
     context(*modules)
     forkserver.ensure_running()

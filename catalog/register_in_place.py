@@ -178,10 +178,11 @@ def _typical(values: list[int]) -> int:
 
 
 def _block_rows(plan: IngestPlan, files: Sequence[_File]) -> int:
-    """Returns rows per block of the order: a row group, several small row groups, or an equal part of a big one.
+    """Returns the number of rows in a block of the order: that of a row group, of several small row groups, or of a
+    part of a big one.
 
-    A block must not be big, because a window of decoded blocks is held in memory. It should not be much smaller than a row
-    group, because reading a block decodes its whole row group.
+    A block must not be big, because a window of decoded blocks is held in memory. It should not be much smaller than a
+    row group, because reading a block decodes its whole row group.
     """
     metas = _metas(files)
     rows = _typical([m.row_group(i).num_rows for m in metas for i in range(m.num_row_groups)])

@@ -176,7 +176,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
 
     @property
     def features(self) -> list[str]:
-        """The fields of a sample."""
+        """The names of the fields of a sample."""
         return [*self.describe().schema.names, "position"]
 
     def __len__(self) -> int:
@@ -402,7 +402,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         self._bans.add(ids)
 
     def unban(self) -> None:
-        """Lifts all bans."""
+        """Removes all bans: the banned samples are in the stream again."""
         self._standing.check_reachable("unban")
         self._bans.lift()
 

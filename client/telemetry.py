@@ -140,7 +140,7 @@ class ReaderMetrics:
         self._server: tuple[Any, threading.Thread] | None = None
 
     def collect(self) -> Iterator[Any]:
-        """Returns the current metrics."""
+        """Returns the current metrics, for prometheus_client."""
         from prometheus_client.core import GaugeMetricFamily
 
         counted = self._counted()

@@ -76,7 +76,7 @@ def keyword_table() -> str:
 
 
 def with_keywords(page: str) -> str:
-    """Returns the page with the current table between its two marks."""
+    """Returns the text of the page, with a new table in place of the text between the two marks."""
     begin, end = KEYWORDS
     before, _, rest = page.partition(begin)
     _, _, after = rest.partition(end)

@@ -143,7 +143,9 @@ class Turn:
             self._turns.free()
 
     def done(self) -> None:
-        """Ends the turn after the write. If the write took PATIENCE seconds or longer, the stream is marked as slow."""
+        """Ends the turn, after its write has ended. If the write took PATIENCE seconds or longer, the stream is marked
+        as slow.
+        """
         if self._timer is not None:
             self._timer.cancel()
         self._turns.written = now = self._loop.time()

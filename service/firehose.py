@@ -32,7 +32,7 @@ POSITIONS, IDS = 10_000, 1000
 
 
 class Firehose:
-    """The handlers of the service."""
+    """The gRPC handlers of `choline_data.v1.FirehoseService`."""
 
     def __init__(self, calls: Calls) -> None:
         self._calls = calls

@@ -14,7 +14,7 @@ from choline_data.service.web import WebFace, body_of, code_of, common_names, pe
 
 
 class ServerMetrics:
-    """The counters of one process."""
+    """The counters and gauges of one server process."""
 
     def __init__(self) -> None:
         from prometheus_client import CollectorRegistry, Counter, Gauge

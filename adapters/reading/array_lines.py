@@ -41,7 +41,7 @@ class ArrayLines:
 
 
 def array_lines_of(head: bytes, name: str, option: str = "") -> ArrayLines | None:
-    """Returns the columns of a file that begins with `head`, or None if its first line is no array.
+    """Returns the columns of a file that begins with `head`, or None if its first line is not an array.
 
     Raises ChoiceNeededError if the first line may be a row or the header. `option` is the value of `--header`.
     """

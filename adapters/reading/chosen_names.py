@@ -14,7 +14,9 @@ from choline_data.adapters.reading.names import parts
 
 @dataclass(frozen=True)
 class ChosenNames:
-    """Patterns of names. A pattern without "/" matches a file's own name, or one of its folders; `**` matches any folders."""
+    """The user's patterns of file names. A pattern without "/" matches a file's own name, or one of its folders; `**`
+    matches any folders.
+    """
 
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()

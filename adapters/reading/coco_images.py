@@ -60,7 +60,7 @@ class CocoImages:
 
 
 def pictures_of(value: Row, file: SourceFile, pictures: Sequence[SourceFile]) -> Iterator[SourceFile]:
-    """Yields the pictures that an annotation file names. `pictures` are those that are no masks."""
+    """Yields the pictures that an annotation file names. `pictures` are those that are not masks."""
     names = MediaNames(pictures, file.name)
     for image in value["images"]:
         yield from filter(None, map(names.find, names_of(image)))

@@ -39,7 +39,7 @@ class CountedBytes:
         return not self._holds(1)
 
     def _holds(self, size: int) -> bool:
-        """Reads further pieces until so many bytes are in memory, or the file ends."""
+        """Reads further pieces until this many bytes are in memory, or the file ends."""
         if size > self._limit:
             raise SourceTooLargeError(
                 f"{self._name}: a value of {size:,} bytes after {self.done:,} bytes; the limit is {self._limit:,}.",

@@ -44,7 +44,7 @@ class Dialect:
     doubt: str = ""  # what is not clear about the header
     choices: tuple[str, ...] = ()  # the values of `--header` that answer
     texts: frozenset[str] = frozenset()  # the columns that the file states as text
-    foot: tuple[tuple[int, str], ...] = ()  # (line, reason) of the lines at the end that are no rows
+    foot: tuple[tuple[int, str], ...] = ()  # (line, reason) of the lines at the end that are not rows
     returns: bool = False  # whether a CR alone ends each line
 
 
@@ -113,7 +113,7 @@ def _unquoted(token: str) -> str:
 
 
 def with_foot(dialect: Dialect, text: str, *, ask: bool) -> Dialect:
-    """Returns the dialect, completed by the lines at the end that are no rows. `text` is the whole file.
+    """Returns the dialect, completed by the lines at the end that are not rows. `text` is the whole file.
 
     With `ask`, a second table in the file is a doubt, and so is a row of totals that does not add up.
     """
@@ -136,7 +136,7 @@ def with_foot(dialect: Dialect, text: str, *, ask: bool) -> Dialect:
 
 
 def _moved(choice: str, lines: int) -> str:
-    """Returns a value of `--header` for a text with so many lines above it."""
+    """Returns a value of `--header` for a text with this many lines above it."""
     return choice if choice == "none" else "-".join(str(int(line) + lines) for line in choice.split("-"))
 
 

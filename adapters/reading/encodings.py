@@ -49,7 +49,7 @@ _STATED = (
 )
 _STATED_BYTES = 4 << 10
 _SEVEN_BITS = (("iso2022_jp", (b"\x1b$B", b"\x1b$@")), ("iso2022_kr", (b"\x1b$)C",)), ("hz", (b"~{",)))
-_FEW_CONTROLS = 200  # a text has at most one control character in so many bytes
+_FEW_CONTROLS = 200  # a text has at most one control character in this many bytes
 _CONTROLS = tuple(bytes([c]) for c in range(32) if c not in b"\t\n\r\x0c\x08\x1b\x0e\x0f")
 
 

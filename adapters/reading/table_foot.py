@@ -21,7 +21,7 @@ _CLOSE = 0.01
 
 
 def foot_of(rows: Sequence[Row], head: TableHead) -> list[tuple[int, str]]:
-    """Returns (row, reason) of the rows at the end of a whole table that are no data: notes, and a row of totals."""
+    """Returns (row, reason) of the rows at the end of a whole table that are not data: notes, and a row of totals."""
     width = len(head.names)
     body = rows[head.skip :]
     foot: list[tuple[int, str]] = []

@@ -1,4 +1,4 @@
-"""Finds the header of a table among its first rows, and the rows that are no data: titles, units, types.
+"""Finds the header of a table among its first rows, and the rows that are not data: titles, units, types.
 
 A question that the rows leave open is a `Doubt`. Its choices are the rows that may be the header.
 """
@@ -278,7 +278,7 @@ def _notes_above(rows: Sequence[Row], width: int) -> int:
 
 
 def _is_title(row: Row, rest: Sequence[Row]) -> bool:
-    """Whether a row with one filled cell stands above fuller rows, and is no name of a column of row names."""
+    """Whether a row with one filled cell stands above fuller rows, and is not a name of a column of row names."""
     return bool(rest) and 2 * sum(filled(other) > 1 for other in rest) > len(rest) and not is_number("".join(row))
 
 

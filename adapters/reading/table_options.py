@@ -31,7 +31,7 @@ def value_for(option: str, name: str) -> str:
 
 
 def header_of(option: str, name: str) -> str:
-    """Returns the value of `--header` for this file, or "". Raises InvalidOptionError if it is no such value."""
+    """Returns the value of `--header` for this file, or "". Raises InvalidOptionError if it is not a valid value."""
     value = value_for(option, name)
     lines = _HEADER.fullmatch(value) if value else None
     if value and (lines is None or (lines[2] and int(lines[2]) < int(lines[1]))):
@@ -44,7 +44,9 @@ def header_of(option: str, name: str) -> str:
 
 
 def lines_of(header: str) -> tuple[int, int] | None:
-    """Returns the first and the last line of a header that is stated by its lines."""
+    """Parses a value such as `3-4` of `--header`. Returns the first and the last line of the header; None if the value
+    names no lines.
+    """
     lines = _HEADER.fullmatch(header)
     return (int(lines[1]), int(lines[2] or lines[1])) if lines and lines[1] else None
 

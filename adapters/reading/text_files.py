@@ -14,7 +14,7 @@ from choline_data.errors import InvalidOptionError, SourceDamagedError
 from choline_data.places.pins import without_pin
 
 UTF8 = frozenset({"utf-8", "utf-8-sig", "ascii"})
-SCANNED_BYTES = 256 << 20  # so many bytes of a file that is not UTF-8 are scanned before its encoding is decided
+SCANNED_BYTES = 256 << 20  # this many bytes of a file that is not UTF-8 are scanned before its encoding is decided
 SETTLED_FILES = 256
 _ESCAPE = b"\x1b$"
 

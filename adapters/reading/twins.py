@@ -57,8 +57,8 @@ def known_stem(stem: str, known: Container[str]) -> str:
 
 
 def _likeness(folders: tuple[str, ...], others: tuple[str, ...]) -> tuple[int, int]:
-    """Returns how similar two lists of folders are: the number of equal folders at the end, or of all if they are
-    equal, and the number at the beginning.
+    """Returns how similar two lists of folders are: how many folders are equal at the end of the lists, and how many at
+    the beginning.
     """
     if folders == others:
         return len(folders) + 1, len(folders)

@@ -77,7 +77,7 @@ def _empty_lists(count: int, kind: pa.DataType) -> pa.Array:
 def picture_shape(shape: tuple[int, ...], dtype: np.dtype) -> tuple[int, int, int] | None:
     """Returns (height, width, channels) if each row is a picture: bytes with two axes, or with a third axis of 1, 3 or 4 channels.
 
-    Small or very long areas are no pictures.
+    Small or very long areas are not pictures.
     """
     if dtype != np.uint8 or len(shape) not in (3, 4):
         return None

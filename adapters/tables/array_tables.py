@@ -23,7 +23,7 @@ class ArrayInfo:
 
     @property
     def length(self) -> int:
-        """The number of rows."""
+        """The number of rows: the length of the first axis."""
         return self.shape[0] if self.shape else 0
 
 

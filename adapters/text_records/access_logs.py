@@ -25,7 +25,7 @@ _NUMBERS = ("status", "bytes")
 
 @dataclass(frozen=True)
 class AccessLogs(LineRecords):
-    """Reads requests."""
+    """Reads one request for each line of a log."""
 
     types: ClassVar[Mapping[str, pa.DataType]] = {
         name: pa.int64() if name in _NUMBERS else pa.string() for name in _NAMES

@@ -74,7 +74,7 @@ class _Component:
 
 @dataclass(frozen=True)
 class Calendars:
-    """Reads events and contacts. One without its end, or with a line that is no property, is rejected."""
+    """Reads events and contacts. One without its end, or with a line that is not a property, is rejected."""
 
     encoding: str = ""
 

@@ -20,7 +20,7 @@ _COMMENTS = ("#", ";", "!", "/")
 
 @dataclass(frozen=True)
 class Spectra(LineRecords):
-    """Reads spectra. A spectrum with a peak that is no number is rejected."""
+    """Reads spectra. A spectrum with a peak that is not a number is rejected."""
 
     types: ClassVar[Mapping[str, pa.DataType]] = {
         "title": pa.string(),

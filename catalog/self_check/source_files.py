@@ -20,7 +20,7 @@ from choline_data.places.locations import local_path
 
 HEAD_BYTES = 4 << 20
 TAIL_BYTES = 256 << 10
-CELLS_BYTES = 1 << 20  # a table file of at most so many bytes is read whole
+CELLS_BYTES = 1 << 20  # a table file of at most this many bytes is read whole
 HELD_BYTES = 64 << 20  # a member of a compressed tar above this size is not read
 _STEP = 1 << 20
 _BLOCK = 512

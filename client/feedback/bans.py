@@ -100,7 +100,7 @@ class Bans:
         self._replace(tuple(banned))
 
     def lift(self) -> None:
-        """Lifts all bans."""
+        """Removes all bans."""
         self._replace(())
 
     def _replace(self, ids: tuple[bytes, ...]) -> None:

@@ -166,7 +166,8 @@ class Pass:
         return self
 
     def __next__(self) -> Any:
-        for sample in self._left:  # fast path: the list iterator's length hint does the counting
+        # fast path: `progress` counts by the length hint of this iterator
+        for sample in self._left:
             return sample
         return self._further()
 

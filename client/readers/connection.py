@@ -94,7 +94,7 @@ class Connection:
 
     @property
     def address(self) -> str:
-        """The current address."""
+        """The address of the server to which this connection refers now."""
         return self.endpoint.addresses[self._turn % len(self.endpoint.addresses)]
 
     def stub(self) -> Any:

@@ -111,7 +111,7 @@ def _is_impostor(file: SourceFile) -> bool:
 
 
 def identify(file: SourceFile) -> Identity:
-    """Says what this file is. Called for files that no adapter claims."""
+    """Returns what kind of file this is. Called for files that no adapter claims."""
     try:
         head = io.head(file.path, HEAD_BYTES)
     except CholineDataError as error:

@@ -10,7 +10,7 @@ from choline_data.places.home import Home
 from choline_data.store.retention import Pin, label, pin, pins, unpin
 from choline_data.upkeep.garbage import collect
 
-_NAMES = 6  # at most so many dataset names are printed on one line
+_NAMES = 6  # at most this many dataset names are printed on one line
 
 
 def collect_garbage(home: str, *, keep_days: float, dry_run: bool, wait: float, as_json: bool) -> None:

@@ -28,7 +28,7 @@ class HelpCommand(TyperCommand):
     """A command whose help fits the terminal."""
 
     def get_help(self, ctx: Any) -> str:
-        """Returns the help page."""
+        """Returns the help page as text."""
         ctx.formatter_class = PageFormatter
         return super().get_help(ctx)
 
@@ -37,7 +37,7 @@ class HelpGroup(TyperGroup):
     """A group of commands whose help fits the terminal."""
 
     def get_help(self, ctx: Any) -> str:
-        """Returns the help page."""
+        """Returns the help page as text."""
         ctx.formatter_class = PageFormatter
         return super().get_help(ctx)
 
@@ -56,5 +56,5 @@ class HelpTyper(typer.Typer):
         super().__init__(**{**defaults, **options})
 
     def command(self, name: str | None = None, **options: Any) -> Callable[[Any], Any]:
-        """Registers a command."""
+        """Returns a decorator that registers a function as a command."""
         return super().command(name, **{"cls": HelpCommand, **options})

@@ -44,7 +44,7 @@ class Node:
 
 
 class Fixed(Node):
-    """A column of fixed-width values."""
+    """A column of fixed-width values, prepared for picking rows."""
 
     def __init__(self, parts: Parts) -> None:
         self.valid = parts.valid

@@ -125,7 +125,7 @@ class Phases:
 
     @property
     def sources(self) -> int:
-        """The number of sources."""
+        """The number of sources of the stream."""
         return len(self._caps)
 
     def remaining(self, served: Ints) -> Ints:

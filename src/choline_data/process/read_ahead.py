@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from functools import cache
 
 _PAGE = mmap.PAGESIZE
-_LOOKED = 16  # if there are many spans, so many of them are tested for being in memory
+_LOOKED = 16  # if there are many spans, this many of them are tested for being in memory
 WILLNEED = 3  # MADV_WILLNEED: the kernel begins to read the pages, and does not wait for them
 DONTNEED = (
     4  # MADV_DONTNEED: the process gives up the pages; a page of a file is read from the file again when it is used

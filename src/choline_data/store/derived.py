@@ -38,7 +38,7 @@ ON_REQUEST = "on-request"
 MAPPED_SECONDS = 900.0
 GC_SECONDS = 900.0
 MARK_SECONDS = 300.0  # the shortest time between two records that an object was used
-_BLIND_WRITES = 16  # after so many writes, the home is listed again
+_BLIND_WRITES = 16  # after this many writes, the home is listed again
 _FULL = 0.9  # an eviction continues until only this fraction of the quota is used
 _SINGLE = re.compile(r"(?:selections/([0-9a-f]{64})/[^/]+\.arrow|ids/([0-9a-f]{64})\.index)")
 _TOKENS = re.compile(r"tokens/([0-9a-f]{64})/([0-9a-f]+)/([^/]+)")
@@ -247,7 +247,7 @@ def collectable(home: Home, revisions: Collection[str]) -> list[Item]:
 
 
 def remove(home: Home, item: Item) -> None:
-    """Removes an item's files in order. A file that another process has removed already is no error."""
+    """Removes an item's files in order. A file that another process has removed already is not an error."""
     for name in item.files:
         for each in (name,) if home.local else (name, f"used/{name}"):
             with contextlib.suppress(FileNotFoundError):

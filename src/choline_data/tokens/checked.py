@@ -36,7 +36,7 @@ class SummingFile:
         self._held = 0
 
     def write(self, content: bytes) -> None:
-        """Writes more bytes."""
+        """Writes bytes to the file, and adds them to the checksum of the current piece."""
         self._file.write(content)
         left = memoryview(content)
         while left:

@@ -57,7 +57,7 @@ def check(home: Home, name: str = "") -> Report:
         entry_counts = {"name": entry.name, "revision": entry.revision, "rows": entry.rows, "ok": good}
         report.datasets.append({**entry_counts, **counts})
     if not name:
-        # Rejects without a manifest are no fault: `add` or `gc` was killed between writing or deleting the two files.
+        # Rejects without a manifest are not faults: `add` or `gc` was killed between writing or deleting the two files.
         there = {
             match[1] for match in map(_KINDS["manifest"].fullmatch, names) if match and match[2] == "manifest.arrow"
         }

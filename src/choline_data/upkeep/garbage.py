@@ -21,7 +21,7 @@ from choline_data.store.manifest import HEAD, accounts_of, read_manifest
 from choline_data.store.object_names import account_name, manifest_name, rejects_name
 from choline_data.store.retention import KEEP_DAYS, READ, Reason, kept_revisions
 
-# a temporary file without a lease is abandoned if nothing was written to it for so many seconds
+# a temporary file without a lease is abandoned if nothing was written to it for this many seconds
 STAGED_SECONDS = 3600.0
 _AT_ONCE = 256
 _DERIVED = ("selections", "ids", "tokens")
@@ -48,13 +48,13 @@ class GarbageReport:
     kept: dict[str, KeptFiles] = field(default_factory=dict)
 
     def drop(self, name: str, size: int) -> None:
-        """Counts a deleted file."""
+        """Adds a deleted file to the counts."""
         self.files += 1
         self.bytes += size
         self.revisions += name.endswith("/manifest.arrow")
 
     def keep(self, why: str, size: int, name: str = "") -> None:
-        """Counts a kept file."""
+        """Adds a kept file to the counts of the reason `why`."""
         files = self.kept.setdefault(why, KeptFiles())
         files.files += 1
         files.bytes += size
