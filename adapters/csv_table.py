@@ -34,10 +34,11 @@ from choline_data.adapters.reading.known.format_table import format_of_bytes, fo
 from choline_data.adapters.reading.known.identity import without_impostors
 from choline_data.adapters.reading.second_tables import SecondTables
 from choline_data.adapters.reading.short_tables import NO, SURE, UNSURE, certainty_of_few_lines
-from choline_data.adapters.reading.table_head import MISSING
+from choline_data.adapters.reading.table_head import MISSING, is_number
 from choline_data.errors import ChoiceNeededError, SourceDamagedError, SourceFormatError, SourceTooLargeError, one_line
 
 SNIFF_BYTES = 1 << 20
+MOST_NULLS = 64
 EXTENSIONS = frozenset({"csv", "tsv", "tab", "psv", "ssv"})
 _INTEGER = r"^(0|-?[1-9][0-9]{0,17})$"
 _FLOAT = r"^[+-]?((0|[1-9][0-9]{0,14})(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,2})?$"
@@ -360,6 +361,8 @@ def _as_type(column: pa.Array, before: str) -> tuple[pa.Array, str]:
             return column, before or "text"
         kinds = {"integer": pa.int64(), "float": pa.float64(), "boolean": pa.bool_()}
         return (column.cast(kinds[before]) if before else column), before
+    if _is_padded(values):  # numbers in columns of fixed width
+        values = pc.utf8_trim_whitespace(values)
     if before in ("", "integer") and _all(values, _INTEGER):
         return values.cast(pa.int64()), "integer"
     if before in ("", "integer", "float") and _all(values, _FLOAT) and pc.max(pc.binary_length(values)).as_py() < 26:
@@ -367,6 +370,12 @@ def _as_type(column: pa.Array, before: str) -> tuple[pa.Array, str]:
     if before in ("", "boolean") and _all(values, _BOOLEAN):
         return pc.utf8_lower(values).cast(pa.bool_()), "boolean"
     return column, "text"
+
+
+def _is_padded(values: pa.Array) -> bool:
+    """Whether the first value is a number with blanks before or after it."""
+    first = next((str(value) for value in values[:MOST_NULLS] if value.is_valid), "")
+    return first != first.strip() and is_number(first)
 
 
 def _all(values: pa.Array, pattern: str) -> bool:

@@ -105,10 +105,33 @@ def _values(record: bytes) -> dict[str, Any]:
         features, lists = sequence_example(record)
     except (ValueError, IndexError, struct.error):
         return {"record": record}
-    values = {name: _plain(found) for name, found in features.items()}
+    steps_of_episode = _episode(features)
+    values = {name: _plain(found) for name, found in features.items() if name not in steps_of_episode}
+    values |= steps_of_episode
     for name, steps in lists.items():
         values[f"{name}/steps" if name in values else name] = _steps(steps)
     return values or {"record": record}
+
+
+def _episode(features: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    """Returns the features of the steps of an episode (RLDS), such as `steps/action`, as lists with an item for each step.
+
+    The file holds the values of all steps in one list. `steps/is_first` and similar features have one value for each step.
+    Empty if they have no such parts.
+    """
+    found = {name: values for name, values in features.items() if name.startswith(STEPS)}
+    counts = {len(values) for name, values in found.items() if name.removeprefix(STEPS) in _ONCE and values}
+    if len(counts) != 1:
+        return {}
+    (count,) = counts
+    if any(len(values) % count for values in found.values()):
+        return {}
+    parted = {
+        name: [values[at : at + len(values) // count] for at in range(0, len(values), len(values) // count)]
+        for name, values in found.items()
+        if values
+    }
+    return {name: _steps(values) for name, values in parted.items()}
 
 
 def _steps(steps: list[list[Any]]) -> list[Any]:
@@ -210,6 +233,8 @@ def _fields(data: bytes) -> Iterator[tuple[int, bytes | int]]:
         at += size
 
 
+STEPS = "steps/"
+_ONCE = frozenset({"is_first", "is_last", "is_terminal", "reward", "discount"})  # features with one value for each step
 _NAMES = re.compile(r"tfrec|\.(tfr|tf|rec|records?)(\.\w+)?$|-\d+-of-\d+$", re.IGNORECASE)
 _DESCRIPTORS = frozenset({"features.json", "dataset_info.json"})  # files of TensorFlow Datasets
 

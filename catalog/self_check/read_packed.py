@@ -68,6 +68,8 @@ def tfrecord(files: SourceFiles, adapter: Any, shard: Shard) -> Iterator[SourceR
                 return
             values: dict[str, Any] = {}
             for entry in example.features.entry:
+                if entry.key.startswith("steps/"):
+                    continue  # the values of an episode, which the adapter divides by its steps
                 found = [*entry.value.floats.value, *entry.value.integers.value]
                 texts = list(entry.value.texts.value)
                 if texts and all(text.isascii() and text.decode().isprintable() for text in texts):

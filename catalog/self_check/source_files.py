@@ -199,5 +199,5 @@ class SourceFiles:
                 return b""
             size = file.seek(0, io.SEEK_END)
             file.seek(max(size - TAIL_BYTES, 0))
-            _, newline, line = file.read().rstrip().rpartition(b"\n")
+            _, newline, line = file.read().rstrip(b"\r\n").rpartition(b"\n")
         return line if newline else b""

@@ -213,3 +213,19 @@ def test_formats_that_share_an_extension_or_a_syntax_have_their_own_names(
     (tmp_path / name).write_bytes(content)
     with pytest.raises(SourceFormatError, match=said):
         plan(tmp_path / name)
+
+
+def test_an_unknown_root_below_many_comments_is_named_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "a.xml"
+    path.write_text(
+        '<?xml version="1.0"?>\n' + "<!-- a comment -->\n" * 300 + "<fpmd:simulation><step/></fpmd:simulation>\n"
+    )
+    assert identify(SourceFile(str(path), path.name)).what.startswith("XML")
+
+
+def test_a_well_log_is_refused_in_any_case_of_its_first_section(tmp_path: Path) -> None:
+    path = tmp_path / "log.txt"
+    path.write_text(
+        "~Version -----\nVERS. 1.2 : CWLS LOG ASCII STANDARD - VERSION 1.2\nWRAP.  NO : ONE LINE PER DEPTH STEP\n~Well\n"
+    )
+    assert identify(SourceFile(str(path), path.name)).what == "LAS well log"

@@ -205,7 +205,8 @@ def test_tfrecords_are_read_and_a_flipped_bit_is_damage(tmp_path: Path) -> None:
 
 
 def _field(number: int, data: bytes) -> bytes:
-    return bytes([number << 3 | 2, len(data)]) + data
+    size = [len(data)] if len(data) < 128 else [len(data) & 127 | 128, len(data) >> 7]
+    return bytes([number << 3 | 2, *size]) + data
 
 
 def _framed(record: bytes) -> bytes:
@@ -218,6 +219,35 @@ def _sequence(video: str, steps: Sequence[float]) -> bytes:
     context = _field(1, _field(1, b"id") + _field(2, _field(1, _field(1, video.encode()))))
     features = b"".join(_field(1, _field(2, _field(1, struct.pack("<f", step)))) for step in steps)
     return _field(1, context) + _field(2, _field(1, _field(1, b"score") + _field(2, features)))
+
+
+def _episode(first: Sequence[int], action: Sequence[float]) -> bytes:
+    flags = _field(1, b"steps/is_first") + _field(2, _field(3, _field(1, bytes(first))))
+    floats = _field(2, _field(1, struct.pack(f"<{len(action)}f", *action)))
+    actions = _field(1, b"steps/action") + _field(2, floats)
+    texts = _field(1, b"".join(_field(1, b"pick %d" % n) for n in range(len(first))))
+    said = _field(1, b"steps/language") + _field(2, texts)
+    name = _field(1, b"episode") + _field(2, _field(1, _field(1, b"e1")))
+    return _field(1, b"".join(_field(1, entry) for entry in (flags, actions, said, name)))
+
+
+@pytest.mark.parametrize("count", [3, 1])
+def test_the_features_of_an_episode_have_an_item_for_each_step(tmp_path: Path, count: int) -> None:
+    path = tmp_path / "a.tfrecord"
+    action = [float(n) for n in range(2 * count)]
+    path.write_bytes(_framed(_episode([1, 0, 0][:count], action)))
+    (claim,) = claims(path)
+    (row,) = rows(claim)
+    assert row["steps/action"] == [action[2 * n : 2 * n + 2] for n in range(count)]
+    assert row["steps/language"] == [f"pick {n}" for n in range(count)]
+    assert (row["steps/is_first"], row["episode"]) == ([1, 0, 0][:count], "e1")
+
+
+def test_features_without_an_equal_part_for_each_step_stay_as_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "a.tfrecord"
+    path.write_bytes(_framed(_episode([1, 0, 0], [0.0, 1.0, 2.0, 3.0])))
+    (claim,) = claims(path)
+    assert rows(claim)[0]["steps/action"] == [0.0, 1.0, 2.0, 3.0]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from choline_data.catalog.locate import resolve
 from choline_data.catalog.planning import Wishes, plan_source
 from choline_data.errors import ChoiceNeededError, SourceFormatError
 from choline_data.places.home import Home
+from choline_data.store import open_revision
 
 BIG = "id,a,b\n" + "".join(f"{n},{n * 3},{'x' * 40}\n" for n in range(25000))
 SALES = "region,sales\nNorth,10\nSouth,20\nEast,30\nWest,40\nMid,5\n"
@@ -151,3 +153,14 @@ def test_pairs_of_words_are_no_conversation(write: Callable[..., Path]) -> None:
     talk = '{"id": 1, "edges": [["How are you?", "Very well, thank you."], ["And you?", "I am well."]]}'
     (part,) = plan_source(resolve(str(write("b.jsonl", (talk + "\n") * 8))), "x", Wishes()).parts
     assert part.mapping.kind == "chat"
+
+
+def test_padded_numbers_are_numbers_and_padded_texts_stay_as_they_are(tmp_path: Path) -> None:
+    rows = "".join(f"{name:8},{n:8.3f},{n:4}\n" for n, name in enumerate(["AUTAUGA", "BALDWIN", "BIBB", "CLAY "]))
+    (tmp_path / "cty.csv").write_text("name,lon,n\n" + rows.rstrip("\n") + " \n")
+    home = Home(tmp_path / "home")
+    done = ingest(home, prepare(home, str(tmp_path / "cty.csv")))
+    batch = next(iter(open_revision(home, done.entry.revision).read(0, 4)))
+    extra = [json.loads(row["extra"]) for row in batch.to_pylist()]
+    assert extra[1] == {"name": "BALDWIN ", "lon": 1.0, "n": 1}
+    assert extra[3] == {"name": "CLAY    ", "lon": 3.0, "n": 3}
