@@ -78,6 +78,7 @@ FORMATS: tuple[RegisteredFormat, ...] = (
     RegisteredFormat("front-matter", _HERE + "document_formats.front_matter"),
     RegisteredFormat("yaml", _HERE + "text_records.yaml_document", by_table=True),
     RegisteredFormat("toml", _HERE + "text_records.toml_document", by_table=True),
+    RegisteredFormat("map", _HERE + "text_records.geographic_maps", by_table=True),
     RegisteredFormat("xml", _HERE + "text_records.xml_records", by_table=True),
     RegisteredFormat("po", _HERE + "text_records.translations", by_table=True),
     RegisteredFormat("bibtex", _HERE + "text_records.bibtex", by_table=True),

@@ -166,3 +166,36 @@ def _(folder: Path) -> None:
     import msgpack
 
     (folder / "x.msgpack").write_bytes(b"".join(msgpack.packb(row) for row in PLAIN))
+
+
+TRACKS: list[Row] = [
+    {"kind": "track", "name": f"Tour é {n}", "segments": [[{"lat": 10.5 + n, "lon": 20.25}]]} for n in range(4)
+]
+PLACES: list[Row] = [
+    {"name": f"P {n}", "shapes": [{"type": "line", "parts": [[[0.0, n + 0.5, 1.0], [2.0, 3.0, 4.0]]]}]}
+    for n in range(4)
+]
+
+
+@writer("GPX of gpxpy", "gpxpy", TRACKS, part=True)
+def _(folder: Path) -> None:
+    from gpxpy import gpx
+
+    out = gpx.GPX()
+    for row in TRACKS:
+        track, segment = gpx.GPXTrack(name=row["name"]), gpx.GPXTrackSegment()
+        point = row["segments"][0][0]
+        segment.points.append(gpx.GPXTrackPoint(point["lat"], point["lon"]))
+        track.segments.append(segment)
+        out.tracks.append(track)
+    (folder / "x.gpx").write_text(out.to_xml())
+
+
+@writer("KML of simplekml", "simplekml", PLACES, part=True)
+def _(folder: Path) -> None:
+    import simplekml
+
+    out = simplekml.Kml(name="Places")
+    for row in PLACES:
+        out.newlinestring(name=row["name"], coords=[tuple(point) for point in row["shapes"][0]["parts"][0]])
+    out.save(str(folder / "x.kml"))
