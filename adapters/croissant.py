@@ -155,7 +155,7 @@ class _Model:
         if record_set in above or record_set not in self.records:
             raise SourceFormatError(
                 f"{self.name}: record set {record_set!r} does not exist or refers to itself.",
-                remedy="Mend the descriptor.",
+                remedy="Correct the descriptor.",
             )
         record = self.records[record_set]
         fields = fields_of(record, self.records, self.name)
@@ -209,14 +209,16 @@ class _Model:
             yield ({short(str(k), record_set): v for k, v in row.items()} if isinstance(row, dict) else {"value": row})
 
     def _node(self, node: str, extracts: list[Extract], above: tuple[str, ...]) -> Iterator[Row]:
-        """Yields the rows of a file, a file set or another record set. The keys of a row are what the fields extract."""
+        """Yields the rows of a file, a file set or another record set. A row has a key for each value that the fields
+        extract.
+        """
         if node in self.records:
             for row in self.rows(node, above):
                 yield {("field", k): v["bytes"] if isinstance(v, dict) and "bytes" in v else v for k, v in row.items()}
             return
         if node not in self.nodes:
             raise SourceFormatError(
-                f"{self.name}: {redacted(str(node))!r} is not in the distribution.", remedy="Mend the descriptor."
+                f"{self.name}: {redacted(str(node))!r} is not in the distribution.", remedy="Correct the descriptor."
             )
         for file in self._files(self.nodes[node]):
             yield from self._file_rows(file, extracts)
@@ -311,7 +313,7 @@ class _Model:
             if len({len(c) for c in columns}) > 1:
                 raise SourceDamagedError(
                     f"{file.name}: its JSONPaths find different numbers of values.",
-                    remedy="Mend the file or the descriptor.",
+                    remedy="Correct the file or the descriptor.",
                 )
             for values in zip(*columns, strict=True):
                 yield {**same, **dict(zip(paths, values, strict=True))}
@@ -364,7 +366,7 @@ def _table(file: SourceFile, data: bytes) -> Iterator[dict[str, Any]]:
         for chunk in text_columns.chunks(table, iter([data]), file.name):
             if chunk.rejects:
                 worst = chunk.rejects[0]
-                raise SourceDamagedError(f"{file.name}: row {worst.row}: {worst.reason}.", remedy="Mend the file.")
+                raise SourceDamagedError(f"{file.name}: row {worst.row}: {worst.reason}.", remedy="Correct the file.")
             yield from chunk.batch.to_pylist()
 
 

@@ -178,7 +178,7 @@ class Delimited:
                     remedy=_CLOSE,
                 ) from error
             raise SourceDamagedError(
-                f"{name}: {one_line(error, 200)}.", remedy="Mend the file, or leave it out."
+                f"{name}: {one_line(error, 200)}.", remedy="Correct the file, or leave it out."
             ) from error
 
 

@@ -111,7 +111,7 @@ def _stores(file: SourceFile) -> tuple[str, list[str]]:
         try:
             parser.read(folder / ".dvc" / name, encoding="utf-8")
         except (configparser.Error, UnicodeDecodeError) as error:
-            raise SourceFormatError(f".dvc/{name} can't be read.", remedy="Mend it with dvc config.") from error
+            raise SourceFormatError(f".dvc/{name} can't be read.", remedy="Correct it with dvc config.") from error
         default = parser.get("core", "remote", fallback=default)
         for section in parser.sections():
             match = re.fullmatch(r"""['"]?remote "([^"]+)"['"]?""", section)

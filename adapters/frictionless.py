@@ -102,7 +102,9 @@ def _claims(source: Source, file: SourceFile, package: dict[str, Any]) -> list[F
     not_chosen = {name for name, _ in source.left_out}
     for number, resource in enumerate(package["resources"]):
         if not isinstance(resource, dict):
-            raise SourceFormatError(f"{file.name}: resource {number} is not an object.", remedy="Mend the descriptor.")
+            raise SourceFormatError(
+                f"{file.name}: resource {number} is not an object.", remedy="Correct the descriptor."
+            )
         name = str(resource.get("name") or number)
         config = f"{prefix}/{name}" if several else name
         evidence = f"resource {name!r} of {file.name}"

@@ -97,13 +97,13 @@ def _groups(card: dict[str, Any], source: Source) -> Iterator[_Group]:
             if not split_files:
                 raise SourceNotFoundError(
                     f"README.md: no file matches {', '.join(patterns)} (config {name}, split {split}).",
-                    remedy="Fetch the whole repository, or mend `configs` in the README.",
+                    remedy="Fetch the whole repository, or correct `configs` in the README.",
                 )
             yield _Group(name, split, split_files)
 
 
 def _by_split(files: Sequence[SourceFile], folder: str = "") -> dict[str, tuple[SourceFile, ...]]:
-    """Returns the files of each split, by their names below `folder`. Files that the names leave out are in no split."""
+    """Returns the files of each split, by their names below `folder`. Files whose names contain no split are left out."""
     below = [replace(f, name=f.name.removeprefix(folder), split="") for f in files]
     splits = splits_of(below)
     by_split: dict[str, list[SourceFile]] = {}

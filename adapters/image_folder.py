@@ -122,7 +122,9 @@ def read_media(
     max_bytes: int,
     values_of: Callable[[SourceFile, list[str]], dict[str, Any]],
 ) -> Iterator[SourceChunk]:
-    """Yields the media of a shard as rows: the media column, and the metadata's columns or else the values from `values_of`."""
+    """Yields the media of a shard as rows: the media column, and the columns of the metadata. Without metadata,
+    `values_of` gives the other columns.
+    """
     found = [f for f in shard.files if media.column_for(f.name) == column]
     described = metadata_of([f for f in shard.files if media.column_for(f.name) != column], column)
     rows = SourceRows(shard.origin, {column: media.MEDIUM, **(dict.fromkeys(described.columns))})

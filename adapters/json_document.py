@@ -107,7 +107,7 @@ class JsonDocument:
         except ValueError as error:
             raise SourceDamagedError(
                 f"{name}: {one_line(error, 160)}, after {len(data):,} bytes at most.",
-                remedy="Fetch it again, or mend it; JSON Lines are named .jsonl.",
+                remedy="Fetch it again, or correct it; JSON Lines are named .jsonl.",
             ) from error
 
     def _elements(self, first: bytes, pieces: Iterator[bytes], name: str) -> Iterator[Any]:
@@ -139,7 +139,7 @@ class JsonDocument:
                 raise SourceDamagedError(
                     f"{name}: element {count} of the array is truncated, not JSON, or over {self.max_row_bytes:,} bytes "
                     f"(max_row_bytes): {one_line(error, 120)}.",
-                    remedy="Fetch it again, or mend it.",
+                    remedy="Fetch it again, or correct it.",
                 ) from error
             at, wanted = end, 0
             count += 1
@@ -359,7 +359,7 @@ def _is_document(file: SourceFile) -> bool:
 
 
 def _is_tokenizer(file: SourceFile) -> bool:
-    """Whether the file is a `tokenizer.json` of the tokenizers library, which begins with these keys."""
+    """Returns whether the file is a `tokenizer.json` of the tokenizers library. It is recognised by its first keys."""
     return (
         re.match(rb'\{\s*"version":[^,]+,\s*"truncation":.*"added_tokens":', io.head(file.path, 4096), re.S) is not None
     )

@@ -131,7 +131,9 @@ def _decoder(encoding: str, column: str, index: str) -> Callable[[bytes], Any]:
 
 
 def detect(source: Source) -> list[FormatClaim]:
-    """Claims each folder whose `index.json` lists MDS shards. Each folder, such as a raw and a zstd copy, is its own config."""
+    """Claims each folder whose `index.json` lists MDS shards. Each folder becomes a config, for example a raw and a
+    zstd copy of the same data.
+    """
     claims = []
     for index in source.files:
         if parts(index.name)[-1] != "index.json" or not _is_mds(content := index_of(index)):

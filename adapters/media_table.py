@@ -268,7 +268,7 @@ def _hits(batch: pa.RecordBatch, name: str, names: MediaNames) -> tuple[float, l
 
 
 def _extensions(batch: pa.RecordBatch, name: str) -> int:
-    """Returns how many values of a column are names of files with an extension of media."""
+    """Returns how many values of a column end in an extension of media files."""
     values = (item for value in batch[name].to_pylist() for item in _items(value))
     return sum(isinstance(value, str) and bool(media.column_for(value)) for value in values)
 

@@ -55,7 +55,7 @@ class ParallelTexts:
             if short:
                 raise SourceFormatError(
                     f"{short} has {number:,} lines, fewer than the file in the other language, so lines do not match.",
-                    remedy="Mend the files. If they are documents in two languages, read them as such: --format text",
+                    remedy="Correct the files. If they are documents in two languages, read them as such: --format text",
                 )
             texts = [(line or "").lstrip("\ufeff") if not number else line for line in lines]
             yield TextRecord(dict(zip(names, texts, strict=True)), sum(map(len, lines)) * 2)

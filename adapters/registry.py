@@ -195,13 +195,13 @@ class _Asking:
         return replace(self._rest, files=tuple(f for f in self._by_reader.get(fmt.name, ()) if f.name in left))
 
     def _accept_bid(self, bids: Sequence[FormatClaim]) -> None:
-        """Accepts the bid with the highest score."""
+        """Accepts the bid (the claim of an installed package) with the highest score."""
         best = max(bids, key=lambda bid: bid.score)
         self._bids = [bid for bid in self._bids if bid is not best]
         self._accept([best])
 
     def _accept(self, found: Sequence[FormatClaim]) -> None:
-        """Accepts these claims. If they take files of bids, the packages make new bids."""
+        """Accepts these claims. If they take files that bids also want, asks the packages for new bids."""
         self._taken += found
         self._rest = _without(self._rest, found)
         claimed = {name for claim in found for name in _names_of(claim)}
@@ -210,7 +210,7 @@ class _Asking:
 
 
 def _beats(bid: FormatClaim, found: Sequence[FormatClaim]) -> bool:
-    """Whether the bid shares files with some of these claims, and has a higher score than each of them."""
+    """Returns whether the bid shares files with some of these claims, and has a higher score than each of these."""
     names = {f.name for f in bid.files}
     rivals = [claim.score for claim in found if names & _names_of(claim)]
     return bool(rivals) and bid.score > max(rivals)

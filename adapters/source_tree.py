@@ -135,7 +135,7 @@ def detect(source: Source) -> list[FormatClaim]:
 
 
 def _ask_about_data(source: Source, programs: Sequence[SourceFile]) -> None:
-    """Raises ChoiceNeededError if JSON files that are not settings hold more bytes than the programs."""
+    """Raises ChoiceNeededError if the JSON files that are not settings are larger, together, than the programs."""
     data = [f for f in source.files if suffix_of(f.name) in ("json", "geojson") and not _SETTINGS.search(f.name)]
     data = [f for f in data if f.size >= _TABLE_BYTES or io.head(f.path, 64).lstrip(b"\xef\xbb\xbf \r\n\t")[:1] == b"["]
     if not data or sum(f.size for f in data) < sum(f.size for f in programs):

@@ -62,7 +62,9 @@ class Text:
             raise InvalidOptionError(f"No text unit {self.unit!r}.", remedy=f"There are: {', '.join(UNITS)}.")
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
-        """Returns groups of documents. For the smaller units, one shard for each file, with its index file if there is one."""
+        """Returns shards of several documents. If the unit is smaller than a document, returns one shard for each file,
+        with its index file if there is one.
+        """
         texts = in_order(f for f in files if not _is_index(f.name))
         if self.unit == "document":
             return file_shards(texts)
@@ -269,9 +271,9 @@ def _most_like_the_first(files: list[SourceFile], *, plain: bool) -> list[Source
 
 
 def _proses(files: list[SourceFile], *, plain: bool) -> list[SourceFile]:
-    """Returns the texts among files whose names do not show what they are.
+    """Returns the texts among files whose names do not tell what they are.
 
-    If nearly all are prose, a text in an unknown encoding counts too.
+    If nearly all are prose, a text in an unknown encoding also counts as prose.
     """
     texts = [f for f in files if _head_of_text(f) is not None]
     if plain:

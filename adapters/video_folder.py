@@ -26,5 +26,7 @@ ADAPTER = VideoFolder
 
 
 def detect(source: Source) -> list[FormatClaim]:
-    """Claims the videos of a source, if at most half as many other data files are left that do not describe the videos."""
+    """Claims the videos of a source. Claims nothing if more than half as many other data files are left that do not
+    describe the videos.
+    """
     return clips_of(source, VideoFolder)

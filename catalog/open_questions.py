@@ -237,7 +237,7 @@ _LAYOUTS: tuple[tuple[re.Pattern[str], str, str], ...] = (
 
 
 def _stray_files(planned: PlannedSource) -> None:
-    """Asks about files that have the names of a known layout, but are not read as this layout."""
+    """Asks about files whose names are typical for a known layout, although the layout was not recognised."""
     readers = defaultdict(set)
     for claim in planned.claims:
         for name in (*(f.name for f in claim.files), *(m.name for m in claim.members), *(n for n, _ in claim.joined)):
@@ -313,7 +313,9 @@ def _two_schemas(planned: PlannedSource) -> None:
 
 
 def _lacks_answers(columns: set[str], others: set[str]) -> bool:
-    """Whether one file has all columns of the other one and more, as the rows for training have the answers that a test lacks."""
+    """Returns whether one file has all columns of the other file, and more. For example, a test file lacks the answers
+    that the training file has.
+    """
     return columns < others or others < columns
 
 

@@ -1,4 +1,4 @@
-"""Names of files in a source: their order."""
+"""The order of the files of a source, by their names."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def formats_of(files: Iterable[FileAccount]) -> str:
 
 
 def _format(file: FileAccount) -> str:
-    """Returns the format that the reason names, or "" if it names none."""
+    """Returns the format that is named in the reason why a file was not read; "" if it names none."""
     prefix = f"{UNREAD}: "
     what = file.reason.removeprefix(prefix) if file.reason.startswith(prefix) else ""
     if what.startswith(_BINARY):

@@ -85,7 +85,7 @@ _SIGNS = (
     _Sign(
         "GARBLED_TEXT",
         "look like UTF-8 read in another encoding, or have lost characters",
-        "Mend the source (ftfy does), or fetch it again in its own encoding.",
+        "Correct the source (ftfy does), or fetch it again in its own encoding.",
         GARBLED_SHARE,
         lambda texts: pc.match_substring_regex(texts, DOUBLE_ENCODED),
     ),
@@ -136,7 +136,9 @@ def _giant(sampled: Sequence[SampledPart]) -> SourceWarning | None:
     at = next(n for n, size in enumerate(sizes) if len(size) and size.max() == biggest)
     place = f"{sampled[at].where}, row {int(sampled[at].rows[int(sizes[at].argmax())])}"
     message = f"A sampled row has {biggest:,} bytes, {biggest // max(median, 1):,} times the median: {place}."
-    return SourceWarning("GIANT_ROW", message, "Cut it where it can be cut; a stream sends a row whole.")
+    return SourceWarning(
+        "GIANT_ROW", message, "Divide such rows into smaller ones, because a stream sends a row as a whole."
+    )
 
 
 def _bytes(batch: pa.RecordBatch) -> np.ndarray:

@@ -70,7 +70,9 @@ def reading(progress: PassProgress | None) -> dict[str, Any]:
 
 
 def samples_before(recipe: Recipe, position: int) -> dict[str, Any]:
-    """Returns what all ranks received from each source before `position`: rows, epochs and, in the tokens view, tokens."""
+    """Returns how much all ranks received from each source before `position`: rows, epochs and, in the tokens view,
+    tokens.
+    """
     counts = recipe.plan().samples_before(position) if position else [0] * len(recipe.sources)
     by_source = dict(zip([s.name for s in recipe.sources], counts, strict=True))
     out: dict[str, Any] = {

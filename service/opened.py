@@ -61,9 +61,7 @@ class Gathered:
         self._columns: list[Column] = []
         self._files: Sequence[MappedFile] = ()
         self._since = 0
-        self._row_bytes = (
-            0.0  # the memory that a row which is not read through a cached window takes, without mapped files
-        )
+        self._row_bytes = 0.0  # the memory for a row that is not read through a cached window, without mapped files
 
     def reach(self, start: int, stop: int, end: int | None, opened: Opened) -> int:
         """Returns up to which index to gather, if samples start … stop-1 are needed and `end` is the end of the stream. A stream

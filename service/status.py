@@ -83,7 +83,7 @@ def public(error: BaseException) -> errors.CholineDataError:
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _SHORT):
         SHORTAGE.found()
         return errors.LimitError(
-            "The server has no open file or memory left.",
+            "The server can't open more files, or has no memory left.",
             remedy="Retry later, or raise `ulimit -n` on the server.",
             setting="open_files",
             limit="ulimit",
@@ -112,7 +112,7 @@ class Shortage:
         if now - self._said >= self.QUIET_SECONDS:
             self._said = now
             LOG.error(
-                "The server has no open file or memory left: it waits, and open streams go on. Raise `ulimit -n`."
+                "The server can't open more files, or has no memory left: it waits, and open streams continue. Raise `ulimit -n`."
             )
 
     def of_loop(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

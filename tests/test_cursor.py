@@ -77,7 +77,7 @@ def test_each_refusal_says_what_to_do():
     for text, says in {
         "": "The cursor is damaged or not a cursor. Pass the cursor unchanged.",
         good[:-1] + ("0" if good[-1] != "0" else "1"): (
-            "The cursor is damaged: its checksum does not fit. Pass the cursor unchanged."
+            "The cursor is damaged: its checksum is wrong. Pass the cursor unchanged."
         ),
         "chl2.x": "The cursor was written by a newer version. Upgrade choline-data.",
     }.items():

@@ -78,7 +78,7 @@ def _yolo(data: bytes, name: str, classes: Classes) -> list[Note]:
 
 def _yolo_line(words: list[str], classes: Classes) -> Note:
     if not all(map(_FLOAT.match, words)) or not words[0].isdigit():
-        raise NoteFault("a line is not a class and numbers")
+        raise NoteFault("a line does not consist of a class and numbers")
     number, values = int(words[0]), [float(word) for word in words[1:]]
     if classes.names and number >= len(classes.names):
         raise NoteFault(f"the class {number} is not among the {len(classes.names)} names of classes")

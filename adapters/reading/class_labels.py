@@ -16,7 +16,9 @@ Labels = tuple[tuple[str, tuple[str, ...]], ...]
 
 @dataclass(frozen=True)
 class Named:
-    """Reads with `adapter` and replaces class numbers by names. The column `<column>_id` keeps the numbers."""
+    """An adapter that reads with `adapter` and replaces class numbers by class names. The column `<column>_id` keeps
+    the numbers.
+    """
 
     adapter: Adapter
     labels: Labels

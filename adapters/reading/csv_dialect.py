@@ -31,7 +31,9 @@ _SECOND = "line {} is the header of another table, below an empty line"
 
 @dataclass(frozen=True)
 class Dialect:
-    """The first row follows after `skip` lines. `names` are the column names. The delimiter " " means any run of blanks."""
+    """How a delimited text is written. The first row follows after `skip` lines. `names` are the column names. The
+    delimiter " " means any run of blanks.
+    """
 
     delimiter: str
     names: tuple[str, ...]
@@ -42,7 +44,7 @@ class Dialect:
     consistent: float = 1.0  # the share of the examined lines that have the usual number of fields
     above: int = 0  # the lines above the header, or above the rows if there is no header
     doubt: str = ""  # what is not clear about the header
-    choices: tuple[str, ...] = ()  # the values of `--header` that answer
+    choices: tuple[str, ...] = ()  # the values of `--header` between which the user can choose
     texts: frozenset[str] = frozenset()  # the columns that the file states as text
     foot: tuple[tuple[int, str], ...] = ()  # (line, reason) of the lines at the end that are not rows
     returns: bool = False  # whether a CR alone ends each line
@@ -104,7 +106,7 @@ def cells(line: str, delimiter: str, *, spaced: bool = False) -> list[str]:
 
 
 def with_tabs(line: str) -> str:
-    """Returns a line whose fields are parted by blanks with a tab between them. Quotes stay."""
+    """Returns a line with tabs between its fields, in place of runs of blanks. Quotes stay."""
     return "\t".join(_TOKENS.findall(line)) if '"' in line else "\t".join(line.split())
 
 
@@ -113,9 +115,10 @@ def _unquoted(token: str) -> str:
 
 
 def with_foot(dialect: Dialect, text: str, *, ask: bool) -> Dialect:
-    """Returns the dialect, completed by the lines at the end that are not rows. `text` is the whole file.
+    """Returns the dialect with the lines at the end that are not rows. `text` is the whole file.
 
-    With `ask`, a second table in the file is a doubt, and so is a row of totals that does not add up.
+    With `ask`, a second table in the file is a doubt (an open question), and so is a row of totals that does not add
+    up.
     """
     text = text.replace("\r", "\n") if dialect.returns else text
     if dialect.delimiter == " " or len(dialect.names) < 2:
@@ -136,7 +139,7 @@ def with_foot(dialect: Dialect, text: str, *, ask: bool) -> Dialect:
 
 
 def _moved(choice: str, lines: int) -> str:
-    """Returns a value of `--header` for a text with this many lines above it."""
+    """Returns a value of `--header` with its line numbers increased by `lines`, the number of lines above the text."""
     return choice if choice == "none" else "-".join(str(int(line) + lines) for line in choice.split("-"))
 
 

@@ -265,7 +265,7 @@ def not_decodable(name: str, encoding: str, around: bytes, place: int, offset: i
     byte = f" (0x{around[place]:02X})" if place < len(around) else ""
     return SourceDamagedError(
         f"{name} is not {encoding.removesuffix('-sig').upper()} at byte {offset + place:,}{byte}.",
-        remedy=f"If the whole file has another encoding, name it: --encoding NAME ({hint}). Else mend that place.",
+        remedy=f"If the whole file has another encoding, name it: --encoding NAME ({hint}). Otherwise correct that place.",
     )
 
 

@@ -26,7 +26,9 @@ def is_metadata(name: str) -> bool:
 
 
 def has_file_names(file: SourceFile) -> bool:
-    """Whether a metadata file has a column with the names of files. LJSpeech has lists of transcripts with the same name."""
+    """Returns whether a metadata file has a column with the names of files. In LJSpeech, a list of transcripts has the
+    name of a metadata file.
+    """
     head = io.head(file.path, 8 << 10).lstrip(b"\xef\xbb\xbf")
     return bool(re.search(rb"file_?name", head[: head.find(b"\n")] if b"\n" in head else head))
 
@@ -60,7 +62,7 @@ def metadata_of(files: Sequence[SourceFile], column: str) -> Metadata:
             if key is None or not isinstance(row[key], str):
                 raise SourceDamagedError(
                     f"{file.name} has no column 'file_name'; it has {', '.join(map(str, list(row)[:12]))}.",
-                    remedy="Name the column with the files' names file_name.",
+                    remedy="Rename the column that has the names of the files to file_name.",
                 )
             name = posixpath.normpath(posixpath.join(folder, row.pop(key)))
             metadata.rows[name] = row

@@ -55,9 +55,9 @@ def is_archive(file: SourceFile) -> str:
 
 @dataclass(frozen=True)
 class Listed:
-    """A member of an archive. If it is not read, `reason` says why, and `refused` says whether its content is lost.
+    """A member of an archive. If it is not read, `reason` says why. `refused` says whether this loses content.
 
-    A link to another member and an archive within the archive are skipped, but not refused.
+    A link to another member and an archive within the archive are skipped, but do not count as refused.
     """
 
     file: SourceFile

@@ -1,4 +1,4 @@
-"""Short texts beside a dataset: notes that describe it, and are not samples."""
+"""Recognises notes: short texts beside a dataset that describe it, and are not samples."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PROSE = frozenset({"Text", "SourceTree"})
 
 
 def without_notes(claims: Sequence[FormatClaim]) -> list[FormatClaim]:
-    """Returns the claims without a few short texts that lie beside files of rows. These texts describe the dataset."""
+    """Returns the claims without a few short texts that are beside files of rows. Such texts describe the dataset."""
     claims = _without_illustrations(_without_documents(_without_descriptors(claims)))
     if all(_is_prose(claim.adapter) or claim.kind in ("image", "audio", "video") for claim in claims):
         return list(claims)
@@ -40,7 +40,9 @@ _DOCUMENTS = frozenset({"PdfPages", "WordDocuments", "Notebooks", "HtmlPages", "
 
 
 def _without_documents(claims: Sequence[FormatClaim]) -> Sequence[FormatClaim]:
-    """Returns the claims without a few documents, such as a paper or a notebook, that lie beside more files of another format."""
+    """Returns the claims without a few documents, such as a paper or a notebook, that are beside more files of another
+    format.
+    """
     documents = [c for c in claims if type(c.adapter).__name__ in _DOCUMENTS]
     kept = [c for c in claims if c not in documents]
     found = [file for claim in documents for file in claim.files]
@@ -54,7 +56,9 @@ def _without_documents(claims: Sequence[FormatClaim]) -> Sequence[FormatClaim]:
 
 
 def _without_illustrations(claims: Sequence[FormatClaim]) -> Sequence[FormatClaim]:
-    """Returns the claims without a few media, such as a logo, that lie beside more media of another kind which a table names."""
+    """Returns the claims without a few media that illustrate a dataset, such as a logo. They are beside more media of
+    another kind, which a table names.
+    """
     named = [c for c in claims if type(c.adapter).__name__ == "MediaTable"]
     kinds = {column_for(f.name) for c in named for f in c.files} - {""}
     media = sum(bool(column_for(f.name)) for c in named for f in c.files)

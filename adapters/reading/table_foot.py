@@ -21,7 +21,7 @@ _CLOSE = 0.01
 
 
 def foot_of(rows: Sequence[Row], head: TableHead) -> list[tuple[int, str]]:
-    """Returns (row, reason) of the rows at the end of a whole table that are not data: notes, and a row of totals."""
+    """Returns (row, reason) for each row at the end of a whole table that is not data: notes, and a row of totals."""
     width = len(head.names)
     body = rows[head.skip :]
     foot: list[tuple[int, str]] = []
@@ -34,10 +34,11 @@ def foot_of(rows: Sequence[Row], head: TableHead) -> list[tuple[int, str]]:
 
 
 def doubtful_total(rows: Sequence[Row], head: TableHead, foot: Sequence[tuple[int, str]]) -> tuple[int, str] | None:
-    """Returns the first row that is named a total, and what is not clear about it. None if there is none.
+    """Returns the first row that is named a total but may be data, and the reason for the doubt. None if there is no
+    such row.
 
-    A row of `foot` is known to be a total. A word that several rows share, beside other words that rows share, is a
-    category such as the sex "total" of a table of statistics.
+    The rows of `foot` are certainly totals. If several rows share the word, and other rows share other words in its
+    column, the word is a category, such as the sex "total" in a table of statistics.
     """
     body = rows[head.skip : foot[0][0] if foot else len(rows)]
     if len(body) <= MIN_ALIKE or len(head.names) < 2:

@@ -278,7 +278,9 @@ def _notes_above(rows: Sequence[Row], width: int) -> int:
 
 
 def _is_title(row: Row, rest: Sequence[Row]) -> bool:
-    """Whether a row with one filled cell stands above fuller rows, and is not a name of a column of row names."""
+    """Returns whether a row with one filled cell is a title: the rows below it have more cells, and it is not the name
+    of a column of row names.
+    """
     return bool(rest) and 2 * sum(filled(other) > 1 for other in rest) > len(rest) and not is_number("".join(row))
 
 
@@ -364,7 +366,7 @@ def _numeric_columns(first: Row, body: Sequence[Row]) -> set[int]:
 
 
 def has_texts_over_numbers(first: Row, body: Sequence[Row]) -> bool:
-    """Whether a text of the first row stands above a column of numbers."""
+    """Returns whether the first row has a text in a column in which the rows below have numbers."""
     return any(first[at].strip() not in MISSING and not is_number(first[at]) for at in _numeric_columns(first, body))
 
 

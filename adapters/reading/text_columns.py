@@ -118,7 +118,7 @@ def chunks(table: Table, pieces: Iterator[bytes], name: str) -> Iterator[SourceC
                 rejects = []
     except (pa.ArrowInvalid, pa.ArrowKeyError, UnicodeError, LookupError) as error:
         raise SourceDamagedError(
-            f"{name}: {one_line(error, 160)}.", remedy="Mend the file or its descriptor."
+            f"{name}: {one_line(error, 160)}.", remedy="Correct the file or its descriptor."
         ) from error
 
 

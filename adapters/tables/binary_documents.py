@@ -30,7 +30,7 @@ _CBOR_MARK = b"\xd9\xd9\xf7"
 
 @dataclass(frozen=True)
 class BinaryDocuments:
-    """Reads documents. A file that ends within one is damaged."""
+    """Reads the documents of a file, one for each row. A file that ends inside a document is damaged."""
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
         """Returns one shard for each file."""

@@ -81,7 +81,7 @@ def _header(lines: Iterator[tuple[int, str]], name: str) -> list[Attribute]:
 def _attribute(text: str, where: str) -> Attribute:
     match = _ATTRIBUTE.match(text)
     if match is None:
-        raise SourceFormatError(f"{where}: not an ARFF attribute: {one_line(text, 80)}.", remedy="Mend the header.")
+        raise SourceFormatError(f"{where}: not an ARFF attribute: {one_line(text, 80)}.", remedy="Correct the header.")
     name = _unquoted(match[1])
     kind = match[2].split()[0].lower()
     if kind == "relational":

@@ -41,7 +41,7 @@ def _document(shard: Shard, encoding: str) -> Any:
         return _plain(tomllib.loads(text + "\n"))
     except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
         raise SourceDamagedError(
-            f"{shard.name}: not TOML ({one_line(error, 120)}).", remedy="Mend the file."
+            f"{shard.name}: not TOML ({one_line(error, 120)}).", remedy="Correct the file."
         ) from error
 
 

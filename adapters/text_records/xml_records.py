@@ -89,7 +89,7 @@ class _Parse:
             self._parser.Parse(data, last)
         except expat.ExpatError as error:
             raise SourceDamagedError(
-                f"{self._name}: not XML: {one_line(error, 120)}.", remedy="Fetch the file again, or mend it."
+                f"{self._name}: not XML: {one_line(error, 120)}.", remedy="Fetch the file again, or correct it."
             ) from error
 
     def rows(self) -> Iterator[dict[str, Any]]:
@@ -190,7 +190,9 @@ def record_of(path: str, name: str) -> str:
         parser.Parse(io.head(path), False)
     except expat.ExpatError as error:
         if not names:
-            raise SourceFormatError(f"{name} is not XML: {one_line(error, 120)}.", remedy="Mend the file.") from error
+            raise SourceFormatError(
+                f"{name} is not XML: {one_line(error, 120)}.", remedy="Correct the file."
+            ) from error
     root, children = names[0] if names else "", names[1:]
     if root == "xliff" and version.startswith("2"):
         return "unit"

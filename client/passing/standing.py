@@ -174,7 +174,9 @@ class Standing:
             self.go_to(place["position"], place["epoch"])
 
     def take_worker_state(self, share: Share) -> Mapping[str, Any] | None:
-        """Returns the loaded worker state, once. Raises InvalidOptionError if it belongs to another worker."""
+        """Returns the loaded state of this worker, and forgets it. Raises InvalidOptionError if it belongs to another
+        worker.
+        """
         state, self.worker_state = self.worker_state, None
         if state is not None and (state.get("workers"), state.get("worker")) != (share.workers, share.worker):
             raise InvalidOptionError(

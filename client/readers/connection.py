@@ -191,7 +191,7 @@ class Patience:
         return max(left / max(len(self._connection.endpoint.addresses) - self._tries, 1), _LEAST_SECONDS)
 
     def progress(self) -> None:
-        """Records that data arrived: the full budget is available again."""
+        """Records that data arrived, so that the full time for retries is available again."""
         self._tries = 0
         self._since = time.monotonic()
 

@@ -238,7 +238,7 @@ def test_without_a_file_left_the_other_ports_wait_and_the_log_says_it_once(serve
         peer.settimeout(30)
         assert peer.recv(12) == b"HTTP/1.1 200"
     assert served.terminate() == 0
-    assert served.errors().count("no open file") == 1
+    assert served.errors().count("more files") == 1
 
 
 def test_without_a_file_left_running_streams_go_on_and_the_server_recovers(serve: Serve, home: str) -> None:

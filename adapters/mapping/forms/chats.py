@@ -19,9 +19,10 @@ _SPECIAL = r"^\s*(Human|Assistant|System):|^[\[{]"
 
 
 def messages(fields: Fields) -> None:
-    """Fills one conversation for each row, of any shape that `turns.read` knows. A `system` column becomes the first turn.
+    """Fills one conversation for each row, of any shape that `turns.read` knows. A `system` column becomes the first
+    turn.
 
-    Of several columns, each continues the conversation of the column before it.
+    If there are several columns, the turns of each follow after those of the column before it.
     """
     name, *following = fields.names("messages")
     if following:

@@ -263,9 +263,7 @@ class BlockParts:
         return np.dtype("<i8") if is_large(self._place.kind) else np.dtype("<i4")
 
     def _ends(self) -> tuple[Ints, Ints]:
-        """Returns the end of the layout's offsets for each value: where the value begins in the data of its block, and
-        its length.
-        """
+        """Returns, for each value of a string column, where it begins in the data of its block, and its length."""
         starts, stops = (self._of_rows(1, self._width, after).astype(np.int64) for after in (0, 1))
         return starts, stops - starts
 

@@ -38,6 +38,6 @@ class Cursor:
             )
         if xxhash.xxh3_64_hexdigest(text.rpartition(".")[0].encode()) != match[3]:
             raise InvalidCursorError(
-                "The cursor is damaged: its checksum does not fit.", remedy="Pass the cursor unchanged."
+                "The cursor is damaged: its checksum is wrong.", remedy="Pass the cursor unchanged."
             )
         return cls(match[1], int(match[2]))

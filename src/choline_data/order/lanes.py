@@ -33,7 +33,9 @@ class Lane:
 
     @classmethod
     def dealt(cls, start: int, *, rank: int, world: int, group: int, worker: int, workers: int) -> Lane:
-        """Returns a worker's lane if ranks take single positions in turn and a DataLoader makes batches of `group` samples."""
+        """Returns a worker's lane for the case that ranks read single positions in turn, and a DataLoader makes batches
+        of `group` samples.
+        """
         if workers == 1:
             return cls(start + rank, 1, world)
         return cls(start + worker * group * world + rank, group, group * world * workers, world)

@@ -29,7 +29,7 @@ def home_error(error: OSError, location: str, name: str, verb: str) -> HomeError
     """Returns the error for an OSError about the object `name` of the home at `location`. `verb` is "written" or "read"."""
     if error.errno in _SHORT:
         return LimitError(
-            "This process has no open file or memory left.",
+            "This process can't open more files, or has no memory left.",
             remedy="Retry later, or raise `ulimit -n`.",
             setting="open_files",
             limit="ulimit",
@@ -57,7 +57,7 @@ def refused(error: OSError) -> HomeError:
 def writing(location: str, name: str) -> Iterator[None]:
     """Turns an OSError in the block into a HomeError that names the home and the object that can't be written.
 
-    It is a LimitError if the process has no open file or memory left.
+    It is a LimitError if the process can't open more files or has no memory left.
     """
     try:
         yield

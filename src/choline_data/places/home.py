@@ -80,7 +80,7 @@ class Home:
     def writing(self, name: str) -> contextlib.AbstractContextManager[None]:
         """Context manager: turns an OSError into a HomeError that names the object or the staged file.
 
-        It is a LimitError if the process has no open file or memory left.
+        It is a LimitError if the process can't open more files or has no memory left.
         """
         return writing(self.location, name)
 

@@ -159,9 +159,9 @@ def seconds_to_wait(response: Any) -> float | None:
 
 
 def body(location: str, response: Any, size: int | None) -> Iterator[bytes]:
-    """Yields the body in pieces.
+    """Yields the body of an answer in pieces.
 
-    Raises Stalled if the server sends nothing more, and ShortAnswer if it sends fewer than `size` bytes.
+    Raises StalledError if the server sends nothing more, and ShortAnswerError if it sends fewer than `size` bytes.
     """
     from urllib3.exceptions import HTTPError, ReadTimeoutError
 

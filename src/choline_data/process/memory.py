@@ -101,7 +101,7 @@ class PassMemory:
         self._at = time.monotonic() + RELEASE_SECONDS
 
     def begins(self) -> None:
-        """Returns the memory, if it is time. Takes milliseconds.
+        """Returns freed memory to the system, unless this was done a short time ago. Takes milliseconds.
 
         Call this when a pass begins, and not from a daemon thread: such a thread may still run when Python exits.
         """
