@@ -122,7 +122,9 @@ def _members(
     listings: Sequence[tuple[SourceFile, Sequence[members.Listed]]], options: dict[str, str]
 ) -> tuple[SourceFile, ...]:
     """Returns the members that are read, with their splits. The name of the archive counts as a folder."""
-    readable = tuple(replace(m.file, config=f.config) for f, its in listings for m in its if not m.reason)
+    readable = tuple(
+        replace(m.file, config=f.config) if f.config else m.file for f, its in listings for m in its if not m.reason
+    )
     return marked_source(Source("", readable, options=options)).files
 
 

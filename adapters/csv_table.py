@@ -11,6 +11,7 @@ import codecs
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -418,7 +419,7 @@ def _table_in(file: SourceFile, extension: str) -> str:
     if "\0" in text:
         return NO
     if text.count("\n") < _TABLE_LINES:
-        likely = certainty_of_few_lines(text, sniff(text, extension), named=extension != "")
+        likely = certainty_of_few_lines(text, partial(sniff, text, extension), named=extension != "")
         return likely if likely == NO or format_of_text(head, file.name, extension) is None else NO
     text = text[: text.rfind("\n") + 1]
     likely = _certainty(text, sniff(text, extension), named=extension != "")

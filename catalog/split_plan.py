@@ -109,7 +109,8 @@ def split_shards(
             shards = claim.adapter.shards(claim.files)
         if config_by.how == "table":
             shards = [replace(s, config=split_called(s.member)) if s.member else s for s in shards]
-        shards = [replace(s, split=s.split or claim.split, config=s.config or claim.config) for s in shards]
+        if claim.split or claim.config:
+            shards = [replace(s, split=s.split or claim.split, config=s.config or claim.config) for s in shards]
         shards, out = settled(shards, claim.files, by)
         listed.append((claim, shards))
         left_out |= out

@@ -222,7 +222,10 @@ def _best(
     lines: list[str], delimiters: str, extension: str
 ) -> tuple[dict[str, _Lines], set[str], dict[str, tuple[float, int]], str]:
     """Returns the rows for each delimiter, those that a blank follows, the scores, and the delimiter that fits best."""
-    ways = {d: _read(lines, d) for d in delimiters}
+    present = {d for d in delimiters if any(d in line for line in lines)}
+    # Without a delimiter in the lines, each line is one field, whatever the delimiter is.
+    undivided = [_read(lines, d) for d in delimiters if d not in present][:1]
+    ways = {d: _read(lines, d) if d in present else undivided[0] for d in delimiters}
     spaced = {d for d, way in ways.items() if _blank_follows(way.rows)}
     ways |= {d: _read(lines, d, spaced=True) for d in spaced}
     preferred = {"tsv": "\t", "tab": "\t", "psv": "|"}.get(extension, ",")

@@ -8,12 +8,14 @@ and for a large ZIP member the directory is read.
 from __future__ import annotations
 
 import io as stdio
+import os
 import posixpath
 import re
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import BinaryIO, cast
 
 from choline_data.adapters.base import SourceFile
@@ -65,8 +67,24 @@ class Listed:
     refused: bool = False
 
 
-def listing(file: SourceFile) -> list[Listed]:
-    """Returns the members of an archive that are not folders, in the archive's order."""
+def listing(file: SourceFile) -> Sequence[Listed]:
+    """Returns the members of an archive that are not folders, in the archive's order.
+
+    The last listings of local archives are kept, because a compressed tar is decompressed for each one.
+    """
+    try:
+        state = os.stat(file.path)
+    except OSError:
+        return _listed(file)
+    return _kept_listing(file, (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns))
+
+
+@lru_cache(maxsize=2)
+def _kept_listing(file: SourceFile, state: tuple[int, ...]) -> Sequence[Listed]:
+    return _listed(file)
+
+
+def _listed(file: SourceFile) -> tuple[Listed, ...]:
     members = _zip_listing(file) if is_archive(file) == "zip" else _tar_listing(file)
     names = {_name_within(member) for member, _, _ in members} if any(target for _, _, target in members) else set()
     folders = {folder for name in names for folder in _folders_of(name)}
@@ -76,7 +94,7 @@ def listing(file: SourceFile) -> list[Listed]:
             listed.append(Listed(member, f"{reason} to {target}"))
         else:
             listed.append(Listed(member, reason, bool(reason) and reason != zip_stream.NESTED))
-    return listed
+    return tuple(listed)
 
 
 def _zip_listing(file: SourceFile) -> list[tuple[SourceFile, str, str]]:

@@ -26,12 +26,15 @@ def in_utf8(name: str) -> str:
 
 def parts(name: str) -> list[str]:
     """Returns the folders and the file of a name within its source."""
-    return [p for p in name.replace("!/", "/").split("/") if p and p != "."]
+    found = name.replace("!/", "/").split("/")
+    return [p for p in found if p and p != "."] if "" in found or "." in found else found
 
 
 def is_about(name: str) -> bool:
     """Whether a file describes a dataset and is not part of its data: README, LICENSE, checksums, dot files."""
-    last = parts(name)[-1] if parts(name) else name
+    last = name[name.rfind("/") + 1 :]  # `parts` takes longer, and this is asked for each file by each format
+    if last in ("", "."):
+        last = parts(name)[-1] if parts(name) else name
     if last.startswith(".") or "__MACOSX" in name or last == "Thumbs.db":
         return True
     return bool(_ABOUT.match(last) or (_ABOUT_IN_CAPITALS.match(last) and len(parts(name)) == 1))
@@ -44,7 +47,11 @@ def in_order(files: Iterable[SourceFile]) -> list[SourceFile]:
 
 def shared_folders(files: Sequence[SourceFile]) -> int:
     """Returns the number of leading folders that all files share. These folders do not distinguish the files."""
-    folders = [parts(f.name)[:-1] for f in files]
+    return equal_folders([parts(f.name)[:-1] for f in files])
+
+
+def equal_folders(folders: Sequence[Sequence[str]]) -> int:
+    """Returns the number of leading folders that all these lists of folders share."""
     shared = 0
     while folders and all(len(f) > shared and f[shared] == folders[0][shared] for f in folders):
         shared += 1

@@ -5,6 +5,7 @@ is asked.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from choline_data.adapters.reading.csv_dialect import Dialect
 from choline_data.adapters.reading.table_head import has_texts_over_numbers, is_number
@@ -13,13 +14,16 @@ SURE, UNSURE, NO = "sure", "unsure", "no"
 _SENTENCE_END = re.compile(r"[.!?…。！？][\"'”’)»]*$")
 
 
-def certainty_of_few_lines(text: str, found: Dialect, *, named: bool) -> str:
-    """Returns how certain it is that a text of fewer than five lines is a table. `found` is its dialect. `named` says
-    whether the file name has an extension of tables.
+def certainty_of_few_lines(text: str, dialect_of: Callable[[], Dialect], *, named: bool) -> str:
+    """Returns how certain it is that a text of fewer than five lines is a table. `named` says whether the file name has an
+    extension of tables.
+
+    `dialect_of` returns the dialect of the text. It is only called for a text that may be a table, because it takes long.
     """
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if len(lines) < 2 or not named or any(_SENTENCE_END.search(line) for line in lines):
         return NO
+    found = dialect_of()
     delimiter = found.delimiter if len(found.names) > 1 and found.consistent == 1.0 else ""
     if not delimiter:
         rows = [line.split() for line in lines]

@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from choline_data.adapters.base import FormatClaim, Shard, Source, SourceFile
 from choline_data.adapters.reading import media
 from choline_data.adapters.reading.io import extension
-from choline_data.adapters.reading.names import is_about, parts, shared_folders
+from choline_data.adapters.reading.names import equal_folders, is_about, parts
 from choline_data.adapters.reading.split_words import split_named, splits_in
 from choline_data.errors import ChoiceNeededError, InvalidOptionError
 
@@ -84,11 +84,19 @@ def marked(files: Iterable[SourceFile], by: SplitBy, config_by: SplitBy) -> tupl
     elif by.how != "column":
         splits = {f.name: _stated(f.name, by) for f in files}
     return tuple(
-        replace(f, split=splits.get(f.name, f.split) or f.split, config=_stated(f.name, config_by) or f.config)
-        if by.how != "none"
-        else replace(f, split="", config=_stated(f.name, config_by) or f.config)
+        _with_parts(
+            f,
+            (splits.get(f.name, f.split) or f.split) if by.how != "none" else "",
+            _stated(f.name, config_by) or f.config,
+        )
         for f in files
     )
+
+
+def _with_parts(file: SourceFile, split: str, config: str) -> SourceFile:
+    """Returns the file with this split and config. Most files have them already, and a copy of each would take long."""
+    same = file.split == split and file.config == config
+    return file if same else replace(file, split=split, config=config)
 
 
 def marked_source(source: Source) -> Source:
@@ -107,14 +115,14 @@ def described(source: Source) -> Source:
 
 
 def _stated(name: str, by: SplitBy) -> str:
+    if by.how not in ("file", "folder"):
+        return ""
     *folders, last = parts(name)
     if by.how == "file":
         stem = _NUMBERED.sub("", last.split(".")[0]) or last.split(".")[0]
-    elif by.how == "folder":
+    else:
         at = by.level - 1 if by.level > 0 else by.level
         stem = folders[at] if -len(folders) <= at < len(folders) else ""
-    else:
-        return ""
     return split_called(stem)
 
 
@@ -153,9 +161,12 @@ def _sort_of(name: str) -> str:
 def _named(names: Sequence[str], *, free: bool) -> dict[str, str]:
     """Returns the split that each name contains: "" for none, and "test+train" for two."""
     shards = {name: match["split"] for name in names if (match := _SHARD.match(name))}
-    shared = shared_folders([SourceFile("", name) for name in names])
-    folders = {name: _of_folders(parts(name)[shared:-1]) for name in names}
-    bases = {name: _of_base(parts(name)[-1], free=free) for name in names}
+    divided = {name: parts(name) for name in names}
+    shared = equal_folders([its[:-1] for its in divided.values()])
+    below = {name: tuple(its[shared:-1]) for name, its in divided.items()}
+    split_of = {its: _of_folders(its) for its in set(below.values())}
+    folders = {name: split_of[its] for name, its in below.items()}
+    bases = {name: _of_base(its[-1], free=free) for name, its in divided.items()}
     first, second = folders, bases
     if len(set(folders.values()) - {""}) < 2 <= len(set(bases.values()) - {""}):
         first, second = bases, folders
@@ -220,7 +231,9 @@ def settled(shards: Sequence[Shard], files: Sequence[SourceFile], by: SplitBy) -
         if split == NO_SPLIT:
             out |= dict.fromkeys([f.name for f in shard.files if f.split == NO_SPLIT] or [shard.name], WHY_NO_SPLIT)
             continue
-        with_splits.append(replace(shard, split=split, config=shard.config or file.config))
+        config = shard.config or file.config
+        same = shard.split == split and shard.config == config
+        with_splits.append(shard if same else replace(shard, split=split, config=config))
     _refuse_unclear(with_splits)
     return with_splits, out
 

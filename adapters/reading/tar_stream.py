@@ -149,7 +149,7 @@ def members(stream: ByteStream, name: str) -> Iterator[Member]:
             size = 0
         start = stream.position
         if kind != b"5" and not (shown.endswith("/") and size == 0):
-            target = _target(kind, shown, pax.get("linkpath") or long_link or _text(block[157:257]))
+            target = _target(kind, shown, pax.get("linkpath") or long_link, block)
             yield Member(in_utf8(shown), start, size, reason, in_utf8(target))
         long_name, long_link, pax = "", "", {}
         end = start + size + -size % BLOCK
@@ -232,14 +232,17 @@ def _name(block: bytes) -> str:
 
 
 def _text(field: bytes) -> str:
-    return field.split(b"\x00")[0].decode("utf-8", "surrogateescape")
+    return field.partition(b"\x00")[0].decode("utf-8", "surrogateescape")
 
 
-def _target(kind: bytes, name: str, link: str) -> str:
-    """Returns the path to which a link points, from the root of the archive; "" if it leads out, or the member is not a link."""
+def _target(kind: bytes, name: str, link: str, block: bytes) -> str:
+    """Returns the path to which a link points, from the root of the archive; "" if it leads out, or the member is not a link.
+
+    Without `link`, the header block states where it points.
+    """
     if kind not in (b"1", b"2"):
         return ""
-    return within(posixpath.dirname(name) if kind == b"2" else "", link)
+    return within(posixpath.dirname(name) if kind == b"2" else "", link or _text(block[157:257]))
 
 
 def within(folder: str, link: str) -> str:
