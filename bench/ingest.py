@@ -49,6 +49,18 @@ import sys
 from choline_data.cli import main
 sys.exit(main())
 """
+CHECKED = """
+import sys, time
+from choline_data.catalog.self_check import against_source
+check_stored = against_source.check_stored
+def timed(*arguments):
+    started = time.process_time()
+    check_stored(*arguments)
+    print("self-check", time.process_time() - started, file=sys.stderr)
+against_source.check_stored = timed
+from choline_data.cli import main
+sys.exit(main())
+"""
 DATASETS = """
 import glob, sys, datasets
 kind = sys.argv[3]
@@ -150,7 +162,9 @@ def measure(python: str, code: str, *arguments: object, env: dict[str, str] | No
     said = process.stderr.read().decode()
     if process.returncode:
         raise RuntimeError(said.strip().splitlines()[-1] if said.strip() else f"exit code {process.returncode}")
+    checks = [float(line.split()[1]) for line in said.splitlines() if line.startswith("self-check ")]
     return {
+        **({"check_cpu": sum(checks)} if checks else {}),
         "seconds": seconds,
         "cpu": sum(cpu.values()),
         "rss": max(peaks.values(), default=0),
@@ -186,7 +200,9 @@ def compile_ours() -> None:
         compileall.compile_dir(ROOT / folder, quiet=2)
 
 
-def contenders(forms: dict[str, Path], peers_python: str) -> list[tuple[str, str, str, str, list[object]]]:
+def contenders(
+    forms: dict[str, Path], peers_python: str, self_check: bool
+) -> list[tuple[str, str, str, str, list[object]]]:
     """Returns all contenders: (name, form, python, code, arguments). OUT in the arguments stands for a fresh folder."""
     here = sys.executable
     parquet, jsonl = forms["parquet"], forms["jsonl"]
@@ -207,6 +223,8 @@ def contenders(forms: dict[str, Path], peers_python: str) -> list[tuple[str, str
         ("ours, 2 workers", "jsonl", here, OURS, add(jsonl, "--workers", "2")),
         ("datasets", "jsonl", here, DATASETS, [jsonl, "OUT", "jsonl"]),
     ]
+    if self_check:
+        contenders += [("ours, check timed", form, here, CHECKED, add(folder)) for form, folder in forms.items()]
     if peers_python:
         contenders.append(("MDSWriter", "parquet", peers_python, MDS, [parquet, "OUT"]))
     return contenders
@@ -237,6 +255,9 @@ def main() -> None:
     parser.add_argument(
         "--only", default="", help="run only contenders whose `name form` contains one of these, separated by commas"
     )
+    parser.add_argument(
+        "--self-check", action="store_true", help="also print the share of the self-check in the CPU seconds of `add`"
+    )
     parser.add_argument("--repeat", type=int, default=1, help="number of runs; the best one counts")
     parser.add_argument(
         "--json", action="store_true", help="print one JSON object for each contender, and one for the ratios"
@@ -253,7 +274,7 @@ def main() -> None:
         compile_ours()
         chosen = [
             contender
-            for contender in contenders(forms, options.peers_python)
+            for contender in contenders(forms, options.peers_python, options.self_check)
             if any(wanted in f"{contender[0]} {contender[1]}" for wanted in options.only.split(","))
         ]
         results: dict[tuple[str, str], dict[str, float]] = {}
@@ -306,6 +327,9 @@ def ratios_of(results: dict[tuple[str, str], dict[str, float]]) -> dict[str, str
         for name, mine, other, target in wanted
         if mine in results and other in results
     }
+    for (_, form), taken in results.items():
+        if "check_cpu" in taken:
+            out[f"self-check / add, {form}"] = f"{taken['check_cpu'] / taken['cpu']:.3f} (wanted: at most 0.05)"
     copies = [results.get((name, "parquet")) for name in ("copy", "copy, 2 processes")]
     if copies[0] and copies[1]:
         out["two processes / one, of copy"] = f"{copies[0]['seconds'] / copies[1]['seconds']:.2f}"

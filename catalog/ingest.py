@@ -7,7 +7,8 @@ and running it again gives the identical result.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -17,14 +18,17 @@ import pyarrow as pa
 
 from choline_data import schema as one
 from choline_data.adapters.base import Reject, Shard, SourceChunk, foreign
+from choline_data.adapters.jsonl import JsonLines
 from choline_data.adapters.mapping import forms
 from choline_data.adapters.mapping.samples_of import samples_of
+from choline_data.adapters.parquet import Parquet
 from choline_data.catalog.account import FileAccount, RowCount, RowsRead, check_rows, encode, with_rows
 from choline_data.catalog.planning import IngestPart, IngestPlan, Unit, guarded_chunks
 from choline_data.catalog.split_plan import MAX_SPLITS, Part, too_many_splits
 from choline_data.errors import DataError, SourceFormatError, TooManyRejectsError, one_line
 from choline_data.places.home import Home
 from choline_data.process.fault_points import reached
+from choline_data.process.reading_thread import one_ahead
 from choline_data.store import BlockWriter, Catalog, Entry, Manifest, StoredFile
 from choline_data.store.blocks import data_name, index_name
 from choline_data.store.leases import check_published, check_written, writing
@@ -33,6 +37,8 @@ from choline_data.store.object_names import manifest_name
 
 FILE_BYTES = 512 << 20
 MAX_REJECTS_KEPT = 100_000
+# Arrow reads these formats outside the interpreter's lock. So a thread reads a chunk while the one before it is mapped.
+READ_AHEAD = (Parquet, JsonLines)
 
 # A function that gets the numbers of rows and source bytes that were processed since its last call.
 Progress = Callable[[int, int], None]
@@ -77,13 +83,14 @@ class RunningUnit:
                 reported = 0
                 self._read = RowsRead(shard.name)
                 before = self.rows, self._rejected
-                for rows, size in self._shard(number, shard):
-                    if progress is not None:
-                        step = min(size, max(shard.size - reported, 0))
-                        reported += step
-                        progress(rows, step)
-                    if limit and self.rows >= limit:
-                        break
+                with closing(self._shard(number, shard)) as steps:
+                    for rows, size in steps:
+                        if progress is not None:
+                            step = min(size, max(shard.size - reported, 0))
+                            reported += step
+                            progress(rows, step)
+                        if limit and self.rows >= limit:
+                            break
                 self._counts.append(self._read.count(self.rows - before[0], self._rejected - before[1]))
                 if progress is not None:
                     progress(0, max(shard.size - reported, 0))
@@ -96,12 +103,14 @@ class RunningUnit:
             self.abandon()
             raise
 
-    def _shard(self, number: int, shard: Shard) -> Iterator[tuple[int, int]]:
+    def _shard(self, number: int, shard: Shard) -> Generator[tuple[int, int], None, None]:
         """Writes the shard's rows. Yields the number of rows and source bytes of each chunk."""
         part = self._plan.parts[number]
-        for chunk in guarded_chunks(part.adapter, shard):
-            self._read.add(chunk)
-            yield from self._chunk(part, shard, chunk)
+        read = partial(guarded_chunks, part.adapter, shard)
+        with closing(one_ahead(read) if isinstance(part.adapter, READ_AHEAD) else read()) as chunks:
+            for chunk in chunks:
+                self._read.add(chunk)
+                yield from self._chunk(part, shard, chunk)
 
     def _chunk(self, part: IngestPart, shard: Shard, chunk: SourceChunk) -> Iterator[tuple[int, int]]:
         # all rows of this chunk are rejects, so there is nothing to map, and the chunk may have no columns

@@ -6,7 +6,7 @@ A plan is a picklable value. The same source gives the same plan on every machin
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from collections.abc import Mapping as MappingOf
 from dataclasses import dataclass, field, replace
 
@@ -183,7 +183,7 @@ class Wishes:
     delimiter: str = ""
 
 
-def guarded_chunks(adapter: Adapter, shard: Shard) -> Iterator[SourceChunk]:
+def guarded_chunks(adapter: Adapter, shard: Shard) -> Generator[SourceChunk, None, None]:
     """Yields the adapter's chunks. If a parser raises an error that is not ours, it becomes SourceDamagedError.
 
     Raises SourceFormatError if an adapter yields something else than valid chunks.

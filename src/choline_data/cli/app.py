@@ -106,11 +106,9 @@ def add(
     from choline_data.places.apart import run_apart
 
     def work() -> None:
-        if workers > 1 and not (runner or dry_run or in_place):
-            from choline_data.catalog.processes import start_server
+        from choline_data.cli.add_process import prepare_process
 
-            # Start the worker server before our own imports, because it imports the same modules in parallel.
-            start_server("choline_data.catalog.crew")
+        prepare_process(workers=workers > 1 and not (runner or dry_run or in_place))
         from choline_data.cli.add_command import add as run
 
         run(
