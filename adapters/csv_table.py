@@ -315,7 +315,8 @@ def _blank(batch: pa.RecordBatch, dialect: Dialect) -> np.ndarray | None:
 
 
 def _either(one: np.ndarray | None, other: np.ndarray | None) -> np.ndarray:
-    return np.logical_or.reduce([mask for mask in (one, other) if mask is not None])
+    mask: np.ndarray = np.logical_or.reduce([each for each in (one, other) if each is not None])
+    return mask
 
 
 def _repeats_header(batch: pa.RecordBatch, dialect: Dialect) -> np.ndarray | None:

@@ -121,7 +121,7 @@ class Process:
 
 
 def ours(home: Home, *flags: str) -> Process:
-    """Starts our server."""
+    """Starts a `choline-data serve` process."""
     argv = (
         "-m",
         "choline_data.service",

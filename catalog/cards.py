@@ -78,7 +78,9 @@ class Card:
 
     @property
     def license_class(self) -> str:
-        """The class of the licence. If an audit disagrees with the publisher, the stricter class."""
+        """The class of the licence. If an audit found another licence than the publisher states, the stricter class of
+        the two.
+        """
         claims = [self.license, self.license_audited] if self.license_audited else [self.license]
         return strictest(license_class(claim) for claim in claims)
 

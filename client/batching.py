@@ -1,4 +1,4 @@
-"""Finds the largest batch size that fits: doubles it until memory runs out, then bisects."""
+"""Finds the largest batch size for which memory suffices: doubles it until memory runs out, then bisects."""
 
 from __future__ import annotations
 

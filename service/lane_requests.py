@@ -35,7 +35,9 @@ def lane_of(rank: int, world: int, batch: int, base: int = 0) -> Lane:
 
 
 def is_far(lane: Lane, start: int, stop: int) -> bool:
-    """Whether the positions of the lane's samples start … stop-1 lie in many mixing blocks, with few positions in each."""
+    """Returns whether the positions of the lane's samples start … stop-1 are spread over many mixing blocks, with few
+    positions in each.
+    """
     span = lane.position(stop - 1) - lane.position(start)
     return span > FAR_BLOCKS * MIXING_BLOCK and span > 8 * (stop - start)
 

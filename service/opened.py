@@ -54,7 +54,9 @@ class MessageCache:
 
 
 class Gathered:
-    """Samples that one stream has gathered for several messages: their range of indexes, and a column for each field."""
+    """Samples that one stream has read for several of its next messages: their range of indexes, and a column for each
+    field.
+    """
 
     def __init__(self) -> None:
         self.start = self.stop = -1
@@ -134,7 +136,7 @@ class Opened:
         self.nbytes = held_by(stream)
 
     def ahead(self, rows: int) -> int:
-        """Returns how many messages of `rows` rows are gathered at a time."""
+        """Returns for how many messages of `rows` rows the samples are read at a time."""
         return int(min(GATHERED_AHEAD, max(AHEAD_BYTES / (rows * self._row_bytes), 1), max(ROWS_IN_LOOP // rows, 1)))
 
     def rows_a_message(self, target: int) -> int:

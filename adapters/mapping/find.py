@@ -1,4 +1,4 @@
-"""The result of a rule that recognises columns."""
+"""The mapping that a rule suggests after it has recognised columns."""
 
 from __future__ import annotations
 

@@ -26,7 +26,9 @@ _SEPARATORS = re.compile(r"[-._ 0-9=]+")
 
 
 def split_named(word: str) -> str:
-    """Returns the split that this whole name means, or "". Digits and separators around the word do not matter: `train2017`."""
+    """Returns the split that a name means as a whole, or "". Digits and separators around the word do not matter:
+    `train2017` means train.
+    """
     words = _words(word)
     if len(words) == 2 and words[0] == "split":
         words = words[1:]

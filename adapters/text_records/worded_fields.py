@@ -138,7 +138,9 @@ def _kind(cell: str) -> str:
 
 
 def _joined(kind: str, cell: str) -> str:
-    """Returns the kind of a column with kind `kind` and one more value `cell`. An empty value has no kind."""
+    """Returns the kind (number or text) of a column after one more value, `cell`. `kind` is the kind so far. An empty
+    value has no kind.
+    """
     if not cell or kind == "text":
         return kind
     own = _kind(cell)

@@ -358,7 +358,9 @@ def _normal(where: str) -> str:
 
 
 def _power(size: Fraction, temperature: Fraction) -> Fraction:
-    """Returns size^temperature, computed with 24 digits and rounded to 19. The result is the same on every machine."""
+    """Returns size^temperature, computed with 24 digits and rounded to 19, so that the result is the same on every
+    machine.
+    """
     if temperature == 1:
         return size
     base = _POWERS.divide(Decimal(size.numerator), Decimal(size.denominator))

@@ -81,7 +81,7 @@ class Quotas:
 
     @cached_property
     def _arrays(self) -> ArrayTree | None:
-        """Returns the tree in arrays; None if the weights are too large for it."""
+        """Returns the tree as an `ArrayTree`; None if the weights are too large for it."""
         if isinstance(self._tree, ArrayTree):
             return self._tree
         return ArrayTree(np.array(self._tree.leaves, np.int64)) if sum(self._tree.leaves) < MOST_WEIGHT else None

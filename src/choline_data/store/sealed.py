@@ -19,7 +19,7 @@ _MARK = b'"xxh3":"'
 
 
 class BrokenSealError(ValueError):
-    """The error for an object whose bytes differ from those that were sealed under this name."""
+    """The error for an object that does not match its seal: its bytes or its name have changed."""
 
 
 def checksum(name: str, content: bytes) -> str:
