@@ -214,7 +214,8 @@ class Measurement:
     def line(self) -> str:
         """Returns the figures of the case on one line.
 
-        The two times of lists are the longest without, and the longest with the hostile caller.
+        Of the two times, the first is the longest time to list the datasets without the hostile caller, and the second
+        that with it.
         """
         came = ", ".join(f"{count} {name}" for name, count in sorted(self.came.items(), key=lambda c: -c[1])[:3])
         verdict = "ok" if not self.misses else "MISSES " + ", ".join(self.misses)

@@ -35,7 +35,9 @@ _LANGUAGE = re.compile(r"^Language: *(\S+)", re.MULTILINE)
 
 @dataclass(frozen=True)
 class PoFile:
-    """Reads messages. A message with a line that is not of PO is rejected. An empty translation is null."""
+    """Reads messages. A message with a line that does not belong in a PO file is rejected. An empty translation is
+    null.
+    """
 
     encoding: str = ""
 

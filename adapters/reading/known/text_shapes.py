@@ -98,7 +98,8 @@ def _codes(lines: Sequence[str]) -> str:
 
 
 def _tagged_lines(lines: Sequence[str]) -> str:
-    """Whether a few words end most lines, as the tags of a lexicon do, or all lines have fields of which one repeats.
+    """Returns whether the lines look tagged: most of them end in one of a few words, as in a lexicon, or all have
+    fields and one field repeats.
 
     Lines of prose and of verse end in different words.
     """

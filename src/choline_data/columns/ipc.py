@@ -148,7 +148,7 @@ class Header:
 
         Returns None if a header has another layout.
         """
-        # Everything but the numbers must be as in the template.
+        # All bytes of a header except the numbers must be equal to those of the template.
         if ((headers ^ self._fixed) & self._mask).any():
             return None
         places = ((self._nodes, 16 * self._node_count), (self._buffers, 16 * self._buffer_count))
