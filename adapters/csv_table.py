@@ -390,7 +390,7 @@ def detect(source: Source) -> list[FormatClaim]:
     Raises ChoiceNeededError for a file that may be a table or a text, unless the user says with `--as` which it is.
     """
     named = set(without_impostors([f for f in source.files if io.extension(f.name) in EXTENSIONS]))
-    files = tuple(f for f in source.files if f in named or _is_table(f, source.options.get("as", "")))
+    files = tuple(f for f in source.files if f in named or _is_table(f, source))
     return [FormatClaim(Delimited(), files, 0.9, "delimited text")] if files else []
 
 
@@ -398,11 +398,13 @@ OTHER_EXTENSIONS = frozenset({"txt", "text", "data", "dat", "all", "asc", "prn",
 _TABLE_LINES = 5  # a file with fewer lines is not recognised as a table
 
 
-def _is_table(file: SourceFile, as_kind: str) -> bool:
-    extension = io.extension(file.name)
+def _is_table(file: SourceFile, source: Source) -> bool:
+    extension, as_kind = io.extension(file.name), source.options.get("as", "")
     if extension not in OTHER_EXTENSIONS:
         return False
     likely = _table_in(file, extension)
+    if likely == UNSURE and len(source.files) > 1 and io.head(file.path).count(b"\n") < _TABLE_LINES:
+        return False  # a few lines beside other files, such as a list of classes
     if likely == UNSURE and not as_kind:
         raise ChoiceNeededError(
             f"{file.name} may be a table or plain text.",

@@ -17,8 +17,9 @@ from typing import Any
 
 from choline_data.adapters.base import FormatClaim, Shard, Source, SourceChunk, SourceFile
 from choline_data.adapters.beside.class_files import names_classes
+from choline_data.adapters.beside.list_columns import PARTITION
 from choline_data.adapters.beside.naming_schemes import scheme_of, values_in, with_parts
-from choline_data.adapters.beside.transcripts import Spoken, is_prose, may_be_list, spoken_of, stem_of_sidecar
+from choline_data.adapters.beside.transcripts import COLUMNS, Spoken, is_prose, may_be_list, spoken_of, stem_of_sidecar
 from choline_data.adapters.reading import io, media, members
 from choline_data.adapters.reading.folder_metadata import is_metadata, metadata_of, placed
 from choline_data.adapters.reading.media import MAX_MEDIUM_BYTES
@@ -37,27 +38,33 @@ NAMES = "names:"
 class ImageFolder:
     """Reads one image for each row, without decoding it. `labels="none"` takes no classes from folders."""
 
-    labels: str = "folders"  # one of: folders, masks, captions, none, or names:SCHEME
+    labels: str = "folders"  # one of: folders, masks, captions, none, names:SCHEME, captions:SCHEME
     max_bytes: int = MAX_MEDIUM_BYTES
+    columns: tuple[str, ...] = ()  # the lists with several values for each picture
 
     def shards(self, files: Sequence[SourceFile]) -> list[Shard]:
         """Returns groups of images by split, in order of name. Each shard also has the metadata files."""
         shards = media_shards(files, "image")
-        return [only_beside(shard, "image") for shard in shards] if self.labels == "captions" else shards
+        return [only_beside(shard, "image") for shard in shards] if self.labels.startswith("captions") else shards
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
         """Yields the images of the shard. Files that are not images, or are too large, are rejected."""
-        if self.labels != "captions":
+        how, _, scheme = self.labels.partition(":")
+        if how != "captions":
             return read_media(shard, "image", start, self.max_bytes, self._values)
         pictures = tuple(f for f in shard.files if media.column_for(f.name) == "image")
         texts = [f for f in shard.files if media.column_for(f.name) != "image"]
-        spoken, _ = spoken_of(texts, pictures)
+        spoken, _ = spoken_of(texts, pictures, columns=self.columns or None)
 
         def values(file: SourceFile, folders: list[str]) -> dict[str, Any]:
             stated = spoken.of(file.name)
-            values = {key: value for key, value in stated.items() if key != "transcription"}
+            values = {key: value for key, value in stated.items() if key not in ("transcription", PARTITION)}
             if "captions" not in values and ("transcription" in stated or not values):
                 values["caption"] = stated.get("transcription")
+            if scheme and "label" not in values:
+                values |= {"label": None, **values_in(file.name, scheme)}
+            elif self.columns and "label" not in values and (classes := labels_in(folders, file)):
+                values["label"] = "/".join(classes)
             return {**values, "folder": "/".join(folders) or None}
 
         return read_media(replace(shard, files=pictures), "image", start, self.max_bytes, values)
@@ -163,7 +170,7 @@ def detect(source: Source) -> list[FormatClaim]:
     captions = [] if metadata else _captions(pictures, others)
     spoken, lists = Spoken(), dict[str, str]()
     if pictures and not metadata and not captions:
-        spoken, lists = spoken_of(others, pictures, lists_only=True)
+        spoken, lists = spoken_of(others, pictures, lists_only=True, columns=())
         spoken.refuse_unlike(pictures)
         spoken.refuse_numbers(pictures, lists)
     shared = shared_folders(pictures)
@@ -174,12 +181,12 @@ def detect(source: Source) -> list[FormatClaim]:
         return []
     stated = [f for f in pictures if spoken.of(f.name)]
     pictures = in_lists(pictures, [f for f in others if f.name in lists])
+    pictures = [replace(f, split=str(spoken.of(f.name).get(PARTITION, f.split))) for f in pictures]
     labels = "captions" if captions or stated else _how_labelled(pictures)
-    if (
-        labels in ("folders", "none")
-        and not metadata
-        and (scheme := scheme_of(pictures, in_classes=labels == "folders"))
-    ):
+    scheme = "" if metadata or captions else _scheme(labels, pictures, spoken, shared)
+    if scheme and labels == "captions":
+        labels = f"captions:{scheme}"
+    elif scheme:
         labels, pictures = f"{NAMES}{scheme}", with_parts(pictures, scheme)
     _ask_about_classes(stated, pictures, sorted(lists))
     kept = (*pictures, *metadata, *captions, *(f for f in others if f.name in lists))
@@ -192,11 +199,11 @@ def detect(source: Source) -> list[FormatClaim]:
         "masks": "pictures and masks",
         "captions": f"{len(captions) or len(stated)} captions or classes",
         "none": "a folder of pictures",
-    }.get(labels, f"labels in the names ({labels.removeprefix(NAMES)})")
+    }.get(labels.removesuffix(f":{scheme}"), f"labels in the names ({scheme})")
     evidence = f"{len(pictures)} pictures, " + ("a metadata file" if metadata else how)
     return [
         FormatClaim(
-            ImageFolder(labels),
+            ImageFolder(labels, columns=tuple(sorted(name for name, why in lists.items() if why == COLUMNS))),
             kept,
             1.0,
             evidence,
@@ -206,6 +213,13 @@ def detect(source: Source) -> list[FormatClaim]:
             joined=tuple(joined),
         )
     ]
+
+
+def _scheme(labels: str, pictures: Sequence[SourceFile], spoken: Spoken, shared: int) -> str:
+    """Returns the scheme of the names of pictures, if neither masks nor lists state their classes. Otherwise ""."""
+    if labels == "masks" or (labels == "captions" and any("label" in spoken.of(f.name) for f in pictures[:1])):
+        return ""
+    return scheme_of(pictures, in_classes=any(labels_in(class_folders(f, shared), f) for f in pictures))
 
 
 def _ask_about_classes(stated: Sequence[SourceFile], pictures: Sequence[SourceFile], lists: Sequence[str]) -> None:

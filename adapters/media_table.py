@@ -35,7 +35,7 @@ from choline_data.adapters.reading.media_paths import path_of
 from choline_data.adapters.reading.names import is_about, parts
 from choline_data.adapters.reading.split_words import splits_in
 from choline_data.columns.arrow_values import array_of
-from choline_data.errors import CholineDataError, MissingFieldError, SourceFormatError, one_line
+from choline_data.errors import ChoiceNeededError, CholineDataError, MissingFieldError, SourceFormatError, one_line
 
 SAMPLE_ROWS = 256
 SHARE = 0.5  # a column names media if this share of its sampled values does
@@ -230,7 +230,10 @@ def _reader(table: SourceFile, fmt: str) -> Adapter | None:
     from choline_data.adapters.registry import format_named
 
     for name in ("jsonl", "json") if fmt == "json" else (fmt,):
-        claims = format_named(name).load().detect(Source("", (table,)))
+        try:
+            claims = format_named(name).load().detect(Source("", (table,)))
+        except ChoiceNeededError:
+            continue  # it may be a text, such as a list of classes
         if claims and any(claim.files for claim in claims):
             adapter: Adapter = claims[0].adapter
             return adapter

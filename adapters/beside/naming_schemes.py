@@ -70,7 +70,7 @@ _SCHEMES: Mapping[str, NamingScheme] = {
     "tess": NamingScheme(
         re.compile(r"(?P<speaker>[OY]AF)_(?P<word>[A-Za-z]+)_(?P<label>angry|disgust|fear|happy|neutral|ps|sad)"), whole=True
     ),
-    WORDS: NamingScheme(re.compile(r"(?P<label>[^\W\d_][^\W\d]{2,}(?:[ -][^\W\d]+)*?)[._ -]*\d+")),
+    WORDS: NamingScheme(re.compile(r"(?P<label>[^\W\d_]{3,}(?:[ _-][^\W\d_]+)*)[._ -]*\d+")),
 }  # fmt: skip
 # words that cameras and programs write before numbers, or that name a view of the same thing
 _NO_CLASSES = frozenset(

@@ -18,12 +18,20 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from choline_data.adapters.base import SourceFile
 from choline_data.adapters.beside.aligned_texts import aligned_text
+from choline_data.adapters.beside.list_columns import (
+    SHARE,
+    columns_of,
+    names_classes_of,
+    numbered_media,
+    states_classes,
+    with_class_names,
+)
 from choline_data.adapters.reading import media, members
 from choline_data.adapters.reading.encodings import decoded
 from choline_data.adapters.reading.media_paths import equal_items, path_of
@@ -63,6 +71,7 @@ _BREAKS = re.compile(r"[\s,;:]+")
 _NUMBER = re.compile(r"^[-+]?\d+(?:\.\d*)?(?:e[-+]?\d+)?$", re.IGNORECASE)
 
 LIST = "a list of clips"
+COLUMNS = "values of the clips"
 
 Values = dict[str, Any]
 Pair = tuple[str, Values]
@@ -172,12 +181,17 @@ def may_be_list(name: str) -> bool:
 
 
 def spoken_of(
-    texts: Sequence[SourceFile], clips: Sequence[SourceFile], *, lists_only: bool = False
+    texts: Sequence[SourceFile],
+    clips: Sequence[SourceFile],
+    *,
+    lists_only: bool = False,
+    columns: Collection[str] | None = None,
 ) -> tuple[Spoken, dict[str, str]]:
     """Reads the texts that may describe these clips. Returns the values that they state, and the texts that describe a
     clip, each with the reason.
 
-    With `lists_only`, texts with the name of a clip are not read.
+    With `lists_only`, texts with the name of a clip are not read. `columns` are the lists with several values for
+    each clip. If it is empty, these are found; if it is None, there are none.
     """
     found, joined = Spoken(), {}
     stems = {path_of("/".join(parts(clip.name)))[-1] for clip in clips}
@@ -187,7 +201,11 @@ def spoken_of(
     # A caption such as "2 dogs" does not make a file a list, even if a picture has the name `2`.
     lists = [f for f in texts if may_be_list(f.name) and f.path not in owner]
     lists.sort(key=lambda f: parts(f.name)[-1].lower() != "wav.scp")
-    for file, data in members.contents(lists, MAX_TEXT_BYTES):
+    if columns is not None:
+        joined |= _add_columns(
+            [f for f in lists if not columns or f.name in columns], stems, found, 0 if columns else SHARE
+        )
+    for file, data in members.contents([f for f in lists if f.name not in joined], MAX_TEXT_BYTES):
         lines = _lines(data or b"", file.name)
         last = parts(file.name)[-1].lower()
         if last == "wav.scp":
@@ -213,6 +231,26 @@ def spoken_of(
     if not lists_only:
         joined |= _sidecars(rest, owner, found)
     return found, joined
+
+
+def _add_columns(lists: Sequence[SourceFile], stems: set[str], found: Spoken, share: float) -> dict[str, str]:
+    """Adds the values of lists with columns (`list_columns`). Returns these lists, each with the reason."""
+    read = {f.name: _lines(data or b"", f.name) for f, data in members.contents(lists, MAX_TEXT_BYTES)}
+    numbered = {name: numbers for name, lines in read.items() if (numbers := numbered_media(lines, stems, share))}
+    numbers = next(iter(numbered.values())) if len(numbered) == 1 else {}
+    joined = dict.fromkeys(numbered, COLUMNS) if numbers else {}
+    for name, lines in read.items():
+        pairs = columns_of(lines, name, stems, numbers, share) if name not in joined else None
+        if pairs is None:
+            continue
+        if states_classes(name, pairs):
+            others = {other: its for other, its in read.items() if other != name and names_classes_of(other)}
+            pairs = with_class_names(pairs, list(others.values()))
+            joined |= dict.fromkeys(others, COLUMNS)
+        for medium, values in pairs:
+            found.add(medium, name, values)
+        joined[name] = COLUMNS
+    return joined
 
 
 def _lines(data: bytes, name: str) -> list[str]:
