@@ -10,6 +10,7 @@ the smallest CPU time of all rounds. Everything is in memory.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import tempfile
 import time
@@ -22,7 +23,7 @@ import pyarrow as pa
 from stream import make_home
 
 from choline_data.client.making import samples
-from choline_data.columns.gather import node_of
+from choline_data.columns.gather import Piece, assemble, node_of
 from choline_data.columns.ipc import MessageWriter, message_of
 from choline_data.columns.parts import ArrowParts
 from choline_data.columns.row_ranges import ranges_of
@@ -75,34 +76,55 @@ def windows(stream: SampleStream, store: Store) -> dict[str, Way]:
 
 
 def gathering(stream: SampleStream, store: Store) -> dict[str, Way]:
-    """Returns variants that pick 512 rows of one window as dicts: with views, and with Arrow's `take`."""
-    positions = np.arange(ROWS, 2 * ROWS)
-    stream.read_at(positions)
-    tables = [pa.Table.from_batches(store.revision(s.revision).read(0, 1 << 14)) for s in stream.recipe.sources]
-    table = pa.concat_tables(tables).select(["id", "text"])
-    joined = table.combine_chunks()
-    rows = pa.array(np.random.default_rng(0).permutation(len(table))[:ROWS])
+    """Returns variants that read a window of 16 blocks in another order, as lists of 512 rows."""
+    revision = store.revision(stream.recipe.sources[0].revision)
+    blocks = np.random.default_rng(0).permutation(revision.rows // revision.block_rows)[:16].tolist()
+    pairs = [(block * revision.block_rows, (block + 1) * revision.block_rows) for block in blocks]
+    order = np.random.default_rng(1).permutation(len(pairs) * revision.block_rows)
+    picks = [order[at : at + ROWS] for at in range(0, len(order), ROWS)]
+    names = ["id", "text"]
+    kinds = {name: revision.schema.field(name).type for name in names}
 
     def views() -> None:
-        batch, _ = stream.views_at(positions)
-        for name in ("id", "text"):
-            samples.to_list(name, batch[name], stream.datasets)
+        parts = revision.columns_of(ranges_of(pairs), names, [])
+        nodes = {name: node_of(kinds[name], parts[name]) for name in names}
+        for rows in picks:
+            for name in names:
+                column = assemble(kinds[name], [Piece(nodes[name], rows, np.arange(len(rows)))], len(rows))
+                samples.to_list(name, column.to_views(), ())
+
+    def table() -> pa.Table:
+        return pa.Table.from_batches([b for start, stop in pairs for b in revision.views(start, stop, names, [])])
+
+    def taken(window: pa.Table) -> None:
+        for rows in picks:
+            part = window.take(pa.array(rows))
+            for name in names:
+                part[name].to_pylist()
 
     return {
-        "512 rows, views": views,
-        "512 rows, `take` on chunked arrays": lambda: table.take(rows).to_pylist(),
-        "512 rows, `take`, window joined first": lambda: joined.take(rows).to_pylist(),
+        "a window read, views": views,
+        "a window read, `take` on chunked arrays": lambda: taken(table()),
+        "a window read, `take`, window joined first": lambda: taken(table().combine_chunks()),
     }
 
 
 def texts(stream: SampleStream) -> dict[str, Way]:
-    """Returns variants that make strings of 512 views: with a copy first, and without."""
-    batch, _ = stream.views_at(np.arange(4096))
-    parts = [batch["text"].slice(at, ROWS) for at in range(0, 4096, ROWS)]
-    return {
-        "4,096 strings, copied first": lambda: [samples.plain(part).to_pylist() for part in parts],
-        "4,096 strings, not copied": lambda: [part.to_pylist() for part in parts],
-    }
+    """Returns variants that make strings of 4,096 views: with a copy first, and without. Each call reads other rows, so that
+    no text is in the CPU cache. A string is dropped soon, as in a loop over samples.
+    """
+    batches = [stream.views_at(np.arange(at, at + 4096))[0]["text"] for at in range(0, 16 * 4096, 4096)]
+    turn = itertools.cycle([[batch.slice(at, ROWS) for at in range(0, 4096, ROWS)] for batch in batches])
+
+    def copied() -> None:
+        for part in next(turn):
+            samples.plain(part).to_pylist()
+
+    def not_copied() -> None:
+        for part in next(turn):
+            part.to_pylist()
+
+    return {"4,096 strings, copied first": copied, "4,096 strings, not copied": not_copied}
 
 
 def messages(stream: SampleStream) -> dict[str, Way]:
