@@ -27,7 +27,7 @@ from choline_data.adapters.reading.media_paths import path_of
 from choline_data.adapters.reading.names import class_folders, in_order, is_about, labels_in, parts, shared_folders
 from choline_data.adapters.reading.rows import SourceRows, file_shards
 from choline_data.adapters.reading.split_lists import in_lists
-from choline_data.adapters.reading.twins import known_stem, twins_of
+from choline_data.adapters.reading.twins import known_stem, twins_of, without_microphone
 from choline_data.errors import ChoiceNeededError
 
 SHARE = 0.5
@@ -106,7 +106,8 @@ def only_beside(shard: Shard, column: str) -> Shard:
     Such a file is in a folder that has media, but none of this shard, or it has the name of such a medium.
     """
     clips = [f for f in shard.files if media.column_for(f.name) == column]
-    stems = {path_of(f.name)[-1] for f in clips}
+    own = {path_of(f.name)[-1] for f in clips}
+    stems = own | set(map(without_microphone, own))
     kept = [
         f
         for f in shard.files

@@ -44,6 +44,8 @@ MAX_TABLES = 32
 _FORMATS = {
     "csv": "csv", "tsv": "csv", "jsonl": "jsonl", "ndjson": "jsonl", "json": "json", "parquet": "parquet", "txt": "csv",
 }  # fmt: skip
+_TIMES = ({"begin_time", "end_time"}, {"start_time", "end_time"}, {"start", "end"}, {"begin", "end"})
+_SAID = {"text", "text_tn", "sentence", "transcript", "transcription", "words"}
 _NO_NAME = re.compile(r"^column_\d+$")
 _SUBMISSION = re.compile(r"^sample_?submission", re.IGNORECASE)
 
@@ -282,6 +284,14 @@ def _refuse_parts(table: SourceFile, batch: pa.RecordBatch) -> None:
             f"{table.name}: its rows are parts of recordings (offset and duration), which are not cut here.",
             remedy="Write one file for each row: lhotse or NeMo's scripts cut recordings.",
         )
+    for field in batch.schema:
+        inner = field.type.value_type if pa.types.is_list(field.type) else None
+        names = {inner.field(at).name for at in range(inner.num_fields)} if inner is not None else set()
+        if any(times <= names for times in _TIMES) and names & _SAID and not _SAID & set(batch.schema.names):
+            raise SourceFormatError(
+                f"{table.name}: its rows are recordings, and {field.name!r} transcribes parts of them, which are not cut here.",
+                remedy="Write one file for each part: lhotse or the scripts of the dataset cut recordings.",
+            )
 
 
 def _named_only(

@@ -19,7 +19,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from choline_data.adapters.base import SourceFile
@@ -36,7 +36,7 @@ from choline_data.adapters.reading import media, members
 from choline_data.adapters.reading.encodings import decoded
 from choline_data.adapters.reading.media_paths import equal_items, path_of
 from choline_data.adapters.reading.names import is_about, parts
-from choline_data.adapters.reading.twins import other_split, twins_of
+from choline_data.adapters.reading.twins import of_one_text, other_split, twins_of
 from choline_data.errors import ChoiceNeededError, SourceFormatError, one_line
 
 MAX_TEXT_BYTES = 256 << 20
@@ -196,7 +196,9 @@ def spoken_of(
     found, joined = Spoken(), {}
     stems = {path_of("/".join(parts(clip.name)))[-1] for clip in clips}
     aliases: dict[str, str] = {}
-    twins = twins_of([f for f in texts if stem_of_sidecar(f.name)], clips, stem_of_sidecar)
+    groups = of_one_text(clips, {stem_of_sidecar(f.name) for f in texts})
+    firsts = [replace(its[0], name=name) for name, its in groups.items()]
+    twins = twins_of([f for f in texts if stem_of_sidecar(f.name)], firsts, stem_of_sidecar)
     owner = {file.path: name for name, files in twins.items() for file in files}
     # A caption such as "2 dogs" does not make a file a list, even if a picture has the name `2`.
     lists = [f for f in texts if may_be_list(f.name) and f.path not in owner]
@@ -230,6 +232,9 @@ def spoken_of(
     rest = [f for f in texts if f.name not in joined]
     if not lists_only:
         joined |= _sidecars(rest, owner, found)
+        for name, its in groups.items():
+            if values := found.beside.get(name):
+                found.beside |= {clip.name: values for clip in its}
     return found, joined
 
 

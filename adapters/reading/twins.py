@@ -16,6 +16,7 @@ from choline_data.adapters.reading.media_paths import equal_items, path_of
 from choline_data.adapters.reading.names import parts
 from choline_data.adapters.reading.split_words import split_named
 
+_MICROPHONE = re.compile(r"_mic\d(?=\.\w+$|$)")
 _LANGUAGE = re.compile(r"\.[a-z]{2,3}(?:[-_][a-z]{2,4})?$")
 
 
@@ -49,6 +50,24 @@ def twins_of(
         if len(nearest) == 1:
             kept[name] += nearest
     return dict(kept)
+
+
+def of_one_text(clips: Iterable[SourceFile], stems: Container[str]) -> dict[str, list[SourceFile]]:
+    """Returns the clips by the name without the number of the microphone: `a.flac` for `a_mic1.flac` and `a_mic2.flac` of VCTK.
+
+    One text transcribes all clips of a group. Other clips, and those with a text of their own name, are alone. `stems` are
+    the stems of the texts.
+    """
+    groups: defaultdict[str, list[SourceFile]] = defaultdict(list)
+    for clip in clips:
+        alone = path_of("/".join(parts(clip.name)))[-1] in stems
+        groups[clip.name if alone else without_microphone(clip.name)].append(clip)
+    return dict(groups)
+
+
+def without_microphone(name: str) -> str:
+    """Returns the name of a clip, or its stem, without the number of the microphone at its end."""
+    return _MICROPHONE.sub("", name)
 
 
 def known_stem(stem: str, known: Container[str]) -> str:

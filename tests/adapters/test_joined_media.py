@@ -225,3 +225,19 @@ def test_a_cut_text_grid_is_an_error_that_names_it(tmp_path: Path) -> None:
     files |= {f"{n}.TextGrid": TEXT_GRID[: 400 - 100 * n] for n in range(3)}
     with pytest.raises(CholineDataError, match=r"\d\.TextGrid: the TextGrid ends too early"):
         added(put(tmp_path / "data", files), tmp_path / "home")
+
+
+def test_a_text_transcribes_the_clips_of_all_microphones(tmp_path: Path) -> None:
+    files: dict[str, str | bytes] = {
+        f"wav48/p225/p225_{n:03}_mic{mic}.wav": wav(2 * n + mic) for n in range(2) for mic in (1, 2)
+    }
+    files |= {f"txt/p225/p225_{n:03}.txt": f"Sentence number {n}.\n" for n in range(2)}
+    rows = added(put(tmp_path / "data", files), tmp_path / "home")
+    assert texts(rows) == {f"p225_{n:03}_mic{mic}": f"Sentence number {n}." for n in range(2) for mic in (1, 2)}
+
+
+def test_a_text_of_one_microphone_transcribes_no_other(tmp_path: Path) -> None:
+    files: dict[str, str | bytes] = {f"a_{n}_mic{mic}.wav": wav(2 * n + mic) for n in range(2) for mic in (1, 2)}
+    files |= {f"a_{n}_mic{mic}.txt": f"Sentence {n} at {mic}." for n in range(2) for mic in (1, 2)}
+    rows = added(put(tmp_path / "data", files), tmp_path / "home")
+    assert texts(rows) == {f"a_{n}_mic{mic}": f"Sentence {n} at {mic}." for n in range(2) for mic in (1, 2)}

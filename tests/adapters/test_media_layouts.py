@@ -149,6 +149,15 @@ def test_parts_of_recordings_are_refused_by_name(tmp_path: Path) -> None:
         )
 
 
+def test_recordings_whose_parts_are_transcribed_are_refused_by_name(tmp_path: Path) -> None:
+    parts = [{"sid": f"S{n}", "begin_time": 5.0 * n, "end_time": 5.0 * n + 4, "text_tn": f"PART {n}"} for n in range(3)]
+    audios = [{"aid": f"A{n}", "path": f"audio/A{n}.wav", "segments": parts} for n in range(3)]
+    files: dict[str, str | bytes] = {f"audio/A{n}.wav": wav(n) for n in range(3)}
+    files["GigaSpeech.json"] = json.dumps({"dataset": "GigaSpeech", "audios": audios})
+    with pytest.raises(SourceFormatError, match="'segments' transcribes parts of them"):
+        prepare(Home("/nowhere"), str(put(tmp_path / "data", files)))
+
+
 def test_the_label_of_speech_commands_is_the_folder_and_lists_decide_the_split(tmp_path: Path) -> None:
     names = [f"{word}/{speaker}_nohash_0.wav" for word in ("bed", "dog") for speaker in ("0a7c2a8d", "1b", "2c")]
     files: dict[str, str | bytes] = {name: wav(n) for n, name in enumerate(names)}
