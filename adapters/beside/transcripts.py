@@ -193,7 +193,8 @@ def spoken_of(
     With `lists_only`, texts with the name of a clip are not read. `columns` are the lists with several values for
     each clip. If it is empty, these are found; if it is None, there are none.
     """
-    found, joined = Spoken(), {}
+    found = Spoken()
+    joined: dict[str, str] = {}
     stems = {path_of("/".join(parts(clip.name)))[-1] for clip in clips}
     aliases: dict[str, str] = {}
     groups = of_one_text(clips, {stem_of_sidecar(f.name) for f in texts})
@@ -233,8 +234,8 @@ def spoken_of(
     if not lists_only:
         joined |= _sidecars(rest, owner, found)
         for name, its in groups.items():
-            if values := found.beside.get(name):
-                found.beside |= {clip.name: values for clip in its}
+            if stated := found.beside.get(name):
+                found.beside |= {clip.name: stated for clip in its}
     return found, joined
 
 

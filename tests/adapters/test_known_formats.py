@@ -229,3 +229,9 @@ def test_a_well_log_is_refused_in_any_case_of_its_first_section(tmp_path: Path) 
         "~Version -----\nVERS. 1.2 : CWLS LOG ASCII STANDARD - VERSION 1.2\nWRAP.  NO : ONE LINE PER DEPTH STEP\n~Well\n"
     )
     assert identify(SourceFile(str(path), path.name)).what == "LAS well log"
+
+
+def test_a_few_words_beside_numbered_names_are_fields(tmp_path: Path) -> None:
+    path = tmp_path / "rest.txt"
+    path.write_text("REST read1\nRESTING read2\nRESTLESS read4\nSOMETHING read8\n")
+    assert identify(SourceFile(str(path), path.name)).what == "fields parted by blanks"

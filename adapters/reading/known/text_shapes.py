@@ -22,6 +22,7 @@ _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eEdD][-+]?\d+)?%?$")
 _PAIR = re.compile(r"[ \t]*([\w][\w .\-/()]{0,39}?)[ \t]*(=|:)([ \t]+\S|[^:/\s=]|$)")
 _HEADER = re.compile(r"([A-Z][\w-]*): \S")
 _CODE = re.compile(r"(?=\S*\d)(?=\S*[A-Za-z])\S+$|[-+]?\d[\d.,:/-]*$")
+_NUMBERED = re.compile(r"[A-Za-z]+[_-]?\d+")  # read1, chr2, utt_03
 _WORD = re.compile(r"[\W_]*[^\W\d_]+(?:[\W]+[^\W\d_]+)*[\W_]*")
 _SENTENCE_END = re.compile(r"[.!?…。！？][\"'”’)»]*\s*$")
 
@@ -104,6 +105,9 @@ def _tagged_lines(lines: Sequence[str]) -> str:
     Lines of prose and of verse end in different words.
     """
     rows = [line.split() for line in dict.fromkeys(lines) if not line.startswith(";")]
+    even = len(rows) >= MIN_SHAPE_LINES and len({len(row) for row in rows}) == 1 and len(rows[0]) > 1
+    if even and any(all(map(_NUMBERED.fullmatch, column)) for column in zip(*rows, strict=True)):
+        return "fields parted by blanks"
     if len(rows) < MIN_TAGGED_LINES or sum(len(row) for row in rows) > MOST_WORDS * len(rows):
         return ""
     if any(len(row) < 2 for row in rows) and sum(len(row) < 2 for row in rows) * 2 > len(rows):
