@@ -231,7 +231,12 @@ def test_a_well_log_is_refused_in_any_case_of_its_first_section(tmp_path: Path) 
     assert identify(SourceFile(str(path), path.name)).what == "LAS well log"
 
 
-def test_a_few_words_beside_numbered_names_are_fields(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "text",
+    ["REST read1\nRESTING read2\nRESTLESS read4\nSOMETHING read8\n", "I 230218\nII 813184\nMito 85779\nX 745751\n"],
+)
+def test_words_beside_numbers_or_numbered_names_are_fields(tmp_path: Path, text: str) -> None:
     path = tmp_path / "rest.txt"
-    path.write_text("REST read1\nRESTING read2\nRESTLESS read4\nSOMETHING read8\n")
-    assert identify(SourceFile(str(path), path.name)).what == "fields parted by blanks"
+    path.write_text(text)
+    with pytest.raises((SourceFormatError, ChoiceNeededError)):
+        plan(path)

@@ -106,7 +106,8 @@ def _tagged_lines(lines: Sequence[str]) -> str:
     """
     rows = [line.split() for line in dict.fromkeys(lines) if not line.startswith(";")]
     even = len(rows) >= MIN_SHAPE_LINES and len({len(row) for row in rows}) == 1 and len(rows[0]) > 1
-    if even and any(all(map(_NUMBERED.fullmatch, column)) for column in zip(*rows, strict=True)):
+    columns = list(zip(*rows, strict=True)) if even else []
+    if any(all(map(pattern.fullmatch, column)) for column in columns for pattern in (_NUMBER, _NUMBERED)):
         return "fields parted by blanks"
     if len(rows) < MIN_TAGGED_LINES or sum(len(row) for row in rows) > MOST_WORDS * len(rows):
         return ""
@@ -119,8 +120,8 @@ def _tagged_lines(lines: Sequence[str]) -> str:
     width, times = Counter(map(len, rows)).most_common(1)[0]
     if width < 2 or 20 * times < 19 * len(rows):
         return ""
-    columns = zip(*(row for row in rows if len(row) == width), strict=True)
-    coded = any(10 * sum(any(map(str.isdigit, cell)) for cell in column) >= 9 * times for column in columns)
+    usual = zip(*(row for row in rows if len(row) == width), strict=True)
+    coded = any(10 * sum(any(map(str.isdigit, cell)) for cell in column) >= 9 * times for column in usual)
     return "fields parted by blanks" if coded or 10 * len(ends) <= len(rows) else ""
 
 
