@@ -116,7 +116,7 @@ class Turn:
         self._loop = asyncio.get_running_loop()
         self._since = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
-        if share.proven and share.slow(self._since):  # other streams must not wait for a slow stream
+        if self._since < share.slow_until:  # other streams must not wait for a slow stream, proven or not
             self._give_back()
         else:
             self._timer = self._loop.call_later(IDLE, self._give_back_early)

@@ -99,6 +99,38 @@ def test_readers_that_do_not_read_take_no_turns_from_one_that_does():
     assert 50 * PATIENCE / 2 >= 0.5
 
 
+def test_new_readers_that_delay_each_message_take_no_turns_from_one_that_reads():
+    async def run(readers: int) -> int:
+        turns, count = Turns(2), 0
+
+        async def slow() -> None:
+            share = FairShare(proven=False)  # with messages of 64 KiB, it is not proven for many seconds
+            while True:
+                turn = await turns.take(share, SIZE // 16)
+                await asyncio.sleep(1.0)
+                turn.done()
+
+        async def fast() -> None:
+            nonlocal count
+            share = FairShare()
+            while True:
+                turn = await turns.take(share, SIZE)
+                await asyncio.sleep(0.0005)
+                turn.done()
+                count += 1
+
+        tasks = [asyncio.ensure_future(slow()) for _ in range(readers)]
+        await asyncio.sleep(3)
+        tasks.append(asyncio.ensure_future(fast()))
+        await asyncio.sleep(1)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return count
+
+    assert in_own_time(run(500)) >= 0.9 * in_own_time(run(0))
+
+
 def test_a_stream_that_is_late_is_slow_for_many_times_as_long():
     async def run() -> tuple[bool, bool, bool]:
         turns, share = Turns(1), FairShare()
