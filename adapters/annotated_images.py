@@ -55,32 +55,32 @@ class AnnotatedImages:
         pictures = [f for f in files if media.column_for(f.name) == "image"]
         others = [f for f in files if media.column_for(f.name) != "image"]
         masks = paired(pictures)
-        seconds = {f.name for its in masks.values() for f in its.values()}
+        seconds = {f.name for columns in masks.values() for f in columns.values()}
         firsts = in_order(f for f in pictures if f.name not in seconds)
         twins = twins_of(others, firsts, _stem) if self.style not in ("", _CVAT) else {}
-        owned = {f.name for its in twins.values() for f in its}
+        owned = {f.name for columns in twins.values() for f in columns}
         shared = tuple(f for f in others if f.name not in owned)
-        made = []
+        image_shards = []
         for config, split in sorted({(f.config, f.split) for f in firsts}):
             of_split = [f for f in firsts if (f.config, f.split) == (config, split)]
             for shard in file_shards(of_split, split):
                 beside = [*(g for f in shard.files for g in (*masks.get(f.name, {}).values(), *twins.get(f.name, ())))]
-                made.append(replace(shard, files=(*shard.files, *beside, *shared), config=config))
-        return made
+                image_shards.append(replace(shard, files=(*shard.files, *beside, *shared), config=config))
+        return image_shards
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
         """Yields the images of the shard. An image is rejected if it or its annotation file is damaged."""
         pictures = [f for f in shard.files if media.column_for(f.name) == "image"]
         masks = paired(pictures)
-        seconds = {f.path: f for its in masks.values() for f in its.values()}
+        seconds = {f.path: f for own_masks in masks.values() for f in own_masks.values()}
         firsts = [f for f in pictures if f.path not in seconds]
-        columns = sorted({column for its in masks.values() for column in its})
+        columns = sorted({column for own_masks in masks.values() for column in own_masks})
         notes = _Notes(self.style, firsts, [f for f in shard.files if media.column_for(f.name) != "image"])
         kinds: dict[str, Any] = dict.fromkeys(("image", *columns), media.MEDIUM)
         rows = SourceRows(shard.origin, kinds)
         for number, (file, data) in enumerate(members.contents(firsts[start:], self.max_bytes, inflate=False), start):
-            its = masks.get(file.name, {})
-            seconds_here = dict(members.contents(list(its.values()), self.max_bytes, inflate=False))
+            own_masks = masks.get(file.name, {})
+            seconds_here = dict(members.contents(list(own_masks.values()), self.max_bytes, inflate=False))
             size = len(data or b"") + sum(len(d or b"") for d in seconds_here.values())
             if rows.full(size):
                 yield from rows.take()
@@ -88,7 +88,7 @@ class AnnotatedImages:
                 (f"{f.name}: {w}" for f, d in ((file, data), *seconds_here.items()) if (w := self._fault(d))), ""
             )
             values: dict[str, Any] = {"image": {"bytes": data, "path": file.name}}
-            values |= {c: {"bytes": seconds_here[f], "path": f.name} for c, f in its.items()}
+            values |= {c: {"bytes": seconds_here[f], "path": f.name} for c, f in own_masks.items()}
             try:
                 values |= notes.of(file)
             except (NoteFault, CholineDataError) as error:
@@ -120,7 +120,7 @@ class _Notes:
             self._of_path = _of_cvat(pictures, others)
         elif self._style is not None:
             self._twins = twins_of([f for f in others if _suffix(f) in self._style.suffixes], pictures, _stem)
-            owned = {f.path for its in self._twins.values() for f in its}
+            owned = {f.path for twin_files in self._twins.values() for f in twin_files}
             self._classes = classes_in([f for f in others if f.path not in owned])
 
     def of(self, picture: SourceFile) -> dict[str, Any]:
@@ -185,12 +185,12 @@ def detect(source: Source) -> list[FormatClaim]:
     if not pictures:
         return []
     masks = paired(pictures)
-    seconds = {f.name for its in masks.values() for f in its.values()}
+    seconds = {f.name for columns in masks.values() for f in columns.values()}
     firsts = [f for f in pictures if f.name not in seconds]
     style, twins = _style_of(others, firsts)
     if not style and not masks:
         return []
-    owned = [f for its in twins.values() for f in its]
+    owned = [f for columns in twins.values() for f in columns]
     names = {f.name for f in owned}
     lists = [f for f in others if f.name not in names and _suffix(f) == "txt" and split_of_list(f.name)]
     firsts = in_lists(firsts, lists)
@@ -254,7 +254,7 @@ def _style_of(others: Sequence[SourceFile], pictures: Sequence[SourceFile]) -> t
     found: list[tuple[int, str, dict[str, list[SourceFile]]]] = []
     for (suffix, _), files in _joined(folders).items():
         twins = twins_of(files, pictures, _stem)
-        named = [f for its in twins.values() for f in its]
+        named = [f for twin_files in twins.values() for f in twin_files]
         if not twins or len(twins) * 4 < len(pictures):
             continue
         sample = [named[at * len(named) // min(len(named), LOOKED_AT)] for at in range(min(len(named), LOOKED_AT))]

@@ -53,7 +53,9 @@ class Archive:
         by = split_by(dict(self.options).get("split_by", ""))
         shards, _ = settled(self._inner(files, chosen).shards(chosen), chosen, by)
         if self.refuses:
-            shards += [Shard(f.path, f.name, size=0) for f, its in listed if any(m.refused for m in its)]
+            shards += [
+                Shard(f.path, f.name, size=0) for f, members_of_one in listed if any(m.refused for m in members_of_one)
+            ]
         return shards
 
     def read(self, shard: Shard, *, start: int = 0) -> Iterator[SourceChunk]:
@@ -86,7 +88,7 @@ def detect(source: Source) -> list[FormatClaim]:
     if not archives:
         return []
     listings = [(f, members.listing(f)) for f in archives]
-    wanted, unread = _wanted([entry for _, its in listings for entry in its], source)
+    wanted, unread = _wanted([entry for _, members_of_one in listings for entry in members_of_one], source)
     marked = {f.path: f for f in _members(listings, source.options)}
     files = tuple(marked[f.path] for f in wanted)
     if not files:
@@ -123,7 +125,10 @@ def _members(
 ) -> tuple[SourceFile, ...]:
     """Returns the members that are read, with their splits. The name of the archive counts as a folder."""
     readable = tuple(
-        replace(m.file, config=f.config) if f.config else m.file for f, its in listings for m in its if not m.reason
+        replace(m.file, config=f.config) if f.config else m.file
+        for f, members_of_one in listings
+        for m in members_of_one
+        if not m.reason
     )
     return marked_source(Source("", readable, options=options)).files
 

@@ -188,11 +188,11 @@ def detect(source: Source) -> list[FormatClaim]:
 
 def _claim(source: Source, service: str, files: list[SourceFile]) -> FormatClaim:
     about = _SERVICES[service]
-    taken = {f.name for f in files}
+    claimed = {f.name for f in files}
     described = tuple(
         (f.name, f"it describes an export of {service}, and holds no messages")
         for f in source.files
-        if f.name not in taken and about.described.match(parts(f.name)[-1])
+        if f.name not in claimed and about.described.match(parts(f.name)[-1])
     )
     return FormatClaim(
         ChatExport(service), tuple(files), 1.0, f"messages of {service}", kind=about.kind, described=described

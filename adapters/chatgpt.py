@@ -41,11 +41,11 @@ ADAPTER = ChatGPT
 def detect(source: Source) -> list[FormatClaim]:
     """Returns one claim for all files that hold conversations with a `mapping`."""
     files = tuple(f for f, value in json_files(source, r'"mapping"\s*:') if _is_export(value))
-    taken = {f.name for f in files}
+    claimed = {f.name for f in files}
     described = tuple(
         (f.name, "it belongs to an export of ChatGPT, and holds no conversations")
         for f in source.files
-        if f.name not in taken and _BESIDE.match(parts(f.name)[-1])
+        if f.name not in claimed and _BESIDE.match(parts(f.name)[-1])
     )
     why = "conversations with mapping and current_node"
     return [FormatClaim(ChatGPT(), files, 1.0, why, kind="chat", described=described)] if files else []

@@ -116,7 +116,7 @@ def detect(source: Source) -> list[FormatClaim]:
         )
     if noted:
         pictures = [f for f in source.files if media.column_for(f.name) == "image"]
-        masks = {f.name for its in masks_among([f for f, _ in noted], pictures).values() for f in its}
+        masks = {f.name for mask_files in masks_among([f for f, _ in noted], pictures).values() for f in mask_files}
         others = [f for f in pictures if f.name not in masks]
         named = masks | {f.name for file, value in noted for f in pictures_of(value, file, others)}
         files = (*(f for f, _ in noted), *(f for f in pictures if f.name in named))

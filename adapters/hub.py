@@ -113,7 +113,7 @@ def _by_split(files: Sequence[SourceFile], folder: str = "") -> dict[str, tuple[
             by_split.setdefault(split, []).append(file)
     if "" in by_split and len(by_split) > 1:
         by_split["train"] = by_split.pop("") + by_split.get("train", [])
-    return {split: tuple(its) for split, its in by_split.items()}
+    return {split: tuple(split_files) for split, split_files in by_split.items()}
 
 
 def default_config(card: dict[str, Any]) -> str:

@@ -364,10 +364,10 @@ def _without_unchecked(
     folder = parts(by_stem["train"].files[0].name)[:-1]
     kept = [c for c in claims if splits_in(_stem(c.files[0])) or parts(c.files[0].name)[:-1] != folder]
     names = {c.files[0].name for c in kept}
-    gone = [f.name for f in tables if parts(f.name)[:-1] == folder and f.name not in names]
+    unchecked = [f.name for f in tables if parts(f.name)[:-1] == folder and f.name not in names]
     used = {f.name for claim in kept for f in claim.files}
     unused = {f.name for claim in claims for f in claim.files[1:]} - used
-    out = [(name, "train, dev and test hold the checked clips of Common Voice") for name in gone]
+    out = [(name, "train, dev and test hold the checked clips of Common Voice") for name in unchecked]
     return kept, [*out, *((name, "no clip of train, dev or test") for name in sorted(unused))]
 
 

@@ -70,13 +70,15 @@ def _annotated(text: str, marks: str) -> dict[str, Any]:
         if not line.startswith("T"):
             others.append(line)
             continue
-        name, place, said = (*line.split("\t"), "", "")[:3]
+        name, place, covered_text = (*line.split("\t"), "", "")[:3]
         kind, _, spans = place.partition(" ")
         places = [tuple(map(int, span.split())) for span in spans.split(";")]
         found = " ".join(text[start:end] for start, end in places)
-        if found.split() != said.split():
-            raise ValueError(f"{name} marks {said[:40]!r}, but its offsets refer to {found[:40]!r}")
-        entities.append({"id": name, "type": kind, "spans": [{"start": s, "end": e} for s, e in places], "text": said})
+        if found.split() != covered_text.split():
+            raise ValueError(f"{name} marks {covered_text[:40]!r}, but its offsets refer to {found[:40]!r}")
+        entities.append(
+            {"id": name, "type": kind, "spans": [{"start": s, "end": e} for s, e in places], "text": covered_text}
+        )
     return {"text": text, "entities": entities, "annotations": others}
 
 

@@ -159,21 +159,21 @@ def attack(name: str, addresses: dict[str, str], recipe: bytes, go: Any, over: A
 
     request, threads = CASES[name]
     caller = Caller(addresses["address"], addresses["http"], recipe)
-    came: Counter[str] = Counter()
+    outcomes: Counter[str] = Counter()
     step = request(caller)
 
     def send() -> None:
         while not over.is_set():
             try:
                 step()
-                came["answered"] += 1
+                outcomes["answered"] += 1
             except grpc.RpcError as error:
                 if error.code() == grpc.StatusCode.UNAVAILABLE:
                     over.wait(0.1)  # the server shuts down
                 else:
-                    came[error.code().name] += 1
+                    outcomes[error.code().name] += 1
             except OSError as error:
-                came[type(error).__name__] += 1
+                outcomes[type(error).__name__] += 1
                 over.wait(0.1)
 
     go.wait()
@@ -182,7 +182,7 @@ def attack(name: str, addresses: dict[str, str], recipe: bytes, go: Any, over: A
         sender.start()
     over.wait()
     caller.stop.set()
-    answers.put(dict(came))
+    answers.put(dict(outcomes))
     answers.close()
     answers.join_thread()
     os._exit(0)
@@ -217,12 +217,12 @@ class Measurement:
         Of the two times, the first is the longest time to list the datasets without the hostile caller, and the second
         that with it.
         """
-        came = ", ".join(f"{count} {name}" for name, count in sorted(self.came.items(), key=lambda c: -c[1])[:3])
+        outcomes = ", ".join(f"{count} {name}" for name, count in sorted(self.came.items(), key=lambda c: -c[1])[:3])
         verdict = "ok" if not self.misses else "MISSES " + ", ".join(self.misses)
         lists = f"{self.alone * 1e3:4.0f} -> {self.slowest * 1e3:4.0f} ms"
         return (
             f"{self.name[:52]:52} {self.rate:5.2f} {lists} {self.growth / 2**20:6.1f} MB "
-            f"{self.ended:5.1f} s  {verdict:24} {came}"
+            f"{self.ended:5.1f} s  {verdict:24} {outcomes}"
         )
 
 
@@ -269,8 +269,8 @@ def measure(name: str, home: str, seconds: float) -> Measurement:
         slowest = worst.value
         ended = server.end()
         over.set()
-        came = answers.get(timeout=20)
-        return Measurement(name, min(beside / own, 1.0), alone, slowest, max(peak) - before, ended, came)
+        outcomes = answers.get(timeout=20)
+        return Measurement(name, min(beside / own, 1.0), alone, slowest, max(peak) - before, ended, outcomes)
     finally:
         if server.process.poll() is None:
             server.process.kill()

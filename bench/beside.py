@@ -116,8 +116,8 @@ class Bench:
         words += ["--docs", "1"] if case.first else ["--seconds", str(self.seconds)]
         if case.served:
             words += ["--server", self._served(self.prepared(case) / "home")]
-        said = self._run(case, *words).strip().splitlines()
-        printed = json.loads(said[-1]) if said else {}
+        output = self._run(case, *words).strip().splitlines()
+        printed = json.loads(output[-1]) if output else {}
         if not case.first and not (printed.get("docs") and printed.get("seconds")):
             raise SystemExit(f"{case.name}: nothing was measured; it printed {printed}. Give more with --seconds.")
         return float(printed["first_seconds"] if case.first else printed["docs"] / printed["seconds"])

@@ -159,10 +159,10 @@ def measure(python: str, code: str, *arguments: object, env: dict[str, str] | No
             continue
     seconds = time.perf_counter() - started
     assert process.stderr is not None
-    said = process.stderr.read().decode()
+    output = process.stderr.read().decode()
     if process.returncode:
-        raise RuntimeError(said.strip().splitlines()[-1] if said.strip() else f"exit code {process.returncode}")
-    checks = [float(line.split()[1]) for line in said.splitlines() if line.startswith("self-check ")]
+        raise RuntimeError(output.strip().splitlines()[-1] if output.strip() else f"exit code {process.returncode}")
+    checks = [float(line.split()[1]) for line in output.splitlines() if line.startswith("self-check ")]
     return {
         **({"check_cpu": sum(checks)} if checks else {}),
         "seconds": seconds,
@@ -284,15 +284,15 @@ def main() -> None:
                 touch(Path(scratch), 4 * raw)
                 out = Path(tempfile.mkdtemp(dir=scratch))
                 try:
-                    taken = measure(python, code, *[out if a == "OUT" else a for a in arguments])
+                    figures = measure(python, code, *[out if a == "OUT" else a for a in arguments])
                 except RuntimeError as error:
                     print(f"{name} ({form}): {error}", file=sys.stderr)
                     continue
                 finally:
                     shutil.rmtree(out)
-                best = results.setdefault((name, form), taken)
-                if taken["seconds"] < best["seconds"]:
-                    results[name, form] = taken
+                best = results.setdefault((name, form), figures)
+                if figures["seconds"] < best["seconds"]:
+                    results[name, form] = figures
         for (name, form), best in results.items():
             best |= {"docs_a_second": rows / best["seconds"], "mb_a_second": raw / 1e6 / best["seconds"]}
             report(name, form, best, as_json=options.json)
@@ -300,14 +300,14 @@ def main() -> None:
         print(json.dumps({"ratios": ratios}) if options.json else "\n".join(f"{k}: {v}" for k, v in ratios.items()))
 
 
-def report(name: str, form: str, taken: dict[str, float], *, as_json: bool) -> None:
+def report(name: str, form: str, figures: dict[str, float], *, as_json: bool) -> None:
     """Prints the line of a contender."""
     if as_json:
-        print(json.dumps({"name": name, "form": form, **taken}), flush=True)
+        print(json.dumps({"name": name, "form": form, **figures}), flush=True)
         return
     print(
-        f"{name:18} {form:8} {taken['docs_a_second']:10,.0f} docs/s {taken['mb_a_second']:8,.0f} MB/s "
-        f"{taken['seconds']:7.1f} s {taken['cpu']:7.1f} cpu-s  peak {taken['rss'] / 1e6:6,.0f} MB",
+        f"{name:18} {form:8} {figures['docs_a_second']:10,.0f} docs/s {figures['mb_a_second']:8,.0f} MB/s "
+        f"{figures['seconds']:7.1f} s {figures['cpu']:7.1f} cpu-s  peak {figures['rss'] / 1e6:6,.0f} MB",
         flush=True,
     )
 
@@ -327,13 +327,13 @@ def ratios_of(results: dict[tuple[str, str], dict[str, float]]) -> dict[str, str
         for name, mine, other, target in wanted
         if mine in results and other in results
     }
-    for (_, form), taken in results.items():
-        if "check_cpu" in taken:
-            out[f"self-check / add, {form}"] = f"{taken['check_cpu'] / taken['cpu']:.3f} (wanted: at most 0.05)"
+    for (_, form), figures in results.items():
+        if "check_cpu" in figures:
+            out[f"self-check / add, {form}"] = f"{figures['check_cpu'] / figures['cpu']:.3f} (wanted: at most 0.05)"
     copies = [results.get((name, "parquet")) for name in ("copy", "copy, 2 processes")]
     if copies[0] and copies[1]:
         out["two processes / one, of copy"] = f"{copies[0]['seconds'] / copies[1]['seconds']:.2f}"
-    ours = [taken["rss"] for (name, _), taken in results.items() if name.startswith("ours")]
+    ours = [figures["rss"] for (name, _), figures in results.items() if name.startswith("ours")]
     if ours:
         out["peak memory of ours"] = f"{max(ours) / 1e9:.2f} GB (wanted: at most 1.5)"
     return out

@@ -294,9 +294,9 @@ class Soak:
         rows = 0
         for child in self._clients:
             if child.process.poll() is None or child.process.returncode >= 0:
-                said = child.report()
-                rows += said["rows"]
-                self.wrong += said["wrong"]
+                result = child.report()
+                rows += result["rows"]
+                self.wrong += result["wrong"]
         self._servers[1].end()
         return rows
 

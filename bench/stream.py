@@ -210,10 +210,10 @@ def together(address: str, tickets: list[flight.Ticket], seconds: float) -> list
     deadline = time.monotonic() + seconds
     for thread in threads:
         thread.join(max(deadline - time.monotonic(), 0))
-    got = [count[0] for count in counts]
+    sizes = [count[0] for count in counts]
     for thread in threads:
         thread.join(5)
-    return got
+    return sizes
 
 
 def wait_until_quiet(server: Process, rate: float, seconds: float = 60) -> None:
@@ -270,8 +270,8 @@ def measure(home: Home, size: float, *, consumers: tuple[int, int, int]) -> dict
     with Process(__file__, "--role", "bare", "--home", home.location) as bare:
         drain(bare.address, flight.Ticket(b""))
         before = bare.cpu()
-        got, took = drain(bare.address, flight.Ticket(b""))
-        figures["bare_mb_s"], figures["bare_cpu_s_gb"] = got / took / 1e6, (bare.cpu() - before) / got * 1e9
+        size_read, took = drain(bare.address, flight.Ticket(b""))
+        figures["bare_mb_s"], figures["bare_cpu_s_gb"] = size_read / took / 1e6, (bare.cpu() - before) / size_read * 1e9
     with Process(__file__, "--role", "prepared") as sender:
         receive(sender.address)
         before = sender.cpu()
@@ -282,12 +282,15 @@ def measure(home: Home, size: float, *, consumers: tuple[int, int, int]) -> dict
         runs = []
         for recipe in recipes[1:]:  # Each run has another seed, so that the server makes every message anew.
             before = server.cpu()
-            got, took = drain(server.address, ticket_of(recipe))
-            runs.append((got / took / 1e6, (server.cpu() - before) / got * 1e9))
+            size_read, took = drain(server.address, ticket_of(recipe))
+            runs.append((size_read / took / 1e6, (server.cpu() - before) / size_read * 1e9))
         figures["one_mb_s"], figures["one_cpu_s_gb"] = max(runs)[0], min(r[1] for r in runs)
         before = server.cpu()
-        got, took = drain(server.address, ticket_of(recipes[1]))
-        figures["again_mb_s"], figures["again_cpu_s_gb"] = got / took / 1e6, (server.cpu() - before) / got * 1e9
+        size_read, took = drain(server.address, ticket_of(recipes[1]))
+        figures["again_mb_s"], figures["again_cpu_s_gb"] = (
+            size_read / took / 1e6,
+            (server.cpu() - before) / size_read * 1e9,
+        )
     figures["of_bare"] = figures["one_mb_s"] / figures["bare_mb_s"]
     with ours(home) as server:
         before = server.cpu()
@@ -307,13 +310,13 @@ def measure(home: Home, size: float, *, consumers: tuple[int, int, int]) -> dict
         with Process(__file__, "--role", "slow", *reading):
             wait_until_quiet(server, 1.2 * sluggish * SLOW_MESSAGE)
             before, began = server.sent(), time.monotonic()
-            got, took = drain(server.address, ticket_of(endless), 8)
-            rest = (server.sent() - before - got) / (time.monotonic() - began)
+            size_read, took = drain(server.address, ticket_of(endless), 8)
+            rest = (server.sent() - before - size_read) / (time.monotonic() - began)
             figures[f"slow_{sluggish}_mb_each"] = max(server.rss() - base, 0) / sluggish / 1e6
         alone.append(drain(server.address, ticket_of(endless), 4))
         fast = sum(size for size, _ in alone) / sum(seconds for _, seconds in alone)
         figures[f"slow_{sluggish}_mb_s"] = rest / 1e6
-        figures[f"slow_{sluggish}_fast_kept"] = got / took / fast
+        figures[f"slow_{sluggish}_fast_kept"] = size_read / took / fast
     with tempfile.TemporaryDirectory() as folder, ours(make_shards(folder, 100_000)) as server:
         with flight.connect(f"grpc://{server.address}") as client:
             client.get_flight_info(flight.FlightDescriptor.for_path("big"))

@@ -152,7 +152,7 @@ def _split(card: Card, hub: _OnHub) -> Iterator[CardFact]:
     if not card.split:
         return
     rows = hub.rows()
-    splits = list(rows.get(card.config) or {split: 0 for its in rows.values() for split in its})
+    splits = list(rows.get(card.config) or {split: 0 for counts in rows.values() for split in counts})
     fact = _compared("split", card.split, ", ".join(splits), card.split in splits)
     yield fact if splits else CardFact("split", UNVERIFIABLE, card.split)
 

@@ -42,19 +42,19 @@ def run_beside(
             for ready in wait(list(crew)):
                 assert isinstance(ready, Connection)
                 try:
-                    said = ready.recv()
-                    if said is None:
+                    message = ready.recv()
+                    if message is None:
                         ready.send(next(left, None))
                 except (EOFError, OSError):
                     ended = crew.pop(ready)
                     _check_ended(ended, notes[ended])
                     continue
-                if isinstance(said, Exception):
-                    raise said
-                if said is not None:
+                if isinstance(message, Exception):
+                    raise message
+                if message is not None:
                     if progress is not None:
-                        progress(said.rows, sizes[said.number])
-                    yield said
+                        progress(message.rows, sizes[message.number])
+                    yield message
     finally:
         for process in crew.values():
             process.terminate()

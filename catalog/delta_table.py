@@ -67,19 +67,19 @@ def with_current_files(source: Source) -> Source:
     roots = sorted({name.rpartition(LOG)[0] for name, _ in source.left_out if name.rstrip("/").endswith(LOG)})
     if not roots or not os.path.isdir(source.location):
         return source
-    kept, gone = list(source.files), list(source.left_out)
+    kept, removed = list(source.files), list(source.left_out)
     for root in roots:
         table = _replay(Path(source.location) / root / LOG, root.rstrip("/") or source.location)
         current = {root + unquote(path): values for path, values in table.files.items()}
         there = {file.name for file in kept}
         _check(table, current, there)
-        gone += [
+        removed += [
             (f.name, "not in the current version of the Delta Lake table")
             for f in kept
             if _is_old(f.name, root, current)
         ]
         kept = [file for file in kept if not _is_old(file.name, root, current)]
-    return replace(source, files=tuple(kept), left_out=tuple(gone))
+    return replace(source, files=tuple(kept), left_out=tuple(removed))
 
 
 def _is_old(name: str, root: str, current: Mapping[str, object]) -> bool:

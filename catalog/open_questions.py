@@ -277,12 +277,12 @@ def _unlike_tables(planned: PlannedSource) -> None:
             by_file[s.shard.name, s.shard.config][s.shard.member].update(s.chunk.batch.schema.names)
     for (name, _), tables in by_file.items():
         (first, columns), *others = tables.items()
-        for table, its in others:
+        for table, other_columns in others:
             series = _DIGITS.sub("", first) == _DIGITS.sub("", table)
-            if not _alike(its, columns) or (name in databases and not series):
+            if not _alike(other_columns, columns) or (name in databases and not series):
                 _ask(
                     f"{name} holds the tables {one_line(first, 80)} {_columns(columns)} and {one_line(table, 80)} "
-                    f"{_columns(its)}.",
+                    f"{_columns(other_columns)}.",
                     "--config-by table (each table is a config of its own)",
                     f"--config-by table --config {shlex.quote(split_called(first))} (only this table)",
                     f"--include {pattern_of([name])} (one dataset of all tables)",

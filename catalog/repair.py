@@ -249,15 +249,15 @@ def _repair_tokens(home: Home, fault: Fault) -> str:
     return f"removed; `choline-data tokenize {fault.dataset or 'NAME'}` makes it again"
 
 
-def without(revision: Revision, gone: Collection[str]) -> AnyManifest:
+def without(revision: Revision, missing: Collection[str]) -> AnyManifest:
     """Returns the manifest of the revision without the checksums of these objects, which do not exist any more."""
     digest = revision.revision
     about = dict(revision.about)
-    if rejects_name(digest) in gone:
+    if rejects_name(digest) in missing:
         about.pop(REJECTS, None)
     accounts: dict[str, str] = about.get(ACCOUNTS, {})
     about[ACCOUNTS] = {
-        name: checksum for name, checksum in accounts.items() if account_name(digest, checksum) not in gone
+        name: checksum for name, checksum in accounts.items() if account_name(digest, checksum) not in missing
     }
     if isinstance(revision, InPlaceRevision):
         return revision.manifest().with_about(about)

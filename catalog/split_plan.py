@@ -95,14 +95,14 @@ def column_as_text(batch: pa.RecordBatch, column: str) -> pa.Array:
 
 
 def split_shards(
-    taken: Sequence[FormatClaim], by: SplitBy, config_by: SplitBy, config: str, split: str
+    claims: Sequence[FormatClaim], by: SplitBy, config_by: SplitBy, config: str, split: str
 ) -> tuple[list[tuple[FormatClaim, list[Shard]]], dict[str, str]]:
     """Returns the shards of each claim with their splits and configs, and the files that are left out. Omits shards of
     splits and configs that the user did not ask for.
     """
     listed: list[tuple[FormatClaim, list[Shard]]] = []
     left_out: dict[str, str] = {}
-    for claim in taken:
+    for claim in claims:
         if not claim.files:
             continue
         with foreign(claim.files[0].name):

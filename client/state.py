@@ -28,8 +28,8 @@ def _shortened(recipe: Recipe) -> Recipe:
     return replace(recipe, sources=tuple(replace(s, revision=s.revision[:_SHORT]) for s in recipe.sources))
 
 
-def summary(recipe: Recipe, taken: int = 0) -> str:
-    """Returns a shortened recipe that fits into a state together with `taken` other bytes.
+def summary(recipe: Recipe, used_bytes: int = 0) -> str:
+    """Returns a shortened recipe that fits into a state together with `used_bytes` other bytes.
 
     With it, an error can say how two recipes differ.
     """
@@ -40,7 +40,7 @@ def summary(recipe: Recipe, taken: int = 0) -> str:
             "sources": [{k: v for k, v in s.items() if k not in left_out} for s in body["sources"]],
         }
         packed = base64.b85encode(zlib.compress(orjson.dumps(fields), 9)).decode()
-        if len(packed) + taken <= _SUMMARY_BYTES:
+        if len(packed) + used_bytes <= _SUMMARY_BYTES:
             return packed
     return ""
 

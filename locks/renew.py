@@ -93,11 +93,11 @@ def direct(group: str) -> set[str]:
     """Returns the names of the packages that a group of pyproject.toml asks for, its included groups too."""
     groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
     names: set[str] = set()
-    for asked in groups[group]:
-        if isinstance(asked, dict):
-            names |= direct(asked["include-group"])
+    for requirement in groups[group]:
+        if isinstance(requirement, dict):
+            names |= direct(requirement["include-group"])
         else:
-            names.add(re.split(r"[^A-Za-z0-9._-]", asked)[0].lower().replace("_", "-"))
+            names.add(re.split(r"[^A-Za-z0-9._-]", requirement)[0].lower().replace("_", "-"))
     return names
 
 

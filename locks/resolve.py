@@ -37,18 +37,26 @@ def main() -> None:
         subprocess.run(build, check=True, stdout=subprocess.DEVNULL)
         wheel = next(Path(folder).glob("*.whl"))
         for extra in options.extras or [*extras, ""]:
-            asked = f"{wheel}[{extra}]" if extra else str(wheel)
-            command = [python, "-m", "pip", "install", "--dry-run", *(() if keep else ("--ignore-installed",)), asked]
+            requirement = f"{wheel}[{extra}]" if extra else str(wheel)
+            command = [
+                python,
+                "-m",
+                "pip",
+                "install",
+                "--dry-run",
+                *(() if keep else ("--ignore-installed",)),
+                requirement,
+            ]
             began = time.monotonic()
             try:
                 done = subprocess.run(
                     command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=10 * options.limit
                 )
-                said, code = done.stdout, done.returncode
+                output, code = done.stdout, done.returncode
             except subprocess.TimeoutExpired:
-                said, code = "", 1
+                output, code = "", 1
             took = time.monotonic() - began
-            searched = len(re.findall(r"looking at multiple versions", said))
+            searched = len(re.findall(r"looking at multiple versions", output))
             good = not code and took <= options.limit
             print(
                 f"{extra or 'none':12} {took:6.1f} s of {options.limit:.0f} s, {searched} searches  {'ok' if good else 'FAILED'}",
@@ -56,7 +64,7 @@ def main() -> None:
             )
             if not good:
                 failed.append(extra or "none")
-                print("\n".join(said.splitlines()[-5:]), flush=True)
+                print("\n".join(output.splitlines()[-5:]), flush=True)
     if failed:
         raise SystemExit(f"does not resolve in time: {', '.join(failed)}")
 

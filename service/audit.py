@@ -101,23 +101,23 @@ class Audit:
         """Whether requests are recorded."""
         return self._file >= 0
 
-    def record_grant(self, asked: RequestRecord) -> None:
+    def record_grant(self, record: RequestRecord) -> None:
         """Records that the request is granted, once for each request. Raises UnavailableError if it can't be recorded."""
-        if self.on and not asked.is_granted:
-            asked.is_granted = True
-            self._record({**asked.fields(), "outcome": "granted"})
+        if self.on and not record.is_granted:
+            record.is_granted = True
+            self._record({**record.fields(), "outcome": "granted"})
 
-    def record_refusal(self, asked: RequestRecord, error: CholineDataError) -> None:
+    def record_refusal(self, record: RequestRecord, error: CholineDataError) -> None:
         """Records that a request was refused or failed, with the reason."""
         if not self.on:
             return
-        line = {**asked.fields(), "outcome": "refused", "reason": error.reason, **_stream_fields(asked)}
+        line = {**record.fields(), "outcome": "refused", "reason": error.reason, **_stream_fields(record)}
         if error.metadata.get("setting") == "auth_failures":
-            refusals = self._refusals_to_record(asked.peer)
+            refusals = self._refusals_to_record(record.peer)
             if not refusals:
                 return
             line["refusals"] = refusals
-        if not asked.dataset and "dataset" in error.metadata:
+        if not record.dataset and "dataset" in error.metadata:
             line["dataset"] = one_line(status.redacted(error.metadata["dataset"]), 128)
         self._record_late(line)
 
@@ -134,10 +134,10 @@ class Audit:
                 del self._guesses[next(iter(self._guesses))]
         return count + 1 if due else 0
 
-    def record_end(self, asked: RequestRecord, outcome: str) -> None:
+    def record_end(self, record: RequestRecord, outcome: str) -> None:
         """Records the outcome of a stream that was granted."""
         if self.on:
-            self._record_late({**asked.fields(), "outcome": outcome, **_stream_fields(asked)})
+            self._record_late({**record.fields(), "outcome": outcome, **_stream_fields(record)})
 
     def _record(self, fields: dict[str, Any]) -> None:
         with self._lock:
@@ -260,9 +260,9 @@ def _opened(path: str, how: int = os.O_WRONLY | os.O_APPEND) -> int:
     return file
 
 
-def _stream_fields(asked: RequestRecord) -> dict[str, Any]:
+def _stream_fields(record: RequestRecord) -> dict[str, Any]:
     """Returns the log fields of a stream: its first position, the position at which to resume, and the number of rows sent."""
-    stream = asked.stream
+    stream = record.stream
     if stream is None:
         return {}
     return {"from": stream.start, "to": Cursor.decode(stream.cursor).position, "rows": stream.rows}

@@ -328,12 +328,12 @@ class Engine:
         return True
 
     def _cache(
-        self, key: tuple[object, ...], made: tuple[frames.FramedMessage, ...]
+        self, key: tuple[object, ...], messages: tuple[frames.FramedMessage, ...]
     ) -> tuple[frames.FramedMessage, ...]:
         """Returns the messages, and caches them if several streams can use them."""
         if self._reading[(*key[:3], key[5])] > 1:
-            self._messages.put(key, made)
-        return made
+            self._messages.put(key, messages)
+        return messages
 
     async def messages(
         self,

@@ -47,12 +47,12 @@ class ReaderConnection:
         now = asyncio.get_running_loop().time()
         self._asked_at = now
         self._opens_at = max(self._opens_at, now - OPENED_AT_ONCE / OPENED_A_SECOND) + 1 / OPENED_A_SECOND
-        its = self._opens_at
-        if its <= now:
+        opens_at = self._opens_at
+        if opens_at <= now:
             return
         self.waiting += 1
         try:
-            await self._quiet(its)
+            await self._quiet(opens_at)
         finally:
             self.waiting -= 1
 
@@ -61,9 +61,9 @@ class ReaderConnection:
         if self.waiting:
             await self._quiet(0.0)
 
-    async def _quiet(self, its: float) -> None:
+    async def _quiet(self, opens_at: float) -> None:
         loop = asyncio.get_running_loop()
-        while (wait := max(its, self._asked_at + QUIET) - loop.time()) > 0:
+        while (wait := max(opens_at, self._asked_at + QUIET) - loop.time()) > 0:
             await asyncio.sleep(wait)
 
     @contextmanager

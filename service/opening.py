@@ -73,25 +73,25 @@ class Openings:
 
         Raises a LimitError that names `open_timeout` if waiting and work together take longer than that.
         """
-        its = Work(self._bounds, self._crowded)
-        self._works.add(its)
+        task = Work(self._bounds, self._crowded)
+        self._works.add(task)
         try:
             async with asyncio.timeout(self._seconds):
                 await self._turn(caller)
-                return await asyncio.wrap_future(self._submitted(caller, its, work))
+                return await asyncio.wrap_future(self._submitted(caller, task, work))
         except TimeoutError as error:
             raise limit_error("open_timeout", self._seconds, "Opening the stream took too long.") from error
         finally:
-            its.call_off()
-            self._works.discard(its)
+            task.call_off()
+            self._works.discard(task)
 
-    def _submitted(self, caller: str, its: Work, work: Callable[[], T]) -> Future[T]:
+    def _submitted(self, caller: str, task: Work, work: Callable[[], T]) -> Future[T]:
         loop = asyncio.get_running_loop()
 
         def done() -> T:
             began = time.monotonic()
             try:
-                with its.under_way():
+                with task.under_way():
                     return work()
             finally:
                 if time.monotonic() - began > LONG_SECONDS:

@@ -54,7 +54,7 @@ def _check_ports(settings: Settings) -> None:
     for flag, port in stated.items():
         if not 0 <= port < 1 << 16:
             raise _usage(f"{flag} {port} is not a port. Ports are 1 to 65535; 0 takes a free one.", flag[2:])
-        others = [other for other, its in stated.items() if port and its == port and other != flag]
+        others = [other for other, other_port in stated.items() if port and other_port == port and other != flag]
         if others:
             raise _usage(f"{flag} and {others[0]} are both {port}: they need different ports.", flag[2:])
 

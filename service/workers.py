@@ -217,10 +217,10 @@ class _Parent:
         self._failed = True
         self._stopping.set()
 
-    async def _end(self, child: asyncio.subprocess.Process, gone: asyncio.Future[int]) -> None:
+    async def _end(self, child: asyncio.subprocess.Process, end: asyncio.Future[int]) -> None:
         child.send_signal(signal.SIGTERM)
         try:
-            await asyncio.wait_for(gone, self._limits.drain + 5)
+            await asyncio.wait_for(end, self._limits.drain + 5)
         except TimeoutError:
             child.kill()
             await child.wait()
@@ -280,8 +280,8 @@ class _Parent:
             ready = [loop.create_future() for _ in range(self._settings.workers)]
             keepers = [asyncio.ensure_future(self._keep(n, r)) for n, r in enumerate(ready)]
             await asyncio.gather(*ready)
-            its = self._settings
-            print(ready_line(its, its.port, its.http_port, its.metrics_port), flush=True)
+            settings = self._settings
+            print(ready_line(settings, settings.port, settings.http_port, settings.metrics_port), flush=True)
             await self._stopping.wait()
         finally:
             self._stopping.set()

@@ -121,14 +121,14 @@ def _of_kind(found: list[Candidate], look: Look, as_kind: str, name: str) -> lis
     fitting = [c for c in found if c.mapping.kind == kind]
     if fitting:
         return fitting
-    said = (f"--as {as_kind}",)
+    evidence = (f"--as {as_kind}",)
     if kind == "tabular":
-        return [Candidate(Mapping("tabular", "table"), 1.0, said)]
+        return [Candidate(Mapping("tabular", "table"), 1.0, evidence)]
     texts = sorted((c for c in look.columns.values() if c.is_text), key=lambda c: -c.length)
     if kind == "text" and texts:
-        return [Candidate(Mapping("text", "document", (("text", texts[0].name),)), 0.6, said)]
+        return [Candidate(Mapping("text", "document", (("text", texts[0].name),)), 0.6, evidence)]
     # An empty mapping, which `overrides` may fill.
-    return [Candidate(Mapping(kind, ""), 0.0, said)]
+    return [Candidate(Mapping(kind, ""), 0.0, evidence)]
 
 
 def _overridden(
@@ -143,12 +143,12 @@ def _overridden(
             if column.strip().partition(".")[0] not in look.columns and column.strip() not in look.columns:
                 raise MissingFieldError(column.strip(), name or "the source", look.columns)
             pairs.append((role, column.strip()))
-    roles, taken = {r for r, _ in pairs}, {c for _, c in pairs}
+    roles, used_columns = {r for r, _ in pairs}, {c for _, c in pairs}
     own = roles - set(COMMON)
     for candidate in found:
         form = FORMS.get(candidate.mapping.form)
         if form and own <= {*form.required, *form.optional}:
-            other_fields = [(r, c) for r, c in candidate.mapping.fields if r not in roles and c not in taken]
+            other_fields = [(r, c) for r, c in candidate.mapping.fields if r not in roles and c not in used_columns]
             if set(form.required) <= roles | {r for r, _ in other_fields}:
                 fields = (*pairs, *other_fields)
                 return [Candidate(replace(candidate.mapping, fields=fields), 1.0, (*candidate.evidence, "--map"))]

@@ -184,10 +184,10 @@ def _choice(look: Look) -> Iterable[Find]:
                   ("optiona", "optionb", "optionc", "optiond"), ("answera", "answerb", "answerc"),
                   ("answer1", "answer2"), ("correctanswer", "incorrectanswer1", "incorrectanswer2"),
                   ("correctanswer", "distractor1", "distractor2", "distractor3")):  # fmt: skip
-        got = [look.find((n,), lambda c: not c.turns or c.turns == "strings") for n in names]
-        if all(got) and not whole:
-            several = got + [look.plain[k] for k in (f"{names[-1][:-1]}{n}" for n in range(3, 8))
-                             if names[-1][-1:].isdigit() and k in look.plain and look.plain[k] not in got]  # fmt: skip
+        choice_columns = [look.find((n,), lambda c: not c.turns or c.turns == "strings") for n in names]
+        if all(choice_columns) and not whole:
+            several = choice_columns + [look.plain[k] for k in (f"{names[-1][:-1]}{n}" for n in range(3, 8))
+                             if names[-1][-1:].isdigit() and k in look.plain and look.plain[k] not in choice_columns]  # fmt: skip
             break
     columns = [whole] if whole else several
     if not columns:

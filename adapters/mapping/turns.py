@@ -81,8 +81,12 @@ def read(value: Any) -> Talk:
 def _turns(items: list[dict[str, Any]]) -> Talk:
     keys = {key for item in items for key in item}
     if "turns" in keys and isinstance(items[0].get("turns"), list):  # replies to another file's questions (MT-Bench)
-        said = [str(text) for text in items[0]["turns"] if text is not None]
-        return Talk([("assistant", text) for text in said], [{} for _ in said], "" if said else "has no turns")
+        reply_texts = [str(text) for text in items[0]["turns"] if text is not None]
+        return Talk(
+            [("assistant", text) for text in reply_texts],
+            [{} for _ in reply_texts],
+            "" if reply_texts else "has no turns",
+        )
     role_key = next((k for k in ROLE_KEYS if k in keys), None)
     content_key = next((k for k in CONTENT_KEYS if k in keys), None)
     if role_key is None and {"user", "assistant"} & keys:

@@ -38,7 +38,7 @@ class CocoImages:
         self.masks: list[SourceFile | None] = []
         self._rows_of: dict[object, int] = {}
         masks = masks_among(notes, pictures)
-        are_masks = {f.path for its in masks.values() for f in its}
+        are_masks = {f.path for mask_files in masks.values() for f in mask_files}
         others = [f for f in pictures if f.path not in are_masks]
         for file in notes:
             names = MediaNames(others, file.name)

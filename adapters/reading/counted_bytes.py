@@ -25,10 +25,10 @@ class CountedBytes:
             raise SourceDamagedError(
                 f"{self._name} ends within a record, after {self.done:,} bytes.", remedy="Fetch the file again."
             )
-        taken = self._held[self._at : self._at + size]
+        content = self._held[self._at : self._at + size]
         self._at += size
         self.done += size
-        return taken
+        return content
 
     def unpack(self, kind: str) -> Any:
         """Returns the value of the next bytes, which `struct` unpacks by this format."""

@@ -95,11 +95,11 @@ def paired(pictures: Sequence[SourceFile]) -> dict[str, dict[str, SourceFile]]:
     matched = 0
     for file in others:
         role = roles[file.name]
-        its = firsts.get(role.key, [])
+        candidates = firsts.get(role.key, [])
         several = sum(name == role.name for name, _ in kinds) > 1
         column = f"{role.name}_{role.kind}" if several else role.name
-        if len(its) == 1 and column not in found[its[0].name]:
-            found[its[0].name][column] = file
+        if len(candidates) == 1 and column not in found[candidates[0].name]:
+            found[candidates[0].name][column] = file
             matched += 1
     return dict(found) if others and matched * 10 >= len(others) * 9 else {}
 

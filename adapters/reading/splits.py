@@ -162,11 +162,11 @@ def _named(names: Sequence[str], *, free: bool) -> dict[str, str]:
     """Returns the split that each name contains: "" for none, and "test+train" for two."""
     shards = {name: match["split"] for name in names if (match := _SHARD.match(name))}
     divided = {name: parts(name) for name in names}
-    shared = equal_folders([its[:-1] for its in divided.values()])
-    below = {name: tuple(its[shared:-1]) for name, its in divided.items()}
-    split_of = {its: _of_folders(its) for its in set(below.values())}
-    folders = {name: split_of[its] for name, its in below.items()}
-    bases = {name: _of_base(its[-1], free=free) for name, its in divided.items()}
+    shared = equal_folders([folders_of_name[:-1] for folders_of_name in divided.values()])
+    below = {name: tuple(folders_of_name[shared:-1]) for name, folders_of_name in divided.items()}
+    split_of = {folders_of_name: _of_folders(folders_of_name) for folders_of_name in set(below.values())}
+    folders = {name: split_of[folders_of_name] for name, folders_of_name in below.items()}
+    bases = {name: _of_base(folders_of_name[-1], free=free) for name, folders_of_name in divided.items()}
     first, second = folders, bases
     if len(set(folders.values()) - {""}) < 2 <= len(set(bases.values()) - {""}):
         first, second = bases, folders
@@ -260,7 +260,7 @@ def with_training(shards: Sequence[Shard]) -> list[Shard]:
     splits: dict[str, set[str]] = {}
     for shard in shards:
         splits.setdefault(shard.config, set()).add(shard.split)
-    lacking = {config for config, its in splits.items() if len(its) > 1 and "train" not in its}
+    lacking = {config for config, its_splits in splits.items() if len(its_splits) > 1 and "train" not in its_splits}
     return [replace(s, split="train") if not s.split and s.config in lacking else s for s in shards]
 
 

@@ -131,9 +131,9 @@ def _stem(name: str) -> str:
     return re.sub(r"\.(shp|dbf|shx|prj|cpg)(\.\w+)?$", "", name, flags=re.IGNORECASE)
 
 
-def _column(name: str, taken: Mapping[str, object]) -> str:
+def _column(name: str, others: Mapping[str, object]) -> str:
     """Returns the column of a field. A field with the name of a column of the shape gets another one."""
-    return f"{name}_field" if name in taken else name
+    return f"{name}_field" if name in others else name
 
 
 def _joined(

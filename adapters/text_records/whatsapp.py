@@ -45,27 +45,27 @@ ADAPTER = WhatsApp
 
 def _messages(lines: Iterator[str], name: str) -> Iterator[TextRecord]:
     begun: re.Match[str] | None = None
-    said: list[str] = []
+    text_lines: list[str] = []
     size = 0
     for line in lines:
         match = _BEGIN.match(line)
         if match is not None:
-            if begun is not None or said:
-                yield _record(begun, said)
-            begun, said, size = match, [line[match.end() :]], 0
+            if begun is not None or text_lines:
+                yield _record(begun, text_lines)
+            begun, text_lines, size = match, [line[match.end() :]], 0
         else:
-            said.append(line)
+            text_lines.append(line)
         size += len(line)
         if size > MAX_ROW_BYTES:
             raise SourceTooLargeError(
                 f"{name}: a message is above {MAX_ROW_BYTES:,} characters.", remedy="Split the file."
             )
-    if begun is not None or said:
-        yield _record(begun, said)
+    if begun is not None or text_lines:
+        yield _record(begun, text_lines)
 
 
-def _record(begun: re.Match[str] | None, said: Sequence[str]) -> TextRecord:
-    text = "\n".join(said).strip(_MARKS + "\n")
+def _record(begun: re.Match[str] | None, text_lines: Sequence[str]) -> TextRecord:
+    text = "\n".join(text_lines).strip(_MARKS + "\n")
     if begun is None:
         return TextRecord(fault="lines before the first message")
     attached = _ATTACHED.match(text)

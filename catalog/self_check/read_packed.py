@@ -24,11 +24,11 @@ def _example_type() -> Any:
     file = descriptor_pb2.FileDescriptorProto(name="choline_example.proto", package="choline_example", syntax="proto3")
 
     def message(name: str, *fields: tuple[str, int, str, bool]) -> None:
-        made = file.message_type.add(name=name)
+        type_of_message = file.message_type.add(name=name)
         for field, kind, of, many in fields:
-            made.field.add(
+            type_of_message.field.add(
                 name=field,
-                number=len(made.field) + 1,
+                number=len(type_of_message.field) + 1,
                 type=kind,
                 type_name=f".choline_example.{of}" if of else None,
                 label=3 if many else 1,

@@ -242,16 +242,16 @@ class Batch(dict[str, Any]):
             columns = self._steady(lambda: {name: plain(column) for name, column in self._columns.items()})
         except DamagedStoreError as error:
             # A multiprocessing queue drops an object that it can't pickle, and its reader would wait for ever.
-            made = [
+            fields = [
                 (name, None if name in self._columns else dict.__getitem__(self, name)) for name in dict.__iter__(self)
             ]
-            return _error_batch, (made, list(self._columns), error)
-        made = [(name, None if name in columns else dict.__getitem__(self, name)) for name in dict.__iter__(self)]
+            return _error_batch, (fields, list(self._columns), error)
+        fields = [(name, None if name in columns else dict.__getitem__(self, name)) for name in dict.__iter__(self)]
         if not columns:
-            return _rebuilt, (made, None, None, ())
+            return _rebuilt, (fields, None, None, ())
         message = pa.record_batch(list(columns.values()), names=list(columns))
         return _rebuilt, (
-            made,
+            fields,
             message.schema.serialize().to_pybytes(),
             message.serialize().to_pybytes(),
             self._datasets,
@@ -259,9 +259,9 @@ class Batch(dict[str, Any]):
 
 
 def _rebuilt(
-    made: list[tuple[str, Any]], schema: bytes | None, message: bytes | None, datasets: Sequence[str]
+    fields: list[tuple[str, Any]], schema: bytes | None, message: bytes | None, datasets: Sequence[str]
 ) -> Batch:
-    out = Batch(made)
+    out = Batch(fields)
     if schema is not None:
         batch = pa.ipc.read_record_batch(pa.py_buffer(message), pa.ipc.read_schema(pa.py_buffer(schema)))
         out._columns = {name: batch[name] for name in batch.schema.names}
@@ -269,9 +269,9 @@ def _rebuilt(
     return out
 
 
-def _error_batch(made: list[tuple[str, Any]], names: list[str], error: DamagedStoreError) -> Batch:
+def _error_batch(fields: list[tuple[str, Any]], names: list[str], error: DamagedStoreError) -> Batch:
     """Returns a batch that raises `error` when one of these columns is accessed."""
-    out = Batch(made)
+    out = Batch(fields)
     out._columns = {name: pa.nulls(0) for name in names}
     out._error = error
     return out

@@ -51,11 +51,11 @@ def share_of(
     found: frameworks.CallStack,
     expected: frameworks.CallStack | None,
     rank: tuple[int, int],
-    told: bool,
+    user_set_rank: bool,
     batch: int | None,
 ) -> Share:
     """Returns the share of this process. The process may be a DataLoader worker, or Accelerate may divide the samples.
-    `told` says whether the user set the rank.
+    `user_set_rank` says whether the user set the rank.
     """
     import torch.utils.data
 
@@ -64,7 +64,7 @@ def share_of(
     blind = found.dispatcher or outside.dispatcher or found.shard_group or outside.shard_group
     own, world = rank
     if blind:
-        if told and world > 1:
+        if user_set_rank and world > 1:
             raise InvalidOptionError(
                 "This dataset has already split the samples over the ranks. Accelerate would split them again, and rows would "
                 "be lost.",

@@ -16,7 +16,7 @@ import pyarrow.parquet.encryption as pe
 import pytest
 
 from choline_data.errors import SourceDamagedError, UnavailableError
-from choline_data.places.apart import NOTE_BYTES, crash_error, note, note_in, noted
+from choline_data.places.apart import NOTE_BYTES, crash_error, name_in_note, note, note_in
 from choline_data.places.home import Home
 from choline_data.store import Catalog
 
@@ -173,13 +173,13 @@ def test_a_note_names_the_last_file_and_no_secret():
     buffer = bytearray(NOTE_BYTES)
     note_in(memoryview(buffer))
     try:
-        assert noted(buffer) == ""
+        assert name_in_note(buffer) == ""
         note("https://user:hunter2@example.org/a.parquet?token=hunter2")
-        assert noted(buffer) == "https://example.org/a.parquet"
+        assert name_in_note(buffer) == "https://example.org/a.parquet"
         note("x" * 2 * NOTE_BYTES)
-        assert noted(buffer) == "x" * (NOTE_BYTES - 2)
+        assert name_in_note(buffer) == "x" * (NOTE_BYTES - 2)
         note("b.parquet")
-        error = crash_error(signal.SIGSEGV, noted(buffer))
+        error = crash_error(signal.SIGSEGV, name_in_note(buffer))
     finally:
         note_in(None)
     assert isinstance(error, SourceDamagedError)

@@ -38,12 +38,12 @@ from choline_data.cli.asking import answers_to
     ],
 )
 def test_the_answers_of_a_question(remedy: str, changed: list[Wishes]) -> None:
-    assert [answer.added_to(Wishes()) for answer in answers_to(remedy)] == changed
+    assert [answer.add_to(Wishes()) for answer in answers_to(remedy)] == changed
 
 
 def test_an_answer_for_a_second_file_keeps_the_first() -> None:
     (answer,) = answers_to("Choose: --header b.csv=none (all lines)")
-    assert answer.added_to(Wishes(header="a.csv=1")).header == "a.csv=1,b.csv=none"
+    assert answer.add_to(Wishes(header="a.csv=1")).header == "a.csv=1,b.csv=none"
 
 
 def test_two_questions_are_answered_at_the_terminal(tmp_path: Path) -> None:

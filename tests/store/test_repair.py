@@ -24,7 +24,7 @@ from choline_data.mix import resolve_mix
 from choline_data.places.home import Home
 from choline_data.store import Catalog, Entry
 from choline_data.store.object_names import manifest_name, rejects_name
-from choline_data.store.snapshots import encoded
+from choline_data.store.snapshots import encode_snapshot
 from choline_data.store.windows import Store
 from choline_data.tokens.token_stream import token_options, token_rows
 from choline_data.tokens.tokenizers import Tokenizer
@@ -149,14 +149,14 @@ def test_an_entry_that_kept_no_options_is_tried_with_the_defaults(home, tmp_path
     entry = ingest(home, prepare(home, str(source), name="web")).entry
     old = Entry(**{**vars(entry), "added": {}})
     Path(home.path("catalog/00000001.json")).unlink()
-    home.put("catalog/00000001.json", encoded(1, {"web": old}))
-    home.put("copies/00000001.json", encoded(1, {"web": old}))
+    home.put("catalog/00000001.json", encode_snapshot(1, {"web": old}))
+    home.put("copies/00000001.json", encode_snapshot(1, {"web": old}))
     spoil(home, data_of(home)[0])
     assert not repair(home).left
     source.write_text('{"text": "changed"}\n')
     spoil(home, data_of(home)[0])
-    home.put("catalog/00000002.json", encoded(2, {"web": old}))
-    home.put("copies/00000002.json", encoded(2, {"web": old}))
+    home.put("catalog/00000002.json", encode_snapshot(2, {"web": old}))
+    home.put("copies/00000002.json", encode_snapshot(2, {"web": old}))
     (error,) = repair(home).failed
     assert "kept no options" in error.message
 

@@ -138,7 +138,7 @@ def _leave(fields: Fields, name: str, keys: list[str]) -> None:
     fields.made.rest[name] = pa.array([dumps(row) if row else None for row in rows], pa.large_string())
 
 
-def _described(data: pa.Array, uri: pa.Array, given: dict[str, pa.Array]) -> pa.Array:
+def _described(data: pa.Array, uri: pa.Array, source_values: dict[str, pa.Array]) -> pa.Array:
     """Returns the media with their type and size. Values that the source does not state are read from the first bytes."""
     # Row by row, because each header may have a different format. Copies at most HEAD_BYTES of each medium.
     probes = [headers.probe(head) for head in _heads(data)]
@@ -150,7 +150,7 @@ def _described(data: pa.Array, uri: pa.Array, given: dict[str, pa.Array]) -> pa.
         "data": data,
         "uri": uri,
     }
-    for key, stated in given.items():
+    for key, stated in source_values.items():
         columns[key] = pc.coalesce(stated.cast(columns[key].type, safe=False), columns[key])
     return pa.StructArray.from_arrays([columns[f.name] for f in MEDIUM], fields=list(MEDIUM))
 

@@ -10,8 +10,8 @@ import typer
 from choline_data.cli.shared_options import HomeOption, JsonOption
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
+def _print_version(requested: bool) -> None:
+    if requested:
         from importlib.metadata import version
 
         sys.stdout.write(f"choline-data {version('choline-data')}\n")

@@ -62,5 +62,5 @@ def show_files(home: str, name: str, *, as_json: bool) -> None:
 def _line(file: dict[str, Any]) -> str:
     rows = f"{file['rows']:,} rows" if file["rows"] >= 0 else ""
     rejected = f"{file['rejected']:,} rejected" if file["rejected"] else ""
-    told = ", ".join(part for part in (rows, rejected, file["reason"]) if part)
-    return shown(f"{file['role']:9} {file['name']}{f'  ({told})' if told else ''}", 400)
+    details = ", ".join(part for part in (rows, rejected, file["reason"]) if part)
+    return shown(f"{file['role']:9} {file['name']}{f'  ({details})' if details else ''}", 400)

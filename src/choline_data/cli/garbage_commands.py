@@ -18,7 +18,8 @@ def collect_garbage(home: str, *, keep_days: float, dry_run: bool, wait: float, 
     done = collect(Home(home or None), keep_days=keep_days, dry_run=dry_run, wait=wait)
     if as_json:
         reasons = {
-            why: {"files": its.files, "bytes": its.bytes, "names": list(its.names)} for why, its in done.kept.items()
+            why: {"files": kept_files.files, "bytes": kept_files.bytes, "names": list(kept_files.names)}
+            for why, kept_files in done.kept.items()
         }
         emit(
             {
@@ -30,10 +31,10 @@ def collect_garbage(home: str, *, keep_days: float, dry_run: bool, wait: float, 
             }
         )
         return
-    for why, its in done.kept.items():
-        more = f" and {len(its.names) - _NAMES} more" if len(its.names) > _NAMES else ""
-        names = f": {shown(', '.join(list(its.names)[:_NAMES]), 300)}{more}" if its.names else ""
-        sys.stdout.write(f"kept {counted(its.files, 'file')}, {size(its.bytes)}, {why}{names}\n")
+    for why, kept_files in done.kept.items():
+        more = f" and {len(kept_files.names) - _NAMES} more" if len(kept_files.names) > _NAMES else ""
+        names = f": {shown(', '.join(list(kept_files.names)[:_NAMES]), 300)}{more}" if kept_files.names else ""
+        sys.stdout.write(f"kept {counted(kept_files.files, 'file')}, {size(kept_files.bytes)}, {why}{names}\n")
     deleted = "would be deleted" if dry_run else "deleted"
     sys.stdout.write(f"{counted(done.files, 'file')} {deleted}, {size(done.bytes)} freed.\n")
 

@@ -212,9 +212,9 @@ class BlockParts:
         if len(memory) == 1:
             return memory[0][index]
         out, of_file = np.empty(len(index), dtype), np.repeat(files, counts)
-        for number, its in enumerate(memory):
+        for number, file_bytes in enumerate(memory):
             mine = np.flatnonzero(of_file == number)
-            out[mine] = its[index[mine]]
+            out[mine] = file_bytes[index[mine]]
         return out
 
     def _of_rows(self, buffer: int, dtype: np.dtype[Any], after: int = 0) -> npt.NDArray[Any]:
@@ -231,11 +231,11 @@ class BlockParts:
         held = -(-(self._starts + counts) // 8) - first
         bits = self._items(self._blocks.files, self._blocks.buffers[:, buffer] + first, held, np.dtype(np.uint8))
         places = numbers_in(8 * (np.cumsum(held) - held) + self._starts % 8, counts)
-        made = np.unpackbits(bits, bitorder="little")[places].view(np.bool_)
+        row_bits = np.unpackbits(bits, bitorder="little")[places].view(np.bool_)
         if among is None:
-            return made
+            return row_bits
         out = np.ones(int(self._counts.sum()), np.bool_)
-        out[np.repeat(among, self._counts)] = made
+        out[np.repeat(among, self._counts)] = row_bits
         return out
 
     @property

@@ -79,10 +79,10 @@ def _what(source: RecipeSource) -> tuple[str, ...]:
     return source.dataset, source.split, source.config, source.where
 
 
-def _free(name: str, taken: set[str]) -> str:
+def _free(name: str, used_names: set[str]) -> str:
     number = 2
     free = name
-    while free in taken:
+    while free in used_names:
         free, number = f"{name}.{number}", number + 1
     return free
 
@@ -105,7 +105,7 @@ def change_recipe(
     before = recipe.segments[max(last - 1, 0) if again else last].weights
     mixes = [(at, dict(weights))] if until is None else ramp(before, weights, at, until, steps, recipe.source_batch)
     segments = recipe.segments[:last] if again else recipe.segments
-    segments = (*segments, *(Segment(start, its) for start, its in mixes))
+    segments = (*segments, *(Segment(start, weights_of_step) for start, weights_of_step in mixes))
     named = {name for segment in segments for name in segment.weights}
     sources = tuple(source for source in (*recipe.sources, *joining) if source.name in named)
     return replace(recipe, sources=sources, segments=segments)

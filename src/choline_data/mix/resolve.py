@@ -278,8 +278,8 @@ class _Resolver:
         return list(by_key.values())
 
 
-def _free(name: str, path: str, taken: Mapping[tuple[str, ...], _Leaf]) -> str:
-    names = {leaf.source.name for leaf in taken.values()}
+def _free(name: str, path: str, used_names: Mapping[tuple[str, ...], _Leaf]) -> str:
+    names = {leaf.source.name for leaf in used_names.values()}
     if name not in names:
         return name
     if path + name not in names:

@@ -57,13 +57,13 @@ def dealt_at(quotas: Ints, keys: Words, block: Ints, slots: Ints) -> tuple[npt.N
     near = _near(ends[:, -1], keys, groups)
     source, nth = _sources(quotas, ends, keys, groups, near)
     at = slots - groups.first[which]
-    out, its = source[which, at].astype(np.uint16), nth[which, at]
+    out, numbers = source[which, at].astype(np.uint16), nth[which, at]
     for group in np.flatnonzero(~near.found).tolist():
         mine = which == group
         number = int(groups.block[group])
         whole = dealt(quotas[number], int(keys[number]))
-        out[mine], its[mine] = whole[0][slots[mine]], whole[1][slots[mine]]
-    return out, its
+        out[mine], numbers[mine] = whole[0][slots[mine]], whole[1][slots[mine]]
+    return out, numbers
 
 
 @dataclass(frozen=True)
@@ -92,16 +92,16 @@ def _near(sizes: Ints, keys: Words, groups: Groups) -> _Near:
     room = np.empty((2, _AT_ONCE, MIXING_BLOCK + 8), np.uint64)
     flags = np.empty((2, _AT_ONCE, MIXING_BLOCK), bool)
     for start in range(0, count, _AT_ONCE):
-        its = slice(start, min(start + _AT_ONCE, count))
-        rows = its.stop - start
-        hashes = partial_hashes(keys[groups.block[its]], *room[:, :rows, :MIXING_BLOCK])
-        for row in np.flatnonzero(size[its] < MIXING_BLOCK).tolist():
+        some_groups = slice(start, min(start + _AT_ONCE, count))
+        rows = some_groups.stop - start
+        hashes = partial_hashes(keys[groups.block[some_groups]], *room[:, :rows, :MIXING_BLOCK])
+        for row in np.flatnonzero(size[some_groups] < MIXING_BLOCK).tolist():
             hashes[row, size[start + row] :] = _MOST
         below, inside = flags[:, :rows]
-        np.less(hashes, low[its, None], out=below)
-        np.less(hashes, high[its, None], out=inside)
+        np.less(hashes, low[some_groups, None], out=below)
+        np.less(hashes, high[some_groups, None], out=inside)
         inside ^= below
-        masks[:, its] = np.packbits(flags[:, :rows], axis=2, bitorder="little")
+        masks[:, some_groups] = np.packbits(flags[:, :rows], axis=2, bitorder="little")
         parts.append(hashes[inside])
     below, inside = masks.view("<u8").astype(np.uint64, copy=False)
     fewer, held = _ones(below).sum(axis=1), _ones(inside).sum(axis=1)
@@ -128,8 +128,8 @@ def _sources(quotas: Ints, ends: Ints, keys: Words, groups: Groups, near: _Near)
     width = int((groups.last - groups.first).max()) + 1
     rank = np.where(near.found, groups.first - near.fewer, 0)[:, None] + np.arange(width)
     sorted_hashes = np.sort(near.hashes, axis=1)
-    its = np.take_along_axis(sorted_hashes, np.minimum(rank, near.hashes.shape[1] - 1), axis=1)
-    sample = numbers_of(its, keys[groups.block, None]) % MIXING_BLOCK
+    hashes_of_slots = np.take_along_axis(sorted_hashes, np.minimum(rank, near.hashes.shape[1] - 1), axis=1)
+    sample = numbers_of(hashes_of_slots, keys[groups.block, None]) % MIXING_BLOCK
     # One search finds the sources in all blocks, because a shift makes the ends of each block larger than those of the
     # block before.
     shift = groups.block[:, None] * (MIXING_BLOCK + 1)
@@ -142,7 +142,7 @@ def _sources(quotas: Ints, ends: Ints, keys: Words, groups: Groups, near: _Near)
     fewer = _before(near.below, bounds)
     nth = fewer[:, width:] - fewer[:, :width]
     smaller = np.zeros((len(rank), near.hashes.shape[1] + 1), np.int64)
-    np.cumsum(near.hashes < its[:, :1], axis=1, out=smaller[:, 1:])
+    np.cumsum(near.hashes < hashes_of_slots[:, :1], axis=1, out=smaller[:, 1:])
     among = np.take_along_axis(smaller, _before(near.inside, bounds), axis=1)
     nth += among[:, width:] - among[:, :width]
     same = source[:, :, None] == source[:, None, :]

@@ -51,9 +51,9 @@ class FrequentBlocks:
             if held is not None:
                 self._held.move_to_end(key)
                 return held
-            asked = self._asked.pop(key, 0) + 1
-            if asked < OFTEN:
-                self._asked[key] = asked
+            requests = self._asked.pop(key, 0) + 1
+            if requests < OFTEN:
+                self._asked[key] = requests
                 while len(self._asked) > _COUNTED:
                     self._asked.popitem(last=False)
                 return None

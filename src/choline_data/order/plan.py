@@ -120,8 +120,8 @@ class Plan:
         while done < len(positions):
             phase = self._phases.at(int(positions[done]))
             stop = len(positions) if phase.end is None else bisect.bisect_left(positions, phase.end, done + 1)
-            its = slice(done, stop)
-            source[its], rank[its] = self._at_in(phase, positions[its] - phase.start)
+            part = slice(done, stop)
+            source[part], rank[part] = self._at_in(phase, positions[part] - phase.start)
             done = stop
         return source, rank
 
@@ -137,8 +137,8 @@ class Plan:
         for first in range(0, len(blocks), at_once):
             pause()
             some = blocks[first : first + at_once]
-            its = slice(int(bounds[first]), int(bounds[first + len(some)]))
-            source[its], rank[its] = self._at_blocks(phase, some, slots[its])
+            part = slice(int(bounds[first]), int(bounds[first + len(some)]))
+            source[part], rank[part] = self._at_blocks(phase, some, slots[part])
         return source, rank
 
     def _at_blocks(self, phase: Phase, blocks: Ints, slots: Ints) -> Dealt:
@@ -158,9 +158,9 @@ class Plan:
                 key = (self._number, phase.start, block)
                 whole = FREQUENT_BLOCKS.get(key, partial(self._whole, phase, block))
             if whole is not None:
-                its = slice(bounds[number], bounds[number + 1])
-                source[its], rank[its] = whole[0][within[its]], whole[1][within[its]]
-                few[its] = False
+                part = slice(bounds[number], bounds[number + 1])
+                source[part], rank[part] = whole[0][within[part]], whole[1][within[part]]
+                few[part] = False
         if few.any():
             quotas, bases = phase.shares(blocks)
             source[few], nth = dealt_at(quotas, phase.keys(blocks, self.seed), which[few], within[few])

@@ -209,8 +209,8 @@ class SourceOrder:
         for each in sorted(set(alike.tolist())):
             windows = np.flatnonzero(alike == each)
             mine = np.flatnonzero(alike[which] == each)
-            its = np.searchsorted(windows, which[mine])
-            out[mine] = Permutations(sizes[windows], keys[windows])(its, place[mine])
+            window_numbers = np.searchsorted(windows, which[mine])
+            out[mine] = Permutations(sizes[windows], keys[windows])(window_numbers, place[mine])
         return out
 
     def _places(self, epoch: int, window: int) -> Ints:

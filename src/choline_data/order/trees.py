@@ -88,10 +88,10 @@ class ArrayTree:
         self.light, self.dense, self.weight, self.both = (np.empty(joined, np.int64) for _ in range(4))
         self._rounds = [(0, 0, 0)]
         if before is not None:
-            self._rounds = before._rounds[: bisect.bisect_right(before._rounds, same, key=lambda its: its[1])]
+            self._rounds = before._rounds[: bisect.bisect_right(before._rounds, same, key=lambda array: array[1])]
             done = self._rounds[-1][0]
-            for its, old in zip(self._nodes, before._nodes, strict=True):
-                its[:done] = old[:done]
+            for array, old in zip(self._nodes, before._nodes, strict=True):
+                array[:done] = old[:done]
         while self._rounds[-1][0] < joined:
             self._rounds.append(self._round(*self._rounds[-1]))
 

@@ -110,8 +110,8 @@ def _unnamed_file() -> IO[bytes]:
     return tempfile.TemporaryFile()
 
 
-def _become_the_program(parent: int, said: IO[bytes]) -> None:
-    """Makes the child end when the parent ends, and redirects the stderr of native libraries to the file `said`.
+def _become_the_program(parent: int, stderr_file: IO[bytes]) -> None:
+    """Makes the child end when the parent ends, and redirects the stderr of native libraries to the file `stderr_file`.
 
     Python's own stderr stays unchanged.
     """
@@ -122,7 +122,7 @@ def _become_the_program(parent: int, said: IO[bytes]) -> None:
     if os.getppid() != parent:
         os._exit(1)
     ours = os.dup(2)
-    os.dup2(said.fileno(), 2)
+    os.dup2(stderr_file.fileno(), 2)
     sys.stderr = open(ours, "w", buffering=1, errors="backslashreplace")  # noqa: SIM115 - for good
 
 
@@ -143,10 +143,10 @@ def _wait_for(child: int) -> int:
 
 
 def _end_as(
-    status: int, child: int, buffer: mmap.mmap, said: IO[bytes], on_crash: Callable[[int], None] | None
+    status: int, child: int, buffer: mmap.mmap, stderr_file: IO[bytes], on_crash: Callable[[int], None] | None
 ) -> None:
-    said.seek(0)
-    written = said.read(_SHOWN_BYTES)
+    stderr_file.seek(0)
+    written = stderr_file.read(_SHOWN_BYTES)
     if os.WIFSIGNALED(status) and os.WTERMSIG(status) in CRASHES:
         if on_crash is not None:
             on_crash(child)

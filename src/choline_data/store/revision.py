@@ -210,12 +210,12 @@ class Revision:
             return columns_in_blocks
         batches: list[pa.RecordBatch] = []
         begins = np.flatnonzero(np.diff(ranges[:, 0] // self.block_rows, prepend=-1))
-        for its in np.split(ranges, begins[1:]):  # several ranges in one block are read together
-            low, high = int(its[:, 0].min()), int(its[:, 1].max())
+        for group in np.split(ranges, begins[1:]):  # several ranges in one block are read together
+            low, high = int(group[:, 0].min()), int(group[:, 1].max())
             parts = self.views(low, high, columns, touched)
-            if len(its) > 1:
+            if len(group) > 1:
                 flat = parts[0] if len(parts) == 1 else pa.concat_batches(parts)
-                parts = [flat.take(array_of(numbers_in(its[:, 0] - low, its[:, 1] - its[:, 0])))]
+                parts = [flat.take(array_of(numbers_in(group[:, 0] - low, group[:, 1] - group[:, 0])))]
             batches += parts
         maps = self.maps()
         return {name: ArrowParts(self.schema.field(name).type, [b[name] for b in batches], maps) for name in columns}

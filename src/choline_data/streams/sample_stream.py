@@ -92,13 +92,17 @@ class LocatedSamples:
     @property
     def files(self) -> list[MappedFile]:
         """The mapped files that the loaded windows of these samples refer to."""
-        windows = dict.fromkeys(window for its in self.picked for window in its.windows if window is not None)
+        windows = dict.fromkeys(
+            window for source_rows in self.picked for window in source_rows.windows if window is not None
+        )
         return list(dict.fromkeys(file for window in windows for file in window.files))
 
     @property
     def bytes_apart(self) -> int:
         """The memory of the loaded windows that only these samples use, without mapped files."""
-        windows = [window for its in self.picked if its.apart is not None for window in its.windows]
+        windows = [
+            window for source_rows in self.picked if source_rows.apart is not None for window in source_rows.windows
+        ]
         return sum(window.nbytes for window in windows if window is not None)
 
 
@@ -313,7 +317,7 @@ class SampleStream:
         return pa.record_batch(columns, names=self.wire_schema.names), files
 
     def _whole(
-        self, positions: Ints, made: Callable[[Column], pa.Array]
+        self, positions: Ints, whole_batch: Callable[[Column], pa.Array]
     ) -> tuple[list[pa.Array], Sequence[MappedFile]]:
         files: list[MappedFile] = []
 
@@ -321,7 +325,7 @@ class SampleStream:
             located = self.locate(positions)
             self.load(located)
             files[:] = located.files
-            return [made(column) for column in self.gather(located)]
+            return [whole_batch(column) for column in self.gather(located)]
 
         try:
             return steady(read, files), files
@@ -338,22 +342,22 @@ class SampleStream:
         """
         pause()
         coded = field.name in ("dataset", "kind")
-        if coded and all(field.name in its.served.codes for its in picked):
+        if coded and all(field.name in source_rows.served.codes for source_rows in picked):
             codes = np.empty(count, dtype_of(field.type))
-            for its in picked:
-                codes[its.places] = its.served.codes[field.name]
+            for source_rows in picked:
+                codes[source_rows.places] = source_rows.served.codes[field.name]
             return Column(field.type, count, None, None, codes)
-        same = [its.served.constants.get(field.name) for its in picked]
+        same = [source_rows.served.constants.get(field.name) for source_rows in picked]
         if not coded and same[0] is not None and all(node is same[0] for node in same):
             return self._constant_column(field, same[0], count)
         pieces: list[Piece] = []
         kind = pa.string() if coded else field.type
-        for constant, its in zip(same, picked, strict=True):
-            places = its.places
+        for constant, source_rows in zip(same, picked, strict=True):
+            places = source_rows.places
             if constant is not None:
                 pieces.append(Piece(constant, np.zeros(len(places), np.int64), places))
                 continue
-            for run, window in zip(its.runs, its.windows, strict=True):
+            for run, window in zip(source_rows.runs, source_rows.windows, strict=True):
                 assert window is not None
                 pieces.append(Piece(window.nodes[field.name], run.rows, places[run.at]))
         column = assemble(kind, pieces, count)

@@ -319,18 +319,18 @@ def _make(
             open(staged["mask"], "wb") as mask_file,
         ):
             flat, mask = SummingFile(flat_file), SummingFile(mask_file)
-            for got, lengths, spoken in _all(home, opened, tokenizer, boundary, workers):
+            for row_tokens, lengths, spoken in _all(home, opened, tokenizer, boundary, workers):
                 pause()
-                _check_vocabulary(got, vocabulary)
-                flat.write(got.astype(dtype).tobytes())
+                _check_vocabulary(row_tokens, vocabulary)
+                flat.write(row_tokens.astype(dtype).tobytes())
                 if spoken is not None:
                     masked += len(spoken)
                     mask.write(spoken.tobytes())
                 starts[documents + 1 : documents + 1 + len(lengths)] = lengths
                 documents += len(lengths)
-                tokens += len(got)
+                tokens += len(row_tokens)
                 if progress is not None:
-                    progress(len(lengths), len(got))
+                    progress(len(lengths), len(row_tokens))
         np.cumsum(starts, out=starts)
         with home.writing(staged["starts"]), open(staged["starts"], "wb") as file:
             summed = SummingFile(file)

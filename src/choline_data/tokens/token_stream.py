@@ -326,11 +326,11 @@ class TokenStream:
             by_source.append((places, rows))
             with naming(self.recipe.sources[number].dataset):
                 packed.array.check(rows.start, rows.length)
-            got = _copy_rows(packed.array.flat, packed.windows, rows, sizes, room)
+            copies = _copy_rows(packed.array.flat, packed.windows, rows, sizes, room)
             if len(places) == count:
-                tokens = got.astype(self._dtype, copy=False)
+                tokens = copies.astype(self._dtype, copy=False)
             else:
-                tokens[places] = got
+                tokens[places] = copies
             if mask is not None and packed.array.mask is not None:
                 mask[places] = _copy_rows(packed.array.mask, packed.mask_windows, rows, sizes, room)
             elif mask is not None:
