@@ -5,15 +5,13 @@ from __future__ import annotations
 import copy
 import os
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from torch.utils.data import IterableDataset
 
 from choline_data.client import state as states
 from choline_data.client import telemetry
-from choline_data.client.batching import find_batch_size
+from choline_data.client.batching import find_batch_size, peeked
 from choline_data.client.feedback import mixing
 from choline_data.client.feedback.bans import Bans
 from choline_data.client.feedback.outliers import Outliers
@@ -28,9 +26,10 @@ from choline_data.client.ranks import frameworks
 from choline_data.client.ranks.found import find_rank
 from choline_data.client.ranks.share import Share, share_of
 from choline_data.client.readers import forks
-from choline_data.client.readers.reader import Chunk, Reader, StreamDescription
+from choline_data.client.readers.reader import Reader, StreamDescription
 from choline_data.client.sample_source import PlaceOptions, SampleSource
 from choline_data.client.telemetry import ReaderMetrics
+from choline_data.client.training_feedback import TrainingFeedback
 from choline_data.errors import InvalidOptionError
 from choline_data.mix.rows_of_steps import explain
 from choline_data.order.recipe import Recipe
@@ -41,11 +40,11 @@ if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
 
 
-class FirehoseDataset(IterableDataset):  # type: ignore[misc]
+class FirehoseDataset(TrainingFeedback):
     """The samples of a mix, split over ranks and workers, read from a local home (`server=None`) or from servers.
 
-    Iteration begins at position 0, or at the position that `load_state_dict` or `seek` set. After a complete pass it begins at 0
-    again. The next iteration over an endless stream begins where the loop left the last iteration.
+    Iteration begins at position 0, or at the position that `load_state_dict` or `seek` set. After a complete pass, the next pass
+    begins at 0, with an order of its own. The next iteration over an endless stream begins where the loop left the last iteration.
     """
 
     def __init__(
@@ -71,6 +70,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         columns: Sequence[str] | None = None,
         where: str | None = None,
         repeat: bool = True,
+        reshuffle: bool | None = None,
         max_samples: int | None = None,
         last_batch: str = "short",
         unit: str | None = None,
@@ -101,6 +101,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
             mix,
             tokens=self._making.tokens,
             max_samples=max_samples,
+            reshuffle=reshuffle,
             columns=columns,
             weights=weights,
             probabilities=probabilities,
@@ -120,12 +121,14 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         origin = self._streamed.origin
         recipe, described = place.recipe_of(self._streamed.mix, origin.settings, origin.tokens, self._streamed.columns)
         self._follow(mixing.in_batches(recipe, source_batches, self.batch_size), described)
+        self._reshuffled = self._streamed.reshuffled(self._recipe, self._length)
         forks.watch_dataset(self)
 
     def _follow(self, recipe: Recipe, described: StreamDescription | None = None) -> None:
         """Makes the dataset and its running pass use this recipe. `described` is a server's description of the stream."""
         self._error = mixing.exhaustion(recipe, self._streamed.max_samples)
         self._source.follow(recipe, described)
+        self._standing.outdate()
         self._recipe = recipe
         self._lasting = states.LastingState()
         self._length = self.describe().length
@@ -134,7 +137,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         running = None if live is None else live[0]()
         if live is not None and running is not None and not running.progress.finished:
             running.progress.end = live[1].end(self._standing.start, self.length, self._last_step)
-            running.read_on(self._reader_for_pass(), self._maker(), **self._pass_options())
+            running.read_on(self._reader_for_pass(running.progress.epoch), self._maker(), **self._pass_options())
 
     # --- Properties
 
@@ -221,6 +224,8 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
     def _begin(self) -> Pass:
         """Starts a pass at the current position."""
         share, standing = self._share(), self._standing
+        standing.follow_parent()
+        standing.placed_by = ""
         if self.length is None:
             standing.continue_endless()
         mixing.check_batches(self._recipe, standing.start, share.batch, self.batch_tokens)
@@ -243,20 +248,27 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         def done() -> None:
             dataset = myself()
             if dataset is not None and dataset._standing.progress is progress:
-                standing.start, standing.epoch = 0, progress.epoch + 1
-                if dataset._error is not None:  # The position stays at the end until the mix changes.
-                    standing.start, standing.epoch = dataset._length or 0, progress.epoch
+                if dataset._error is None:
+                    standing.move_to(0, progress.epoch + 1)
+                else:  # The position stays at the end until the mix changes.
+                    standing.move_to(dataset._length or 0, progress.epoch)
 
-        options |= {"bans": self._bans, "outliers": self.feedback, "other": self._source.reader, "done": done}
-        new_pass = kind(progress, self._reader_for_pass(), self._maker(), **options, **self._pass_options())
+        other = partial(self._source.reader, self._pass_of(progress.epoch))
+        options |= {"bans": self._bans, "outliers": self.feedback, "other": other, "done": done}
+        reader = self._reader_for_pass(progress.epoch)
+        new_pass = kind(progress, reader, self._maker(), **options, **self._pass_options())
         standing.live = (weakref.ref(new_pass), whole)
         return new_pass
 
     def _pass_options(self) -> dict[str, Any]:
         return {"length": self.length, "ahead": self._source.place.read_ahead, "error": self._error}
 
-    def _reader_for_pass(self) -> Callable[[], Reader]:
-        return self._source.for_pass(self._standing.rank(self._reading.rank)[0])
+    def _pass_of(self, epoch: int) -> int:
+        """Returns the number of the pass whose order this epoch has. It is 0 if all passes have the same order."""
+        return epoch if self._reshuffled else 0
+
+    def _reader_for_pass(self, epoch: int) -> Callable[[], Reader]:
+        return self._source.for_pass(self._standing.rank(self._reading.rank)[0], self._pass_of(epoch))
 
     def _maker(self) -> Maker:
         """Returns the object that converts chunks to samples and batches."""
@@ -267,7 +279,9 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         self._source.settle()
         if loader.loader and self.length is None:
             self._standing.keep_place()
-        self._standing.expect(loader, self._reading.rank)
+        iterator = self._standing.expect(loader, self._reading.rank)
+        if iterator is not None and self.length is not None:
+            self._standing.share(iterator, frameworks.loaded_state(iterator))
 
     def __getstate__(self) -> dict[str, Any]:
         self._expect(frameworks.iterating(self))
@@ -290,7 +304,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
 
     def _lasting_state(self) -> dict[str, Any]:
         """Returns the part of the state that does not depend on the position: the recipe and the banned samples."""
-        return self._lasting.of(self._recipe, self._bans.to_text())
+        return self._lasting.of(self._recipe, self._bans.to_text(), self._reshuffled)
 
     def _state(self) -> dict[str, Any]:
         place = self._standing.place()
@@ -310,7 +324,11 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
             self._standing.forget_pass()
             self._follow(recipe)
         position, epoch = states.check(state, self._recipe)
+        before = self._reshuffled, self._bans.ids
+        self._reshuffled = states.reshuffled(state, self._streamed.reshuffle)
         self._bans.load(state)
+        if before != (self._reshuffled, self._bans.ids):
+            self._standing.outdate()
         size = state.get("batch_size")
         if self.batch_size is None and type(size) is int and size > 0:
             self.batch_size = self.found_batch_size = size
@@ -318,13 +336,27 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         whole = self._share().end(position, self.length, self._last_step) if position else self.length
         self._standing.go_to(position, epoch, None if worker or self._error is not None else whole)
         self._standing.worker_state = dict(state) if worker else None
+        self._standing.placed_by = "state"
 
     def seek(self, position: int) -> None:
         """Makes the next iteration begin at this position of the stream."""
         self._standing.seek(position, self.length)
 
-    def explain(self, step: int) -> list[dict[str, Any]]:
-        """Returns dataset, revision, row and epoch of each sample of all ranks in a step. Reads the recipe, and no data."""
+    def set_epoch(self, epoch: int) -> None:
+        """Makes the next iteration pass number `epoch`. Does nothing if all passes have the same order.
+
+        Raises InvalidOptionError if a state of another pass was loaded, because the rest of that pass would be left out.
+        """
+        if type(epoch) is not int or epoch < 0:
+            raise InvalidOptionError(f"epoch is {epoch!r}.", remedy="Passes count from 0.", option="epoch")
+        if self._reshuffled:
+            self._standing.set_epoch(epoch, frameworks.counting(self))
+
+    def explain(self, step: int, epoch: int | None = None) -> list[dict[str, Any]]:
+        """Returns dataset, revision, row and epoch of each sample of all ranks in a step. Reads the recipe, and no data.
+
+        `epoch` is the number of the pass. None means the current pass.
+        """
         if self.batch_tokens is not None:
             raise InvalidOptionError(
                 "With batch_tokens, the position of step N depends on the samples before it.",
@@ -334,7 +366,8 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         share = self._share_here()
         size = share.world * (self.batch_size or 1)
         stop = (step + 1) * size if self.length is None else min((step + 1) * size, self.length)
-        return explain(self._recipe, step * size, stop, batch=self.batch_size or 1, world=share.world)
+        recipe = self._recipe.in_pass(self._pass_of(self._standing.place()["epoch"] if epoch is None else epoch))
+        return explain(recipe, step * size, stop, batch=self.batch_size or 1, world=share.world)
 
     # --- Changes to the stream
 
@@ -353,6 +386,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         following = self._begin()
         following.skip(steps)
         standing.go_to(following.progress.position(), standing.epoch, self.length)
+        standing.placed_by = "state"
 
     def change_mix(
         self, mix: object, *, at: int | None = None, until: int | None = None, steps: int = 16, read_to: int = 0
@@ -377,40 +411,6 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         self._follow(recipe)
         return recipe
 
-    # --- Feedback from training
-
-    def report(self, ids: Any, losses: Any) -> bool:
-        """Records a loss for each row. `ids` has the rows' ids or positions, or is the batch. Returns True for a loss spike."""
-        return self.feedback.report(ids, losses)
-
-    def outliers(self, count: int = 10) -> list[dict[str, Any]]:
-        """Returns up to `count` rows of the last loss spike. Rows with the highest loss in relation to their dataset come first."""
-        return self.feedback.worst(count)
-
-    def ban(self, ids: Iterable[object]) -> None:
-        """Leaves out the samples with these ids from now on, in every epoch. The state stores the ids.
-
-        Positions do not change: batches become smaller, but a step is never empty. Call it with the same ids on all ranks.
-        """
-        self._standing.check_reachable("ban")
-        if "id" not in self.describe().schema.names:
-            raise InvalidOptionError(
-                f"Rows of the view {self._recipe.view!r} hold several samples, and have no id.",
-                remedy="Leave the samples out with `where=`, or skip the rows with skip(steps).",
-                option="view",
-            )
-        self._bans.add(ids)
-
-    def unban(self) -> None:
-        """Removes all bans: the banned samples are in the stream again."""
-        self._standing.check_reachable("unban")
-        self._bans.lift()
-
-    @property
-    def banned(self) -> list[bytes]:
-        """The ids of the samples that are left out."""
-        return list(self._bans.ids)
-
     # --- Statistics
 
     def stats(self) -> dict[str, Any]:
@@ -429,11 +429,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
 
     def peek(self, size: int) -> Any:
         """Returns a batch of the next `size` samples of the stream. The dataset's position does not change."""
-        length, start = self.length, self._standing.start
-        positions = [p if length is None else p % length for p in range(start, start + size)]
-        chunk = Chunk(self._source.reader().at(positions), np.asarray(positions, dtype=np.int64))
-        make = self._maker()
-        return make.batch(chunk) if make.plain else make.collate_samples([make.finish(s) for s in make.samples(chunk)])
+        return peeked(self, size)
 
     def find_batch_size(self, step: Callable[[Any], object], *, start: int = 1, most: int = 1 << 16) -> int:
         """Finds the largest batch that `step` can process without running out of memory, and sets it on the dataset."""

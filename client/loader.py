@@ -121,6 +121,7 @@ class Loader:
             # Persistent workers would read the old stream, so they are replaced by new ones.
             self._loader._iterator = None
         self._ended_with = None
+        self.dataset._standing.placed_by = ""
         steps = _Steps(self, iter(self._loader), start)
         self._steps = weakref.ref(steps)
         return steps
@@ -135,7 +136,8 @@ class Loader:
         not notice when such a value changes.
         """
         dataset = self.dataset
-        return dataset.recipe, dataset._bans.ids, dataset.batch_size, dataset._standing.start, dataset._standing.epoch
+        place = dataset._standing.start, dataset._standing.epoch
+        return dataset.recipe, dataset._reshuffled, dataset._bans.ids, dataset.batch_size, place
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the position after the last batch that the loop received, as a new flat JSON dict."""
@@ -217,7 +219,11 @@ class Loader:
         return recipe
 
     def set_epoch(self, epoch: int) -> None:
-        """Does nothing. The order of a pass depends on its positions only, so no epoch number is needed."""
+        """Makes the next loop pass number `epoch`: see `FirehoseDataset.set_epoch`."""
+        before = self.dataset._standing.epoch
+        self.dataset.set_epoch(epoch)
+        if self.dataset._standing.epoch != before:
+            self._state = self.dataset.state_dict()
 
 
 class _Steps:

@@ -27,6 +27,7 @@ class StreamOptions:
     mix: object  # a parsed mix, or a recipe
     origin: Origin
     max_samples: int | None
+    reshuffle: bool | None
     columns: tuple[str, ...] | None
 
     @classmethod
@@ -36,6 +37,7 @@ class StreamOptions:
         *,
         tokens: Mapping[str, Any],
         max_samples: int | None,
+        reshuffle: bool | None,
         columns: Sequence[str] | None,
         weights: Sequence[object] | None,
         probabilities: Sequence[object] | None,
@@ -53,12 +55,14 @@ class StreamOptions:
         - seed: The seed of the order.
         - shuffle: Whether the order is shuffled. False keeps the order of each source.
         - repeat: Whether the sources repeat without end. With False the stream ends after one epoch.
+        - reshuffle: Whether each pass over a finite stream has its own order. None means True unless `max_samples` cuts the stream.
         - max_samples: The number of positions after which the stream ends, for all ranks together.
         - on_exhausted: What follows when a source has no more samples: `"renormalize"`, `"stop"`, `"repeat"` or `"error"`.
         - source_batches: True gives each batch to one source. A number n gives n positions at a time to one source.
         - columns: The fields to read, besides `id` and `dataset`. None reads all.
         """
         whole_number("max_samples", max_samples)
+        one_of("reshuffle", reshuffle, (None, True, False))
         mix = with_weights(mix, weights, probabilities)
         if not isinstance(mix, Recipe):
             from choline_data.mix import parse_mix
@@ -68,7 +72,21 @@ class StreamOptions:
         settings["repeat"] = bool(settings["repeat"])
         settings["unit"] = unit or ""
         origin = Origin(settings, tokens, unit or ("" if isinstance(mix, Recipe) else mix.unit))
-        return cls(mix, origin, max_samples, None if columns is None else tuple(columns))
+        return cls(mix, origin, max_samples, reshuffle, None if columns is None else tuple(columns))
+
+    def reshuffled(self, recipe: Recipe, length: int | None) -> bool:
+        """Returns whether each pass over the stream of this length has its own order."""
+        if self.reshuffle and not (recipe.shuffle and length is not None):
+            why = (
+                "shuffle=False keeps the order of each source"
+                if length is not None
+                else "a stream without end has one pass"
+            )
+            raise InvalidOptionError(
+                f"reshuffle=True has no meaning here: {why}.", remedy="Leave reshuffle out.", option="reshuffle"
+            )
+        whole = length is not None and (self.max_samples is None or self.max_samples >= length)
+        return recipe.shuffle and whole if self.reshuffle is None else self.reshuffle
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from choline_data.client.feedback import mixing
@@ -108,19 +108,19 @@ class SampleSource:
         self._claimant = claimant
         self._recipe: Recipe | None = None
         self._described: StreamDescription | None = None
-        self._kept: tuple[int, Reader] | None = None  # the id of a process, and the reader that it keeps
+        self._kept: dict[tuple[int, int], Reader] = {}  # readers by the process and the pass that they belong to
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_kept": None}
+        return {**self.__dict__, "_kept": {}}
 
     def follow(self, recipe: Recipe, described: StreamDescription | None = None) -> None:
         """Makes later passes read this recipe. `described` is a server's description of the stream."""
         before, endpoint = described or self._described, self.place.endpoint
         changed = endpoint is not None and before is not None
         self._described = mixing.describe_change(recipe, before, endpoint, self._columns) if changed else None  # type: ignore[arg-type]
-        if self._kept is not None:
-            self._kept[1].close()
-        self._recipe, self._kept = recipe, None
+        for reader in self._kept.values():
+            reader.close()
+        self._recipe, self._kept = recipe, {}
 
     def describe(self) -> StreamDescription:
         """Returns the recipe, the Arrow schema, the names of the datasets and the length."""
@@ -128,36 +128,41 @@ class SampleSource:
             self._described = self.reader().describe()
         return self._described
 
-    def reader(self) -> Reader:
-        """Returns the reader that this process keeps. A forked process opens its own reader."""
-        if self._kept is None or self._kept[0] != os.getpid():
-            self._kept = (os.getpid(), self.open())
+    def reader(self, number: int = 0) -> Reader:
+        """Returns the reader of this pass that the process keeps. A forked process opens its own reader."""
+        key = os.getpid(), number
+        if key not in self._kept:
+            self._kept[key] = self.open(number)
             if self.place.endpoint is not None:
-                forks.watch(cast(forks.Pausable, self._kept[1]))
-        return self._kept[1]
+                forks.watch(cast(forks.Pausable, self._kept[key]))
+            # The reader of the first pass also describes the stream and serves map-style views.
+            for old in [old for old in self._kept if old not in (key, (key[0], 0))]:
+                self._kept.pop(old).close()
+        return self._kept[key]
 
-    def for_pass(self, rank: int) -> Callable[[], Reader]:
-        """Returns a function that gives the reader of one pass. The reader claims the rank if the dataset has a run."""
+    def for_pass(self, rank: int, number: int) -> Callable[[], Reader]:
+        """Returns a function that gives the reader of this pass. The reader claims the rank if the dataset has a run."""
         claim = None if self._claimant is None else self._claimant.claim(rank)
         if self.place.endpoint is None:
-            reader = self.reader()
+            reader = self.reader(number)
             claims = None if claim is None else Claims.of(Home(self.place.home))
             if claim is not None and claims is not None:
                 reader = ClaimingReader(reader, claims, claim)
         else:
-            reader = self.open(claim)  # each pass has its own stream
+            reader = self.open(number, claim)  # each pass has a stream of its own
         return lambda: reader
 
-    def open(self, claim: RunClaim | None = None) -> Reader:
-        """Opens and returns a new reader."""
+    def open(self, number: int, claim: RunClaim | None = None) -> Reader:
+        """Opens and returns a new reader of pass `number`."""
         if in_worker():
             forks.end_with_parent()
         assert self._recipe is not None
+        recipe = self._recipe.in_pass(number)
         if self.place.endpoint is None:
-            return EmbeddedReader(self.place.home, self._recipe, self._columns)
+            return EmbeddedReader(self.place.home, recipe, self._columns)
         from choline_data.client.readers.remote import RemoteReader
 
-        return RemoteReader(self.place.endpoint, self.describe(), self._columns, claim)
+        return RemoteReader(self.place.endpoint, replace(self.describe(), recipe=recipe), self._columns, claim)
 
     def settle(self) -> None:
         """Creates a new identity for the run's claims if this is not the process that created the old one."""

@@ -10,10 +10,10 @@ from typing import Any
 
 import orjson
 
-from choline_data.errors import CholineDataError, InvalidCursorError, RecipeMismatchError
+from choline_data.errors import CholineDataError, InvalidCursorError, InvalidOptionError, RecipeMismatchError
 from choline_data.order.recipe import Recipe, Segment, difference
 
-VERSION = 1
+VERSION = 2  # a state has version 1 if all passes have the same order, which is how older software reads it
 _SUMMARY_BYTES = 3300
 _SHORT = 8  # the summary has this many hexadecimal digits of each revision
 _LEFT_OUT: tuple[tuple[str, ...], ...] = (
@@ -51,12 +51,13 @@ class LastingState:
     def __init__(self) -> None:
         self._summary = -1, ""  # a pair: the length of the encoded bans, and the summary that was made for this length
 
-    def of(self, recipe: Recipe, banned: str) -> dict[str, Any]:
+    def of(self, recipe: Recipe, banned: str, reshuffled: bool) -> dict[str, Any]:
         """Returns the fields of a state that hold the recipe and the banned samples."""
         if self._summary[0] != len(banned):
             self._summary = len(banned), summary(recipe, len(banned))
         digest, text = recipe.digest, self._summary[1]
-        return {"version": VERSION, "recipe": digest, "seed": recipe.seed, "summary": text, "banned": banned}
+        version = VERSION if reshuffled else 1
+        return {"version": version, "recipe": digest, "seed": recipe.seed, "summary": text, "banned": banned}
 
 
 def _difference(ours: Recipe, packed: object) -> str:
@@ -109,11 +110,13 @@ def check(state: Mapping[str, Any], recipe: Recipe) -> tuple[int, int]:
         raise InvalidCursorError("The state was written by a newer version.", remedy="Upgrade choline-data.")
     digest, position, epoch = state.get("recipe"), state.get("position"), state.get("epoch", 0)
     if (
-        version != VERSION
+        type(version) is not int
+        or version < 1
         or not isinstance(digest, str)
         or type(position) is not int
         or position < 0
         or type(epoch) is not int
+        or epoch < 0
     ):
         raise InvalidCursorError(
             "This is not a state of a FirehoseDataset.",
@@ -134,9 +137,26 @@ def check(state: Mapping[str, Any], recipe: Recipe) -> tuple[int, int]:
     return position, epoch
 
 
+def reshuffled(state: Mapping[str, Any], chosen: bool | None) -> bool:
+    """Returns whether each pass from this state on has its own order: what the state says, or the option `chosen`.
+
+    Raises InvalidOptionError if they contradict each other. The first pass has the same order in both ways.
+    """
+    there: bool = state["version"] == VERSION
+    if chosen is None or chosen == there:
+        return there
+    if state.get("epoch"):
+        how = "has its own order" if there else "has the order of the first pass"
+        raise InvalidOptionError(
+            f"The state lies in a pass that {how}, and reshuffle is {chosen}.",
+            remedy=f"Set reshuffle={there}, or leave it out.",
+            option="reshuffle",
+        )
+    return chosen
+
+
 def flatten(state: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Extracts the dataset's state from the state of a loader. Merges the states of a StatefulDataLoader's workers into
-    one.
+    """Extracts the dataset's state from a loader's state. The states of a StatefulDataLoader's workers become one.
 
     Workers take a rank's batches in turn, so the rank's next position is the smallest next position of its workers.
     """
@@ -167,6 +187,17 @@ def flatten(state: Mapping[str, Any]) -> Mapping[str, Any]:
         )
     one["position"] += since * int(one.get("step", 0))
     return {**one, "position": 0, "epoch": one.get("epoch", 0) + 1} if state.get("_iterator_finished") else one
+
+
+def place_in(state: Mapping[str, Any], start: int) -> tuple[int, int]:
+    """Returns the position and the pass of a StatefulDataLoader's state. The position is `start` if only its workers know it."""
+    try:
+        inner = flatten(state)
+        return int(inner["position"]), int(inner.get("epoch", 0))
+    except InvalidCursorError:
+        workers = ((state.get("_snapshot") or {}).get("_worker_snapshots") or {}).values()
+        epochs = [(worker.get("dataset_state") or {}).get("epoch", 0) for worker in workers]
+        return start, max(epochs, default=0)
 
 
 def merge(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -240,7 +240,8 @@ def changed(**fields):
     "raw",
     [
         b"", b"{", b"[]", b"null", b"{}", b'"text"', b"\xff", b"[" * 10_000,
-        changed(version=2), changed(seed="1"), changed(seed=1.0), changed(seed=True), changed(seed=None),
+        changed(version=2), changed(version=2, epoch=0), changed(version=2, epoch="1"), changed(version=2, epoch=-1),
+        changed(version="1"), changed(seed="1"), changed(seed=1.0), changed(seed=True), changed(seed=None),
         changed(shuffle="false"), changed(shuffle=0), changed(view=1), changed(view="pixels"), changed(options=[]),
         changed(options={"a": 1}), changed(on_exhausted=None), changed(segments={}), changed(segments=[]),
         changed(segments__0__start="0"), changed(segments__0__start=0.0), changed(segments__0__weights=[1]),
@@ -262,8 +263,45 @@ def test_json_that_is_no_recipe_is_refused(raw):
 
 
 def test_a_newer_recipe_says_to_upgrade():
-    with pytest.raises(InvalidMixError, match=r"version 2, this software reads 1. Upgrade"):
-        Recipe.from_json(changed(version=2))
+    with pytest.raises(InvalidMixError, match=r"version 3, this software reads 1 to 2. Upgrade"):
+        Recipe.from_json(changed(version=3))
+
+
+def test_a_pass_has_the_same_plan_and_another_seed_of_rows():
+    first = recipe(source("web", max_epochs="2"), source("code", 10, max_epochs="1"), seed=5)
+    later = first.in_pass(3)
+    assert (first.epoch, later.epoch, later.in_pass(2).epoch) == (0, 3, 5)
+    assert first.in_pass(0) == first
+    assert (later.seed, later.sources, later.segments) == (first.seed, first.sources, first.segments)
+    assert later.plan().length == first.plan().length
+    seeds = [recipe(seed=seed).in_pass(number).row_seed for seed in (0, 5, -1) for number in range(4)]
+    assert [first.row_seed, recipe(seed=-1).row_seed] == [5, -1]
+    # Streams of later passes are those of the first release that has them.
+    assert [recipe(seed=5).in_pass(1).row_seed, recipe(seed=-1).in_pass(2).row_seed] == [
+        16420856196024928839,
+        14130229209172708022,
+    ]
+    assert len(set(seeds)) == 12
+
+
+def test_the_recipe_of_a_later_pass_has_version_2_and_that_of_the_first_pass_version_1():
+    first = recipe(source_batch=5)
+    later = first.in_pass(7)
+    body = orjson.loads(first.to_json())
+    assert later.to_json() == orjson.dumps({**body, "version": 2, "epoch": 7}, option=orjson.OPT_SORT_KEYS)
+    assert Recipe.from_json(later.to_json()) == later
+    assert later.digest != first.digest
+    with pytest.raises(RecipeMismatchError):
+        first.check_digest(later.digest, 0)
+    assert difference(first, orjson.loads(later.to_json())) == "epoch: None here, 7 there"
+    longer = with_segment(later, 10, {"web": 1, "code": 2})
+    longer.check_digest(later.digest, 10)
+
+
+@pytest.mark.parametrize("epoch", [-1, 1 << 62])
+def test_a_pass_has_a_number_from_0(epoch):
+    with pytest.raises(InvalidMixError, match=f"no pass {epoch}"):
+        recipe(epoch=epoch)
 
 
 @given(

@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 from choline_data.client.passing.passes import Pass, PassProgress
+from choline_data.client.passing.shared_place import SharedPlace, at_end
 from choline_data.client.ranks.found import find_rank
 from choline_data.client.ranks.frameworks import CallStack, starting_workers
 from choline_data.client.ranks.share import Share
+from choline_data.client.state import place_in
 from choline_data.errors import InvalidOptionError, OutOfRangeError
 
 
@@ -59,20 +61,49 @@ class Standing:
     started_by: weakref.ref[Any] | None = None  # the iterator that started the workers
     # whether the loop left an iteration with another loader's workers, and then began another one
     left_unknown: bool = False
+    # what set the start: "state", "seek", or "" after a pass began or ended
+    placed_by: str = ""
+    shared: SharedPlace | None = None  # the place that workers of another loader read when a pass begins
+    persists: bool = False  # in a worker: whether it has begun a pass
 
     def copy_without_pass(self, *, endless: bool) -> Standing:
         """Returns a copy without the running pass, because a pass belongs to the process and the object that began it."""
         left = endless and self.progress is not None and not self.progress.finished
         start = self.place()["position"] if left else self.start
-        return replace(self, start=start, progress=None, live=None, started_by=None)
+        shared = None if starting_workers() is None else self.shared
+        return replace(self, start=start, progress=None, live=None, started_by=None, shared=shared)
 
     def go_to(self, position: int, epoch: int | None = None, length: int | None = None) -> None:
         """Makes the next pass begin at this position. At the end of the stream (`length`), the next pass begins at 0."""
-        self.start, self.worker_state = position, None
-        self.epoch = self.epoch if epoch is None else epoch
-        if length is not None and position >= length:
-            self.start, self.epoch = 0, self.epoch + 1
+        self.worker_state = None
+        epoch = self.epoch if epoch is None else epoch
+        ended = length is not None and position >= length
+        self.move_to(0 if ended else position, epoch + ended)
         self.forget_pass()
+
+    def move_to(self, position: int, epoch: int) -> None:
+        """Sets the position and the number of the next pass, also for workers that persist."""
+        self.start, self.epoch, self.placed_by = position, epoch, ""
+        if self.shared is not None and not in_worker():
+            self.shared.put(position, epoch)
+
+    def set_epoch(self, epoch: int, counter: Any) -> None:
+        """Makes the next pass pass number `epoch`. `counter` is Accelerate's loader, if its own count is the epoch.
+
+        Raises InvalidOptionError if a state of another pass was loaded and no pass has begun since then.
+        """
+        if epoch == self.epoch:
+            return
+        if self.placed_by != "state":
+            self.go_to(self.start if self.placed_by == "seek" else 0, epoch)
+        elif counter is not None:
+            counter.iteration = self.epoch
+        else:
+            raise InvalidOptionError(
+                f"set_epoch({epoch}) would leave pass {self.epoch}, in which the loaded state lies.",
+                remedy=f"Begin with epoch {self.epoch}, or call seek(0) first to leave that pass.",
+                option="epoch",
+            )
 
     def seek(self, position: int, length: int | None) -> None:
         """Makes the next pass begin at this position.
@@ -85,6 +116,7 @@ class Standing:
                 remedy=f"It has positions 0 to {length - 1}." if length else "Positions begin at 0.",
             )
         self.go_to(position)
+        self.placed_by = "seek"
 
     def forget_pass(self) -> None:
         """Records that no pass is running, here or in workers."""
@@ -101,16 +133,58 @@ class Standing:
             else None
         )
 
-    def expect(self, loader: CallStack, rank: tuple[int, int] | None) -> None:
-        """Records which loader will start workers for this dataset, and the rank of this process."""
-        if loader.loader or loader.shard_group or loader.dispatcher:
-            self.expected = loader
-            self.parent_rank = rank or find_rank()
-            iterator = starting_workers()
-            self.left_unknown |= self.foreign_workers and (self.started_by is None or self.started_by() is not iterator)
-            self.started_by = None if iterator is None else weakref.ref(iterator)
-            self.unknown, self.in_workers = loader.stateless, loader.workers > 0
-            self.foreign_workers = self.in_workers and not loader.ours
+    def expect(self, loader: CallStack, rank: tuple[int, int] | None) -> Any:
+        """Records which loader starts workers for this dataset, and the rank of this process.
+
+        Returns the iterator that starts them, if it is another loader's and was not seen before.
+        """
+        if not (loader.loader or loader.shard_group or loader.dispatcher):
+            return None
+        self.expected = loader
+        self.parent_rank = rank or find_rank()
+        iterator = starting_workers()
+        another = self.started_by is None or self.started_by() is not iterator
+        self.left_unknown |= self.foreign_workers and another
+        self.started_by = None if iterator is None else weakref.ref(iterator)
+        self.unknown, self.in_workers = loader.stateless, loader.workers > 0
+        self.foreign_workers = self.in_workers and not loader.ours
+        return iterator if self.foreign_workers and another else None
+
+    def share(self, iterator: Any, state: Mapping[str, Any] | None) -> None:
+        """Shares the place with the workers that `iterator` starts, and counts the passes that its loop completes.
+
+        `state` is the state that the iterator gives to its workers.
+        """
+        if state is not None:
+            self.start, self.epoch = place_in(state, self.start)
+        self.placed_by = ""
+        self.shared = SharedPlace(self.start, self.epoch)
+        myself = weakref.ref(self)
+
+        def ended() -> None:
+            standing = myself()
+            if standing is not None and (standing.progress is None or standing.progress.finished):
+                standing.move_to(0, standing.epoch + 1)
+
+        at_end(iterator, ended)
+
+    def outdate(self) -> None:
+        """Makes workers that persist refuse to begin another pass, because they cannot learn what changed."""
+        if self.shared is not None and not in_worker():
+            self.shared.outdate()
+
+    def follow_parent(self) -> None:
+        """In a worker that persists: takes the place at which the process of the loop lets the next pass begin."""
+        if self.shared is not None and in_worker():
+            if self.persists and self.shared.outdated:
+                raise InvalidOptionError(
+                    "The mix, the bans or the state of the dataset changed, and workers that persist have the old ones.",
+                    remedy="Create the DataLoader again, or use dataset.loader().",
+                    option="persistent_workers",
+                )
+            if self.persists and self.worker_state is None:
+                self.start, self.epoch = self.shared.get()
+            self.persists = True
 
     def rank(self, chosen: tuple[int, int] | None) -> tuple[int, int]:
         """Returns the rank and the world size.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 
@@ -36,9 +37,8 @@ def _reaches(outer: Any, dataset: object) -> bool:
 def _objects() -> Iterator[Any]:
     frame = sys._getframe(2)
     for _ in range(80):
-        for name in ("self", "loader"):
-            if name in frame.f_code.co_varnames and (value := frame.f_locals.get(name)) is not None:
-                yield value
+        if "self" in frame.f_code.co_varnames and (value := frame.f_locals.get("self")) is not None:
+            yield value
         if frame.f_back is None:
             return
         frame = frame.f_back
@@ -70,6 +70,23 @@ def iterating(dataset: object) -> CallStack:
 def starting_workers() -> Any:
     """Returns the iterator in the call stack that starts workers for a DataLoader, or None."""
     return next((value for value in _objects() if type(value).__name__.endswith("MultiProcessingDataLoaderIter")), None)
+
+
+def loaded_state(iterator: Any) -> Any:
+    """Returns the state that a StatefulDataLoader in the call stack gives to the workers of this iterator, or None."""
+    loaders = (value for value in _objects() if value is not iterator and hasattr(value, "next_iter_state"))
+    state = getattr(next(loaders, None), "next_iter_state", None)
+    return state if isinstance(state, Mapping) else None
+
+
+def counting(dataset: object) -> Any:
+    """Returns Accelerate's loader in the call stack that passes on its own count of iterations, or None."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_name == "set_epoch":
+        frame = frame.f_back
+    loader = None if frame is None or frame.f_code.co_name != "__iter__" else frame.f_locals.get("self")
+    counts = type(loader).__name__ in ("DataLoaderShard", "DataLoaderDispatcher") and hasattr(loader, "iteration")
+    return loader if counts and _reaches(loader, dataset) else None
 
 
 def fetcher() -> Any:

@@ -25,7 +25,7 @@ def explain(recipe: Recipe, start: int, stop: int, *, batch: int = 1, world: int
     for number in np.unique(source).tolist():
         spec = recipe.sources[number]
         key = f"tokens/{spec.key}" if recipe.view == "tokens" else spec.key
-        order = SourceOrder(spec.rows, spec.block_rows, seed=recipe.seed, key=key, shuffle=recipe.shuffle)
+        order = SourceOrder(spec.rows, spec.block_rows, seed=recipe.row_seed, key=key, shuffle=recipe.shuffle)
         places = np.flatnonzero(source == number)
         row_numbers = np.empty(len(places), np.int64)
         for run in order.runs(rank[places]):

@@ -17,9 +17,11 @@ import orjson
 
 from choline_data.errors import InvalidMixError, RecipeMismatchError, SourceExhaustedError
 from choline_data.order import Plan, RunPlan
+from choline_data.order.permute import key_of
 from choline_data.process.work import allow, pause
 
-VERSION = 1
+VERSION = 2
+MAX_EPOCH = 1 << 62
 VIEWS = ("samples", "text", "tokens")
 ON_EXHAUSTED = ("renormalize", "stop", "repeat", "error")
 MAX_SOURCES = 4096
@@ -85,6 +87,7 @@ class Recipe:
     on_exhausted: str = "renormalize"
     options: Mapping[str, str] = ()  # type: ignore[assignment]  # options of the view: tokenizer digest, seq_len, packing …
     source_batch: int = 1  # number of consecutive positions with one source
+    epoch: int = 0  # the number of the pass over the stream; each pass has its own order of rows
 
     def __post_init__(self) -> None:
         names = [source.name for source in self.sources]
@@ -99,11 +102,7 @@ class Recipe:
                 f"view {self.view!r}, on_exhausted {self.on_exhausted!r} or seed {self.seed} is not valid.",
                 remedy=f"Views: {', '.join(VIEWS)}; on_exhausted: {', '.join(ON_EXHAUSTED)}; a 64-bit seed.",
             )
-        if not 1 <= self.source_batch <= MAX_SOURCE_BATCH:
-            raise InvalidMixError(
-                f"Batches of one source can't have {self.source_batch} positions.",
-                remedy=f"1 to {MAX_SOURCE_BATCH}.",
-            )
+        _check_numbers(self.source_batch, self.epoch)
         starts = [segment.start for segment in self.segments]
         if not starts or starts[0] != 0 or any(b <= a for a, b in itertools.pairwise(starts)):
             raise InvalidMixError(
@@ -151,7 +150,7 @@ class Recipe:
     def to_json(self) -> bytes:
         """Returns the canonical JSON: sorted keys and no blanks; values are integers, strings and booleans."""
         body = {
-            "version": VERSION,
+            "version": 1,
             "sources": [{key: value for key, value in vars(source).items() if value != ""} for source in self.sources],
             "segments": [{"start": s.start, "weights": dict(s.weights)} for s in self.segments],
             "seed": self.seed,
@@ -162,6 +161,8 @@ class Recipe:
         }
         if self.source_batch != 1:  # the default is not written, so that recipes of earlier releases keep their digests
             body["source_batch"] = self.source_batch
+        if self.epoch:  # Software that reads version 1 only would give the rows of the first pass.
+            body |= {"version": 2, "epoch": self.epoch}
         return orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
 
     @classmethod
@@ -169,14 +170,18 @@ class Recipe:
         """Parses and checks the JSON of a recipe, which may be untrusted. Raises InvalidMixError if it is not a valid recipe."""
         try:
             body = parse_json(raw)
-            if body["version"] != VERSION:
+            version = _exact_type(body["version"], int)
+            if version not in (1, VERSION):
                 raise InvalidMixError(
-                    f"The recipe has version {body['version']}, this software reads {VERSION}.",
+                    f"The recipe has version {version}, this software reads 1 to {VERSION}.",
                     remedy="Upgrade choline-data.",
                 )
             _check_weights(len(body["sources"]), len(body["segments"]))
             sources = tuple(_check_source(RecipeSource(**source)) for source in body["sources"])
             segments = tuple(map(_segment, body["segments"]))
+            epoch = _exact_type(body["epoch"], int) if version == VERSION else 0
+            if version == VERSION and not epoch:
+                raise ValueError("the first pass has version 1")
             return cls(
                 sources,
                 segments,
@@ -186,6 +191,7 @@ class Recipe:
                 on_exhausted=_exact_type(body["on_exhausted"], str),
                 options={k: _exact_type(v, str) for k, v in body["options"].items()},
                 source_batch=_exact_type(body.get("source_batch", 1), int),
+                epoch=epoch,
             )
         except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
             raise InvalidMixError("This is not a recipe.", remedy=_AGAIN) from error
@@ -194,6 +200,15 @@ class Recipe:
     def digest(self) -> str:
         """Returns the sha256 of the canonical JSON, which names the stream."""
         return hashlib.sha256(self.to_json()).hexdigest()
+
+    @property
+    def row_seed(self) -> int:
+        """The seed of the order of rows. The order of sources always depends on `seed` alone, so all passes have one plan."""
+        return key_of("pass", self.seed, self.epoch) if self.epoch else self.seed
+
+    def in_pass(self, number: int) -> Recipe:
+        """Returns the recipe of the pass that is `number` passes after this recipe's pass: the same plan, another order of rows."""
+        return replace(self, epoch=self.epoch + number) if number else self
 
     def plan(self) -> Plan | RunPlan:
         """Returns the plan that maps positions of this recipe's stream to sources and ranks."""
@@ -283,6 +298,16 @@ def parse_json(raw: bytes | str) -> Any:
     return orjson.loads(text)
 
 
+def _check_numbers(source_batch: int, epoch: int) -> None:
+    if not 1 <= source_batch <= MAX_SOURCE_BATCH:
+        raise InvalidMixError(
+            f"Batches of one source can't have {source_batch} positions.",
+            remedy=f"1 to {MAX_SOURCE_BATCH}.",
+        )
+    if not 0 <= epoch < MAX_EPOCH:
+        raise InvalidMixError(f"A stream has no pass {epoch}.", remedy="Passes count from 0.")
+
+
 def _check_weights(sources: int, segments: int) -> None:
     allow(
         "recipe_weights",
@@ -330,7 +355,7 @@ def difference(ours: Recipe, theirs: Mapping[str, Any]) -> str:
     """
     own: dict[str, Any] = orjson.loads(ours.to_json())
     lines: list[str] = []
-    for key in ("seed", "shuffle", "view", "on_exhausted", "source_batch", "options", "segments"):
+    for key in ("seed", "epoch", "shuffle", "view", "on_exhausted", "source_batch", "options", "segments"):
         if own.get(key) != theirs.get(key):
             lines.append(f"{key}: {own.get(key)} here, {theirs.get(key)} there")
     here = {s["name"]: s for s in own["sources"]}

@@ -159,7 +159,7 @@ class SampleStream:
         order = SourceOrder(
             source.rows,
             source.block_rows,
-            seed=self.recipe.seed,
+            seed=self.recipe.row_seed,
             key=source.key,
             shuffle=self.recipe.shuffle,
             picks=self._store.picks,
@@ -183,7 +183,7 @@ class SampleStream:
                     shared[field.name, value] = _same(value, field.type)
                 constants[field.name] = shared[field.name, value]
         names = [f.name for f in revision.schema if f.name in self.schema.names]
-        key = (served.spec.key, self.recipe.seed, self.recipe.shuffle, served.spec.block_rows, *names)
+        key = (served.spec.key, self.recipe.row_seed, self.recipe.shuffle, served.spec.block_rows, *names)
         return replace(served, codes=codes, constants=constants, window_key=key)
 
     def _parts(

@@ -252,7 +252,7 @@ class TokenStream:
         self._home = store.home
         self._marked = [packed.array.key.marker for packed in self._packed if packed.array.on_request]
         self._orders = [
-            SourceOrder(s.rows, s.block_rows, seed=recipe.seed, key=f"tokens/{s.key}", shuffle=recipe.shuffle)
+            SourceOrder(s.rows, s.block_rows, seed=recipe.row_seed, key=f"tokens/{s.key}", shuffle=recipe.shuffle)
             for s in recipe.sources
         ]
         self._open_tokens: OrderedDict[tuple[int, int, int], Ints] = OrderedDict()
