@@ -84,11 +84,6 @@ class Card:
         claims = [self.license, self.license_audited] if self.license_audited else [self.license]
         return strictest(license_class(claim) for claim in claims)
 
-    @property
-    def is_pinned(self) -> bool:
-        """Whether the card pins one revision of its source."""
-        return bool(self.revision)
-
 
 def check_name(name: str, where: str = "") -> str:
     """Returns `name`. Raises InvalidNameError if it does not match the pattern of dataset names."""

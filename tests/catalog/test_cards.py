@@ -40,7 +40,7 @@ ROOT = Path(__file__).parents[2]
 def test_a_card_needs_a_name_and_a_source_and_no_more() -> None:
     card = parse_card(MINIMAL)
     assert (card.name, card.source) == ("rivers", "hf://datasets/someone/rivers")
-    assert (card.license, card.gate, card.is_pinned) == ("NOASSERTION", "unknown", False)
+    assert (card.license, card.gate, card.revision) == ("NOASSERTION", "unknown", "")
     with pytest.raises(SourceFormatError, match=r"a\.yaml has no `source`"):
         parse_card("name: rivers", "a.yaml")
 
