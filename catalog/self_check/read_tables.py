@@ -50,12 +50,13 @@ def arrow(files: SourceFiles, adapter: Any, shard: Shard) -> Iterator[SourceRow]
         raw.seek(0)
         if magic == b"ARROW1":
             with pa.ipc.open_file(pa.PythonFile(raw, "r")) as file:
-                batch = file.get_batch(0)
+                batches = [file.get_batch(0)] if file.num_record_batches else []
         else:
             with pa.ipc.open_stream(pa.PythonFile(raw, "r")) as stream:
-                batch = next(iter(stream))
-    for at, values in enumerate(_values(batch.slice(0, ROWS))):
-        yield SourceRow(at, at, values)
+                batches = list(islice(stream, 1))
+    for batch in batches:
+        for at, values in enumerate(_values(batch.slice(0, ROWS))):
+            yield SourceRow(at, at, values)
 
 
 def delimited(files: SourceFiles, adapter: Any, shard: Shard) -> Iterator[SourceRow]:

@@ -393,6 +393,15 @@ def test_a_limit_rejects_and_split_columns_raise_no_false_alarm(tmp_path: Path) 
         assert made.rows == (wishes.limit or 40)
 
 
+@pytest.mark.parametrize("form", [pa.ipc.new_stream, pa.ipc.new_file])
+def test_an_arrow_file_without_a_batch_is_a_dataset_without_rows(tmp_path: Path, form: Any) -> None:
+    path = tmp_path / "empty.arrow"
+    with form(path, pa.schema([("text", pa.string())])):
+        pass
+    home = Home(tmp_path / "home")
+    assert ingest(home, prepare(home, str(path), name="empty")).rows == 0
+
+
 def test_no_check_is_an_option_of_the_command(tmp_path: Path) -> None:
     (tmp_path / "x.jsonl").write_bytes(_lines(ROWS))
     plant = (
