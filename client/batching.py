@@ -6,10 +6,6 @@ import gc
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from choline_data.client.passing.passes import join_chunks
-from choline_data.client.readers.reader import Chunk
 from choline_data.errors import InvalidOptionError
 
 if TYPE_CHECKING:
@@ -38,21 +34,6 @@ def _recover() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-
-
-def peeked(dataset: FirehoseDataset, size: int) -> Any:
-    """Returns a batch of the next `size` samples of the stream. They may lie in several passes."""
-    length, start, epoch = dataset.length, dataset._standing.start, dataset.epoch
-    stop, make, chunks = start + size, dataset._maker(), []
-    while start < stop:
-        passes, first = (0, start) if length is None else divmod(start, length)
-        count = stop - start if length is None else min(stop - start, length - first)
-        positions = np.arange(first, first + count, dtype=np.int64)
-        reader = dataset._source.reader(dataset._pass_of(epoch + passes))
-        chunks.append(Chunk(reader.at(positions.tolist()), positions))
-        start += count
-    chunk = join_chunks(chunks)
-    return make.batch(chunk) if make.plain else make.collate_samples([make.finish(s) for s in make.samples(chunk)])
 
 
 def find_batch_size(

@@ -5,17 +5,20 @@ from __future__ import annotations
 import copy
 import os
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from torch.utils.data import IterableDataset
+
 from choline_data.client import state as states
 from choline_data.client import telemetry
-from choline_data.client.batching import find_batch_size, peeked
+from choline_data.client.batching import find_batch_size
 from choline_data.client.feedback import mixing
 from choline_data.client.feedback.bans import Bans
 from choline_data.client.feedback.outliers import Outliers
 from choline_data.client.loader import Loader
+from choline_data.client.looking_ahead import explained, peeked
 from choline_data.client.making.maker import Maker
 from choline_data.client.maps import FirehoseMap
 from choline_data.client.options import MakingOptions, ReaderOptions, StreamOptions
@@ -29,9 +32,7 @@ from choline_data.client.readers import forks
 from choline_data.client.readers.reader import Reader, StreamDescription
 from choline_data.client.sample_source import PlaceOptions, SampleSource
 from choline_data.client.telemetry import ReaderMetrics
-from choline_data.client.training_feedback import TrainingFeedback
 from choline_data.errors import InvalidOptionError
-from choline_data.mix.rows_of_steps import explain
 from choline_data.order.recipe import Recipe
 from choline_data.process.memory import keep_freed
 from choline_data.tokens.trainer_formats import TokenFormat
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
 
 
-class FirehoseDataset(TrainingFeedback):
+class FirehoseDataset(IterableDataset):  # type: ignore[misc]
     """The samples of a mix, split over ranks and workers, read from a local home (`server=None`) or from servers.
 
     Iteration begins at position 0, or at the position that `load_state_dict` or `seek` set. After a complete pass, the next pass
@@ -97,18 +98,9 @@ class FirehoseDataset(TrainingFeedback):
         steps = {"batch_size": batch_size, "batch_tokens": batch_tokens, "last_batch": last_batch}
         self._reading = ReaderOptions.of(rank, world_size, mesh, run=run, view=view, seq_len=seq_len, **steps)  # type: ignore[arg-type]
         settings = {"seed": seed, "shuffle": shuffle, "view": view, "repeat": repeat, "where": where}
-        self._streamed = StreamOptions.of(
-            mix,
-            tokens=self._making.tokens,
-            max_samples=max_samples,
-            reshuffle=reshuffle,
-            columns=columns,
-            weights=weights,
-            probabilities=probabilities,
-            unit=unit,
-            on_exhausted=on_exhausted,
-            **settings,
-        )
+        shares = {"weights": weights, "probabilities": probabilities, "unit": unit, "on_exhausted": on_exhausted}
+        whole = {"max_samples": max_samples, "reshuffle": reshuffle, "columns": columns}
+        self._streamed = StreamOptions.of(mix, tokens=self._making.tokens, **whole, **shares, **settings)  # type: ignore[arg-type]
         waits = {"prefetch_bytes": prefetch_bytes, "retry_seconds": retry_seconds, "stall_seconds": stall_seconds}
         place = PlaceOptions.of(home, server, token=token, tls=tls, **waits)  # type: ignore[arg-type]
         self.run = run
@@ -161,11 +153,6 @@ class FirehoseDataset(TrainingFeedback):
     def is_remote(self) -> bool:
         """Whether samples come from a server."""
         return self._source.place.endpoint is not None
-
-    @property
-    def needs_python(self) -> bool:
-        """Whether Python code decodes or transforms each sample."""
-        return self._making.needs_python
 
     @property
     def _last_step(self) -> str:
@@ -231,13 +218,10 @@ class FirehoseDataset(TrainingFeedback):
         mixing.check_batches(self._recipe, standing.start, share.batch, self.batch_tokens)
         state = standing.take_worker_state(share)
         if self.batch_tokens is not None:
-            return self._begin_budget(share, state, self.batch_tokens)
+            budgeted = progress_of(share, standing.start, self.length, standing.epoch, state)
+            return self._pass(BudgetPass, budgeted, share, share=share, budget=self.batch_tokens, last=self._last_step)
         progress = standing.first_progress(share, state, self.length, self._last_step)
         return self._pass(Pass, progress, share, batch=self.batch_size)
-
-    def _begin_budget(self, share: Share, worker_state: Mapping[str, Any] | None, budget: int) -> Pass:
-        progress = progress_of(share, self._standing.start, self.length, self._standing.epoch, worker_state)
-        return self._pass(BudgetPass, progress, share, share=share, budget=budget, last=self._last_step)
 
     def _pass(self, kind: type[Pass], progress: PassProgress, whole: Share, **options: Any) -> Pass:
         standing = self._standing
@@ -308,10 +292,9 @@ class FirehoseDataset(TrainingFeedback):
 
     def _state(self) -> dict[str, Any]:
         place = self._standing.place()
-        state = {**self._lasting_state(), "position": place.pop("position"), "epoch": place.pop("epoch")}
-        if self.run is not None:
-            state["run"] = self.run
-        return {**state, "batch_size": self.found_batch_size or 0, **place}
+        here = {"position": place.pop("position"), "epoch": place.pop("epoch")}
+        run = {} if self.run is None else {"run": self.run}
+        return {**self._lasting_state(), **here, **run, "batch_size": self.found_batch_size or 0, **place}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Moves to the position at which `state` was taken. The number of ranks and workers may be different now.
@@ -357,17 +340,7 @@ class FirehoseDataset(TrainingFeedback):
 
         `epoch` is the number of the pass. None means the current pass.
         """
-        if self.batch_tokens is not None:
-            raise InvalidOptionError(
-                "With batch_tokens, the position of step N depends on the samples before it.",
-                remedy="Ask a dataset without batch_tokens: its step N is position N.",
-                option="batch_tokens",
-            )
-        share = self._share_here()
-        size = share.world * (self.batch_size or 1)
-        stop = (step + 1) * size if self.length is None else min((step + 1) * size, self.length)
-        recipe = self._recipe.in_pass(self._pass_of(self._standing.place()["epoch"] if epoch is None else epoch))
-        return explain(recipe, step * size, stop, batch=self.batch_size or 1, world=share.world)
+        return explained(self, step, self._standing.place()["epoch"] if epoch is None else epoch)
 
     # --- Changes to the stream
 
@@ -411,7 +384,33 @@ class FirehoseDataset(TrainingFeedback):
         self._follow(recipe)
         return recipe
 
-    # --- Statistics
+    # --- Feedback from training, and statistics
+
+    def report(self, ids: Any, losses: Any) -> bool:
+        """Records a loss for each row. `ids` has the rows' ids or positions, or is the batch. Returns True for a loss spike."""
+        return self.feedback.report(ids, losses)
+
+    def outliers(self, count: int = 10) -> list[dict[str, Any]]:
+        """Returns up to `count` rows of the last loss spike. Rows with the highest loss in relation to their dataset come first."""
+        return self.feedback.worst(count)
+
+    def ban(self, ids: Iterable[object]) -> None:
+        """Leaves out the samples with these ids from now on, in every epoch. The state stores the ids.
+
+        Positions do not change: batches become smaller, but a step is never empty. Call it with the same ids on all ranks.
+        """
+        self._standing.check_reachable("ban")
+        self._bans.add(ids, self.describe())
+
+    def unban(self) -> None:
+        """Removes all bans: the banned samples are in the stream again."""
+        self._standing.check_reachable("unban")
+        self._bans.lift()
+
+    @property
+    def banned(self) -> list[bytes]:
+        """The ids of the samples that are left out."""
+        return list(self._bans.ids)
 
     def stats(self) -> dict[str, Any]:
         """Returns what this process read in this pass, and what all ranks received from each source: see docs/training.md."""

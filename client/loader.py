@@ -82,7 +82,7 @@ class Loader:
         self.dataset = copy.copy(dataset)
         self.dataset.batch_size = batch_size or dataset.batch_size
         if num_workers == "auto":
-            num_workers = 2 if dataset.needs_python else 0
+            num_workers = 2 if dataset._making.needs_python else 0
         if not isinstance(num_workers, int) or num_workers < 0:
             raise InvalidOptionError(f"num_workers is {num_workers!r}.", remedy='Give 0 or more, or "auto".')
         if multiprocessing_context is None and num_workers and dataset.is_remote:

@@ -25,7 +25,6 @@ from choline_data.client.loader import Loader
 from choline_data.client.maps import FirehoseMap
 from choline_data.client.options import MakingOptions, ReaderOptions, StreamOptions
 from choline_data.client.sample_source import PlaceOptions
-from choline_data.client.training_feedback import TrainingFeedback
 from choline_data.order.recipe import Recipe
 from choline_data.streams.sample_stream import SampleStream
 from choline_data.tokens.token_stream import TokenStream
@@ -218,10 +217,7 @@ def class_section(title: str, kind: type) -> list[str]:
 
 def public_members(kind: type) -> Iterator[tuple[str, Any]]:
     """Returns the documented properties and methods of a class, in the order of the code."""
-    members = dict(vars(kind))
-    if kind is FirehoseDataset:
-        members |= {name: member for name, member in vars(TrainingFeedback).items() if name not in members}
-    for name, member in members.items():
+    for name, member in vars(kind).items():
         if (name in RECIPE) if kind is Recipe else (not name.startswith("_") and inspect.getdoc(member)):
             yield name, member
 

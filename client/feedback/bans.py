@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from choline_data.client.readers.reader import Chunk
+from choline_data.client.readers.reader import Chunk, StreamDescription
 from choline_data.errors import InvalidCursorError, InvalidOptionError
 from choline_data.order.lanes import Ints
 
@@ -85,8 +85,16 @@ class Bans:
         """Registers a pass to be notified when the ban list changes."""
         self._running.add(running)
 
-    def add(self, ids: Iterable[object]) -> None:
-        """Adds these ids to the bans. Raises InvalidOptionError if there are too many for a state."""
+    def add(self, ids: Iterable[object], stream: StreamDescription) -> None:
+        """Adds these ids to the bans. Raises InvalidOptionError if there are too many for a state, or if the samples of the
+        stream have no ids.
+        """
+        if "id" not in stream.schema.names:
+            raise InvalidOptionError(
+                f"Rows of the view {stream.recipe.view!r} hold several samples, and have no id.",
+                remedy="Leave the samples out with `where=`, or skip the rows with skip(steps).",
+                option="view",
+            )
         if isinstance(ids, (bytes, str)):
             ids = [ids]
         banned = sorted({*self.ids, *map(id_bytes, ids)})
