@@ -28,7 +28,7 @@ def pages(files: SourceFiles, adapter: Any, shard: Shard) -> Iterator[SourceRow]
     for at in ends(len(shard.files), 2):
         data, whole = files.head(shard.files[at].path)
         if whole and data.isascii():
-            yield SourceRow(at, at, {"source": data.decode()})
+            yield SourceRow(at, at, {"source": data.decode()}, whole=False)  # The text is made from several elements.
 
 
 def parallel_texts(files: SourceFiles, adapter: Any, shard: Shard) -> Iterator[SourceRow]:

@@ -152,7 +152,7 @@ def _notebook(folder: Path) -> None:
 def _pages(folder: Path) -> None:
     for number in range(10):
         (folder / f"{number}.html").write_text(
-            f"<html><title>Page {number}</title><body><p>It is page {number}.</body></html>"
+            f"<html><title>Page {number}</title><body><p>It is page {number}.<table><tr><td>a<td>b</table></body></html>"
         )
 
 
