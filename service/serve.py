@@ -17,6 +17,8 @@ from choline_data.places.home import Home
 from choline_data.service.limits import Limits
 from choline_data.service.server import Settings, UnsafeError, _usage, parse_bytes, serve_until_signal, unix_path
 
+SOCKET_BYTES = 100  # The system limits the path of a socket: 107 bytes on Linux, 103 on macOS.
+
 
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach the address."""
@@ -61,8 +63,10 @@ def _check_ports(settings: Settings) -> None:
 
 def _check_unix(settings: Settings) -> None:
     path = unix_path(settings.host)
-    if not path or len(path.encode()) > 100 or "\0" in path:
+    if not path or "\0" in path:
         raise _usage("--host unix: has no path, such as unix:/run/choline-data.sock.", "host")
+    if len(path.encode()) > SOCKET_BYTES:
+        raise _usage(f"--host unix: the path has more than {SOCKET_BYTES} bytes. Choose a shorter one.", "host")
     if settings.workers > 1:
         raise _usage("--workers share a port, but a Unix socket has no port.", "workers")
     if settings.tls_cert:

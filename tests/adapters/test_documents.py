@@ -155,7 +155,7 @@ HOSTILE: dict[str, tuple[Adapter, str, str | bytes, str]] = {
     "cut word": (WordDocuments(), "a.docx", word(paragraph(STORY))[:-30], "not a ZIP archive"),
     "protected book": (Books(), "a.epub", book(STORY, **{
         "META-INF/encryption.xml": '<e><EncryptedData><CipherReference URI="E/c%200.xhtml"/></EncryptedData></e>',
-    }), "copy protection"),
+    }), "copy-protected"),
     "notebook without cells": (Notebooks(), "a.ipynb", '{"nbformat": 4}', "without cells"),
     "cut notebook": (Notebooks(), "a.ipynb", notebook({"cell_type": "raw", "source": "x"})[:-9], "a.ipynb"),
     "front matter that is no YAML": (FrontMatter(), "a.md", "---\na: [\n---\nText.\n", "a.md"),

@@ -73,9 +73,9 @@ def test_records_come_back(name: str, write: Callable[..., Path], read: Callable
 
 
 DAMAGED: dict[str, tuple[Adapter, str, str, int]] = {
-    "cut reference": (Ris(), RIS[:-8], "cut", 1),
+    "cut reference": (Ris(), RIS[:-8], "truncated", 1),
     "reference without an end": (Ris(), RIS.replace("ER  - \n", ""), "before the one above it ends", 1),
-    "cut event": (Calendars(), ICS[:-40], "cut", 0),
+    "cut event": (Calendars(), ICS[:-40], "truncated", 0),
     "event with another line": (Calendars(), ICS.replace("ATTENDEE:a", "ATTENDEE"), "is not a property", 0),
     "cut statement": (Triples(), TRIPLES[:-4], "line 4: not a statement", 2),
     "number that is no character": (Triples(), TRIPLES.replace("\\u00e9", "\\UFFFFFFFF"), "line 3", 2),

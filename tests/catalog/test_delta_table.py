@@ -90,7 +90,7 @@ def test_a_file_with_an_old_deletion_vector_does_not_matter(tmp_path: Path) -> N
 def test_a_log_with_a_gap_or_a_missing_file_is_damage(tmp_path: Path) -> None:
     with pytest.raises(SourceDamagedError, match="lacks the commits"):
         rows(table(tmp_path / "a", [*START, add("0.parquet")], first=1))
-    with pytest.raises(SourceDamagedError, match="not there"):
+    with pytest.raises(SourceDamagedError, match="does not exist"):
         rows(table(tmp_path / "b", [*START, add("gone.parquet")]))
 
 

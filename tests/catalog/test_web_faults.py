@@ -207,7 +207,7 @@ def test_a_page_in_place_of_data_is_named(tmp_path, serve, status):
         more = {"Content_Range": f"bytes 0-{len(PAGE) - 1}/{len(PAGE)}"} if status == 206 else {}
         handler.send(status, PAGE, Content_Type="text/html; charset=utf-8", **more)
 
-    with pytest.raises(SourceFormatError, match=r"a\.jsonl: the server sent an HTML page \('Please log in'\) in place"):
+    with pytest.raises(SourceFormatError, match=r"a\.jsonl: the server sent an HTML page \('Please log in'\) instead"):
         add(tmp_path, serve(behave).url())
 
 

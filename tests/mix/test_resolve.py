@@ -143,7 +143,7 @@ def test_without_repeat_each_source_is_served_once(library):
 
 
 def test_a_cap_below_one_sample_is_refused(library):
-    with pytest.raises(InvalidMixError, match="not one sample"):
+    with pytest.raises(InvalidMixError, match="less than one sample"):
         resolve_mix({"code": {"max_epochs": 0.01}}, library.home)
 
 

@@ -8,8 +8,10 @@ import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -122,8 +124,15 @@ def test_sighup_reads_the_tokens_again_and_ends_nothing(serve: Serve, home: str,
     assert served.terminate() == 0
 
 
-def test_a_unix_socket_serves_this_user_only(serve: Serve, home: str, tmp_path: Path) -> None:
-    path = tmp_path / "choline.sock"
+@pytest.fixture
+def sockets() -> Iterator[Path]:
+    """A folder for sockets. The system limits the length of their paths, and that of `tmp_path` may be longer."""
+    with tempfile.TemporaryDirectory(prefix="choline-", dir="/tmp") as folder:
+        yield Path(folder)
+
+
+def test_a_unix_socket_serves_this_user_only(serve: Serve, home: str, sockets: Path) -> None:
+    path = sockets / "choline.sock"
     served = serve(home, "--host", f"unix:{path}")
     assert served.address == f"unix:{path}"
     assert path.stat().st_mode & 0o777 == 0o600
@@ -133,12 +142,12 @@ def test_a_unix_socket_serves_this_user_only(serve: Serve, home: str, tmp_path: 
     assert not path.exists()
 
 
-def test_the_client_reads_from_a_unix_socket(serve: Serve, home: str, tmp_path: Path) -> None:
+def test_the_client_reads_from_a_unix_socket(serve: Serve, home: str, tmp_path: Path, sockets: Path) -> None:
     pytest.importorskip("torch")
     from choline_data.client import FirehoseDataset
 
     tokens = token_file(tmp_path)
-    served = serve(home, "--host", f"unix:{tmp_path / 'choline.sock'}", "--token-file", tokens)
+    served = serve(home, "--host", f"unix:{sockets / 'choline.sock'}", "--token-file", tokens)
     rows = list(FirehoseDataset("web", server=served.address, token=TRAINER, max_samples=20))
     assert [row["position"] for row in rows] == list(range(20))
 
@@ -151,27 +160,26 @@ def refused_start(home: str, *flags: str) -> str:
     return done.stderr
 
 
-def test_a_socket_of_another_server_is_not_taken_and_one_left_behind_is(
-    serve: Serve, home: str, tmp_path: Path
-) -> None:
-    path = tmp_path / "choline.sock"
+def test_a_socket_of_another_server_is_not_taken_and_one_left_behind_is(serve: Serve, home: str, sockets: Path) -> None:
+    path = sockets / "choline.sock"
     first = serve(home, "--host", f"unix:{path}")
     assert "another server listens" in refused_start(home, "--host", f"unix:{path}")
     first.kill()
     assert path.exists()
     second = serve(home, "--host", f"unix:{path}")
     assert datasets(second.channel()) == ["code", "web"]
-    kept = tmp_path / "notes.txt"
+    kept = sockets / "notes.txt"
     kept.write_text("mine")
     assert "not a socket" in refused_start(home, "--host", f"unix:{kept}")
     assert kept.read_text() == "mine"
 
 
-def test_what_a_unix_socket_can_not_have_is_refused(home: str, tmp_path: Path) -> None:
-    host = ("--host", f"unix:{tmp_path / 's'}")
+def test_what_a_unix_socket_can_not_have_is_refused(home: str, sockets: Path) -> None:
+    host = ("--host", f"unix:{sockets / 's'}")
     for flags, words in (
         (("--host", "unix:"), "has no path"),
-        ((*host, "--workers", "2"), "has none"),
+        (("--host", f"unix:/tmp/{'s' * 100}"), "more than 100 bytes"),
+        ((*host, "--workers", "2"), "has no port"),
         ((*host, "--tls-cert", "c", "--tls-key", "k"), "has no TLS"),
     ):
         assert words in refused_start(home, *flags)
@@ -185,7 +193,7 @@ def test_tls_files_that_are_not_right_are_told_at_the_start(home: str, tmp_path:
     spoiled = {"cert": authority.cert, "key": authority.key, "ca": ca}[missing]
     spoiled.write_text("nothing of the kind")
     flags = (*authority.flags, "--client-ca", str(ca))
-    assert "no certificate and its key" in refused_start(home, *flags)
+    assert "not a certificate and its key" in refused_start(home, *flags)
     spoiled.unlink()
     assert "can't be read" in refused_start(home, *flags)
 

@@ -46,7 +46,7 @@ def test_other_content_under_a_taken_name_is_refused_and_the_same_content_is_not
     catalog = Catalog(Home(tmp_path))
     catalog.publish(entry("web"))
     catalog.publish(entry("web"))
-    with pytest.raises(AlreadyExistsError, match="there already"):
+    with pytest.raises(AlreadyExistsError, match="exists already"):
         catalog.publish(entry("web", "b" * 64))
     replaced = catalog.publish(entry("web", "b" * 64), replaces="a" * 64)
     assert replaced.earlier == ("a" * 64,)
