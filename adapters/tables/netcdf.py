@@ -1,8 +1,9 @@
 """Reads NetCDF 3: one row for each index of the first dimension of the variables.
 
 A variable without this dimension, such as the latitudes, is repeated on each row. Values are unpacked by `scale_factor` and
-`add_offset`, and those equal to `_FillValue` or `missing_value` are null. Arrays of characters are texts. Times are numbers as in
-the file; other attributes are not kept. Variables of several tables are refused. The reader of HDF5 reads NetCDF 4 in the same way.
+`add_offset`, and those equal to `_FillValue` or `missing_value`, or never written, are null. Arrays of characters are texts.
+Times are numbers as in the file; other attributes are not kept. Variables of several tables are refused. The reader of HDF5
+reads NetCDF 4 in the same way.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from choline_data.errors import SourceFormatError, SourceTooLargeError, one_line
 MAX_VARIABLES = 10_000
 MAX_REPEATED_BYTES = 1 << 20
 _REMEDY = "Convert it to Parquet, CSV or JSON Lines with xarray.open_dataset(FILE).to_dataframe()."
+_CHARACTER = np.dtype("S1")
+_UNWRITTEN = 9.969209968386869e36  # the value of a float that was never written, in a variable without _FillValue
 _NO_VARIABLE = b"This is a netCDF dimension but not a netCDF variable"
 
 
@@ -38,11 +41,6 @@ class NetCdfVariable:
     shape: tuple[int, ...]
     dtype: np.dtype
     attributes: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def is_text(self) -> bool:
-        """Whether its last dimension counts the characters of texts."""
-        return self.dtype == np.dtype("S1") and len(self.shape) > 1
 
     @property
     def row_bytes(self) -> int:
@@ -134,8 +132,10 @@ def _table(variables: Sequence[NetCdfVariable], name: str) -> tuple[list[NetCdfV
 def _unpacked(values: np.ndarray, variable: NetCdfVariable) -> tuple[np.ndarray, np.ndarray | None]:
     """Returns the values that the stored ones stand for, and a mask of those that are missing."""
     about = variable.attributes
-    if variable.is_text:
-        texts = np.ascontiguousarray(values).view(f"S{values.shape[-1] or 1}")[..., 0]
+    if variable.dtype == _CHARACTER:
+        texts = np.ascontiguousarray(values)
+        if len(variable.shape) > 1:  # the last dimension counts the characters of texts
+            texts = texts.view(f"S{values.shape[-1] or 1}")[..., 0]
         decoded = np.empty(texts.size, object)
         decoded[:] = [text.decode("utf-8", "strict") for text in texts.ravel().tolist()]
         return decoded.reshape(texts.shape), None
@@ -144,8 +144,9 @@ def _unpacked(values: np.ndarray, variable: NetCdfVariable) -> tuple[np.ndarray,
     if about.get("_Unsigned") in ("true", b"true") and values.dtype.kind == "i":
         values = values.view(values.dtype.str.replace("i", "u"))
     mask: np.ndarray | None = None
+    fills = {"_FillValue": _UNWRITTEN, **about} if values.dtype.kind == "f" else about
     for key in ("_FillValue", "missing_value"):
-        stated = np.ravel(np.asarray(about[key])) if key in about else np.empty(0)
+        stated = np.ravel(np.asarray(fills[key])) if key in fills else np.empty(0)
         if stated.size and stated.dtype.kind in "iuf":
             mask = np.zeros(values.shape, bool) if mask is None else mask
             for fill in stated.astype(values.dtype):

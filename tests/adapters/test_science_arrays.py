@@ -78,6 +78,16 @@ def test_netcdf_4_is_read_as_netcdf_3(tmp_path: Path, read: Callable[..., Any]) 
     assert found.rows == [expected(row) for row in range(4)]
 
 
+def test_values_that_were_never_written_are_null_and_single_characters_are_text(
+    tmp_path: Path, read: Callable[..., Any]
+) -> None:
+    with scipy_io.netcdf_file(tmp_path / "a.nc", "w") as file:
+        file.createDimension("x", 2)
+        file.createVariable("v", "f4", ("x",))[:] = [9.969209968386869e36, 1.5]
+        file.createVariable("letter", "c", ("x",))[:] = np.array(["a", "b"], "S1")
+    assert read(NetCdf(), tmp_path / "a.nc").rows == [{"letter": "a"}, {"v": 1.5, "letter": "b"}]
+
+
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
 def test_a_cut_netcdf_file_is_damaged(share: float, tmp_path: Path, read: Callable[..., Any]) -> None:
     path = netcdf3(tmp_path / "a.nc")
