@@ -28,6 +28,7 @@ class _Alignment:
 
     sequences: dict[str, list[str]] = field(default_factory=dict)
     annotations: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    by_letter: set[tuple[str, str]] = field(default_factory=set)  # annotations with a sign for each letter
     family: dict[str, str] = field(default_factory=dict)
     size: int = 0
 
@@ -68,6 +69,9 @@ def _rows(alignment: _Alignment, number: int, name: str) -> Iterator[TextRecord]
     sequences = {key: "".join(parts) for key, parts in alignment.sequences.items()}
     if len({len(sequence) for sequence in sequences.values()}) > 1:
         raise damaged(name, f"the sequences of alignment {number} have different lengths")
+    for key, feature in alignment.by_letter:
+        if sum(map(len, alignment.annotations[key][feature])) != len(sequences.get(key, "")):
+            raise damaged(name, f"the annotation {feature[:20]!r} of {key[:60]!r} is not as long as the sequence")
     for key, sequence in sequences.items():
         notes = [(feature, "".join(parts)) for feature, parts in alignment.annotations.get(key, {}).items()]
         values = {
@@ -97,7 +101,9 @@ def _stockholm(lines: Iterator[str], name: str) -> Iterator[_Alignment]:
         elif line.startswith(("#=GS", "#=GR")):
             parts = line.split(None, 3)
             if len(parts) < 4:
-                continue
+                raise damaged(name, f"not an annotation of a sequence: {line[:60]!r}")
+            if line.startswith("#=GR"):
+                alignment.by_letter.add((parts[1], parts[2]))
             own = alignment.annotations.setdefault(parts[1], {}).setdefault(parts[2], [])
             own.append(f"\n{parts[3].strip()}" if own and line.startswith("#=GS") else parts[3].strip())
         elif line.strip() and not line.startswith("#"):

@@ -34,7 +34,7 @@ UNIPROT = (
 )
 STOCKHOLM = (
     "# STOCKHOLM 1.0\n#=GF ID Piwi\n#=GF AC PF1\n#=GS s1/1-4 AC X1\ns1/1-4   AC-\ns2       A-G\n#=GC SS_cons ...\n\n"
-    "s1/1-4   GT\n#=GR s1/1-4 SS HH\ns2       G.\n//\n# STOCKHOLM 1.0\nonly ACGT\n//\n"
+    "s1/1-4   GT\n#=GR s1/1-4 SS HH\n#=GR s1/1-4 SS EEE\ns2       G.\n//\n# STOCKHOLM 1.0\nonly ACGT\n//\n"
 )
 CLUSTAL = "CLUSTAL X (1.81) multiple sequence alignment\n\n\ns1   AC-GT 4\ns2   A--GT 3\n     *  **\n\ns1   GG\ns2   G-\n     *\n"
 ATOM = "{:6}{:>5} {:4} {:3} {}{:>4}    {:8.3f}{:8.3f}{:8.3f}{:6.2f}{:6.2f}          {:>2}\n"
@@ -93,7 +93,7 @@ SAMPLES: dict[str, tuple[str, str, list[dict[str, Any]]]] = {
              {"type": "CHAIN", "location": "1..12", "qualifiers": [{"name": "note", "value": "Factor"}]}]}] * 2),
     "a.sto": ("alignment", STOCKHOLM, [
         {"name": "s1/1-4", "sequence": "AC-GT", "alignment": 0, "family": "Piwi", "accession": "PF1",
-         "annotations": [("AC", "X1"), ("SS", "HH")]},
+         "annotations": [("AC", "X1"), ("SS", "HHEEE")]},
         {"name": "s2", "sequence": "A-GG.", "alignment": 0, "annotations": []},
         {"name": "only", "sequence": "ACGT", "alignment": 1, "family": None}]),
     "a.aln": ("alignment", CLUSTAL, [{"name": "s1", "sequence": "AC-GTGG"}, {"name": "s2", "sequence": "A--GTG-"}]),
@@ -196,6 +196,18 @@ def test_a_record_that_is_none_is_rejected(
     found = read(format_named(reader).load().ADAPTER(), write(name, content + bad))
     assert found.error is None
     assert found.rejects[0].row == len(expected)
+
+
+@pytest.mark.parametrize("bad", ["#=GR s2 SS HH\n", "#=GR s9 SS HHHHH\n", "#=GS s2\n"])
+def test_an_annotation_that_does_not_fit_its_sequence_is_damage(
+    bad: str, write: Callable[..., Path], read: Callable[..., Any]
+) -> None:
+    found = read(
+        format_named("alignment").load().ADAPTER(),
+        write("a.sto", STOCKHOLM.replace("s2       G.\n", f"s2       G.\n{bad}")),
+    )
+    assert isinstance(found.error, SourceDamagedError)
+    assert found.count == 0
 
 
 def test_a_family_tree_in_ansel_is_refused(write: Callable[..., Path], read: Callable[..., Any]) -> None:
