@@ -55,7 +55,7 @@ class StreamOptions:
         - seed: The seed of the order.
         - shuffle: Whether the order is shuffled. False keeps the order of each source.
         - repeat: Whether the sources repeat without end. With False the stream ends after one epoch.
-        - reshuffle: Whether each pass over a finite stream has its own order. None means True unless `max_samples` cuts the stream.
+        - reshuffle: Whether each pass over a finite stream has its own order. None means True unless samples are left out.
         - max_samples: The number of positions after which the stream ends, for all ranks together.
         - on_exhausted: What follows when a source has no more samples: `"renormalize"`, `"stop"`, `"repeat"` or `"error"`.
         - source_batches: True gives each batch to one source. A number n gives n positions at a time to one source.
@@ -86,6 +86,7 @@ class StreamOptions:
                 f"reshuffle=True has no meaning here: {why}.", remedy="Leave reshuffle out.", option="reshuffle"
             )
         whole = length is not None and (self.max_samples is None or self.max_samples >= length)
+        whole = whole and all(source.cap is None or source.cap >= source.rows for source in recipe.sources)
         return recipe.shuffle and whole if self.reshuffle is None else self.reshuffle
 
 

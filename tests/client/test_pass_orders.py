@@ -68,6 +68,14 @@ def test_which_streams_have_an_order_for_each_pass(firehose: Any, options: dict[
     assert dataset.state_dict()["version"] == 1 + differ
 
 
+def test_a_source_that_leaves_rows_out_gives_the_same_rows_in_each_pass(firehose: Any):
+    for epochs, differ in ((0.5, False), (1, True), (1.5, True)):
+        dataset = firehose({"web": {"weight": 1, "max_epochs": epochs}})
+        one, other = ([s["id"] for s in dataset] for _ in range(2))
+        assert (one != other) is differ
+        assert set(one) == set(other)
+
+
 @pytest.mark.parametrize("options", [{"repeat": True}, {"shuffle": False}])
 def test_an_order_for_each_pass_is_refused_where_it_has_no_meaning(firehose: Any, options: dict[str, Any]):
     with pytest.raises(InvalidOptionError, match="reshuffle"):
