@@ -401,11 +401,13 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         """
         self._standing.check_reachable("ban")
         self._bans.add(ids, self.describe())
+        self._standing.outdate()
 
     def unban(self) -> None:
         """Removes all bans: the banned samples are in the stream again."""
         self._standing.check_reachable("unban")
         self._bans.lift()
+        self._standing.outdate()
 
     @property
     def banned(self) -> list[bytes]:

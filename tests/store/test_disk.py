@@ -7,6 +7,8 @@ import os
 import pickle
 import resource
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -16,15 +18,20 @@ from choline_data.store import Catalog
 from choline_data.store.snapshots import Entry
 
 
-@pytest.fixture
-def files_of_a_kilobyte():
-    """No file of this process may grow beyond 1 KiB while the test runs: a write fails as it does on a full disk."""
+@contextmanager
+def files_of_a_kilobyte() -> Iterator[None]:
+    """No file of this process may grow beyond 1 KiB during the block: a write fails as it does on a full disk.
+
+    The block must not be longer than the write, because pytest may write its own output to a file.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1024, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, ignored)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
 
 
 WRITES = {
@@ -33,11 +40,10 @@ WRITES = {
 }
 
 
-@pytest.mark.usefixtures("files_of_a_kilobyte")
 @pytest.mark.parametrize("write", WRITES)
 def test_a_write_that_fails_is_an_error_with_its_place_and_leaves_nothing(tmp_path, write):
     home = Home(tmp_path)
-    with pytest.raises(HomeError) as raised:
+    with pytest.raises(HomeError) as raised, files_of_a_kilobyte():
         WRITES[write](home)
     assert raised.value.reason == "HOME_UNUSABLE"
     assert raised.value.metadata["errno"] == "EFBIG"
