@@ -41,9 +41,9 @@ def find_batch_size(
 ) -> int:
     """Finds the largest batch that `step` can process without running out of memory, and sets it on the dataset.
 
-    Each try reads the samples at the dataset's position again. The position does not change. `step` should do what
-    training does: forward, backward and the optimizer's step. The dataset's state contains the batch size that was
-    found.
+    `step` receives a batch. It should do what training does: forward, backward and the optimizer's step. Each try reads
+    the samples at the dataset's position again, and the position does not change. The dataset's state contains the
+    batch size that was found.
     """
     if not 1 <= start <= most:
         raise InvalidOptionError(f"start {start} and most {most} are not a range.", remedy="Give 1 <= start <= most.")

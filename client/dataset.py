@@ -117,7 +117,10 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         forks.watch_dataset(self)
 
     def _follow(self, recipe: Recipe, described: StreamDescription | None = None) -> None:
-        """Makes the dataset and its running pass use this recipe. `described` is a server's description of the stream."""
+        """Makes the dataset and its running pass continue with this recipe, after a change of the mix.
+
+        `described` is a server's description of the stream.
+        """
         self._error = mixing.exhaustion(recipe, self._streamed.max_samples)
         self._source.follow(recipe, described)
         self._standing.outdate()
@@ -156,7 +159,9 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
 
     @property
     def _last_step(self) -> str:
-        """How an incomplete last step is handled. Before an error, all ranks make the same number of steps."""
+        """What happens to a last step with too few samples. Before a source raises its error, all ranks make the same
+        number of steps.
+        """
         last = self._reading.last_batch
         return "drop" if self._error is not None and last == "wrap" else last
 
@@ -248,7 +253,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         return {"length": self.length, "ahead": self._source.place.read_ahead, "error": self._error}
 
     def _pass_of(self, epoch: int) -> int:
-        """Returns the number of the pass whose order this epoch has. It is 0 if all passes have the same order."""
+        """Returns the number of the pass whose order this epoch uses. It is 0 if all passes have the same order."""
         return epoch if self._reshuffled else 0
 
     def _reader_for_pass(self, epoch: int) -> Callable[[], Reader]:
@@ -387,7 +392,10 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
     # --- Feedback from training, and statistics
 
     def report(self, ids: Any, losses: Any) -> bool:
-        """Records a loss for each row. `ids` has the rows' ids or positions, or is the batch. Returns True for a loss spike."""
+        """Records the loss of each row, and returns True if the losses are a spike.
+
+        `ids` has the ids or the positions of the rows, or is the batch itself.
+        """
         return self.feedback.report(ids, losses)
 
     def outliers(self, count: int = 10) -> list[dict[str, Any]]:
@@ -437,7 +445,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         return find_batch_size(self, step, start=start, most=most)
 
     def loader(self, **options: Any) -> Loader:
-        """Returns a loader that is set up for this dataset: see `choline_data.client.loader.Loader`."""
+        """Returns a loader with workers for this dataset: see `choline_data.client.loader.Loader`."""
         return Loader(self, **options)
 
     def as_map(self) -> FirehoseMap:

@@ -32,7 +32,7 @@ def _as_it_is(batch: Any) -> Any:
 
 
 class _Numbered(IterableDataset):  # type: ignore[misc]
-    """Yields pairs: a batch of the dataset, and the position at which the rank's next step begins."""
+    """Yields pairs: a batch of the dataset, and the position at which the next step of this rank begins."""
 
     counts_steps = True
 
@@ -150,8 +150,8 @@ class Loader:
 
     @property
     def drop_last(self) -> bool:
-        """This attribute does not exist, so its access raises an error. Accelerate's `skip_first_batches` reads it, to
-        build a DataLoader of the dataset.
+        """Raises AttributeError, as if a Loader had no such attribute. Accelerate's `skip_first_batches` reads this
+        attribute, and would then build a DataLoader of the dataset.
         """
         raise AttributeError(
             "A loader of this dataset has no drop_last. In place of accelerate.skip_first_batches(loader, n), call "

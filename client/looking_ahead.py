@@ -1,4 +1,4 @@
-"""What lies ahead of a dataset's position: the next samples, and the rows of a step. The position does not change."""
+"""Looks ahead of the dataset's position without moving it: the next samples, and the rows of a step."""
 
 from __future__ import annotations
 

@@ -164,7 +164,7 @@ class MakingOptions:
 
 @dataclass(frozen=True)
 class ReaderOptions:
-    """Who reads: the rank if the user set it, the run, and how the rank's samples are divided into steps."""
+    """Which part of the stream this process reads: its rank, the name of the run, and how samples form steps."""
 
     rank: tuple[int, int] | None
     claimant: Claimant | None

@@ -114,7 +114,9 @@ class SampleSource:
         return {**self.__dict__, "_kept": {}}
 
     def follow(self, recipe: Recipe, described: StreamDescription | None = None) -> None:
-        """Makes later passes read this recipe. `described` is a server's description of the stream."""
+        """Makes later passes read this recipe, after a change of the mix. `described` is a server's description of the
+        stream.
+        """
         before, endpoint = described or self._described, self.place.endpoint
         changed = endpoint is not None and before is not None
         self._described = mixing.describe_change(recipe, before, endpoint, self._columns) if changed else None  # type: ignore[arg-type]
@@ -141,7 +143,10 @@ class SampleSource:
         return self._kept[key]
 
     def for_pass(self, rank: int, number: int) -> Callable[[], Reader]:
-        """Returns a function that gives the reader of this pass. The reader claims the rank if the dataset has a run."""
+        """Returns a function that opens the reader of this pass.
+
+        If the dataset belongs to a named run (`run=`), the reader keeps other processes from reading the same rank.
+        """
         claim = None if self._claimant is None else self._claimant.claim(rank)
         if self.place.endpoint is None:
             reader = self.reader(number)
@@ -153,7 +158,7 @@ class SampleSource:
         return lambda: reader
 
     def open(self, number: int, claim: RunClaim | None = None) -> Reader:
-        """Opens and returns a new reader of pass `number`."""
+        """Opens and returns a new reader of pass `number`. `claim` says which rank of a named run it reads."""
         if in_worker():
             forks.end_with_parent()
         assert self._recipe is not None
@@ -165,6 +170,6 @@ class SampleSource:
         return RemoteReader(self.place.endpoint, replace(self.describe(), recipe=recipe), self._columns, claim)
 
     def settle(self) -> None:
-        """Creates a new identity for the run's claims if this is not the process that created the old one."""
+        """Makes a new identity for claims if this is not the process that made the old one."""
         if self._claimant is not None:
             self._claimant.settle()

@@ -46,7 +46,9 @@ def summary(recipe: Recipe, used_bytes: int = 0) -> str:
 
 
 class LastingState:
-    """The part of a state that does not depend on the position. The summary is made when a state is first requested."""
+    """The part of a state that stays the same from step to step: the recipe and the bans. It is made when a state is first
+    requested.
+    """
 
     def __init__(self) -> None:
         self._summary = -1, ""  # a pair: the length of the encoded bans, and the summary that was made for this length
@@ -138,9 +140,10 @@ def check(state: Mapping[str, Any], recipe: Recipe) -> tuple[int, int]:
 
 
 def reshuffled(state: Mapping[str, Any], chosen: bool | None) -> bool:
-    """Returns whether each pass from this state on has its own order: what the state says, or the option `chosen`.
+    """Returns whether the passes after this state have different orders: what the state says, or else the option `chosen`.
 
-    Raises InvalidOptionError if they contradict each other. The first pass has the same order in both ways.
+    Raises InvalidOptionError if the two contradict each other. In the first pass they do not: its order is the same in
+    both ways, and the option decides.
     """
     there: bool = state["version"] == VERSION
     if chosen is None or chosen == there:
@@ -190,7 +193,9 @@ def flatten(state: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def place_in(state: Mapping[str, Any], start: int) -> tuple[int, int]:
-    """Returns the position and the pass of a StatefulDataLoader's state. The position is `start` if only its workers know it."""
+    """Returns the position and the pass of a StatefulDataLoader's state. If only its workers know the position, returns
+    `start`.
+    """
     try:
         inner = flatten(state)
         return int(inner["position"]), int(inner.get("epoch", 0))

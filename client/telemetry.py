@@ -50,7 +50,9 @@ def stats(dataset: StatisticsSource, progress: PassProgress | None, position: in
 
 
 def reading(progress: PassProgress | None) -> dict[str, Any]:
-    """Returns what a pass read in this process: rows, bytes, the share of time spent waiting, and how full the pass's queue is."""
+    """Returns what this process has read in a pass: rows, bytes, the share of time that was spent waiting, and how full
+    the queue is.
+    """
     seconds = max(time.monotonic() - progress.began, 1e-9) if progress else 1.0
     rows = progress.rows if progress else 0
     received = progress.received() if progress else 0

@@ -1,10 +1,11 @@
-"""The audit log: who asked for what, when, from where, and the outcome. Each line is a JSON object; lines are only appended.
+"""The audit log: who requested what, when, from which address, and the outcome. Each line is a JSON object; lines are only
+appended.
 
 Each line of a process carries the digest of the line before it, and `FILE.head` has the digest of the last line. So
-`python -m choline_data.service --check-audit FILE` can find lines that were changed or removed, and an end that was cut off.
-After a rotation, `reopen` continues the log and its chain of digests in another file. The log has names and digests only: no
-token, no text of a sample, no text of a mix. If a line can't be written, the request is refused, so no request is granted
-without a record.
+`python -m choline_data.service --check-audit FILE` finds lines that were changed or removed, and an end that was cut
+off. After a rotation, `reopen` continues the log and its chain of digests in another file. The log has names and
+digests only: no token, no text of a sample, no text of a mix. If a line can't be written, the request is refused, so no
+request is granted without a record.
 """
 
 from __future__ import annotations
@@ -204,8 +205,8 @@ class Audit:
 
 
 class Head:
-    """The line of this run of the server in the head file: how many lines the run has logged, and the digest of its
-    last line.
+    """The line in the head file for this run of the server. It has the number of lines that the run has logged, and the
+    digest of the last one.
     """
 
     def __init__(self, path: str, run: str) -> None:

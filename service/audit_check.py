@@ -24,7 +24,7 @@ SUFFIX = ".head"
 
 
 def slot(run: str, lines: int, last: str) -> bytes:
-    """Returns the line of the head file that states where the log of a run ends."""
+    """Returns a run's line in the head file. It says where the log of this run ends."""
     return f"{run} {lines:012d} {last}\n".encode()
 
 
@@ -44,7 +44,7 @@ def heads_of(raw: bytes) -> dict[str, tuple[int, str]]:
 
 @dataclass
 class _Run:
-    """What the check knows about one run of the server."""
+    """One run of the server, as far as the check has read its lines."""
 
     headed: bool  # whether the head file must have a line for this run
     number: int  # which line of the head file belongs to the run, counted from 0

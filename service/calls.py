@@ -110,7 +110,7 @@ class Calls:
         self.metrics.streams.labels(face).inc()
 
     def leave_stream(self, face: str, principal: Principal) -> None:
-        """Counts the end of a stream."""
+        """Counts that a stream has ended."""
         self.open_streams -= 1
         self._by_principal[principal.id] -= 1
         if not self._by_principal[principal.id]:
@@ -129,7 +129,7 @@ class Calls:
         return asyncio.timeout_at(when if self.drain_by is None else min(when, self.drain_by))
 
     def track(self, wait: asyncio.Timeout) -> None:
-        """Registers this timeout, so that `drain` can shorten it."""
+        """Registers this timeout of a write, so that `drain` can shorten it."""
         self._waits.add(wait)
 
     def untrack(self, wait: asyncio.Timeout) -> None:

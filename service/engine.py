@@ -1,7 +1,9 @@
-"""What all streams of a server process share: opened recipes, encoded messages, and the threads that make them.
+"""The parts that all streams of a server process share: opened recipes, encoded messages, and the threads that make
+messages.
 
-A reader numbers the positions of its own rank 0, 1, 2 …: these numbers are its indexes. Messages begin and end on a fixed
-grid of indexes, so readers with the same recipe and the same lane share encoded messages, wherever they began.
+The rows of one reader have the numbers 0, 1, 2 … in its order: these numbers are its indexes. Messages begin and end at
+fixed indexes. So readers with the same recipe and the same positions get the same messages, wherever they began, and
+share them.
 """
 
 from __future__ import annotations
@@ -264,10 +266,12 @@ class Engine:
         sequence: int,
         face: str,
     ) -> tuple[frames.FramedMessage, ...] | None:
-        """Returns the messages of the reader's samples start … stop-1 if the messages are cached, or are cheap to make from
-        memory. Otherwise returns None, and `messages` makes them in a thread. A message is a millisecond's work, and handing it to
-        a thread and back costs about as much. So work that only copies memory is done in the event loop. A stream that reads on
-        gathers samples for several messages at a time, up to `end`: finding and picking many samples costs little more than a few.
+        """Returns the messages of the reader's samples start … stop-1 if they are cached, or cheap to make from memory.
+        Otherwise returns None, and the caller uses `messages`, which makes them in a thread.
+
+        Making a message takes about a millisecond, and so does passing the work to a thread. So work that only copies
+        memory is done in the event loop. A stream that reads on picks samples for several messages at a time, up to
+        `end`: many samples cost little more than a few.
         """
         key = (opened.digest, opened.columns, lane, start, stop, face)
         cached = self._messages.get(key)
@@ -370,7 +374,7 @@ class Engine:
 
     @staticmethod
     def _alone(opened: Opened, lane: Lane, start: int, stop: int) -> bool:
-        """Returns whether a message of this stream takes so much work that other streams must not wait for it."""
+        """Returns whether a message of this stream takes so long that other streams must not wait for it."""
         return opened.many or is_far(lane, start, stop)
 
     def _is_crowded(self) -> bool:

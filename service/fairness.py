@@ -1,9 +1,10 @@
-"""Decides which stream may send next: start-time fair queueing over the streams that have a message ready.
+"""Decides which stream sends next: start-time fair queueing over the streams that have a message ready.
 
-Without turns, any stream that is ready may send, and with hundreds of streams some send nothing for many seconds. With
-turns, the next stream is the one of the ready streams that has sent the fewest bytes. The streams of one connection share
-one part: a reader that opens hundreds of streams delays mostly itself. Only a few writes run at once, so the transport's
-own queue stays short. A reader that does not read occupies one of them for at most `PATIENCE` seconds.
+If every stream could send at any time, some of several hundred streams would send nothing for many seconds. So streams
+take turns, and the next turn goes to the stream that has sent the fewest bytes. The streams of one connection share one
+part: a reader that opens hundreds of streams delays mostly itself. Only a few writes run at once, so that the
+transport's own queue stays short. A reader that does not take its data occupies one of these writes for at most
+`PATIENCE` seconds.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ class ReaderConnection:
 
 
 class FairShare:
-    """The share of one stream in the sending: `at` counts its bytes, divided among the streams of its connection.
+    """How much one stream has sent. `at` counts its bytes, divided by its part of the connection.
 
     A stream is slow while its reader delays it, and for some time after. `rate` is the number of bytes per second in
     the last message that the reader delayed.
@@ -97,8 +98,8 @@ class FairShare:
         return not self.proven or now < self.slow_until
 
     def takes(self, seconds: float, now: float) -> float:
-        """Returns about how many bytes the reader of a proven stream takes in `seconds`. Returns infinity if the stream
-        is not slow.
+        """Returns about how many bytes the reader of this stream takes in `seconds`. Returns infinity if the stream is not
+        slow.
         """
         return self.rate * seconds if now < self.slow_until else inf
 
@@ -122,11 +123,11 @@ class Turn:
             self._timer = self._loop.call_later(IDLE, self._give_back_early)
 
     def _give_back_early(self) -> None:
-        """Gives the turn back before its write has ended: if the write takes PATIENCE seconds, which also marks the
-        stream as slow.
+        """Ends the turn while its write still runs.
 
-        Gives it back earlier if the reader is not proven, or if no write of any stream has ended for IDLE seconds: then
-        the streams wait for their readers. While other writes end, the transport is only busy.
+        It does so if the write has taken PATIENCE seconds; then the stream also counts as slow. It does so earlier if
+        the reader has never taken a message in time, or if no write of any stream has ended for IDLE seconds, because
+        then the streams wait for their readers. While other writes end, only the transport is busy.
         """
         now = self._loop.time()
         if now - self._since >= PATIENCE:

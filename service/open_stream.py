@@ -1,7 +1,8 @@
-"""Sends one stream to one reader: messages in order, the next message made ahead, sent in fair turns, with heartbeats.
+"""Sends one stream to one reader: messages in order, the next message made ahead, turns with other streams, and
+heartbeats.
 
-`Reading` is the same for gRPC, Flight and HTTP. It makes and sends the batches; each protocol only adds its own header
-and end.
+gRPC, Flight and HTTP use the same `Reading`, which makes and sends the batches. Each protocol adds its own header and
+end.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ class MessageCache:
 
 
 class Gathered:
-    """Samples that one stream has read for several of its next messages: their range of indexes, and a column for each
+    """Samples that a stream has picked for several of its next messages: their range of indexes, and one column for each
     field.
     """
 
@@ -66,8 +66,10 @@ class Gathered:
         self._row_bytes = 0.0  # the memory for a row that is not read through a cached window, without mapped files
 
     def reach(self, start: int, stop: int, end: int | None, opened: Opened) -> int:
-        """Returns up to which index to gather, if samples start … stop-1 are needed and `end` is the end of the stream. A stream
-        that reads on gathers for several messages at a time.
+        """Returns the index up to which samples are picked, if samples start … stop-1 are needed and the stream ends at
+        `end`.
+
+        A stream that reads on picks samples for several messages at a time.
         """
         rows = stop - start
         messages = opened.ahead(rows) if self.stop == start else 1
@@ -152,7 +154,9 @@ class Opened:
         return rows
 
     def settle(self, rows: int, size: int) -> None:
-        """Sets the mean size of a row from the first message. Later calls change nothing, so the message grid stays fixed."""
+        """Sets the mean size of a row from the first message. Later calls change nothing, so messages always begin at the
+        same indexes.
+        """
         if not self._settled and rows:
             self._settled = True
             self._row_bytes = max(size / rows, 1.0)

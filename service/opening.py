@@ -1,7 +1,7 @@
-"""Runs the work of requests that open, resolve or look up: in a few threads, with fair turns for each caller.
+"""Runs the work that opens streams, resolves mixes or looks up rows, in a few threads. Callers take turns.
 
-A caller is a token, or a connection where there are no tokens. A caller with many requests delays only itself: the next
-turn goes to the caller whose last turn is longest ago. Work that nobody waits for any more ends at its next pause.
+A caller is a token, or a connection if there are no tokens. The next turn goes to the caller whose last turn is longest
+ago, so a caller with many requests delays only itself. Work that nobody waits for any more ends at its next pause.
 """
 
 from __future__ import annotations
@@ -49,9 +49,8 @@ class Openings:
         self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
 
     def call_off(self) -> None:
-        """Cancels all work, for a shutdown.
-
-        Running work ends at its next pause. Waiting work fails at once with UnavailableError.
+        """Cancels all work when the server stops. Running work ends at its next pause, and waiting work fails at once with
+        UnavailableError.
         """
         for work in self._works:
             work.call_off()

@@ -1,4 +1,6 @@
-"""Claims on the parts of named runs: checks the claim of a request, acquires it and releases it."""
+"""Claims on the ranks of named training runs (`run=`): while a reader has a claim, the server refuses a second reader of
+the rank.
+"""
 
 from __future__ import annotations
 
@@ -85,8 +87,8 @@ class RunClaims:
     def leave(self, held: HeldClaim | None, *, sent_away: bool) -> None:
         """Releases a claim.
 
-        If the server itself ended the stream (`sent_away`), it keeps the claim for KEPT_SECONDS, so that this reader
-        can come back.
+        If the server itself ended the stream (`sent_away`), it keeps the claim for KEPT_SECONDS, so that the same
+        reader can continue.
         """
         if held is not None and sent_away:
             asyncio.get_running_loop().call_later(KEPT_SECONDS, held.release)

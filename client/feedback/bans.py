@@ -1,7 +1,7 @@
 """Banned samples: every rank and worker leaves them out, in every epoch.
 
-The recipe, the position and the set of banned ids determine a stream with bans. A state holds all three, so a resumed
-stream is the same anywhere. Positions do not change: a banned sample is skipped. If all samples of a rank in a step are
+The recipe, the position and the set of banned ids determine what comes next. A state has all three, so a resumed stream
+is the same on any machine. Positions do not change: a banned sample is skipped. If all samples of a rank in a step are
 banned, the next sample that is not banned replaces them.
 """
 
@@ -27,9 +27,7 @@ Words = npt.NDArray[np.uint64]
 
 
 class RunningPass(Protocol):
-    """Interface of a running pass. It is notified when a new ban changes which samples come next, because it has read
-    samples ahead.
-    """
+    """Interface of a pass that is being read. It has read samples ahead, so it is notified of each new ban."""
 
     def skip(self, steps: int) -> None:
         """Continues `steps` steps after the last step that was yielded."""

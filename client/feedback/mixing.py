@@ -19,7 +19,7 @@ from choline_data.order.recipe import Recipe
 def in_batches(recipe: Recipe, positions: object, batch_size: int | None) -> Recipe:
     """Returns a recipe in which each batch has only one source.
 
-    `positions` is the number of positions in a batch, or True for the batch size.
+    `positions` says how many consecutive positions have the same source. True means as many as the batch size.
     """
     if positions is False:
         return recipe
@@ -62,7 +62,7 @@ def exhaustion(recipe: Recipe, max_samples: int | None) -> SourceExhaustedError 
 
 @dataclass(frozen=True)
 class Origin:
-    """The settings that a recipe was made with, used to resolve another mix in the same way."""
+    """The settings with which a recipe was resolved. Another mix is resolved with the same settings."""
 
     settings: Mapping[str, Any]
     tokens: Mapping[str, Any]
@@ -102,7 +102,10 @@ def change(
     until: int | None,
     steps: int,
 ) -> Recipe:
-    """Returns the recipe with another mix from position `at` on. The stream has already been read up to `position`."""
+    """Returns the recipe with another mix from position `at` on.
+
+    `position` is the position up to which the stream has been read.
+    """
     grain = recipe.source_batch
     at = -(-position // grain) * grain if at is None else at
     length, last = recipe.plan().length, recipe.segments[-1].start

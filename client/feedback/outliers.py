@@ -120,7 +120,7 @@ class Windows:
             self._known[stale] = self.seen[stale]
 
     def take(self, source: int, other: Windows, into: int) -> None:
-        """Copies the losses of dataset number `source` in `other` to dataset number `into` here."""
+        """Copies the losses of dataset number `source` of `other` into dataset number `into` of this object."""
         for ours, theirs in zip(self._kept(), other._kept(), strict=True):
             ours[source] = theirs[into]
 
@@ -163,7 +163,9 @@ class Outliers:
         return {**self.__dict__, "_last": None, "_given": None, "_rows": 0}
 
     def follow(self, datasets: Sequence[str]) -> None:
-        """Adopts the dataset numbers of a changed stream. Keeps the losses of datasets that are still in it."""
+        """Uses the dataset numbers of a changed stream from now on. Keeps the losses of datasets that are still in the
+        stream.
+        """
         if tuple(datasets) == self._names:
             return
         windows, before = Windows(len(datasets)), {name: number for number, name in enumerate(self._names)}
@@ -216,8 +218,9 @@ class Outliers:
     def _find(
         self, wanted: npt.NDArray[Any], by_id: bool, kept: deque[YieldedRows]
     ) -> tuple[YieldedRows, npt.NDArray[np.bool_]]:
-        """Finds the rows of the `wanted` values, and searches the newest rows first. Returns these rows, and a mask of
-        the values that have one.
+        """Finds the rows with the `wanted` ids or positions, the newest rows first.
+
+        Returns the rows, and a mask of the `wanted` values for which there is a row.
         """
         there = np.zeros(len(wanted), bool)
         parts: list[YieldedRows] = []

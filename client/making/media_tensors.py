@@ -20,7 +20,7 @@ _ROLLOFF = 0.95
 
 @dataclass(frozen=True)
 class MediaTensors:
-    """The settings that convert the first image and the first recording of a sample to tensors. Picklable."""
+    """The settings with which the first image and the first recording of a sample become tensors. Picklable."""
 
     size: tuple[int, int] | None = None  # the height and width of images
     rate: int | None = None
@@ -118,7 +118,9 @@ def mono(sound: Any, rate: int, to: int) -> Any:
 
 @lru_cache(maxsize=8)
 def _kernel(down: int, up: int) -> tuple[Any, int]:
-    """Returns (kernels, reach): one low-pass filter for each of the `up` places of an output frame between two input frames."""
+    """Returns (kernels, reach). An output frame lies at one of `up` places between two input frames. `kernels` has a
+    low-pass filter for each of these places, and `reach` is the number of input frames on each side that a filter uses.
+    """
     import torch
 
     cut = min(down, up) * _ROLLOFF  # the cut-off frequency, in units of the common rate

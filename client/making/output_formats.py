@@ -1,4 +1,6 @@
-"""The output formats of trainers: the fields, dtypes and label shift of a packed row of tokens."""
+"""The formats that trainers expect of a packed row of tokens: the names of the fields, their dtypes, and the shift between
+inputs and labels.
+"""
 
 from __future__ import annotations
 

@@ -70,10 +70,11 @@ def _python(column: pa.Array) -> list[Any]:
 
 
 def _python_of_views(column: pa.Array) -> list[Any]:
-    """Converts views into mapped files to Python values. Short values are first copied in order, a few hundred at a time.
+    """Converts views into mapped files to Python values. Short values are first copied into one buffer, a few hundred at a
+    time.
 
-    Decoding waits for one value at a time to come from memory. A plain copy fetches many values at once, so the copy and
-    decoding from it take two thirds of the time.
+    Decoding a view waits until its value has come from memory, one value after another. A plain copy fetches many
+    values at once. So the copy and the decoding of the copy together take two thirds of the time.
     """
     if byte_lengths(column).sum() >= _COPIED_BELOW * len(column):
         return _python(column)
@@ -270,7 +271,7 @@ def _rebuilt(
 
 
 def _error_batch(fields: list[tuple[str, Any]], names: list[str], error: DamagedStoreError) -> Batch:
-    """Returns a batch that raises `error` when one of these columns is accessed."""
+    """Returns a batch that raises `error` when one of the fields `names` is accessed."""
     out = Batch(fields)
     out._columns = {name: pa.nulls(0) for name in names}
     out._error = error

@@ -1,9 +1,9 @@
-"""Batches with a token budget: each rank gets as many samples as fit into the budget on every rank.
+"""Batches with a budget of tokens. Each rank gets as many samples as fit into the budget on every rank.
 
-A step has n consecutive samples for each rank. n is the largest number such that no rank exceeds the budget with n or
-fewer samples. So the start position and the world size determine a step, all ranks make the same number of steps, and
-a state is one position. The cost: every rank, and every worker of a rank, reads the samples of all ranks. If one
-sample alone exceeds the budget, n is 1.
+A step has n consecutive samples for each rank. n is the largest number for which the samples of each rank fit into the
+budget. If one sample alone exceeds the budget, n is 1. So the position where a step begins and the number of ranks
+determine the step. All ranks make the same number of steps, and a state needs only one position. The cost is that every
+rank, and every worker of a rank, reads the samples of all ranks.
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ def samples_a_rank(tokens: npt.NDArray[np.int64], world: int, budget: int) -> in
 
 @dataclass
 class BudgetProgress(PassProgress):
-    """Counts the samples of all ranks, because the start of a step depends on the lengths of all samples before it."""
+    """The progress of a pass with a budget of tokens. It counts the samples of all ranks, because the start of a step
+    depends on the lengths of all samples before it.
+    """
 
     skip: int = 0  # how many steps of other workers come before the next step of this worker
 
@@ -146,7 +148,7 @@ def progress_of(
 ) -> BudgetProgress:
     """Returns the progress of a pass over the samples of all ranks.
 
-    The pass begins at `start`, or at the position in this worker's state.
+    The pass begins at `start`, or at the position in this worker's state, `begun`.
     """
     progress = BudgetProgress(Lane(start), 0, 0, end, epoch, worker=share.worker, workers=share.workers, split="tokens")
     progress.skip = share.worker

@@ -35,7 +35,7 @@ KEPT_BYTES = 64 << 20  # freed memory that the process keeps for reuse: a few ba
 
 @dataclass
 class PassProgress:
-    """The progress of a pass. Counts yielded samples, not samples that were only read ahead."""
+    """How far a pass has come. It counts the samples that were yielded, not those that were only read ahead."""
 
     lane: Lane
     offset: int  # offset of this rank's samples within a step
@@ -60,7 +60,7 @@ class PassProgress:
 
     @property
     def index(self) -> int:
-        """The number of samples of the lane that were yielded."""
+        """How many of the reader's samples were yielded."""
         return self.given - length_hint(self.left)
 
     def position(self) -> int:
@@ -86,12 +86,16 @@ class PassProgress:
         return (0, 0) if ahead is None else ahead.fill()
 
     def after(self) -> int:
-        """Returns the position of the rank's step that follows the last step yielded here. Another worker may read it."""
+        """Returns the position of this rank's step after the last yielded one. Another worker of the rank may read that
+        step.
+        """
         return self.lane.begin(self.index - 1) - self.offset + self.group
 
 
 class Pass:
-    """Yields the samples or batches of a lane. Can continue after an exception: the next call yields the next sample or batch."""
+    """Yields the samples or batches of one reader. It goes on after an exception: the next call yields the next sample or
+    batch.
+    """
 
     def __init__(
         self,
@@ -396,15 +400,15 @@ def join_chunks(parts: list[Chunk]) -> Chunk:
 
 
 def _of_its_own(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Copies the view columns of a batch to plain columns, so that the batch does not refer to store files."""
+    """Returns the batch with plain columns in place of views, so that it does not refer to store files."""
     return pa.record_batch([plain(column) for column in batch.columns], names=batch.schema.names)
 
 
 def _wrap_around(
     reader: Reader, lane: Lane, index: int, whole: int | None, count: int | None, length: int | None
 ) -> Iterator[Chunk]:
-    """Yields `count` samples: the first `whole` samples of the lane, and then samples from the beginning of the stream
-    (`last_batch="wrap"`).
+    """Yields `count` samples for `last_batch="wrap"`: first the last `whole` samples of the reader, and then samples from
+    the beginning of the stream.
     """
     if whole is None or index < whole:
         for chunk in reader.chunks(lane, index, None if whole is None else whole - index):

@@ -1,4 +1,6 @@
-"""Where the workers of a DataLoader begin: memory that they share with the process that started them, and the end of a loop."""
+"""Tells the workers of a DataLoader where the next pass begins, through memory that they share with their parent process.
+Also notices the end of a loop over a DataLoader.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,10 @@ from typing import Any
 
 
 class SharedPlace:
-    """The position and the number of the next pass. Workers that persist from pass to pass read them when a pass begins."""
+    """The position and the number of the next pass, in memory that processes share.
+
+    Workers that persist from pass to pass read both when a pass begins.
+    """
 
     def __init__(self, position: int, epoch: int) -> None:
         import torch
@@ -25,19 +30,21 @@ class SharedPlace:
         return position, epoch
 
     def outdate(self) -> None:
-        """Records that the workers have an old mix or old bans, which they cannot learn."""
+        """Marks the workers as outdated: the mix or the bans have changed since they started, and they cannot learn of
+        that.
+        """
         self._values[2] = 1
 
     @property
     def outdated(self) -> bool:
-        """Whether the workers have an old mix or old bans."""
+        """Whether the mix or the bans have changed since the workers started."""
         return bool(self._values[2])
 
 
 def at_end(iterator: Any, call: Callable[[], None]) -> None:
-    """Calls `call` each time the loop of this iterator of a DataLoader receives the end of a pass.
+    """Calls `call` each time the loop over this iterator of a DataLoader receives the end of a pass.
 
-    Only the process of the loop knows it: workers read ahead, so a worker may be at its end long before the loop is left.
+    Only the process of the loop knows this. Workers read ahead, so a worker may be at the end long before the loop is.
     """
     kind, myself = type(iterator), weakref.ref(iterator)
 

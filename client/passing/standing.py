@@ -42,8 +42,9 @@ def _raise_later(error: Exception) -> NoReturn:
 
 @dataclass
 class Standing:
-    """Where a dataset stands: its next position, and the pass that is running. No other object stores the position. A
-    loader has its own copy of this object.
+    """The current position of a dataset: where its next pass begins, and the pass that is running.
+
+    No other object stores the position. A loader has its own copy of this object.
     """
 
     start: int = 0  # the position at which the next pass begins
@@ -88,9 +89,10 @@ class Standing:
             self.shared.put(position, epoch)
 
     def set_epoch(self, epoch: int, counter: Any) -> None:
-        """Makes the next pass pass number `epoch`. `counter` is Accelerate's loader, if its own count is the epoch.
+        """Makes the next pass the one with number `epoch`.
 
-        Raises InvalidOptionError if a state of another pass was loaded and no pass has begun since then.
+        `counter` is Accelerate's loader, if `epoch` is that loader's own count. Raises InvalidOptionError if a state of
+        another pass was loaded and no pass has begun since then.
         """
         if epoch == self.epoch:
             return
@@ -136,7 +138,7 @@ class Standing:
     def expect(self, loader: CallStack, rank: tuple[int, int] | None) -> Any:
         """Records which loader starts workers for this dataset, and the rank of this process.
 
-        Returns the iterator that starts them, if it is another loader's and was not seen before.
+        If another loader than ours starts workers for the first time, returns its iterator.
         """
         if not (loader.loader or loader.shard_group or loader.dispatcher):
             return None
@@ -151,7 +153,8 @@ class Standing:
         return iterator if self.foreign_workers and another else None
 
     def share(self, iterator: Any, state: Mapping[str, Any] | None) -> None:
-        """Shares the place with the workers that `iterator` starts, and counts the passes that its loop completes.
+        """Lets the workers that `iterator` starts read the position of the next pass, and counts the passes that its loop
+        completes.
 
         `state` is the state that the iterator gives to its workers.
         """
@@ -169,12 +172,12 @@ class Standing:
         at_end(iterator, ended)
 
     def outdate(self) -> None:
-        """Makes workers that persist refuse to begin another pass, because they cannot learn what changed."""
+        """Makes workers that persist refuse to begin another pass, because the mix or the bans have changed."""
         if self.shared is not None and not in_worker():
             self.shared.outdate()
 
     def follow_parent(self) -> None:
-        """In a worker that persists: takes the place at which the process of the loop lets the next pass begin."""
+        """In a worker that persists: takes the position and the number of the next pass from the parent process."""
         if self.shared is not None and in_worker():
             if self.persists and self.shared.outdated:
                 raise InvalidOptionError(
@@ -242,14 +245,14 @@ class Standing:
         self.keep_place()
 
     def keep_place(self) -> None:
-        """If a pass runs in this process, makes the next pass begin at its current position."""
+        """If a pass runs in this process, makes the next pass begin where it is now."""
         if self.progress is not None and not self.progress.finished:
             place = self.place()
             self.go_to(place["position"], place["epoch"])
 
     def take_worker_state(self, share: Share) -> Mapping[str, Any] | None:
-        """Returns the loaded state of this worker, and forgets it. Raises InvalidOptionError if it belongs to another
-        worker.
+        """Returns the state that was loaded for this worker, and removes it. Raises InvalidOptionError if it belongs to
+        another worker.
         """
         state, self.worker_state = self.worker_state, None
         if state is not None and (state.get("workers"), state.get("worker")) != (share.workers, share.worker):
@@ -285,7 +288,9 @@ class Standing:
         )
 
     def place(self) -> dict[str, Any]:
-        """Returns the fields of a state for the position and the pass. In a worker, also the worker's number."""
+        """Returns the part of a state that has the position and the number of the pass. In a worker, it also has the
+        worker's number.
+        """
         progress = self.progress
         place: dict[str, Any] = {"position": self.start, "epoch": self.epoch, "step": 0}
         if progress is None:

@@ -11,7 +11,7 @@ from choline_data.order.lanes import Lane
 
 @dataclass(frozen=True)
 class Share:
-    """The values that determine a reader's lane: ranks, workers, and whether an outer loader makes the batches."""
+    """Which part of the stream a process reads: the ranks, the workers, and whether an outer loader makes the batches."""
 
     rank: int
     world: int
@@ -31,7 +31,10 @@ class Share:
         return replace(self, worker=0, workers=1)
 
     def lane(self, start: int) -> tuple[Lane, int]:
-        """Returns the lane, and the offset of this rank in a step, if all ranks and workers begin at `start`."""
+        """Returns the positions that this process reads (its lane), and the offset of its rank in a step.
+
+        All ranks and workers begin at `start`.
+        """
         place = {"rank": self.rank, "world": self.world, "worker": self.worker, "workers": self.workers}
         if self.batch is None and self.workers > 1 and (self.loader_batch or 1) > 1:
             return Lane.dealt(start, group=self.loader_batch or 1, **place), self.rank
@@ -54,7 +57,9 @@ def share_of(
     user_set_rank: bool,
     batch: int | None,
 ) -> Share:
-    """Returns the share of this process. The process may be a DataLoader worker, or Accelerate may divide the samples.
+    """Returns the share of this process, which may be a worker of a DataLoader. Accelerate may divide the samples once
+    more.
+
     `user_set_rank` says whether the user set the rank.
     """
     import torch.utils.data

@@ -1,4 +1,8 @@
-"""Claims for a dataset with a `run`: it claims its rank of the run, for itself and its DataLoader workers."""
+"""Keeps two processes from reading the same rank of a named training run (`run=`).
+
+A process claims its rank before it reads, also for its DataLoader workers. The claim is stored in the home or in a
+server.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +19,8 @@ from choline_data.places.claims import CLAIMANT_BYTES, Claims, RunClaim, check_r
 
 
 class Claimant:
-    """The identity of a reader, as random bytes. Copies of a dataset and its DataLoader workers share it; other
-    processes have another one.
+    """The identity of a process that claims ranks, as random bytes. Its DataLoader workers and copies of its dataset have
+    the same identity. Other processes have other ones.
     """
 
     def __init__(self, run: str, peer: int) -> None:
@@ -33,14 +37,14 @@ class Claimant:
             self._process, self._name = os.getpid(), os.urandom(CLAIMANT_BYTES)
 
     def claim(self, rank: int) -> RunClaim:
-        """Returns the claim of this claimant on this rank."""
+        """Returns the claim of this process on this rank."""
         self.settle()
         info = torch.utils.data.get_worker_info()
         return RunClaim(self.run, rank, self._name, 0 if info is None else info.id, self.peer)
 
 
 class ClaimingReader:
-    """An embedded reader that holds its claim while it reads."""
+    """A reader of a local home that keeps the claim on its rank while it reads."""
 
     def __init__(self, reader: Reader, claims: Claims, claim: RunClaim) -> None:
         self._reader, self._claims, self._claim = reader, claims, claim
@@ -50,7 +54,7 @@ class ClaimingReader:
         return self._reader.describe()
 
     def chunks(self, lane: Lane, index: int, count: int | None) -> Iterator[Chunk]:
-        """Yields the lane's samples. Raises RankTakenError if another reader of the home holds the claim."""
+        """Yields the samples of a reader. Raises RankTakenError if another process has the claim on this rank."""
         with self._claims.hold(self._claim):
             yield from self._reader.chunks(lane, index, count)
 

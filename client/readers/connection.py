@@ -171,7 +171,9 @@ def error_of(error: Any) -> CholineDataError:
 
 
 class Patience:
-    """Waits between retries, longer each time and with full jitter. Gives up after `budget` seconds without data."""
+    """Waits between retries. Each wait is a random time, and its upper limit grows. Gives up after `budget` seconds
+    without data.
+    """
 
     def __init__(self, connection: Connection, stopped: Callable[[], bool], budget: float) -> None:
         self._connection = connection
@@ -184,8 +186,8 @@ class Patience:
         self.retries = 0
 
     def share(self) -> float:
-        """Returns the timeout of the next call in seconds: the remaining retry time, divided by the number of addresses
-        that were not tried yet.
+        """Returns the timeout of the next call in seconds: the remaining time, divided by the number of addresses that
+        were not tried yet.
         """
         left = self._budget - (time.monotonic() - self._since)
         return max(left / max(len(self._connection.endpoint.addresses) - self._tries, 1), _LEAST_SECONDS)

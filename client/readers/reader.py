@@ -14,8 +14,8 @@ from choline_data.places.mapped import MappedFile, steady
 
 
 class CachedLists:
-    """Caches Python lists of the rows of a batch of views. The lists are made for several steps at a time, because
-    after each time the files are checked for changes.
+    """A cache of rows as Python lists. They are made for several steps at a time, because after each conversion the mapped
+    files are checked for changes.
     """
 
     def __init__(self, batch: pa.RecordBatch, files: Sequence[MappedFile], at_once: int) -> None:
@@ -35,7 +35,7 @@ class CachedLists:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Consecutive samples of a lane: a batch of the wire schema and the position of each row."""
+    """Consecutive samples of one reader: a batch in the wire schema, and the position of each row."""
 
     batch: pa.RecordBatch
     positions: Ints
@@ -49,7 +49,9 @@ class Chunk:
     first: int = 0  # the row of the larger batch at which this chunk begins
 
     def part(self, start: int, stop: int, part_of: tuple[pa.RecordBatch, int] | None = None) -> Chunk:
-        """Returns rows start … stop-1 of this chunk."""
+        """Returns rows start … stop-1 of this chunk. `part_of` is the larger batch that has these rows, and the number of
+        the first row in it.
+        """
         batch, positions = self.batch.slice(start, stop - start), self.positions[start:stop]
         return Chunk(batch, positions, part_of, self.at_once, self.files, self.looked, self.first + start)
 

@@ -411,6 +411,8 @@ def _heard_out(call: Any) -> None:
 
 
 def _own_rows(chunk: Chunk, lane: Lane) -> Chunk:
-    """Returns the part of a wider lane's chunk that belongs to our lane."""
+    """Returns the rows of a chunk that this reader needs. The server sends a lane (a set of positions) that may be wider
+    than ours.
+    """
     mask = lane.holds(chunk.positions)
     return Chunk(chunk.batch.filter(pa.array(mask)), chunk.positions[mask])

@@ -1,4 +1,6 @@
-"""The views of a stream: samples, text or tokens. The server and the embedded client open streams only here."""
+"""The views of a stream: a position holds a sample, a sample as one text, or a row of packed tokens. The server and the
+embedded client open streams only here.
+"""
 
 from __future__ import annotations
 
@@ -65,8 +67,8 @@ def read_positions(
 ) -> pa.RecordBatch:
     """Returns the rows at these positions, in this order. A position may occur more than once.
 
-    The distance between positions does not matter: nothing between them is planned or read. Raises TooManyBytesError
-    as soon as the rows have more than `most_bytes`.
+    Positions may lie far apart: nothing between them is computed or read. Raises TooManyBytesError as soon as the rows
+    have more than `most_bytes`.
     """
     wanted = np.asarray(positions, dtype=np.int64)
     if not len(wanted):

@@ -1,5 +1,6 @@
-"""Changes the mix of a stream from a position on, at once or in steps. Adds segments to a recipe; its sources stay
-pinned.
+"""Changes the mix of a stream from a position on, at once or in steps.
+
+The change is a new segment of the recipe: a part with its own weights. The sources keep their revisions.
 """
 
 from __future__ import annotations
@@ -45,10 +46,11 @@ def _parts(mix: Mix) -> Iterator[MixPart]:
 
 
 def weights_in(recipe: Recipe, mix: Mix, resolved: Recipe) -> tuple[dict[str, int], list[RecipeSource]]:
-    """Returns the weights of a mix by the names of the recipe's sources, and the new sources that join the recipe.
+    """Returns the weights of a mix by the names of the recipe's sources, and the new sources, which the recipe does not
+    have yet.
 
-    A source is matched by its dataset, split, config and filter. A matched source keeps its revision, even if a newer one
-    was published, unless the mix names another revision.
+    Two sources are the same if dataset, split, config and filter are equal. Such a source keeps its revision, even if a
+    newer one was published, unless the mix names another revision.
     """
     exact = {(*_what(source), source.revision): source for source in recipe.sources}
     loose = {_what(source): source for source in reversed(recipe.sources)}
@@ -114,12 +116,12 @@ def change_recipe(
 def ramp(
     before: Mapping[str, int], after: Mapping[str, int], start: int, stop: int, steps: int, grain: int = 1
 ) -> list[tuple[int, dict[str, int]]]:
-    """Returns `steps` mixes that lead from `before` to `after` in equal steps, each with its first position. The first
-    begins at `start`; the last is `after`, at `stop`.
+    """Returns `steps` mixes that lead from the mix `before` to the mix `after` in equal steps, each with its first
+    position.
 
-    The steps are equally far apart, in shares and in positions. Distances from `start` are multiples of `grain`. If a
-    step is long enough, they are whole mixing blocks, because shares are exact at the end of a block. The last distance
-    is rounded only to `grain`.
+    The first mix begins at `start`. The last one is `after`, at `stop`. Distances from `start` are multiples of
+    `grain`. If a step is long enough, its length is a whole number of mixing blocks, because the shares are exact at
+    the end of a block. Only the last distance is rounded to `grain` alone.
     """
     if type(stop) is not int or type(steps) is not int or steps < 2 or stop // grain - start // grain < steps - 1:
         raise InvalidOptionError(

@@ -1,7 +1,9 @@
-"""Resolves a mix to a recipe: pins revisions, expands groups, normalises filters, counts rows, makes integer weights.
+"""Resolves a mix to a recipe: chooses revisions, expands groups, normalises filters, counts rows and computes integer
+weights.
 
-Weights of a recipe count samples. If a mix counts tokens or bytes, each source's weight is divided by its mean tokens or
-bytes per sample. Tokens are estimated as bytes of text / 4.3, measured on a fixed set of rows of the revision.
+The weights of a recipe count samples. If a mix counts tokens or bytes, the weight of each source is divided by its mean
+tokens or bytes per sample. Tokens are estimated as bytes of text / 4.3, measured on a fixed set of rows of the
+revision.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ def sample_rows(store: Store, source: RecipeSource, view: str, options: Mapping[
 
 @dataclass(frozen=True)
 class _Leaf:
-    """A source of the mix and its share of the whole mix, in the unit of the weights."""
+    """A source of the mix and its share of the whole mix, counted in the mix's unit (samples, tokens or bytes)."""
 
     source: RecipeSource
     share: Fraction

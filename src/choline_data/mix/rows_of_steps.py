@@ -14,7 +14,8 @@ from choline_data.order.recipe import Recipe
 def explain(recipe: Recipe, start: int, stop: int, *, batch: int = 1, world: int = 1) -> list[dict[str, Any]]:
     """Returns position, rank, source, dataset, revision, row and epoch of each sample at positions start … stop-1.
 
-    `row` counts only rows that the source serves: rows of its split and `where`, or packed rows in the tokens view.
+    `row` is the number of the row among the rows that the source serves: the rows of its split that match its `where`.
+    In the tokens view it is the number of a packed row.
     """
     if not 0 <= start < stop:
         raise OutOfRangeError(f"Positions {start} to {stop} are not in the stream.", remedy="Steps count from 0.")

@@ -1,6 +1,4 @@
-"""The cursor of a stream: the digest of its recipe, a position and a checksum, as short text. A stream can be resumed
-from it.
-"""
+"""A cursor: the digest of a recipe, a position and a checksum, as short text. A reader continues a stream from its cursor."""
 
 from __future__ import annotations
 
@@ -16,7 +14,7 @@ _FORM = re.compile(r"chl1\.([0-9a-f]{64})\.(0|[1-9][0-9]{0,17})\.([0-9a-f]{16})"
 
 @dataclass(frozen=True)
 class Cursor:
-    """A place in a stream: the next sample to serve is the one at `position`."""
+    """A position of a stream. The stream continues with the sample at `position`."""
 
     recipe: str
     position: int

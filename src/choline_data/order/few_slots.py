@@ -1,9 +1,12 @@
-"""Deals a few slots of many mixing blocks, without dealing the other slots of these blocks.
+"""Computes the samples at a few positions of each of many mixing blocks, without the other positions of these blocks.
 
-The shuffle of a block sorts distinct hashes, one for each sample. The k-th smallest hash names the sample of slot k and so
-its source. The samples of that source in earlier slots are those with a smaller hash. Hashes are spread evenly, so it is
-known within narrow bounds how large the k-th smallest hash is. Only the hashes within these bounds are sorted; those below
-them are only counted. A reader of one rank among many needs a few neighbouring slots of very many blocks.
+A mixing block is 4,096 positions (slots) that are shuffled together. This module serves a reader of one rank among
+many, which needs a few neighbouring slots of very many blocks.
+
+A block is shuffled by sorting hashes: each of its samples has a hash, and no two are equal. The sample with the k-th
+smallest hash is in slot k. Hashes are spread evenly, so the k-th smallest hash lies within known, narrow bounds. Only
+the hashes within these bounds are sorted, and those below the bounds are counted. The result also has the number of the
+sample within its source: the number of samples of this source that have a smaller hash.
 """
 
 from __future__ import annotations
@@ -46,11 +49,11 @@ class Groups:
 
 
 def dealt_at(quotas: Ints, keys: Words, block: Ints, slots: Ints) -> tuple[npt.NDArray[np.uint16], Ints]:
-    """Returns what `dealt` computes, for some slots of several mixing blocks: the source, and the number of the sample
-    in its source.
+    """Returns the same as `dealt`, but for some slots of several mixing blocks.
 
-    Slot slots[i] lies in the block with the quotas quotas[block[i]] and the key keys[block[i]]. The slots are ascending
-    within ascending blocks.
+    Slot slots[i] lies in the block with the quotas quotas[block[i]] and the key keys[block[i]]. The slots ascend within
+    a block, and the blocks ascend. Returns for each slot the source, and the number of the sample among the block's
+    samples of this source.
     """
     groups, which = Groups.of(block, slots)
     ends = np.cumsum(quotas, axis=1)
@@ -68,9 +71,9 @@ def dealt_at(quotas: Ints, keys: Words, block: Ints, slots: Ints) -> tuple[npt.N
 
 @dataclass(frozen=True)
 class _Near:
-    """The hashes near the slots of each group, sorted by sample, and bits that say to which samples they belong.
+    """For each group, the hashes that may belong to its slots, with the samples that have these hashes.
 
-    `found` is True for groups whose slots all have their hashes here. The other groups have no hashes here.
+    `found` is True for a group if the hashes of all its slots are here. For the other groups nothing is here.
     """
 
     found: npt.NDArray[np.bool_]
@@ -112,7 +115,9 @@ def _near(sizes: Ints, keys: Words, groups: Groups) -> _Near:
 
 
 def _bounds(first: Ints, last: Ints, size: Ints) -> tuple[Words, Words]:
-    """Returns the bounds between which the hashes of these slots probably lie. Their last _FREE bits are 0."""
+    """Returns a lower and an upper bound for the hashes of these slots of a block of `size` slots. The hashes probably lie
+    between the bounds. The last _FREE bits of a bound are 0.
+    """
     spread = _DEVIATIONS / np.sqrt(size)
     low, high = (first + 0.5) / size, (last + 0.5) / size
     low = low - spread * np.sqrt(low * (1 - low)) - 2 / size
@@ -151,7 +156,7 @@ def _sources(quotas: Ints, ends: Ints, keys: Words, groups: Groups, near: _Near)
 
 
 def _before(bits: _Bits, at: Ints) -> Ints:
-    """Returns, for each row of bits, the number of set bits before each of these places."""
+    """Returns, for each row of bits, how many bits are set before each of the places `at`."""
     ends = np.zeros((len(bits), bits.shape[1] + 1), np.int64)
     np.cumsum(_ones(bits), axis=1, out=ends[:, 1:])
     row, word = np.arange(len(bits))[:, None], at // 64

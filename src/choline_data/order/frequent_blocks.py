@@ -1,7 +1,8 @@
-"""A cache of mixing blocks that are requested often, each time for a few slots only.
+"""A cache of mixing blocks from which many requests need a few positions each.
 
-If a server serves all ranks of a large run, each rank requests a few slots of the same blocks. A block that is
-requested often is dealt once as a whole, and cached for the other ranks.
+A mixing block is 4,096 positions that are shuffled together. If a server serves all ranks of a large training run, each
+rank requests a few positions of the same blocks. After several requests, the whole block is computed and cached for the
+other ranks.
 """
 
 from __future__ import annotations

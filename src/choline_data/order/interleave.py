@@ -1,7 +1,7 @@
-"""Deals the slots of a mixing block to sources, in a keyed order.
+"""Decides which source fills each slot of a mixing block, which is 4,096 positions of the stream.
 
-`quotas` says how many slots of a block each source gets. A keyed permutation assigns them. The samples of each source
-keep their own order.
+`quotas` says how many slots of the block each source gets. A shuffle with a key decides which slots. The samples of one
+source keep their own order.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ MIXING_BLOCK = 4096
 
 
 def dealt(quota: Ints, key: int) -> tuple[npt.NDArray[np.uint16], Ints]:
-    """Assigns the slots of a mixing block to sources. Returns, for each slot, its source and a number n.
+    """Assigns the slots of a mixing block to sources. `quota` has the number of slots of each source.
 
-    The slot holds the n-th sample (from 0) of its source in this block.
+    Returns for each slot its source and a number n: the slot has the n-th sample (from 0) of that source in this block.
     """
     slots = int(quota.sum())
     source = np.repeat(np.arange(len(quota), dtype=np.uint16), quota)[shuffle_table(slots, key)]

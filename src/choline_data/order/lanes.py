@@ -1,4 +1,4 @@
-"""Which positions each rank and worker reads. Clients and servers use the same arithmetic."""
+"""Computes which positions each rank and worker reads. Clients and servers use the same arithmetic."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Lane:
-    """The positions that one reader reads. They form blocks at equal distances.
+    """The positions that one reader reads, as blocks at equal distances.
 
-    A block has `block` positions with a distance of `step`. The first block begins at `first`; each next block begins
-    `period` positions after the one before.
+    A block has `block` positions, and two neighbouring positions of a block differ by `step`. The first block begins at
+    `first`. Each following block begins `period` positions after the one before it.
     """
 
     first: int
@@ -41,10 +41,11 @@ class Lane:
         return cls(start + worker * group * world + rank, group, group * world * workers, world)
 
     def wider(self) -> Lane:
-        """Returns the smallest lane that contains this lane and has consecutive positions in each block. A server serves only such
-        lanes. If workers share the single positions of a rank in groups, the positions of one worker are not consecutive. The
-        result is then the lane of the whole rank, or the lane of all ranks in the worker's groups. It is the one with fewer
-        positions.
+        """Returns the smallest lane that contains this lane and has only consecutive positions in each block.
+
+        A server serves only such lanes. If a rank reads single samples and its workers take turns, the positions of one
+        worker are not consecutive. Then the result is the lane of the whole rank, or that of all ranks in the turns of
+        this worker. It is the one with fewer positions.
         """
         if self.block == 1 or self.step == 1:
             return self
@@ -85,7 +86,7 @@ class Lane:
         return self.first + block * self.period + within * self.step
 
     def begin(self, index: int) -> int:
-        """Returns the first position of the block that has the lane's sample `index`."""
+        """Returns the first position of the block that contains the lane's sample `index`."""
         return self.first + index // self.block * self.period
 
     def below(self, end: int) -> int:

@@ -1,6 +1,6 @@
-"""A keyed bijection of [0, n) for any n, in O(1) memory: a Feistel network over a mixed radix, with cycle walking.
-
-It uses integer arithmetic modulo 2^64 only, so the order is the same on every platform and with every NumPy release.
+"""A shuffle of the numbers 0 … n-1 that depends on a key and works for any n: a Feistel network over a mixed radix, with
+cycle walking. It needs no table. It uses integer arithmetic modulo 2^64 only, so the order is the same on every
+platform and with every release of NumPy.
 """
 
 from __future__ import annotations
@@ -74,11 +74,11 @@ def unscramble(words: Words) -> Words:
 
 
 def partial_hashes(keys: Words, out: Words, spare: Words) -> Words:
-    """Returns `scramble(number ^ key)` without its last step, as a matrix: a row for each key, a column for each number
-    0, 1, ….
+    """Computes `scramble(number ^ key)` without its last step. Returns a matrix with a row for each key, and a column for
+    each of the numbers 0, 1, … .
 
-    `out` and `spare` are matrices of the result's shape, and are overwritten. The result differs from the complete hash
-    only in its 33 low bits.
+    `out` and `spare` are matrices of the same shape, and are overwritten. Only the 33 low bits of the results differ
+    from those of the complete hash.
     """
     np.bitwise_xor(np.arange(out.shape[1], dtype=np.uint64), keys[:, None], out=out)
     out += _M1
@@ -135,10 +135,10 @@ class Permutation:
 
 
 class Permutations:
-    """The permutations of [0, n) with these keys. Permutes with many keys at once.
+    """Shuffles of the numbers 0 … n-1, one for each of several keys.
 
-    `p(which, x)` permutes x[i] with key number which[i]. The results are those of a `Permutation` with that key. If each
-    number is above TABLE_ROWS, `n` may be an array with a number for each key.
+    `p(which, x)` shuffles x[i] with key number which[i]. The result is that of a `Permutation` with this key. `n` may
+    be an array with a number for each key, if all of them are above TABLE_ROWS.
     """
 
     def __init__(self, n: int | Ints, keys: Sequence[int] | Words) -> None:
@@ -173,7 +173,7 @@ def _check(n: int) -> None:
 
 
 class _Network:
-    """The Feistel networks of [0, n) for each n and its key."""
+    """Feistel networks, one for each key and its n."""
 
     __slots__ = ("_keys", "_sizes")
 
@@ -187,8 +187,9 @@ class _Network:
         self._keys = keys_of(numbers=np.column_stack((each, turns))).reshape(-1, ROUNDS).T
 
     def walk(self, x: Ints, which: Ints | None, *, forward: bool) -> Ints:
-        """Applies the network of the key to each x, again and again until the result is below n. `which` is the index
-        of the key for each x, or None for a single key.
+        """Applies the network of a key to each x again and again, until the result is below n.
+
+        `which` is the number of the key for each x, or None if there is only one key.
         """
         sizes, keys = self._sizes, self._keys
         if which is not None:

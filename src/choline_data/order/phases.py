@@ -1,7 +1,7 @@
-"""The phases of a stream: parts with constant weights.
+"""The phases of a stream: the parts in which the weights of the sources do not change.
 
-Segments and exhausted sources divide the stream into phases. Each source continues where it stopped in the phase before,
-so no sample is lost or repeated.
+A new phase begins where a segment of the recipe begins (a part with its own weights), and where a source runs out of
+samples. Each source continues where it stopped in the phase before, so no sample is lost or repeated.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ class Mark:
 
 @dataclass(frozen=True)
 class Phase:
-    """The positions from `begin` to `end` with constant weights.
+    """The positions from `begin` to `end`, in which the weights do not change.
 
-    `dealt_to` is the position at which the phase would end if no segment followed. The last mixing block of the phase is always
-    computed as if no segment followed. So appending a segment later changes no earlier position.
+    `dealt_to` is where the phase would end if no segment followed. The last mixing block of the phase is always
+    computed as if no segment followed. So a segment that is appended later changes no earlier position.
     """
 
     begin: Mark
@@ -66,8 +66,8 @@ class Phase:
         return self.begin.samples_before + self.quotas.after(slots - offset) + in_block
 
     def shares(self, blocks: Ints) -> tuple[Ints, Ints]:
-        """Returns two matrices with a row for each block and a column for each source: the source's slots in the block,
-        and its samples before the block.
+        """Returns two matrices with a row for each block and a column for each source: how many slots the source has in
+        the block, and how many samples it has before the block.
         """
         first = blocks * MIXING_BLOCK
         last = first + MIXING_BLOCK
@@ -81,7 +81,7 @@ class Phase:
         return block_keys(seed, self.start, blocks)
 
     def dealt(self, block: int, seed: int) -> Dealt:
-        """Returns, for each slot of the block, its source and the number of the sample within its source (its rank)."""
+        """Returns, for each slot of the block, its source, and the number of the sample among all samples of that source."""
         only = np.array([block], np.int64)
         (quota,), (base,) = self.shares(only)
         source, nth = dealt(quota, int(self.keys(only, seed)[0]))
@@ -90,14 +90,14 @@ class Phase:
 
 
 class Phases:
-    """The phases of a stream, computed as far as they are needed. Threads can share them.
+    """The phases of a stream. They are computed when they are needed. Threads can share this object.
 
-    `segments` are (start, weight of each source). `caps[i]` is the largest number of samples that source i gives; None
-    means no end. With `repeats`, a source begins again after `caps[i]` samples, and the stream ends when every source has given
-    its `caps[i]` samples. With `stops`, the stream ends when a source runs out. Without `repeats` and `stops`, the other sources
-    share the slots of a source that has run out.
+    `segments` has, for each part of the recipe with its own weights, the start and the weight of each source. `caps[i]`
+    is the largest number of samples that source i gives; None means no end. If `repeats` is set, a source begins again
+    after `caps[i]` samples, and the stream ends when every source has given its `caps[i]` samples. If `stops` is set,
+    the stream ends when a source runs out. Otherwise, the other sources share the slots of a source that has run out.
 
-    Only the mark of every 64th phase is kept. The phases after it are computed again when they are needed.
+    Only the beginning of every 64th phase is kept. The phases after it are computed again when they are needed.
     """
 
     def __init__(
@@ -147,8 +147,8 @@ class Phases:
         return end if end < ENDLESS else None
 
     def missing(self, length: int) -> list[int]:
-        """Returns the sources that run out too early: at the end of the stream they have no samples left, while other
-        sources of the same segment have some.
+        """Returns the sources that have run out at the end of the stream, while other sources of the same segment still
+        have samples.
         """
         assert self._next is not None
         weighted = np.flatnonzero([weight > 0 for weight in self._weights[self._next.segment]])
@@ -184,7 +184,7 @@ class Phases:
         return self._phase(bisect.bisect_right(self._starts, position) - 1)
 
     def _phase(self, number: int) -> Phase:
-        """Computes a phase again that is no longer in memory, beginning with the latest phase before it that is."""
+        """Computes a phase that is not in memory. Begins at the latest earlier phase that is in memory."""
         with self._lock:
             near = max((n for n in self._recent if n <= number), default=-1)
             if self._last is not None and number == self._last.begin.number:

@@ -1,7 +1,7 @@
-"""Computes which sample each position of a recipe's stream has: its source, and its number within the source.
+"""Computes the sample at each position of a recipe's stream: its source, and its number among the samples of this source.
 
 `phases` divides the stream into parts with constant weights. Each part consists of mixing blocks, and only the blocks
-that hold requested positions are computed.
+that contain requested positions are computed.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ _SHARES_AT_ONCE = 1 << 16  # number of quotas that are computed together
 
 @dataclass(frozen=True)
 class Placement:
-    """The samples of consecutive positions that begin at `start`: for each, the source and the rank of the sample
-    within that source.
+    """The samples of consecutive positions from `start` on: for each the source, and the number of the sample in that
+    source (its rank).
     """
 
     start: int
@@ -44,13 +44,16 @@ class Placement:
 
 
 class Plan:
-    """The function from positions to (source, rank).
+    """Computes the source and the rank at each position. The rank of a sample is its number among the samples of its
+    source.
 
-    `segments` are (start, weight of each source). `caps[i]` is the largest number of samples that source i gives; None
-    means no end. `on_exhausted` says what happens when a source runs out. "renormalize": the other sources share its
-    slots. "stop" and "error": the stream ends. "repeat": the source begins again, and the stream ends when every source
-    has given its `caps[i]` samples. `length` is the exact number of positions; None means that the stream has no end, or that it
-    ends at 2^62 or later. With "renormalize", `length` is known without the phases of the last segment. Threads can share a plan.
+    `segments` has, for each part of the recipe with its own weights, the start and the weight of each source. `caps[i]`
+    is the largest number of samples that source i gives; None means no end. `on_exhausted` says what happens when a
+    source runs out. "renormalize": the other sources share its positions. "stop" and "error": the stream ends.
+    "repeat": the source begins again, and the stream ends when every source has given its `caps[i]` samples.
+
+    `length` is the exact number of positions. None means that the stream has no end, or ends at 2^62 or later. With
+    "renormalize", `length` is computed without the phases of the last segment. Threads can share a plan.
     """
 
     def __init__(
@@ -82,7 +85,7 @@ class Plan:
         return [None] * self._phases.sources if self._repeats else self._phases.ends()
 
     def missing(self) -> list[int]:
-        """Returns the sources that are exhausted at the stream's end while other sources still have samples."""
+        """Returns the sources that have run out at the end of the stream, while other sources still have samples."""
         return [] if self.length is None or self._repeats else self._phases.missing(self.length)
 
     @property
@@ -172,7 +175,7 @@ class Plan:
         return phase.dealt(block, self.seed)
 
     def place(self, start: int, stop: int) -> Iterator[Placement]:
-        """Yields positions start … stop-1 in order, in pieces. Each piece lies in one mixing block."""
+        """Yields the samples at positions start … stop-1 in order, in pieces. Each piece lies in one mixing block."""
         self._check(start, stop)
         while start < stop:
             phase = self._phases.at(start)

@@ -1,10 +1,12 @@
-"""Shares slots among weighted sources: how many of the first N slots belong to each source.
+"""Computes how many of the first N positions (slots) belong to each source, if the sources have weights.
 
-A source's quota after N slots is computed from the root of a Huffman tree of the weights down to the source. At each
-level the share of the lighter child is rounded down, and the heavier child gets the rest. The quota never falls, rises by
-at most one per slot, and stays within 3 samples of its ideal at any N. Errors do not accumulate: if a node has more than
-half of its parent's weight, each child of the node weighs no more than the node's sibling, so the rounding error of one
-level is at least halved two levels further down.
+This number is the quota of the source. It is computed along a Huffman tree of the weights, from the root down to the
+source. At each node, the number of the lighter child is rounded down, and the heavier child gets the rest. With one
+slot more, one quota rises by one and no quota falls. A quota differs from its exact share by less than 3 samples for
+any N.
+
+Rounding errors do not add up. If a node has more than half of its parent's weight, each child of the node weighs no
+more than the node's sibling. So the rounding error of one level is at least halved two levels further down.
 """
 
 from __future__ import annotations
@@ -108,7 +110,7 @@ class Quotas:
     def slots_within(self, left: Ints) -> int | None:
         """Returns the largest number of slots in which no source gets more slots than it has samples in `left`.
 
-        Returns None if there is no such limit.
+        Returns None if every number of slots is small enough.
         """
         rest = left[self.weighted]
         ending = np.flatnonzero(rest < ENDLESS)
@@ -120,7 +122,8 @@ class Quotas:
         return min(self._most(leaf, int(rest[leaf])) for leaf in near.tolist())
 
     def slots_through(self, left: Ints) -> int | None:
-        """Returns the smallest number of slots in which each source with a weight gets all its samples in `left`.
+        """Returns the smallest number of slots in which each source with a weight gets at least as many slots as it has
+        samples in `left`.
 
         Returns None if a source never runs out.
         """

@@ -203,15 +203,19 @@ class Recipe:
 
     @property
     def row_seed(self) -> int:
-        """The seed of the order of rows. The order of sources always depends on `seed` alone, so all passes have one plan."""
+        """The seed for the order of the rows in each source. It differs from pass to pass. The order of the sources
+        depends on `seed` alone, so it is the same in all passes.
+        """
         return key_of("pass", self.seed, self.epoch) if self.epoch else self.seed
 
     def in_pass(self, number: int) -> Recipe:
-        """Returns the recipe of the pass that is `number` passes after this recipe's pass: the same plan, another order of rows."""
+        """Returns the recipe for the pass that comes `number` passes after this one: the same sources at the same
+        positions, but another order of the rows.
+        """
         return replace(self, epoch=self.epoch + number) if number else self
 
     def plan(self) -> Plan | RunPlan:
-        """Returns the plan that maps positions of this recipe's stream to sources and ranks."""
+        """Returns the plan, which computes the source and the number of the sample at each position."""
         _check_weights(len(self.sources), len(self.segments))
         weights = [(s.start, [s.weights.get(source.name, 0) for source in self.sources]) for s in self.segments]
         caps = [source.cap for source in self.sources]
@@ -241,16 +245,15 @@ class Recipe:
         )
 
     def before(self, segment: int) -> Recipe:
-        """Returns the recipe as it was before segment number `segment`, counted from 0, was appended."""
+        """Returns the recipe without segment number `segment` (counted from 0) and the segments after it."""
         segments = self.segments[:segment]
         named = {name for s in segments for name in s.weights}
         return replace(self, segments=segments, sources=tuple(s for s in self.sources if s.name in named))
 
     def _earlier(self, position: int) -> Iterator[str]:
-        """Yields the digest of this recipe before each of its segments that start at or after `position` was appended.
+        """Yields the digests of the recipes that `before` returns for the segments from `position` on.
 
-        They are the digests of the recipes that `before` returns. The JSON texts of these recipes begin alike, so the
-        common beginning is hashed only once.
+        The JSON texts of these recipes begin alike, so the common beginning is hashed only once.
         """
         body = orjson.loads(self.to_json())
         sources, segments = body.pop("sources"), body.pop("segments")
@@ -271,9 +274,9 @@ class Recipe:
                 yield whole.hexdigest()
 
     def check_digest(self, digest: str, position: int) -> None:
-        """Checks that a cursor with this recipe digest and position belongs to this stream; else RecipeMismatchError.
+        """Raises RecipeMismatchError if a cursor with this recipe digest and position does not belong to this stream.
 
-        The digest may also be that of a shorter recipe, without the segments that start at or after `position`.
+        The digest may also be that of the recipe without the segments that start at or after `position`.
         """
         if digest == self.digest:
             return

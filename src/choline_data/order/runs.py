@@ -1,7 +1,7 @@
-"""A stream in which each run of `size` consecutive positions has one source.
+"""A stream in which the positions are divided into runs of `size` consecutive positions, and each run has a single source.
 
-A `Plan` assigns runs to sources as it would assign samples. So quotas, changes of the mix and seeks use the same
-arithmetic, counted in runs. If a source ends, its last samples that do not fill a whole run are not served.
+A `Plan` gives runs to sources as it would give single positions. So shares, changes of the mix and seeks use the same
+arithmetic, counted in runs. If a source ends with fewer samples than a run needs, these last samples are not served.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class RunPlan:
         return [None if end is None else end * self._size for end in self._runs.ends()]
 
     def missing(self) -> list[int]:
-        """Returns the sources that are exhausted at the stream's end while other sources still have samples."""
+        """Returns the sources that have run out at the end of the stream, while other sources still have samples."""
         return self._runs.missing()
 
     def at(self, positions: Ints) -> tuple[npt.NDArray[np.uint16], Ints]:
@@ -78,7 +78,7 @@ class RunPlan:
             )
 
     def place(self, start: int, stop: int) -> Iterator[Placement]:
-        """Yields positions start … stop-1 in order, in pieces. Each piece lies in one mixing block of runs."""
+        """Yields the samples at positions start … stop-1 in order, in pieces. Each piece lies in one mixing block of runs."""
         self._check(start, stop)
         size = self._size
         inside = np.arange(size, dtype=np.int64)

@@ -1,10 +1,10 @@
-"""One source's rows in the order in which the stream serves them.
+"""The order in which the rows of one source are served.
 
-A rank is the number of a sample among the samples of its source. Rank t of a source with n rows is place t % n of epoch
-t // n. With `shuffle`, blocks of `block_rows` rows are permuted. Then rows are permuted within windows of WINDOW_BLOCKS
-consecutive blocks of that order. Each epoch has its own keys. Without `shuffle`, rows come in the order of the source.
-In both cases the rows of a window are a few ranges of the revision, so a reader fetches ranges and picks rows from
-memory.
+The samples of a source are numbered 0, 1, 2 … in the order of the stream; such a number is a rank. Rank t of a source
+with n rows is place t % n of epoch t // n. With `shuffle`, blocks of `block_rows` rows are permuted first. Then rows
+are permuted within windows, which are WINDOW_BLOCKS consecutive blocks of that order. Each epoch has its own keys.
+Without `shuffle`, rows come in the order of the source. In both cases the rows of a window are a few ranges of the
+revision. So a reader fetches these ranges, and picks rows from memory.
 
 The order depends on the number of rows and on `block_rows`, never on how the rows are divided into files.
 """
@@ -29,9 +29,10 @@ _EPOCHS_KEPT = 4
 
 @dataclass(frozen=True)
 class WindowRows:
-    """Some ranks that lie in the same window.
+    """Some requested ranks that lie in the same window.
 
-    `at` is the slice of the requested ranks that they are. `rows` are the places of their rows in the window.
+    `at` is the slice of the list of requested ranks. `rows` has, for each of these ranks, the place of its row in the
+    window.
     """
 
     epoch: int
@@ -69,7 +70,7 @@ class RowOrders:
 
 
 class SourceOrder:
-    """Maps the ranks of one source to windows of row ranges. Equal values of `key` and `seed` give equal orders.
+    """Finds the window and the row for each rank of one source. Equal values of `key` and `seed` give equal orders.
 
     Threads can share it.
     """
@@ -93,7 +94,7 @@ class SourceOrder:
         self._lock = threading.Lock()
 
     def _epoch(self, epoch: int) -> tuple[Permutation, int]:
-        """Returns the order of blocks in the epoch, and the place of the short block in that order."""
+        """Returns the order of blocks in the epoch, and the place of the short last block in that order."""
         cached = self._epochs.get(epoch)
         if cached is None:
             order = Permutation(self._blocks, key_of("blocks", self._seed, self._key, epoch))
@@ -129,7 +130,7 @@ class SourceOrder:
         return [(b * self.block_rows, min((b + 1) * self.block_rows, self.rows)) for b in blocks.tolist()]
 
     def _pick(self, epoch: int, window: int) -> Ints:
-        """Returns the window's places, in the order in which their rows are served."""
+        """Returns the places of a window in the order in which their rows are served."""
         key = (self._seed, self._key, self.rows, self.block_rows, epoch, window)
         order = self._picks.get(key)
         if order is None:
@@ -140,7 +141,7 @@ class SourceOrder:
         return order
 
     def runs(self, ranks: Ints) -> Iterator[WindowRows]:
-        """Divides ascending ranks into runs. Each run lies in one window."""
+        """Divides ascending ranks into groups. The ranks of a group lie in one window."""
         done = 0
         while done < len(ranks):
             epoch, place = divmod(int(ranks[done]), self.rows)
@@ -218,22 +219,20 @@ class SourceOrder:
         return np.concatenate([np.arange(a, b, dtype=np.int64) for a, b in self.ranges(epoch, window)])
 
     def past_half(self, run: WindowRows) -> bool:
-        """Returns whether these ranks end in the second half of their window."""
+        """Returns whether the last of these ranks lies in the second half of its window."""
         start = run.epoch * self.rows + self._window_start(run.epoch, run.window)
         return (run.last - start) * 2 >= self.window_size(run.epoch, run.window)
 
     def following(self, run: WindowRows, repeats: bool) -> tuple[int, int] | None:
-        """Returns the epoch and the number of the window that follows; None after the last window if the source does
-        not repeat.
+        """Returns the epoch and the number of the next window. None after the last window of a source that does not
+        repeat.
         """
         if run.window + 1 < self.windows:
             return run.epoch, run.window + 1
         return (run.epoch + 1, 0) if repeats else None
 
     def rows_of(self, first: int, count: int) -> Ints:
-        """Returns the rows of the revision at ranks first … first+count-1. Explanations and tests use it; it goes
-        through runs and ranges.
-        """
+        """Returns the rows of the revision at ranks first … first+count-1. Used by `explain` and by tests."""
         out = np.empty(count, dtype=np.int64)
         for run in self.runs(np.arange(first, first + count, dtype=np.int64)):
             out[run.at] = self._places(run.epoch, run.window)[run.rows]

@@ -1,11 +1,12 @@
-"""Huffman trees of weights, which divide slots between the two children of each node.
+"""Huffman trees of weights. Each node divides a number of slots between its two children, in proportion to their weights.
 
-The tree is built from the leaves up. A node that is not a leaf joins the two lightest nodes that have no parent yet.
-Its lighter child gets `slots * weight // both` of its slots, and its heavier child gets the rest. Nodes are numbered in
-the order in which they are made; the last one is the root. Leaf i has the number `first_leaf + i`.
+A slot is a position of the stream that gets a sample of one source. The leaves of a tree are the sources. The tree is
+built from the leaves up: a new node joins the two lightest nodes that have no parent yet. Its lighter child gets `slots
+* weight // both` of its slots, and its heavier child gets the rest. Nodes have numbers in the order in which they are
+made, so the last one is the root. Leaf i has the number `first_leaf + i`.
 
-`ListTree` uses Python's integers and has no limits. `ArrayTree` is for many leaves: it makes and evaluates many nodes at
-a time. Both give the same shares.
+`ListTree` uses Python's integers and has no limits. `ArrayTree` is for many leaves: it computes many nodes at a time.
+Both give the same numbers.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class ListTree:
             self.both.append(both)
 
     def after(self, slots: int) -> list[int]:
-        """Returns the share of each leaf in this many slots."""
+        """Returns how many of this number of slots each leaf gets."""
         share = [0] * len(self.parent)
         if not self.both:
             return [slots]
@@ -100,10 +101,10 @@ class ArrayTree:
         return self.light, self.dense, self.weight, self.both
 
     def _round(self, joins: int, leaf: int, node: int) -> tuple[int, int, int]:
-        """Joins many nodes at once: all that are no heavier than the node that the two lightest ones will form.
+        """Joins many nodes at once: all nodes that are no heavier than the node which the two lightest ones will form.
 
-        `joins` is the number of nodes so far that join two others. The first `leaf` leaves and the first `node` joining
-        nodes already have a parent. Returns the new values of these three numbers.
+        `joins` is the number of nodes so far that join two others. The first `leaf` leaves, and the first `node` of the
+        joining nodes, already have a parent. Returns the new values of these three numbers.
         """
         leaves, both = self.leaves, self.both
         two = sorted([*leaves[leaf : leaf + 2].tolist(), *both[node : min(node + 2, joins)].tolist()])[:2]
@@ -154,7 +155,7 @@ class ArrayTree:
         return self.weight / self.both
 
     def after(self, slots: Ints) -> Ints:
-        """Returns the share of each leaf (rows) in each number of slots (columns). The numbers are below MOST_SLOTS."""
+        """Returns how many slots each leaf (row) gets of each number of slots (column). The numbers are below MOST_SLOTS."""
         most = int(slots.max())
         share = np.empty((self.first_leaf + len(self.leaves), len(slots)), np.int64)
         if not len(self.both):

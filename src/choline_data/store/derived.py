@@ -161,7 +161,9 @@ def of(home: Home) -> DerivedQuota:
 
 
 def kept(home: Home, size: int, write: Callable[[], object]) -> bool:
-    """Calls `write` to store a derived object. Returns False, without an error, if the quota or the home does not allow it."""
+    """Calls `write` to store a derived object. Returns whether it was stored: False, without an error, if the quota has no
+    room or the home can't be written.
+    """
     if not of(home).room(home, size):
         return False
     with _where_allowed():
@@ -222,9 +224,9 @@ def _item(revision: str, names: list[str], found: dict[str, tuple[int, float]], 
 
 
 def above(home: Home, listed: Iterable[Item], limit: int, files: int) -> Iterator[Item]:
-    """Yields the items to remove, so that the remaining ones have at most `limit` bytes and `files` files.
+    """Yields the items to remove, so that the other ones have at most `limit` bytes and `files` files.
 
-    `listed` begins with the least recently used items. Items that may be mapped by an active stream are not removed.
+    `listed` begins with the least recently used items. Items that an active stream may have mapped are not removed.
     """
     left = list(listed)
     total, count = sum(item.size for item in left), len(left)

@@ -1,8 +1,9 @@
-"""In-place revisions (`add --in-place`): samples are not stored in the home but read from the original files.
+"""In-place revisions (`add --in-place`): the samples stay in the original files, and the home has no copy of them.
 
-The manifest lists the files, their state at registration, and the number of samples in each of their groups (in Parquet:
-row groups). A group is decoded on request, and only up to the last requested row. Recently decoded rows are kept, bounded
-in bytes. If a file has changed since registration, reading it is an error; it never gives other samples.
+The manifest lists the files, their size and time when they were added, and the number of samples in each of their
+groups (in Parquet: row groups). A group is decoded when it is requested, up to the last requested row. Rows that were
+decoded recently are kept, bounded in bytes. If a file has changed since it was added, reading it is an error; it never
+gives other samples.
 """
 
 from __future__ import annotations

@@ -275,7 +275,7 @@ def check_published(home: Home, names: Sequence[str]) -> None:
 
 
 def others(home: Home, kind: str, own: Lease) -> list[Holder]:
-    """Returns the holders of leases of this kind that are alive, except `own`."""
+    """Returns the holders of leases of this kind that are alive, without the lease `own`."""
     return [holder for holder, lives in look(home, own) if lives and holder.kind == kind]
 
 

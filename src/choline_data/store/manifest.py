@@ -211,10 +211,11 @@ def store_manifest(
     dataset: str = "",
     account: builtins.bytes = b"",
 ) -> None:
-    """Writes a manifest, its rejects and the account of a dataset's files into the home. Does not replace undamaged
-    objects.
+    """Writes into the home: a manifest, the list of rejected rows, and the account of a dataset's files (what each file
+    was used for).
 
-    Several datasets may have this revision, each from other files. So each has its own account.
+    Does not replace undamaged objects. Several datasets may have this revision, each from other files, so each dataset
+    has its own account.
     """
     revision = manifest.revision
     sound = _is_sealed(home, revision) and rejects_fault(home, revision) is None
@@ -238,13 +239,15 @@ def store_manifest(
 
 
 def about_of(home: Home, revision: str) -> dict[str, Any]:
-    """Returns the description, in the manifest, of how the revision was made."""
+    """Returns the part of the manifest that says how the revision was made."""
     (raw,) = (read_manifest(home, revision).schema.metadata or {}).values()
     return dict(orjson.loads(raw)["about"])
 
 
 def accounts_of(home: Home, revision: str) -> dict[str, str]:
-    """Returns the digest of the account of each dataset that was added with this revision. Empty if the manifest can't be read."""
+    """Returns the digests of the accounts, one for each dataset that was added with this revision. An account says what
+    each file of the source was used for. Returns an empty list if the manifest can't be read.
+    """
     try:
         return dict(about_of(home, revision).get(ACCOUNTS, {}))
     except (CholineDataError, KeyError, TypeError, ValueError):

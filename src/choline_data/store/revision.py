@@ -183,7 +183,7 @@ class Revision:
             yield batch if count == batch.num_rows else batch.slice(low, count)
 
     def _pieces(self, ranges: Ints) -> tuple[Ints, Ints, Ints, Ints]:
-        """Cuts row ranges at the ends of blocks. Returns, for each piece, its file, its block in the file, its first row in the
+        """Cuts row ranges where blocks end. Returns, for each piece, its file, its block in the file, its first row in the
         block, and its number of rows.
         """
         parts, files = cut_at(ranges, np.array(self._starts))
@@ -203,7 +203,7 @@ class Revision:
     def columns_of(self, ranges: Ints, columns: Sequence[str], touched: list[MappedFile]) -> dict[str, Parts]:
         """Returns these columns for the rows of all these ranges, one range after the other.
 
-        Like `views`, it copies nothing, except where several ranges lie in one block that is not mapped.
+        Copies nothing, like `views`, except where several ranges lie in one block that is not mapped.
         """
         columns_in_blocks = self._in_blocks(ranges, columns, touched)
         if columns_in_blocks is not None:
@@ -221,7 +221,7 @@ class Revision:
         return {name: ArrowParts(self.schema.field(name).type, [b[name] for b in batches], maps) for name in columns}
 
     def _in_blocks(self, ranges: Ints, columns: Sequence[str], touched: list[MappedFile]) -> dict[str, Parts] | None:
-        """Returns the same columns as `columns_of`, but reads only the headers of mapped blocks.
+        """Returns the same as `columns_of`, but reads only the headers of mapped blocks.
 
         Returns None if that is not possible for these blocks.
         """

@@ -1,5 +1,5 @@
-"""Reads the samples at given positions: computes their sources and rows, picks the rows from windows of blocks, and
-puts them in the stream's order.
+"""Reads the samples at given positions. Computes their sources and rows, picks the rows from windows, and puts them in the
+order of the stream. A window is a group of blocks of one source that is read at once.
 
 The server and the embedded client both run this code. A test checks that their samples are byte-identical.
 """
@@ -66,8 +66,9 @@ class _StreamSource:
 class _SourceRows:
     """The rows that one source contributes to a batch, and their places in the batch.
 
-    Rows that are near each other come from cached windows (`runs`). Scattered rows are not worth whole windows: `apart`
-    lists the row ranges that contain them, and one window that only this batch uses is made of these ranges.
+    `runs` has the rows that lie near each other: they are picked from cached windows. `apart` has the row ranges of
+    rows that lie far apart, because loading a whole window for each of them costs too much. These rows are read as a
+    window of their own, which only this batch uses.
     """
 
     __slots__ = ("apart", "places", "runs", "served", "windows")
@@ -107,7 +108,7 @@ class LocatedSamples:
 
 
 class SampleStream:
-    """The rows of a recipe by position. Thread-safe; keeps no current position."""
+    """The samples of a recipe by position. It has no current position, so threads can share it."""
 
     def __init__(self, store: Store, recipe: Recipe, columns: Sequence[str] | None = None) -> None:
         self.recipe = recipe
@@ -189,9 +190,9 @@ class SampleStream:
     def _parts(
         self, served: _StreamSource, ranges: Ints, names: Sequence[str], touched: list[MappedFile]
     ) -> dict[str, Parts]:
-        """Returns the columns of these row ranges of the source. `ranges` are rows within the source's spans.
+        """Returns columns of row ranges of a source. `ranges` count only the rows that the source serves.
 
-        Appends the mapped files that contain the rows to `touched`.
+        Adds the mapped files that contain these rows to `touched`.
         """
         if served.selection is not None:
             ranges = runs_of(served.selection[numbers_in(ranges[:, 0], ranges[:, 1] - ranges[:, 0])])
@@ -226,8 +227,8 @@ class SampleStream:
         return (*served.window_key, epoch, window)
 
     def placed(self, positions: Ints) -> tuple[npt.NDArray[np.uint16], Ints]:
-        """Returns, for each of these ascending positions, the index of its source in `recipe.sources`, and the sample's
-        rank in the source.
+        """Returns, for each of these ascending positions, the index of its source in `recipe.sources`, and the number of
+        the sample among the samples of that source.
         """
         return placed(self.plan, positions)
 
@@ -401,9 +402,9 @@ class SampleStream:
 
 
 def placed(plan: Plan | RunPlan, positions: Ints) -> tuple[npt.NDArray[np.uint16], Ints]:
-    """Returns the source and the rank of each of these ascending positions.
+    """Returns the source of each of these ascending positions, and the number of the sample in that source.
 
-    If the positions are a contiguous range in one piece of the plan, no array is copied.
+    If the positions are consecutive and lie in one piece of the plan, no array is copied.
     """
     start, stop = int(positions[0]), int(positions[-1]) + 1
     if stop - start > len(positions):
@@ -415,14 +416,16 @@ def placed(plan: Plan | RunPlan, positions: Ints) -> tuple[npt.NDArray[np.uint16
 
 
 def _scattered_rows(served: _StreamSource, places: Ints, rows: Ints) -> _SourceRows:
-    """Returns the scattered rows of a source. Only these rows are read, each as a range of one row."""
+    """Returns the rows of a source that lie far apart. Only these rows are read, each as a range of one row."""
     ascending, back = np.unique(rows, return_inverse=True)
     run = WindowRows(0, 0, slice(0, len(rows)), back, 0)
     return _SourceRows(served, places, [run], np.column_stack((ascending, ascending + 1)))
 
 
 def _same(value: str | None, kind: pa.DataType) -> Any:
-    """Returns a one-row node with this value. Avoids pa.array and pa.scalar, which import pandas if it is installed."""
+    """Returns a column of one row with this value. Avoids `pa.array` and `pa.scalar`, which import pandas if it is
+    installed.
+    """
     if value is None:
         return node_of(kind, ArrowParts(kind, [pa.nulls(1, kind)]))
     raw = value.encode()

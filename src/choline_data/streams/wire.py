@@ -1,7 +1,8 @@
-"""The wire format of a batch: one encapsulated Arrow IPC record batch message, validated before it is used.
+"""The format of a batch between server and client: one encapsulated Arrow IPC message. It is validated before it is used.
 
-On the wire, `dataset` and `kind` are integer codes. The stream's header carries their names once. In the IPC format, a
-dictionary column of a record batch consists of its codes, so our own clients and any Flight client read the same bytes.
+The columns `dataset` and `kind` are sent as integer codes. The names of the codes are sent once, in the header of the
+stream. In the IPC format, a dictionary column of a record batch consists of its codes. So our own clients and any
+Flight client read the same bytes.
 """
 
 from __future__ import annotations
@@ -38,8 +39,9 @@ def dictionaries(datasets: Sequence[str]) -> dict[str, tuple[str, ...]]:
 
 
 def with_dictionaries(batch: pa.RecordBatch, schema: pa.Schema, names: Mapping[str, Sequence[str]]) -> pa.RecordBatch:
-    """Converts a batch from the wire schema to `schema`: columns of integer codes become dictionary columns with these
-    names.
+    """Returns the batch with its columns of integer codes as dictionary columns, as `schema` has them.
+
+    `names` has, for each dictionary column, the names of its codes.
     """
     arrays = [
         pa.DictionaryArray.from_arrays(batch[f.name], pa.array(names[f.name], pa.string()))
