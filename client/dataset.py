@@ -117,10 +117,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         forks.watch_dataset(self)
 
     def _follow(self, recipe: Recipe, described: StreamDescription | None = None) -> None:
-        """Makes the dataset and its running pass continue with this recipe, after a change of the mix.
-
-        `described` is a server's description of the stream.
-        """
+        """Makes the dataset and its running pass continue with this recipe, which a server has described as `described`."""
         self._error = mixing.exhaustion(recipe, self._streamed.max_samples)
         self._source.follow(recipe, described)
         self._standing.outdate()
@@ -159,9 +156,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
 
     @property
     def _last_step(self) -> str:
-        """What happens to a last step with too few samples. Before a source raises its error, all ranks make the same
-        number of steps.
-        """
+        """What happens to a last step with too few samples."""
         last = self._reading.last_batch
         return "drop" if self._error is not None and last == "wrap" else last
 
@@ -392,9 +387,8 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
     # --- Feedback from training, and statistics
 
     def report(self, ids: Any, losses: Any) -> bool:
-        """Records the loss of each row, and returns True if the losses are a spike.
-
-        `ids` has the ids or the positions of the rows, or is the batch itself.
+        """Records the loss of each row. `ids` has the rows' ids or positions, or is the batch. Returns True for a loss
+        spike.
         """
         return self.feedback.report(ids, losses)
 

@@ -1,9 +1,8 @@
 """The parts that all streams of a server process share: opened recipes, encoded messages, and the threads that make
 messages.
 
-The rows of one reader have the numbers 0, 1, 2 … in its order: these numbers are its indexes. Messages begin and end at
-fixed indexes. So readers with the same recipe and the same positions get the same messages, wherever they began, and
-share them.
+The rows of one reader have the numbers 0, 1, 2 … in its order, called indexes. Messages begin and end at fixed indexes.
+So readers with the same recipe and the same positions share messages, wherever they began.
 """
 
 from __future__ import annotations
@@ -267,11 +266,10 @@ class Engine:
         face: str,
     ) -> tuple[frames.FramedMessage, ...] | None:
         """Returns the messages of the reader's samples start … stop-1 if they are cached, or cheap to make from memory.
-        Otherwise returns None, and the caller uses `messages`, which makes them in a thread.
-
-        Making a message takes about a millisecond, and so does passing the work to a thread. So work that only copies
-        memory is done in the event loop. A stream that reads on picks samples for several messages at a time, up to
-        `end`: many samples cost little more than a few.
+        Otherwise returns None, and the caller uses `messages`, which makes them in a thread. Passing work to a thread
+        takes about as long as making a message. So work that only copies memory is done in the event loop. A stream
+        that reads on picks samples for several messages at a time, up to `end`: many samples cost little more than a
+        few.
         """
         key = (opened.digest, opened.columns, lane, start, stop, face)
         cached = self._messages.get(key)
