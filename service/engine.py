@@ -267,9 +267,8 @@ class Engine:
     ) -> tuple[frames.FramedMessage, ...] | None:
         """Returns the messages of the reader's samples start … stop-1 if they are cached, or cheap to make from memory.
         Otherwise returns None, and the caller uses `messages`, which makes them in a thread. Passing work to a thread
-        takes about as long as making a message. So work that only copies memory is done in the event loop. A stream
-        that reads on picks samples for several messages at a time, up to `end`: many samples cost little more than a
-        few.
+        takes about as long as making a message. A stream that reads on picks samples for several messages at a time, up
+        to `end`.
         """
         key = (opened.digest, opened.columns, lane, start, stop, face)
         cached = self._messages.get(key)
