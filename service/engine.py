@@ -1,8 +1,8 @@
 """The parts that all streams of a server process share: opened recipes, encoded messages, and the threads that make
 messages.
 
-The rows of one reader have the numbers 0, 1, 2 … in its order, called indexes. Messages begin and end at fixed indexes.
-So readers with the same recipe and the same positions share messages, wherever they began.
+The rows of one reader have the numbers 0, 1, 2 …, called indexes. Messages begin and end at fixed indexes. So readers
+with the same recipe and the same positions share messages, wherever they began.
 """
 
 from __future__ import annotations
