@@ -1,5 +1,4 @@
-"""The parts that all streams of a server process share: opened recipes, encoded messages, and the threads that make
-messages.
+"""Opens recipes and makes encoded messages, with threads and caches that all streams of a server process share.
 
 The rows of one reader have the numbers 0, 1, 2 …, called indexes. Messages begin and end at fixed indexes. So readers
 with the same recipe and the same positions share messages, wherever they began.
@@ -371,7 +370,7 @@ class Engine:
 
     @staticmethod
     def _alone(opened: Opened, lane: Lane, start: int, stop: int) -> bool:
-        """Returns whether a message of this stream takes so long that other streams must not wait for it."""
+        """Returns whether making a message of this stream takes so long that other streams must not wait."""
         return opened.many or is_far(lane, start, stop)
 
     def _is_crowded(self) -> bool:
