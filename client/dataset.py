@@ -99,7 +99,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         self._reading = ReaderOptions.of(rank, world_size, mesh, run=run, view=view, seq_len=seq_len, **steps)  # type: ignore[arg-type]
         settings = {"seed": seed, "shuffle": shuffle, "view": view, "repeat": repeat, "where": where}
         shares = {"weights": weights, "probabilities": probabilities, "unit": unit, "on_exhausted": on_exhausted}
-        whole = {"max_samples": max_samples, "reshuffle": reshuffle, "columns": columns}
+        whole = {"max_samples": max_samples, "reshuffle": reshuffle, "columns": self._making.columns_to_read(columns)}
         self._streamed = StreamOptions.of(mix, tokens=self._making.tokens, **whole, **shares, **settings)  # type: ignore[arg-type]
         waits = {"prefetch_bytes": prefetch_bytes, "retry_seconds": retry_seconds, "stall_seconds": stall_seconds}
         place = PlaceOptions.of(home, server, token=token, tls=tls, **waits)  # type: ignore[arg-type]
@@ -167,7 +167,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
     @property
     def features(self) -> list[str]:
         """The names of the fields of a sample."""
-        return [*self.describe().schema.names, "position"]
+        return self._making.fields(self.describe().schema.names)
 
     def __len__(self) -> int:
         if self.length is None:

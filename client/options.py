@@ -10,12 +10,13 @@ from choline_data.client.feedback.mixing import Origin
 from choline_data.client.making import output_formats as formats
 from choline_data.client.making.maker import Maker
 from choline_data.client.making.media_tensors import MediaTensors
+from choline_data.client.making.training_shapes import SHAPES, TrainingShape
 from choline_data.client.ranks.meshes import rank_in_mesh
 from choline_data.client.readers.claiming import Claimant
 from choline_data.errors import InvalidMixError, InvalidOptionError
 from choline_data.order.recipe import Recipe
 from choline_data.tokens.tokenizer_objects import tokenizer_of
-from choline_data.tokens.trainer_formats import TokenFormat
+from choline_data.tokens.trainer_formats import FORMATS, TokenFormat
 
 LAST = ("short", "drop", "wrap")
 
@@ -96,6 +97,7 @@ class MakingOptions:
 
     format: str | TokenFormat | None
     media: MediaTensors | None
+    shape: TrainingShape | None
     decode: str | Callable[[bytes, str], Any] | None
     transform: Callable[[dict[str, Any]], Any] | None
     on_error: str
@@ -119,12 +121,12 @@ class MakingOptions:
     ) -> MakingOptions:
         """Builds the value for this view. Raises InvalidOptionError for an option that has no meaning in it.
 
-        - format: `"tensor"` makes tensors of images and sound. With packed rows: the name of a trainer, or a `TokenFormat`.
+        - format: `"tensor"`, or columns for fine-tuning such as `"messages"`. With packed rows: a trainer, or a `TokenFormat`.
         - size: The size of images with `format="tensor"`: a number, or (height, width).
         - rate: The sample rate of sound with `format="tensor"`.
         - decode: `"torch"`, `"pil"` or a function of (bytes, MIME type) decodes media inside each sample.
         - transform: A function that is called with each sample. What it returns replaces the sample.
-        - on_error: What follows when `decode` or `transform` fails: `"raise"`, or `"skip"` to leave the sample out.
+        - on_error: What follows when `format`, `decode` or `transform` fails: `"raise"`, or `"skip"` to leave the sample out.
         - tokenizer: `"bytes"` (the default), a `tokenizer.json`, `"tiktoken:NAME"`, a name that the server allows, or an object.
         - seq_len: The number of tokens in a packed row. None means 1024.
         - packing: `"concat"` (the default) cuts documents at the end of a row, `"bfd"` keeps them whole.
@@ -135,7 +137,8 @@ class MakingOptions:
             one_of("decode", decode, (None, "pil", "torch"))
         whole_number("seq_len", seq_len)
         media = media_tensors(format, view, size, rate, decode)
-        format = format if media is None else None
+        shape = training_shape(format, view, decode)
+        format = format if media is None and shape is None else None
         formats.format_of(format, view)
         if view != "tokens":
             of_tokens = {"tokenizer": tokenizer, "seq_len": seq_len, "packing": packing, "boundary": boundary}
@@ -149,17 +152,31 @@ class MakingOptions:
         if not isinstance(tokenizer, str | None):
             tokenizer = tokenizer_of(tokenizer)
         tokens = formats.token_settings(format, tokenizer, seq_len, packing or "concat", boundary or "eos")
-        return cls(format, media, decode, transform, on_error, tokens)
+        return cls(format, media, shape, decode, transform, on_error, tokens)
 
     @property
     def needs_python(self) -> bool:
         """Whether Python code decodes or transforms each sample."""
-        return self.transform is not None or self.decode is not None or self.media is not None
+        return any(step is not None for step in (self.transform, self.decode, self.media, self.shape))
+
+    def fields(self, names: Sequence[str]) -> list[str]:
+        """Returns the names of the fields of a sample, if these columns are read."""
+        return [*names, "position"] if self.shape is None else list(self.shape.names)
+
+    def columns_to_read(self, columns: Sequence[str] | None) -> Sequence[str] | None:
+        """Returns the fields to read. A format for fine-tuning decides them itself."""
+        if self.shape is None:
+            return columns
+        if columns is not None:
+            raise InvalidOptionError(
+                f"format={self.shape.name!r} has columns of its own.", remedy="Leave columns out.", option="columns"
+            )
+        return self.shape.columns
 
     def maker(self, datasets: tuple[str, ...], view: str) -> Maker:
         """Returns the object that converts chunks of this view to samples and batches."""
         form = formats.format_of(self.format, view)
-        return Maker(datasets, form, self.decode, self.transform, self.media, self.on_error)
+        return Maker(datasets, form, self.decode, self.transform, self.media, self.on_error, self.shape)
 
 
 @dataclass(frozen=True)
@@ -250,6 +267,25 @@ def media_tensors(form: object, view: str, size: object, rate: object, decode: o
             option="format",
         )
     return MediaTensors.of(size, rate)
+
+
+def training_shape(form: object, view: str, decode: object) -> TrainingShape | None:
+    """Returns the columns for fine-tuning that this format names; None for every other format."""
+    if not isinstance(form, str) or form not in SHAPES:
+        if view == "samples" and isinstance(form, str) and form not in ("tensor", *FORMATS):
+            raise InvalidOptionError(
+                f"format {form!r} is not for samples.",
+                remedy=f'For samples there are tensor, {", ".join(SHAPES)}; for packed rows set view="tokens".',
+                option="format",
+            )
+        return None
+    if view != "samples" or decode is not None:
+        raise InvalidOptionError(
+            f"format={form!r} makes columns for fine-tuning out of samples.",
+            remedy="Leave view and decode unset.",
+            option="format",
+        )
+    return TrainingShape(form)
 
 
 def one_of(name: str, value: object, allowed: Sequence[object]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from choline_data.client.making import output_formats as formats
 from choline_data.client.making.media_tensors import MediaTensors
 from choline_data.client.making.samples import Batch, collate, sample_lists
+from choline_data.client.making.training_shapes import TrainingShape
 from choline_data.client.readers.reader import Chunk
 
 
@@ -23,11 +24,12 @@ class Maker:
     transform: Callable[[Any], Any] | None = None
     media: MediaTensors | None = None
     on_error: str = "raise"
+    shape: TrainingShape | None = None
 
     @property
     def plain(self) -> bool:
-        """Whether the samples are neither decoded nor transformed."""
-        return self.decode is None and self.transform is None and self.media is None
+        """Whether the samples stay as they are read."""
+        return all(step is None for step in (self.decode, self.transform, self.media, self.shape))
 
     def lists(self, chunk: Chunk) -> Iterator[list[Any]]:
         """Yields the samples of a chunk, in lists of several samples."""
@@ -54,11 +56,13 @@ class Maker:
         return collate(samples) if isinstance(samples[0], (dict, tuple)) else samples
 
     def finish(self, sample: Any) -> Any:
-        """Decodes and transforms a sample."""
+        """Decodes a sample, gives it the columns of its format, and transforms it."""
         if self.decode is not None:
             from choline_data.client.making.decoding import decode_media
 
             sample = decode_media(sample, self.decode)
         if self.media is not None:
             sample = self.media.sample(sample)
+        if self.shape is not None:
+            sample = self.shape.sample(sample)
         return sample if self.transform is None else self.transform(sample)

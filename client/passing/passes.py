@@ -313,7 +313,7 @@ class Pass:
             self._bad = 0
             raise DataError(
                 f"{BAD_IN_A_ROW} samples in a row could not be decoded or transformed; the last: {error}",
-                remedy="Check `decode` and `transform`.",
+                remedy="Check `format`, `decode` and `transform`.",
             ) from error
 
     def _next_batch(self, size: int) -> Any:
