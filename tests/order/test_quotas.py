@@ -65,6 +65,16 @@ def test_the_worst_ladder_of_weights_stays_within_3():
     assert 2 < max(error(ladder, slots) for slots in range(1000)) < 2.62
 
 
+def test_a_ladder_with_a_heavier_end_is_more_than_3_from_its_ideal_and_less_than_4():
+    # At every level the light child loses almost a whole sample, at the end of a mixing block (slot 40,960).
+    ladder = [
+        220197873704285436, 136425531744864684, 83969366614079512, 52048017563850025, 32005776198268357,
+        19873356488229418, 12174629708907181, 7614271872393620, 4560481203526139, 3039380146447569,
+        1522010146933509, 1515028452788959, 13772984474508, 1501255474374564,
+    ]  # fmt: skip
+    assert 3.3 < error(ladder, 10 * MIXING_BLOCK) < 4
+
+
 @given(WEIGHTS, st.integers(0, 10**12))
 def test_one_more_slot_goes_to_exactly_one_source(weights, slots):
     quotas = Quotas(weights)
