@@ -259,7 +259,7 @@ class Gate:
         self._failures: OrderedDict[str, list[float]] = OrderedDict()
 
     def admit(self, authorizations: list[str], certificates: Iterable[str], peer: str) -> Principal:
-        """Returns the principal of a request. Raises UnauthenticatedError, without a reason, if there is no such principal. Raises
+        """Returns the principal that sent a request. Raises UnauthenticatedError, without a reason, if the token is not valid.
 
         Raises LimitError if the address has sent too many bad tokens.
         """

@@ -63,7 +63,9 @@ class Gathered:
         self._columns: list[Column] = []
         self._files: Sequence[MappedFile] = ()
         self._since = 0
-        self._row_bytes = 0.0  # the memory for a row that is not read through a cached window, without mapped files
+        self._row_bytes = (
+            0.0  # bytes of memory for a row that does not come from a cached window; mapped files do not count
+        )
 
     def reach(self, start: int, stop: int, end: int | None, opened: Opened) -> int:
         """Returns the index up to which samples are picked, if samples start … stop-1 are needed and the stream ends at

@@ -88,7 +88,7 @@ def unsure(candidates: list[Candidate]) -> bool:
     if _is_tokens(best):
         return True
     rivals = [c for c in candidates[1:] if c.mapping.kind != best.mapping.kind]
-    # Any rows can be read as a table, so a table in second place is no reason for doubt.
+    # Any rows can be read as a table. So there is no doubt if a table has the second-best score.
     if best.score >= SURE_OVER_TABLE:
         rivals = [c for c in rivals if c.mapping.form != "table"]
     return any(c.score >= PLAUSIBLE and best.score - c.score < MARGIN for c in rivals)

@@ -132,7 +132,7 @@ def _plain(column: pa.Array) -> pa.Array:
 
 
 def _plain_list(column: pa.Array) -> pa.Array:
-    """Converts a list view to a plain list, or a list or map whose values have an unusual type to one with plain values."""
+    """Converts a list view to a plain list. Converts a list or a map with values of an unusual type to one with plain values."""
     # This code uses no cast, because Arrow's cast of a list view with nulls loses values.
     kind, mask = column.type, column.is_null()
     offsets = np.zeros(len(column) + 1, np.int64)

@@ -115,7 +115,9 @@ def _unquoted(token: str) -> str:
 
 
 def with_foot(dialect: Dialect, text: str, *, ask: bool) -> Dialect:
-    """Returns the dialect with the lines at the end that are not rows. `text` is the whole file.
+    """Finds the lines at the end of the file that are not rows, and returns the dialect with their numbers added.
+
+    `text` is the whole file.
 
     With `ask`, a second table in the file is a doubt (an open question), and so is a row of totals that does not add
     up.

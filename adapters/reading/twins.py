@@ -44,7 +44,7 @@ def twins_of(
             found[twins[0].name, kind].append((best, file))
     kept: defaultdict[str, list[SourceFile]] = defaultdict(list)
     for (name, _), several in found.items():
-        # Several files of one kind for one medium: the nearest one, if there is one.
+        # If several files of one kind fit a medium, the file with the best rank is used, unless two share it.
         best = max(rank for rank, _ in several)
         nearest = [file for rank, file in several if rank == best]
         if len(nearest) == 1:

@@ -307,7 +307,7 @@ def _cbor_string(stream: CountedBytes, size: int, major: int) -> bytes:
     parts = bytearray()
     while (first := stream.take(1)[0]) != 0xFF:
         if first >> 5 != major or first & 0x1F > 27:
-            raise ValueError("a part of a text that is none")
+            raise ValueError("a text has a part that is not a text")
         minor = first & 0x1F
         parts += stream.take(minor if minor < 24 else stream.unpack((">B", ">H", ">I", ">Q")[minor - 24]))
         if len(parts) > MAX_ROW_BYTES:

@@ -2,6 +2,8 @@
 
 The comparison uses the median and the median deviation of a dataset's recent losses, because a spike hardly changes
 them. The score of a step is the mean score of its rows. It is compared with the scores of earlier steps in the same way.
+Losses of single rows often have a long tail: a few are many deviations above the median without a fault. So the score of a
+step must also be far above the highest scores of earlier steps.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import logging
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -23,11 +26,13 @@ from choline_data.order.lanes import Ints
 
 log = logging.getLogger("choline_data")
 WINDOW = 256  # number of recent losses that are kept for each dataset, and number of recent step scores
-ENOUGH = 16  # losses of a dataset, or steps, needed before a comparison
+ENOUGH = 16  # losses of a dataset needed before a comparison
+ENOUGH_STEPS = 32  # steps needed before a comparison
 SPIKE = 6.0  # a loss spike is at least this many deviations above the median
 NAMED = 100  # number of rows that are kept of a spike
 GIVEN_ROWS = 1 << 14  # number of the latest rows that are kept, to find the rows of reported ids
 _SIGMA = 1.4826  # converts a median deviation to a standard deviation of a normal distribution
+_TAIL = 32  # one of this many earlier steps may be a spike; the highest of the others shows how long the tail is
 _REFRESH = 16  # a dataset's median is computed again after this many new losses
 Floats = npt.NDArray[np.float64]
 
@@ -126,6 +131,13 @@ class Windows:
 
     def _kept(self) -> tuple[npt.NDArray[Any], ...]:
         return self._losses, self.seen, self._known, self.median, self.deviation
+
+    def deviation_of_tail(self) -> float:
+        """Returns the deviation of the normal distribution whose highest losses would be those of dataset 0."""
+        losses = np.sort(self._losses[0, : min(int(self.seen[0]), WINDOW)])
+        left_out = max(1, len(losses) // _TAIL)
+        highest = NormalDist().inv_cdf(1 - left_out / (len(losses) + 1))
+        return float(losses[-left_out] - self.median[0]) / highest
 
     def score(self, sources: Ints, losses: Floats) -> Floats:
         """Returns how many deviations each loss is above its dataset's median.
@@ -261,8 +273,11 @@ class Outliers:
         step = np.array([scores[known].mean()]) if known.any() else None
         spike = not finite.all()
         if step is not None:
-            usual = self._steps.median[0], max(self._steps.deviation[0], 0.05)
-            spike = spike or bool(self._steps.seen[0] >= ENOUGH and step[0] - usual[0] > SPIKE * usual[1])
+            if self._steps.seen[0] >= ENOUGH_STEPS:
+                deviation = max(self._steps.deviation[0], self._steps.deviation_of_tail(), 0.05)
+                limit = self._steps.median[0] + SPIKE * deviation
+                spike = spike or bool(step[0] > limit)
+                step = np.minimum(step, limit)  # so that a spike does not hide the next one
             self._steps.add(one, step)
         if spike:
             self.spikes += 1

@@ -332,6 +332,28 @@ def test_a_loss_that_is_no_number_is_a_spike_and_moves_no_median(firehose: Any):
     assert all(m == 1.0 for m in medians)
 
 
+@pytest.mark.parametrize("noise", ["normal", "exponential", "log-normal", "student t"])
+def test_plain_noise_is_rarely_a_spike_and_a_real_one_is_found(firehose: Any, noise: str):
+    false = missed = 0
+    for seed in range(10):
+        draw = np.random.default_rng(seed)
+        of = {
+            "normal": lambda count: 3 + draw.standard_normal(count),  # noqa: B023
+            "exponential": lambda count: draw.exponential(1, count),  # noqa: B023
+            "log-normal": lambda count: np.exp(draw.standard_normal(count)),  # noqa: B023
+            "student t": lambda count: 3 + draw.standard_t(3, count),  # noqa: B023
+        }[noise]
+        data = firehose(batch_size=16)
+        for step, batch in zip(range(151), data, strict=False):
+            losses = of(len(batch["position"]))
+            if step < 150:
+                false += data.report(batch, losses)
+            else:
+                missed += not data.report(batch, losses + 20)
+    assert false <= 2  # of 1,500 steps
+    assert missed == 0
+
+
 def test_losses_of_samples_and_of_batches_before_the_last_are_found(firehose: Any):
     dataset = firehose(batch_size=8)
     reading = iter(dataset)

@@ -2,7 +2,7 @@
 
 This number is the quota of the source. It is computed along a Huffman tree of the weights, from the root down to the
 source. At each node, the number of the lighter child is rounded down, and the heavier child gets the rest. With one
-slot more, one quota rises by one and no quota falls. A quota differs from its exact share by less than 3 samples for
+slot more, one quota rises by one and no quota falls. A quota differs from its exact share by less than 4 samples for
 any N.
 
 Rounding errors do not add up. If a node has more than half of its parent's weight, each child of the node weighs no
@@ -23,7 +23,7 @@ from choline_data.order.trees import MOST_SLOTS, MOST_WEIGHT, ArrayTree, ListTre
 ENDLESS = 1 << 62  # positions stay below this; a source with this many samples never runs out
 MANY = 256  # number of sources up to which lists are as fast as arrays
 FEW = 8  # for up to this many numbers of slots, the quotas are computed one by one with a `ListTree`
-QUOTA_BOUND = 3  # samples by which a quota may differ from its ideal; the tests check this
+QUOTA_BOUND = 4  # a quota differs from its exact share by fewer samples than this, for any weights
 _WIDER = 1e-9  # relative tolerance for rounding errors in floating-point bounds
 
 

@@ -161,7 +161,7 @@ class Recipe:
         }
         if self.source_batch != 1:  # the default is not written, so that recipes of earlier releases keep their digests
             body["source_batch"] = self.source_batch
-        if self.epoch:  # Software that reads version 1 only would give the rows of the first pass.
+        if self.epoch:  # Version 2: software that knows only version 1 ignores `epoch` and would serve the first pass.
             body |= {"version": 2, "epoch": self.epoch}
         return orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
 
