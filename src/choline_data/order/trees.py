@@ -155,7 +155,11 @@ class ArrayTree:
         return self.weight / self.both
 
     def after(self, slots: Ints) -> Ints:
-        """Returns a matrix: for each leaf (a row) and each entry of `slots` (a column), how many of these slots the leaf gets. The numbers are below MOST_SLOTS."""
+        """Returns a matrix: for each leaf (a row) and each entry of `slots` (a column), how many of these slots the leaf
+        gets.
+
+        The entries are below MOST_SLOTS.
+        """
         most = int(slots.max())
         share = np.empty((self.first_leaf + len(self.leaves), len(slots)), np.int64)
         if not len(self.both):
