@@ -123,6 +123,9 @@ def medium_of(value: Any) -> str:
         for key in ("bytes", "data"):
             if isinstance(value.get(key), bytes) and value[key]:
                 return medium_of(value[key])
+        stated = value.get("mime")
+        if isinstance(stated, str) and isinstance(value.get("data"), str) and value["data"]:
+            return stated.partition("/")[0] if stated.partition("/")[0] in _SUFFIX else ""
         if {"array", "sampling_rate"} <= value.keys():
             return "audio"
         value = next((value[k] for k in ("path", "uri", "url") if isinstance(value.get(k), str)), None)

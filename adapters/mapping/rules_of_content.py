@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from choline_data.adapters.mapping.find import Find
 from choline_data.adapters.mapping.mapped_columns import Look, MappedColumn
@@ -66,9 +67,16 @@ def _parallel(look: Look) -> Iterable[Find]:
         yield Find("text", "parallel", [("text", c) for c in columns], 0.93, f"{' and '.join(columns)} say the same")
 
 
+def _are_labels(value: Any) -> bool:
+    """Returns whether the value is a list of labels in the form of our own schema, as an export has them."""
+    return isinstance(value, list) and all(
+        isinstance(v, dict) and v.keys() == {"name", "value", "score"} for v in value
+    )
+
+
 def _classification(look: Look) -> Iterable[Find]:
     def few(c: MappedColumn) -> bool:
-        if c.classes or c.is_bool:
+        if c.classes or c.is_bool or c.all_of(_are_labels):
             return True
         if c.all_of(lambda v: isinstance(v, int)):
             return c.distinct <= max(20, len(c.there) // 2)

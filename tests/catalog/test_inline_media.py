@@ -80,14 +80,30 @@ def test_data_uris_in_a_column_are_media(tmp_path):
     assert [row["media"][0][1] for row in rows] == [picture("JPEG"), picture("PNG")] * 2
 
 
-@pytest.mark.parametrize("kind", ["text", "chat", "image", "audio"])
-def test_an_export_to_json_lines_can_be_added_again(tmp_path, kind):
+@pytest.mark.parametrize("to", ["jsonl", "parquet"])
+@pytest.mark.parametrize(
+    "kind", ["text", "chat", "pictures in a chat", "label", "image", "picture with a label", "audio"]
+)
+def test_an_export_can_be_added_again(tmp_path, kind, to):
     source = tmp_path / kind
     source.mkdir()
     if kind == "text":
         lines(source / "a.jsonl", [{"text": f"A sentence of prose, number {n}.", "score": n / 2} for n in range(4)])
     elif kind == "chat":
         lines(source / "a.jsonl", [{"messages": CHAT, "source": "us"}] * 4)
+    elif kind == "pictures in a chat":
+        shown = base64.b64encode(picture("PNG")).decode()
+        url = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{shown}"}}
+        asked = [{"role": "user", "content": [{"type": "text", "text": "What is this?"}, url]}]
+        lines(source / "a.jsonl", [{"messages": [*asked, {"role": "assistant", "content": "A square."}]}] * 4)
+    elif kind == "label":
+        rows = [{"text": f"A sentence of prose, number {n}.", "label": ["dog", "cat"][n % 2]} for n in range(8)]
+        lines(source / "a.jsonl", rows)
+    elif kind == "picture with a label":
+        for name in ("dog", "cat"):
+            (source / name).mkdir()
+            (source / name / "a.png").write_bytes(picture("PNG"))
+            (source / name / "b.jpg").write_bytes(picture("JPEG"))
     elif kind == "image":
         (source / "a.png").write_bytes(picture("PNG"))
         (source / "b.jpg").write_bytes(picture("JPEG"))
@@ -96,9 +112,9 @@ def test_an_export_to_json_lines_can_be_added_again(tmp_path, kind):
         (source / "b.wav").write_bytes(sound())
     home = Home(tmp_path / "home")
     before = added(home, source, "before")
-    export(home, Catalog(home).entry("before"), "jsonl", str(tmp_path / "out"))
+    export(home, Catalog(home).entry("before"), to, str(tmp_path / "out"))
     after = added(home, tmp_path / "out", "after")
-    assert kind in ("text", "chat") or all(row["media"][0][1] for row in before)
-    assert [[row.get(k) for k in ("text", "turns", "media")] for row in after] == [
-        [row.get(k) for k in ("text", "turns", "media")] for row in before
-    ]
+    assert kind in ("text", "chat", "label") or all(row["media"][0][1] for row in before)
+    assert "label" not in kind or all(row["label"] for row in before)
+    columns = ("text", "turns", "media", "label")
+    assert [[row.get(k) for k in columns] for row in after] == [[row.get(k) for k in columns] for row in before]

@@ -279,6 +279,9 @@ def _one_label(fields: Fields, batch: pa.RecordBatch, name: str, several: bool) 
         offsets = np.zeros(len(lists) + 1, np.int32)
         np.cumsum(numbers(fill_nulls(pc.list_value_length(lists), 0)), out=offsets[1:])
         mask = pc.is_null(lists) if lists.null_count else None
+        if _are_labels(values.type):  # labels in the form of our own schema, as an export has them
+            fields.made.kept.discard(name)
+            return pa.ListArray.from_arrays(array_of(offsets), values.cast(LABEL), type=pa.list_(LABEL), mask=mask)
         return pa.ListArray.from_arrays(
             array_of(offsets), _labels(values, text, classes, ""), type=pa.list_(LABEL), mask=mask
         )
@@ -290,6 +293,15 @@ def _one_label(fields: Fields, batch: pa.RecordBatch, name: str, several: bool) 
     return pa.ListArray.from_arrays(
         offsets, _labels(column, text, classes, name if several else ""), type=pa.list_(LABEL), mask=mask
     )
+
+
+def _are_labels(kind: pa.DataType) -> bool:
+    """Returns whether values of this type are labels in the form of the schema: exactly a name, a value and a score."""
+    if not pa.types.is_struct(kind) or {field.name for field in kind} != {field.name for field in LABEL}:
+        return False
+    texts = all(is_text(kind.field(part).type) or pa.types.is_null(kind.field(part).type) for part in ("name", "value"))
+    score = kind.field("score").type
+    return texts and (pa.types.is_floating(score) or pa.types.is_null(score))
 
 
 def _alone(values: pa.Array, kind: pa.Field) -> pa.RecordBatch:
