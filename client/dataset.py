@@ -319,7 +319,7 @@ class FirehoseDataset(IterableDataset):  # type: ignore[misc]
         whole = self._share().end(position, self.length, self._last_step) if position else self.length
         self._standing.go_to(position, epoch, None if worker or self._error is not None else whole)
         self._standing.worker_state = dict(state) if worker else None
-        self._standing.placed_by = "state"
+        self._standing.set_by("state")
 
     def seek(self, position: int) -> None:
         """Makes the next iteration begin at this position of the stream."""

@@ -79,6 +79,7 @@ class Loader:
                 f"batch_size is {batch_size} here, and the dataset makes batches of {size_of_dataset}.",
                 remedy="Set it once.",
             )
+        self._original, self._moves = dataset, dataset._standing.moves
         self.dataset = copy.copy(dataset)
         self.dataset.batch_size = batch_size or dataset.batch_size
         if num_workers == "auto":
@@ -113,6 +114,11 @@ class Loader:
         return len(self.dataset)
 
     def __iter__(self) -> Iterator[Any]:
+        if self._moves != self._original._standing.moves:
+            raise InvalidOptionError(
+                "The dataset was moved after its loader was made, and the loader has a position of its own.",
+                remedy="Call load_state_dict or set_epoch of the loader, or move the dataset before you call loader().",
+            )
         # The dataset in this process does not advance. The loader counts the positions of its copies in the workers.
         self._continue_endless()
         start = self.dataset.state_dict()

@@ -64,6 +64,7 @@ class Standing:
     left_unknown: bool = False
     # what set the start: "state", "seek", or "" after a pass began or ended
     placed_by: str = ""
+    moves: int = 0  # how often the user has set the start or the pass
     shared: SharedPlace | None = None  # the place that workers of another loader read when a pass begins
     persists: bool = False  # in a worker: whether it has begun a pass
 
@@ -97,6 +98,7 @@ class Standing:
         if epoch == self.epoch:
             return
         if self.placed_by != "state":
+            self.moves += 1
             self.go_to(self.start if self.placed_by == "seek" else 0, epoch)
         elif counter is not None:
             counter.iteration = self.epoch
@@ -118,7 +120,12 @@ class Standing:
                 remedy=f"It has positions 0 to {length - 1}." if length else "Positions begin at 0.",
             )
         self.go_to(position)
-        self.placed_by = "seek"
+        self.set_by("seek")
+
+    def set_by(self, call: str) -> None:
+        """Records that the user has set the start of the next pass, by "seek" or by loading a "state"."""
+        self.placed_by = call
+        self.moves += 1
 
     def forget_pass(self) -> None:
         """Records that no pass is running, here or in workers."""

@@ -203,3 +203,21 @@ def test_accelerates_skip_first_batches_is_refused_with_the_call_that_skips(fire
         skip_first_batches(loader, 3)
     loader.skip(3)
     assert positions(loader) == list(range(24, 450))
+
+
+@pytest.mark.parametrize("call", ["seek", "load_state_dict", "set_epoch"])
+def test_a_dataset_that_is_moved_after_its_loader_was_made_is_refused(firehose, call):
+    dataset = firehose(batch_size=4, repeat=False)
+    loader = dataset.loader(num_workers=0)
+    assert next(iter(loader))["position"].tolist() == [0, 1, 2, 3]
+    if call == "load_state_dict":
+        other = firehose(batch_size=4, repeat=False)
+        other.seek(8)
+        dataset.load_state_dict(other.state_dict())
+    else:
+        getattr(dataset, call)(8 if call == "seek" else 1)
+    with pytest.raises(InvalidOptionError, match="moved after its loader was made"):
+        iter(loader)
+    assert next(iter(dataset.loader(num_workers=0)))["position"].tolist() == (
+        [0, 1, 2, 3] if call == "set_epoch" else [8, 9, 10, 11]
+    )
