@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -153,8 +154,8 @@ SHARD_BYTES = 256 << 20
 
 
 def file_shards(files: Sequence[SourceFile], split: str = "") -> list[Shard]:
-    """Returns shards whose rows are these files, in the same order. A shard has at most SHARD_FILES files and
-    SHARD_BYTES bytes.
+    """Returns shards whose rows are these files. A shard has at most SHARD_FILES files and SHARD_BYTES bytes, and all
+    its files have one split and one config. Within a split the files keep their order.
 
     A file larger than SHARD_BYTES is a shard alone.
     """
@@ -167,8 +168,12 @@ def file_shards(files: Sequence[SourceFile], split: str = "") -> list[Shard]:
             known = sum(max(f.size, 0) for f in group)
             shards.append(Shard(group[0].path, group[0].name, files=tuple(group), size=known, split=split))
 
+    by_split: dict[tuple[str, str], list[SourceFile]] = {}
     for file in files:
-        if group and (len(group) >= SHARD_FILES or size + max(file.size, 0) > SHARD_BYTES):
+        by_split.setdefault((file.config, file.split), []).append(file)
+    for file in chain.from_iterable(by_split.values()):
+        other = group and (file.config, file.split) != (group[0].config, group[0].split)
+        if group and (other or len(group) >= SHARD_FILES or size + max(file.size, 0) > SHARD_BYTES):
             close()
             group, size = [], 0
         group.append(file)

@@ -24,6 +24,7 @@ from choline_data.catalog.self_check.source_row import Pixels, SourceRow
 MIN_CHARS = 8  # shorter words of a mapped value are not compared, because roles such as "human" are renamed
 COVERED = 0.7  # the share of a transcript's text that the turns have to contain
 _TRUE, _FALSE = frozenset({"true", "True", "TRUE"}), frozenset({"false", "False", "FALSE"})
+_ANSWERS = {True: ("yes", "true"), False: ("no", "false")}  # how an answer that is a boolean is written
 _MARK = re.compile(r"[<\[#]|(human|user|assistant|system|question|answer|instruction|response|bot|gpt)", re.IGNORECASE)
 _WHOLE = ("document", "classification")  # forms whose text is exactly the value of one column
 
@@ -43,7 +44,7 @@ def difference(row: SourceRow, sample: Mapping[str, Any], fields: Mapping[str, s
             continue
         if row.named and column not in mapped:
             if column not in extra:
-                if value not in MISSING:
+                if not (isinstance(value, str) and value in MISSING):
                     return f"its column {column!r} is not in the sample"
             elif not same(value, extra[column]):
                 return f"its column {column!r} is {_shown(value)}, but {_shown(extra[column])} was stored"
@@ -59,7 +60,9 @@ _OWN = ("id", "origin", "extra", "kind", "dataset")
 
 def _not_in_source(row: SourceRow, sample: Mapping[str, Any], fields: Mapping[str, str]) -> str:
     """Returns a part of the sample that is not in the source's row; "" if there is none."""
-    texts = [leaf for leaf in _leaves(row.values) if isinstance(leaf, str) and leaf]
+    leaves = list(_leaves(row.values))
+    texts = [leaf for leaf in leaves if isinstance(leaf, str) and leaf]
+    texts += [word for leaf in leaves if isinstance(leaf, bool) for word in _ANSWERS[leaf]]
     contents = [turn["content"] for turn in sample.get("turns") or () if turn["content"]]
     contents += [sample["text"]] if sample.get("text") else []
     for content in contents:

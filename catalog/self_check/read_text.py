@@ -45,9 +45,21 @@ def json_document(files: SourceFiles, adapter: Any, shard: Shard) -> Iterator[So
     if shard.member:
         document = document[shard.member]
     rows = lists[0] if len(lists) == 1 and not any(isinstance(v, dict) for v in document.values()) else document
-    if isinstance(rows, list) and len(rows) > 1 and all(isinstance(row, dict) for row in rows):
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        return
+    if rows and all("paragraphs" in row for row in rows):
+        rows = list(_questions(rows))
+    if len(rows) > 1:
         for at in ends(len(rows)):
             yield SourceRow(at, at, rows[at])
+
+
+def _questions(articles: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yields the questions of articles in the layout of SQuAD, each with the text of its paragraph."""
+    for article in articles:
+        for paragraph in article["paragraphs"]:
+            for question in paragraph["qas"]:
+                yield {"context": paragraph["context"], **question}
 
 
 def text(files: SourceFiles, adapter: Any, shard: Shard) -> Iterator[SourceRow]:
