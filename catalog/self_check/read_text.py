@@ -47,11 +47,23 @@ def json_document(files: SourceFiles, adapter: Any, shard: Shard) -> Iterator[So
     rows = lists[0] if len(lists) == 1 and not any(isinstance(v, dict) for v in document.values()) else document
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         return
-    if rows and all("paragraphs" in row for row in rows):
+    if rows and all(map(_has_questions, rows)):
         rows = list(_questions(rows))
     if len(rows) > 1:
         for at in ends(len(rows)):
             yield SourceRow(at, at, rows[at])
+
+
+def _has_questions(article: dict[str, Any]) -> bool:
+    """Returns whether this is an article in the layout of SQuAD. The paragraphs of other articles may be plain texts."""
+    paragraphs = article.get("paragraphs")
+    return isinstance(paragraphs, list) and all(
+        isinstance(paragraph, dict)
+        and "context" in paragraph
+        and isinstance(paragraph.get("qas"), list)
+        and all(isinstance(question, dict) for question in paragraph["qas"])
+        for paragraph in paragraphs
+    )
 
 
 def _questions(articles: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -17,14 +17,19 @@ def rows_of(tmp_path: Path, name: str, content: str) -> int:
     return ingest(home, prepare(home, str(tmp_path / name), name="x")).rows
 
 
-def test_documents_of_two_splits_are_stored_in_their_own_splits(tmp_path: Path) -> None:
+def test_documents_of_two_splits_are_planned_in_their_own_splits(tmp_path: Path) -> None:
     names = [f"{split}/{n}.txt" for split in ("test", "train") for n in range(3)]
     for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("The old man saw the sea. He went home to his friend.\n")
-    found = prepare(Home("/nowhere"), str(tmp_path), wishes=Wishes()).plan
-    stored = {(shard.split, file.name) for part in found.parts for shard in part.shards for file in shard.files}
-    assert stored == {(name.partition("/")[0], name) for name in names}
+    plan = prepare(Home("/nowhere"), str(tmp_path), wishes=Wishes()).plan
+    planned = {(shard.split, file.name) for part in plan.parts for shard in part.shards for file in shard.files}
+    assert planned == {(name.partition("/")[0], name) for name in names}
+
+
+def test_articles_whose_paragraphs_are_texts_pass_the_self_check(tmp_path: Path) -> None:
+    articles = [{"title": f"T{n}", "paragraphs": [f"The old man saw the sea, {n}.", "He went home."]} for n in range(4)]
+    assert rows_of(tmp_path, "articles.json", json.dumps({"version": "1", "data": articles})) == 4
 
 
 def test_questions_of_several_articles_pass_the_self_check(tmp_path: Path) -> None:
